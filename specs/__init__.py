@@ -1,0 +1,4 @@
+"""What is built: the grammar of params.yaml, and the words, shapes and suites that its rows name.
+
+Nothing here imports torch, datatrove or pyarrow, so that `python -m specs` answers in under a second.
+"""

@@ -1,0 +1,40 @@
+"""A corpus: a named selection of documents that mixtures read."""
+
+from typing import Annotated
+
+from pydantic import Discriminator, Field, PositiveFloat, Tag
+
+from specs.spec import Score, Spec
+
+FROM = r"^(ingest/[a-z][a-z0-9_]*|rephrase|refuse|educate|tag)$"
+
+
+class ScoredCorpus(Spec):
+    """The documents of the scored web whose score is one of `scores`."""
+
+    from_: str = Field(alias="from", pattern=r"^ingest/web$", description="ingest/web: only the web is scored")
+    scores: list[Score] = Field(min_length=1, description="which scores are read")
+    epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+
+
+class WholeCorpus(Spec):
+    """Every document that a stage wrote."""
+
+    from_: str = Field(alias="from", pattern=FROM, description="ingest/<source>, rephrase, refuse, educate or tag")
+    epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+
+
+def _kind(row: object) -> str:
+    has_scores = "scores" in row if isinstance(row, dict) else isinstance(row, ScoredCorpus)
+    return "scored" if has_scores else "whole"
+
+
+Corpus = Annotated[
+    Annotated[ScoredCorpus, Tag("scored")] | Annotated[WholeCorpus, Tag("whole")],
+    Discriminator(_kind),
+]
+
+
+def scores_of(corpus: ScoredCorpus | WholeCorpus) -> list[int] | None:
+    """The scores a corpus selects, or None where every document is read."""
+    return list(corpus.scores) if isinstance(corpus, ScoredCorpus) else None

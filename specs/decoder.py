@@ -1,0 +1,26 @@
+"""A decoder: one row of evaluate.decoders. Every variant of SafeBeam is a row, none is a copied loop."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from specs.spec import Spec
+
+
+class Decoder(Spec):
+    """How the next token is chosen (paper §5).
+
+    method: greedy, beam, top_k (sampling) or safebeam. rule says which candidates safebeam drops: half (as printed,
+    the half with the highest tag probability), boundary (the same, compared at word boundaries), absolute (those over
+    `threshold`) or random (the control: a random half, whatever the tag says).
+    """
+
+    method: Literal["greedy", "beam", "top_k", "safebeam"]
+    beams: PositiveInt = Field(description="k, the beams kept; 1 for greedy and top_k")
+    candidates: PositiveInt = Field(description="N, the tokens tried per beam")
+    rule: Literal["none", "half", "boundary", "absolute", "random"]
+    threshold: NonNegativeFloat = Field(le=1, description="tag probability above which rule absolute drops; else 0")
+    floor: NonNegativeFloat = Field(lt=1, description="least probability of a candidate; 0 for no floor")
+    short_circuit: bool = Field(description="stop and refuse when the tag is the likeliest next token")
+    top_k: PositiveInt = Field(description="tokens that top_k draws from; 1 otherwise")
+    temperature: PositiveFloat

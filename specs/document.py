@@ -1,0 +1,54 @@
+"""The columns of every table on disk. A column that is not named here is not written.
+
+Types are Arrow's names; `safelm.shards.schema` turns a table into an Arrow schema.
+"""
+
+from types import MappingProxyType
+
+# One row per document. `id` is a digest of prompt and text, so it does not depend on sharding, workers or order.
+DOCUMENT = MappingProxyType(
+    {
+        "id": "string",
+        "text": "string",
+        "prompt": "string",  # a dialogue turn: `text` answers it; null for a page
+        "source": "string",
+        "url": "string",
+        "crawl": "string",
+        "title": "string",
+        "license": "string",
+        "label": "int8",  # the score a person or a grammar gave the text, where the source has one
+        "hazard": "string",  # likewise the hazard it is about
+        "parent": "string",  # synthetic documents: the chain back to the page they were made from
+        "writer": "string",
+        "prompt_id": "string",
+        "prompt_version": "string",
+        "style": "string",
+        "seed": "int64",
+    }
+)
+
+# One row per document of the shard of the same name, in the same order. Scores stand side by side, so that a new
+# ensemble rule re-reads this narrow table and no text.
+SCORES = MappingProxyType(
+    {"id": "string", "judge": "int8", "ngrams": "int8", "score": "int8", "hazard": "string"},
+)
+
+# What a judge said of a sample.
+LABELS = MappingProxyType(
+    {"id": "string", "text": "string", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
+)
+
+# What an evaluation asked and got; `verdict` is the judge's outcome.
+SAMPLES = MappingProxyType(
+    {
+        "suite": "string",
+        "decoder": "string",
+        "id": "string",
+        "form": "string",
+        "prompt": "string",
+        "completion": "string",
+        "verdict": "string",
+        "strict": "bool",
+        "tag_probability": "float32",
+    }
+)

@@ -1,0 +1,69 @@
+"""A shape: the architecture of a model and the recipe that trains it; one YAML file each in specs/shapes."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from specs.spec import Share, Spec
+from specs.yaml_file import validate
+
+SHAPES = Path(__file__).parent / "shapes"
+
+
+class Recipe(Spec):
+    """How the weights are trained: AdamW and a warm-up, stable, decay schedule."""
+
+    learning_rate: PositiveFloat
+    warmup: Share = Field(description="share of the steps over which the learning rate rises")
+    decay: float = Field(gt=0, le=1, description="share of the steps, the last ones, over which it falls")
+    decay_style: Literal["linear", "cosine", "1-sqrt"]
+    min_learning_rate: NonNegativeFloat
+    weight_decay: NonNegativeFloat
+    beta1: Share
+    beta2: Share
+    epsilon: PositiveFloat
+    clip: PositiveFloat = Field(description="largest norm of the gradient")
+    micro_batch: PositiveInt = Field(description="sequences a device takes at once; divides mix.batch")
+
+
+class Shape(Spec):
+    """A Llama architecture. Heads divide the width, key-value heads divide the heads."""
+
+    hidden: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    ffn: PositiveInt
+    vocabulary: PositiveInt
+    positions: PositiveInt
+    rope_theta: PositiveFloat
+    norm_eps: PositiveFloat
+    tied: bool
+    init_std: PositiveFloat
+    dtype: Literal["float32", "bfloat16"]
+    recipe: Recipe
+
+    @model_validator(mode="after")
+    def heads_divide(self) -> Self:
+        """A head is hidden / heads wide, an even number for rotary embeddings."""
+        if self.hidden % (2 * self.heads):
+            raise PydanticCustomError(
+                "heads",
+                "heads must divide hidden into an even width (got hidden {hidden}, heads {heads}); "
+                "write heads that divide {half}",
+                {"hidden": self.hidden, "heads": self.heads, "half": self.hidden // 2},
+            )
+        if self.heads % self.kv_heads:
+            raise PydanticCustomError(
+                "heads",
+                "kv_heads must divide heads (got heads {heads}, kv_heads {kv}); write a divisor of {heads}",
+                {"heads": self.heads, "kv": self.kv_heads},
+            )
+        return self
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """The shape of specs/shapes/<name>.yaml."""
+        return validate(cls, SHAPES / f"{name}.yaml")
