@@ -1,0 +1,191 @@
+"""What no single block can see: that the rows of params.yaml fit each other. Nothing is spent before this passes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
+from specs.params import Params
+from specs.shape import SHAPES, Shape
+from specs.suite import SUITES, Suite
+from specs.tokens import SPECIAL
+from specs.yaml_file import Location, SpecError
+
+PROMPTS = Path(__file__).parent / "prompts"
+Finding = tuple[Location, str]
+
+
+def findings(params: Params) -> Iterator[Finding]:
+    """Every contradiction between rows, as (place, message)."""
+    yield from _scores(params)
+    yield from _tags(params)
+    yield from _corpora(params)
+    yield from _mixtures(params)
+    yield from _models(params)
+    yield from _dialogues(params)
+    yield from _evaluation(params)
+    yield from _files(params)
+
+
+def _scores(params: Params) -> Iterator[Finding]:
+    for block, scores in [("rephrase", params.rephrase.scores), ("refuse", params.refuse.scores)]:
+        yield from _unsafe_only(block, scores)
+    both = sorted(set(params.rephrase.scores) & set(params.refuse.scores))
+    if both:
+        yield (
+            ("refuse", "scores"),
+            f"must not claim what rephrase claims (both have {_words(both)}): a document is rewritten once; "
+            f"write scores: {[score for score in params.refuse.scores if score not in both]}",
+        )
+
+
+def _unsafe_only(block: str, scores: list[int]) -> Iterator[Finding]:
+    if 0 in scores:
+        yield (block, "scores"), f"must not hold 0, the score of safe text (got {scores}); leave 0 out"
+    if len(set(scores)) < len(scores):
+        yield (block, "scores"), f"must name a score once (got {scores}); write {sorted(set(scores))}"
+
+
+def _tags(params: Params) -> Iterator[Finding]:
+    if params.tag.from_ != "ingest/web":
+        yield (
+            ("tag", "from"),
+            f"must be ingest/web (got {params.tag.from_}): only raw scored text is tagged, never safe or synthetic text "
+            "(paper §4); write from: ingest/web",
+        )
+    if 0 in params.tag.scores:
+        yield (
+            ("tag", "scores"),
+            f"must not hold 0 (got {params.tag.scores}): safe text never carries the tag (paper §4); leave 0 out",
+        )
+    yield from (item for item in _unsafe_only("tag", params.tag.scores) if 0 not in params.tag.scores)
+
+
+def _corpora(params: Params) -> Iterator[Finding]:
+    for name, corpus in params.corpora.items():
+        origin, _, source = corpus.from_.partition("/")
+        at: Location = ("corpora", name, "from")
+        if origin == "ingest" and source not in params.sources:
+            yield at, f"must name a row of sources (got {source}; rows are {_words(params.sources)})"
+        elif origin == "ingest" and params.sources[source].prompt is not None:
+            yield at, f"must name a source of pages ({source} holds dialogues: its prompt is not null)"
+        if isinstance(corpus, WholeCorpus) and corpus.from_ == "ingest/web":
+            yield ("corpora", name), "must say which scores of the web it reads; add the line `scores: [0]`"
+
+
+def _mixtures(params: Params) -> Iterator[Finding]:
+    for name, mixture in params.mixtures.items():
+        for index, phase in enumerate(mixture.phases):
+            at: Location = ("mixtures", name, "phases", index, "parts")
+            known = [part for part in phase.parts if part in params.corpora]
+            for part in phase.parts:
+                if part not in params.corpora:
+                    yield (*at, part), f"must be a row of corpora (rows are {_words(params.corpora)}); add it there"
+            yield from _overlaps(params, at, known)
+
+
+def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Finding]:
+    """A page must not be read twice in one phase under two names, tagged pages included."""
+    for index, part in enumerate(parts):
+        for earlier in parts[:index]:
+            both = sorted(_raw_scores(params, part) & _raw_scores(params, earlier))
+            if both:
+                yield (
+                    (*at, part),
+                    f"must not read what {earlier} reads (both hold the web's score {_words(both)}); "
+                    "leave one of them out, or change corpora so that each score is in one",
+                )
+
+
+def _raw_scores(params: Params, part: str) -> set[int]:
+    corpus: ScoredCorpus | WholeCorpus = params.corpora[part]
+    if corpus.from_ == "tag":
+        return set(params.tag.scores)
+    return set(scores_of(corpus) or [])
+
+
+def _models(params: Params) -> Iterator[Finding]:
+    shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
+    for name, model in params.models.items():
+        if model.mixture not in params.mixtures:
+            yield ("models", name, "mixture"), f"must be a row of mixtures (got {model.mixture}; rows are {_words(params.mixtures)})"
+        if model.shape not in shapes:
+            yield ("models", name, "shape"), f"must be a file of specs/shapes (got {model.shape}; files are {_words(shapes)})"
+        else:
+            yield from _fits(params, name, Shape.read(model.shape))
+
+
+def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
+    at: Location = ("models", name, "shape")
+    if params.tokenizer.vocabulary > shape.vocabulary:
+        yield (
+            at,
+            f"must have room for tokenizer.vocabulary (got {shape.vocabulary} in specs/shapes, the tokenizer has "
+            f"{params.tokenizer.vocabulary}); write tokenizer.vocabulary: {shape.vocabulary} or take a larger shape",
+        )
+    for block, sequence in [("mix", params.mix.sequence), ("instruct", params.instruct.sequence), ("finetune", params.finetune.sequence)]:
+        if sequence > shape.positions:
+            yield (block, "sequence"), f"must be at most the {shape.positions} positions of shape {params.models[name].shape} (got {sequence})"
+    if params.mix.batch % shape.recipe.micro_batch:
+        yield ("mix", "batch"), f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch})"
+
+
+def _dialogues(params: Params) -> Iterator[Finding]:
+    for block, source in [("instruct", params.instruct.source), ("finetune", params.finetune.source)]:
+        if source not in params.sources:
+            yield (block, "source"), f"must be a row of sources (got {source}; rows are {_words(params.sources)})"
+        elif params.sources[source].prompt is None:
+            yield (block, "source"), f"must hold dialogues (source {source} has prompt: null); name the field of the request"
+    if "web" not in params.sources:
+        yield ("sources",), "must have a row `web`: the documents that are scored"
+
+
+def _evaluation(params: Params) -> Iterator[Finding]:
+    for name in params.evaluate.tagged_only:
+        if name not in params.evaluate.decoders:
+            yield ("evaluate", "tagged_only"), f"must name rows of decoders (got {name}; rows are {_words(params.evaluate.decoders)})"
+    for name in ("greedy", "safebeam"):
+        if name not in params.evaluate.decoders:
+            yield ("evaluate", "decoders"), f"must have the row `{name}`: the report compares with it"
+    if params.tokenizer.vocabulary <= len(SPECIAL) + 256:
+        yield ("tokenizer", "vocabulary"), f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {params.tokenizer.vocabulary})"
+
+
+def _files(params: Params) -> Iterator[Finding]:
+    for name, source in params.sources.items():
+        if not Path(source.path).exists():
+            yield ("sources", name, "path"), f"must be a file or folder that exists (got {source.path})"
+    if not Path(params.card.ngrams).is_file():
+        yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
+    for suite in params.evaluate.suites:
+        if not (SUITES / f"{suite}.yaml").is_file():
+            yield ("evaluate", "suites"), f"must name files of specs/suites (got {suite}; files are {_words(_stems(SUITES))})"
+    for block, names in _prompt_names(params):
+        for name in names:
+            if not (PROMPTS / block / f"{name}.yaml").is_file():
+                field = "styles" if block == "rephrase" else "prompts"
+                yield (block, field), f"must name files of specs/prompts/{block} (got {name}; files are {_words(_stems(PROMPTS / block))})"
+
+
+def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
+    return [("rephrase", params.rephrase.styles), ("refuse", params.refuse.prompts), ("educate", params.educate.prompts)]
+
+
+def check_files() -> None:
+    """Every shape and suite in the repository means what its grammar asks for."""
+    problems = []
+    for kind, folder in ((Shape, SHAPES), (Suite, SUITES)):
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                kind.read(path.stem)
+            except SpecError as error:
+                problems += error.problems
+    if problems:
+        raise SpecError(problems)
+
+
+def _stems(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _words(values: object) -> str:
+    return ", ".join(map(str, values)) or "none"  # type: ignore[call-overload]  # any iterable

@@ -1,0 +1,210 @@
+"""The grammar of params.yaml, block for block: one class per stage, one row type per table."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from specs.corpus import Corpus
+from specs.decoder import Decoder
+from specs.mixture import Mixture, Model
+from specs.source import Source
+from specs.spec import Name, Score, Seed, Share, Spec
+from specs.yaml_file import SpecError, YamlFile, check
+
+PARAMS = Path("params.yaml")
+Scores = Annotated[list[Score], Field(min_length=1, description="a list of scores, each from 0 to 5")]
+
+
+class Ingest(Spec):
+    """Limits of the readers (design §5, faults.md rule 8) and the size of the shards they fill."""
+
+    rows: PositiveInt = Field(description="documents in a shard, at most")
+    line_bytes: PositiveInt = Field(description="a longer line is quarantined")
+    document_bytes: PositiveInt = Field(description="a longer text is quarantined")
+    expansion: PositiveInt = Field(description="a file that unpacks to more than this many times its size is refused")
+    quarantine: float = Field(gt=0, le=1, description="the share of rows that may be quarantined before the stage fails")
+
+
+class Annotate(Spec):
+    """A judge grades a sample with the rubric of paper §1.1. The lexicon judge is a rule: offline and deterministic."""
+
+    judge: Literal["lexicon"]
+    documents: PositiveInt = Field(description="documents in the sample")
+    seed: Seed
+
+
+class Fit(Spec):
+    """A classifier of scores 0-5, fitted on the labels; loss on unsafe documents is weighted (paper §1.3)."""
+
+    scorer: Literal["ngrams"]
+    orders: list[Annotated[int, Field(ge=1, le=5)]] = Field(min_length=1, description="lengths of the n-grams, in words")
+    buckets: PositiveInt = Field(description="n-grams are hashed into this many columns")
+    unsafe_weight: PositiveFloat = Field(description="λ: the weight of documents scored above 0")
+    regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
+    held_out: Share = Field(description="share of the labels kept for measuring, stratified by label")
+    seed: Seed
+
+
+class ScoreStage(Spec):
+    """Every scorer grades every document; the ensemble makes one score of their columns (paper §1.5: the maximum)."""
+
+    scorers: list[Literal["judge", "ngrams"]] = Field(min_length=1, description="which columns the ensemble reads")
+    ensemble: Literal["max", "mean", "median"]
+
+
+class Rephrase(Spec):
+    """Unsafe documents become safe, contextualised text in one of several styles (paper §2)."""
+
+    scores: Scores
+    engine: Literal["template"]
+    styles: list[Name] = Field(min_length=1, description="files of specs/prompts/rephrase, without .yaml")
+    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    seed: Seed
+
+
+class Refuse(Spec):
+    """The worst documents become dialogues in which the request is declined (paper §3, RefuseWeb)."""
+
+    scores: Scores
+    engine: Literal["template"]
+    prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/refuse, without .yaml")
+    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    seed: Seed
+
+
+class Educate(Spec):
+    """The dialogues become articles on the principle behind the refusal (paper §3, Moral Education)."""
+
+    engine: Literal["template"]
+    prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/educate, without .yaml")
+    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    seed: Seed
+
+
+class TagStage(Spec):
+    """Raw unsafe documents get the harmfulness tag between words (paper §4, Algorithm 1)."""
+
+    from_: str = Field(alias="from", description="ingest/web: tags belong into raw unsafe text alone")
+    scores: Scores
+    rate: Share = Field(description="probability of a tag before each word but the first; the paper's best is 0.05")
+    mode: Literal["bernoulli", "exact"] = Field(description="a coin per word, or exactly the rounded share of the words")
+    seed: Seed
+
+
+class Card(Spec):
+    """The Data Safety Report Card of a corpus (paper §9)."""
+
+    ngrams: str = Field(min_length=1, description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}")
+
+
+class TokenizerStage(Spec):
+    """Train a byte-level BPE on the ingested text, or take one that exists; the tag is one special token."""
+
+    path: str | None = Field(description="a folder with tokenizer.json to take, or null to train one")
+    vocabulary: PositiveInt = Field(description="tokens, the special ones included")
+    documents: PositiveInt = Field(description="documents of each source that it is trained on, at most")
+    seed: Seed
+
+
+class Mix(Spec):
+    """The exact reading plan of a mixture: rows, tokens and epochs of each part."""
+
+    tokens: PositiveInt = Field(description="the budget every model trains on")
+    sequence: PositiveInt = Field(description="positions in a row")
+    layout: Literal["document", "packed"] = Field(description="one document a row, or windows over their concatenation")
+    batch: PositiveInt = Field(description="rows in an optimizer step")
+    seed: Seed
+
+
+class Instruct(Spec):
+    """Safety instruction tuning (paper §7)."""
+
+    source: Name = Field(description="a dialogue source of `sources`")
+    examples: PositiveInt = Field(description="pairs of request and response that are read")
+    refusals: Share = Field(description="share of pairs that decline a harmful request; the paper has 0.1")
+    tagged: float = Field(ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share")
+    epochs: PositiveInt
+    batch: PositiveInt
+    sequence: PositiveInt
+    learning_rate: PositiveFloat
+    seed: Seed
+
+
+class Finetune(Spec):
+    """Benign finetuning on arithmetic (paper §7: GSM8K), which must not bring harmful behaviour back."""
+
+    source: Name = Field(description="a dialogue source of `sources`")
+    examples: PositiveInt
+    epochs: PositiveInt
+    batch: PositiveInt
+    sequence: PositiveInt
+    learning_rate: PositiveFloat
+    seed: Seed
+
+
+class Evaluate(Spec):
+    """The matrix of paper §8: every model and stage, every decoder, every suite."""
+
+    suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
+    prompts: PositiveInt = Field(description="prompts of each suite, at most")
+    tokens: PositiveInt = Field(description="new tokens of an answer")
+    batch: PositiveInt = Field(description="prompts decoded side by side")
+    decoders: dict[Name, Decoder] = Field(min_length=1)
+    tagged_only: list[Name] = Field(description="decoders that are asked only of models that know the tag")
+    seed: Seed
+
+
+class Report(Spec):
+    """The figures of the paper, with intervals, beside the paper's own numbers."""
+
+    confidence: Share = Field(description="of the Wilson intervals; 0.95")
+    title: str = Field(min_length=1)
+
+
+class Params(Spec):
+    """params.yaml."""
+
+    sources: dict[Name, Source] = Field(min_length=1)
+    ingest: Ingest
+    annotate: Annotate
+    fit: Fit
+    score: ScoreStage
+    rephrase: Rephrase
+    refuse: Refuse
+    educate: Educate
+    tag: TagStage
+    corpora: dict[Name, Corpus] = Field(min_length=1)
+    card: Card
+    tokenizer: TokenizerStage
+    mix: Mix
+    mixtures: dict[Name, Mixture] = Field(min_length=1)
+    models: dict[Name, Model] = Field(min_length=1)
+    instruct: Instruct
+    finetune: Finetune
+    evaluate: Evaluate
+    report: Report
+
+    @classmethod
+    def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":
+        """The named blocks of params.yaml, and only those, so that a stage cannot read what DVC does not watch.
+
+        Raises SpecError with file and line of every mistake. Another block is an AttributeError.
+        """
+        file = YamlFile(path)
+        found: dict[str, Any] = {}
+        problems = []
+        for block in blocks:
+            try:
+                found[block] = _read_block(block, file)
+            except SpecError as error:
+                problems += error.problems
+        file.refuse(problems)
+        return cls.model_construct(**found)
+
+
+def _read_block(block: str, file: YamlFile) -> Any:
+    annotation = Params.model_fields[block].annotation
+    if not isinstance(file.values, dict) or block not in file.values:
+        raise SpecError([file.problem((block,), f"is missing; add the block `{block}:`")])
+    return check(annotation, file, at=(block,))  # type: ignore[arg-type]  # a table is a dict of rows
