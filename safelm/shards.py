@@ -1,0 +1,124 @@
+"""Shards on disk: a folder of files and the manifest that lists them; every read checks the digest."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from safelm.ledger import Ledger
+from safelm.store import File, Record
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class DamagedShard(RuntimeError):
+    """A file does not hold the bytes that its manifest promises."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a manifest."""
+
+    path: Path
+    rows: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The shard's name without its file type: 00000-00000."""
+        return self.path.name.partition(".")[0]
+
+    def bytes(self) -> bytes:
+        """The whole file, checked against its digest."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError as error:
+            raise DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`") from error
+        got = hashlib.sha256(data).hexdigest()
+        if got != self.sha256:
+            raise DamagedShard(
+                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}… ({len(data)} bytes): the file was changed "
+                "after it was built; delete it and run `dvc checkout`, or `dvc repro` to build it again"
+            )
+        return data
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The shard as an Arrow table, or only some of its columns."""
+        return pq.read_table(io.BytesIO(self.bytes()), columns=list(columns) if columns else None)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage made: the records of its tasks in order, by task name."""
+
+    stage: str
+    tasks: tuple[tuple[str, Record], ...]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the whole stage."""
+        return Ledger.total(record.ledger for _, record in self.tasks)
+
+    def files(self) -> Iterator[tuple[str, File]]:
+        """Every file with its name in the folder."""
+        for name, record in self.tasks:
+            for file in record.files:
+                yield name + file.suffix, file
+
+    def write(self, folder: Path) -> None:
+        """manifest.json: same inputs, same bytes."""
+        tasks = [{"name": name, **asdict(record)} for name, record in self.tasks]
+        values = {"format": FORMAT, "stage": self.stage, "ledger": asdict(self.ledger), "tasks": tasks}
+        (folder / MANIFEST).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Manifest":
+        """A manifest from its bytes."""
+        values = json.loads(data)
+        if values["format"] != FORMAT:
+            raise DamagedShard(f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})")
+        tasks = tuple((task.pop("name"), Record.load(task)) for task in values["tasks"])
+        return cls(values["stage"], tasks)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest of a folder."""
+        try:
+            return cls.parse((folder / MANIFEST).read_bytes())
+        except FileNotFoundError as error:
+            raise DamagedShard(f"{folder}: has no {MANIFEST}; run `dvc repro` to build it") from error
+
+
+def shards(folder: Path, suffix: str = ".parquet") -> list[Shard]:
+    """The shards of a folder that end in `suffix`, in order."""
+    files = Manifest.read(folder).files()
+    return [Shard(folder / name, file.rows, file.sha256) for name, file in files if name.endswith(suffix)]
+
+
+def tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The Parquet shards of a folder, one after another."""
+    for shard in shards(folder):
+        yield shard.table(columns)
+
+
+def schema(columns: Mapping[str, str]) -> pa.Schema:
+    """An Arrow schema from a table of specs/document.py."""
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
+
+
+def write_table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], path: Path) -> None:
+    """Rows to Parquet: one declared schema, zstd, page checksums, no clock and no path inside."""
+    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows], schema=schema(columns))
+    pq.write_table(table, path, compression="zstd", compression_level=3, write_page_checksum=True)
+
+
+def text_digest(prompt: str | None, text: str) -> str:
+    """The id of a document: 128 bits of the sha256 of its text (and of the request it answers, if it is a dialogue)."""
+    content = text if prompt is None else f"{prompt}\x00{text}"
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]

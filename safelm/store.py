@@ -1,0 +1,152 @@
+"""Finished shards, kept in DVC's own content-addressed cache, and an index that says which key gave which digest.
+
+An object is `<cache>/ab/cdef…` (md5, mode 0444), where DVC itself would put it, so a shard is on disk once. A record is
+`.safelm/index/<k2>/<key>.json`. A shard is done when its record can be read and its objects are there: nothing is
+trusted because some file exists. The index is disposable: manifests hold the same records (`learn`).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safelm.ledger import Ledger
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a shard. `suffix` follows the shard's name; `md5` is DVC's address, `sha256` what readers check."""
+
+    suffix: str
+    rows: int
+    bytes: int
+    md5: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one key gave: its files and its ledger."""
+
+    key: str
+    files: tuple[File, ...]
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @classmethod
+    def load(cls, values: dict) -> "Record":
+        """A record as it stands in a JSON file."""
+        files = tuple(File(**file) for file in values["files"])
+        return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """md5 and sha256 of a file, read once."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            md5.update(block)
+            sha256.update(block)
+    return md5.hexdigest(), sha256.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Store:
+    """Objects and records; plain files, any number of writers."""
+
+    def __init__(self, cache: Path, scratch: Path) -> None:
+        self.cache, self.scratch = cache, scratch
+
+    def object(self, md5: str) -> Path:
+        """Where an object of this digest is."""
+        return self.cache / md5[:2] / md5[2:]
+
+    def get(self, key: str) -> Record | None:
+        """The record of a key, if its objects are all there."""
+        try:
+            record = Record.load(json.loads(self._record(key).read_bytes()))
+            whole = all(self.object(file.md5).stat().st_size == file.bytes for file in record.files)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # a torn or missing record, or a missing object: not done
+        return record if whole else None
+
+    def attempt(self, key: str) -> Path:
+        """An empty folder for one try at a shard; it has its own name for every process, on the cache's file system."""
+        folder = self.scratch / "attempts" / f"{key[:16]}.{os.uname().nodename}.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def put(self, key: str, attempt: Path, rows: dict[str, int], ledger: Ledger) -> Record:
+        """Move the files of an attempt into the store and record them: first the objects, then the record."""
+        files = tuple(self._take(attempt / suffix, suffix, rows[suffix]) for suffix in sorted(rows))
+        attempt.rmdir()
+        record = Record(key=key, files=files, ledger=ledger)
+        self.remember(record)
+        return record
+
+    def remember(self, record: Record) -> None:
+        """Write a record, whole or not at all."""
+        path = self._record(record.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synced(path, json.dumps(asdict(record), sort_keys=True).encode())
+
+    def learn(self, records: Iterator[Record]) -> int:
+        """Take over the records of a manifest that came from elsewhere (`dvc pull`); the number that were new."""
+        new = [record for record in records if self.get(record.key) is None]
+        for record in new:
+            self.remember(record)
+        return len(new)
+
+    def _record(self, key: str) -> Path:
+        return self.scratch / "index" / key[:2] / f"{key}.json"
+
+    def _take(self, path: Path, suffix: str, rows: int) -> File:
+        md5, sha256 = digests(path)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            os.fchmod(file.fileno(), 0o444)  # DVC takes a read-only object as whole without hashing it again
+            os.fsync(file.fileno())
+        target = self.object(md5)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and file_digest(target) == sha256:
+            path.unlink()
+        else:
+            _rename(path, target)  # also over an object that was damaged
+        return File(suffix, rows, size, md5, sha256)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a small file through a temporary name, synced, so that it is never seen half-written."""
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _rename(temporary, path)
+
+
+def _rename(source: Path, target: Path) -> None:
+    os.replace(source, target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same bytes under a second name: a hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
