@@ -63,12 +63,16 @@ class Block(PipelineStep):
     def quarantine(self, reason: str, *, file: str, offset: int, content: bytes) -> None:
         """Record a row that cannot be used. Its text is not kept: file, offset and digest find it again."""
         digest = hashlib.sha256(content).hexdigest()
-        self.quarantined.append({"file": file, "offset": offset, "reason": reason, "sha256": digest, "bytes": len(content)})
+        self.quarantined.append(
+            {"file": file, "offset": offset, "reason": reason, "sha256": digest, "bytes": len(content)}
+        )
         self.stat_update(f"quarantined {reason}")
 
     def declared(self) -> list[Any]:
         """The class and its declared values, as JSON: the block's part of a shard's key."""
-        values = {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)}
+        values = {
+            item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)
+        }
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
     def each(self, document: Document) -> Iterator[Document]:
@@ -179,7 +183,9 @@ class ReadShards(Reader):
         beside = {shard.name: shard for shard in shards(self.scores)}
         missing = [shard.name for shard in sources if shard.name not in beside]
         if missing:
-            raise FileNotFoundError(f"{self.scores}: expected a score file for every shard, none for {missing[0]}; run `dvc repro score`")
+            raise FileNotFoundError(
+                f"{self.scores}: expected a score file for every shard, none for {missing[0]}; run `dvc repro score`"
+            )
         return [Task(shard.name, (_input(shard), _input(beside[shard.name]))) for shard in sources]
 
     def read(self, task: Task) -> Iterator[Document]:
@@ -191,7 +197,9 @@ class ReadShards(Reader):
             if score is None:
                 yield document
             elif score["id"] != document.id:
-                raise ValueError(f"{task.inputs[1].path}: expected the score of {document.id}, got that of {score['id']}; rebuild score")
+                raise ValueError(
+                    f"{task.inputs[1].path}: expected the score of {document.id}, got that of {score['id']}; rebuild score"
+                )
             elif self.select is None or score["score"] in self.select:
                 document.metadata |= {"score": score["score"], "score_hazard": score["hazard"]}
                 yield document

@@ -83,9 +83,13 @@ def key_of(stage: str, task: Task, blocks: Sequence[Block]) -> str:
 class ShardExecutor(LocalPipelineExecutor):
     """DataTrove's local executor, with the store in place of its completion marks and workers that are watched."""
 
-    def __init__(self, stage: str, blocks: Sequence[Block], tasks: Sequence[Task], keys: Sequence[str], store: Store) -> None:
+    def __init__(
+        self, stage: str, blocks: Sequence[Block], tasks: Sequence[Task], keys: Sequence[str], store: Store
+    ) -> None:
         logs = scratch("logs", stage)
-        super().__init__(pipeline=list(blocks), tasks=max(len(tasks), 1), workers=workers(), logging_dir=str(logs.absolute()))
+        super().__init__(
+            pipeline=list(blocks), tasks=max(len(tasks), 1), workers=workers(), logging_dir=str(logs.absolute())
+        )
         self.stage, self.shards, self.keys, self.store = stage, list(tasks), list(keys), store
 
     def is_rank_completed(self, rank: int) -> bool:
@@ -232,7 +236,9 @@ def locked(stage: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise StageError(f"{stage}: process {file.read().strip()} is building it now; wait for it or stop it") from None
+            raise StageError(
+                f"{stage}: process {file.read().strip()} is building it now; wait for it or stop it"
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -242,7 +248,9 @@ def locked(stage: str) -> Iterator[None]:
 def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Manifest:
     """Make the shards of a stage, or take them where their keys are known; nothing is put into build/ yet."""
     reader, writer = blocks[0], blocks[-1]
-    assert isinstance(reader, Reader) and isinstance(writer, Writer), "a stage begins with a reader and ends with a writer"
+    assert isinstance(reader, Reader) and isinstance(writer, Writer), (
+        "a stage begins with a reader and ends with a writer"
+    )
     store = store or Store(cache(), scratch())
     tasks = reader.tasks()
     keys = [key_of(stage, task, blocks) for task in tasks]
@@ -253,9 +261,12 @@ def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Man
     records = [store.get(key) for key in keys]
     lost = [task.name for task, record in zip(tasks, records, strict=True) if record is None]
     if lost:
-        raise StageError(f"{stage}: {len(lost)} of {len(tasks)} shards are missing after the run, {lost[0]} first; run the stage again")
-    manifest = Manifest(stage, tuple((task.name, record) for task, record in zip(tasks, records, strict=True) if record))
-    logger.debug(f"{stage}: {made} made")
+        raise StageError(
+            f"{stage}: {len(lost)} of {len(tasks)} shards are missing after the run, {lost[0]} first; run the stage again"
+        )
+    manifest = Manifest(
+        stage, tuple((task.name, record) for task, record in zip(tasks, records, strict=True) if record)
+    )
     manifest.ledger.check(stage)
     _something(stage, manifest.ledger)
     _made[stage] = _made.get(stage, 0) + made
@@ -269,7 +280,9 @@ def _something(stage: str, ledger: Ledger) -> None:
     """A stage that had documents to work on and made none of them has failed; an empty selection has not."""
     wanted = ledger.rows_in - ledger.dropped.get(NOT_SELECTED, 0)
     if wanted and not ledger.rows_out:
-        raise StageError(f"{stage}: made nothing of {wanted:,} rows: {ledger.sentence()}; see the quarantine or loosen the filters")
+        raise StageError(
+            f"{stage}: made nothing of {wanted:,} rows: {ledger.sentence()}; see the quarantine or loosen the filters"
+        )
 
 
 def _locked_records(stage: str, store: Store) -> Iterator[Record]:
@@ -333,4 +346,6 @@ def finish(manifest: Manifest, began: float) -> None:
     assemble(manifest, build(manifest.stage))
     made, total = _made.pop(manifest.stage, 0), len(manifest.tasks)
     seconds = time.monotonic() - began
-    print(f"{manifest.stage:<18} {total} shards ({made} made)  {manifest.ledger.sentence()}  {seconds:.1f} s", flush=True)
+    print(
+        f"{manifest.stage:<18} {total} shards ({made} made)  {manifest.ledger.sentence()}  {seconds:.1f} s", flush=True
+    )

@@ -82,7 +82,9 @@ class Manifest:
         """A manifest from its bytes."""
         values = json.loads(data)
         if values["format"] != FORMAT:
-            raise DamagedShard(f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})")
+            raise DamagedShard(
+                f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})"
+            )
         tasks = tuple((task.pop("name"), Record.load(task)) for task in values["tasks"])
         return cls(values["stage"], tasks)
 

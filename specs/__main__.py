@@ -1,7 +1,7 @@
 """Check params.yaml and every shape, suite and prompt it names, in under a second and before anything is spent.
 
-    python -m specs              say what is wrong, each with file and line; exit 1 if anything is
-    python -m specs --schema     write the JSON schema of params.yaml for editors
+python -m specs              say what is wrong, each with file and line; exit 1 if anything is
+python -m specs --schema     write the JSON schema of params.yaml for editors
 """
 
 import argparse
@@ -42,7 +42,9 @@ def problems(path: Path = PARAMS) -> list[Problem]:
 
 def main() -> None:
     """Print what is wrong, or one line that says all is well."""
-    parser = argparse.ArgumentParser(prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--schema", action="store_true", help="write specs/params.schema.json")
     if parser.parse_args().schema:
         SCHEMA.write_text(schema(), encoding="utf-8")

@@ -107,9 +107,15 @@ def _models(params: Params) -> Iterator[Finding]:
     shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
     for name, model in params.models.items():
         if model.mixture not in params.mixtures:
-            yield ("models", name, "mixture"), f"must be a row of mixtures (got {model.mixture}; rows are {_words(params.mixtures)})"
+            yield (
+                ("models", name, "mixture"),
+                f"must be a row of mixtures (got {model.mixture}; rows are {_words(params.mixtures)})",
+            )
         if model.shape not in shapes:
-            yield ("models", name, "shape"), f"must be a file of specs/shapes (got {model.shape}; files are {_words(shapes)})"
+            yield (
+                ("models", name, "shape"),
+                f"must be a file of specs/shapes (got {model.shape}; files are {_words(shapes)})",
+            )
         else:
             yield from _fits(params, name, Shape.read(model.shape))
 
@@ -122,11 +128,21 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             f"must have room for tokenizer.vocabulary (got {shape.vocabulary} in specs/shapes, the tokenizer has "
             f"{params.tokenizer.vocabulary}); write tokenizer.vocabulary: {shape.vocabulary} or take a larger shape",
         )
-    for block, sequence in [("mix", params.mix.sequence), ("instruct", params.instruct.sequence), ("finetune", params.finetune.sequence)]:
+    for block, sequence in [
+        ("mix", params.mix.sequence),
+        ("instruct", params.instruct.sequence),
+        ("finetune", params.finetune.sequence),
+    ]:
         if sequence > shape.positions:
-            yield (block, "sequence"), f"must be at most the {shape.positions} positions of shape {params.models[name].shape} (got {sequence})"
+            yield (
+                (block, "sequence"),
+                f"must be at most the {shape.positions} positions of shape {params.models[name].shape} (got {sequence})",
+            )
     if params.mix.batch % shape.recipe.micro_batch:
-        yield ("mix", "batch"), f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch})"
+        yield (
+            ("mix", "batch"),
+            f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch})",
+        )
 
 
 def _dialogues(params: Params) -> Iterator[Finding]:
@@ -134,7 +150,10 @@ def _dialogues(params: Params) -> Iterator[Finding]:
         if source not in params.sources:
             yield (block, "source"), f"must be a row of sources (got {source}; rows are {_words(params.sources)})"
         elif params.sources[source].prompt is None:
-            yield (block, "source"), f"must hold dialogues (source {source} has prompt: null); name the field of the request"
+            yield (
+                (block, "source"),
+                f"must hold dialogues (source {source} has prompt: null); name the field of the request",
+            )
     if "web" not in params.sources:
         yield ("sources",), "must have a row `web`: the documents that are scored"
 
@@ -142,12 +161,18 @@ def _dialogues(params: Params) -> Iterator[Finding]:
 def _evaluation(params: Params) -> Iterator[Finding]:
     for name in params.evaluate.tagged_only:
         if name not in params.evaluate.decoders:
-            yield ("evaluate", "tagged_only"), f"must name rows of decoders (got {name}; rows are {_words(params.evaluate.decoders)})"
+            yield (
+                ("evaluate", "tagged_only"),
+                f"must name rows of decoders (got {name}; rows are {_words(params.evaluate.decoders)})",
+            )
     for name in ("greedy", "safebeam"):
         if name not in params.evaluate.decoders:
             yield ("evaluate", "decoders"), f"must have the row `{name}`: the report compares with it"
     if params.tokenizer.vocabulary <= len(SPECIAL) + 256:
-        yield ("tokenizer", "vocabulary"), f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {params.tokenizer.vocabulary})"
+        yield (
+            ("tokenizer", "vocabulary"),
+            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {params.tokenizer.vocabulary})",
+        )
 
 
 def _files(params: Params) -> Iterator[Finding]:
@@ -158,16 +183,26 @@ def _files(params: Params) -> Iterator[Finding]:
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
     for suite in params.evaluate.suites:
         if not (SUITES / f"{suite}.yaml").is_file():
-            yield ("evaluate", "suites"), f"must name files of specs/suites (got {suite}; files are {_words(_stems(SUITES))})"
+            yield (
+                ("evaluate", "suites"),
+                f"must name files of specs/suites (got {suite}; files are {_words(_stems(SUITES))})",
+            )
     for block, names in _prompt_names(params):
         for name in names:
             if not (PROMPTS / block / f"{name}.yaml").is_file():
                 field = "styles" if block == "rephrase" else "prompts"
-                yield (block, field), f"must name files of specs/prompts/{block} (got {name}; files are {_words(_stems(PROMPTS / block))})"
+                yield (
+                    (block, field),
+                    f"must name files of specs/prompts/{block} (got {name}; files are {_words(_stems(PROMPTS / block))})",
+                )
 
 
 def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
-    return [("rephrase", params.rephrase.styles), ("refuse", params.refuse.prompts), ("educate", params.educate.prompts)]
+    return [
+        ("rephrase", params.rephrase.styles),
+        ("refuse", params.refuse.prompts),
+        ("educate", params.educate.prompts),
+    ]
 
 
 def check_files() -> None:

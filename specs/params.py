@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.corpus import Corpus
 from specs.decoder import Decoder
@@ -23,7 +23,9 @@ class Ingest(Spec):
     line_bytes: PositiveInt = Field(description="a longer line is quarantined")
     document_bytes: PositiveInt = Field(description="a longer text is quarantined")
     expansion: PositiveInt = Field(description="a file that unpacks to more than this many times its size is refused")
-    quarantine: float = Field(gt=0, le=1, description="the share of rows that may be quarantined before the stage fails")
+    quarantine: float = Field(
+        gt=0, le=1, description="the share of rows that may be quarantined before the stage fails"
+    )
 
 
 class Annotate(Spec):
@@ -38,7 +40,9 @@ class Fit(Spec):
     """A classifier of scores 0-5, fitted on the labels; loss on unsafe documents is weighted (paper §1.3)."""
 
     scorer: Literal["ngrams"]
-    orders: list[Annotated[int, Field(ge=1, le=5)]] = Field(min_length=1, description="lengths of the n-grams, in words")
+    orders: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        min_length=1, description="lengths of the n-grams, in words"
+    )
     buckets: PositiveInt = Field(description="n-grams are hashed into this many columns")
     unsafe_weight: PositiveFloat = Field(description="λ: the weight of documents scored above 0")
     regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
@@ -88,14 +92,18 @@ class TagStage(Spec):
     from_: str = Field(alias="from", description="ingest/web: tags belong into raw unsafe text alone")
     scores: Scores
     rate: Share = Field(description="probability of a tag before each word but the first; the paper's best is 0.05")
-    mode: Literal["bernoulli", "exact"] = Field(description="a coin per word, or exactly the rounded share of the words")
+    mode: Literal["bernoulli", "exact"] = Field(
+        description="a coin per word, or exactly the rounded share of the words"
+    )
     seed: Seed
 
 
 class Card(Spec):
     """The Data Safety Report Card of a corpus (paper §9)."""
 
-    ngrams: str = Field(min_length=1, description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}")
+    ngrams: str = Field(
+        min_length=1, description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}"
+    )
 
 
 class TokenizerStage(Spec):

@@ -28,7 +28,11 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.at}: {self.message}" if self.at else f"{self.file}:{self.line} {self.message}"
+        return (
+            f"{self.file}:{self.line} {self.at}: {self.message}"
+            if self.at
+            else f"{self.file}:{self.line} {self.message}"
+        )
 
 
 class SpecError(ValueError):
@@ -49,7 +53,9 @@ class YamlFile:
         except OSError as error:
             raise SpecError([Problem(str(path), 1, "", f"cannot be read ({error.strerror}); create it")]) from error
         except UnicodeDecodeError as error:
-            raise SpecError([Problem(str(path), 1, "", f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from error
+            raise SpecError(
+                [Problem(str(path), 1, "", f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
+            ) from error
         self.lines: dict[Location, int] = {}
         self.duplicates: list[Problem] = []
         self.values = self._load(text)
