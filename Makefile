@@ -1,0 +1,35 @@
+# `make repro` builds everything, from raw pages to the report; `make test` runs the tests. Both set the project up first.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Byte code makes every stage start seconds sooner; an environment may have turned it off.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: repro test check format clean
+
+repro: .venv/ready
+	@python -m pipeline
+
+test: .venv/ready
+	python -m pytest
+
+check: .venv/ready
+	ruff format --check specs safelm pipeline tests benchmarks
+	ruff check specs safelm pipeline tests benchmarks
+	mypy
+	python -m specs
+
+format: .venv/ready
+	ruff format specs safelm pipeline tests benchmarks
+	ruff check --fix specs safelm pipeline tests benchmarks
+
+# The environment is made anew when the lock changes.
+.venv/ready: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SafeLM needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+# Removes what can be built again; DVC's cache keeps every artifact.
+clean:
+	rm -rf build .safelm

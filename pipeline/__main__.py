@@ -1,0 +1,143 @@
+"""Build everything that is out of date, independent branches side by side.
+
+    python -m pipeline          what `make repro` calls
+    python -m pipeline --jobs 1 one branch after another
+
+`dvc repro` builds the same, bit for bit, one stage after another. Here groups of stages that do not need each other run
+as separate `dvc repro --single-item` processes, which DVC's locks allow; what each prints goes to .safelm/logs.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from safelm.paths import scratch, workers
+from specs.__main__ import problems
+from specs.params import Params
+
+DVC = [sys.executable, "-m", "dvc"]
+BUSY = ("Unable to acquire lock", "is busy")  # two processes that commit at the same moment: try again
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Group:
+    """Stages that one DVC process builds, and the groups that must be finished before."""
+
+    name: str
+    stages: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+def groups(models: list[str]) -> list[Group]:
+    """The DAG in groups, the longest branches first."""
+    data = ("ingest", "annotate", "fit", "score", "rephrase", "refuse", "educate", "tag", "tokenizer")
+    plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
+    for stage, before in (("pretrain", None), ("instruct", "pretrain"), ("finetune", "instruct")):
+        for model in models:
+            plan.append(
+                Group(f"{stage}@{model}", (f"{stage}@{model}",), (f"{before}@{model}" if before else "tokens",))
+            )
+    for stage in ("pretrain", "instruct", "finetune"):
+        for model in models:
+            plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
+    return [*plan, Group("cards", ("card",), ("documents",))]
+
+
+class Lane:
+    """One running group."""
+
+    def __init__(self, group: Group) -> None:
+        self.group, self.tries, self.began = group, 0, time.monotonic()
+        self.log = scratch("logs", f"{group.name}.log")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.start()
+
+    def start(self) -> None:
+        """Start the group's DVC process, or start it again."""
+        self.tries += 1
+        with self.log.open("w") as log:
+            command = [*DVC, "repro", "--single-item", *self.group.stages]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def finished(self) -> bool:
+        """Whether the group is built. Raises SystemExit with the end of its log when it failed."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        text = self.log.read_text(errors="replace")
+        if code == 0:
+            print(_summary(self.group, text, time.monotonic() - self.began), flush=True)
+            return True
+        if self.tries < TRIES and any(words in text for words in BUSY):
+            time.sleep(0.5)
+            self.start()
+            return False
+        tail = "\n".join(text.splitlines()[-25:])
+        raise SystemExit(f"{tail}\n\n{self.group.name} failed (exit code {code}); the whole log is {self.log}")
+
+
+def _summary(group: Group, log: str, seconds: float) -> str:
+    """What the stages themselves printed, without DVC's own lines."""
+    dvc = (
+        "Running stage",
+        "> python -m",
+        "Stage '",
+        "Updating lock",
+        "To track",
+        "\tgit add",
+        "To enable",
+        "Use `dvc push`",
+    )
+    lines = [
+        line for line in log.splitlines() if line.strip() and not line.startswith(dvc) and "didn't change" not in line
+    ]
+    return "\n".join([*lines, f"{group.name:<28} {seconds:6.1f} s"])
+
+
+def build(plan: list[Group], jobs: int) -> None:
+    """Run the groups, at most `jobs` side by side, each after what it needs."""
+    waiting, done = list(plan), set[str]()
+    lanes: list[Lane] = []
+    try:
+        while waiting or lanes:
+            ready = [group for group in waiting if done.issuperset(group.needs)]
+            for group in ready[: jobs - len(lanes)]:
+                waiting.remove(group)
+                lanes.append(Lane(group))
+            for lane in [lane for lane in lanes if lane.finished()]:
+                lanes.remove(lane)
+                done.add(lane.group.name)
+            time.sleep(0.05)
+    finally:
+        for lane in lanes:
+            lane.process.terminate()
+        for lane in lanes:
+            lane.process.wait()
+
+
+def main() -> None:
+    """Check params.yaml, stop if all is up to date, build the groups, then let DVC confirm the whole DAG."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--jobs", type=int, default=workers(), help="groups built side by side (default: the cores)")
+    jobs = max(1, parser.parse_args().jobs)
+    found = problems()
+    if found:
+        raise SystemExit("\n".join(map(str, found)))
+    began = time.monotonic()
+    if subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode:
+        build(groups(list(Params.read("models").models)), jobs)
+        subprocess.run([*DVC, "repro", "--quiet"], check=True)
+        print(f"built in {time.monotonic() - began:.0f} s")
+    else:
+        print("everything is up to date")
+    print(f"the report: {Path('build/report/index.html')}")
+
+
+if __name__ == "__main__":
+    main()
