@@ -139,7 +139,7 @@ class Reader(Block):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Writer(Block):
-    """The last block of a stage. It writes the files of one task into the attempt's folder and says how many rows each has."""
+    """The last block of a stage. It writes the files of one task into the attempt's folder and counts their rows."""
 
     type: ClassVar[str] = "writer"
 
@@ -198,7 +198,8 @@ class ReadShards(Reader):
                 yield document
             elif score["id"] != document.id:
                 raise ValueError(
-                    f"{task.inputs[1].path}: expected the score of {document.id}, got that of {score['id']}; rebuild score"
+                    f"{task.inputs[1].path}: expected the score of {document.id}, got that of {score['id']}; "
+                    "run `dvc repro score`"
                 )
             elif self.select is None or score["score"] in self.select:
                 document.metadata |= {"score": score["score"], "score_hazard": score["hazard"]}

@@ -53,7 +53,7 @@ def _imported(node: ast.AST, package: str) -> list[str]:
 def _forget_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     first = node.body[0] if node.body else None
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        first.value.value = ""
+        node.body = node.body[1:] or [ast.Pass()]
 
 
 def closure(modules: Iterable[str]) -> dict[str, str]:

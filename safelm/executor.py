@@ -1,8 +1,8 @@
 """The one place that runs DataTrove. Every shard is made once, by key, and none is lost.
 
-A shard's key is a digest of its inputs, the declared values, the first-party code and the versions of the libraries that
-shape the bytes. A known key is taken, not made. DataTrove's own completion marks, which outlive the outputs they speak
-of, never decide (design §5).
+A shard's key is a digest of its inputs, the declared values, the first-party code and the versions of the libraries
+that shape the bytes. A known key is taken, not made. DataTrove's own completion marks, which outlive the outputs they
+speak of, never decide (design §5).
 """
 
 import ctypes
@@ -153,7 +153,7 @@ class ShardExecutor(LocalPipelineExecutor):
         self.pipeline = pipeline
 
     def _run_side_by_side(self, todo: deque[int], bar: Any) -> None:
-        """Workers on pipes: one that dies is an error that names shard and signal (a pool would wait for it for ever)."""
+        """Workers on pipes: one that dies is an error naming shard and signal (a pool would wait for ever)."""
         context = multiprocessing.get_context("spawn")
         processes: dict[Connection, Any] = {}
         busy: dict[Connection, int] = {}
@@ -190,7 +190,8 @@ class ShardExecutor(LocalPipelineExecutor):
         except (EOFError, ConnectionResetError):
             process.join()
             raise StageError(
-                f"{self.stage}: shard {name}: its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"
+                f"{self.stage}: shard {name}: its worker died ({_cause(process.exitcode)}); "
+                "finished shards are kept, run the stage again"
             ) from None
         if error:
             raise StageError(f"{self.stage}: shard {name}: {error}")
@@ -262,7 +263,8 @@ def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Man
     lost = [task.name for task, record in zip(tasks, records, strict=True) if record is None]
     if lost:
         raise StageError(
-            f"{stage}: {len(lost)} of {len(tasks)} shards are missing after the run, {lost[0]} first; run the stage again"
+            f"{stage}: {len(lost)} of {len(tasks)} shards are missing after the run, {lost[0]} first; "
+            "run the stage again"
         )
     manifest = Manifest(
         stage, tuple((task.name, record) for task, record in zip(tasks, records, strict=True) if record)

@@ -43,8 +43,8 @@ class Shard:
         got = hashlib.sha256(data).hexdigest()
         if got != self.sha256:
             raise DamagedShard(
-                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}… ({len(data)} bytes): the file was changed "
-                "after it was built; delete it and run `dvc checkout`, or `dvc repro` to build it again"
+                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}… ({len(data)} bytes): "
+                "the file was changed after it was built; delete it and run `dvc checkout`"
             )
         return data
 

@@ -49,8 +49,8 @@ def _tags(params: Params) -> Iterator[Finding]:
     if params.tag.from_ != "ingest/web":
         yield (
             ("tag", "from"),
-            f"must be ingest/web (got {params.tag.from_}): only raw scored text is tagged, never safe or synthetic text "
-            "(paper §4); write from: ingest/web",
+            f"must be ingest/web (got {params.tag.from_}): only raw scored text is tagged, never safe or "
+            "synthetic text (paper §4); write from: ingest/web",
         )
     if 0 in params.tag.scores:
         yield (
@@ -81,6 +81,7 @@ def _mixtures(params: Params) -> Iterator[Finding]:
                 if part not in params.corpora:
                     yield (*at, part), f"must be a row of corpora (rows are {_words(params.corpora)}); add it there"
             yield from _overlaps(params, at, known)
+        yield from _sizes(params, name)
 
 
 def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Finding]:
@@ -93,6 +94,29 @@ def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Findin
                     (*at, part),
                     f"must not read what {earlier} reads (both hold the web's score {_words(both)}); "
                     "leave one of them out, or change corpora so that each score is in one",
+                )
+
+
+def _sizes(params: Params, name: str) -> Iterator[Finding]:
+    """What rounds to nothing whatever the corpora hold; `mix` checks natural proportions, when sizes are known."""
+    mixture, mix = params.mixtures[name], params.mix
+    shares = sum(phase.share for phase in mixture.phases)
+    for index, phase in enumerate(mixture.phases):
+        tokens = mix.tokens * phase.share / shares
+        at: Location = ("mixtures", name, "phases", index)
+        if tokens < mix.batch * mix.sequence:
+            yield (
+                (*at, "share"),
+                f"must be a step of {mix.batch} rows of {mix.sequence} at least (got {tokens:.0f} tokens); "
+                f"write a larger share, or mix.tokens: {int(mix.batch * mix.sequence * shares / phase.share) + 1}",
+            )
+        for part, weight in phase.parts.items() if phase.proportions == "fixed" else ():
+            rows = tokens * weight / sum(phase.parts.values()) / mix.sequence
+            if round(rows) < 1:
+                yield (
+                    (*at, "parts", part),
+                    f"must be a sequence of {mix.sequence} tokens at least (got {rows:.2f} of one); "
+                    "write a larger weight or leave the part out",
                 )
 
 
@@ -136,7 +160,8 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
         if sequence > shape.positions:
             yield (
                 (block, "sequence"),
-                f"must be at most the {shape.positions} positions of shape {params.models[name].shape} (got {sequence})",
+                f"must be at most the {shape.positions} positions of shape "
+                f"{params.models[name].shape} (got {sequence})",
             )
     if params.mix.batch % shape.recipe.micro_batch:
         yield (
@@ -193,7 +218,8 @@ def _files(params: Params) -> Iterator[Finding]:
                 field = "styles" if block == "rephrase" else "prompts"
                 yield (
                     (block, field),
-                    f"must name files of specs/prompts/{block} (got {name}; files are {_words(_stems(PROMPTS / block))})",
+                    f"must name files of specs/prompts/{block} (got {name}; "
+                    f"files are {_words(_stems(PROMPTS / block))})",
                 )
 
 

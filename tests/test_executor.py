@@ -1,0 +1,314 @@
+"""Every shard is made once, none is lost, and the bytes do not depend on workers, folder or order."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document
+
+from safelm import executor
+from safelm.blocks import Block, Input, Reader, ReadShards, Task, WriteDocuments
+from safelm.code import closure, code_digest
+from safelm.executor import StageError, key_of, locked, make, run
+from safelm.ledger import Ledger, LedgerError
+from safelm.paths import build
+from safelm.shards import DamagedShard, Manifest, shards, tables, text_digest
+from safelm.store import file_digest
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Lines(Reader):
+    """A document for each line of each file of a folder."""
+
+    folder: str
+
+    def tasks(self) -> list[Task]:
+        files = sorted(Path(self.folder).iterdir())
+        return [Task(file.stem, (Input(file, file_digest(file)),)) for file in files]
+
+    def read(self, task: Task) -> Iterator[Document]:
+        for text in task.inputs[0].path.read_text().splitlines():
+            yield Document(text=text, id=text_digest(None, text), metadata={"source": "web"})
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Shout(Block):
+    """Upper case; drops short lines, quarantines digits, loses or dies when a line says so."""
+
+    mark: str = "!"
+
+    def each(self, document: Document) -> Iterator[Document]:
+        if len(document.text) < 3:
+            return self.drop("short")
+        if document.text.isdigit():
+            return self.quarantine("digits", file="lines", offset=0, content=document.text.encode())
+        if document.text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if document.text != "lose":
+            document.text = document.text.upper() + self.mark
+            yield document
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lines").mkdir()
+    for index in range(4):
+        (tmp_path / "lines" / f"{index}.txt").write_text(f"hello {index}\nab\n12345\nworld {index}\n")
+    return tmp_path
+
+
+def shout(mark: str = "!", stage: str = "rephrase") -> Manifest:
+    return run(stage, [Lines(folder="lines"), Shout(mark=mark), WriteDocuments()])
+
+
+def made(capsys: pytest.CaptureFixture[str]) -> int:
+    return int(capsys.readouterr().out.split("(")[1].split(" ")[0])
+
+
+def test_the_ledger_accounts_for_every_row() -> None:
+    assert shout().ledger == Ledger(16, 8, {"short": 4}, {"digits": 4})
+    rows = [json.loads(line) for line in build("rephrase", "0.quarantine.jsonl").read_text().splitlines()]
+    assert [(row["reason"], row["offset"], row["bytes"]) for row in rows] == [("digits", 0, 5)]
+
+
+def test_a_lost_row_fails_the_stage() -> None:
+    Path("lines/1.txt").write_text("hello\nlose\n")
+    with pytest.raises(StageError, match=r"shard 1: LedgerError: .*\+1 unaccounted"):
+        shout()
+    assert not build("rephrase").exists()
+
+
+def test_the_ledger_law() -> None:
+    assert Ledger(10, 7, {"a": 2}, {"b": 1}).check("here")
+    with pytest.raises(LedgerError, match="here"):
+        Ledger(10, 7, {"a": 2}).check("here")
+
+
+def test_a_known_key_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    shout()
+    assert made(capsys) == 4
+    shout()
+    assert made(capsys) == 0
+
+
+def test_one_changed_shard_costs_one_and_going_back_costs_none(capsys: pytest.CaptureFixture[str]) -> None:
+    first = shout()
+    old = Path("lines/2.txt").read_text()
+    Path("lines/2.txt").write_text("something else\n")
+    made(capsys)
+    shout()
+    assert made(capsys) == 1
+    Path("lines/2.txt").write_text(old)
+    assert shout() == first
+    assert made(capsys) == 0
+
+
+def test_a_changed_value_makes_every_shard_and_going_back_none(capsys: pytest.CaptureFixture[str]) -> None:
+    shout()
+    made(capsys)
+    shout(mark="?")
+    assert made(capsys) == 4
+    shout()
+    assert made(capsys) == 0
+
+
+def test_the_key_knows_the_input_the_values_and_the_stage() -> None:
+    task, other = Task("a", (Input(Path("x"), "1"),)), Task("a", (Input(Path("x"), "2"),))
+    assert key_of("s", task, [Shout()]) == key_of("s", Task("b", (Input(Path("y"), "1"),)), [Shout()])
+    assert len({key_of("s", task, [Shout()]), key_of("s", other, [Shout()]), key_of("s", task, [Shout(mark="?")])}) == 3
+
+
+def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("one")
+    before = Shout(mark=file).declared()  # type: ignore[arg-type]
+    file.write_text("two")
+    assert Shout(mark=file).declared() != before  # type: ignore[arg-type]
+
+
+def test_the_code_behind_a_block_is_its_closure() -> None:
+    found = closure(["safelm.blocks"])
+    assert {"safelm.blocks", "safelm.shards", "safelm.store", "specs.document"} <= set(found)
+    assert "safelm.executor" not in found
+    assert code_digest(["safelm.blocks"]) != code_digest(["safelm.paths"])
+
+
+def test_a_comment_does_not_change_the_code_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safelm import code
+
+    (tmp_path / "safelm").mkdir()
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    digests = []
+    for text in ("x = 1\n", '"""Doc."""\n# why\nx  =  1\n', "x = 2\n"):
+        (tmp_path / "safelm" / "thing.py").write_text(text)
+        code._parsed.cache_clear()
+        digests.append(code.code_digest(["safelm.thing"]))
+    code._parsed.cache_clear()
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_bytes_do_not_depend_on_workers_or_folder(
+    workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shout()
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (tmp_path / "lines").rename(other / "lines")
+    monkeypatch.chdir(other)
+    monkeypatch.setenv("SAFELM_WORKERS", workers)
+    monkeypatch.setattr(executor, "SMALL", 0)
+    assert shout() == first
+    assert (other / "build/rephrase/manifest.json").read_bytes() == (
+        tmp_path / "build/rephrase/manifest.json"
+    ).read_bytes()
+
+
+def test_a_dead_worker_is_an_error_that_names_shard_and_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "SMALL", 0)
+    monkeypatch.setenv("SAFELM_WORKERS", "2")
+    Path("lines/2.txt").write_text("die\n")
+    with pytest.raises(StageError, match=r"shard 2: its worker died \(SIGKILL\)"):
+        shout()
+    Path("lines/2.txt").write_text("hello\n")
+    assert shout().ledger.rows_out == 7
+
+
+def test_an_error_in_a_worker_names_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "SMALL", 0)
+    monkeypatch.setenv("SAFELM_WORKERS", "2")
+    Path("lines/3.txt").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(StageError, match="shard 3: UnicodeDecodeError"):
+        shout()
+
+
+def test_reads_check_the_digest() -> None:
+    shout()
+    path = build("rephrase", "1.parquet")
+    data = bytearray(path.read_bytes())
+    data[50] ^= 1
+    path.unlink()
+    path.write_bytes(bytes(data))
+    with pytest.raises(DamagedShard, match=r"build/rephrase/1.parquet: expected sha256"):
+        list(tables(build("rephrase")))
+
+
+def test_a_missing_object_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = shout()
+    md5 = manifest.tasks[1][1].files[0].md5
+    Path(f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}").unlink()
+    made(capsys)
+    assert shout() == manifest
+    assert made(capsys) == 1
+
+
+def test_a_torn_record_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+    shout()
+    record = next(iter(sorted(Path(".safelm/index").rglob("*.json"))))
+    record.write_bytes(record.read_bytes()[:40])
+    made(capsys)
+    shout()
+    assert made(capsys) == 1
+
+
+def test_a_shard_is_on_disk_once() -> None:
+    shout()
+    assert build("rephrase", "0.parquet").stat().st_nlink == 2
+
+
+def test_a_pulled_build_is_known_without_the_index(capsys: pytest.CaptureFixture[str]) -> None:
+    import hashlib
+    import shutil
+
+    manifest = shout()
+    listing = []
+    for path in sorted(build("rephrase").iterdir()):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        listing.append({"md5": md5, "relpath": path.name})
+        target = Path(f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copy(path, target)
+    folder = Path(".dvc/cache/files/md5/ab")
+    folder.mkdir(exist_ok=True)
+    (folder / "cd.dir").write_text(json.dumps(listing))
+    Path("dvc.lock").write_text("stages:\n  rephrase:\n    outs:\n    - {path: build/rephrase, md5: abcd.dir}\n")
+    shutil.rmtree(".safelm")
+    shutil.rmtree("build")
+    made(capsys)
+    assert shout() == manifest
+    assert made(capsys) == 0
+
+
+def test_a_stage_that_made_nothing_has_failed() -> None:
+    for file in Path("lines").iterdir():
+        file.write_text("ab\n")
+    with pytest.raises(StageError, match="made nothing of 4 rows"):
+        shout()
+
+
+def test_an_empty_selection_is_not_a_failure() -> None:
+    shout(stage="ingest/web")
+    scores = [{"id": row["id"], "score": 0} for table in tables(build("ingest/web")) for row in table.to_pylist()]
+    assert len(scores) == 8
+    write_scores(scores)
+    chosen = ReadShards(folder=build("ingest/web"), scores=build("score"), select=(4, 5))
+    manifest = run("refuse", [chosen, WriteDocuments()])
+    assert manifest.ledger == Ledger(8, 0, {"not_selected": 8}, {})
+    assert [table.num_rows for table in tables(build("refuse"))] == [0, 0, 0, 0]
+
+
+def write_scores(scores: list[dict]) -> None:
+    @dataclass(kw_only=True, eq=False, repr=False)
+    class Zero(Block):
+        def each(self, document: Document) -> Iterator[Document]:
+            document.metadata["score"] = 0
+            yield document
+
+    from safelm.blocks import WriteColumns
+    from specs.document import SCORES
+
+    run("score", [ReadShards(folder=build("ingest/web")), Zero(), WriteColumns(columns=dict(SCORES))])
+
+
+def test_selected_documents_carry_their_score() -> None:
+    shout(stage="ingest/web")
+    write_scores([])
+    reader = ReadShards(folder=build("ingest/web"), scores=build("score"), select=(0,))
+    documents = [document for task in reader.tasks() for document in reader.read(task)]
+    assert [document.metadata["score"] for document in documents] == [0] * 8
+
+
+def test_a_second_build_is_refused_by_process_number() -> None:
+    with (
+        locked("rephrase"),
+        pytest.raises(StageError, match=f"process {os.getpid()} is building it"),
+        locked("rephrase"),
+    ):
+        pass
+
+
+def test_large_tasks_are_split_into_files_of_so_many_rows() -> None:
+    manifest = run("ingest/web", [Lines(folder="lines"), WriteDocuments(rows_per_file=3)])
+    assert [shard.path.name for shard in shards(build("ingest/web"))][:3] == [
+        "0-00000.parquet",
+        "0-00001.parquet",
+        "1-00000.parquet",
+    ]
+    assert manifest.ledger.rows_out == 16
+
+
+def test_no_path_and_no_clock_in_an_output(tmp_path: Path) -> None:
+    shout()
+    for path in build("rephrase").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_make_leaves_build_alone() -> None:
+    make("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()])
+    assert not build("rephrase").exists()

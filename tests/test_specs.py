@@ -1,0 +1,172 @@
+"""Every mistake in params.yaml is refused before anything is spent, with its line and what to write instead."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specs.__main__ import SCHEMA, problems, schema
+from specs.params import Params
+from specs.shape import Shape
+from specs.spec import Spec
+from specs.yaml_file import SpecError, validate
+
+PARAMS = Path("params.yaml").read_text(encoding="utf-8")
+
+
+def complaints(tmp_path: Path, *edits: tuple[str, str]) -> list[str]:
+    """What `python -m specs` says of params.yaml after some edits of its text."""
+    text = PARAMS
+    for old, new in edits:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return [str(problem).removeprefix(f"{tmp_path}/") for problem in problems(path)]
+
+
+def line_of(words: str) -> int:
+    return next(number for number, line in enumerate(PARAMS.splitlines(), 1) if words in line)
+
+
+def test_the_params_of_the_repository_are_sound(tmp_path: Path) -> None:
+    assert complaints(tmp_path) == []
+
+
+# Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
+MISTAKES = {
+    "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
+    "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
+    "unknown corpus": (("{score_0: 1.0, math: 1.0}", "{score_9: 1.0, math: 1.0}"), "parts.score_9", "row of corpora"),
+    "overlapping scores": (
+        ("score_1:   {from: ingest/web, scores: [1]", "score_1:   {from: ingest/web, scores: [0, 1]"),
+        "mixtures.standard.phases.0.parts.score_1",
+        "what score_0 reads",
+    ),
+    "tagged text beside its raw text": (("refusals: 1.0", "refusals: 1.0, score_5: 1.0"), "mixtures.safe", "score_5"),
+    "a share of 0": (("{share: 4,", "{share: 0,"), "mixtures.safe.phases.1.share", "greater than 0 (got 0)"),
+    "a negative weight": (("refusals: 1.0", "refusals: -1.0"), "parts.refusals", "greater than 0 (got -1.0)"),
+    "a weight of 0": (("refusals: 1.0", "refusals: 0.0"), "parts.refusals", "leave a part out to drop it"),
+    "a threshold above 5": (("scores: [1, 2, 3]", "scores: [1, 2, 6]"), "rephrase.scores.2", "less than or equal to 5"),
+    "a threshold below 0": (("max_score: 3", "max_score: -1"), "rephrase.max_score", "greater than or equal to 0"),
+    "one score claimed twice": (("scores: [4, 5]", "scores: [3, 4, 5]"), "refuse.scores", "rephrase claims"),
+    "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tag.rate", "less than 1 (got 1.0)"),
+    "a tag rate of 0": (("rate: 0.05", "rate: 0.0"), "tag.rate", "greater than 0 (got 0.0)"),
+    "tags in a synthetic corpus": (
+        ("  from: ingest/web\n  scores: [4, 5]", "  from: rephrase\n  scores: [4, 5]"),
+        "tag.from",
+        "ingest/web",
+    ),
+    "tags in safe text": (
+        ("  from: ingest/web\n  scores: [4, 5]", "  from: ingest/web\n  scores: [0, 5]"),
+        "tag.scores",
+        "never carries",
+    ),
+    "a vocabulary that does not fit": (("vocabulary: 1536", "vocabulary: 2000"), "models.standard.shape", "room for"),
+    "an unknown mixture": (("{mixture: safe,", "{mixture: saef,"), "models.safe.mixture", "got saef"),
+    "an unknown shape": (
+        ("mixture: safe, shape: nano", "mixture: safe, shape: nanno"),
+        "models.safe.shape",
+        "got nanno",
+    ),
+    "a number DVC reads otherwise": (
+        ("learning_rate: 1.0e-4", "learning_rate: 1e-4"),
+        "finetune.learning_rate",
+        "write 1.0e-04",
+    ),
+    "a word DVC reads otherwise": (("prompt: null", "prompt: on"), "sources.web.prompt", "'on'"),
+    "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
+    "a key that stands twice": (("  rows: 2048\n", "  rows: 2048\n  rows: 4096\n"), "ingest.rows", "stands twice"),
+    "a row too long for the model": (("sequence: 128", "sequence: 4096"), "mix.sequence", "positions"),
+    "pages where dialogues are asked": (("source: chat", "source: math"), "instruct.source", "dialogues"),
+    "an unscored selection of the web": (
+        ("tagged:    {from: tag,", "tagged:    {from: ingest/web,"),
+        "corpora.tagged",
+        "scores",
+    ),
+    "a file that is not there": (("specs/demo/math.yaml", "specs/demo/maths.yaml"), "sources.math.path", "maths.yaml"),
+    "a part that rounds to no sequence": (
+        (
+            "{share: 1, proportions: natural, parts: {score_0: 1.0, math: 1.0}}",
+            "{share: 1, proportions: fixed, parts: {score_0: 10000.0, math: 1.0}}",
+        ),
+        "mixtures.filtered.phases.0.parts.math",
+        "leave the part out",
+    ),
+    "a phase that rounds to no step": (("{share: 4,", "{share: 4000,"), "mixtures.safe.phases.0.share", "larger share"),
+    "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_refused(mistake: str, tmp_path: Path) -> None:
+    edit, place, words = MISTAKES[mistake]
+    found = complaints(tmp_path, edit)
+    assert any(place in line and words in line for line in found), found
+    assert all(line.startswith("params.yaml:") for line in found)
+
+
+def test_the_line_is_named(tmp_path: Path) -> None:
+    found = complaints(tmp_path, ("{share: 4,", "{share: 0,"))
+    assert found[0].startswith(f"params.yaml:{line_of('{share: 4,')} mixtures.safe.phases.1.share: ")
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    found = complaints(tmp_path, ("  rows: 2048", "  rows: 0"), ("rate: 0.05", "rate: 2.0"))
+    assert len(found) == 2
+
+
+def test_heads_must_divide_the_width(tmp_path: Path) -> None:
+    text = Path("specs/shapes/nano.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "odd.yaml"
+    path.write_text(text.replace("heads: 4", "heads: 5", 1), encoding="utf-8")
+    with pytest.raises(SpecError, match="heads must divide hidden"):
+        validate(Shape, path)
+
+
+def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+    found = complaints(tmp_path, ("sources:\n", "sources: [\n"))
+    assert len(found) == 1 and "is not YAML" in found[0]
+
+
+def test_a_stage_reads_only_its_blocks() -> None:
+    params = Params.read("tag")
+    assert params.tag.rate == 0.05
+    with pytest.raises(AttributeError):
+        _ = params.mix
+
+
+def test_grammars_are_frozen_and_have_no_defaults() -> None:
+    tag = Params.read("tag").tag
+    with pytest.raises(ValueError, match="frozen"):
+        tag.rate = 0.1  # type: ignore[misc]
+    blocks = [field.annotation for field in Params.model_fields.values() if isinstance(field.annotation, type)]
+    fields = [item for block in blocks if issubclass(block, Spec) for item in block.model_fields.items()]
+    defaults = [name for name, field in fields if not field.is_required()]
+    assert defaults == []
+
+
+def test_the_schema_for_editors_is_current() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == schema()
+    assert "mixtures" in json.loads(schema())["properties"]
+
+
+def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS.replace("rows: 2048", "rows: -1"), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); from specs.__main__ import main; main()",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "params.yaml:" in done.stderr and "ingest.rows" in done.stderr
+
+
+def test_the_grammar_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, specs.__main__; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
