@@ -83,6 +83,8 @@ def key_of(stage: str, task: Task, blocks: Sequence[Block]) -> str:
 class ShardExecutor(LocalPipelineExecutor):
     """DataTrove's local executor, with the store in place of its completion marks and workers that are watched."""
 
+    pipeline: list[Any]
+
     def __init__(
         self, stage: str, blocks: Sequence[Block], tasks: Sequence[Task], keys: Sequence[str], store: Store
     ) -> None:
