@@ -17,6 +17,7 @@ import yaml
 LEVELS = 6  # scores 0..5, paper §1.1
 GAP = 4  # words that may stand between a verb and its object
 GUIDE_GAP = 4  # words that may stand between "how to" and the verb
+STEP_GAP = 2  # words that may stand between "then" and the verb
 STEPS = 2  # steps that make a text an instruction
 NEAR = 100  # words before and after an act that speak of it
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[.!?:\n]")
@@ -149,20 +150,27 @@ def numbered(words: list[str], low: int, high: int) -> int:
     return sum(1 for place in starts if len(words[place]) <= 2 and words[place].isdecimal())
 
 
+def follows(act: ActPlace, hits: list[Hit], gap: int) -> bool:
+    """Say whether an act begins at most `gap` words behind one of the hits."""
+    return any(0 <= act.start - hit.end <= gap for hit in hits)
+
+
 def is_taught(words: list[str], hits: list[Hit], act: ActPlace) -> bool:
     """Say whether a text teaches or promotes an act rather than mentions, reports or declines it.
 
-    Of the words near the act: it does when at least two steps stand before the first declining phrase, or when nothing
-    declines and the act follows "how to", "you can" or the like.
+    Of the words near the act: it does when at least two steps stand before the first declining phrase; when there are
+    two steps and the act itself is one, whatever declines it; or when nothing declines and the act follows "how to",
+    "you can" or the like.
     """
     low, high = max(0, act.start - NEAR), min(len(words), act.end + NEAR)
     near = hits[bisect_left(hits, low, key=_start) : bisect_left(hits, high, key=_start)]
     declined = min((hit.start for hit in near if hit.marker.role == "decline"), default=high)
-    steps = sum(1 for hit in near if hit.marker.role == "steps" and hit.start < declined)
-    if max(steps, numbered(words, low, declined)) >= STEPS:
+    steps = [hit for hit in near if hit.marker.role == "steps"]
+    if max(sum(1 for hit in steps if hit.start < declined), numbered(words, low, declined)) >= STEPS:
         return True
-    guides = (hit.end for hit in near if hit.marker.role == "guide")
-    return declined == high and any(0 <= act.start - end <= GUIDE_GAP for end in guides)
+    if len(steps) >= STEPS and follows(act, steps, STEP_GAP):
+        return True
+    return declined == high and follows(act, [hit for hit in near if hit.marker.role == "guide"], GUIDE_GAP)
 
 
 @dataclass(frozen=True)

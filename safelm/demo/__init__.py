@@ -1,0 +1,39 @@
+"""The embedded world: pages, dialogues, sums and prompts from a grammar, offline and with known labels."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from safelm.demo.chat import Chat
+from safelm.demo.prompts import Prompt, held_out_text, prompts, utility
+from safelm.demo.sums import Arithmetic, Math
+from safelm.demo.web import Web
+from safelm.demo.world import World, read_table
+
+__all__ = ["Prompt", "World", "documents", "held_out_text", "prompts", "utility"]
+
+
+class Part(Protocol):
+    """A part of the world: settings in one YAML file, documents out."""
+
+    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
+        """Take the world and the settings of the part."""
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Write every document."""
+
+
+PARTS: dict[str, type[Part]] = {"web": Web, "math": Math, "chat": Chat, "arithmetic": Arithmetic}
+
+
+def documents(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Write the documents of one part of the embedded world: a YAML file of specs/demo that names its `part`.
+
+    Each has the keys text, prompt, label, hazard, url, crawl and title of a document (specs/document.py).
+    """
+    table = read_table(path)
+    part = table.get("part")
+    if part not in PARTS:
+        raise ValueError(f"{path} part: expected one of {', '.join(PARTS)}, got {part!r}; name the part it describes")
+    world = World.read(Path(path).parent / table["world"])
+    yield from PARTS[part](world, table).documents()
