@@ -1,0 +1,62 @@
+"""What generate refuses before anything is spent, for it could only give a wrong answer."""
+
+import inspect
+import math
+from collections.abc import Sequence
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from safelm.decoding.decoder import Decoder
+
+
+def check(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    decoder: Decoder,
+    new_tokens: int,
+    tag: int | None,
+    batch: int,
+    word_starts: Sequence[bool] | None,
+) -> None:
+    """Refuse prompts, values and models that the search cannot serve, each with what to do instead."""
+    config = model.config.get_text_config()
+    if min(new_tokens, batch) < 1:
+        raise ValueError(f"new_tokens {new_tokens}, batch {batch}: each must be at least 1")
+    if not all(prompts):
+        place = next(place for place, prompt in enumerate(prompts) if not prompt)
+        raise ValueError(f"prompt {place}: expected at least one token (got none); begin it with the start token")
+    if tag is None and (decoder.looks_ahead or decoder.short_circuit):
+        raise ValueError(
+            f"decoder {decoder.method}: needs the id of the harmfulness tag, this model has none; use beam"
+        )
+    if tag is not None and not 0 <= tag < config.vocab_size:
+        raise ValueError(f"tag {tag}: expected a token of the model's vocabulary of {config.vocab_size}")
+    if decoder.rule == "boundary" and word_starts is None:
+        raise ValueError("decoder rule boundary: needs word_starts, to know where words begin; see word_starts()")
+    if config._attn_implementation not in ("eager", "sdpa"):
+        raise ValueError(
+            f"attention {config._attn_implementation}: the tree of candidates needs a mask of its own, which only "
+            'eager and sdpa take; load the model with attn_implementation="sdpa"'
+        )
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
+        raise ValueError(f"{type(model).__name__}: takes no position_ids, so candidates cannot stand side by side")
+    length = max(map(len, prompts), default=0) + new_tokens
+    check_reach(config, length)
+
+
+def check_reach(config: PreTrainedConfig, length: int) -> None:
+    """Every layer must see the whole text: none is recurrent, no window and no table of positions is shorter."""
+    window = getattr(config, "sliding_window", None) or math.inf
+    unnamed = "full_attention" if window == math.inf else "sliding_attention"
+    kinds = set(getattr(config, "layer_types", None) or [unnamed])
+    if kinds - {"full_attention", "sliding_attention"} or ("sliding_attention" in kinds and length > window):
+        raise ValueError(
+            f"layers {sorted(kinds)}, window {window}: expected attention over the whole text of {length} tokens; "
+            "shorten the prompts or take a model with full attention"
+        )
+    positions = getattr(config, "max_position_embeddings", None) or math.inf
+    if length > positions:
+        raise ValueError(
+            f"the longest prompt and its continuation are {length} tokens, the model has {positions} positions; "
+            "shorten the prompts or write fewer new tokens"
+        )

@@ -1,0 +1,85 @@
+"""What a decoder is, and what it gives back."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+Method = Literal["greedy", "beam", "top_k", "safebeam"]
+Rule = Literal["none", "half", "boundary", "absolute", "random"]
+
+LOOKS_AHEAD: tuple[Rule, ...] = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How the next token is chosen; the same values as a row of `evaluate.decoders` (specs/decoder.py), and a seed.
+
+    greedy is one beam of one candidate, beam keeps the `beams` likeliest texts, top_k draws one of the `top_k`
+    likeliest tokens. safebeam (paper §5, Algorithm 2) is a beam search that tries `candidates` tokens per beam and
+    first drops those that `rule` names; rule none drops nothing and leaves a beam search.
+
+    With two candidates a beam, dropping half leaves as many as there are beams: nothing is left for likelihood to
+    choose. That is allowed, and warned about.
+    """
+
+    method: Method
+    beams: int = 1
+    candidates: int = 1
+    rule: Rule = "none"
+    threshold: float = 0.0
+    floor: float = 0.0
+    short_circuit: bool = False
+    top_k: int = 1
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that contradict the method."""
+        if min(self.beams, self.candidates, self.top_k) < 1 or self.temperature <= 0:
+            raise ValueError(f"decoder: beams, candidates and top_k start at 1, temperature is above 0 (got {self})")
+        if self.method in ("greedy", "top_k") and self.beams != 1:
+            raise ValueError(f"decoder {self.method}: keeps one text, so beams must be 1 (got {self.beams})")
+        if self.method != "safebeam" and self.rule != "none":
+            raise ValueError(f"decoder {self.method}: only safebeam drops candidates; write rule: none ({self.rule})")
+        if self.method == "beam" and self.candidates < self.beams:
+            raise ValueError(
+                f"decoder beam: {self.candidates} candidates a beam can miss the {self.beams} likeliest texts; "
+                "write at least as many candidates as beams"
+            )
+        if self.rule in ("half", "boundary", "random") and self.candidates < 3:
+            warnings.warn(
+                f"safebeam with {self.candidates} candidates a beam: once half are dropped no more are left than "
+                "there are beams, so their likelihood chooses nothing; three is the least that does",
+                stacklevel=3,
+            )
+
+    @property
+    def width(self) -> int:
+        """Candidates a beam: greedy and top_k settle on one token before anything is compared."""
+        return 1 if self.method in ("greedy", "top_k") else self.candidates
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether p(tag) after a candidate has a say in whether it is chosen."""
+        return self.rule in LOOKS_AHEAD
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the seed matters."""
+        return self.method == "top_k" or self.rule == "random"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a decoder wrote after one prompt.
+
+    tokens holds neither the token that ended the text nor the tag; log_probability is of everything that was
+    chosen, the ending token or the tag included. tag_probabilities has p(tag) after each token of `tokens`; it is
+    empty where the model knows no tag.
+    """
+
+    tokens: list[int]
+    finished: bool
+    short_circuited: bool
+    log_probability: float
+    tag_probabilities: list[float]

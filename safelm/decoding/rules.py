@@ -1,0 +1,55 @@
+"""Which candidates of a prompt stay: the rules of SafeBeam (paper §5) as pure functions over rows of candidates.
+
+Each row is the candidate set of one prompt. A candidate with log-probability -inf is none: it is neither counted nor
+kept. Equal evidence: the less likely is dropped first; equal in both: the one further back in its row.
+"""
+
+import hashlib
+
+import numpy
+import torch
+from torch import Tensor
+
+from safelm.decoding.decoder import Rule
+
+
+def safest(evidence: Tensor, log_probability: Tensor) -> Tensor:
+    """The rank of each candidate from the lowest evidence of harm up; what is no candidate ranks last."""
+    absent = log_probability == -torch.inf
+    by_likelihood = log_probability.argsort(dim=-1, descending=True, stable=True)
+    ordered = evidence.masked_fill(absent, torch.inf).gather(-1, by_likelihood)
+    order = by_likelihood.gather(-1, ordered.argsort(dim=-1, stable=True))
+    return order.argsort(dim=-1)
+
+
+def keep_half(evidence: Tensor, log_probability: Tensor) -> Tensor:
+    """Drop the 50 % of the candidates with the highest evidence (Algorithm 2); of an odd count the smaller half."""
+    candidates = log_probability > -torch.inf
+    count = candidates.sum(dim=-1, keepdim=True)
+    return candidates & (safest(evidence, log_probability) < count - count // 2)
+
+
+def keep_below(evidence: Tensor, log_probability: Tensor, threshold: float) -> Tensor:
+    """Drop every candidate whose evidence is above the threshold, but never all: the lowest stays."""
+    candidates = log_probability > -torch.inf
+    return candidates & ((evidence <= threshold) | (safest(evidence, log_probability) == 0))
+
+
+def keep(rule: Rule, evidence: Tensor, log_probability: Tensor, threshold: float) -> Tensor:
+    """Which candidates stay under a rule. For `random` the evidence is noise, for `boundary` p(tag) at a word's end."""
+    if rule == "none":
+        return log_probability > -torch.inf
+    if rule == "absolute":
+        return keep_below(evidence, log_probability, threshold)
+    return keep_half(evidence, log_probability)
+
+
+def best(log_probability: Tensor, beams: int) -> Tensor:
+    """The places of the `beams` likeliest candidates, likeliest first; equal ones in the order of their row."""
+    return log_probability.argsort(dim=-1, descending=True, stable=True)[:, :beams]
+
+
+def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
+    """Uniform numbers in [0, 1), a row for each step, from the seed and the prompt's tokens alone."""
+    digest = hashlib.sha256(repr((seed, list(prompt))).encode()).digest()
+    return numpy.random.default_rng(int.from_bytes(digest[:16], "big")).random((steps, width))

@@ -1,0 +1,370 @@
+"""SafeBeam against a slow, literal transcription of the paper's Algorithm 2, and what every decoder promises."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from safelm.decoding import Decoded, Decoder, generate, word_starts
+from safelm.decoding import rules as rules_of
+
+VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
+STARTS = [token % 3 == 0 for token in range(VOCABULARY)]  # a vocabulary in which every third token opens a word
+INFINITY = float("inf")
+
+
+def llama(seed: int, **changes: object) -> LlamaForCausalLM:
+    """A tiny model with random weights, large and exact enough that no two candidates are as good as equal."""
+    torch.manual_seed(seed)
+    shape: dict = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2)
+    heads = dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.6)
+    config = LlamaConfig(**{**shape, **heads, "tie_word_embeddings": bool(seed % 2), **changes})
+    model = LlamaForCausalLM(config).double().eval()
+    model.lm_head.weight.data[TAG] *= 2  # p(tag) from next to nothing to nearly sure
+    return model
+
+
+def prompts_of(seed: int, count: int = 4) -> list[list[int]]:
+    draw = random.Random(seed)
+    return [[draw.randrange(8, VOCABULARY) for _ in range(draw.randint(1, 9))] for _ in range(count)]
+
+
+def run(model, prompts, decoder: Decoder, *, batch: int = 8, new_tokens: int = 7, tag=TAG, end=(END,)) -> list[Decoded]:
+    return generate(model, prompts, decoder, new_tokens=new_tokens, tag=tag, end=end, batch=batch, word_starts=STARTS)
+
+
+# The literal transcription: one text, one forward, no cache, plain Python.
+
+
+def following(model, text: list[int]) -> list[float]:
+    """f(. | y): the log-probabilities of the next token."""
+    with torch.inference_mode():
+        return model(torch.tensor([text])).logits[0, -1].log_softmax(-1).tolist()
+
+
+def top(scores: list[float], count: int, floor: float) -> list[int]:
+    tokens = sorted((token for token in range(VOCABULARY) if token != TAG), key=lambda token: -scores[token])[:count]
+    return [token for place, token in enumerate(tokens) if place == 0 or scores[token] >= floor]
+
+
+def drop(candidates: list[dict], decoder: Decoder, chance) -> list[dict]:
+    """What is left of C; sorted() is stable, so equal evidence drops the less likely, then the later."""
+    value = (lambda c: chance[c["place"]]) if decoder.rule == "random" else (lambda c: c["evidence"])
+    safest = sorted(sorted(candidates, key=lambda c: -c["logp"]), key=value)
+    if decoder.rule == "none":
+        kept = safest
+    elif decoder.rule == "absolute":
+        kept = [c for c in safest if c["evidence"] <= decoder.threshold] or safest[:1]
+    else:
+        kept = safest[: len(safest) - len(safest) // 2]
+    return sorted(kept, key=lambda c: c["place"])
+
+
+def literal(model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,)) -> Decoded:
+    """Algorithm 2, line by line, with what it leaves open decided as safelm.decoding.search says."""
+    p = lambda scores: float(torch.tensor(scores[TAG], dtype=torch.float64).exp())  # noqa: E731
+    floor = float(torch.tensor(decoder.floor, dtype=torch.float64).log())
+    noise = rules_of.noise(prompt, decoder.seed, new_tokens, decoder.beams * decoder.candidates)
+    beams = [{"text": [], "logp": 0.0, "evidence": p(following(model, prompt)), "tags": [], "finished": False}]
+    for step in range(new_tokens):
+        if all(beam["finished"] for beam in beams):
+            break
+        leader = beams[0]
+        scores = following(model, prompt + leader["text"])
+        if decoder.short_circuit and not leader["finished"] and max(scores) == scores[TAG]:
+            return Decoded(leader["text"], False, True, leader["logp"] + scores[TAG], leader["tags"])
+        candidates = []
+        for number, beam in enumerate(beams):
+            place = number * decoder.candidates
+            if beam["finished"]:
+                candidates.append({**beam, "place": place})
+                continue
+            scores = following(model, prompt + beam["text"])
+            for rank, token in enumerate(top(scores, decoder.candidates, floor)):
+                new = {**beam, "place": place + rank, "logp": beam["logp"] + scores[token]}
+                if token in end:
+                    new["finished"] = True
+                else:
+                    new["text"] = beam["text"] + [token]
+                    after = following(model, prompt + new["text"])
+                    new["tags"] = beam["tags"] + [p(after)]
+                    likeliest = max(range(VOCABULARY), key=lambda token: after[token])
+                    if decoder.rule != "boundary" or likeliest == TAG or STARTS[likeliest]:
+                        new["evidence"] = p(after)
+                candidates.append(new)
+        kept = drop(candidates, decoder, noise[step])
+        beams = sorted(kept, key=lambda c: -c["logp"])[: decoder.beams]
+    best = max(beams, key=lambda beam: beam["logp"])
+    return Decoded(best["text"], best["finished"], False, best["logp"], best["tags"])
+
+
+def same(left: Decoded, right: Decoded) -> bool:
+    """Equal token for token, and in every number up to rounding."""
+    exact = (left.tokens, left.finished, left.short_circuited) == (right.tokens, right.finished, right.short_circuited)
+    numbers = [left.log_probability, *left.tag_probabilities], [right.log_probability, *right.tag_probabilities]
+    return exact and numbers[0] == pytest.approx(numbers[1], abs=1e-6)
+
+
+# The rules.
+
+
+def test_half_of_an_odd_count_drops_the_smaller_half() -> None:
+    evidence, likelihood = torch.tensor([[0.5, 0.1, 0.9, 0.3, 0.7]]), torch.full((1, 5), -1.0)
+    assert rules_of.keep_half(evidence, likelihood).tolist() == [[True, True, False, True, False]]
+
+
+def test_one_candidate_is_never_dropped() -> None:
+    assert rules_of.keep_half(torch.tensor([[1.0, 0.0]]), torch.tensor([[-5.0, -INFINITY]])).tolist() == [[True, False]]
+
+
+def test_of_equal_evidence_the_less_likely_is_dropped_then_the_later() -> None:
+    likelihood = torch.tensor([[-3.0, -1.0, -2.0, -2.0]])
+    assert rules_of.keep_half(torch.ones(1, 4), likelihood).tolist() == [[False, True, True, False]]
+
+
+def test_half_counts_only_what_is_a_candidate() -> None:
+    likelihood = torch.tensor([[-1.0, -INFINITY, -2.0, -INFINITY]])
+    assert rules_of.keep_half(torch.tensor([[0.9, 0.0, 0.1, 0.0]]), likelihood).tolist() == [
+        [False, False, True, False]
+    ]
+
+
+def test_the_threshold_drops_only_what_is_above_it() -> None:
+    kept = rules_of.keep_below(torch.tensor([[0.1, 0.2, 0.3]]), torch.full((1, 3), -1.0), 0.2)
+    assert kept.tolist() == [[True, True, False]]
+
+
+def test_the_threshold_never_drops_all() -> None:
+    kept = rules_of.keep_below(torch.tensor([[0.9, 0.4, 0.4]]), torch.tensor([[-1.0, -3.0, -2.0]]), 0.1)
+    assert kept.tolist() == [[False, False, True]]
+
+
+def test_the_best_are_the_likeliest_and_of_equals_the_first() -> None:
+    assert rules_of.best(torch.tensor([[-2.0, -INFINITY, -2.0, -0.5]]), 3).tolist() == [[3, 0, 2]]
+
+
+def test_noise_is_the_prompt_s_own_and_the_seed_s() -> None:
+    first = rules_of.noise([5, 6], 1, 3, 4)
+    assert (first == rules_of.noise([5, 6], 1, 3, 4)).all()
+    assert (first != rules_of.noise([5, 6], 2, 3, 4)).all()
+    assert (first != rules_of.noise([5, 7], 1, 3, 4)).all()
+
+
+# The search against the literal one.
+
+PRINTED = Decoder("safebeam", beams=4, candidates=4, rule="half")
+VARIANTS = {
+    "printed": PRINTED,
+    "two of three": replace(PRINTED, beams=2, candidates=3),
+    "wide": replace(PRINTED, beams=3, candidates=7),
+    "one beam": replace(PRINTED, beams=1, candidates=5),
+    "boundary": replace(PRINTED, rule="boundary"),
+    "absolute": replace(PRINTED, rule="absolute", threshold=0.02),
+    "absolute, strict": replace(PRINTED, rule="absolute", threshold=1e-4),
+    "random": replace(PRINTED, rule="random", seed=5),
+    "floor": replace(PRINTED, floor=0.05),
+    "boundary, floor": replace(PRINTED, rule="boundary", floor=0.02, beams=3),
+    "short circuit": replace(PRINTED, short_circuit=True),
+    "none": replace(PRINTED, rule="none", beams=4, candidates=2),
+    "beam": Decoder("beam", beams=3, candidates=3),
+    "beam, short circuit": Decoder("beam", beams=3, candidates=4, short_circuit=True),
+    "greedy": Decoder("greedy"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_the_literal_algorithm(name: str, seed: int) -> None:
+    model, prompts, end = llama(seed), prompts_of(seed), (END, OTHER_END, *range(10, 10 + 3 * (seed % 3)))
+    for prompt, decoded in zip(prompts, run(model, prompts, VARIANTS[name], end=end), strict=True):
+        assert same(decoded, literal(model, prompt, VARIANTS[name], end=end))
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_too_few_candidates_are_allowed_with_a_warning(candidates: int) -> None:
+    with pytest.warns(UserWarning, match="likelihood chooses nothing"):
+        decoder = replace(PRINTED, candidates=candidates)
+    model, prompt = llama(1), prompts_of(1)[0]
+    assert same(run(model, [prompt], decoder)[0], literal(model, prompt, decoder))
+
+
+def test_the_cases_include_what_they_are_about() -> None:
+    ends = (END, OTHER_END, *range(10, 16))
+    printed, stopped = (
+        [decoded for seed in range(6) for decoded in run(llama(seed), prompts_of(seed), VARIANTS[name], end=ends)]
+        for name in ("printed", "short circuit")
+    )
+    assert {decoded.finished for decoded in printed} == {True, False}
+    assert any(decoded.short_circuited for decoded in stopped)
+
+
+def test_long_texts_reuse_and_add_slots() -> None:
+    model, prompts = llama(2), [[9, 8, 30], [11]]
+    for prompt, decoded in zip(prompts, run(model, prompts, PRINTED, new_tokens=45, end=()), strict=True):
+        assert same(decoded, literal(model, prompt, PRINTED, new_tokens=45, end=()))
+
+
+def test_other_positions_and_attention() -> None:
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, initializer_range=0.6)
+    torch.manual_seed(3)
+    model, prompts = GPT2LMHeadModel(config).double().eval(), prompts_of(3)
+    model.set_attn_implementation("eager")
+    for prompt, decoded in zip(prompts, run(model, prompts, PRINTED), strict=True):
+        assert same(decoded, literal(model, prompt, PRINTED))
+
+
+# Properties.
+
+
+def constant_tag_model(seed: int) -> LlamaForCausalLM:
+    """A model that never gives the tag: its p(tag) is 0 everywhere."""
+    model = llama(seed, tie_word_embeddings=False)
+    model.lm_head = torch.nn.Linear(16, VOCABULARY, bias=True, dtype=torch.float64)
+    torch.nn.init.normal_(model.lm_head.weight)
+    with torch.no_grad():
+        model.lm_head.bias[TAG] = -INFINITY
+    return model
+
+
+def test_where_p_tag_says_nothing_half_is_a_beam_search() -> None:
+    model, prompts = constant_tag_model(4), prompts_of(4)
+    # Of equal p(tag) the less likely half is dropped; from the first step on, four of eight candidates are left.
+    beam = run(model, prompts, Decoder("beam", beams=4, candidates=4), end=())
+    half = run(model, prompts, replace(PRINTED, candidates=8), end=())
+    assert all(same(one, other) for one, other in zip(half, beam, strict=True))
+
+
+@pytest.mark.parametrize("name", ["printed", "random", "boundary", "absolute", "short circuit", "beam"])
+def test_a_batch_does_not_matter(name: str) -> None:
+    model, prompts = llama(5), prompts_of(5, 9)
+    alone = [run(model, [prompt], VARIANTS[name])[0] for prompt in prompts]
+    for batch in (2, 5, 9):
+        together = run(model, prompts[::-1], VARIANTS[name], batch=batch)[::-1]
+        assert all(same(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_sampling_does_not_depend_on_the_batch_but_on_the_seed() -> None:
+    model, prompts = llama(6), prompts_of(6, 6)
+    decoder = Decoder("top_k", top_k=20, temperature=1.5)
+    alone = [run(model, [prompt], decoder)[0] for prompt in prompts]
+    assert all(same(one, other) for one, other in zip(alone, run(model, prompts, decoder), strict=True))
+    other = run(model, prompts, replace(decoder, seed=1))
+    assert [decoded.tokens for decoded in other] != [decoded.tokens for decoded in alone]
+
+
+def test_the_random_control_is_set_by_its_seed() -> None:
+    model, prompts = llama(7), prompts_of(7)
+    first, again, other = (
+        [decoded.tokens for decoded in run(model, prompts, replace(VARIANTS["random"], seed=seed))]
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_sampling_from_one_token_is_greedy() -> None:
+    model, prompts = llama(8), prompts_of(8)
+    assert run(model, prompts, Decoder("top_k", top_k=1, seed=9)) == run(model, prompts, Decoder("greedy"))
+
+
+def test_samples_follow_the_model_s_probabilities() -> None:
+    model, decoder = llama(9), Decoder("top_k", top_k=3, temperature=2.0)
+    drawn = [run(model, [[9]], replace(decoder, seed=seed), new_tokens=1, end=())[0].tokens[0] for seed in range(400)]
+    scores = torch.tensor(following(model, [9]))
+    likeliest = torch.tensor(top(scores.tolist(), 3, -INFINITY))
+    expected = (scores[likeliest] / 2.0).softmax(-1)
+    for token, share in zip(likeliest.tolist(), expected.tolist(), strict=True):
+        assert drawn.count(token) / 400 == pytest.approx(share, abs=0.08)
+
+
+def test_a_drawn_tag_short_circuits_and_is_else_never_drawn() -> None:
+    model, prompts = llama(0), prompts_of(0, 8)
+    decoder = Decoder("top_k", top_k=VOCABULARY, temperature=3.0)
+    stopped = run(model, prompts, replace(decoder, short_circuit=True), new_tokens=30, end=())
+    assert any(decoded.short_circuited for decoded in stopped)
+    assert all(TAG not in decoded.tokens for decoded in stopped + run(model, prompts, decoder, new_tokens=30, end=()))
+
+
+def test_greedy_equals_transformers() -> None:
+    model, prompts = llama(10), prompts_of(10)
+    for prompt, decoded in zip(prompts, run(model, prompts, Decoder("greedy"), new_tokens=12), strict=True):
+        given = torch.tensor([prompt])
+        options = dict(do_sample=False, max_new_tokens=12, eos_token_id=END, pad_token_id=END, suppress_tokens=[TAG])
+        theirs = model.generate(given, attention_mask=torch.ones_like(given), **options)[0, len(prompt) :].tolist()
+        assert decoded.tokens + [END] * decoded.finished == theirs
+
+
+def test_beam_equals_transformers_where_nothing_ends() -> None:
+    model, prompts = llama(11), prompts_of(11)
+    for prompt, decoded in zip(
+        prompts, run(model, prompts, Decoder("beam", beams=4, candidates=4), end=()), strict=True
+    ):
+        given = torch.tensor([prompt])
+        options = dict(num_beams=4, do_sample=False, max_new_tokens=7, eos_token_id=None, pad_token_id=0)
+        theirs = model.generate(given, attention_mask=torch.ones_like(given), suppress_tokens=[TAG], **options)
+        assert decoded.tokens == theirs[0, len(prompt) :].tolist()
+
+
+def test_a_model_without_the_tag_can_be_decoded() -> None:
+    decoded = run(llama(12), [[9, 10]], Decoder("beam", beams=2, candidates=2), tag=None)[0]
+    assert decoded.tokens and decoded.tag_probabilities == []
+
+
+# At the door.
+
+
+@pytest.mark.parametrize(
+    ("decoder", "changes", "message"),
+    [
+        (PRINTED, {"tag": None}, "needs the id of the harmfulness tag"),
+        (PRINTED, {"tag": VOCABULARY}, "expected a token of the model's vocabulary of 40"),
+        (Decoder("greedy"), {"batch": 0}, "batch 0: each must be at least 1"),
+        (Decoder("greedy"), {"new_tokens": 63}, "65 tokens, the model has 64 positions"),
+    ],
+)
+def test_refused_with_what_to_do(decoder: Decoder, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(llama(0), [[9, 10]], decoder, **changes)
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(ValueError, match="prompt 1: expected at least one token"):
+        run(llama(0), [[9], []], PRINTED)
+
+
+def test_a_window_shorter_than_the_text_is_refused() -> None:
+    model = llama(0)
+    model.config.layer_types, model.config.sliding_window = ["sliding_attention"] * 2, 4
+    with pytest.raises(ValueError, match="expected attention over the whole text of 9 tokens"):
+        run(model, [[9, 10]], PRINTED)
+
+
+def test_a_broken_model_is_refused() -> None:
+    model = llama(0)
+    model.model.norm.weight.data[:] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        run(model, [[9, 10]], PRINTED)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "greedy", "beams": 2}, "beams must be 1"),
+        ({"method": "beam", "beams": 4, "candidates": 2}, "at least as many candidates as beams"),
+        ({"method": "beam", "rule": "half"}, "only safebeam drops"),
+        ({"method": "top_k", "temperature": 0.0}, "temperature is above 0"),
+    ],
+)
+def test_contradictory_values_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Decoder(**values)
+
+
+def test_words_begin_with_white_space() -> None:
+    vocabulary = {"<end>": 0, "cat": 1, "Ġcat": 2, "s": 3, ".": 4, "Ċ": 5}
+    bpe = Tokenizer(models.BPE(vocabulary, []))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>")
+    assert word_starts(tokenizer) == [False, False, True, False, False, True]
