@@ -1,0 +1,40 @@
+"""pretrain: train a model with Nanotron on its mixture, and convert it to Hugging Face's format.
+
+python -m pipeline.pretrain safe
+"""
+
+import argparse
+
+from safelm.executor import artifact, locked
+from safelm.paths import build, scratch
+from safelm.training.launch import pretrain
+from specs.params import Params
+from specs.shape import Shape
+
+
+def main() -> None:
+    """Pretrain the model named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", help="a row of models")
+    name = parser.parse_args().model
+    model = Params.read("models").models[name]
+    with locked(f"pretrain/{name}"), artifact(build("pretrain", name)) as folder:
+        done = pretrain(
+            name,
+            Shape.read(model.shape),
+            build("mix", model.mixture),
+            build("tokenizer"),
+            seed=model.seed,
+            run=scratch("pretrain", name),
+            folder=folder,
+        )
+    print(
+        f"{'pretrain/' + name:<18} {done.parameters:,} parameters  {done.steps:,} steps  {done.tokens:,} tokens  "
+        f"loss {done.first_loss:.2f} to {done.final_loss:.2f}  {done.tokens / done.seconds:,.0f} tokens/s  "
+        f"{done.seconds:.1f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Budgets: how many rows of each part a phase reads, so that tokens and proportions come out as asked."""
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from safelm.mixing.plan import PlannedPart, PlannedPhase
+from safelm.mixing.rows import Order, Rows
+from specs.mixture import Phase
+
+HELP = "write a larger weight, larger mix.tokens or smaller mix.sequence, or leave the part out"
+
+
+class MixtureError(ValueError):
+    """A mixture that cannot be read as asked; the message names the part and says what to change."""
+
+
+class Reader:
+    """A corpus, its reading order, and the place in it that the phases have come to."""
+
+    def __init__(self, rows: Rows, order: Order, size: int) -> None:
+        self.rows, self.order, self.size = rows, order, size
+        self.place = 0
+        self._sums: dict[int, np.ndarray] = {}
+
+    def tokens(self, rows: int) -> int:
+        """The tokens of the next rows."""
+        return self._before(self.place + rows) - self._before(self.place)
+
+    def quota(self, tokens: float) -> float:
+        """How many of the next rows hold so many tokens; a fraction where that is inside a row."""
+        epoch, rest = divmod(self._before(self.place) + tokens, self.rows.tokens)
+        within = np.interp(rest, self._sum(int(epoch)), np.arange(len(self.rows) + 1))
+        return int(epoch) * len(self.rows) + float(within) - self.place
+
+    def _before(self, place: int) -> int:
+        epoch, within = divmod(place, len(self.rows))
+        return epoch * self.rows.tokens + int(self._sum(epoch)[within])
+
+    def _sum(self, epoch: int) -> np.ndarray:
+        if epoch not in self._sums:
+            lengths = self.rows.lengths[self.order.epoch(epoch)]
+            self._sums[epoch] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return self._sums[epoch]
+
+
+def shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fraction]:
+    """The share of the phase that each part gets; under `natural`, the part of an empty corpus gets none.
+
+    natural: a corpus weighs its own tokens times its part. fixed: the parts are the shares.
+    """
+    empty = [name for name in phase.parts if not sizes[name]]
+    if len(empty) == len(phase.parts):
+        raise MixtureError(f"{at}: expected documents to read, but {', '.join(empty)} hold none; name another corpus")
+    if empty and phase.proportions == "fixed":
+        raise MixtureError(
+            f"{at}.parts.{empty[0]}: expected documents for {phase.parts[empty[0]]:g} parts (the corpus is empty); "
+            "leave the part out, change what the corpus selects, or write proportions: natural"
+        )
+    natural = phase.proportions == "natural"
+    weights = {name: Fraction(part) * (sizes[name] if natural else 1) for name, part in phase.parts.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items() if weight}
+
+
+def largest_remainder(quotas: Mapping[str, float], total: int) -> dict[str, int]:
+    """Whole numbers that add up to `total` in proportion to the quotas: floors, then one more for the largest rests."""
+    scale = total / sum(quotas.values())
+    whole = {name: int(quota * scale) for name, quota in quotas.items()}
+    rests = sorted(quotas, key=lambda name: (whole[name] - quotas[name] * scale, name))
+    for name in rests[: total - sum(whole.values())]:
+        whole[name] += 1
+    return whole
+
+
+def plan_phases(
+    phases: Sequence[Phase], readers: Mapping[str, Reader], budget: int, batch: int, at: str
+) -> list[PlannedPhase]:
+    """The phases of a mixture, each in whole batches; every reader goes on where the phase before left it.
+
+    What one phase reads too much, the next reads less: the whole is off by half a batch, not by half a batch a phase.
+    """
+    planned: list[PlannedPhase] = []
+    sizes = {name: reader.size for name, reader in readers.items()}
+    for number, phase in enumerate(phases):
+        share = Fraction(sum(item.share for item in phases[: number + 1]), sum(item.share for item in phases))
+        target = int(budget * share) - sum(item.tokens for item in planned)
+        ratios = shares(phase, sizes, f"{at}.phases.{number}")
+        rows = allot({name: readers[name] for name in ratios}, ratios, target, batch, f"{at}.phases.{number}")
+        parts = tuple(_part(name, readers[name], rows.get(name, 0)) for name in phase.parts)
+        total = sum(rows.values())
+        planned.append(PlannedPhase(total // batch, total, sum(part.tokens for part in parts), parts))
+        for name, count in rows.items():
+            readers[name].place += count
+    return planned
+
+
+def allot(
+    readers: Mapping[str, Reader], ratios: Mapping[str, Fraction], target: int, batch: int, at: str
+) -> dict[str, int]:
+    """The rows of each part: in whole batches, as many of them as come nearest to the target in tokens."""
+    for name, reader in readers.items():
+        if not len(reader.rows):
+            raise MixtureError(
+                f"{at}.parts.{name}: rounds to no row: its {reader.size:,} tokens do not fill one; {HELP}"
+            )
+    quotas = {name: reader.quota(float(ratios[name] * max(target, 0))) for name, reader in readers.items()}
+    steps = sum(quotas.values()) / batch
+    if steps < 0.5:
+        raise MixtureError(
+            f"{at}: rounds to no batch: its {max(target, 0):,} tokens are {steps * batch:.1f} of {batch} rows; "
+            "write a larger share or larger mix.tokens, or a smaller mix.batch"
+        )
+    choices = [largest_remainder(quotas, count * batch) for count in range(max(1, int(steps) - 1), int(steps) + 3)]
+    rows = min(choices, key=lambda rows: abs(sum(readers[name].tokens(count) for name, count in rows.items()) - target))
+    for name, count in rows.items():
+        if not count:
+            raise MixtureError(
+                f"{at}.parts.{name}: rounds to no row: its share is {float(ratios[name] * target):,.1f} of the phase's "
+                f"{target:,} tokens, {quotas[name]:.2f} of a row; {HELP}"
+            )
+    return rows
+
+
+def _part(name: str, reader: Reader, rows: int) -> PlannedPart:
+    if not rows:
+        return PlannedPart(name, 0, 0, 0, 0.0)
+    return PlannedPart(name, reader.place, rows, reader.tokens(rows), round(rows / len(reader.rows), 6))
+
+
+def refuse_overreading(
+    readers: Mapping[str, Reader], allowed: Mapping[str, float], budget: int, slack: int, at: str
+) -> None:
+    """A corpus is read no more often than corpora.<name>.epochs says; `slack` is what rounding may add, in tokens."""
+    for name, reader in readers.items():
+        most, rows = allowed[name], len(reader.rows)
+        if reader.place <= most * rows:
+            continue
+        epochs = reader.place / rows
+        fits = int(budget * most / epochs) - slack
+        advice = [f"mix.tokens: {fits}"] if fits > 0 else []
+        advice += [f"corpora.{name}.epochs: {math.ceil(epochs * 100) / 100:g}", "a smaller weight"]
+        raise MixtureError(
+            f"{at}: reads corpus {name} {epochs:.2f} times ({reader.place:,} rows of {rows:,}), allowed are {most:g}; "
+            f"write {' or '.join(advice)}"
+        )

@@ -1,0 +1,108 @@
+"""Build the folder of a mixture: its plan, and the token files it reads, so that training needs nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
+from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
+from safelm.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, width_of
+from safelm.shards import DamagedShard, Shard, shards
+from safelm.store import file_digest, link
+from specs.mixture import Phase
+from specs.tokens import END
+
+
+def vocabulary_of(tokenizer: Path) -> int:
+    """How many ids the tokenizer of a folder has, its special tokens included."""
+    values = json.loads((tokenizer / "tokenizer.json").read_bytes())
+    return 1 + max([*values["model"]["vocab"].values(), *(token["id"] for token in values["added_tokens"])])
+
+
+def mix(
+    mixture: str,
+    phases: Sequence[Phase],
+    corpora: Mapping[str, Path],
+    epochs: Mapping[str, float],
+    *,
+    tokens: int,
+    sequence: int,
+    layout: Layout,
+    batch: int,
+    seed: int,
+    vocabulary: int,
+    folder: Path,
+) -> Plan:
+    """Plan a mixture of the tokenized corpora in these folders, and put plan and token files into `folder`.
+
+    Every digest, end of document and token is checked here, for training trusts them. Raises MixtureError where the
+    corpora cannot give what the mixture asks for.
+    """
+    files = {name: _take(source, folder / "tokens" / name) for name, source in corpora.items()}
+    stocks = {name: _open(folder / "tokens" / name, files[name], vocabulary) for name in corpora}
+    readers = {name: _reader(name, stock, sequence, layout, seed) for name, stock in stocks.items()}
+    at = f"params.yaml mixtures.{mixture}"
+    planned = plan_phases(phases, readers, tokens, batch, at)
+    refuse_overreading(readers, epochs, tokens, batch * sequence, at)
+    plan = Plan(
+        mixture=mixture, layout=layout, sequence=sequence, batch=batch, seed=seed, vocabulary=vocabulary,
+        width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
+        steps=sum(phase.steps for phase in planned), phases=tuple(planned),
+        corpora={name: _corpus(name, stocks[name], len(readers[name].rows), files[name], planned) for name in corpora},
+    )  # fmt: skip
+    plan.write(folder)
+    return plan
+
+
+def _take(source: Path, target: Path) -> dict[str, str]:
+    """Link the token files of a tokenized corpus; names and digests."""
+    target.mkdir(parents=True, exist_ok=True)
+    files = [shard for suffix in (".ds", f".ds{INDEX}") for shard in shards(source, suffix)]
+    for shard in files:
+        _check_digest(shard)
+        link(shard.path.resolve(), target / shard.path.name)
+    return {shard.path.name: shard.sha256 for shard in sorted(files, key=lambda shard: shard.path.name)}
+
+
+def _check_digest(shard: Shard) -> None:
+    if not shard.path.is_file():
+        raise DamagedShard(f"{shard.path}: is missing; run `dvc checkout` or `dvc repro`")
+    if (got := file_digest(shard.path)) != shard.sha256:
+        raise DamagedShard(
+            f"{shard.path}: expected sha256 {shard.sha256[:16]}…, got {got[:16]}…: the file was changed after "
+            "it was built; delete it and run `dvc checkout`, or `dvc repro` to build it again"
+        )
+
+
+def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
+    """The tokens of a corpus, each document with its END and no token outside of the vocabulary."""
+    stock = Tokens([folder / name for name in files if name.endswith(".ds")], width_of(vocabulary))
+    if int(stock.ends[-1] if len(stock.ends) else 0) != len(stock):
+        raise DamagedShard(
+            f"{folder}: the document index ends elsewhere than the {len(stock):,} tokens; tokenize again"
+        )
+    for path, array, offset in zip(stock.files, stock.arrays, stock.offsets, strict=False):
+        ends = stock.ends[(stock.ends > offset) & (stock.ends <= offset + len(array))] - offset
+        if np.any(array[ends - 1] != END_ID):
+            raise DamagedShard(f"{path}: expected every document to end with {END} ({END_ID}); tokenize again")
+        if len(array) and (most := int(array.max())) >= vocabulary:
+            raise DamagedShard(f"{path}: has token {most}, but the tokenizer has {vocabulary} tokens; tokenize again")
+    return stock
+
+
+def _reader(name: str, stock: Tokens, sequence: int, layout: Layout, seed: int) -> Reader:
+    rows = cut(stock.ends, sequence, layout)
+    return Reader(rows, Order(seed, name, len(rows)), len(stock))
+
+
+def _corpus(
+    name: str, stock: Tokens, rows: int, files: dict[str, str], phases: Sequence[PlannedPhase]
+) -> PlannedCorpus:
+    parts = [part for phase in phases for part in phase.parts if part.corpus == name]
+    read = sum(part.rows for part in parts)
+    return PlannedCorpus(
+        documents=len(stock.ends), tokens=len(stock), rows=rows, read_rows=read,
+        read_tokens=sum(part.tokens for part in parts), epochs=round(read / rows, 6) if rows else 0.0, files=files,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The plan of a mixture: what is read, to the row and the token. Training follows it and is held to it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safelm.mixing.rows import Layout, Order, Rows, Tokens, cut
+
+PLAN = "plan.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """What a phase reads of a corpus: `rows` rows from place `first` of its order on, with `tokens` tokens in them."""
+
+    corpus: str
+    first: int
+    rows: int
+    tokens: int
+    epochs: float
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """A stretch of training in whole steps."""
+
+    steps: int
+    rows: int
+    tokens: int
+    parts: tuple[PlannedPart, ...]
+
+
+@dataclass(frozen=True)
+class PlannedCorpus:
+    """A corpus as it is on disk, and how much of it the mixture reads. An empty one is listed, and not read."""
+
+    documents: int
+    tokens: int
+    rows: int
+    read_rows: int
+    read_tokens: int
+    epochs: float
+    files: dict[str, str]  # name of a token file in tokens/<corpus>: its sha256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """plan.json."""
+
+    mixture: str
+    layout: Layout
+    sequence: int
+    batch: int
+    seed: int
+    vocabulary: int
+    width: int
+    budget: int
+    tokens: int
+    steps: int
+    phases: tuple[PlannedPhase, ...]
+    corpora: dict[str, PlannedCorpus]
+
+    def write(self, folder: Path) -> None:
+        """plan.json: same plan, same bytes."""
+        values = {"format": FORMAT, **asdict(self)}
+        (folder / PLAN).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """The plan of a mixture's folder."""
+        path = folder / PLAN
+        values = json.loads(path.read_bytes())
+        if (found := values.pop("format")) != FORMAT:
+            raise ValueError(f"{path}: expected format {FORMAT} (got {found}); run `dvc repro` to plan again")
+        phases = tuple(
+            PlannedPhase(**{**phase, "parts": tuple(PlannedPart(**part) for part in phase["parts"])})
+            for phase in values.pop("phases")
+        )
+        corpora = {name: PlannedCorpus(**corpus) for name, corpus in values.pop("corpora").items()}
+        return cls(phases=phases, corpora=corpora, **values)
+
+    def stock(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Order]:
+        """The tokens, rows and reading order of a corpus, from the token files beside plan.json."""
+        names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
+        tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
+        rows = cut(tokens.ends, self.sequence, self.layout)
+        return tokens, rows, Order(self.seed, corpus, len(rows))
+
+    def table(self) -> Iterator[str]:
+        """The plan for people: a line for each part of each phase."""
+        heads = ("phase", "part", "documents", "rows", "tokens", "epochs")
+        lines = [
+            (
+                str(number),
+                part.corpus,
+                f"{self.corpora[part.corpus].documents:,}",
+                f"{part.rows:,}",
+                f"{part.tokens:,}",
+                f"{part.epochs:.2f}",
+            )
+            for number, phase in enumerate(self.phases, 1)
+            for part in phase.parts
+        ]
+        widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+        for line in (heads, *lines):
+            left, right = line[:2], line[2:]
+            words = [f"{word:<{width}}" for word, width in zip(left, widths, strict=False)]
+            numbers = [f"{word:>{width}}" for word, width in zip(right, widths[2:], strict=True)]
+            yield "  ".join([*words, *numbers])

@@ -1,0 +1,88 @@
+"""Batches: the rows of a plan as Nanotron takes them, in an order of the model's own, from any step on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from safelm.mixing.plan import Plan, PlannedPhase
+from safelm.mixing.rows import END_ID, Tokens, generator
+
+MULTIPLE = 8  # padded rows are a multiple of this long, which matrix units like
+
+
+class Batches:
+    """Micro batches of a plan; rows are shuffled within their phase, seeded by (model seed, phase).
+
+    A global batch is the same rows in the same order whatever the micro batch and the number of ranks; a rank takes its
+    slice of it. Every token of a row carries loss, the tag too (paper §4: SafeBeam reads p(tag)); padding carries none.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, seed: int, *, micro_batch: int, rank: int = 0, ranks: int = 1, start: int = 0
+    ) -> None:
+        if plan.batch % (micro_batch * ranks):
+            raise ValueError(
+                f"batch {plan.batch} does not divide into {ranks} ranks of micro batches of {micro_batch} rows; "
+                "write another mix.batch, or another micro_batch in the shape"
+            )
+        self.plan, self.seed, self.micro_batch = plan, seed, micro_batch
+        self.rank, self.ranks, self.start = rank, ranks, start
+        self.stocks = {name: plan.stock(folder, name) for name, corpus in plan.corpora.items() if corpus.read_rows}
+        parts = max(len(phase.parts) for phase in plan.phases)
+        self.given = np.zeros((len(plan.phases), parts, 2), np.int64)  # rows and tokens so far, by phase and part
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Every micro batch of this rank, from step `start` on."""
+        before = 0
+        for number, phase in enumerate(self.plan.phases):
+            if self.start < before + phase.steps:
+                yield from self._phase(number, phase, max(self.start - before, 0))
+            before += phase.steps
+
+    def _phase(self, number: int, phase: PlannedPhase, start: int) -> Iterator[dict[str, torch.Tensor]]:
+        order = generator("rows", self.seed, number).permutation(phase.rows)
+        bounds = np.cumsum([part.rows for part in phase.parts])
+        own = self.plan.batch // self.ranks
+        for step in range(start, phase.steps):
+            first = step * self.plan.batch + self.rank * own
+            for at in range(first, first + own, self.micro_batch):
+                yield self._collate(self._rows(number, phase, bounds, order[at : at + self.micro_batch]))
+
+    def _rows(self, number: int, phase: PlannedPhase, bounds: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
+        parts = np.searchsorted(bounds, chosen, "right")
+        rows: list[np.ndarray] = [np.empty(0)] * len(chosen)
+        for index in np.unique(parts):
+            part = phase.parts[index]
+            tokens, cut, order = self.stocks[part.corpus]
+            slots = np.flatnonzero(parts == index)
+            found = order.rows(chosen[slots] - (bounds[index] - part.rows) + part.first)
+            for slot, start, length in zip(slots, cut.starts[found], cut.lengths[found], strict=True):
+                rows[slot] = self._read(tokens, int(start), int(start + length))
+            self.given[number, index] += len(slots), cut.lengths[found].sum()
+        return rows
+
+    @staticmethod
+    def _read(tokens: Tokens, start: int, stop: int) -> np.ndarray:
+        """A row with the token before it."""
+        if start:
+            return tokens.span(start - 1, stop)
+        return np.concatenate([[END_ID], tokens.span(0, stop)])
+
+    def _collate(self, rows: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        """Rows side by side; the batch is no wider than its longest row needs."""
+        longest = max(map(len, rows)) - 1
+        width = min(-(-longest // MULTIPLE) * MULTIPLE, self.plan.sequence)
+        ids = np.full((len(rows), width + 1), END_ID, np.int64)
+        mask = np.zeros((len(rows), width), bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row) - 1] = True
+        whole = torch.from_numpy(ids)
+        return {
+            "input_ids": whole[:, :-1].contiguous(),
+            "input_mask": torch.ones(mask.shape, dtype=torch.bool),  # causal attention never sees what is to the right
+            "label_ids": whole[:, 1:].contiguous(),
+            "label_mask": torch.from_numpy(mask),
+        }

@@ -1,0 +1,32 @@
+"""The learning rate of every step: a warm-up, a plateau and a decay (WSD), as shares of the steps."""
+
+import math
+from typing import Literal
+
+from specs.shape import Recipe
+
+Style = Literal["linear", "cosine", "1-sqrt"]
+
+
+def warmup_and_decay(recipe: Recipe, steps: int) -> tuple[int, int]:
+    """How many steps the rate rises and falls: the recipe's shares, at least one each."""
+    warmup = max(1, round(recipe.warmup * steps))
+    return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
+
+
+def factor(step: int, *, warmup: int, start: int, decay: int, low: float, style: Style) -> float:
+    """The learning rate of a step, counted from 0, as a factor of its peak; `low` is the factor it falls to.
+
+    Nanotron's law (helpers.py:97-146), and 1-sqrt beside it: 1 - √(share of the decay that is over), SmolLM's cooldown
+    (paper §6).
+    """
+    if step <= warmup:
+        return step / warmup
+    over = min(max(step - start, 0) / decay, 1.0)
+    if style == "linear":
+        left = 1 - over
+    elif style == "cosine":
+        left = (1 + math.cos(math.pi * over)) / 2
+    else:
+        left = 1 - math.sqrt(over)
+    return low + (1 - low) * left
