@@ -1,0 +1,32 @@
+"""annotate: a judge grades a sample of the web from 0 (harmless) to 5 (harmful).
+
+python -m pipeline.annotate
+"""
+
+import argparse
+
+from safelm.blocks import WriteColumns
+from safelm.executor import run
+from safelm.paths import build
+from safelm.sample import ReadSample
+from safelm.scoring.judge import LEXICON, Annotate
+from specs.document import LABELS
+from specs.params import Params
+
+
+def main() -> None:
+    """Grade the sample that params.yaml asks for."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    params = Params.read("annotate").annotate
+    run(
+        "annotate",
+        [
+            ReadSample(folder=build("ingest", "web"), purpose="annotate", documents=params.documents, seed=params.seed),
+            Annotate(judge=params.judge, file=LEXICON),
+            WriteColumns(columns=dict(LABELS)),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

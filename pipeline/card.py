@@ -1,0 +1,47 @@
+"""card: the Data Safety Report Card of one corpus.
+
+python -m pipeline.card score_5
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from safelm.blocks import ReadShards
+from safelm.card import WriteCounts, card, read_counts, read_queries
+from safelm.executor import artifact, locked, make
+from safelm.hazards import Hazards
+from safelm.paths import build
+from safelm.scoring.judge import LEXICON
+from safelm.scoring.scorers import SafetyScorer, scorer_files
+from specs.corpus import scores_of
+from specs.params import Params
+
+
+def main() -> None:
+    """Count shard by shard and write build/card/<corpus>/card.json."""
+    params = Params.read("card", "score", "corpora")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
+    name = parser.parse_args().corpus
+    corpus, rule, ngrams = params.corpora[name], params.score, Path(params.card.ngrams)
+    scores = scores_of(corpus)
+    beside = build("score") if scores else None
+    scorer = SafetyScorer(files=scorer_files(), scorers=tuple(rule.scorers), ensemble=rule.ensemble)
+    blocks = [
+        ReadShards(folder=build(*corpus.from_.split("/")), scores=beside, select=tuple(scores or ())),
+        *([] if beside else [scorer]),  # what was not scored yet is scored now
+        WriteCounts(ngrams=ngrams, hazards=LEXICON),
+    ]
+    stage = f"card/{name}"
+    with locked(stage):
+        manifest = make(stage, blocks)
+        queries = read_queries(ngrams, Hazards.read(LEXICON))
+        values = {"corpus": name, **card(read_counts(manifest), queries)}
+        with artifact(build("card", name)) as target:
+            (target / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    print(f"{stage:<18} {manifest.ledger.sentence()}")
+
+
+if __name__ == "__main__":
+    main()

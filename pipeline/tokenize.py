@@ -1,0 +1,35 @@
+"""tokenize: turn the documents of one corpus into token files.
+
+python -m pipeline.tokenize score_0
+"""
+
+import argparse
+
+from safelm.blocks import ReadShards
+from safelm.executor import run
+from safelm.paths import build
+from safelm.tokens import TOKENIZER, WriteTokens
+from specs.corpus import scores_of
+from specs.params import Params
+
+
+def main() -> None:
+    """Encode what the corpus selects."""
+    params = Params.read("corpora")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
+    name = parser.parse_args().corpus
+    corpus = params.corpora[name]
+    folder, scores = build(*corpus.from_.split("/")), scores_of(corpus)
+    beside = build("score") if scores else None
+    run(
+        f"tokenize/{name}",
+        [
+            ReadShards(folder=folder, scores=beside, select=tuple(scores or ())),
+            WriteTokens(tokenizer=build("tokenizer") / TOKENIZER, tagged=corpus.from_ == "tag"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
