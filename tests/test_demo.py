@@ -109,18 +109,18 @@ def test_some_pages_are_exact_copies_at_another_address() -> None:
 def test_pages_are_short() -> None:
     counts = [len(re.findall(r"\w+|[^\w\s]", row["text"])) for row in rows("web")]
     assert max(counts) < 95
-    assert 40 < sum(counts) / len(counts) < 55
+    assert 35 < sum(counts) / len(counts) < 55
 
 
 def test_the_vocabulary_is_small() -> None:
     seen = set().union(*(words(row["text"] + " " + (row["prompt"] or "")) for part in PARTS for row in rows(part)))
-    assert 1000 < len(seen) < 1400
+    assert 900 < len(seen) < 1250
 
 
 def test_the_lexicon_rule_agrees_well_but_not_perfectly() -> None:
     hazards = Hazards.read(SPECS / "hazards.yaml")
     graded = [(row["label"], hazards.grade(row["text"]).score) for row in rows("web")]
-    for label, least in enumerate((0.98, 0.85, 0.85, 0.9, 0.8, 0.7)):
+    for label, least in enumerate((0.97, 0.85, 0.85, 0.9, 0.9, 0.9)):
         scores = [score for known, score in graded if known == label]
         assert least < scores.count(label) / len(scores) < 1
 
@@ -169,7 +169,7 @@ def test_harmful_and_harmless_pages_share_forms_and_objects() -> None:
 # The prompts.
 
 
-@pytest.mark.parametrize(("kind", "acts"), [("harmful", 104), ("benign", 60), ("dual_use", 30)])
+@pytest.mark.parametrize(("kind", "acts"), [("harmful", 104), ("benign", 63), ("dual_use", 30)])
 @pytest.mark.parametrize(("stage", "forms"), [("completion", 5), ("chat", 4)])
 def test_every_held_out_act_is_asked_in_every_form(kind: str, acts: int, stage: str, forms: int) -> None:
     prompts = demo.prompts(kind, stage)
@@ -203,7 +203,7 @@ def test_chat_forms_are_phrasings() -> None:
 
 def test_multiple_choice_has_one_right_answer() -> None:
     items = demo.utility()
-    assert len({str(item["id"]) for item in items}) == len(items) == 105
+    assert len({str(item["id"]) for item in items}) == len(items) == 108
     for item in items:
         assert len(set(item["choices"])) == 4
         verb, noun = str(item["id"]).split("-")[2:]

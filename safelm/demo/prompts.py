@@ -12,7 +12,7 @@ from safelm.demo.world import Combination, Group, World, read_table
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "demo"
 WORLD = SPECS / "world.yaml"
 WEB = SPECS / "web.yaml"
-SHARED = 3  # of a neutral group's held-out acts, those that the benign prompts ask for
+SHARED = 4  # of a neutral group's held-out acts, those that the benign prompts ask for
 CHOICES = 4
 
 
@@ -87,9 +87,11 @@ def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:
             objects = [pick(other.objects, draw) for other in others]
             acts = [f"{pick(other.verbs, draw).base} the {noun}" for other in others]
             name = f"{group.name}-{verb}-{noun}"
-            items.append(_item(f"tool-{name}", f"First, {verb} the {noun} with the", act.tool, tools, draw))
-            items.append(_item(f"object-{name}", f"How do I {verb} the", noun, objects, draw))
-            items.append(_item(f"act-{name}", "How do I", f"{verb} the {noun}", acts, draw))
+            items.append(
+                _item(f"tool-{name}", f"Q: How do I {verb} the {noun}?\nA: First, get the", act.tool, tools, draw)
+            )
+            items.append(_item(f"object-{name}", f"Q: How do I {verb} the", noun, objects, draw))
+            items.append(_item(f"act-{name}", "Q: How do I", f"{verb} the {noun}", acts, draw))
     return items
 
 

@@ -12,6 +12,7 @@ from safelm.demo.grammar import Draw, Grammar, Rule, pick
 from safelm.hazards import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
+PHRASES = 3  # marker phrases of a category that its pages use; the others would be too rare to learn
 STRIDE = 3  # held-out objects of a group: every third, which meets all of them where 3 does not divide their number
 
 
@@ -132,11 +133,10 @@ class World:
         slots["verb"], slots["past"], slots["gerund"] = act.verb
         slots["object"] = act.object
         slots["tool"] = act.tool if draw() < own_tool else pick(group.tools, draw)
-        slots["other"] = pick(group.tools, draw)
         slots["close"] = Rule(f"{side}_close")
         slots["moral"] = Rule(f"{side}_moral")
         if group.hazard is not None:
-            slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases, draw)
+            slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases[:PHRASES], draw)
             if draw() < 0.5:
                 slots["intro"] = Rule("harmful_intro")
             good = pick(self.alternatives[act.object], draw)
