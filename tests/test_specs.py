@@ -170,3 +170,9 @@ def test_the_grammar_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
+    rows = Path("specs/ablation.yaml").read_text(encoding="utf-8")
+    mixtures, models = rows.partition("mixtures:\n")[2].split("\nmodels:\n")
+    assert complaints(tmp_path, ("\nmodels:\n", f"{mixtures}\nmodels:\n{models}")) == []
