@@ -218,14 +218,12 @@ class Search:
     def settled(self) -> Tensor:
         """The prompts whose answer can change no more.
 
-        All beams have ended; or the likeliest has, and the rule cannot drop it: the others only get less likely.
+        All beams have ended; or the likeliest has, and the rule cannot drop it (under `absolute` it is below the
+        threshold, or alone): the others only get less likely.
         """
-        texts, rule = self.texts, self.decoder.rule
-        settled = (texts.finished | (texts.log_probability == -torch.inf)).all(dim=1)
-        if rule == "none":
-            settled |= texts.finished[:, 0]
-        if rule == "absolute":
-            settled |= texts.finished[:, 0] & (texts.evidence[:, 0] <= self.decoder.threshold)
+        settled = (self.texts.finished | (self.texts.log_probability == -torch.inf)).all(dim=1)
+        if self.decoder.rule in ("none", "absolute"):
+            settled |= self.texts.finished[:, 0]
         return settled
 
     def record(self, rows: Tensor, short_circuited: Tensor | None = None) -> None:
