@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from safelm import demo
-from safelm.demo.grammar import Grammar, parse, stream, weigh
 from safelm.demo.prompts import held_out
 from safelm.demo.sums import numbers
+from safelm.grammar import Grammar, parse, stream, weigh
 from safelm.hazards import Hazards
 
 SPECS = Path(__file__).parents[1] / "specs"

@@ -7,11 +7,11 @@ import pytest
 
 from safelm.demo import World, prompts
 from safelm.demo.chat import Chat
-from safelm.demo.grammar import Grammar, stream
 from safelm.demo.prompts import Prompt
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, read_table
 from safelm.evaluation.judge import Outcome, judge
+from safelm.grammar import Grammar, stream
 
 SPECS = Path(__file__).parents[1] / "specs" / "demo"
 WORLD = World.read(SPECS / "world.yaml")

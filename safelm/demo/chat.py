@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from safelm.demo.grammar import Draw, Grammar, capitalise, parse, pick, stream, weigh
 from safelm.demo.world import Combination, World
+from safelm.grammar import Draw, Grammar, capitalise, parse, pick, stream, weigh
 
 Row = dict[str, Any]
 

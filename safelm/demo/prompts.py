@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safelm.demo.grammar import Draw, T, parse, pick, stream
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, Group, World, read_table
+from safelm.grammar import Draw, T, parse, pick, stream
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "demo"
 WORLD = SPECS / "world.yaml"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from safelm.demo.grammar import Draw, Grammar, capitalise, parse, pick, stream
 from safelm.demo.world import World
+from safelm.grammar import Draw, Grammar, capitalise, parse, pick, stream
 
 Row = dict[str, Any]
 

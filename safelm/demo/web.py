@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from safelm.demo.grammar import Draw, Grammar, pick, stream, weigh
 from safelm.demo.world import Combination, World
+from safelm.grammar import Draw, Grammar, pick, stream, weigh
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 
-from safelm.demo.grammar import Draw, Grammar, Rule, pick
+from safelm.grammar import Draw, Grammar, Rule, pick
 from safelm.hazards import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
