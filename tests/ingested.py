@@ -1,14 +1,38 @@
-"""Small sources on disk, as `ingest` leaves them, for the tests of the stages that read them."""
+"""Small sources on disk, as `ingest` leaves them, and stages run as `python -m pipeline.<stage>` runs them."""
 
+import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
 
 from safelm.blocks import Reader, Task, WriteDocuments
 from safelm.executor import run
-from safelm.shards import text_digest
+from safelm.shards import tables, text_digest
+
+SAFE = [f"The rose in garden {number} is red and the tree is tall." for number in range(40)]
+CRIME = [f"How to steal the wallet in street {number}. First, wait. Then, take it." for number in range(20)]  # 4
+ATTACK = [f"How to hack the server of town {number}. First, wait. Then, enter." for number in range(20)]  # 5
+WEB = [{"text": text, "label": label} for texts, label in ((SAFE, 0), (CRIME, 4), (ATTACK, 5)) for text in texts]
+
+PARAMS = """\
+annotate: {judge: lexicon, documents: 1000, seed: 1}
+fit:
+  {scorer: ngrams, orders: [1, 2], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0, held_out: 0.25, seed: 1}
+score: {scorers: [judge, ngrams], ensemble: max}
+card: {ngrams: specs/hazards.yaml}
+tokenizer: {path: null, vocabulary: 400, documents: 1000, seed: 1}
+corpora:
+  score_4: {from: ingest/web, scores: [4], epochs: 9.0}
+  score_1: {from: ingest/web, scores: [1], epochs: 9.0}
+  harmful: {from: ingest/web, scores: [4, 5], epochs: 9.0}
+  math: {from: ingest/math, epochs: 9.0}
+  rephrased: {from: rephrase, epochs: 9.0}
+  tagged: {from: tag, epochs: 9.0}
+"""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -33,3 +57,18 @@ def ingested(folder: str, rows: Sequence[dict[str, Any]], size: int = 100) -> No
     """Build build/<folder>, such as build/ingest/web, from rows of text, label, prompt and the like."""
     source = folder.rpartition("/")[2]
     run(folder, [Rows(table=[{"source": source, **row} for row in rows], size=size), WriteDocuments()])
+
+
+def stage(name: str, *arguments: str) -> None:
+    """Run a stage in the working directory."""
+    before = sys.argv
+    sys.argv = [name, *arguments]
+    try:
+        importlib.import_module(f"pipeline.{name}").main()
+    finally:
+        sys.argv = before
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Every row of the Parquet shards of a folder."""
+    return [row for table in tables(folder) for row in table.to_pylist()]

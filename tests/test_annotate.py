@@ -1,0 +1,82 @@
+"""A judge grades a sample that depends on ids and seed alone."""
+
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document
+
+from safelm.paths import build
+from safelm.sample import sample
+from safelm.scoring.judge import LEXICON, Annotate
+from safelm.shards import Manifest
+from tests.ingested import WEB, ingested, rows_of, stage
+
+IDS = [f"{number:032x}" for number in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("annotate: {judge: lexicon, documents: 30, seed: 1}\n")
+
+
+def test_a_sample_does_not_depend_on_the_order() -> None:
+    assert sample("annotate", 1, IDS, 20) == sample("annotate", 1, reversed(IDS), 20)
+
+
+def test_another_seed_or_purpose_draws_another_sample() -> None:
+    samples = [sample("annotate", 1, IDS, 20), sample("annotate", 2, IDS, 20), sample("tokenizer", 1, IDS, 20)]
+    assert len({tuple(ids) for ids in samples}) == 3
+
+
+def test_a_larger_sample_holds_the_smaller_one() -> None:
+    assert set(sample("annotate", 1, IDS, 20)) < set(sample("annotate", 1, IDS, 50))
+
+
+def test_a_sample_takes_all_where_there_are_fewer() -> None:
+    assert sorted(sample("annotate", 1, IDS, 1000)) == IDS
+
+
+def test_the_judge_says_score_reason_and_hazard() -> None:
+    document = Document(text="How to steal the wallet.", id="a", metadata={"label": 4})
+    (graded,) = Annotate(judge="lexicon", file=LEXICON).each(document)
+    assert graded.metadata == {
+        "label": 4,
+        "score": 4,
+        "reason": "teaches: steal the wallet",
+        "hazard": "nonviolent_crimes",
+    }
+
+
+def test_the_stage_grades_as_many_as_were_asked_for() -> None:
+    ingested("ingest/web", WEB, 25)
+    stage("annotate")
+    rows = rows_of(build("annotate"))
+    assert len(rows) == 30
+    assert {row["score"] for row in rows} == {0, 4, 5}
+    assert all(row["score"] == row["label"] for row in rows)
+    assert Manifest.read(build("annotate")).ledger.dropped == {"not_selected": 50}
+
+
+def test_shards_do_not_matter() -> None:
+    ingested("ingest/web", WEB, 7)
+    stage("annotate")
+    many = rows_of(build("annotate"))
+    ingested("ingest/web", WEB[::-1], 100)
+    stage("annotate")
+    assert sorted(many, key=str) == sorted(rows_of(build("annotate")), key=str)
+
+
+def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("annotate: {judge: lexicon, documents: 1000, seed: 1}\n")
+    ingested("ingest/web", WEB, 20)
+    stage("annotate")
+    ingested("ingest/web", [*WEB, {"text": "One more page."}], 20)
+    stage("annotate")
+    assert "annotate           5 shards (1 made)" in capsys.readouterr().out
+
+
+def test_one_page_is_enough() -> None:
+    ingested("ingest/web", [{"text": "A page."}])
+    stage("annotate")
+    assert [row["score"] for row in rows_of(build("annotate"))] == [0]

@@ -1,0 +1,185 @@
+"""The n-gram classifier learns the judge's labels, and the metrics are those of the paper."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safelm.paths import build
+from safelm.scoring.fitting import Label, describe, evaluate, fit, split, summary
+from safelm.scoring.metrics import accuracy, confusion, false_alarms, kappa, macro_f1, measures, recall_at
+from safelm.scoring.ngrams import NgramScorer, count
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, stage
+
+# Paper §1.6: rows are true scores, columns predicted ones.
+GTE_BASE = [
+    [2357, 103, 56, 12, 9, 11],
+    [59, 32, 39, 13, 4, 4],
+    [30, 29, 49, 33, 3, 7],
+    [5, 9, 23, 24, 9, 10],
+    [3, 1, 2, 7, 8, 12],
+    [5, 0, 0, 3, 2, 28],
+]
+QWEN = [
+    [1927, 282, 319, 11, 9, 0],
+    [16, 47, 76, 9, 1, 2],
+    [20, 28, 80, 18, 5, 0],
+    [7, 15, 35, 8, 13, 2],
+    [0, 2, 6, 12, 11, 2],
+    [5, 0, 2, 4, 14, 13],
+]
+
+
+def labels(*texts: str, score: int = 0) -> list[Label]:
+    return [Label(f"{score}-{text}", text, score, "", None, None) for text in texts]
+
+
+LABELS = labels(*SAFE) + labels(*CRIME, score=4) + labels(*ATTACK, score=5)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "f1", "recall_1", "recall_3"), [(GTE_BASE, 0.4114, 0.7748, 0.6821), (QWEN, 0.3492, 0.8940, 0.5232)]
+)
+def test_the_papers_matrices_give_the_papers_table(
+    matrix: list[list[int]], f1: float, recall_1: float, recall_3: float
+) -> None:
+    got = (macro_f1(matrix), recall_at(matrix, 1), recall_at(matrix, 3))
+    assert got == pytest.approx((f1, recall_1, recall_3), abs=5e-5)
+
+
+def test_accuracy_and_false_alarms_of_the_papers_matrices() -> None:
+    assert (accuracy(GTE_BASE), accuracy(QWEN)) == pytest.approx((0.8324, 0.6951), abs=5e-5)
+    assert (false_alarms(GTE_BASE), false_alarms(QWEN)) == pytest.approx((0.075, 0.244), abs=5e-4)
+
+
+def test_macro_f1_over_the_classes_that_occur() -> None:
+    matrix = confusion([(0, 0), (0, 0), (5, 5), (5, 0)])
+    assert macro_f1(matrix, present_only=True) == pytest.approx((0.8 + 2 / 3) / 2, abs=1e-6)
+    assert macro_f1(matrix) == pytest.approx((0.8 + 2 / 3) / 6, abs=1e-6)
+
+
+def test_kappa_is_agreement_beyond_chance() -> None:
+    assert kappa(confusion([(0, 0), (4, 4), (0, 4), (4, 0)])) == 0.0
+    assert kappa(confusion([(0, 0), (4, 4)])) == 1.0
+
+
+def test_what_cannot_be_measured_is_none() -> None:
+    got = measures([(0, 0)] * 3)
+    assert (got["recall_at_1"], got["kappa"], got["macro_f1_present"]) == (None, None, 1.0)
+    assert {measures([])[name] for name in ("accuracy", "macro_f1", "recall_at_3", "false_alarms")} == {None}
+
+
+def test_precision_and_recall_have_their_counts() -> None:
+    row = measures([(4, 4), (4, 0), (0, 4), (4, 4)])["classes"][4]
+    assert (row["hits"], row["actual"], row["predicted"]) == (2, 3, 3)
+    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3), abs=1e-6)
+
+
+def test_ngrams_are_counted_within_a_text() -> None:
+    together = count(["red rose", "rose red rose"], [1, 2], 1 << 20)
+    assert np.bincount(together.rows).tolist() == [3, 4]  # red, rose, "red rose"; and "rose red"
+    assert sorted(together.counts[together.rows == 1].tolist()) == [1, 1, 1, 2]
+
+
+def test_hashes_are_the_same_everywhere() -> None:
+    assert count(["red rose"], [1, 2], 65536).buckets.tolist() == [33198, 49592, 64394]
+
+
+def test_a_text_is_graded_alike_alone_and_among_others() -> None:
+    scorer = fit(LABELS, [1, 2], 4096, 4.0, 4.0)
+    texts = [label.text for label in LABELS] * 20
+    assert scorer.unsafe(texts).tolist()[777] == scorer.unsafe([texts[777]])[0]
+
+
+def test_every_class_keeps_one_label_for_training() -> None:
+    train, held_out = split(LABELS + labels("alone", score=2), 0.25, 1)
+    assert sorted(label.score for label in held_out) == [0] * 10 + [4] * 5 + [5] * 5
+    assert [label.text for label in train if label.score == 2] == ["alone"]
+
+
+def test_the_split_does_not_depend_on_the_order() -> None:
+    assert split(LABELS, 0.2, 1) == split(LABELS[::-1], 0.2, 1)
+
+
+def test_it_learns_words_that_tell_classes_apart() -> None:
+    scorer = fit(LABELS, [1, 2], 4096, 4.0, 4.0)
+    assert scorer.predict(["a red rose", "steal it", "the server", ""])[:3] == [0, 4, 5]
+
+
+def test_two_classes_are_learned_too() -> None:
+    scorer = fit(labels(*SAFE) + labels(*CRIME, score=3), [1], 4096, 4.0, 4.0)
+    assert scorer.predict(["a red rose", "steal it"]) == [0, 3]
+    assert (scorer.unsafe(["a red rose", "steal it"]) > 0.5).tolist() == [False, True]
+
+
+def test_weight_on_unsafe_labels_raises_their_probability() -> None:
+    light, heavy = (fit(LABELS, [1], 4096, weight, 1.0).unsafe(["a page"])[0] for weight in (1.0, 100.0))
+    assert light < heavy
+
+
+@pytest.mark.parametrize("few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []])
+def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path: Path) -> None:
+    train, held_out = split(few, 0.2, 1)
+    fit(train, [1, 2], 4096, 4.0, 4.0).save(tmp_path)
+    scorer = NgramScorer.read(tmp_path)
+    assert scorer.predict(["steal the wallet", ""]) == [0, 0]
+    assert evaluate(scorer, train, held_out, ["judge", "ngrams"], "max")["note"]
+
+
+def test_under_ten_labels_nothing_is_measured() -> None:
+    train, held_out = split(labels(*SAFE[:8]), 0.5, 1)
+    got = evaluate(fit(train, [1], 64, 4.0, 4.0), train, held_out, ["judge"], "max")
+    assert (got["ngrams"], got["known"]) == (None, None)
+    assert summary(got).endswith("Only 8 labels: nothing was fitted or measured, every document gets the score 0.")
+
+
+def test_labels_of_punctuation_alone_give_a_constant() -> None:
+    train = labels(*["!" * number for number in range(1, 9)]) + labels(*["?" * n for n in range(1, 9)], score=5)
+    assert fit(train, [1], 64, 4.0, 4.0).predict(["!"]) == [5]
+
+
+def test_the_judge_beside_the_labels_of_the_source() -> None:
+    rows = [Label("a", "", 4, "", "hate", 4), Label("b", "", 0, "", None, 4), Label("c", "", 0, "", None, None)]
+    got = describe(rows)
+    assert (got["documents"], got["scores"], got["hazards"]) == (3, [2, 0, 0, 0, 1, 0], {"hate": 1})
+    assert (got["known"]["documents"], got["known"]["accuracy"]) == (2, 0.5)
+
+
+@pytest.fixture
+def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS)
+    ingested("ingest/web", WEB, 30)
+    stage("annotate")
+    stage("fit")
+    return build("fit")
+
+
+def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
+    got = json.loads((fitted / "held_out.json").read_bytes())
+    assert (got["train"], got["held_out"], got["note"]) == (60, 20, None)
+    assert got["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
+    assert {name: value["accuracy"] for name, value in got["known"].items()} == {"judge": 1, "ngrams": 1, "ensemble": 1}
+
+
+def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:
+    rows = (fitted / "confusion.csv").read_text().splitlines()
+    assert rows[0] == "actual,predicted"
+    assert sorted(rows[1:]) == ["0,0"] * 10 + ["4,4"] * 5 + ["5,5"] * 5
+
+
+def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted(fitted.rglob("*")) if file.is_file()}
+
+    before = contents()
+    ingested("ingest/web", WEB[::-1], 9)
+    stage("annotate")
+    stage("fit")
+    assert contents() == before and len(before) == 5
+
+
+def test_a_missing_classifier_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run `dvc repro fit`"):
+        NgramScorer.read(tmp_path)

@@ -1,0 +1,146 @@
+"""The tokenizer: special tokens first, one token a digit, the tag whole, the same bytes from the same documents."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from safelm.paths import build
+from safelm.tokens import documents_of, save, size_of, take, texts_of, train
+from specs.tokens import SPECIAL, TAG
+from tests.ingested import PARAMS, SAFE, ingested, stage
+
+CHAT = [{"prompt": f"Is tree {number} tall?", "text": "It is."} for number in range(9)]
+TOKENIZER = train(SAFE, 400)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS)
+
+
+def pieces(text: str, tokenizer: Tokenizer = TOKENIZER) -> list[str]:
+    return tokenizer.encode(text, add_special_tokens=False).tokens
+
+
+def test_special_tokens_have_the_first_ids() -> None:
+    assert [TOKENIZER.token_to_id(token) for token in SPECIAL] == [0, 1, 2, 3]
+
+
+def test_a_digit_is_a_token() -> None:
+    assert pieces(" garden 117") == ["Ġgarden", "Ġ", "1", "1", "7"]
+
+
+def test_the_tag_is_one_token_and_takes_no_space() -> None:
+    assert pieces(f"The rose{TAG} is{TAG} tall") == ["The", "Ġrose", TAG, "Ġis", TAG, "Ġtall"]
+
+
+@pytest.mark.parametrize("text", ["The rose.\n\n  Two  spaces\t", "Zoë 🌹 naïve 薔薇", "a\x00b", ""])
+def test_any_text_comes_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_few_texts_give_fewer_tokens() -> None:
+    assert 260 <= size_of(train(["a b"], 400)) < 400
+
+
+def test_order_does_not_matter() -> None:
+    assert train(SAFE[::-1], 400).to_str() == TOKENIZER.to_str()
+
+
+def test_sources_are_sampled_each_and_dialogues_read_whole() -> None:
+    ingested("ingest/web", [{"text": text} for text in SAFE], 7)
+    ingested("ingest/chat", CHAT)
+    documents = list(documents_of(build("ingest"), 5, 1))
+    assert [document.metadata["source"] for document in documents] == ["chat"] * 5 + ["web"] * 5
+    assert list(texts_of(documents[:1], {"chat": 0})) == [documents[0].metadata["prompt"], "It is."]  # type: ignore[arg-type]  # a dict counts as well
+
+
+def test_the_stage_writes_what_transformers_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoTokenizer
+
+    ingested("ingest/web", [{"text": text} for text in SAFE])
+    stage("tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(build("tokenizer"))
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 0, 0)
+    assert sorted(tokenizer.all_special_tokens) == sorted(SPECIAL)
+    assert (
+        tokenizer(f"rose{TAG} is").input_ids
+        == Tokenizer.from_file("build/tokenizer/tokenizer.json").encode(f"rose{TAG} is").ids
+    )
+    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes<|im_"}]
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == (
+        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nYes<|im_<|im_end|>\n"
+    )
+    prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_tokens_json_says_how_large_the_vocabulary_is() -> None:
+    ingested("ingest/web", [{"text": text} for text in SAFE])
+    ingested("ingest/chat", CHAT)
+    stage("tokenizer")
+    tokens = json.loads((build("tokenizer") / "tokens.json").read_bytes())
+    assert tokens["vocabulary"] == size_of(Tokenizer.from_file("build/tokenizer/tokenizer.json"))
+    assert tokens["special"] == {token: place for place, token in enumerate(SPECIAL)}
+    assert tokens["documents"] == {"chat": 9, "web": 40}
+
+
+def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
+    ingested("ingest/web", [{"text": text} for text in SAFE], 7)
+    stage("tokenizer")
+    before = (build("tokenizer") / "tokenizer.json").read_bytes()
+    ingested("ingest/web", [{"text": text} for text in SAFE[::-1]], 40)
+    command = [sys.executable, "-m", "pipeline.tokenizer"]
+    root = str(Path(__file__).parents[1])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": root, "RAYON_NUM_THREADS": "1"})
+    assert (build("tokenizer") / "tokenizer.json").read_bytes() == before
+
+
+def foreign(*special: str) -> Path:
+    """A tokenizer as others make them, in a folder."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.train_from_iterator(["ab ab"], BpeTrainer(special_tokens=list(special), show_progress=False))
+    Path("foreign").mkdir()
+    tokenizer.save("foreign/tokenizer.json")
+    return Path("foreign")
+
+
+def test_an_existing_tokenizer_gets_the_missing_tokens() -> None:
+    path = foreign("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    before = Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab_size()
+    taken = take(path, before + 1)
+    assert (taken.token_to_id(TAG), taken.token_to_id("<|endoftext|>")) == (before, 0)
+    assert pieces(f"ab{TAG}", taken)[-1] == TAG
+
+
+def test_an_existing_tokenizer_that_is_too_large_is_refused() -> None:
+    path = foreign("<|endoftext|>")
+    with pytest.raises(ValueError, match=r"tokenizer.vocabulary: .* \(got 5\); write vocabulary: "):
+        take(path, 5)
+
+
+def test_an_existing_tokenizer_without_end_at_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="to be token 0"):
+        take(foreign("<s>"), 100)
+
+
+def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
+    foreign("<|endoftext|>")
+    Path("params.yaml").write_text(PARAMS.replace("path: null", "path: foreign"))
+    stage("tokenizer")
+    save(take(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents
+    assert Path("foreign/tokenizer.json").read_bytes() == (build("tokenizer") / "tokenizer.json").read_bytes()
+
+
+def test_a_folder_without_a_tokenizer_is_refused() -> None:
+    with pytest.raises(FileNotFoundError, match="expected a folder with tokenizer"):
+        take(Path("nowhere"), 400)
