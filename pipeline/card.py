@@ -10,7 +10,6 @@ from pathlib import Path
 from safelm.blocks import ReadShards
 from safelm.card import WriteCounts, card, read_counts, read_queries
 from safelm.executor import artifact, locked, make
-from safelm.hazards import Hazards
 from safelm.paths import build
 from safelm.scoring.judge import LEXICON
 from safelm.scoring.scorers import SafetyScorer, scorer_files
@@ -36,7 +35,7 @@ def main() -> None:
     stage = f"card/{name}"
     with locked(stage):
         manifest = make(stage, blocks)
-        queries = read_queries(ngrams, Hazards.read(LEXICON))
+        queries = read_queries(ngrams, LEXICON)
         values = {"corpus": name, **card(read_counts(manifest), queries)}
         with artifact(build("card", name)) as target:
             (target / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

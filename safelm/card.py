@@ -24,7 +24,7 @@ MILLION = 1_000_000
 DIGITS = 6
 
 
-def read_queries(path: Path, hazards: Hazards) -> dict[str, list[str]]:
+def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     """The n-grams of each hazard, each once, from specs/hazards.yaml or from JSON {hazard: [n-gram, ..]}.
 
     In JSON the table may stand under "queries", and a hazard may be called by its name in place of its id. Hazards
@@ -32,11 +32,9 @@ def read_queries(path: Path, hazards: Hazards) -> dict[str, list[str]]:
     """
     if path.suffix != ".json":
         return Hazards.read(path).ngrams()
-    table = json.loads(path.read_bytes())
-    ids = {category.name: category.id for category in hazards.categories.values()} | {
-        id: id for id in hazards.categories
-    }
-    queries: dict[str, list[str]] = {id: [] for id in hazards.categories}
+    table, categories = json.loads(path.read_bytes()), Hazards.read(hazards).categories
+    ids = {category.name: category.id for category in categories.values()} | {id: id for id in categories}
+    queries: dict[str, list[str]] = {id: [] for id in categories}
     for name, ngrams in table.get("queries", table).items():
         if name not in ids:
             raise ValueError(
@@ -69,7 +67,7 @@ class WriteCounts(Writer):
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """One file, `.json`; its rows are the documents counted."""
-        lexicon = index(read_queries(self.ngrams, Hazards.read(self.hazards)))
+        lexicon = index(read_queries(self.ngrams, self.hazards))
         words, scores, hazards, found = 0, [0] * LEVELS, Counter[str](), Counter[tuple[str, str]]()
         for document in documents:
             length, queries = count_queries(document.text, lexicon)

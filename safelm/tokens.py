@@ -43,8 +43,8 @@ def texts_of(documents: Iterable[Document], counts: Counter[str]) -> Iterator[st
     """The texts of documents, and the requests that dialogues answer; counts the documents of each source."""
     for document in documents:
         counts[document.metadata.get("source", "")] += 1
-        if "prompt" in document.metadata:
-            yield document.metadata["prompt"]
+        if prompt := document.metadata.get("prompt"):
+            yield prompt
         yield document.text
 
 
@@ -79,6 +79,8 @@ def take(path: Path, vocabulary: int) -> Tokenizer:
     values = json.loads(file.read_bytes()) | {"post_processor": None, "truncation": None, "padding": None}
     tokenizer = Tokenizer.from_str(json.dumps(values))
     tokenizer.add_special_tokens([_special(token) for token in SPECIAL])
+    if (end := tokenizer.token_to_id(END)) != 0:
+        raise ValueError(f"{file}: expected {END} to be token 0, as in SmolLM2 (got {end}); take another tokenizer")
     if (size := size_of(tokenizer)) > vocabulary:
         raise ValueError(
             f"params.yaml tokenizer.vocabulary: {file} has {size} tokens with {', '.join(SPECIAL)} (got {vocabulary}); "
@@ -137,7 +139,7 @@ class WriteTokens(Writer):
         width = 2 if size_of(tokenizer) <= 1 << 16 else 4
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         forbidden = [vocabulary[token] for token in SPECIAL if not (self.tagged and token == TAG)]
-        file = TokenizedFile(str(attempt), ".ds", token_size=width)
+        file = TokenizedFile(str(attempt.absolute()), ".ds", token_size=width)
         for batch in batches(documents):
             encodings = tokenizer.encode_batch_fast([document.text for document in batch], add_special_tokens=False)
             for document, encoding in zip(batch, encodings, strict=True):
@@ -150,7 +152,7 @@ class WriteTokens(Writer):
 
 def _refuse(document: Document, ids: np.ndarray, forbidden: list[int], tokenizer: Tokenizer) -> None:
     """Raise for a dialogue, which is no running text, and for a special token that a document must not hold."""
-    if "prompt" in document.metadata:
+    if document.metadata.get("prompt") is not None:
         raise ValueError(
             f"document {document.id}: expected a page, got a dialogue; dialogues are for instruct and finetune, "
             "leave this corpus out of `corpora`"
