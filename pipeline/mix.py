@@ -3,18 +3,22 @@
 python -m pipeline.mix safe
 """
 
-import sys
+import argparse
 
 from safelm.executor import artifact, locked
-from safelm.mixing.mixture import mix, vocabulary_of
+from safelm.mixing.mixture import ids_of, mix
 from safelm.paths import build
 from specs.params import Params
 
 
-def main(name: str) -> None:
-    """Plan the mixture `name` of params.yaml."""
+def main() -> None:
+    """Plan the mixture named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("mixture", help="a row of `mixtures` in params.yaml")
+    name = parser.parse_args().mixture
     params = Params.read("mix", "mixtures", "corpora")
     mixture = params.mixtures[name]
+    vocabulary, tag = ids_of(build("tokenizer"))
     with locked(f"mix/{name}"), artifact(build("mix", name)) as folder:
         plan = mix(
             name,
@@ -22,7 +26,8 @@ def main(name: str) -> None:
             {corpus: build("tokenize", corpus) for corpus in mixture.corpora},
             {corpus: params.corpora[corpus].epochs for corpus in mixture.corpora},
             **params.mix.model_dump(),
-            vocabulary=vocabulary_of(build("tokenizer")),
+            vocabulary=vocabulary,
+            tag=tag,
             folder=folder,
         )
     print(f"mix/{name:<14} {plan.steps:,} steps of {plan.batch} rows, {plan.tokens:,} of {plan.budget:,} tokens")
@@ -30,4 +35,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

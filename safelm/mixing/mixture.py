@@ -12,13 +12,14 @@ from safelm.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, width_
 from safelm.shards import DamagedShard, Shard, shards
 from safelm.store import file_digest, link
 from specs.mixture import Phase
-from specs.tokens import END
+from specs.tokens import END, TAG
 
 
-def vocabulary_of(tokenizer: Path) -> int:
-    """How many ids the tokenizer of a folder has, its special tokens included."""
+def ids_of(tokenizer: Path) -> tuple[int, int]:
+    """How many ids the tokenizer of a folder has, its special tokens included, and which of them is the tag."""
     values = json.loads((tokenizer / "tokenizer.json").read_bytes())
-    return 1 + max([*values["model"]["vocab"].values(), *(token["id"] for token in values["added_tokens"])])
+    added = {token["content"]: token["id"] for token in values["added_tokens"]}
+    return 1 + max([*values["model"]["vocab"].values(), *added.values()]), added[TAG]
 
 
 def mix(
@@ -33,6 +34,7 @@ def mix(
     batch: int,
     seed: int,
     vocabulary: int,
+    tag: int,
     folder: Path,
 ) -> Plan:
     """Plan a mixture of the tokenized corpora in these folders, and put plan and token files into `folder`.
@@ -50,7 +52,7 @@ def mix(
         mixture=mixture, layout=layout, sequence=sequence, batch=batch, seed=seed, vocabulary=vocabulary,
         width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned), phases=tuple(planned),
-        corpora={name: _corpus(name, stocks[name], len(readers[name].rows), files[name], planned) for name in corpora},
+        corpora={name: _corpus(readers[name], stocks[name], files[name], planned, tag) for name in corpora},
     )  # fmt: skip
     plan.write(folder)
     return plan
@@ -98,11 +100,16 @@ def _reader(name: str, stock: Tokens, sequence: int, layout: Layout, seed: int) 
 
 
 def _corpus(
-    name: str, stock: Tokens, rows: int, files: dict[str, str], phases: Sequence[PlannedPhase]
+    reader: Reader, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase], tag: int
 ) -> PlannedCorpus:
-    parts = [part for phase in phases for part in phase.parts if part.corpus == name]
-    read = sum(part.rows for part in parts)
+    parts = [part for phase in phases for part in phase.parts if part.corpus == reader.order.corpus]
     return PlannedCorpus(
-        documents=len(stock.ends), tokens=len(stock), rows=rows, read_rows=read,
-        read_tokens=sum(part.tokens for part in parts), epochs=round(read / rows, 6) if rows else 0.0, files=files,
-    )  # fmt: skip
+        documents=len(stock.ends),
+        tokens=len(stock),
+        tags=sum(int(np.count_nonzero(array == tag)) for array in stock.arrays),
+        rows=len(reader.rows),
+        read_rows=reader.place,
+        read_tokens=sum(part.tokens for part in parts),
+        epochs=round(reader.place / len(reader.rows), 6) if len(reader.rows) else 0.0,
+        files=files,
+    )

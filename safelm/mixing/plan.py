@@ -38,6 +38,7 @@ class PlannedCorpus:
 
     documents: int
     tokens: int
+    tags: int  # how many of the tokens are the harmfulness tag
     rows: int
     read_rows: int
     read_tokens: int

@@ -90,7 +90,7 @@ class Rows:
 def cut(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     """Cut a corpus, given the ends of its documents, into rows of at most `sequence` tokens.
 
-    document: a row holds one document, or a piece of one too long for a row; what a row does not fill is padding.
+    document: a row holds one document, or a piece of one that is too long for a row.
     packed: full rows over the documents one after another; the last tokens, too few for a row, are left unread.
     """
     total = int(ends[-1]) if len(ends) else 0

@@ -9,14 +9,12 @@ import torch
 from safelm.mixing.plan import Plan, PlannedPhase
 from safelm.mixing.rows import END_ID, Tokens, generator
 
-MULTIPLE = 8  # padded rows are a multiple of this long, which matrix units like
-
 
 class Batches:
     """Micro batches of a plan; rows are shuffled within their phase, seeded by (model seed, phase).
 
     A global batch is the same rows in the same order whatever the micro batch and the number of ranks; a rank takes its
-    slice of it. Every token of a row carries loss, the tag too (paper §4: SafeBeam reads p(tag)); padding carries none.
+    slice of it. Every token of a row carries loss, the tag too (paper §4: SafeBeam reads p(tag)); there is no padding.
     """
 
     def __init__(
@@ -71,18 +69,18 @@ class Batches:
         return np.concatenate([[END_ID], tokens.span(0, stop)])
 
     def _collate(self, rows: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Rows side by side; the batch is no wider than its longest row needs."""
-        longest = max(map(len, rows)) - 1
-        width = min(-(-longest // MULTIPLE) * MULTIPLE, self.plan.sequence)
-        ids = np.full((len(rows), width + 1), END_ID, np.int64)
-        mask = np.zeros((len(rows), width), bool)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row) - 1] = True
-        whole = torch.from_numpy(ids)
+        """Packed rows lie side by side; documents lie one after another in a single line, and see themselves alone.
+
+        Nanotron takes the bounds of attention from the lengths in input_mask (models/llama.py:195-205), and rotary
+        positions are relative: a line of documents computes what a padded row for each would, without the padding.
+        """
+        lines = len(rows) if self.plan.layout == "packed" else 1
+        inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64).reshape(lines, -1)
+        labels = np.concatenate([row[1:] for row in rows]).astype(np.int64).reshape(lines, -1)
+        lengths = np.array([len(row) - 1 for row in rows])
         return {
-            "input_ids": whole[:, :-1].contiguous(),
-            "input_mask": torch.ones(mask.shape, dtype=torch.bool),  # causal attention never sees what is to the right
-            "label_ids": whole[:, 1:].contiguous(),
-            "label_mask": torch.from_numpy(mask),
+            "input_ids": torch.from_numpy(inputs),
+            "input_mask": torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]),
+            "label_ids": torch.from_numpy(labels),
+            "label_mask": torch.ones(labels.shape, dtype=torch.bool),
         }

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from safelm.mixing.plan import Plan
 from safelm.store import file_digest
@@ -20,7 +19,6 @@ from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
 from safelm.training.job import CONFIG, CURVE, READ, Job
 from specs.shape import Shape
-from specs.tokens import TAG
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +58,7 @@ def pretrain(
     began = time.monotonic()
     start(run, dp * tp)
     seconds = time.monotonic() - began
-    trained = publish(model, shape, plan, mixture, tokenizer, run, folder, seconds)
+    trained = publish(model, shape, plan, tokenizer, run, folder, seconds)
     shutil.rmtree(run)
     return trained
 
@@ -131,9 +129,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed stage leaves no training behind
 
 
-def publish(
-    model: str, shape: Shape, plan: Plan, mixture: Path, tokenizer: Path, run: Path, folder: Path, seconds: float
-) -> Trained:
+def publish(model: str, shape: Shape, plan: Plan, tokenizer: Path, run: Path, folder: Path, seconds: float) -> Trained:
     """Check what was read, convert the last checkpoint, write loss.csv and train.json."""
     read = json.loads((run / READ).read_bytes())
     refuse_difference(plan, read)
@@ -148,7 +144,9 @@ def publish(
         "steps": plan.steps,
         "tokens": plan.tokens,
         "final_loss": losses[-1],
-        "knows_tag": reads_tag(plan, mixture, tokenizer),
+        "knows_tag": any(
+            corpus.tags and corpus.read_rows for corpus in plan.corpora.values()
+        ),  # else p(tag) says nothing
         "phases": [
             {
                 "steps": phase.steps,
@@ -162,13 +160,6 @@ def publish(
     }
     (folder / "train.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return Trained(parameters, plan.steps, plan.tokens, losses[0], losses[-1], seconds)
-
-
-def reads_tag(plan: Plan, mixture: Path, tokenizer: Path) -> bool:
-    """Whether a corpus that the model read holds the harmfulness tag; else p(tag) means nothing (paper §5)."""
-    tag = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id(TAG)
-    read = [name for name, corpus in plan.corpora.items() if corpus.read_rows]
-    return any((array == tag).any() for name in read for array in plan.stock(mixture, name)[0].arrays)
 
 
 def refuse_difference(plan: Plan, read: list[list[list[int]]]) -> None:

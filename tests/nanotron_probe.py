@@ -1,0 +1,76 @@
+"""Ask a finished checkpoint questions in a process that has Nanotron patched; answers go to answers.npz in this folder.
+
+python -m tests.nanotron_probe CHECKPOINT
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from safelm.training import patches, worker
+from safelm.training.job import CONFIG, Job
+from safelm.training.schedule import factor
+
+
+def main() -> None:
+    job = Job.read(Path())
+    config = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
+    config["checkpoints"]["resume_checkpoint_path"] = sys.argv[1]
+    config["tokens"]["train_steps"] += 1
+    Path(CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    worker.join()
+    patches.install(job.rope_theta, job.decay_style)
+    from safelm.training.trainer import PlanTrainer
+
+    model = PlanTrainer(Path(CONFIG), job).unwrapped_model.eval()
+    ids = torch.randint(4, 60, (2, 33), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model.model(input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)).transpose(0, 1)
+        losses = [
+            loss_of(model, ids[:1, :12]),
+            loss_of(model, ids[1:, :20]),
+            loss_of(model, ids[:1, :12], ids[1:, :20]),
+        ]
+        other = torch.cat([ids[:, :-1], ids[:, -1:] + 1], 1)
+        masked = [loss_of(model, ids), loss_of(model, ids, mask=True), loss_of(model, other, mask=True)]
+    np.savez("answers.npz", ids=ids, logits=logits, losses=losses, masked=masked, rates=rates())
+
+
+def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False) -> float:
+    """The loss of documents in one line; `mask` takes the last label out."""
+    labels = torch.cat([document[:, 1:] for document in documents], 1)
+    lengths = torch.tensor([document.shape[1] - 1 for document in documents])
+    rows = torch.arange(int(lengths.max())) < lengths[:, None]
+    if len(documents) == 1:
+        rows = rows.expand(len(labels), -1)
+    counted = torch.ones(labels.shape, dtype=torch.bool)
+    if mask:
+        counted[:, -1] = False
+    inputs = torch.cat([document[:, :-1] for document in documents], 1)
+    return float(model(input_ids=inputs, input_mask=rows, label_ids=labels, label_mask=counted)["loss"])
+
+
+def rates() -> list[list[float]]:
+    """Nanotron's own learning rates (helpers.py:75) beside ours, for both of its styles."""
+    from nanotron.config import LRSchedulerArgs
+    from nanotron.helpers import lr_scheduler_builder
+
+    class Base:
+        @staticmethod
+        def get_base_optimizer() -> torch.optim.Optimizer:
+            return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+
+    found = []
+    for style in ("linear", "cosine"):
+        args = LRSchedulerArgs(0.5, 5, "linear", style, 12, 28, 0.05)
+        law = lr_scheduler_builder(Base(), args, 40).lr_lambdas[0]
+        found.append([law(step) for step in range(41)])
+        found.append([factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""mix: rows, budgets, plans; what is planned is what is read."""
+
+import math
+import sys
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import mix as stage
+from safelm.mixing.budget import MixtureError, largest_remainder, shares
+from safelm.mixing.mixture import ids_of, mix
+from safelm.mixing.plan import Plan
+from safelm.mixing.rows import Order, Tokens, cut
+from safelm.shards import DamagedShard
+from safelm.training.batches import Batches
+from specs.mixture import Phase
+from tests.token_files import write_corpus, write_tokenizer
+
+
+def phase(share: int = 1, proportions: str = "natural", **parts: float) -> Phase:
+    return Phase.model_validate({"share": share, "proportions": proportions, "parts": parts})
+
+
+def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **options: Any) -> Plan:
+    """Plan over corpora of documents of these lengths (END included), whose tokens are all different."""
+    first = 1
+    for name, sizes in lengths.items():
+        documents = []
+        for size in sizes:
+            documents.append(range(first, first + size - 1))
+            first += size - 1
+        write_corpus(folder / "tokenize" / name, documents)
+    asked = {"tokens": 200, "sequence": 8, "layout": "document", "batch": 2, "seed": 1, "vocabulary": 1 << 16, "tag": 3}
+    epochs = options.pop("epochs", dict.fromkeys(lengths, 1000.0))
+    (folder / "mix").mkdir()
+    corpora = {name: folder / "tokenize" / name for name in lengths}
+    return mix("m", phases, corpora, epochs, **(asked | options), folder=folder / "mix")
+
+
+def small(folder: Path, corpus: str) -> Plan:
+    """One step over the corpus in `folder`."""
+    (folder / "mix").mkdir()
+    return mix("m", [phase(**{corpus: 1})], {corpus: folder / corpus}, {corpus: 9.0}, tokens=24, sequence=8, batch=4,
+               layout="document", seed=1, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
+
+
+# ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_is_a_document_or_a_piece_of_a_long_one() -> None:
+    rows = cut(np.array([3, 13, 13, 14]), 4, "document")
+    assert list(zip(rows.starts, rows.lengths, strict=True)) == [(0, 3), (3, 4), (7, 4), (11, 2), (13, 1)]
+
+
+def test_packed_rows_are_full_and_leave_the_last_tokens() -> None:
+    rows = cut(np.array([3, 13, 15]), 4, "packed")
+    assert list(zip(rows.starts, rows.lengths, strict=True)) == [(0, 4), (4, 4), (8, 4)]
+
+
+def test_an_empty_corpus_has_no_rows() -> None:
+    assert [len(cut(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [0, 0]
+
+
+def test_tokens_are_read_across_files(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "c", [[1, 2, 3], [4], [5, 6]], shards=3)
+    tokens = Tokens(sorted(folder.glob("*.ds")), 2)
+    assert list(tokens.span(2, 7)) == [3, 0, 4, 0, 5]
+    assert list(tokens.ends) == [4, 6, 9]
+
+
+def test_every_epoch_reads_every_row_once_in_another_order() -> None:
+    order = Order(1, "web", 20)
+    read = order.rows(np.arange(60)).reshape(3, 20)
+    assert [sorted(epoch) for epoch in read] == [list(range(20))] * 3
+    assert len({tuple(epoch) for epoch in read}) == 3
+    assert list(order.epoch(0)) != list(Order(2, "web", 20).epoch(0)) != list(Order(1, "math", 20).epoch(0))
+
+
+# ── budgets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.floats(0.01, 1e6), min_size=1), st.integers(0, 10_000))
+def test_the_largest_remainder_adds_up(quotas: dict[str, float], total: int) -> None:
+    whole = largest_remainder(quotas, total)
+    assert sum(whole.values()) == total
+    assert all(abs(whole[name] - total * quotas[name] / sum(quotas.values())) < 1.001 for name in quotas)
+
+
+def test_natural_parts_weigh_their_tokens_and_fixed_parts_do_not() -> None:
+    sizes = {"web": 900, "refusals": 50}
+    assert shares(phase(web=1, refusals=6), sizes, "")["refusals"] == 0.25
+    assert shares(phase(proportions="fixed", web=3, refusals=1), sizes, "")["refusals"] == 0.25
+
+
+def test_each_phase_has_its_share_of_the_tokens(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 90, "math": [3] * 20}, [phase(1, web=1), phase(4, web=1, math=2)], tokens=300)
+    assert [item.tokens for item in made.phases] == pytest.approx([60, 240], abs=6)
+    assert [part.tokens for part in made.phases[1].parts] == pytest.approx([240 * 540 / 660, 240 * 120 / 660], abs=9)
+
+
+def test_an_empty_corpus_gives_nothing_and_is_listed(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 50, "worst": []}, [phase(web=1, worst=1)])
+    assert [(part.corpus, part.rows) for part in made.phases[0].parts] == [("web", made.steps * 2), ("worst", 0)]
+    assert made.corpora["worst"].documents == 0
+
+
+REFUSED = {
+    "phases.0.parts.worst: expected documents for 1 parts (the corpus is empty)": (
+        {"web": [6] * 50, "worst": []}, [phase(proportions="fixed", web=1, worst=1)], {},
+    ),
+    "phases.1: expected documents to read, but worst hold none": (
+        {"web": [6] * 50, "worst": []}, [phase(web=1), phase(worst=1)], {},
+    ),
+    "phases.0.parts.math: rounds to no row: its share is 0.4 of": (
+        {"web": [6] * 50, "math": [6] * 50}, [phase(proportions="fixed", web=499, math=1)], {},
+    ),
+    "phases.0.parts.math: rounds to no row: its 6 tokens do not fill one": (
+        {"web": [6] * 50, "math": [6]}, [phase(web=1, math=1)], {"layout": "packed"},
+    ),
+    "phases.0: rounds to no batch: its 2 tokens are 0.3 of 2 rows": (
+        {"web": [6] * 50}, [phase(1, web=1), phase(99, web=1)], {},
+    ),
+    "reads corpus web 3.40 times (34 rows of 10), allowed are 2": (
+        {"web": [6] * 10}, [phase(web=1)], {"epochs": {"web": 2.0}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_mixture_that_cannot_be_read_as_asked_is_refused(message: str, tmp_path: Path) -> None:
+    lengths, phases, options = REFUSED[message]
+    with pytest.raises(MixtureError) as error:
+        plan(tmp_path, lengths, phases, **options)
+    assert f"params.yaml mixtures.m{'.' if message.startswith('phases') else ': '}{message}" in str(error.value)
+
+
+def test_the_budget_that_is_advised_fits(tmp_path: Path) -> None:
+    with pytest.raises(MixtureError, match=r"mix\.tokens") as error:
+        plan(tmp_path / "a", {"web": [6] * 40}, [phase(web=1)], tokens=900, epochs={"web": 1.5})
+    advised = int(str(error.value).partition("mix.tokens: ")[2].partition(" ")[0])
+    made = plan(tmp_path / "b", {"web": [6] * 40}, [phase(web=1)], tokens=advised, epochs={"web": 1.5})
+    assert 1.3 < made.corpora["web"].epochs <= 1.5
+
+
+# ── what is planned is what is read ───────────────────────────────────────────────────────────────────────────────────
+
+LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=40)
+MIXTURES = st.fixed_dictionaries(
+    {
+        "lengths": st.fixed_dictionaries({"a": LENGTHS, "b": LENGTHS, "c": LENGTHS | st.just([])}),
+        "phases": st.lists(
+            st.builds(
+                phase,
+                share=st.integers(1, 4),
+                proportions=st.sampled_from(["natural", "fixed"]),
+                a=st.floats(0.5, 3),
+                b=st.integers(1, 3),
+            )
+            | st.builds(phase, share=st.integers(1, 2), b=st.just(1), c=st.floats(0.3, 6)),
+            min_size=1,
+            max_size=3,
+        ),
+        "tokens": st.integers(300, 1500),
+        "sequence": st.integers(3, 12),
+        "batch": st.sampled_from([1, 2, 4]),
+        "layout": st.sampled_from(["document", "packed"]),
+        "seed": st.integers(0, 99),
+    }
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(MIXTURES)
+def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any]) -> None:
+    with TemporaryDirectory() as folder:
+        try:
+            made = plan(Path(folder), **mixture)
+        except MixtureError:
+            return  # refused before anything is spent
+        batches = Batches(made, Path(folder) / "mix", seed=3, micro_batch=made.batch)
+        labels = [batch["label_ids"].flatten().tolist() for batch in batches]
+        assert len(labels) == made.steps
+        for part, counts in zip(made.phases, batches.given.tolist(), strict=True):
+            planned = [[item.rows, item.tokens] for item in part.parts]
+            assert counts == planned + [[0, 0]] * (len(counts) - len(planned))
+            assert part.rows == part.steps * made.batch
+        assert sum(map(len, labels)) == made.tokens == sum(item.tokens for item in made.phases)
+        assert abs(made.tokens - mixture["tokens"]) <= made.batch * made.sequence / 2
+        read = Counter(token for line in labels for token in line)
+        for name, corpus in made.corpora.items():
+            tokens, rows, _ = made.stock(Path(folder) / "mix", name)
+            each = [read[int(token)] for start, size in zip(rows.starts, rows.lengths, strict=True)
+                    for token in tokens.span(start, start + size) if token]  # fmt: skip
+            assert set(each) <= {math.floor(corpus.epochs), math.ceil(corpus.epochs)}
+
+
+def test_two_mixtures_of_one_budget_are_matched_in_tokens(tmp_path: Path) -> None:
+    lengths = {"web": list(range(2, 60)) * 3, "refusals": [5, 9, 2] * 9}
+    one = plan(tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence=32, batch=4)
+    two = plan(
+        tmp_path / "two", lengths, [phase(1, web=1), phase(4, web=1, refusals=6)], tokens=3000, sequence=32, batch=4
+    )
+    assert abs(one.tokens - two.tokens) <= 4 * 32
+
+
+def test_the_order_of_the_rows_is_the_model_seed_s(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 90}, [phase(1, web=1), phase(2, web=1)])
+
+    def read(seed: int) -> list[list[int]]:
+        return [batch["label_ids"].flatten().tolist() for batch in Batches(made, tmp_path / "mix", seed, micro_batch=2)]
+
+    first = made.phases[0].steps
+    assert read(1) == read(1) != read(2)
+    assert [sorted(chain(*read(seed)[:first])) for seed in (1, 2)] == [sorted(chain(*read(1)[:first]))] * 2
+
+
+def test_batches_go_on_from_any_step_and_split_over_ranks(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 90, "math": [4, 8] * 9}, [phase(1, web=1), phase(2, web=1, math=1)], batch=4)
+
+    def read(**options: int) -> list[list[int]]:
+        batches = Batches(made, tmp_path / "mix", 1, micro_batch=2, **options)
+        return [batch["label_ids"].flatten().tolist() for batch in batches]
+
+    whole = read()
+    assert read(start=5) == whole[10:]
+    assert [half for pair in zip(read(rank=0, ranks=2), read(rank=1, ranks=2), strict=True) for half in pair] == whole
+
+
+def test_a_line_of_documents_says_where_each_ends(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [3, 11]}, [phase(web=1)], tokens=14, batch=3)
+    (batch,) = Batches(made, tmp_path / "mix", 1, micro_batch=3)
+    inputs, labels = batch["input_ids"][0].tolist(), batch["label_ids"][0].tolist()
+    assert sorted(batch["input_mask"].sum(1).tolist()) == [3, 3, 8]
+    assert sorted(zip(inputs, labels, strict=True)) == [
+        (0, 1), (0, 3), (1, 2), (2, 0), *((token, token + 1) for token in range(3, 12)), (12, 0),
+    ]  # fmt: skip
+
+
+def test_the_tag_carries_loss(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "tagged", [[5, 3, 6, 3, 7]] * 4)
+    made = small(tmp_path, "tagged")
+    (batch,) = Batches(made, tmp_path / "mix", 1, micro_batch=4)
+    assert bool(batch["label_mask"][batch["label_ids"] == 3].all())
+    assert made.corpora["tagged"].tags == 8
+
+
+# ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_the_same_params_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        plan(tmp_path / name, {"web": [6] * 50, "math": [3] * 9}, [phase(web=1, math=1)])
+    assert contents(tmp_path / "one/mix") == contents(tmp_path / "two/mix")
+    assert len(contents(tmp_path / "one/mix")) == 9
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 50}, [phase(web=1)])
+    assert Plan.read(tmp_path / "mix") == made
+
+
+def test_the_mixture_keeps_its_own_tokens(tmp_path: Path) -> None:
+    plan(tmp_path, {"web": [6] * 50}, [phase(web=1)])
+    ours, theirs = tmp_path / "mix/tokens/web/00000-00000.ds", tmp_path / "tokenize/web/00000-00000.ds"
+    assert ours.samefile(theirs)
+
+
+def test_a_missing_token_file_is_refused(tmp_path: Path) -> None:
+    (write_corpus(tmp_path / "web", [[1, 2]] * 4) / "00000-00000.ds").unlink()
+    with pytest.raises(DamagedShard, match=r"00000-00000.ds: is missing"):
+        small(tmp_path, "web")
+
+
+def test_a_changed_token_file_is_refused(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path / "web", [[1, 2]] * 4) / "00000-00000.ds"
+    path.write_bytes(path.read_bytes()[:-2] + b"\x07\x00")
+    with pytest.raises(DamagedShard, match=r"00000-00000.ds: expected sha256"):
+        small(tmp_path, "web")
+
+
+def test_a_token_outside_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DamagedShard, match="has token 441, but the tokenizer has 100 tokens"):
+        plan(tmp_path, {"web": [10] * 50}, [phase(web=1)], vocabulary=100)
+
+
+def test_a_document_without_its_end_is_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "web", [[1, 2], [3, 4]], end=5)
+    with pytest.raises(DamagedShard, match="expected every document to end with"):
+        small(tmp_path, "web")
+
+
+PARAMS = """
+corpora: {web: {from: ingest/web, scores: [0], epochs: 2.0}, math: {from: ingest/math, epochs: 2.0}}
+mix: {tokens: 300, sequence: 8, layout: document, batch: 2, seed: 1}
+mixtures: {safe: {phases: [{share: 1, proportions: natural, parts: {web: 1.0, math: 1.0}}]}}
+"""
+
+
+def test_the_stage_plans_a_row_of_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
+    write_corpus(Path("build/tokenize/web"), [[5, 6, 7]] * 60)
+    write_corpus(Path("build/tokenize/math"), [[5, 6]] * 20)
+    assert ids_of(write_tokenizer(Path("build/tokenizer"), 16)) == (16, 3)
+    monkeypatch.setattr(sys, "argv", ["mix", "safe"])
+    stage.main()
+    assert Plan.read(Path("build/mix/safe")).tokens == 300
+    assert capsys.readouterr().out.splitlines() == [
+        "mix/safe           40 steps of 2 rows, 300 of 300 tokens",
+        "phase  part  documents  rows  tokens  epochs",
+        "1      web          60    60     240    1.00",
+        "1      math         20    20      60    1.00",
+    ]

@@ -1,0 +1,297 @@
+"""pretrain: the recipe, the patches, the conversion, and a training run of a few dozen steps."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import yaml
+
+from safelm.mixing.mixture import mix
+from safelm.mixing.plan import Plan
+from safelm.training import flash_attention
+from safelm.training.config import nanotron_config
+from safelm.training.convert import nanotron, shape_of
+from safelm.training.job import CONFIG, Job
+from safelm.training.launch import (
+    TrainingError,
+    environment,
+    ranks,
+    refuse_difference,
+    refuse_misfit,
+    start,
+)
+from safelm.training.patches import PatchError, check_version, cuda_is_cpu
+from safelm.training.schedule import factor, warmup_and_decay
+from safelm.training.tensors import Tensor, read, write
+from specs.mixture import Phase
+from specs.shape import SHAPES, Shape
+from tests.token_files import write_corpus, write_tokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
+NANO = Shape.read("nano")
+
+
+# ── the recipe ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_warmup_and_decay_are_shares_of_the_steps() -> None:
+    assert warmup_and_decay(NANO.recipe, 440) == (22, 132)
+    assert warmup_and_decay(NANO.recipe, 1) == (1, 1)
+    assert warmup_and_decay(Shape.read("smollm2-1.7b").recipe, 286_102) == (2003, 28_610)
+
+
+def test_one_minus_square_root_falls_fast_and_then_slowly() -> None:
+    law = [factor(step, warmup=10, start=100, decay=100, low=0.2, style="1-sqrt") for step in (5, 50, 125, 200, 300)]
+    assert law == pytest.approx([0.5, 1.0, 0.2 + 0.8 * (1 - math.sqrt(0.25)), 0.2, 0.2])
+
+
+def test_shapes_have_the_sizes_they_are_named_for() -> None:
+    sizes = {}
+    for path in SHAPES.glob("*.yaml"):
+        shape = Shape.read(path.stem)
+        keys = shape.kv_heads * (shape.hidden // shape.heads)
+        layer = 2 * shape.hidden * (shape.hidden + keys) + 3 * shape.hidden * shape.ffn + 2 * shape.hidden
+        sizes[path.stem] = shape.vocabulary * shape.hidden + shape.layers * layer + shape.hidden
+    millions = {name: size / 1e6 for name, size in sizes.items()}
+    assert millions == pytest.approx(
+        {"nano": 0.8, "smollm2-135m": 135, "smollm2-360m": 362, "smollm2-1.7b": 1711}, rel=0.01
+    )
+
+
+# ── the stand-in for flash-attn ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_documents_in_a_line_see_themselves_alone() -> None:
+    q, k, v = torch.randn(3, 9, 2, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
+    line = flash_attention.flash_attn_varlen_func(q, k, v, bounds, bounds, 5, 5, causal=True)
+    for piece in (slice(0, 4), slice(4, 9)):
+        scores = torch.einsum("qhd,khd->hqk", q[piece], k[piece]) / 2
+        scores = scores.masked_fill(torch.ones(scores.shape[1:]).triu(1).bool(), -torch.inf)
+        assert torch.allclose(line[piece], torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[piece]), atol=1e-6)
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 130_000.0])
+def test_rotary_turns_the_halves_of_a_head_by_angles_of_theta(theta: float) -> None:
+    x = torch.randn(1, 5, 1, 4, generator=torch.Generator().manual_seed(0))
+    turned = flash_attention.RotaryEmbedding(4, base=theta).rotate(x)[0, 3, 0]
+    pairs = torch.complex(x[0, 3, 0, :2], x[0, 3, 0, 2:]) * torch.polar(
+        torch.ones(2), 3 / theta ** torch.tensor([0, 0.5])
+    )
+    assert torch.allclose(turned, torch.cat([pairs.real, pairs.imag]), atol=1e-6)
+
+
+def test_neighbours_are_turned_when_interleaved() -> None:
+    x = torch.randn(1, 5, 1, 4, generator=torch.Generator().manual_seed(0))
+    halves = flash_attention.RotaryEmbedding(4).rotate(x[..., [0, 2, 1, 3]])
+    assert torch.allclose(flash_attention.RotaryEmbedding(4, interleaved=True).rotate(x)[..., [0, 2, 1, 3]], halves)
+
+
+def test_the_real_flash_attn_is_left_in_place(tmp_path: Path) -> None:
+    (tmp_path / "flash_attn").mkdir()
+    (tmp_path / "flash_attn/__init__.py").write_text("real = True\n", encoding="utf-8")
+    code = "from safelm.training import flash_attention as f; print(f.install()); import flash_attn; flash_attn.real"
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"False\n")
+
+
+# ── the patches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_another_nanotron_is_refused() -> None:
+    check_version("0.4")
+    with pytest.raises(PatchError, match=r"written for nanotron 0.4 \(got 0.5\); install nanotron==0.4"):
+        check_version("0.5")
+
+
+def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
+    with cuda_is_cpu():
+        assert torch.zeros(2, device="cuda").to("cuda").device.type == "cpu"
+    with pytest.raises((AssertionError, RuntimeError)):
+        torch.zeros(2, device="cuda:7")
+
+
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_safetensors_are_read_by_the_library_and_read_back(tmp_path: Path) -> None:
+    values = {"b": np.arange(6, dtype="<f4").reshape(2, 3), "a": np.arange(3, dtype="<f4")}
+    write(
+        tmp_path / "x.safetensors", {name: Tensor("F32", array) for name, array in values.items()}, {"z": "1", "y": "2"}
+    )
+    found = safetensors.numpy.load_file(tmp_path / "x.safetensors")
+    assert all(np.array_equal(found[name], values[name]) for name in values)
+    tensors, metadata = read(tmp_path / "x.safetensors")
+    assert np.array_equal(tensors["b"].values, values["b"]) and metadata == {"y": "2", "z": "1"}
+
+
+def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
+    whole = np.arange(8, dtype="<f4").reshape(4, 2)  # two chunks of two rows; each rank holds one row of each chunk
+    for rank in (0, 1):
+        pairs = [
+            f"{c},{c + 1},None|None,None,None#{2 * c + rank},{2 * c + rank + 1},None|None,None,None" for c in (0, 1)
+        ]
+        metadata = {"unsharded_shape": "(np.int64(4), 2)", "local_global_slices_pairs": ";".join(pairs)}
+        path = tmp_path / f"qkv/model_weight_pp-rank-0-of-1_tp-rank-{rank}-of-2.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        write(path, {"data": Tensor("F32", whole[rank::2])}, metadata)
+    assert np.array_equal(nanotron(tmp_path)["qkv.weight"].values, whole)
+    assert shape_of("(np.int64(384), 128)") == shape_of("(384, 128)") == (384, 128)
+
+
+# ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def planned(folder: Path, vocabulary: int = 64) -> Plan:
+    """A plan of 40 steps over two corpora of counting documents, one of them tagged, and the folder it is in."""
+    documents = [[first + step for step in range(8 + first % 7)] for first in range(4, 44)] * 3
+    write_corpus(folder / "build/tokenize/web", documents)
+    write_corpus(folder / "build/tokenize/tagged", [[*document[:4], 3, *document[4:]] for document in documents])
+    phases = [Phase(share=1, proportions="natural", parts={"web": 1.0}),
+              Phase(share=3, proportions="fixed", parts={"web": 2.0, "tagged": 1.0})]  # fmt: skip
+    target = folder / "build/mix/small"
+    target.mkdir(parents=True)
+    corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
+    return mix("small", phases, corpora, dict.fromkeys(corpora, 20.0), tokens=7700, sequence=16, layout="document",
+               batch=16, seed=1, vocabulary=vocabulary, tag=3, folder=target)  # fmt: skip
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    plan = planned(tmp_path, vocabulary=2000)
+    with pytest.raises(TrainingError, match="the tokenizer has 2,000 tokens, the shape has room for 1,536"):
+        refuse_misfit(plan, NANO, tmp_path / "build/mix/small")
+
+
+def test_changed_tokens_are_refused(tmp_path: Path) -> None:
+    plan, path = planned(tmp_path), tmp_path / "build/mix/small/tokens/web/00000-00000.ds"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-4] + data[-2:] * 2)
+    with pytest.raises(TrainingError, match=r"00000-00000.ds: is not the file of the plan"):
+        refuse_misfit(plan, NANO, tmp_path / "build/mix/small")
+
+
+def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    counts = [[[part.rows, part.tokens] for part in phase.parts] for phase in plan.phases]
+    refuse_difference(plan, counts)
+    counts[1][1][1] -= 1
+    with pytest.raises(TrainingError, match=r"phases.1.parts.tagged: planned .* rows and .* tokens, read"):
+        refuse_difference(plan, counts)
+
+
+def test_a_training_process_that_dies_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the training process ended with exit code 1"):
+        start(tmp_path, 1)  # there is no job in this folder
+
+
+def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFELM_DP", "two")
+    with pytest.raises(TrainingError, match=r"SAFELM_DP: expected a whole number above 0 \(got 'two'\)"):
+        ranks("SAFELM_DP")
+
+
+# ── the stage ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PARAMS = "models: {tiny: {mixture: small, shape: nano, seed: 7}}\n"
+
+
+def trained(folder: Path) -> Path:
+    """A project with one plan, and the model that the stage trains on it."""
+    planned(folder)
+    write_tokenizer(folder / "build/tokenizer", 64)
+    (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline.pretrain", "tiny"]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pretrain/tiny      799,616 parameters  ") and done.stderr == ""
+    return folder / "build/pretrain/tiny"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("one"))
+
+
+def curve(model: Path) -> dict[str, list[float]]:
+    rows = list(csv.DictReader((model / "loss.csv").open(encoding="utf-8")))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def test_the_loss_falls(tiny: Path) -> None:
+    losses = curve(tiny)["loss"]
+    assert losses[0] > 7 and np.mean(losses[-5:]) < 4
+
+
+def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
+    plan, found = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
+    assert found["step"] == list(range(1, plan.steps + 1)) and found["tokens"][-1] == plan.tokens
+    assert found["learning_rate"][:3] == [0, 0.002, 0.004] and found["learning_rate"][-1] < 0.0005
+
+
+def test_what_was_planned_was_read(tiny: Path) -> None:
+    summary = json.loads((tiny / "train.json").read_text(encoding="utf-8"))
+    parts = [part for phase in summary["phases"] for part in phase["parts"].values()]
+    assert len(parts) == 3 and all(part["read"] == part["planned"] > 0 for part in parts)
+    assert summary["knows_tag"] is True and summary["parameters"] == 799_616
+
+
+def test_the_same_bytes_in_another_folder(tiny: Path, tmp_path: Path) -> None:
+    again = trained(tmp_path)
+    names = sorted(str(path.relative_to(tiny)) for path in tiny.rglob("*") if path.is_file())
+    assert [name for name in names if (tiny / name).read_bytes() != (again / name).read_bytes()] == []
+    assert len([name for name in names if name.startswith("nanotron/")]) == 27
+
+
+def test_no_path_of_the_machine_is_published(tiny: Path) -> None:
+    texts = [path for path in tiny.rglob("*") if path.suffix in {".json", ".yaml", ".csv"}]
+    assert len(texts) > 6 and not [path for path in texts if str(tiny.parents[2]) in path.read_text(encoding="utf-8")]
+
+
+@pytest.fixture(scope="module")
+def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """What the patched Nanotron says about the published checkpoint."""
+    run = tmp_path_factory.mktemp("probe")
+    mixture = tiny.parents[1] / "mix/small"
+    config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
+    (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    Job("tiny", str(mixture), 7, NANO.rope_theta, NANO.recipe.decay_style).write(run)
+    command = [sys.executable, "-m", "tests.nanotron_probe", str(tiny / "nanotron")]
+    subprocess.run(command, cwd=run, env=environment(1), check=True)
+    return dict(np.load(run / "answers.npz"))
+
+
+def test_the_converted_model_has_nanotron_s_logits(tiny: Path, answers: dict[str, np.ndarray]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(answers["ids"])).logits.numpy()
+    assert np.abs(logits).max() > 1 and np.abs(logits - answers["logits"]).max() <= 1e-5
+    assert model.generation_config.eos_token_id == 0
+
+
+def test_nanotron_computes_documents_in_a_line_as_it_does_alone(answers: dict[str, np.ndarray]) -> None:
+    one, two, both = answers["losses"]
+    assert both == pytest.approx((11 * one + 19 * two) / 30, abs=1e-5)
+
+
+def test_a_masked_label_carries_no_loss(answers: dict[str, np.ndarray]) -> None:
+    whole, masked, masked_otherwise = answers["masked"]
+    assert masked == masked_otherwise != whole
+
+
+def test_our_learning_rates_are_nanotron_s(answers: dict[str, np.ndarray]) -> None:
+    linear, our_linear, cosine, our_cosine = answers["rates"]
+    assert our_linear == pytest.approx(linear) and our_cosine == pytest.approx(cosine)

@@ -1,0 +1,39 @@
+"""Tokenized corpora for tests, as the tokenize stage leaves them: token files, document index, manifest."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from safelm.ledger import Ledger
+from safelm.shards import Manifest
+from safelm.store import File, Record, digests
+
+END = 0
+
+
+def write_corpus(folder: Path, documents: Sequence[Sequence[int]], shards: int = 2, end: int = END) -> Path:
+    """Documents (token ids without END) in so many shards."""
+    folder.mkdir(parents=True)
+    tasks = []
+    for number in range(shards):
+        own, name = documents[number::shards], f"{number:05d}-00000"
+        tokens = np.concatenate([np.array([*document, end]) for document in own] or [np.zeros(0)])
+        tokens.astype("<u2").tofile(folder / f"{name}.ds")
+        np.cumsum([len(document) + 1 for document in own], dtype="<u8").tofile(folder / f"{name}.ds.index")
+        paths = {suffix: folder / f"{name}{suffix}" for suffix in (".ds", ".ds.index")}
+        files = tuple(File(s, len(own), path.stat().st_size, *digests(path)) for s, path in paths.items())
+        tasks.append((name, Record(name, files, Ledger(len(own), len(own)))))
+    Manifest(f"tokenize/{folder.name}", tuple(tasks)).write(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path, vocabulary: int) -> Path:
+    """As much of a tokenizer as the training stages read of it."""
+    folder.mkdir(parents=True)
+    added = [{"id": 0, "content": "<|endoftext|>"}, {"id": 3, "content": "<potentially_unsafe_content>"}]
+    vocab = {str(number): number for number in range(vocabulary)}
+    values = {"model": {"vocab": vocab}, "added_tokens": added}
+    (folder / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
