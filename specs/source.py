@@ -1,8 +1,8 @@
 """A source: where documents come from, and which of its fields hold what."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specs.spec import Spec
 
@@ -22,3 +22,28 @@ class Source(Spec):
     text: str = Field(min_length=1, description="the field that holds the text (jsonl, parquet, huggingface)")
     prompt: str | None = Field(description="the field that holds the request a dialogue's text answers; null for pages")
     license: str = Field(min_length=1, description="the licence of the texts, kept with every document")
+
+
+class HubDataset(Spec):
+    """The file that a source with `reader: huggingface` names: one split of a data set, at one revision."""
+
+    dataset: str = Field(min_length=1, description="a name on the hub, or a folder beside this file: ./my-data")
+    name: str | None = Field(description="the configuration of the data set, or null")
+    split: str = Field(min_length=1)
+    revision: str | None = Field(
+        pattern=r"^[0-9a-f]{40}$", description="the commit of the data set on the hub; null for a folder"
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `dataset` is a folder: it begins with ./, ../ or /."""
+        return self.dataset.startswith(("./", "../", "/"))
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.is_local == (self.revision is not None):
+            raise ValueError(
+                "a data set of the hub needs `revision`, a commit of 40 hexadecimal digits, for a branch moves; "
+                "a folder, which has none, needs `revision: null`"
+            )
+        return self

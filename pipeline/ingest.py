@@ -1,0 +1,45 @@
+"""ingest: read a source of params.yaml, drop exact duplicates and quarantine what is broken.
+
+python -m pipeline.ingest web
+"""
+
+import argparse
+from pathlib import Path
+
+from safelm.blocks import WriteDocuments
+from safelm.executor import StageError
+from safelm.reading.duplicates import DropDuplicates
+from safelm.reading.guard import ChildSafety
+from safelm.reading.ingest import ingest
+from safelm.reading.readers import READERS
+from safelm.reading.source import SourceError
+from specs.params import Params
+
+
+def main() -> None:
+    """Read the source that is named into build/ingest/<source>."""
+    params = Params.read("sources", "ingest")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("source", choices=params.sources, help="a row of `sources` in params.yaml")
+    name = parser.parse_args().source
+    source, limits = params.sources[name], params.ingest
+    read = READERS[source.reader](
+        path=Path(source.path),
+        files=source.files,
+        source=name,
+        text=source.text,
+        prompt=source.prompt,
+        license=source.license,
+        line_bytes=limits.line_bytes,
+        document_bytes=limits.document_bytes,
+        expansion=limits.expansion,
+    )
+    blocks = [read, ChildSafety(), DropDuplicates(), WriteDocuments(rows_per_file=limits.rows)]
+    try:
+        ingest(f"ingest/{name}", blocks, quarantine=limits.quarantine)
+    except (StageError, SourceError) as error:  # about the source, not about the program: no traceback
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

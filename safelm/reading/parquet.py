@@ -1,0 +1,104 @@
+"""Parquet: page check sums are verified, and a damaged row group costs that row group."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.data import Document
+
+from safelm.reading.source import KNOWN, ReadSource, SourceError
+from safelm.reading.unpack import DAMAGED, FLOOR, Unreadable
+
+BATCH = 1024  # rows that are Python objects at a time
+ERRORS = (pa.ArrowException, OSError, EOFError)  # what Arrow raises over bytes that are not what was written
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadParquet(ReadSource):
+    """One document a row; an offset is the number of the row, from 0. Only the columns a document can have are read.
+
+    Dropped: only_special_tokens. Quarantined: no_text, no_prompt, not_utf8, document_too_long, damaged (the rows of a
+    damaged row group, or a file as one row), expansion. A flipped bit is found where the file has page check sums.
+    """
+
+    name: ClassVar[str] = "parquet"
+
+    def documents(self, path: Path, name: str) -> Iterator[Document]:
+        """Every row of a file, row group by row group."""
+        try:
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+        except ERRORS as error:
+            raise Unreadable(DAMAGED) from error
+        with file:
+            groups = self._rows_of_groups(file, path)
+            columns = self._columns(file.schema_arrow, name)
+            first = 0
+            for group, rows in enumerate(groups):
+                yield from self._group(file, group, columns, name, first, rows)
+                first += rows
+
+    def _rows_of_groups(self, file: Any, path: Path) -> list[int]:
+        """The rows of every row group. Raises Unreadable for a bomb, or where the footer contradicts itself."""
+        meta = file.metadata
+        groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
+        if sum(group.total_byte_size for group in groups) > max(FLOOR, self.expansion * path.stat().st_size):
+            raise Unreadable("expansion")
+        rows = [group.num_rows for group in groups]
+        if sum(rows) != meta.num_rows or min(rows, default=0) < 0:
+            raise Unreadable(DAMAGED)
+        return rows
+
+    def _columns(self, schema: pa.Schema, name: str) -> list[str]:
+        """The columns to read. Raises SourceError where the text or prompt is not a column of strings."""
+        wanted = [self.text, self.prompt] if self.prompt else [self.text]
+        for field, column in zip(("text", "prompt"), wanted, strict=False):
+            if column not in schema.names:
+                there = ", ".join(schema.names)
+                raise SourceError(f"{name}: no column {column!r}; there are {there}; name one of them as `{field}`")
+            if not _is_string(schema.field(column).type):
+                kind = schema.field(column).type
+                raise SourceError(f"{name}: expected strings in column {column!r} (got {kind}); mend `{field}`")
+        return [column for column in schema.names if column in wanted or column in KNOWN]
+
+    def _group(self, file: Any, group: int, columns: list[str], name: str, first: int, rows: int) -> Iterator[Document]:
+        """The rows of one row group; those that cannot be read, each by its number, to the quarantine."""
+        done = 0
+        batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=BATCH)
+        while done < rows:
+            try:
+                found = _rows(next(batches))
+            except (*ERRORS, StopIteration):
+                break
+            for row in found[: rows - done]:
+                if row is None:
+                    self.refuse("not_utf8", name, first + done, b"")
+                else:
+                    yield from self.keep(row, name, first + done)
+                done += 1
+        for number in range(first + done, first + rows):
+            self.refuse(DAMAGED, name, number, b"")
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows of a batch; None for one whose bytes are not UTF-8, which Arrow does not check when it reads."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        return [_row(batch.slice(number, 1)) for number in range(batch.num_rows)]
+
+
+def _row(batch: pa.RecordBatch) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] = batch.to_pylist()[0]
+    except UnicodeDecodeError:
+        return None
+    return row

@@ -1,0 +1,78 @@
+"""Exact duplicates across the files of a source: the first file that has a document keeps it.
+
+Files become shards each for itself, so that a new file costs one shard. Then only the ids are read, 16 bytes each, and
+only the shards that hold repeats are written again: from the store, for a page is not extracted twice.
+"""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from safelm.blocks import Input, Task, WriteDocuments
+from safelm.executor import make
+from safelm.ledger import Ledger
+from safelm.reading.duplicates import DUPLICATE, ReadAgain
+from safelm.shards import Manifest
+from safelm.store import File, Record, Store
+
+TABLE = ".parquet"
+
+
+def without_repeats(manifest: Manifest, store: Store, rows: int | None) -> Manifest:
+    """The manifest of a source whose every document is in one of its shards only; files of at most `rows` documents."""
+    repeats = _repeats(manifest, store)
+    if not repeats:
+        return manifest
+    again = [
+        Task(name, tuple(Input(store.object(file.md5), file.sha256) for file in _tables(record)), repeats[name])
+        for name, record in manifest.tasks
+        if name in repeats and len(repeats[name]) < record.ledger.rows_out
+    ]
+    blocks = [ReadAgain(again=again), WriteDocuments(rows_per_file=rows)]
+    written = dict(make(f"{manifest.stage}/repeats", blocks, store).tasks) if again else {}
+    tasks = [
+        (name, _merged(record, written.get(name), repeats[name]) if name in repeats else record)
+        for name, record in manifest.tasks
+    ]
+    return Manifest(manifest.stage, tuple(tasks))
+
+
+def _tables(record: Record) -> list[File]:
+    return [file for file in record.files if file.suffix.endswith(TABLE)]
+
+
+def _repeats(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
+    """By task, the ids that a task before it has too. Ids are numbers here, two to an id, sorted stably."""
+    counts, keys = [], []
+    for _, record in manifest.tasks:
+        ids = [_ids(store, file) for file in _tables(record)]
+        counts.append(sum(map(len, ids)))
+        keys += ids
+    if len(keys) < 2:
+        return {}
+    every = np.concatenate(keys)
+    order = np.lexsort((every[:, 1], every[:, 0]))
+    is_same = (every[order[1:]] == every[order[:-1]]).all(axis=1)
+    found: dict[str, list[str]] = {}
+    for row in np.sort(order[1:][is_same]):
+        name = manifest.tasks[int(np.searchsorted(np.cumsum(counts), row, side="right"))][0]
+        found.setdefault(name, []).append(every[row].tobytes().hex())
+    return {name: tuple(ids) for name, ids in found.items()}
+
+
+def _ids(store: Store, file: File) -> np.ndarray:
+    table = pq.read_table(store.object(file.md5), columns=["id"], page_checksum_verification=True)
+    text = "".join(table["id"].to_pylist())
+    return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
+
+
+def _merged(first: Record, again: Record | None, ids: tuple[str, ...]) -> Record:
+    """One record for a task that was read once and written twice. A task of which nothing is left has no table."""
+    files = [file for file in first.files if not file.suffix.endswith(TABLE)] + list(again.files if again else ())
+    was = first.ledger
+    dropped = Counter(was.dropped) + Counter({DUPLICATE: len(ids)})
+    ledger = Ledger(was.rows_in, was.rows_out - len(ids), dict(sorted(dropped.items())), was.quarantined)
+    key = hashlib.sha256("\n".join([first.key, *ids]).encode()).hexdigest()
+    return Record(key, tuple(sorted(files, key=lambda file: file.suffix)), ledger)
