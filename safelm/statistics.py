@@ -1,8 +1,8 @@
 """Rates with their intervals, and what a difference of two of them allows one to say.
 
-The prompts of one act are not independent (which makes an interval too narrow) and models answer the same prompts (which
-makes the interval of their difference too wide). With several seeds of a mixture the intervals are widened by the
-spread found between seeds; with one seed that spread is unknown, and the report says so.
+The prompts of one act are not independent (which makes an interval too narrow) and models answer the same prompts
+(which makes the interval of their difference too wide). With several seeds of a mixture the intervals are widened by
+the spread found between seeds; with one seed that spread is unknown, and the report says so.
 """
 
 from collections.abc import Sequence

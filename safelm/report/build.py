@@ -1,0 +1,125 @@
+"""From the folders of build/ to the report: read, measure, judge the claims, draw, write."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safelm.report.claim import Claim, verdicts
+from safelm.report.claims import claims
+from safelm.report.figure import Book
+from safelm.report.format import NONE, percent
+from safelm.report.inputs import Inputs, read_inputs
+from safelm.report.measured import measure
+from safelm.report.page import page
+from safelm.report.roles import decoder_roles, roles
+from safelm.report.summary import write
+from specs.corpus import Corpus, ScoredCorpus
+from specs.decoder import Decoder
+from specs.mixture import Mixture, Model
+from specs.paper import Paper
+from specs.source import Source
+
+
+def bind(
+    folder: Path,
+    *,
+    title: str,
+    confidence: float,
+    sources: Mapping[str, Source],
+    corpora: Mapping[str, Corpus],
+    mixtures: Mapping[str, Mixture],
+    models: Mapping[str, Model],
+    decoders: Mapping[str, Decoder],
+    rephrased_scores: Sequence[int],
+) -> tuple[Book, list[Claim]]:
+    """Read build/ and measure: everything the figures are drawn from, and the claims."""
+    inputs = read_inputs(folder, models=models, mixtures=mixtures, corpora=corpora, sources=sources)
+    measured = measure(inputs, roles(models, mixtures, corpora), confidence)
+    book = Book(
+        title=title,
+        confidence=confidence,
+        inputs=inputs,
+        measured=measured,
+        decoders=decoders,
+        parts=decoder_roles(decoders),
+        corpora=corpora,
+        paper=Paper.read(),
+        rephrased=[name for name, row in corpora.items() if row.from_ == "rephrase"],
+        sources=[
+            name
+            for name, row in corpora.items()
+            if isinstance(row, ScoredCorpus) and set(row.scores) <= set(rephrased_scores)
+        ],
+    )
+    return book, claims(book)
+
+
+def statement(inputs: Inputs, sources: Mapping[str, Source], engine: str) -> str:
+    """What this build is, in a few honest sentences."""
+    world = (
+        "They read a small made-up world that a grammar in this repository writes, mild in substance; every verb "
+        "and object of the requests was seen in training, the combinations were not."
+        if sources["web"].reader == "demo"
+        else "They read real web pages; the requests they are measured with come from a small made-up world."
+    )
+    written = " The synthetic text was written from templates, not by a language model." if engine == "template" else ""
+    return (
+        f"This is a miniature of the paper “Safety Pretraining”: the same method with {_size(inputs)} in place of "
+        f"one with 1.7 billion parameters. {world}{written} It is an instrument, not an advertisement: what it "
+        "measures is shown with its uncertainty, beside the paper's numbers, whether or not the two agree."
+    )
+
+
+def _size(inputs: Inputs) -> str:
+    """How large the models are, as their training logs say."""
+    sizes = [run.get("parameters") for run in inputs.training.values()]
+    known = [size for size in sizes if isinstance(size, int)]
+    count = len(inputs.metrics)
+    models = "one model" if count == 1 else f"{count} models"
+    return f"{models} of {max(known) / 1e6:,.2f} million parameters" if known else f"{models} of far fewer parameters"
+
+
+def build_report(
+    folder: Path, book: Book, found: Sequence[Claim], *, statement: str, params: Mapping[str, Any]
+) -> None:
+    """Write the report into a fresh folder, which takes its place when it is whole."""
+    attempt = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(attempt, ignore_errors=True)
+    attempt.mkdir(parents=True)
+    write(attempt, book, found, page(book, found, statement=statement, params=params))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(attempt, folder)
+
+
+def screen(book: Book, found: Sequence[Claim]) -> list[str]:
+    """The report in one screen of a terminal."""
+    measured, parts = book.measured, book.parts
+    head = ("model", "stage", "ASR", "SafeBeam", "benign", "over-refusal", "utility")
+    rows = [
+        (
+            group.name,
+            stage,
+            *(
+                percent(rate.value if rate else None)
+                for rate in (
+                    measured.asr(group, stage, parts.plain),
+                    measured.asr(group, stage, parts.safebeam),
+                    measured.complied(group, stage, parts.plain),
+                    measured.over_refusal(group, stage, parts.plain),
+                    measured.accuracy(group, stage),
+                )
+            ),
+        )
+        for group in measured.built()
+        for stage in measured.stages(group)
+    ]
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    lines = [
+        "  ".join(f"{word:<{width}}" if place < 2 else f"{word:>{width}}" for place, (word, width) in
+                  enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in (head, *rows)
+    ]  # fmt: skip
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items()) or NONE
+    return [*lines, f"claims: {counts}"]

@@ -1,0 +1,102 @@
+"""What the earlier stages left in build/, read as it is. What was not built is absent, and the report says so."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safelm.ledger import Ledger
+from safelm.shards import MANIFEST, Manifest
+
+STAGES = ("pretrain", "instruct", "finetune")
+DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
+CURVE = 120  # points of a training curve, at most
+Json = dict[str, Any]
+
+
+class ReportError(RuntimeError):
+    """There is nothing to report, or a file is not what its stage promises."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the report is made of, by name."""
+
+    metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
+    fit: Json | None = None
+    cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
+    training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
+    curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, loss)
+    plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
+
+
+def read_inputs(
+    folder: Path, *, models: Iterable[str], mixtures: Iterable[str], corpora: Iterable[str], sources: Iterable[str]
+) -> Inputs:
+    """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone stays out."""
+    models = list(models)
+    metrics = {
+        model: found
+        for model in models
+        if (found := _existing({s: folder / "evaluate" / f"{model}-{s}" / "metrics.json" for s in STAGES}))
+    }
+    if not metrics:
+        raise ReportError(
+            f"{folder / 'evaluate'}: expected metrics.json of at least one of the models {', '.join(models)} "
+            "(found none); run `dvc repro` to evaluate them"
+        )
+    cards = {corpus: folder / "card" / corpus / "card.json" for corpus in corpora}
+    curves = {model: folder / "pretrain" / model / "loss.csv" for model in models}
+    return Inputs(
+        metrics=metrics,
+        fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
+        cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
+        training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
+        curves={model: curve for model, path in curves.items() if path.is_file() and (curve := read_curve(path))},
+        plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
+        ledgers=_ledgers(folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES]),
+    )
+
+
+def _existing(files: Mapping[str, Path]) -> dict[str, Json]:
+    return {name: _load(path) for name, path in files.items() if path.is_file()}
+
+
+def _load(path: Path) -> Json:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ReportError(f"{path}: expected JSON ({error}); delete it and run `dvc repro`") from error
+    if not isinstance(values, dict):
+        raise ReportError(
+            f"{path}: expected a JSON object (got {type(values).__name__}); delete it and run `dvc repro`"
+        )
+    return values
+
+
+def _by_hazard(card: Json) -> Json:
+    """A card whose hazards, a list in card.json, are found by name."""
+    listed = card.get("hazards") or []
+    return {**card, "hazards": {row["hazard"]: row for row in listed} if isinstance(listed, list) else listed}
+
+
+def _ledgers(folder: Path, stages: Iterable[str]) -> dict[str, Ledger]:
+    built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
+    return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
+
+
+def read_curve(path: Path, points: int = CURVE) -> list[tuple[float, float]]:
+    """(tokens, loss) of a training log, or (step, loss) where it has no tokens; long logs are averaged in pieces."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        across = next((name for name in ("tokens", "step") if name in columns), None)
+        if across is None or "loss" not in columns:
+            raise ReportError(f"{path}: expected the columns tokens (or step) and loss (got {', '.join(columns)})")
+        rows = [(float(row[across]), float(row["loss"])) for row in reader]
+    size = -(-len(rows) // points) if rows else 1
+    pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [(piece[-1][0], sum(loss for _, loss in piece) / len(piece)) for piece in pieces]

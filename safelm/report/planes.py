@@ -1,0 +1,133 @@
+"""Charts on two axes: curves over tokens, and points with an interval in both directions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from safelm.report.format import amount, percent
+from safelm.report.svg import MEDIUM, WIDTH, chart, element, length, line, mark, nice_ticks, number, shortened, words
+from safelm.statistics import Rate
+
+LEFT, TOP, SIDE = 40.0, 10.0, 250.0
+NAMES = 96.0  # the column of names beside the curves
+Box = tuple[float, float, float, float]
+Ticks = Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of (x, y) points."""
+
+    label: str
+    style: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Two rates of one thing."""
+
+    label: str
+    style: str
+    x: Rate
+    y: Rate
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plot from 0 to `far` and from 0 to `high`."""
+
+    far: float
+    high: float
+    right: float
+    bottom: float
+
+    def x(self, value: float) -> float:
+        """Where a value lies from left to right."""
+        return LEFT + value / self.far * (self.right - LEFT)
+
+    def y(self, value: float) -> float:
+        """Where a value lies from top to bottom."""
+        return self.bottom - value / self.high * (self.bottom - TOP)
+
+    def axes(self, x_ticks: Ticks, y_ticks: Ticks, x_title: str, y_title: str) -> Markup:
+        """The grid, its values and the two titles."""
+        drawn = []
+        for value, text in x_ticks:
+            drawn.append(line(self.x(value), TOP, self.x(value), self.bottom, "grid"))
+            drawn.append(words(self.x(value), self.bottom + 14, text, class_="tick", anchor="middle"))
+        for value, text in y_ticks:
+            drawn.append(line(LEFT, self.y(value), self.right, self.y(value), "grid"))
+            drawn.append(words(LEFT - 5, self.y(value) + 4, text, class_="tick", anchor="end"))
+        middle = (TOP + self.bottom) / 2
+        turn = f"rotate(-90 10 {number(middle)})"
+        below = words((LEFT + self.right) / 2, self.bottom + 30, x_title, class_="title", anchor="middle")
+        return Markup("").join(
+            [*drawn, below, words(10.0, middle, y_title, class_="title", anchor="middle", transform=turn)]
+        )
+
+
+def lines(curves: Sequence[Curve], label: str, *, x_title: str, y_title: str) -> Markup:
+    """Curves with their names at their ends."""
+    far = max((at for curve in curves for at, _ in curve.points), default=1.0) or 1.0
+    ticks = nice_ticks(max((value for curve in curves for _, value in curve.points), default=1.0))
+    plane = Plane(far, ticks[-1], WIDTH - NAMES, TOP + SIDE - 30)
+    x_ticks = [(far * part / 3, amount(far * part / 3)) for part in range(4)]
+    drawn = [plane.axes(x_ticks, [(tick, f"{tick:.3g}") for tick in ticks], x_title, y_title)]
+    shown = sorted((curve for curve in curves if curve.points), key=lambda curve: plane.y(curve.points[-1][1]))
+    places = apart([plane.y(curve.points[-1][1]) for curve in shown], 13.0, plane.bottom)
+    for curve, place in zip(shown, places, strict=True):
+        path = "M" + "L".join(f"{number(plane.x(at))} {number(plane.y(value))}" for at, value in curve.points)
+        drawn.append(element("path", element("title", curve.label), d=path, class_=f"curve {curve.style}-line"))
+        end, value = curve.points[-1]
+        drawn.append(line(plane.x(end), plane.y(value), plane.right + 10, place, "lead"))
+        drawn.append(words(plane.right + 13, place + 4, shortened(curve.label, NAMES - 13), class_="label strong"))
+    return chart(WIDTH, plane.bottom + 36, label, *drawn)
+
+
+def apart(places: Sequence[float], gap: float, lowest: float) -> list[float]:
+    """The places, moved down until each is `gap` from the one before, then up until none is beyond `lowest`."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], lowest)
+        lowest = moved[index] - gap
+    return moved
+
+
+def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) -> Markup:
+    """Points between 0 and 100 percent on both axes; each has its own mark, its intervals and its name."""
+    plane = Plane(1.0, 1.0, WIDTH - 14, TOP + SIDE)
+    ticks = [(part / 4, f"{part * 25}") for part in range(5)]
+    crosses, marks, taken = [], [], []
+    for point in points:
+        x, y = plane.x(point.x.value or 0.0), plane.y(point.y.value or 0.0)
+        left, right = plane.x(point.x.low or 0.0), plane.x(point.x.high or 0.0)
+        low, high = plane.y(point.y.low or 0.0), plane.y(point.y.high or 0.0)
+        crosses += [line(left, y, right, y, "whisker"), line(x, low, x, high, "whisker")]
+        hint = f"{point.label}: {x_title} {percent(point.x.value)}, {y_title} {percent(point.y.value)}"
+        marks.append(mark(x, y, point.style, hint))
+        taken += [(x - 7, y - 7, x + 7, y + 7), (left, y - 2, right, y + 2), (x - 2, high, x + 2, low)]
+    names = [_name(point, plane, taken) for point in points]
+    axes = plane.axes(ticks, ticks, x_title, y_title)
+    return chart(WIDTH, plane.bottom + 36, label, axes, *crosses, *marks, *names)
+
+
+def _name(point: Point, plane: Plane, taken: list[Box]) -> Markup:
+    """The name of a point, at the first place around it that is free; if none is, its mark and the legend must do."""
+    x, y, wide = plane.x(point.x.value or 0.0), plane.y(point.y.value or 0.0), length(point.label, MEDIUM) + 2
+    for step in (2.0, 8.0, 15.0, 22.0, 30.0, 40.0, 52.0):
+        for left in (x + 9, x - 9 - wide):
+            for top in (y - 12 - step, y + step):
+                box = (left, top, left + wide, top + 12)
+                inside = left >= LEFT and box[2] <= plane.right and top >= TOP and box[3] <= plane.bottom
+                if inside and not any(_meet(box, other) for other in taken):
+                    taken.append(box)
+                    return words(left, top + 10, point.label, class_="label strong halo")
+    return Markup("")
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,105 @@
+"""Intervals against published values, and the verdicts that follow from them."""
+
+import pytest
+
+from safelm.statistics import (
+    Difference,
+    below,
+    difference,
+    not_above,
+    overdispersion,
+    pooled,
+    rate,
+    together,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    # Newcombe 1998 (Statistics in Medicine 17:857), Table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_intervals(count: int, of: int, low: float, high: float) -> None:
+    assert wilson(count, of, 0.95) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_keeps_its_ends_at_nothing_and_everything() -> None:
+    assert wilson(0, 10, 0.95)[0] == 0.0
+    assert wilson(10, 10, 0.95)[1] == 1.0
+
+
+def test_wilson_is_wider_with_more_confidence_and_fewer_prompts() -> None:
+    low, high = wilson(30, 100, 0.95)
+    assert wilson(30, 100, 0.99)[0] < low < wilson(300, 1000, 0.95)[0]
+    assert wilson(30, 100, 0.99)[1] > high > wilson(300, 1000, 0.95)[1]
+
+
+def test_wilson_refuses_more_than_all() -> None:
+    with pytest.raises(ValueError, match="got 11 of 10"):
+        wilson(11, 10, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    # Newcombe 1998 (Statistics in Medicine 17:873), Table II, method 10.
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 10), -0.2775, 0.2775),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_a_difference_has_newcombes_interval(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    gap = difference(rate(*first, 0.95), rate(*second, 0.95))
+    assert gap is not None
+    assert (gap.low, gap.high) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_of_nothing_there_is_no_rate_and_no_difference() -> None:
+    assert rate(0, 0, 0.95).json() == {"value": None, "count": 0, "of": 0, "low": None, "high": None}
+    assert difference(rate(0, 0, 0.95), rate(1, 2, 0.95)) is None
+
+
+def test_seeds_that_agree_are_pooled_as_one_count() -> None:
+    assert overdispersion([(50, 100), (50, 100)]) == 1.0
+    found, one = pooled([(50, 100), (50, 100)], 0.95), rate(100, 200, 0.95)
+    assert (found.value, found.low, found.high) == (one.value, one.low, one.high)
+    assert found.seeds == (0.5, 0.5)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    found, one = pooled([(101, 192), (145, 192)], 0.95), rate(246, 384, 0.95)
+    assert found.value == one.value
+    assert found.low < one.low and found.high > one.high
+    assert found.low < 101 / 192 and found.high > 145 / 192
+
+
+def test_one_seed_shows_no_spread() -> None:
+    assert pooled([(3, 10)], 0.95) == rate(3, 10, 0.95)
+    assert pooled([(3, 10), (0, 0)], 0.95) == rate(3, 10, 0.95)
+
+
+def test_below_is_read_from_the_interval() -> None:
+    assert below(Difference(-0.2, -0.3, -0.1)) == "reproduced"
+    assert below(Difference(0.2, 0.1, 0.3)) == "contradicted"
+    assert below(Difference(-0.2, -0.5, 0.0)) == "not distinguishable"
+    assert below(None) == "not measured"
+
+
+def test_few_prompts_do_not_pass_for_equality() -> None:
+    assert not_above(Difference(0.0, -0.02, 0.02), 0.05) == "reproduced"
+    assert not_above(Difference(0.0, -0.3, 0.3), 0.05) == "not distinguishable"
+    assert not_above(Difference(0.2, 0.1, 0.3), 0.05) == "contradicted"
+    assert not_above(Difference(0.02, 0.01, 0.03), 0.05) == "reproduced"
+
+
+def test_a_claim_of_several_needs_all_of_them() -> None:
+    assert together(["reproduced", "reproduced"]) == "reproduced"
+    assert together(["reproduced", "not distinguishable"]) == "not distinguishable"
+    assert together(["reproduced", "contradicted"]) == "contradicted"
+    assert together(["reproduced", "not measured"]) == "reproduced"
+    assert together([]) == together(["not measured"]) == "not measured"
