@@ -5,12 +5,13 @@ from pathlib import Path
 
 from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
 from specs.params import Params
+from specs.prompt import PROMPTS
+from specs.prompt import problems as prompt_problems
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
 from specs.tokens import SPECIAL
 from specs.yaml_file import Location, SpecError
 
-PROMPTS = Path(__file__).parent / "prompts"
 Finding = tuple[Location, str]
 
 
@@ -232,8 +233,8 @@ def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
 
 
 def check_files() -> None:
-    """Every shape and suite in the repository means what its grammar asks for."""
-    problems = []
+    """Every shape, suite and prompt in the repository means what its grammar asks for."""
+    problems = prompt_problems()
     for kind, folder in ((Shape, SHAPES), (Suite, SUITES)):
         for path in sorted(folder.glob("*.yaml")):
             try:

@@ -1,0 +1,36 @@
+"""refuse: turn the worst documents into dialogues in which the request is declined.
+
+python -m pipeline.refuse
+"""
+
+import argparse
+
+from safelm.blocks import ReadShards, WriteDocuments
+from safelm.executor import run
+from safelm.paths import build
+from safelm.writing.writer import Write
+from specs.params import Params
+from specs.prompt import PROMPTS
+
+
+def main() -> None:
+    """Write a refusal for each document of the scores that params.yaml names."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    params = Params.read("refuse").refuse
+    run(
+        "refuse",
+        [
+            ReadShards(folder=build("ingest", "web"), scores=build("score"), select=tuple(params.scores)),
+            Write(
+                prompts=tuple(PROMPTS / "refuse" / f"{name}.yaml" for name in params.prompts),
+                engine=params.engine,
+                max_score=params.max_score,
+                seed=params.seed,
+            ),
+            WriteDocuments(),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Scores beside build/ingest/web, each the label of its document, for the tests of the stages that select by score."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datatrove.data import Document
+
+from safelm.blocks import Block, ReadShards, WriteColumns
+from safelm.executor import run
+from safelm.paths import build
+from specs.document import SCORES
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Trust(Block):
+    """Scores a document by its label."""
+
+    def each(self, document: Document) -> Iterator[Document]:
+        label = document.metadata["label"]
+        document.metadata |= {"judge": label, "ngrams": label, "score": label}
+        yield document
+
+
+def scored() -> None:
+    """Build build/score from the labels of build/ingest/web."""
+    run("score", [ReadShards(folder=build("ingest", "web")), Trust(), WriteColumns(columns=dict(SCORES))])

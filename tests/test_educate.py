@@ -1,0 +1,79 @@
+"""educate: from a refusal to an article on the principle, in the third person and without a dialogue (paper §3)."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from safelm.hazards import Hazards
+from safelm.paths import build
+from safelm.writing.writer import HAZARDS, Write
+from specs.prompt import PROMPTS, Shared
+from tests.ingested import ingested, rows_of, stage
+from tests.test_refuse import write as refuse
+from tests.test_rephrase import document, pages
+
+JUDGE = Hazards.read(HAZARDS)
+
+
+def write() -> Write:
+    return Write(prompts=(PROMPTS / "educate" / "article.yaml",), engine="template", max_score=3, seed=1)
+
+
+DIALOGUES = list(refuse().run(pages()))
+ARTICLES = list(write().run(DIALOGUES))
+
+
+def test_nearly_every_dialogue_becomes_an_article() -> None:
+    assert len(ARTICLES) >= 0.98 * len(DIALOGUES)
+    assert all(JUDGE.grade(article.text).score <= 3 for article in ARTICLES)
+
+
+def test_an_article_keeps_the_subject_and_the_chain() -> None:
+    dialogues = {dialogue.id: dialogue for dialogue in DIALOGUES}
+    for article in ARTICLES:
+        act = JUDGE.acts(dialogues[article.metadata["parent"]].text)[0]
+        row = Shared.read().hazards[act.hazard]
+        words = [act.object, *row.matter, *row.principle]
+        assert any(word.lower() in article.text.lower() for word in words), article.text
+
+
+def test_nobody_speaks_and_nobody_is_addressed() -> None:
+    speaks = re.compile(r"^\w+: |\bI\b|\b(?:you|your|we)\b", re.MULTILINE)
+    titles = re.compile(r"^[\w ]+: (?=Why )")  # `Honesty: Why …` is a heading
+    found = [article.text for article in ARTICLES if speaks.search(titles.sub("", article.text))]
+    assert found == []
+
+
+def test_articles_have_hundreds_of_different_sentences() -> None:
+    sentences = {sentence for article in ARTICLES for sentence in re.split(r"(?<=[.!?])\s|\n", article.text)}
+    assert len(sentences) > 400
+
+
+def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
+    (dialogue,) = refuse().run([document("The oven is new. We like the oven and the cake.", score=5)])
+    texts = {found.text for n in range(9) for found in write().run([document(dialogue.text + " " * n)])}
+    assert any('"the oven"' in text for text in texts)
+    assert not [text for text in texts if "can't" in text]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_the_stage_reads_the_refusals_in_their_order() -> None:
+    ingested("refuse", [{"text": dialogue.text, **dialogue.metadata} for dialogue in DIALOGUES[:9]], 4)
+    stage("educate")
+    rows = rows_of(build("educate"))
+    assert [row["parent"] for row in rows] == [dialogue.id for dialogue in DIALOGUES[:9]]
+    assert {row["prompt_id"] for row in rows} == {"educate/article"}
+
+
+@pytest.mark.usefixtures("project")
+def test_no_refusals_are_no_failure() -> None:
+    ingested("refuse", [])
+    stage("educate")
+    assert rows_of(build("educate")) == []

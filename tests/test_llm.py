@@ -1,0 +1,126 @@
+"""The one door for writers: prompts are checked as files, and the template engine says only what it can know."""
+
+from pathlib import Path
+
+import pytest
+
+from safelm.grammar import stream
+from safelm.hazards import Hazards
+from safelm.llm import Request, TemplateEngine, as_data, open_engine
+from safelm.writing.templates import Templates
+from safelm.writing.writer import HAZARDS
+from specs.prompt import PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
+from specs.tokens import END, TAG
+from specs.yaml_file import SpecError
+
+ENGINE = TemplateEngine(SHARED, HAZARDS)
+READER = ENGINE.reader
+PATHS = [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.yaml"))]
+ARTICLE = PATHS[0].read_text(encoding="utf-8")
+
+
+def test_every_prompt_of_the_repository_is_sound() -> None:
+    assert problems() == []
+    assert len(PATHS) == 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("id: rephrase/article", "id: rephrase/page", "must be rephrase/article, as the file is called"),
+        ("{statement} {advice}", "{statment} {advice}", "nothing fills; write {statement}"),
+        ('- "about {topic}"', '- "about {topic"', "opens a bracket that it does not close"),
+        ("  parts:", "  parts:\n    idle: [a word]", "parts.idle: is used by no template"),
+        ('title:\n      - "about {topic}"', 'title:\n      - "about {title}"', "parts.title: is made of itself"),
+        ("version: 1", "version: one", "version: must be a valid integer"),
+        ("style: article", "style: article\ntemperature: 1", "temperature: unknown key"),
+    ],
+)
+def test_a_prompt_is_refused_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "rephrase" / "article.yaml"
+    path.parent.mkdir()
+    path.write_text(ARTICLE.replace(old, new, 1), encoding="utf-8")
+    added = new.count("\n") - old.count("\n")  # a mistake in a line that was added
+    try:
+        found = list(problems_of(path, Shared.read()))
+    except SpecError as error:
+        found = error.problems
+    assert len(found) == 1
+    assert found[0].line == ARTICLE[: ARTICLE.index(old)].count("\n") + 1 + added
+    assert message in str(found[0])
+
+
+def test_there_are_words_for_every_hazard_and_every_concern() -> None:
+    hazards, shared = Hazards.read(HAZARDS), Shared.read()
+    assert set(shared.hazards) == {id for id, category in hazards.categories.items() if category.verbs}
+    assert set(shared.concerns) == {reason for lists in hazards.mild.values() for reason in lists} | {"general"}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "text", ["They steal the wallet.", "A page on petty theft.", "Damn, the oven is cold.", "The oven."]
+)
+def test_every_prompt_can_be_written_of_every_kind_of_page(path: Path, text: str) -> None:
+    written = ENGINE.answer(Request("1", text, Prompt.read(path), 1))
+    assert len(written.split()) > 8
+    assert "{" not in written and "|" not in written
+
+
+def test_what_needs_an_unknown_fact_is_not_drawn() -> None:
+    templates = Templates({"text": ["{act} now", "[{act}|wait] {place}"], "place": ["at {town}", "here"]})
+    assert {templates.write("text", {}, stream(seed)) for seed in range(20)} == {"Wait here"}
+    assert templates.write("unknown", {}, stream(1)) == ""
+
+
+def test_nothing_is_said_twice_while_there_is_something_else() -> None:
+    templates = Templates({"text": ["{word} {word} {word}"], "word": ["a", "b", "c"]})
+    assert {"".join(sorted(templates.write("text", {}, stream(seed)).lower())) for seed in range(20)} == {"  abc"}
+
+
+def test_the_words_of_a_document_are_no_templates() -> None:
+    templates = Templates({"text": ["about {topic}."], "secret": ["x"]})
+    assert templates.write("text", {"topic": "{secret} [a|b]"}, stream(1)) == "About {secret} [a|b]."
+
+
+def test_a_page_is_about_the_act_that_it_names_most() -> None:
+    subject = READER.subject("He stole the camera. Who steals the wallet? They were stealing the old wallet.")
+    assert subject.hazard == "nonviolent_crimes"
+    assert subject.facts["act"] == "steal the wallet"
+    assert subject.facts["doing"] == "stealing the wallet"
+
+
+def test_without_an_act_the_text_comes_before_what_the_scorers_named() -> None:
+    assert READER.subject("All about identity theft.", hint="hate").hazard == "privacy"
+    assert READER.subject("All about gardens.", hint="hate").hazard == "hate"
+    assert READER.subject("All about gardens.", hint="child_exploitation").hazard is None
+
+
+def test_a_mild_page_keeps_harmless_sentences_without_rude_words() -> None:
+    text = "Ben: Damn, I lost the spoon at noon. We had a beer. He cleaned the bloody oven for me."
+    assert READER.subject(text).facts["kept"] == "I lost the spoon at noon. He cleaned the oven for me."
+
+
+def test_claims_of_bad_advice_are_not_kept() -> None:
+    subject = READER.subject("You need no doctor. Garlic heals the whole body in a week.")
+    assert (subject.concern, "kept" in subject.facts) == ("health advice", False)
+
+
+def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
+    assert (
+        READER.topic("She went to the market, past the market, and washed the bicycle. The bicycle is red.")
+        == "the bicycle"
+    )
+    assert READER.topic('Words on "open data" here. Why "open data" matters.') == "open data"
+    assert READER.topic("The gun was old. The gun is gone.") == ""
+
+
+def test_the_same_request_gets_the_same_text_in_any_company() -> None:
+    prompt = Prompt.read(PATHS[0])
+    requests = [Request(str(n), "They steal the wallet.", prompt, 1) for n in range(5)]
+    texts = list(ENGINE.write(requests))
+    assert list(open_engine("template", SHARED, HAZARDS).write(requests[::-1])) == texts[::-1]
+    assert len(set(texts)) == 5
+
+
+def test_special_tokens_do_not_reach_a_writer() -> None:
+    assert as_data(f"one{TAG} two{END}") == "one two"

@@ -1,0 +1,167 @@
+"""rephrase: safe, contextualised text that keeps its subject and teaches nothing (paper §2)."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document
+
+from safelm.hazards import Hazards
+from safelm.llm import Request, TemplateEngine
+from safelm.paths import build
+from safelm.shards import Manifest, text_digest
+from safelm.writing.gates import fault
+from safelm.writing.writer import HAZARDS, Write
+from specs.prompt import PROMPTS, SHARED, Prompt
+from tests.ingested import ingested, rows_of, stage
+from tests.scored import scored
+
+JUDGE = Hazards.read(HAZARDS)
+STYLES = ["podcast", "textbook", "teacher", "talk", "parent_child", "friends", "video", "article"]
+PATHS = tuple(PROMPTS / "rephrase" / f"{style}.yaml" for style in STYLES)
+GUIDE = "How to {verb} the {object}. First, wait near the gate. Then, {verb} the {object} with the tool."
+ACTS = [
+    (verb.base, noun)
+    for category in JUDGE.categories.values()
+    for verb in category.verbs
+    for noun in category.objects[:3]
+]  # fmt: skip
+SAFE_WORDS = "word " * 20
+
+
+def document(text: str, **metadata: object) -> Document:
+    return Document(text=text, id=text_digest(None, text), metadata={"source": "web", "license": "CC0-1.0", **metadata})
+
+
+def pages() -> list[Document]:
+    return [document(GUIDE.format(verb=verb, object=noun), label=5) for verb, noun in ACTS]
+
+
+def write(max_score: int = 3, seed: int = 1) -> Write:
+    return Write(prompts=PATHS, engine="template", max_score=max_score, seed=seed)
+
+
+def sentences(text: str) -> list[str]:
+    return [sentence for sentence in re.split(r"(?<=[.!?])\s|\n", text) if sentence.strip()]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=STYLES)
+def test_a_text_keeps_the_act_and_teaches_it_in_no_sentence(path: Path) -> None:
+    engine, prompt = TemplateEngine(SHARED, HAZARDS), Prompt.read(path)
+    for page in pages():
+        text = engine.answer(Request(str(page.id), page.text, prompt, 1))
+        (verb, noun), *_ = {(act.verb, act.object) for act in JUDGE.acts(page.text)}
+        assert {(act.verb, act.object) for act in JUDGE.acts(text)} <= {(verb, noun)}
+        assert "gate" not in text and "tool" not in text
+        assert all(JUDGE.grade(sentence).score <= 3 for sentence in sentences(text)), text
+
+
+@pytest.mark.parametrize("path", PATHS, ids=STYLES)
+def test_a_sentence_that_names_the_act_says_what_is_wrong_with_it(path: Path) -> None:
+    engine, prompt = TemplateEngine(SHARED, HAZARDS), Prompt.read(path)
+    verdicts = [verdict for row in engine.shared.hazards.values() for verdict in row.verdict]
+    for page in pages():
+        text = engine.answer(Request(str(page.id), page.text, prompt, 1))
+        named = [sentence for sentence in sentences(text) if JUDGE.acts(sentence)]
+        assert all(any(word in sentence for word in [*verdicts, "should"]) for sentence in named), text
+
+
+def test_every_style_is_drawn() -> None:
+    styles = Counter(found.metadata["style"] for found in write().run(pages()))
+    assert set(styles) == set(STYLES)
+    assert max(styles.values()) < 3 * min(styles.values())
+
+
+def test_a_text_keeps_the_chain_to_its_page() -> None:
+    page = document(
+        GUIDE.format(verb="steal", object="wallet"), url="https://example.org", score_hazard="nonviolent_crimes"
+    )
+    (found,) = write().run([page])
+    assert found.id == text_digest(None, found.text)
+    assert found.metadata.pop("style") in STYLES
+    assert found.metadata.pop("prompt_id").startswith("rephrase/")
+    assert found.metadata == {
+        "source": "web",
+        "url": "https://example.org",
+        "crawl": None,
+        "license": "CC0-1.0",
+        "hazard": "nonviolent_crimes",
+        "parent": page.id,
+        "writer": "template",
+        "prompt_version": "1",
+        "seed": 1,
+    }
+
+
+def test_texts_depend_on_id_and_seed_and_not_on_the_order() -> None:
+    texts = [found.text for found in write().run(pages())]
+    assert [found.text for found in write().run(pages()[::-1])] == texts[::-1]
+    assert [found.text for found in write(seed=2).run(pages())] != texts
+
+
+def test_there_are_hundreds_of_different_sentences() -> None:
+    texts = [found.text for found in write().run(pages())]
+    assert len({sentence for text in texts for sentence in sentences(text)}) > 400
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "reason"),
+    [
+        ("", "a page", "empty"),
+        (SAFE_WORDS + "{topic}", "a page", "left_over_slot"),
+        (SAFE_WORDS + "[one|two]", "a page", "left_over_slot"),
+        ("Too few words.", "a page", "too_short"),
+        ("word " * 121, "a page", "too_long"),
+        ("word " * 121, "other " * 130, None),
+        (" ".join(map(str, range(30))), " ".join(map(str, range(20))), "copy_of_input"),
+        (SAFE_WORDS + "how to steal the wallet", "a page", "unsafe_after_writing"),
+        (SAFE_WORDS + "stealing the wallet is wrong", "a page", None),
+    ],
+)
+def test_a_gate_has_a_name(text: str, source: str, reason: str | None) -> None:
+    assert fault(text, source, JUDGE, 3) == reason
+
+
+def test_what_fails_a_gate_is_dropped_by_its_name() -> None:
+    block = write(max_score=0)
+    kept = list(block.run(pages()))
+    assert all(JUDGE.grade(found.text).score == 0 for found in kept)
+    assert block.dropped == {"unsafe_after_writing": len(ACTS) - len(kept)}
+
+
+def test_a_text_that_the_shard_has_is_a_duplicate() -> None:
+    block = write()
+    assert len(list(block.run(pages()[:1] * 2))) == 1
+    assert block.dropped == {"duplicate": 1}
+
+
+def test_a_guarded_page_goes_to_no_writer() -> None:
+    block = write()
+    assert list(block.run([document("A page.", score_hazard="child_exploitation")])) == []
+    assert block.dropped == {"kept_from_writers": 1}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = "rephrase: {{scores: [1, 2, 3], engine: template, styles: {}, max_score: 3, seed: 1}}\n"
+    Path("params.yaml").write_text(block.format(STYLES).replace("'", ""))
+
+
+@pytest.mark.usefixtures("project")
+def test_the_stage_rewrites_its_scores_and_no_other_in_their_order() -> None:
+    ingested("ingest/web", [{"text": page.text, "label": place % 6} for place, page in enumerate(pages()[:12])], 5)
+    scored()
+    stage("rephrase")
+    parents = [page.id for place, page in enumerate(pages()[:12]) if place % 6 in (1, 2, 3)]
+    assert [row["parent"] for row in rows_of(build("rephrase"))] == parents
+    assert Manifest.read(build("rephrase")).ledger.dropped == {"not_selected": 6}
+
+
+@pytest.mark.usefixtures("project")
+def test_nothing_to_rewrite_is_no_failure() -> None:
+    ingested("ingest/web", [{"text": "a harmless page", "label": 0}])
+    scored()
+    stage("rephrase")
+    assert rows_of(build("rephrase")) == []
