@@ -1,0 +1,131 @@
+"""tag: Algorithm 1 of paper §4, word by word; then the block over a list, then the stage on disk."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from datatrove.data import Document
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safelm.paths import build
+from safelm.shards import Manifest, text_digest
+from safelm.tagging import InsertTags, insert_tags
+from specs.tokens import TAG
+from tests.ingested import ingested, rows_of, stage
+from tests.scored import scored
+
+TEXTS = st.text(alphabet=st.characters(exclude_characters="<>"))
+RATES = st.floats(0.01, 0.99)
+MODES = st.sampled_from(["bernoulli", "exact"])
+
+
+def tagged(text: str, rate: float = 0.5, mode: str = "bernoulli", seed: int = 1) -> str:
+    return insert_tags(text, TAG, rate, Random(seed).random, mode)
+
+
+def tag_block(rate: float = 0.3, seed: int = 1) -> InsertTags:
+    return InsertTags(rate=rate, mode="bernoulli", seed=seed)
+
+
+def test_a_tag_stands_behind_a_word_and_before_the_white_space() -> None:
+    assert insert_tags("one two\n three", TAG, 0.5, iter([0.9, 0.1]).__next__, "bernoulli") == f"one two{TAG}\n three"
+
+
+@given(TEXTS, RATES, MODES)
+def test_without_its_tags_a_text_is_what_it_was(text: str, rate: float, mode: str) -> None:
+    assert tagged(text, rate, mode).replace(TAG, "") == text
+
+
+@given(TEXTS, RATES, MODES)
+def test_every_tag_is_between_two_words_and_none_before_the_first(text: str, rate: float, mode: str) -> None:
+    words = text.split()
+    with_tags = tagged(text, rate, mode).split()
+    assert len(with_tags) == len(words)
+    assert all(a in (b, b + TAG) for a, b in zip(with_tags, words, strict=True))
+    assert not with_tags or not with_tags[-1].endswith(TAG)
+
+
+@given(st.integers(0, 300), RATES)
+def test_exact_mode_tags_the_rounded_share_of_the_places(words: int, rate: float) -> None:
+    assert tagged("word " * words, rate, "exact").count(TAG) == round(rate * max(words - 1, 0))
+
+
+def test_exact_mode_reaches_every_place() -> None:
+    places = {tagged("a b c d e", 0.25, "exact", seed).index(TAG) for seed in range(100)}
+    assert places == {1, 3, 5, 7}
+
+
+def test_the_rate_is_that_of_the_paper() -> None:
+    words = 40_001
+    found = tagged("w " * words, 0.05).count(TAG)
+    assert abs(found - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5  # p(n-1), within four standard deviations
+
+
+def test_tagged_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="without <potentially_unsafe_content>"):
+        tagged(f"one{TAG} two")
+
+
+def document(text: str, **metadata: object) -> Document:
+    return Document(text=text, id=text_digest(None, text), metadata={"source": "web", **metadata})
+
+
+def test_the_block_keeps_the_raw_document_as_parent() -> None:
+    raw = document("one two three four five six", label=5, score=4, score_hazard="hate", url="https://example.org")
+    (found,) = tag_block(0.9).run([raw])
+    assert TAG in found.text
+    assert found.id == text_digest(None, found.text)
+    assert found.metadata == {**raw.metadata, "parent": raw.id, "hazard": "hate", "seed": 1}
+
+
+def test_draws_depend_on_the_id_and_the_seed_and_not_on_the_order() -> None:
+    documents = [document(f"{name} two three four five six seven eight nine ten") for name in "abcdef"]
+    texts = [found.text for found in tag_block().run(documents)]
+    assert [found.text for found in tag_block().run(documents[::-1])] == texts[::-1]
+    assert [found.text for found in tag_block(seed=2).run(documents)] != texts
+
+
+def test_a_document_that_spells_the_tag_is_dropped_by_name() -> None:
+    block = tag_block()
+    assert list(block.run([document(f"one {TAG} two")])) == []
+    assert block.dropped == {"spells_the_tag": 1}
+
+
+PAGES = [{"text": f"{label} and then some more words that stand here for length", "label": label} for label in range(6)]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("tag: {from: ingest/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_the_stage_tags_the_scores_of_params_and_no_other() -> None:
+    ingested("ingest/web", PAGES)
+    scored()
+    stage("tag")
+    rows = rows_of(build("tag"))
+    assert [row["label"] for row in rows] == [4, 5]
+    assert [row["text"].count(TAG) for row in rows] == [5, 5]  # half of ten places
+    assert Manifest.read(build("tag")).ledger.dropped == {"not_selected": 4}
+
+
+@pytest.mark.usefixtures("project")
+def test_shards_do_not_matter() -> None:
+    found = []
+    for size in (1, 4):
+        ingested("ingest/web", PAGES, size)
+        scored()
+        stage("tag")
+        found.append(rows_of(build("tag")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("project")
+def test_nothing_to_tag_is_no_failure() -> None:
+    ingested("ingest/web", PAGES[:2])
+    scored()
+    stage("tag")
+    assert rows_of(build("tag")) == []
