@@ -62,7 +62,7 @@ def statement(inputs: Inputs, sources: Mapping[str, Source], engine: str) -> str
         "They read a small made-up world that a grammar in this repository writes, mild in substance; every verb "
         "and object of the requests was seen in training, the combinations were not."
         if sources["web"].reader == "demo"
-        else "They read real web pages; the requests they are measured with come from a small made-up world."
+        else "They read real web pages and are asked the requests of specs/suites."
     )
     written = " The synthetic text was written from templates, not by a language model." if engine == "template" else ""
     return (
