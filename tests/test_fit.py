@@ -107,6 +107,12 @@ def test_it_learns_words_that_tell_classes_apart() -> None:
     assert scorer.predict(["a red rose", "steal it", "the server", ""])[:3] == [0, 4, 5]
 
 
+def test_a_text_of_unseen_words_falls_back_on_the_bias() -> None:
+    scorer = fit(LABELS, [1, 2], 4096, 1.0, 4.0)
+    assert scorer.unsafe(["enter"])[0] > 0.5
+    assert scorer.unsafe(["enter " + " ".join(f"qx{number}" for number in range(50))])[0] < 0.5
+
+
 def test_two_classes_are_learned_too() -> None:
     scorer = fit(labels(*SAFE) + labels(*CRIME, score=3), [1], 4096, 4.0, 4.0)
     assert scorer.predict(["a red rose", "steal it"]) == [0, 3]

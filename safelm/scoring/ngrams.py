@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from safelm.hazards import Grade
 
@@ -42,10 +42,6 @@ class Counts:
         values = (1.0 + np.log(self.counts)) * idf
         lengths = np.sqrt(np.bincount(self.rows, values**2, self.texts))
         return values / lengths[self.rows]
-
-    def only(self, kept: NDArray[np.bool_], buckets: Integers) -> "Counts":
-        """The kept entries, with other numbers for their buckets."""
-        return Counts(self.texts, self.rows[kept], buckets[kept], self.counts[kept])
 
 
 def count(texts: Sequence[str], orders: Sequence[int], buckets: int) -> Counts:
@@ -90,7 +86,8 @@ def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class NgramScorer:
     """A fitted classifier: `scores` are the classes it knows; `columns`, sorted, the buckets it saw in training.
 
-    Without columns it is a constant predictor: the class with the largest bias.
+    What it never saw adds nothing to a class but to the length of the text, so a text of another kind falls back on
+    the bias. Without columns it is a constant predictor.
     """
 
     orders: tuple[int, ...]
@@ -118,17 +115,15 @@ class NgramScorer:
 
     def _logits(self, texts: Sequence[str]) -> Floats:
         """bincount adds in the order of the entries, so a text's sum does not depend on its neighbours."""
-        counts = self.known(count(texts, self.orders, self.buckets))
-        values = counts.weights(self.idf[counts.buckets].astype(np.float64))
-        sums = [np.bincount(counts.rows, values * column[counts.buckets], len(texts)) for column in self.weights.T]
-        return np.stack(sums, axis=1).astype(np.float64) + self.bias
-
-    def known(self, counts: Counts) -> Counts:
-        """Only the buckets seen in training, as places in `columns`."""
         if not len(self.columns):
-            return counts.only(np.zeros(len(counts.rows), dtype=bool), counts.buckets)
+            return np.tile(self.bias.astype(np.float64), (len(texts), 1))
+        counts = count(texts, self.orders, self.buckets)
         places = np.searchsorted(self.columns, counts.buckets).clip(max=len(self.columns) - 1)
-        return counts.only(self.columns[places] == counts.buckets, places)
+        seen = self.columns[places] == counts.buckets
+        idf = np.where(seen, self.idf[places], self.idf.max()).astype(np.float64)
+        values = counts.weights(idf) * seen
+        sums = [np.bincount(counts.rows, values * column[places], len(texts)) for column in self.weights.T]
+        return np.stack(sums, axis=1).astype(np.float64) + self.bias
 
     def save(self, folder: Path) -> None:
         """config.json and weights.safetensors; equal scorers give equal bytes."""
@@ -136,7 +131,7 @@ class NgramScorer:
         config = {"format": FORMAT, "orders": self.orders, "buckets": self.buckets, "scores": self.scores}
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         names = ("columns", "idf", "weights", "bias")
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in names}, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in names}))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
