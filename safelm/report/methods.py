@@ -31,7 +31,8 @@ def decoder_controls(book: Book) -> Figure:
         "What SafeBeam gains and what it costs",
         "Each point is a way of decoding the same model. Up and to the left is better: harmless requests "
         "answered, harmful ones not. The control drops a random half of the candidates whatever the tag says; "
-        "only what SafeBeam gains beyond it is the tag's doing. A point that moves left and down broke the text.",
+        "only what SafeBeam gains beyond it is the tag's doing. A point that moves left and down also lost "
+        "helpful answers, to refusals or to broken text.",
         panels,
         [(f"mark {style}", meaning) for style, meaning in book.legend(order)],
         tables=[Table("Decoders", head, rows, heads=3)],
