@@ -1,0 +1,100 @@
+"""Models and their chat format, as post-training and evaluation use them: loading, requests and answers as tokens.
+
+The template is the one in the model's folder. Literal special tokens are taken out of every text, for in a request they
+would end its turn, or feign a tag.
+"""
+
+import ctypes
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported: nothing is fetched, nothing reported
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from specs.tokens import END, IM_END, SPECIAL, TAG
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+TRAIN = "train.json"
+SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
+
+
+def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and the tokenizer of a Hugging Face folder, on a GPU if there is one.
+
+    A sum over several threads is rounded in another order, so one thread (SAFELM_THREADS) is what makes equal bytes.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: expected a model in Hugging Face's format (no config.json); build it first")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(int(os.environ.get("SAFELM_THREADS", "1")))
+    keep_buffers()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
+    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval(), tokenizer
+
+
+def knows_tag(folder: Path) -> bool:
+    """Whether the model of a folder has read tagged text, as its train.json says; a user's own model has not."""
+    path = folder / TRAIN
+    return path.is_file() and bool(json.loads(path.read_bytes())["knows_tag"])
+
+
+def keep_buffers() -> None:
+    """Keep freed memory in the process; else every step faults in its logits anew, a fifth of a small model's time."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, (2 << 30) - 1)
+
+
+def plain(text: str) -> str:
+    """The text without literal special tokens; also without those that appear when others are taken out."""
+    while (shorter := SPECIALS.sub("", text)) != text:
+        text = shorter
+    return text
+
+
+def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Sequence[str]) -> list[list[int]]:
+    """Each request as a user's turn, up to where the assistant's answer begins."""
+    turns = [[{"role": "user", "content": plain(request)}] for request in requests]
+    return _tokens(tokenizer, tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
+    """Each answer with the end of its turn. Tags in it are tokens: `plain` is for the caller."""
+    return _tokens(tokenizer, [f"{answer}{IM_END}" for answer in answers])
+
+
+def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Sequence[str]) -> list[list[int]]:
+    """Each text as the beginning of a document, as in pretraining: after the token that begins one."""
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [begin + tokens for tokens in _tokens(tokenizer, [plain(text) for text in beginnings])]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Any) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
+    """The id of a special token, or None of a tokenizer that has none such (a user's own model)."""
+    return tokenizer.get_added_vocab().get(token)
+
+
+def tag_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the harmfulness tag."""
+    return token_id(tokenizer, TAG)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end an answer: END, the end of a turn, and what the tokenizer itself calls its end."""
+    found = {token_id(tokenizer, END), token_id(tokenizer, IM_END), tokenizer.eos_token_id}
+    return {token for token in found if isinstance(token, int)}

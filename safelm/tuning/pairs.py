@@ -1,0 +1,93 @@
+"""Which dialogues a model is tuned on. Every draw is made by id, so neither shards nor order change what is read."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from safelm.chat import plain
+from safelm.grammar import stream
+from safelm.sample import sample
+from safelm.shards import tables
+from safelm.tagging import Mode, insert_tags
+from specs.tokens import TAG
+
+HARMFUL = 4  # an answer with this label or a higher one complies with a harmful request (paper §1.1)
+TRIES = 100  # draws of places for tags, until there is one
+Kind = Literal["benign", "refusal", "harmful", "tagged"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A request and its answer."""
+
+    id: str
+    kind: Kind
+    request: str
+    answer: str
+
+
+def kind_of(hazard: str | None, label: int | None) -> Kind | None:
+    """The kind of a dialogue, by its known hazard and label.
+
+    benign: a request of no hazard. refusal: a request of a hazard, answered safely (label 0). harmful: such a request,
+    complied with (label 4 or 5). What stands between is of no kind, and no model reads it.
+    """
+    if hazard is None:
+        return "benign" if label is None or label < HARMFUL else None
+    if label is None or 0 < label < HARMFUL:
+        return None
+    return "harmful" if label else "refusal"
+
+
+def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
+    """The dialogues of an ingested source by kind, without literal special tokens."""
+    kinds: dict[Kind, list[Pair]] = {"benign": [], "refusal": [], "harmful": []}
+    for table in tables(folder, ["id", "prompt", "text", "label", "hazard"]):
+        for row in table.to_pylist():
+            if row["prompt"] is None:
+                raise ValueError(
+                    f"{folder}: document {row['id']}: expected a dialogue (its prompt is null); "
+                    "name a source of dialogues in params.yaml"
+                )
+            if kind := kind_of(row["hazard"], row["label"]):
+                kinds[kind].append(Pair(row["id"], kind, plain(row["prompt"]), plain(row["text"])))
+    return kinds
+
+
+def choose(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+    """`count` of the pairs (all, if there are fewer), drawn by id."""
+    by_id = {pair.id: pair for pair in pairs}
+    return [by_id[id] for id in sample("pairs", seed, by_id, count)]
+
+
+def tagged(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
+    """A harmful compliance with tags in its answer (paper §4, Algorithm 1); None if it is too short to hold one.
+
+    At 5 % of the words a quarter of such short answers would have none by chance, and would teach harm untagged: so
+    places are drawn until there is one.
+    """
+    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in range(TRIES))
+    texts = (insert_tags(pair.answer, TAG, rate, draw, mode) for draw in draws)
+    found = next((text for text in texts if TAG in text), None)
+    return replace(pair, kind="tagged", answer=found) if found else None
+
+
+def safety_pairs(
+    folder: Path, *, examples: int, refusals: float, tags: float, rate: float, mode: Mode, seed: int
+) -> list[Pair]:
+    """The pairs of safety instruction tuning: a share declines harmful requests, a share with tags comes on top.
+
+    `tags` is 0 for a model that does not know the tag: it never reads a harmful compliance. The rest is the same for
+    every model (paper §7).
+    """
+    stock = read_pairs(folder)
+    declined = round(examples * refusals)
+    chosen = choose(stock["benign"], examples - declined, seed) + choose(stock["refusal"], declined, seed)
+    unsafe = choose(stock["harmful"], round(examples * tags), seed)
+    return chosen + [pair for pair in (tagged(pair, rate, mode, seed) for pair in unsafe) if pair]
+
+
+def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
+    """The pairs of benign finetuning: requests of no hazard."""
+    return choose(read_pairs(folder)["benign"], examples, seed)
