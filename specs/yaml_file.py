@@ -171,7 +171,8 @@ def _problem(kind: Any, file: YamlFile, at: Location, error: Any) -> Problem:
         case _:
             got = error["input"]
             shown = "a mapping" if isinstance(got, dict) else repr(got)[:60]
-            message = f"{_lower(error['msg'])} (got {shown}){description}" if error["type"] != "heads" else error["msg"]
+            whole = "(got " in error["msg"]  # a validator of ours, which says it all
+            message = error["msg"] if whole else f"{_lower(error['msg'])} (got {shown}){description}"
     return file.problem((*at, *loc), message)
 
 
