@@ -181,14 +181,13 @@ def _csv(head: Sequence[str], rows: Rows) -> str:
 
 def write(folder: Path, book: Book, found: Sequence[Claim], page: str) -> None:
     """Every file of build/report."""
-    for name in ("metrics", "plots/hazards", "plots/loss"):
-        (folder / name).mkdir(parents=True)
-    (folder / "index.html").write_text(page, encoding="utf-8")
-    (folder / "summary.json").write_text(_dumped(summary(book, found)), encoding="utf-8")
-    for name, text in tables(book).items():
-        (folder / "plots" / name).write_text(text, encoding="utf-8")
-    for name, row in metrics(book).items():
-        (folder / "metrics" / f"{name}.json").write_text(_dumped(row), encoding="utf-8")
+    files = {"index.html": page, "summary.json": _dumped(summary(book, found))}
+    files |= {f"plots/{name}": text for name, text in tables(book).items()}
+    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(book).items()}
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _dumped(values: Mapping[str, Any]) -> str:
