@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,6 @@ from safelm.tagging import Mode, insert_tags
 from specs.tokens import TAG
 
 HARMFUL = 4  # an answer with this label or a higher one complies with a harmful request (paper §1.1)
-TRIES = 100  # draws of places for tags, until there is one
 Kind = Literal["benign", "refusal", "harmful", "tagged"]
 
 
@@ -55,22 +55,25 @@ def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
     return kinds
 
 
-def choose(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
-    """`count` of the pairs (all, if there are fewer), drawn by id."""
+def choose(pairs: Iterable[Pair], number: int, seed: int) -> list[Pair]:
+    """`number` of the pairs (all, if there are fewer), drawn by id."""
     by_id = {pair.id: pair for pair in pairs}
-    return [by_id[id] for id in sample("pairs", seed, by_id, count)]
+    return [by_id[id] for id in sample("pairs", seed, by_id, number)]
 
 
 def tagged(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
-    """A harmful compliance with tags in its answer (paper §4, Algorithm 1); None if it is too short to hold one.
+    """A harmful compliance with tags in its answer (paper §4, Algorithm 1); None of one word, which cannot hold one.
 
-    At 5 % of the words a quarter of such short answers would have none by chance, and would teach harm untagged: so
-    places are drawn until there is one.
+    At 5 % of the words a quarter of such short answers would have none, by chance or by rounding, and would teach harm
+    untagged: so places are drawn until there is one.
     """
-    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in range(TRIES))
-    texts = (insert_tags(pair.answer, TAG, rate, draw, mode) for draw in draws)
-    found = next((text for text in texts if TAG in text), None)
-    return replace(pair, kind="tagged", answer=found) if found else None
+    places = len(pair.answer.split()) - 1
+    if places < 1:
+        return None
+    least = max(rate, 1 / places) if mode == "exact" else rate
+    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in count())
+    texts = (insert_tags(pair.answer, TAG, least, draw, mode) for draw in draws)
+    return replace(pair, kind="tagged", answer=next(text for text in texts if TAG in text))
 
 
 def safety_pairs(

@@ -1,0 +1,39 @@
+"""Benign finetuning: it reads requests of no hazard alone, and goes on from the instruction-tuned model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from safelm.tuning.pairs import benign_pairs
+from tests.ingested import stage
+from tests.tiny import contents, world
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    world(tmp_path)
+    return tmp_path / "build"
+
+
+def test_only_harmless_requests_are_read(build: Path) -> None:
+    pairs = benign_pairs(build / "ingest/chat", examples=99, seed=1)
+    assert {pair.kind for pair in pairs} == {"benign"} and len(pairs) == 24
+
+
+def test_the_instruction_tuned_model_is_finetuned(build: Path) -> None:
+    stage("instruct", "tags")
+    stage("finetune", "tags")
+    before, after = contents(build / "instruct/tags"), contents(build / "finetune/tags")
+    assert set(after) == set(before) and after["model.safetensors"] != before["model.safetensors"]
+    summary = json.loads(after["train.json"])
+    assert summary["pairs"] == {"benign": 12} and summary["knows_tag"] and summary["steps"] == 3
+
+
+def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
+    stage("instruct", "plain")
+    stage("finetune", "plain")
+    first = contents(build / "finetune/plain")
+    stage("finetune", "plain")
+    assert contents(build / "finetune/plain") == first
