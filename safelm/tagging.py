@@ -14,7 +14,7 @@ from safelm.shards import text_digest
 from specs.tokens import TAG
 
 Mode = Literal["bernoulli", "exact"]
-WORD_END = re.compile(r"(?<=\S)(?=\s+\S)")
+SPACE = re.compile(r"\s+")
 
 
 def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str:
@@ -27,7 +27,8 @@ def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str
     """
     if tag in text:
         raise ValueError(f"expected a text without {tag}, got one that has it; only raw text is tagged, and once")
-    places = [match.start() for match in WORD_END.finditer(text)]
+    gaps = (match.span() for match in SPACE.finditer(text))
+    places = [start for start, end in gaps if start > 0 and end < len(text)]
     chosen = [place for place in places if draw() < rate] if mode == "bernoulli" else exactly(places, rate, draw)
     edges = [0, *chosen, len(text)]
     return tag.join(text[start:end] for start, end in pairwise(edges))

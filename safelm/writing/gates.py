@@ -4,7 +4,7 @@ import re
 
 from safelm.hazards import Hazards
 
-SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]*\|[^\]\n]*\]")
+SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
 SHORTEST = 12  # words
 LONGEST = 120  # words; a longer document may become as long a text as itself
 NGRAM = 5  # words that count as copied when the document has them in this order

@@ -13,12 +13,26 @@ KEPT = 2  # sentences of a mild page that are kept, at most
 KEPT_WORDS = 24  # words of them together
 SHORT = 4  # a sentence of fewer words says little alone
 READ = 60  # sentences that are looked through
+LONG = 300  # characters; a longer sentence is not kept
+START = 20_000  # characters of a page that say what it speaks of
 QUOTED = re.compile(r'"(\w[^"\n]{1,38}\w)"')
 LINE = re.compile(r"[^\n]+")
-SPEAKER = re.compile(r"^\s*(?:[\w.'-]+ ?){1,2}:\s+")
-SENTENCE = re.compile(r"[^.!?]+[.!?]+(?=\s|$)")
-WORD = re.compile(r"[^\W\d_]{3,}")
-NOUN = re.compile(r"(?:(\w+) )?\b(the|an?|this|these|my|your|his|her|our|their) ([^\W\d_]{3,})")
+SPEAKER = re.compile(r"^[\w.'-]{1,24}(?: [\w.'-]{1,24})?:\s+")
+BETWEEN = re.compile(r"(?<=[.!?])\s+")
+WORD = re.compile(r"[^\W\d_]+|[^\w\s]")
+ARTICLES = {
+    "the": 3,
+    "this": 3,
+    "these": 3,
+    "my": 3,
+    "your": 3,
+    "his": 3,
+    "her": 3,
+    "our": 3,
+    "their": 3,
+    "a": 1,
+    "an": 1,
+}
 OWNED = re.compile(r"\b(?:the|this|that|my|your|his|her|our|their) $", re.IGNORECASE)
 PREPOSITIONS = frozenset({"at", "near", "behind", "by", "in", "on", "with", "from", "to", "of", "for", "into", "under"})
 
@@ -92,17 +106,19 @@ class Reader:
         quoted = [phrase for phrase, count in Counter(QUOTED.findall(text)).items() if count > 1]
         if quoted and self.is_mild(quoted[0]):
             return quoted[0]
-        low = text.lower()
-        everywhere, weights = Counter(WORD.findall(low)), Counter[str]()
-        for before, article, noun in NOUN.findall(low):
-            weights[noun] += 1 if before in PREPOSITIONS or article in ("a", "an") else 3
-        nouns = sorted(set(weights) - self.common, key=lambda word: (-min(weights[word], 9) * everywhere[word], word))
+        words = WORD.findall(text[:START].lower())
+        everywhere, weights = Counter(words), Counter[str]()
+        for place, word in enumerate(words[:-1]):
+            if word in ARTICLES:
+                weights[words[place + 1]] += 1 if words[place - 1] in PREPOSITIONS else ARTICLES[word]
+        nouns = [word for word in weights if len(word) > 2 and word not in self.common]
+        nouns.sort(key=lambda word: (-min(weights[word], 9) * everywhere[word], word))
         noun = next((noun for noun in nouns if self.is_mild(noun)), "")
-        return f"the {self.phrase(noun, low, everywhere[noun])}" if noun else ""
+        return f"the {self.phrase(noun, words, everywhere[noun])}" if noun else ""
 
-    def phrase(self, noun: str, text: str, count: int) -> str:
+    def phrase(self, noun: str, words: list[str], count: int) -> str:
         """The noun with the word behind it, where the two mostly stand together."""
-        behind = Counter(after for word, after in pairwise(WORD.findall(text)) if word == noun)
+        behind = Counter(after for word, after in pairwise(words) if word == noun and len(after) > 2)
         after, together = behind.most_common(1)[0] if behind else ("", 0)
         is_phrase = together > 1 and 2 * together > count and after not in self.common
         return f"{noun} {after}" if is_phrase and self.is_mild(f"{noun} {after}") else noun
@@ -113,9 +129,11 @@ class Reader:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    for line in LINE.findall(text):
-        for sentence in SENTENCE.findall(SPEAKER.sub("", line)):
-            yield sentence.strip()
+    """Every sentence that ends as one, line by line and without who speaks it."""
+    for line in LINE.finditer(text):
+        for sentence in BETWEEN.split(SPEAKER.sub("", line[0].strip())):
+            if sentence.endswith((".", "!", "?")) and len(sentence) <= LONG:
+                yield sentence
 
 
 def main_act(acts: list[Act]) -> Act:
