@@ -1,5 +1,6 @@
 """Nanotron's own configuration, written from a shape and a plan."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ CHECKPOINTS = "checkpoints"  # in the folder of the run, so that no path of a ma
 def nanotron_config(model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp: int) -> dict[str, Any]:
     """The YAML of one run (Nanotron 0.4, config/config.py:295): all steps of the plan, then one checkpoint."""
     recipe = shape.recipe
+    micro_batch = rows_at_once(recipe, plan.batch, dp)
     return {
         "general": {"project": "safelm", "run": model, "seed": seed, "ignore_sanity_checks": True},
         "checkpoints": {"checkpoints_path": CHECKPOINTS, "checkpoint_interval": plan.steps},
@@ -33,10 +35,17 @@ def nanotron_config(model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp
         "tokens": {
             "sequence_length": plan.sequence,
             "train_steps": plan.steps,
-            "micro_batch_size": recipe.micro_batch,
-            "batch_accumulation_per_replica": plan.batch // (recipe.micro_batch * dp),
+            "micro_batch_size": micro_batch,
+            "batch_accumulation_per_replica": plan.batch // (micro_batch * dp),
         },
     }
+
+
+def rows_at_once(recipe: Recipe, batch: int, dp: int) -> int:
+    """The micro batch of a rank: the recipe's, or what it has in common with the rank's share of a small batch."""
+    if batch % dp:
+        raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch {batch} (got {dp})")
+    return math.gcd(recipe.micro_batch, batch // dp)
 
 
 def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
