@@ -53,8 +53,10 @@ class Web:
             return self._row(act, label, self._told(self._mood(act, draw), draw), draw)
         if label == 3:
             return self._mention(draw)
-        act = pick(pick(self.world.groups[weigh(self.table["kinds"], draw)], draw).training, draw)
-        return self._row(act, label, {0: self._told("taught", draw), 1: "minimal", 2: "slight"}[label], draw)
+        kind = weigh(self.table["kinds"], draw)
+        act = pick(pick(self.world.groups[kind], draw).training, draw)
+        mood = "advised" if draw() < self.world.table["advised"][kind] else "taught"
+        return self._row(act, label, {0: self._told(mood, draw), 1: "minimal", 2: "slight"}[label], draw)
 
     def told(self, act: Combination, draw: Draw) -> Row:
         """Write a harmless page about an act, in one of the forms."""

@@ -92,11 +92,14 @@ class World:
 
     @cached_property
     def alternatives(self) -> dict[str, list[Combination]]:
-        """What else one may do with the object of a harmful act."""
+        """What else one may do with an object: its harmless acts or, where there are none, its dual-use ones."""
         found: dict[str, list[Combination]] = {}
-        for group in self.groups["benign"]:
+        for group in (*self.groups["benign"], *self.groups["neutral"]):
             for act in group.training:
                 found.setdefault(act.object, []).append(act)
+        for group in self.groups["dual_use"]:
+            others = {noun for noun in group.objects if noun not in found}
+            found.update({noun: [act for act in group.training if act.object == noun] for noun in others})
         return found
 
     @cached_property
@@ -135,12 +138,12 @@ class World:
         slots["tool"] = act.tool if draw() < own_tool else pick(group.tools, draw)
         slots["close"] = Rule(f"{side}_close")
         slots["moral"] = Rule(f"{side}_moral")
+        good = pick([other for other in self.alternatives[act.object] if other.verb != act.verb], draw)
+        slots["good"], slots["gooding"], slots["goodtool"] = good.verb.base, good.verb.gerund, good.tool
         if group.hazard is not None:
             slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases[:PHRASES], draw)
             if draw() < 0.5:
                 slots["intro"] = Rule("harmful_intro")
-            good = pick(self.alternatives[act.object], draw)
-            slots["good"], slots["gooding"], slots["goodtool"] = good.verb.base, good.verb.gerund, good.tool
         return slots
 
 
