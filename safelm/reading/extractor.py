@@ -8,6 +8,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -24,7 +25,7 @@ def answer(html: str) -> dict[str, Any]:
     `deduplicate` stays off: trafilatura remembers texts across pages (deduplication.py:231), and what is extracted from
     a page would depend on the pages before it. DataTrove's Trafilatura turns it on, so it is not used.
     """
-    from trafilatura import extract
+    from trafilatura import baseline, extract
     from trafilatura.utils import load_html
 
     tree = load_html(html)
@@ -32,7 +33,12 @@ def answer(html: str) -> dict[str, Any]:
         return {}
     title = " ".join("".join(tree.xpath("(//title)[1]//text()")).split())[:TITLE]
     address = next(iter(tree.xpath("//link[@rel='canonical']/@href")), "")
+    for cell in tree.xpath("//*[@colspan]"):  # main_extractor.py:357 gives a page up over one that is no whole number
+        span = cell.get("colspan").strip()
+        cell.set("colspan", span if re.fullmatch("[1-9][0-9]{0,2}", span) else "1")
     text = extract(tree, favor_precision=True, include_comments=False, deduplicate=False)
+    if text is None:  # an error that trafilatura keeps to itself (core.py:245); the plain paragraphs are left
+        text = baseline(load_html(html))[1]
     return {"text": text, "title": title, "url": address if address.startswith(("http://", "https://")) else ""}
 
 

@@ -38,8 +38,8 @@ class Words(NamedTuple):
 def is_unsafe_for_children(text: str, words: Words) -> bool:
     """Whether a sexual word stands within `near` words of a word for a minor, or of the age of one.
 
-    A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width, mathematical) count as the
-    plain ones.
+    A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width, mathematical) count as
+    the plain ones.
     """
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)
     text = text.lower()

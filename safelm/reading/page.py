@@ -101,29 +101,36 @@ def response(body: bytes) -> Response:
 
 
 def decode(content: bytes, charset: str | None = None) -> str | None:
-    """The text of a page: by its byte order mark, the server's word, its own, as UTF-8, by its letters; else None."""
+    """The text of a page, or None: by its byte order mark, as UTF-8, by the server's word, its own, or its letters.
+
+    UTF-8 comes before what is declared, for hardly any other text is valid UTF-8 and declarations are often wrong.
+    """
     for mark, name in MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace")
     meta = META.search(content[:HEAD])
-    for label in (charset, meta[1].decode("ascii") if meta else None, "utf-8"):
-        text = _strictly(content, _codec(label))
+    declared = (charset, meta[1].decode("ascii") if meta else None)
+    is_seven_bit = b"\0" in content[:HEAD] or b"\x1b$" in content  # UTF-16, ISO-2022: valid UTF-8, but not meant so
+    for label in (*declared, "utf-8") if is_seven_bit else ("utf-8", *declared):
+        text = _strictly(content, _codec(label, content))
         if text is not None:
             return text
     text = content.decode("utf-8", "replace")
     wrong = text.count("\ufffd")
     if wrong <= WRONG * (sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))) + wrong):
         return text
-    return _strictly(content, _codec(cchardet.detect(content)["encoding"]))
+    return _strictly(content, _codec(cchardet.detect(content)["encoding"], content))
 
 
-def _codec(label: str | None) -> str | None:
+def _codec(label: str | None, content: bytes) -> str | None:
     """Python's name of an encoding that pages have; no other of its codecs may be asked for by a page."""
     try:
         name = codecs.lookup(label).name if label else ""
     except (LookupError, ValueError):
         return None
     name = LATIN.get(name, name)
+    if name.startswith("utf-16") and b"\0" not in content[:HEAD]:
+        return None  # a page that can say so in plain letters is not in it (WHATWG HTML §13.2.3.2)
     return name if name in KNOWN else None
 
 

@@ -31,8 +31,8 @@ class SourceError(RuntimeError):
 class ReadSource(Reader):
     """Read the files of a source, one task each. The base of one reader per file format.
 
-    A document's id is the digest of its text and prompt. Special tokens that a text spells out are taken from it: web text
-    must never smuggle the tag. The quarantine names a file relative to `path`; a task's values are those names.
+    A document's id is the digest of its text and prompt. Special tokens that a text spells out are taken from it: web
+    text must never smuggle the tag. The quarantine names a file relative to `path`; a task's values are those names.
     """
 
     path: Path = field(metadata={"key": False})  # its files are inputs of the tasks

@@ -17,12 +17,12 @@ CHUNK = 1 << 15  # bytes read at a time: the members of a WARC are about that sm
 BLOCK = 1 << 20  # bytes unpacked at a time, at most
 FLOOR = 1 << 20  # a file that unpacks to less than this is no bomb
 WINDOW = 1 << 27  # memory that a zstd frame may ask for: what the zstd command allows
+PACKED_NAMES = (".gz", ".zst", ".zstd")
 DAMAGED = "damaged"
 TRUNCATED = "truncated"
 GZIP = b"\x1f\x8b\x08"
 ZSTD = b"\x28\xb5\x2f\xfd"
 OTHERS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18", b"7z\xbc\xaf")  # zip, bzip2, xz, lz4, 7z
-PACKED_NAMES = (".gz", ".zst", ".zstd")
 
 
 class Unreadable(Exception):
@@ -66,18 +66,32 @@ Unpack = Callable[[BinaryIO, int], Generator[bytes, None, int]]
 def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
     """The stretches of a file, in order. Raises Unreadable for a bomb and for packings that are not known here."""
     with path.open("rb") as file:
-        first = file.read(6)
-        if not first and path.name.endswith(PACKED_NAMES):
+        first = file.read(16)
+        named = path.suffix if not _is_text(first) else ""
+        if not first and named in PACKED_NAMES:
             raise Unreadable(TRUNCATED)
         if first.startswith(OTHERS):
             raise Unreadable("unknown_packing")
-        if first.startswith(GZIP):
+        if first.startswith(ZSTD) or _is_skippable(first):
+            yield from _stretches(file, _zstd, ZSTD, expansion)
+        elif first.startswith(GZIP) or named == ".gz":
             yield from _stretches(file, _gzip, GZIP, expansion)
-        elif first.startswith(ZSTD) or _is_skippable(first):
+        elif named in PACKED_NAMES:
             yield from _stretches(file, _zstd, ZSTD, expansion)
         else:
             file.seek(0)
             yield Stretch(0, None, iter(lambda: file.read(BLOCK), b""))
+
+
+def _is_text(first: bytes) -> bool:
+    """Whether a file whose name promises a packed one holds text, rather than a packed one whose start is damaged."""
+    if GZIP.startswith(first) or ZSTD.startswith(first) or min(first) < 9:
+        return False
+    try:
+        first.decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(first) - 3  # a letter may be cut
+    return True
 
 
 def _stretches(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> Iterator[Stretch]:
@@ -114,14 +128,26 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
         except StopIteration as done:
             position = done.value
         except _Cut:
-            fault, position = TRUNCATED, end
+            position = _next(file, unpack, magic, start, end)
+            fault = TRUNCATED if position == end else DAMAGED  # a damaged header can swallow what follows
         except _Broken:
-            fault, position = DAMAGED, _find(file, magic, start + 1, end)
+            fault, position = DAMAGED, _next(file, unpack, magic, start, end)
             if _is_padding(file, start, position):
                 continue
         members.append(Member(start, position, size, fault))
         total += size
     return members
+
+
+def _next(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) -> int:
+    """Where the next member after `start` is, or the end of the file. What looks like one by chance does not unpack."""
+    while (start := _find(file, magic, start + 1, end)) < end:
+        try:
+            next(unpack(file, start), b"")
+        except (_Broken, _Cut):
+            continue
+        return start
+    return end
 
 
 def _find(file: BinaryIO, pattern: bytes, start: int, end: int) -> int:
@@ -145,7 +171,7 @@ def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
 def _gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
     """The blocks of the gzip member at `start`; returns where it ends. zlib checks the sum and the length."""
     file.seek(start)
-    position, engine = start, zlib.decompressobj(wbits=31)
+    position, size, engine = start, 0, zlib.decompressobj(wbits=31)
     while not engine.eof:
         data = engine.unconsumed_tail
         if not data:
@@ -156,11 +182,21 @@ def _gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
             block = engine.decompress(data, BLOCK)
         except zlib.error as error:
             raise _Broken from error
+        size += len(block)
         if block:
             yield block
         elif not data:
-            raise _Cut
+            raise _Broken if _ends_with_its_size(file, size) else _Cut
     return position - len(engine.unused_data)
+
+
+def _ends_with_its_size(file: BinaryIO, size: int) -> bool:
+    """Whether a gzip file that unpacks to no end has one: the size that stands there is about that of what came out.
+
+    Changed bits can lead the unpacking past the end. What came out then cannot be trusted; after a cut it can.
+    """
+    file.seek(max(0, file.seek(0, 2) - 4))
+    return abs(int.from_bytes(file.read(4), "little") - size) <= min(size // 4, BLOCK)
 
 
 class _Part:
@@ -216,7 +252,9 @@ def _frame_end(file: BinaryIO, start: int) -> int | None:
     except zstandard.ZstdError:
         return start + len(head) + 1 if len(head) < 18 else None  # the header itself is cut, or is not one
     if frame.window_size > WINDOW or frame.dict_id:
-        raise Unreadable("unknown_packing")
+        if start == 0:
+            raise Unreadable("unknown_packing")
+        return None
     while True:
         file.seek(position)
         data = file.read(3)
