@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from safelm.training import patches, worker
+from safelm.training.flash_attention import RotaryEmbedding
 from safelm.training.job import CONFIG, Job
 from safelm.training.schedule import factor
 
@@ -29,6 +30,10 @@ def main() -> None:
     ids = torch.randint(4, 60, (2, 33), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model.model(input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)).transpose(0, 1)
+        for module in model.modules():
+            if isinstance(module, RotaryEmbedding):
+                module.base, module._cached = 300.0, None
+        turned = model.model(input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)).transpose(0, 1)
         losses = [
             loss_of(model, ids[:1, :12]),
             loss_of(model, ids[1:, :20]),
@@ -36,7 +41,7 @@ def main() -> None:
         ]
         other = torch.cat([ids[:, :-1], ids[:, -1:] + 1], 1)
         masked = [loss_of(model, ids), loss_of(model, ids, mask=True), loss_of(model, other, mask=True)]
-    np.savez("answers.npz", ids=ids, logits=logits, losses=losses, masked=masked, rates=rates())
+    np.savez("answers.npz", ids=ids, logits=logits, turned=turned, losses=losses, masked=masked, rates=rates())
 
 
 def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False) -> float:

@@ -18,15 +18,15 @@ from safelm.mixing.mixture import mix
 from safelm.mixing.plan import Plan
 from safelm.training import flash_attention
 from safelm.training.config import nanotron_config
-from safelm.training.convert import nanotron, shape_of
+from safelm.training.convert import llama, nanotron, shape_of
 from safelm.training.job import CONFIG, Job
 from safelm.training.launch import (
     TrainingError,
     environment,
+    pretrain,
     ranks,
     refuse_difference,
     refuse_misfit,
-    start,
 )
 from safelm.training.patches import PatchError, check_version, cuda_is_cpu
 from safelm.training.schedule import factor, warmup_and_decay
@@ -148,6 +148,21 @@ def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
     assert shape_of("(np.int64(384), 128)") == shape_of("(384, 128)") == (384, 128)
 
 
+def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
+    shape = NANO.model_copy(update={"hidden": 8, "heads": 4, "kv_heads": 2, "ffn": 3, "layers": 1, "tied": False})
+    sizes = {"attn.qkv_proj": 16, "attn.o_proj": 8, "mlp.gate_up_proj": 6, "mlp.down_proj": 8,
+             "input_layernorm": 1, "post_attention_layernorm": 1}  # fmt: skip
+    tensors = {
+        f"model.decoder.0.pp_block.{name}.weight": Tensor("F32", np.arange(size)) for name, size in sizes.items()
+    }
+    for name in ("token_position_embeddings.pp_block.token_embedding", "final_layer_norm.pp_block", "lm_head.pp_block"):
+        tensors[f"model.{name}.weight"] = Tensor("F32", np.arange(1))
+    rows = {name: tensor.values.tolist() for name, tensor in llama(tensors, shape).items()}
+    attention = [rows[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qkv"]
+    assert attention == [[*range(8)], [*range(8, 12)], [*range(12, 16)]]
+    assert rows["model.layers.0.mlp.up_proj.weight"] == [3, 4, 5] and "lm_head.weight" in rows and len(rows) == 12
+
+
 # ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -189,9 +204,12 @@ def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
         refuse_difference(plan, counts)
 
 
-def test_a_training_process_that_dies_is_an_error(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    planned(tmp_path)
+    wild = NANO.model_copy(update={"recipe": NANO.recipe.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(TrainingError, match="the training process ended with exit code 1"):
-        start(tmp_path, 1)  # there is no job in this folder
+        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, run=tmp_path / "run", folder=tmp_path)
+    assert "pretrain/wild: the loss is nan at step" in capfd.readouterr().err
 
 
 def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +298,17 @@ def test_the_converted_model_has_nanotron_s_logits(tiny: Path, answers: dict[str
         logits = model(torch.from_numpy(answers["ids"])).logits.numpy()
     assert np.abs(logits).max() > 1 and np.abs(logits - answers["logits"]).max() <= 1e-5
     assert model.generation_config.eos_token_id == 0
+
+
+def test_so_it_has_with_another_theta(tiny: Path, answers: dict[str, np.ndarray]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny)
+    config.rope_parameters["rope_theta"] = 300.0
+    model = AutoModelForCausalLM.from_pretrained(tiny, config=config, local_files_only=True)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(answers["ids"])).logits.numpy()
+    assert np.abs(logits - answers["turned"]).max() <= 1e-5 < np.abs(logits - answers["logits"]).max()
 
 
 def test_nanotron_computes_documents_in_a_line_as_it_does_alone(answers: dict[str, np.ndarray]) -> None:

@@ -63,6 +63,11 @@ class Plan:
     phases: tuple[PlannedPhase, ...]
     corpora: dict[str, PlannedCorpus]
 
+    @property
+    def reads_tag(self) -> bool:
+        """Whether some row may hold the harmfulness tag; where none does, p(tag) means nothing (paper §5)."""
+        return any(corpus.tags and corpus.read_rows for corpus in self.corpora.values())
+
     def write(self, folder: Path) -> None:
         """plan.json: same plan, same bytes."""
         values = {"format": FORMAT, **asdict(self)}

@@ -77,10 +77,9 @@ def refuse_misfit(plan: Plan, shape: Shape, mixture: Path) -> None:
         )
     for corpus, planned in plan.corpora.items():
         for name, sha256 in planned.files.items():
-            if file_digest(mixture / "tokens" / corpus / name) != sha256:
-                raise TrainingError(
-                    f"{mixture}/tokens/{corpus}/{name}: is not the file of the plan; run `dvc repro` to plan again"
-                )
+            path = mixture / "tokens" / corpus / name
+            if not path.is_file() or file_digest(path) != sha256:
+                raise TrainingError(f"{path}: is not the file of the plan; run `dvc repro` to plan again")
 
 
 def ranks(variable: str) -> int:
@@ -144,9 +143,7 @@ def publish(model: str, shape: Shape, plan: Plan, tokenizer: Path, run: Path, fo
         "steps": plan.steps,
         "tokens": plan.tokens,
         "final_loss": losses[-1],
-        "knows_tag": any(
-            corpus.tags and corpus.read_rows for corpus in plan.corpora.values()
-        ),  # else p(tag) says nothing
+        "knows_tag": plan.reads_tag,
         "phases": [
             {
                 "steps": phase.steps,

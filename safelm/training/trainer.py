@@ -1,6 +1,7 @@
 """Nanotron's trainer, reading the rows of a plan and keeping a curve. Importable only after `patches.install`."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,11 @@ class PlanTrainer(DistributedTrainer):
         """A line of the curve. No clock: the time goes to the screen."""
         tokens = int(self._over_ranks(torch.tensor(int(self.batches.given[..., 1].sum()))))
         loss = loss_avg.item()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"pretrain/{self.job.model}: the loss is {loss} at step {self.iteration_step}; "
+                "write a smaller recipe.learning_rate in the shape"
+            )
         self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
