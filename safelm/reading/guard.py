@@ -2,12 +2,12 @@
 
 import re
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import yaml
 from datatrove.data import Document
@@ -18,9 +18,11 @@ from safelm.blocks import Block
 GUARD = Path(specs.__file__).parent / "guard.yaml"
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 AGE = re.compile(r"([0-9]{1,2})(?:-|$)")  # 15, or 15-year-old
+WIDTH = 40  # letters that a word takes, at most; rarer ones than that count as the end of the neighbourhood
 
 
-class Words(NamedTuple):
+@dataclass(frozen=True)
+class Words:
     """The lists of specs/guard.yaml."""
 
     sexual: frozenset[str]
@@ -34,6 +36,23 @@ class Words(NamedTuple):
         table = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
         return cls(frozenset(table["sexual"]), frozenset(table["minors"]), table["near"], table["adult"])
 
+    @cached_property
+    def stems(self) -> list[str]:
+        """The fewest strings of which a text without any has no sexual word."""
+        return [word for word in sorted(self.sexual) if not any(other in word for other in self.sexual - {word})]
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """A sexual word, whole; a hyphen ends a word."""
+        return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, sorted(self.sexual)))})(?![^\W_])")
+
+    def is_minor(self, word: str, following: str) -> bool:
+        """Whether a word is one for a minor: of the list, or an age with "year" in or behind it."""
+        if not self.minors.isdisjoint((word, *word.split("-"))):
+            return True
+        age = AGE.match(word)
+        return age is not None and int(age[1]) < self.adult and "year" in word + following
+
 
 def is_unsafe_for_children(text: str, words: Words) -> bool:
     """Whether a sexual word stands within `near` words of a word for a minor, or of the age of one.
@@ -41,32 +60,17 @@ def is_unsafe_for_children(text: str, words: Words) -> bool:
     A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width, mathematical) count as
     the plain ones.
     """
-    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    text = text.lower()
-    if not any(word in text for word in words.sexual):
+    text = (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+    if not any(stem in text for stem in words.stems):
         return False
-    found = WORD.findall(text)
-    sexual = [place for place, word in enumerate(found) if not words.sexual.isdisjoint((word, *word.split("-")))]
-    if not sexual:
-        return False
-    return any(_is_near(place, sexual, words.near) for place in _minors(found, words))
+    return any(_has_minor_near(text, found, words) for found in words.pattern.finditer(text))
 
 
-def _minors(found: list[str], words: Words) -> Iterator[int]:
-    """The places of words for minors: of the list, or an age with "year" behind it."""
-    for place, word in enumerate(found):
-        if not words.minors.isdisjoint((word, *word.split("-"))):
-            yield place
-        elif word[0].isdigit():
-            age = AGE.match(word)
-            after = word + (found[place + 1] if place + 1 < len(found) else "")
-            if age and int(age[1]) < words.adult and "year" in after:
-                yield place
-
-
-def _is_near(place: int, places: list[int], near: int) -> bool:
-    after = bisect_left(places, place)
-    return any(abs(other - place) <= near for other in places[max(0, after - 1) : after + 1])
+def _has_minor_near(text: str, found: re.Match[str], words: Words) -> bool:
+    before = WORD.findall(text, max(0, found.start() - words.near * WIDTH), found.start())[-words.near :]
+    after = WORD.findall(text, found.end(), found.end() + (words.near + 1) * WIDTH)
+    pairs = chain(pairwise([*before, ""]), pairwise([*after, ""][: words.near + 1]))
+    return any(words.is_minor(word, following) for word, following in pairs)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

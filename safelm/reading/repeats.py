@@ -55,10 +55,11 @@ def _repeats(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     every = np.concatenate(keys)
     order = np.lexsort((every[:, 1], every[:, 0]))
     is_same = (every[order[1:]] == every[order[:-1]]).all(axis=1)
+    rows = np.sort(order[1:][is_same])
+    owners = np.searchsorted(np.cumsum(counts), rows, side="right")
     found: dict[str, list[str]] = {}
-    for row in np.sort(order[1:][is_same]):
-        name = manifest.tasks[int(np.searchsorted(np.cumsum(counts), row, side="right"))][0]
-        found.setdefault(name, []).append(every[row].tobytes().hex())
+    for owner, key in zip(owners, every[rows].astype(">u8"), strict=True):
+        found.setdefault(manifest.tasks[owner][0], []).append(key.tobytes().hex())
     return {name: tuple(ids) for name, ids in found.items()}
 
 
@@ -73,6 +74,7 @@ def _merged(first: Record, again: Record | None, ids: tuple[str, ...]) -> Record
     files = [file for file in first.files if not file.suffix.endswith(TABLE)] + list(again.files if again else ())
     was = first.ledger
     dropped = Counter(was.dropped) + Counter({DUPLICATE: len(ids)})
-    ledger = Ledger(was.rows_in, was.rows_out - len(ids), dict(sorted(dropped.items())), was.quarantined)
+    left = again.ledger.rows_out if again else 0
+    ledger = Ledger(was.rows_in, left, dict(sorted(dropped.items())), was.quarantined).check("duplicates across files")
     key = hashlib.sha256("\n".join([first.key, *ids]).encode()).hexdigest()
     return Record(key, tuple(sorted(files, key=lambda file: file.suffix)), ledger)
