@@ -177,7 +177,7 @@ def test_the_same_bytes_with_any_number_of_workers_in_any_folder(
         for number in range(3):  # enough bytes for workers to be worth starting
             words = [f"{number} {word % 7} " + "leaf " * 1500 for word in range(300)]
             Path("pages", f"{number}.jsonl.gz").write_bytes(
-                gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in words).encode(), 0)
+                gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in words).encode(), 1, mtime=0)
             )
         run(monkeypatch)
         manifests.append((build("ingest", "web") / "manifest.json").read_bytes())

@@ -1,72 +1,26 @@
-"""Readers lose nothing: every row is a document, dropped by name, or quarantined with reason, file and offset."""
+"""JSON lines: a bad line costs one line; and what every reader makes of a row, a file and a folder."""
 
 import gzip
 import hashlib
 import json
 import zlib
-from collections import Counter
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 from datatrove.data import Document
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
 
 from safelm.reading.duplicates import DropDuplicates
-from safelm.reading.extract import Extract, ExtractionError
 from safelm.reading.guard import GUARD, ChildSafety, Words, is_unsafe_for_children
 from safelm.reading.lines import Skipped, lines
-from safelm.reading.page import decode
 from safelm.reading.readers import READERS
-from safelm.reading.source import ReadSource, SourceError, files_of
+from safelm.reading.source import SourceError, files_of
 from safelm.shards import text_digest
 from specs.tokens import END, TAG
-from specs.yaml_file import SpecError
-
-VALUES: dict[str, Any] = {
-    "files": "*",
-    "source": "web",
-    "text": "text",
-    "prompt": None,
-    "license": "CC0-1.0",
-    "line_bytes": 1 << 20,
-    "document_bytes": 1 << 19,
-    "expansion": 200,
-}
-TEXTS = [f"page {number} is about the garden" for number in range(40)]
-ROWS = [json.dumps({"text": text}).encode() + b"\n" for text in TEXTS]
-PARAGRAPH = "The gardener waters the tomatoes in the evening, because the sun would dry them at noon. " * 5
-
-
-def read(kind: str, path: Path, **values: Any) -> tuple[list[Document], ReadSource]:
-    """Every document of a source, and the reader with what it dropped and quarantined."""
-    reader = READERS[kind](path=path, **{**VALUES, **values})
-    documents = []
-    for task in reader.tasks():
-        reader.begin(task, path.parent)
-        documents += list(reader.run(None))
-    return documents, reader
-
-
-def read_bytes(tmp_path: Path, data: bytes, name: str = "a.jsonl", kind: str = "jsonl", **values: Any) -> Any:
-    """The texts of a file with these bytes, how many rows went where, and the reader."""
-    (tmp_path / name).write_bytes(data)
-    documents, reader = read(kind, tmp_path / name, **values)
-    return [document.text for document in documents], reasons(reader), reader
-
-
-def reasons(reader: ReadSource) -> dict[str, int]:
-    return {**reader.dropped, **Counter(row["reason"] for row in reader.quarantined)}
-
-
-# ── JSON lines ──
+from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_bytes
 
 
 def test_lines_have_offsets_and_the_last_has_not_ended() -> None:
@@ -226,12 +180,6 @@ def test_a_zstd_frame_that_asks_for_too_much_memory_is_refused(tmp_path: Path) -
     assert read_bytes(tmp_path, data, "a.zst")[:2] == ([], {"unknown_packing": 1})
 
 
-MUTATION = st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=6))
-UNTIMED = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
-
-
 @UNTIMED
 @given(change=MUTATION)
 @example(change=(0, b"\xff\xfe"))
@@ -286,9 +234,6 @@ def test_a_file_that_was_cut_keeps_every_line_before(tmp_path: Path, kind: str, 
         assert len(texts) >= zlib.decompressobj(31).decompress(data).count(b"\n")
 
 
-# ── from a row to a document ──
-
-
 def documents_of(tmp_path: Path, *rows: dict[str, Any], **values: Any) -> list[Document]:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return read("jsonl", tmp_path / "rows.jsonl", **values)[0]
@@ -341,9 +286,6 @@ def test_a_text_of_special_tokens_alone_is_dropped(tmp_path: Path) -> None:
     assert reader.stats["special tokens removed"].total == 2
 
 
-# ── files ──
-
-
 def test_files_are_found_in_folders_sorted_and_hidden_ones_are_not(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a/z.jsonl", ".hidden.jsonl", ".git/c.jsonl", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -376,331 +318,6 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
     (tmp_path / "a.jsonl").write_bytes(ROWS[1])
     with pytest.raises(SourceError, match="was changed"):
         list(reader.read(task))
-
-
-# ── Parquet ──
-
-
-def parquet(**columns: Any) -> bytes:
-    data = BytesIO()
-    table = pa.table(columns)
-    pq.write_table(table, data, row_group_size=10, write_page_checksum=True, compression="none", use_dictionary=False)
-    return data.getvalue()
-
-
-def test_parquet_rows_are_documents_and_a_null_is_quarantined(tmp_path: Path) -> None:
-    data = parquet(text=["a", None, "c"], url=["u", "v", "w"], label=[1, 2, 9], other=[[1], [2], [3]])
-    texts, went, reader = read_bytes(tmp_path, data, "a.parquet", "parquet")
-    assert (texts, went) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
-
-
-def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no column 'text'; there are content, url; name one"):
-        read_bytes(tmp_path, parquet(content=["a"], url=["u"]), "a.parquet", "parquet")
-    with pytest.raises(SourceError, match=r"expected strings in column 'text' \(got int64\)"):
-        read_bytes(tmp_path, parquet(text=[1]), "a.parquet", "parquet")
-
-
-def test_a_flipped_bit_costs_a_row_group(tmp_path: Path) -> None:
-    data = bytearray(parquet(text=TEXTS))
-    place = bytes(data).index(b"page 12 is")
-    data[place] ^= 1
-    texts, went, reader = read_bytes(tmp_path, bytes(data), "a.parquet", "parquet")
-    assert texts == TEXTS[:10] + TEXTS[20:] and went == {"damaged": 10}
-    assert [row["offset"] for row in reader.quarantined] == list(range(10, 20))
-
-
-@pytest.mark.parametrize("size", [0, 3, 200, -10])
-def test_a_parquet_file_that_was_cut_is_one_row(tmp_path: Path, size: int) -> None:
-    assert read_bytes(tmp_path, parquet(text=TEXTS)[:size], "a.parquet", "parquet")[:2] == ([], {"damaged": 1})
-
-
-def test_a_parquet_string_that_is_not_utf8_costs_a_row(tmp_path: Path) -> None:
-    column = pa.Array.from_buffers(
-        pa.string(), 3, pa.array([b"a", b"\xff", b"c"], pa.binary()).buffers()
-    )  # fmt: skip
-    assert read_bytes(tmp_path, parquet(text=column), "a.parquet", "parquet")[:2] == (["a", "c"], {"not_utf8": 1})
-
-
-@UNTIMED
-@given(change=MUTATION)
-def test_no_changed_letter_comes_out_of_a_parquet_file(tmp_path: Path, change: tuple[int, bytes]) -> None:
-    data = bytearray(parquet(text=TEXTS))
-    start = change[0] % len(data)
-    data[start : start + 1] = change[1][:1]
-    (tmp_path / "a.parquet").write_bytes(data)
-    try:
-        documents, _ = read("parquet", tmp_path / "a.parquet")
-    except SourceError:
-        documents = []  # the name of the column was hit
-    assert {document.text for document in documents} <= set(TEXTS)
-
-
-# ── data sets of the hub ──
-
-
-def hub(tmp_path: Path, **values: Any) -> Path:
-    spec = {"dataset": "./rows", "name": None, "split": "train", "revision": None, **values}
-    (tmp_path / "rows").mkdir(exist_ok=True)
-    pq.write_table(pa.table({"content": ["a", "b"], "n": [1, 2]}), tmp_path / "rows/train-0.parquet")
-    pq.write_table(pa.table({"content": ["c", None], "n": [3, 4]}), tmp_path / "rows/train-1.parquet")
-    (tmp_path / "set.yaml").write_text(json.dumps(spec))
-    return tmp_path / "set.yaml"
-
-
-def test_a_local_data_set_is_read_shard_by_shard(tmp_path: Path) -> None:
-    documents, reader = read("huggingface", hub(tmp_path), text="content")
-    assert [document.text for document in documents] == ["a", "b", "c"]
-    assert [(row["file"], row["offset"], row["reason"]) for row in reader.quarantined] == [("set.yaml#1", 1, "no_text")]
-
-
-def test_a_data_set_of_the_hub_needs_a_pinned_revision(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="a branch moves"):
-        read("huggingface", hub(tmp_path, dataset="some/set"))
-    with pytest.raises(SpecError, match="revision"):
-        read("huggingface", hub(tmp_path, dataset="some/set", revision="main"))
-
-
-def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no column 'text'; there are content, n"):
-        read("huggingface", hub(tmp_path))
-    with pytest.raises(SourceError, match=r"cannot read split 'other' of '\./rows'"):
-        read("huggingface", hub(tmp_path, split="other"), text="content")
-
-
-# ── WARC and WET ──
-
-
-def warc(*pages: tuple[str, bytes, str], is_packed: bool = False) -> list[bytes]:
-    """Records: (type, payload, HTTP header fields after the status line; "" for a record that is no HTTP)."""
-    parts = []
-    for number, (kind, payload, http) in enumerate(pages):
-        data = BytesIO()
-        writer = WARCWriter(data, gzip=is_packed)
-        status, _, fields = http.partition("\n")
-        pairs = [tuple(line.split(": ", 1)) for line in fields.splitlines()]
-        head = StatusAndHeaders(status, pairs, protocol="HTTP/1.1") if http else None
-        dated = {"WARC-Date": "2024-04-25T01:02:03Z"}
-        address = f"https://example.org/{number}"
-        writer.write_record(
-            writer.create_warc_record(
-                address, kind, payload=BytesIO(payload), http_headers=head, warc_headers_dict=dated
-            )
-        )
-        parts.append(data.getvalue())
-    return parts
-
-
-def html(number: int) -> bytes:
-    return (
-        f"<html><head><title>Page {number}</title></head><body><p>Page {number}. {PARAGRAPH}</p></body></html>".encode()
-    )
-
-
-OK = "200 OK\nContent-Type: text/html; charset=utf-8"
-
-
-@pytest.mark.parametrize("is_packed", [False, True])
-def test_every_record_of_a_warc_is_a_page_or_has_a_name(tmp_path: Path, is_packed: bool) -> None:
-    data = warc(
-        ("warcinfo", b"software: x", ""),
-        ("request", b"", "GET / HTTP/1.1\nHost: example.org"),
-        ("response", html(2), OK),
-        ("response", html(3), "404 Not Found\nContent-Type: text/html"),
-        ("response", html(4), "301 Moved\nContent-Type: text/html"),
-        ("response", b"%PDF", "200 OK\nContent-Type: application/pdf"),
-        ("response", html(6), "200 OK\nServer: x"),
-        ("response", b"<html><body></body></html>", OK),
-        ("response", gzip.compress(html(8)), OK + "\nContent-Encoding: gzip"),
-        ("response", html(9), OK + "\nContent-Encoding: br"),
-        ("response", b"\x8b\x00", OK + "\nContent-Encoding: br"),
-        ("response", b"1f4\r\n" + html(11)[:500] + b"\r\n0\r\n\r\n", OK + "\nTransfer-Encoding: chunked"),
-        is_packed=is_packed,
-    )
-    texts, went, reader = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
-    assert [text[:8] for text in texts] == ["Page 2. ", "Page 6. ", "Page 8. ", "Page 9. ", "Page 11."]
-    assert went == {"not_a_response": 2, "http_error": 2, "not_html": 1, "no_main_text": 1, "unknown_coding": 1}
-    assert reader.rows_in == 12
-
-
-def test_a_page_keeps_its_address_its_crawl_and_its_title(tmp_path: Path) -> None:
-    (tmp_path / "a.warc").write_bytes(b"".join(warc(("response", html(0), OK))))
-    (document,), _ = read("warc", tmp_path / "a.warc")
-    assert document.metadata["url"] == "https://example.org/0" and document.metadata["crawl"] == "2024-04-25"
-    assert document.metadata["title"] == "Page 0" and document.text == f"Page 0. {PARAGRAPH}".strip()
-
-
-def texts_of_wet(tmp_path: Path, data: bytes, name: str = "a.wet") -> tuple[list[str], dict[str, int], ReadSource]:
-    texts, went, reader = read_bytes(tmp_path, data, name, "wet")
-    return texts, went, reader
-
-
-WET = warc(*(("conversion", text.encode(), "") for text in TEXTS))
-PARTS = {"a.wet": WET, "a.wet.gz": warc(*(("conversion", text.encode(), "") for text in TEXTS), is_packed=True)}
-LENGTH = b"Content-Length: %d" % len(TEXTS[1])
-
-BAD_RECORDS = {
-    "length too short": WET[1].replace(LENGTH, b"Content-Length: 9"),
-    "length too long": WET[1].replace(LENGTH, b"Content-Length: 79"),
-    "length far too long": WET[1].replace(LENGTH, b"Content-Length: 99999"),
-    "length beyond the limit": WET[1].replace(LENGTH, b"Content-Length: 9999999"),
-    "length no number": WET[1].replace(LENGTH, b"Content-Length: x"),
-    "no length": WET[1].replace(LENGTH + b"\r\n", b""),
-    "no type": WET[1].replace(b"WARC-Type: conversion\r\n", b""),
-    "no header": b"some text that is no record\r\n\r\n",
-    "a line between": WET[1].replace(b"WARC/1.0", b"WARC/9.9"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_RECORDS)
-def test_a_malformed_record_costs_itself_alone(tmp_path: Path, kind: str) -> None:
-    texts, went, reader = texts_of_wet(tmp_path, WET[0] + BAD_RECORDS[kind] + b"".join(WET[2:]))
-    assert texts == TEXTS[:1] + TEXTS[2:] and sum(went.values()) == 1
-    assert set(went) == {"record_too_long" if kind == "length beyond the limit" else "malformed_record"}
-    assert reader.quarantined[0]["offset"] == len(WET[0])
-    assert reader.quarantined[0]["bytes"] == len(BAD_RECORDS[kind])
-
-
-def test_records_with_plain_line_feeds_are_read_when_their_lengths_are_right(tmp_path: Path) -> None:
-    record = "WARC/1.0\nWARC-Type: conversion\nContent-Length: {}\n\n{}\n\n"
-    good = [record.format(len(text.encode()), text) for text in ("one ü", "two")]
-    data = good[0] + record.format(9, "a text that is longer") + good[1]
-    texts, went, _ = texts_of_wet(tmp_path, data.encode())
-    assert texts == ["one ü", "two"] and went == {"malformed_record": 1}
-
-
-@pytest.mark.parametrize("name", PARTS)
-@UNTIMED
-@given(size=st.integers(1, 10**6))
-def test_a_warc_that_was_cut_keeps_every_record_before(tmp_path: Path, name: str, size: int) -> None:
-    parts = PARTS[name]
-    data = b"".join(parts)[: size % len(b"".join(parts))]
-    ends = [len(b"".join(parts[: number + 1])) for number in range(len(parts))]
-    whole = sum(end <= len(data) for end in ends)
-    texts, went, _ = texts_of_wet(tmp_path, data, name)
-    assert texts[:whole] == TEXTS[:whole] and len(texts) <= whole + 1
-    assert set(went) <= {"truncated"}
-
-
-@pytest.mark.parametrize("name", PARTS)
-@UNTIMED
-@given(change=MUTATION)
-def test_bytes_changed_in_a_warc_cost_only_the_records_they_are_in(
-    tmp_path: Path, name: str, change: tuple[int, bytes]
-) -> None:
-    parts = PARTS[name]
-    data = bytearray(b"".join(parts))
-    start = change[0] % (len(data) - 6)
-    data[start : start + len(change[1])] = change[1]
-    ends = [len(b"".join(parts[: number + 1])) for number in range(len(parts))]
-    untouched = [
-        TEXTS[number]
-        for number, end in enumerate(ends)
-        if end <= start or end - len(parts[number]) > start + len(change[1])
-    ]
-    texts, _, _ = texts_of_wet(tmp_path, bytes(data), name)
-    assert set(untouched) <= set(texts)
-
-
-def test_a_file_that_is_no_warc_is_one_row(tmp_path: Path) -> None:
-    assert texts_of_wet(tmp_path, b"a text\n" * 300_000)[:2] == ([], {"malformed_record": 1})
-
-
-def test_a_long_record_is_passed_over(tmp_path: Path) -> None:
-    long = warc(("conversion", b"a" * (2 << 20), ""), ("resource", b"b" * (2 << 20), ""))
-    texts, went, _ = texts_of_wet(tmp_path, WET[0] + b"".join(long) + WET[1])
-    assert texts == TEXTS[:2] and went == {"record_too_long": 1, "not_a_conversion": 1}
-
-
-def test_a_bomb_in_a_response_is_refused(tmp_path: Path) -> None:
-    bomb = gzip.compress(b"<p>" + b"a" * (4 << 20))
-    data = warc(("response", bomb, OK + "\nContent-Encoding: gzip"), ("response", html(1), OK))
-    texts, went, _ = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
-    assert len(texts) == 1 and went == {"expansion": 1}
-
-
-def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
-    data = warc(("conversion", b"caf\xe9", ""), ("conversion", b" \n", ""), ("conversion", b"good", ""))
-    assert texts_of_wet(tmp_path, b"".join(data))[:2] == (["good"], {"not_utf8": 1, "no_text": 1})
-
-
-# ── HTML ──
-
-
-@pytest.mark.parametrize(
-    "content, charset",
-    [
-        ("<p>garçon".encode(), None),
-        ("<p>garçon".encode(), "iso-8859-1"),  # a declaration that is wrong
-        ("<p>garçon".encode("utf-8-sig"), None),
-        ("<p>garçon".encode("utf-16"), None),
-        ("<p>garçon".encode("utf-16-le"), "utf-16le"),
-        ("<p>garçon".encode("cp1252"), "ISO-8859-1"),
-        ("<meta charset='windows-1252'><p>garçon".encode("cp1252"), None),
-        ("<meta charset=utf-16><p>garçon".encode(), None),
-        ("<p>Le garçon a mangé à la cantine, où l'été est gai. Où était-il né ?".encode("cp1252"), None),
-        ("<p>garçon".encode() + b"\xff" + ("é" * 20).encode(), "utf-8"),  # one byte is wrong
-    ],
-)
-def test_a_page_is_decoded(content: bytes, charset: str | None) -> None:
-    assert "garçon" in (decode(content, charset) or "")
-
-
-def test_a_page_may_ask_for_encodings_of_pages_only() -> None:
-    assert decode("<p>日本語のページ".encode("iso2022_jp"), "iso-2022-jp") == "<p>日本語のページ"
-    assert decode(b"<p>\xff\x81\x8d", "unicode_escape") is None
-    assert decode(bytes(range(128, 256)), "no such") is None
-
-
-def test_html_files_are_pages_with_their_own_address(tmp_path: Path) -> None:
-    folder = tmp_path / "pages"
-    folder.mkdir()
-    (folder / "a.html").write_bytes(b'<link rel="canonical" href="https://example.org/a">' + html(1))
-    (folder / "b.html.gz").write_bytes(gzip.compress(html(2)))
-    (folder / "c.html").write_bytes(b"")
-    (folder / "d.html.gz").write_bytes(gzip.compress(html(2))[:-20])
-    (folder / "e.html").write_bytes(b"<p>" * (1 << 19))
-    documents, reader = read("html", folder)
-    assert [document.metadata.get("url") for document in documents] == ["https://example.org/a", None]
-    assert reasons(reader) == {"no_main_text": 1, "truncated": 1, "record_too_long": 1}
-
-
-def test_html_files_share_a_task(tmp_path: Path) -> None:
-    for number in range(101):
-        (tmp_path / f"{number:03d}.html").write_bytes(html(number))
-    first, second = READERS["html"](path=tmp_path, **VALUES).tasks()
-    assert len(first.inputs) == 100 and second.values == ("100.html",)
-
-
-def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
-    with Extract() as extract:
-        assert extract(html(1).decode())["title"] == "Page 1"
-        extract.seconds = 0.2
-        with pytest.raises(ExtractionError, match="too_slow"):
-            extract("<p " + " ".join(f'a{number}="1"' for number in range(60_000)) + ">text")
-        extract.seconds = 60.0
-        assert extract(html(2).decode())["title"] == "Page 2"
-
-
-def test_a_page_with_too_many_tags_is_not_begun() -> None:
-    with Extract() as extract, pytest.raises(ExtractionError, match="too_many_tags"):
-        extract("<b>a" * 200_000)
-
-
-def test_a_page_gives_the_same_text_after_any_other_page() -> None:
-    pages = [html(number).decode().replace(f"Page {number}.", "Page.") for number in range(6)]
-    with Extract() as extract:
-        texts = [extract(page)["text"] for page in pages]
-    assert texts == [texts[0]] * 6 and "tomatoes" in texts[0]
-
-
-def test_a_page_is_not_given_up_over_the_width_of_a_cell() -> None:
-    table = '<table><tr><td colspan="1.5">a</td><td colspan="99999999999">b</td></tr></table>'
-    with Extract() as extract:
-        assert "tomatoes" in extract(f"<body>{table}<p>{PARAGRAPH}</p>{table}</body>")["text"]
-
-
-# ── the blocks after the reader ──
 
 
 def test_the_guard_drops_what_stands_near() -> None:

@@ -8,9 +8,10 @@ from typing import ClassVar
 from datatrove.data import Document
 
 from safelm.blocks import Input, Task
+from safelm.reading.member import Unreadable
 from safelm.reading.pages import ReadPages
 from safelm.reading.source import files_of
-from safelm.reading.unpack import Unreadable, stretches
+from safelm.reading.unpack import stretches
 from safelm.store import file_digest
 
 PAGES = 100

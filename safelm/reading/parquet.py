@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
+from safelm.reading.member import Unreadable
 from safelm.reading.source import KNOWN, ReadSource, SourceError
-from safelm.reading.unpack import DAMAGED, FLOOR, Unreadable
+from safelm.reading.unpack import DAMAGED, FLOOR
 
 BATCH = 1024  # rows that are Python objects at a time
 ERRORS = (pa.ArrowException, OSError, EOFError)  # what Arrow raises over bytes that are not what was written

@@ -10,7 +10,7 @@ from datatrove.data import Document
 
 from safelm.blocks import Input, Reader, Task
 from safelm.reading.lines import Skipped
-from safelm.reading.unpack import Unreadable
+from safelm.reading.member import Unreadable
 from safelm.shards import text_digest
 from safelm.store import file_digest
 from specs.tokens import SPECIAL

@@ -4,41 +4,30 @@ A packed file is unpacked twice. A flipped bit can change a letter, and only the
 or zstd frame tells; so the first pass finds those that do not hold what was written, before a byte is handed out.
 """
 
-import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-import zstandard
+from safelm.reading.member import (
+    BLOCK,
+    GZIP,
+    ZSTD,
+    Broken,
+    Cut,
+    Unpack,
+    Unreadable,
+    is_skippable,
+    unpack_gzip,
+    unpack_zstd,
+)
 
-CHUNK = 1 << 15  # bytes read at a time: the members of a WARC are about that small
-BLOCK = 1 << 20  # bytes unpacked at a time, at most
 FLOOR = 1 << 20  # a file that unpacks to less than this is no bomb
-WINDOW = 1 << 27  # memory that a zstd frame may ask for: what the zstd command allows
 PACKED_NAMES = (".gz", ".zst", ".zstd")
 DAMAGED = "damaged"
 TRUNCATED = "truncated"
-GZIP = b"\x1f\x8b\x08"
-ZSTD = b"\x28\xb5\x2f\xfd"
 OTHERS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18", b"7z\xbc\xaf")  # zip, bzip2, xz, lz4, 7z
-
-
-class Unreadable(Exception):
-    """Nothing of a file can be used; `reason` is its name in the ledger."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class _Broken(Exception):
-    """The bytes of a member are not what was written."""
-
-
-class _Cut(Exception):
-    """A member ends before its end."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +49,6 @@ class Stretch:
     blocks: Iterator[bytes]
 
 
-Unpack = Callable[[BinaryIO, int], Generator[bytes, None, int]]
-
-
 def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
     """The stretches of a file, in order. Raises Unreadable for a bomb and for packings that are not known here."""
     with path.open("rb") as file:
@@ -72,12 +58,12 @@ def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
             raise Unreadable(TRUNCATED)
         if first.startswith(OTHERS):
             raise Unreadable("unknown_packing")
-        if first.startswith(ZSTD) or _is_skippable(first):
-            yield from _stretches(file, _zstd, ZSTD, expansion)
+        if first.startswith(ZSTD) or is_skippable(first):
+            yield from _stretches(file, unpack_zstd, ZSTD, expansion)
         elif first.startswith(GZIP) or named == ".gz":
-            yield from _stretches(file, _gzip, GZIP, expansion)
+            yield from _stretches(file, unpack_gzip, GZIP, expansion)
         elif named in PACKED_NAMES:
-            yield from _stretches(file, _zstd, ZSTD, expansion)
+            yield from _stretches(file, unpack_zstd, ZSTD, expansion)
         else:
             file.seek(0)
             yield Stretch(0, None, iter(lambda: file.read(BLOCK), b""))
@@ -107,7 +93,7 @@ def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[b
     for member in members:
         try:
             yield from unpack(file, member.start)
-        except (_Broken, _Cut):
+        except (Broken, Cut):
             continue  # known since the first pass
 
 
@@ -127,10 +113,10 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
                     raise Unreadable("expansion")
         except StopIteration as done:
             position = done.value
-        except _Cut:
+        except Cut:
             position = _next(file, unpack, magic, start, end)
             fault = TRUNCATED if position == end else DAMAGED  # a damaged header can swallow what follows
-        except _Broken:
+        except Broken:
             fault, position = DAMAGED, _next(file, unpack, magic, start, end)
             if _is_padding(file, start, position):
                 continue
@@ -144,7 +130,7 @@ def _next(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) ->
     while (start := _find(file, magic, start + 1, end)) < end:
         try:
             next(unpack(file, start), b"")
-        except (_Broken, _Cut):
+        except (Broken, Cut):
             continue
         return start
     return end
@@ -166,104 +152,3 @@ def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
     """Zeros after the last member, as tapes and block devices leave them; gzip itself ignores them."""
     file.seek(start)
     return end - start <= BLOCK and not file.read(end - start).strip(b"\0")
-
-
-def _gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
-    """The blocks of the gzip member at `start`; returns where it ends. zlib checks the sum and the length."""
-    file.seek(start)
-    position, size, engine = start, 0, zlib.decompressobj(wbits=31)
-    while not engine.eof:
-        data = engine.unconsumed_tail
-        if not data:
-            file.seek(position)
-            data = file.read(CHUNK)
-            position += len(data)
-        try:
-            block = engine.decompress(data, BLOCK)
-        except zlib.error as error:
-            raise _Broken from error
-        size += len(block)
-        if block:
-            yield block
-        elif not data:
-            raise _Broken if _ends_with_its_size(file, size) else _Cut
-    return position - len(engine.unused_data)
-
-
-def _ends_with_its_size(file: BinaryIO, size: int) -> bool:
-    """Whether a gzip file that unpacks to no end has one: the size that stands there is about that of what came out.
-
-    Changed bits can lead the unpacking past the end. What came out then cannot be trusted; after a cut it can.
-    """
-    file.seek(max(0, file.seek(0, 2) - 4))
-    return abs(int.from_bytes(file.read(4), "little") - size) <= min(size // 4, BLOCK)
-
-
-class _Part:
-    """A part of a file as a file, which is what zstandard reads from."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        self.file, self.position, self.end = file, start, end
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes."""
-        self.file.seek(self.position)
-        data = self.file.read(min(size if size >= 0 else CHUNK, self.end - self.position))
-        self.position += len(data)
-        return data
-
-
-def _zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
-    """The blocks of the zstd frame at `start`; returns where it ends. zstandard itself is silent when one was cut."""
-    end = _frame_end(file, start)
-    if end is None:
-        raise _Broken
-    size = file.seek(0, 2)
-    file.seek(start)
-    if not _is_skippable(file.read(4)):
-        engine = zstandard.ZstdDecompressor(max_window_size=WINDOW)
-        reader = engine.stream_reader(_Part(file, start, min(end, size)), read_size=CHUNK)  # type: ignore[arg-type]  # it can read
-        try:
-            while block := reader.read(BLOCK):
-                yield block
-        except zstandard.ZstdError as error:
-            raise _Broken from error
-    if end > size:
-        raise _Cut
-    return end
-
-
-def _is_skippable(first: bytes) -> bool:
-    """A zstd frame that holds no data: magic 0x184D2A50 to 0x184D2A5F (RFC 8878 §3.1.2)."""
-    return len(first) >= 4 and 0x50 <= first[0] <= 0x5F and first[1:4] == b"\x2a\x4d\x18"
-
-
-def _frame_end(file: BinaryIO, start: int) -> int | None:
-    """Where a zstd frame ends by the sizes its block headers give (RFC 8878 §3.1.1); None for no frame at all."""
-    file.seek(start)
-    head = file.read(18)
-    if _is_skippable(head):
-        return start + 8 + int.from_bytes(head[4:8], "little")
-    if not head.startswith(ZSTD):
-        return None
-    try:
-        frame = zstandard.get_frame_parameters(head)
-        position = start + zstandard.frame_header_size(head)
-    except zstandard.ZstdError:
-        return start + len(head) + 1 if len(head) < 18 else None  # the header itself is cut, or is not one
-    if frame.window_size > WINDOW or frame.dict_id:
-        if start == 0:
-            raise Unreadable("unknown_packing")
-        return None
-    while True:
-        file.seek(position)
-        data = file.read(3)
-        if len(data) < 3:
-            return position + 3  # past the end of the file: cut
-        header = int.from_bytes(data, "little")
-        last, kind, size = header & 1, header >> 1 & 3, header >> 3
-        if kind == 3:
-            return None
-        position += 3 + (1 if kind == 1 else size)
-        if last:
-            return position + 4 * frame.has_checksum
