@@ -2,6 +2,6 @@
 
 import gc
 
-# Importing torch and transformers makes millions of objects; the collector would walk over them hundreds of times, which
-# is a sixth of the time that a stage takes to start.
+# Importing torch and transformers makes millions of objects. The collector would walk over them hundreds of times, a
+# tenth of the time that a stage takes to start.
 gc.set_threshold(200_000, 20, 100)
