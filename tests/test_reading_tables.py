@@ -12,7 +12,7 @@ from hypothesis import given
 
 from safelm.reading.source import SourceError
 from specs.yaml_file import SpecError
-from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes
+from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reasons
 
 
 def parquet(**columns: Any) -> bytes:
@@ -47,6 +47,13 @@ def test_a_flipped_bit_costs_a_row_group(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 3, 200, -10])
 def test_a_parquet_file_that_was_cut_is_one_row(tmp_path: Path, size: int) -> None:
     assert read_bytes(tmp_path, parquet(text=TEXTS)[:size], "a.parquet", "parquet")[:2] == ([], {"damaged": 1})
+
+
+def test_a_parquet_bomb_is_refused_whole(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"{number} " + "a" * 400_000 for number in range(9)]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    documents, reader = read("parquet", tmp_path / "a.parquet")
+    assert documents == [] and reasons(reader) == {"expansion": 1}
 
 
 def test_a_parquet_string_that_is_not_utf8_costs_a_row(tmp_path: Path) -> None:

@@ -13,8 +13,14 @@ from safelm.reading.member import Unreadable
 from safelm.reading.source import KNOWN, ReadSource, SourceError
 from safelm.reading.unpack import DAMAGED, FLOOR
 
-BATCH = 1024  # rows that are Python objects at a time
-ERRORS = (pa.ArrowException, OSError, EOFError)  # what Arrow raises over bytes that are not what was written
+BATCH = 128  # rows that are Python objects at a time: a dictionary can make few bytes long rows
+ERRORS = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+)  # what Arrow raises over bytes that are not what was written
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -31,11 +37,11 @@ class ReadParquet(ReadSource):
         """Every row of a file, row group by row group."""
         try:
             file = pq.ParquetFile(path, page_checksum_verification=True)
+            groups, schema = self._rows_of_groups(file, path), file.schema_arrow
         except ERRORS as error:
             raise Unreadable(DAMAGED) from error
         with file:
-            groups = self._rows_of_groups(file, path)
-            columns = self._columns(file.schema_arrow, name)
+            columns = self._columns(schema, name)
             first = 0
             for group, rows in enumerate(groups):
                 yield from self._group(file, group, columns, name, first, rows)
