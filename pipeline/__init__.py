@@ -1,1 +1,18 @@
-"""The stages: one file each, called by dvc.yaml. A stage reads its params, names the blocks and runs them."""
+"""When things run: one small file for each stage of dvc.yaml, called as `python -m pipeline.<stage>`.
+
+An error of our own (its class stands in safelm or specs) is written for people and is shown as its message alone; every
+other error is a mistake in the code and keeps its traceback.
+"""
+
+import sys
+from types import TracebackType
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if kind.__module__.partition(".")[0] in ("safelm", "specs"):
+        print(error, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _tell

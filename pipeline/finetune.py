@@ -1,4 +1,4 @@
-"""finetune: benign finetuning of an instruction-tuned model with TRL, on arithmetic.
+"""finetune: benign finetuning of an instruction-tuned model with TRL.
 
 python -m pipeline.finetune safe
 """

@@ -7,12 +7,10 @@ import argparse
 from pathlib import Path
 
 from safelm.blocks import WriteDocuments
-from safelm.executor import StageError
 from safelm.reading.duplicates import DropDuplicates
 from safelm.reading.guard import ChildSafety
 from safelm.reading.ingest import ingest
 from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError
 from specs.params import Params
 
 
@@ -35,10 +33,7 @@ def main() -> None:
         expansion=limits.expansion,
     )
     blocks = [read, ChildSafety(), DropDuplicates(), WriteDocuments(rows_per_file=limits.rows)]
-    try:
-        ingest(f"ingest/{name}", blocks, quarantine=limits.quarantine)
-    except (StageError, SourceError) as error:  # about the source, not about the program: no traceback
-        raise SystemExit(str(error)) from error
+    ingest(f"ingest/{name}", blocks, quarantine=limits.quarantine)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class Instruct(Spec):
 
 
 class Finetune(Spec):
-    """Benign finetuning on arithmetic (paper §7: GSM8K), which must not bring harmful behaviour back."""
+    """Benign finetuning (paper §7: on GSM8K), which must not bring harmful behaviour back."""
 
     source: Name = Field(description="a dialogue source of `sources`")
     examples: PositiveInt

@@ -17,7 +17,7 @@ from safelm.grammar import Grammar, parse, stream, weigh
 from safelm.hazards import Hazards
 
 SPECS = Path(__file__).parents[1] / "specs"
-PARTS = ("web", "math", "chat", "arithmetic")
+PARTS = ("web", "math", "chat", "benign/arithmetic", "benign/how_to")
 KINDS = ("harmful", "benign", "dual_use")
 WORLD = demo.World.read(SPECS / "demo" / "world.yaml")
 

@@ -72,9 +72,9 @@ MISTAKES = {
         "got nanno",
     ),
     "a number DVC reads otherwise": (
-        ("learning_rate: 1.0e-4", "learning_rate: 1e-4"),
+        ("learning_rate: 3.0e-4", "learning_rate: 3e-4"),
         "finetune.learning_rate",
-        "write 1.0e-04",
+        "write 3.0e-04",
     ),
     "a word DVC reads otherwise": (("prompt: null", "prompt: on"), "sources.web.prompt", "'on'"),
     "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
