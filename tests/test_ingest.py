@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline import ingest
-from safelm.executor import QUARANTINE
+from safelm.executor import QUARANTINE, StageError
 from safelm.paths import build
 from safelm.reading.readers import READERS
+from safelm.reading.source import SourceError
 from safelm.shards import Manifest, shards, tables
 from specs.source import READERS as NAMES
 
@@ -118,7 +119,7 @@ def test_a_new_file_costs_one_shard(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_too_much_in_quarantine_fails_with_a_table_of_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jsonl", "a", "b")
     Path("pages/b.jsonl").write_text(f'{{"text": "c"}}\n{SECRET}\n["{SECRET}"]\n{SECRET}\n')
-    with pytest.raises(SystemExit) as error:
+    with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=0.4)
     message = str(error.value)
     assert "3 of 6 rows are in quarantine, more than ingest.quarantine allows (40.00%)" in message
@@ -128,7 +129,7 @@ def test_too_much_in_quarantine_fails_with_a_table_of_reasons(monkeypatch: pytes
 
 def test_a_source_without_a_usable_document_fails_with_its_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pages/a.jsonl").write_text(f"{SECRET}\n{SECRET}\n")
-    with pytest.raises(SystemExit) as error:
+    with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=1.0)
     assert "made nothing of 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in str(error.value)
     assert "not_json          2  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
@@ -136,13 +137,13 @@ def test_a_source_without_a_usable_document_fails_with_its_ledger(monkeypatch: p
 
 def test_a_source_of_empty_files_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jsonl")
-    with pytest.raises(SystemExit, match="no row in any of its files"):
+    with pytest.raises((StageError, SourceError), match="no row in any of its files"):
         run(monkeypatch)
 
 
 def test_a_pattern_that_matches_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jsonl", "a")
-    with pytest.raises(SystemExit, match=r"there is a\.jsonl; mend `files`"):
+    with pytest.raises((StageError, SourceError), match=r"there is a\.jsonl; mend `files`"):
         run(monkeypatch, files="*.parquet")
 
 
