@@ -111,6 +111,11 @@ def test_an_empty_corpus_gives_nothing_and_is_listed(tmp_path: Path) -> None:
     assert made.corpora["worst"].documents == 0
 
 
+def test_a_small_corpus_of_natural_proportions_is_read_once_at_least(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"web": [6] * 5000, "worst": [6]}, [phase(web=1, worst=1)], tokens=600)
+    assert [part.rows for part in made.phases[0].parts] == [made.phases[0].rows - 1, 1]
+
+
 REFUSED = {
     "phases.0.parts.worst: expected documents for 1 parts (the corpus is empty)": (
         {"web": [6] * 50, "worst": []}, [phase(proportions="fixed", web=1, worst=1)], {},
@@ -122,7 +127,7 @@ REFUSED = {
         {"web": [6] * 50, "math": [6] * 50}, [phase(proportions="fixed", web=499, math=1)], {},
     ),
     "phases.0.parts.math: rounds to no row: its 6 tokens do not fill one": (
-        {"web": [6] * 50, "math": [6]}, [phase(web=1, math=1)], {"layout": "packed"},
+        {"web": [6] * 50, "math": [6]}, [phase(proportions="fixed", web=1, math=1)], {"layout": "packed"},
     ),
     "phases.0: rounds to no batch: its 2 tokens are 0.3 of 2 rows": (
         {"web": [6] * 50}, [phase(1, web=1), phase(99, web=1)], {},

@@ -65,13 +65,20 @@ def shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fractio
     return {name: weight / total for name, weight in weights.items() if weight}
 
 
-def largest_remainder(quotas: Mapping[str, float], total: int) -> dict[str, int]:
-    """Whole numbers that add up to `total` in proportion to the quotas: floors, then one more for the largest rests."""
+def largest_remainder(quotas: Mapping[str, float], total: int, least: int = 0) -> dict[str, int]:
+    """Whole numbers that add up to `total` in proportion to the quotas: floors, then one more for the largest rests.
+
+    Nobody gets fewer than `least` while the largest number can spare it.
+    """
     scale = total / sum(quotas.values())
     whole = {name: int(quota * scale) for name, quota in quotas.items()}
     rests = sorted(quotas, key=lambda name: (whole[name] - quotas[name] * scale, name))
     for name in rests[: total - sum(whole.values())]:
         whole[name] += 1
+    for name in sorted(quotas):
+        largest = max(whole, key=lambda other: (whole[other], other))
+        if whole[name] < least < whole[largest]:
+            whole[name], whole[largest] = whole[name] + 1, whole[largest] - 1
     return whole
 
 
@@ -83,12 +90,14 @@ def plan_phases(
     What one phase reads too much, the next reads less: the whole is off by half a batch, not by half a batch a phase.
     """
     planned: list[PlannedPhase] = []
-    sizes = {name: reader.size for name, reader in readers.items()}
     for number, phase in enumerate(phases):
+        natural = phase.proportions == "natural"
+        sizes = {name: reader.size if len(reader.rows) or not natural else 0 for name, reader in readers.items()}
         share = Fraction(sum(item.share for item in phases[: number + 1]), sum(item.share for item in phases))
         target = int(budget * share) - sum(item.tokens for item in planned)
         ratios = shares(phase, sizes, f"{at}.phases.{number}")
-        rows = allot({name: readers[name] for name in ratios}, ratios, target, batch, f"{at}.phases.{number}")
+        chosen = {name: readers[name] for name in ratios}
+        rows = allot(chosen, ratios, target, batch, f"{at}.phases.{number}", least=int(natural))
         parts = tuple(_part(name, readers[name], rows.get(name, 0)) for name in phase.parts)
         total = sum(rows.values())
         planned.append(PlannedPhase(total // batch, total, sum(part.tokens for part in parts), parts))
@@ -98,9 +107,12 @@ def plan_phases(
 
 
 def allot(
-    readers: Mapping[str, Reader], ratios: Mapping[str, Fraction], target: int, batch: int, at: str
+    readers: Mapping[str, Reader], ratios: Mapping[str, Fraction], target: int, batch: int, at: str, least: int
 ) -> dict[str, int]:
-    """The rows of each part: in whole batches, as many of them as come nearest to the target in tokens."""
+    """The rows of each part: in whole batches, as many of them as come nearest to the target in tokens.
+
+    A part of natural proportions reads one row at least: how small it is was found in the data, not asked for.
+    """
     for name, reader in readers.items():
         if not len(reader.rows):
             raise MixtureError(
@@ -113,7 +125,8 @@ def allot(
             f"{at}: rounds to no batch: its {max(target, 0):,} tokens are {steps * batch:.1f} of {batch} rows; "
             "write a larger share or larger mix.tokens, or a smaller mix.batch"
         )
-    choices = [largest_remainder(quotas, count * batch) for count in range(max(1, int(steps) - 1), int(steps) + 3)]
+    counts = range(max(1, int(steps) - 1), int(steps) + 3)
+    choices = [largest_remainder(quotas, count * batch, least) for count in counts]
     rows = min(choices, key=lambda rows: abs(sum(readers[name].tokens(count) for name, count in rows.items()) - target))
     for name, count in rows.items():
         if not count:
