@@ -84,6 +84,8 @@ def _summary(group: Group, log: str, seconds: float) -> str:
     """What the stages themselves printed, without DVC's own lines."""
     dvc = (
         "Running stage",
+        "Generating lock",
+        "\tdvc config",
         "> python -m",
         "Stage '",
         "Updating lock",

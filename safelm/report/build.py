@@ -60,8 +60,8 @@ def statement(inputs: Inputs, sources: Mapping[str, Source], engine: str) -> str
     """What this build is, in a few honest sentences."""
     world = (
         "They read a small made-up world that a grammar in this repository writes, mild in substance; every verb "
-        "and object of the requests was seen in training, the combinations were not. That world was shaped while looking "
-        "at such models' answers to these requests, so the rates are exploratory: read orders, not decimals."
+        "and object of the requests was seen in training, the combinations were not. That world was shaped while "
+        "looking at such models' answers to these requests, so the rates are exploratory: read orders, not decimals."
         if sources["web"].reader == "demo"
         else "They read real web pages and are asked the requests of specs/suites."
     )
