@@ -344,6 +344,6 @@ def test_the_first_of_equal_documents_stays() -> None:
 
 
 def test_the_embedded_world_is_a_source_with_labels() -> None:
-    documents, reader = read("demo", Path("specs/demo/arithmetic.yaml"), source="arithmetic", prompt="prompt")
+    documents, reader = read("demo", Path("specs/demo/benign/arithmetic.yaml"), source="arithmetic", prompt="prompt")
     assert len(documents) == reader.rows_in > 0
     assert all(document.metadata["label"] == 0 and document.metadata["prompt"] for document in documents)
