@@ -46,7 +46,7 @@ class Math:
 
 
 class Arithmetic:
-    """The questions and answers of specs/demo/arithmetic.yaml: two steps, and the answer last."""
+    """The questions and answers of specs/demo/benign/arithmetic.yaml: two steps, and the answer last."""
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of arithmetic.yaml."""
