@@ -133,6 +133,8 @@ def test_a_source_without_a_usable_document_fails_with_its_ledger(monkeypatch: p
         run(monkeypatch, quarantine=1.0)
     assert "made nothing of 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in str(error.value)
     assert "not_json          2  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
+    rows = Path(".safelm/logs/ingest/web.quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(row)["offset"] for row in rows] == [0, len(SECRET) + 1]
 
 
 def test_a_source_of_empty_files_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,15 +55,21 @@ def _check(manifest: Manifest, store: Store, allowed: float) -> None:
 
 
 def _table(manifest: Manifest, store: Store) -> str:
-    """Reasons with their counts and the file and offset of the first row of each. No text of a document."""
+    """Reasons with their counts and the file and offset of the first row of each. No text of a document.
+
+    The stage has no folder to keep the whole quarantine in, so it is left among the logs.
+    """
+    rows = [row for _, record in manifest.tasks for row in _quarantined(record, store)]
     first: dict[str, str] = {}
-    for _, record in manifest.tasks:
-        for row in _quarantined(record, store):
-            first.setdefault(row["reason"], f"{row['file']}:{row['offset']}")
+    for row in rows:
+        first.setdefault(row["reason"], f"{row['file']}:{row['offset']}")
+    log = scratch("logs", f"{manifest.stage}{QUARANTINE}")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
     counts = manifest.ledger.quarantined
     width = max(map(len, counts))
     lines = [f"  {reason:<{width}}  {counts[reason]:>9,}  {first[reason]}" for reason in sorted(counts)]
-    return "\n".join([f"  {'reason':<{width}}  {'rows':>9}  first at file:offset", *lines])
+    return "\n".join([f"  {'reason':<{width}}  {'rows':>9}  first at file:offset", *lines, f"  every row: {log}"])
 
 
 def _quarantined(record: Record, store: Store) -> Iterator[dict[str, Any]]:
