@@ -6,9 +6,11 @@ python -m pipeline.mix safe
 import argparse
 
 from safelm.executor import artifact, locked
+from safelm.mixing.budget import MixtureError
 from safelm.mixing.mixture import ids_of, mix
 from safelm.paths import build
-from specs.params import Params
+from specs.params import PARAMS, Params
+from specs.yaml_file import YamlFile
 
 
 def main() -> None:
@@ -20,16 +22,19 @@ def main() -> None:
     mixture = params.mixtures[name]
     vocabulary, tag = ids_of(build("tokenizer"))
     with locked(f"mix/{name}"), artifact(build("mix", name)) as folder:
-        plan = mix(
-            name,
-            mixture.phases,
-            {corpus: build("tokenize", corpus) for corpus in mixture.corpora},
-            {corpus: params.corpora[corpus].epochs for corpus in mixture.corpora},
-            **params.mix.model_dump(),
-            vocabulary=vocabulary,
-            tag=tag,
-            folder=folder,
-        )
+        try:
+            plan = mix(
+                name,
+                mixture.phases,
+                {corpus: build("tokenize", corpus) for corpus in mixture.corpora},
+                {corpus: params.corpora[corpus].epochs for corpus in mixture.corpora},
+                **params.mix.model_dump(),
+                vocabulary=vocabulary,
+                tag=tag,
+                folder=folder,
+            )
+        except MixtureError as error:  # what a mixture asks for can only be weighed when its corpora are there
+            raise YamlFile(PARAMS).located(str(error)) from error
     print(f"mix/{name:<14} {plan.steps:,} steps of {plan.batch} rows, {plan.tokens:,} of {plan.budget:,} tokens")
     print(*plan.table(), sep="\n", flush=True)
 

@@ -101,6 +101,12 @@ class YamlFile:
             at = at[:-1]
         return self.lines.get(at, 1)
 
+    def located(self, message: str) -> SpecError:
+        """The error of a message such as `mixtures.safe.phases.1: …`, with the line of the place it begins with."""
+        place, _, rest = message.partition(": ")
+        at = tuple(int(part) if part.isdigit() else part for part in place.split("."))
+        return SpecError([self.problem(at, rest)])
+
     def problem(self, at: Location, message: str) -> Problem:
         """A mistake at a place of this file."""
         return Problem(str(self.path), self.line(at), dotted(at), message)

@@ -21,6 +21,7 @@ from safelm.mixing.rows import Order, Tokens, cut
 from safelm.shards import DamagedShard
 from safelm.training.batches import Batches
 from specs.mixture import Phase
+from specs.yaml_file import SpecError
 from tests.token_files import write_corpus, write_tokenizer
 
 
@@ -143,7 +144,7 @@ def test_a_mixture_that_cannot_be_read_as_asked_is_refused(message: str, tmp_pat
     lengths, phases, options = REFUSED[message]
     with pytest.raises(MixtureError) as error:
         plan(tmp_path, lengths, phases, **options)
-    assert f"params.yaml mixtures.m{'.' if message.startswith('phases') else ': '}{message}" in str(error.value)
+    assert f"mixtures.m{'.' if message.startswith('phases') else ': '}{message}" in str(error.value)
 
 
 def test_the_budget_that_is_advised_fits(tmp_path: Path) -> None:
@@ -330,3 +331,19 @@ def test_the_stage_plans_a_row_of_params(
         "1      web          60    60     240    1.00",
         "1      math         20    20      60    1.00",
     ]
+
+
+def test_the_stage_names_the_line_of_a_mixture_that_reads_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS.replace("tokens: 300", "tokens: 3000"), encoding="utf-8")
+    write_corpus(Path("build/tokenize/web"), [[5, 6, 7]] * 60)
+    write_corpus(Path("build/tokenize/math"), [[5, 6]] * 20)
+    write_tokenizer(Path("build/tokenizer"), 16)
+    monkeypatch.setattr(sys, "argv", ["mix", "safe"])
+    with pytest.raises(
+        SpecError, match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* allowed are 2"
+    ):
+        stage.main()
+    assert not Path("build/mix/safe").exists()

@@ -45,7 +45,7 @@ def mix(
     files = {name: _take(source, folder / "tokens" / name) for name, source in corpora.items()}
     stocks = {name: _open(folder / "tokens" / name, files[name], vocabulary) for name in corpora}
     readers = {name: _reader(name, stock, sequence, layout, seed) for name, stock in stocks.items()}
-    at = f"params.yaml mixtures.{mixture}"
+    at = f"mixtures.{mixture}"
     planned = plan_phases(phases, readers, tokens, batch, at)
     refuse_overreading(readers, epochs, tokens, batch * sequence, at)
     plan = Plan(
