@@ -25,10 +25,11 @@ format: .venv/ready
 
 # The environment is made anew when the lock changes.
 .venv/ready: requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SafeLM needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SafeLM needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "setting up .venv from requirements.lock (once, a minute or two)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@touch $@
 
 # Removes what can be built again; DVC's cache keeps every artifact.
 clean:

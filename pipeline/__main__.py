@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from safelm.paths import scratch, workers
 from specs.__main__ import problems
 from specs.params import Params
@@ -70,7 +72,8 @@ class Lane:
             return False
         text = self.log.read_text(errors="replace")
         if code == 0:
-            print(_summary(self.group, text, time.monotonic() - self.began), flush=True)
+            tqdm.write(_summary(self.group, text, time.monotonic() - self.began))
+            sys.stdout.flush()
             return True
         if self.tries < TRIES and any(words in text for words in BUSY):
             time.sleep(0.5)
@@ -85,6 +88,7 @@ def _summary(group: Group, log: str, seconds: float) -> str:
     dvc = (
         "Running stage",
         "Generating lock",
+        "Data and pipelines",
         "\tdvc config",
         "> python -m",
         "Stage '",
@@ -104,17 +108,21 @@ def build(plan: list[Group], jobs: int) -> None:
     """Run the groups, at most `jobs` side by side, each after what it needs."""
     waiting, done = list(plan), set[str]()
     lanes: list[Lane] = []
+    bar = tqdm(total=len(plan), unit="group", leave=False, disable=not sys.stderr.isatty())
     try:
         while waiting or lanes:
             ready = [group for group in waiting if done.issuperset(group.needs)]
             for group in ready[: jobs - len(lanes)]:
                 waiting.remove(group)
                 lanes.append(Lane(group))
+                bar.set_description_str(", ".join(lane.group.name for lane in lanes))
             for lane in [lane for lane in lanes if lane.finished()]:
                 lanes.remove(lane)
                 done.add(lane.group.name)
+                bar.update()
             time.sleep(0.05)
     finally:
+        bar.close()
         for lane in lanes:
             lane.process.terminate()
         for lane in lanes:
