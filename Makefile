@@ -11,7 +11,7 @@ repro: .venv/ready
 	@python -m pipeline
 
 test: .venv/ready
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready
 	ruff format --check specs safelm pipeline tests benchmarks
