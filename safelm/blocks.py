@@ -1,6 +1,7 @@
 """The base of every DataTrove block here: declared values, and a ledger of the documents that a block takes away."""
 
 import hashlib
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -116,13 +117,13 @@ class Reader(Block):
         super().__post_init__()
         self.rows = 0
 
+    @abstractmethod
     def tasks(self) -> list[Task]:
         """The tasks of the stage, in an order that does not depend on the machine."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def read(self, task: Task) -> Iterator[Document]:
         """The documents of one task; what cannot be used is dropped by name or quarantined by reason."""
-        raise NotImplementedError(type(self).__name__)
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents of the task that the executor gave to this worker."""
@@ -148,9 +149,9 @@ class Writer(Block):
         self.rows = 0
         self.files: dict[str, int] = {}
 
+    @abstractmethod
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """Write every document; set `self.files[suffix]` to the rows of each file `attempt / suffix`."""
-        raise NotImplementedError(type(self).__name__)
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Write, counting what comes."""

@@ -1,6 +1,7 @@
 """What every reader shares: the files of a source, and the way from a row to a document or to a reason why not."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,9 +67,9 @@ class ReadSource(Reader):
             if file_digest(item.path) != item.sha256:
                 raise SourceError(f"{name}: was changed while it was read; run the stage again")
 
+    @abstractmethod
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """The documents of one file; Unreadable when nothing of it can be used."""
-        raise NotImplementedError(type(self).__name__)
 
     def refuse(self, reason: str, name: str, offset: int, content: bytes | Skipped) -> None:
         """Quarantine a row; of one that was too long to keep, size and digest are known."""
