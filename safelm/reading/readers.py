@@ -1,5 +1,7 @@
 """The readers by the name that a source gives."""
 
+from collections.abc import Callable
+
 from safelm.reading.demo import ReadDemo
 from safelm.reading.html import ReadHtml
 from safelm.reading.huggingface import ReadHuggingFace
@@ -8,7 +10,7 @@ from safelm.reading.parquet import ReadParquet
 from safelm.reading.source import ReadSource
 from safelm.reading.warc import ReadWarc, ReadWet
 
-READERS: dict[str, type[ReadSource]] = {
+READERS: dict[str, Callable[..., ReadSource]] = {
     "demo": ReadDemo,
     "jsonl": ReadJsonl,
     "parquet": ReadParquet,
