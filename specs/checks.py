@@ -204,7 +204,10 @@ def _evaluation(params: Params) -> Iterator[Finding]:
 def _files(params: Params) -> Iterator[Finding]:
     for name, source in params.sources.items():
         if not Path(source.path).exists():
-            yield ("sources", name, "path"), f"must be a file or folder that exists (got {source.path})"
+            yield (
+                ("sources", name, "path"),
+                f"must be a file or folder that exists (got {source.path}){_pattern(source.path)}",
+            )
     if not Path(params.card.ngrams).is_file():
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
     for suite in params.evaluate.suites:
@@ -222,6 +225,12 @@ def _files(params: Params) -> Iterator[Finding]:
                     f"must name files of specs/prompts/{block} (got {name}; "
                     f"files are {_words(_stems(PROMPTS / block))})",
                 )
+
+
+def _pattern(path: str) -> str:
+    """What to write instead of a pattern: DVC watches files and folders."""
+    folder, _, pattern = path.rpartition("/")
+    return f"; write path: {folder or '.'} and files: '{pattern}'" if "*" in pattern else ""
 
 
 def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:

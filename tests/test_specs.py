@@ -86,6 +86,11 @@ MISTAKES = {
         "corpora.tagged",
         "scores",
     ),
+    "a pattern where a folder belongs": (
+        ("specs/demo/math.yaml", "specs/demo/*.yaml"),
+        "sources.math.path",
+        "write path: specs/demo and files: '*.yaml'",
+    ),
     "a file that is not there": (("specs/demo/math.yaml", "specs/demo/maths.yaml"), "sources.math.path", "maths.yaml"),
     "a part that rounds to no sequence": (
         (
