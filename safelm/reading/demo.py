@@ -10,12 +10,12 @@ from datatrove.data import Document
 from safelm.blocks import Input, Task
 from safelm.demo import documents
 from safelm.demo.world import read_table
-from safelm.reading.source import ReadSource, files_of
+from safelm.reading.source import ReadFiles, files_of
 from safelm.store import file_digest
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadDemo(ReadSource):
+class ReadDemo(ReadFiles):
     """The documents that a part of the embedded world writes; an offset is the number of the document, from 0."""
 
     name: ClassVar[str] = "demo"

@@ -9,7 +9,7 @@ import orjson
 from datatrove.data import Document
 
 from safelm.reading.lines import Line, Skipped, lines
-from safelm.reading.source import ReadSource
+from safelm.reading.source import ReadFiles
 from safelm.reading.unpack import DAMAGED, TRUNCATED, Stretch, stretches
 
 BOM = b"\xef\xbb\xbf"
@@ -17,7 +17,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadJsonl(ReadSource):
+class ReadJsonl(ReadFiles):
     """One document a line. An offset is that of the line's first byte in the unpacked file.
 
     Dropped: blank_line, only_special_tokens. Quarantined: not_utf8, not_json, not_an_object, no_text, no_prompt,

@@ -10,11 +10,11 @@ from safelm.blocks import Task
 from safelm.reading.extract import LIBRARIES, Extract, ExtractionError
 from safelm.reading.lines import Skipped
 from safelm.reading.page import decode
-from safelm.reading.source import ReadSource
+from safelm.reading.source import ReadFiles
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadPages(ReadSource):
+class ReadPages(ReadFiles):
     """Text from HTML. The base of the readers of WARC and HTML files."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from safelm.reading.member import Unreadable
-from safelm.reading.source import KNOWN, ReadSource, SourceError
+from safelm.reading.source import KNOWN, ReadFiles, SourceError
 from safelm.reading.unpack import DAMAGED, FLOOR
 
 BATCH = 128  # rows that are Python objects at a time: a dictionary can make few bytes long rows
@@ -24,7 +24,7 @@ ERRORS = (
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadParquet(ReadSource):
+class ReadParquet(ReadFiles):
     """One document a row; an offset is the number of the row, from 0. Only the columns a document can have are read.
 
     Dropped: only_special_tokens. Quarantined: no_text, no_prompt, not_utf8, document_too_long, damaged (the rows of a

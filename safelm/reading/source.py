@@ -30,10 +30,10 @@ class SourceError(RuntimeError):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadSource(Reader):
-    """Read the files of a source, one task each. The base of one reader per file format.
+    """Make documents of rows. The base of every reader of a source.
 
     A document's id is the digest of its text and prompt. Special tokens that a text spells out are taken from it: web
-    text must never smuggle the tag. The quarantine names a file relative to `path`; a task's values are those names.
+    text must never smuggle the tag.
     """
 
     path: Path = field(metadata={"key": False})  # its files are inputs of the tasks
@@ -46,41 +46,12 @@ class ReadSource(Reader):
     document_bytes: int
     expansion: int
 
-    def tasks(self) -> list[Task]:
-        """One per file, by name."""
-        return [
-            Task(f"{number:05d}", (Input(file, file_digest(file)),), (self.name_of(file),))
-            for number, file in enumerate(files_of(self.path, self.files))
-        ]
-
-    def name_of(self, file: Path) -> str:
-        """The name of a file in messages and in the quarantine: no folder of this machine is in it."""
-        return file.name if file == self.path else file.relative_to(self.path).as_posix()
-
-    def read(self, task: Task) -> Iterator[Document]:
-        """The documents of every file of a task. Raises SourceError when a file is not the one that the key names."""
-        for item, name in zip(task.inputs, task.values, strict=True):
-            try:
-                yield from self.documents(item.path, name)
-            except Unreadable as error:
-                self.refuse_file(error.reason, item, name)
-            if file_digest(item.path) != item.sha256:
-                raise SourceError(f"{name}: was changed while it was read; run the stage again")
-
-    @abstractmethod
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """The documents of one file; Unreadable when nothing of it can be used."""
-
     def refuse(self, reason: str, name: str, offset: int, content: bytes | Skipped) -> None:
         """Quarantine a row; of one that was too long to keep, size and digest are known."""
         if isinstance(content, bytes):
             self.quarantine(reason, file=name, offset=offset, content=content)
         else:
             self._record(reason, name, offset, content.digest.hexdigest(), content.size)
-
-    def refuse_file(self, reason: str, item: Input, name: str) -> None:
-        """Quarantine a whole file as one row."""
-        self._record(reason, name, 0, item.sha256, item.path.stat().st_size)
 
     def _record(self, reason: str, name: str, offset: int, digest: str, size: int) -> None:
         self.quarantined.append({"file": name, "offset": offset, "reason": reason, "sha256": digest, "bytes": size})
@@ -136,6 +107,43 @@ class ReadSource(Reader):
             "hazard": _hazard(row.get("hazard")),
         }
         return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadFiles(ReadSource):
+    """Read the files of a source, one task each. The base of one reader per file format.
+
+    The quarantine names a file relative to `path`; a task's values are those names.
+    """
+
+    def tasks(self) -> list[Task]:
+        """One per file, by name."""
+        return [
+            Task(f"{number:05d}", (Input(file, file_digest(file)),), (self.name_of(file),))
+            for number, file in enumerate(files_of(self.path, self.files))
+        ]
+
+    def name_of(self, file: Path) -> str:
+        """The name of a file in messages and in the quarantine: no folder of this machine is in it."""
+        return file.name if file == self.path else file.relative_to(self.path).as_posix()
+
+    def read(self, task: Task) -> Iterator[Document]:
+        """The documents of every file of a task. Raises SourceError when a file is not the one that the key names."""
+        for item, name in zip(task.inputs, task.values, strict=True):
+            try:
+                yield from self.documents(item.path, name)
+            except Unreadable as error:
+                self.refuse_file(error.reason, item, name)
+            if file_digest(item.path) != item.sha256:
+                raise SourceError(f"{name}: was changed while it was read; run the stage again")
+
+    @abstractmethod
+    def documents(self, path: Path, name: str) -> Iterator[Document]:
+        """The documents of one file; Unreadable when nothing of it can be used."""
+
+    def refuse_file(self, reason: str, item: Input, name: str) -> None:
+        """Quarantine a whole file as one row."""
+        self._record(reason, name, 0, item.sha256, item.path.stat().st_size)
 
 
 def _first(rows: list[Mapping[str, Any]], names: tuple[str, ...]) -> str | None:

@@ -10,11 +10,11 @@ from datatrove.data import Document
 from safelm.reading.page import HTML, BadResponse, response
 from safelm.reading.pages import ReadPages
 from safelm.reading.records import TOO_LONG, Record, records
-from safelm.reading.source import ReadSource
+from safelm.reading.source import ReadFiles
 from safelm.reading.unpack import DAMAGED, stretches
 
 
-def sound_records(reader: ReadSource, path: Path, name: str, kind: str) -> Iterator[tuple[Record, int]]:
+def sound_records(reader: ReadFiles, path: Path, name: str, kind: str) -> Iterator[tuple[Record, int]]:
     """The records of one type, each with its offset in the unpacked file; `reader` drops or quarantines the rest."""
     for stretch in stretches(path, reader.expansion):
         offset, reason = stretch.offset, None
@@ -76,7 +76,7 @@ class ReadWarc(ReadPages):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadWet(ReadSource):
+class ReadWet(ReadFiles):
     """One document per conversion record, which holds text; an offset is that of the record in the unpacked file.
 
     Dropped: not_a_conversion, only_special_tokens. Quarantined: malformed_record, truncated, damaged, record_too_long,
