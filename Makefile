@@ -5,13 +5,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test check format clean
+.PHONY: repro test faults check format clean
 
 repro: .venv/ready
 	@python -m pipeline
 
 test: .venv/ready
 	python -m pytest --numprocesses 2 --dist loadfile
+
+# Some hours: kills, full disks, damaged files and edits, each as often as tests/faults says.
+faults: .venv/ready
+	python -m pytest tests/faults --full --numprocesses 2 --dist loadfile
 
 check: .venv/ready
 	ruff format --check specs safelm pipeline tests benchmarks

@@ -23,6 +23,10 @@ SMALL = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the fault tests at their full counts (make faults)")
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of the project in a folder of its own."""

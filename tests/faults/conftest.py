@@ -1,0 +1,39 @@
+"""How many cases a fault test tries, and the small project that most of them break.
+
+`@pytest.mark.cases(quick=6, full=200)` gives a test its argument `case`: a number, and the seed of everything drawn.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.toy import Toy
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("cases")
+    if marker:
+        number = marker.kwargs["full" if metafunc.config.getoption("--full") else "quick"]
+        metafunc.parametrize("case", range(number))
+
+
+@pytest.fixture(scope="session")
+def count(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """count(quick, full): the one that this run asks for."""
+    return lambda quick, full: full if pytestconfig.getoption("--full") else quick
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The small project, built once and without a fault: what every other build of it must equal. Only to be read."""
+    toy = Toy.make(tmp_path_factory.mktemp("oracle") / "toy")
+    toy.build()
+    toy.check()
+    return toy
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """The small project, not built."""
+    return Toy.make(tmp_path / "toy")

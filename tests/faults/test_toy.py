@@ -1,0 +1,15 @@
+"""The small project itself: a build of it is right, and a second one makes nothing."""
+
+from tests.faults.toy import Toy
+
+
+def test_a_second_build_makes_nothing(oracle: Toy) -> None:
+    before = oracle.state()
+    assert "up to date" in oracle.build()
+    assert oracle.state() == before
+
+
+def test_every_stage_has_something_to_do(oracle: Toy) -> None:
+    names = {name.split("/")[1] for name in oracle.state().files}
+    assert names == {"ingest", "score", "rephrase", "words"}
+    assert (oracle.root / "build/words/counts.json").stat().st_size > 1000

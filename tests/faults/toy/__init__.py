@@ -1,0 +1,195 @@
+"""A small project in a folder of its own: real stages under a real DVC, which the tests may break as they like."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from safelm.shards import Manifest, tables
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).parent
+STAGES = ("ingest/web", "score", "rephrase")
+PATIENCE = 240  # seconds; what takes longer hangs
+FILES = 8
+ROWS = 40
+BROKEN = [b"{not json", b"\xff\xfe\x00 bytes", b"[1, 2]", b'{"words": "no text"}', b'{"text": 7}']
+
+
+def text(number: int) -> str:
+    """A harmless page, or one that the lexicon grades 4 or 5."""
+    return (
+        f"The rose in garden {number} is red and the tree is tall.",
+        f"How to steal the wallet in street {number}. First, wait. Then, take it.",
+        f"How to hack the server of town {number}. First, wait. Then, enter.",
+    )[number % 3]
+
+
+def write_source(folder: Path, files: int = FILES, rows: int = ROWS) -> None:
+    """JSON lines with broken rows, blank lines and repeats among them, within a file and across files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(files):
+        draw = random.Random(number)
+        lines = [json.dumps({"text": text(number * rows + row), "url": f"https://example.org/{row}"}).encode()
+                 for row in range(rows)]  # fmt: skip
+        lines += [draw.choice(BROKEN), b"", lines[draw.randrange(rows)], json.dumps({"text": text(3)}).encode()]
+        draw.shuffle(lines)
+        (folder / f"{number:02d}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+
+
+@dataclass
+class Running:
+    """A process in a session of its own. What it prints goes to a file: a pipe would be kept open by what it leaves."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    began: float = field(default_factory=time.monotonic)
+
+    def kill_group(self) -> None:
+        """SIGKILL to the process and to all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def kill_parent(self) -> None:
+        """SIGKILL to the process alone."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """The exit code; a process that hangs is killed with its group, and the test fails."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill_group()
+            raise AssertionError(f"hangs after {seconds} s:\n{self.text[-3000:]}") from None
+
+    def members(self) -> list[int]:
+        """The living processes of its session, itself among them."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_member(pid)]
+
+    def _is_member(self, pid: int) -> bool:
+        try:
+            state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            return False
+        return int(session) == self.process.pid and state not in "ZX"
+
+    @property
+    def text(self) -> str:
+        """What was printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a build leaves: every file of build/ by digest, and dvc.lock."""
+
+    files: dict[str, str]
+    lock: str
+
+
+@dataclass
+class Toy:
+    """The project: `root` has dvc.yaml, params.yaml, the source `web/`, and a copy of the code that may be edited."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    started: int = 0
+
+    @classmethod
+    def make(cls, root: Path) -> Self:
+        """A fresh one, not built."""
+        ignore = shutil.ignore_patterns("*.schema.json")
+        for name in ("safelm", "specs"):
+            shutil.copytree(ROOT / name, root / name, ignore=ignore)  # keeps times, so the byte code is good
+        shutil.copytree(ROOT / "pipeline", root / "pipeline")
+        shutil.copytree(HERE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
+        (root / ".dvc").mkdir()
+        config = (ROOT / ".dvc/config").read_text(encoding="utf-8")
+        (root / ".dvc/config").write_text(config.replace("[core]", "[core]\n    no_scm = true"), encoding="utf-8")
+        shutil.copy(ROOT / ".dvcignore", root)
+        write_source(root / "web")
+        return cls(root)
+
+    def copy(self, root: Path) -> Self:
+        """Another one in the same state, built or not."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return type(self)(root, dict(self.environment))
+
+    def variables(self) -> dict[str, str]:
+        """The environment of its processes: nothing that DVC keeps for a whole machine."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        site = {"DVC_SITE_CACHE_DIR": str(self.root / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
+        return {**os.environ, "PATH": path, "SAFELM_WORKERS": "2", **site, **self.environment}
+
+    def start(self, *command: str, prefix: tuple[str, ...] = ()) -> Running:
+        """Start `python -m <command>`, behind a prefix such as unshare, and do not wait."""
+        self.started += 1
+        log = self.root / f"out-{self.started}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", *command], cwd=self.root, env=self.variables(), start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        return Running(process, log)
+
+    def repro(self, *arguments: str) -> Running:
+        """Start `dvc repro`."""
+        return self.start("dvc", "repro", *arguments)
+
+    def build(self, *arguments: str) -> str:
+        """`dvc repro`, which must go well; what it printed."""
+        running = self.repro(*arguments)
+        assert running.wait() == 0, running.text[-3000:]
+        return running.text
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace words, which must be there, in a file."""
+        path = self.root / name
+        before = path.read_text(encoding="utf-8")
+        assert old in before, (name, old)
+        path.write_text(before.replace(old, new, 1), encoding="utf-8")
+
+    def state(self) -> State:
+        """What is there now."""
+        files = {path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+                 for path in sorted(self.root.joinpath("build").rglob("*")) if path.is_file()}  # fmt: skip
+        return State(files, (self.root / "dvc.lock").read_text(encoding="utf-8"))
+
+    def made(self, printed: str) -> dict[str, int]:
+        """The shards made by each stage, from the summary lines that a build printed."""
+        lines = [line.split() for line in printed.splitlines() if " made)  " in line]
+        return {line[0]: int(line[3].lstrip("(")) for line in lines}
+
+    def check(self) -> None:
+        """Whether the build is right by itself: every row is accounted for, every document is there once."""
+        source = [line for path in sorted(self.root.glob("web/*.jsonl")) for line in path.read_bytes().splitlines()]
+        ledger = Manifest.read(self.root / "build/ingest/web").ledger
+        assert ledger.rows_in == len(source)
+        for stage in STAGES:
+            Manifest.read(self.root / "build" / stage).ledger.check(stage)
+        ids = [id for table in tables(self.root / "build/ingest/web", ["id"]) for id in table["id"].to_pylist()]
+        assert len(ids) == len(set(ids)) == ledger.rows_out == len(_good_texts(source))
+
+
+def _good_texts(source: list[bytes]) -> set[str]:
+    """The texts that an eager reading of the source finds."""
+    found: set[str] = set()
+    for line in source:
+        try:
+            row: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("text"), str):
+            found.add(row["text"])
+    return found
