@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from safelm.shards import MANIFEST, Shard, schema, shards, write_table
-from safelm.store import file_digest
+from safelm.digest import content_digest
+from safelm.shards import Shard, schema, shards, write_table
 from specs.document import DOCUMENT
 
 NOT_SELECTED = "not_selected"
@@ -94,17 +94,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return value
-
-
-def content_digest(path: Path) -> str:
-    """The digest of a file, or of a folder: by its manifest where it has one, else by every file in it."""
-    if path.is_file():
-        return file_digest(path)
-    if (path / MANIFEST).is_file():
-        return file_digest(path / MANIFEST)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listing = [(file.relative_to(path).as_posix(), file_digest(file)) for file in files]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

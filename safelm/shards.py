@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from safelm.digest import MANIFEST
 from safelm.ledger import Ledger
-from safelm.store import File, Record
+from safelm.record import File, Record
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 class DamagedShard(RuntimeError):

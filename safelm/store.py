@@ -5,59 +5,17 @@ An object is `<cache>/ab/cdef…` (md5, mode 0444), where DVC itself would put i
 trusted because some file exists. The index is disposable: manifests hold the same records (`learn`).
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
+from safelm.digest import digests, file_digest
+from safelm.files import rename_synced, write_synced
 from safelm.ledger import Ledger
-
-BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a shard. `suffix` follows the shard's name; `md5` is DVC's address, `sha256` what readers check."""
-
-    suffix: str
-    rows: int
-    bytes: int
-    md5: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one key gave: its files and its ledger."""
-
-    key: str
-    files: tuple[File, ...]
-    ledger: Ledger = field(default_factory=Ledger)
-
-    @classmethod
-    def load(cls, values: dict) -> "Record":
-        """A record as it stands in a JSON file."""
-        files = tuple(File(**file) for file in values["files"])
-        return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))
-
-
-def digests(path: Path) -> tuple[str, str]:
-    """md5 and sha256 of a file, read once."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            md5.update(block)
-            sha256.update(block)
-    return md5.hexdigest(), sha256.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from safelm.record import File, Record
 
 
 class Store:
@@ -65,6 +23,7 @@ class Store:
 
     def __init__(self, cache: Path, scratch: Path) -> None:
         self.cache, self.scratch = cache, scratch
+        self.attempts = cache.parent.parent / "safelm"  # DVC's own <cache dir>/files/md5 has objects only
 
     def object(self, md5: str) -> Path:
         """Where an object of this digest is."""
@@ -80,8 +39,8 @@ class Store:
         return record if whole else None
 
     def attempt(self, key: str) -> Path:
-        """An empty folder for one try at a shard; it has its own name for every process, on the cache's file system."""
-        folder = self.scratch / "attempts" / f"{key[:16]}.{os.uname().nodename}.{os.getpid()}"
+        """An empty folder for one try at a shard, of this process alone, where a rename reaches the objects."""
+        folder = self.attempts / f"{key[:16]}.{os.uname().nodename}.{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -100,7 +59,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(path, json.dumps(asdict(record), sort_keys=True).encode())
 
-    def learn(self, records: Iterator[Record]) -> int:
+    def learn(self, records: Iterable[Record]) -> int:
         """Take over the records of a manifest that came from elsewhere (`dvc pull`); the number that were new."""
         new = [record for record in records if self.get(record.key) is None]
         for record in new:
@@ -121,32 +80,5 @@ class Store:
         if target.exists() and file_digest(target) == sha256:
             path.unlink()
         else:
-            _rename(path, target)  # also over an object that was damaged
+            rename_synced(path, target)  # also over an object that was damaged
         return File(suffix, rows, size, md5, sha256)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a small file through a temporary name, synced, so that it is never seen half-written."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    _rename(temporary, path)
-
-
-def _rename(source: Path, target: Path) -> None:
-    os.replace(source, target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def link(source: Path, target: Path) -> None:
-    """The same bytes under a second name: a hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from safelm.ledger import Ledger
+from safelm.record import Record
 from safelm.shards import Manifest
-from safelm.store import Record
 from specs.corpus import Corpus, ScoredCorpus, WholeCorpus
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model

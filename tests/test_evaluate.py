@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.decoding import Decoder
 from safelm.demo.prompts import held_out_text, prompts, utility
+from safelm.digest import file_digest
 from safelm.evaluation.judge import Outcome, Verdict
 from safelm.evaluation.matrix import Answer, counted, rate, verdict_of
 from safelm.evaluation.model import evaluate
 from safelm.evaluation.refusals import declines
 from safelm.evaluation.suites import Question, questions
 from safelm.evaluation.utility import measure
-from safelm.store import file_digest
 from specs.document import SAMPLES
 from specs.suite import Suite
 from specs.tokens import END

@@ -4,20 +4,22 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from datatrove.data import Document
 
-from safelm import executor
+from safelm import local
 from safelm.blocks import Block, Input, Reader, ReadShards, Task, WriteDocuments
 from safelm.code import closure, code_digest
+from safelm.digest import file_digest
 from safelm.executor import StageError, key_of, locked, make, run
 from safelm.ledger import Ledger, LedgerError
-from safelm.paths import build
+from safelm.paths import build, cache, scratch
+from safelm.plan import Plan
 from safelm.shards import DamagedShard, Manifest, shards, tables, text_digest
-from safelm.store import file_digest
+from safelm.store import Store
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -48,6 +50,8 @@ class Shout(Block):
             return self.quarantine("digits", file="lines", offset=0, content=document.text.encode())
         if document.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if document.text == "change":
+            Path("lines/1.txt").write_text("changed\n")
         if document.text != "lose":
             document.text = document.text.upper() + self.mark
             yield document
@@ -133,8 +137,8 @@ def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:
 
 def test_the_code_behind_a_block_is_its_closure() -> None:
     found = closure(["safelm.blocks"])
-    assert {"safelm.blocks", "safelm.shards", "safelm.store", "specs.document"} <= set(found)
-    assert "safelm.executor" not in found
+    assert {"safelm.blocks", "safelm.shards", "safelm.digest", "specs.document"} <= set(found)
+    assert not {"safelm.executor", "safelm.store"} & set(found)  # they move bytes, and shape none
     assert code_digest(["safelm.blocks"]) != code_digest(["safelm.paths"])
 
 
@@ -162,7 +166,7 @@ def test_bytes_do_not_depend_on_workers_or_folder(
     (tmp_path / "lines").rename(other / "lines")
     monkeypatch.chdir(other)
     monkeypatch.setenv("SAFELM_WORKERS", workers)
-    monkeypatch.setattr(executor, "SMALL", 0)
+    monkeypatch.setattr(local, "SMALL", 0)
     assert shout() == first
     assert (other / "build/rephrase/manifest.json").read_bytes() == (
         tmp_path / "build/rephrase/manifest.json"
@@ -170,7 +174,7 @@ def test_bytes_do_not_depend_on_workers_or_folder(
 
 
 def test_a_dead_worker_is_an_error_that_names_shard_and_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "SMALL", 0)
+    monkeypatch.setattr(local, "SMALL", 0)
     monkeypatch.setenv("SAFELM_WORKERS", "2")
     Path("lines/2.txt").write_text("die\n")
     with pytest.raises(StageError, match=r"shard 2: its worker died \(SIGKILL\)"):
@@ -180,7 +184,7 @@ def test_a_dead_worker_is_an_error_that_names_shard_and_signal(monkeypatch: pyte
 
 
 def test_an_error_in_a_worker_names_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "SMALL", 0)
+    monkeypatch.setattr(local, "SMALL", 0)
     monkeypatch.setenv("SAFELM_WORKERS", "2")
     Path("lines/3.txt").write_bytes(b"\xff\xfe\n")
     with pytest.raises(StageError, match="shard 3: UnicodeDecodeError"):
@@ -312,3 +316,23 @@ def test_no_path_and_no_clock_in_an_output(tmp_path: Path) -> None:
 def test_make_leaves_build_alone() -> None:
     make("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()])
     assert not build("rephrase").exists()
+
+
+def test_a_process_with_other_code_than_the_plan_refuses() -> None:
+    plan = Plan.of("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch()))
+    stale = replace(plan, recipe=replace(plan.recipe, code="of yesterday"))
+    with pytest.raises(StageError, match="shard 0: StageError: the code of this stage"):
+        local.LocalExecutor(stale).build()
+    assert stale.missing() == [0, 1, 2, 3]
+
+
+def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
+    Path("lines/1.txt").write_text("hello\nchange\n")
+    with pytest.raises(StageError, match=r"shard 1: StageError: lines/1.txt: was changed during the run"):
+        shout()
+
+
+def test_an_executor_that_nobody_wrote_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFELM_EXECUTOR", "cloud")
+    with pytest.raises(StageError, match=r"SAFELM_EXECUTOR: expected local, ray, slurm \(got 'cloud'\)"):
+        shout()

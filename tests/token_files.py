@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from safelm.digest import digests
 from safelm.ledger import Ledger
+from safelm.record import File, Record
 from safelm.shards import Manifest
-from safelm.store import File, Record, digests
 
 END = 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safelm.demo.prompts import Prompt, prompts
+from safelm.digest import file_digest
 from safelm.sample import sample
 from safelm.shards import text_digest
-from safelm.store import file_digest
 from specs.suite import Suite
 
 CHAT_STAGES = ("instruct", "finetune")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from safelm.digest import file_digest
+from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, width_of
 from safelm.shards import DamagedShard, Shard, shards
-from safelm.store import file_digest, link
 from specs.mixture import Phase
 from specs.tokens import END, TAG
 

@@ -10,8 +10,8 @@ from datatrove.data import Document
 from safelm.blocks import Input, Task
 from safelm.demo import documents
 from safelm.demo.world import read_table
+from safelm.digest import file_digest
 from safelm.reading.source import ReadFiles, files_of
-from safelm.store import file_digest
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

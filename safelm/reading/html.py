@@ -8,11 +8,11 @@ from typing import ClassVar
 from datatrove.data import Document
 
 from safelm.blocks import Input, Task
+from safelm.digest import file_digest
 from safelm.reading.member import Unreadable
 from safelm.reading.pages import ReadPages
 from safelm.reading.source import files_of
 from safelm.reading.unpack import stretches
-from safelm.store import file_digest
 
 PAGES = 100
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.blocks import Input, Task
+from safelm.digest import file_digest
 from safelm.reading.source import KNOWN, ReadSource, SourceError, files_of
-from safelm.store import file_digest
 from specs.source import HubDataset
 from specs.yaml_file import validate
 

@@ -9,8 +9,9 @@ from safelm.blocks import Block, Reader, WriteDocuments
 from safelm.executor import QUARANTINE, StageError, finish, key_of, locked, make
 from safelm.paths import cache, scratch
 from safelm.reading.repeats import without_repeats
+from safelm.record import Record
 from safelm.shards import Manifest
-from safelm.store import Record, Store
+from safelm.store import Store
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, quarantine: float) -> Manifest:

@@ -14,8 +14,9 @@ from safelm.blocks import Input, Task, WriteDocuments
 from safelm.executor import make
 from safelm.ledger import Ledger
 from safelm.reading.duplicates import DUPLICATE, ReadAgain
+from safelm.record import File, Record
 from safelm.shards import Manifest
-from safelm.store import File, Record, Store
+from safelm.store import Store
 
 TABLE = ".parquet"
 

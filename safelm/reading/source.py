@@ -10,10 +10,10 @@ from typing import Any
 from datatrove.data import Document
 
 from safelm.blocks import Input, Reader, Task
+from safelm.digest import file_digest
 from safelm.reading.lines import Skipped
 from safelm.reading.member import Unreadable
 from safelm.shards import text_digest
-from safelm.store import file_digest
 from specs.tokens import SPECIAL
 
 CRAWL = ("crawl", "dump", "date", "timestamp")  # the first that a row has; FineWeb's is dump, C4's is timestamp

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from safelm.digest import file_digest
 from safelm.mixing.plan import Plan
-from safelm.store import file_digest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
 from safelm.training.job import CONFIG, CURVE, READ, Job

@@ -1,0 +1,101 @@
+"""Worker processes that are watched: one that dies is an error in moments, and none outlives its parent.
+
+A pool of Python's own waits for ever for a worker that the system killed (faults.md F6), and leaks a manager process.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+
+class WorkFailed(RuntimeError):
+    """A piece of work that could not be done, by number."""
+
+    def __init__(self, number: int, cause: str) -> None:
+        super().__init__(cause)
+        self.number = number
+
+
+def side_by_side(work: Callable[[int], Any], numbers: Sequence[int], workers: int) -> Iterator[int]:
+    """Call work(number) for every number in `workers` fresh processes; yields each number when it is done.
+
+    `work` is sent to the processes once. Raises WorkFailed at the first failure; the others are stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+    todo, busy = deque(numbers), dict[Connection, int]()
+    processes: dict[Connection, BaseProcess] = {}
+    try:
+        for _ in range(min(workers, len(todo))):
+            ours, theirs = context.Pipe()
+            process: BaseProcess = context.Process(target=_worker, args=(work, theirs, os.getpid()), daemon=True)
+            process.start()
+            theirs.close()
+            processes[ours] = process
+            _give(ours, todo, busy)
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                number = busy.pop(connection)
+                _answer(connection, processes[connection], number)
+                if todo:
+                    _give(connection, todo, busy)
+                yield number
+    finally:
+        for process in processes.values():
+            process.kill()
+        for connection, process in processes.items():
+            process.join()
+            connection.close()
+
+
+def die_with(parent: int) -> None:
+    """Ask the system to kill this process when its parent ends. It dies at once if the parent has ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line, for a message or another process."""
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _give(connection: Connection, todo: deque[int], busy: dict[Connection, int]) -> None:
+    busy[connection] = number = todo.popleft()
+    with suppress(BrokenPipeError):  # it died: reading its answer says how
+        connection.send(number)
+
+
+def _answer(connection: Connection, process: BaseProcess, number: int) -> None:
+    try:
+        error = connection.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        error = f"its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"
+    if error:
+        raise WorkFailed(number, error)
+
+
+def _worker(work: Callable[[int], Any], connection: Connection, parent: int) -> None:
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and stops its workers
+    while True:
+        number = connection.recv()
+        try:
+            work(number)
+            connection.send(None)
+        except Exception as error:
+            connection.send(sentence(error))
+
+
+def _cause(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
