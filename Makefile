@@ -27,12 +27,19 @@ format: .venv/ready
 	ruff format specs safelm pipeline tests benchmarks
 	ruff check --fix specs safelm pipeline tests benchmarks
 
+# What to install stands in pyproject.toml: the dependencies and the extras named. requirements.lock pins the version of
+# each package, the extras' too. The project itself is not installed: it runs from this folder.
+packages = $(BIN)/python -c 'import sys, tomllib; \
+  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+  print(*project["dependencies"], *(name for extra in sys.argv[1:] for name in extras[extra]), sep="\n")'
+install = $(packages) $(1) | $(BIN)/pip install -qq --disable-pip-version-check -c requirements.lock -r /dev/stdin
+
 # The environment is made anew when the lock changes.
 .venv/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SafeLM needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "setting up .venv from requirements.lock (once, a minute or two)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(call install,dev)
 	@touch $@
 
 # Removes what can be built again; DVC's cache keeps every artifact.
