@@ -5,10 +5,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test faults check format clean
+.PHONY: repro verify repair test faults check format clean
 
 repro: .venv/ready
 	@python -m pipeline
+
+# Hashes what was built: 1 something is corrupt, 2 missing, 4 cannot be verified. `repair` makes only that again.
+verify: .venv/ready
+	@python -m safelm.verify
+
+repair: .venv/ready
+	@python -m safelm.verify --repair
 
 test: .venv/ready
 	python -m pytest --numprocesses 2 --dist loadfile

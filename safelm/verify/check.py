@@ -66,6 +66,7 @@ class Report:
     """What was looked at, and what was found."""
 
     findings: list[Finding] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list)
     checked: set[str] = field(default_factory=set)
     stages: int = 0
     objects: int = 0
@@ -103,14 +104,14 @@ def check(stages: dict[str, Stage], store: Store, *, build: bool = True, stamps:
     """
     began = time.monotonic()
     report = Report(stages=len(stages))
-    needs = list(_needs(stages, store, report.findings))
+    needs = report.needs = list(_needs(stages, store, report.findings))
     paths = {store.object(need.md5) for need in needs} | ({need.name for need in needs} if build else set())
     hashes = Hashes(paths, stamps or Stamps())
     hashes.run(progress)
     for need in _once(needs):
         report.findings += _object(need, store.object(need.md5), hashes)
     if build:
-        report.findings += _build(stages, needs, hashes)
+        report.findings += _build(stages, needs, store, hashes)
     report.checked = {need.md5 for need in needs} | {md5 for _, _, md5 in folders(stages)}
     report.bytes = sum(path.stat().st_size for path in map(store.object, report.checked) if path.is_file())
     report.objects, report.hashed = len(report.checked), hashes.done
@@ -273,8 +274,11 @@ def _rows(path: Path, file: File) -> int:
     return file.rows
 
 
-def _build(stages: dict[str, Stage], needs: Sequence[Need], hashes: Hashes) -> Iterator[Finding]:
-    """The files in build/ against dvc.lock: damaged, missing, and those that nobody made."""
+def _build(stages: dict[str, Stage], needs: Sequence[Need], store: Store, hashes: Hashes) -> Iterator[Finding]:
+    """The files in build/ against dvc.lock: damaged, missing, and those that nobody made.
+
+    A file that is a hard link to its object was told with the object.
+    """
     absent = {out.path: stage.name for stage in stages.values() for out in stage.outs if not out.path.exists()}
     for path, maker in absent.items():
         yield Finding(Fault.MISSING, maker, path, path, "is not in build/; run `dvc checkout`")
@@ -283,7 +287,7 @@ def _build(stages: dict[str, Stage], needs: Sequence[Need], hashes: Hashes) -> I
         if isinstance(found, OSError):
             if not absent.keys() & {need.name, *need.name.parents}:
                 yield Finding(_fault(found), need.stage, need.name, need.name, _reason(found))
-        elif found[0] != need.md5:
+        elif found[0] != need.md5 and hashes.found[store.object(need.md5)] is not found:
             what = _differs("md5", need.md5, found[0], hashes.sizes[need.name])
             yield Finding(Fault.CORRUPT, need.stage, need.name, need.name, what)
     known = {need.name for need in needs}

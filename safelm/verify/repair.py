@@ -10,14 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from safelm.aside import aside
 from safelm.paths import scratch
 from safelm.store import Store, digests
 from safelm.verify.busy import all_stages_locked
-from safelm.verify.check import Fault, Finding, Report
+from safelm.verify.check import Fault, Finding, Need, Report
 from safelm.verify.lock import Stage, Torn, folders, listing, read_listing, read_lock
 
 DVC = [sys.executable, "-m", "dvc"]
@@ -39,7 +39,7 @@ def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) 
     before, last = _digests(), None
     while (bad := [one for one in report.findings if one.fault != Fault.UNVERIFIABLE]) and bad != last:
         last = bad
-        _once(bad, store, say)
+        _once(bad, report.needs, store, say)
         report = check()  # a damaged listing hides the damage behind it, so this may find more
     for name, md5 in _digests().items():
         if before.get(name) != md5:
@@ -47,24 +47,27 @@ def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) 
     return report
 
 
-def _once(bad: list[Finding], store: Store, say: Say) -> None:
+def _once(bad: list[Finding], needs: Sequence[Need], store: Store, say: Say) -> None:
     stages = read_lock()
     objects = {finding.md5 for finding in bad if finding.md5}
+    places = [need for need in needs if need.md5 in objects]
     with all_stages_locked():
-        for path in sorted({finding.path for finding in bad if os.path.lexists(finding.path)}):
+        links = {need.name for need in places if _same(need.name, store.object(need.md5))}
+        for path in sorted({finding.path for finding in bad if os.path.lexists(finding.path)} | links):
             say(f"moved {path} to {aside(path)}")
         forget(objects, store)
-        missing = {md5 for md5 in objects if not _twin(md5, bad, stages, store, say)}
+        missing = {md5 for md5 in objects if not _twin(md5, places, stages, store, say)}
     if missing and _dvc("remote", "list").strip():
         missing = _fetch(bad, missing, store, say)
     lost = {finding.stage for finding in bad if finding.md5 in missing}
+    touched = {finding.stage for finding in bad} | {need.stage for need in places}
     whole: list[str] = []
     for stage in stages:  # makers before readers, as read_lock gives them
         if stage in lost:
             _checkout(whole, say)
             say(f"making {stage} again: only its damaged shards are made, the others are taken")
             _dvc("repro", "--single-item", "--force", stage)  # not from the run cache
-        elif any(finding.stage == stage for finding in bad):
+        elif stage in touched:
             whole.append(stage)
     _checkout(whole, say)
 
@@ -74,6 +77,13 @@ def _checkout(stages: list[str], say: Say) -> None:
         _dvc("checkout", "--quiet", "--force", *stages)
         say(f"checked out {', '.join(stages)}")
     stages.clear()
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 def forget(objects: set[str], store: Store) -> None:
@@ -88,7 +98,7 @@ def forget(objects: set[str], store: Store) -> None:
             aside(path)
 
 
-def _twin(md5: str, bad: Iterable[Finding], stages: dict[str, Stage], store: Store, say: Say) -> bool:
+def _twin(md5: str, places: Sequence[Need], stages: dict[str, Stage], store: Store, say: Say) -> bool:
     """Put an object back from its file in build/ where that is another inode and whole; a folder's from its files."""
     target = store.object(md5)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,7 @@ def _twin(md5: str, bad: Iterable[Finding], stages: dict[str, Stage], store: Sto
             return False
         part.write_bytes(data)
     else:
-        for twin in (finding.name for finding in bad if finding.md5 == md5):
+        for twin in (need.name for need in places if need.md5 == md5):
             if twin.is_file() and digests(twin)[0] == md5:
                 shutil.copyfile(twin, part)
                 break
@@ -118,7 +128,7 @@ def _twin(md5: str, bad: Iterable[Finding], stages: dict[str, Stage], store: Sto
 def _fetch(bad: Iterable[Finding], missing: set[str], store: Store, say: Say) -> set[str]:
     """Ask the remote for what is missing and distrust what comes: the objects that are missing still."""
     stages = {finding.stage for finding in bad if finding.md5 in missing}
-    subprocess.run([*DVC, "fetch", "--quiet", *sorted(stages)], capture_output=True)
+    subprocess.run([*DVC, "fetch", "--quiet", *sorted(stages)], capture_output=True, env=_environment())
     left = set()
     for md5 in missing:
         path = store.object(md5)
@@ -146,11 +156,16 @@ def _digests() -> dict[str, str | None]:
 
 def _dvc(*arguments: str) -> str:
     """Run DVC; what it printed. Raises RepairError with the end of what it said when it fails."""
-    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=_environment())
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise RepairError(f"dvc {' '.join(arguments)} failed (exit code {done.returncode}):\n{said}")
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """This environment, in which `python` is the Python that runs now: stages are started by that name."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def save_log(report: Report) -> Path:

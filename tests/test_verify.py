@@ -1,0 +1,285 @@
+"""What was built is hashed again: every damaged byte is found and named, and names from elsewhere are not trusted."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from datatrove.data import Document
+
+from safelm.aside import aside
+from safelm.blocks import Input, Reader, Task, WriteDocuments
+from safelm.executor import locked, run
+from safelm.paths import build, cache, scratch
+from safelm.shards import Manifest
+from safelm.store import Store, digests, file_digest
+from safelm.verify.busy import Busy, all_stages_locked
+from safelm.verify.check import Fault, Report, check, check_rest
+from safelm.verify.lock import Torn, is_inside, listing, read_listing, read_lock
+from safelm.verify.repair import forget
+from safelm.verify.stamps import Stamps
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Lines(Reader):
+    """A document for each line of each file; the line `bad` is quarantined."""
+
+    def tasks(self) -> list[Task]:
+        return [Task(file.stem, (Input(file, file_digest(file)),)) for file in sorted(Path("lines").iterdir())]
+
+    def read(self, task: Task) -> Iterator[Document]:
+        for number, text in enumerate(task.inputs[0].path.read_text().splitlines()):
+            if text == "bad":
+                self.quarantine("bad", file="lines", offset=number, content=b"bad")
+            else:
+                yield Document(text=text, id=f"{task.name}-{number}", metadata={"source": "web"})
+
+
+def commit(**folders: Path) -> None:
+    """What `dvc commit` leaves: every file in the cache, read-only, a listing for each folder, and dvc.lock."""
+    stages = {}
+    for stage, folder in folders.items():
+        files = {path.relative_to(folder).as_posix(): digests(path)[0] for path in folder.rglob("*") if path.is_file()}
+        for name, md5 in files.items():
+            keep((folder / name).read_bytes(), md5)
+        data = listing(files)
+        md5 = hashlib.md5(data).hexdigest() + ".dir"
+        keep(data, md5)
+        deps = [{"path": "build/web", "md5": md5}] if stage != "web" else []
+        stages[stage] = {"cmd": "true", "deps": deps, "outs": [{"path": folder.as_posix(), "hash": "md5", "md5": md5}]}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def keep(data: bytes, md5: str) -> None:
+    target = store().object(md5)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.write_bytes(data)
+        target.chmod(0o444)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage of three shards, one with a quarantine, and a stage of one file; both committed."""
+    monkeypatch.chdir(tmp_path)
+    Path("lines").mkdir()
+    for index in range(3):
+        Path(f"lines/{index}.txt").write_text(f"hello {index}\n" + ("bad\n" if index == 1 else ""))
+    run("web", [Lines(), WriteDocuments()])
+    build("fit").mkdir()
+    build("fit", "weights").write_bytes(bytes(range(256)))
+    commit(web=build("web"), fit=build("fit"))
+
+
+def store() -> Store:
+    return Store(cache(), scratch())
+
+
+def found(**options: bool) -> list[tuple[int, str, str]]:
+    return [(one.fault, one.stage, str(one.name)) for one in look(**options).findings]
+
+
+def look(**options: bool) -> Report:
+    return check(read_lock(), store(), **options)
+
+
+def flip(path: Path, at: int = 40) -> None:
+    """One bit, in place: inode, mode, size and time stay."""
+    stat = path.stat()
+    with open(os.open(path, os.O_RDWR), "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_whole_build_is_whole() -> None:
+    report = look()
+    assert (report.code, report.objects, report.stages) == (0, 8, 2)
+    assert "8 objects" in report.summary() and "all whole" in report.summary()
+
+
+def test_one_flipped_bit_is_found_and_its_stage_and_shard_are_named() -> None:
+    flip(build("web", "1.parquet"))
+    assert found() == [(Fault.CORRUPT, "web", "build/web/1.parquet")]
+    assert "corrupt      web                build/web/1.parquet: .dvc/cache" in str(look().findings[0])
+
+
+def test_a_copy_in_build_is_compared_too() -> None:
+    flip(build("fit", "weights"))
+    assert found() == [(Fault.CORRUPT, "fit", "build/fit/weights")]
+    assert found(build=False) == []
+
+
+def test_truncated_swapped_missing_and_extra() -> None:
+    first, second = (store().object(digests(build("web", name))[0]) for name in ("0.parquet", "2.parquet"))
+    data = first.read_bytes(), second.read_bytes()
+    for path, other in ((first, data[1]), (second, data[0])):
+        path.unlink()
+        path.write_bytes(other)
+    build("web", "more.parquet").write_bytes(b"more")
+    store().object(digests(build("fit", "weights"))[0]).unlink()
+    assert sorted(found()) == [
+        (Fault.CORRUPT, "web", "build/web/0.parquet"),
+        (Fault.CORRUPT, "web", "build/web/2.parquet"),
+        (Fault.CORRUPT, "web", "build/web/more.parquet"),
+        (Fault.MISSING, "fit", "build/fit/weights"),
+    ]
+    assert look().code == Fault.CORRUPT | Fault.MISSING
+
+
+def test_a_damaged_listing_is_told_as_the_folder() -> None:
+    md5 = read_lock()["web"].outs[0].md5
+    assert md5
+    flip(store().object(md5))
+    assert found() == [(Fault.CORRUPT, "web", "build/web")]
+
+
+def test_a_folder_that_is_not_checked_out_is_one_finding() -> None:
+    shutil.rmtree(build("web"))
+    assert found() == [(Fault.MISSING, "web", "build/web")]
+
+
+def test_what_cannot_be_read_cannot_be_verified() -> None:
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["fit"]["outs"][0] |= {"hash": "etag", "etag": "x"}
+    del lock["stages"]["fit"]["outs"][0]["md5"]
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert found() == [(Fault.UNVERIFIABLE, "fit", "build/fit")]
+
+
+def test_the_ledger_law_is_verified_in_the_manifests() -> None:
+    manifest = Manifest.read(build("web"))
+    name, record = manifest.tasks[0]
+    broken = replace(record, ledger=replace(record.ledger, rows_in=7))
+    path = build("web", "manifest.json")
+    Manifest("web", ((name, broken), *manifest.tasks[1:])).write(build("web"))
+    commit(web=build("web"))
+    assert [finding.what.partition(":")[0] for finding in look().findings] == ["shard 0"]
+    values = json.loads(path.read_text())
+    values["tasks"][0]["ledger"]["rows_in"], values["ledger"]["rows_in"] = 1, 99
+    path.write_text(json.dumps(values))
+    commit(web=build("web"))
+    assert "is not the sum of its shards'" in look().findings[0].what
+
+
+def test_rows_and_digests_are_verified_against_the_manifest() -> None:
+    values = json.loads(build("web", "manifest.json").read_text())
+    values["tasks"][0]["files"][0]["sha256"] = "0" * 64
+    values["tasks"][2]["files"][0]["rows"] = values["tasks"][2]["ledger"]["rows_out"] = 2
+    values["tasks"][2]["ledger"]["rows_in"] = 2
+    values["ledger"] |= {"rows_in": 5, "rows_out": 4}
+    build("web", "manifest.json").write_text(json.dumps(values))
+    commit(web=build("web"))
+    texts = [finding.what for finding in look().findings]
+    assert len(texts) == 2 and "expected sha256 0000" in texts[0]
+    assert texts[1] == "holds 1 rows, its manifest says 2"
+
+
+def test_a_manifest_must_agree_with_the_listing() -> None:
+    build("web", "stray.parquet").write_bytes(b"no record of it")
+    commit(web=build("web"))
+    assert [finding.what for finding in look().findings] == [
+        "does not agree with the folder's listing on stray.parquet"
+    ]
+
+
+def test_the_quick_sweep_sees_what_was_rewritten_and_not_what_kept_its_time() -> None:
+    stamps = Stamps()
+    assert check(read_lock(), store(), stamps=stamps).hashed
+    stamps.write()
+    assert check(read_lock(), store(), stamps=Stamps.read()).hashed == 0
+    flip(build("web", "0.parquet"))
+    assert check(read_lock(), store(), stamps=Stamps.read()).code == 0  # the price of speed
+    assert look().code == Fault.CORRUPT
+    build("web", "1.parquet").touch()
+    assert check(read_lock(), store(), stamps=Stamps.read()).hashed == build("web", "1.parquet").stat().st_size
+
+
+def test_torn_stamps_are_no_stamps() -> None:
+    stamps = Stamps()
+    check(read_lock(), store(), stamps=stamps)
+    stamps.write()
+    data = (scratch() / "verified.json").read_bytes()
+    for length in range(0, len(data), 7):
+        (scratch() / "verified.json").write_bytes(data[:length])
+        assert Stamps.read().known == {}
+
+
+def test_objects_of_earlier_builds_are_verified_when_asked_for() -> None:
+    keep(b"old", hashlib.md5(b"old").hexdigest())
+    keep(b"rotten", hashlib.md5(b"fresh").hexdigest())
+    report = look()
+    check_rest(report, store())
+    assert [(one.fault, one.stage, one.md5) for one in report.findings] == [
+        (Fault.CORRUPT, "(earlier build)", hashlib.md5(b"fresh").hexdigest())
+    ]
+
+
+def test_records_of_damaged_objects_are_dropped_and_the_others_kept() -> None:
+    manifest = Manifest.read(build("web"))
+    first, second = (record for _, record in manifest.tasks[:2])
+    forget({first.files[0].md5}, store())
+    assert store().get(first.key) is None and store().get(second.key) == second
+
+
+def test_aside_keeps_everything_under_its_own_path() -> None:
+    for text in ("one", "two"):
+        Path("lines/0.txt").write_text(text)
+        aside(Path("lines/0.txt"))
+    assert not Path("lines/0.txt").exists()
+    assert [path.read_text() for path in sorted(scratch("quarantine").rglob("0.txt"))] == ["one", "two"]
+
+
+def test_nothing_is_moved_while_a_build_runs() -> None:
+    with all_stages_locked():
+        pass
+    with locked("web"), pytest.raises(Busy, match=f"process {os.getpid()} is building web"), all_stages_locked():
+        pass
+
+
+def test_makers_come_before_readers() -> None:
+    assert list(read_lock()) == ["web", "fit"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/../../x", "/etc/x", "a//b", "./a", ".", "..", "", "a\0b", "a\\..\\b", "a/", "x" * 256, "\ud800", 7]
+)  # fmt: skip
+def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
+    assert not is_inside(name)
+    with pytest.raises(Torn):
+        read_listing(json.dumps([{"md5": "a" * 32, "relpath": name}]).encode())
+
+
+@pytest.mark.parametrize(
+    "entries", [[{"md5": "../../x", "relpath": "a"}], [{"md5": "a" * 32}], {"a": 1}, [1], 7, None, "x",
+                [{"md5": "a" * 32, "relpath": "a"}] * 2,
+                [{"md5": "a" * 32, "relpath": "a"}, {"md5": "a" * 32, "relpath": "a/b"}]]
+)  # fmt: skip
+def test_a_listing_that_is_none_is_refused(entries: object) -> None:
+    with pytest.raises(Torn):
+        read_listing(json.dumps(entries).encode())
+
+
+def test_a_listing_is_what_dvc_writes() -> None:
+    assert listing({"b": "2" * 32, "a/c": "1" * 32}) == (
+        b'[{"md5": "%s", "relpath": "a/c"}, {"md5": "%s", "relpath": "b"}]' % (b"1" * 32, b"2" * 32)
+    )
+
+
+def test_a_pulled_listing_that_leads_out_is_a_finding_and_not_followed(tmp_path: Path) -> None:
+    data = json.dumps([{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../evil"}]).encode()
+    md5 = hashlib.md5(data).hexdigest() + ".dir"
+    keep(data, md5)
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock["stages"]["fit"]["outs"][0]["md5"] = md5
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    (finding,) = look().findings
+    assert (finding.fault, finding.stage) == (Fault.CORRUPT, "fit") and "outside of its folder" in finding.what
