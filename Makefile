@@ -5,17 +5,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro verify repair test faults check format clean
+.PHONY: repro verify doctor test faults check format clean
 
 repro: .venv/ready
 	@python -m pipeline
 
-# Hashes what was built: 1 something is corrupt, 2 missing, 4 cannot be verified. `repair` makes only that again.
+# Hashes what was built: 1 something is corrupt, 2 missing, 4 cannot be verified. REPAIR=1 makes only that again.
 verify: .venv/ready
-	@python -m safelm.verify
+	@python -m safelm.verify $(if $(REPAIR),--repair)
 
-repair: .venv/ready
-	@python -m safelm.verify --repair
+# What a crash left behind, and the remedy; FIX=1 moves it aside.
+doctor: .venv/ready
+	@python -m safelm.doctor $(if $(FIX),--fix)
 
 test: .venv/ready
 	python -m pytest --numprocesses 2 --dist loadfile

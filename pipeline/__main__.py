@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from safelm.doctor.examine import hasty
 from safelm.paths import scratch, workers
 from specs.__main__ import problems
 from specs.params import Params
@@ -139,6 +140,8 @@ def main() -> None:
     found = problems()
     if found:
         raise SystemExit("\n".join(map(str, found)))
+    if signs := hasty():
+        raise SystemExit("\n".join(map(str, signs)))
     began = time.monotonic()
     if subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode:
         build(groups(list(Params.read("models").models)), jobs)

@@ -66,7 +66,7 @@ def _verify(asked: argparse.Namespace) -> int:
     if report.findings and asked.repair:
         return repair(report, look, store, print).code
     if report.code & ~Fault.UNVERIFIABLE:
-        print("`make repair` moves what is damaged aside and makes only that again")
+        print("`make verify REPAIR=1` moves what is damaged aside and makes only that again")
     if unbuilt := sorted(names - read_lock().keys()):
         print(f"not built yet, so not verified: {', '.join(unbuilt)}")
     return report.code

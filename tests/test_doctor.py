@@ -1,0 +1,251 @@
+"""What a crash left behind is told in one line with its remedy, and moved aside; a sound project says nothing."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from safelm.doctor import dvc, examine, leftovers, surroundings
+from safelm.doctor.sign import Sign
+from safelm.ledger import Ledger
+from safelm.paths import cache, scratch
+from safelm.store import Store
+from safelm.verify.lock import Torn, read_lock
+
+LOCK = """schema: '2.0'
+stages:
+  web:
+    cmd: python -m pipeline.web
+    deps:
+    - path: lines
+      hash: md5
+      md5: 43c23b21b6c11c4b6aa26d75758d784f.dir
+      size: 12
+      nfiles: 1
+    params:
+      params.yaml:
+        web:
+          rate: 0.00001
+    outs:
+    - path: build/web
+      hash: md5
+      md5: 664eee805aa27a2250ea0a5b6045a35a.dir
+      size: 901912
+      nfiles: 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SAFELM_")]:
+        monkeypatch.delenv(name)
+    dvc.TEMPORARY.mkdir(parents=True)
+    Path(".dvc/config").write_text('[core]\n    analytics = false\n[cache]\n    type = "reflink,hardlink,copy"\n')
+
+
+def lines(check: Callable[[], Iterator[Sign]]) -> list[str]:
+    found = [str(sign) for sign in check()]
+    assert all("\n" not in line and "; " in line for line in found)
+    return found
+
+
+def write(path: str, text: str) -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_a_sound_project_says_nothing() -> None:
+    write("dvc.lock", LOCK)
+    write(".dvc/tmp/rwlock", '{"write": {}}')
+    assert examine.hasty() == []
+    checks = (*examine.THOROUGH, *examine.QUIET)
+    assert [sign for check in checks if check is not surroundings.disk for sign in check()] == []
+
+
+def test_an_empty_lock_is_told_with_its_remedy() -> None:
+    write("dvc.lock", "")
+    (line,) = lines(dvc.lock_file)
+    assert line.startswith("dvc.lock: is not a lock file of DVC (0 bytes") and "make doctor FIX=1" in line
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("'2.0'", "'1.0'"), ("cmd: python -m pipeline.web", "x: 1"), ("664eee805aa27a2250ea0a5b6045a35a.dir", "664"),
+     ("- path: build/web", "- x: y"), ("nfiles: 7", "nfiles: '7'"), ("schema", "{schema"), ("stages:", "stages: 1\nx:"),
+     ("    outs:\n    - path", "    outs: 1\n    x:\n    - path"), ("rate: 0.00001", "rate: &a [*a]"), ("web:", "\0:")],
+)  # fmt: skip
+def test_a_lock_that_dvc_did_not_write_is_refused(old: str, new: str) -> None:
+    assert old in LOCK
+    write("dvc.lock", LOCK.replace(old, new))
+    if "*a" in new:
+        assert read_lock()["web"].name == "web"  # an alias is YAML; params are not ours to judge
+        return
+    with pytest.raises(Torn):
+        read_lock()
+
+
+def test_a_torn_rwlock_is_told_unless_dvc_is_writing_it() -> None:
+    write(".dvc/tmp/rwlock", '{"write": {"/a": {"pi')
+    (line,) = lines(dvc.rwlock)
+    assert line.startswith(".dvc/tmp/rwlock: is torn (21 bytes)")
+    with open(".dvc/tmp/rwlock.lock", "a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        assert lines(dvc.rwlock) == []
+
+
+def test_a_lock_of_a_recycled_process_number_is_told() -> None:
+    def held(pid: int) -> None:
+        write(".dvc/tmp/rwlock", json.dumps({"write": {"/a": {"pid": pid, "cmd": "dvc repro"}}}))
+
+    held(2**22 + 1)  # dead: DVC sees that by itself
+    assert lines(dvc.rwlock) == []
+    process = subprocess.Popen(["sleep", "30"])
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    held(process.pid)
+    (line,) = lines(dvc.rwlock)
+    process.kill()
+    process.wait()
+    assert f"its number {process.pid} belongs to another program now" in line
+
+
+def run_entry() -> tuple[Path, str]:
+    """An entry of the run cache as DVC writes it: named by the digest of its content."""
+    import yaml
+
+    text = LOCK.partition("  web:\n")[2].replace("\n    ", "\n").removeprefix("    ")
+    name = dvc._digest(yaml.safe_load(text))
+    return Path(f".dvc/cache/runs/ab/{'ab' * 32}/{name}"), text
+
+
+def test_the_run_cache_is_whole_or_told() -> None:
+    path, text = run_entry()
+    write(str(path), text)
+    assert lines(dvc.run_cache) == []
+    write(str(path), text.replace("rate: 0.00001", "rate: 1e-05"))  # as DVC's YAML writes it
+    assert lines(dvc.run_cache) == []
+    write(f"{path.parent}/.Xyz.tmp", "")
+    (line,) = lines(dvc.run_cache)
+    assert line.startswith(f"{path.parent}/.Xyz.tmp: an entry of DVC's run cache was being written (0 bytes)")
+
+
+def test_a_folder_of_the_run_cache_with_nothing_whole_goes_as_one() -> None:
+    path, text = run_entry()
+    write(str(path), text[:100])
+    (sign,) = dvc.run_cache()
+    assert sign.aside == path.parent and "is damaged (100 bytes)" in str(sign)
+    path.unlink()
+    (sign,) = dvc.run_cache()
+    assert sign.aside == path.parent and "is empty" in str(sign)
+
+
+def test_every_length_of_a_run_cache_entry_is_told() -> None:
+    path, text = run_entry()
+    assert text.endswith("  size: 901912\n  nfiles: 7\n")
+    harmless = {len(text) - len("  nfiles: 7\n"), len(text) - len("  size: 901912\n  nfiles: 7\n")}  # only a size less
+    for length in range(len(text)):
+        write(str(path), text[:length])
+        assert len(lines(dvc.run_cache)) == (length not in harmless), length
+
+
+def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
+    write("dvc.lock", LOCK)
+    listing = json.dumps([{"md5": "a" * 32, "relpath": "../../.bashrc"}])
+    write(str(Store(cache(), scratch()).object("664eee805aa27a2250ea0a5b6045a35a.dir")), listing)
+    (line,) = lines(dvc.listings)
+    assert "the listing of build/web (web) names a file outside of its folder" in line and "do not run" in line
+    assert [str(sign) for sign in examine.hasty()] == [line]
+
+
+def test_left_overs_are_told_and_moved_aside_and_nothing_else_is() -> None:
+    store = Store(cache(), scratch())
+    attempt = store.attempt("k" * 64)
+    (attempt / ".txt").write_text("whole")
+    record = store.put("k" * 64, attempt, {".txt": 1}, Ledger())
+    write(".dvc/cache/files/md5/.abc.tmp", "half")
+    write(".dvc/cache/files/md5/ab/.cdef.tmp", "half")
+    write(".safelm/attempts/0123.host.1/.parquet", "half")
+    write(".safelm/index/ab/abcd.json", '{"key": "ab')
+    write(".safelm/index/ab/.abcd.json.host.1", "")
+    found = [sign for check in examine.QUIET for sign in check()]
+    assert len(found) == 5
+    assert all(sign.aside and sign.aside.exists() for sign in found)
+    mended = [sign for check in examine.QUIET for sign in examine._mended(check, True)]
+    assert [sign.mended for sign in mended] == [True] * 5
+    assert [sign for check in examine.QUIET for sign in check()] == []
+    kept = [path.read_text() for path in scratch("quarantine").rglob("*") if path.is_file()]
+    assert sorted(kept) == sorted(["half", "half", "half", '{"key": "ab', ""])
+    assert store.get("k" * 64) == record
+
+
+def test_a_variable_that_nothing_reads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFELM_WORKER", "2")
+    monkeypatch.setenv("SAFELM_WORKERS", "many")
+    assert lines(surroundings.variables) == [
+        "SAFELM_WORKER: is no variable that SafeLM reads; unset it, or write SAFELM_WORKERS",
+        "SAFELM_WORKERS: expected a whole number above 0 (got 'many'); unset it for the default",
+    ]
+
+
+@pytest.mark.parametrize(
+    "config, told",
+    [('type = "reflink,hardlink,copy"', "type = copy", ), ("analytics = false", "analytics = true"),
+     ("[core]", "[core"), ("[core]", '[\'remote "r"\']\n    url = /r\n[core]'),
+     ("[core]", '[\'remote "r"\']\n    url = /r\n    verify = true\n    secret_access_key = x\n[core]')],
+)  # fmt: skip
+def test_settings_that_lose_disk_safety_or_privacy_are_told(config: str, told: str) -> None:
+    path = Path(".dvc/config")
+    assert lines(surroundings.configuration) == []
+    path.write_text(path.read_text().replace(config, told))
+    (line,) = lines(surroundings.configuration)
+    assert line.startswith(".dvc/config: ") and "= x" not in line
+
+
+def test_a_secret_beside_the_tracked_file_is_nothing_to_tell() -> None:
+    write(".dvc/config.local", "['remote \"r\"']\n    secret_access_key = x\n")
+    assert lines(surroundings.configuration) == []
+
+
+def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "FREE", 1 << 60)
+    found = lines(surroundings.disk)
+    assert len(found) == 2 and all("are free for" in line for line in found)
+
+
+def test_a_cache_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(surroundings, "FREE", 0)
+    monkeypatch.setattr(surroundings, "FREE_SHARE", 0)
+    elsewhere = next((path for path in map(Path, ("/dev/shm", "/run", "/proc")) if path.is_dir()), None)
+    if elsewhere is None or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one file system only")
+    Path(".dvc/config").write_text(f"[cache]\n    dir = {elsewhere}\n")
+    assert any("on another file system than build/" in line for line in lines(surroundings.disk))
+
+
+def test_versions_that_the_lock_does_not_name_are_told() -> None:
+    write("requirements.lock", f"pytest=={pytest.__version__}\nnumpy==0.1\nnot-there==1.0\n")
+    (line,) = lines(surroundings.python)
+    assert "numpy " in line and "for 0.1" in line and "pytest" not in line and "not-there" not in line
+
+
+def test_what_cannot_be_moved_aside_stays_a_sign() -> None:
+    write("dvc.lock", "")
+    (sign,) = examine._mended(dvc.lock_file, True)
+    assert sign.mended and not Path("dvc.lock").exists()
+    assert list(leftovers.quarantine()) == []  # 0 bytes
+
+
+def test_help_says_what_it_does() -> None:
+    for module in ("safelm.doctor", "safelm.verify"):
+        root = Path(surroundings.__file__).parents[2]
+        done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0 and "exit code" in done.stdout
