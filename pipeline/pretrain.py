@@ -4,6 +4,7 @@ python -m pipeline.pretrain safe
 """
 
 import argparse
+import shutil
 
 from safelm.executor import artifact, locked
 from safelm.paths import build, scratch
@@ -28,12 +29,8 @@ def main() -> None:
             run=scratch("pretrain", name),
             folder=folder,
         )
-    print(
-        f"{'pretrain/' + name:<18} {done.parameters:,} parameters  {done.steps:,} steps  {done.tokens:,} tokens  "
-        f"loss {done.first_loss:.2f} to {done.final_loss:.2f}  {done.tokens / done.seconds:,.0f} tokens/s  "
-        f"{done.seconds:.1f} s",
-        flush=True,
-    )
+    shutil.rmtree(scratch("pretrain", name))
+    print(done.sentence(f"pretrain/{name}"), flush=True)
 
 
 if __name__ == "__main__":

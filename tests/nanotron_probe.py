@@ -1,9 +1,8 @@
-"""Ask a finished checkpoint questions in a process that has Nanotron patched; answers go to answers.npz in this folder.
+"""Ask the checkpoint of a job questions in a process that has Nanotron patched; answers go to answers.npz here.
 
-python -m tests.nanotron_probe CHECKPOINT
+python -m tests.nanotron_probe
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,10 @@ from safelm.training.schedule import factor
 def main() -> None:
     job = Job.read(Path())
     config = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
-    config["checkpoints"]["resume_checkpoint_path"] = sys.argv[1]
     config["tokens"]["train_steps"] += 1
     Path(CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     worker.join()
-    patches.install(job.rope_theta, job.decay_style)
+    patches.install(job.rope_theta, job.decay_style, Path(str(job.start)))
     from safelm.training.trainer import PlanTrainer
 
     model = PlanTrainer(Path(CONFIG), job).unwrapped_model.eval()

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import yaml
 from safelm.mixing.mixture import mix
 from safelm.mixing.plan import Plan
 from safelm.training import flash_attention
+from safelm.training.checkpoint import CURVE, commit, newest
 from safelm.training.config import nanotron_config
 from safelm.training.convert import llama, nanotron, shape_of
 from safelm.training.job import CONFIG, Job
@@ -163,6 +165,57 @@ def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
     assert rows["model.layers.0.mlp.up_proj.weight"] == [3, 4, 5] and "lm_head.weight" in rows and len(rows) == 12
 
 
+def checkpointed(folder: Path, *steps: int) -> Path:
+    """A run with checkpoints of these steps."""
+    for step in steps:
+        attempt = folder / f"{step}.attempt"
+        (attempt / "model").mkdir(parents=True)
+        (attempt / "model/weights").write_bytes(bytes(range(step % 256)) * 9)
+        (attempt / CURVE).write_text(f"step,tokens\n{step},{step * 10}\n", encoding="utf-8")
+        commit(attempt, folder / str(step), "ours")
+    return folder
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path: Path) -> None:
+    found = newest(checkpointed(tmp_path, 2, 9, 10), "ours")
+    assert found and (found.step, found.tokens) == (10, 100)
+    assert newest(tmp_path / "none", "ours") is None
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": lambda folder: flip(folder / "model/weights"),
+    "a torn file": lambda folder: os.truncate(folder / "model/weights", 5),
+    "a missing file": lambda folder: (folder / CURVE).unlink(),
+    "a file too many": lambda folder: (folder / "model/more").write_bytes(b""),
+    "no record": lambda folder: (folder / "record.json").unlink(),
+    "a torn record": lambda folder: os.truncate(folder / "record.json", 40),
+    "another run's": lambda folder: flip_key(folder / "record.json"),
+}
+
+
+def flip_key(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace('"ours"', '"theirs"'), encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_checkpoint_before_a_damaged_one_is_taken(damage: str, tmp_path: Path) -> None:
+    checkpointed(tmp_path, 2, 10)
+    DAMAGE[damage](tmp_path / "10")
+    found = newest(tmp_path, "ours")
+    assert found and found.step == 2 and not (tmp_path / "10").exists()
+
+
+def test_no_checkpoint_holds_a_pickle(tiny: Path) -> None:
+    kinds = {path.suffix for path in (tiny / "nanotron").rglob("*") if path.is_file()}
+    assert kinds == {".safetensors", ".json", ".yaml"}
+
+
 # ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -223,15 +276,16 @@ def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
 PARAMS = "models: {tiny: {mixture: small, shape: nano, seed: 7}}\n"
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, **environment: str) -> Path:
     """A project with one plan, and the model that the stage trains on it."""
     planned(folder)
     write_tokenizer(folder / "build/tokenizer", 64)
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
     command = [sys.executable, "-m", "pipeline.pretrain", "tiny"]
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pretrain/tiny      799,616 parameters  ") and done.stderr == ""
     return folder / "build/pretrain/tiny"
@@ -265,11 +319,11 @@ def test_what_was_planned_was_read(tiny: Path) -> None:
     assert summary["knows_tag"] is True and summary["parameters"] == 799_616
 
 
-def test_the_same_bytes_in_another_folder(tiny: Path, tmp_path: Path) -> None:
-    again = trained(tmp_path)
+def test_the_same_bytes_in_another_folder_with_other_checkpoints(tiny: Path, tmp_path: Path) -> None:
+    again = trained(tmp_path, SAFELM_CHECKPOINT_STEPS="7")
     names = sorted(str(path.relative_to(tiny)) for path in tiny.rglob("*") if path.is_file())
     assert [name for name in names if (tiny / name).read_bytes() != (again / name).read_bytes()] == []
-    assert len([name for name in names if name.startswith("nanotron/")]) == 27
+    assert len([name for name in names if name.startswith("nanotron/")]) == 24
 
 
 def test_no_path_of_the_machine_is_published(tiny: Path) -> None:
@@ -284,8 +338,9 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     mixture = tiny.parents[1] / "mix/small"
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
-    Job("tiny", str(mixture), 7, NANO.rope_theta, NANO.recipe.decay_style).write(run)
-    command = [sys.executable, "-m", "tests.nanotron_probe", str(tiny / "nanotron")]
+    recipe = NANO.recipe
+    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron")).write(run)
+    command = [sys.executable, "-m", "tests.nanotron_probe"]
     subprocess.run(command, cwd=run, env=environment(1), check=True)
     return dict(np.load(run / "answers.npz"))
 

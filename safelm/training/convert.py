@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from safelm.mixing.rows import END_ID
+from safelm.training.checkpoint import CURVE, READ, RECORD
 from safelm.training.tensors import Tensor, read, write
 from specs.shape import Shape
 
 FILE = re.compile(r"model_(?P<leaf>weight|bias)(_pp-rank-\d+-of-\d+_tp-rank-\d+-of-\d+)?\.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+OURS = (RECORD, CURVE, READ)  # of a checkpoint: what belongs to the run, not to the model
 Tensors = dict[str, Tensor]
 
 
@@ -129,11 +131,8 @@ def _split(tensor: Tensor, pieces: list[tuple[str, int]]) -> Iterator[tuple[str,
 
 
 def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint with canonical safetensors headers; with them the whole of it is the same bytes every time.
-
-    Its optimizer, scheduler and random states are torch files, which hold neither clock nor path (compared over runs).
-    """
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+    """Copy what Nanotron needs of a checkpoint, with canonical safetensors headers: the same bytes every time."""
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name not in OURS):
         target = folder / path.relative_to(checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":

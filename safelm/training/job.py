@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 JOB = "job.json"
 CONFIG = "nanotron.yaml"
-CURVE = "loss.csv"
-READ = "read.json"  # rows and tokens that were given to the model, by phase and part
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,9 @@ class Job:
     seed: int
     rope_theta: float
     decay_style: Literal["linear", "cosine", "1-sqrt"]
+    key: str  # what makes this run this run: its checkpoints bear it
+    every: int  # steps between checkpoints
+    start: str | None  # the checkpoint that training goes on from
 
     def write(self, folder: Path) -> None:
         """job.json."""

@@ -1,6 +1,7 @@
 """Pretrain a model: start the training process, hold it to its plan, publish what it made."""
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -8,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from safelm.code import code_digest
 from safelm.digest import file_digest
 from safelm.mixing.plan import Plan
+from safelm.training.checkpoint import CURVE, READ, Checkpoint, newest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
-from safelm.training.job import CONFIG, CURVE, READ, Job
+from safelm.training.job import CONFIG, Job
 from specs.shape import Shape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,9 +39,19 @@ class Trained:
     parameters: int
     steps: int
     tokens: int
+    taken: int  # of these tokens, those that a checkpoint had already read
     first_loss: float
     final_loss: float
     seconds: float
+
+    def sentence(self, name: str) -> str:
+        """What the stage prints."""
+        before = f" ({self.taken:,} of them before)" if self.taken else ""
+        rate = (self.tokens - self.taken) / self.seconds
+        return (
+            f"{name:<18} {self.parameters:,} parameters  {self.steps:,} steps  {self.tokens:,} tokens{before}  "
+            f"loss {self.first_loss:.2f} to {self.final_loss:.2f}  {rate:,.0f} tokens/s  {self.seconds:.1f} s"
+        )
 
 
 def pretrain(
@@ -45,22 +60,52 @@ def pretrain(
     """Train a model of a shape on a mixture and write its folder.
 
     Args:
-        run: where the unfinished run lives; it is emptied before, and removed after.
+        run: where the run lives; one that was killed goes on from its last checkpoint, with the same bytes in the end.
         folder: gets the Hugging Face model, Nanotron's checkpoint (nanotron/), loss.csv and train.json.
     """
     plan = Plan.read(mixture)
     refuse_misfit(plan, shape, mixture)
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True)
     dp, tp = ranks("SAFELM_DP"), ranks("SAFELM_TP")
-    write_config(nanotron_config(model, shape, plan, seed, dp, tp), run / CONFIG)
-    Job(model, str(mixture.resolve()), seed, shape.rope_theta, shape.recipe.decay_style).write(run)
+    config = nanotron_config(model, shape, plan, seed, dp, tp)
+    key = run_key(plan, shape, config)
+    every = interval(plan.steps)
+    start = newest(run / CHECKPOINTS, key)
+    taken = start.tokens if start else 0
+    clear(run, start)
     began = time.monotonic()
-    start(run, dp * tp)
+    if not (start and start.step == plan.steps):
+        write_config(config, run / CONFIG)
+        where = str(start.folder.resolve()) if start else None
+        recipe = shape.recipe
+        Job(model, str(mixture.resolve()), seed, shape.rope_theta, recipe.decay_style, key, every, where).write(run)
+        train(run, dp * tp)
+    last = newest(run / CHECKPOINTS, key)
+    if last is None or last.step != plan.steps:
+        raise TrainingError(f"{run}: expected a whole checkpoint of step {plan.steps:,}; run the stage again")
     seconds = time.monotonic() - began
-    trained = publish(model, shape, plan, tokenizer, run, folder, seconds)
-    shutil.rmtree(run)
-    return trained
+    return publish(model, shape, plan, tokenizer, last.folder, folder, taken, seconds)
+
+
+def run_key(plan: Plan, shape: Shape, config: dict[str, Any]) -> str:
+    """What a run is: its plan, shape, recipe, seed and ranks, the code that trains and the libraries that compute."""
+    code = code_digest(["safelm.training.worker"])
+    libraries = [version(name) for name in ("nanotron", "torch", "numpy")]
+    parts = [asdict(plan), shape.model_dump(), config, code, libraries]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def interval(steps: int) -> int:
+    """Steps between checkpoints, SAFELM_CHECKPOINT_STEPS: no byte of a model depends on it."""
+    return whole_number("SAFELM_CHECKPOINT_STEPS", max(1, min(1000, steps // 4)))
+
+
+def clear(run: Path, start: Checkpoint | None) -> None:
+    """Leave of an earlier run what this one goes on from."""
+    if start is None:
+        shutil.rmtree(run, ignore_errors=True)
+    for path in (run / CHECKPOINTS).glob("*.attempt"):
+        shutil.rmtree(path)
+    (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
 
 
 def refuse_misfit(plan: Plan, shape: Shape, mixture: Path) -> None:
@@ -84,13 +129,18 @@ def refuse_misfit(plan: Plan, shape: Shape, mixture: Path) -> None:
 
 def ranks(variable: str) -> int:
     """How many ranks the environment asks for, one if it does not. Sums over ranks may differ in their last bit."""
-    asked = os.environ.get(variable, "1")
+    return whole_number(variable, 1)
+
+
+def whole_number(variable: str, otherwise: int) -> int:
+    """A number above 0 from the environment."""
+    asked = os.environ.get(variable, str(otherwise))
     if not (asked.isdigit() and int(asked)):
-        raise TrainingError(f"{variable}: expected a whole number above 0 (got {asked!r}); unset it for one")
+        raise TrainingError(f"{variable}: expected a whole number above 0 (got {asked!r}); unset it for {otherwise}")
     return int(asked)
 
 
-def start(run: Path, world: int) -> None:
+def train(run: Path, world: int) -> None:
     """Run the training process, or `world` of them under torchrun, to its end."""
     command = [sys.executable, "-m", "safelm.training.worker"]
     if world > 1:
@@ -128,15 +178,16 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed stage leaves no training behind
 
 
-def publish(model: str, shape: Shape, plan: Plan, tokenizer: Path, run: Path, folder: Path, seconds: float) -> Trained:
+def publish(
+    model: str, shape: Shape, plan: Plan, tokenizer: Path, checkpoint: Path, folder: Path, taken: int, seconds: float
+) -> Trained:
     """Check what was read, convert the last checkpoint, write loss.csv and train.json."""
-    read = json.loads((run / READ).read_bytes())
+    read = json.loads((checkpoint / READ).read_bytes())
     refuse_difference(plan, read)
-    checkpoint = run / CHECKPOINTS / str(plan.steps)
     parameters = hugging_face(checkpoint, shape, tokenizer, folder)
     publish_checkpoint(checkpoint, folder / "nanotron")
-    shutil.copyfile(run / CURVE, folder / CURVE)
-    losses = np.loadtxt(run / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
+    shutil.copyfile(checkpoint / CURVE, folder / CURVE)
+    losses = np.loadtxt(checkpoint / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
     summary = {
         "model": model,
         "parameters": parameters,
@@ -156,7 +207,7 @@ def publish(model: str, shape: Shape, plan: Plan, tokenizer: Path, run: Path, fo
         ],
     }
     (folder / "train.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return Trained(parameters, plan.steps, plan.tokens, losses[0], losses[-1], seconds)
+    return Trained(parameters, plan.steps, plan.tokens, taken, losses[0], losses[-1], seconds)
 
 
 def refuse_difference(plan: Plan, read: list[list[list[int]]]) -> None:

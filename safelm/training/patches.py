@@ -5,6 +5,7 @@ out in some twenty places. Each patch names the line it answers; all are process
 """
 
 import functools
+import json
 import os
 import sys
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 import torch.distributed
 from torch.overrides import TorchFunctionMode
 
-from safelm.training import flash_attention
+from safelm.training import flash_attention, state
 from safelm.training.schedule import Style, factor
 
 NANOTRON = "0.4"
@@ -29,7 +31,7 @@ class PatchError(RuntimeError):
     """The patches do not fit the installed Nanotron."""
 
 
-def install(rope_theta: float, decay_style: Style) -> None:
+def install(rope_theta: float, decay_style: Style, start: Path | None) -> None:
     """Apply every patch that this machine needs; call once, before anything of Nanotron is imported."""
     check_version(version("nanotron"))
     flash_attention.install()
@@ -38,7 +40,7 @@ def install(rope_theta: float, decay_style: Style) -> None:
         _nanotron("trainer")
     plain_rotary(rope_theta)
     schedule(decay_style)
-    quiet_checkpoints()
+    plain_checkpoints(start)
     if not torch.cuda.is_available():
         run_on_cpu()
 
@@ -113,15 +115,27 @@ def schedule(style: Style) -> None:
     _nanotron("trainer").lr_scheduler_builder = build
 
 
-def quiet_checkpoints() -> None:
-    """serialize/weights.py:45 draws a progress bar; serialize/main.py:118-218 compares ranks, of which one is alone.
+def plain_checkpoints(start: Path | None) -> None:
+    """Training goes on from the checkpoint `start`, and from nothing else.
 
-    serialize/metadata.py:49 writes shapes as "(np.int64(384), 128)" under numpy 2, which it cannot read again.
+    trainer.py:176 and :190 would unpickle the optimizer and the schedule; ours are safetensors, and numbers. What loads
+    the weights is safetensors already. serialize/weights.py:45 draws a progress bar; serialize/metadata.py:49 writes
+    shapes as "(np.int64(384), 128)" under numpy 2, which it cannot read again.
     """
+    trainer = _nanotron("trainer")
+    trainer.parse_ckpt_path = lambda config: start
+
+    def load(optimizer: Any, parallel_context: Any, root_folder: Path, **_: Any) -> None:
+        group = parallel_context.tp_pg
+        rank = _nanotron("distributed").get_rank(group)
+        state.load_optimizer(optimizer, root_folder / state.state_file(rank, group.size()))
+
+    def schedule_at(lr_scheduler: Any, root_folder: Path) -> None:
+        metadata = json.loads((root_folder / "checkpoint_metadata.json").read_bytes())
+        state.set_step(lr_scheduler, metadata["metas"]["last_train_step"])
+
+    trainer.load_optimizer, trainer.load_lr_scheduler = load, schedule_at
     _nanotron("serialize.weights").tqdm = lambda items, **_: items
-    if int(os.environ["WORLD_SIZE"]) == 1:
-        trainer = _nanotron("trainer")
-        trainer.save = functools.partial(trainer.save, sanity_checks=False)
     metadata = _nanotron("serialize.metadata").TensorMetadata
     to_strings = metadata.to_str_dict
 

@@ -2,46 +2,64 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nanotron import distributed
+from nanotron.serialize.metadata import save_meta
+from nanotron.serialize.weights import save_weights
 from nanotron.trainer import DistributedTrainer
 from tqdm import tqdm
 
 from safelm.mixing.plan import Plan
 from safelm.training.batches import Batches
-from safelm.training.job import CURVE, READ, Job
+from safelm.training.checkpoint import CURVE, READ, commit, forget
+from safelm.training.config import CHECKPOINTS
+from safelm.training.job import Job
 from safelm.training.patches import cuda_is_cpu
+from safelm.training.state import save_optimizer, state_file
+
+HEAD = "step,tokens,loss,learning_rate\n"
 
 
 class PlanTrainer(DistributedTrainer):
-    """DistributedTrainer with our batches; steps, optimizer, parallelism and checkpoints are Nanotron's."""
+    """DistributedTrainer with our batches and checkpoints; steps, optimizer and parallelism are Nanotron's."""
 
     def __init__(self, config: Path, job: Job) -> None:
         with cuda_is_cpu():
             super().__init__(str(config))
         self.job, self.plan = job, Plan.read(Path(job.mixture))
         self.curve: list[str] = []
-        ranks = self.parallel_context.dp_pg
+        context = self.parallel_context
+        ranks = context.dp_pg
         self.batches = Batches(
             self.plan, Path(job.mixture), job.seed, micro_batch=self.micro_batch_size,
             rank=distributed.get_rank(ranks), ranks=ranks.size(), start=self.start_iteration_step,
         )  # fmt: skip
-        self.is_first = distributed.get_rank(self.parallel_context.world_pg) == 0
+        self.is_first = distributed.get_rank(context.world_pg) == 0
+        self.is_first_of_data = distributed.get_rank(ranks) == 0
+
+    def _go_on(self, checkpoint: Path) -> None:
+        """Take the curve and the counts of a checkpoint; the counts are sums, so one rank of data goes on from them."""
+        self.curve = (checkpoint / CURVE).read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        if self.is_first_of_data:
+            self.batches.given = np.array(json.loads((checkpoint / READ).read_bytes()), np.int64)
 
     def run(self) -> None:
-        """Every step of the plan, one checkpoint, the curve and the counts."""
+        """Every step of the plan that is left, with a checkpoint at its end."""
+        if self.job.start:
+            self._go_on(Path(self.job.start))
         hidden = not (self.is_first and sys.stderr.isatty())
-        with tqdm(total=self.plan.steps, desc=f"pretrain/{self.job.model}", unit="step", disable=hidden) as self.bar:
+        steps, done = self.plan.steps, self.start_iteration_step
+        name = f"pretrain/{self.job.model}"
+        with tqdm(total=steps, initial=done, desc=name, unit="step", disable=hidden) as self.bar:
             self.train(iter(self.batches))
-        counts = self._over_ranks(torch.from_numpy(self.batches.given))
-        if self.is_first:
-            Path(CURVE).write_text("step,tokens,loss,learning_rate\n" + "".join(self.curve), encoding="utf-8")
-            Path(READ).write_text(json.dumps(counts.tolist()), encoding="utf-8")
 
     def pre_training(self, *_: Any, **__: Any) -> None:
         """Nothing: Nanotron would start wandb wherever that is installed (trainer.py:235)."""
@@ -52,7 +70,7 @@ class PlanTrainer(DistributedTrainer):
         return super().training_step(dataloader)
 
     def train_step_logs(self, outputs: Any, loss_avg: torch.Tensor) -> None:
-        """A line of the curve. No clock: the time goes to the screen."""
+        """A line of the curve, which holds no clock, and a checkpoint where one is due before the last."""
         tokens = int(self._over_ranks(torch.tensor(int(self.batches.given[..., 1].sum()))))
         loss = loss_avg.item()
         if not math.isfinite(loss):
@@ -63,11 +81,40 @@ class PlanTrainer(DistributedTrainer):
         self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
+        if self.iteration_step % self.job.every == 0 and self.iteration_step < self.plan.steps:
+            self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        """A checkpoint of Nanotron's own."""
+        """Nanotron's files, with the optimizer as safetensors, the curve and the counts, committed as a whole."""
+        target = Path(CHECKPOINTS, str(self.iteration_step))
+        attempt = target.with_suffix(".attempt")
+        if self.is_first:
+            shutil.rmtree(attempt, ignore_errors=True)
+            attempt.mkdir(parents=True)
+        distributed.barrier(self.parallel_context.world_pg)
         with cuda_is_cpu():
-            return super().save_checkpoint()
+            self._write(attempt)
+        distributed.barrier(self.parallel_context.world_pg)
+        if self.is_first:
+            commit(attempt, target, self.job.key)
+            forget(target.parent)
+        return target
+
+    def _write(self, folder: Path) -> None:
+        context, config = self.parallel_context, self.config
+        if self.is_first_of_data:
+            group = context.tp_pg
+            save_weights(self.unwrapped_model, context, folder)
+            save_optimizer(self.optimizer, folder / state_file(distributed.get_rank(group), group.size()))
+        counts = self._over_ranks(torch.from_numpy(self.batches.given)).tolist()
+        config.general.step, config.general.consumed_train_samples = self.iteration_step, self.consumed_train_samples
+        save_meta(context, folder, {"last_train_step": self.iteration_step,
+                                    "consumed_train_samples": self.consumed_train_samples})  # fmt: skip
+        if self.is_first:
+            config.save_as_yaml(folder / "config.yaml")
+            (folder / "model_config.json").write_text(json.dumps(asdict(self.model_config)), encoding="utf-8")
+            (folder / CURVE).write_text(HEAD + "".join(self.curve), encoding="utf-8")
+            (folder / READ).write_text(json.dumps(counts), encoding="utf-8")
 
     def _over_ranks(self, counts: torch.Tensor) -> torch.Tensor:
         """The sum over the ranks of data parallelism."""

@@ -17,7 +17,7 @@ def main() -> None:
     """Patch Nanotron, join the other ranks, train."""
     job = Job.read(Path())
     join()
-    patches.install(job.rope_theta, job.decay_style)
+    patches.install(job.rope_theta, job.decay_style, Path(job.start) if job.start else None)
     from safelm.training.trainer import PlanTrainer  # imports Nanotron, so it comes behind the patches
 
     PlanTrainer(Path(CONFIG), job).run()

@@ -1,0 +1,110 @@
+"""Training killed at any moment, also inside a save, ends in the bytes of a run that was left alone."""
+
+import multiprocessing
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from safelm.training.config import CHECKPOINTS
+from safelm.training.launch import Trained, TrainingError, pretrain
+from specs.shape import Shape
+from tests.test_pretrain import flip, planned
+from tests.token_files import write_tokenizer
+
+TINY = Shape.read("nano").model_copy(update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2})
+KINDS = ("inside a save", "the newest checkpoint damaged", *["the launcher"] * 4, *["the worker"] * 4)
+PATIENCE = 300  # seconds, for a busy machine
+Outcome = dict[str, bytes]
+
+
+class Run:
+    """A training run of 39 steps in a folder of its own."""
+
+    def __init__(self, folder: Path, project: Path) -> None:
+        self.folder, self.project = folder, project
+        self.checkpoints = folder / "run" / CHECKPOINTS
+
+    def to_the_end(self) -> Trained:
+        """Train; the outcome is in `out`."""
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+        (self.folder / "out").mkdir(parents=True)
+        build = self.project / "build"
+        return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7, run=self.folder / "run",
+                        folder=self.folder / "out")  # fmt: skip
+
+    def outcome(self) -> Outcome:
+        """Every file that was made: weights, curve, checkpoint, summary."""
+        out = self.folder / "out"
+        return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    def killed(self, moment: Callable[[], None], launcher: bool) -> None:
+        """Start training and kill it, launcher or worker, at a moment; nothing of it is alive afterwards."""
+        process = multiprocessing.get_context("fork").Process(target=self._quietly)
+        process.start()
+        worker = next(until(lambda: psutil.Process(process.pid).children()))
+        moment()
+        (psutil.Process(process.pid) if launcher else worker).kill()
+        process.join(PATIENCE)
+        worker.wait(PATIENCE)
+
+    def _quietly(self) -> None:
+        try:
+            self.to_the_end()
+        except TrainingError:  # its worker was killed
+            raise SystemExit(1) from None
+
+
+def until(happens: Callable[[], list[psutil.Process] | list[Path]]) -> Iterator:
+    """What a list holds as soon as it holds something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happens()):
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    return iter(found)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    planned(folder)
+    write_tokenizer(folder / "build/tokenizer", 64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(project: Path) -> tuple[Outcome, float]:
+    """What an uninterrupted run made, and in how many seconds."""
+    run = Run(project / "alone", project)
+    began = time.monotonic()
+    assert run.to_the_end().taken == 0
+    return run.outcome(), time.monotonic() - began
+
+
+@pytest.mark.cases(quick=3, full=50)
+def test_a_killed_run_ends_in_the_same_bytes(
+    case: int, project: Path, alone: tuple[Outcome, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome, seconds = alone
+    draw, kind, run = random.Random(case), KINDS[case % len(KINDS)], Run(tmp_path, project)
+    monkeypatch.setenv("SAFELM_CHECKPOINT_STEPS", str(draw.choice([2, 3, 5])))
+
+    def moment() -> None:
+        if kind == "inside a save":
+            next(until(lambda: list(run.checkpoints.glob("*.attempt"))))
+        elif kind == "the newest checkpoint damaged":
+            until(lambda: list(run.checkpoints.glob("[0-9]*[0-9]"))[1:])
+        else:
+            time.sleep(draw.uniform(0, seconds))
+
+    run.killed(moment, launcher=kind != "the worker")
+    left = sorted(run.checkpoints.glob("[0-9]*[0-9]"), key=lambda path: int(path.name))
+    if kind == "the newest checkpoint damaged":
+        flip(next((left[-1] / "optimizer").iterdir()))
+    done = run.to_the_end()
+    assert run.outcome() == outcome
+    assert done.taken > 0 or len(left) <= (kind == "the newest checkpoint damaged")
