@@ -27,6 +27,7 @@ def main() -> None:
             build("tokenizer"),
             seed=model.seed,
             run=scratch("pretrain", name),
+            shared=scratch("prefixes"),
             folder=folder,
         )
     shutil.rmtree(scratch("pretrain", name))

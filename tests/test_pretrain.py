@@ -261,7 +261,8 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytes
     planned(tmp_path)
     wild = NANO.model_copy(update={"recipe": NANO.recipe.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(TrainingError, match="the training process ended with exit code 1"):
-        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, run=tmp_path / "run", folder=tmp_path)
+        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, run=tmp_path / "run",
+                 shared=tmp_path / "shared", folder=tmp_path)  # fmt: skip
     assert "pretrain/wild: the loss is nan at step" in capfd.readouterr().err
 
 
@@ -339,7 +340,7 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     recipe = NANO.recipe
-    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron")).write(run)
+    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron"), {}).write(run)
     command = [sys.executable, "-m", "tests.nanotron_probe"]
     subprocess.run(command, cwd=run, env=environment(1), check=True)
     return dict(np.load(run / "answers.npz"))

@@ -41,6 +41,8 @@ def commit(attempt: Path, target: Path, key: str) -> None:
 
 def share(checkpoint: Path, target: Path, key: str) -> None:
     """The same checkpoint for other runs, under a key that they have in common: files are linked, not copied."""
+    if target.exists():
+        return
     attempt = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):

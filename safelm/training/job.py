@@ -21,6 +21,7 @@ class Job:
     key: str  # what makes this run this run: its checkpoints bear it
     every: int  # steps between checkpoints
     start: str | None  # the checkpoint that training goes on from
+    shared: dict[str, str]  # steps at which the checkpoint is shared, and the folder that it is shared as
 
     def write(self, folder: Path) -> None:
         """job.json."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from safelm.training.checkpoint import CURVE, READ, Checkpoint, newest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
 from safelm.training.job import CONFIG, Job
+from safelm.training.prefix import longest, prefix_keys
 from specs.shape import Shape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,42 +56,47 @@ class Trained:
 
 
 def pretrain(
-    model: str, shape: Shape, mixture: Path, tokenizer: Path, *, seed: int, run: Path, folder: Path
+    model: str, shape: Shape, mixture: Path, tokenizer: Path, *, seed: int, run: Path, shared: Path, folder: Path
 ) -> Trained:
     """Train a model of a shape on a mixture and write its folder.
 
     Args:
         run: where the run lives; one that was killed goes on from its last checkpoint, with the same bytes in the end.
+        shared: the ends of phases that runs have in common; a run goes on from the longest beginning it finds there.
         folder: gets the Hugging Face model, Nanotron's checkpoint (nanotron/), loss.csv and train.json.
     """
     plan = Plan.read(mixture)
     refuse_misfit(plan, shape, mixture)
     dp, tp = ranks("SAFELM_DP"), ranks("SAFELM_TP")
     config = nanotron_config(model, shape, plan, seed, dp, tp)
-    key = run_key(plan, shape, config)
-    every = interval(plan.steps)
-    start = newest(run / CHECKPOINTS, key)
-    taken = start.tokens if start else 0
-    clear(run, start)
+    key, keys = run_key(plan, shape, config), prefix_keys(plan, shape, config, makers())
+    places = {str(step): str((shared / name).resolve()) for step, name in keys.items()}
+    style, every = shape.recipe.decay_style, interval(plan.steps)
+    job = Job(model, str(mixture.resolve()), seed, shape.rope_theta, style, key, every, None, places)
     began = time.monotonic()
-    if not (start and start.step == plan.steps):
-        write_config(config, run / CONFIG)
-        where = str(start.folder.resolve()) if start else None
-        recipe = shape.recipe
-        Job(model, str(mixture.resolve()), seed, shape.rope_theta, recipe.decay_style, key, every, where).write(run)
-        train(run, dp * tp)
+    with longest(shared, keys, f"pretrain/{model}") as prefix:
+        own = newest(run / CHECKPOINTS, key)
+        start = max(filter(None, [own, prefix]), key=lambda checkpoint: checkpoint.step, default=None)
+        taken = start.tokens if start else 0
+        clear(run, own)
+        if not (start and start.step == plan.steps):
+            write_config(config, run / CONFIG)
+            replace(job, start=str(start.folder.resolve()) if start else None).write(run)
+            train(run, dp * tp)
     last = newest(run / CHECKPOINTS, key)
     if last is None or last.step != plan.steps:
         raise TrainingError(f"{run}: expected a whole checkpoint of step {plan.steps:,}; run the stage again")
-    seconds = time.monotonic() - began
-    return publish(model, shape, plan, tokenizer, last.folder, folder, taken, seconds)
+    return publish(model, shape, plan, tokenizer, last.folder, folder, taken, time.monotonic() - began)
+
+
+def makers() -> list[str]:
+    """The code that trains and the libraries that compute: what they make is not taken for what others made."""
+    return [code_digest(["safelm.training.worker"]), *(version(name) for name in ("nanotron", "torch", "numpy"))]
 
 
 def run_key(plan: Plan, shape: Shape, config: dict[str, Any]) -> str:
-    """What a run is: its plan, shape, recipe, seed and ranks, the code that trains and the libraries that compute."""
-    code = code_digest(["safelm.training.worker"])
-    libraries = [version(name) for name in ("nanotron", "torch", "numpy")]
-    parts = [asdict(plan), shape.model_dump(), config, code, libraries]
+    """What a run is: its plan, shape, recipe, seed and ranks, and its makers."""
+    parts = [asdict(plan), shape.model_dump(), config, makers()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -99,9 +105,9 @@ def interval(steps: int) -> int:
     return whole_number("SAFELM_CHECKPOINT_STEPS", max(1, min(1000, steps // 4)))
 
 
-def clear(run: Path, start: Checkpoint | None) -> None:
+def clear(run: Path, own: Checkpoint | None) -> None:
     """Leave of an earlier run what this one goes on from."""
-    if start is None:
+    if own is None:
         shutil.rmtree(run, ignore_errors=True)
     for path in (run / CHECKPOINTS).glob("*.attempt"):
         shutil.rmtree(path)

@@ -1,6 +1,7 @@
 """The learning rate of every step: a warm-up, a plateau and a decay (WSD), as shares of the steps."""
 
 import math
+from functools import partial
 from typing import Literal
 
 from specs.shape import Recipe
@@ -12,6 +13,15 @@ def warmup_and_decay(recipe: Recipe, steps: int) -> tuple[int, int]:
     """How many steps the rate rises and falls: the recipe's shares, at least one each."""
     warmup = max(1, round(recipe.warmup * steps))
     return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
+
+
+def rates(recipe: Recipe, steps: int, first: int) -> list[float]:
+    """The learning rates of the first steps of a run of `steps` steps."""
+    warmup, decay = warmup_and_decay(recipe, steps)
+    peak = recipe.learning_rate
+    low = recipe.min_learning_rate / peak
+    law = partial(factor, warmup=warmup, start=steps - decay, decay=decay, low=low, style=recipe.decay_style)
+    return [peak * law(step) for step in range(first)]
 
 
 def factor(step: int, *, warmup: int, start: int, decay: int, low: float, style: Style) -> float:

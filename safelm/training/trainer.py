@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nanotron import distributed
 from nanotron.serialize.metadata import save_meta
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from safelm.mixing.plan import Plan
 from safelm.training.batches import Batches
-from safelm.training.checkpoint import CURVE, READ, commit, forget
+from safelm.training.checkpoint import CURVE, READ, commit, forget, share
 from safelm.training.config import CHECKPOINTS
 from safelm.training.job import Job
 from safelm.training.patches import cuda_is_cpu
@@ -49,7 +48,8 @@ class PlanTrainer(DistributedTrainer):
         """Take the curve and the counts of a checkpoint; the counts are sums, so one rank of data goes on from them."""
         self.curve = (checkpoint / CURVE).read_text(encoding="utf-8").splitlines(keepends=True)[1:]
         if self.is_first_of_data:
-            self.batches.given = np.array(json.loads((checkpoint / READ).read_bytes()), np.int64)
+            for given, counts in zip(self.batches.given, json.loads((checkpoint / READ).read_bytes()), strict=False):
+                given[: len(counts)] = counts[: len(given)]  # the run that shared it may have other phases to come
 
     def run(self) -> None:
         """Every step of the plan that is left, with a checkpoint at its end."""
@@ -81,7 +81,8 @@ class PlanTrainer(DistributedTrainer):
         self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
-        if self.iteration_step % self.job.every == 0 and self.iteration_step < self.plan.steps:
+        due = self.iteration_step % self.job.every == 0 or str(self.iteration_step) in self.job.shared
+        if due and self.iteration_step < self.plan.steps:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
@@ -97,6 +98,8 @@ class PlanTrainer(DistributedTrainer):
         distributed.barrier(self.parallel_context.world_pg)
         if self.is_first:
             commit(attempt, target, self.job.key)
+            if place := self.job.shared.get(target.name):
+                share(target, Path(place), Path(place).name)
             forget(target.parent)
         return target
 

@@ -35,7 +35,7 @@ class Run:
         (self.folder / "out").mkdir(parents=True)
         build = self.project / "build"
         return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7, run=self.folder / "run",
-                        folder=self.folder / "out")  # fmt: skip
+                        shared=self.folder / "shared", folder=self.folder / "out")  # fmt: skip
 
     def outcome(self) -> Outcome:
         """Every file that was made: weights, curve, checkpoint, summary."""
