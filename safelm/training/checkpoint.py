@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelm.store import file_digest, link, write_synced
+from safelm.digest import file_digest
+from safelm.files import link, rename_synced, write_synced
 
 RECORD = "record.json"
 CURVE = "loss.csv"  # the curve up to the step of the checkpoint
@@ -97,9 +98,4 @@ def _synced(path: Path) -> str:
 def _place(attempt: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
-    os.rename(attempt, target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    rename_synced(attempt, target)
