@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from safelm.doctor.dvc import answer
 from safelm.doctor.examine import hasty
 from safelm.paths import scratch, workers
 from specs.__main__ import problems
@@ -143,7 +144,10 @@ def main() -> None:
     if signs := hasty():
         raise SystemExit("\n".join(map(str, signs)))
     began = time.monotonic()
-    if subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode:
+    code = subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode
+    if code not in (0, 1) and (signs := list(answer())):
+        raise SystemExit("\n".join(map(str, signs)))
+    if code:
         build(groups(list(Params.read("models").models)), jobs)
         subprocess.run([*DVC, "repro", "--quiet"], check=True)
         print(f"built in {time.monotonic() - began:.0f} s")

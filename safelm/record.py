@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from safelm.ledger import Ledger
+from safelm.names import SHA256, is_digest, is_inside
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class File:
     bytes: int
     md5: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would lead out of the cache or the folder: records are read from manifests that were pulled."""
+        if not (is_inside(self.suffix) and is_digest(self.md5) and is_digest(self.sha256, SHA256)):
+            raise ValueError(f"{self.suffix!r}: expected the name of a file and its digests")
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def test_a_variable_that_nothing_reads_is_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "config, told",
     [('type = "reflink,hardlink,copy"', "type = copy", ), ("analytics = false", "analytics = true"),
-     ("[core]", "[core"), ("[core]", '[\'remote "r"\']\n    url = /r\n[core]'),
+     ("[core]", '[\'remote "r"\']\n    url = /r\n[core]'),
      ("[core]", '[\'remote "r"\']\n    url = /r\n    verify = true\n    secret_access_key = x\n[core]')],
 )  # fmt: skip
 def test_settings_that_lose_disk_safety_or_privacy_are_told(config: str, told: str) -> None:
@@ -208,6 +208,13 @@ def test_settings_that_lose_disk_safety_or_privacy_are_told(config: str, told: s
     path.write_text(path.read_text().replace(config, told))
     (line,) = lines(surroundings.configuration)
     assert line.startswith(".dvc/config: ") and "= x" not in line
+
+
+def test_settings_that_cannot_be_read_are_told_and_nothing_else_is() -> None:
+    Path(".dvc/config").write_text("[core")
+    (line,) = map(str, examine.hasty())
+    assert line.startswith(".dvc/config: cannot be read (File contains no section headers")
+    assert [str(sign) for sign in examine.examine()] == [line]
 
 
 def test_a_secret_beside_the_tracked_file_is_nothing_to_tell() -> None:

@@ -15,12 +15,13 @@ from datatrove.data import Document
 from safelm.aside import aside
 from safelm.blocks import Input, Reader, Task, WriteDocuments
 from safelm.executor import locked, run
+from safelm.names import is_inside
 from safelm.paths import build, cache, scratch
 from safelm.shards import Manifest
 from safelm.store import Store, digests, file_digest
 from safelm.verify.busy import Busy, all_stages_locked
 from safelm.verify.check import Fault, Report, check, check_rest
-from safelm.verify.lock import Torn, is_inside, listing, read_listing, read_lock
+from safelm.verify.lock import Torn, listing, read_listing, read_lock
 from safelm.verify.repair import forget
 from safelm.verify.stamps import Stamps
 
@@ -242,6 +243,19 @@ def test_nothing_is_moved_while_a_build_runs() -> None:
         pass
     with locked("web"), pytest.raises(Busy, match=f"process {os.getpid()} is building web"), all_stages_locked():
         pass
+
+
+@pytest.mark.parametrize(
+    "value", [{"suffix": "../../x"}, {"suffix": "/etc/x"}, {"md5": "../../../etc/passwd"}, {"sha256": ""}], ids=str
+)
+def test_a_pulled_record_that_leads_out_is_no_record(value: dict) -> None:
+    manifest = json.loads(build("web", "manifest.json").read_text())
+    manifest["tasks"][0]["files"][0] |= value
+    with pytest.raises(ValueError, match="expected the name of a file and its digests"):
+        Manifest.parse(json.dumps(manifest).encode())
+    key = manifest["tasks"][0]["key"]
+    scratch("index", key[:2], f"{key}.json").write_text(json.dumps(manifest["tasks"][0]))
+    assert store().get(key) is None
 
 
 def test_makers_come_before_readers() -> None:

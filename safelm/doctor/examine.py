@@ -28,11 +28,16 @@ QUIET: tuple[Check, ...] = (leftovers.half_written, leftovers.attempts, leftover
 
 def hasty() -> list[Sign]:
     """What would stop a build now."""
+    if unreadable := list(surroundings.readable()):
+        return unreadable  # nobody knows where the cache is
     return [sign for check in HASTY for sign in check()]
 
 
 def examine(fix: bool = False) -> Iterator[Sign]:
     """Every sign, as it is found; with `fix`, what can be moved aside is."""
+    if unreadable := list(surroundings.readable()):
+        yield from unreadable  # nobody knows where the cache is
+        return
     for check in THOROUGH:
         yield from _mended(check, fix)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safelm.aside import FOLDER
 from safelm.doctor.sign import Sign, left_over
-from safelm.paths import cache, scratch
+from safelm.paths import BUILD, cache, scratch
 from safelm.record import Record
 from safelm.store import Store
 
@@ -28,7 +28,8 @@ def half_written() -> Iterator[Sign]:
 
 def attempts() -> Iterator[Sign]:
     """Folders of tries that did not end; the shards they finished are in the store."""
-    for path in sorted(Store(cache(), scratch()).attempts.glob("*")) + sorted(scratch("attempts").glob("*")):
+    places = (Store(cache(), scratch()).attempts, scratch("attempts"), BUILD / ".attempts")
+    for path in (path for place in places for path in sorted(place.glob("*"))):
         yield left_over(path, f"is a try that did not end ({_size(path) / 1e6:,.1f} MB)")
 
 

@@ -36,20 +36,29 @@ def _names(path: Path) -> list[str]:
     return re.findall(r"SAFELM_[A-Z][A-Z_]*[A-Z]", path.read_text(encoding="utf-8"))
 
 
-def configuration() -> Iterator[Sign]:
-    """DVC's settings that lose disk, safety or privacy."""
+def readable() -> Iterator[Sign]:
+    """DVC's settings, which say where the cache is, must be read before anything else."""
     for file in (CONFIG, LOCAL):
-        parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(file, encoding="utf-8")
+            _parsed(file)
         except (configparser.Error, UnicodeDecodeError) as error:
             line = " ".join(str(error).split())
             yield Sign(str(file), f"cannot be read ({line[:200]})", "mend the line, or `git checkout` the file")
-            return
-        if file == CONFIG:
-            yield from _settings(parser)
+
+
+def configuration() -> Iterator[Sign]:
+    """DVC's settings that lose disk, safety or privacy."""
+    yield from _settings(_parsed(CONFIG))
+    for file in (CONFIG, LOCAL):
+        parser = _parsed(file)
         for section in parser.sections():
             yield from _remote(file, section, parser[section])
+
+
+def _parsed(file: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(file, encoding="utf-8")
+    return parser
 
 
 def _settings(parser: configparser.ConfigParser) -> Iterator[Sign]:

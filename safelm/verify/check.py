@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safelm.ledger import Ledger, LedgerError
+from safelm.names import is_digest
 from safelm.paths import workers
 from safelm.shards import MANIFEST, DamagedShard, Manifest
 from safelm.store import File, Store, digests
-from safelm.verify.lock import MD5, Out, Stage, Torn, folders, read_listing
+from safelm.verify.lock import DIR, Out, Stage, Torn, folders, read_listing
 from safelm.verify.stamps import Stamps
 
 
@@ -168,7 +169,7 @@ def _needs(stages: dict[str, Stage], store: Store, findings: list[Finding]) -> I
             if out.md5 is None:
                 what = "dvc.lock has no md5 of it"
                 findings.append(Finding(Fault.UNVERIFIABLE, stage.name, out.path, out.path, what))
-            elif out.md5.endswith(".dir"):
+            elif out.md5.endswith(DIR):
                 yield from _folder(stage.name, out, store, findings)
             else:
                 yield Need(stage.name, out.path, out.md5)
@@ -180,7 +181,7 @@ def _folder(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iter
     try:
         data = path.read_bytes()
         got = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if got != out.md5.removesuffix(".dir"):
+        if got != out.md5.removesuffix(DIR):
             raise Torn(_differs("md5", out.md5, got, len(data)))
         files = read_listing(data)
     except Torn as error:
@@ -259,7 +260,7 @@ def _object(need: Need, path: Path, hashes: Hashes) -> Iterator[Finding]:
         yield finding(Fault.CORRUPT, _differs("md5", need.md5, found[0], hashes.sizes[path]))
     elif need.file and (found[1], hashes.sizes[path]) != (need.file.sha256, need.file.bytes):
         yield finding(Fault.CORRUPT, _differs("sha256", need.file.sha256, found[1], hashes.sizes[path]))
-    elif need.file and (rows := _rows(path, need.file)) != need.file.rows:
+    elif need.file and need.file.rows and (rows := _rows(path, need.file)) != need.file.rows:
         yield finding(Fault.CORRUPT, f"holds {rows:,} rows, its manifest says {need.file.rows:,}")
 
 
@@ -326,14 +327,14 @@ def check_rest(report: Report, store: Store, progress: Progress = lambda done, t
     """Verify the other objects of the cache too: earlier builds made them, and DVC's run cache may bring them back."""
     began = time.monotonic()
     paths = {path: path.parent.name + path.name for path in store.cache.glob("[0-9a-f][0-9a-f]/*")}
-    rest = {path: md5 for path, md5 in paths.items() if MD5.fullmatch(md5) and md5 not in report.checked}
+    rest = {path: md5 for path, md5 in paths.items() if is_digest(md5.removesuffix(DIR)) and md5 not in report.checked}
     hashes = Hashes(set(rest), Stamps())
     hashes.run(progress)
     for path, md5 in sorted(rest.items()):
         found: Any = hashes.found[path]
         if isinstance(found, OSError):
             report.findings.append(Finding(_fault(found), "(earlier build)", path, path, _reason(found), md5))
-        elif found[0] != md5.removesuffix(".dir"):
+        elif found[0] != md5.removesuffix(DIR):
             what = _differs("md5", md5, found[0], hashes.sizes[path])
             report.findings.append(Finding(Fault.CORRUPT, "(earlier build)", path, path, what, md5))
     report.checked |= set(rest.values())

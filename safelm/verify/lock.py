@@ -5,7 +5,6 @@ Both name paths and digests that DVC follows without a question: a listing that 
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -14,9 +13,10 @@ from typing import Any
 
 import yaml
 
+from safelm.names import is_digest, is_inside
+
 LOCK = Path("dvc.lock")
-MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-NAME_BYTES = 255  # the longest name of a file that common file systems take
+DIR = ".dir"  # ends the digest of a folder's listing
 
 
 class Torn(ValueError):
@@ -90,7 +90,7 @@ def _digest(where: str, value: dict, *, strict: bool) -> str | None:
     md5 = value.get("md5")
     if md5 is None and value.get("hash", "md5") == "md5" and strict:
         raise Torn(f"{where}: {value['path']}: has no md5")
-    if md5 is not None and not (isinstance(md5, str) and MD5.fullmatch(md5)):
+    if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
         raise Torn(f"{where}: {value['path']}: expected an md5 (got {str(md5)[:40]!r})")
     if any(not isinstance(value.get(key, 0), int) for key in ("size", "nfiles")):
         raise Torn(f"{where}: {value['path']}: size and nfiles: expected whole numbers")
@@ -128,23 +128,12 @@ def read_listing(data: bytes) -> dict[str, str]:
     for name, md5 in files.items():
         if not is_inside(name):
             raise Torn(f"names a file outside of its folder: {str(name)[:80]!r}")
-        if not (isinstance(md5, str) and MD5.fullmatch(md5) and len(md5) == 32):
+        if not is_digest(md5):
             raise Torn(f"{name}: expected an md5 (got {str(md5)[:40]!r})")
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
     if len(files) != len(entries) or folders & files.keys():
         raise Torn("names a file twice")
     return files
-
-
-def is_inside(name: Any) -> bool:
-    """Whether a name from elsewhere stays in the folder it is joined to: no `..`, no root, no NUL, no empty part."""
-    if not isinstance(name, str) or "\0" in name or "\\" in name:
-        return False
-    try:
-        parts = [part.encode() for part in name.split("/")]
-    except UnicodeEncodeError:
-        return False
-    return all(0 < len(part) <= NAME_BYTES and part not in (b".", b"..") for part in parts)
 
 
 def listing(files: dict[str, str]) -> bytes:
@@ -156,7 +145,7 @@ def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:
     """The outputs that are folders in the cache, with their digest."""
     for stage in stages.values():
         for out in stage.outs:
-            if out.md5 and out.md5.endswith(".dir"):
+            if out.md5 and out.md5.endswith(DIR):
                 yield stage, out, out.md5
 
 

@@ -18,7 +18,7 @@ from safelm.paths import scratch
 from safelm.store import Store, digests
 from safelm.verify.busy import all_stages_locked
 from safelm.verify.check import Fault, Finding, Need, Report
-from safelm.verify.lock import Stage, Torn, folders, listing, read_listing, read_lock
+from safelm.verify.lock import DIR, Stage, Torn, folders, listing, read_listing, read_lock
 
 DVC = [sys.executable, "-m", "dvc"]
 
@@ -103,13 +103,13 @@ def _twin(md5: str, places: Sequence[Need], stages: dict[str, Stage], store: Sto
     target = store.object(md5)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    if md5.endswith(".dir"):
+    if md5.endswith(DIR):
         place = next((out.path for _, out, digest in folders(stages) if digest == md5), None)
         if place is None:
             return False
         files = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
         data = listing({name: digests(path)[0] for name, path in files.items()})
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5.removesuffix(DIR):
             return False
         part.write_bytes(data)
     else:
@@ -143,9 +143,9 @@ def _fetch(bad: Iterable[Finding], missing: set[str], store: Store, say: Say) ->
 
 def _is_whole(path: Path, md5: str) -> bool:
     try:
-        if md5.endswith(".dir"):
+        if md5.endswith(DIR):
             read_listing(path.read_bytes())
-        return digests(path)[0] == md5.removesuffix(".dir")
+        return digests(path)[0] == md5.removesuffix(DIR)
     except (OSError, Torn):
         return False
 
