@@ -8,6 +8,7 @@ import argparse
 from safelm.executor import artifact, locked
 from safelm.mixing.budget import MixtureError
 from safelm.mixing.mixture import ids_of, mix
+from safelm.mixing.replacement import replacements
 from safelm.paths import build
 from specs.params import PARAMS, Params
 from specs.yaml_file import YamlFile
@@ -26,8 +27,9 @@ def main() -> None:
             plan = mix(
                 name,
                 mixture.phases,
-                {corpus: build("tokenize", corpus) for corpus in mixture.corpora},
-                {corpus: params.corpora[corpus].epochs for corpus in mixture.corpora},
+                {slot: build("tokenize", corpus) for slot, corpus in mixture.slots.items()},
+                {slot: params.corpora[corpus].epochs for slot, corpus in mixture.slots.items()},
+                replacements(build(), mixture.slots, params.corpora),
                 **params.mix.model_dump(),
                 vocabulary=vocabulary,
                 tag=tag,

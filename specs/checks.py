@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
+from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.prompt import problems as prompt_problems
@@ -81,8 +82,37 @@ def _mixtures(params: Params) -> Iterator[Finding]:
             for part in phase.parts:
                 if part not in params.corpora:
                     yield (*at, part), f"must be a row of corpora (rows are {_words(params.corpora)}); add it there"
-            yield from _overlaps(params, at, known)
+            yield from _overlaps(params, at, [part for part in known if not isinstance(phase.parts[part], Replaced)])
+            for part in known:
+                if isinstance(made := phase.parts[part], Replaced):
+                    yield from _replaced((*at, part), params, part, made.replaced_by, phase)
         yield from _sizes(params, name)
+
+
+def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) -> Iterator[Finding]:
+    """What stands in for a corpus was made of its documents, and is not read a second time under its own name."""
+    if made not in params.corpora:
+        yield (*at, "replaced_by"), f"must be a row of corpora (got {made}; rows are {_words(params.corpora)})"
+        return
+    if params.mix.layout != "document":
+        yield at, f"must have rows of one document each (got mix.layout: {params.mix.layout}); write layout: document"
+    if made in phase.parts:
+        yield (
+            (*at, "replaced_by"),
+            f"must not be read beside what it replaces (got {made}, which is a part too); leave one of them out",
+        )
+    writer, scores = params.corpora[made].from_, _raw_scores(params, part)
+    wanted = {
+        "rephrase": set(params.rephrase.scores),
+        "refuse": set(params.refuse.scores),
+        "tag": set(params.tag.scores),
+    }.get(writer, set())
+    if not (scores & wanted or (writer == "educate" and params.corpora[part].from_ == "refuse")):
+        yield (
+            (*at, "replaced_by"),
+            f"must be made of documents of {part} (got {made}, which {writer} makes of "
+            f"{f'the scores {_words(sorted(wanted))}' if wanted else 'others'}); name another corpus",
+        )
 
 
 def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Finding]:
@@ -104,6 +134,7 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
     shares = sum(phase.share for phase in mixture.phases)
     for index, phase in enumerate(mixture.phases):
         tokens = mix.tokens * phase.share / shares
+        doses = sum(phase.doses.values()) * mix.tokens
         at: Location = ("mixtures", name, "phases", index)
         if tokens < mix.batch * mix.sequence:
             yield (
@@ -111,13 +142,21 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
                 f"must be a step of {mix.batch} rows of {mix.sequence} at least (got {tokens:.0f} tokens); "
                 f"write a larger share, or mix.tokens: {int(mix.batch * mix.sequence * shares / phase.share) + 1}",
             )
-        for part, weight in phase.parts.items() if phase.proportions == "fixed" else ():
-            rows = tokens * weight / sum(phase.parts.values()) / mix.sequence
-            if round(rows) < 1:
+        if doses >= tokens:
+            yield (
+                (*at, "parts", next(iter(phase.doses))),
+                f"must leave room for the parts with a weight (the doses of this phase take {doses:,.0f} of its "
+                f"{tokens:,.0f} tokens); write a dose below {phase.share / shares:.3g}, or a larger share",
+            )
+        fixed = phase.weights if phase.proportions == "fixed" and doses < tokens else {}
+        rows = {part: (tokens - doses) * weight / sum(fixed.values()) / mix.sequence for part, weight in fixed.items()}
+        rows |= {part: dose * mix.tokens / mix.sequence for part, dose in phase.doses.items()}
+        for part, count in rows.items():
+            if round(count) < 1:
                 yield (
-                    (*at, "parts", part),
-                    f"must be a sequence of {mix.sequence} tokens at least (got {rows:.2f} of one); "
-                    "write a larger weight or leave the part out",
+                    (*at, "parts", part.partition("-")[0]),
+                    f"must be a sequence of {mix.sequence} tokens at least (got {count:.2f} of one); "
+                    "write a larger weight or dose, or leave the part out",
                 )
 
 

@@ -16,6 +16,13 @@ from ruamel.yaml.error import YAMLError as RuamelError
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
+KINDS = (
+    "scored",
+    "whole",
+    "a weight",
+    "a dose",
+    "a replacement",
+)  # names of alternatives, which are no place in a file
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ def validate(kind: type[Model], path: Path) -> Model:
 
 
 def _problem(kind: Any, file: YamlFile, at: Location, error: Any) -> Problem:
-    loc = tuple(part for part in error["loc"] if part not in ("scored", "whole"))
+    loc = tuple(part for part in error["loc"] if part not in KINDS)
     known, field = _field(kind, loc)
     description = f"; {field.description}" if field is not None and field.description else ""
     match error["type"]:

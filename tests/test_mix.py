@@ -18,16 +18,20 @@ from pipeline import mix as stage
 from safelm.mixing.budget import MixtureError, largest_remainder, shares
 from safelm.mixing.mixture import ids_of, mix
 from safelm.mixing.plan import PLAN, Plan, PlannedPart
+from safelm.mixing.replacement import Replacement, match, replacements
 from safelm.mixing.rows import Order, Tokens, cut
 from safelm.shards import DamagedShard
 from safelm.training.batches import Batches
 from safelm.training.launch import refuse_difference
+from specs.corpus import ScoredCorpus, WholeCorpus
 from specs.mixture import Phase
 from specs.yaml_file import SpecError
+from tests.ingested import ingested, rows_of
+from tests.scored import scored
 from tests.token_files import write_corpus, write_tokenizer
 
 
-def phase(share: int = 1, proportions: str = "natural", **parts: float) -> Phase:
+def phase(share: int = 1, proportions: str = "natural", **parts: Any) -> Phase:
     return Phase.model_validate({"share": share, "proportions": proportions, "parts": parts})
 
 
@@ -41,17 +45,19 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
             first += size - 1
         write_corpus(folder / "tokenize" / name, documents)
     asked = {"tokens": 200, "sequence": 8, "layout": "document", "batch": 2, "seed": 1, "vocabulary": 1 << 16, "tag": 3}
-    epochs = options.pop("epochs", dict.fromkeys(lengths, 1000.0))
+    slots = {name: corpus for item in phases for name, corpus in item.slots.items()}
+    epochs = options.pop("epochs", dict.fromkeys(slots, 1000.0))
+    replaced = options.pop("replaced", {})
     (folder / "mix").mkdir()
-    corpora = {name: folder / "tokenize" / name for name in lengths}
-    return mix("m", phases, corpora, epochs, **(asked | options), folder=folder / "mix")
+    corpora = {name: folder / "tokenize" / corpus for name, corpus in slots.items()}
+    return mix("m", phases, corpora, epochs, replaced, **(asked | options), folder=folder / "mix")
 
 
 def small(folder: Path, corpus: str) -> Plan:
     """One step over the corpus in `folder`."""
     (folder / "mix").mkdir()
-    return mix("m", [phase(**{corpus: 1})], {corpus: folder / corpus}, {corpus: 9.0}, tokens=24, sequence=8, batch=4,
-               layout="document", seed=1, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
+    return mix("m", [phase(**{corpus: 1})], {corpus: folder / corpus}, {corpus: 9.0}, {}, tokens=24, sequence=8,
+               batch=4, layout="document", seed=1, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
 
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,6 +248,121 @@ def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any])
             assert sum(len(row) * count for row, count in read.items()) == item.tokens
         assert abs(made.tokens - mixture["tokens"]) <= made.batch * made.sequence / 2
         refuse_rereading(made, folder)
+
+
+# ── doses, replacements, twins ────────────────────────────────────────────────────────────────────────────────────────
+
+STOCK = {"web": [7, 5, 8] * 40, "refusals": [4, 6] * 20}
+
+
+@pytest.mark.parametrize("layout", ["document", "packed"])
+def test_schedules_of_one_dose_read_the_same_rows_of_it(layout: str, tmp_path: Path) -> None:
+    with_dose, read = {"web": 1.0, "refusals": {"dose": 0.2}}, []
+    for start in (0, 20, 60):
+        begun = [phase(start, web=1.0)] if start else []
+        made = plan(tmp_path / str(start), STOCK, [*begun, phase(100 - start, **with_dose)], tokens=600, layout=layout)
+        folder = tmp_path / str(start) / "mix"
+        (part,) = [part for item in made.phases for part in item.parts if part.corpus == "refusals"]
+        assert abs(part.tokens - 120) <= 4 and sum(item.tokens for item in made.phases) == made.tokens
+        assert abs(made.tokens - 600) <= made.batch * made.sequence / 2
+        batches = Batches(made, folder, 3, micro_batch=2)
+        rows = [row for step in rows_read(batches)[0] for row in step]
+        refuse_difference(made, batches.given.tolist())
+        own = set(rows_planned(made, folder, part))
+        read.append(sorted(row for row in rows if row in own))
+    assert read[0] == read[1] == read[2] and len(read[0]) >= 15
+
+
+def test_without_a_dose_a_later_start_reads_less(tmp_path: Path) -> None:
+    tokens = []
+    for start in (20, 60):
+        phases = [phase(start, web=1.0), phase(100 - start, web=1.0, refusals=1.0)]
+        tokens.append(plan(tmp_path / str(start), STOCK, phases, tokens=600).corpora["refusals"].read_tokens)
+    assert tokens[0] == pytest.approx(2 * tokens[1], rel=0.1)
+
+
+def test_a_dose_may_end_an_epoch_and_begin_another(tmp_path: Path) -> None:
+    made = plan(tmp_path, STOCK, [phase(web=1.0, refusals={"dose": 0.5})], tokens=600)
+    assert made.corpora["refusals"].read_tokens == pytest.approx(300, abs=4)
+    assert made.corpora["refusals"].epochs == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_dose_of_an_empty_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MixtureError, match=r"phases\.0\.parts\.worst: rounds to no row: its dose is 60.0 tokens"):
+        plan(tmp_path, {"web": [6] * 90, "worst": []}, [phase(web=1.0, worst={"dose": 0.1})], tokens=600)
+
+
+def test_what_was_made_of_a_document_stands_in_its_place() -> None:
+    found = match(["a", "b", "c", "d"], ["c", "x", "a", None, "d"])
+    assert found.documents.tolist() == [2, 0, 4] and found.left_out == 1
+
+
+def twins(folder: Path) -> list[tuple[Plan, Path, list[Row]]]:
+    """The rows, in order, of a mixture that reads unsafe documents and of one that reads their rephrasings."""
+    lengths = {"web": [7] * 60, "unsafe": [6] * 30, "rephrased": [6] * 30}
+    backwards = Replacement(np.arange(30)[::-1].copy(), 0)  # the last rephrasing is of the first document
+    found = []
+    for name, unsafe, replaced in (
+        ("raw", 1.0, {}),
+        ("twin", {"weight": 1.0, "replaced_by": "rephrased"}, {"unsafe-rephrased": backwards}),
+    ):
+        made = plan(folder / name, lengths, [phase(web=1.0, unsafe=unsafe)], tokens=1200, replaced=replaced)
+        steps, _ = rows_read(Batches(made, folder / name / "mix", 3, micro_batch=2))
+        found.append((made, folder / name / "mix", list(chain(*steps))))
+    return found
+
+
+def numbered(made: Plan, folder: Path, corpus: str) -> dict[Row, int]:
+    """The rows of a corpus as they lie in it."""
+    tokens, rows, _ = made.stock(folder, corpus)
+    ends = rows.starts + rows.lengths
+    return {
+        tuple(tokens.span(*span).tolist()): number for number, span in enumerate(zip(rows.starts, ends, strict=True))
+    }
+
+
+def test_a_twin_reads_everything_else_at_the_same_place(tmp_path: Path) -> None:
+    (_, _, raw), (_, _, twin) = twins(tmp_path)
+    same = [old == new for old, new in zip(raw, twin, strict=True)]
+    assert same == [len(row) == 7 for row in raw] and 50 < same.count(False) < 100
+
+
+def test_a_twin_reads_what_was_made_of_a_document_in_its_place(tmp_path: Path) -> None:
+    (made, folder, raw), (twin_made, twin_folder, twin) = twins(tmp_path)
+    originals, others = numbered(made, folder, "unsafe"), numbered(twin_made, twin_folder, "unsafe-rephrased")
+    pairs = [(originals[old], others[new]) for old, new in zip(raw, twin, strict=True) if len(old) == 6]
+    assert len(set(pairs)) == 30 and all(old == new for old, new in pairs)
+    starts = twin_made.stock(twin_folder, "unsafe-rephrased")[1].starts
+    assert list(starts) == sorted(starts, reverse=True)
+
+
+def test_replacements_are_found_by_parent_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages = [{"text": f"Page {number}.", "label": number % 2} for number in range(9)]
+    ingested("ingest/web", pages, 4)
+    scored()
+    ids = [row["id"] for row in rows_of(Path("build/ingest/web"))]
+    written = [{"text": f"Instead of {number}.", "parent": ids[number]} for number in (7, 1, 4, 5)]  # none of page 3
+    ingested("rephrase", written, 3)
+    corpora = {"score_1": ScoredCorpus.model_validate({"from": "ingest/web", "scores": [1], "epochs": 1.0}),
+               "rephrased": WholeCorpus.model_validate({"from": "rephrase", "epochs": 1.0})}  # fmt: skip
+    slots = {"score_1-rephrased": "rephrased", "score_1": "score_1"}
+    found = replacements(Path("build"), slots, corpora)
+    assert list(found) == ["score_1-rephrased"] and found["score_1-rephrased"].left_out == 1
+    assert [written[number]["text"] for number in found["score_1-rephrased"].documents] == [
+        "Instead of 1.", "Instead of 5.", "Instead of 7.",
+    ]  # fmt: skip
+
+
+def test_a_corpus_that_grows_leaves_the_rest_in_order(tmp_path: Path) -> None:
+    read = []
+    for size in (10, 25):
+        made = plan(tmp_path / str(size), {"web": [7] * 60, "more": [6] * size},
+                    [phase(web=1.0, more=1.0)], tokens=420 + 6 * size)  # fmt: skip
+        rows = chain(*rows_read(Batches(made, tmp_path / str(size) / "mix", 3, micro_batch=2))[0])
+        read.append([row for row in rows if len(row) == 7])
+    short, long = sorted(read, key=len)
+    assert len(short) > 50 and [row for row in long if row in set(short)] == short
 
 
 def test_two_mixtures_of_one_budget_are_matched_in_tokens(tmp_path: Path) -> None:

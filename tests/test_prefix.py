@@ -33,7 +33,7 @@ def planned(build: Path, name: str) -> Plan:
     corpora = {corpus: build / "tokenize" / corpus for corpus in phases[-1].parts}
     folder = build / "mix" / name
     folder.mkdir(parents=True)
-    return mix(name, phases, corpora, dict.fromkeys(corpora, 20.0), tokens=4800, sequence=16, layout="packed",
+    return mix(name, phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=4800, sequence=16, layout="packed",
                batch=16, seed=1, vocabulary=64, tag=3, folder=folder)  # fmt: skip
 
 

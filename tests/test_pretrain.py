@@ -229,7 +229,7 @@ def planned(folder: Path, vocabulary: int = 64) -> Plan:
     target = folder / "build/mix/small"
     target.mkdir(parents=True)
     corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
-    return mix("small", phases, corpora, dict.fromkeys(corpora, 20.0), tokens=7700, sequence=16, layout="document",
+    return mix("small", phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=7700, sequence=16, layout="document",
                batch=16, seed=1, vocabulary=vocabulary, tag=3, folder=target)  # fmt: skip
 
 

@@ -100,6 +100,48 @@ MISTAKES = {
         "mixtures.filtered.phases.0.parts.math",
         "leave the part out",
     ),
+    "a dose that fills its phase": (
+        ("refusals: 1.0", "refusals: {dose: 0.9}"),
+        "mixtures.safe.phases.1.parts.refusals",
+        "dose below 0.8",
+    ),
+    "a dose of nothing": (("refusals: 1.0", "refusals: {dose: 0.0}"), "parts.refusals.dose", "greater than 0"),
+    "a dose that is no sequence": (
+        ("refusals: 1.0", "refusals: {dose: 1.0e-5}"),
+        "mixtures.safe.phases.1.parts.refusals",
+        "larger weight or dose",
+    ),
+    "nothing beside the doses": (
+        ("parts: {score_0: 1.0, math: 1.0}", "parts: {score_0: {dose: 0.1}, math: {dose: 0.1}}"),
+        "mixtures.filtered.phases.0",
+        "a part with a weight",
+    ),
+    "an unknown key of a dose": (
+        ("refusals: 1.0", "refusals: {dose: 0.1, start: 2}"),
+        "parts.refusals.start",
+        "known keys are",
+    ),
+    "replaced by what is made of other documents": (
+        ("score_4: 1.0,", "score_4: {weight: 1.0, replaced_by: rephrased},"),
+        "mixtures.standard.phases.0.parts.score_4.replaced_by",
+        "must be made of documents of score_4",
+    ),
+    "replaced by an unknown corpus": (
+        ("score_1: 1.0,", "score_1: {weight: 1.0, replaced_by: rephrases},"),
+        "score_1.replaced_by",
+        "got rephrases",
+    ),
+    "replaced by what is a part too": (
+        ("score_1: 1.0,", "rephrased: 1.0, score_1: {weight: 1.0, replaced_by: rephrased},"),
+        "score_1.replaced_by",
+        "leave one of them out",
+    ),
+    "replaced in packed rows": (
+        ("score_1: 1.0,", "score_1: {weight: 1.0, replaced_by: rephrased},"),
+        ("layout: document", "layout: packed"),
+        "mixtures.standard.phases.0.parts.score_1",
+        "write layout: document",
+    ),
     "a phase that rounds to no step": (("{share: 4,", "{share: 4000,"), "mixtures.safe.phases.0.share", "larger share"),
     "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
 }
@@ -107,8 +149,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_refused(mistake: str, tmp_path: Path) -> None:
-    edit, place, words = MISTAKES[mistake]
-    found = complaints(tmp_path, edit)
+    *edits, place, words = MISTAKES[mistake]
+    found = complaints(tmp_path, *edits)
     assert any(place in line and words in line for line in found), found
     assert all(line.startswith("params.yaml:") for line in found)
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from safelm.mixing.plan import PlannedPart, PlannedPhase
-from safelm.mixing.rows import Order, Rows
+from safelm.mixing.rows import Order, Rows, named
 from specs.mixture import Phase
 
 HELP = "write a larger weight, larger mix.tokens or smaller mix.sequence, or leave the part out"
@@ -47,20 +47,21 @@ class Reader:
 
 
 def shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fraction]:
-    """The share of the phase that each part gets; under `natural`, the part of an empty corpus gets none.
+    """The share that each part with a weight gets of what the doses leave; the part of an empty corpus gets none.
 
     natural: a corpus weighs its own tokens times its part. fixed: the parts are the shares.
     """
-    empty = [name for name in phase.parts if not sizes[name]]
-    if len(empty) == len(phase.parts):
+    asked = phase.weights
+    empty = [name for name in asked if not sizes[name]]
+    if len(empty) == len(asked):
         raise MixtureError(f"{at}: expected documents to read, but {', '.join(empty)} hold none; name another corpus")
     if empty and phase.proportions == "fixed":
         raise MixtureError(
-            f"{at}.parts.{empty[0]}: expected documents for {phase.parts[empty[0]]:g} parts (the corpus is empty); "
+            f"{at}.parts.{named(empty[0])}: expected documents for {asked[empty[0]]:g} parts (the corpus is empty); "
             "leave the part out, change what the corpus selects, or write proportions: natural"
         )
     natural = phase.proportions == "natural"
-    weights = {name: Fraction(part) * (sizes[name] if natural else 1) for name, part in phase.parts.items()}
+    weights = {name: Fraction(part) * (sizes[name] if natural else 1) for name, part in asked.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items() if weight}
 
@@ -91,14 +92,24 @@ def plan_phases(
     """
     planned: list[PlannedPhase] = []
     for number, phase in enumerate(phases):
-        natural = phase.proportions == "natural"
+        natural, place = phase.proportions == "natural", f"{at}.phases.{number}"
         sizes = {name: reader.size if len(reader.rows) or not natural else 0 for name, reader in readers.items()}
         share = Fraction(sum(item.share for item in phases[: number + 1]), sum(item.share for item in phases))
         target = int(budget * share) - sum(item.tokens for item in planned)
-        ratios = shares(phase, sizes, f"{at}.phases.{number}")
-        chosen = {name: readers[name] for name in ratios}
-        rows = allot(chosen, ratios, target, batch, f"{at}.phases.{number}", least=int(natural))
-        parts = tuple(_part(name, readers[name], rows.get(name, 0)) for name in phase.parts)
+        ratios = shares(phase, sizes, place)
+        doses = {
+            name: dose_of(readers[name], dose * budget, f"{place}.parts.{name}") for name, dose in phase.doses.items()
+        }
+        rows = doses | allot(
+            {name: readers[name] for name in ratios},
+            ratios,
+            target - sum(readers[name].tokens(count) for name, count in doses.items()),
+            batch,
+            place,
+            least=int(natural),
+            dosed=sum(doses.values()),
+        )
+        parts = tuple(_part(name, readers[name], rows.get(name, 0)) for name in phase.slots)
         total = sum(rows.values())
         planned.append(PlannedPhase(total // batch, total, sum(part.tokens for part in parts), parts))
         for name, count in rows.items():
@@ -106,33 +117,52 @@ def plan_phases(
     return planned
 
 
-def allot(
-    readers: Mapping[str, Reader], ratios: Mapping[str, Fraction], target: int, batch: int, at: str, least: int
-) -> dict[str, int]:
-    """The rows of each part: in whole batches, as many of them as come nearest to the target in tokens.
+def dose_of(reader: Reader, tokens: float, at: str) -> int:
+    """The rows of a dose: those next in order, as many as come nearest to its tokens."""
+    rows = round(reader.quota(tokens)) if len(reader.rows) else 0
+    if not rows:
+        raise MixtureError(
+            f"{at}: rounds to no row: its dose is {tokens:,.1f} tokens, its corpus has {reader.size:,}; "
+            "write a larger dose or larger mix.tokens, or leave the part out"
+        )
+    return rows
 
-    A part of natural proportions reads one row at least: how small it is was found in the data, not asked for.
+
+def allot(
+    readers: Mapping[str, Reader], ratios: Mapping[str, Fraction], target: int, batch: int, at: str, *, least: int,
+    dosed: int,
+) -> dict[str, int]:  # fmt: skip
+    """The rows of each part with a weight: as many as make whole batches with the rows of the doses.
+
+    Of these numbers the one that comes nearest to the target in tokens. A part of natural proportions reads one row at
+    least: how small it is was found in the data, not asked for.
     """
     for name, reader in readers.items():
         if not len(reader.rows):
             raise MixtureError(
-                f"{at}.parts.{name}: rounds to no row: its {reader.size:,} tokens do not fill one; {HELP}"
+                f"{at}.parts.{named(name)}: rounds to no row: its {reader.size:,} tokens do not fill one; {HELP}"
             )
     quotas = {name: reader.quota(float(ratios[name] * max(target, 0))) for name, reader in readers.items()}
-    steps = sum(quotas.values()) / batch
+    asked = sum(quotas.values())
+    if dosed and not asked:
+        raise MixtureError(
+            f"{at}.share: expected tokens for the parts with a weight, but the doses take all of the phase's; "
+            "write a smaller dose or a larger share"
+        )
+    steps = (asked + dosed) / batch
     if steps < 0.5:
         raise MixtureError(
             f"{at}: rounds to no batch: its {max(target, 0):,} tokens are {steps * batch:.1f} of {batch} rows; "
             "write a larger share or larger mix.tokens, or a smaller mix.batch"
         )
-    counts = range(max(1, int(steps) - 1), int(steps) + 3)
-    choices = [largest_remainder(quotas, count * batch, least) for count in counts]
+    counts = range(max(1, int(steps) - 1, dosed // batch + 1), max(int(steps), dosed // batch + 1) + 3)
+    choices = [largest_remainder(quotas, count * batch - dosed, least) for count in counts]
     rows = min(choices, key=lambda rows: abs(sum(readers[name].tokens(count) for name, count in rows.items()) - target))
     for name, count in rows.items():
         if not count:
             raise MixtureError(
-                f"{at}.parts.{name}: rounds to no row: its share is {float(ratios[name] * target):,.1f} of the phase's "
-                f"{target:,} tokens, {quotas[name]:.2f} of a row; {HELP}"
+                f"{at}.parts.{named(name)}: rounds to no row: its share is {float(ratios[name] * target):,.1f} of the "
+                f"phase's {target:,} tokens, {quotas[name]:.2f} of a row; {HELP}"
             )
     return rows
 
@@ -154,7 +184,7 @@ def refuse_overreading(
         epochs = reader.place / rows
         fits = int(budget * most / epochs) - slack
         advice = [f"mix.tokens: {fits}"] if fits > 0 else []
-        advice += [f"corpora.{name}.epochs: {math.ceil(epochs * 100) / 100:g}", "a smaller weight"]
+        advice += [f"corpora.{name.rpartition('-')[2]}.epochs: {math.ceil(epochs * 100) / 100:g}", "a smaller weight"]
         raise MixtureError(
             f"{at}: reads corpus {name} {epochs:.2f} times ({reader.place:,} rows of {rows:,}), allowed are {most:g}; "
             f"write {' or '.join(advice)}"

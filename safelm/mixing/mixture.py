@@ -10,7 +10,8 @@ from safelm.digest import file_digest
 from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
-from safelm.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, width_of
+from safelm.mixing.replacement import Replacement
+from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, width_of
 from safelm.shards import DamagedShard, Shard, shards
 from specs.mixture import Phase
 from specs.tokens import END, TAG
@@ -28,6 +29,7 @@ def mix(
     phases: Sequence[Phase],
     corpora: Mapping[str, Path],
     epochs: Mapping[str, float],
+    replacements: Mapping[str, Replacement],
     *,
     tokens: int,
     sequence: int,
@@ -40,12 +42,16 @@ def mix(
 ) -> Plan:
     """Plan a mixture of the tokenized corpora in these folders, and put plan and token files into `folder`.
 
+    Corpora, epochs and replacements go by slot, which is what the phases call their parts.
     Every digest, end of document and token is checked here, for training trusts them. Raises MixtureError where the
     corpora cannot give what the mixture asks for.
     """
     files = {name: _take(source, folder / "tokens" / name) for name, source in corpora.items()}
     stocks = {name: _open(folder / "tokens" / name, files[name], vocabulary) for name in corpora}
-    readers = {name: _reader(name, stock, sequence, layout, seed) for name, stock in stocks.items()}
+    chosen = {name: replacements[name].documents if name in replacements else None for name in corpora}
+    for name, replacement in replacements.items():
+        files[name][CHOSEN] = replacement.write(folder / "tokens" / name / CHOSEN)
+    readers = {name: _reader(name, stock, chosen[name], sequence, layout, seed) for name, stock in stocks.items()}
     at = f"mixtures.{mixture}"
     planned = plan_phases(phases, readers, tokens, batch, at)
     refuse_overreading(readers, epochs, tokens, batch * sequence, at)
@@ -53,7 +59,8 @@ def mix(
         mixture=mixture, layout=layout, sequence=sequence, batch=batch, seed=seed, vocabulary=vocabulary,
         width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned), phases=tuple(planned),
-        corpora={name: _corpus(readers[name], stocks[name], files[name], planned, tag) for name in corpora},
+        corpora={name: _corpus(name, readers[name], stocks[name], files[name], planned, tag, replacements)
+                 for name in corpora},
     )  # fmt: skip
     plan.write(folder)
     return plan
@@ -95,18 +102,21 @@ def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
     return stock
 
 
-def _reader(name: str, stock: Tokens, sequence: int, layout: Layout, seed: int) -> Reader:
-    rows = cut(stock.ends, sequence, layout)
-    return Reader(rows, Order(seed, name, len(rows)), len(stock))
+def _reader(name: str, stock: Tokens, chosen: np.ndarray | None, sequence: int, layout: Layout, seed: int) -> Reader:
+    rows = cut(stock.ends, sequence, layout, chosen)
+    return Reader(rows, Order(seed, name, len(rows)), len(stock) if chosen is None else rows.tokens)
 
 
 def _corpus(
-    reader: Reader, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase], tag: int
-) -> PlannedCorpus:
-    parts = [part for phase in phases for part in phase.parts if part.corpus == reader.order.corpus]
+    name: str, reader: Reader, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase], tag: int,
+    replacements: Mapping[str, Replacement],
+) -> PlannedCorpus:  # fmt: skip
+    parts = [part for phase in phases for part in phase.parts if part.corpus == name]
+    replacement = replacements.get(name)
     return PlannedCorpus(
-        documents=len(stock.ends),
-        tokens=len(stock),
+        documents=len(replacement.documents) if replacement else len(stock.ends),
+        left_out=replacement.left_out if replacement else 0,
+        tokens=reader.size,
         tags=sum(int(np.count_nonzero(array == tag)) for array in stock.arrays),
         rows=len(reader.rows),
         read_rows=reader.place,

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safelm.mixing.rows import Layout, Order, Rows, Tokens, cut
+import numpy as np
+
+from safelm.mixing.rows import CHOSEN, Layout, Order, Rows, Tokens, cut
 
 PLAN = "plan.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class PlannedCorpus:
     """A corpus as it is on disk, and how much of it the mixture reads. An empty one is listed, and not read."""
 
     documents: int
+    left_out: int  # where it is replaced: the documents of which nothing was made
     tokens: int
     tags: int  # how many of the tokens are the harmfulness tag
     rows: int
@@ -91,7 +94,9 @@ class Plan:
         """The tokens, rows and reading order of a corpus, from the token files beside plan.json."""
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
         tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
-        rows = cut(tokens.ends, self.sequence, self.layout)
+        chosen = folder / "tokens" / corpus / CHOSEN
+        numbers = np.fromfile(chosen, "<i8") if CHOSEN in self.corpora[corpus].files else None
+        rows = cut(tokens.ends, self.sequence, self.layout, numbers)
         return tokens, rows, Order(self.seed, corpus, len(rows))
 
     def table(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from specs.tokens import END, SPECIAL
 
 END_ID = SPECIAL.index(END)
+CHOSEN = "documents"  # of a part that is replaced: which documents are read, by number, 64 bits each
 INDEX = ".index"  # DataTrove writes the ends of the documents of NAME.ds to NAME.ds.index (data/tokenization)
 
 Layout = Literal["document", "packed"]
@@ -87,10 +88,16 @@ class Rows:
         return int(self.lengths.sum(dtype=np.int64))
 
 
-def cut(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
+def named(slot: str) -> str:
+    """The name that a part has in params.yaml; behind it stands what it is replaced by, if it is."""
+    return slot.partition("-")[0]
+
+
+def cut(ends: np.ndarray, sequence: int, layout: Layout, chosen: np.ndarray | None = None) -> Rows:
     """Cut a corpus, given the ends of its documents, into rows of at most `sequence` tokens.
 
-    document: a row holds one document, or a piece of one that is too long for a row.
+    document: a row holds one document, or a piece of one that is too long for a row; of the `chosen` documents, in
+    their order, where these are given.
     packed: full rows over the documents one after another; the last tokens, too few for a row, are left unread.
     """
     total = int(ends[-1]) if len(ends) else 0
@@ -98,6 +105,8 @@ def cut(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
         starts = np.arange(total // sequence, dtype=np.int64) * sequence
         return Rows(starts, np.broadcast_to(np.int64(sequence), len(starts)))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+    if chosen is not None:
+        begins, ends = begins[chosen], ends[chosen]
     pieces = -(-(ends - begins) // sequence)
     within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     starts = np.repeat(begins, pieces) + sequence * within
@@ -108,10 +117,11 @@ class Order:
     """The order in which a corpus is read: every row once an epoch, another order in each.
 
     Reading has places 0, 1, 2, …; place 0 of epoch 1 follows the last place of epoch 0, in whatever phase that is.
+    A corpus and what it is replaced by have the same order.
     """
 
     def __init__(self, seed: int, corpus: str, rows: int) -> None:
-        self.seed, self.corpus, self.count = seed, corpus, rows
+        self.seed, self.corpus, self.count = seed, named(corpus), rows
         self._epochs: dict[int, np.ndarray] = {}
 
     def epoch(self, number: int) -> np.ndarray:

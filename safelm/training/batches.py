@@ -7,7 +7,17 @@ import numpy as np
 import torch
 
 from safelm.mixing.plan import Plan, PlannedPhase
-from safelm.mixing.rows import END_ID, Tokens, generator
+from safelm.mixing.rows import END_ID, Tokens, generator, named
+
+
+def interleaved(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
+    """The order of a phase's rows, those of its parts counted one part after another.
+
+    Every row draws a number of its own, by (model seed, phase, corpus, place), and these are sorted: if one corpus is
+    changed for another, all other rows stay in the same order (twin corpora).
+    """
+    draws = [generator("rows", seed, number, named(part.corpus)).random(part.rows) for part in phase.parts]
+    return np.argsort(np.concatenate(draws), kind="stable")
 
 
 class Batches:
@@ -40,7 +50,7 @@ class Batches:
             before += phase.steps
 
     def _phase(self, number: int, phase: PlannedPhase, start: int) -> Iterator[dict[str, torch.Tensor]]:
-        order = generator("rows", self.seed, number).permutation(phase.rows)
+        order = interleaved(self.seed, number, phase)
         bounds = np.cumsum([part.rows for part in phase.parts])
         own = self.plan.batch // self.ranks
         for step in range(start, phase.steps):

@@ -1,0 +1,61 @@
+"""1:1 replacement: which documents of a corpus were made of which documents of another, found by `parent`."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safelm.digest import file_digest
+from safelm.mixing.rows import named
+from safelm.shards import tables
+from specs.corpus import Corpus, scores_of
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Which documents stand in for those of another corpus: their numbers, in the order of those they replace."""
+
+    documents: np.ndarray
+    left_out: int  # documents of which nothing was made
+
+    def write(self, path: Path) -> str:
+        """The numbers as a file; its digest."""
+        self.documents.astype("<i8").tofile(path)
+        return file_digest(path)
+
+
+def replacements(build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]) -> dict[str, Replacement]:
+    """Every part of a mixture that is replaced, by slot."""
+    return {
+        slot: replacement(build, corpora[named(slot)], corpora[made]) for slot, made in slots.items() if slot != made
+    }
+
+
+def replacement(build: Path, original: Corpus, made: Corpus) -> Replacement:
+    """What stands in for a corpus, read from the documents and scores in `build`."""
+    ids = [row["id"] for row in _documents(build, original, "id")]
+    return match(ids, [row["parent"] for row in _documents(build, made, "parent")])
+
+
+def match(originals: Sequence[str], parents: Sequence[str | None]) -> Replacement:
+    """The numbers of the documents with these parents, in the order of the originals."""
+    made_of: defaultdict[str | None, list[int]] = defaultdict(list)
+    for number, parent in enumerate(parents):
+        made_of[parent].append(number)
+    found = [made_of.get(id, []) for id in originals]
+    numbers = np.array([number for own in found for number in own], np.int64)
+    return Replacement(numbers, sum(not own for own in found))
+
+
+def _documents(build: Path, corpus: Corpus, column: str) -> Iterator[dict[str, Any]]:
+    """A column of the documents of a corpus, in the order in which they were tokenized."""
+    scores = scores_of(corpus)
+    if scores is None:
+        for table in tables(build / corpus.from_, [column]):
+            yield from table.to_pylist()
+        return
+    for table in tables(build / "score", ["id", "score"]):
+        yield from (row for row in table.to_pylist() if row["score"] in scores)
