@@ -73,7 +73,9 @@ def datatroves(folder: Path, kind: str) -> None:
     from datatrove.pipeline.writers.parquet import ParquetWriter
 
     options = {"glob_pattern": f"*.{kind}"}
-    read = JsonlReader(str(folder), **options) if "jsonl" in kind else ParquetReader(str(folder), glob_pattern="*.parquet")
+    read = (
+        JsonlReader(str(folder), **options) if "jsonl" in kind else ParquetReader(str(folder), glob_pattern="*.parquet")
+    )
     keep = LambdaFilter(lambda document: len(document.text) >= LONG)
     columns = parquet.read_schema(next(folder.glob("*.parquet"))) if "jsonl" not in kind else schema(TABLE)
     write = ParquetWriter("out", compression="zstd", expand_metadata=True, schema=columns)
@@ -98,42 +100,40 @@ SIDES: dict[str, Callable[[Path, str], None]] = {"SafeLM": ours, "DataTrove": da
 ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "SAFELM_WORKERS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
-def inputs(path: Path, folder: Path, megabytes: int, files: int) -> tuple[int, int]:
-    """The source in every form, `files` files each; how many rows and characters there are."""
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The documents of a file of JSON lines, every column in every row."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    found = [orjson.loads(line) for line in data.splitlines()]
+    return [{name: row.get(name) or "" for name in COLUMNS} for row in found]
+
+
+def write(folder: Path, rows: list[dict[str, str]], files: int, copies: int) -> int:
+    """The rows, each `copies` times with another number, in every form of a source; how many there are."""
     import polars
 
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
-        found = [orjson.loads(line) for line in lines]
-    rows = [{name: row.get(name) or "" for name in COLUMNS} for row in found]  # every column in every row
-    copies = files * max(1, round(megabytes * 1e6 / sum(len(row["text"]) for row in rows) / files))
-    size = count = 0
+    for kind in INPUTS[:3]:
+        (folder / kind).mkdir(parents=True)
     for number in range(files):
-        part = []
-        for copy in range(number, copies, files):
-            part += [{**row, "id": f"{row['id']}#{copy}", "text": f"{row['text']}\n{copy}"} for row in rows]
-        count, size = count + len(part), size + sum(len(row["text"]) for row in part)
+        numbers = range(number, copies, files)
+        part = [
+            {**row, "id": f"{row['id']}#{copy}", "text": f"{row['text']}\n{copy}"} for copy in numbers for row in rows
+        ]
         data = b"".join(orjson.dumps(row) + b"\n" for row in part)
-        for kind in INPUTS[:3]:
-            (folder / kind).mkdir(exist_ok=True)
-        (folder / "jsonl.gz" / f"{number}.jsonl.gz").write_bytes(gzip.compress(data, 6, mtime=0))
-        (folder / "jsonl.zst" / f"{number}.jsonl.zst").write_bytes(
-            zstandard.ZstdCompressor(3, write_checksum=True).compress(data)
-        )
-        polars.DataFrame(part).write_parquet(folder / "parquet" / f"{number}.parquet", compression="zstd", compression_level=3)
-    (folder / "made").mkdir()
-    os.environ.update(ENVIRONMENT)
-    with chdir(folder / "made"):
-        run("ingest/web", [READERS["parquet"](path=folder / "parquet", **SOURCE), WriteDocuments()])
-    (folder / "made/build/ingest/web").rename(folder / "shards")
-    return count, size
+        zstd = zstandard.ZstdCompressor(3, write_checksum=True)
+        (folder / f"jsonl.gz/{number}.jsonl.gz").write_bytes(gzip.compress(data, 6, mtime=0))
+        (folder / f"jsonl.zst/{number}.jsonl.zst").write_bytes(zstd.compress(data))
+        polars.DataFrame(part).write_parquet(folder / f"parquet/{number}.parquet", compression_level=3)
+    with chdir(folder):
+        run("ingest/web", [READERS["parquet"](path=Path("parquet"), **SOURCE), WriteDocuments()])
+    (folder / "build/ingest/web").rename(folder / "shards")
+    return len(rows) * copies
 
 
 def measured(side: str, folder: Path, kind: str) -> dict[str, float]:
-    """CPU and wall seconds of one side in a process of its own, without its start."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as there:
-        command = [sys.executable, "-m", "benchmarks.reading", "--one", side, kind, str(folder / kind)]
-        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path.cwd())}
+    """CPU and wall seconds of one side in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=folder) as there:
+        command = [sys.executable, "-m", "benchmarks.reading", "--one", side, kind, str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         done = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr[-3000:])
@@ -142,18 +142,36 @@ def measured(side: str, folder: Path, kind: str) -> dict[str, float]:
 
 
 def one(side: str, kind: str, folder: Path) -> None:
-    """What the process of one side does: the work, and a line of what it cost and what it kept."""
-    warm = resource.getrusage(resource.RUSAGE_SELF)
-    began = time.perf_counter()
-    SIDES[side](folder, kind)
-    wall = time.perf_counter() - began
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime - warm.ru_utime - warm.ru_stime
-    out = Path("build/ingest/web") if side == "SafeLM" else Path("out")
-    rows = sum(parquet.read_metadata(file).num_rows for file in out.glob("*.parquet"))
-    size = sum(file.stat().st_size for file in out.glob("*.parquet"))
-    memory = used.ru_maxrss / 1024
-    print(json.dumps({"cpu": cpu, "wall": wall, "rows": rows, "megabytes": size / 1e6, "memory": memory}))
+    """What the process of one side does: a few rows, for what is loaded on first use, then the work; what that cost."""
+    for size in ("small", "whole"):
+        Path(size).mkdir()
+        with chdir(size):
+            before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+            SIDES[side](folder / size / kind, kind)
+            wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    made = list(Path("whole/build/ingest/web" if side == "SafeLM" else "whole/out").glob("*.parquet"))
+    values = {
+        "cpu": used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
+        "wall": wall,
+        "rows": sum(parquet.read_metadata(file).num_rows for file in made),
+        "written": sum(file.stat().st_size for file in made) / 1e6,
+        "memory": int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1e3,
+    }
+    print(json.dumps(values))
+
+
+def compare(kind: str, rows: int, folder: Path, sides: list[str], rounds: int) -> None:
+    """A row of the table for each side: the fastest of its rounds."""
+    tries = [{side: measured(side, folder, kind) for side in sides} for _ in range(rounds)]
+    best = {side: min((found[side] for found in tries), key=lambda values: values["cpu"]) for side in sides}
+    for side, found in best.items():
+        cpu, wall = found["cpu"], found["wall"]
+        ratio = cpu / best["polars"]["cpu"] if "polars" in best else float("nan")
+        print(
+            f"{kind:11}{side:11}{cpu:8.2f}{wall:8.2f}{rows / cpu:17,.0f}{ratio:10.2f}"
+            f"{found['rows']:9,.0f}{found['written']:8.1f}{found['memory']:8.0f}",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -168,25 +186,21 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        side, kind, folder = options.one
-        one(side, kind, Path(folder))
+        one(options.one[0], options.one[1], Path(options.one[2]))
         return
+    os.environ.update(ENVIRONMENT)
+    rows = rows_of(options.path)
+    size = sum(len(row["text"]) for row in rows) / 1e6
+    copies = options.files * max(1, round(options.megabytes / size / options.files))
     with tempfile.TemporaryDirectory() as there:
-        folder = Path(there, "inputs")
-        folder.mkdir()
-        rows, size = inputs(options.path.absolute(), folder, options.megabytes, options.files)
-        print(f"{rows:,} documents, {size / 1e6:.0f} million characters, {options.files} files", flush=True)
-        print(f"{'':28}{'CPU s':>8}{'wall s':>8}{'rows/s per core':>17}{'/ polars':>10}{'kept':>9}{'MB out':>8}{'MB RSS':>8}")
+        write(Path(there, "small"), rows[:100], 1, 1)
+        count = write(Path(there, "whole"), rows, options.files, copies)
+        print(f"{count:,} documents, {size * copies:.0f} million characters, {options.files} files")
+        print(
+            f"{'':22}{'CPU s':>8}{'wall s':>8}{'rows/s per core':>17}{'/ polars':>10}{'kept':>9}{'MB out':>8}{'RAM':>8}"
+        )
         for kind in options.kinds:
-            tries = [{side: measured(side, folder, kind) for side in options.sides} for _ in range(options.rounds)]
-            best = {side: min((run[side] for run in tries), key=lambda values: values["cpu"]) for side in options.sides}
-            for side, found in best.items():
-                ratio = found["cpu"] / best["polars"]["cpu"] if "polars" in best else float("nan")
-                print(
-                    f"{kind:12}{side:16}{found['cpu']:8.2f}{found['wall']:8.2f}{rows / found['cpu']:17,.0f}{ratio:10.2f}"
-                    f"{found['rows']:9,.0f}{found['megabytes']:8.1f}{found['memory']:8.0f}",
-                    flush=True,
-                )
+            compare(kind, count, Path(there), options.sides, options.rounds)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,24 @@
 import hashlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from safelm.batches import batches
 from safelm.digest import content_digest
-from safelm.shards import Shard, schema, shards, write_table
+from safelm.shards import Shard, schema, shards, write_parts
 from specs.document import DOCUMENT
 
 NOT_SELECTED = "not_selected"
+GROUP_ROWS, GROUP_CHARACTERS = 2048, 16 << 20  # of a row group, at most
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,11 @@ class Block(PipelineStep):
         """Called in the worker before a task: which one, and the folder that its files go to."""
         self.task, self.attempt = task, attempt
 
-    def drop(self, reason: str) -> None:
-        """Count a document that this block does not pass on; `reason` is the filter's name in the ledger."""
-        self.dropped[reason] += 1
-        self.stat_update(reason)
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count documents that this block does not pass on; `reason` is the filter's name in the ledger."""
+        if count:
+            self.dropped[reason] += count
+            self.stat_update(reason, value=count)
 
     def quarantine(self, reason: str, *, file: str, offset: int, content: bytes) -> None:
         """Record a row that cannot be used. Its text is not kept: file, offset and digest find it again."""
@@ -180,61 +186,78 @@ class ReadShards(Reader):
 
     def read(self, task: Task) -> Iterator[Document]:
         """Every selected document of one shard."""
-        text, *side = [Shard(item.path, 0, item.sha256).table() for item in task.inputs]
-        scores = side[0].to_pylist() if side else [None] * text.num_rows
-        for row, score in zip(text.to_pylist(), scores, strict=True):
-            document = from_row(row)
-            if score is None:
-                yield document
-            elif score["id"] != document.id:
-                raise ValueError(
-                    f"{task.inputs[1].path}: expected the score of {document.id}, got that of {score['id']}; "
-                    "run `dvc repro score`"
-                )
-            elif self.select is None or score["score"] in self.select:
-                document.metadata |= {"score": score["score"], "score_hazard": score["hazard"]}
-                yield document
-            else:
-                self.drop(NOT_SELECTED)
+        text, *side = [Shard(item.path, 0, item.sha256) for item in task.inputs]
+        scores = side[0].table(("id", "score", "hazard")) if side else None
+        first = 0
+        for part in text.parts():
+            yield from documents_of(part if scores is None else self._selected(part, scores.slice(first), task))
+            first += part.num_rows
+        if scores is not None and scores.num_rows != first:
+            raise ValueError(
+                f"{task.inputs[1].path}: expected {first} scores (got {scores.num_rows}); run `dvc repro score`"
+            )
+
+    def _selected(self, part: pa.Table, scores: pa.Table, task: Task) -> pa.Table:
+        """The rows whose score is selected, with their scores. Raises ValueError for those of other documents."""
+        scores = scores.slice(0, part.num_rows)
+        ours, theirs = part["id"].to_pylist(), scores["id"].to_pylist()
+        if ours != theirs:
+            expected, got = next(pair for pair in zip_longest(ours, theirs) if pair[0] != pair[1])
+            raise ValueError(
+                f"{task.inputs[1].path}: expected the score of {expected}, got that of {got}; run `dvc repro score`"
+            )
+        part = part.append_column("score", scores["score"]).append_column("score_hazard", scores["hazard"])
+        if self.select is None:
+            return part
+        is_selected = pc.is_in(scores["score"], pa.array(self.select, scores["score"].type))
+        chosen = part.filter(is_selected)
+        self.drop(NOT_SELECTED, part.num_rows - chosen.num_rows)
+        return chosen
 
 
 def _input(shard: Shard) -> Input:
     return Input(shard.path, shard.sha256)
 
 
-def from_row(row: dict[str, Any]) -> Document:
-    """A DataTrove document from a row of a document shard; columns that are null are left out of its metadata."""
-    rest = {name: value for name, value in row.items() if value is not None and name not in ("id", "text")}
-    return Document(text=row["text"], id=row["id"], metadata=rest)
+def documents_of(table: pa.Table) -> Iterator[Document]:
+    """DataTrove documents from rows of a document shard; columns that are null are left out of their metadata."""
+    names = [name for name in table.column_names if name not in ("id", "text")]
+    names = [name for name in names if table[name].null_count < table.num_rows]
+    columns = [table[name].to_pylist() for name in ("id", "text", *names)]
+    for key, text, *values in zip(*columns, strict=True):
+        rest = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        yield Document(text=text, id=key, metadata=rest)
 
 
-def to_row(document: Document) -> dict[str, Any]:
-    """A row of a document shard. Only columns of specs/document.py are kept."""
-    return {**{name: document.metadata.get(name) for name in DOCUMENT}, "id": document.id, "text": document.text}
+def columns_of(documents: list[Document], names: Iterable[str]) -> dict[str, list[Any]]:
+    """Documents as columns: their ids, their texts, and of `names` those that any of them has in its metadata."""
+    there = set[str]().union(*(document.metadata for document in documents)).intersection(names)
+    columns: dict[str, list[Any]] = {name: [document.metadata.get(name) for document in documents] for name in there}
+    return columns | {"id": [document.id for document in documents], "text": [document.text for document in documents]}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteDocuments(Writer):
-    """Documents to Parquet, one file a task, or several of at most `rows` documents."""
+    """Documents to Parquet, one file a task, or several of at most `rows_per_file`; columns of DOCUMENT alone."""
 
     name: ClassVar[str] = "documents"
     rows_per_file: int | None = None
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """Files `.parquet`, or `-00000.parquet`, `-00001.parquet`, …"""
-        rows: list[dict[str, Any]] = []
-        for document in documents:
-            rows.append(to_row(document))
-            if self.rows_per_file and len(rows) == self.rows_per_file:
-                self._flush(rows, attempt)
-        if rows or not self.files:
-            self._flush(rows, attempt)
+        first = next(documents, None)
+        while first or not self.files:
+            suffix = f"-{len(self.files):05d}.parquet" if self.rows_per_file else ".parquet"
+            rest = islice(documents, self.rows_per_file and self.rows_per_file - 1)
+            file = chain([first], rest) if first else ()
+            self.files[suffix] = write_documents(file, DOCUMENT, attempt / suffix)
+            first = next(documents, None)
 
-    def _flush(self, rows: list[dict[str, Any]], attempt: Path) -> None:
-        suffix = f"-{len(self.files):05d}.parquet" if self.rows_per_file else ".parquet"
-        write_table(rows, DOCUMENT, attempt / suffix)
-        self.files[suffix] = len(rows)
-        rows.clear()
+
+def write_documents(documents: Iterable[Document], columns: Mapping[str, str], path: Path) -> int:
+    """Documents to Parquet, a row group at a time; how many there were."""
+    parts = batches(documents, rows=GROUP_ROWS, characters=GROUP_CHARACTERS)
+    return write_parts((columns_of(part, columns) for part in parts), columns, path)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -246,9 +269,7 @@ class WriteColumns(Writer):
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """One file, `.parquet`."""
-        rows = [{**document.metadata, "id": document.id, "text": document.text} for document in documents]
-        write_table(rows, self.columns, attempt / ".parquet")
-        self.files[".parquet"] = len(rows)
+        self.files[".parquet"] = write_documents(documents, self.columns, attempt / ".parquet")
 
 
 __all__ = [
@@ -261,7 +282,6 @@ __all__ = [
     "WriteDocuments",
     "Writer",
     "content_digest",
-    "from_row",
+    "documents_of",
     "schema",
-    "to_row",
 ]

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datatrove.data import Document
 
-from safelm.blocks import Block, Reader, Task, from_row
+from safelm.blocks import Block, Reader, Task, documents_of
 from safelm.shards import Shard
 
 DUPLICATE = "duplicate"
@@ -46,10 +48,9 @@ class ReadAgain(Reader):
 
     def read(self, task: Task) -> Iterator[Document]:
         """Every document that is not a repeat."""
-        repeats = set(task.values)
+        repeats = pa.array(task.values, pa.string())
         for item in task.inputs:
-            for row in Shard(item.path, 0, item.sha256).table().to_pylist():
-                if row["id"] in repeats:
-                    self.drop(DUPLICATE)
-                else:
-                    yield from_row(row)
+            for part in Shard(item.path, 0, item.sha256).parts():
+                kept = part.filter(pc.invert(pc.is_in(part["id"], repeats)))
+                self.drop(DUPLICATE, part.num_rows - kept.num_rows)
+                yield from documents_of(kept)

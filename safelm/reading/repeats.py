@@ -65,7 +65,7 @@ def _repeats(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
 
 
 def _ids(store: Store, file: File) -> np.ndarray:
-    table = pq.read_table(store.object(file.md5), columns=["id"], page_checksum_verification=True)
+    table = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True).read(columns=["id"])
     text = "".join(table["id"].to_pylist())
     return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
 

@@ -18,7 +18,8 @@ from specs.tokens import SPECIAL
 
 CRAWL = ("crawl", "dump", "date", "timestamp")  # the first that a row has; FineWeb's is dump, C4's is timestamp
 NESTED = ("metadata", "meta")  # where Dolma and RedPajama keep what is not text
-KNOWN = ("url", "title", "license", *CRAWL, *NESTED, "label", "hazard")
+URL, TITLE, LICENSE = ("url",), ("title",), ("license",)
+KNOWN = (*URL, *TITLE, *LICENSE, *CRAWL, *NESTED, "label", "hazard")
 TOKENS = re.compile("<(?:" + "|".join(re.escape(token[1:]) for token in SPECIAL) + ")")  # all begin with <
 HAZARD = re.compile(r"[a-z][a-z0-9_]*")
 LISTED = 8  # files that an error names
@@ -94,15 +95,19 @@ class ReadSource(Reader):
 
     def _metadata(self, row: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
         """The columns of specs/document.py that the row has; its own licence goes before the source's."""
-        rows = [row, *(row[name] for name in NESTED if isinstance(row.get(name), Mapping))]
-        title = _first(rows, ("title",))
+        rows = [row]
+        for name in NESTED:
+            inner = row.get(name)
+            if inner is not None and isinstance(inner, Mapping):
+                rows.append(inner)
+        title = _first(rows, TITLE)
         values = {
             "prompt": prompt,
             "source": self.source,
-            "url": _first(rows, ("url",)),
+            "url": _first(rows, URL),
             "crawl": _first(rows, CRAWL),
             "title": self._without_tokens(title) if title else None,
-            "license": _first(rows, ("license",)) or self.license,
+            "license": _first(rows, LICENSE) or self.license,
             "label": _label(row.get("label")),
             "hazard": _hazard(row.get("hazard")),
         }

@@ -1,9 +1,11 @@
 """The bytes of a file: gzip, zstd or plain by its first bytes, in bounded memory, and no damaged part unnoticed.
 
-A packed file is unpacked twice. A flipped bit can change a letter, and only the check sum at the end of a gzip member
-or zstd frame tells; so the first pass finds those that do not hold what was written, before a byte is handed out.
+A flipped bit can change a letter, and only the check sum at the end of a gzip member or zstd frame tells; so a first
+pass over the whole file finds those that do not hold what was written, before a byte is handed out. What it unpacked is
+kept, up to a limit; what is beyond is unpacked a second time.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +25,7 @@ from safelm.reading.member import (
     unpack_zstd,
 )
 
+KEPT = 1 << 27  # unpacked bytes that are in memory between the first pass and the second, at most
 FLOOR = 1 << 20  # a file that unpacks to less than this is no bomb
 PACKED_NAMES = (".gz", ".zst", ".zstd")
 DAMAGED = "damaged"
@@ -32,12 +35,13 @@ OTHERS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18", b"7z\xbc\xaf"
 
 @dataclass(frozen=True)
 class Member:
-    """A gzip member or zstd frame: file[start:end] unpacks to `size` bytes."""
+    """A gzip member or zstd frame: file[start:end] unpacks to `size` bytes, which are those of `blocks` if not None."""
 
     start: int
     end: int
     size: int
     fault: str | None
+    blocks: deque[bytes] | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,10 @@ def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[b
     """The second pass. What a damaged member gives before it breaks is given too, for its lines to be counted."""
     for member in members:
         try:
-            yield from unpack(file, member.start)
+            if member.blocks is None:
+                yield from unpack(file, member.start)
+            while member.blocks:
+                yield member.blocks.popleft()
         except (Broken, Cut):
             continue  # known since the first pass
 
@@ -106,11 +113,16 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
     while position < end:
         start, fault, size = position, None, 0
         blocks = unpack(file, start)
+        kept: deque[bytes] | None = deque()
         try:
             while True:
-                size += len(next(blocks))
+                block = next(blocks)
+                size += len(block)
                 if total + size > limit:
                     raise Unreadable("expansion")
+                kept = None if kept is None or total + size > KEPT else kept
+                if kept is not None:
+                    kept.append(block)
         except StopIteration as done:
             position = done.value
         except Cut:
@@ -120,7 +132,7 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
             fault, position = DAMAGED, _next(file, unpack, magic, start, end)
             if _is_padding(file, start, position):
                 continue
-        members.append(Member(start, position, size, fault))
+        members.append(Member(start, position, size, fault, kept))
         total += size
     return members
 
