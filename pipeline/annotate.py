@@ -9,7 +9,8 @@ from safelm.blocks import WriteColumns
 from safelm.executor import run
 from safelm.paths import build
 from safelm.sample import ReadSample
-from safelm.scoring.judge import LEXICON, Annotate
+from safelm.scoring.scorer import KeepGraded
+from safelm.scoring.scorers import grader
 from specs.document import LABELS
 from specs.params import Params
 
@@ -17,12 +18,14 @@ from specs.params import Params
 def main() -> None:
     """Grade the sample that params.yaml asks for."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("annotate").annotate
+    tables = Params.read("annotate", "scorers")
+    params = tables.annotate
     run(
         "annotate",
         [
             ReadSample(folder=build("ingest", "web"), purpose="annotate", documents=params.documents, seed=params.seed),
-            Annotate(judge=params.judge, file=LEXICON),
+            grader(params.judge, tables.scorers),
+            KeepGraded(),
             WriteColumns(columns=dict(LABELS)),
         ],
     )

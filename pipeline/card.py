@@ -11,25 +11,25 @@ from safelm.blocks import ReadShards
 from safelm.card import WriteCounts, card, read_counts, read_queries
 from safelm.executor import artifact, locked, make
 from safelm.paths import build
-from safelm.scoring.judge import LEXICON
-from safelm.scoring.scorers import SafetyScorer, scorer_files
+from safelm.scoring.lexicon import LEXICON
+from safelm.scoring.scorers import SafetyScorer, grader
 from specs.corpus import scores_of
 from specs.params import Params
 
 
 def main() -> None:
     """Count shard by shard and write build/card/<corpus>/card.json."""
-    params = Params.read("card", "score", "corpora")
+    params = Params.read("card", "score", "scorers", "corpora")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
     name = parser.parse_args().corpus
-    corpus, rule, ngrams = params.corpora[name], params.score, Path(params.card.ngrams)
+    corpus, rule, ngrams = params.corpora[name], params.score.ensemble, Path(params.card.ngrams)
     scores = scores_of(corpus)
     beside = build("score") if scores else None
-    scorer = SafetyScorer(files=scorer_files(), scorers=tuple(rule.scorers), ensemble=rule.ensemble)
-    blocks = [
+    graders = {} if beside else {scorer: grader(scorer, params.scorers) for scorer in params.score.scorers}
+    blocks = [  # what was not scored yet is scored now
         ReadShards(folder=build(*corpus.from_.split("/")), scores=beside, select=tuple(scores or ())),
-        *([] if beside else [scorer]),  # what was not scored yet is scored now
+        *([] if beside else [SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds)]),
         WriteCounts(ngrams=ngrams, hazards=LEXICON),
     ]
     stage = f"card/{name}"

@@ -1,28 +1,33 @@
-"""fit: fit a classifier of scores on the judge's labels and measure it on those held out.
+"""fit: fit the scorers of the table on the judge's labels and measure them on those held out.
 
 python -m pipeline.fit
 """
 
 import argparse
 
-from safelm.executor import artifact
+from safelm.executor import artifact, lay, locked
 from safelm.paths import build
-from safelm.scoring.fitting import describe, evaluate, fit, read_labels, split, summary, write_metrics
+from safelm.scoring.fitting import describe, fit_all, measure, summary, write_metrics
+from safelm.scoring.labels import read_labels, split
 from specs.params import Params
 
 
 def main() -> None:
-    """Fit, measure, and save both as one folder."""
+    """Fit each row whose key is not known yet; measure all."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("fit", "score")
-    labels = read_labels(build("annotate"))
-    train, held_out = split(labels, params.fit.held_out, params.fit.seed)
-    scorer = fit(train, params.fit.orders, params.fit.buckets, params.fit.unsafe_weight, params.fit.regularisation)
-    measured = evaluate(scorer, train, held_out, params.score.scorers, params.score.ensemble)
-    with artifact(build("fit")) as folder:
-        scorer.save(folder / params.fit.scorer)
-        write_metrics(folder, describe(labels), measured)
-    print(f"{'fit':<18} {summary(measured)}")
+    params = Params.read("annotate", "fit", "scorers", "score")
+    rule, share, seed = params.score.ensemble, params.fit.held_out, params.fit.seed
+    with locked("fit"):
+        made = fit_all(params.scorers, build("annotate"), held_out=share, seed=seed)
+        labels = read_labels(build("annotate"))
+        held = split(labels, share, seed)
+        held_out = measure(*held, made, judge=params.annotate.judge, rule=rule.rule, of=rule.thresholds)
+        with artifact(build("fit")) as folder:
+            for name, manifest in made.items():
+                lay(manifest, folder / name)
+            write_metrics(folder, describe(labels), held_out)
+    for line in summary(held_out):
+        print(f"{'fit':<18} {line}", flush=True)
 
 
 if __name__ == "__main__":

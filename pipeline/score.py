@@ -4,27 +4,33 @@ python -m pipeline.score
 """
 
 import argparse
+import time
 
 from safelm.blocks import ReadShards, WriteColumns
-from safelm.executor import run
+from safelm.executor import finish, lay, locked, make, tell
 from safelm.paths import build
-from safelm.scoring.scorers import SafetyScorer, scorer_files
-from specs.document import SCORES
+from safelm.scoring.ensemble import Combine, ReadGrades
+from safelm.scoring.scorers import columns_beside, grader
+from specs.document import GRADES, scores_of_all
 from specs.params import Params
 
 
 def main() -> None:
-    """Write the columns of the scorers beside the shards of the web."""
+    """A narrow file of each scorer beside each shard of the web, and one with all columns and the ensemble's score."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("score").score
-    run(
-        "score",
-        [
-            ReadShards(folder=build("ingest", "web")),
-            SafetyScorer(files=scorer_files(), scorers=tuple(params.scorers), ensemble=params.ensemble),
-            WriteColumns(columns=dict(SCORES)),
-        ],
-    )
+    params = Params.read("score", "scorers")
+    names, rule = params.score.scorers, params.score.ensemble
+    began, made = time.monotonic(), {}
+    with locked("score"):
+        for name in names:
+            grade = [grader(name, params.scorers), WriteColumns(columns=dict(GRADES))]
+            made[name] = make(f"score/{name}", [ReadShards(folder=build("ingest", "web")), *grade])
+            tell(made[name], began)
+        combine = [Combine(rule=rule.rule, of=rule.thresholds), WriteColumns(columns=scores_of_all(names))]
+        combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])
+        finish(combined, began)
+        for name, manifest in made.items():
+            lay(manifest, build("score", name))
 
 
 if __name__ == "__main__":

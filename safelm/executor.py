@@ -101,10 +101,11 @@ def _locked_records(stage: str, store: Store) -> Iterator[Record]:
     stages = (yaml.load(lock.read_bytes(), Loader=yaml.CSafeLoader) or {}).get("stages", {})
     outs = (out for entry in stages.values() for out in entry.get("outs", []))
     for out in outs:
-        if out["path"] == build(stage).as_posix() and out["md5"].endswith(".dir"):
+        if build(stage).is_relative_to(out["path"]) and out["md5"].endswith(".dir"):
+            manifest = (build(stage) / MANIFEST).relative_to(out["path"]).as_posix()
             try:
                 listing = json.loads(store.object(out["md5"]).read_bytes())
-                md5 = next(item["md5"] for item in listing if item["relpath"] == MANIFEST)
+                md5 = next(item["md5"] for item in listing if item["relpath"] == manifest)
                 yield from (record for _, record in Manifest.parse(store.object(md5).read_bytes()).tasks)
             except (OSError, ValueError, StopIteration):
                 continue  # not in this cache: the shards are made
@@ -112,14 +113,19 @@ def _locked_records(stage: str, store: Store) -> Iterator[Record]:
 
 def assemble(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
     """Link the shards of a manifest into a fresh folder and put it in place with one rename."""
-    store = store or Store(cache(), scratch())
     attempt = scratch("attempts", f"build.{manifest.stage.replace('/', '-')}.{os.getpid()}")
     shutil.rmtree(attempt, ignore_errors=True)
-    attempt.mkdir(parents=True)
-    for name, file in manifest.files():
-        link(store.object(file.md5), attempt / name)
-    manifest.write(attempt)
+    lay(manifest, attempt, store)
     publish(attempt, folder)
+
+
+def lay(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
+    """Link the files of a manifest, and write it, into a folder that is not there yet."""
+    store = store or Store(cache(), scratch())
+    folder.mkdir(parents=True)
+    for name, file in manifest.files():
+        link(store.object(file.md5), folder / name)
+    manifest.write(folder)
 
 
 def publish(attempt: Path, folder: Path) -> None:
@@ -152,6 +158,11 @@ def run(stage: str, blocks: Sequence[Block]) -> Manifest:
 def finish(manifest: Manifest, began: float) -> None:
     """Assemble build/<stage> and print the stage's summary line."""
     assemble(manifest, build(manifest.stage))
+    tell(manifest, began)
+
+
+def tell(manifest: Manifest, began: float) -> None:
+    """Print the summary line of what was made."""
     made, total = _made.pop(manifest.stage, 0), len(manifest.tasks)
     seconds = time.monotonic() - began
     print(
@@ -167,8 +178,10 @@ __all__ = [
     "executor",
     "finish",
     "key_of",
+    "lay",
     "locked",
     "make",
     "publish",
     "run",
+    "tell",
 ]

@@ -45,11 +45,16 @@ class Act(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """A safety score from 0 (safe) to 5 (highly unsafe) with its reason, and the hazard category where one is named."""
+    """A safety score from 0 (safe) to 5 (highly unsafe) with its reason, and the hazard category where one is named.
+
+    `probabilities` of every score come from classifiers; `by` is the scorer of a cascade that decided.
+    """
 
     score: int
     reason: str
     hazard: str | None
+    probabilities: tuple[float, ...] | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What no single block can see: that the rows of params.yaml fit each other. Nothing is spent before this passes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
@@ -8,16 +8,19 @@ from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.prompt import problems as prompt_problems
+from specs.scorer import JUDGES, RECIPES, Cascade, Embedding, Ngrams, Recipe, ScorerRow
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
 from specs.tokens import SPECIAL
 from specs.yaml_file import Location, SpecError
 
 Finding = tuple[Location, str]
+RESERVED = ("id", "score", "hazard")
 
 
 def findings(params: Params) -> Iterator[Finding]:
     """Every contradiction between rows, as (place, message)."""
+    yield from _scorers(params)
     yield from _scores(params)
     yield from _tags(params)
     yield from _corpora(params)
@@ -26,6 +29,56 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from _dialogues(params)
     yield from _evaluation(params)
     yield from _files(params)
+
+
+def _scorers(params: Params) -> Iterator[Finding]:
+    rows = params.scorers
+    for name, row in rows.items():
+        if name in RESERVED:
+            yield ("scorers", name), f"must not be called {name}, a column of the score files; give it another name"
+        yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows))
+    at: Location = ("annotate", "judge")
+    if params.annotate.judge not in rows:
+        yield at, f"must be a row of scorers (got {params.annotate.judge}; rows are {_words(rows)})"
+    elif rows[params.annotate.judge].kind not in JUDGES:
+        yield at, f"must be a judge: a row of kind {_words(JUDGES)} (got {rows[params.annotate.judge].kind})"
+    for place, name in enumerate(params.score.scorers):
+        if name not in rows:
+            yield ("score", "scorers", place), f"must be a row of scorers (got {name}; rows are {_words(rows)})"
+    for name in params.score.ensemble.thresholds:
+        if name not in params.score.scorers:
+            yield (
+                ("score", "ensemble", "of"),
+                f"must name columns of score.scorers (got {name}; columns are {_words(params.score.scorers)}); "
+                "add it there or leave it out",
+            )
+
+
+def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+    match row:
+        case Ngrams(words=[], characters=[]):
+            yield ("words",), "must have a length of n-grams where characters has none; write words: [1, 2]"
+        case Embedding():
+            yield from _encoder(row)
+        case Cascade():
+            cheap, dear = rows.get(row.cheap), rows.get(row.dear)
+            if not isinstance(cheap, Ngrams | Embedding):
+                yield (
+                    ("cheap",),
+                    f"must be a row of kind ngrams or embedding, which gives probabilities (got {row.cheap})",
+                )
+            if dear is None or isinstance(dear, Cascade) or row.dear == row.cheap:
+                yield ("dear",), f"must be another row, and not a cascade (got {row.dear}; rows are {_words(rows)})"
+
+
+def _encoder(row: Embedding) -> Iterator[Finding]:
+    if row.revision is None and not (Path(row.encoder) / "config.json").is_file():
+        yield (
+            ("encoder",),
+            f"must be a folder with config.json (got {row.encoder}); for one of the hub write its commit as revision",
+        )
+    if row.recipe not in _stems(RECIPES):
+        yield ("recipe",), f"must be a file of specs/recipes (got {row.recipe}; files are {_words(_stems(RECIPES))})"
 
 
 def _scores(params: Params) -> Iterator[Finding]:
@@ -283,7 +336,7 @@ def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
 def check_files() -> None:
     """Every shape, suite and prompt in the repository means what its grammar asks for."""
     problems = prompt_problems()
-    for kind, folder in ((Shape, SHAPES), (Suite, SUITES)):
+    for kind, folder in ((Shape, SHAPES), (Suite, SUITES), (Recipe, RECIPES)):
         for path in sorted(folder.glob("*.yaml")):
             try:
                 kind.read(path.stem)

@@ -3,6 +3,7 @@
 Types are Arrow's names; `safelm.shards.schema` turns a table into an Arrow schema.
 """
 
+from collections.abc import Iterable
 from types import MappingProxyType
 
 # One row per document. `id` is a digest of prompt and text, so it does not depend on sharding, workers or order.
@@ -27,11 +28,17 @@ DOCUMENT = MappingProxyType(
     }
 )
 
-# One row per document of the shard of the same name, in the same order. Scores stand side by side, so that a new
-# ensemble rule re-reads this narrow table and no text.
-SCORES = MappingProxyType(
-    {"id": "string", "judge": "int8", "ngrams": "int8", "score": "int8", "hazard": "string"},
+# What one scorer says of a document; a file for each shard, row for row beside it. `score` is null where it could not
+# tell, `unsafe` is its probability of a score above 0, `by` the scorer of a cascade that decided.
+GRADES = MappingProxyType(
+    {"id": "string", "score": "int8", "unsafe": "float32", "hazard": "string", "by": "string"},
 )
+
+
+def scores_of_all(scorers: Iterable[str]) -> dict[str, str]:
+    """One row per document, likewise: a column for each scorer, so that a new ensemble rule re-reads no text."""
+    return {"id": "string", **dict.fromkeys(scorers, "int8"), "score": "int8", "hazard": "string"}
+
 
 # What a judge said of a sample.
 LABELS = MappingProxyType(

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from specs.corpus import Corpus
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
+from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
 from specs.spec import Name, Score, Seed, Share, Spec
 from specs.yaml_file import SpecError, YamlFile, check
@@ -29,32 +30,25 @@ class Ingest(Spec):
 
 
 class Annotate(Spec):
-    """A judge grades a sample with the rubric of paper §1.1. The lexicon judge is a rule: offline and deterministic."""
+    """A judge grades a sample with the rubric of paper §1.1; a classifier learns from its labels."""
 
-    judge: Literal["lexicon"]
+    judge: Name = Field(description="a row of scorers that is a judge")
     documents: PositiveInt = Field(description="documents in the sample")
     seed: Seed
 
 
 class Fit(Spec):
-    """A classifier of scores 0-5, fitted on the labels; loss on unsafe documents is weighted (paper §1.3)."""
+    """What is held back of the labels, to measure every scorer and to fit the thresholds of cascades (paper §1.3)."""
 
-    scorer: Literal["ngrams"]
-    orders: list[Annotated[int, Field(ge=1, le=5)]] = Field(
-        min_length=1, description="lengths of the n-grams, in words"
-    )
-    buckets: PositiveInt = Field(description="n-grams are hashed into this many columns")
-    unsafe_weight: PositiveFloat = Field(description="λ: the weight of documents scored above 0")
-    regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
     held_out: Share = Field(description="share of the labels kept for measuring, stratified by label")
     seed: Seed
 
 
 class ScoreStage(Spec):
-    """Every scorer grades every document; the ensemble makes one score of their columns (paper §1.5: the maximum)."""
+    """Scorers grade every document, side by side; the ensemble makes one score of their columns (paper §1.5)."""
 
-    scorers: list[Literal["judge", "ngrams"]] = Field(min_length=1, description="which columns the ensemble reads")
-    ensemble: Literal["max", "mean", "median"]
+    scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
+    ensemble: Ensemble
 
 
 class Rephrase(Spec):
@@ -176,6 +170,7 @@ class Params(Spec):
     sources: dict[Name, Source] = Field(min_length=1)
     ingest: Ingest
     annotate: Annotate
+    scorers: dict[Name, ScorerRow] = Field(min_length=1)
     fit: Fit
     score: ScoreStage
     rephrase: Rephrase

@@ -16,13 +16,6 @@ from ruamel.yaml.error import YAMLError as RuamelError
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
-KINDS = (
-    "scored",
-    "whole",
-    "a weight",
-    "a dose",
-    "a replacement",
-)  # names of alternatives, which are no place in a file
 
 
 @dataclass(frozen=True)
@@ -170,8 +163,22 @@ def validate(kind: type[Model], path: Path) -> Model:
     return check(kind, YamlFile(path))
 
 
+def _without_kinds(values: Any, loc: Location, missing: bool) -> Location:
+    """The place in the file: pydantic also names the alternative of a union, which is no key of the file."""
+    found: list[str | int] = []
+    for place, part in enumerate(loc):
+        known = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
+        if known or (missing and place == len(loc) - 1):
+            found.append(part)
+            values = values[part] if known else None
+    return tuple(found)
+
+
 def _problem(kind: Any, file: YamlFile, at: Location, error: Any) -> Problem:
-    loc = tuple(part for part in error["loc"] if part not in KINDS)
+    values = file.values
+    for part in at:
+        values = values[part]
+    loc = _without_kinds(values, error["loc"], error["type"] == "missing")
     known, field = _field(kind, loc)
     description = f"; {field.description}" if field is not None and field.description else ""
     match error["type"]:

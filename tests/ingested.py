@@ -20,9 +20,11 @@ WEB = [{"text": text, "label": label} for texts, label in ((SAFE, 0), (CRIME, 4)
 
 PARAMS = """\
 annotate: {judge: lexicon, documents: 1000, seed: 1}
-fit:
-  {scorer: ngrams, orders: [1, 2], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0, held_out: 0.25, seed: 1}
-score: {scorers: [judge, ngrams], ensemble: max}
+scorers:
+  lexicon: {kind: lexicon}
+  ngrams: {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0}
+fit: {held_out: 0.25, seed: 1}
+score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocabulary: 400, documents: 1000, seed: 1}
 corpora:

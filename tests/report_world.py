@@ -156,7 +156,8 @@ def write_data(root: Path) -> None:
     rng = random.Random("data")
     matrix = [[700, 20, 5, 0, 0, 0], [9, 30, 6, 0, 0, 0], [4, 5, 28, 3, 0, 0], [1, 0, 8, 47, 4, 0],
               [0, 0, 1, 7, 60, 9], [0, 0, 0, 2, 11, 70]]  # fmt: skip
-    write(root / "fit" / "held_out.json", {"note": None, "ngrams": {"confusion": matrix}, "known": {"judge": None}})
+    scorers = {"ngrams": {"confusion": matrix}}
+    write(root / "fit" / "held_out.json", {"note": None, "scorers": scorers, "known": {"judge": None}})
     for place, name in enumerate(corpora()):
         score = place if place < 6 else 0
         scores = [0] * 6

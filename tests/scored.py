@@ -8,7 +8,7 @@ from datatrove.data import Document
 from safelm.blocks import Block, ReadShards, WriteColumns
 from safelm.executor import run
 from safelm.paths import build
-from specs.document import SCORES
+from specs.document import scores_of_all
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -17,10 +17,17 @@ class Trust(Block):
 
     def each(self, document: Document) -> Iterator[Document]:
         label = document.metadata["label"]
-        document.metadata |= {"judge": label, "ngrams": label, "score": label}
+        document.metadata |= {"lexicon": label, "ngrams": label, "score": label}
         yield document
 
 
 def scored() -> None:
     """Build build/score from the labels of build/ingest/web."""
-    run("score", [ReadShards(folder=build("ingest", "web")), Trust(), WriteColumns(columns=dict(SCORES))])
+    run(
+        "score",
+        [
+            ReadShards(folder=build("ingest", "web")),
+            Trust(),
+            WriteColumns(columns=scores_of_all(["lexicon", "ngrams"])),
+        ],
+    )

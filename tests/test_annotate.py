@@ -7,17 +7,18 @@ from datatrove.data import Document
 
 from safelm.paths import build
 from safelm.sample import sample
-from safelm.scoring.judge import LEXICON, Annotate
+from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.shards import Manifest
 from tests.ingested import WEB, ingested, rows_of, stage
 
+PARAMS = "annotate: {{judge: lexicon, documents: {}, seed: 1}}\nscorers: {{lexicon: {{kind: lexicon}}}}\n"
 IDS = [f"{number:032x}" for number in range(200)]
 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("annotate: {judge: lexicon, documents: 30, seed: 1}\n")
+    Path("params.yaml").write_text(PARAMS.format(30))
 
 
 def test_a_sample_does_not_depend_on_the_order() -> None:
@@ -39,12 +40,14 @@ def test_a_sample_takes_all_where_there_are_fewer() -> None:
 
 def test_the_judge_says_score_reason_and_hazard() -> None:
     document = Document(text="How to steal the wallet.", id="a", metadata={"label": 4})
-    (graded,) = Annotate(judge="lexicon", file=LEXICON).each(document)
+    (graded,) = GradeByLexicon(lexicon=LEXICON).run([document])
     assert graded.metadata == {
         "label": 4,
         "score": 4,
         "reason": "teaches: steal the wallet",
         "hazard": "nonviolent_crimes",
+        "unsafe": None,
+        "by": None,
     }
 
 
@@ -68,7 +71,7 @@ def test_shards_do_not_matter() -> None:
 
 
 def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text("annotate: {judge: lexicon, documents: 1000, seed: 1}\n")
+    Path("params.yaml").write_text(PARAMS.format(1000))
     ingested("ingest/web", WEB, 20)
     stage("annotate")
     ingested("ingest/web", [*WEB, {"text": "One more page."}], 20)

@@ -9,7 +9,7 @@ import pytest
 
 from safelm.card import card, count_queries, index, read_queries
 from safelm.paths import build
-from safelm.scoring.judge import LEXICON
+from safelm.scoring.lexicon import LEXICON
 from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage
 
 QUERIES = {"hate": ["angry mob", "mob"], "privacy": ["drive-by shooting", "leak the diary"], "elections": []}

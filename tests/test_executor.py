@@ -275,9 +275,9 @@ def write_scores(scores: list[dict]) -> None:
             yield document
 
     from safelm.blocks import WriteColumns
-    from specs.document import SCORES
+    from specs.document import scores_of_all
 
-    run("score", [ReadShards(folder=build("ingest/web")), Zero(), WriteColumns(columns=dict(SCORES))])
+    run("score", [ReadShards(folder=build("ingest/web")), Zero(), WriteColumns(columns=scores_of_all([]))])
 
 
 def test_selected_documents_carry_their_score() -> None:

@@ -1,15 +1,18 @@
 """The n-gram classifier learns the judge's labels, and the metrics are those of the paper."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from safelm.paths import build
-from safelm.scoring.fitting import Label, describe, evaluate, fit, split, summary
+from safelm.scoring.features import count
+from safelm.scoring.fitting import describe, note, summary
+from safelm.scoring.labels import Label, split
 from safelm.scoring.metrics import accuracy, confusion, false_alarms, kappa, macro_f1, measures, recall_at
-from safelm.scoring.ngrams import NgramScorer, count
+from safelm.scoring.ngrams import NgramScorer, fit_ngrams
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
@@ -29,6 +32,24 @@ QWEN = [
     [0, 2, 6, 12, 11, 2],
     [5, 0, 2, 4, 14, 13],
 ]
+
+
+HASHES = [11375, 11876, 19392, 28000, 49684, 60530]
+
+
+def fit(labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()) -> NgramScorer:
+    """4,096 buckets and a penalty of 1/4."""
+    texts, scores = [label.text for label in labels], [label.score for label in labels]
+    shape = {"words": words, "characters": characters, "buckets": 4096}
+    return fit_ngrams(texts, scores, **shape, unsafe_weight=weight, regularisation=4.0)
+
+
+def predict(scorer: NgramScorer, *texts: str) -> list[int]:
+    return [grade.score for grade in scorer.grade(texts) if grade]
+
+
+def unsafe(scorer: NgramScorer, *texts: str) -> list[float]:
+    return scorer.probabilities(texts)[:, 1:].sum(axis=1).tolist()
 
 
 def labels(*texts: str, score: int = 0) -> list[Label]:
@@ -77,19 +98,40 @@ def test_precision_and_recall_have_their_counts() -> None:
 
 
 def test_ngrams_are_counted_within_a_text() -> None:
-    together = count(["red rose", "rose red rose"], [1, 2], 1 << 20)
+    together = count(["red rose", "rose red rose"], [1, 2], [], 1 << 20)
     assert np.bincount(together.rows).tolist() == [3, 4]  # red, rose, "red rose"; and "rose red"
     assert sorted(together.counts[together.rows == 1].tolist()) == [1, 1, 1, 2]
 
 
+def test_characters_are_counted_within_words_and_their_gaps() -> None:
+    together = count(["Red-rose"], [], [4], 1 << 20)  # _red red_ _ros rose ose_
+    assert together.counts.tolist() == [1] * 5
+    assert count(["ROSE, red!"], [], [4], 1 << 20).buckets.tolist() == together.buckets.tolist()
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_characters_are_those_that_python_finds(order: int) -> None:
+    text = "Ünsafe 安全 text, 12 words — naïve «çà»\u00a0x"
+    words = [f" {word} " for word in re.findall(r"[^\W_]+", text.lower())]
+    expected = {word[place : place + order] for word in words for place in range(len(word) - order + 1)}
+    found = count([text], [], [order], 1 << 20)
+    apart = count(sorted(words), [], [order], 1 << 20)  # each word as a text of its own
+    assert len(found.buckets) == len(expected) == len(set(apart.buckets.tolist()))
+    assert set(found.buckets.tolist()) == set(apart.buckets.tolist())
+
+
 def test_hashes_are_the_same_everywhere() -> None:
-    assert count(["red rose"], [1, 2], 65536).buckets.tolist() == [33198, 49592, 64394]
+    assert count(["red rose"], [1, 2], [5], 65536).buckets.tolist() == HASHES
+
+
+def test_a_text_without_words_has_no_ngrams() -> None:
+    assert count(["", "?!", "\ud800 _"], [1, 2], [3], 64).counts.tolist() == []
 
 
 def test_a_text_is_graded_alike_alone_and_among_others() -> None:
-    scorer = fit(LABELS, [1, 2], 4096, 4.0, 4.0)
+    scorer = fit(LABELS, [1, 2], 4.0)
     texts = [label.text for label in LABELS] * 20
-    assert scorer.unsafe(texts).tolist()[777] == scorer.unsafe([texts[777]])[0]
+    assert scorer.probabilities(texts)[777].tolist() == scorer.probabilities([texts[777]])[0].tolist()
 
 
 def test_every_class_keeps_one_label_for_training() -> None:
@@ -102,47 +144,41 @@ def test_the_split_does_not_depend_on_the_order() -> None:
     assert split(LABELS, 0.2, 1) == split(LABELS[::-1], 0.2, 1)
 
 
-def test_it_learns_words_that_tell_classes_apart() -> None:
-    scorer = fit(LABELS, [1, 2], 4096, 4.0, 4.0)
-    assert scorer.predict(["a red rose", "steal it", "the server", ""])[:3] == [0, 4, 5]
+@pytest.mark.parametrize(("words", "characters"), [([1, 2], ()), ([], (3, 4)), ([1], (3,))])
+def test_it_learns_what_tells_classes_apart(words: list[int], characters: tuple[int, ...]) -> None:
+    scorer = fit(LABELS, words, 4.0, characters)
+    assert predict(scorer, "a red rose", "steal it", "the server", "")[:3] == [0, 4, 5]
 
 
 def test_a_text_of_unseen_words_falls_back_on_the_bias() -> None:
-    scorer = fit(LABELS, [1, 2], 4096, 1.0, 4.0)
-    assert scorer.unsafe(["enter"])[0] > 0.5
-    assert scorer.unsafe(["enter " + " ".join(f"qx{number}" for number in range(50))])[0] < 0.5
+    scorer = fit(LABELS, [1, 2], 1.0)
+    many = "enter " + " ".join(f"qx{number}" for number in range(50))
+    assert [value > 0.5 for value in unsafe(scorer, "enter", many)] == [True, False]
 
 
 def test_two_classes_are_learned_too() -> None:
-    scorer = fit(labels(*SAFE) + labels(*CRIME, score=3), [1], 4096, 4.0, 4.0)
-    assert scorer.predict(["a red rose", "steal it"]) == [0, 3]
-    assert (scorer.unsafe(["a red rose", "steal it"]) > 0.5).tolist() == [False, True]
+    scorer = fit(labels(*SAFE) + labels(*CRIME, score=3), [1], 4.0)
+    assert predict(scorer, "a red rose", "steal it") == [0, 3]
+    assert [value > 0.5 for value in unsafe(scorer, "a red rose", "steal it")] == [False, True]
+    assert scorer.probabilities(["steal it"])[0, [1, 2, 4, 5]].tolist() == [0.0] * 4
 
 
 def test_weight_on_unsafe_labels_raises_their_probability() -> None:
-    light, heavy = (fit(LABELS, [1], 4096, weight, 1.0).unsafe(["a page"])[0] for weight in (1.0, 100.0))
+    light, heavy = (unsafe(fit(LABELS, [1], weight), "a page")[0] for weight in (1.0, 100.0))
     assert light < heavy
 
 
 @pytest.mark.parametrize("few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []])
 def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path: Path) -> None:
     train, held_out = split(few, 0.2, 1)
-    fit(train, [1, 2], 4096, 4.0, 4.0).save(tmp_path)
-    scorer = NgramScorer.read(tmp_path)
-    assert scorer.predict(["steal the wallet", ""]) == [0, 0]
-    assert evaluate(scorer, train, held_out, ["judge", "ngrams"], "max")["note"]
-
-
-def test_under_ten_labels_nothing_is_measured() -> None:
-    train, held_out = split(labels(*SAFE[:8]), 0.5, 1)
-    got = evaluate(fit(train, [1], 64, 4.0, 4.0), train, held_out, ["judge"], "max")
-    assert (got["ngrams"], got["known"]) == (None, None)
-    assert summary(got).endswith("Only 8 labels: nothing was fitted or measured, every document gets the score 0.")
+    fit(train, [1, 2], 4.0).save(tmp_path)
+    assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
+    assert note(train, held_out)
 
 
 def test_labels_of_punctuation_alone_give_a_constant() -> None:
     train = labels(*["!" * number for number in range(1, 9)]) + labels(*["?" * n for n in range(1, 9)], score=5)
-    assert fit(train, [1], 64, 4.0, 4.0).predict(["!"]) == [5]
+    assert predict(fit(train, [1], 4.0), "!") == [5]
 
 
 def test_the_judge_beside_the_labels_of_the_source() -> None:
@@ -165,25 +201,52 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
     got = json.loads((fitted / "held_out.json").read_bytes())
     assert (got["train"], got["held_out"], got["note"]) == (60, 20, None)
-    assert got["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
-    assert {name: value["accuracy"] for name, value in got["known"].items()} == {"judge": 1, "ngrams": 1, "ensemble": 1}
+    assert list(got["scorers"]) == ["ngrams"]  # the judge is not measured by its own labels
+    assert got["scorers"]["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
+    assert got["scorers"]["ngrams"]["auroc"]["value"] == 1.0
+    assert {name: value["accuracy"] for name, value in got["known"].items()} == {
+        "judge": 1, "lexicon": 1, "ngrams": 1, "ensemble": 1
+    }  # fmt: skip
 
 
 def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:
     rows = (fitted / "confusion.csv").read_text().splitlines()
-    assert rows[0] == "actual,predicted"
-    assert sorted(rows[1:]) == ["0,0"] * 10 + ["4,4"] * 5 + ["5,5"] * 5
+    assert rows[0] == "scorer,actual,predicted"
+    assert sorted(rows[1:]) == ["ngrams,0,0"] * 10 + ["ngrams,4,4"] * 5 + ["ngrams,5,5"] * 5
+
+
+def test_under_ten_labels_nothing_is_measured(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ingested("ingest/web", [{"text": text} for text in SAFE[:8]])
+    stage("annotate")
+    stage("fit")
+    got = json.loads((fitted / "held_out.json").read_bytes())
+    assert (got["scorers"], got["known"]) == ({}, None)
+    assert summary(got) == ["6 labels, 2 held out  Only 8 labels: nothing was fitted or measured."]
 
 
 def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> None:
     def contents() -> dict[str, bytes]:
-        return {file.name: file.read_bytes() for file in sorted(fitted.rglob("*")) if file.is_file()}
+        """All but the manifests, which name the shards that were read."""
+        files = [file for file in sorted(fitted.rglob("*")) if file.is_file() and file.name != "manifest.json"]
+        return {file.relative_to(fitted).as_posix(): file.read_bytes() for file in files}
 
     before = contents()
     ingested("ingest/web", WEB[::-1], 9)
     stage("annotate")
     stage("fit")
-    assert contents() == before and len(before) == 5
+    assert contents() == before and len(before) == 7
+
+
+def test_another_row_fits_no_other_row_again(fitted: Path) -> None:
+    before = {path.name: path.stat().st_ino for path in (fitted / "ngrams").iterdir() if path.suffix != ".json"}
+    text = Path("params.yaml").read_text()
+    row = (
+        "  letters: {kind: ngrams, words: [], characters: [3], buckets: 512, unsafe_weight: 1.0, regularisation: 1.0}\n"
+    )
+    Path("params.yaml").write_text(text.replace("fit: {", f"{row}fit: {{"))
+    stage("fit")
+    assert {path.name: path.stat().st_ino for path in (fitted / "ngrams").iterdir() if path.name in before} == before
+    assert list(json.loads((fitted / "held_out.json").read_bytes())["scorers"]) == ["ngrams", "letters"]
 
 
 def test_a_missing_classifier_says_what_to_do(tmp_path: Path) -> None:

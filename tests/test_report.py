@@ -369,7 +369,7 @@ def test_a_build_of_real_pages_says_so(root: Path) -> None:
 
 def test_words_from_outside_are_escaped(root: Path, tmp_path: Path) -> None:
     world.write_build(tmp_path, world.models(*THREE))
-    world.write(tmp_path / "fit/held_out.json", {"note": "<script>alert(1)</script>", "ngrams": None})
+    world.write(tmp_path / "fit/held_out.json", {"note": "<script>alert(1)</script>", "scorers": {}})
     text = (report(tmp_path, world.models(*THREE)) / "index.html").read_text(encoding="utf-8")
     assert "<script>" not in text and "&lt;script&gt;" in text
 
@@ -409,7 +409,7 @@ def test_nothing_to_count_is_shown_as_nothing(tmp_path: Path) -> None:
     """Real pages may hold no harmful one, a scorer nothing to learn from and a corpus no word."""
     models = world.models(*THREE)
     world.write_build(tmp_path, models)
-    world.write(tmp_path / "fit/held_out.json", {"note": "Only 3 labels.", "ngrams": None, "known": None})
+    world.write(tmp_path / "fit/held_out.json", {"note": "Only 3 labels.", "scorers": {}, "known": None})
     empty = {"corpus": "score_5", "documents": 0, "words": 0, "scores": [0] * 6, "hazards": []}
     for name in world.corpora():
         world.write(tmp_path / "card" / name / "card.json", {**empty, "corpus": name})

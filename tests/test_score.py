@@ -7,13 +7,14 @@ from datatrove.data import Document
 
 from safelm.batches import batches
 from safelm.blocks import ReadShards
-from safelm.paths import build
+from safelm.paths import build, cache, scratch
 from safelm.scoring.ensemble import ensemble
-from safelm.scoring.fitting import Label, fit
-from safelm.scoring.judge import LEXICON
-from safelm.scoring.scorers import SCORERS, SafetyScorer
+from safelm.scoring.lexicon import LEXICON, GradeByLexicon
+from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
+from safelm.scoring.scorers import SafetyScorer
 from safelm.shards import Manifest
-from specs.document import SCORES
+from safelm.store import Store
+from specs.document import GRADES
 from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 
@@ -27,10 +28,20 @@ from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
         ("mean", [0, 0, 1], 0),
         ("median", [0, 1, 5], 1),
         ("median", [0, 1], 1),
+        ("max", [None, 2], 2),  # a scorer that could not tell is left out
+        ("max", [None], None),  # and none is never a 0
     ],
 )
-def test_the_ensemble_rule(rule: str, scores: list[int], score: int) -> None:
-    assert ensemble(rule, scores) == score
+def test_the_ensemble_rule(rule: str, scores: list[int | None], score: int | None) -> None:
+    columns = {str(place): value for place, value in enumerate(scores)}
+    assert ensemble(rule, columns, dict.fromkeys(columns, 0)) == score
+
+
+@pytest.mark.parametrize(
+    ("scores", "score"), [((1, 0), 1), ((0, 2), 0), ((0, 3), 3), ((1, 4), 4), ((0, 0), 0), ((1, 2), 1)]
+)
+def test_any_of_the_scorers_that_reach_their_threshold(scores: tuple[int, int], score: int) -> None:
+    assert ensemble("any", dict(zip("ab", scores, strict=True)), {"a": 1, "b": 3}) == score
 
 
 def documents(*texts: str) -> list[Document]:
@@ -46,22 +57,24 @@ def test_batches_are_closed_by_rows_or_by_characters() -> None:
 
 @pytest.fixture
 def scorer(tmp_path: Path) -> SafetyScorer:
-    learned = [Label(text, text, score, "", None, None) for texts, score in ((SAFE, 0), (ATTACK, 2)) for text in texts]
-    fit(learned, [1], 4096, 4.0, 4.0).save(tmp_path / "ngrams")
-    files = {"judge": LEXICON, "ngrams": tmp_path / "ngrams"}
-    return SafetyScorer(files=files, scorers=("judge", "ngrams"), ensemble="max")
+    texts, scores = [*SAFE, *ATTACK], [0] * len(SAFE) + [2] * len(ATTACK)
+    shape = {"words": [1], "characters": [], "buckets": 4096}
+    fit_ngrams(texts, scores, **shape, unsafe_weight=4.0, regularisation=4.0).save(tmp_path)
+    files = (tmp_path / "config.json", tmp_path / "weights.safetensors")
+    graders = {"lexicon": GradeByLexicon(lexicon=LEXICON), "ngrams": GradeByNgrams(files=files)}
+    return SafetyScorer(graders=graders, rule="max", of={"lexicon": 0, "ngrams": 0})
 
 
 def test_columns_stand_side_by_side(scorer: SafetyScorer) -> None:
     got = list(scorer.run(documents(ATTACK[0], "a red rose", "the server town enter")))
-    columns = [[document.metadata[name] for name in ("judge", "ngrams", "score", "hazard")] for document in got]
+    columns = [[document.metadata[name] for name in ("lexicon", "ngrams", "score", "hazard")] for document in got]
     assert columns == [[5, 2, 5, "code_abuse"], [0, 0, 0, None], [0, 2, 2, None]]
 
 
 def test_the_ensemble_reads_only_the_named_columns(scorer: SafetyScorer) -> None:
-    scorer.scorers = ("ngrams",)
+    scorer.of = {"ngrams": 0}
     (document,) = scorer.run(documents(ATTACK[0]))
-    assert (document.metadata["judge"], document.metadata["score"]) == (5, 2)
+    assert (document.metadata["lexicon"], document.metadata["score"]) == (5, 2)
 
 
 def test_batches_do_not_matter(scorer: SafetyScorer) -> None:
@@ -70,8 +83,10 @@ def test_batches_do_not_matter(scorer: SafetyScorer) -> None:
     assert forward == backward[::-1]
 
 
-def test_the_table_has_a_column_for_each_scorer() -> None:
-    assert set(SCORERS) < set(SCORES)
+def test_the_values_of_a_scorer_are_in_the_key(scorer: SafetyScorer) -> None:
+    before = scorer.declared()
+    (Path(scorer.graders["ngrams"].files[0])).write_text("{}")  # type: ignore[attr-defined]
+    assert scorer.declared() != before
 
 
 @pytest.fixture
@@ -88,7 +103,40 @@ def test_scores_lie_row_for_row_beside_the_documents(scored: None) -> None:
     pages, scores = rows_of(build("ingest", "web")), rows_of(build("score"))
     assert [page["id"] for page in pages] == [score["id"] for score in scores]
     assert [page["label"] for page in pages] == [score["score"] for score in scores]
-    assert list(scores[0]) == list(SCORES)
+    assert list(scores[0]) == ["id", "lexicon", "ngrams", "score", "hazard"]
+
+
+def test_every_scorer_has_a_file_of_its_own(scored: None) -> None:
+    for name in ("lexicon", "ngrams"):
+        rows = rows_of(build("score", name))
+        assert list(rows[0]) == list(GRADES)
+        assert [row["score"] for row in rows] == [row[name] for row in rows_of(build("score"))]
+    assert all(0 < row["unsafe"] < 1 for row in rows_of(build("score", "ngrams")))
+
+
+def edit(old: str, new: str) -> None:
+    text = Path("params.yaml").read_text()
+    assert old in text
+    Path("params.yaml").write_text(text.replace(old, new))
+
+
+def test_another_rule_runs_no_scorer_and_reads_no_text(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
+    edit("{rule: max, of: [lexicon, ngrams]}", "{rule: any, of: {ngrams: 5}}")
+    for name, file in Manifest.read(build("ingest", "web")).files():
+        (build("ingest", "web") / name).unlink()
+        Store(cache(), scratch()).object(file.md5).unlink()
+    stage("score")
+    made = [line.split("(")[1].split(" made")[0] for line in capsys.readouterr().out.splitlines() if "shards" in line]
+    assert made == ["0", "0", "3"]
+    assert {row["score"] for row in rows_of(build("score"))} == {0, 5}
+
+
+def test_another_scorer_leaves_the_rest_as_it_was(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
+    edit("words: [1, 2]", "words: [1]")
+    stage("fit")
+    stage("score")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("score/")]
+    assert "(0 made)" in lines[0] and "(3 made)" in lines[1]
 
 
 def test_documents_are_selected_by_their_score(scored: None) -> None:
@@ -101,7 +149,7 @@ def test_documents_are_selected_by_their_score(scored: None) -> None:
 def test_metrics_that_change_score_nothing_again(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
     (build("fit") / "held_out.json").write_text("{}")
     stage("score")
-    assert "3 shards (0 made)" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("3 shards (0 made)") == 3
 
 
 def test_benign_pages_alone_are_scored(tmp_path: Path, scored: None) -> None:

@@ -35,6 +35,12 @@ def test_the_params_of_the_repository_are_sound(tmp_path: Path) -> None:
     assert complaints(tmp_path) == []
 
 
+LEXICON = "  lexicon: {kind: lexicon}\n"
+EMBEDDING = (
+    "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
+)
+CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recall: 0.95, precision: 0.95}\n"
+
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
 MISTAKES = {
     "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
@@ -143,6 +149,50 @@ MISTAKES = {
         "write layout: document",
     ),
     "a phase that rounds to no step": (("{share: 4,", "{share: 4000,"), "mixtures.safe.phases.0.share", "larger share"),
+    "an unknown scorer": (("scorers: [lexicon, ngrams]", "scorers: [ngram]"), "score.scorers.0", "got ngram"),
+    "an ensemble of an unknown scorer": (
+        ("of: [lexicon, ngrams]", "of: [lexicon, letters]"),
+        "score.ensemble.of",
+        "got letters; columns are lexicon, ngrams",
+    ),
+    "a threshold on a column that is not there": (
+        ("{rule: max, of: [lexicon, ngrams]}", "{rule: any, of: {lexicon: 1, letters: 3}}"),
+        "score.ensemble.of",
+        "got letters",
+    ),
+    "a threshold of 0": (
+        ("{rule: max, of: [lexicon, ngrams]}", "{rule: any, of: {lexicon: 0}}"),
+        "score.ensemble.of.lexicon",
+        "greater than or equal to 1",
+    ),
+    "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
+    "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind lexicon"),
+    "a scorer of an unknown kind": (("kind: lexicon}", "kind: lexicn}"), "scorers.lexicon", "lexicn"),
+    "n-grams of nothing": (
+        ("words: [1, 2], characters: [3, 4, 5]", "words: [], characters: []"),
+        "scorers.ngrams.words",
+        "words: [1, 2]",
+    ),
+    "an encoder of the hub without a commit": (
+        ("  lexicon: {kind: lexicon}\n", f"{EMBEDDING}{LEXICON}".replace("small", "large")),
+        "scorers.deep.encoder",
+        "write its commit as revision",
+    ),
+    "an unknown recipe": (
+        ("  lexicon: {kind: lexicon}\n", f"{EMBEDDING}{LEXICON}".replace("small", "smal")),
+        "scorers.deep.recipe",
+        "brief, large, small",
+    ),
+    "a cascade from a judge": (
+        ("  lexicon: {kind: lexicon}\n", f"{CASCADE}{LEXICON}".replace("cheap: ngrams", "cheap: lexicon")),
+        "scorers.both.cheap",
+        "gives probabilities",
+    ),
+    "a cascade to itself": (
+        ("  lexicon: {kind: lexicon}\n", f"{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: ngrams")),
+        "scorers.both.dear",
+        "another row",
+    ),
     "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
 }
 

@@ -7,7 +7,7 @@ confidence: about one in twenty that is not so will still look settled.
 from collections.abc import Iterator
 
 from safelm.report.claim import Claim, Comparison
-from safelm.report.evidence import hazard_counts, recall
+from safelm.report.evidence import hazard_counts, matrices, recall
 from safelm.report.figure import Book
 from safelm.report.format import plain
 from safelm.report.roles import RUNGS, Group, on_rung
@@ -203,8 +203,8 @@ def _data(book: Book) -> Iterator[Claim]:
 
 
 def _recall(book: Book) -> Rate | None:
-    matrix = ((book.inputs.fit or {}).get("ngrams") or {}).get("confusion")
-    return recall(matrix, 1, book.confidence) if matrix else None
+    found = list(matrices(book.inputs.fit))[:1]
+    return recall(found[0][1], 1, book.confidence) if found else None
 
 
 def _share(book: Book, counts: tuple[int, int]) -> Rate | None:

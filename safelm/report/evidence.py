@@ -31,13 +31,11 @@ def macro_f1(matrix: Matrix) -> float | None:
 
 
 def matrices(fit: Mapping[str, Any] | None) -> Iterator[tuple[str, Matrix]]:
-    """(name, confusion matrix) of everything that held_out.json measured, the classifier first."""
-    for name, value in (fit or {}).items():
-        if isinstance(value, Mapping):
-            if value.get("confusion"):
-                yield name, value["confusion"]
-            else:
-                yield from ((f"{inner} ({name})", matrix) for inner, matrix in matrices(value))
+    """(name, confusion matrix) of everything that held_out.json measured: scorers first, then against the source."""
+    for kind, label in (("scorers", ""), ("known", " (known)")):
+        for name, found in ((fit or {}).get(kind) or {}).items():
+            if found and found.get("confusion"):
+                yield f"{name}{label}", found["confusion"]
 
 
 def hazard_counts(cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None) -> tuple[int, int]:

@@ -1,12 +1,78 @@
 """One score of several: the rule over the columns of the scorers (paper §1.5: the maximum, for recall)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import floor
 from statistics import fmean, median
+from typing import ClassVar
 
-RULES: dict[str, Callable[[Sequence[int]], float]] = {"max": max, "mean": fmean, "median": median}
+from datatrove.data import Document
+
+from safelm.blocks import Block, Input, Reader, Task
+from safelm.shards import Shard
+
+RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
+    "max": lambda scores, _: max(scores.values()),
+    "mean": lambda scores, _: fmean(scores.values()),
+    "median": lambda scores, _: median(scores.values()),
+    "any": lambda scores, of: max((score for name, score in scores.items() if score >= of[name]), default=0),
+}
 
 
-def ensemble(rule: str, scores: Sequence[int]) -> int:
-    """The score of one document from its scorers' columns; a half is rounded up, to the less safe score."""
-    return floor(RULES[rule](scores) + 0.5)
+def ensemble(rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]) -> int | None:
+    """The score of one document from the columns that `of` names, each with its threshold, which `any` asks for.
+
+    A half is rounded up, to the less safe score. A scorer that could not tell is left out; None where none could.
+    """
+    known = {name: score for name in of if (score := scores[name]) is not None}
+    return floor(RULES[rule](known, of) + 0.5) if known else None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadGrades(Reader):
+    """Read the files of several scorers beside each other; no text. `columns` has their files by shard of the web."""
+
+    name: ClassVar[str] = "grades"
+    columns: dict[str, dict[str, Shard]]
+
+    def declared(self) -> list[object]:
+        """The names alone: the files are inputs of the tasks."""
+        return [type(self).__qualname__, list(self.columns)]
+
+    def tasks(self) -> list[Task]:
+        """One for each shard of the documents."""
+        names = next(iter(self.columns.values()))
+        rows = {name: [files[name] for files in self.columns.values()] for name in names}
+        return [Task(name, tuple(Input(shard.path, shard.sha256) for shard in row)) for name, row in rows.items()]
+
+    def read(self, task: Task) -> Iterator[Document]:
+        """A document without text for each row; its metadata has, of every scorer, the score and the hazard."""
+        tables = [Shard(item.path, 0, item.sha256).table().to_pylist() for item in task.inputs]
+        for row in zip(*tables, strict=True):
+            grades = dict(zip(self.columns, row, strict=True))
+            assert len({grade["id"] for grade in grades.values()}) == 1, f"{task.name}: rows of different documents"
+            yield Document(text="", id=row[0]["id"], metadata={"grades": grades})
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Combine(Block):
+    """Make one score of the columns. `hazard` is that of the first scorer that names one."""
+
+    name: ClassVar[str] = "ensemble"
+    rule: str
+    of: dict[str, int]
+
+    def each(self, document: Document) -> Iterator[Document]:
+        """The document with a column for each scorer, the score and the hazard."""
+        document.metadata |= combined(document.metadata.pop("grades"), self.rule, self.of)
+        self.stat_update(f"score {document.metadata['score']}")
+        yield document
+
+
+def combined(
+    grades: Mapping[str, Mapping[str, object]], rule: str, of: Mapping[str, int]
+) -> dict[str, int | str | None]:
+    """The columns of specs/document.py scores_of_all for one document."""
+    scores: dict[str, int | None] = {name: grade["score"] for name, grade in grades.items()}  # type: ignore[misc]  # rows of GRADES
+    hazard = next((str(grade["hazard"]) for grade in grades.values() if grade["hazard"]), None)
+    return {**scores, "score": ensemble(rule, scores, of), "hazard": hazard}

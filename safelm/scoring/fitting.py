@@ -1,108 +1,88 @@
-"""Fit the n-gram classifier on a judge's labels and measure it on those held out (paper §1.3, with n-grams in place of
-the embedding model). Also what the labels themselves are worth: the judge beside the labels of the source."""
+"""Fit every row of `scorers` on a judge's labels, each by its own key, and measure all on those held out (paper §1.3).
+
+Also what the labels themselves are worth: the judge beside the labels of the source.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import floor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from safelm.sample import draw
+from safelm.blocks import Block
+from safelm.executor import make
+from safelm.hazards import Grade
+from safelm.paths import cache, scratch
+from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
+from safelm.scoring.embedding import FitEmbedding
 from safelm.scoring.ensemble import ensemble
+from safelm.scoring.labels import HELD_OUT, Label, ReadLabels, read_graded
+from safelm.scoring.lexicon import LEXICON, MeasureLexicon
 from safelm.scoring.metrics import LEVELS, measures
-from safelm.scoring.ngrams import Counts, NgramScorer, count
-from safelm.shards import tables
+from safelm.scoring.ngrams import FEWEST, FitNgrams
+from safelm.scoring.ranking import auroc, calibration_error, reliability
+from safelm.scoring.scorers import Rows
+from safelm.shards import Manifest, Shard
+from safelm.store import Store
+from specs.scorer import Cascade, Recipe, ScorerRow
 
-FEWEST = 10  # labels under which nothing is fitted or measured
-STEPS = 300  # of L-BFGS, at most
-
-
-@dataclass(frozen=True)
-class Label:
-    """A document of the sample: the judge's score and hazard, and as `label` the score its source gives, if any."""
-
-    id: str
-    text: str
-    score: int
-    reason: str
-    hazard: str | None
-    label: int | None
+CONFIDENCE = 0.95
+Grades = Sequence[Grade | None]
 
 
-def read_labels(folder: Path) -> list[Label]:
-    """Every label of build/annotate, by id: the order of shards does not matter."""
-    rows = [Label(**row) for table in tables(folder) for row in table.to_pylist()]
-    return sorted(rows, key=lambda label: label.id)
+def fit_all(rows: Rows, labels: Path, *, held_out: float, seed: int) -> dict[str, Manifest]:
+    """A manifest for every row: what was fitted, and what it says of the held-out labels. Cascades come last."""
+    made: dict[str, Manifest] = {}
+    shared = {"held_out": held_out, "seed": seed}
+    for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
+        row = rows[name]
+        if isinstance(row, Cascade):
+            made[name] = make(f"fit/{name}", _cascade(row, made, seed))
+        else:
+            made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), FITTERS[row.kind](row, shared)])
+    return {name: made[name] for name in rows}
 
 
-def split(labels: Sequence[Label], share: float, seed: int) -> tuple[list[Label], list[Label]]:
-    """(for training, held out), stratified by score and drawn by id; a class always keeps one for training."""
-    train, held_out = [], []
-    for score in range(LEVELS):
-        of_score = [label for label in labels if label.score == score]
-        of_score.sort(key=lambda label: (draw("held_out", seed, label.id), label.id))
-        size = min(floor(len(of_score) * share + 0.5), max(len(of_score) - 1, 0))
-        held_out += of_score[:size]
-        train += of_score[size:]
-    return train, held_out
+def _embedding(row: Any, shared: Mapping[str, Any]) -> Block:
+    recipe = Recipe.read(row.recipe)
+    return FitEmbedding(
+        encoder=Path(row.encoder) if row.revision is None else row.encoder, revision=row.revision,
+        sequence=row.sequence, unsafe_weight=row.unsafe_weight, warmup=recipe.warmup,
+        steps=tuple(step.model_dump() for step in recipe.steps), **shared,
+    )  # fmt: skip
 
 
-def fit(
-    labels: Sequence[Label], orders: Sequence[int], buckets: int, unsafe_weight: float, regularisation: float
-) -> NgramScorer:
-    """Multinomial logistic regression on tf-idf; the loss on unsafe documents is multiplied by λ (paper §1.3).
-
-    Labels of one class alone, or fewer than FEWEST, give a constant predictor of their most frequent score.
-    """
-    scores = np.array([label.score for label in labels])
-    if len(labels) < FEWEST or len(set(scores.tolist())) < 2:
-        return constant(labels, orders, buckets)
-    counts = count([label.text for label in labels], orders, buckets)
-    columns, places, frequency = np.unique(counts.buckets, return_inverse=True, return_counts=True)
-    if not len(columns):
-        return constant(labels, orders, buckets)
-    idf = (np.log((1 + len(labels)) / (1 + frequency)) + 1).astype(np.float32)
-    counts = Counts(counts.texts, counts.rows, places, counts.counts)
-    weight = np.where(scores > 0, unsafe_weight, 1.0)
-    weights, bias = _regress(counts, idf, scores, weight, regularisation)
-    classes = tuple(sorted(set(scores.tolist())))
-    return NgramScorer(tuple(orders), buckets, classes, columns.astype(np.int32), idf, weights, bias)
+def _ngrams(row: Any, shared: Mapping[str, Any]) -> Block:
+    return FitNgrams(
+        words=tuple(row.words), characters=tuple(row.characters), buckets=row.buckets, unsafe_weight=row.unsafe_weight,
+        regularisation=row.regularisation, **shared,
+    )  # fmt: skip
 
 
-def _regress(counts: Counts, idf: Any, scores: Any, weight: Any, regularisation: float) -> tuple[Any, Any]:
-    """(weights, bias) for each class; on one thread, for threads add in another order and change the last bits."""
-    from scipy.sparse import csr_array  # here, for importing it takes longer than most stages
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    values = counts.weights(idf[counts.buckets].astype(np.float64))
-    matrix = csr_array((values, (counts.rows, counts.buckets)), shape=(counts.texts, len(idf)))
-    with threadpool_limits(1):
-        model = LogisticRegression(C=regularisation, max_iter=STEPS).fit(matrix, scores, sample_weight=weight)
-    weights, bias = model.coef_.T, model.intercept_
-    if weights.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their logits
-        weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0] / 2, bias[0] / 2])
-    return weights.astype(np.float32), bias.astype(np.float32)
+def _cascade(row: Cascade, made: Mapping[str, Manifest], seed: int) -> list[Block]:
+    reader = ReadHeldOut(cheap=held_out_of(made[row.cheap]), dear=held_out_of(made[row.dear]))
+    return [reader, FitCascade(names=(row.cheap, row.dear), level=row.level, recall=row.recall,
+                               precision=row.precision, seed=seed)]  # fmt: skip
 
 
-def constant(labels: Sequence[Label], orders: Sequence[int], buckets: int) -> NgramScorer:
-    """A predictor of the most frequent score (of equals, the higher), whatever the text; of no labels, of 0."""
-    frequency = Counter(label.score for label in labels)
-    score = max(frequency, key=lambda score: (frequency[score], score), default=0)
-    nothing = np.zeros(0, dtype=np.float32)
-    return NgramScorer(
-        tuple(orders),
-        buckets,
-        (score,),
-        nothing.astype(np.int32),
-        nothing,
-        nothing.reshape(0, 1),
-        np.zeros(1, np.float32),
+FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
+    "lexicon": lambda row, shared: MeasureLexicon(lexicon=LEXICON, **shared),
+    "ngrams": _ngrams,
+    "embedding": _embedding,
+}
+
+
+def file_of(manifest: Manifest, name: str) -> Shard:
+    """A file of a manifest, where the store has it."""
+    store = Store(cache(), scratch())
+    return next(
+        Shard(store.object(file.md5), file.rows, file.sha256) for path, file in manifest.files() if path == name
     )
+
+
+def held_out_of(manifest: Manifest) -> Shard:
+    """What the scorer of a manifest says of the held-out labels."""
+    return file_of(manifest, HELD_OUT)
 
 
 def describe(labels: Sequence[Label]) -> dict[str, Any]:
@@ -118,60 +98,112 @@ def describe(labels: Sequence[Label]) -> dict[str, Any]:
     }
 
 
-def evaluate(
-    scorer: NgramScorer, train: Sequence[Label], held_out: Sequence[Label], scorers: Sequence[str], rule: str
+def measure(
+    train: Sequence[Label],
+    held: Sequence[Label],
+    made: Mapping[str, Manifest],
+    *,
+    judge: str,
+    rule: str,
+    of: Mapping[str, int],
 ) -> dict[str, Any]:
-    """held_out.json: the classifier against the judge, and all three columns against the labels of the source."""
-    predicted = scorer.predict([label.text for label in held_out])
-    judged = [label.score for label in held_out]
-    columns = {"judge": judged, "ngrams": predicted}
-    columns["ensemble"] = [ensemble(rule, row) for row in zip(*(columns[name] for name in scorers), strict=True)]
-    measured = bool(held_out) and len(train) + len(held_out) >= FEWEST
+    """held_out.json: every scorer but the judge itself against the judge's labels; all columns against the source's."""
+    columns = {name: _in_order(manifest, held) for name, manifest in made.items()}
+    measured = bool(held) and len(train) + len(held) >= FEWEST
+    cascades = {
+        name: json.loads(file_of(manifest, THRESHOLDS).bytes())
+        for name, manifest in made.items()
+        if _is_cascade(manifest)
+    }
     return {
         "train": len(train),
-        "held_out": len(held_out),
-        "note": _note(scorer, train, held_out),
-        "ngrams": measures(zip(judged, predicted, strict=True)) if measured else None,
-        "known": _known(held_out, columns) if measured else None,
+        "held_out": len(held),
+        "note": note(train, held),
+        "scorers": {name: against_judge(held, grades) for name, grades in columns.items() if name != judge}
+        if measured
+        else {},
+        "known": against_source(held, columns, rule, of) if measured else None,
+        "cascades": cascades,
     }
 
 
-def _known(held_out: Sequence[Label], columns: dict[str, list[int]]) -> dict[str, Any] | None:
+def _is_cascade(manifest: Manifest) -> bool:
+    return any(path == THRESHOLDS for path, _ in manifest.files())
+
+
+def _in_order(manifest: Manifest, held: Sequence[Label]) -> list[Grade | None]:
+    table = held_out_of(manifest).table()
+    grades = dict(zip(table["id"].to_pylist(), read_graded(table), strict=True))
+    return [grades[label.id] for label in held]
+
+
+def against_judge(held: Sequence[Label], grades: Grades) -> dict[str, Any]:
+    """The measures of one scorer; of a classifier also how its probability of a score above 0 ranks, and its curve."""
+    rows = [(label.score, grade) for label, grade in zip(held, grades, strict=True) if grade]
+    found = measures((score, grade.score) for score, grade in rows)
+    found["ungraded"] = len(held) - len(rows)
+    if not rows or any(grade.probabilities is None for _, grade in rows):
+        return found
+    actual, chances = [score > 0 for score, _ in rows], [1.0 - grade.probabilities[0] for _, grade in rows]  # type: ignore[index]
+    area, curve = auroc(actual, chances, CONFIDENCE), reliability(actual, chances)
+    return {**found, "auroc": area and area.json(), "calibration_error": calibration_error(curve), "reliability": curve}
+
+
+def against_source(
+    held: Sequence[Label], columns: Mapping[str, Grades], rule: str, of: Mapping[str, int]
+) -> dict[str, Any] | None:
     """Each column against the labels of the source, on the documents that have one; None where none has."""
-    labels = [label.label for label in held_out]
+    scores: dict[str, list[int | None]] = {"judge": [label.score for label in held]}
+    scores |= {name: [grade and grade.score for grade in grades] for name, grades in columns.items()}
+    rows = [{name: column[place] for name, column in scores.items()} for place in range(len(held))]
+    scores["ensemble"] = [ensemble(rule, row, of) for row in rows]
     pairs = {
-        name: [(label, score) for label, score in zip(labels, column, strict=True) if label is not None]
-        for name, column in columns.items()
+        name: [
+            (label.label, score) for label, score in zip(held, column, strict=True) if None not in (label.label, score)
+        ]
+        for name, column in scores.items()
     }
-    return {name: measures(rows) for name, rows in pairs.items()} if any(pairs.values()) else None
+    return {name: measures(found) for name, found in pairs.items()} if any(pairs.values()) else None  # type: ignore[arg-type]
 
 
-def _note(scorer: NgramScorer, train: Sequence[Label], held_out: Sequence[Label]) -> str | None:
+def note(train: Sequence[Label], held: Sequence[Label]) -> str | None:
     """A sentence where the labels were too few or too much alike to learn or to measure anything."""
-    total = len(train) + len(held_out)
+    total, scores = len(train) + len(held), {label.score for label in train}
     if total < FEWEST:
-        return f"Only {total} labels: nothing was fitted or measured, every document gets the score {scorer.scores[0]}."
-    if len(scorer.scores) == 1:
-        return f"All {total} labels are alike: nothing was fitted, every document gets the score {scorer.scores[0]}."
-    if not held_out:
-        return f"No class of the {total} labels is large enough to hold one back: nothing was measured."
-    return None
+        return f"Only {total} labels: nothing was fitted or measured."
+    if len(scores) < 2:
+        return f"All {total} labels are alike: nothing was fitted, every document gets the score {max(scores)}."
+    return None if held else f"No class of the {total} labels is large enough to hold one back: nothing was measured."
 
 
 def write_metrics(folder: Path, labels: dict[str, Any], held_out: dict[str, Any]) -> None:
     """labels.json, held_out.json, and confusion.csv: a row for each held-out document, as `dvc plots` wants it."""
     for name, values in (("labels", labels), ("held_out", held_out)):
         (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    matrix = held_out["ngrams"]["confusion"] if held_out["ngrams"] else []
-    rows = [f"{actual},{predicted}\n" * n for actual, row in enumerate(matrix) for predicted, n in enumerate(row)]
-    (folder / "confusion.csv").write_text("".join(["actual,predicted\n", *rows]), encoding="utf-8")
+    lines = ["scorer,actual,predicted\n"]
+    for scorer, found in held_out["scorers"].items():
+        for actual, row in enumerate(found["confusion"]):
+            lines += [f"{scorer},{actual},{predicted}\n" * count for predicted, count in enumerate(row)]
+    (folder / "confusion.csv").write_text("".join(lines), encoding="utf-8")
 
 
-def summary(held_out: dict[str, Any]) -> str:
-    """One line for the screen."""
+def summary(held_out: dict[str, Any]) -> list[str]:
+    """A line for the screen, and one for each scorer."""
     sizes = f"{held_out['train']:,} labels, {held_out['held_out']:,} held out"
-    if not held_out["ngrams"]:
-        return f"{sizes}  {held_out['note']}"
     shown = (("macro-F1", "macro_f1_present"), ("recall@1", "recall_at_1"), ("recall@3", "recall_at_3"))
-    values = ((title, held_out["ngrams"][name]) for title, name in shown)
-    return "  ".join([sizes, *(f"{title} {'-' if value is None else format(value, '.3f')}" for title, value in values)])
+    lines = [f"{sizes}  {held_out['note']}" if held_out["note"] else sizes]
+    for name, found in held_out["scorers"].items():
+        values = (f"{title} {_three(found[key])}" for title, key in shown)
+        lines.append("  ".join([f"{name:<12}", *values, *_decided(held_out["cascades"].get(name))]))
+    return lines
+
+
+def _decided(cascade: dict[str, Any] | None) -> list[str]:
+    if not cascade:
+        return []
+    shares = ", ".join(f"{name} {_three(share)}" for name, share in cascade["decided"].items())
+    return [f"decided by {shares}", f"recall of the dear scorer kept {_three(cascade['recall'])}"]
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None else format(value, ".3f")

@@ -1,85 +1,27 @@
-"""Hashed word n-grams, and a linear classifier of scores 0-5 over them: the scorer that needs no pretrained model.
-
-Hashing is crc32 of a word and fixed 64-bit arithmetic, never hash(). Everything works on many texts at once with numpy,
-and a text's grade does not depend on the texts beside it.
-"""
+"""A linear classifier of scores 0-5 over hashed n-grams: the scorer that needs no pretrained model."""
 
 import json
-import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
-from zlib import crc32
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from safelm.hazards import Grade
+from safelm.hazards import LEVELS, Grade
+from safelm.scoring.features import Counts, count
+from safelm.scoring.labels import FitScorer, Label
+from safelm.scoring.scorer import GradeDocuments, Probabilities, grades_of
 
-WORD = re.compile(r"[^\W_]+")
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea and Flood 2014)
-BATCH = 512
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often each bucket occurs in each text: entries sorted by text, then by bucket."""
-
-    texts: int
-    rows: Integers
-    buckets: Integers
-    counts: Integers
-
-    def weights(self, idf: Floats) -> Floats:
-        """(1 + log count) x idf, each text scaled to length 1. `idf` has a value for each entry."""
-        values = (1.0 + np.log(self.counts)) * idf
-        lengths = np.sqrt(np.bincount(self.rows, values**2, self.texts))
-        return values / lengths[self.rows]
-
-
-def count(texts: Sequence[str], orders: Sequence[int], buckets: int) -> Counts:
-    """Count the n-grams of any number of texts. Words are runs of letters and digits, in lower case."""
-    batches = [(start, texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-    keys = [_count(batch, orders, buckets, start * buckets) for start, batch in batches]
-    nothing = np.zeros(0, dtype=np.int64)
-    unique, counts = (np.concatenate([nothing, *(pair[side] for pair in keys)]) for side in (0, 1))
-    return Counts(len(texts), unique // buckets, unique % buckets, counts)
-
-
-def _count(texts: Sequence[str], orders: Sequence[int], buckets: int, first: int) -> tuple[Integers, Integers]:
-    words = [WORD.findall(text.lower()) for text in texts]
-    codes = {word: crc32(word.encode("utf-8", "surrogatepass")) for word in set().union(*words)}
-    sequence = np.array([codes[word] for text in words for word in text], dtype=np.uint64)
-    rows = np.repeat(np.arange(len(texts)), [len(text) for text in words])
-    keys = np.concatenate([_keys(sequence, rows, order, buckets) for order in orders])
-    unique, counts = np.unique(keys, return_counts=True)
-    return unique + first, counts
-
-
-def _keys(sequence: NDArray[np.uint64], rows: Integers, order: int, buckets: int) -> Integers:
-    """text x buckets + bucket, for each n-gram of one order that lies within one text."""
-    places = len(sequence) - order + 1
-    if places <= 0:
-        return np.zeros(0, dtype=np.int64)
-    whole = np.flatnonzero(rows[:places] == rows[order - 1 :])
-    mixed = np.full(len(whole), order, dtype=np.uint64)
-    for offset in range(order):
-        mixed = _scramble(mixed + sequence[whole + offset])
-    return rows[whole] * buckets + (mixed % np.uint64(buckets)).astype(np.int64)
-
-
-def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64; unsigned 64-bit numbers wrap around on every machine alike."""
-    values = values * FACTOR
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    return values ^ (values >> np.uint64(31))
+TENSORS = ("columns", "idf", "weights", "bias")
+FEWEST = 10  # labels under which nothing is fitted
+STEPS = 300  # of L-BFGS, at most
 
 
 @dataclass(frozen=True)
@@ -90,7 +32,8 @@ class NgramScorer:
     the bias. Without columns it is a constant predictor.
     """
 
-    orders: tuple[int, ...]
+    words: tuple[int, ...]
+    characters: tuple[int, ...]
     buckets: int
     scores: tuple[int, ...]
     columns: NDArray[np.int32]
@@ -98,40 +41,51 @@ class NgramScorer:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
 
-    def grade(self, texts: Sequence[str]) -> list[Grade]:
-        """The most probable score of each text."""
-        return [Grade(score, "n-grams", None) for score in self.predict(texts)]
+    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+        """The most probable score of each text, and the probability of a score above 0."""
+        return grades_of(self.probabilities(texts), "n-grams")
 
-    def predict(self, texts: Sequence[str]) -> list[int]:
-        """The most probable score of each text; of equals, the higher."""
-        known = np.array(self.scores)
-        return [int(known[len(known) - 1 - row[::-1].argmax()]) for row in self._logits(texts)]
-
-    def unsafe(self, texts: Sequence[str]) -> Floats:
-        """The probability of a score above 0, for each text."""
+    def probabilities(self, texts: Sequence[str]) -> Probabilities:
+        """The probability of every score; 0 for those that no label had."""
         logits = self._logits(texts)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers[:, np.array(self.scores) > 0].sum(axis=1) / powers.sum(axis=1)
+        found = np.zeros((len(texts), LEVELS))
+        found[:, list(self.scores)] = powers / powers.sum(axis=1, keepdims=True)
+        return found
 
-    def _logits(self, texts: Sequence[str]) -> Floats:
+    @cached_property
+    def _places(self) -> NDArray[np.int32]:
+        """For each bucket its place among the columns; the last place, behind them, is for the unseen."""
+        places = np.full(self.buckets, len(self.columns), dtype=np.int32)
+        places[self.columns] = np.arange(len(self.columns), dtype=np.int32)
+        return places
+
+    @cached_property
+    def _padded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(idf, weights by class), each with the place of the unseen: the rarest idf, and no weight."""
+        idf = np.append(self.idf, self.idf.max()).astype(np.float64)
+        return idf, np.pad(self.weights.astype(np.float64), ((0, 1), (0, 0))).T.copy()
+
+    def _logits(self, texts: Sequence[str]) -> Probabilities:
         """bincount adds in the order of the entries, so a text's sum does not depend on its neighbours."""
         if not len(self.columns):
             return np.tile(self.bias.astype(np.float64), (len(texts), 1))
-        counts = count(texts, self.orders, self.buckets)
-        places = np.searchsorted(self.columns, counts.buckets).clip(max=len(self.columns) - 1)
-        seen = self.columns[places] == counts.buckets
-        idf = np.where(seen, self.idf[places], self.idf.max()).astype(np.float64)
-        values = counts.weights(idf) * seen
-        sums = [np.bincount(counts.rows, values * column[places], len(texts)) for column in self.weights.T]
-        return np.stack(sums, axis=1).astype(np.float64) + self.bias
+        counts = count(texts, self.words, self.characters, self.buckets)
+        idf, weights = self._padded
+        places = self._places[counts.buckets]
+        values = counts.weights(idf[places])
+        sums = [np.bincount(counts.rows, values * column[places], len(texts)) for column in weights]
+        return (np.stack(sums, axis=1) + self.bias).astype(np.float64)
 
-    def save(self, folder: Path) -> None:
-        """config.json and weights.safetensors; equal scorers give equal bytes."""
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": FORMAT, "orders": self.orders, "buckets": self.buckets, "scores": self.scores}
+    def save(self, folder: Path) -> list[str]:
+        """config.json and weights.safetensors; equal scorers give equal bytes. Returns the names of the files."""
+        config = {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in ("words", "characters", "buckets", "scores")},
+        }
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        names = ("columns", "idf", "weights", "bias")
-        (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in names}))
+        (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}))
+        return [CONFIG, WEIGHTS]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -145,4 +99,89 @@ class NgramScorer:
             raise ValueError(
                 f"{folder / CONFIG}: expected format {FORMAT} (got {config['format']}); run `dvc repro fit`"
             )
-        return cls(tuple(config["orders"]), config["buckets"], tuple(config["scores"]), **tensors)
+        lists = {name: tuple(config[name]) for name in ("words", "characters", "scores")}
+        return cls(buckets=config["buckets"], **lists, **{name: tensors[name] for name in TENSORS})  # type: ignore[arg-type]
+
+
+def fit_ngrams(
+    texts: Sequence[str],
+    scores: Sequence[int],
+    *,
+    words: Sequence[int],
+    characters: Sequence[int],
+    buckets: int,
+    unsafe_weight: float,
+    regularisation: float,
+) -> NgramScorer:
+    """Multinomial logistic regression on tf-idf; the loss on unsafe documents is multiplied by λ (paper §1.3).
+
+    Labels of one class alone, or fewer than FEWEST, give a constant predictor of their most frequent score.
+    """
+    shape = (tuple(words), tuple(characters), buckets)
+    if len(texts) < FEWEST or len(set(scores)) < 2:
+        return _constant(scores, *shape)
+    counts = count(texts, words, characters, buckets)
+    columns, places, frequency = np.unique(counts.buckets, return_inverse=True, return_counts=True)
+    if not len(columns):
+        return _constant(scores, *shape)
+    idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
+    actual = np.array(scores)
+    counts = Counts(counts.texts, counts.rows, places, counts.counts)
+    weights, bias = _regress(counts, idf, actual, np.where(actual > 0, unsafe_weight, 1.0), regularisation)
+    return NgramScorer(*shape, tuple(sorted(set(scores))), columns.astype(np.int32), idf, weights, bias)
+
+
+def _regress(counts: Counts, idf: Any, scores: Any, weight: Any, regularisation: float) -> tuple[Any, Any]:
+    """(weights, bias) for each class; on one thread, for threads add in another order and change the last bits."""
+    from scipy.sparse import csr_array  # here, for importing it takes longer than most stages
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    values = counts.weights(idf[counts.buckets].astype(np.float64))
+    matrix = csr_array((values, (counts.rows, counts.buckets)), shape=(counts.texts, len(idf)))
+    with threadpool_limits(1):
+        model = LogisticRegression(C=regularisation, max_iter=STEPS).fit(matrix, scores, sample_weight=weight)
+    weights, bias = model.coef_.T, model.intercept_
+    if weights.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their logits
+        weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0] / 2, bias[0] / 2])
+    return weights.astype(np.float32), bias.astype(np.float32)
+
+
+def _constant(scores: Sequence[int], words: tuple[int, ...], characters: tuple[int, ...], buckets: int) -> NgramScorer:
+    """A predictor of the most frequent score (of equals, the higher), whatever the text; of no labels, of 0."""
+    frequency = Counter(scores)
+    score = max(frequency, key=lambda score: (frequency[score], score), default=0)
+    nothing = np.zeros(0, dtype=np.float32)
+    columns, bias = nothing.astype(np.int32), np.zeros(1, np.float32)
+    return NgramScorer(words, characters, buckets, (score,), columns, nothing, nothing.reshape(0, 1), bias)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FitNgrams(FitScorer):
+    """Fit n-grams on the labels."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "scipy")
+    words: tuple[int, ...]
+    characters: tuple[int, ...]
+    buckets: int
+    unsafe_weight: float
+    regularisation: float
+
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[NgramScorer, list[str]]:
+        """The classifier and its two files."""
+        names = ("words", "characters", "buckets", "unsafe_weight", "regularisation")
+        texts, scores = [label.text for label in train], [label.score for label in train]
+        scorer = fit_ngrams(texts, scores, **{name: getattr(self, name) for name in names})
+        return scorer, scorer.save(attempt)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GradeByNgrams(GradeDocuments):
+    """Grade every document by n-grams. Paper §1.3 takes the maximum over chunks, for its encoders read a few hundred
+    tokens; n-grams read the whole document."""
+
+    files: tuple[Path, ...]
+
+    def open(self) -> NgramScorer:
+        """What `fit` saved."""
+        return NgramScorer.read(self.files[0].parent)

@@ -1,55 +1,91 @@
-"""The scorers, by name, and the block that grades documents with all of them and makes one score of their columns."""
+"""The table of scorers: a row of params.yaml becomes the block that grades with it, and the block that fits it."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datatrove.data import Document
 
 from safelm.batches import batches
 from safelm.blocks import Block
-from safelm.hazards import Grade
-from safelm.paths import build
-from safelm.scoring.ensemble import ensemble
-from safelm.scoring.judge import LEXICON, LexiconJudge, Scorer
-from safelm.scoring.ngrams import NgramScorer
+from safelm.paths import build, cache, scratch
+from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
+from safelm.scoring.embedding import GradeByEmbedding
+from safelm.scoring.ensemble import combined
+from safelm.scoring.labels import HELD_OUT
+from safelm.scoring.lexicon import LEXICON, GradeByLexicon
+from safelm.scoring.ngrams import GradeByNgrams
+from safelm.scoring.scorer import GradeDocuments, columns_of
+from safelm.shards import MANIFEST, Manifest, Shard
+from safelm.store import Store
+from specs.scorer import ScorerRow
 
-SCORERS: dict[str, Callable[[Path], Scorer]] = {"judge": LexiconJudge.read, "ngrams": NgramScorer.read}
+Rows = Mapping[str, ScorerRow]
 
 
-def scorer_files() -> dict[str, Path]:
-    """What each scorer of the table reads: the lexicon, and the classifier that `fit` made."""
-    return {"judge": LEXICON, "ngrams": build("fit", "ngrams")}
+def grader(name: str, rows: Rows) -> GradeDocuments:
+    """The block that grades with a row of `scorers`."""
+    return GRADERS[rows[name].kind](name, rows)
+
+
+def fitted(name: str) -> tuple[Path, ...]:
+    """The files of the model that `fit` made of a row. Raises FileNotFoundError where there are none."""
+    files = sorted(path for path in build("fit", name).glob("*") if path.name not in (MANIFEST, HELD_OUT))
+    if not files:
+        raise FileNotFoundError(f"{build('fit', name)}: has no fitted scorer; run `dvc repro fit`")
+    return tuple(files)
+
+
+def columns_beside(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
+    """The files of several scorers' manifests by shard, where the store has them."""
+    store = Store(cache(), scratch())
+    return {
+        scorer: {
+            name.partition(".")[0]: Shard(store.object(file.md5), file.rows, file.sha256)
+            for name, file in manifest.files()
+        }
+        for scorer, manifest in made.items()
+    }
+
+
+def _cascade(name: str, rows: Any) -> GradeDocuments:
+    row = rows[name]
+    thresholds = build("fit", name, THRESHOLDS)
+    return GradeByCascade(cheap=grader(row.cheap, rows), dear=grader(row.dear, rows), names=(row.cheap, row.dear),
+                          level=row.level, thresholds=thresholds)  # fmt: skip
+
+
+GRADERS: dict[str, Callable[[str, Rows], GradeDocuments]] = {
+    "lexicon": lambda name, rows: GradeByLexicon(lexicon=LEXICON),
+    "ngrams": lambda name, rows: GradeByNgrams(files=fitted(name)),
+    "embedding": lambda name, rows: GradeByEmbedding(files=fitted(name), sequence=rows[name].sequence),  # type: ignore[union-attr]  # by kind
+    "cascade": _cascade,
+}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SafetyScorer(Block):
-    """Grade documents with every scorer, side by side, and by the ensemble rule over the named ones (paper §1.5).
+    """Grade documents with several scorers and make one score of them, in one go: for corpora that `score` has not
+    scored. ReadShards calls the hazard `score_hazard`, and so does this block."""
 
-    `hazard` is that of the first scorer, in the order of the table, that names one. Paper §1.3 takes the maximum over
-    chunks of a document because its encoders read a few hundred tokens; these scorers read the whole document.
-    """
+    name: ClassVar[str] = "scorers"
+    graders: dict[str, GradeDocuments] = field(metadata={"key": False})
+    rule: str
+    of: dict[str, int]
 
-    name: ClassVar[str] = "scorer"
-    files: dict[str, Path]
-    scorers: tuple[str, ...]
-    ensemble: str
+    def declared(self) -> list[Any]:
+        """Its own values and those of every scorer."""
+        return [*super().declared(), {name: block.declared() for name, block in self.graders.items()}]
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document, with a column for each scorer, the score and the hazard in its metadata."""
-        scorers = {name: SCORERS[name](path) for name, path in self.files.items()}
         for batch in batches(data or ()):
             texts = [document.text for document in batch]
-            grades = [scorer.grade(texts) for scorer in scorers.values()]
-            for document, row in zip(batch, zip(*grades, strict=True), strict=True):
-                document.metadata |= self.columns(dict(zip(scorers, row, strict=True)))
-                self.stat_update(f"score {document.metadata['score']}")
+            columns = {name: block.scorer.grade(texts) for name, block in self.graders.items()}
+            for place, document in enumerate(batch):
+                grades = {name: columns_of(column[place]) for name, column in columns.items()}
+                found = combined(grades, self.rule, self.of)
+                document.metadata |= {**found, "score_hazard": found["hazard"]}
+                self.stat_update(f"score {found['score']}")
                 yield document
-
-    def columns(self, grades: dict[str, Grade]) -> dict[str, int | str | None]:
-        """The columns of specs/document.py SCORES for one document. ReadShards calls the hazard `score_hazard`."""
-        hazard = next((grade.hazard for grade in grades.values() if grade.hazard), None)
-        score = ensemble(self.ensemble, [grades[name].score for name in self.scorers])
-        columns = {name: grade.score for name, grade in grades.items()}
-        return {**columns, "score": score, "hazard": hazard, "score_hazard": hazard}

@@ -3,16 +3,18 @@
 from safelm.blocks import ReadShards, WriteColumns
 from safelm.executor import run
 from safelm.paths import build
-from safelm.scoring.judge import LEXICON
-from safelm.scoring.scorers import SafetyScorer
-from specs.document import SCORES
+from safelm.scoring.scorers import SafetyScorer, grader
+from specs.document import scores_of_all
 from specs.params import Params
 
 
 def main() -> None:
-    params = Params.read("score").score
-    scorer = SafetyScorer(files={"judge": LEXICON}, scorers=tuple(params.scorers), ensemble=params.ensemble)
-    run("score", [ReadShards(folder=build("ingest", "web")), scorer, WriteColumns(columns=dict(SCORES))])
+    params = Params.read("score", "scorers")
+    graders = {name: grader(name, params.scorers) for name in params.score.scorers}
+    rule = params.score.ensemble
+    scorer = SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds)
+    columns = WriteColumns(columns=scores_of_all(params.score.scorers))
+    run("score", [ReadShards(folder=build("ingest", "web")), scorer, columns])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,191 @@
+"""An encoder with a 6-way head (paper §1.3): chunks of its length, and the highest score of a document's chunks.
+
+Any encoder that transformers' own AutoModelForSequenceClassification knows. Those that bring code of their own, such as
+the paper's gte-base-en-v1.5, are refused: no remote code runs here.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from safelm.hazards import LEVELS, Grade
+from safelm.scoring.labels import FitScorer, Label
+from safelm.scoring.scorer import GradeDocuments, Probabilities, grades_of, most_probable
+from specs.scorer import Recipe, Step
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the executor's workers are processes already
+
+TOKENS = 8192  # of a batch, padding included
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
+Chunk = list[int]
+
+
+class EncoderError(RuntimeError):
+    """An encoder cannot be loaded or does not fit what is asked of it."""
+
+
+class EmbeddingScorer:
+    """A finetuned encoder. The last bits of its probabilities depend on the texts beside a text and on the processor,
+    as with every neural network; its scores change by them only where two are equally probable."""
+
+    def __init__(self, model: Any, tokenizer: Any, sequence: int) -> None:
+        self.model, self.tokenizer, self.sequence = model.eval(), tokenizer, sequence
+
+    @classmethod
+    def read(cls, folder: Path, sequence: int) -> "EmbeddingScorer":
+        """From a folder that `save` wrote, or any other with a 6-way head."""
+        model, tokenizer = load(folder, None, sequence)
+        return cls(model, tokenizer, sequence)
+
+    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+        """The highest score of each text's chunks."""
+        by_chunk, owners = self.chunk_probabilities(texts)
+        scores = np.zeros(len(texts), dtype=np.int64)
+        np.maximum.at(scores, owners, np.array(most_probable(by_chunk)))
+        grades = grades_of(_of_documents(by_chunk, owners, len(texts)), "embedding")
+        return [grade and grade._replace(score=score) for grade, score in zip(grades, scores.tolist(), strict=True)]
+
+    def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Any]:
+        """(probabilities of every chunk of every text, the number of the text that each chunk is of)."""
+        chunks, owners = self.chunks(texts)
+        found = np.zeros((len(chunks), LEVELS))
+        order = sorted(range(len(chunks)), key=lambda place: len(chunks[place]))
+        for places in _batches(chunks, order):
+            found[places] = self._forward([chunks[place] for place in places])
+        return found, owners
+
+    def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Any]:
+        """Token lists of at most `sequence`, each with the special tokens the encoder expects."""
+        coded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.sequence,
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
+        )
+        return coded["input_ids"], np.array(coded["overflow_to_sample_mapping"], dtype=np.int64)
+
+    def _forward(self, chunks: Sequence[Chunk]) -> Probabilities:
+        import torch
+
+        padded = self.tokenizer.pad({"input_ids": list(chunks)}, return_tensors="pt").to(self.model.device)
+        with torch.inference_mode():
+            logits = self.model(**padded).logits
+        return torch.softmax(logits.float(), dim=-1).cpu().numpy().astype(np.float64)
+
+
+def _batches(chunks: Sequence[Chunk], order: Sequence[int]) -> Iterator[list[int]]:
+    """Places of chunks of like length, as many as fit TOKENS; `order` goes from short to long."""
+    batch: list[int] = []
+    for place in order:
+        if batch and (len(batch) + 1) * len(chunks[place]) > TOKENS:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _of_documents(by_chunk: Probabilities, owners: Any, texts: int) -> Probabilities:
+    """Of each text: the chance that some chunk has a score of k or above is that of the chunk most likely to."""
+    reach = np.zeros((texts, LEVELS + 1))
+    np.maximum.at(reach[:, :LEVELS], owners, by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1])
+    return np.clip(reach[:, :-1] - reach[:, 1:], 0.0, 1.0)
+
+
+def load(encoder: Path | str, revision: str | None, sequence: int) -> tuple[Any, Any]:
+    """(model with a 6-way head, tokenizer) on the accelerator, if there is one. Raises EncoderError.
+
+    Without an accelerator one thread is used: the executor has a worker for each core, and bytes do not depend on them.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    names = {str(level): level for level in range(LEVELS)}
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(encoder), **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(encoder), num_labels=LEVELS, label2id=names, id2label={level: name for name, level in names.items()},
+            dtype=torch.float32, **options,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise EncoderError(_unreadable(encoder, revision, error)) from error
+    positions = getattr(model.config, "max_position_embeddings", sequence)
+    if sequence > positions:
+        raise EncoderError(f"{encoder}: expected a sequence of at most its {positions} positions (got {sequence})")
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+        return model.to("cuda"), tokenizer
+    torch.set_num_threads(1)
+    return model, tokenizer
+
+
+def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> str:
+    if isinstance(encoder, Path):
+        return f"{encoder}: expected a folder with an encoder that transformers itself can load (got {_first(error)})"
+    return (
+        f"{encoder} at {revision}: expected an encoder that transformers itself can load, in the cache of the Hugging "
+        f"Face hub or on the hub (got {_first(error)}); fetch it where there is a network with "
+        f"`hf download {encoder} --revision {revision}`, or name a folder that holds it"
+    )
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FitEmbedding(FitScorer):
+    """Finetune an encoder on the labels: its head first, then all of it (LP-FT)."""
+
+    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    encoder: Path | str
+    revision: str | None
+    sequence: int
+    unsafe_weight: float
+    warmup: float
+    steps: tuple[dict[str, Any], ...]
+
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[EmbeddingScorer, list[str]]:
+        """The scorer, and the files of its folder: transformers loads them without code of ours."""
+        from transformers import set_seed
+
+        from safelm.scoring.finetuning import finetune
+
+        set_seed(self.seed)  # the head begins with random weights
+        model, tokenizer = load(self.encoder, self.revision, self.sequence)
+        recipe = Recipe(source="", warmup=self.warmup, steps=[Step(**step) for step in self.steps])
+        losses = finetune(
+            model, tokenizer, [label.text for label in train], [label.score for label in train],
+            recipe=recipe, sequence=self.sequence, unsafe_weight=self.unsafe_weight, seed=self.seed,
+        )  # fmt: skip
+        save(model, tokenizer, losses, attempt)
+        return EmbeddingScorer(model, tokenizer, self.sequence), sorted(path.name for path in attempt.iterdir())
+
+
+def save(model: Any, tokenizer: Any, losses: Sequence[tuple[str, int, float]], folder: Path) -> None:
+    """The model as safetensors, its tokenizer, and loss.csv."""
+    model.config._name_or_path = ""  # where the encoder was is no business of its reader
+    model.save_pretrained(folder)
+    tokenizer.name_or_path = ""
+    tokenizer.save_pretrained(folder)
+    lines = "".join(f"{trains},{step},{loss:.6g}\n" for trains, step, loss in losses)
+    (folder / "loss.csv").write_text("trains,step,loss\n" + lines, encoding="utf-8")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GradeByEmbedding(GradeDocuments):
+    """Grade every document by a finetuned encoder, from the maximum over its chunks (paper §1.3)."""
+
+    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    files: tuple[Path, ...]
+    sequence: int
+
+    def open(self) -> EmbeddingScorer:
+        """What `fit` saved."""
+        return EmbeddingScorer.read(self.files[0].parent, self.sequence)

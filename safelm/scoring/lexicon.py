@@ -1,0 +1,51 @@
+"""The lexicon judge: word lists in place of the language model of paper §1.1; it needs no weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import specs
+from safelm.hazards import Grade, Hazards
+from safelm.scoring.labels import FitScorer, Label
+from safelm.scoring.scorer import GradeDocuments
+
+LEXICON = Path(specs.__file__).parent / "hazards.yaml"
+
+
+class LexiconJudge:
+    """The rule of safelm/hazards.py."""
+
+    def __init__(self, hazards: Hazards) -> None:
+        self.hazards = hazards
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From specs/hazards.yaml."""
+        return cls(Hazards.read(path))
+
+    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+        """One grade for each text, with a reason."""
+        return [self.hazards.grade(text) for text in texts]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MeasureLexicon(FitScorer):
+    """Nothing is fitted: the rule grades what is held out."""
+
+    lexicon: Path
+
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[LexiconJudge, list[str]]:
+        """The rule, without files."""
+        return LexiconJudge.read(self.lexicon), []
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GradeByLexicon(GradeDocuments):
+    """Grade every document by the word lists of a file."""
+
+    lexicon: Path
+
+    def open(self) -> LexiconJudge:
+        """From specs/hazards.yaml."""
+        return LexiconJudge.read(self.lexicon)

@@ -1,0 +1,111 @@
+"""A scorer, one row of `scorers` in params.yaml; the ensemble over several; and how an encoder is finetuned."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from specs.spec import Name, Score, Share, Spec
+from specs.yaml_file import YamlFile, check
+
+RECIPES = Path(__file__).parent / "recipes"
+JUDGES = ("lexicon",)  # kinds that give a reason and need no labels: they may grade the sample
+
+Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
+UnsafeWeight = Annotated[PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")]
+
+
+class Lexicon(Spec):
+    """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge that understands."""
+
+    kind: Literal["lexicon"]
+
+
+class Ngrams(Spec):
+    """Logistic regression on hashed n-grams of words, and of the characters within words."""
+
+    kind: Literal["ngrams"]
+    words: list[Annotated[int, Field(ge=1, le=5)]] = Field(description="lengths of the word n-grams")
+    characters: list[Annotated[int, Field(ge=2, le=8)]] = Field(
+        description="lengths of the character n-grams; a word counts with the gap on either side; [] is twice as fast"
+    )
+    buckets: PositiveInt = Field(le=2**20, description="n-grams are hashed into this many columns")
+    unsafe_weight: UnsafeWeight
+    regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
+
+
+class Embedding(Spec):
+    """A Hugging Face encoder with a 6-way head, finetuned on the labels (paper §1.3)."""
+
+    kind: Literal["embedding"]
+    encoder: str = Field(min_length=1, description="a folder with config.json, or an id of the Hugging Face hub")
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        description="the commit on the hub, 40 hex digits; null for a folder"
+    )
+    recipe: Name = Field(description="a file of specs/recipes, without .yaml")
+    sequence: PositiveInt = Field(description="tokens of a chunk; a document's score is the highest of its chunks")
+    unsafe_weight: UnsafeWeight
+
+
+class Cascade(Spec):
+    """A cheap scorer decides the clear documents, a dear one sees the rest; its thresholds are fitted for a recall."""
+
+    kind: Literal["cascade"]
+    cheap: Name = Field(description="a row of scorers of kind ngrams or embedding: it gives probabilities")
+    dear: Name = Field(description="another row of scorers")
+    level: Unsafe = Field(description="what counts as found: a score of at least this")
+    recall: Share = Field(description="of what the dear scorer would find, the share that must still be found")
+    precision: Share = Field(description="of what the cheap scorer calls found by itself, the share that must be right")
+
+
+ScorerRow = Annotated[Lexicon | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
+
+
+class Statistic(Spec):
+    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is rounded up."""
+
+    rule: Literal["max", "mean", "median"]
+    of: list[Name] = Field(min_length=1, description="columns of score.scorers")
+
+    @property
+    def thresholds(self) -> dict[str, int]:
+        """The columns, each without a threshold."""
+        return dict.fromkeys(self.of, 0)
+
+
+class AnyOf(Spec):
+    """The highest of the scores that reach their own threshold; 0 where none does."""
+
+    rule: Literal["any"]
+    of: dict[Name, Unsafe] = Field(min_length=1, description="columns of score.scorers, each with its threshold")
+
+    @property
+    def thresholds(self) -> dict[str, int]:
+        """The columns and their thresholds."""
+        return dict(self.of)
+
+
+Ensemble = Annotated[Statistic | AnyOf, Field(discriminator="rule")]
+
+
+class Step(Spec):
+    """A stretch of finetuning: of the head alone, or of every weight."""
+
+    trains: Literal["head", "all"]
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    batch: PositiveInt
+    weight_decay: NonNegativeFloat
+
+
+class Recipe(Spec):
+    """How an encoder is finetuned: its head first, then all of it (LP-FT: Kumar et al. 2022)."""
+
+    source: str = Field(min_length=1, description="where the numbers are from")
+    warmup: float = Field(ge=0, lt=1, description="the share of a step's updates in which its learning rate rises")
+    steps: list[Step] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """specs/recipes/<name>.yaml."""
+        return check(cls, YamlFile(RECIPES / f"{name}.yaml"))
