@@ -16,7 +16,7 @@ class Recipe(Spec):
     """How the weights are trained: AdamW and a warm-up, stable, decay schedule."""
 
     learning_rate: PositiveFloat
-    warmup: Share = Field(description="share of the steps over which the learning rate rises")
+    warmup: Share | PositiveInt = Field(description="steps over which the learning rate rises, or their share of all")
     decay: float = Field(gt=0, le=1, description="share of the steps, the last ones, over which it falls")
     decay_style: Literal["linear", "cosine", "1-sqrt"]
     min_learning_rate: NonNegativeFloat
@@ -25,6 +25,7 @@ class Recipe(Spec):
     beta2: Share
     epsilon: PositiveFloat
     clip: PositiveFloat = Field(description="largest norm of the gradient")
+    batch: PositiveInt = Field(description="rows in a step where the recipe is from; mix.batch is what is used")
     micro_batch: PositiveInt = Field(description="sequences a device takes at once; divides mix.batch")
 
 
@@ -37,6 +38,7 @@ class Shape(Spec):
     kv_heads: PositiveInt
     ffn: PositiveInt
     vocabulary: PositiveInt
+    tokenizer: str | None = Field(description="the tokenizer it was made for, by name on the hub; null for any")
     positions: PositiveInt
     rope_theta: PositiveFloat
     norm_eps: PositiveFloat

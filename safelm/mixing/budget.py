@@ -31,11 +31,15 @@ class Reader:
 
     def quota(self, tokens: float) -> float:
         """How many of the next rows hold so many tokens; a fraction where that is inside a row."""
+        if self.rows.length:
+            return tokens / self.rows.length
         epoch, rest = divmod(self._before(self.place) + tokens, self.rows.tokens)
         within = np.interp(rest, self._sum(int(epoch)), np.arange(len(self.rows) + 1))
         return int(epoch) * len(self.rows) + float(within) - self.place
 
     def _before(self, place: int) -> int:
+        if self.rows.length:
+            return place * self.rows.length
         epoch, within = divmod(place, len(self.rows))
         return epoch * self.rows.tokens + int(self._sum(epoch)[within])
 

@@ -101,22 +101,19 @@ class Plan:
 
     def table(self) -> Iterator[str]:
         """The plan for people: a line for each part of each phase."""
-        heads = ("phase", "part", "documents", "rows", "tokens", "epochs")
-        lines = [
-            (
-                str(number),
-                part.corpus,
-                f"{self.corpora[part.corpus].documents:,}",
-                f"{part.rows:,}",
-                f"{part.tokens:,}",
-                f"{part.epochs:.2f}",
-            )
-            for number, phase in enumerate(self.phases, 1)
-            for part in phase.parts
+        parts = [(number, part) for number, phase in enumerate(self.phases, 1) for part in phase.parts]
+        columns = [
+            ["phase", *(str(number) for number, _ in parts)],
+            ["part", *(part.corpus for _, part in parts)],
+            ["documents", *(f"{self.corpora[part.corpus].documents:,}" for _, part in parts)],
+            ["rows", *(f"{part.rows:,}" for _, part in parts)],
+            ["tokens", *(f"{part.tokens:,}" for _, part in parts)],
+            ["epochs", *(f"{part.epochs:.2f}" for _, part in parts)],
         ]
-        widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
-        for line in (heads, *lines):
-            left, right = line[:2], line[2:]
-            words = [f"{word:<{width}}" for word, width in zip(left, widths, strict=False)]
-            numbers = [f"{word:>{width}}" for word, width in zip(right, widths[2:], strict=True)]
-            yield "  ".join([*words, *numbers])
+        if not any(corpus.documents for corpus in self.corpora.values()):
+            del columns[2]  # a dry run
+        padded = [
+            [f"{word:{'<>'[number > 1]}{max(map(len, column))}}" for word in column]
+            for number, column in enumerate(columns)
+        ]
+        yield from ("  ".join(line) for line in zip(*padded, strict=True))

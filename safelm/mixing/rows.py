@@ -85,7 +85,12 @@ class Rows:
     @cached_property
     def tokens(self) -> int:
         """The tokens of all rows."""
-        return int(self.lengths.sum(dtype=np.int64))
+        return self.length * len(self) or int(self.lengths.sum(dtype=np.int64))
+
+    @property
+    def length(self) -> int:
+        """The length that all rows have, where they are packed; 0 where each has its own."""
+        return int(self.lengths[0]) if len(self) and self.lengths.strides == (0,) else 0
 
 
 def named(slot: str) -> str:

@@ -10,8 +10,10 @@ Style = Literal["linear", "cosine", "1-sqrt"]
 
 
 def warmup_and_decay(recipe: Recipe, steps: int) -> tuple[int, int]:
-    """How many steps the rate rises and falls: the recipe's shares, at least one each."""
-    warmup = max(1, round(recipe.warmup * steps))
+    """How many steps the rate rises and falls, at least one each; the recipe's warm-up is steps, or a share of them."""
+    warmup = recipe.warmup if isinstance(recipe.warmup, int) else max(1, round(recipe.warmup * steps))
+    if warmup >= steps > 1:
+        raise ValueError(f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,})")
     return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
 
 

@@ -1,0 +1,93 @@
+"""plan: a run of any size is validated and costed before anything is built; a mistake is refused with its line."""
+
+from pathlib import Path
+
+import pytest
+from transformers.models.llama import LlamaConfig, LlamaForCausalLM
+
+from pipeline.plan import lines
+from safelm.training.convert import architecture
+from safelm.training.cost import flops_per_token, memory, parameters
+from safelm.training.meta import refuse_other_size
+from specs.shape import SHAPES, Shape
+from specs.yaml_file import SpecError
+
+FULL = Path("specs/full_size.yaml")
+TEXT = FULL.read_text(encoding="utf-8")
+
+
+def test_the_paper_s_run_is_planned_to_the_row() -> None:
+    found = "\n".join(lines(FULL, "safe"))
+    assert "599,999,381,504 of 600,000,000,000 tokens in 286,102 steps of 1,024 x 2,048" in found  # paper §6
+    assert "smollm2-1.7b: 1,711,638,528 parameters" in found and "warm-up 2,000 steps" in found
+    assert "64.9 of 80 GiB a GPU" in found and found.endswith("fits")
+
+
+def test_its_cost_is_near_what_the_paper_took() -> None:
+    """Four nodes of eight H100, six to seven days (paper §6); 6ND, as there, leaves out what attention multiplies."""
+    shape = Shape.read("smollm2-1.7b")
+    dense = flops_per_token(shape, 2048) - 12 * shape.layers * shape.hidden * 2048
+    assert dense * 600e9 == pytest.approx(6.1e21, rel=0.02)
+    assert any("32 GPUs: 7.4 days" in line for line in lines(FULL, None))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHAPES.glob("*.yaml")))
+def test_parameters_are_those_of_the_model(name: str) -> None:
+    shape = Shape.read(name)
+    refuse_other_size(shape)
+    untied = shape.model_copy(update={"tied": False})
+    assert parameters(untied) - parameters(shape) == shape.vocabulary * shape.hidden
+
+
+def test_flops_are_counted_as_a_small_model_multiplies() -> None:
+    """One token through a model of one layer: two operations a weight forward, four backward; attention aside."""
+    shape = Shape.read("nano")
+    model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape)))
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert flops_per_token(shape, 0) == 6 * weights
+
+
+def test_memory_is_shared_by_tensor_parallel_ranks() -> None:
+    shape = Shape.read("smollm2-360m")
+    one, two = memory(shape, 2048, 16, 1), memory(shape, 2048, 16, 2)
+    assert one["optimizer"] == 16 * parameters(shape) and all(one[name] == 2 * two[name] for name in one)
+
+
+MISTAKES = {
+    "read too often": (
+        ("tokens: 4150000000, epochs: 6.0", "tokens: 4150000000, epochs: 0.5"), "mixtures.safe",
+        "reads corpus refusals 0.84 times",
+    ),
+    "an unknown corpus": (("tagged: 1.0", "taged: 1.0"), "mixtures.safe.phases.1.parts.taged", "row of corpora"),
+    "an unknown shape": (("shape: smollm2-1.7b", "shape: smollm-1.7b"), "models.safe.shape", "got smollm-1.7b"),
+    "an unknown mixture": (("{mixture: safe,", "{mixture: sfae,"), "models.safe.mixture", "got sfae"),
+    "rows too long": (("sequence: 2048", "sequence: 4096"), "mix.sequence", "at most the 2048 positions"),
+    "a batch the ranks cannot share": (("batch: 1024", "batch: 1000"), "mix.batch", "multiple of the 32 data parallel"),
+    "heads the ranks cannot share": (("tp: 1,", "tp: 64,"), "cluster.tp", "divide gpus"),
+    "an unknown key": (("gpus: 32", "gpu_count: 32"), "cluster.gpu_count", "unknown key"),
+    "a share of 0": (("{share: 1,", "{share: 0,"), "mixtures.safe.phases.0.share", "greater than 0"),
+    "documents of unknown length": (("layout: packed", "layout: document"), "mix.layout", "packed"),
+    "a dose that fills the phase": (
+        ("refusals: 1.0", "refusals: {dose: 0.85}"), "mixtures.safe.phases.1.share", "dose",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_refused_with_the_line_to_change(mistake: str, tmp_path: Path) -> None:
+    (old, new), place, words = MISTAKES[mistake]
+    assert old in TEXT
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SpecError) as error:
+        lines(path, None)
+    (problem, *_) = [problem for problem in error.value.problems if place in problem.at]
+    assert words in problem.message
+    text = path.read_text(encoding="utf-8").splitlines()[problem.line - 1]
+    assert place.rpartition(".")[2].split("_")[0] in text or new in text
+
+
+def test_a_batch_other_than_the_recipe_s_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT.replace("batch: 1024", "batch: 512"), encoding="utf-8")
+    assert any("the recipe of smollm2-1.7b was made for 1,024" in line for line in lines(path, "safe"))
