@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro verify doctor test faults check format clean
+.PHONY: repro verify doctor test faults cluster check format clean
 
 repro: .venv/ready
 	@python -m pipeline
@@ -24,6 +24,13 @@ test: .venv/ready
 # Some hours: kills, full disks, damaged files and edits, each as often as tests/faults says.
 faults: .venv/ready
 	python -m pytest tests/faults --full --numprocesses 2 --dist loadfile
+
+# Data steps on a real Ray and a real Slurm, each of one node. As root, Debian's own Slurm is installed first.
+cluster: .venv/ready
+	@$(call install,ray)
+	@if ! command -v slurmd && command -v apt-get && [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
+	  apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge; fi > /dev/null || true
+	python -m pytest tests/test_cluster.py -m "ray or slurm" -r s
 
 check: .venv/ready
 	ruff format --check specs safelm pipeline tests benchmarks

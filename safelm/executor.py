@@ -29,8 +29,8 @@ from safelm.store import Store
 
 EXECUTORS = {
     "local": ("safelm.local", "LocalExecutor"),
-    "ray": ("safelm.cluster", "RayExecutor"),
-    "slurm": ("safelm.cluster", "SlurmExecutor"),
+    "ray": ("safelm.cluster.ray", "RayExecutor"),
+    "slurm": ("safelm.cluster.slurm", "SlurmExecutor"),
 }
 
 

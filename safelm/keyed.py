@@ -91,7 +91,8 @@ class Keyed(PipelineExecutor):
         try:
             for block in self.pipeline:
                 block.begin(self.plan.tasks[rank], attempt)
-            return super()._run_for_rank(rank, local_rank, node_rank)
+            # Not that of the Ray executor, which writes its log into a folder of the node, by rank alone.
+            return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
         finally:
             self.pipeline = list(self.plan.blocks)
             shutil.rmtree(attempt, ignore_errors=True)

@@ -34,7 +34,12 @@ def cache() -> Path:
 
 def workers() -> int:
     """How many processes a data step may use: SAFELM_WORKERS, else the cores this process may run on."""
-    asked = os.environ.get("SAFELM_WORKERS", "")
+    return number("SAFELM_WORKERS") or len(os.sched_getaffinity(0))
+
+
+def number(variable: str) -> int | None:
+    """A whole number above 0 from the environment; None where the variable is not set."""
+    asked = os.environ.get(variable, "")
     if asked and not (asked.isdigit() and int(asked)):
-        raise ValueError(f"SAFELM_WORKERS: expected a whole number above 0 (got {asked!r}); unset it for all cores")
-    return int(asked) if asked else len(os.sched_getaffinity(0))
+        raise ValueError(f"{variable}: expected a whole number above 0 (got {asked!r}); unset it for the default")
+    return int(asked) if asked else None
