@@ -138,11 +138,8 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=workers(), help="groups built side by side (default: the cores)")
     jobs = max(1, parser.parse_args().jobs)
-    found = problems()
-    if found:
+    if found := hasty() or problems():
         raise SystemExit("\n".join(map(str, found)))
-    if signs := hasty():
-        raise SystemExit("\n".join(map(str, signs)))
     began = time.monotonic()
     code = subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode
     if code not in (0, 1) and (signs := list(answer())):

@@ -103,6 +103,8 @@ class Manifest:
             return cls.parse((folder / MANIFEST).read_bytes())
         except FileNotFoundError as error:
             raise DamagedShard(f"{folder}: has no {MANIFEST}; run `dvc repro` to build it") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedShard(f"{folder / MANIFEST}: is damaged; `make verify REPAIR=1` makes it again") from error
 
 
 def shards(folder: Path, suffix: str = ".parquet") -> list[Shard]:

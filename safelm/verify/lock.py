@@ -92,6 +92,8 @@ def _digest(where: str, value: dict, *, strict: bool) -> str | None:
         raise Torn(f"{where}: {value['path']}: has no md5")
     if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
         raise Torn(f"{where}: {value['path']}: expected an md5 (got {str(md5)[:40]!r})")
+    if not isinstance(value.get("hash", "md5"), str):
+        raise Torn(f"{where}: {value['path']}: hash: expected a name")
     if any(not isinstance(value.get(key, 0), int) for key in ("size", "nfiles")):
         raise Torn(f"{where}: {value['path']}: size and nfiles: expected whole numbers")
     return md5

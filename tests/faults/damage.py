@@ -1,0 +1,101 @@
+"""What may happen to the bytes of a finished build, each with its time and mode kept where that is possible."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safelm.paths import cache, scratch
+from safelm.store import Store
+from safelm.verify.check import Report, check
+from safelm.verify.lock import read_lock
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file of a build, an object or a file of build/, and the stages that own its bytes."""
+
+    path: Path
+    stages: frozenset[str]
+
+
+def look() -> Report:
+    """A full check of the build in this folder."""
+    return check(read_lock(), Store(cache(), scratch()))
+
+
+def targets() -> list[Target]:
+    """Every object that the build in this folder needs, listings too, and every file in build/."""
+    owners: dict[Path, set[str]] = {}
+    store, stages = Store(cache(), scratch()), read_lock()
+    for need in look().needs:
+        owners.setdefault(store.object(need.md5), set()).add(need.stage)
+        owners.setdefault(need.name, set()).add(need.stage)
+    for stage in stages.values():
+        for out in stage.outs:
+            owners.setdefault(store.object(str(out.md5)), set()).add(stage.name)
+    return [Target(path, frozenset(owners[path])) for path in sorted(owners)]
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Other bytes in the same inode, with mode and time kept, as a failing disk leaves them."""
+    stat = path.stat()
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    os.write(descriptor, data)
+    os.close(descriptor)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def flip(target: Target, draw: random.Random) -> None:
+    """One random bit."""
+    data = bytearray(target.path.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    overwrite(target.path, bytes(data))
+
+
+def truncate(target: Target, draw: random.Random) -> None:
+    """Cut at a random length, 0 often: what a power loss leaves."""
+    data = target.path.read_bytes()
+    overwrite(target.path, data[: draw.choice([0, draw.randrange(len(data))])])
+
+
+def zero(target: Target, draw: random.Random) -> None:
+    """A block of zeros."""
+    data = target.path.read_bytes()
+    start = draw.randrange(len(data))
+    while not any(data[start:]):
+        start = draw.randrange(len(data))
+    overwrite(target.path, data[:start] + bytes(len(data) - start))
+
+
+def delete(target: Target, draw: random.Random) -> None:
+    """Gone."""
+    target.path.unlink()
+
+
+def swap(target: Target, draw: random.Random) -> None:
+    """Change places with another file."""
+    other = draw.choice([one for one in targets() if one.path.read_bytes() != target.path.read_bytes()])
+    part = target.path.with_name("part")
+    os.rename(target.path, part)
+    os.rename(other.path, target.path)
+    os.rename(part, other.path)
+
+
+def extra(target: Target, draw: random.Random) -> None:
+    """A file that nobody made, in the folder of one in build/."""
+    stage = draw.choice(sorted({one.path.parent for one in targets() if one.path.parts[0] == "build"}))
+    (stage / f"{draw.randrange(10**6)}.parquet").write_bytes(draw.randbytes(99))
+
+
+DAMAGE: dict[str, Callable[[Target, random.Random], None]] = {
+    "truncate": truncate, "zero": zero, "swap": swap, "delete": delete, "extra": extra,
+}  # fmt: skip
+
+
+def junk(draw: random.Random) -> None:
+    """Half-written objects, as a killed DVC leaves them in its cache."""
+    folder = draw.choice(sorted(cache().glob("??")))
+    (folder / f".{draw.randbytes(8).hex()}.tmp").write_bytes(draw.randbytes(1000))
+    (cache() / f".{draw.randbytes(8).hex()}.tmp").write_bytes(b"")

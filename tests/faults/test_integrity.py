@@ -1,0 +1,172 @@
+"""I1, I2: whatever happens to the bytes of a build, `verify` finds it and names its stage, and `--repair` undoes it."""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from safelm.paths import cache
+from safelm.verify.check import Fault
+from safelm.verify.lock import read_lock
+from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
+from tests.faults.toy import Toy
+
+TOGETHER = 5  # flips in one repair
+Counter = Callable[[int, int], int]
+
+
+@pytest.fixture
+def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+    """A copy of the finished build, with its links, that may be damaged."""
+    root = tmp_path / "toy"
+    subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
+    monkeypatch.chdir(root)
+    yield Toy(root)
+    shutil.rmtree(root)
+
+
+def verify(toy: Toy, *arguments: str) -> tuple[int, str]:
+    running = toy.start("safelm.verify", *arguments)
+    return running.wait(), running.text
+
+
+def restores(toy: Toy, oracle: Toy) -> None:
+    """Repair must lead back to the build that never was damaged, and DVC must find nothing to do there."""
+    code, text = verify(toy, "--repair")
+    assert code == 0 and "all whole" in text, text
+    assert toy.state() == oracle.state()
+    assert look().findings == []
+    assert "up to date" in toy.build()
+
+
+def names(target: Target) -> bool:
+    """Whether the damaged file is found, by its own path or as the link that it is, with a stage that owns it."""
+    for finding in look().findings:
+        same = target.path in (finding.path, finding.name) or (finding.path.exists() and target.path.exists()
+                                                               and finding.path.samefile(target.path))  # fmt: skip
+        if same and finding.stage in target.stages:
+            return True
+    return False
+
+
+def test_every_flipped_bit_is_found_and_its_stage_named(built: Toy, count: Counter) -> None:
+    draw, all_of_them = random.Random(1), targets()
+    for _ in range(count(50, 500)):
+        target = draw.choice(all_of_them)
+        before = target.path.read_bytes()
+        flip(target, draw)
+        assert names(target), target
+        overwrite(target.path, before)
+        assert not look().findings
+
+
+def test_every_other_damage_is_found_and_its_stage_named(built: Toy, count: Counter, tmp_path: Path) -> None:
+    draw, all_of_them = random.Random(2), targets()
+    for number in range(count(20, 100)):
+        kind, target = list(DAMAGE)[number % len(DAMAGE)], draw.choice(all_of_them)
+        subprocess.run(["cp", "-a", "build", ".dvc", str(tmp_path)], check=True)
+        DAMAGE[kind](target, draw)
+        assert look().code and (kind == "extra" or names(target)), (kind, target)
+        for name in ("build", ".dvc"):
+            shutil.rmtree(name)
+            (tmp_path / name).rename(name)
+
+
+@pytest.mark.cases(quick=1, full=100)
+def test_flipped_bits_are_undone(built: Toy, oracle: Toy, case: int) -> None:
+    draw = random.Random(case)
+    for target in draw.sample(targets(), TOGETHER):
+        flip(target, draw)
+    restores(built, oracle)
+
+
+@pytest.mark.cases(quick=1, full=20)
+def test_every_other_damage_is_undone(built: Toy, oracle: Toy, case: int) -> None:
+    draw = random.Random(case)
+    for kind in DAMAGE:
+        DAMAGE[kind](draw.choice([one for one in targets() if one.path.exists()]), draw)
+    junk(draw)
+    restores(built, oracle)
+    doctor = built.start("safelm.doctor", "--fix")
+    assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, doctor.text
+
+
+def colleague(toy: Toy, root: Path, *, verified: bool) -> Toy:
+    """The project of somebody who has dvc.lock and the remote, and nothing else."""
+    other = Toy.make(root)
+    shutil.copy(toy.root / "dvc.lock", root)
+    config = (root / ".dvc/config").read_text(encoding="utf-8")
+    remote = f"['remote \"shared\"']\n    url = {toy.root / 'remote'}\n    verify = {str(verified).lower()}\n"
+    config = config.replace("[core]", "[core]\n    remote = shared") + remote
+    (root / ".dvc/config").write_text(config, encoding="utf-8")
+    return other
+
+
+def push(toy: Toy) -> list[Path]:
+    """Give the build to a remote in `remote/`; its objects."""
+    for words in (("remote", "add", "--default", "shared", str(toy.root / "remote")), ("push", "--quiet")):
+        assert toy.start("dvc", *words).wait() == 0
+    return sorted(path for path in (toy.root / "remote/files/md5").rglob("*") if path.is_file())
+
+
+@pytest.mark.cases(quick=1, full=20)
+def test_damage_in_the_remote_is_refused_or_found_and_undone(
+    built: Toy, oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
+) -> None:
+    draw = random.Random(case)
+    flip(Target(draw.choice([path for path in push(built) if path.suffix != ".dir"]), frozenset()), draw)
+    careful = colleague(built, tmp_path / "careful", verified=True)
+    assert careful.start("dvc", "pull", "--quiet").wait() != 0
+    trusting = colleague(built, tmp_path / "trusting", verified=False)
+    assert trusting.start("dvc", "pull", "--quiet").wait() == 0
+    monkeypatch.chdir(trusting.root)
+    assert len(look().findings) >= 1
+    restores(trusting, oracle)
+
+
+def test_what_the_remote_has_whole_is_not_made_again(built: Toy, oracle: Toy) -> None:
+    push(built)
+    for target in random.Random(3).sample([one for one in targets() if one.path.parts[0] == ".dvc"], 8):
+        flip(target, random.Random(4))
+    code, text = verify(built, "--repair")
+    assert code == 0 and "fetched" in text and "again" not in text, text
+    assert built.state() == oracle.state()
+
+
+def test_a_listing_that_leads_out_is_not_followed(built: Toy, oracle: Toy, tmp_path: Path) -> None:
+    """S1: dvc.lock and a listing as a hostile remote gives them; DVC alone writes outside of the project (F10)."""
+    stage = read_lock()["words"]
+    old = str(stage.outs[0].md5)
+    evil = json.dumps([{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../../escaped"}]).encode()
+    new = hashlib.md5(evil).hexdigest() + ".dir"
+    built.edit("dvc.lock", old, new)
+    for md5, data in ((new, evil), (hashlib.md5(b"x").hexdigest(), b"x")):
+        path = cache() / md5[:2] / md5[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o444)
+    build = built.start("pipeline")
+    assert build.wait() == 1 and "names a file outside of its folder: '../../../escaped'" in build.text
+    assert verify(built)[0] & Fault.CORRUPT
+    code, text = verify(built, "--repair")
+    assert code == 0, text
+    assert built.state() == oracle.state()
+    assert not list(tmp_path.rglob("escaped")) and not list(tmp_path.parent.glob("escaped"))
+
+
+def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(built: Toy, oracle: Toy) -> None:
+    earlier = [one for one in targets() if one.path.parts[0] == ".dvc" and "rephrase" in one.stages]
+    built.edit("params.yaml", "styles: [talk, video]", "styles: [talk]")
+    built.build()
+    flip(earlier[0], random.Random(5))
+    assert verify(built)[0] == 0  # the current build does not need it
+    assert verify(built, "--all")[0] == Fault.CORRUPT
+    assert verify(built, "--all", "--repair")[0] == 0
+    built.edit("params.yaml", "styles: [talk]", "styles: [talk, video]")
+    built.build()
+    assert built.state() == oracle.state()

@@ -1,0 +1,172 @@
+"""I4: the small files of DVC and of the store, cut at every length: used as they are, made anew, or told in a line."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.rwlock import SCHEMA as RWLOCK_SCHEMA
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+from voluptuous import Invalid
+
+from safelm.doctor import dvc, examine, leftovers, surroundings
+from safelm.doctor.sign import Sign
+from safelm.paths import cache, scratch
+from safelm.record import Record
+from safelm.shards import DamagedShard, Manifest
+from safelm.store import Store
+from tests.faults.toy import Toy
+
+Counter = Callable[[int, int], int]
+
+
+@pytest.fixture
+def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+    """A copy of the finished build, with its links, that may be damaged."""
+    root = tmp_path / "toy"
+    subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
+    monkeypatch.chdir(root)
+    yield Toy(root)
+    shutil.rmtree(root)
+
+
+def lengths(size: int, number: int) -> Sequence[int]:
+    """So many lengths from 0 on, evenly; all of them if there are no more."""
+    return sorted({size * index // number for index in range(min(number, size))}) if number < size else range(size)
+
+
+def told(check: Callable[[], Iterator[Sign]]) -> list[str]:
+    lines = [str(sign) for sign in check()]
+    assert all("\n" not in line and "Traceback" not in line for line in lines)
+    return lines
+
+
+def dvc_takes(text: str) -> bool:
+    """Whether DVC itself reads a lock file of this text."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, "dvc.lock"))
+        return True
+    except (YAMLFileCorruptedError, Invalid):
+        return False
+
+
+def test_a_lock_of_every_length_is_told_unless_dvc_takes_it(built: Toy, count: Counter) -> None:
+    path = Path("dvc.lock")
+    whole = path.read_bytes()
+    for length in lengths(len(whole), count(60, 10**6)):
+        path.write_bytes(whole[:length])
+        assert len(told(dvc.lock_file)) == 1 or dvc_takes(whole[:length].decode()), length
+
+
+@pytest.mark.cases(quick=1, full=20)
+def test_a_torn_lock_costs_no_work(built: Toy, oracle: Toy, case: int) -> None:
+    path = Path("dvc.lock")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * case // 20])
+    if told(dvc.lock_file):
+        build = built.start("pipeline", "--jobs", "1")
+        assert build.wait() == 1 and build.text.startswith("dvc.lock: ") and build.text.count("\n") == 1, build.text
+        doctor = built.start("safelm.doctor", "--fix")
+        assert doctor.wait() == 0, doctor.text
+    printed = built.build()
+    assert sum(built.made(printed).values()) == 0
+    assert built.state() == oracle.state()
+
+
+def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(built: Toy) -> None:
+    holder = {"pid": 2**22 + 1, "cmd": "dvc repro"}
+    whole = json.dumps({"write": {"/a/build/score": holder}, "read": {"/a/build/web": [holder, holder]}})
+    for length in range(len(whole) + 1):
+        Path(".dvc/tmp/rwlock").write_text(whole[:length])
+        try:
+            takes = bool(RWLOCK_SCHEMA(json.loads(whole[:length])))
+        except (ValueError, Invalid):
+            takes = False
+        assert bool(told(dvc.rwlock)) != takes, length
+
+
+def test_an_entry_of_the_run_cache_of_every_length_is_told(built: Toy, count: Counter) -> None:
+    for path in sorted(Path(".dvc/cache/runs").glob("??/*/*"))[: count(1, 4)]:
+        whole = path.read_bytes()
+        for length in lengths(len(whole), count(200, 10**6)):
+            path.write_bytes(whole[:length])
+            assert told(dvc.run_cache) or _content(whole[:length]) == _content(whole), (path, length)
+        path.write_bytes(whole)
+    assert not told(dvc.run_cache)
+
+
+def _content(data: bytes) -> Any:
+    return dvc._without_sizes(parse_yaml(data.decode(), "run"))
+
+
+@pytest.mark.cases(quick=1, full=18)
+def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(built: Toy, oracle: Toy, case: int) -> None:
+    left = ("temporary", "torn", "empty")[case % 3]
+    entries = [path for path in sorted(Path(".dvc/cache/runs").glob("??/*/*")) if b"build/score" in path.read_bytes()]
+    for path in entries:
+        data = path.read_bytes()
+        path.unlink()
+        if left == "torn":
+            path.write_bytes(data[: len(data) * (case + 1) // 19])
+        elif left == "temporary":
+            path.with_name(".Ab3xQ.tmp").write_bytes(data[: len(data) * case // 18])
+    assert told(dvc.run_cache)
+    doctor = built.start("safelm.doctor", "--fix")
+    assert doctor.wait() == 0, doctor.text
+    Path("dvc.lock").unlink()
+    printed = built.build()
+    assert sum(built.made(printed).values()) == 0
+    assert built.state() == oracle.state()
+
+
+def test_a_record_of_every_length_is_not_done_and_told(built: Toy, count: Counter) -> None:
+    store = Store(cache(), scratch())
+    path = sorted(Path(".safelm/index").glob("??/*.json"))[0]
+    whole, record = path.read_bytes(), store.get(path.stem)
+    assert record and json.loads(json.dumps(asdict(record))) == json.loads(whole)
+    for length in lengths(len(whole), count(100, 10**6)):
+        path.write_bytes(whole[:length])
+        assert store.get(path.stem) is None and len(told(leftovers.records)) == 1, length
+    assert isinstance(record, Record)
+
+
+def test_a_manifest_of_every_length_is_one_line(built: Toy, count: Counter) -> None:
+    path = Path("build/score/manifest.json")
+    whole = path.read_bytes()
+    path.unlink()
+    for length in lengths(len(whole), count(100, 10**6)):
+        path.write_bytes(whole[:length])
+        try:
+            assert Manifest.read(path.parent) == Manifest.parse(whole), length
+        except DamagedShard as error:
+            assert "\n" not in str(error) and "build/score" in str(error), length
+
+
+def test_settings_of_every_length_are_told_or_read(built: Toy) -> None:
+    path = Path(".dvc/config")
+    whole = path.read_text()
+    for length in range(len(whole)):
+        path.write_text(whole[:length])
+        told(surroundings.readable)
+        examine.hasty()
+
+
+@pytest.mark.cases(quick=1, full=24)
+def test_torn_databases_of_dvc_get_a_new_place(built: Toy, oracle: Toy, case: int) -> None:
+    built.build()
+    bases = sorted(Path(".dvc/site").rglob("cache.db"))
+    path = bases[case % len(bases)]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * (2 * (case // 2) + 1) // 25])
+    if built.start("dvc", "status", "--quiet").wait() not in (0, 1):
+        doctor = built.start("safelm.doctor")
+        assert doctor.wait() == 1 and "databases of known digests are damaged" in doctor.text, doctor.text
+        assert doctor.text.count("\n") == 1, doctor.text
+        assert built.start("safelm.doctor", "--fix").wait() == 0
+    assert "up to date" in built.build()
+    assert built.state() == oracle.state()
