@@ -162,10 +162,10 @@ def listings() -> Iterator[Sign]:
 
 def answer() -> Iterator[Sign]:
     """Whether DVC itself can say what is out of date; if not, its last words."""
-    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "dvc", "status"], capture_output=True, text=True)
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     error = next((line for line in said if line.startswith("ERROR")), said[-1] if said else "")
-    if done.returncode in (0, 1) and not error.startswith("ERROR"):
+    if done.returncode == 0:
         return
     if DATABASE.search(error):
         what = f"DVC's databases of known digests are damaged ({error.rpartition(' - ')[2]})"
