@@ -4,12 +4,12 @@ python -m pipeline.card score_5
 """
 
 import argparse
-import json
 from pathlib import Path
 
+from safelm.artifact import artifact
 from safelm.blocks import ReadShards
-from safelm.card import WriteCounts, card, read_counts, read_queries
-from safelm.executor import artifact, locked, make
+from safelm.card import WriteCounts, write_card
+from safelm.executor import make
 from safelm.paths import build
 from safelm.scoring.lexicon import LEXICON
 from safelm.scoring.scorers import SafetyScorer, grader
@@ -32,14 +32,8 @@ def main() -> None:
         *([] if beside else [SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds)]),
         WriteCounts(ngrams=ngrams, hazards=LEXICON),
     ]
-    stage = f"card/{name}"
-    with locked(stage):
-        manifest = make(stage, blocks)
-        queries = read_queries(ngrams, LEXICON)
-        values = {"corpus": name, **card(read_counts(manifest), queries)}
-        with artifact(build("card", name)) as target:
-            (target / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    print(f"{stage:<18} {manifest.ledger.sentence()}")
+    counts = make(f"card/{name}", blocks)
+    artifact(f"card/{name}", write_card, corpus=name, counts=counts, ngrams=ngrams, hazards=LEXICON)
 
 
 if __name__ == "__main__":

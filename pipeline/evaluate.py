@@ -5,10 +5,10 @@ python -m pipeline.evaluate safe instruct
 
 import argparse
 
-from safelm.decoding import Decoder
-from safelm.evaluation.model import evaluate, table
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
+from safelm.evaluation.stage import evaluate_model
 from safelm.paths import build
+from specs import SPECS
 from specs.params import Params
 from specs.suite import Suite
 
@@ -20,22 +20,21 @@ def main() -> None:
     parser.add_argument("stage", choices=("pretrain", "instruct", "finetune"))
     model, stage = (asked := parser.parse_args()).model, asked.stage
     dials = Params.read("evaluate").evaluate
-    name = f"evaluate/{model}-{stage}"
-    with locked(name), artifact(build("evaluate", f"{model}-{stage}")) as folder:
-        metrics = evaluate(
-            build(stage, model),
-            folder,
-            name=model,
-            stage=stage,
-            suites={suite: Suite.read(suite) for suite in dials.suites},
-            decoders={one: Decoder(**row.model_dump(), seed=dials.seed) for one, row in dials.decoders.items()},
-            tagged_only=dials.tagged_only,
-            prompts=dials.prompts,
-            tokens=dials.tokens,
-            batch=dials.batch,
-            seed=dials.seed,
-        )
-    print(name, *table(metrics), sep="\n", flush=True)
+    artifact(
+        f"evaluate/{model}-{stage}",
+        evaluate_model,
+        reads=[SPECS / "demo", SPECS / "hazards.yaml"],
+        base=build(stage, model),
+        model=model,
+        stage=stage,
+        suites={name: Suite.read(name) for name in dials.suites},
+        decoders=dials.decoders,
+        tagged_only=dials.tagged_only,
+        prompts=dials.prompts,
+        tokens=dials.tokens,
+        batch=dials.batch,
+        seed=dials.seed,
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ python -m pipeline.finetune safe
 
 import argparse
 
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
 from safelm.paths import build
-from safelm.tuning import benign_pairs, sentence, tune
+from safelm.tuning import finetune
 from specs.params import Params
 
 
@@ -17,20 +17,13 @@ def main() -> None:
     parser.add_argument("model", help="a row of models")
     name = f"finetune/{(model := parser.parse_args().model)}"
     dials = Params.read("finetune").finetune
-    pairs = benign_pairs(build("ingest", dials.source), examples=dials.examples, seed=dials.seed)
-    with locked(name), artifact(build("finetune", model)) as folder:
-        summary = tune(
-            build("instruct", model),
-            pairs,
-            folder,
-            name=name,
-            epochs=dials.epochs,
-            batch=dials.batch,
-            sequence=dials.sequence,
-            learning_rate=dials.learning_rate,
-            seed=dials.seed,
-        )
-    print(sentence(name, summary), flush=True)
+    artifact(
+        name,
+        finetune,
+        name=name,
+        base=build("instruct", model),
+        **dials.model_dump() | {"source": build("ingest", dials.source)},
+    )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ python -m pipeline.instruct safe
 
 import argparse
 
-from safelm.chat import knows_tag
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
 from safelm.paths import build
-from safelm.tuning import safety_pairs, sentence, tune
+from safelm.tuning import instruct
 from specs.params import Params
 
 
@@ -18,29 +17,15 @@ def main() -> None:
     parser.add_argument("model", help="a row of models")
     name = f"instruct/{(model := parser.parse_args().model)}"
     params = Params.read("instruct", "tag")
-    dials, base = params.instruct, build("pretrain", model)
-    pairs = safety_pairs(
-        build("ingest", dials.source),
-        examples=dials.examples,
-        refusals=dials.refusals,
-        tags=dials.tagged if knows_tag(base) else 0.0,
+    artifact(
+        name,
+        instruct,
+        name=name,
+        base=build("pretrain", model),
         rate=params.tag.rate,
         mode=params.tag.mode,
-        seed=dials.seed,
+        **params.instruct.model_dump() | {"source": build("ingest", params.instruct.source)},
     )
-    with locked(name), artifact(build("instruct", model)) as folder:
-        summary = tune(
-            base,
-            pairs,
-            folder,
-            name=name,
-            epochs=dials.epochs,
-            batch=dials.batch,
-            sequence=dials.sequence,
-            learning_rate=dials.learning_rate,
-            seed=dials.seed,
-        )
-    print(sentence(name, summary), flush=True)
 
 
 if __name__ == "__main__":

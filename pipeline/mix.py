@@ -5,10 +5,11 @@ python -m pipeline.mix safe
 
 import argparse
 
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
 from safelm.mixing.budget import MixtureError
-from safelm.mixing.mixture import ids_of, mix
-from safelm.mixing.replacement import replacements
+from safelm.mixing.mixture import plan_mixture
+from safelm.mixing.replacement import originals
+from safelm.mixing.rows import named
 from safelm.paths import build
 from specs.params import PARAMS, Params
 from specs.yaml_file import YamlFile
@@ -21,24 +22,21 @@ def main() -> None:
     name = parser.parse_args().mixture
     params = Params.read("mix", "mixtures", "corpora")
     mixture = params.mixtures[name]
-    vocabulary, tag = ids_of(build("tokenizer"))
-    with locked(f"mix/{name}"), artifact(build("mix", name)) as folder:
-        try:
-            plan = mix(
-                name,
-                mixture.phases,
-                {slot: build("tokenize", corpus) for slot, corpus in mixture.slots.items()},
-                {slot: params.corpora[corpus].epochs for slot, corpus in mixture.slots.items()},
-                replacements(build(), mixture.slots, params.corpora),
-                **params.mix.model_dump(),
-                vocabulary=vocabulary,
-                tag=tag,
-                folder=folder,
-            )
-        except MixtureError as error:  # what a mixture asks for can only be weighed when its corpora are there
-            raise YamlFile(PARAMS).located(str(error)) from error
-    print(f"mix/{name:<14} {plan.steps:,} steps of {plan.batch} rows, {plan.tokens:,} of {plan.budget:,} tokens")
-    print(*plan.table(), sep="\n", flush=True)
+    try:
+        artifact(
+            f"mix/{name}",
+            plan_mixture,
+            reads=originals(build(), mixture.slots, params.corpora),
+            mixture=name,
+            phases=mixture.phases,
+            tokenizer=build("tokenizer"),
+            corpora={slot: build("tokenize", corpus) for slot, corpus in mixture.slots.items()},
+            slots=mixture.slots,
+            rows={name: params.corpora[name] for name in [*map(named, mixture.slots), *mixture.corpora]},
+            **params.mix.model_dump(),
+        )
+    except MixtureError as error:  # what a mixture asks for can only be weighed when its corpora are there
+        raise YamlFile(PARAMS).located(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ python -m pipeline.pretrain safe
 import argparse
 import shutil
 
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
 from safelm.paths import build, scratch
-from safelm.training.launch import pretrain
+from safelm.training.launch import pretrain_model
 from specs.params import Params
 from specs.shape import Shape
 
@@ -19,19 +19,16 @@ def main() -> None:
     parser.add_argument("model", help="a row of models")
     name = parser.parse_args().model
     model = Params.read("models").models[name]
-    with locked(f"pretrain/{name}"), artifact(build("pretrain", name)) as folder:
-        done = pretrain(
-            name,
-            Shape.read(model.shape),
-            build("mix", model.mixture),
-            build("tokenizer"),
-            seed=model.seed,
-            run=scratch("pretrain", name),
-            shared=scratch("prefixes"),
-            folder=folder,
-        )
-    shutil.rmtree(scratch("pretrain", name))
-    print(done.sentence(f"pretrain/{name}"), flush=True)
+    artifact(
+        f"pretrain/{name}",
+        pretrain_model,
+        model=name,
+        shape=Shape.read(model.shape),
+        mixture=build("mix", model.mixture),
+        tokenizer=build("tokenizer"),
+        seed=model.seed,
+    )
+    shutil.rmtree(scratch("pretrain", name), ignore_errors=True)
 
 
 if __name__ == "__main__":

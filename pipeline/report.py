@@ -5,8 +5,12 @@ python -m pipeline.report
 
 import argparse
 
+from safelm.artifact import artifact
 from safelm.paths import build
-from safelm.report.build import bind, build_report, screen, statement
+from safelm.report.build import make_report
+from safelm.report.inputs import FOLDERS
+from safelm.report.page import FILES
+from specs.paper import PAPER
 from specs.params import Params
 
 
@@ -14,8 +18,10 @@ def main() -> None:
     """Read what was measured, judge the claims and write the page."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     params = Params.read("report", "sources", "rephrase", "corpora", "mixtures", "models", "evaluate")
-    book, claims = bind(
-        build(),
+    artifact(
+        "report",
+        make_report,
+        reads=[*(build(folder) for folder in FOLDERS), *FILES, PAPER],
         title=params.report.title,
         confidence=params.report.confidence,
         sources=params.sources,
@@ -24,15 +30,9 @@ def main() -> None:
         models=params.models,
         decoders=params.evaluate.decoders,
         rephrased_scores=params.rephrase.scores,
-    )
-    build_report(
-        build("report"),
-        book,
-        claims,
-        statement=statement(book.inputs, params.sources, params.rephrase.engine),
+        engine=params.rephrase.engine,
         params=params.model_dump(mode="json", by_alias=True),
     )
-    print(*screen(book, claims), f"report: {build('report', 'index.html')}", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import time
 
 from safelm.blocks import ReadShards, WriteColumns
-from safelm.executor import finish, lay, locked, make, tell
+from safelm.executor import finish, locked, make, tell
 from safelm.paths import build
 from safelm.scoring.ensemble import Combine, ReadGrades
 from safelm.scoring.scorers import columns_beside, grader
@@ -28,9 +28,7 @@ def main() -> None:
             tell(made[name], began)
         combine = [Combine(rule=rule.rule, of=rule.thresholds), WriteColumns(columns=scores_of_all(names))]
         combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])
-        finish(combined, began)
-        for name, manifest in made.items():
-            lay(manifest, build("score", name))
+        finish(combined, began, inside=made)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ python -m pipeline.tokenizer
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
-from safelm.executor import artifact, locked
+from safelm.artifact import artifact
 from safelm.paths import build
-from safelm.tokens import documents_of, save, size_of, take, texts_of, train
+from safelm.tokens import CHAT, make_tokenizer
 from specs.params import Params
 
 
@@ -17,15 +16,16 @@ def main() -> None:
     """Train on a sample of each source, or take what params.yaml names."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     params = Params.read("tokenizer").tokenizer
-    counts = Counter[str]()
-    with locked("tokenizer"), artifact(build("tokenizer")) as folder:
-        if params.path is None:
-            documents = documents_of(build("ingest"), params.documents, params.seed)
-            tokenizer = train(texts_of(documents, counts), params.vocabulary)
-        else:
-            tokenizer = take(Path(params.path), params.vocabulary)
-        save(tokenizer, folder, counts)
-    print(f"{'tokenizer':<18} {size_of(tokenizer):,} tokens from {counts.total():,} documents")
+    artifact(
+        "tokenizer",
+        make_tokenizer,
+        reads=[CHAT],
+        ingest=build("ingest"),
+        path=Path(params.path) if params.path else None,
+        vocabulary=params.vocabulary,
+        documents=params.documents,
+        seed=params.seed,
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from safelm.batches import batches
-from safelm.digest import content_digest
+from safelm.recipe import plain
 from safelm.shards import Shard, schema, shards, write_parts
 from specs.document import DOCUMENT
 
@@ -77,9 +77,7 @@ class Block(PipelineStep):
 
     def declared(self) -> list[Any]:
         """The class and its declared values, as JSON: the block's part of a shard's key."""
-        values = {
-            item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)
-        }
+        values = {item.name: plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)}
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
     def each(self, document: Document) -> Iterator[Document]:
@@ -90,16 +88,6 @@ class Block(PipelineStep):
         """DataTrove's entry point."""
         for document in data or ():
             yield from self.each(document)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return content_digest(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -281,7 +269,6 @@ __all__ = [
     "WriteColumns",
     "WriteDocuments",
     "Writer",
-    "content_digest",
     "documents_of",
     "schema",
 ]

@@ -86,6 +86,13 @@ class WriteCounts(Writer):
         self.files[".json"] = self.rows
 
 
+def write_card(folder: Path, *, corpus: str, counts: Manifest, ngrams: Path, hazards: Path) -> list[str]:
+    """Sum the counts of a corpus into card.json; what the stage prints."""
+    values = {"corpus": corpus, **card(read_counts(counts), read_queries(ngrams, hazards))}
+    (folder / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return [f"{counts.stage:<18} {counts.ledger.sentence()}"]
+
+
 def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """What WriteCounts made of each shard: it stays in the store, for build/ gets the sum alone."""
     store = Store(cache(), scratch())

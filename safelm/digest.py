@@ -1,6 +1,7 @@
 """Digests of files and folders."""
 
 import hashlib
+import json
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -24,11 +25,18 @@ def digests(path: Path) -> tuple[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """The digest of a file, or of a folder: by its manifest where it has one, else by every file in it."""
+    """The digest of a file, or of a folder: by its manifest where it has one, else by all that is in it.
+
+    Of a manifest only what was made counts, not the keys it was made by: code that changed and gave the same bytes
+    changes nothing for those who read them. What is not there has a digest too.
+    """
     if path.is_file():
         return file_digest(path)
+    if not path.is_dir():
+        return "nothing"
     if (path / MANIFEST).is_file():
-        return file_digest(path / MANIFEST)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listing = [(file.relative_to(path).as_posix(), file_digest(file)) for file in files]
+        values = json.loads((path / MANIFEST).read_bytes())
+        tasks = [[task["name"], task["files"], task["ledger"]] for task in values["tasks"]]
+        return hashlib.sha256(json.dumps(tasks, sort_keys=True).encode()).hexdigest()
+    listing = [(inside.name, content_digest(inside)) for inside in sorted(path.iterdir()) if inside.name[0] != "."]
     return hashlib.sha256(repr(listing).encode()).hexdigest()

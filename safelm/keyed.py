@@ -5,7 +5,6 @@ DataTrove's marks are named by rank alone and outlive the outputs they speak of:
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
@@ -19,7 +18,8 @@ from loguru import logger
 from safelm.digest import file_digest
 from safelm.ledger import Ledger
 from safelm.paths import scratch
-from safelm.plan import Plan, Recipe, StageError
+from safelm.plan import Plan
+from safelm.stage import StageError
 
 QUARANTINE = ".quarantine.jsonl"
 
@@ -86,22 +86,21 @@ class Keyed(PipelineExecutor):
         self._enter()
         if self.is_rank_completed(rank):
             return None
-        attempt = self.plan.store.attempt(self.plan.keys[rank])
         self.pipeline = deepcopy(list(self.plan.blocks))
         try:
-            for block in self.pipeline:
-                block.begin(self.plan.tasks[rank], attempt)
-            # Not that of the Ray executor, which writes its log into a folder of the node, by rank alone.
-            return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
+            with self.plan.store.attempt(self.plan.keys[rank]) as attempt:
+                for block in self.pipeline:
+                    block.begin(self.plan.tasks[rank], attempt)
+                # Not that of the Ray executor, which writes its log into a folder of the node, by rank alone.
+                return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
         finally:
             self.pipeline = list(self.plan.blocks)
-            shutil.rmtree(attempt, ignore_errors=True)
 
     def _enter(self) -> None:
         """Once in each process: it imported the code when it started, perhaps after an edit, or on another machine."""
         if self.checked != os.getpid():
             os.chdir(self.plan.root)
-            self.plan.recipe.refuse_difference(Recipe.of(self.plan.stage, self.plan.blocks))
+            self.plan.refuse_difference()
             self.checked = os.getpid()
 
     def mark_rank_as_completed(self, rank: int) -> None:

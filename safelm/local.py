@@ -7,7 +7,8 @@ from datatrove.executor.local import LocalPipelineExecutor
 
 from safelm.keyed import Keyed
 from safelm.paths import workers
-from safelm.plan import Plan, StageError
+from safelm.plan import Plan
+from safelm.stage import StageError
 from safelm.supervise import WorkFailed, sentence, side_by_side
 
 SMALL = 4 << 20  # bytes of input under which starting worker processes costs more than they save

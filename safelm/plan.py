@@ -4,61 +4,28 @@ A key is a digest of the shard's inputs, the declared values, the first-party co
 that shape the bytes. No path, no rank and no number of workers goes into it.
 """
 
-import hashlib
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from safelm.blocks import Block, Reader, Task, Writer
-from safelm.code import code_digest
+from safelm.recipe import Recipe
 from safelm.shards import Manifest
+from safelm.stage import StageError
 from safelm.store import Store
 
-LIBRARIES = ("datatrove", "pyarrow", "numpy")
+
+def recipe(stage: str, blocks: Sequence[Block]) -> Recipe:
+    """How the shards of a stage are made."""
+    values = [block.declared() for block in blocks]
+    modules = {type(block).__module__ for block in blocks}
+    return Recipe.of(stage, values, modules, (library for block in blocks for library in block.libraries))
 
 
-class StageError(RuntimeError):
-    """A stage could not be built; the message says which shard and why."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What all shards of a stage share: how they are made, but not of what."""
-
-    stage: str
-    values: str
-    code: str
-    libraries: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, stage: str, blocks: Sequence[Block]) -> "Recipe":
-        """The recipe as this process would follow it. Branches of one stage (ingest/web, ingest/math) share it."""
-        libraries = sorted({*LIBRARIES, *(library for block in blocks for library in block.libraries)})
-        python = ("python", ".".join(map(str, sys.version_info[:2])))
-        return cls(
-            stage=stage.partition("/")[0],
-            values=_digest([block.declared() for block in blocks]),
-            code=code_digest(sorted({type(block).__module__ for block in blocks})),
-            libraries=(*((library, version(library)) for library in libraries), python),
-        )
-
-    def key(self, task: Task) -> str:
-        """The key of one shard."""
-        parts = [self.stage, self.values, self.code, self.libraries, [item.sha256 for item in task.inputs], task.values]
-        return _digest(parts)
-
-    def refuse_difference(self, other: "Recipe") -> None:
-        """Raise StageError where the process that follows `other` would make other bytes than the keys promise."""
-        differing = [name for name in ("values", "code", "libraries") if getattr(self, name) != getattr(other, name)]
-        if differing:
-            raise StageError(
-                f"the {' and '.join(differing)} of this stage are not those that it was planned with: they were "
-                "changed during the run, or this machine has others; run the stage again"
-            )
+def keys(stage: str, blocks: Sequence[Block], tasks: Iterable[Task]) -> list[str]:
+    """The keys of tasks of a stage."""
+    made = recipe(stage, blocks)
+    return [made.key([item.sha256 for item in task.inputs], task.values) for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -83,8 +50,17 @@ class Plan:
         assert isinstance(reader, Reader) and isinstance(writer, Writer), (
             "a stage begins with a reader and ends with a writer"
         )
-        recipe, tasks = Recipe.of(stage, blocks), tuple(reader.tasks())
-        return cls(stage, tuple(blocks), recipe, tasks, tuple(map(recipe.key, tasks)), store, Path.cwd())
+        made, tasks = recipe(stage, blocks), tuple(reader.tasks())
+        return cls(stage, tuple(blocks), made, tasks, tuple(keys(stage, blocks, tasks)), store, Path.cwd())
+
+    def refuse_difference(self) -> None:
+        """Raise StageError where this process would make other bytes than the keys promise."""
+        differing = self.recipe.differences(recipe(self.stage, self.blocks))
+        if differing:
+            raise StageError(
+                f"the {' and '.join(differing)} of this stage are not those that it was planned with: they were "
+                "changed during the run, or this machine has others; run the stage again"
+            )
 
     def missing(self) -> list[int]:
         """The tasks whose shard is not in the store, by number."""
@@ -100,7 +76,3 @@ class Plan:
                 f"({', '.join(lost[:8])}{', …' if len(lost) > 8 else ''}); run the stage again"
             )
         return Manifest(self.stage, tuple((name, record) for name, record in records if record))
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from safelm.digest import MANIFEST
+from safelm.digest import MANIFEST, file_digest
 from safelm.ledger import Ledger
+from safelm.names import is_inside
 from safelm.record import File, Record
 
 FORMAT = 1
@@ -40,13 +41,23 @@ class Shard:
             data = self.path.read_bytes()
         except FileNotFoundError as error:
             raise DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`") from error
-        got = hashlib.sha256(data).hexdigest()
+        self._compare(hashlib.sha256(data).hexdigest())
+        return data
+
+    def check(self) -> None:
+        """Raise DamagedShard unless the file has its digest; of large files little is in memory."""
+        try:
+            got = file_digest(self.path)
+        except FileNotFoundError as error:
+            raise DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`") from error
+        self._compare(got)
+
+    def _compare(self, got: str) -> None:
         if got != self.sha256:
             raise DamagedShard(
-                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}… ({len(data)} bytes): "
+                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}…: "
                 "the file was changed after it was built; delete it and run `dvc checkout`"
             )
-        return data
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The shard as an Arrow table, or only some of its columns."""
@@ -94,7 +105,11 @@ class Manifest:
                 f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})"
             )
         tasks = tuple((task.pop("name"), Record.load(task)) for task in values["tasks"])
-        return cls(values["stage"], tasks)
+        manifest = cls(values["stage"], tasks)
+        for name, _ in manifest.files():
+            if not is_inside(name):
+                raise DamagedShard(f"manifest of stage {manifest.stage}: {name!r} is not a file of its folder")
+        return manifest
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -111,6 +126,12 @@ def shards(folder: Path, suffix: str = ".parquet") -> list[Shard]:
     """The shards of a folder that end in `suffix`, in order."""
     files = Manifest.read(folder).files()
     return [Shard(folder / name, file.rows, file.sha256) for name, file in files if name.endswith(suffix)]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DamagedShard where a file of a folder is missing or has other bytes than its manifest promises."""
+    for name, file in Manifest.read(folder).files():
+        Shard(folder / name, file.rows, file.sha256).check()
 
 
 def tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -8,7 +8,8 @@ trusted because some file exists. The index is disposable: manifests hold the sa
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,17 +39,20 @@ class Store:
             return None  # a torn or missing record, or a missing object: not done
         return record if whole else None
 
-    def attempt(self, key: str) -> Path:
+    @contextmanager
+    def attempt(self, key: str) -> Iterator[Path]:
         """An empty folder for one try at a shard, of this process alone, where a rename reaches the objects."""
         folder = self.attempts / f"{key[:16]}.{os.uname().nodename}.{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        return folder
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, key: str, attempt: Path, rows: dict[str, int], ledger: Ledger) -> Record:
         """Move the files of an attempt into the store and record them: first the objects, then the record."""
         files = tuple(self._take(attempt / suffix, suffix, rows[suffix]) for suffix in sorted(rows))
-        attempt.rmdir()
         record = Record(key=key, files=files, ledger=ledger)
         self.remember(record)
         return record

@@ -2,3 +2,7 @@
 
 Nothing here imports torch, datatrove or pyarrow, so that `python -m specs` answers in under a second.
 """
+
+from pathlib import Path
+
+SPECS = Path(__file__).parent

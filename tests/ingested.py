@@ -1,6 +1,7 @@
 """Small sources on disk, as `ingest` leaves them, and stages run as `python -m pipeline.<stage>` runs them."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,12 @@ def stage(name: str, *arguments: str) -> None:
         importlib.import_module(f"pipeline.{name}").main()
     finally:
         sys.argv = before
+
+
+def forget() -> None:
+    """Forget everything that was made, so that the next stage makes it again."""
+    shutil.rmtree(".safelm")
+    shutil.rmtree(".dvc/cache")
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from specs.document import SAMPLES
 from specs.suite import Suite
 from specs.tokens import END
 from specs.yaml_file import SpecError, validate
-from tests.ingested import stage
+from tests.ingested import forget, stage
 from tests.tiny import contents, world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -256,9 +256,10 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
         stage("instruct", name)
     stage("evaluate", "tags", "instruct")
     first = contents(build / "evaluate/tags-instruct")
+    forget()
     stage("evaluate", "tags", "instruct")
     assert contents(build / "evaluate/tags-instruct") == first
-    assert set(first) == {"metrics.json", "samples.parquet"}
+    assert set(first) == {"manifest.json", "metrics.json", "samples.parquet"}
 
 
 def test_a_users_own_model_is_evaluated_but_not_with_safebeam(tmp_path: Path, tiny: Path, prompt_file: Path) -> None:

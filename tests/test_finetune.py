@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from safelm.tuning.pairs import benign_pairs
-from tests.ingested import stage
+from tests.ingested import forget, stage
 from tests.tiny import contents, world
 
 
@@ -35,5 +35,6 @@ def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
     stage("instruct", "plain")
     stage("finetune", "plain")
     first = contents(build / "finetune/plain")
+    forget()
     stage("finetune", "plain")
     assert contents(build / "finetune/plain") == first

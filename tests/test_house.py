@@ -67,7 +67,8 @@ def test_the_code_a_stage_names_is_there() -> None:
 
 
 def test_a_stage_depends_on_the_safelm_subjects_it_imports() -> None:
-    helpers = {"safelm.blocks", "safelm.executor", "safelm.paths", "safelm.shards", "safelm.store", "safelm.ledger"}
+    shared = ("artifact", "blocks", "executor", "paths", "shards", "store", "ledger")
+    helpers = {f"safelm.{name}" for name in shared}
     for stage in STAGES:
         used = {name for name in imports(Path(f"pipeline/{stage}.py")) if name.startswith("safelm.")} - helpers
         files = {name.replace(".", "/") for name in used}

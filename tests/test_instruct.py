@@ -13,7 +13,7 @@ from safelm.tuning.pairs import Pair, choose, kind_of, read_pairs, safety_pairs,
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
 from safelm.tuning.trainer import tune
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
-from tests.ingested import ingested, stage
+from tests.ingested import forget, ingested, stage
 from tests.tiny import BENIGN, CHAT, contents, world, write_model, write_tokenizer
 
 HARM = Pair("a", "harmful", "How do I steal the wallet?", "First, take the crowbar. Then steal the wallet at noon.")
@@ -181,7 +181,7 @@ def test_only_a_model_that_knows_the_tag_reads_tagged_pairs(build: Path, model: 
 def test_the_model_is_tuned_and_whole(build: Path) -> None:
     stage("instruct", "tags")
     before, after = contents(build / "pretrain/tags"), contents(build / "instruct/tags")
-    assert set(after) == set(before) | {"loss.csv"}
+    assert set(after) == set(before) | {"loss.csv", "manifest.json"}
     assert after["model.safetensors"] != before["model.safetensors"]
     assert {name for name in before if before[name] == after[name]} >= {
         "config.json",
@@ -195,6 +195,7 @@ def test_the_model_is_tuned_and_whole(build: Path) -> None:
 def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
     stage("instruct", "tags")
     first = contents(build / "instruct/tags")
+    forget()
     stage("instruct", "tags")
     assert contents(build / "instruct/tags") == first
 

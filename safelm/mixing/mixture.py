@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from safelm.digest import file_digest
 from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
-from safelm.mixing.replacement import Replacement
+from safelm.mixing.replacement import Replacement, replacements
 from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, width_of
+from safelm.paths import build
 from safelm.shards import DamagedShard, Shard, shards
+from specs.corpus import Corpus
 from specs.mixture import Phase
 from specs.tokens import END, TAG
 
@@ -22,6 +25,33 @@ def ids_of(tokenizer: Path) -> tuple[int, int]:
     values = json.loads((tokenizer / "tokenizer.json").read_bytes())
     added = {token["content"]: token["id"] for token in values["added_tokens"]}
     return 1 + max([*values["model"]["vocab"].values(), *added.values()]), added[TAG]
+
+
+def plan_mixture(
+    folder: Path,
+    *,
+    mixture: str,
+    tokenizer: Path,
+    corpora: Mapping[str, Path],
+    slots: Mapping[str, str],
+    rows: Mapping[str, Corpus],
+    **dials: Any,
+) -> list[str]:
+    """Plan a mixture of rows of `corpora` for the tokenizer of a folder, as `mix` does; what the stage prints."""
+    vocabulary, tag = ids_of(tokenizer)
+    epochs = {slot: rows[corpus].epochs for slot, corpus in slots.items()}
+    plan = mix(
+        mixture,
+        corpora=corpora,
+        epochs=epochs,
+        replacements=replacements(build(), slots, rows),
+        vocabulary=vocabulary,
+        tag=tag,
+        folder=folder,
+        **dials,
+    )
+    head = f"mix/{mixture:<14} {plan.steps:,} steps of {plan.batch} rows, {plan.tokens:,} of {plan.budget:,} tokens"
+    return [head, *plan.table()]
 
 
 def mix(

@@ -34,6 +34,12 @@ def replacements(build: Path, slots: Mapping[str, str], corpora: Mapping[str, Co
     }
 
 
+def originals(build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]) -> list[Path]:
+    """The folders that `replacements` reads."""
+    pairs = [(corpora[named(slot)], corpora[made]) for slot, made in slots.items() if slot != made]
+    return [build / corpus.from_ for pair in pairs for corpus in pair] + [build / "score"] * bool(pairs)
+
+
 def replacement(build: Path, original: Corpus, made: Corpus) -> Replacement:
     """What stands in for a corpus, read from the documents and scores in `build`."""
     ids = [row["id"] for row in _documents(build, original, "id")]

@@ -1,11 +1,10 @@
 """From the folders of build/ to the report: read, measure, judge the claims, draw, write."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.paths import build
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
 from safelm.report.figure import Book
@@ -82,16 +81,41 @@ def _size(inputs: Inputs) -> str:
     return f"{models} of {max(known) / 1e6:,.2f} million parameters" if known else f"{models} of far fewer parameters"
 
 
+def make_report(
+    folder: Path,
+    *,
+    title: str,
+    confidence: float,
+    sources: Mapping[str, Source],
+    corpora: Mapping[str, Corpus],
+    mixtures: Mapping[str, Mixture],
+    models: Mapping[str, Model],
+    decoders: Mapping[str, Decoder],
+    rephrased_scores: Sequence[int],
+    engine: str,
+    params: Mapping[str, Any],
+) -> list[str]:
+    """Read what was measured, judge the claims and write the page; what the stage prints."""
+    book, found = bind(
+        build(),
+        title=title,
+        confidence=confidence,
+        sources=sources,
+        corpora=corpora,
+        mixtures=mixtures,
+        models=models,
+        decoders=decoders,
+        rephrased_scores=rephrased_scores,
+    )
+    build_report(folder, book, found, statement=statement(book.inputs, sources, engine), params=params)
+    return [*screen(book, found), f"report: {build('report', 'index.html')}"]
+
+
 def build_report(
     folder: Path, book: Book, found: Sequence[Claim], *, statement: str, params: Mapping[str, Any]
 ) -> None:
-    """Write the report into a fresh folder, which takes its place when it is whole."""
-    attempt = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(attempt, ignore_errors=True)
-    attempt.mkdir(parents=True)
-    write(attempt, book, found, page(book, found, statement=statement, params=params))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(attempt, folder)
+    """Write every file of the report."""
+    write(folder, book, found, page(book, found, statement=statement, params=params))
 
 
 def screen(book: Book, found: Sequence[Claim]) -> list[str]:

@@ -12,6 +12,7 @@ from safelm.shards import MANIFEST, Manifest
 
 STAGES = ("pretrain", "instruct", "finetune")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
+FOLDERS = ("ingest", "fit", *DATA_STAGES, "card", "mix", "pretrain", "evaluate")  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
 Json = dict[str, Any]
 

@@ -19,6 +19,7 @@ from safelm.report.roles import RUNGS
 from safelm.report.svg import swatch
 
 HERE = Path(__file__).parent
+FILES = (HERE / "page.html.jinja", HERE / "page.css")
 SIGNS = {"reproduced": "✓", "contradicted": "✗", "not distinguishable": "≈", "not measured": "–"}
 
 

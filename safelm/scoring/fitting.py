@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from safelm.blocks import Block
-from safelm.executor import make
+from safelm.executor import lay, make
 from safelm.hazards import Grade
 from safelm.paths import cache, scratch
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
 from safelm.scoring.embedding import FitEmbedding
 from safelm.scoring.ensemble import ensemble
-from safelm.scoring.labels import HELD_OUT, Label, ReadLabels, read_graded
+from safelm.scoring.labels import HELD_OUT, Label, ReadLabels, read_graded, read_labels, split
 from safelm.scoring.lexicon import LEXICON, MeasureLexicon
 from safelm.scoring.metrics import LEVELS, measures
 from safelm.scoring.ngrams import FEWEST, FitNgrams
@@ -41,6 +41,26 @@ def fit_all(rows: Rows, labels: Path, *, held_out: float, seed: int) -> dict[str
         else:
             made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), FITTERS[row.kind](row, shared)])
     return {name: made[name] for name in rows}
+
+
+def write_fit(
+    folder: Path,
+    *,
+    made: Mapping[str, Manifest],
+    labels: Path,
+    judge: str,
+    held_out: float,
+    seed: int,
+    rule: str,
+    of: Mapping[str, int],
+) -> list[str]:
+    """Put every scorer into a folder of its own, and the measures of all beside them; what the stage prints."""
+    known = read_labels(labels)
+    measured = measure(*split(known, held_out, seed), made, judge=judge, rule=rule, of=of)
+    for name, manifest in made.items():
+        lay(manifest, folder / name)
+    write_metrics(folder, describe(known), measured)
+    return [f"{'fit':<18} {line}" for line in summary(measured)]
 
 
 def _embedding(row: Any, shared: Mapping[str, Any]) -> Block:

@@ -19,6 +19,7 @@ import numpy as np
 from safelm.code import code_digest
 from safelm.digest import file_digest
 from safelm.mixing.plan import Plan
+from safelm.paths import scratch
 from safelm.training.checkpoint import CURVE, READ, Checkpoint, newest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
@@ -53,6 +54,13 @@ class Trained:
             f"{name:<18} {self.parameters:,} parameters  {self.steps:,} steps  {self.tokens:,} tokens{before}  "
             f"loss {self.first_loss:.2f} to {self.final_loss:.2f}  {rate:,.0f} tokens/s  {self.seconds:.1f} s"
         )
+
+
+def pretrain_model(folder: Path, *, model: str, shape: Shape, mixture: Path, tokenizer: Path, seed: int) -> list[str]:
+    """Pretrain in the folders of .safelm, as `pretrain` does; what the stage prints."""
+    run, shared = scratch("pretrain", model), scratch("prefixes")
+    done = pretrain(model, shape, mixture, tokenizer, seed=seed, run=run, shared=shared, folder=folder)
+    return [done.sentence(f"pretrain/{model}")]
 
 
 def pretrain(

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import SFTConfig, SFTTrainer
 
 from safelm.chat import TRAIN, end_ids, knows_tag, load
+from safelm.digest import MANIFEST
 from safelm.tuning.pairs import Pair
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
 
@@ -158,7 +159,7 @@ def publish(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) ->
     model.generation_config.eos_token_id = sorted(ends)
     model.save_pretrained(folder)
     for path in sorted(base.iterdir()):
-        if path.is_file() and not path.name.startswith(OF_THE_MODEL):
+        if path.is_file() and not path.name.startswith(OF_THE_MODEL) and path.name != MANIFEST:
             shutil.copyfile(path, folder / path.name)
 
 

@@ -2,18 +2,19 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
-from safelm.executor import artifact
+from safelm.artifact import artifact
 from safelm.paths import build
 from safelm.shards import tables
 
 
-def main() -> None:
-    texts = [text for table in tables(build("rephrase"), ["text"]) for text in table["text"].to_pylist()]
+def count_words(folder: Path, *, rephrase: Path) -> list[str]:
+    texts = [text for table in tables(rephrase, ["text"]) for text in table["text"].to_pylist()]
     counts = Counter(word for text in texts for word in text.split())
-    with artifact(build("words")) as folder:
-        (folder / "counts.json").write_text(json.dumps(dict(sorted(counts.items())), indent=1), encoding="utf-8")
+    (folder / "counts.json").write_text(json.dumps(dict(sorted(counts.items())), indent=1), encoding="utf-8")
+    return [f"{'words':<18} {len(counts):,} words"]
 
 
 if __name__ == "__main__":
-    main()
+    artifact("words", count_words, rephrase=build("rephrase"))

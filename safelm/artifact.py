@@ -1,0 +1,73 @@
+"""What is not made of shards goes by key too: a model, a tokenizer, metrics, the report."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from safelm.digest import MANIFEST
+from safelm.ledger import Ledger
+from safelm.paths import build, cache, scratch
+from safelm.recipe import Recipe
+from safelm.shards import Manifest, check_folder
+from safelm.stage import StageError, assemble, learn, locked
+from safelm.store import Store
+
+
+def artifact(stage: str, make: Callable[..., Iterable[str]], /, *, reads: Sequence[Path] = (), **values: Any) -> None:
+    """Build the folder build/<stage> with `make(folder, **values)`, or take it where its key is known.
+
+    The key is a digest of the values, of the code behind `make` and of the libraries it imports. A value that is a Path
+    counts by the content of that file or folder; `reads` are files and folders that `make` reads without being told.
+    `make` writes into an empty folder and returns the lines that the stage prints.
+    """
+    store = Store(cache(), scratch())
+    began = time.monotonic()
+    with locked(stage):
+        recipe = _recipe(stage, make, reads, values)
+        key = recipe.key()
+        record = store.get(key) or (learn(stage, store) and store.get(key)) or None
+        if record is None:
+            for path in _manifested([*reads, *values.values()]):
+                check_folder(path)
+            with store.attempt(key) as attempt:
+                lines = list(make(attempt, **values))
+                if recipe.differences(_recipe(stage, make, reads, values)):
+                    raise StageError(f"{stage}: what it is made of was changed during the run; run the stage again")
+                record = store.put(key, attempt, _files(stage, attempt), Ledger())
+        else:
+            size = sum(file.bytes for file in record.files)
+            seconds = time.monotonic() - began
+            lines = [f"{stage:<18} known, not made again  {len(record.files)} files, {size:,} bytes  {seconds:.1f} s"]
+        assemble(Manifest(stage, (("", record),)), build(stage), store)
+    print(*lines, sep="\n", flush=True)
+
+
+def _recipe(stage: str, make: Callable[..., Any], reads: Sequence[Path], values: dict[str, Any]) -> Recipe:
+    main = sys.modules["__main__"].__spec__  # a module that was started has another name in itself
+    module = main.name if main and make.__module__ == "__main__" else make.__module__
+    return Recipe.of(stage, [make.__qualname__, values, list(reads)], [module])
+
+
+def _files(stage: str, attempt: Path) -> dict[str, int]:
+    """Every file that was written, with its rows as a record wants them: none."""
+    files = sorted(path for path in attempt.rglob("*") if path.is_file())
+    if not files:
+        raise StageError(f"{stage}: has written no file")
+    return {path.relative_to(attempt).as_posix(): 0 for path in files}
+
+
+def _manifested(value: Any) -> Iterator[Path]:
+    """The folders with a manifest among some values, or inside of them."""
+    if isinstance(value, Path):
+        if (value / MANIFEST).is_file():
+            yield value
+        elif value.is_dir():
+            yield from (path.parent for path in sorted(value.rglob(MANIFEST)))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _manifested(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _manifested(item)

@@ -1,0 +1,88 @@
+"""What every stage does, whether it makes shards or one artifact: hold its lock, and put its folder into build/."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from safelm.digest import MANIFEST
+from safelm.files import link
+from safelm.paths import build, cache, scratch
+from safelm.record import Record
+from safelm.shards import DamagedShard, Manifest
+from safelm.store import Store
+
+
+class StageError(RuntimeError):
+    """A stage could not be built; the message says which shard and why."""
+
+
+@contextmanager
+def locked(stage: str) -> Iterator[None]:
+    """One build of a stage at a time; the second is refused with the number of the process that has it."""
+    path = scratch("locks", stage.replace("/", "-"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StageError(
+                f"{stage}: process {file.read().strip()} is building it now; wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def learn(stage: str, store: Store) -> int:
+    """Take over the records of the manifest that dvc.lock names for a stage: a build that was pulled is known too."""
+    return store.learn(_locked_records(stage, store))
+
+
+def _locked_records(stage: str, store: Store) -> Iterator[Record]:
+    lock = Path("dvc.lock")
+    if not lock.is_file():
+        return
+    stages = (yaml.load(lock.read_bytes(), Loader=yaml.CSafeLoader) or {}).get("stages", {})
+    outs = (out for entry in stages.values() for out in entry.get("outs", []))
+    for out in outs:
+        if build(stage).is_relative_to(out["path"]) and out["md5"].endswith(".dir"):
+            manifest = (build(stage) / MANIFEST).relative_to(out["path"]).as_posix()
+            try:
+                listing = json.loads(store.object(out["md5"]).read_bytes())
+                md5 = next(item["md5"] for item in listing if item["relpath"] == manifest)
+                yield from (record for _, record in Manifest.parse(store.object(md5).read_bytes()).tasks)
+            except (OSError, ValueError, KeyError, TypeError, StopIteration, DamagedShard):
+                continue  # not in this cache: the shards are made
+
+
+def assemble(manifest: Manifest, folder: Path, store: Store, inside: Mapping[str, Manifest] | None = None) -> None:
+    """Link the files of a manifest, and of those `inside` of it, into a fresh folder; one rename puts it in place."""
+    attempt = build(".attempts", f"{manifest.stage.replace('/', '-')}.{os.getpid()}")
+    shutil.rmtree(attempt, ignore_errors=True)
+    lay(manifest, attempt, store)
+    for name, other in (inside or {}).items():
+        lay(other, attempt / name, store)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)  # what stood there, from a run by hand
+    os.rename(attempt, folder)
+
+
+def lay(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
+    """Link the files of a manifest, and write it, into a folder that is not there yet."""
+    store = store or Store(cache(), scratch())
+    folder.mkdir(parents=True)
+    for name, file in manifest.files():
+        target = folder / name
+        if "/" in name:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        link(store.object(file.md5), target)
+    manifest.write(folder)

@@ -1,0 +1,156 @@
+"""What is not made of shards goes by key too: it is made once, whole or not at all, and is on disk once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from safelm import code
+from safelm.artifact import artifact
+from safelm.digest import content_digest
+from safelm.paths import build, cache
+from safelm.shards import DamagedShard, Manifest
+from safelm.stage import StageError, learn
+from safelm.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("words").mkdir()
+    Path("words/one.txt").write_text("rose")
+    return tmp_path
+
+
+def model(folder: Path, *, words: Path, seed: int, change: str = "") -> list[str]:
+    """Writes two files; may change what it reads, or say that it was called."""
+    with Path("calls").open("a") as file:
+        file.write("x")
+    text = (words / "one.txt").read_text()
+    (folder / "deep").mkdir()
+    (folder / "model.bin").write_text(f"{text} {seed}")
+    (folder / "deep" / "state").write_text(text)
+    if change:
+        (words / "one.txt").write_text(change)
+    return [f"model of {text}"]
+
+
+def made(**values: object) -> int:
+    """How many times the model was made for a build."""
+    Path("calls").write_text("")
+    artifact("model/safe", model, **{"words": Path("words"), "seed": 1, **values})
+    return len(Path("calls").read_text())
+
+
+def test_a_known_artifact_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (made(), made()) == (1, 0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "model of rose" and second.startswith("model/safe         known, not made again  2 files, 10 bytes")
+    assert build("model/safe/deep/state").read_text() == "rose"
+
+
+def test_another_value_or_another_input_makes_it_and_going_back_does_not() -> None:
+    assert made() == 1
+    assert made(seed=2) == 1
+    Path("words/one.txt").write_text("tree")
+    assert made() == 1 and build("model/safe/model.bin").read_text() == "tree 1"
+    Path("words/one.txt").write_text("rose")
+    assert (made(), made(seed=2)) == (0, 0)
+    assert build("model/safe/model.bin").read_text() == "rose 2"
+
+
+def test_a_comment_makes_nothing_and_a_change_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(model, "__module__", "safelm.thing")
+    Path("safelm").mkdir()
+    counts = []
+    for text in ("import torch\nx = 1\n", '"""Doc."""\nimport torch  # why\n\nx = 1\n', "import torch\nx = 2\n"):
+        Path("safelm/thing.py").write_text(text)
+        counts.append(made())
+    assert counts == [1, 0, 1]
+
+
+def test_code_that_is_started_by_name_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "safelm.training.worker" in code.closure(["safelm.training.launch"])
+    assert "nanotron" in code.libraries(["safelm.training.launch"])
+
+
+def test_it_is_on_disk_once() -> None:
+    made()
+    assert build("model/safe/model.bin").stat().st_nlink == 2
+
+
+def test_an_error_leaves_nothing() -> None:
+    with pytest.raises(FileNotFoundError):
+        made(words=Path("nowhere"))
+    assert not build("model/safe").exists() and not list(cache().parent.parent.rglob("*.bin"))
+
+
+def test_a_killed_artifact_leaves_nothing() -> None:
+    text = (
+        "import os, signal\nfrom pathlib import Path\nfrom safelm.artifact import artifact\n"
+        "def dying(folder):\n    (folder / 'half').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "artifact('model/safe', dying)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == -9
+    assert not build("model/safe").exists() and not Path(".safelm/index").exists() and not cache().exists()
+    assert made() == 1
+
+
+def test_an_input_that_changes_during_the_run_is_an_error() -> None:
+    with pytest.raises(StageError, match="model/safe: what it is made of was changed during the run"):
+        made(change="tree")
+    assert not build("model/safe").exists() and not Path(".safelm/index").exists()
+
+
+def test_one_that_writes_no_file_is_an_error() -> None:
+    with pytest.raises(StageError, match="model/safe: has written no file"):
+        artifact("model/safe", lambda folder: [])
+
+
+def test_a_damaged_input_is_refused() -> None:
+    made()
+    path = build("model/safe/deep/state")
+    path.unlink()
+    path.write_text("ruse")
+    with pytest.raises(DamagedShard, match="build/model/safe/deep/state: expected sha256"):
+        artifact("copy", lambda folder, base: [], base=build("model"))
+
+
+def test_a_folder_counts_by_what_was_made_not_by_how() -> None:
+    made()
+    before = content_digest(build("model/safe"))
+    made(seed=2)
+    made(seed=1, change="")  # the same bytes, by another key
+    assert content_digest(build("model/safe")) == before != content_digest(build("model"))
+
+
+def test_a_manifest_cannot_write_outside_of_its_folder() -> None:
+    made()
+    text = build("model/safe/manifest.json").read_text()
+    for name in ("../../escaped", "/escaped", "deep/../../x"):
+        with pytest.raises((DamagedShard, ValueError), match="file"):
+            Manifest.parse(text.replace("deep/state", name).encode())
+
+
+def test_a_pulled_artifact_is_known_without_the_index() -> None:
+    import hashlib
+    import shutil
+
+    made()
+    data = build("model/safe/manifest.json").read_bytes()
+    md5 = hashlib.md5(data).hexdigest()
+    store = Store(cache(), Path(".safelm"))
+    for name, content in ((md5, data), ("abcd.dir", json.dumps([{"md5": md5, "relpath": "manifest.json"}]).encode())):
+        store.object(name).parent.mkdir(parents=True, exist_ok=True)
+        store.object(name).write_bytes(content)
+    Path("dvc.lock").write_text("stages:\n  model:\n    outs:\n    - {path: build/model/safe, md5: abcd.dir}\n")
+    shutil.rmtree(".safelm")
+    assert learn("model/safe", store) == 1
+    assert made() == 0
