@@ -266,10 +266,12 @@ def test_where_a_document_is_from_is_kept(tmp_path: Path) -> None:
     assert third.metadata == {"source": "web", "license": "CC0-1.0"}
 
 
-@pytest.mark.parametrize("label", [-1, 6, 2.0, "3", True, None])
+@pytest.mark.parametrize("label", [-1, 6, 2.5, "3", True, None])
 def test_a_label_is_a_whole_number_from_0_to_5(tmp_path: Path, label: Any) -> None:
-    good, bad = documents_of(tmp_path, {"text": "a", "label": 3, "hazard": "hate"}, {"text": "b", "label": label})
+    rows = ({"text": "a", "label": 3, "hazard": "hate"}, {"text": "b", "label": 3.0}, {"text": "c", "label": label})
+    good, whole, bad = documents_of(tmp_path, *rows)
     assert good.metadata["label"] == 3 and good.metadata["hazard"] == "hate"
+    assert whole.metadata["label"] == 3 and type(whole.metadata["label"]) is int
     assert "label" not in bad.metadata
 
 

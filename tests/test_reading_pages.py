@@ -184,6 +184,7 @@ def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
         ("<meta charset='windows-1252'><p>garçon".encode("cp1252"), None),
         ("<meta charset=utf-16><p>garçon".encode(), None),
         ("<p>Le garçon a mangé à la cantine, où l'été est gai. Où était-il né ?".encode("cp1252"), None),
+        ("<p>The word garçon is in a page of plain letters, and says nothing.".encode("cp1252"), None),
         ("<p>garçon".encode() + b"\xff" + ("é" * 20).encode(), "utf-8"),  # one byte is wrong
     ],
 )

@@ -34,9 +34,9 @@ class ReadJsonl(ReadFiles):
             for line in lines(stretch.blocks, self.line_bytes):
                 offset = stretch.offset + line.offset
                 content = line.content
-                if offset == 0 and isinstance(content, bytes):
-                    is_utf16 = content.startswith(UTF16)
-                    content = content.removeprefix(BOM)
+                if isinstance(content, bytes):
+                    is_utf16 = content.startswith(UTF16) if offset == 0 else is_utf16
+                    content = content.removeprefix(BOM)  # in the middle too: files that have one get joined
                 reason = self._reason_of_line(stretch, line, content, is_utf16)
                 if reason:
                     self.refuse(reason, name, offset, content)

@@ -119,7 +119,9 @@ def decode(content: bytes, charset: str | None = None) -> str | None:
     wrong = text.count("\ufffd")
     if wrong <= WRONG * (sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))) + wrong):
         return text
-    return _strictly(content, _codec(cchardet.detect(content)["encoding"], content))
+    guess = _strictly(content, _codec(cchardet.detect(content)["encoding"], content))
+    # A few letters in a page of ASCII are too few to guess by; browsers take windows-1252 (WHATWG HTML §13.2.3.2).
+    return _strictly(content, "cp1252") if guess is None and wrong <= WRONG * len(text) else guess
 
 
 def _codec(label: str | None, content: bytes) -> str | None:

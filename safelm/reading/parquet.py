@@ -76,7 +76,7 @@ class ReadParquet(ReadFiles):
         batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=BATCH)
         while done < rows:
             try:
-                found = _rows(next(batches))
+                found = _rows(_dated(next(batches)), (self.text, self.prompt))
             except (*ERRORS, StopIteration):
                 break
             for row in found[: rows - done]:
@@ -95,17 +95,33 @@ def _is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
-    """The rows of a batch; None for one whose bytes are not UTF-8, which Arrow does not check when it reads."""
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError:
-        return [_row(batch.slice(number, 1)) for number in range(batch.num_rows)]
+def _dated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With dates and times as text, for a crawl is named by it, and Python has neither nanoseconds nor year 10,000."""
+    for number, column in enumerate(batch.schema):
+        if pa.types.is_temporal(column.type):
+            try:
+                text = batch.column(number).cast(pa.string())
+            except pa.ArrowException:
+                text = pa.nulls(batch.num_rows, pa.string())
+            batch = batch.set_column(number, column.name, text)
+    return batch
 
 
-def _row(batch: pa.RecordBatch) -> dict[str, Any] | None:
+def _rows(batch: pa.RecordBatch, needed: tuple[str | None, ...]) -> list[dict[str, Any] | None]:
+    """The rows of a batch; None for one whose text is not UTF-8, which Arrow does not check when it reads."""
     try:
-        row: dict[str, Any] = batch.to_pylist()[0]
-    except UnicodeDecodeError:
-        return None
+        return batch.to_pylist(maps_as_pydicts="lossy")
+    except (ValueError, OverflowError):
+        return [_row(batch.slice(number, 1), needed) for number in range(batch.num_rows)]
+
+
+def _row(batch: pa.RecordBatch, needed: tuple[str | None, ...]) -> dict[str, Any] | None:
+    row: dict[str, Any] = {}
+    for name in batch.schema.names:
+        try:
+            row |= batch.select([name]).to_pylist(maps_as_pydicts="lossy")[0]
+        except (ValueError, OverflowError):
+            if name in needed:
+                return None
+            row[name] = b""  # there, and of no use
     return row

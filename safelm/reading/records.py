@@ -88,8 +88,8 @@ def _header(tape: Tape) -> tuple[dict[str, str], int]:
     """The named fields at the start of the window, which stays there, and their size; 0 when this is no header."""
     tape.fill(HEADER_BYTES)
     found = END_OF_HEADER.search(tape.window, 0, HEADER_BYTES)
-    if not HEADER.match(tape.window) or not found:
-        return {}, 0
+    if not HEADER.match(tape.window) or not found or NEXT.search(tape.window, 0, found.start()):
+        return {}, 0  # none, or one that was cut, with the next right behind it
     lines = bytes(tape.window[: found.start()]).decode("utf-8", "replace").splitlines()[1:]
     fields = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, colon, value in fields if colon}, found.end()

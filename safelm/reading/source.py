@@ -22,6 +22,7 @@ URL, TITLE, LICENSE = ("url",), ("title",), ("license",)
 KNOWN = (*URL, *TITLE, *LICENSE, *CRAWL, *NESTED, "label", "hazard")
 TOKENS = re.compile("<(?:" + "|".join(re.escape(token[1:]) for token in SPECIAL) + ")")  # all begin with <
 HAZARD = re.compile(r"[a-z][a-z0-9_]*")
+SCORES = range(6)
 LISTED = 8  # files that an error names
 
 
@@ -102,15 +103,17 @@ class ReadSource(Reader):
                 rows.append(inner)
         title = _first(rows, TITLE)
         values = {
-            "prompt": prompt,
-            "source": self.source,
             "url": _first(rows, URL),
             "crawl": _first(rows, CRAWL),
             "title": self._without_tokens(title) if title else None,
-            "license": _first(rows, LICENSE) or self.license,
+            "license": _first(rows, LICENSE),
             "label": _label(row.get("label")),
             "hazard": _hazard(row.get("hazard")),
         }
+        for name, value in values.items():
+            if value is None and row.get(name) not in (None, ""):
+                self.stat_update(f"unusable {name}")
+        values = {"prompt": prompt, "source": self.source, **values, "license": values["license"] or self.license}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -165,8 +168,8 @@ def _size(text: str) -> int:
 
 
 def _label(value: Any) -> int | None:
-    """A known safety score; anything but a whole number from 0 to 5 is no score."""
-    return value if type(value) is int and 0 <= value <= 5 else None
+    """A known safety score; anything but a whole number from 0 to 5 is no score. A table with gaps has 3.0 for 3."""
+    return int(value) if type(value) in (int, float) and value in SCORES else None
 
 
 def _hazard(value: Any) -> str | None:

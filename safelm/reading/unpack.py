@@ -120,6 +120,8 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
                 size += len(block)
                 if total + size > limit:
                     raise Unreadable("expansion")
+                if size == len(block) and not total and block.startswith((GZIP, ZSTD, *OTHERS)):
+                    raise Unreadable("unknown_packing")  # packed twice
                 kept = None if kept is None or total + size > KEPT else kept
                 if kept is not None:
                     kept.append(block)
