@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,30 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     return toy
 
 
+@pytest.mark.slurm
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_code_that_was_edited_after_the_plan_makes_nothing(cluster: dict[str, str], local: Toy, tmp_path: Path) -> None:
+    toy = local.copy(tmp_path / "toy")
+    forget(toy, "score")
+    wait = "touch waiting; until test -e go; do sleep 0.1; done"
+    toy.environment = {**cluster, "SAFELM_TASKS_PER_JOB": "8", "SAFELM_SLURM_SETUP": wait}
+    running = toy.start("pipeline.score")
+    while not (toy.root / "waiting").exists() and running.process.poll() is None:
+        time.sleep(0.1)
+    toy.edit("safelm/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
+    (toy.root / "go").touch()
+    assert running.wait() != 0
+    assert "the code of this stage are not those that it was planned with" in running.text
+    assert list(toy.root.rglob(".safelm/index/*/*.json")) == []
+
+
+def forget(toy: Toy, stage: str) -> None:
+    """Take away a stage's output and all that knows its shards."""
+    for folder in (".safelm", f"build/{stage}"):
+        shutil.rmtree(toy.root / folder)
+    (toy.root / "dvc.lock").unlink()
+
+
 LISTENING = """
 import psutil
 from safelm.cluster.ray import connection
@@ -172,9 +197,7 @@ def test_a_ray_of_its_own_listens_on_the_loopback_interface_only() -> None:
 @pytest.mark.skipif(bool(no_ray()), reason=str(no_ray()))
 def test_a_ray_of_its_own_gives_the_same_stage(local: Toy, tmp_path: Path) -> None:
     toy = local.copy(tmp_path / "toy")
-    for folder in (".safelm", "build/score"):
-        shutil.rmtree(toy.root / folder)
-    (toy.root / "dvc.lock").unlink()  # it would know the shards
+    forget(toy, "score")
     toy.environment = {"SAFELM_EXECUTOR": "ray"}
     running = toy.start("pipeline.score")
     assert running.wait() == 0, running.text[-3000:]
