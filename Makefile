@@ -19,7 +19,7 @@ doctor: .venv/ready
 	@python -m safelm.doctor $(if $(FIX),--fix)
 
 test: .venv/ready
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slurm"
 
 # Some hours: kills, full disks, damaged files and edits, each as often as tests/faults says.
 faults: .venv/ready
