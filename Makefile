@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro verify doctor test faults cluster check format clean
+.PHONY: repro verify doctor gc test faults cluster check format clean
 
 repro: .venv/ready
 	@python -m pipeline
@@ -17,6 +17,10 @@ verify: .venv/ready
 # What a crash left behind, and the remedy; FIX=1 moves it aside.
 doctor: .venv/ready
 	@python -m safelm.doctor $(if $(FIX),--fix)
+
+# Frees the disk of what no build needs.
+gc: .venv/ready
+	@python -m safelm.gc
 
 test: .venv/ready
 	python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slurm"

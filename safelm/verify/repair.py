@@ -31,7 +31,7 @@ class RepairError(RuntimeError):
 
 def declared() -> set[str]:
     """The stages of dvc.yaml, as DVC names them: dvc.lock also remembers rows that params.yaml has no more."""
-    return set(_dvc("stage", "list", "--all", "--name-only").split())
+    return set(run_dvc("stage", "list", "--all", "--name-only").split())
 
 
 def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) -> Report:
@@ -57,7 +57,7 @@ def _once(bad: list[Finding], needs: Sequence[Need], store: Store, say: Say) -> 
             say(f"moved {path} to {aside(path)}")
         forget(objects, store)
         missing = {md5 for md5 in objects if not _twin(md5, places, stages, store, say)}
-    if missing and _dvc("remote", "list").strip():
+    if missing and run_dvc("remote", "list").strip():
         missing = _fetch(bad, missing, store, say)
     lost = {finding.stage for finding in bad if finding.md5 in missing}
     touched = {finding.stage for finding in bad} | {need.stage for need in places}
@@ -66,7 +66,7 @@ def _once(bad: list[Finding], needs: Sequence[Need], store: Store, say: Say) -> 
         if stage in lost:
             _checkout(whole, say)
             say(f"making {stage} again: only its damaged shards are made, the others are taken")
-            _dvc("repro", "--single-item", "--force", stage)  # not from the run cache
+            run_dvc("repro", "--single-item", "--force", stage)  # not from the run cache
         elif stage in touched:
             whole.append(stage)
     _checkout(whole, say)
@@ -74,7 +74,7 @@ def _once(bad: list[Finding], needs: Sequence[Need], store: Store, say: Say) -> 
 
 def _checkout(stages: list[str], say: Say) -> None:
     if stages:
-        _dvc("checkout", "--quiet", "--force", *stages)
+        run_dvc("checkout", "--quiet", "--force", *stages)
         say(f"checked out {', '.join(stages)}")
     stages.clear()
 
@@ -154,7 +154,7 @@ def _digests() -> dict[str, str | None]:
     return {str(out.path): out.md5 for stage in read_lock().values() for out in stage.outs}
 
 
-def _dvc(*arguments: str) -> str:
+def run_dvc(*arguments: str) -> str:
     """Run DVC; what it printed. Raises RepairError with the end of what it said when it fails."""
     done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=_environment())
     if done.returncode:
