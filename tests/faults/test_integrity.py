@@ -45,11 +45,14 @@ def restores(toy: Toy, oracle: Toy) -> None:
 
 
 def names(target: Target) -> bool:
-    """Whether the damaged file is found, by its own path or as the link that it is, with a stage that owns it."""
+    """Whether the damaged file is found, by its own path or as the link that it is, with a stage that owns it.
+
+    A swap may damage the listing of the same folder too, behind which nothing can be seen.
+    """
     for finding in look().findings:
-        same = target.path in (finding.path, finding.name) or (finding.path.exists() and target.path.exists()
-                                                               and finding.path.samefile(target.path))  # fmt: skip
-        if same and finding.stage in target.stages:
+        there = finding.path.exists() and target.path.exists()
+        same = target.path in (finding.path, finding.name) or (there and finding.path.samefile(target.path))
+        if finding.stage in target.stages and (same or finding.path.suffix == ".dir"):
             return True
     return False
 
