@@ -15,7 +15,7 @@ import numpy as np
 from safelm.hazards import LEVELS, Grade
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.scorer import GradeDocuments, Probabilities, grades_of, most_probable
-from specs.scorer import Recipe, Step
+from specs.scorer import Step
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the executor's workers are processes already
 
@@ -104,7 +104,10 @@ def load(encoder: Path | str, revision: str | None, sequence: int) -> tuple[Any,
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # it would tell that the head is new, which it is
+    logging.disable_progress_bar()
     names = {str(level): level for level in range(LEVELS)}
     options: dict[str, Any] = {"revision": revision} if revision else {}
     try:
@@ -159,10 +162,10 @@ class FitEmbedding(FitScorer):
 
         set_seed(self.seed)  # the head begins with random weights
         model, tokenizer = load(self.encoder, self.revision, self.sequence)
-        recipe = Recipe(source="", warmup=self.warmup, steps=[Step(**step) for step in self.steps])
         losses = finetune(
             model, tokenizer, [label.text for label in train], [label.score for label in train],
-            recipe=recipe, sequence=self.sequence, unsafe_weight=self.unsafe_weight, seed=self.seed,
+            steps=[Step(**step) for step in self.steps], warmup=self.warmup, sequence=self.sequence,
+            unsafe_weight=self.unsafe_weight, seed=self.seed,
         )  # fmt: skip
         save(model, tokenizer, losses, attempt)
         return EmbeddingScorer(model, tokenizer, self.sequence), sorted(path.name for path in attempt.iterdir())

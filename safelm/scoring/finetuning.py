@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from safelm.hazards import LEVELS
-from specs.scorer import Recipe, Step
+from specs.scorer import Step
 
 Losses = list[tuple[str, int, float]]
 
@@ -83,12 +83,13 @@ def finetune(
     texts: Sequence[str],
     scores: Sequence[int],
     *,
-    recipe: Recipe,
+    steps: Sequence[Step],
+    warmup: float,
     sequence: int,
     unsafe_weight: float,
     seed: int,
 ) -> Losses:
-    """Train in the steps of the recipe; (what was trained, update, loss) of every update.
+    """Train in steps; (what was trained, update, loss) of every update.
 
     A label is of a whole document: of a longer one the first chunk is trained on.
     """
@@ -96,14 +97,14 @@ def finetune(
     data = Dataset.from_dict({"input_ids": coded["input_ids"], "labels": list(scores)})
     weights = torch.tensor([1.0] + [unsafe_weight] * (LEVELS - 1))
     losses: Losses = []
-    for step in recipe.steps:
+    for step in steps:
         set_seed(seed)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = step.trains == "all" or not name.startswith(f"{model.base_model_prefix}.")
         watch = Watch(step.trains)
         with TemporaryDirectory() as scratch:  # the trainer wants a folder; nothing is written there
             trainer = Trainer(
-                model, settings(scratch, step, recipe.warmup, seed), train_dataset=data, callbacks=[watch],
+                model, settings(scratch, step, warmup, seed), train_dataset=data, callbacks=[watch],
                 data_collator=DataCollatorWithPadding(tokenizer), compute_loss_func=weighted_loss(weights),
             )  # fmt: skip
             trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,160 @@
+"""An encoder is finetuned on labels, saved as transformers has it, and grades a document by its worst chunk."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from safelm.paths import build
+from safelm.scoring.embedding import EmbeddingScorer, EncoderError, load
+from safelm.scoring.finetuning import weighted_loss
+from safelm.scoring.labels import HELD_OUT
+from safelm.shards import tables
+from specs.scorer import RECIPES, Recipe
+from tests.encoder import write_encoder
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+
+ROW = "  deep: {kind: embedding, encoder: encoder, revision: null, recipe: brief, sequence: 24, unsafe_weight: 2.0}\n"
+
+BRIEF = """
+source: a test, for weights that begin random
+warmup: 0.2
+steps:
+  - {trains: head, epochs: 2, learning_rate: 1.0e-2, batch: 8, weight_decay: 0.0}
+  - {trains: all, epochs: 12, learning_rate: 3.0e-3, batch: 8, weight_decay: 1.0e-3}
+"""
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return write_encoder(tmp_path / "encoder", [*SAFE, *CRIME, *ATTACK])
+
+
+@pytest.fixture
+def scorer(encoder: Path) -> EmbeddingScorer:
+    torch.manual_seed(1)
+    return EmbeddingScorer.read(encoder, 12)
+
+
+def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EmbeddingScorer) -> None:
+    chunks, owners = scorer.chunks(["the rose", " ".join(["red"] * 25), ""])
+    assert [len(chunk) for chunk in chunks] == [4, 12, 12, 7, 2]  # 10 words and the two ends in each
+    assert owners.tolist() == [0, 1, 1, 1, 2]
+
+
+def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EmbeddingScorer) -> None:
+    texts = [" ".join(SAFE[:4]), "", SAFE[0], " ".join([*ATTACK, *CRIME])]
+    by_chunk, owners = scorer.chunk_probabilities(texts)
+    for place, grade in enumerate(scorer.grade(texts)):
+        chunks = by_chunk[owners == place]
+        assert grade is not None and grade.probabilities is not None
+        assert grade.score == chunks.argmax(axis=1).max()
+        for level in range(6):
+            assert sum(grade.probabilities[level:]) == pytest.approx(chunks[:, level:].sum(axis=1).max(), abs=1e-5)
+
+
+def test_a_text_is_graded_alike_alone_and_among_others(scorer: EmbeddingScorer) -> None:
+    texts = [*SAFE, *CRIME, *ATTACK, " ".join(SAFE)]
+    together, (alone,) = scorer.grade(texts), scorer.grade(texts[-1:])
+    assert together[-1] is not None and alone is not None and together[-1].score == alone.score
+    np.testing.assert_allclose(together[-1].probabilities or (), alone.probabilities or (), atol=1e-5)
+
+
+def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
+    class Outputs:
+        logits = torch.tensor([[2.0, 0, 0, 0, 0, 0], [0, 0, 1.0, 0, 0, 0]])
+
+    plain = torch.nn.functional.cross_entropy(Outputs.logits, torch.tensor([0, 3]), reduction="none")
+    loss = weighted_loss(torch.tensor([1.0] + [100.0] * 5))(Outputs(), torch.tensor([0, 3]))
+    assert loss.item() == pytest.approx((plain[0] + 100 * plain[1]).item() / 2)
+
+
+def test_the_recipes_are_the_papers() -> None:
+    small, large = Recipe.read("small").steps, Recipe.read("large").steps
+    assert (small[-1].trains, small[-1].epochs, small[-1].learning_rate, small[-1].batch) == ("all", 50, 1e-5, 8)
+    assert [step.trains for step in large] == ["head", "all"]
+    assert [(step.epochs, step.learning_rate, step.batch) for step in large] == [(1, 1e-3, 32), (5, 1e-6, 8)]
+    assert all(Recipe.read(path.stem).source for path in RECIPES.glob("*.yaml"))
+
+
+def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EncoderError, match="expected a folder with an encoder"):
+        load(tmp_path / "nothing", None, 12)
+    with pytest.raises(EncoderError, match="hf download acme/encoder --revision 0123"):
+        load("acme/encoder", "0123", 12)
+    with pytest.raises(EncoderError, match="at most its 24 positions"):
+        load(encoder, None, 100)
+
+
+def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:
+    config = json.loads((encoder / "config.json").read_bytes())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"},
+    }
+    (encoder / "config.json").write_text(json.dumps(config))
+    (encoder / "own.py").write_text("from pathlib import Path\nPath('ran').write_text('')\nclass Own: ...\n")
+    with pytest.raises(EncoderError, match="transformers itself can load"):
+        load(encoder, None, 12)
+    assert not list(encoder.rglob("ran")) and not Path("ran").exists()
+
+
+@pytest.fixture
+def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(encoder.parent)
+    monkeypatch.setattr("specs.scorer.RECIPES", encoder.parent)
+    Path("brief.yaml").write_text(BRIEF)
+    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]")
+    Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [deep]"))
+    ingested("ingest/web", WEB, 30)
+    stage("annotate")
+    stage("fit")
+    return build("fit", "deep")
+
+
+def test_it_learns_is_saved_and_scores(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads((build("fit") / "held_out.json").read_bytes())["scorers"]["deep"]
+    assert found["recall_at_3"] == 1.0 and found["auroc"]["value"] > 0.9
+    names = sorted(path.name for path in fitted.iterdir())
+    assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json", HELD_OUT} <= set(names)
+    assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
+    stage("score")
+    rows = rows_of(build("score", "deep"))
+    assert [row["score"] for row in rows_of(build("score"))] == [row["score"] for row in rows]
+    assert all(
+        (row["score"] >= 3) == (page["label"] >= 3)
+        for row, page in zip(rows, rows_of(build("ingest/web")), strict=True)
+    )
+    # The held-out grades are those of the saved model.
+    graded = {row["id"]: row["score"] for table in tables(build("score", "deep")) for row in table.to_pylist()}
+    held = pq.read_table(fitted / HELD_OUT).to_pylist()
+    assert held and all(graded[row["id"]] == row["score"] for row in held)
+    # A second fit takes everything, and names no place of this machine.
+    before = {path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name != "manifest.json"}
+    stage("fit")
+    assert {path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name in before} == before
+    here = str(Path.cwd()).encode()
+    assert not [name for name in names if here in (fitted / name).read_bytes()]
+
+
+PLAIN = """
+import sys
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+tokenizer, texts = AutoTokenizer.from_pretrained(sys.argv[1]), ["the rose is red", "then hack the server"]
+logits = model(**tokenizer(texts, return_tensors="pt", padding=True)).logits
+print(model.config.num_labels, *logits.argmax(-1).tolist())
+assert not [name for name in sys.modules if name.startswith("safelm")]
+"""
+
+
+def test_it_loads_in_plain_transformers(fitted: Path) -> None:
+    command = [sys.executable, "-c", PLAIN, str(fitted.absolute())]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=fitted)
+    assert done.stdout.split()[:2] == ["6", "0"], done.stderr
