@@ -38,7 +38,7 @@ class Group:
 
 def groups(models: list[str]) -> list[Group]:
     """The DAG in groups, the longest branches first."""
-    data = ("ingest", "annotate", "fit", "score", "rephrase", "refuse", "educate", "tag", "tokenizer")
+    data = ("ingest", "annotate", "fit", "score", "audit", "rephrase", "refuse", "educate", "tag", "tokenizer")
     plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
     for stage, before in (("pretrain", None), ("instruct", "pretrain"), ("finetune", "instruct")):
         for model in models:

@@ -37,11 +37,11 @@ def _scorers(params: Params) -> Iterator[Finding]:
         if name in RESERVED:
             yield ("scorers", name), f"must not be called {name}, a column of the score files; give it another name"
         yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows))
-    at: Location = ("annotate", "judge")
-    if params.annotate.judge not in rows:
-        yield at, f"must be a row of scorers (got {params.annotate.judge}; rows are {_words(rows)})"
-    elif rows[params.annotate.judge].kind not in JUDGES:
-        yield at, f"must be a judge: a row of kind {_words(JUDGES)} (got {rows[params.annotate.judge].kind})"
+    for block, judge in (("annotate", params.annotate.judge), ("audit", params.audit.judge)):
+        if judge not in rows:
+            yield (block, "judge"), f"must be a row of scorers (got {judge}; rows are {_words(rows)})"
+        elif rows[judge].kind not in JUDGES:
+            yield (block, "judge"), f"must be a judge: a row of kind {_words(JUDGES)} (got {rows[judge].kind})"
     for place, name in enumerate(params.score.scorers):
         if name not in rows:
             yield ("score", "scorers", place), f"must be a row of scorers (got {name}; rows are {_words(rows)})"

@@ -45,6 +45,11 @@ LABELS = MappingProxyType(
     {"id": "string", "text": "string", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
 )
 
+# What a judge said of documents that were scored before, as `predicted`.
+AUDIT = MappingProxyType(
+    {"id": "string", "predicted": "int8", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
+)
+
 # What an evaluation asked and got; `verdict` is the judge's outcome.
 SAMPLES = MappingProxyType(
     {

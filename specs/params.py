@@ -51,6 +51,15 @@ class ScoreStage(Spec):
     ensemble: Ensemble
 
 
+class Audit(Spec):
+    """A sample of each predicted score goes back to a judge: what the scores are worth on the corpus itself."""
+
+    judge: Name = Field(description="a row of scorers that is a judge")
+    documents: PositiveInt = Field(description="documents of each predicted score, at most")
+    confidence: Share = Field(description="of the intervals; 0.95")
+    seed: Seed
+
+
 class Rephrase(Spec):
     """Unsafe documents become safe, contextualised text in one of several styles (paper §2)."""
 
@@ -173,6 +182,7 @@ class Params(Spec):
     scorers: dict[Name, ScorerRow] = Field(min_length=1)
     fit: Fit
     score: ScoreStage
+    audit: Audit
     rephrase: Rephrase
     refuse: Refuse
     educate: Educate

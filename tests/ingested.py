@@ -26,6 +26,7 @@ scorers:
   ngrams: {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0}
 fit: {held_out: 0.25, seed: 1}
 score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
+audit: {judge: lexicon, documents: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocabulary: 400, documents: 1000, seed: 1}
 corpora:

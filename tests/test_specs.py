@@ -167,6 +167,11 @@ MISTAKES = {
     ),
     "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
     "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind lexicon"),
+    "an audit by a classifier": (
+        ("audit:\n  judge: lexicon", "audit:\n  judge: ngrams"),
+        "audit.judge",
+        "kind lexicon",
+    ),
     "a scorer of an unknown kind": (("kind: lexicon}", "kind: lexicn}"), "scorers.lexicon", "lexicn"),
     "n-grams of nothing": (
         ("words: [1, 2], characters: [3, 4, 5]", "words: [], characters: []"),
