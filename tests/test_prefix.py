@@ -76,11 +76,10 @@ def test_a_decay_that_begins_later_does_not_matter(plans: tuple[Path, dict[str, 
     assert keys(plan, later) == keys(plan) != keys(plan, seed=8) != keys(plan, code="other")
 
 
-def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, shared: Path) -> Trained:
+def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, aside: Path) -> Trained:
     build, out = plans[0], folder / name
     out.mkdir(parents=True)
-    return pretrain(name, TINY, build / "mix" / name, build / "tokenizer", seed=7, run=folder / f"{name}.run",
-                    shared=shared, folder=out)  # fmt: skip
+    return pretrain(name, TINY, build / "mix" / name, build / "tokenizer", seed=7, aside=aside, folder=out)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -91,7 +90,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def together(plans: tuple[Path, dict[str, Plan]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     """The four trained one after another with what they share in one folder, and the tokens each trained itself."""
     folder = tmp_path_factory.mktemp("together")
-    done = [train(plans, name, folder, folder / "shared") for name in ("from_0", "from_60", "from_20", "never")]
+    done = [train(plans, name, folder, folder / "scratch") for name in ("from_0", "from_60", "from_20", "never")]
     return folder, [item.tokens - item.taken for item in done]
 
 
@@ -106,7 +105,7 @@ def test_what_schedules_share_is_trained_once(
 def test_each_is_as_if_trained_alone(
     plans: tuple[Path, dict[str, Plan]], together: tuple[Path, list[int]], tmp_path: Path
 ) -> None:
-    alone = train(plans, "never", tmp_path, tmp_path / "shared")
+    alone = train(plans, "never", tmp_path, tmp_path / "scratch")
     assert alone.taken == 0
     assert contents(tmp_path / "never") == contents(together[0] / "never")
 

@@ -261,8 +261,8 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytes
     planned(tmp_path)
     wild = NANO.model_copy(update={"recipe": NANO.recipe.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(TrainingError, match="the training process ended with exit code 1"):
-        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, run=tmp_path / "run",
-                 shared=tmp_path / "shared", folder=tmp_path)  # fmt: skip
+        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, aside=tmp_path / "scratch",
+                 folder=tmp_path)  # fmt: skip
     assert "pretrain/wild: the loss is nan at step" in capfd.readouterr().err
 
 
@@ -313,6 +313,13 @@ def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
     assert found["learning_rate"][:3] == [0, 0.002, 0.004] and found["learning_rate"][-1] < 0.0005
 
 
+def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:
+    for name, most in (("tokens_per_second", 1e6), ("mfu", 1.0)):
+        rows = list(csv.DictReader((tiny.parents[2] / f".safelm/plots/{name}/tiny.csv").open(encoding="utf-8")))
+        assert [row["step"] for row in rows] == ["10", "20", "30"]
+        assert all(0 < float(row[name]) < most for row in rows)
+
+
 def test_what_was_planned_was_read(tiny: Path) -> None:
     summary = json.loads((tiny / "train.json").read_text(encoding="utf-8"))
     parts = [part for phase in summary["phases"] for part in phase["parts"].values()]
@@ -340,7 +347,9 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     recipe = NANO.recipe
-    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron"), {}).write(run)
+    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron"), 1.0, "", {}).write(
+        run
+    )
     command = [sys.executable, "-m", "tests.nanotron_probe"]
     subprocess.run(command, cwd=run, env=environment(1), check=True)
     return dict(np.load(run / "answers.npz"))

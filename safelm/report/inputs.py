@@ -14,6 +14,7 @@ STAGES = ("pretrain", "instruct", "finetune")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
 FOLDERS = ("ingest", "fit", *DATA_STAGES, "card", "mix", "pretrain", "evaluate")  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
+RATE = "learning_rate"
 Json = dict[str, Any]
 
 
@@ -30,6 +31,7 @@ class Inputs:
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
     training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
     curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, loss)
+    rates: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, learning rate)
     plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
 
@@ -57,6 +59,7 @@ def read_inputs(
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
         training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
         curves={model: curve for model, path in curves.items() if path.is_file() and (curve := read_curve(path))},
+        rates={model: read_curve(path, RATE) for model, path in curves.items() if path.is_file() and _has(path, RATE)},
         plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
         ledgers=_ledgers(folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES]),
     )
@@ -89,15 +92,21 @@ def _ledgers(folder: Path, stages: Iterable[str]) -> dict[str, Ledger]:
     return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
 
 
-def read_curve(path: Path, points: int = CURVE) -> list[tuple[float, float]]:
+def _has(path: Path, column: str) -> bool:
+    """Whether a log has a column; one of a foreign trainer may lack the learning rate."""
+    with path.open(encoding="utf-8") as file:
+        return column in file.readline().strip().split(",")
+
+
+def read_curve(path: Path, column: str = "loss", points: int = CURVE) -> list[tuple[float, float]]:
     """(tokens, loss) of a training log, or (step, loss) where it has no tokens; long logs are averaged in pieces."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         across = next((name for name in ("tokens", "step") if name in columns), None)
-        if across is None or "loss" not in columns:
-            raise ReportError(f"{path}: expected the columns tokens (or step) and loss (got {', '.join(columns)})")
-        rows = [(float(row[across]), float(row["loss"])) for row in reader]
+        if across is None or column not in columns:
+            raise ReportError(f"{path}: expected the columns tokens (or step) and {column} (got {', '.join(columns)})")
+        rows = [(float(row[across]), float(row[column])) for row in reader]
     size = -(-len(rows) // points) if rows else 1
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [(piece[-1][0], sum(loss for _, loss in piece) / len(piece)) for piece in pieces]
+    return [(piece[-1][0], sum(value for _, value in piece) / len(piece)) for piece in pieces]

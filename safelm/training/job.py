@@ -21,6 +21,8 @@ class Job:
     key: str  # what makes this run this run: its checkpoints bear it
     every: int  # steps between checkpoints
     start: str | None  # the checkpoint that training goes on from
+    flops: float  # of a token, forward and backward
+    plots: str  # where the pace of the run is written to
     shared: dict[str, str]  # steps at which the checkpoint is shared, and the folder that it is shared as
 
     def write(self, folder: Path) -> None:

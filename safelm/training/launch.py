@@ -23,6 +23,7 @@ from safelm.paths import scratch
 from safelm.training.checkpoint import CURVE, READ, Checkpoint, newest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
+from safelm.training.cost import flops_per_token
 from safelm.training.job import CONFIG, Job
 from safelm.training.prefix import longest, prefix_keys
 from specs.shape import Shape
@@ -58,29 +59,31 @@ class Trained:
 
 def pretrain_model(folder: Path, *, model: str, shape: Shape, mixture: Path, tokenizer: Path, seed: int) -> list[str]:
     """Pretrain in the folders of .safelm, as `pretrain` does; what the stage prints."""
-    run, shared = scratch("pretrain", model), scratch("prefixes")
-    done = pretrain(model, shape, mixture, tokenizer, seed=seed, run=run, shared=shared, folder=folder)
+    done = pretrain(model, shape, mixture, tokenizer, seed=seed, aside=scratch(), folder=folder)
     return [done.sentence(f"pretrain/{model}")]
 
 
 def pretrain(
-    model: str, shape: Shape, mixture: Path, tokenizer: Path, *, seed: int, run: Path, shared: Path, folder: Path
+    model: str, shape: Shape, mixture: Path, tokenizer: Path, *, seed: int, aside: Path, folder: Path
 ) -> Trained:
     """Train a model of a shape on a mixture and write its folder.
 
     Args:
-        run: where the run lives; one that was killed goes on from its last checkpoint, with the same bytes in the end.
-        shared: the ends of phases that runs have in common; a run goes on from the longest beginning it finds there.
+        aside: pretrain/<model> is where the run lives; one that was killed goes on from its last checkpoint, with
+            the same bytes in the end. prefixes/ has the ends of phases that runs have in common; a run goes on from the
+            longest beginning it finds there. plots/ gets the pace.
         folder: gets the Hugging Face model, Nanotron's checkpoint (nanotron/), loss.csv and train.json.
     """
-    plan = Plan.read(mixture)
+    plan, run, shared = Plan.read(mixture), aside / "pretrain" / model, aside / "prefixes"
     refuse_misfit(plan, shape, mixture)
     dp, tp = ranks("SAFELM_DP"), ranks("SAFELM_TP")
     config = nanotron_config(model, shape, plan, seed, dp, tp)
     key, keys = run_key(plan, shape, config), prefix_keys(plan, shape, config, makers())
-    places = {str(step): str((shared / name).resolve()) for step, name in keys.items()}
-    style, every = shape.recipe.decay_style, interval(plan.steps)
-    job = Job(model, str(mixture.resolve()), seed, shape.rope_theta, style, key, every, None, places)
+    job = Job(
+        model, str(mixture.resolve()), seed, shape.rope_theta, shape.recipe.decay_style, key, interval(plan.steps),
+        None, flops_per_token(shape, plan.sequence), str((aside / "plots").resolve()),
+        {str(step): str((shared / name).resolve()) for step, name in keys.items()},
+    )  # fmt: skip
     began = time.monotonic()
     with longest(shared, keys, f"pretrain/{model}") as prefix:
         own = newest(run / CHECKPOINTS, key)

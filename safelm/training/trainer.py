@@ -22,6 +22,7 @@ from safelm.training.checkpoint import CURVE, READ, commit, forget, share
 from safelm.training.config import CHECKPOINTS
 from safelm.training.job import Job
 from safelm.training.patches import cuda_is_cpu
+from safelm.training.speed import Speed
 from safelm.training.state import save_optimizer, state_file
 
 HEAD = "step,tokens,loss,learning_rate\n"
@@ -41,6 +42,7 @@ class PlanTrainer(DistributedTrainer):
             self.plan, Path(job.mixture), job.seed, micro_batch=self.micro_batch_size,
             rank=distributed.get_rank(ranks), ranks=ranks.size(), start=self.start_iteration_step,
         )  # fmt: skip
+        self.speed = Speed(job.flops, context.world_pg.size())
         self.is_first = distributed.get_rank(context.world_pg) == 0
         self.is_first_of_data = distributed.get_rank(ranks) == 0
 
@@ -60,6 +62,8 @@ class PlanTrainer(DistributedTrainer):
         name = f"pretrain/{self.job.model}"
         with tqdm(total=steps, initial=done, desc=name, unit="step", disable=hidden) as self.bar:
             self.train(iter(self.batches))
+        if self.is_first:
+            self.speed.write(Path(self.job.plots), self.job.model)
 
     def pre_training(self, *_: Any, **__: Any) -> None:
         """Nothing: Nanotron would start wandb wherever that is installed (trainer.py:235)."""
@@ -79,6 +83,7 @@ class PlanTrainer(DistributedTrainer):
                 "write a smaller recipe.learning_rate in the shape"
             )
         self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
+        self.speed.step(self.iteration_step, tokens)
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
         due = self.iteration_step % self.job.every == 0 or str(self.iteration_step) in self.job.shared

@@ -4,8 +4,9 @@ import multiprocessing
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,15 +28,20 @@ class Run:
 
     def __init__(self, folder: Path, project: Path) -> None:
         self.folder, self.project = folder, project
-        self.checkpoints = folder / "run" / CHECKPOINTS
+        self.checkpoints = folder / "scratch/pretrain/tiny" / CHECKPOINTS
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that are there."""
+        return sorted(int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit())
 
     def to_the_end(self) -> Trained:
         """Train; the outcome is in `out`."""
         shutil.rmtree(self.folder / "out", ignore_errors=True)
         (self.folder / "out").mkdir(parents=True)
         build = self.project / "build"
-        return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7, run=self.folder / "run",
-                        shared=self.folder / "shared", folder=self.folder / "out")  # fmt: skip
+        return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7,
+                        aside=self.folder / "scratch", folder=self.folder / "out")  # fmt: skip
 
     def outcome(self) -> Outcome:
         """Every file that was made: weights, curve, checkpoint, summary."""
@@ -46,7 +52,7 @@ class Run:
         """Start training and kill it, launcher or worker, at a moment; nothing of it is alive afterwards."""
         process = multiprocessing.get_context("fork").Process(target=self._quietly)
         process.start()
-        worker = next(until(lambda: psutil.Process(process.pid).children()))
+        (worker,) = until(psutil.Process(process.pid).children)
         moment()
         (psutil.Process(process.pid) if launcher else worker).kill()
         process.join(PATIENCE)
@@ -59,13 +65,13 @@ class Run:
             raise SystemExit(1) from None
 
 
-def until(happens: Callable[[], list[psutil.Process] | list[Path]]) -> Iterator:
-    """What a list holds as soon as it holds something."""
+def until(happens: Callable[[], object]) -> Any:
+    """Wait for something, which is the answer."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happens()):
         assert time.monotonic() < deadline
         time.sleep(0.0005)
-    return iter(found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +100,22 @@ def test_a_killed_run_ends_in_the_same_bytes(
     monkeypatch.setenv("SAFELM_CHECKPOINT_STEPS", str(draw.choice([2, 3, 5])))
 
     def moment() -> None:
+        step = draw.randrange(34)
         if kind == "inside a save":
-            next(until(lambda: list(run.checkpoints.glob("*.attempt"))))
+            until(lambda: step <= max(run.steps, default=0) + 5 and list(run.checkpoints.glob("*.attempt")))
         elif kind == "the newest checkpoint damaged":
-            until(lambda: list(run.checkpoints.glob("[0-9]*[0-9]"))[1:])
+            until(lambda: len(run.steps) > 1)
+        elif step < 5:
+            time.sleep(draw.uniform(0, seconds / 2))
         else:
-            time.sleep(draw.uniform(0, seconds))
+            until(lambda: max(run.steps, default=0) >= step)
+            time.sleep(draw.uniform(0, 0.03))
 
     run.killed(moment, launcher=kind != "the worker")
-    left = sorted(run.checkpoints.glob("[0-9]*[0-9]"), key=lambda path: int(path.name))
-    if kind == "the newest checkpoint damaged":
-        flip(next((left[-1] / "optimizer").iterdir()))
+    left, damaged = run.steps, kind == "the newest checkpoint damaged"
+    assert 39 not in left
+    if damaged:
+        flip(next((run.checkpoints / str(left[-1]) / "optimizer").iterdir()))
     done = run.to_the_end()
     assert run.outcome() == outcome
-    assert done.taken > 0 or len(left) <= (kind == "the newest checkpoint damaged")
+    assert (done.taken > 0) == (len(left) > damaged)
