@@ -7,6 +7,8 @@ other error is a mistake in the code and keeps its traceback.
 import sys
 from types import TracebackType
 
+from safelm.supervise import die_with_dvc
+
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if kind.__module__.partition(".")[0] in ("safelm", "specs"):
@@ -16,3 +18,4 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 sys.excepthook = _tell
+die_with_dvc()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safelm.digest import MANIFEST, file_digest
+from safelm.files import named
 from safelm.ledger import Ledger
 from safelm.names import is_inside
 from safelm.record import File, Record
@@ -156,7 +157,8 @@ def write_parts(parts: Iterable[Mapping[str, Sequence[object]]], columns: Mappin
     One declared schema, zstd, page checksums, no clock and no path inside.
     """
     shape, rows = schema(columns), 0
-    with pq.ParquetWriter(path, shape, compression="zstd", compression_level=3, write_page_checksum=True) as writer:
+    settings = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
+    with named(path), pq.ParquetWriter(path, shape, **settings) as writer:
         for part in parts:
             size = len(next(iter(part.values())))
             arrays = [pa.array(part.get(field.name) or [None] * size, field.type) for field in shape]

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safelm.digest import digests, file_digest
-from safelm.files import rename_synced, write_synced
+from safelm.files import named, rename_synced, write_synced
 from safelm.ledger import Ledger
 from safelm.record import File, Record
 
@@ -76,7 +76,7 @@ class Store:
     def _take(self, path: Path, suffix: str, rows: int) -> File:
         md5, sha256 = digests(path)
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with named(path), path.open("rb") as file:
             os.fchmod(file.fileno(), 0o444)  # DVC takes a read-only object as whole without hashing it again
             os.fsync(file.fileno())
         target = self.object(md5)

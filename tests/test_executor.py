@@ -91,6 +91,8 @@ def test_the_ledger_law() -> None:
     assert Ledger(10, 7, {"a": 2}, {"b": 1}).check("here")
     with pytest.raises(LedgerError, match="here"):
         Ledger(10, 7, {"a": 2}).check("here")
+    with pytest.raises(LedgerError, match="-2 unaccounted"):
+        Ledger(10, 12).check("here")
 
 
 def test_a_known_key_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,15 +14,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
+
 from safelm.shards import Manifest, tables
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
-STAGES = ("ingest/web", "score", "rephrase")
+STAGES = ("ingest/web", "score", "tag")
 PATIENCE = 240  # seconds; what takes longer hangs
 FILES = 8
 ROWS = 40
-BROKEN = [b"{not json", b"\xff\xfe\x00 bytes", b"[1, 2]", b'{"words": "no text"}', b'{"text": 7}']
+PARAMS: dict[str, dict[str, Any]] = {
+    "sources": {
+        "web": {
+            "reader": "jsonl",
+            "path": "web",
+            "files": "*.jsonl",
+            "text": "text",
+            "prompt": None,
+            "license": "CC0-1.0",
+        }
+    },
+    "ingest": {"rows": 4096, "line_bytes": 65536, "document_bytes": 32768, "quarantine": 0.5},
+    "scorers": {},
+    "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
+    "tag": {"scores": [4, 5], "rate": 0.5},
+    "tokenizer": {"vocabulary": 300},
+    "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},
+}
+BROKEN = [b"{not json", b"\xff\xfe\x00 bytes", b"[1, 2]", b'{"tokenizer": "no text"}', b'{"text": 7}']
 
 
 def text(number: int) -> str:
@@ -95,7 +115,7 @@ class State:
     """All that a build leaves: every file of build/ by digest, and dvc.lock."""
 
     files: dict[str, str]
-    lock: str
+    lock: str | None
 
 
 @dataclass
@@ -107,19 +127,21 @@ class Toy:
     started: int = 0
 
     @classmethod
-    def make(cls, root: Path) -> Self:
-        """A fresh one, not built."""
-        ignore = shutil.ignore_patterns("*.schema.json")
-        for name in ("safelm", "specs"):
-            shutil.copytree(ROOT / name, root / name, ignore=ignore)  # keeps times, so the byte code is good
+    def make(cls, root: Path, files: int = FILES, rows: int = ROWS, *, code: bool = True) -> Self:
+        """A fresh one, not built. Without its own code it is only good for tests/faults/forked.py."""
+        for name in ("safelm", "specs") if code else ():
+            shutil.copytree(ROOT / name, root / name)  # keeps times, so the byte code is good
         shutil.copytree(ROOT / "pipeline", root / "pipeline")
-        shutil.copytree(HERE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*"))
+        shutil.copytree(HERE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
         (root / ".dvc").mkdir()
         config = (ROOT / ".dvc/config").read_text(encoding="utf-8")
         (root / ".dvc/config").write_text(config.replace("[core]", "[core]\n    no_scm = true"), encoding="utf-8")
         shutil.copy(ROOT / ".dvcignore", root)
-        write_source(root / "web")
-        return cls(root)
+        write_source(root / "web", files, rows)
+        toy = cls(root)
+        for block, values in PARAMS.items():
+            toy.change(block, **values)
+        return toy
 
     def copy(self, root: Path) -> Self:
         """Another one in the same state, built or not."""
@@ -160,11 +182,20 @@ class Toy:
         assert old in before, (name, old)
         path.write_text(before.replace(old, new, 1), encoding="utf-8")
 
+    def change(self, block: str, **values: Any) -> None:
+        """Set values of a block of params.yaml; those never set are the project's own."""
+        path = self.root / "params.yaml"
+        own = yaml.safe_load(ROOT.joinpath("params.yaml").read_text(encoding="utf-8"))
+        params = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        params[block] = {**(own[block] if block != "sources" else {}), **params.get(block, {}), **values}
+        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
     def state(self) -> State:
         """What is there now."""
         files = {path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
                  for path in sorted(self.root.joinpath("build").rglob("*")) if path.is_file()}  # fmt: skip
-        return State(files, (self.root / "dvc.lock").read_text(encoding="utf-8"))
+        lock = self.root / "dvc.lock"
+        return State(files, lock.read_text(encoding="utf-8") if lock.exists() else None)
 
     def made(self, printed: str) -> dict[str, int]:
         """The shards made by each stage, from the summary lines that a build printed."""

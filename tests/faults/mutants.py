@@ -1,0 +1,170 @@
+"""Break one rule at a time, in a copy of the project, and see which test notices. A mutant that lives wants a test.
+
+python -m tests.faults.mutants [words of names …]     what `make mutants` calls
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXECUTOR, READING = "tests/test_executor.py", "tests/test_reading.py"
+CRASHES, RESUME, BYTES = (f"tests/faults/test_{name}.py" for name in ("crashes", "resume", "same_bytes"))
+KILLS, ERRORS, TWO = (f"tests/faults/test_{name}.py" for name in ("kills", "errors", "concurrency"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule that is broken by other words in one file, and the tests that should notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant("the ledger of a shard is not checked", "safelm/keyed.py",
+           '.check(f"{self.plan.stage}: shard {task.name}")', "", (EXECUTOR,)),
+    Mutant("rows from nowhere pass the ledger", "safelm/ledger.py", "if lost:", "if lost > 0:", (EXECUTOR,)),
+    Mutant("a stage may make nothing", "safelm/executor.py",
+           "if wanted and not ledger.rows_out:", "if False:", (EXECUTOR,)),
+    Mutant("reads do not check the digest", "safelm/shards.py", "if got != self.sha256:", "if False:", (EXECUTOR,)),
+    Mutant("a record is believed without its objects", "safelm/store.py",
+           "whole = all(self.object(file.md5).stat().st_size == file.bytes for file in record.files)",
+           "whole = True", (EXECUTOR,)),
+    Mutant("an object counts because it exists", "safelm/store.py",
+           "self.object(file.md5).stat().st_size == file.bytes", "self.object(file.md5).exists()", (RESUME,)),
+    Mutant("a damaged object is kept", "safelm/store.py",
+           "if target.exists() and file_digest(target) == sha256:", "if target.exists():", (RESUME,)),
+    Mutant("objects can be written", "safelm/store.py", "os.fchmod(file.fileno(), 0o444)", "pass", (CRASHES,)),
+    Mutant("objects are not synced", "safelm/store.py",
+           "without hashing it again\n            os.fsync(file.fileno())", "without hashing it again", (CRASHES,)),
+    Mutant("records are not synced", "safelm/files.py",
+           "file.flush()\n            os.fsync(file.fileno())", "file.flush()", (CRASHES,)),
+    Mutant("names are not synced", "safelm/files.py", "    sync_folder(target.parent)", "", (CRASHES,)),
+    Mutant("records are written at their final name", "safelm/files.py",
+           'temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")', "temporary = path",
+           (CRASHES,)),
+    Mutant("a folder is filled in place", "safelm/executor.py",
+           "    manifest.write(attempt)\n    publish(attempt, folder)",
+           "    manifest.write(attempt)\n    shutil.copytree(attempt, folder, dirs_exist_ok=True)", (RESUME, CRASHES)),
+    Mutant("the key knows no values", "safelm/plan.py", "[self.stage, self.values, ", "[self.stage, ", (EXECUTOR,)),
+    Mutant("the key knows no code", "safelm/plan.py", "self.values, self.code,", "self.values,", (RESUME,)),
+    Mutant("the key knows no libraries", "safelm/plan.py", "self.code, self.libraries,", "self.code,", (RESUME,)),
+    Mutant("the key knows no inputs", "safelm/plan.py",
+           "[item.sha256 for item in task.inputs]", "[len(task.inputs)]", (EXECUTOR,)),
+    Mutant("the key knows no values of the task", "safelm/plan.py", ", task.values]", "]", (RESUME,)),
+    Mutant("the key knows the path", "safelm/plan.py",
+           ", task.values]", ", task.values, str(task.inputs[0].path.absolute())]", (EXECUTOR, BYTES)),
+    Mutant("comments are code", "safelm/code.py",
+           "            _forget_docstring(node)", "            pass", (EXECUTOR,)),
+    Mutant("code that is imported does not count", "safelm/code.py", "waiting += imports", "pass", (EXECUTOR,)),
+    Mutant("inputs may change during the run", "safelm/keyed.py",
+           "if file_digest(item.path) != item.sha256:", "if False:", (EXECUTOR,)),
+    Mutant("code may change during the run", "safelm/plan.py",
+           "        if differing:", "        if False:", (EXECUTOR,)),
+    Mutant("a pulled build is not known", "safelm/executor.py", "store.learn(_locked_records(stage, store))", "pass",
+           (EXECUTOR,)),
+    Mutant("no lock", "safelm/executor.py", "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", (EXECUTOR,)),
+    Mutant("a lock is a file with a number", "safelm/executor.py",
+           "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+           "if path.stat().st_size:\n                raise BlockingIOError", (TWO,)),
+    Mutant("a dead worker is not noticed", "safelm/supervise.py",
+           'error = f"its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"',
+           "error = None", (EXECUTOR,)),
+    Mutant("an error in a worker is swallowed", "safelm/supervise.py",
+           "connection.send(sentence(error))", "connection.send(None)", (EXECUTOR,)),
+    Mutant("workers outlive the stage", "safelm/supervise.py", "    die_with(parent)\n", "", (KILLS,)),
+    Mutant("a full disk does not say how full", "safelm/supervise.py",
+           'return f"{type(error).__name__}: {error}{_room(error)}"', 'return f"{type(error).__name__}: {error}"',
+           (ERRORS,)),
+    Mutant("an error of a sync does not say where", "safelm/files.py",
+           "error.filename = error.filename or str(path)", "pass", (ERRORS,)),
+    Mutant("a path stands in the manifest", "safelm/shards.py",
+           '"stage": self.stage,', '"stage": self.stage, "at": str(folder.absolute()),', (EXECUTOR,)),
+    Mutant("a clock stands in the manifest", "safelm/shards.py",
+           '"stage": self.stage,', '"stage": self.stage, "at": __import__("time").time(),', (EXECUTOR,)),
+    Mutant("a clock stands in the shards", "safelm/shards.py",
+           "schema=schema(columns))\n",
+           'schema=schema(columns).with_metadata({"at": str(__import__("time").time_ns())}))\n', (EXECUTOR,)),
+    Mutant("files in the order of a set", "safelm/reading/source.py",
+           "found = sorted(there & set(path.rglob(pattern)))", "found = list(there & set(path.rglob(pattern)))",
+           (RESUME, BYTES)),
+    Mutant("chance by shard", "safelm/tagging.py",
+           'stream(self.seed, "tag", document.id)', 'stream(self.seed, "tag", self.task.name)', (BYTES,)),
+    Mutant("repeats in other files stay", "safelm/reading/repeats.py", "    if not repeats:", "    if True:",
+           ("tests/faults/test_toy.py", BYTES)),
+    Mutant("broken rows vanish", "safelm/reading/jsonl.py",
+           "self.refuse(_fault(content) if has_ended else TRUNCATED, name, offset, content)", "pass",
+           ("tests/faults/test_toy.py",)),
+    Mutant("quarantine without offsets", "safelm/reading/source.py", '"offset": offset,', '"offset": 0,', (READING,)),
+    Mutant("no limit on a line", "safelm/reading/lines.py",
+           "        if len(rest) > limit:", "        if False:", (READING,)),
+    Mutant("no limit on what a file unpacks to", "safelm/reading/unpack.py",
+           "if total + size > limit:", "if False:", (READING,)),
+    Mutant("no limit on a document", "safelm/reading/source.py",
+           'return "document_too_long" if size > self.document_bytes else None', "return None", (READING,)),
+    Mutant("texts may spell the tag out", "safelm/reading/source.py",
+           "        while TOKENS.search(text):", "        while False:", (READING, "tests/test_ingest.py")),
+)  # fmt: skip
+
+
+def copied(target: Path) -> Path:
+    """The files that git tracks or would track."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def noticed(mutant: Mutant, folder: Path) -> str | None:
+    """The first test that fails, or None when the mutant lives."""
+    path = folder / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if mutant.old not in text:
+        raise SystemExit(f"{mutant.file}: expected the words {mutant.old!r}; mend the row {mutant.name!r}")
+    path.write_text(text.replace(mutant.old, mutant.new, 1), encoding="utf-8")
+    try:
+        for tests in mutant.tests:
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+            environment = {**os.environ, "PYTHONPATH": str(folder)}
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=1200)
+            if done.returncode:
+                found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+                return found[1] if found else f"{tests} (exit code {done.returncode})"
+        return None
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Try the mutants; exit code 1 when one lives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only mutants whose name has one of these words")
+    words = parser.parse_args().words
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    living = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copied(Path(folder) / "safelm")
+        for mutant in chosen:
+            began = time.monotonic()
+            test = noticed(mutant, copy)
+            living += test is None
+            print(f"{mutant.name:<45} {time.monotonic() - began:6.1f} s  {test or 'LIVES'}", flush=True)
+    print(f"{len(chosen)} mutants, {living} live")
+    sys.exit(bool(living))
+
+
+if __name__ == "__main__":
+    main()

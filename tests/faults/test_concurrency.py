@@ -1,0 +1,118 @@
+"""C1: several builds at once, one that stands still, locks that nobody holds. One waits or is refused by number."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults import forked
+from tests.faults.forked import Forked
+from tests.faults.test_crashes import fresh
+from tests.faults.toy import Toy
+from tests.faults.whole import torn
+
+BUSY = ("is building it now", "is busy", "Unable to acquire lock")  # ours; DVC's
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """A project whose stages tag and rephrase can both be built."""
+    toy = fresh(tmp_path_factory.mktemp("ready") / "toy")
+    assert forked.build(toy, "ingest web", "score").code == 0
+    return toy
+
+
+@pytest.fixture(scope="module")
+def expected(ready: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    toy = ready.copy(tmp_path_factory.mktemp("expected") / "toy")
+    assert forked.build(toy, "tag", "rephrase", "tokenizer").code == 0
+    return toy.state().files
+
+
+def is_whole(toy: Toy, expected: dict[str, str]) -> None:
+    assert torn(toy.root) == []
+    again = forked.build(toy, "tag", "rephrase", "tokenizer")
+    assert again.code == 0, again.text
+    assert toy.state().files == expected
+
+
+@pytest.mark.cases(quick=3, full=100)
+def test_builds_at_once_refuse_each_other_by_number(
+    case: int, ready: Toy, expected: dict[str, str], tmp_path: Path
+) -> None:
+    draw = random.Random(case)
+    toy = ready.copy(tmp_path / "toy")
+    builds: list[tuple[str, Forked]] = []
+    for _ in range(draw.randrange(2, 9)):
+        stage = draw.choice(["tag", "tag", "rephrase"])
+        builds.append((stage, Forked.start(toy.root, forked.stages, stage)))
+        time.sleep(draw.choice([0, 0, draw.uniform(0, 0.2)]))
+    still = draw.choice(builds)[1].process.pid if case % 2 else None
+    if still:
+        os.kill(still, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(still, signal.SIGCONT)
+    results = [(stage, build.process.pid, build.wait()) for stage, build in builds]
+    for stage in {stage for stage, _ in builds}:
+        numbers = [number for name, number, result in results if name == stage and result.code == 0]
+        assert numbers, results
+        for name, _, result in results:
+            if name == stage and result.code:
+                assert any(f"process {number} {BUSY[0]}" in result.text for number in numbers), result.text
+    is_whole(toy, expected)
+
+
+def test_a_build_that_stands_still_is_named(ready: Toy, expected: dict[str, str], tmp_path: Path) -> None:
+    toy = ready.copy(tmp_path / "toy")
+    first = Forked.start(toy.root, stopped, "tag")
+    while not (toy.root / "stopped").exists():
+        time.sleep(0.02)
+    second = forked.build(toy, "tag")
+    assert second.code == 1
+    assert f"process {first.process.pid} {BUSY[0]}" in second.text
+    assert first.process.pid
+    os.kill(first.process.pid, signal.SIGCONT)
+    assert first.wait().code == 0
+    is_whole(toy, expected)
+
+
+def stopped(stage: str) -> None:
+    """A stage that stops, as by SIGSTOP from a shell, when it has the lock and makes its first shard."""
+    from safelm.tagging import InsertTags
+
+    begin = InsertTags.begin
+
+    def begun(*arguments: object) -> None:
+        if not Path("stopped").exists():
+            Path("stopped").touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        begin(*arguments)  # type: ignore[arg-type]
+
+    InsertTags.begin = begun  # type: ignore[method-assign, assignment]
+    forked.stages(stage)
+
+
+@pytest.mark.parametrize("content", ["", str(os.getpid()), "not a number"])
+def test_a_lock_that_nobody_holds_stops_nobody(
+    content: str, ready: Toy, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """Whatever number a crash left in it, and whoever has that number now."""
+    toy = ready.copy(tmp_path / "toy")
+    (toy.root / ".safelm/locks/tag").write_text(content)
+    assert forked.build(toy, "tag").code == 0
+    is_whole(toy, expected)
+
+
+@pytest.mark.cases(quick=1, full=8)
+def test_dvc_builds_at_once_lose_nothing(case: int, oracle: Toy, tmp_path: Path) -> None:
+    toy = Toy.make(tmp_path / "toy")
+    builds = [toy.repro() for _ in range(2 + case % 4)]
+    codes = [build.wait() for build in builds]
+    texts = "\n".join(build.text for build in builds)
+    for build, code in zip(builds, codes, strict=True):
+        assert code == 0 or any(words in build.text for words in BUSY), build.text
+    toy.build()
+    assert toy.state() == oracle.state(), texts

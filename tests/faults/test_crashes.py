@@ -1,0 +1,85 @@
+"""K4: a build is killed at any of its file operations. What it leaves is whole; the next build equals the oracle."""
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import forked
+from tests.faults.inject import Fault
+from tests.faults.toy import State, Toy
+from tests.faults.whole import torn
+
+FILES, ROWS = 3, 12
+
+
+def fresh(root: Path) -> Toy:
+    return Toy.make(root, FILES, ROWS, code=False)
+
+
+def edited(root: Path) -> Toy:
+    """A project that was built; then a row was added to a file, so some shards are taken, some made, all put anew."""
+    toy = fresh(root)
+    assert forked.build(toy).code == 0
+    with (root / "web/01.jsonl").open("a") as file:
+        file.write('{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n')
+    return toy
+
+
+BEGINNINGS = {"fresh": fresh, "edited": edited}
+
+
+@pytest.fixture(scope="module", params=BEGINNINGS)
+def beginning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    return BEGINNINGS[request.param](tmp_path_factory.mktemp(request.param) / "toy")
+
+
+@pytest.fixture(scope="module")
+def expected(beginning: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]]:
+    """What a build without a fault gives, and its operations."""
+    toy = beginning.copy(tmp_path_factory.mktemp("expected") / "toy")
+    result = forked.build(toy, fault=Fault())
+    assert result.code == 0, result.text
+    return toy.state(), result.operations
+
+
+def faults(operations: list[str], number: int) -> Iterator[Fault]:
+    """A kill before every operation, and after every file that was opened, empty or half written; or some of them."""
+    opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
+    every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
+    every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
+    yield from every if number >= len(every) else random.Random(4).sample(every, number)
+
+
+def test_a_build_heals_after_a_kill_at_any_operation(
+    beginning: Toy, expected: tuple[State, list[str]], count: Callable[[int, int], int], tmp_path: Path
+) -> None:
+    state, operations = expected
+    assert len(operations) > 100
+    wrong = []
+    for number, fault in enumerate(faults(operations, count(12, 10_000))):
+        toy = beginning.copy(tmp_path / str(number))
+        killed = forked.build(toy, fault=fault)
+        assert killed.code == -signal.SIGKILL, (fault, killed)
+        left = torn(toy.root)
+        again = forked.build(toy)
+        if left or again.code or toy.state() != state:
+            wrong.append((fault, operations[fault.at - 1], left, again.text[-300:]))
+    print(f"K4: {number + 1} kills over {len(operations)} operations, {len(wrong)} wrong")
+    assert wrong == []
+
+
+def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> None:
+    """A power loss after the rename of a file that is not synced leaves an empty file of the right name."""
+    named = [
+        number
+        for number, name in enumerate(expected[1])
+        if name.startswith(("os.rename .dvc/cache/files", "os.rename .safelm/index"))
+    ]
+    assert len(named) > 4
+    for number in named:
+        _, target, source = expected[1][number].split()
+        assert f"os.fsync {source}" in expected[1][:number]
+        assert expected[1][number + 1] == f"os.fsync {Path(target).parent}"

@@ -1,0 +1,226 @@
+"""R2 and R3: after a change, and whatever lies about from before, a build gives what a clean build gives."""
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults import forked
+from tests.faults.inject import Fault
+from tests.faults.test_crashes import FILES, ROWS, fresh
+from tests.faults.toy import State, Toy
+from tests.faults.whole import torn
+
+
+def add_a_row(toy: Toy) -> None:
+    with (toy.root / "web/01.jsonl").open("a") as file:
+        file.write('{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n')
+
+
+def add_a_file(toy: Toy) -> None:
+    shutil.copy(toy.root / "web/01.jsonl", toy.root / "web/00a.jsonl")
+
+
+def remove_a_file(toy: Toy) -> None:
+    (toy.root / "web/01.jsonl").unlink()
+
+
+def swap_two_files(toy: Toy) -> None:
+    first, second = toy.root / "web/00.jsonl", toy.root / "web/01.jsonl"
+    first.rename(toy.root / "web/x")
+    second.rename(first)
+    (toy.root / "web/x").rename(second)
+
+
+def change_the_version_of_a_library(toy: Toy) -> None:
+    """Python's own way of knowing it: the first of that name on the path."""
+    folder = toy.root / "pyarrow-99.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 99.0\n")
+
+
+def change_the_licence(toy: Toy) -> None:
+    toy.edit("params.yaml", "license: CC0-1.0", "license: CC-BY-4.0")
+
+
+CHANGES: dict[str, Callable[[Toy], None]] = {
+    "a row": add_a_row,
+    "a file more": add_a_file,
+    "a file less": remove_a_file,
+    "files swapped": swap_two_files,
+    "licence of the source": change_the_licence,
+    "number of shards": lambda toy: toy.change("ingest", rows=5),
+    "longest document": lambda toy: toy.change("ingest", document_bytes=64, quarantine=0.9),
+    "ensemble": lambda toy: toy.change("score", ensemble={"rule": "mean", "of": ["lexicon"]}),
+    "rate": lambda toy: toy.change("tag", rate=0.25),
+    "seed": lambda toy: toy.change("tag", seed=2),
+    "mode": lambda toy: toy.change("tag", mode="exact"),
+    "selection": lambda toy: toy.change("tag", scores=[5]),
+    "library": change_the_version_of_a_library,
+}
+TRIES = 5
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], State]:
+    """What a project gives that was never built before a change."""
+    known: dict[str, State] = {}
+
+    def state(name: str) -> State:
+        if name not in known:
+            toy = fresh(tmp_path_factory.mktemp("clean") / "toy")
+            CHANGES.get(name, lambda _: None)(toy)
+            assert forked.build(toy).code == 0
+            known[name] = toy.state()
+        return known[name]
+
+    return state
+
+
+@pytest.mark.cases(quick=len(CHANGES) // 2, full=len(CHANGES) * TRIES)
+def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
+    draw, name = random.Random(case), list(CHANGES)[case * 2 % len(CHANGES)]
+    toy = fresh(tmp_path / "toy")
+    first = forked.build(toy, fault=Fault(draw.randrange(60, 400)))
+    assert first.code in (0, -signal.SIGKILL)
+    CHANGES[name](toy)
+    assert clean(name) != clean("")
+    again = forked.build(toy)
+    assert again.code == 0, again.text
+    assert toy.state() == clean(name), name
+    assert torn(toy.root) == []
+
+
+EDITS = {
+    "code": ("tag", "safelm/tagging.py", "if draw() < rate]", "if draw() < rate / 2]"),
+    "code far away": ("tag", "safelm/grammar.py", ".join(map(str, names))", ".join(map(str, names[::-1]))"),
+    "model": ("score", "specs/hazards.yaml", "steal", "take"),
+    "prompt": ("rephrase", "specs/prompts/rephrase/talk.yaml", "no one is afraid", "nobody is afraid"),
+    "styles": ("rephrase", "params.yaml", "- talk", "- article"),
+}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """A project with code of its own, and all that tag and rephrase read."""
+    toy = Toy.make(tmp_path_factory.mktemp("scored") / "toy", FILES, ROWS)
+    assert forked.build(toy, "ingest web", "score").code == 0
+    return toy
+
+
+@pytest.mark.cases(quick=2, full=len(EDITS) * TRIES)
+def test_nothing_stale_is_used_after_an_edit(case: int, scored: Toy, tmp_path: Path) -> None:
+    stage, *edit = list(EDITS.values())[(case * 2 + case // len(EDITS)) % len(EDITS)]
+    clean, toy = scored.copy(tmp_path / "clean"), scored.copy(tmp_path / "toy")
+    clean.edit(*edit)
+    for project in (clean, toy):
+        assert project.start(f"pipeline.{stage}").wait() == 0
+    assert clean.state() != toy.state()
+    toy.edit(*edit)
+    again = toy.start(f"pipeline.{stage}")
+    assert again.wait() == 0, again.text
+    assert FILES in toy.made(again.text).values(), again.text
+    assert toy.state() == clean.state()
+
+
+def test_a_change_back_makes_nothing(clean: Callable[[str], State], tmp_path: Path) -> None:
+    toy = fresh(tmp_path / "toy")
+    for value in (0.5, 0.25, 0.5):
+        toy.change("tag", rate=value)
+        result = forked.build(toy)
+    assert set(toy.made(result.text).values()) == {0}
+    assert toy.state() == clean("")
+
+
+def remove(*names: str) -> Callable[[Toy, random.Random], None]:
+    def removed(toy: Toy, draw: random.Random) -> None:
+        for name in names:
+            shutil.rmtree(toy.root / name, ignore_errors=True)
+
+    return removed
+
+
+def remove_an_object(toy: Toy, draw: random.Random) -> None:
+    objects = sorted(toy.root.glob(".dvc/cache/files/md5/??/*"))
+    if objects:
+        draw.choice(objects).unlink()
+
+
+def empty_an_object(toy: Toy, draw: random.Random) -> None:
+    """What a power loss leaves of a file that was not synced."""
+    objects = [path for path in sorted(toy.root.glob(".dvc/cache/files/md5/??/*")) if path.stat().st_size]
+    if objects:
+        path = draw.choice(objects)
+        path.unlink()  # build/ has its own name for the good bytes
+        path.touch(mode=0o444)
+
+
+def damage_objects(toy: Toy, draw: random.Random) -> None:
+    """Every object of a stage holds other bytes, and nothing knows of it: what is made anew must take its place."""
+    remove(".safelm/index", "build")(toy, draw)
+    for path in toy.root.glob(".dvc/cache/files/md5/??/*"):
+        data = bytearray(path.read_bytes())
+        path.unlink()
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        path.chmod(0o444)
+
+
+def damage_a_shard(toy: Toy, draw: random.Random) -> None:
+    """A shorter file in the place of a shard, as a program that writes in place would leave it."""
+    found = sorted(toy.root.glob("build/**/*.parquet"))
+    if found:
+        path = draw.choice(found)
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data[: len(data) // 2])
+
+
+def leave_stale_shards(toy: Toy, draw: random.Random) -> None:
+    for folder in (toy.root / "build/tag", toy.root / "build/ingest/web"):
+        if folder.exists():
+            shutil.copy(sorted(folder.glob("*.parquet"))[0], folder / "99999-00000.parquet")
+
+
+def leave_marks(toy: Toy, draw: random.Random) -> None:
+    """DataTrove's own marks of completion, for every rank."""
+    for stage in ("ingest/web", "score", "tag"):
+        folder = toy.root / ".safelm/logs" / stage / "completions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for rank in range(8):
+            (folder / f"{rank:05d}").touch()
+
+
+def leave_attempts(toy: Toy, draw: random.Random) -> None:
+    """What a killed build leaves, also by a process of the same number."""
+    for folder in (".safelm/attempts", ".dvc/cache/safelm"):
+        for name in ("build.tag.1", "artifact.build-tokenizer.1", "0123456789abcdef.host.1"):
+            (toy.root / folder / name).mkdir(parents=True, exist_ok=True)
+            (toy.root / folder / name / ".parquet").write_bytes(b"half")
+
+
+REMAINS = (
+    remove("build"), remove("build/tag", "build/tokenizer"), remove("build/score"), remove(".safelm/index"),
+    remove(".safelm"), remove(".dvc/cache"), remove_an_object, empty_an_object,
+    damage_objects, damage_a_shard, leave_stale_shards, leave_marks,
+    leave_attempts,
+)  # fmt: skip
+
+
+@pytest.mark.cases(quick=len(REMAINS), full=4 * len(REMAINS))
+def test_what_lies_about_from_before_changes_nothing(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
+    draw = random.Random(case)
+    toy = fresh(tmp_path / "toy")
+    name = ("", "a file more", "a file less")[case % 3]
+    CHANGES.get(name, lambda _: None)(toy)
+    assert forked.build(toy, fault=Fault(draw.choice([0, 0, 200]))).code in (0, -signal.SIGKILL)
+    shutil.rmtree(toy.root / "web")
+    shutil.copytree(fresh(tmp_path / "source").root / "web", toy.root / "web")
+    for leave in {REMAINS[case % len(REMAINS)], *draw.sample(REMAINS, draw.randrange(0, 3))}:
+        leave(toy, draw)
+    again = forked.build(toy)
+    assert again.code == 0, again.text
+    assert toy.state() == clean("")

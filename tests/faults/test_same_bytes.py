@@ -1,0 +1,123 @@
+"""D1 to D3: same params, same bytes, wherever and by whomever; an edit that alters no byte costs nothing behind it."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from safelm.shards import tables
+from tests.faults import forked
+from tests.faults.test_crashes import fresh
+from tests.faults.toy import STAGES, State, Toy, _good_texts
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+ANOTHER_HOST = ("unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh")
+FOLDERS = ("toy", "a b", "ünï – 数", "x" * 120, "deep/er/and/deeper")
+ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati")
+LANGUAGES = ("C", "C.UTF-8", "POSIX", "de_DE.UTF-8", "tr_TR.UTF-8")
+
+
+def is_allowed(*prefix: str) -> bool:
+    return subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
+
+
+def as_nobody(folder: Path, temporary: Path) -> tuple[str, ...]:
+    """The prefix that runs a command as another user, who gets the folder; nothing where that is not possible."""
+    if subprocess.run([*NOBODY, sys.executable, "-c", "import safelm"], capture_output=True).returncode:
+        return ()
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    for parent in folder.parents:
+        if parent.is_relative_to(temporary):
+            parent.chmod(0o755)
+    return NOBODY
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> State:
+    toy = Toy.make(tmp_path_factory.mktemp("plain") / "toy", code=False)
+    assert forked.build(toy).code == 0
+    return toy.state()
+
+
+@pytest.mark.cases(quick=2, full=24)
+def test_bytes_do_not_depend_on_where_and_by_whom(
+    case: int, plain: State, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    draw = random.Random(case)
+    toy = Toy.make(tmp_path / FOLDERS[case % len(FOLDERS)])
+    toy.environment = {
+        "SAFELM_WORKERS": ("2", "1", "4", "8")[case % 4],
+        "PYTHONHASHSEED": str(draw.randrange(1000)),
+        "TZ": draw.choice(ZONES),
+        "LC_ALL": draw.choice(LANGUAGES),
+        "LANG": draw.choice(LANGUAGES),
+        "HOME": str(toy.root),
+        "USER": "nobody",
+    }
+    prefix = ("sh", "-c", f'umask {draw.choice(["000", "022", "027", "077"])}; exec "$@"', "sh")
+    if case % 2 and is_allowed(*ANOTHER_HOST):
+        prefix += ANOTHER_HOST
+    if case % 3 == 1:
+        prefix += as_nobody(toy.root, tmp_path_factory.getbasetemp().parent)
+    running = toy.start("pipeline.everything", prefix=prefix)
+    assert running.wait() == 0, (running.process.args, running.text)
+    assert toy.state() == plain
+
+
+@pytest.mark.cases(quick=2, full=16)
+def test_documents_do_not_depend_on_the_number_of_shards(case: int, tmp_path: Path) -> None:
+    """Of a document that is there twice the first is kept, so only its url may be another."""
+    found = []
+    for number in (1, (2, 7, *range(3, 17))[case]):
+        toy = fresh(tmp_path / str(number))
+        lines = [line for path in sorted(toy.root.glob("web/*")) for line in path.read_bytes().splitlines()]
+        shutil.rmtree(toy.root / "web")
+        (toy.root / "web").mkdir()
+        for index in range(number):
+            (toy.root / f"web/{index:02d}.jsonl").write_bytes(b"\n".join(lines[index::number]) + b"\n")
+        assert forked.build(toy).code == 0
+        rows = [row for stage in STAGES for table in tables(toy.root / "build" / stage) for row in table.to_pylist()]
+        found.append(sorted(str({**row, "url": None}) for row in rows))
+        assert len(found[-1]) >= 2 * len(_good_texts(lines))
+    assert found[0] == found[1]
+
+
+# (file, old, new, the stages that DVC runs for it, whether their shards are made again); none alters a byte
+NO_OPS = (
+    ("safelm/tagging.py", "SPACE = re", "# What stands between words.\nSPACE = re", {"tag"}, False),
+    ("safelm/tagging.py", '"""The rounded share', '"""Rounded: the share', {"tag"}, False),
+    ("safelm/tagging.py", "wanted = round(rate * len(places))", "wanted  =  round( rate*len(places) )", {"tag"}, False),
+    ("safelm/tagging.py", "chosen: list[int] = []", "chosen: list[int] = list()", {"tag"}, True),
+    ("safelm/grammar.py", "import", "# Nothing.\nimport", {"tag"}, False),
+    ("safelm/reading/jsonl.py", "BOM = ", "\n\nBOM = ", {"ingest"}, False),
+    ("safelm/reading/jsonl.py", '"""Every line of a file."""', '"""All lines of a file."""', {"ingest"}, False),
+    ("safelm/reading/lines.py", "offset, rest = 0, b\"\"", "rest, offset = b\"\", 0", {"ingest"}, True),
+    ("safelm/scoring/ensemble.py", '"""', '"""So: ', {"score"}, False),
+    ("safelm/scoring/scorers.py", "SCORERS:", "# By name.\nSCORERS:", {"score"}, False),
+    ("pipeline/tag.py", "from safelm.paths", "# Where.\nfrom safelm.paths", {"tag"}, False),
+    ("pipeline/score.py", '"""score: ', '"""score, ', {"score"}, False),
+    ("safelm/tokens.py", "RAREST = 2  #", "RAREST = 2  # Here:", {"tokenizer"}, False),
+    ("params.yaml", "sources:", "# What one turns.\nsources:", set(), False),
+    ("dvc.yaml", "stages:", "# The stages.\nstages:", set(), False),
+)  # fmt: skip
+
+
+@pytest.mark.cases(quick=2, full=len(NO_OPS))
+def test_an_edit_that_alters_no_byte_stops_there(case: int, oracle: Toy, tmp_path: Path) -> None:
+    file, old, new, stages, is_made = NO_OPS[(case * 4 + 3) % len(NO_OPS)]
+    toy = oracle.copy(tmp_path / "toy")
+    toy.edit(file, old, new)
+    printed = toy.build()
+    ran = {line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")}
+    assert ran == stages if not is_made else ran >= stages, printed  # DVC asks those behind it; they make nothing
+    made = {name.partition("/")[0]: number for name, number in toy.made(printed).items()}
+    assert {name for name, number in made.items() if number} == (stages if is_made else set()), printed
+    before, after = oracle.state().files, toy.state().files
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= (
+        {name for name in before if name.endswith("manifest.json")} if is_made else set()
+    )

@@ -1,0 +1,18 @@
+"""everything: the four stages in one process, side by side where SAFELM_WORKERS says so, however small they are."""
+
+import importlib
+import sys
+
+from safelm import local
+
+local.SMALL = 0
+
+
+def main() -> None:
+    for name in ("ingest", "score", "tag", "tokenizer"):
+        sys.argv = [name, *(["web"] if name == "ingest" else [])]
+        importlib.import_module(f"pipeline.{name}").main()
+
+
+if __name__ == "__main__":
+    main()
