@@ -16,6 +16,7 @@ from safelm.paths import build, cache, scratch
 from safelm.record import Record
 from safelm.shards import DamagedShard, Manifest
 from safelm.store import Store
+from safelm.supervise import sentence
 
 
 class StageError(RuntimeError):
@@ -24,7 +25,19 @@ class StageError(RuntimeError):
 
 @contextmanager
 def locked(stage: str) -> Iterator[None]:
-    """One build of a stage at a time; the second is refused with the number of the process that has it."""
+    """One build of a stage at a time; the second is refused with the number of the process that has it.
+
+    An error of the file system, such as a full disk, is told as the stage's own.
+    """
+    try:
+        with _lock(stage):
+            yield
+    except OSError as error:
+        raise StageError(f"{stage}: {sentence(error)}") from error
+
+
+@contextmanager
+def _lock(stage: str) -> Iterator[None]:
     path = scratch("locks", stage.replace("/", "-"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:

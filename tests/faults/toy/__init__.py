@@ -193,7 +193,7 @@ class Toy:
     def state(self) -> State:
         """What is there now."""
         files = {path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-                 for path in sorted(self.root.joinpath("build").rglob("*")) if path.is_file()}  # fmt: skip
+                 for path in sorted(self.root.glob("build/[!.]*/**/*")) if path.is_file()}  # fmt: skip
         lock = self.root / "dvc.lock"
         return State(files, lock.read_text(encoding="utf-8") if lock.exists() else None)
 
