@@ -79,14 +79,17 @@ def _locked_records(stage: str, store: Store) -> Iterator[Record]:
 def assemble(manifest: Manifest, folder: Path, store: Store, inside: Mapping[str, Manifest] | None = None) -> None:
     """Link the files of a manifest, and of those `inside` of it, into a fresh folder; one rename puts it in place."""
     attempt = build(".attempts", f"{manifest.stage.replace('/', '-')}.{os.getpid()}")
-    shutil.rmtree(attempt, ignore_errors=True)
+    before = attempt.with_name(f"{attempt.name}.before")
+    for left in (attempt, before):
+        shutil.rmtree(left, ignore_errors=True)
     lay(manifest, attempt, store)
     for name, other in (inside or {}).items():
         lay(other, attempt / name, store)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
-        shutil.rmtree(folder)  # what stood there, from a run by hand
+        os.rename(folder, before)  # what stood there, from a run by hand; half of it must never be seen
     os.rename(attempt, folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def lay(manifest: Manifest, folder: Path, store: Store | None = None) -> None:

@@ -79,6 +79,7 @@ def _child(
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.update({"SAFELM_WORKERS": "1", **environment})
     sys.path.insert(0, str(root))
+    sys.dont_write_bytecode = True  # Python 3.11 takes a short write for a whole one, and cannot import it later
     injector = Injector(fault).install() if fault else None
     try:
         function(*arguments)
