@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro verify doctor gc test faults cluster check format clean
+.PHONY: repro verify doctor gc test faults mutants cluster check format clean
 
 repro: .venv/ready
 	@python -m pipeline
@@ -28,6 +28,10 @@ test: .venv/ready
 # Some hours: kills, full disks, damaged files and edits, each as often as tests/faults says.
 faults: .venv/ready
 	python -m pytest tests/faults --full --numprocesses 2 --dist loadfile
+
+# Breaks one rule after another in a copy, and says which test notices.
+mutants: .venv/ready
+	python -m tests.faults.mutants
 
 # Data steps on a real Ray and a real Slurm, each of one node. As root, Debian's own Slurm is installed first.
 cluster: .venv/ready
