@@ -1,0 +1,66 @@
+"""Two processes under torchrun, with gloo: data parallel ranks share a batch, tensor parallel ranks the weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safelm.training.launch import Trained, pretrain
+from safelm.training.tensors import read
+from specs.shape import Shape
+from tests.test_pretrain import curve, planned
+from tests.token_files import write_tokenizer
+
+TINY = Shape.read("nano").model_copy(update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    planned(folder)
+    write_tokenizer(folder / "build/tokenizer", 64)
+    return folder
+
+
+def train(project: Path, name: str) -> Trained:
+    build, out = project / "build", project / name
+    out.mkdir()
+    return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7, aside=project / f"{name}.aside",
+                    folder=out)  # fmt: skip
+
+
+def weights(model: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.values for name, tensor in read(model / "model.safetensors")[0].items()}
+
+
+@pytest.fixture(scope="module")
+def alone(project: Path) -> Path:
+    train(project, "alone")
+    return project / "alone"
+
+
+def test_two_data_ranks_read_the_same_rows_and_learn_the_same(
+    project: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFELM_DP", "2")
+    train(project, "dp")  # what was read is compared with the plan there, summed over the ranks
+    one, two = curve(alone), curve(project / "dp")
+    assert two["tokens"] == one["tokens"] and two["learning_rate"] == one["learning_rate"]
+    assert two["loss"] == pytest.approx(one["loss"], abs=0.05)
+    assert {name: array.shape for name, array in weights(project / "dp").items()} == {
+        name: array.shape for name, array in weights(alone).items()
+    }
+
+
+def test_two_tensor_ranks_give_one_model(project: Path, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFELM_TP", "2")
+    train(project, "tp")
+    one, two = curve(alone), curve(project / "tp")
+    assert two["tokens"] == one["tokens"]
+    assert two["loss"][0] == pytest.approx(one["loss"][0], abs=0.1) and two["loss"][-1] < two["loss"][0] - 2
+    assert len(list((project / "tp/nanotron/optimizer").iterdir())) == 2
+    found = weights(project / "tp")
+    assert {name: array.shape for name, array in found.items()} == {
+        name: array.shape for name, array in weights(alone).items()
+    }
+    assert all(np.isfinite(array).all() and array.std() > 0 for array in found.values())
