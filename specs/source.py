@@ -20,7 +20,10 @@ class Source(Spec):
     path: str = Field(min_length=1, description="a file or a folder; use `files` for a pattern")
     files: str = Field(min_length=1, description='which files of the folder, such as "*.jsonl.gz"; "*" for all')
     text: str = Field(min_length=1, description="the field that holds the text (jsonl, parquet, huggingface)")
-    prompt: str | None = Field(description="the field that holds the request a dialogue's text answers; null for pages")
+    prompt: str | None = Field(
+        description="the field of the request a dialogue's text answers; null for pages; `messages`, as `text` then, "
+        "for dialogues in the form of UltraChat, WildGuardMix, WildJailbreak or GSM8K"
+    )
     license: str = Field(min_length=1, description="the licence of the texts, kept with every document")
 
 

@@ -148,6 +148,11 @@ MISTAKES = {
         "mixtures.standard.phases.0.parts.score_1",
         "write layout: document",
     ),
+    "messages that answer a field": (
+        ("text: text\n    prompt: prompt", "text: messages\n    prompt: prompt"),
+        "sources.chat.prompt",
+        "for both",
+    ),
     "a phase that rounds to no step": (("{share: 4,", "{share: 4000,"), "mixtures.safe.phases.0.share", "larger share"),
     "an unknown scorer": (("scorers: [lexicon, ngrams]", "scorers: [ngram]"), "score.scorers.0", "got ngram"),
     "an ensemble of an unknown scorer": (

@@ -8,6 +8,7 @@ from datatrove.data import Document
 
 from safelm.blocks import Input, Task
 from safelm.digest import file_digest
+from safelm.reading.dialogue import MESSAGES
 from safelm.reading.source import KNOWN, ReadSource, SourceError, files_of
 from specs.source import HubDataset
 from specs.yaml_file import validate
@@ -58,9 +59,9 @@ class ReadHuggingFace(ReadSource):
                 "a data set of the hub needs the network"
             ) from error
         for field, column in (("text", self.text), ("prompt", self.prompt)):
-            if column and column not in names:
+            if column and column not in names and self.prompt != MESSAGES:
                 there = ", ".join(names)
                 raise SourceError(
                     f"{self.path}: no column {column!r}; there are {there}; name one of them as `{field}`"
                 )
-        return rows.select_columns([column for column in names if column in (self.text, self.prompt, *KNOWN)])
+        return rows.select_columns([column for column in names if column in (*self.wanted, *KNOWN)])

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
+from safelm.reading.dialogue import MESSAGES
 from safelm.reading.member import Unreadable
 from safelm.reading.source import KNOWN, ReadFiles, SourceError
 from safelm.reading.unpack import DAMAGED, FLOOR
@@ -60,8 +61,8 @@ class ReadParquet(ReadFiles):
 
     def _columns(self, schema: pa.Schema, name: str) -> list[str]:
         """The columns to read. Raises SourceError where the text or prompt is not a column of strings."""
-        wanted = [self.text, self.prompt] if self.prompt else [self.text]
-        for field, column in zip(("text", "prompt"), wanted, strict=False):
+        wanted = self.wanted
+        for field, column in zip(("text", "prompt"), () if self.prompt == MESSAGES else wanted, strict=False):
             if column not in schema.names:
                 there = ", ".join(schema.names)
                 raise SourceError(f"{name}: no column {column!r}; there are {there}; name one of them as `{field}`")
@@ -76,7 +77,7 @@ class ReadParquet(ReadFiles):
         batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=BATCH)
         while done < rows:
             try:
-                found = _rows(_dated(next(batches)), (self.text, self.prompt))
+                found = _rows(_dated(next(batches)), self.wanted)
             except (*ERRORS, StopIteration):
                 break
             for row in found[: rows - done]:
@@ -107,7 +108,7 @@ def _dated(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _rows(batch: pa.RecordBatch, needed: tuple[str | None, ...]) -> list[dict[str, Any] | None]:
+def _rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> list[dict[str, Any] | None]:
     """The rows of a batch; None for one whose text is not UTF-8, which Arrow does not check when it reads."""
     try:
         return batch.to_pylist(maps_as_pydicts="lossy")
@@ -115,7 +116,7 @@ def _rows(batch: pa.RecordBatch, needed: tuple[str | None, ...]) -> list[dict[st
         return [_row(batch.slice(number, 1), needed) for number in range(batch.num_rows)]
 
 
-def _row(batch: pa.RecordBatch, needed: tuple[str | None, ...]) -> dict[str, Any] | None:
+def _row(batch: pa.RecordBatch, needed: tuple[str, ...]) -> dict[str, Any] | None:
     row: dict[str, Any] = {}
     for name in batch.schema.names:
         try:

@@ -11,6 +11,7 @@ from datatrove.data import Document
 
 from safelm.blocks import Input, Reader, Task
 from safelm.digest import file_digest
+from safelm.reading.dialogue import COLUMNS, MESSAGES, exchange
 from safelm.reading.lines import Skipped
 from safelm.reading.member import Unreadable
 from safelm.shards import text_digest
@@ -48,6 +49,11 @@ class ReadSource(Reader):
     document_bytes: int
     expansion: int
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The columns that documents are made of: those named, or those of any form of dialogue."""
+        return COLUMNS if self.prompt == MESSAGES else (self.text, self.prompt) if self.prompt else (self.text,)
+
     def refuse(self, reason: str, name: str, offset: int, content: bytes | Skipped) -> None:
         """Quarantine a row; of one that was too long to keep, size and digest are known."""
         if isinstance(content, bytes):
@@ -63,8 +69,9 @@ class ReadSource(Reader):
         self, row: Mapping[str, Any], name: str, offset: int, content: bytes | Skipped | None = None
     ) -> Iterator[Document]:
         """The document of a row, or nothing once it is dropped or quarantined. `content`: its bytes in the file."""
-        text: Any = row.get(self.text)
-        prompt: Any = row.get(self.prompt) if self.prompt else None
+        given = {**row, **exchange(row)} if self.prompt == MESSAGES else None
+        text: Any = given["text"] if given else row.get(self.text)
+        prompt: Any = given["prompt"] if given else row.get(self.prompt) if self.prompt else None
         reason = self._reason(text, prompt)
         if reason is not None:
             self.refuse(reason, name, offset, repr(row).encode("utf-8", "replace") if content is None else content)
@@ -73,7 +80,7 @@ class ReadSource(Reader):
         if not text.strip() or (prompt is not None and not prompt.strip()):
             self.drop("only_special_tokens")
             return
-        yield Document(text=text, id=text_digest(prompt, text), metadata=self._metadata(row, prompt))
+        yield Document(text=text, id=text_digest(prompt, text), metadata=self._metadata(given or row, prompt))
 
     def _reason(self, text: Any, prompt: Any) -> str | None:
         """Why a row cannot be used."""
