@@ -21,7 +21,7 @@ from safelm.executor import StageError, run
 from safelm.paths import build
 from safelm.shards import text_digest
 from tests.clusters import no_ray, no_slurm, ray_head, slurm_node
-from tests.faults.toy import Toy
+from tests.faults.toy import Running, Toy
 
 CLUSTERS = [pytest.param("ray", marks=pytest.mark.ray), pytest.param("slurm", marks=pytest.mark.slurm)]
 MISSING = {"ray": no_ray, "slurm": no_slurm}
@@ -159,13 +159,32 @@ def test_code_that_was_edited_after_the_plan_makes_nothing(cluster: dict[str, st
     wait = "touch waiting; until test -e go; do sleep 0.1; done"
     toy.environment = {**cluster, "SAFELM_TASKS_PER_JOB": "8", "SAFELM_SLURM_SETUP": wait}
     running = toy.start("pipeline.score")
-    while not (toy.root / "waiting").exists() and running.process.poll() is None:
-        time.sleep(0.1)
+    wait_for(toy.root / "waiting", running)
     toy.edit("safelm/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
     (toy.root / "go").touch()
     assert running.wait() != 0
     assert "the code of this stage are not those that it was planned with" in running.text
     assert list(toy.root.rglob(".safelm/index/*/*.json")) == []
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_an_interrupted_stage_takes_its_jobs_along(cluster: dict[str, str], local: Toy, tmp_path: Path) -> None:
+    toy = local.copy(tmp_path / "toy")
+    forget(toy, "score")
+    toy.environment = {**cluster, "SAFELM_SLURM_SETUP": "touch waiting; sleep 600"}
+    running = toy.start("pipeline.score")
+    wait_for(toy.root / "waiting", running)
+    running.process.send_signal(signal.SIGINT)
+    assert running.wait() != 0
+    queue = ["squeue", "--noheader", "--states=PENDING,RUNNING"]
+    assert subprocess.run(queue, env=toy.variables(), capture_output=True, text=True, check=True).stdout == ""
+
+
+def wait_for(path: Path, running: Running) -> None:
+    while not path.exists():
+        assert running.process.poll() is None, running.text[-3000:]
+        time.sleep(0.1)
 
 
 def forget(toy: Toy, stage: str) -> None:

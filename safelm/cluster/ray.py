@@ -17,7 +17,8 @@ from safelm.cluster import resources
 from safelm.code import ROOT
 from safelm.keyed import Keyed
 from safelm.paths import workers
-from safelm.plan import Plan, StageError
+from safelm.plan import Plan
+from safelm.stage import StageError
 from safelm.supervise import sentence
 
 STORE = 100 << 20  # bytes of shared memory; only the plan goes through it, for shards are files

@@ -22,7 +22,8 @@ from safelm.cluster import resources
 from safelm.code import ROOT
 from safelm.keyed import Keyed
 from safelm.paths import number
-from safelm.plan import Plan, StageError
+from safelm.plan import Plan
+from safelm.stage import StageError
 
 ARRAY = 1000  # Slurm's own limit of an array job is 1001 (MaxArraySize)
 PAUSE = 2.0  # seconds between two looks at the queue
