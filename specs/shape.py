@@ -16,7 +16,9 @@ class Recipe(Spec):
     """How the weights are trained: AdamW and a warm-up, stable, decay schedule."""
 
     learning_rate: PositiveFloat
-    warmup: Share | PositiveInt = Field(description="steps over which the learning rate rises, or their share of all")
+    warmup: Share | PositiveInt = Field(
+        description="steps over which the learning rate rises, or their share of the steps in full rows"
+    )
     decay: float = Field(gt=0, le=1, description="share of the steps, the last ones, over which it falls")
     decay_style: Literal["linear", "cosine", "1-sqrt"]
     min_learning_rate: NonNegativeFloat

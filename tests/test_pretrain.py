@@ -31,7 +31,7 @@ from safelm.training.launch import (
     refuse_misfit,
 )
 from safelm.training.patches import PatchError, check_version, cuda_is_cpu
-from safelm.training.schedule import factor, warmup_and_decay
+from safelm.training.schedule import factor, rates, warmup_and_decay
 from safelm.training.tensors import Tensor, read, write
 from specs.mixture import Phase
 from specs.shape import SHAPES, Shape
@@ -45,9 +45,18 @@ NANO = Shape.read("nano")
 
 
 def test_warmup_and_decay_are_shares_of_the_steps() -> None:
-    assert warmup_and_decay(NANO.recipe, 440) == (22, 132)
-    assert warmup_and_decay(NANO.recipe, 1) == (1, 1)
-    assert warmup_and_decay(Shape.read("smollm2-1.7b").recipe, 286_102) == (2000, 28_610)
+    assert warmup_and_decay(NANO.recipe, 440, 220) == (22, 132)
+    assert warmup_and_decay(NANO.recipe, 1, 1) == (1, 1)
+    assert warmup_and_decay(Shape.read("smollm2-1.7b").recipe, 286_102, 286_102) == (2000, 28_610)
+
+
+def test_mixtures_of_one_budget_warm_up_alike_whatever_their_steps() -> None:
+    assert rates(NANO.recipe, 531, 220, 100) == rates(NANO.recipe, 666, 220, 100) != rates(NANO.recipe, 531, 300, 100)
+
+
+def test_a_warm_up_longer_than_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="fewer steps than the 900 of the plan"):
+        warmup_and_decay(Shape.read("smollm2-360m").recipe, 900, 900)
 
 
 def test_one_minus_square_root_falls_fast_and_then_slowly() -> None:
@@ -310,7 +319,7 @@ def test_the_loss_falls(tiny: Path) -> None:
 def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
     plan, found = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
     assert found["step"] == list(range(1, plan.steps + 1)) and found["tokens"][-1] == plan.tokens
-    assert found["learning_rate"][:3] == [0, 0.002, 0.004] and found["learning_rate"][-1] < 0.0005
+    assert found["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004] and found["learning_rate"][-1] < 0.0005
 
 
 def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:

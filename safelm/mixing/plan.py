@@ -71,6 +71,11 @@ class Plan:
         """Whether some row may hold the harmfulness tag; where none does, p(tag) means nothing (paper §5)."""
         return any(corpus.tags and corpus.read_rows for corpus in self.corpora.values())
 
+    @property
+    def full_steps(self) -> float:
+        """The steps that the budget takes in full rows; more are needed where documents are shorter."""
+        return self.budget / (self.batch * self.sequence)
+
     def write(self, folder: Path) -> None:
         """plan.json: same plan, same bytes."""
         values = {"format": FORMAT, **asdict(self)}

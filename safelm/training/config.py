@@ -29,7 +29,7 @@ def nanotron_config(model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp
             "make_vocab_size_divisible_by": 1,
             "model_config": _architecture(shape, plan.sequence),
         },
-        "optimizer": _optimizer(recipe, plan.steps, shape.dtype),
+        "optimizer": _optimizer(recipe, plan, shape.dtype),
         "parallelism": {"dp": dp, "tp": tp, "pp": 1, "pp_engine": "1f1b", "tp_mode": "ALL_REDUCE"},
         "tokenizer": {"tokenizer_name_or_path": None},
         "tokens": {
@@ -67,8 +67,8 @@ def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
     }
 
 
-def _optimizer(recipe: Recipe, steps: int, dtype: str) -> dict[str, Any]:
-    warmup, decay = warmup_and_decay(recipe, steps)
+def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
+    warmup, decay = warmup_and_decay(recipe, plan.steps, plan.full_steps)
     return {
         "accumulate_grad_in_fp32": dtype != "float32",
         "adam_beta1": recipe.beta1,
@@ -84,7 +84,7 @@ def _optimizer(recipe: Recipe, steps: int, dtype: str) -> dict[str, Any]:
             "lr_warmup_style": "linear",
             "lr_decay_style": "cosine" if recipe.decay_style == "cosine" else "linear",  # 1-sqrt: see patches.schedule
             "lr_decay_steps": decay,
-            "lr_decay_starting_step": steps - decay,
+            "lr_decay_starting_step": plan.steps - decay,
             "min_decay_lr": recipe.min_learning_rate,
         },
     }

@@ -45,7 +45,7 @@ def _corpus(reader: Reader, size: Size) -> PlannedCorpus:
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:
     """The plan and its cost, line by line."""
-    warmup, decay = warmup_and_decay(shape.recipe, plan.steps)
+    warmup, decay = warmup_and_decay(shape.recipe, plan.steps, plan.full_steps)
     rows = rows_at_once(shape.recipe, plan.batch, cluster.gpus // cluster.tp)
     yield f"{plan.tokens:,} of {plan.budget:,} tokens in {plan.steps:,} steps of {plan.batch:,} x {plan.sequence:,}"
     yield from plan.table()

@@ -33,7 +33,7 @@ def prefix_keys(plan: Plan, shape: Shape, config: dict[str, Any], makers: list[s
     for block, name in OF_THE_RUN:
         del own[block][name]
     ends = list(accumulate(phase.steps for phase in plan.phases))
-    laws = rates(shape.recipe, plan.steps, ends[-2]) if ends[1:] else []
+    laws = rates(shape.recipe, plan.steps, plan.full_steps, ends[-2]) if ends[1:] else []
     return {end: _key(plan, number, shape, own, laws[:end], makers) for number, end in enumerate(ends[:-1], 1)}
 
 

@@ -9,17 +9,22 @@ from specs.shape import Recipe
 Style = Literal["linear", "cosine", "1-sqrt"]
 
 
-def warmup_and_decay(recipe: Recipe, steps: int) -> tuple[int, int]:
-    """How many steps the rate rises and falls, at least one each; the recipe's warm-up is steps, or a share of them."""
-    warmup = recipe.warmup if isinstance(recipe.warmup, int) else max(1, round(recipe.warmup * steps))
+def warmup_and_decay(recipe: Recipe, steps: int, full: float) -> tuple[int, int]:
+    """How many steps the rate rises and falls, at least one each.
+
+    A warm-up that is a share is one of the `full` steps that the budget takes in full rows: mixtures of one budget then
+    have the same, however long their documents are, and can share a beginning. The decay is a share of the steps.
+    """
+    share = max(1, min(round(recipe.warmup * full), steps - 1))
+    warmup = recipe.warmup if isinstance(recipe.warmup, int) else share
     if warmup >= steps > 1:
         raise ValueError(f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,})")
     return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
 
 
-def rates(recipe: Recipe, steps: int, first: int) -> list[float]:
+def rates(recipe: Recipe, steps: int, full: float, first: int) -> list[float]:
     """The learning rates of the first steps of a run of `steps` steps."""
-    warmup, decay = warmup_and_decay(recipe, steps)
+    warmup, decay = warmup_and_decay(recipe, steps, full)
     peak = recipe.learning_rate
     low = recipe.min_learning_rate / peak
     law = partial(factor, warmup=warmup, start=steps - decay, decay=decay, low=low, style=recipe.decay_style)
