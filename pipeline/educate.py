@@ -8,7 +8,9 @@ import argparse
 from safelm.blocks import ReadShards, WriteDocuments
 from safelm.executor import run
 from safelm.paths import build
+from safelm.scoring.scorers import SafetyScorer, grader
 from safelm.writing.writer import Write
+from specs.engine import row
 from specs.params import Params
 from specs.prompt import PROMPTS
 
@@ -16,14 +18,18 @@ from specs.prompt import PROMPTS
 def main() -> None:
     """Write an article for each dialogue of build/refuse."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("educate").educate
+    values = Params.read("educate", "gates", "engines", "score", "scorers")
+    params, rule = values.educate, values.score.ensemble
+    graders = {name: grader(name, values.scorers) for name in values.score.scorers}
     run(
         "educate",
         [
             ReadShards(folder=build("refuse")),
             Write(
                 prompts=tuple(PROMPTS / "educate" / f"{name}.yaml" for name in params.prompts),
-                engine=params.engine,
+                engine=row(values.engines, params.engine),
+                gates=values.gates.model_dump(),
+                scorer=SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds),
                 max_score=params.max_score,
                 seed=params.seed,
             ),

@@ -8,7 +8,9 @@ import argparse
 from safelm.blocks import ReadShards, WriteDocuments
 from safelm.executor import run
 from safelm.paths import build
+from safelm.scoring.scorers import SafetyScorer, grader
 from safelm.writing.writer import Write
+from specs.engine import row
 from specs.params import Params
 from specs.prompt import PROMPTS
 
@@ -16,14 +18,18 @@ from specs.prompt import PROMPTS
 def main() -> None:
     """Rephrase the documents of the scores that params.yaml names."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("rephrase").rephrase
+    values = Params.read("rephrase", "gates", "engines", "score", "scorers")
+    params, rule = values.rephrase, values.score.ensemble
+    graders = {name: grader(name, values.scorers) for name in values.score.scorers}
     run(
         "rephrase",
         [
             ReadShards(folder=build("ingest", "web"), scores=build("score"), select=tuple(params.scores)),
             Write(
                 prompts=tuple(PROMPTS / "rephrase" / f"{name}.yaml" for name in params.styles),
-                engine=params.engine,
+                engine=row(values.engines, params.engine),
+                gates=values.gates.model_dump(),
+                scorer=SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds),
                 max_score=params.max_score,
                 seed=params.seed,
             ),

@@ -28,6 +28,7 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from _models(params)
     yield from _dialogues(params)
     yield from _evaluation(params)
+    yield from _engines(params)
     yield from _files(params)
 
 
@@ -91,6 +92,17 @@ def _scores(params: Params) -> Iterator[Finding]:
             f"must not claim what rephrase claims (both have {_words(both)}): a document is rewritten once; "
             f"write scores: {[score for score in params.refuse.scores if score not in both]}",
         )
+
+
+def _engines(params: Params) -> Iterator[Finding]:
+    for block in ("rephrase", "refuse", "educate"):
+        engine = getattr(params, block).engine
+        if engine not in params.engines:
+            message = f"must be a row of engines (got {engine}; rows are {_words(params.engines)}); add it there"
+            yield (block, "engine"), message
+    if params.gates.shortest > params.gates.longest:
+        shortest, longest = params.gates.shortest, params.gates.longest
+        yield ("gates", "shortest"), f"must not be above longest (got {shortest} and {longest}); write one below it"
 
 
 def _unsafe_only(block: str, scores: list[int]) -> Iterator[Finding]:

@@ -21,10 +21,13 @@ DOCUMENT = MappingProxyType(
         "hazard": "string",  # likewise the hazard it is about
         "parent": "string",  # synthetic documents: the chain back to the page they were made from
         "writer": "string",
+        "sampling": "string",  # of a language model: temperature, top-p, tokens; null where nothing is sampled
         "prompt_id": "string",
         "prompt_version": "string",
         "style": "string",
         "seed": "int64",
+        "score_before": "int8",  # the score of what it was made from
+        "score_after": "int8",  # and its own, by the same scorers
     }
 )
 

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.corpus import Corpus
 from specs.decoder import Decoder
+from specs.engine import Engines
 from specs.mixture import Mixture, Model
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
@@ -60,13 +61,25 @@ class Audit(Spec):
     seed: Seed
 
 
+class Gates(Spec):
+    """What every written text must pass; what does not is asked for again, and then dropped by the gate's name."""
+
+    shortest: PositiveInt = Field(description="words")
+    longest: PositiveInt = Field(description="words; a longer document may become a longer text")
+    growth: PositiveFloat = Field(description="a text may have this many times the words of its document")
+    ngram: PositiveInt = Field(description="so many words in the order of the document count as copied")
+    copied: Share = Field(description="the largest share of its n-grams that a text may copy")
+    english: Share = Field(description="the smallest share of function words; a text with fewer is not in English")
+    rounds: PositiveInt = Field(description="how often a text is asked for, at most")
+
+
 class Rephrase(Spec):
     """Unsafe documents become safe, contextualised text in one of several styles (paper §2)."""
 
     scores: Scores
-    engine: Literal["template"]
+    engine: Name = Field(description="a row of `engines`: who writes")
     styles: list[Name] = Field(min_length=1, description="files of specs/prompts/rephrase, without .yaml")
-    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
 
@@ -74,18 +87,18 @@ class Refuse(Spec):
     """The worst documents become dialogues in which the request is declined (paper §3, RefuseWeb)."""
 
     scores: Scores
-    engine: Literal["template"]
+    engine: Name = Field(description="a row of `engines`: who writes")
     prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/refuse, without .yaml")
-    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
 
 class Educate(Spec):
     """The dialogues become articles on the principle behind the refusal (paper §3, Moral Education)."""
 
-    engine: Literal["template"]
+    engine: Name = Field(description="a row of `engines`: who writes")
     prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/educate, without .yaml")
-    max_score: Score = Field(description="what the judge grades higher after writing is dropped by name")
+    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
 
@@ -183,6 +196,8 @@ class Params(Spec):
     fit: Fit
     score: ScoreStage
     audit: Audit
+    engines: Engines
+    gates: Gates
     rephrase: Rephrase
     refuse: Refuse
     educate: Educate

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
@@ -17,6 +17,7 @@ from specs.yaml_file import Location, Problem, SpecError, YamlFile, check
 
 PROMPTS = Path(__file__).parent / "prompts"
 SHARED = PROMPTS / "shared.yaml"
+HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")
 SLOT = re.compile(r"\{(\w+)\}")
 
@@ -54,6 +55,9 @@ class Prompt(Spec):
     id: str = Field(pattern=r"^[a-z]+/[a-z0-9_]+$", description="<stage>/<name>, as the file is called")
     version: PositiveInt
     style: Name
+    writes: Literal["text", "refusal"] = Field(
+        description="refusal: User and Assistant, whose names are drawn after it"
+    )
     instruction: str = Field(min_length=1, description="what a language model is asked, and the templates follow")
     templates: Templates
 
@@ -85,7 +89,11 @@ class Concern(Spec):
 class Shared(Spec):
     """specs/prompts/shared.yaml: what prompts of a stage ask alike, and the words that all templates share."""
 
-    instructions: dict[Name, Sentence]
+    instructions: dict[Name, Sentence] = Field(description="what a stage tells a language model in the system's turn")
+    frame: str = Field(
+        pattern=r"(?s)\{instruction\}.*\{fence\}.*\{document\}.*\{fence\}",
+        description="the user's turn: the prompt's instruction, and the document between two fences",
+    )
     names: Annotated[list[str], Field(min_length=2, description="given names")]
     common: str = Field(description="words, with spaces between them, that say nothing of what a page is about")
     omitted: Annotated[list[str], Field(min_length=1, description="rude words that a sentence can do without")]

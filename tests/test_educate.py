@@ -7,17 +7,18 @@ import pytest
 
 from safelm.hazards import Hazards
 from safelm.paths import build
-from safelm.writing.writer import HAZARDS, Write
-from specs.prompt import PROMPTS, Shared
+from safelm.writing.writer import Write
+from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.test_refuse import write as refuse
 from tests.test_rephrase import document, pages
+from tests.written import BLOCKS, writer
 
 JUDGE = Hazards.read(HAZARDS)
 
 
 def write() -> Write:
-    return Write(prompts=(PROMPTS / "educate" / "article.yaml",), engine="template", max_score=3, seed=1)
+    return writer([PROMPTS / "educate" / "article.yaml"])
 
 
 DIALOGUES = list(refuse().run(pages()))
@@ -60,7 +61,7 @@ def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n")
+    Path("params.yaml").write_text(BLOCKS + "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n")
 
 
 @pytest.mark.usefixtures("project")

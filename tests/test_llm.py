@@ -6,16 +6,23 @@ import pytest
 
 from safelm.grammar import stream
 from safelm.hazards import Hazards
-from safelm.llm import Request, TemplateEngine, as_data, open_engine
+from safelm.llm import Page, Request, as_data
+from safelm.llm.template import TemplateEngine
 from safelm.writing.templates import Templates
-from safelm.writing.writer import HAZARDS
-from specs.prompt import PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
+from specs.prompt import HAZARDS, PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
 from specs.tokens import END, TAG
 from specs.yaml_file import SpecError
 
 ENGINE = TemplateEngine(SHARED, HAZARDS)
 READER = ENGINE.reader
 PATHS = [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.yaml"))]
+
+
+def request(id: str, text: str, path: Path) -> Request:
+    prompt = Prompt.read(path)
+    return Request(id, prompt.id, prompt.version, (), 1, page=Page(text, prompt))
+
+
 ARTICLE = PATHS[0].read_text(encoding="utf-8")
 
 
@@ -61,7 +68,7 @@ def test_there_are_words_for_every_hazard_and_every_concern() -> None:
     "text", ["They steal the wallet.", "A page on petty theft.", "Damn, the oven is cold.", "The oven."]
 )
 def test_every_prompt_can_be_written_of_every_kind_of_page(path: Path, text: str) -> None:
-    written = ENGINE.answer(Request("1", text, Prompt.read(path), 1))
+    written = ENGINE.ask([request("1", text, path)])[0].text
     assert len(written.split()) > 8
     assert "{" not in written and "|" not in written
 
@@ -115,10 +122,9 @@ def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
 
 
 def test_the_same_request_gets_the_same_text_in_any_company() -> None:
-    prompt = Prompt.read(PATHS[0])
-    requests = [Request(str(n), "They steal the wallet.", prompt, 1) for n in range(5)]
-    texts = list(ENGINE.write(requests))
-    assert list(open_engine("template", SHARED, HAZARDS).write(requests[::-1])) == texts[::-1]
+    requests = [request(str(n), "They steal the wallet.", PATHS[0]) for n in range(5)]
+    texts = ENGINE.ask(requests)
+    assert TemplateEngine(SHARED, HAZARDS).ask(requests[::-1]) == texts[::-1]
     assert len(set(texts)) == 5
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from safelm.hazards import Hazards
 from safelm.paths import build
-from safelm.writing.writer import HAZARDS, Write
-from specs.prompt import PROMPTS, SHARED, Prompt, Shared
+from safelm.writing.writer import Write
+from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
 from tests.test_rephrase import document, pages
+from tests.written import BLOCKS, writer
 
 JUDGE = Hazards.read(HAZARDS)
 PATH = PROMPTS / "refuse" / "dialogue.yaml"
@@ -21,7 +22,7 @@ DECLINES = re.compile("|".join(map(re.escape, JUDGE.cues["decline"])))
 
 
 def write() -> Write:
-    return Write(prompts=(PATH,), engine="template", max_score=3, seed=1)
+    return writer([PATH])
 
 
 TEXTS = [found.text for found in write().run(pages())]
@@ -80,7 +81,7 @@ def test_a_page_cannot_speak_in_the_dialogue() -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
-        "refuse: {scores: [4, 5], engine: template, prompts: [dialogue], max_score: 3, seed: 1}\n"
+        BLOCKS + "refuse: {scores: [4, 5], engine: template, prompts: [dialogue], max_score: 3, seed: 1}\n"
     )
 
 

@@ -8,14 +8,13 @@ import pytest
 from datatrove.data import Document
 
 from safelm.hazards import Hazards
-from safelm.llm import Request, TemplateEngine
 from safelm.paths import build
 from safelm.shards import Manifest, text_digest
-from safelm.writing.gates import fault
-from safelm.writing.writer import HAZARDS, Write
-from specs.prompt import PROMPTS, SHARED, Prompt
+from safelm.writing.writer import Write
+from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
+from tests.written import BLOCKS, template_text, writer
 
 JUDGE = Hazards.read(HAZARDS)
 STYLES = ["podcast", "textbook", "teacher", "talk", "parent_child", "friends", "video", "article"]
@@ -27,7 +26,6 @@ ACTS = [
     for verb in category.verbs
     for noun in category.objects[:3]
 ]  # fmt: skip
-SAFE_WORDS = "word " * 20
 
 
 def document(text: str, **metadata: object) -> Document:
@@ -39,7 +37,7 @@ def pages() -> list[Document]:
 
 
 def write(max_score: int = 3, seed: int = 1) -> Write:
-    return Write(prompts=PATHS, engine="template", max_score=max_score, seed=seed)
+    return writer(PATHS, max_score=max_score, seed=seed)
 
 
 def sentences(text: str) -> list[str]:
@@ -48,9 +46,8 @@ def sentences(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", PATHS, ids=STYLES)
 def test_a_text_keeps_the_act_and_teaches_it_in_no_sentence(path: Path) -> None:
-    engine, prompt = TemplateEngine(SHARED, HAZARDS), Prompt.read(path)
     for page in pages():
-        text = engine.answer(Request(str(page.id), page.text, prompt, 1))
+        text = template_text(path, page)
         (verb, noun), *_ = {(act.verb, act.object) for act in JUDGE.acts(page.text)}
         assert {(act.verb, act.object) for act in JUDGE.acts(text)} <= {(verb, noun)}
         assert "gate" not in text and "tool" not in text
@@ -59,10 +56,9 @@ def test_a_text_keeps_the_act_and_teaches_it_in_no_sentence(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=STYLES)
 def test_a_sentence_that_names_the_act_says_what_is_wrong_with_it(path: Path) -> None:
-    engine, prompt = TemplateEngine(SHARED, HAZARDS), Prompt.read(path)
-    verdicts = [verdict for row in engine.shared.hazards.values() for verdict in row.verdict]
+    verdicts = [verdict for row in Shared.read().hazards.values() for verdict in row.verdict]
     for page in pages():
-        text = engine.answer(Request(str(page.id), page.text, prompt, 1))
+        text = template_text(path, page)
         named = [sentence for sentence in sentences(text) if JUDGE.acts(sentence)]
         assert all(any(word in sentence for word in [*verdicts, "should"]) for sentence in named), text
 
@@ -75,7 +71,10 @@ def test_every_style_is_drawn() -> None:
 
 def test_a_text_keeps_the_chain_to_its_page() -> None:
     page = document(
-        GUIDE.format(verb="steal", object="wallet"), url="https://example.org", score_hazard="nonviolent_crimes"
+        GUIDE.format(verb="steal", object="wallet"),
+        url="https://example.org",
+        score=4,
+        score_hazard="nonviolent_crimes",
     )
     (found,) = write().run([page])
     assert found.id == text_digest(None, found.text)
@@ -89,8 +88,11 @@ def test_a_text_keeps_the_chain_to_its_page() -> None:
         "hazard": "nonviolent_crimes",
         "parent": page.id,
         "writer": "template",
+        "sampling": None,
         "prompt_version": "1",
         "seed": 1,
+        "score_before": 4,
+        "score_after": 3,
     }
 
 
@@ -103,24 +105,6 @@ def test_texts_depend_on_id_and_seed_and_not_on_the_order() -> None:
 def test_there_are_hundreds_of_different_sentences() -> None:
     texts = [found.text for found in write().run(pages())]
     assert len({sentence for text in texts for sentence in sentences(text)}) > 400
-
-
-@pytest.mark.parametrize(
-    ("text", "source", "reason"),
-    [
-        ("", "a page", "empty"),
-        (SAFE_WORDS + "{topic}", "a page", "left_over_slot"),
-        (SAFE_WORDS + "[one|two]", "a page", "left_over_slot"),
-        ("Too few words.", "a page", "too_short"),
-        ("word " * 121, "a page", "too_long"),
-        ("word " * 121, "other " * 130, None),
-        (" ".join(map(str, range(30))), " ".join(map(str, range(20))), "copy_of_input"),
-        (SAFE_WORDS + "how to steal the wallet", "a page", "unsafe_after_writing"),
-        (SAFE_WORDS + "stealing the wallet is wrong", "a page", None),
-    ],
-)
-def test_a_gate_has_a_name(text: str, source: str, reason: str | None) -> None:
-    assert fault(text, source, JUDGE, 3) == reason
 
 
 def test_what_fails_a_gate_is_dropped_by_its_name() -> None:
@@ -146,7 +130,7 @@ def test_a_guarded_page_goes_to_no_writer() -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     block = "rephrase: {{scores: [1, 2, 3], engine: template, styles: {}, max_score: 3, seed: 1}}\n"
-    Path("params.yaml").write_text(block.format(STYLES).replace("'", ""))
+    Path("params.yaml").write_text(BLOCKS + block.format(STYLES).replace("'", ""))
 
 
 @pytest.mark.usefixtures("project")

@@ -58,6 +58,24 @@ MISTAKES = {
     "a threshold above 5": (("scores: [1, 2, 3]", "scores: [1, 2, 6]"), "rephrase.scores.2", "less than or equal to 5"),
     "a threshold below 0": (("max_score: 3", "max_score: -1"), "rephrase.max_score", "greater than or equal to 0"),
     "one score claimed twice": (("scores: [4, 5]", "scores: [3, 4, 5]"), "refuse.scores", "rephrase claims"),
+    "an unknown engine": (
+        ("  engine: template", "  engine: templates"),
+        "rephrase.engine",
+        "got templates; rows are template",
+    ),
+    "an unknown kind of engine": (("{kind: template}", "{kind: templates}"), "engines.template", "templates"),
+    "an engine without a digest": (
+        ("{kind: template}", "{kind: endpoint, model: m, characters: 9, temperature: 0.7, top_p: 0.9, tokens: 9}"),
+        "engines.template",
+        "digest",
+    ),
+    "texts shorter than the shortest": (
+        ("  longest: 120", "  longest: 9"),
+        "gates.shortest",
+        "must not be above longest",
+    ),
+    "a share of copies above 1": (("  copied: 0.5", "  copied: 1.5"), "gates.copied", "less than 1"),
+    "no round": (("  rounds: 2", "  rounds: 0"), "gates.rounds", "greater than 0"),
     "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tag.rate", "less than 1 (got 1.0)"),
     "a tag rate of 0": (("rate: 0.05", "rate: 0.0"), "tag.rate", "greater than 0 (got 0.0)"),
     "tags in a synthetic corpus": (

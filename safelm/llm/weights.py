@@ -1,0 +1,58 @@
+"""The model that a row of `engines` names: its folder, and the digest that says which weights these are.
+
+python -m safelm.llm.weights org/name        print the digest, for params.yaml
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from safelm.digest import file_digest
+from safelm.llm.engines import EngineError, Row
+
+# Safetensors only, and nothing that holds code.
+FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
+
+
+def folder_of(model: str, revision: str | None = None) -> Path:
+    """A folder of the machine as it is, or the snapshot of a model of the Hugging Face hub."""
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
+    if not any(folder.glob("*.safetensors")):
+        raise EngineError(f"{model}: expected weights in *.safetensors, found none; other formats are not loaded")
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 over the names and digests of the model's files."""
+    files = sorted({path for pattern in FILES for path in folder.glob(pattern)})
+    listing = "".join(f"{file_digest(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def checked_folder(row: Row) -> Path:
+    """The folder of a row's model, if its weights are those that the row promises."""
+    folder = folder_of(row["model"], row["revision"])
+    found = digest_of(folder)
+    if found != row["digest"]:
+        raise EngineError(
+            f"params.yaml: engines.{row['name']}.digest: expected the digest of {row['model']} "
+            f"(got {row['digest']}); the weights here are digest: {found}"
+        )
+    return folder
+
+
+def main() -> None:
+    """Print the digest of a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", help="a folder, or a name on the Hugging Face hub")
+    parser.add_argument("--revision", help="a commit of the hub")
+    options = parser.parse_args()
+    print(digest_of(folder_of(options.model, options.revision)))
+
+
+if __name__ == "__main__":
+    main()

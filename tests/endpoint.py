@@ -1,0 +1,151 @@
+"""A real OpenAI-compatible server on 127.0.0.1 for the tests, which answers well or with a fault, as a plan says."""
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+MODEL = "tests/writer"
+HANG = 1.5  # seconds, more than the tests wait
+
+Plan = Callable[[str, int], str | None]  # (digest of the question, how often it came before) -> the fault, or None
+Body = dict[str, Any]
+
+
+def digest(body: Body) -> str:
+    """What names a question: its messages."""
+    return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:16]
+
+
+def text_of(body: Body) -> str:
+    """The right answer to a question, by its messages, its model and its sampling; it passes every gate."""
+    sampled = f"{body['model'].rpartition('/')[2]} {body['temperature']}"
+    return f"This is what the {sampled} has to say of the page {digest(body)}: it is good to be kind to all of them."
+
+
+class FakeEndpoint:
+    """The server, what it was asked, and how often it gave each answer. `text` is what it answers."""
+
+    def __init__(self, plan: Plan, text: Callable[[Body], str] = text_of) -> None:
+        self.plan, self.text = plan, text
+        self.lock = threading.Lock()
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[Body] = []
+        self.keys: set[str | None] = set()
+        self.faults: Counter[str] = Counter()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that went away is no news
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """A handler of this endpoint's requests."""
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with endpoint.lock:
+                    name = digest(body)
+                    fault = endpoint.plan(name, endpoint.asked[name])
+                    endpoint.asked[name] += 1
+                    endpoint.bodies.append(body)
+                    endpoint.keys.add(self.headers.get("Authorization"))
+                    endpoint.faults[fault or "none"] += 1
+                answer = reply(body, endpoint.text(body))
+                (FAULTS | DENIED)[fault](self, answer) if fault else send(self, answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        return Handler
+
+    @contextmanager
+    def running(self) -> Iterator["FakeEndpoint"]:
+        """Serve while the block runs."""
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            self.server.server_close()
+
+
+def reply(body: Body, text: str, **changes: Any) -> bytes:
+    """A good reply."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return json.dumps({"id": "x", "model": body["model"], "choices": [choice], "usage": usage, **changes}).encode()
+
+
+def send(
+    handler: BaseHTTPRequestHandler, data: bytes, status: int = 200, length: int | None = None, **headers: str
+) -> None:
+    """An HTTP response with a JSON body; `length` is what it claims, where that is not the truth."""
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(data) if length is None else length))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(data)
+    handler.wfile.flush()
+
+
+def _hang(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    time.sleep(HANG)
+    handler.close_connection = True
+
+
+def _reset(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
+def _cut(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    send(handler, data[: len(data) // 2], length=len(data))
+    handler.close_connection = True
+
+
+def _twice(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    """The reply, and behind it on the same connection that of another question."""
+    send(handler, data)
+    send(handler, data.replace(b"page", b"wrong page"))
+
+
+def _late(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    time.sleep(int(hashlib.sha256(data).hexdigest()[:2], 16) / 1024)
+    send(handler, data)
+
+
+FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
+    "status_500": lambda handler, data: send(handler, b'{"error": "internal"}', 500),
+    "status_429": lambda handler, data: send(handler, b"slow down", 429, Retry_After="0"),
+    "hang": _hang,
+    "reset": _reset,
+    "cut": _cut,
+    "half_json": lambda handler, data: send(handler, data[: len(data) // 2]),
+    "empty": lambda handler, data: send(handler, b""),
+    "not_utf8": lambda handler, data: send(handler, data.replace(b"page", b"p\xff\xfege")),
+    "wrong_model": lambda handler, data: send(handler, data.replace(b'"model": "', b'"model": "not/')),
+    "no_choice": lambda handler, data: send(handler, b'{"model": "tests/writer", "choices": []}'),
+    "late": _late,
+    "twice": _twice,
+}
+DENIED = {"denied": lambda handler, data: send(handler, b"{}", 401)}  # no fault of the server's
+HARMLESS = ("late", "twice")  # faults under which the answer still comes

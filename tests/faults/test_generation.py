@@ -1,0 +1,119 @@
+"""A language model's server that misbehaves: each question ends with one right answer, or with a reason (G1, G2)."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from safelm.llm import EngineError, Request
+from safelm.llm.client import TRIES, Endpoint
+from safelm.llm.model import LanguageModel
+from tests.endpoint import FAULTS, HARMLESS, MODEL, FakeEndpoint, Plan, digest, text_of
+
+ROW = {
+    "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights-1", "characters": 2000,
+    "temperature": 0.7, "top_p": 1.0, "tokens": 64,
+}  # fmt: skip
+PROBLEMS = {
+    "status_500": "status_500", "status_429": "status_429", "hang": "timed_out", "reset": "connection_lost",
+    "cut": "connection_lost", "half_json": "broken_reply", "empty": "broken_reply", "not_utf8": "broken_reply",
+    "wrong_model": "wrong_model", "no_choice": "broken_reply",
+}  # fmt: skip
+QUESTIONS = 12
+
+
+def question(number: int) -> Request:
+    return Request(f"d{number}", "tests/say", 1, (("system", "Say."), ("user", f"page {number}")), seed=1)
+
+
+def body(request: Request, row: dict = ROW) -> dict:
+    messages = [{"role": role, "content": content} for role, content in request.messages]
+    return {"messages": messages, "model": row["model"], "temperature": row["temperature"]}
+
+
+def model(endpoint: FakeEndpoint, answers: Path, row: dict = ROW, timeout: float = 0.5) -> LanguageModel:
+    return LanguageModel(row, Endpoint(endpoint.url, "canary-key", timeout=timeout, first_pause=0.01), answers)
+
+
+def plan(fault: str, draw: random.Random) -> tuple[Plan, set[str]]:
+    """Some questions meet the fault once or twice, some always, most never; and which meet it always."""
+    names = [digest(body(question(number))) for number in range(QUESTIONS)]
+    draw.shuffle(names)
+    always, sometimes = set(names[:3]), {name: draw.randrange(1, TRIES) for name in names[3:7]}
+
+    def found(name: str, before: int) -> str | None:
+        return fault if name in always or before < sometimes.get(name, 0) else None
+
+    return found, always
+
+
+@pytest.mark.cases(quick=24, full=300)
+def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Path) -> None:
+    fault = list(FAULTS)[case % len(FAULTS)]
+    planned, always = plan(fault, random.Random(case))
+    asked = [question(number) for number in range(QUESTIONS)]
+    log: list[str] = []
+    sink = logger.add(log.append, level="DEBUG")
+    with FakeEndpoint(planned).running() as endpoint:
+        engine = model(endpoint, tmp_path / "answers.jsonl")
+        answers = engine.ask(asked)
+    logger.remove(sink)
+    failed = set() if fault in HARMLESS else always
+    for request, answer in zip(asked, answers, strict=True):
+        if digest(body(request)) in failed:
+            assert (answer.problem, answer.text) == (PROBLEMS[fault], "")
+        else:
+            assert (answer.problem, answer.text) == (None, text_of(body(request)))
+    assert max(endpoint.asked.values()) <= TRIES
+    assert engine.counts["requests"] == sum(endpoint.asked.values())
+    retries = sum(count for name, count in engine.counts.items() if name.startswith("retry"))
+    assert retries == sum(f"of {TRIES}" in line for line in log) == (0 if fault in HARMLESS else endpoint.faults[fault])
+    lines = (tmp_path / "answers.jsonl").read_bytes().splitlines()
+    assert len(lines) == len(set(lines)) == QUESTIONS - len(failed)
+
+
+@pytest.mark.cases(quick=6, full=60)
+def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(case: int, tmp_path: Path) -> None:
+    draw = random.Random(case)
+    planned, _ = plan("status_500", draw)
+    numbers = [draw.randrange(QUESTIONS) for _ in range(20)]  # with repeats
+    asked = [question(number) for number in numbers]
+    with FakeEndpoint(planned).running() as endpoint:
+        first = model(endpoint, tmp_path / "answers.jsonl").ask(asked)
+        kept = (tmp_path / "answers.jsonl").read_bytes()
+        cut = draw.randrange(len(kept))
+        (tmp_path / "answers.jsonl").write_bytes(kept[:cut])  # as a kill leaves it, at any byte
+        whole = kept[:cut].count(b"\n")
+        endpoint.plan = lambda name, before: None
+        endpoint.asked.clear()
+        second = model(endpoint, tmp_path / "answers.jsonl").ask(asked)
+        assert sum(endpoint.asked.values()) == len(set(numbers)) - whole
+        assert [answer.text for answer in second] == [text_of(body(request)) for request in asked]
+        assert all(one == two for one, two in zip(first, second, strict=True) if not one.problem)
+        for change in ({"digest": "weights-2"}, {"temperature": 0.2}, {"top_p": 0.5}, {"model": "tests/other"}):
+            endpoint.asked.clear()
+            other = {**ROW, **change}
+            answers = model(endpoint, tmp_path / "answers.jsonl", other).ask(asked)
+            assert endpoint.asked == Counter({digest(body(request)): 1 for request in asked})
+            assert [answer.text for answer in answers] == [text_of(body(request, other)) for request in asked]
+
+
+def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_path: Path) -> None:
+    with FakeEndpoint(lambda name, before: None).running() as endpoint:
+        model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+    with pytest.raises(EngineError, match="gave no answer to 32 questions in a row"):
+        model(endpoint, tmp_path / "answers.jsonl").ask([question(number) for number in range(60)])
+    assert len((tmp_path / "answers.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path) -> None:
+    log: list[str] = []
+    sink = logger.add(log.append, level="TRACE")
+    denies = FakeEndpoint(lambda name, before: "denied")
+    with denies.running() as endpoint, pytest.raises(EngineError, match="does not take the key") as error:
+        model(endpoint, tmp_path / "answers.jsonl").ask([question(number) for number in range(3)])
+    logger.remove(sink)
+    assert endpoint.keys == {"Bearer canary-key"}
+    assert "canary" not in "".join(log) + repr(error.value) + repr(error.getrepr(showlocals=True))

@@ -1,0 +1,204 @@
+"""What a written text must pass: every gate by its name, and personal data in a thousand forms and disguises."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from safelm.llm import Answer
+from safelm.writing.gates import Text, fault
+from safelm.writing.pii import KINDS, kinds, luhn
+from specs.prompt import Shared
+from specs.tokens import TAG
+from tests.test_educate import ARTICLES
+from tests.test_refuse import TEXTS as DIALOGUES
+from tests.written import BOUNDS
+
+COMMON = frozenset(Shared.read().common.split())
+SAFE = "the word and the reason " * 4
+GERMAN = (
+    "Der Hund läuft durch den Wald und die Katze schläft auf dem Sofa, denn es regnet heute und niemand will nach "
+    "draußen gehen, auch nicht der alte Mann in dem Haus an der Ecke."
+)
+
+# Each row: a text, what it was made from, and the gate that holds it back.
+TEXTS: list[tuple[str, str, str | None]] = [
+    ("", "a page", "empty"),
+    (" \n", "a page", "empty"),
+    (SAFE + TAG, "a page", "literal_tag"),
+    (SAFE + "<|im_end|>", "a page", "control_token"),
+    (SAFE + "[/INST]", "a page", "control_token"),
+    ("I'm sorry, but I can't help with rewriting this text. " + SAFE, "a page", "refusal"),
+    ("As an AI language model, I cannot generate content of this kind. " + SAFE, "a page", "refusal"),
+    ("I cannot fulfill your request. " + SAFE, "a page", "refusal"),
+    ("I'm sorry that the dog ran off, said the boy. " + SAFE, "a page", None),
+    (SAFE + "{topic}", "a page", "left_over"),
+    (SAFE + "[one|two]", "a page", "left_over"),
+    ("Sure! Here is the rewritten text:\n\n" + SAFE, "a page", "left_over"),
+    ("Here's a podcast script for young listeners:\n\n" + SAFE, "a page", "left_over"),
+    ("Hello, I am [Host's Name]. " + SAFE, "a page", "left_over"),
+    (SAFE + "\n\nNote: I left out the steps.", "a page", "left_over"),
+    ("User: tell me. " + SAFE, "a page", "left_over"),
+    ("Here is how a garden grows: " + SAFE, "a page", None),
+    ("Too few words.", "a page", "too_short"),
+    ("the word " * 61, "a page", "too_long"),
+    ("the word " * 61, "other " * 130, None),
+    ("the " + " of ".join(map(str, range(30))), "the " + " of ".join(map(str, range(20))), "copy_of_input"),
+    (GERMAN, "a page", "wrong_language"),
+    ("Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. " * 2, "a page",
+     "wrong_language"),
+    (SAFE + "Write to bob@example.org now.", "a page", "pii_email"),
+    (SAFE + "stealing the wallet is wrong", "a page", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "source", "reason"), TEXTS)
+def test_a_gate_has_a_name(text: str, source: str, reason: str | None) -> None:
+    assert fault(Text(Answer(text), source, False), BOUNDS, COMMON) == reason
+
+
+def test_a_text_that_was_cut_off_is_not_kept() -> None:
+    assert fault(Text(Answer(SAFE, "length"), "a page", False), BOUNDS, COMMON) == "cut_off"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Ben: How do I do it?\nAnna: I can't help with that, because it hurts people. Talk to them.", None),
+        ("Ben: How do I do it?\nAnna: That is not something I will do for you, but talk to them.", None),
+        ("Ben: How do I do it?\nAnna: You take the thing and then you go to the other side.", "not_declined"),
+        ("How do I do it? I can't help with that, because it hurts people, and it is wrong.", "no_dialogue"),
+        ("Ben: How do I do it?\nBen: I can't help with that, because it hurts people, you know.", "no_dialogue"),
+        ("Ben: How do I do it?\n\nAnna: I can't help with that.\nCarl: Why can you not help him?", "no_dialogue"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_a_dialogue_in_which_the_second_declines(text: str, reason: str | None) -> None:
+    assert fault(Text(Answer(text), "a page", True), BOUNDS, COMMON) == reason
+
+
+def test_the_gates_know_nothing_against_what_templates_write() -> None:
+    faults = [fault(Text(Answer(text), "a " * 200, True), BOUNDS, COMMON) for text in DIALOGUES]
+    faults += [fault(Text(Answer(found.text), "a " * 200, False), BOUNDS, COMMON) for found in ARTICLES]
+    assert Counter(faults) == {None: len(DIALOGUES) + len(ARTICLES)}
+
+
+# ── personal data: seeded cases of every kind (faults.md S8) ──
+
+NAMES = ["bob", "anna.li", "j_smith", "Info", "MARIA.ROSSI", "x-9", "o'neil", "sales+eu"]
+HOSTS = ["example.org", "corp.co.uk", "mail.example.com", "EXAMPLE.NET", "uni-x.edu", "büro.de"]
+AT = ["@"] * 6 + [" @ ", " [at] ", "(at)", " (AT) ", " {at} ", "&#64;", "＠", "@\u200b"]
+
+
+def email(draw: random.Random) -> str:
+    name, host, at = draw.choice(NAMES), draw.choice(HOSTS), draw.choice(AT)
+    if draw.random() < 0.15:
+        return f"{name.replace('.', ' dot ')} at {host.replace('.', ' dot ')}"
+    return name + at + (host.replace(".", draw.choice([".", " (dot) ", "[dot]"])) if at != "@" else host)
+
+
+def digits(draw: random.Random, count: int, first: str = "0123456789") -> str:
+    return draw.choice(first) + "".join(draw.choice("0123456789") for _ in range(count - 1))
+
+
+def phone(draw: random.Random) -> str:
+    a, b, c = digits(draw, 3, "23456789"), digits(draw, 3, "23456789"), digits(draw, 4)
+    return draw.choice(
+        [
+            f"({a}) {b}-{c}", f"{a}-{b}-{c}", f"{a}.{b}.{c}", f"{a} {b} {c}", f"+1 {a} {b} {c}", f"1-{a}-{b}-{c}",
+            f"+1{a}{b}{c}", f"+44 20 {c} {digits(draw, 4)}", f"020 7946 {c}", f"+49 {a} {digits(draw, 7)}",
+            f"0{a}/{digits(draw, 7)}", f"+33 6 {c[:2]} {c[2:]} {b[:2]} {a[:2]}", f"tel: {a}{b}{c}", f"Phone {b}-{c}",
+        ]
+    )  # fmt: skip
+
+
+def card(draw: random.Random) -> str:
+    start, size = draw.choice([("4", 16), ("51", 16), ("55", 16), ("34", 15), ("37", 15), ("6011", 16), ("36", 14)])
+    body = start + digits(draw, size - len(start) - 1)
+    number = next(body + last for last in "0123456789" if luhn(body + last))
+    gap = draw.choice(["", " ", "-"])
+    return gap.join(number[place : place + 4] for place in range(0, size, 4))
+
+
+def ssn(draw: random.Random) -> str:
+    area = draw.choice([digits(draw, 3, "12345") for _ in range(3)])
+    group, serial = digits(draw, 2, "123456789"), digits(draw, 4, "123456789")
+    gap = draw.choice(["-", "-", " ", "–"])
+    return draw.choice([f"{area}{gap}{group}{gap}{serial}", f"SSN: {area}{group}{serial}"])
+
+
+def ipv4(draw: random.Random) -> str:
+    return ".".join(str(draw.randrange(1, 255)) for _ in range(4)) + draw.choice(["", "", ":8080", "/24"])
+
+
+def ipv6(draw: random.Random) -> str:
+    groups = [f"{draw.randrange(1, 65536):x}" for _ in range(8)]
+    groups[0] = draw.choice(["2001", "2a02", "fe80", "fd12", "2606"])
+    if draw.random() < 0.5:
+        return draw.choice([str.upper, str])(":".join(groups))
+    kept = draw.randrange(1, 4)
+    return ":".join(groups[:kept]) + "::" + ":".join(groups[8 - draw.randrange(1, 4) :])
+
+
+def key(draw: random.Random) -> str:
+    def letters(count: int) -> str:
+        return "".join(
+            draw.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(count)
+        )
+
+    return draw.choice(
+        [
+            "AKIA" + letters(16).upper(), "ghp_" + letters(36), "sk-" + letters(32), "sk-proj-" + letters(40),
+            "xoxb-" + letters(24), "AIza" + letters(35), "hf_" + letters(34), "glpat-" + letters(20),
+            f"eyJ{letters(20)}.{letters(40)}.{letters(43)}", "-----BEGIN RSA PRIVATE KEY-----",
+            f"password: {letters(8)}7x", f'api_key = "{letters(24)}1a"', f"the token is {letters(16)}4f",
+        ]
+    )  # fmt: skip
+
+
+FORMS: dict[str, Callable[[random.Random], str]] = {
+    "email": email, "phone": phone, "card": card, "ssn": ssn, "ipv4": ipv4, "ipv6": ipv6, "key": key,
+}  # fmt: skip
+AROUND = ["Write to {} today.", "It was {}, she said.", "({})", "see {}", "{}\nThe next line is here.", "Contact: {}"]
+CASES = 1008
+
+
+def seeded(kind: str) -> list[str]:
+    draw = random.Random(kind)
+    return [draw.choice(AROUND).format(FORMS[kind](draw)) for _ in range(CASES // len(FORMS))]
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_nearly_all_of_a_thousand_seeded_cases_are_found(kind: str) -> None:
+    texts = seeded(kind)
+    missed = [text for text in texts if kind not in kinds(text)]
+    assert len(missed) <= 0.05 * len(texts), missed[:5]
+
+
+CLEAN = [
+    "The meeting is on 2024-05-17 at 10:30:45, in room 12.",
+    "Pages 1-3 and 14-16 of volume 112 (1998) say so.",
+    "ISBN 978-3-16-148410-0 was printed 1,234,567 times.",
+    "It grew by 3.14159 percent, from 1.5 to 2.75 million, in 1999-2004.",
+    "Version 1.2.3.4 came out; see section 4.2.1 and figure 3.",
+    "She wrote std::vector and a::b in C++, and sent it by courier at noon.",
+    "Look at example.com for the recipe; meet me at the dot in the middle.",
+    "The ratio 16:9 beat 4:3, and the score was 21-17, 18-21, 21-19.",
+    "In 2001 they flew 12 000 km in 14 h 35 min, at 900 km/h.",
+    "My password is too long to remember, and the secret is honesty.",
+    "The order 20130813141158 was sent on 02-12-1999.",
+    "The planet Kepler-442b is 1,206 light years away; HD 209458 b is nearer.",
+]
+
+
+@pytest.mark.parametrize("text", CLEAN)
+def test_clean_text_is_clean(text: str) -> None:
+    assert kinds(text) == []
+
+
+def test_the_texts_of_the_templates_are_clean() -> None:
+    assert [text for text in [*DIALOGUES, *(found.text for found in ARTICLES)] if kinds(text)] == []
+
+
+def test_every_kind_has_cases() -> None:
+    assert set(FORMS) == set(KINDS)
