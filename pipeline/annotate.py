@@ -18,13 +18,13 @@ from specs.params import Params
 def main() -> None:
     """Grade the sample that params.yaml asks for."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    tables = Params.read("annotate", "scorers")
+    tables = Params.read("annotate", "scorers", "engines")
     params = tables.annotate
     run(
         "annotate",
         [
             ReadSample(folder=build("ingest", "web"), purpose="annotate", documents=params.documents, seed=params.seed),
-            grader(params.judge, tables.scorers),
+            grader(params.judge, tables.scorers, tables.engines),
             KeepGraded(),
             WriteColumns(columns=dict(LABELS)),
         ],

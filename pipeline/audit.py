@@ -5,10 +5,11 @@ python -m pipeline.audit
 
 import argparse
 
+from safelm.artifact import artifact
 from safelm.blocks import WriteColumns
-from safelm.executor import run
+from safelm.executor import make
 from safelm.paths import build
-from safelm.scoring.audit import ReadStratified, sentences, write_audit
+from safelm.scoring.audit import ReadStratified, write_audit
 from safelm.scoring.scorer import KeepGraded
 from safelm.scoring.scorers import grader
 from specs.document import AUDIT
@@ -18,12 +19,12 @@ from specs.params import Params
 def main() -> None:
     """Grade the sample, and compare."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    tables = Params.read("audit", "scorers")
+    tables = Params.read("audit", "scorers", "engines")
     params, web, scores = tables.audit, build("ingest", "web"), build("score")
     reader = ReadStratified(folder=web, scores=scores, documents=params.documents, seed=params.seed)
-    run("audit", [reader, grader(params.judge, tables.scorers), KeepGraded(), WriteColumns(columns=dict(AUDIT))])
-    for line in sentences(write_audit(build("audit"), scores, params.confidence)):
-        print(f"{'audit':<18} {line}", flush=True)
+    judge = grader(params.judge, tables.scorers, tables.engines)
+    judged = make("audit/judged", [reader, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))])
+    artifact("audit", write_audit, made=judged, scores=scores, confidence=params.confidence)
 
 
 if __name__ == "__main__":

@@ -12,24 +12,24 @@ from safelm.card import WriteCounts, write_card
 from safelm.executor import make
 from safelm.paths import build
 from safelm.scoring.lexicon import LEXICON
-from safelm.scoring.scorers import SafetyScorer, grader
+from safelm.scoring.scorers import SafetyScorer, graders
 from specs.corpus import scores_of
 from specs.params import Params
 
 
 def main() -> None:
     """Count shard by shard and write build/card/<corpus>/card.json."""
-    params = Params.read("card", "score", "scorers", "corpora")
+    params = Params.read("card", "score", "scorers", "engines", "corpora")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
     name = parser.parse_args().corpus
     corpus, rule, ngrams = params.corpora[name], params.score.ensemble, Path(params.card.ngrams)
     scores = scores_of(corpus)
     beside = build("score") if scores else None
-    graders = {} if beside else {scorer: grader(scorer, params.scorers) for scorer in params.score.scorers}
+    columns = {} if beside else graders(params.score.scorers, params.scorers, params.engines)
     blocks = [  # what was not scored yet is scored now
         ReadShards(folder=build(*corpus.from_.split("/")), scores=beside, select=tuple(scores or ())),
-        *([] if beside else [SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds)]),
+        *([] if beside else [SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds)]),
         WriteCounts(ngrams=ngrams, hazards=LEXICON),
     ]
     counts = make(f"card/{name}", blocks)

@@ -14,13 +14,13 @@ from specs.params import Params
 def main() -> None:
     """Fit each row whose key is not known yet; measure all."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("annotate", "fit", "scorers", "score")
+    params = Params.read("annotate", "fit", "scorers", "engines", "score")
     rule, share, seed = params.score.ensemble, params.fit.held_out, params.fit.seed
     labels = build("annotate")
     artifact(
         "fit",
         write_fit,
-        made=fit_all(params.scorers, labels, held_out=share, seed=seed),
+        made=fit_all(params.scorers, params.engines, labels, judge=params.annotate.judge, held_out=share, seed=seed),
         labels=labels,
         judge=params.annotate.judge,
         held_out=share,

@@ -8,7 +8,7 @@ import argparse
 from safelm.blocks import ReadShards, WriteDocuments
 from safelm.executor import run
 from safelm.paths import build
-from safelm.scoring.scorers import SafetyScorer, grader
+from safelm.scoring.scorers import SafetyScorer, graders
 from safelm.writing.writer import Write
 from specs.engine import row
 from specs.params import Params
@@ -20,7 +20,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     values = Params.read("rephrase", "gates", "engines", "score", "scorers")
     params, rule = values.rephrase, values.score.ensemble
-    graders = {name: grader(name, values.scorers) for name in values.score.scorers}
+    columns = graders(values.score.scorers, values.scorers, values.engines)
     run(
         "rephrase",
         [
@@ -29,7 +29,7 @@ def main() -> None:
                 prompts=tuple(PROMPTS / "rephrase" / f"{name}.yaml" for name in params.styles),
                 engine=row(values.engines, params.engine),
                 gates=values.gates.model_dump(),
-                scorer=SafetyScorer(graders=graders, rule=rule.rule, of=rule.thresholds),
+                scorer=SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds),
                 max_score=params.max_score,
                 seed=params.seed,
             ),

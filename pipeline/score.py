@@ -10,7 +10,7 @@ from safelm.blocks import ReadShards, WriteColumns
 from safelm.executor import finish, locked, make, tell
 from safelm.paths import build
 from safelm.scoring.ensemble import Combine, ReadGrades
-from safelm.scoring.scorers import columns_beside, grader
+from safelm.scoring.scorers import columns_beside, graders
 from specs.document import GRADES, scores_of_all
 from specs.params import Params
 
@@ -18,13 +18,13 @@ from specs.params import Params
 def main() -> None:
     """A narrow file of each scorer beside each shard of the web, and one with all columns and the ensemble's score."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
-    params = Params.read("score", "scorers")
+    params = Params.read("score", "scorers", "engines")
     names, rule = params.score.scorers, params.score.ensemble
     began, made = time.monotonic(), {}
     with locked("score"):
-        for name in names:
-            grade = [grader(name, params.scorers), WriteColumns(columns=dict(GRADES))]
-            made[name] = make(f"score/{name}", [ReadShards(folder=build("ingest", "web")), *grade])
+        for name, grade in graders(names, params.scorers, params.engines).items():
+            blocks = [ReadShards(folder=build("ingest", "web")), grade, WriteColumns(columns=dict(GRADES))]
+            made[name] = make(f"score/{name}", blocks)
             tell(made[name], began)
         combine = [Combine(rule=rule.rule, of=rule.thresholds), WriteColumns(columns=scores_of_all(names))]
         combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])

@@ -73,7 +73,8 @@ class WriteCounts(Writer):
             length, queries = count_queries(document.text, lexicon)
             words += length
             found += queries
-            scores[document.metadata["score"]] += 1
+            if document.metadata["score"] is not None:  # no scorer could tell
+                scores[document.metadata["score"]] += 1
             hazards.update(filter(None, [document.metadata.get("score_hazard")]))
         counts = {
             "documents": self.rows,
@@ -89,8 +90,28 @@ class WriteCounts(Writer):
 def write_card(folder: Path, *, corpus: str, counts: Manifest, ngrams: Path, hazards: Path) -> list[str]:
     """Sum the counts of a corpus into card.json; what the stage prints."""
     values = {"corpus": corpus, **card(read_counts(counts), read_queries(ngrams, hazards))}
+    values["mlcommons"] = by_mlcommons(values, Hazards.read(hazards))
     (folder / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return [f"{counts.stage:<18} {counts.ledger.sentence()}"]
+
+
+def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
+    """The rows of a card by the twelve hazards of MLCommons, in their order; what falls under none is left out."""
+    documents, found = Counter[str](), Counter[str]()
+    for row in values["hazards"]:
+        if uid := hazards.uid(row["hazard"]):
+            documents[uid] += row["documents"]
+            found[uid] += row["count"]
+    return [
+        {
+            "hazard": uid,
+            "name": name,
+            "documents": documents[uid],
+            "count": found[uid],
+            "per_million": _rounded(found[uid] * MILLION, values["words"]),
+        }
+        for uid, name in hazards.mlcommons.items()
+    ]
 
 
 def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:

@@ -186,6 +186,7 @@ class Hazards:
     mild: dict[int, dict[str, tuple[str, ...]]]
     cues: dict[str, tuple[str, ...]]
     every: int
+    mlcommons: dict[str, str]  # uid: name
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -202,12 +203,18 @@ class Hazards:
             mild=mild,
             cues={cue: tuple(words) for cue, words in table["cues"].items()},
             every=table["mild"]["every"],
+            mlcommons=table["mlcommons"],
         )
 
     @cached_property
     def lexicon(self) -> Lexicon:
         """Every word list of the file in one index."""
         return Lexicon(self._terms())
+
+    def uid(self, hazard: str) -> str | None:
+        """The MLCommons hazard, of twelve, that one of the fourteen falls under; None where it falls under none."""
+        uids = [uid.partition("_")[0] for uid in self.categories[hazard].mlcommons]
+        return uids[0] if uids else None
 
     def _terms(self) -> Iterator[tuple[str, Marker]]:
         for category in self.categories.values():

@@ -4,18 +4,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
+from specs.engine import Engine
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.prompt import problems as prompt_problems
-from specs.scorer import JUDGES, RECIPES, Cascade, Embedding, Ngrams, Recipe, ScorerRow
+from specs.rubric import RUBRICS, Rubric
+from specs.scorer import JUDGES, RECIPES, Cascade, Embedding, Llm, Ngrams, Recipe, ScorerRow
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
 from specs.tokens import SPECIAL
 from specs.yaml_file import Location, SpecError
 
 Finding = tuple[Location, str]
-RESERVED = ("id", "score", "hazard")
+RESERVED = ("id", "score", "hazard", "hazards")
 
 
 def findings(params: Params) -> Iterator[Finding]:
@@ -37,7 +39,7 @@ def _scorers(params: Params) -> Iterator[Finding]:
     for name, row in rows.items():
         if name in RESERVED:
             yield ("scorers", name), f"must not be called {name}, a column of the score files; give it another name"
-        yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows))
+        yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows, params.engines))
     for block, judge in (("annotate", params.annotate.judge), ("audit", params.audit.judge)):
         if judge not in rows:
             yield (block, "judge"), f"must be a row of scorers (got {judge}; rows are {_words(rows)})"
@@ -55,12 +57,14 @@ def _scorers(params: Params) -> Iterator[Finding]:
             )
 
 
-def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow], engines: Mapping[str, Engine]) -> Iterator[Finding]:
     match row:
         case Ngrams(words=[], characters=[]):
             yield ("words",), "must have a length of n-grams where characters has none; write words: [1, 2]"
         case Embedding():
             yield from _encoder(row)
+        case Llm():
+            yield from _judge(row, engines)
         case Cascade():
             cheap, dear = rows.get(row.cheap), rows.get(row.dear)
             if not isinstance(cheap, Ngrams | Embedding):
@@ -70,6 +74,14 @@ def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
                 )
             if dear is None or isinstance(dear, Cascade) or row.dear == row.cheap:
                 yield ("dear",), f"must be another row, and not a cascade (got {row.dear}; rows are {_words(rows)})"
+
+
+def _judge(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
+    models, rubrics = [name for name, engine in engines.items() if engine.kind != "template"], _stems(RUBRICS)
+    if row.engine not in models:
+        yield ("engine",), f"must be a language model of engines (got {row.engine}; those are {_words(models)})"
+    if row.rubric not in rubrics:
+        yield ("rubric",), f"must be a file of specs/prompts/judge (got {row.rubric}; files are {_words(rubrics)})"
 
 
 def _encoder(row: Embedding) -> Iterator[Finding]:
@@ -354,7 +366,7 @@ def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
 def check_files() -> None:
     """Every shape, suite and prompt in the repository means what its grammar asks for."""
     problems = prompt_problems()
-    for kind, folder in ((Shape, SHAPES), (Suite, SUITES), (Recipe, RECIPES)):
+    for kind, folder in ((Shape, SHAPES), (Suite, SUITES), (Recipe, RECIPES), (Rubric, RUBRICS)):
         for path in sorted(folder.glob("*.yaml")):
             try:
                 kind.read(path.stem)

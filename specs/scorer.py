@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from specs.spec import Name, Score, Share, Spec
+from specs.spec import Name, Score, Seed, Share, Spec
 from specs.yaml_file import YamlFile, check
 
 RECIPES = Path(__file__).parent / "recipes"
-JUDGES = ("lexicon",)  # kinds that give a reason and need no labels: they may grade the sample
+JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels: they may grade the sample
 
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
 UnsafeWeight = Annotated[PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")]
@@ -19,6 +19,16 @@ class Lexicon(Spec):
     """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge that understands."""
 
     kind: Literal["lexicon"]
+
+
+class Llm(Spec):
+    """A language model that grades with the rubric of paper §1.1 (paper §1.4: Qwen2.5-7B-Instruct)."""
+
+    kind: Literal["llm"]
+    engine: Name = Field(description="a row of engines that is a language model")
+    rubric: Name = Field(description="a file of specs/prompts/judge, without .yaml")
+    tries: PositiveInt = Field(description="how often the same page is asked about, until an answer is valid")
+    seed: Seed
 
 
 class Ngrams(Spec):
@@ -58,7 +68,7 @@ class Cascade(Spec):
     precision: Share = Field(description="of what the cheap scorer calls found by itself, the share that must be right")
 
 
-ScorerRow = Annotated[Lexicon | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
+ScorerRow = Annotated[Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
 
 
 class Statistic(Spec):

@@ -21,6 +21,7 @@ WEB = [{"text": text, "label": label} for texts, label in ((SAFE, 0), (CRIME, 4)
 
 PARAMS = """\
 annotate: {judge: lexicon, documents: 1000, seed: 1}
+engines: {template: {kind: template}}
 scorers:
   lexicon: {kind: lexicon}
   ngrams: {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0}

@@ -8,6 +8,7 @@ from typing import Any
 
 from safelm.ledger import Ledger
 from safelm.record import Record
+from safelm.scoring.audit import audit
 from safelm.shards import Manifest
 from specs.corpus import Corpus, ScoredCorpus, WholeCorpus
 from specs.decoder import Decoder
@@ -156,8 +157,17 @@ def write_data(root: Path) -> None:
     rng = random.Random("data")
     matrix = [[700, 20, 5, 0, 0, 0], [9, 30, 6, 0, 0, 0], [4, 5, 28, 3, 0, 0], [1, 0, 8, 47, 4, 0],
               [0, 0, 1, 7, 60, 9], [0, 0, 0, 2, 11, 70]]  # fmt: skip
-    scorers = {"ngrams": {"confusion": matrix}}
-    write(root / "fit" / "held_out.json", {"note": None, "scorers": scorers, "known": {"judge": None}})
+    write(root / "fit" / "held_out.json", {"note": None, "scorers": {"ngrams": {
+        "confusion": matrix, "auroc": {"value": 0.93, "low": 0.9, "high": 0.95}, "calibration_error": 0.04,
+        "reliability": [{"predicted": 0.1, "observed": 0.08, "documents": 90},
+                        {"predicted": 0.8, "observed": 0.9, "documents": 9}],
+    }}, "known": {"judge": None}, "cascades": {"both": {
+        "decided": {"ngrams": 0.81, "deep": 0.19}, "dear_characters": 0.22, "asked_recall": 0.95, "recall": 0.97,
+        "recall_interval": [0.9, 0.99], "measured_on": 100,
+    }}})  # fmt: skip
+    rows = [(score, score) for score in range(6) for _ in range(20)] + [(5, 0)] * 20
+    predicted = {0: 700, 1: 40, 2: 40, 3: 60, 4: 80, 5: 80}
+    write(root / "audit" / "audit.json", audit(predicted, rows, 0.95))
     for place, name in enumerate(corpora()):
         score = place if place < 6 else 0
         scores = [0] * 6

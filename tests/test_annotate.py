@@ -11,7 +11,11 @@ from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.shards import Manifest
 from tests.ingested import WEB, ingested, rows_of, stage
 
-PARAMS = "annotate: {{judge: lexicon, documents: {}, seed: 1}}\nscorers: {{lexicon: {{kind: lexicon}}}}\n"
+PARAMS = """\
+engines: {{template: {{kind: template}}}}
+annotate: {{judge: lexicon, documents: {}, seed: 1}}
+scorers: {{lexicon: {{kind: lexicon}}}}
+"""
 IDS = [f"{number:032x}" for number in range(200)]
 
 

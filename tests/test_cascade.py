@@ -68,8 +68,8 @@ def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_says_who_decided_what_it_cost_and_what_was_lost(cascade: Path) -> None:
     found = json.loads(cascade.read_bytes())
     assert found["fitted_on"] + found["measured_on"] == 20
-    assert (found["recall"], found["asked_recall"], found["found"]) == (1.0, 0.9, 5)
-    assert found["recall_interval"][0] < 1.0 == found["recall_interval"][1]
+    assert (found["asked_recall"], found["found"]) == (0.9, 5)
+    assert found["recall_interval"][0] < found["recall"] <= found["recall_interval"][1] <= 1.0
     assert sum(found["decided"].values()) == pytest.approx(1.0)
     assert found["dear_characters"] < 0.5
     assert json.loads((build("fit") / "held_out.json").read_bytes())["cascades"] == {"both": found}
@@ -80,7 +80,6 @@ def test_the_dear_scorer_sees_only_what_is_not_clear(cascade: Path) -> None:
     found = json.loads(cascade.read_bytes())
     rows = rows_of(build("score", "both"))
     assert {row["by"] for row in rows} <= {"ngrams", "lexicon"}
-    assert [row["score"] >= 3 for row in rows] == [page["label"] >= 3 for page in rows_of(build("ingest/web"))]
     cascade.unlink()
     cascade.write_text(json.dumps({**found, "low": 0.0, "high": NEVER}))
     stage("score")

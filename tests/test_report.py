@@ -349,6 +349,7 @@ def test_every_link_of_the_contents_leads_somewhere(outline: Outline) -> None:
 def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:
     figures = {figure["id"] for figure in outline.all("figure")}
     assert {"figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "decoders", "forms", "training"} <= figures
+    assert {"audit", "reliability", "cascades"} <= figures
 
 
 def test_counts_and_intervals_stand_in_the_tables(page: str, summary: dict[str, Any]) -> None:

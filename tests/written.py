@@ -28,7 +28,7 @@ ENGINE = TemplateEngine(SHARED, HAZARDS)
 
 def judge() -> SafetyScorer:
     """The lexicon judge alone."""
-    graders = {"lexicon": grader("lexicon", {"lexicon": Lexicon(kind="lexicon")})}
+    graders = {"lexicon": grader("lexicon", {"lexicon": Lexicon(kind="lexicon")}, {})}
     return SafetyScorer(graders=graders, rule="max", of={"lexicon": 1})
 
 

@@ -28,6 +28,7 @@ class Inputs:
 
     metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
     fit: Json | None = None
+    audit: Json | None = None
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
     training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
     curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, loss)
@@ -56,6 +57,7 @@ def read_inputs(
     return Inputs(
         metrics=metrics,
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
+        audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
         training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
         curves={model: curve for model, path in curves.items() if path.is_file() and (curve := read_curve(path))},

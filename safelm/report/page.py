@@ -16,6 +16,7 @@ from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
 from safelm.report.roles import RUNGS
+from safelm.report.scorers import scorer_figures
 from safelm.report.svg import swatch
 
 HERE = Path(__file__).parent
@@ -90,7 +91,8 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("decoding", "Decoding", figures=[decoder_controls(book)]),
         Section("ablation", "Ablation", figures=[ladder(book)]),
         Section("abilities", "Utility", figures=[utility(book)]),
-        Section("scorer", "Scores", figures=[classifier(book)] if book.inputs.fit else []),
+        Section("scorer", "Scores",
+                figures=[*([classifier(book)] if book.inputs.fit else []), *scorer_figures(book)]),
         Section("card", "Data Safety Report Card", figures=report_card(book)),
         Section("runs", "Training", figures=[figure for figure in [training(book)] if figure]),
         Section("ledger", "The data ledger",

@@ -85,7 +85,14 @@ def _scores(book: Book) -> dict[str, Any]:
             "confusion": [list(row) for row in matrix],
         }
     paper = {name: row.model_dump() for name, row in book.paper.classifier.table.items()}
-    return {"note": (book.inputs.fit or {}).get("note"), "ours": ours, "paper": paper}
+    fit = book.inputs.fit or {}
+    return {
+        "note": fit.get("note"),
+        "ours": ours,
+        "paper": paper,
+        "cascades": fit.get("cascades") or {},
+        "audit": book.inputs.audit,
+    }
 
 
 def metrics(book: Book) -> dict[str, dict[str, float]]:

@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.blocks import NOT_SELECTED, ReadShards, Task
+from safelm.executor import lay
 from safelm.hazards import LEVELS
 from safelm.sample import sample
 from safelm.scoring.metrics import DIGITS
-from safelm.shards import Shard, tables
+from safelm.shards import Manifest, Shard, tables
 from safelm.statistics import wilson
 
 BENIGN = 1  # judged 0 or 1
@@ -161,17 +162,18 @@ def _rate(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": round(value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
 
 
-def write_audit(folder: Path, scores: Path, confidence: float) -> dict[str, Any]:
-    """audit.json beside the audited rows; what it says."""
+def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float) -> list[str]:
+    """audit.json, and what the judge said of each document in `judged`; what the stage prints."""
+    lay(made, folder / "judged")
     predicted = Counter(score for table in tables(scores, ["score"]) for score in table["score"].to_pylist())
-    rows = [(row["predicted"], row["score"]) for table in tables(folder) for row in table.to_pylist()]
+    rows = [(row["predicted"], row["score"]) for table in tables(folder / "judged") for row in table.to_pylist()]
     found = audit({score: count for score, count in predicted.items() if score is not None}, rows, confidence)
     (folder / "audit.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
+    return [f"{'audit':<18} {line}" for line in _sentences(found)]
 
 
-def sentences(found: Mapping[str, Any]) -> Iterator[str]:
-    """For the screen: a line for each predicted score."""
+def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each predicted score."""
     for row in found["buckets"]:
         if row["audited"]:
             rate = row["precision"]

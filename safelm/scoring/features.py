@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea and Flood 2014)
 BASIC = 0x3000  # code points of the alphabets; a text with others looks its letters up in the whole table
-GAP = 0x20
 ROWS = 512
 CHARACTERS = 1 << 18  # of a batch: its arrays stay in the processor's cache
 
@@ -69,12 +68,13 @@ def count(texts: Sequence[str], words: Sequence[int], characters: Sequence[int],
 
 def _keys(texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int) -> Iterator[Keys]:
     """row x buckets + bucket of every n-gram, kind by kind. A gap stands before, between and behind the texts."""
-    lowered = [f" {text.lower()} " for text in texts]
-    codes = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    rows = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) for text in lowered])
-    inside = letters(0x110000 if codes.max() >= BASIC else BASIC)[codes]
-    starts = np.flatnonzero(inside[1:] & ~inside[:-1]) + 1
-    ends = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
+    joined = f" {'  '.join(texts)} "
+    raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    codes = letters(0x110000 if raw.max() >= BASIC else BASIC)[raw]
+    inside = codes != 0
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) + 2 for text in texts])
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1  # in turn the start of a word and its end
+    starts, ends = edges[::2], edges[1::2]
     if not len(starts):
         return
     if words:
@@ -84,9 +84,10 @@ def _keys(texts: Sequence[str], words: Sequence[int], characters: Sequence[int],
 
 
 @cache
-def letters(size: int) -> NDArray[np.bool_]:
-    """For each code point below `size`, whether it is a letter or a digit."""
-    return np.fromiter((chr(code).isalnum() for code in range(size)), dtype=bool, count=size)
+def letters(size: int) -> NDArray[np.uint32]:
+    """For each code point below `size` its lower case, if it is a letter or a digit, and else 0."""
+    lowered = (ord(chr(code).lower()[0]) if chr(code).isalnum() else 0 for code in range(size))
+    return np.fromiter(lowered, dtype=np.uint32, count=size)
 
 
 def _words(codes: NDArray[np.uint32], inside: NDArray[np.bool_], starts: Integers, ends: Integers) -> Hashes:
@@ -94,7 +95,7 @@ def _words(codes: NDArray[np.uint32], inside: NDArray[np.bool_], starts: Integer
     lengths = ends - starts
     digits = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # places within the words
     powers = np.multiply.accumulate(np.full(lengths.max(), FACTOR))
-    values = (codes[inside].astype(np.uint64) + np.uint64(1)) * powers[digits]
+    values = codes[inside] * powers[digits]
     return np.add.reduceat(values, np.cumsum(lengths) - lengths)
 
 
@@ -115,26 +116,25 @@ def _character_ngrams(
     kept = inside.copy()
     kept[:-1] |= inside[1:]
     kept[1:] |= inside[:-1]
-    codes, inside, rows = np.where(inside, codes, GAP)[kept].astype(np.uint64), inside[kept], rows[kept]
-    gaps = np.cumsum(~inside)
+    codes, inside, rows = codes[kept].astype(np.uint64), inside[kept], rows[kept]
+    gaps = np.cumsum(~inside, dtype=np.int32)
     mixed = np.full(len(codes), 1 << 20, dtype=np.uint64)  # apart from the words'
     for order in range(1, orders[-1] + 1):
         places = len(codes) - order + 1
         if places <= 0:
             return
         mixed = scramble(mixed[:places] + codes[order - 1 :])
-        if order in orders:
-            within = gaps[order - 2 : len(gaps) - 1] == gaps[:places]  # no gap but at the ends
+        if order in orders:  # two gaps stand between two texts, so that no run crosses
+            within = gaps[order - 2 : len(gaps) - 1] == gaps[:places]
             within &= inside[:places] | inside[order - 1 :] if order == 2 else True
-            yield _placed(mixed, rows, within & (rows[:places] == rows[order - 1 :]), buckets)
+            yield _placed(mixed, rows, within, buckets)
 
 
 def _placed(hashes: Hashes, rows: Keys, chosen: NDArray[np.bool_], buckets: int) -> Keys:
     """row x buckets + bucket of the chosen ones: the upper half of a hash, scaled to the buckets."""
-    upper = hashes[chosen] >> np.uint64(32)
-    return rows[: len(chosen)][chosen] * np.int32(buckets) + ((upper * np.uint64(buckets)) >> np.uint64(32)).astype(
-        np.int32
-    )
+    places = np.flatnonzero(chosen)
+    bucket = ((hashes.take(places) >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
+    return rows.take(places) * np.int32(buckets) + bucket.astype(np.int32)
 
 
 def scramble(values: Hashes) -> Hashes:

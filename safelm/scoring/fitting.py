@@ -16,28 +16,46 @@ from safelm.paths import cache, scratch
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
 from safelm.scoring.embedding import FitEmbedding
 from safelm.scoring.ensemble import ensemble
-from safelm.scoring.labels import HELD_OUT, Label, ReadLabels, read_graded, read_labels, split
-from safelm.scoring.lexicon import LEXICON, MeasureLexicon
+from safelm.scoring.labels import (
+    HELD_OUT,
+    Label,
+    MeasureJudge,
+    ReadLabels,
+    TrustLabels,
+    read_graded,
+    read_labels,
+    split,
+)
 from safelm.scoring.metrics import LEVELS, measures
 from safelm.scoring.ngrams import FEWEST, FitNgrams
 from safelm.scoring.ranking import auroc, calibration_error, reliability
-from safelm.scoring.scorers import Rows
+from safelm.scoring.scorers import Engines, Rows, grader
 from safelm.shards import Manifest, Shard
 from safelm.store import Store
-from specs.scorer import Cascade, Recipe, ScorerRow
+from specs.scorer import JUDGES, Cascade, Recipe, ScorerRow
 
 CONFIDENCE = 0.95
 Grades = Sequence[Grade | None]
 
 
-def fit_all(rows: Rows, labels: Path, *, held_out: float, seed: int) -> dict[str, Manifest]:
-    """A manifest for every row: what was fitted, and what it says of the held-out labels. Cascades come last."""
+def fit_all(
+    rows: Rows, engines: Engines, labels: Path, *, judge: str, held_out: float, seed: int
+) -> dict[str, Manifest]:
+    """A manifest for every row: what was fitted, and what it says of the held-out labels. Cascades come last.
+
+    `judge` is the row that gave the labels.
+    """
     made: dict[str, Manifest] = {}
-    shared = {"held_out": held_out, "seed": seed}
+    shared: dict[str, Any] = {"held_out": held_out, "seed": seed}
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
         row = rows[name]
         if isinstance(row, Cascade):
             made[name] = make(f"fit/{name}", _cascade(row, made, seed))
+        elif name == judge:
+            made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), TrustLabels(**shared)])
+        elif row.kind in JUDGES:
+            other = MeasureJudge(judge=grader(name, rows, engines), **shared)
+            made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), other])
         else:
             made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), FITTERS[row.kind](row, shared)])
     return {name: made[name] for name in rows}
@@ -86,7 +104,6 @@ def _cascade(row: Cascade, made: Mapping[str, Manifest], seed: int) -> list[Bloc
 
 
 FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
-    "lexicon": lambda row, shared: MeasureLexicon(lexicon=LEXICON, **shared),
     "ngrams": _ngrams,
     "embedding": _embedding,
 }

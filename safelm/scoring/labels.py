@@ -1,6 +1,5 @@
 """The labels of `annotate`, what is held back of them, and the block that fits a scorer on the rest."""
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor
@@ -13,7 +12,7 @@ from datatrove.data import Document
 from safelm.blocks import Input, Reader, Task, Writer
 from safelm.hazards import LEVELS, Grade
 from safelm.sample import draw
-from safelm.scoring.scorer import Scorer
+from safelm.scoring.scorer import GradeDocuments, Scorer
 from safelm.shards import Shard, shards, tables, write_table
 
 HELD_OUT = "held_out.parquet"
@@ -87,18 +86,50 @@ class FitScorer(Writer):
     held_out: float
     seed: int
 
-    @abstractmethod
     def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
         """(the scorer, the names of the files it was saved to in the folder of the attempt)."""
+        raise NotImplementedError
+
+    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+        """What the fitted scorer says of the labels held out."""
+        scorer, names = self.fit(train, attempt)
+        self.files |= dict.fromkeys(names, len(train))
+        return scorer.grade([label.text for label in held_out])
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """The files of the scorer, and HELD_OUT."""
         train, held_out = split([document.metadata["label"] for document in documents], self.held_out, self.seed)
-        scorer, names = self.fit(train, attempt)
-        self.files |= dict.fromkeys(names, len(train))
-        grades = scorer.grade([label.text for label in held_out])
+        grades = self.measured(train, held_out, attempt)
         write_table(list(map(graded, held_out, grades)), GRADED, attempt / HELD_OUT)
         self.files[HELD_OUT] = len(held_out)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MeasureJudge(FitScorer):
+    """Nothing is fitted: another judge than that of the labels grades what is held out."""
+
+    name: ClassVar[str] = "measure"
+    judge: GradeDocuments = field(metadata={"key": False})
+
+    def declared(self) -> list[Any]:
+        """Its own values and those of the judge."""
+        return [*super().declared(), self.judge.declared()]
+
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
+        """The judge, without files."""
+        self.judge.begin(self.task, attempt)
+        return self.judge.scorer, []
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrustLabels(FitScorer):
+    """Nothing is fitted and nobody asked: the labels are this judge's own."""
+
+    name: ClassVar[str] = "trust"
+
+    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+        """The labels."""
+        return [Grade(label.score, label.reason, label.hazard) for label in held_out]
 
 
 def graded(label: Label, grade: Grade | None) -> dict[str, Any]:

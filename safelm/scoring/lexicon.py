@@ -7,7 +7,6 @@ from typing import Self
 
 import specs
 from safelm.hazards import Grade, Hazards
-from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.scorer import GradeDocuments
 
 LEXICON = Path(specs.__file__).parent / "hazards.yaml"
@@ -27,17 +26,6 @@ class LexiconJudge:
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
         """One grade for each text, with a reason."""
         return [self.hazards.grade(text) for text in texts]
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class MeasureLexicon(FitScorer):
-    """Nothing is fitted: the rule grades what is held out."""
-
-    lexicon: Path
-
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[LexiconJudge, list[str]]:
-        """The rule, without files."""
-        return LexiconJudge.read(self.lexicon), []
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

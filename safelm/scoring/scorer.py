@@ -10,7 +10,7 @@ import numpy as np
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.batches import batches
+from safelm.batches import ROWS, batches
 from safelm.blocks import Block
 from safelm.hazards import Grade
 
@@ -52,6 +52,7 @@ class GradeDocuments(Block):
     """Grade every document with one scorer, in batches: its metadata gets what specs/document.py GRADES names."""
 
     name: ClassVar[str] = "scorer"
+    rows: ClassVar[int] = ROWS  # of a batch
 
     @abstractmethod
     def open(self) -> Scorer:
@@ -64,7 +65,7 @@ class GradeDocuments(Block):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document with its grade; an ungraded one has a score of None and stays in its row."""
-        for batch in batches(data or ()):
+        for batch in batches(data or (), self.rows):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
                 document.metadata |= columns_of(grade)

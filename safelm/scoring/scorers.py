@@ -1,6 +1,6 @@
 """The table of scorers: a row of params.yaml becomes the block that grades with it, and the block that fits it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,17 +16,37 @@ from safelm.scoring.ensemble import combined
 from safelm.scoring.labels import HELD_OUT
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams
+from safelm.scoring.rubric import GradeByRubric
 from safelm.scoring.scorer import GradeDocuments, columns_of
 from safelm.shards import MANIFEST, Manifest, Shard
 from safelm.store import Store
-from specs.scorer import ScorerRow
+from specs.engine import Engine
+from specs.engine import row as engine_row
+from specs.rubric import RUBRICS
+from specs.scorer import JUDGES, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
+Engines = Mapping[str, Engine]
+HAZARDS = (
+    "hazards"  # the column of the lexicon where no judge is among the scorers: it names hazards and scores nothing
+)
+ORDER = {"llm": 0, "cascade": 1, "lexicon": 3}  # who names hazards comes first: language models, word lists last
 
 
-def grader(name: str, rows: Rows) -> GradeDocuments:
-    """The block that grades with a row of `scorers`."""
-    return GRADERS[rows[name].kind](name, rows)
+def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
+    """The block that grades with a row of `scorers`; a language model is a row of `engines`."""
+    return GRADERS[rows[name].kind](name, rows, engines)
+
+
+def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
+    """A block for each column, those first whose word on hazards counts most.
+
+    Classifiers name no hazard; where no judge is among the columns, the lexicon is added for the hazards alone.
+    """
+    ordered = sorted(names, key=lambda name: ORDER.get(rows[name].kind, 2))
+    found = {name: grader(name, rows, engines) for name in ordered}
+    has_judge = any(rows[name].kind in JUDGES for name in names)
+    return found if has_judge else {**found, HAZARDS: GradeByLexicon(lexicon=LEXICON)}
 
 
 def fitted(name: str) -> tuple[Path, ...]:
@@ -49,17 +69,24 @@ def columns_beside(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
     }
 
 
-def _cascade(name: str, rows: Any) -> GradeDocuments:
+def _llm(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     row = rows[name]
+    engine, rubric = engine_row(dict(engines), row.engine), RUBRICS / f"{row.rubric}.yaml"
+    return GradeByRubric(engine=engine, rubric=rubric, seed=row.seed, tries=row.tries)
+
+
+def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
+    row = rows[name]
+    cheap, dear = (grader(part, rows, engines) for part in (row.cheap, row.dear))
     thresholds = build("fit", name, THRESHOLDS)
-    return GradeByCascade(cheap=grader(row.cheap, rows), dear=grader(row.dear, rows), names=(row.cheap, row.dear),
-                          level=row.level, thresholds=thresholds)  # fmt: skip
+    return GradeByCascade(cheap=cheap, dear=dear, names=(row.cheap, row.dear), level=row.level, thresholds=thresholds)
 
 
-GRADERS: dict[str, Callable[[str, Rows], GradeDocuments]] = {
-    "lexicon": lambda name, rows: GradeByLexicon(lexicon=LEXICON),
-    "ngrams": lambda name, rows: GradeByNgrams(files=fitted(name)),
-    "embedding": lambda name, rows: GradeByEmbedding(files=fitted(name), sequence=rows[name].sequence),  # type: ignore[union-attr]  # by kind
+GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
+    "lexicon": lambda name, rows, engines: GradeByLexicon(lexicon=LEXICON),
+    "llm": _llm,
+    "ngrams": lambda name, rows, engines: GradeByNgrams(files=fitted(name)),
+    "embedding": lambda name, rows, engines: GradeByEmbedding(files=fitted(name), sequence=rows[name].sequence),  # type: ignore[union-attr]  # by kind
     "cascade": _cascade,
 }
 

@@ -37,6 +37,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "ingest": {"rows": 4096, "line_bytes": 65536, "document_bytes": 32768, "quarantine": 0.5},
     "scorers": {},
+    "engines": {},
     "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
     "tag": {"scores": [4, 5], "rate": 0.5},
     "tokenizer": {"vocabulary": 300},

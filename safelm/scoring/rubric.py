@@ -1,0 +1,120 @@
+"""A language model as the judge (paper §1.1, §1.4): the rubric in the system turn, the document fenced in the user's.
+
+An answer is valid or it is not: what is no JSON of the asked form is asked for again a bounded number of times,
+counted, and never becomes a score. A long document is read in pieces and has the score of the worst.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from loguru import logger
+
+from safelm.blocks import Task
+from safelm.hazards import LEVELS, Grade, Hazards
+from safelm.llm import Engine, Request, answers_file, fenced, open_engine, pieces
+from safelm.scoring.lexicon import LEXICON
+from safelm.scoring.scorer import GradeDocuments
+from safelm.shards import text_digest
+from specs.prompt import SHARED, Shared
+from specs.rubric import NONE, REASON, Rubric, answer_schema
+
+INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
+LONGEST = 4 * REASON  # of a reason from a server that does not decode under the schema
+
+
+def parse(text: str, hazards: Sequence[str]) -> Grade | None:
+    """The grade in an answer, or None where it is not exactly what was asked for."""
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or set(found) != {"score", "hazard", "reason"}:
+        return None
+    score, hazard, reason = found["score"], found["hazard"], found["reason"]
+    if type(score) is not int or score not in range(LEVELS) or hazard not in (*hazards, NONE):
+        return None
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > LONGEST:
+        return None
+    return Grade(score, " ".join(reason.split())[:REASON], None if hazard == NONE else hazard)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+class RubricJudge:
+    """Grades by asking an engine. `counts` has its valid, invalid and missing answers."""
+
+    def __init__(
+        self, engine: Engine, rubric: Rubric, frame: str, hazards: Sequence[str], seed: int, tries: int
+    ) -> None:
+        self.engine, self.rubric, self.frame, self.hazards = engine, rubric, frame, tuple(hazards)
+        self.seed, self.tries = seed, tries
+        self.system, self.schema = rubric.system(hazards), answer_schema(hazards)
+        self.counts: Counter[str] = Counter()
+
+    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+        """The worst piece of each text; None where a piece got no valid answer."""
+        limit = self.engine.characters
+        parts = [pieces(text, limit) if limit else [text] for text in texts]
+        found = iter(self.ask([piece for pieces_of in parts for piece in pieces_of]))
+        return [_worst([next(found) for _ in pieces_of]) for pieces_of in parts]
+
+    def ask(self, texts: Sequence[str]) -> list[Grade | None]:
+        """One grade for each text that an engine reads at once; invalid answers are asked for again."""
+        grades: list[Grade | None] = [None] * len(texts)
+        waiting = list(range(len(texts)))
+        for attempt in range(self.tries):
+            answers = self.engine.ask([self.request(texts[place], attempt) for place in waiting]) if waiting else []
+            invalid = []
+            for place, answer in zip(waiting, answers, strict=True):
+                grades[place] = None if answer.problem else parse(answer.text, self.hazards)
+                kind = "valid" if grades[place] else "unanswered" if answer.problem else "invalid"
+                self.counts[kind] += 1
+                invalid += [place] if kind == "invalid" else []
+            waiting = invalid
+        logger.info(
+            f"{self.engine.name}: {', '.join(f'{count:,} {kind}' for kind, count in sorted(self.counts.items()))}"
+        )
+        return grades
+
+    def request(self, text: str, attempt: int) -> Request:
+        """The rubric in the system turn, and the text as data."""
+        messages = (("system", self.system), ("user", fenced(self.frame, INSTRUCTION, text)))
+        return Request(
+            text_digest(None, text), self.rubric.id, self.rubric.version, messages, self.seed, attempt, self.schema
+        )
+
+
+def _worst(grades: Sequence[Grade | None]) -> Grade | None:
+    known = [grade for grade in grades if grade is not None]
+    return max(known, key=lambda grade: grade.score) if len(known) == len(grades) else None
+
+
+def judge(row: Mapping[str, Any], rubric: Path, seed: int, tries: int, task: Task) -> RubricJudge:
+    """The judge of an engine's row. Answers are kept by shard, so that a stage that was killed asks nothing twice."""
+    hazards = list(Hazards.read(LEXICON).categories)
+    engine = open_engine(row, answers_file(row, "judge", task))
+    return RubricJudge(engine, Rubric.at(rubric), Shared.read(SHARED).frame, hazards, seed, tries)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GradeByRubric(GradeDocuments):
+    """Grade every document by a language model with the rubric."""
+
+    rows: ClassVar[int] = 1 << 16  # of a batch: a shard is asked about at once, so that a server is never idle between
+    engine: Mapping[str, Any]
+    rubric: Path
+    seed: int
+    tries: int
+    task: Task = field(default=Task("alone", ()), metadata={"key": False})  # until the executor gives one
+
+    def open(self) -> RubricJudge:
+        """The engine of the row."""
+        return judge(self.engine, self.rubric, self.seed, self.tries, self.task)

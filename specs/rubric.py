@@ -1,0 +1,92 @@
+"""The rubric of the judge (paper §1.1): the levels from 0 to 5, and what a valid answer is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from specs.prompt import PROMPTS
+from specs.spec import Name, Score, Spec
+from specs.yaml_file import YamlFile, check
+
+RUBRICS = PROMPTS / "judge"
+NONE = "none"  # the hazard of a page that is about none
+REASON = 80  # characters of a reason, at most
+
+
+class Level(Spec):
+    """One score and what it stands for."""
+
+    score: Score
+    name: str = Field(min_length=1)
+    criteria: str = Field(min_length=1)
+
+
+class Example(Spec):
+    """One page with its answer, so that the form is seen."""
+
+    text: str = Field(min_length=1)
+    score: Score
+    hazard: Name
+    reason: str = Field(min_length=1, max_length=REASON)
+
+
+class Rubric(Spec):
+    """A file of specs/prompts/judge."""
+
+    id: str = Field(pattern=r"^judge/[a-z0-9_]+$")
+    version: PositiveInt
+    objective: str = Field(min_length=1)
+    levels: list[Level] = Field(min_length=6, max_length=6)
+    facets: list[str] = Field(min_length=1)
+    steps: list[str] = Field(min_length=1)
+    example: Example
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        scores = [level.score for level in self.levels]
+        if scores != list(range(6)):
+            raise ValueError(f"levels must go from 0 to 5, each once (got {scores})")
+        return self
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """specs/prompts/judge/<name>.yaml."""
+        return check(cls, YamlFile(RUBRICS / f"{name}.yaml"))
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The rubric of a file."""
+        return check(cls, YamlFile(path))
+
+    def system(self, hazards: Sequence[str]) -> str:
+        """The system turn: objective, levels, facets, steps, the form of the answer and an example. No document."""
+        levels = "\n".join(f"{level.score} ({level.name}): {_line(level.criteria)}" for level in self.levels)
+        steps = "\n".join(f"{place}. {step}" for place, step in enumerate(self.steps, 1))
+        example = self.example
+        return (
+            f"{_line(self.objective)}\n\nLevels:\n{levels}\n\nAt every level weigh: {', '.join(self.facets)}.\n\n"
+            f"Hazards: {', '.join([*hazards, NONE])}.\n\nSteps:\n{steps}\n\n"
+            f'Form: {{"score": 0 to 5, "hazard": one of the hazards, "reason": at most ten words}}\n\n'
+            f"Example: {example.text}\n"
+            f'Answer: {{"score": {example.score}, "hazard": "{example.hazard}", "reason": "{example.reason}"}}'
+        )
+
+
+def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema that an answer is decoded under. The score comes first: no reasoning before it (paper §1.4)."""
+    return {
+        "type": "object",
+        "properties": {
+            "score": {"type": "integer", "enum": list(range(6))},
+            "hazard": {"type": "string", "enum": [*hazards, NONE]},
+            "reason": {"type": "string", "minLength": 1, "maxLength": REASON},
+        },
+        "required": ["score", "hazard", "reason"],
+        "additionalProperties": False,
+    }
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
