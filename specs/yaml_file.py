@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
 Model = TypeVar("Model", bound=BaseModel)
+VALUES, DEPTH = 100_000, 50  # of a file for people
 Location = tuple[str | int, ...]
 
 
@@ -63,13 +64,29 @@ class YamlFile:
 
     def _load(self, text: str) -> Any:
         try:
+            self._refuse_depth(text)
             node = yaml.compose(text, Loader=yaml.CSafeLoader)
+            if node is not None and _size(node, {}) > VALUES:
+                message = f"means more than {VALUES:,} values through its aliases (*name); write out what is meant"
+                raise SpecError([Problem(str(self.path), 1, "", message)])
             if node is not None:
                 self._locate(node, ())
             return yaml.load(text, Loader=yaml.CSafeLoader)
+        except RecursionError:
+            message = "holds itself: an alias (*name) stands inside its anchor"
+            raise SpecError([Problem(str(self.path), 1, "", message)]) from None
         except yaml.MarkedYAMLError as error:
             line = (error.problem_mark.line if error.problem_mark else 0) + 1
             raise SpecError([Problem(str(self.path), line, "", f"is not YAML: {error.problem}")]) from error
+
+    def _refuse_depth(self, text: str) -> None:
+        """Raise SpecError for a depth that nobody writes; libyaml ends the process over one of 100,000."""
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise SpecError([Problem(str(self.path), line, "", f"is nested more than {DEPTH} deep")])
 
     def _locate(self, node: yaml.Node, at: Location) -> None:
         self.lines.setdefault(at, node.start_mark.line + 1)
@@ -115,6 +132,15 @@ class YamlFile:
         """Raise when there is any problem, in the order of the lines."""
         if problems:
             raise SpecError(sorted(problems, key=lambda problem: (problem.line, problem.at)))
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node means, with what aliases repeat; a few hundred bytes can mean billions."""
+    if id(node) not in known:
+        parts = node.value if isinstance(node.value, list) else []
+        inner = (item for part in parts for item in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] = 1 + sum(_size(item, known) for item in inner)
+    return known[id(node)]
 
 
 def dotted(at: Location) -> str:

@@ -1,7 +1,8 @@
 """Parquet: page check sums are verified, and a damaged row group costs that row group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,9 @@ from safelm.reading.member import Unreadable
 from safelm.reading.source import KNOWN, ReadFiles, SourceError
 from safelm.reading.unpack import DAMAGED, FLOOR
 
-BATCH = 128  # rows that are Python objects at a time: a dictionary can make few bytes long rows
+BATCH = 128  # rows that are in memory at a time
+DICTIONARY_BATCH = 16  # where a dictionary can make few bytes long rows
+LARGE = 1 << 25  # bytes of a batch whose rows become Python objects one at a time
 ERRORS = (
     pa.ArrowException,
     OSError,
@@ -52,7 +55,8 @@ class ReadParquet(ReadFiles):
         """The rows of every row group. Raises Unreadable for a bomb, or where the footer contradicts itself."""
         meta = file.metadata
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
-        if sum(group.total_byte_size for group in groups) > max(FLOOR, self.expansion * path.stat().st_size):
+        self.unpacked, self.limit = 0, max(FLOOR, self.expansion * path.stat().st_size)
+        if sum(group.total_byte_size for group in groups) > self.limit:
             raise Unreadable("expansion")
         rows = [group.num_rows for group in groups]
         if sum(rows) != meta.num_rows or min(rows, default=0) < 0:
@@ -74,14 +78,18 @@ class ReadParquet(ReadFiles):
     def _group(self, file: Any, group: int, columns: list[str], name: str, first: int, rows: int) -> Iterator[Document]:
         """The rows of one row group; those that cannot be read, each by its number, to the quarantine."""
         done = 0
-        batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=BATCH)
+        size = DICTIONARY_BATCH if _has_dictionary(file.metadata.row_group(group)) else BATCH
+        batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=size)
         while done < rows:
             try:
                 found = _rows(_dated(next(batches)), self.wanted)
             except (*ERRORS, StopIteration):
                 break
-            for row in found[: rows - done]:
-                if row is None:
+            for row in islice(found, rows - done):
+                self.unpacked += len((row or {}).get(self.text) or "")
+                if self.unpacked > self.limit:
+                    self.refuse("expansion", name, first + done, b"")
+                elif row is None:
                     self.refuse("not_utf8", name, first + done, b"")
                 else:
                     yield from self.keep(row, name, first + done)
@@ -108,12 +116,20 @@ def _dated(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> list[dict[str, Any] | None]:
+def _has_dictionary(group: Any) -> bool:
+    """Whether a few bytes may stand for a long text: a batch of rows is larger than its part of the file then."""
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    return any(chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR for chunk in chunks)
+
+
+def _rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[str, Any] | None]:
     """The rows of a batch; None for one whose text is not UTF-8, which Arrow does not check when it reads."""
-    try:
-        return batch.to_pylist(maps_as_pydicts="lossy")
-    except (ValueError, OverflowError):
-        return [_row(batch.slice(number, 1), needed) for number in range(batch.num_rows)]
+    if batch.nbytes <= LARGE:
+        try:
+            return batch.to_pylist(maps_as_pydicts="lossy")
+        except (ValueError, OverflowError):
+            pass  # one of them has what cannot be a Python object
+    return (_row(batch.slice(number, 1), needed) for number in range(batch.num_rows))
 
 
 def _row(batch: pa.RecordBatch, needed: tuple[str, ...]) -> dict[str, Any] | None:
