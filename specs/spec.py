@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Score = Annotated[int, Field(ge=0, le=5, description="a safety score from 0 (harmless) to 5 (harmful), paper §1.1")]
 Share = Annotated[float, Field(gt=0, lt=1, description="a share between 0 and 1, both excluded")]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower-case letters, digits and _")]
+Name = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description="lower-case letters, digits and _, 64 at most")
+]
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="a whole number that seeds every draw of chance of this block")]
 
 

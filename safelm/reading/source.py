@@ -192,7 +192,7 @@ def files_of(path: Path, pattern: str) -> list[Path]:
     there = {file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))}
     try:
         found = sorted(there & set(path.rglob(pattern)))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, OSError) as error:
         raise SourceError(
             f"{path}: {pattern!r} is no pattern for names inside a folder ({error}); mend `files`"
         ) from None
