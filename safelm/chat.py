@@ -36,8 +36,8 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ.get("SAFELM_THREADS", "1")))
     keep_buffers()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # None would ask, and wait
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
 

@@ -109,7 +109,7 @@ def load(encoder: Path | str, revision: str | None, sequence: int) -> tuple[Any,
     logging.set_verbosity_error()  # it would tell that the head is new, which it is
     logging.disable_progress_bar()
     names = {str(level): level for level in range(LEVELS)}
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options: dict[str, Any] = {"trust_remote_code": False, **({"revision": revision} if revision else {})}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(encoder), **options)
         model = AutoModelForSequenceClassification.from_pretrained(
