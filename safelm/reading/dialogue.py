@@ -49,7 +49,8 @@ def _pair(prompt: Any, text: Any, label: int | None = None, hazard: str | None =
 
 def _messages(turns: Any) -> dict[str, Any]:
     """The first request and the answer right after it; what a system says before is not read."""
-    said = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("role") != "system"]
+    listed = turns if isinstance(turns, list | tuple) else ()
+    said = [turn for turn in listed if isinstance(turn, Mapping) and turn.get("role") != "system"]
     roles = [turn.get("role") for turn in said[:2]]
     if roles != ["user", "assistant"]:
         return _pair(said[0].get("content") if roles[:1] == ["user"] else None, None)

@@ -32,7 +32,8 @@ class ReadParquet(ReadFiles):
     """One document a row; an offset is the number of the row, from 0. Only the columns a document can have are read.
 
     Dropped: only_special_tokens. Quarantined: no_text, no_prompt, not_utf8, document_too_long, damaged (the rows of a
-    damaged row group, or a file as one row), expansion. A flipped bit is found where the file has page check sums.
+    damaged row group, or a file as one row), expansion (what is beyond it is one row). A flipped bit is found where the
+    file has page check sums.
     """
 
     name: ClassVar[str] = "parquet"
@@ -49,6 +50,8 @@ class ReadParquet(ReadFiles):
             first = 0
             for group, rows in enumerate(groups):
                 yield from self._group(file, group, columns, name, first, rows)
+                if self.unpacked > self.limit:
+                    return  # the rest is one row
                 first += rows
 
     def _rows_of_groups(self, file: Any, path: Path) -> list[int]:
@@ -89,7 +92,8 @@ class ReadParquet(ReadFiles):
                 self.unpacked += len((row or {}).get(self.text) or "")
                 if self.unpacked > self.limit:
                     self.refuse("expansion", name, first + done, b"")
-                elif row is None:
+                    return
+                if row is None:
                     self.refuse("not_utf8", name, first + done, b"")
                 else:
                     yield from self.keep(row, name, first + done)

@@ -1,5 +1,6 @@
 """Malformed corpora: no good document is lost, and every other row has a name, a place and a digest (faults.md Q1)."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from safelm.reading.source import ReadSource, SourceError
 from tests.faults import corpora
 from tests.faults.corpora import Corpus
 from tests.ingested import rows_of
-from tests.reading import VALUES, read, reasons
+from tests.reading import VALUES, read, read_bytes, reasons
 
 KINDS = {"jsonl": corpora.LINES | corpora.FILES, "parquet": corpora.PARQUET, "wet": corpora.RECORDS}
 TABLE = [(kind, name) for kind, rows in KINDS.items() for name in rows]
@@ -79,3 +80,21 @@ def test_no_malformed_file_stops_the_others(tmp_path: Path, monkeypatch: pytest.
     )
     texts = {text for corpus in every for text in corpus.texts}
     assert {row["text"] for row in rows_of(Path("build/ingest/web"))} == texts
+
+
+SAID = {"role": "user", "content": "What is a rose?"}, {"role": "assistant", "content": "A flower."}
+
+
+MESSAGES = [
+    7, 1.5, True, "text", {}, {"role": "user"}, [], [7], [[]], ["a", "b"], [{}], [SAID[0]], [SAID[1]], SAID[::-1],
+    [{**SAID[0], "content": None}, SAID[1]], [SAID[0], {**SAID[1], "content": ["A flower."]}], [{"content": "a"}] * 2,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("messages", MESSAGES, ids=str)
+def test_a_malformed_dialogue_costs_itself_alone(tmp_path: Path, messages: object) -> None:
+    rows = [{"messages": SAID}, {"messages": messages}, {"messages": SAID}]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    texts, went, reader = read_bytes(tmp_path, data, text="messages", prompt="messages")
+    assert texts == ["A flower."] * 2 and sum(went.values()) == 1 and reader.rows_in == 3
+    assert set(went) <= {"no_text", "no_prompt"} and accounted(reader, len(data))
