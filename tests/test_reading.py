@@ -35,6 +35,14 @@ def test_a_long_line_is_counted_and_not_kept() -> None:
     assert second.offset == 7 and second.content == b"xy"
 
 
+def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
+    block = b"a" * (1 << 20)
+    (line,) = lines((block for _ in range(64)), limit=1000)
+    assert isinstance(line.content, Skipped) and not line.has_ended
+    assert line.content.size == 64 << 20
+    assert line.content.digest.hexdigest() == hashlib.sha256(block * 64).hexdigest()
+
+
 BAD_LINES = {
     b'{"text": "\xff"}': "not_utf8",
     b'{"text": "\xed\xa0\x80"}': "not_utf8",
