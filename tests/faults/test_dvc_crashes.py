@@ -1,0 +1,69 @@
+"""K4 for DVC itself: killed at any of its file operations. The next build goes well, or `doctor` says why and heals.
+
+DVC writes some of its files in place, and one that a crash left empty stops it for ever (faults.md §2g).
+"""
+
+import json
+import random
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.faults import forked
+from tests.faults.inject import Fault
+from tests.faults.toy import ROOT, State, Toy
+from tests.faults.whole import torn
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, State, list[str]]:
+    """A project whose shards are made, so that nearly all that is left is DVC's; what it becomes; DVC's operations."""
+    toy = Toy.make(tmp_path_factory.mktemp("dvc") / "toy", files=2, rows=6)
+    assert forked.build(toy, "ingest web").code == 0
+    done = toy.copy(tmp_path_factory.mktemp("done") / "toy")
+    operations = done.root.parent / "operations"
+    inject(done, Fault(), operations)
+    done.build("--single-item", "ingest")
+    return toy, done.state(), operations.read_text().splitlines()
+
+
+def inject(toy: Toy, fault: Fault, log: Path) -> None:
+    """From now on DVC has a fault in this project."""
+    toy.environment = {
+        "PYTHONPATH": f"{ROOT / 'tests/faults/site'}:{ROOT}",
+        "SAFELM_FAULT": json.dumps(asdict(fault)),
+        "SAFELM_FAULT_LOG": str(log),
+    }
+
+
+def faults(operations: list[str]) -> list[Fault]:
+    """A kill before every operation; one after every file that was opened, and is empty or half written."""
+    opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
+    every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
+    every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
+    random.Random(2).shuffle(every)
+    return every
+
+
+@pytest.mark.cases(quick=3, full=60)
+def test_dvc_heals_or_is_healed(case: int, whole: tuple[Toy, State, list[str]], tmp_path: Path) -> None:
+    unbuilt, state, operations = whole
+    fault = faults(operations)[case]
+    toy = unbuilt.copy(tmp_path / "toy")
+    inject(toy, fault, tmp_path / "log")
+    killed = toy.repro("--single-item", "ingest")
+    assert killed.wait() == -signal.SIGKILL, killed.text
+    killed.kill_group()
+    toy.environment = {}
+    again = toy.repro("--single-item", "ingest")
+    if again.wait():
+        where = operations[fault.at - 1]
+        print(f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {again.text.strip().splitlines()[-1][:200]}")
+        doctor = toy.start("safelm.doctor", "--fix")
+        doctor.wait()
+        last = toy.repro("--single-item", "ingest")
+        assert last.wait() == 0, (where, again.text, doctor.text, last.text)
+    assert toy.state().files == state.files
+    assert torn(toy.root) == []
