@@ -10,8 +10,7 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.forked import Forked
-from tests.faults.test_crashes import fresh
-from tests.faults.toy import Toy
+from tests.faults.toy import Toy, small
 from tests.faults.whole import torn
 
 BUSY = ("is building it now", "is busy", "Unable to acquire lock")  # ours; DVC's
@@ -20,7 +19,7 @@ BUSY = ("is building it now", "is busy", "Unable to acquire lock")  # ours; DVC'
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """A project whose stages tag and rephrase can both be built."""
-    toy = fresh(tmp_path_factory.mktemp("ready") / "toy")
+    toy = small(tmp_path_factory.mktemp("ready") / "toy")
     assert forked.build(toy, "ingest web", "score").code == 0
     return toy
 

@@ -9,26 +9,20 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.inject import Fault
-from tests.faults.toy import State, Toy
+from tests.faults.toy import State, Toy, small
 from tests.faults.whole import torn
-
-FILES, ROWS = 3, 12
-
-
-def fresh(root: Path) -> Toy:
-    return Toy.make(root, FILES, ROWS, code=False)
 
 
 def edited(root: Path) -> Toy:
     """A project that was built; then a row was added to a file, so some shards are taken, some made, all put anew."""
-    toy = fresh(root)
+    toy = small(root)
     assert forked.build(toy).code == 0
     with (root / "web/01.jsonl").open("a") as file:
         file.write('{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n')
     return toy
 
 
-BEGINNINGS = {"fresh": fresh, "edited": edited}
+BEGINNINGS = {"fresh": small, "edited": edited}
 
 
 @pytest.fixture(scope="module", params=BEGINNINGS)

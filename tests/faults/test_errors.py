@@ -13,8 +13,7 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.inject import UNNAMED, Fault
-from tests.faults.test_crashes import fresh
-from tests.faults.toy import State
+from tests.faults.toy import State, small
 from tests.faults.whole import torn
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
@@ -23,7 +22,7 @@ FREE = re.compile(r"[\d,.]+ (?:bytes|[KMGT]i?B) (?:are )?free")
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]]:
-    toy = fresh(tmp_path_factory.mktemp("expected") / "toy")
+    toy = small(tmp_path_factory.mktemp("expected") / "toy")
     result = forked.build(toy, fault=Fault())
     assert result.code == 0, result.text
     return toy.state(), result.operations
@@ -52,7 +51,7 @@ def test_an_error_at_any_operation_is_told_and_healed(
     state, operations = expected
     wrong, survived = [], 0
     for number, fault in enumerate(errors(operations, count(16, 600))):
-        toy = fresh(tmp_path / str(number))
+        toy = small(tmp_path / str(number))
         failed = forked.build(toy, fault=fault)
         operation = operations[fault.at - 1]
         faults = [f"left {left}" for left in torn(toy.root)]
@@ -86,7 +85,7 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing_torn(
 ) -> None:
     sizes = [200, 1500, 3000] if count(0, 1) == 0 else range(100, 4000, 130)
     for size in sizes:
-        toy = fresh(tmp_path / str(size))
+        toy = small(tmp_path / str(size))
         failed = forked.run(toy.root, limited, size, *forked.STAGES)
         assert failed.code == 1, (size, failed.text)
         assert torn(toy.root) == [], size
@@ -117,7 +116,7 @@ def filled(folder: Path, free: int) -> Path:
 
 @pytest.mark.cases(quick=3, full=20)
 def test_a_full_disk_is_told_and_healed(case: int, disk: Path, expected: tuple[State, list[str]]) -> None:
-    toy = fresh(disk / "toy")
+    toy = small(disk / "toy")
     pages = (8, 40, 120)[case] if case < 3 else random.Random(case).randrange(0, 160)
     ballast = filled(disk, pages * 4096)
     failed = forked.build(toy)

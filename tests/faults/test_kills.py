@@ -16,8 +16,7 @@ from safelm import executor, local
 from safelm.blocks import Block, WriteDocuments
 from tests.faults import forked
 from tests.faults.dags import Beside
-from tests.faults.test_crashes import fresh
-from tests.faults.toy import PATIENCE, Running, State, Toy
+from tests.faults.toy import PATIENCE, Running, State, Toy, small
 from tests.faults.whole import torn
 
 WIDE = ("safelm/local.py", "SMALL = 4 << 20", "SMALL = 0")  # workers also where there is little to read
@@ -99,7 +98,7 @@ def test_a_build_without_dvc_heals_after_a_kill_at_any_time(
 ) -> None:
     state, seconds = plain
     draw = random.Random(case)
-    toy = fresh(tmp_path / "toy")
+    toy = small(tmp_path / "toy")
     for _ in range(draw.choice([1] * 8 + [2, 3, 4])):
         forked.run(toy.root, stages_killed_after, draw.uniform(0, seconds))
         assert torn(toy.root) == []
@@ -111,7 +110,7 @@ def test_a_build_without_dvc_heals_after_a_kill_at_any_time(
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, float]:
     """What the stages give without DVC, and the processor time that they take."""
-    toy = fresh(tmp_path_factory.mktemp("plain") / "toy")
+    toy = small(tmp_path_factory.mktemp("plain") / "toy")
     result = forked.run(toy.root, stages_timed)
     assert result.code == 0, result.text
     return toy.state(), float(result.text.split()[-1])

@@ -10,8 +10,7 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.inject import Fault
-from tests.faults.test_crashes import FILES, ROWS, fresh
-from tests.faults.toy import State, Toy
+from tests.faults.toy import SMALL, State, Toy, small
 from tests.faults.whole import torn
 
 
@@ -71,7 +70,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], State]:
 
     def state(name: str) -> State:
         if name not in known:
-            toy = fresh(tmp_path_factory.mktemp("clean") / "toy")
+            toy = small(tmp_path_factory.mktemp("clean") / "toy")
             CHANGES.get(name, lambda _: None)(toy)
             assert forked.build(toy).code == 0
             known[name] = toy.state()
@@ -83,7 +82,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], State]:
 @pytest.mark.cases(quick=len(CHANGES) // 2, full=len(CHANGES) * TRIES)
 def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
     draw, name = random.Random(case), list(CHANGES)[case * 2 % len(CHANGES)]
-    toy = fresh(tmp_path / "toy")
+    toy = small(tmp_path / "toy")
     first = forked.build(toy, fault=Fault(draw.randrange(60, 400)))
     assert first.code in (0, -signal.SIGKILL)
     CHANGES[name](toy)
@@ -106,7 +105,7 @@ EDITS = {
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """A project with code of its own, and all that tag and rephrase read."""
-    toy = Toy.make(tmp_path_factory.mktemp("scored") / "toy", FILES, ROWS)
+    toy = Toy.make(tmp_path_factory.mktemp("scored") / "toy", **SMALL)
     assert forked.build(toy, "ingest web", "score").code == 0
     return toy
 
@@ -122,12 +121,12 @@ def test_nothing_stale_is_used_after_an_edit(case: int, scored: Toy, tmp_path: P
     toy.edit(*edit)
     again = toy.start(f"pipeline.{stage}")
     assert again.wait() == 0, again.text
-    assert FILES in toy.made(again.text).values(), again.text
+    assert SMALL["files"] in toy.made(again.text).values(), again.text
     assert toy.state() == clean.state()
 
 
 def test_a_change_back_makes_nothing(clean: Callable[[str], State], tmp_path: Path) -> None:
-    toy = fresh(tmp_path / "toy")
+    toy = small(tmp_path / "toy")
     for value in (0.5, 0.25, 0.5):
         toy.change("tag", rate=value)
         result = forked.build(toy)
@@ -213,12 +212,12 @@ REMAINS = (
 @pytest.mark.cases(quick=len(REMAINS), full=4 * len(REMAINS))
 def test_what_lies_about_from_before_changes_nothing(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
     draw = random.Random(case)
-    toy = fresh(tmp_path / "toy")
+    toy = small(tmp_path / "toy")
     name = ("", "a file more", "a file less")[case % 3]
     CHANGES.get(name, lambda _: None)(toy)
     assert forked.build(toy, fault=Fault(draw.choice([0, 0, 200]))).code in (0, -signal.SIGKILL)
     shutil.rmtree(toy.root / "web")
-    shutil.copytree(fresh(tmp_path / "source").root / "web", toy.root / "web")
+    shutil.copytree(small(tmp_path / "source").root / "web", toy.root / "web")
     for leave in {REMAINS[case % len(REMAINS)], *draw.sample(REMAINS, draw.randrange(0, 3))}:
         leave(toy, draw)
     again = forked.build(toy)

@@ -11,8 +11,7 @@ import pytest
 
 from safelm.shards import tables
 from tests.faults import forked
-from tests.faults.test_crashes import fresh
-from tests.faults.toy import STAGES, State, Toy, _good_texts
+from tests.faults.toy import STAGES, State, Toy, good_texts, small
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 ANOTHER_HOST = ("unshare", "--uts", "sh", "-c", 'hostname other; exec "$@"', "sh")
@@ -74,7 +73,7 @@ def test_documents_do_not_depend_on_the_number_of_shards(case: int, tmp_path: Pa
     """Of a document that is there twice the first is kept, so only its url may be another."""
     found = []
     for number in (1, (2, 7, *range(3, 17))[case]):
-        toy = fresh(tmp_path / str(number))
+        toy = small(tmp_path / str(number))
         lines = [line for path in sorted(toy.root.glob("web/*")) for line in path.read_bytes().splitlines()]
         shutil.rmtree(toy.root / "web")
         (toy.root / "web").mkdir()
@@ -83,7 +82,7 @@ def test_documents_do_not_depend_on_the_number_of_shards(case: int, tmp_path: Pa
         assert forked.build(toy).code == 0
         rows = [row for stage in STAGES for table in tables(toy.root / "build" / stage) for row in table.to_pylist()]
         found.append(sorted(str({**row, "url": None}) for row in rows))
-        assert len(found[-1]) >= 2 * len(_good_texts(lines))
+        assert len(found[-1]) >= 2 * len(good_texts(lines))
     assert found[0] == found[1]
 
 

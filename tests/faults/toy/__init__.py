@@ -24,6 +24,7 @@ STAGES = ("ingest/web", "score", "tag")
 PATIENCE = 240  # seconds; what takes longer hangs
 FILES = 8
 ROWS = 40
+SMALL = {"files": 3, "rows": 12}
 PARAMS: dict[str, dict[str, Any]] = {
     "sources": {
         "web": {
@@ -211,10 +212,15 @@ class Toy:
         for stage in STAGES:
             Manifest.read(self.root / "build" / stage).ledger.check(stage)
         ids = [id for table in tables(self.root / "build/ingest/web", ["id"]) for id in table["id"].to_pylist()]
-        assert len(ids) == len(set(ids)) == ledger.rows_out == len(_good_texts(source))
+        assert len(ids) == len(set(ids)) == ledger.rows_out == len(good_texts(source))
 
 
-def _good_texts(source: list[bytes]) -> set[str]:
+def small(root: Path) -> Toy:
+    """A smaller one, without code of its own, for tests/faults/forked.py."""
+    return Toy.make(root, **SMALL, code=False)
+
+
+def good_texts(source: list[bytes]) -> set[str]:
     """The texts that an eager reading of the source finds."""
     found: set[str] = set()
     for line in source:

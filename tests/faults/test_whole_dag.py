@@ -1,0 +1,47 @@
+"""K1 over the project itself: all of its processes are killed a few times; in the end it is what it is without that."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project, copy_of_the_project
+
+SECONDS = 1800  # what takes longer hangs
+
+
+def killed(project: Project, seconds: float) -> None:
+    """`make repro`, and SIGKILL to its session after so many seconds."""
+    log = project.root / ".killed.log"
+    site = {"DVC_SITE_CACHE_DIR": str(project.root / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline"], cwd=project.root, stdout=file, stderr=file, start_new_session=True,
+            env={**os.environ, "PATH": path, **site},
+        )  # fmt: skip
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(SECONDS)
+
+
+def outputs(project: Project) -> str:
+    return (project.root / "dvc.lock").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.cases(quick=0, full=3)
+def test_the_project_heals_after_kills_of_all_its_processes(case: int, built: Project, tmp_path: Path) -> None:
+    draw = random.Random(case)
+    project = copy_of_the_project(tmp_path / "safelm")
+    for _ in range(4):
+        killed(project, draw.uniform(5, 90))
+    project.run(sys.executable, "-m", "pipeline")
+    assert outputs(project) == outputs(built)
+    assert "up to date" in project.run(sys.executable, "-m", "pipeline").stdout
