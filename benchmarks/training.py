@@ -68,7 +68,8 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     mixture.mkdir()
     phases = [Phase(share=1, proportions="natural", parts={"web": 1.0})]
     plan = mix("b", phases, {"web": source}, {"web": 9.0}, {}, tokens=tokens, sequence=asked.sequence, layout=layout,
-               batch=shape.recipe.batch, seed=1, vocabulary=shape.vocabulary, tag=3, folder=mixture)  # fmt: skip
+               batch=shape.recipe.batch, seed=1, held_out=0, vocabulary=shape.vocabulary, tag=3,
+               folder=mixture)  # fmt: skip
     run = folder / "run"
     run.mkdir()
     shape = shape.model_copy(update={"recipe": shape.recipe.model_copy(update={"warmup": 0.1})})

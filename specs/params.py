@@ -138,6 +138,7 @@ class Mix(Spec):
     sequence: PositiveInt = Field(description="positions in a row")
     layout: Literal["document", "packed"] = Field(description="one document a row, or windows over their concatenation")
     batch: PositiveInt = Field(description="rows in an optimizer step")
+    held_out: int = Field(ge=0, description="rows of each corpus that no model reads, to measure on; a tenth at most")
     seed: Seed
 
 

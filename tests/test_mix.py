@@ -44,7 +44,16 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
             documents.append(range(first, first + size - 1))
             first += size - 1
         write_corpus(folder / "tokenize" / name, documents)
-    asked = {"tokens": 200, "sequence": 8, "layout": "document", "batch": 2, "seed": 1, "vocabulary": 1 << 16, "tag": 3}
+    asked = {
+        "tokens": 200,
+        "sequence": 8,
+        "layout": "document",
+        "batch": 2,
+        "seed": 1,
+        "held_out": 0,
+        "vocabulary": 1 << 16,
+        "tag": 3,
+    }
     slots = {name: corpus for item in phases for name, corpus in item.slots.items()}
     epochs = options.pop("epochs", dict.fromkeys(slots, 1000.0))
     replaced = options.pop("replaced", {})
@@ -57,7 +66,7 @@ def small(folder: Path, corpus: str) -> Plan:
     """One step over the corpus in `folder`."""
     (folder / "mix").mkdir()
     return mix("m", [phase(**{corpus: 1})], {corpus: folder / corpus}, {corpus: 9.0}, {}, tokens=24, sequence=8,
-               batch=4, layout="document", seed=1, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
+               batch=4, layout="document", seed=1, held_out=0, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
 
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +194,7 @@ MIXTURES = st.fixed_dictionaries(
         "sequence": st.integers(3, 12),
         "batch": st.sampled_from([1, 4, 8]),
         "layout": st.sampled_from(["document", "packed"]),
+        "held_out": st.sampled_from([0, 0, 3]),
         "seed": st.integers(0, 99),
     }
 )
@@ -226,6 +236,15 @@ def refuse_rereading(made: Plan, folder: Path) -> None:
         assert corpus.rows < 10 or len(set(map(tuple, orders))) == len(orders)
 
 
+def refuse_reading_held(made: Plan, folder: Path, read: set[Row]) -> None:
+    """No row that is held out is read, but one that has a twin (END alone is all there is of an empty document)."""
+    for name, corpus in made.corpora.items():
+        tokens, rows = made.held(folder, name)
+        assert len(rows) == corpus.held_out == min(made.held_out, (corpus.rows + corpus.held_out) // 10)
+        spans = zip(rows.starts, rows.starts + rows.lengths, strict=True)
+        assert {tuple(tokens.span(*span).tolist()) for span in spans} & read <= {(0,)}
+
+
 @settings(max_examples=200, deadline=None)
 @given(MIXTURES)
 def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any]) -> None:
@@ -246,6 +265,7 @@ def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any])
             read, steps = Counter(chain(*steps[: item.steps])), steps[item.steps :]
             assert read == Counter(chain(*(rows_planned(made, folder, part) for part in item.parts)))
             assert sum(len(row) * count for row, count in read.items()) == item.tokens
+            refuse_reading_held(made, folder, set(read))
         assert abs(made.tokens - mixture["tokens"]) <= made.batch * made.sequence / 2
         refuse_rereading(made, folder)
 
@@ -467,7 +487,7 @@ def test_a_document_without_its_end_is_refused(tmp_path: Path) -> None:
 
 PARAMS = """
 corpora: {web: {from: ingest/web, scores: [0], epochs: 2.0}, math: {from: ingest/math, epochs: 2.0}}
-mix: {tokens: 300, sequence: 8, layout: document, batch: 2, seed: 1}
+mix: {tokens: 300, sequence: 8, layout: document, batch: 2, held_out: 0, seed: 1}
 mixtures: {safe: {phases: [{share: 1, proportions: natural, parts: {web: 1.0, math: 1.0}}]}}
 """
 

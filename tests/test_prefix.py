@@ -34,7 +34,7 @@ def planned(build: Path, name: str) -> Plan:
     folder = build / "mix" / name
     folder.mkdir(parents=True)
     return mix(name, phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=4800, sequence=16, layout="packed",
-               batch=16, seed=1, vocabulary=64, tag=3, folder=folder)  # fmt: skip
+               batch=16, seed=1, held_out=4, vocabulary=64, tag=3, folder=folder)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

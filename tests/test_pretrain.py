@@ -18,6 +18,7 @@ import yaml
 from safelm.mixing.mixture import mix
 from safelm.mixing.plan import Plan
 from safelm.training import flash_attention
+from safelm.training.batches import read_row
 from safelm.training.checkpoint import CURVE, commit, newest
 from safelm.training.config import nanotron_config
 from safelm.training.convert import llama, nanotron, shape_of
@@ -239,7 +240,7 @@ def planned(folder: Path, vocabulary: int = 64) -> Plan:
     target.mkdir(parents=True)
     corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
     return mix("small", phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=7700, sequence=16, layout="document",
-               batch=16, seed=1, vocabulary=vocabulary, tag=3, folder=target)  # fmt: skip
+               batch=16, seed=1, held_out=5, vocabulary=vocabulary, tag=3, folder=target)  # fmt: skip
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -320,6 +321,34 @@ def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
     plan, found = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
     assert found["step"] == list(range(1, plan.steps + 1)) and found["tokens"][-1] == plan.tokens
     assert found["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004] and found["learning_rate"][-1] < 0.0005
+
+
+def held_out(model: Path) -> dict[tuple[str, int], float]:
+    rows = csv.DictReader((model / "held_out.csv").open(encoding="utf-8"))
+    return {(row["corpus"], int(row["step"])): float(row["loss"]) for row in rows}
+
+
+def test_the_loss_on_rows_that_are_not_read_falls(tiny: Path) -> None:
+    plan, found = Plan.read(tiny.parents[1] / "mix/small"), held_out(tiny)
+    steps = sorted({0, 1, 4, 16, plan.phases[0].steps, plan.steps})
+    assert sorted({step for _, step in found}) == steps
+    assert {corpus for corpus, step in found if step <= plan.phases[0].steps} == {"web"}
+    assert found["web", 0] > 7 and found["web", plan.steps] < 4 and found["tagged", plan.steps] < 4
+
+
+def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    mixture = tiny.parents[1] / "mix/small"
+    plan, model = Plan.read(mixture), AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True)
+    tokens, rows = plan.held(mixture, "tagged")
+    losses = []
+    for start, length in zip(rows.starts, rows.lengths, strict=True):
+        row = torch.from_numpy(read_row(tokens, int(start), int(start + length)).astype(np.int64))
+        with torch.no_grad():
+            scores = model(row[None, :-1]).logits[0].log_softmax(-1)
+        losses += (-scores.gather(1, row[1:, None])).flatten().tolist()
+    assert len(rows) == 5 and held_out(tiny)["tagged", plan.steps] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:

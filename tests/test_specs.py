@@ -166,6 +166,7 @@ MISTAKES = {
         "mixtures.standard.phases.0.parts.score_1",
         "write layout: document",
     ),
+    "fewer than no rows held out": (("held_out: 16", "held_out: -1"), "mix.held_out", "greater than or equal to 0"),
     "messages that answer a field": (
         ("text: text\n    prompt: prompt", "text: messages\n    prompt: prompt"),
         "sources.chat.prompt",

@@ -12,7 +12,7 @@ from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.mixing.replacement import Replacement, replacements
-from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, width_of
+from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
 from safelm.paths import build
 from safelm.shards import DamagedShard, Shard, shards
 from specs.corpus import Corpus
@@ -66,6 +66,7 @@ def mix(
     layout: Layout,
     batch: int,
     seed: int,
+    held_out: int,
     vocabulary: int,
     tag: int,
     folder: Path,
@@ -81,16 +82,19 @@ def mix(
     chosen = {name: replacements[name].documents if name in replacements else None for name in corpora}
     for name, replacement in replacements.items():
         files[name][CHOSEN] = replacement.write(folder / "tokens" / name / CHOSEN)
-    readers = {name: _reader(name, stock, chosen[name], sequence, layout, seed) for name, stock in stocks.items()}
+    rows = {name: hold_out(cut(stock.ends, sequence, layout, chosen[name]), held_out, seed, name)
+            for name, stock in stocks.items()}  # fmt: skip
+    readers = {name: Reader(read, Order(seed, name, len(read)), read.tokens + held.tokens if chosen[name] is not None
+                            else len(stocks[name])) for name, (read, held) in rows.items()}  # fmt: skip
     at = f"mixtures.{mixture}"
     planned = plan_phases(phases, readers, tokens, batch, at)
     refuse_overreading(readers, epochs, tokens, batch * sequence, at)
     plan = Plan(
-        mixture=mixture, layout=layout, sequence=sequence, batch=batch, seed=seed, vocabulary=vocabulary,
-        width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
+        mixture=mixture, layout=layout, sequence=sequence, batch=batch, seed=seed, held_out=held_out,
+        vocabulary=vocabulary, width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned), phases=tuple(planned),
-        corpora={name: _corpus(name, readers[name], stocks[name], files[name], planned, tag, replacements)
-                 for name in corpora},
+        corpora={name: _corpus(name, readers[name], len(rows[name][1]), stocks[name], files[name], planned, tag,
+                               replacements.get(name)) for name in corpora},
     )  # fmt: skip
     plan.write(folder)
     return plan
@@ -132,23 +136,18 @@ def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
     return stock
 
 
-def _reader(name: str, stock: Tokens, chosen: np.ndarray | None, sequence: int, layout: Layout, seed: int) -> Reader:
-    rows = cut(stock.ends, sequence, layout, chosen)
-    return Reader(rows, Order(seed, name, len(rows)), len(stock) if chosen is None else rows.tokens)
-
-
 def _corpus(
-    name: str, reader: Reader, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase], tag: int,
-    replacements: Mapping[str, Replacement],
+    name: str, reader: Reader, held_out: int, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase],
+    tag: int, replacement: Replacement | None,
 ) -> PlannedCorpus:  # fmt: skip
     parts = [part for phase in phases for part in phase.parts if part.corpus == name]
-    replacement = replacements.get(name)
     return PlannedCorpus(
         documents=len(replacement.documents) if replacement else len(stock.ends),
         left_out=replacement.left_out if replacement else 0,
         tokens=reader.size,
         tags=sum(int(np.count_nonzero(array == tag)) for array in stock.arrays),
         rows=len(reader.rows),
+        held_out=held_out,
         read_rows=reader.place,
         read_tokens=sum(part.tokens for part in parts),
         epochs=round(reader.place / len(reader.rows), 6) if len(reader.rows) else 0.0,

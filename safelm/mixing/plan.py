@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from safelm.mixing.rows import CHOSEN, Layout, Order, Rows, Tokens, cut
+from safelm.mixing.rows import CHOSEN, Layout, Order, Rows, Tokens, cut, hold_out
 
 PLAN = "plan.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class PlannedCorpus:
     left_out: int  # where it is replaced: the documents of which nothing was made
     tokens: int
     tags: int  # how many of the tokens are the harmfulness tag
-    rows: int
+    rows: int  # without those that are held out
+    held_out: int  # rows that no training reads
     read_rows: int
     read_tokens: int
     epochs: float
@@ -58,6 +59,7 @@ class Plan:
     sequence: int
     batch: int
     seed: int
+    held_out: int
     vocabulary: int
     width: int
     budget: int
@@ -97,12 +99,21 @@ class Plan:
 
     def stock(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Order]:
         """The tokens, rows and reading order of a corpus, from the token files beside plan.json."""
+        tokens, rows, _ = self._split(folder, corpus)
+        return tokens, rows, Order(self.seed, corpus, len(rows))
+
+    def held(self, folder: Path, corpus: str) -> tuple[Tokens, Rows]:
+        """The tokens of a corpus, and its rows that no training reads."""
+        tokens, _, rows = self._split(folder, corpus)
+        return tokens, rows
+
+    def _split(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Rows]:
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
         tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
         chosen = folder / "tokens" / corpus / CHOSEN
         numbers = np.fromfile(chosen, "<i8") if CHOSEN in self.corpora[corpus].files else None
         rows = cut(tokens.ends, self.sequence, self.layout, numbers)
-        return tokens, rows, Order(self.seed, corpus, len(rows))
+        return tokens, *hold_out(rows, self.held_out, self.seed, corpus)
 
     def table(self) -> Iterator[str]:
         """The plan for people: a line for each part of each phase."""

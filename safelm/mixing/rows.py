@@ -118,6 +118,22 @@ def cut(ends: np.ndarray, sequence: int, layout: Layout, chosen: np.ndarray | No
     return Rows(starts, np.minimum(sequence, np.repeat(ends, pieces) - starts))
 
 
+def hold_out(rows: Rows, most: int, seed: int, corpus: str) -> tuple[Rows, Rows]:
+    """The rows that are read, and those that are kept from training to measure on: `most`, or a tenth of a few."""
+    count = min(most, len(rows) // 10)
+    if not count:
+        return rows, Rows(rows.starts[:0], rows.lengths[:0])
+    is_held = np.zeros(len(rows), np.bool_)
+    is_held[generator("held out", seed, named(corpus)).choice(len(rows), count, replace=False)] = True
+    return _some(rows, ~is_held), _some(rows, is_held)
+
+
+def _some(rows: Rows, mask: np.ndarray) -> Rows:
+    starts = rows.starts[mask]
+    lengths = np.broadcast_to(np.int64(rows.length), len(starts)) if rows.length else rows.lengths[mask]
+    return Rows(starts, lengths)
+
+
 class Order:
     """The order in which a corpus is read: every row once an epoch, another order in each.
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Inputs:
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
     training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
     curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, loss)
+    held_out: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # "model, corpus": (tokens, loss)
     rates: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, learning rate)
     plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
@@ -61,6 +62,7 @@ def read_inputs(
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
         training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
         curves={model: curve for model, path in curves.items() if path.is_file() and (curve := read_curve(path))},
+        held_out=dict(_held_out({model: path.with_name("held_out.csv") for model, path in curves.items()})),
         rates={model: read_curve(path, RATE) for model, path in curves.items() if path.is_file() and _has(path, RATE)},
         plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
         ledgers=_ledgers(folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES]),
@@ -92,6 +94,17 @@ def _by_hazard(card: Json) -> Json:
 def _ledgers(folder: Path, stages: Iterable[str]) -> dict[str, Ledger]:
     built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
     return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
+
+
+def _held_out(paths: Mapping[str, Path]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """The loss on rows that no training reads, for each model and corpus."""
+    for model, path in paths.items():
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            for corpus in dict.fromkeys(row["corpus"] for row in rows):
+                own = [(float(row["tokens"]), float(row["loss"])) for row in rows if row["corpus"] == corpus]
+                yield f"{model}, {corpus}", own
 
 
 def _has(path: Path, column: str) -> bool:

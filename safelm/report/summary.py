@@ -136,7 +136,8 @@ def tables(book: Book) -> dict[str, str]:
     }
     for corpus in dict.fromkeys(row[0] for row in hazard_rows):
         found[f"hazards/{corpus}.csv"] = _csv(HAZARD, (row for row in hazard_rows if row[0] == corpus))
-    rates = book.inputs.rates
+    rates, held_out = book.inputs.rates, book.inputs.held_out
+    found |= {f"held_out/{name}.csv": _csv(["tokens", "loss"], held_out[name]) for name in held_out}
     found |= {f"learning_rate/{name}.csv": _csv(["tokens", "learning_rate"], rates[name]) for name in rates}
     return {**found, **{f"loss/{name}.csv": _csv(LOSS, _loss_rows(book, name)) for name in curves}}
 

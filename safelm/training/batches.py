@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from safelm.mixing.plan import Plan, PlannedPhase
-from safelm.mixing.rows import END_ID, Tokens, generator, named
+from safelm.mixing.rows import END_ID, Layout, Tokens, generator, named
 
 
 def interleaved(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
@@ -56,7 +56,8 @@ class Batches:
         for step in range(start, phase.steps):
             first = step * self.plan.batch + self.rank * own
             for at in range(first, first + own, self.micro_batch):
-                yield self._collate(self._rows(number, phase, bounds, order[at : at + self.micro_batch]))
+                rows = self._rows(number, phase, bounds, order[at : at + self.micro_batch])
+                yield collate(rows, self.plan.layout)
 
     def _rows(self, number: int, phase: PlannedPhase, bounds: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
         parts = np.searchsorted(bounds, chosen, "right")
@@ -67,30 +68,39 @@ class Batches:
             slots = np.flatnonzero(parts == index)
             found = order.rows(chosen[slots] - (bounds[index] - part.rows) + part.first)
             for slot, start, length in zip(slots, cut.starts[found], cut.lengths[found], strict=True):
-                rows[slot] = self._read(tokens, int(start), int(start + length))
+                rows[slot] = read_row(tokens, int(start), int(start + length))
             self.given[number, index] += len(slots), cut.lengths[found].sum()
         return rows
 
-    @staticmethod
-    def _read(tokens: Tokens, start: int, stop: int) -> np.ndarray:
-        """A row with the token before it."""
-        if start:
-            return tokens.span(start - 1, stop)
-        return np.concatenate([[END_ID], tokens.span(0, stop)])
 
-    def _collate(self, rows: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Packed rows lie side by side; documents lie one after another in a single line, and see themselves alone.
+def read_row(tokens: Tokens, start: int, stop: int) -> np.ndarray:
+    """A row with the token before it."""
+    if start:
+        return tokens.span(start - 1, stop)
+    return np.concatenate([[END_ID], tokens.span(0, stop)])
 
-        Nanotron takes the bounds of attention from the lengths in input_mask (models/llama.py:195-205), and rotary
-        positions are relative: a line of documents computes what a padded row for each would, without the padding.
-        """
-        lines = len(rows) if self.plan.layout == "packed" else 1
-        inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64).reshape(lines, -1)
-        labels = np.concatenate([row[1:] for row in rows]).astype(np.int64).reshape(lines, -1)
-        lengths = np.array([len(row) - 1 for row in rows])
-        return {
-            "input_ids": torch.from_numpy(inputs),
-            "input_mask": torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]),
-            "label_ids": torch.from_numpy(labels),
-            "label_mask": torch.ones(labels.shape, dtype=torch.bool),
-        }
+
+def collate(rows: list[np.ndarray], layout: Layout) -> dict[str, torch.Tensor]:
+    """Packed rows lie side by side; documents lie one after another in a single line, and see themselves alone.
+
+    Nanotron takes the bounds of attention from the lengths in input_mask (models/llama.py:195-205), and rotary
+    positions are relative: a line of documents computes what a padded row for each would, without the padding.
+    """
+    lines = len(rows) if layout == "packed" else 1
+    inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64).reshape(lines, -1)
+    labels = np.concatenate([row[1:] for row in rows]).astype(np.int64).reshape(lines, -1)
+    lengths = np.array([len(row) - 1 for row in rows])
+    return {
+        "input_ids": torch.from_numpy(inputs),
+        "input_mask": torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]),
+        "label_ids": torch.from_numpy(labels),
+        "label_mask": torch.ones(labels.shape, dtype=torch.bool),
+    }
+
+
+def held_batches(plan: Plan, folder: Path, corpus: str, micro_batch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The rows of a corpus that no training reads, in micro batches; the last one may be smaller."""
+    tokens, rows = plan.held(folder, corpus)
+    spans = [(int(start), int(start + length)) for start, length in zip(rows.starts, rows.lengths, strict=True)]
+    for at in range(0, len(spans), micro_batch):
+        yield collate([read_row(tokens, *span) for span in spans[at : at + micro_batch]], plan.layout)

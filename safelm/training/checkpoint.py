@@ -16,6 +16,7 @@ from safelm.files import link, rename_synced, write_synced
 
 RECORD = "record.json"
 CURVE = "loss.csv"  # the curve up to the step of the checkpoint
+HELD_OUT = "held_out.csv"  # the loss on rows that are not read, at some steps up to it
 READ = "read.json"  # rows and tokens that were given to the model up to it, by phase and part
 KEPT = 2  # when the newest is damaged there is one before it
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from safelm.mixing.rows import END_ID
-from safelm.training.checkpoint import CURVE, READ, RECORD
+from safelm.training.checkpoint import CURVE, HELD_OUT, READ, RECORD
 from safelm.training.tensors import Tensor, read, write
 from specs.shape import Shape
 
 FILE = re.compile(r"model_(?P<leaf>weight|bias)(_pp-rank-\d+-of-\d+_tp-rank-\d+-of-\d+)?\.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-OURS = (RECORD, CURVE, READ)  # of a checkpoint: what belongs to the run, not to the model
+OURS = (RECORD, CURVE, HELD_OUT, READ)  # of a checkpoint: what belongs to the run, not to the model
 Tensors = dict[str, Tensor]
 
 

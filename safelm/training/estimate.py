@@ -23,7 +23,7 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
     allowed = {name: size.epochs for name, size in named.items()}
     refuse_overreading(readers, allowed, mix.tokens, mix.batch * mix.sequence, f"mixtures.{mixture}")
     return Plan(
-        mixture=mixture, layout=mix.layout, sequence=mix.sequence, batch=mix.batch, seed=0,
+        mixture=mixture, layout=mix.layout, sequence=mix.sequence, batch=mix.batch, seed=0, held_out=0,
         vocabulary=shape.vocabulary, width=width_of(shape.vocabulary), budget=mix.tokens,
         tokens=sum(phase.tokens for phase in planned), steps=sum(phase.steps for phase in planned),
         phases=tuple(planned), corpora={name: _corpus(readers[name], size) for name, size in named.items()},
@@ -40,7 +40,7 @@ def _reader(name: str, size: Size, sequence: int) -> Reader:
 def _corpus(reader: Reader, size: Size) -> PlannedCorpus:
     epochs = round(reader.place / len(reader.rows), 6)
     read = reader.place * int(reader.rows.lengths[0])
-    return PlannedCorpus(0, 0, size.tokens, 0, len(reader.rows), reader.place, read, epochs, {})
+    return PlannedCorpus(0, 0, size.tokens, 0, len(reader.rows), 0, reader.place, read, epochs, {})
 
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:

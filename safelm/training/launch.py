@@ -20,7 +20,7 @@ from safelm.code import code_digest
 from safelm.digest import file_digest
 from safelm.mixing.plan import Plan
 from safelm.paths import scratch
-from safelm.training.checkpoint import CURVE, READ, Checkpoint, newest
+from safelm.training.checkpoint import CURVE, HELD_OUT, READ, Checkpoint, newest
 from safelm.training.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.training.convert import hugging_face, publish_checkpoint
 from safelm.training.cost import flops_per_token
@@ -203,7 +203,8 @@ def publish(
     refuse_difference(plan, read)
     parameters = hugging_face(checkpoint, shape, tokenizer, folder)
     publish_checkpoint(checkpoint, folder / "nanotron")
-    shutil.copyfile(checkpoint / CURVE, folder / CURVE)
+    for name in (CURVE, HELD_OUT):
+        shutil.copyfile(checkpoint / name, folder / name)
     losses = np.loadtxt(checkpoint / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
     summary = {
         "model": model,

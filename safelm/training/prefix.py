@@ -40,7 +40,7 @@ def prefix_keys(plan: Plan, shape: Shape, config: dict[str, Any], makers: list[s
 def _key(plan: Plan, phases: int, shape: Shape, config: dict[str, Any], laws: list[float], makers: list[str]) -> str:
     begun = plan.phases[:phases]
     files = {part.corpus: plan.corpora[part.corpus].files for phase in begun for part in phase.parts}
-    cut = [plan.layout, plan.sequence, plan.batch, plan.seed, plan.width, plan.vocabulary]
+    cut = [plan.layout, plan.sequence, plan.batch, plan.seed, plan.held_out, plan.width, plan.vocabulary]
     architecture = shape.model_dump(exclude={"recipe"})
     parts = [cut, [asdict(phase) for phase in begun], files, architecture, config, laws, makers]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

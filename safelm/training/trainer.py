@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from nanotron.trainer import DistributedTrainer
 from tqdm import tqdm
 
 from safelm.mixing.plan import Plan
-from safelm.training.batches import Batches
-from safelm.training.checkpoint import CURVE, READ, commit, forget, share
+from safelm.training.batches import Batches, held_batches
+from safelm.training.checkpoint import CURVE, HELD_OUT, READ, commit, forget, share
 from safelm.training.config import CHECKPOINTS
 from safelm.training.job import Job
 from safelm.training.patches import cuda_is_cpu
@@ -26,6 +27,7 @@ from safelm.training.speed import Speed
 from safelm.training.state import save_optimizer, state_file
 
 HEAD = "step,tokens,loss,learning_rate\n"
+HELD_HEAD = "step,tokens,corpus,loss\n"
 
 
 class PlanTrainer(DistributedTrainer):
@@ -36,6 +38,8 @@ class PlanTrainer(DistributedTrainer):
             super().__init__(str(config))
         self.job, self.plan = job, Plan.read(Path(job.mixture))
         self.curve: list[str] = []
+        self.held: list[str] = []
+        self.measured = measured_steps(self.plan)
         context = self.parallel_context
         ranks = context.dp_pg
         self.batches = Batches(
@@ -47,8 +51,10 @@ class PlanTrainer(DistributedTrainer):
         self.is_first_of_data = distributed.get_rank(ranks) == 0
 
     def _go_on(self, checkpoint: Path) -> None:
-        """Take the curve and the counts of a checkpoint; the counts are sums, so one rank of data goes on from them."""
-        self.curve = (checkpoint / CURVE).read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        """Take the curves and counts of a checkpoint; the counts are sums, so one rank of data goes on from them."""
+        self.curve, self.held = (
+            (checkpoint / name).read_text(encoding="utf-8").splitlines(keepends=True)[1:] for name in (CURVE, HELD_OUT)
+        )
         if self.is_first_of_data:
             for given, counts in zip(self.batches.given, json.loads((checkpoint / READ).read_bytes()), strict=False):
                 given[: len(counts)] = counts[: len(given)]  # the run that shared it may have other phases to come
@@ -57,6 +63,8 @@ class PlanTrainer(DistributedTrainer):
         """Every step of the plan that is left, with a checkpoint at its end."""
         if self.job.start:
             self._go_on(Path(self.job.start))
+        else:
+            self._measure(0, 0)
         hidden = not (self.is_first and sys.stderr.isatty())
         steps, done = self.plan.steps, self.start_iteration_step
         name = f"pretrain/{self.job.model}"
@@ -84,6 +92,8 @@ class PlanTrainer(DistributedTrainer):
             )
         self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
         self.speed.step(self.iteration_step, tokens)
+        if self.iteration_step in self.measured:
+            self._measure(self.iteration_step, tokens)
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
         due = self.iteration_step % self.job.every == 0 or str(self.iteration_step) in self.job.shared
@@ -122,7 +132,24 @@ class PlanTrainer(DistributedTrainer):
             config.save_as_yaml(folder / "config.yaml")
             (folder / "model_config.json").write_text(json.dumps(asdict(self.model_config)), encoding="utf-8")
             (folder / CURVE).write_text(HEAD + "".join(self.curve), encoding="utf-8")
+            (folder / HELD_OUT).write_text(HELD_HEAD + "".join(self.held), encoding="utf-8")
             (folder / READ).write_text(json.dumps(counts), encoding="utf-8")
+
+    def _measure(self, step: int, tokens: int) -> None:
+        """The loss on rows held out of each corpus of the phase that `step` belongs to; every rank does the same."""
+        ends = accumulate(phase.steps for phase in self.plan.phases)
+        phase = self.plan.phases[next(number for number, end in enumerate(ends) if step <= end)]
+        for corpus in (part.corpus for part in phase.parts if self.plan.corpora[part.corpus].held_out):
+            total, count = 0.0, 0
+            for batch in held_batches(self.plan, Path(self.job.mixture), corpus, self.micro_batch_size):
+                there = (
+                    {name: value.to("cuda") for name, value in batch.items()} if torch.cuda.is_available() else batch
+                )
+                with torch.no_grad():
+                    loss = float(self.unwrapped_model(**there)["loss"])
+                labels = batch["label_ids"].numel()
+                total, count = total + loss * labels, count + labels
+            self.held.append(f"{step},{tokens},{corpus},{total / count:.6f}\n")
 
     def _over_ranks(self, counts: torch.Tensor) -> torch.Tensor:
         """The sum over the ranks of data parallelism."""
@@ -132,3 +159,9 @@ class PlanTrainer(DistributedTrainer):
         counts = counts.clone().to("cuda" if torch.cuda.is_available() else "cpu")
         distributed.all_reduce(counts, group=group)
         return counts.cpu()
+
+
+def measured_steps(plan: Plan) -> set[int]:
+    """Powers of four, and the end of each phase: steps that do not depend on how long a run is after them."""
+    powers = {4**power for power in range(32) if 4**power < plan.steps}
+    return powers | set(accumulate(phase.steps for phase in plan.phases))
