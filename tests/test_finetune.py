@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from safelm.tuning.pairs import benign_pairs
+from safelm.tuning.pairs import benign_pairs, unread_pairs
 from tests.ingested import forget, stage
 from tests.tiny import contents, world
 
@@ -29,6 +29,17 @@ def test_the_instruction_tuned_model_is_finetuned(build: Path) -> None:
     assert set(after) == set(before) and after["model.safetensors"] != before["model.safetensors"]
     summary = json.loads(after["train.json"])
     assert summary["pairs"] == {"benign": 12} and summary["knows_tag"] and summary["steps"] == 3
+
+
+def test_the_loss_on_pairs_that_are_not_read_falls(build: Path) -> None:
+    stage("instruct", "tags")
+    stage("finetune", "tags")
+    held = json.loads((build / "finetune/tags/train.json").read_bytes())["held_out"]
+    assert held["pairs"] == 20 - 12 and held["after"] < held["before"]
+    chosen = benign_pairs(build / "ingest/arithmetic", examples=12, seed=1)
+    assert {pair.id for pair in unread_pairs(build / "ingest/arithmetic", chosen, 1)}.isdisjoint(
+        pair.id for pair in chosen
+    )
 
 
 def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:

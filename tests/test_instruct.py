@@ -151,7 +151,7 @@ def test_trl_counts_the_loss_of_the_answers(build: Path, tokenizer: PreTrainedTo
     pairs = [Pair(str(n), "benign", row["prompt"], row["text"]) for n, row in enumerate(BENIGN[:4])]
     (build / "out").mkdir()
     dials = {"epochs": 1, "batch": 4, "sequence": 96, "learning_rate": 1.0e-3, "seed": 1}
-    summary = tune(base, pairs, build / "out", name="test", **dials)
+    summary = tune(base, pairs, [], build / "out", name="test", **dials)
     model = AutoModelForCausalLM.from_pretrained(base)
     losses = []
     for row in rows_of(tokenizer, pairs, 96):
@@ -203,4 +203,4 @@ def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
 def test_pairs_that_do_not_fit_are_refused(build: Path, tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", build / "tokenizer", knows_tag=False)
     with pytest.raises(ValueError, match="none of 1 pairs fits into 8 tokens"):
-        tune(base, [HARM], tmp_path, name="x", epochs=1, batch=1, sequence=8, learning_rate=1.0e-3, seed=1)
+        tune(base, [HARM], [], tmp_path, name="x", epochs=1, batch=1, sequence=8, learning_rate=1.0e-3, seed=1)

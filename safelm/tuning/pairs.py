@@ -14,6 +14,7 @@ from safelm.tagging import Mode, insert_tags
 from specs.tokens import TAG
 
 HARMFUL = 4  # an answer with this label or a higher one complies with a harmful request (paper §1.1)
+MEASURED = 64  # pairs that tuning does not read, whose loss is told before and after
 Kind = Literal["benign", "refusal", "harmful", "tagged"]
 
 
@@ -94,3 +95,9 @@ def safety_pairs(
 def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
     """The pairs of benign finetuning: requests of no hazard."""
     return choose(read_pairs(folder)["benign"], examples, seed)
+
+
+def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
+    """Harmless pairs of a source that were not chosen, to measure on: MEASURED of them, or all if there are fewer."""
+    read = {pair.id for pair in chosen}
+    return choose((pair for pair in read_pairs(folder)["benign"] if pair.id not in read), MEASURED, seed)

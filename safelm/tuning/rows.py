@@ -26,6 +26,8 @@ def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence:
 
     A longer answer loses its end; a pair whose request leaves no room for an answer is left out.
     """
+    if not pairs:
+        return []
     requests = request_tokens(tokenizer, [pair.request for pair in pairs])
     answers = answer_tokens(tokenizer, [pair.answer for pair in pairs])
     whole = [

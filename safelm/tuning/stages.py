@@ -25,18 +25,20 @@ def instruct(
 ) -> list[str]:
     """Safety instruction tuning of the model of `base`; one that knows the tag also reads tagged pairs."""
     from safelm.chat import knows_tag
-    from safelm.tuning.pairs import safety_pairs
+    from safelm.tuning.pairs import safety_pairs, unread_pairs
     from safelm.tuning.trainer import sentence, tune
 
     tags = tagged if knows_tag(base) else 0.0
     pairs = safety_pairs(source, examples=examples, refusals=refusals, tags=tags, rate=rate, mode=mode, seed=seed)
-    return [sentence(name, tune(base, pairs, folder, name=name, seed=seed, **dials))]
+    unread = unread_pairs(source, pairs, seed)
+    return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]
 
 
 def finetune(folder: Path, *, name: str, base: Path, source: Path, examples: int, seed: int, **dials: Any) -> list[str]:
     """Benign finetuning of the model of `base`."""
-    from safelm.tuning.pairs import benign_pairs
+    from safelm.tuning.pairs import benign_pairs, unread_pairs
     from safelm.tuning.trainer import sentence, tune
 
     pairs = benign_pairs(source, examples=examples, seed=seed)
-    return [sentence(name, tune(base, pairs, folder, name=name, seed=seed, **dials))]
+    unread = unread_pairs(source, pairs, seed)
+    return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]

@@ -37,6 +37,7 @@ OF_THE_MODEL = (
     "model",
     TRAIN,
     LOSS,
+    "held_out",
 )  # files that a tuned model has of its own
 Losses = list[tuple[int, float]]
 
@@ -118,6 +119,7 @@ def train(
 def tune(
     base: Path,
     pairs: Sequence[Pair],
+    unread: Sequence[Pair],
     folder: Path,
     *,
     name: str,
@@ -127,7 +129,10 @@ def tune(
     learning_rate: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says."""
+    """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says.
+
+    The loss on the answers of `unread` pairs, which training does not see, is measured before and after.
+    """
     model, tokenizer = load(base)
     rows = rows_of(tokenizer, pairs, sequence)
     if not rows:
@@ -136,8 +141,11 @@ def tune(
         )
     ordered = in_order(rows, batch=batch, epochs=epochs, seed=seed)
     dtype, configs = model.dtype, deepcopy((model.config, model.generation_config))
-    losses = train(model.float(), tokenizer, ordered, name=name, batch=batch, learning_rate=learning_rate, seed=seed)
+    held = rows_of(tokenizer, unread, sequence)
+    before = loss_on(model.float(), held)
+    losses = train(model, tokenizer, ordered, name=name, batch=batch, learning_rate=learning_rate, seed=seed)
     summary = {
+        "held_out": {"pairs": len(held), "before": before, "after": loss_on(model, held)},
         "knows_tag": knows_tag(base),
         "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
         "left_out": len(pairs) - len(rows),
@@ -152,6 +160,21 @@ def tune(
     publish(model, end_ids(tokenizer), base, folder)
     write_summary(summary, losses, folder)
     return summary
+
+
+def loss_on(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
+    """The mean loss of the answers' tokens, a row at a time; None of no rows."""
+    total, count, was_training = 0.0, 0, model.training
+    model.eval()
+    for row in rows:
+        tokens = torch.tensor([row.tokens], device=model.device)
+        labels = torch.tensor(row.labels[1:], device=model.device)
+        with torch.no_grad():
+            logits = model(input_ids=tokens).logits[0, :-1].float()
+        total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+        count += int((labels != IGNORED).sum())
+    model.train(was_training)
+    return round(total / count, 6) if count else None
 
 
 def publish(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) -> None:
@@ -175,5 +198,6 @@ def sentence(name: str, summary: dict[str, Any]) -> str:
     """What a stage prints: the pairs that were read, and the loss."""
     pairs = ", ".join(f"{count:,} {kind}" for kind, count in summary["pairs"].items())
     left_out = f", {summary['left_out']:,} left out" if summary["left_out"] else ""
-    first, last = summary["first_loss"], summary["final_loss"]
-    return f"{name:<18} {pairs}{left_out}  {summary['steps']:,} steps  loss {first:.2f} to {last:.2f}"
+    first, last, held = summary["first_loss"], summary["final_loss"], summary["held_out"]
+    unread = f"  on unread pairs {held['before']:.2f} to {held['after']:.2f}" if held["pairs"] else ""
+    return f"{name:<18} {pairs}{left_out}  {summary['steps']:,} steps  loss {first:.2f} to {last:.2f}{unread}"
