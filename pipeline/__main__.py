@@ -8,10 +8,12 @@ as separate `dvc repro --single-item` processes, which DVC's locks allow; what e
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,6 +21,7 @@ from tqdm import tqdm
 from safelm.doctor.dvc import answer
 from safelm.doctor.examine import hasty
 from safelm.paths import scratch, workers
+from safelm.supervise import die_with
 from specs.__main__ import problems
 from specs.params import Params
 
@@ -65,7 +68,13 @@ class Lane:
         self.tries += 1
         with self.log.open("w") as log:
             command = [*DVC, "repro", "--single-item", *self.group.stages]
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=partial(die_with, os.getpid()),
+            )
 
     def finished(self) -> bool:
         """Whether the group is built. Raises SystemExit with the end of its log when it failed."""

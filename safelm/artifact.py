@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.attempts import sweep
 from safelm.digest import MANIFEST
 from safelm.ledger import Ledger
 from safelm.paths import build, cache, scratch
@@ -31,10 +32,11 @@ def artifact(stage: str, make: Callable[..., Iterable[str]], /, *, reads: Sequen
         if record is None:
             for path in _manifested([*reads, *values.values()]):
                 check_folder(path)
+            sweep(store.attempts)
             with store.attempt(key) as attempt:
                 lines = list(make(attempt, **values))
                 if recipe.differences(_recipe(stage, make, reads, values)):
-                    raise StageError(f"{stage}: what it is made of was changed during the run; run the stage again")
+                    raise StageError(f"{stage}: input changed during run, a file or the code; run the stage again")
                 record = store.put(key, attempt, _files(stage, attempt), Ledger())
         else:
             size = sum(file.bytes for file in record.files)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
+from safelm.attempts import sweep
 from safelm.blocks import NOT_SELECTED, Block, Task
 from safelm.keyed import QUARANTINE, Keyed
 from safelm.ledger import Ledger
@@ -44,6 +45,7 @@ def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Man
     store = store or Store(cache(), scratch())
     plan = Plan.of(stage, blocks, store)
     if plan.missing():
+        sweep(store.attempts)
         learn(stage, store)
     made = executor(plan).build()
     manifest = plan.manifest()

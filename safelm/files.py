@@ -1,6 +1,7 @@
 """Files that are whole or not there: synced before they get their name, and shared between names where links work."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+REMEDIES = {
+    errno.ENOSPC: "make room (`make gc` removes what no build needs) and run it again",
+    errno.EDQUOT: "the quota is used up: make room (`make gc` removes what no build needs) and run it again",
+    errno.EFBIG: "the file system or a limit (`ulimit -f`) takes no file of this size",
+    errno.EIO: "the disk does not answer: look into the system's log",
+    errno.EROFS: "the file system is read-only: mount it for writing",
+    errno.EACCES: "this user may not: look at the owner and the mode of the file and of its folder",
+    errno.EPERM: "this user may not: look at the owner and the mode of the file and of its folder",
+    errno.EMFILE: "too many open files: raise the limit (`ulimit -n 4096`)",
+    errno.ENFILE: "the system has too many open files: end other programs",
+}
+FICLONE = 0x40049409  # linux/fs.h: the bytes of another file, shared until one of them is written
+NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 
 @contextmanager
@@ -21,13 +35,14 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
-def room(error: OSError) -> str:
-    """How much is left of the disk, where that is why an operation failed."""
+def remedy(error: OSError) -> str:
+    """What to do about an error of the disk, or of the system in front of it; if it is full, how much room there is."""
+    todo = REMEDIES.get(error.errno or 0, "")
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return ""
+        return f"; {todo}" if todo else ""
     place = Path(error.filename or ".").absolute()
     folder = next(parent for parent in (place, *place.parents) if parent.is_dir())
-    return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}"
+    return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}: {todo}"
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -50,6 +65,14 @@ def rename_synced(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, so that they are there after a power loss too."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -61,8 +84,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """The same bytes under a second name: a hard link, or a copy where the file system has none."""
+    """The same bytes under a second name: a hard link; where none is possible a clone, else a copy."""
     try:
         os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINK:
+            raise
+        if not _clone(source, target):
+            shutil.copyfile(source, target)
+
+
+def _clone(source: Path, target: Path) -> bool:
+    with source.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+        except OSError:
+            return False
+    return True

@@ -15,7 +15,7 @@ from datatrove.executor import base as datatrove_base
 from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
-from safelm.digest import file_digest
+from safelm.digest import known_digest
 from safelm.ledger import Ledger
 from safelm.paths import scratch
 from safelm.plan import Plan
@@ -105,11 +105,13 @@ class Keyed(PipelineExecutor):
 
     def mark_rank_as_completed(self, rank: int) -> None:
         """Commit the attempt: check the inputs and the ledger, hash, sync, rename, record."""
+        if not self.plan.is_followed():
+            raise StageError("the code of this stage was changed during the run; run the stage again")
         reader, *_, writer = self.pipeline
         task = self.plan.tasks[rank]
         for item in task.inputs:
-            if file_digest(item.path) != item.sha256:
-                raise StageError(f"{item.path}: was changed during the run; run the stage again")
+            if known_digest(item.path) != item.sha256:
+                raise StageError(f"{item.path}: input changed during run; run the stage again")
         quarantined = [row for block in self.pipeline for row in block.quarantined]
         ledger = Ledger(
             rows_in=reader.rows_in,

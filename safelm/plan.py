@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safelm.blocks import Block, Reader, Task, Writer
+from safelm.code import code_digest
 from safelm.recipe import Recipe
 from safelm.shards import Manifest
 from safelm.stage import StageError
@@ -61,6 +62,10 @@ class Plan:
                 f"the {' and '.join(differing)} of this stage are not those that it was planned with: they were "
                 "changed during the run, or this machine has others; run the stage again"
             )
+
+    def is_followed(self) -> bool:
+        """Whether the code is still that of the keys: a module may be imported at any time during the run."""
+        return code_digest({type(block).__module__ for block in self.blocks}) == self.recipe.code
 
     def missing(self) -> list[int]:
         """The tasks whose shard is not in the store, by number."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from safelm.digest import MANIFEST, file_digest
-from safelm.files import named
+from safelm.digest import MANIFEST, known_digest, remember_digest
+from safelm.files import named, write_synced
 from safelm.ledger import Ledger
 from safelm.names import is_inside
 from safelm.record import File, Record
@@ -39,16 +39,18 @@ class Shard:
     def bytes(self) -> bytes:
         """The whole file, checked against its digest."""
         try:
+            state = self.path.stat()
             data = self.path.read_bytes()
         except FileNotFoundError as error:
             raise DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`") from error
-        self._compare(hashlib.sha256(data).hexdigest())
+        self._compare(got := hashlib.sha256(data).hexdigest())
+        remember_digest(self.path, state, got)
         return data
 
     def check(self) -> None:
         """Raise DamagedShard unless the file has its digest; of large files little is in memory."""
         try:
-            got = file_digest(self.path)
+            got = known_digest(self.path)
         except FileNotFoundError as error:
             raise DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`") from error
         self._compare(got)
@@ -95,7 +97,7 @@ class Manifest:
         """manifest.json: same inputs, same bytes."""
         tasks = [{"name": name, **asdict(record)} for name, record in self.tasks]
         values = {"format": FORMAT, "stage": self.stage, "ledger": asdict(self.ledger), "tasks": tasks}
-        (folder / MANIFEST).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_synced(folder / MANIFEST, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":

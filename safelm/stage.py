@@ -3,15 +3,15 @@
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from safelm.attempts import attempt, sweep
 from safelm.digest import MANIFEST
-from safelm.files import link
+from safelm.files import REMEDIES, link, rename_synced
 from safelm.paths import build, cache, scratch
 from safelm.record import Record
 from safelm.shards import DamagedShard, Manifest
@@ -33,6 +33,8 @@ def locked(stage: str) -> Iterator[None]:
         with _lock(stage):
             yield
     except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
         raise StageError(f"{stage}: {sentence(error)}") from error
 
 
@@ -78,18 +80,16 @@ def _locked_records(stage: str, store: Store) -> Iterator[Record]:
 
 def assemble(manifest: Manifest, folder: Path, store: Store, inside: Mapping[str, Manifest] | None = None) -> None:
     """Link the files of a manifest, and of those `inside` of it, into a fresh folder; one rename puts it in place."""
-    attempt = build(".attempts", f"{manifest.stage.replace('/', '-')}.{os.getpid()}")
-    before = attempt.with_name(f"{attempt.name}.before")
-    for left in (attempt, before):
-        shutil.rmtree(left, ignore_errors=True)
-    lay(manifest, attempt, store)
-    for name, other in (inside or {}).items():
-        lay(other, attempt / name, store)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        os.rename(folder, before)  # what stood there, from a run by hand; half of it must never be seen
-    os.rename(attempt, folder)
-    shutil.rmtree(before, ignore_errors=True)
+    place = build(".attempts")  # on the file system of build/, and inside of no output
+    sweep(place)
+    with attempt(place, manifest.stage.replace("/", "-")) as fresh, attempt(place, "before") as before:
+        lay(manifest, fresh / "new", store)
+        for name, other in (inside or {}).items():
+            lay(other, fresh / "new" / name, store)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            os.rename(folder, before / "old")  # what stood there, from a run by hand; half of it must never be seen
+        rename_synced(fresh / "new", folder)
 
 
 def lay(manifest: Manifest, folder: Path, store: Store | None = None) -> None:

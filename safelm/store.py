@@ -7,14 +7,14 @@ trusted because some file exists. The index is disposable: manifests hold the sa
 
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
+from safelm.attempts import attempt
 from safelm.digest import digests, file_digest
-from safelm.files import named, rename_synced, write_synced
+from safelm.files import make_folder, named, rename_synced, write_synced
 from safelm.ledger import Ledger
 from safelm.record import File, Record
 
@@ -39,20 +39,13 @@ class Store:
             return None  # a torn or missing record, or a missing object: not done
         return record if whole else None
 
-    @contextmanager
-    def attempt(self, key: str) -> Iterator[Path]:
-        """An empty folder for one try at a shard, of this process alone, where a rename reaches the objects."""
-        folder = self.attempts / f"{key[:16]}.{os.uname().nodename}.{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def attempt(self, key: str) -> AbstractContextManager[Path]:
+        """An empty folder for one try at a shard, where a rename reaches the objects."""
+        return attempt(self.attempts, key[:16])
 
-    def put(self, key: str, attempt: Path, rows: dict[str, int], ledger: Ledger) -> Record:
-        """Move the files of an attempt into the store and record them: first the objects, then the record."""
-        files = tuple(self._take(attempt / suffix, suffix, rows[suffix]) for suffix in sorted(rows))
+    def put(self, key: str, folder: Path, rows: dict[str, int], ledger: Ledger) -> Record:
+        """Move the files of an attempt's folder into the store and record them: first the objects, then the record."""
+        files = tuple(self._take(folder / suffix, suffix, rows[suffix]) for suffix in sorted(rows))
         record = Record(key=key, files=files, ledger=ledger)
         self.remember(record)
         return record
@@ -60,7 +53,7 @@ class Store:
     def remember(self, record: Record) -> None:
         """Write a record, whole or not at all."""
         path = self._record(record.key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_synced(path, json.dumps(asdict(record), sort_keys=True).encode())
 
     def learn(self, records: Iterable[Record]) -> int:
@@ -80,7 +73,7 @@ class Store:
             os.fchmod(file.fileno(), 0o444)  # DVC takes a read-only object as whole without hashing it again
             os.fsync(file.fileno())
         target = self.object(md5)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         if target.exists() and file_digest(target) == sha256:
             path.unlink()
         else:

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from safelm.files import room
+from safelm.files import remedy
 
 
 class WorkFailed(RuntimeError):
@@ -79,8 +79,8 @@ def die_with_dvc() -> None:
 
 def sentence(error: BaseException) -> str:
     """An error in one line, for a message or another process."""
-    left = room(error) if isinstance(error, OSError) else ""
-    return f"{type(error).__name__}: {error}{left}"[:2000]
+    todo = remedy(error) if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}: {error}{todo}"[:2000]
 
 
 def _give(connection: Connection, todo: deque[int], busy: dict[Connection, int]) -> None:

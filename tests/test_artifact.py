@@ -104,7 +104,7 @@ def test_a_killed_artifact_leaves_nothing() -> None:
 
 
 def test_an_input_that_changes_during_the_run_is_an_error() -> None:
-    with pytest.raises(StageError, match="model/safe: what it is made of was changed during the run"):
+    with pytest.raises(StageError, match="model/safe: input changed during run"):
         made(change="tree")
     assert not build("model/safe").exists() and not Path(".safelm/index").exists()
 

@@ -328,7 +328,7 @@ def test_a_process_with_other_code_than_the_plan_refuses() -> None:
 
 def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
     Path("lines/1.txt").write_text("hello\nchange\n")
-    with pytest.raises(StageError, match=r"shard 1: StageError: lines/1.txt: was changed during the run"):
+    with pytest.raises(StageError, match=r"shard 1: StageError: lines/1.txt: input changed during run"):
         shout()
 
 
