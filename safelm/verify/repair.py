@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from safelm.aside import aside
 from safelm.paths import scratch
+from safelm.record import Record
 from safelm.store import Store, digests
 from safelm.verify.busy import all_stages_locked
 from safelm.verify.check import Fault, Finding, Need, Report
@@ -39,7 +41,7 @@ def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) 
     before, last = _digests(), None
     while (bad := [one for one in report.findings if one.fault != Fault.UNVERIFIABLE]) and bad != last:
         last = bad
-        _once(bad, report.needs, store, say)
+        _once(bad, report, store, say)
         report = check()  # a damaged listing hides the damage behind it, so this may find more
     for name, md5 in _digests().items():
         if before.get(name) != md5:
@@ -47,15 +49,15 @@ def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) 
     return report
 
 
-def _once(bad: list[Finding], needs: Sequence[Need], store: Store, say: Say) -> None:
+def _once(bad: list[Finding], report: Report, store: Store, say: Say) -> None:
     stages = read_lock()
     objects = {finding.md5 for finding in bad if finding.md5}
-    places = [need for need in needs if need.md5 in objects]
+    places = [need for need in report.needs if need.md5 in objects]
     with all_stages_locked():
         links = {need.name for need in places if _same(need.name, store.object(need.md5))}
         for path in sorted({finding.path for finding in bad if os.path.lexists(finding.path)} | links):
             say(f"moved {path} to {aside(path)}")
-        forget(objects, store)
+        forget(objects | _hidden(report.checked, store, say), store)
         missing = {md5 for md5 in objects if not _twin(md5, places, stages, store, say)}
     if missing and run_dvc("remote", "list").strip():
         missing = _fetch(bad, missing, store, say)
@@ -79,6 +81,18 @@ def _checkout(stages: list[str], say: Say) -> None:
     stages.clear()
 
 
+def _hidden(checked: set[str], store: Store, say: Say) -> set[str]:
+    """Move aside the damaged objects that only the index knows: a stage that is made again would take them by key.
+
+    Behind a damaged listing there are such; and DVC would give their bytes a digest of their own.
+    """
+    hidden = {md5 for _, files in _records(store) for md5 in files} - checked
+    damaged = {md5 for md5 in hidden if store.object(md5).exists() and not _is_whole(store.object(md5), md5)}
+    for md5 in sorted(damaged):
+        say(f"moved {store.object(md5)} to {aside(store.object(md5))}")
+    return damaged
+
+
 def _same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
@@ -88,14 +102,16 @@ def _same(path: Path, other: Path) -> bool:
 
 def forget(objects: set[str], store: Store) -> None:
     """Drop the records that speak of some objects; they are read back from manifests when the objects are whole."""
-    for path in store.scratch.glob("index/??/*.json"):
-        try:
-            files = json.loads(path.read_bytes())["files"]
-            bad = any(file["md5"] in objects for file in files)
-        except (OSError, ValueError, KeyError, TypeError):
-            bad = True  # torn
-        if bad:
+    for path, files in _records(store):
+        if objects.intersection(files):
             aside(path)
+
+
+def _records(store: Store) -> Iterator[tuple[Path, list[str]]]:
+    """Every record that can be read, with the objects it speaks of; a torn one is none."""
+    for path in sorted(store.scratch.glob("index/??/*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            yield path, [file.md5 for file in Record.load(json.loads(path.read_bytes())).files]
 
 
 def _twin(md5: str, places: Sequence[Need], stages: dict[str, Stage], store: Store, say: Say) -> bool:

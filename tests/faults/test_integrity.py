@@ -99,6 +99,14 @@ def test_every_other_damage_is_undone(built: Toy, oracle: Toy, case: int) -> Non
     assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, doctor.text
 
 
+def test_damage_behind_a_damaged_listing_is_not_taken_by_key(built: Toy, oracle: Toy) -> None:
+    stage = read_lock()["ingest"]
+    md5 = str(stage.outs[0].md5)
+    for path in (built.root / "build/ingest/web/00002.quarantine.jsonl", cache() / md5[:2] / md5[2:]):
+        flip(Target(path, frozenset()), random.Random(6))
+    restores(built, oracle)
+
+
 def colleague(toy: Toy, root: Path, *, verified: bool) -> Toy:
     """The project of somebody who has dvc.lock and the remote, and nothing else."""
     other = Toy.make(root)
