@@ -64,14 +64,16 @@ class Shard:
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The shard as an Arrow table, or only some of its columns."""
-        return self._file().read(columns=list(columns) if columns else None)
+        return self._file().read(columns=list(columns) if columns else None, use_threads=False)
 
     def parts(self) -> Iterator[pa.Table]:
         """The shard as small Arrow tables, one after another: less memory, and faster for it."""
-        for batch in self._file().iter_batches(batch_size=BATCH):
+        for batch in self._file().iter_batches(batch_size=BATCH, use_threads=False):
             yield pa.Table.from_batches([batch])
 
     def _file(self) -> pq.ParquetFile:
+        # Never read with threads: one of Arrow's that lets go of these bytes while Python ends aborts the process, its
+        # work done (apache/arrow#34314; 4 of 65 reads on a busy machine).
         return pq.ParquetFile(pa.BufferReader(self.bytes()))  # pq.read_table would import pandas, half a second
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from datatrove.data import Document
 
 from safelm import local
 from safelm.blocks import Block, Input, Reader, ReadShards, Task, WriteDocuments
-from safelm.code import closure, code_digest
+from safelm.code import ROOT, closure, code_digest
 from safelm.digest import file_digest
 from safelm.executor import StageError, key_of, locked, make, run
 from safelm.ledger import Ledger, LedgerError
@@ -200,6 +202,24 @@ def test_reads_check_the_digest() -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(DamagedShard, match=r"build/rephrase/1.parquet: expected sha256"):
         list(tables(build("rephrase")))
+
+
+READING = """
+import os
+from pathlib import Path
+from safelm.shards import shards
+before = os.listdir("/proc/self/task")
+for shard in shards(Path("build/rephrase")):
+    assert shard.table().num_rows == sum(part.num_rows for part in shard.parts())
+assert os.listdir("/proc/self/task") == before
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
+def test_reading_starts_no_thread_that_could_outlive_python() -> None:
+    shout()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", READING], env=environment, check=True)
 
 
 def test_a_missing_object_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
