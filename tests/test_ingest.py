@@ -127,6 +127,25 @@ def test_too_much_in_quarantine_fails_with_a_table_of_reasons(monkeypatch: pytes
     assert SECRET not in message and not build("ingest", "web").exists()
 
 
+BOUNDS = [(1, 0.01, False), (2, 0.01, True), (10, 0.1, False), (11, 0.1, True), (99, 1.0, False), (1, 0.001, True)]
+
+
+@pytest.mark.parametrize("bad, allowed, is_refused", BOUNDS)
+def test_the_quarantine_may_be_as_large_as_allowed(
+    monkeypatch: pytest.MonkeyPatch, bad: int, allowed: float, is_refused: bool
+) -> None:
+    lines = [json.dumps({"text": f"page {number}"}) if number >= bad else SECRET for number in range(100)]
+    Path("pages/a.jsonl").write_text("\n".join(lines) + "\n")
+    if is_refused:
+        with pytest.raises(
+            StageError, match=rf"{bad} of 100 rows are in quarantine, more than ingest.quarantine"
+        ) as error:
+            run(monkeypatch, quarantine=allowed)
+        assert f"not_json  {bad:>9,}  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
+    else:
+        assert run(monkeypatch, quarantine=allowed).ledger.quarantined == {"not_json": bad}
+
+
 def test_a_source_without_a_usable_document_fails_with_its_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pages/a.jsonl").write_text(f"{SECRET}\n{SECRET}\n")
     with pytest.raises((StageError, SourceError)) as error:
