@@ -99,6 +99,14 @@ def test_a_scored_corpus_keeps_its_scores(scored: None) -> None:
     assert (rows["nonviolent_crimes"], rows["code_abuse"], rows["hate"]) == ((20, 20), (20, 20), (0, 0))
 
 
+def test_a_card_counts_by_the_hazards_of_mlcommons_too(scored: None) -> None:
+    got = read("harmful")
+    rows = {row["hazard"]: row for row in got["mlcommons"]}
+    assert len(rows) == 12 and (rows["ncr"]["documents"], rows["ncr"]["count"]) == (20, 20)
+    # Code abuse is none of the twelve: its pages are in the fourteen alone.
+    assert sum(row["documents"] for row in rows.values()) == sum(row["documents"] for row in got["hazards"]) - 20
+
+
 def test_a_synthetic_corpus_is_scored_as_it_is_now(scored: None) -> None:
     ingested("rephrase", [{"text": "A rose in a garden."}, {"text": ATTACK[0]}])
     got = read("rephrased")

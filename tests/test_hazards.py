@@ -118,3 +118,10 @@ def test_plurals() -> None:
         "wallets",
         "surveys",
     ]
+
+
+def test_every_hazard_falls_under_one_of_the_twelve_or_none() -> None:
+    uids = {id: HAZARDS.uid(id) for id in HAZARDS.categories}
+    assert len(HAZARDS.mlcommons) == 12 and {uid for uid in uids.values() if uid} == set(HAZARDS.mlcommons)
+    assert [id for id, uid in uids.items() if uid is None] == ["code_abuse"]
+    assert (uids["specialized_advice"], uids["elections"]) == ("spc", "spc")

@@ -39,6 +39,7 @@ LEXICON = "  lexicon: {kind: lexicon}\n"
 EMBEDDING = (
     "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
 )
+LLM = "  judge: {kind: llm, engine: template, rubric: rubric, tries: 3, seed: 1}\n"
 CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recall: 0.95, precision: 0.95}\n"
 
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
@@ -191,6 +192,21 @@ MISTAKES = {
     ),
     "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
     "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind lexicon"),
+    "a judge without an engine": (
+        ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}"),
+        "scorers.judge.engine",
+        "must be a language model of engines (got template",
+    ),
+    "a judge without a rubric": (
+        ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}".replace("rubric: rubric", "rubric: rubrik")),
+        "scorers.judge.rubric",
+        "got rubrik; files are rubric",
+    ),
+    "a scorer named like a column": (
+        ("  lexicon: {kind: lexicon}\n", LEXICON.replace("  lexicon:", "  hazard:") + LEXICON),
+        "scorers.hazard",
+        "a column of the score files",
+    ),
     "an audit by a classifier": (
         ("audit:\n  judge: lexicon", "audit:\n  judge: ngrams"),
         "audit.judge",
