@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,10 @@ def test_builds_at_once_refuse_each_other_by_number(
         time.sleep(draw.choice([0, 0, draw.uniform(0, 0.2)]))
     still = draw.choice(builds)[1].process.pid if case % 2 else None
     if still:
-        os.kill(still, signal.SIGSTOP)
-        time.sleep(0.5)
-        os.kill(still, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it may have ended
+            os.kill(still, signal.SIGSTOP)
+            time.sleep(0.5)
+            os.kill(still, signal.SIGCONT)
     results = [(stage, build.process.pid, build.wait()) for stage, build in builds]
     for stage in {stage for stage, _ in builds}:
         numbers = [number for name, number, result in results if name == stage and result.code == 0]

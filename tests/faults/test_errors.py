@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.inject import UNNAMED, Fault
+from tests.faults.test_crashes import PARTS
 from tests.faults.toy import State, small
 from tests.faults.whole import torn
 
@@ -28,15 +29,16 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]
     return toy.state(), result.operations
 
 
-def errors(operations: list[str], number: int) -> list[Fault]:
-    """Every operation with every error that it can have: writing and syncing have those of the disk alone."""
+def errors(operations: list[str]) -> list[Fault]:
+    """Every operation with every error that it can have, mixed: writing and syncing have those of the disk alone."""
     every = [
         Fault(at, "error", code, is_lasting)
         for at, name in enumerate(operations, 1)
         for code in (NUMBERS[:2] if name.startswith(UNNAMED) else NUMBERS)
         for is_lasting in (False, True)
     ]
-    return every if number >= len(every) else random.Random(5).sample(every, number)
+    random.Random(5).shuffle(every)
+    return every
 
 
 def is_named(operation: str, text: str) -> bool:
@@ -45,12 +47,13 @@ def is_named(operation: str, text: str) -> bool:
     return str(path) in text or path.name in text or str(path.parent) in text
 
 
+@pytest.mark.cases(quick=4, full=PARTS)
 def test_an_error_at_any_operation_is_told_and_healed(
-    expected: tuple[State, list[str]], count: Callable[[int, int], int], tmp_path: Path
+    case: int, expected: tuple[State, list[str]], count: Callable[[int, int], int], tmp_path: Path
 ) -> None:
     state, operations = expected
     wrong, survived = [], 0
-    for number, fault in enumerate(errors(operations, count(16, 600))):
+    for number, fault in enumerate(errors(operations)[case::PARTS][: count(3, 1000)]):
         toy = small(tmp_path / str(number))
         failed = forked.build(toy, fault=fault)
         operation = operations[fault.at - 1]
@@ -70,7 +73,7 @@ def test_an_error_at_any_operation_is_told_and_healed(
         faults += [f"rerun: {again.text[-300:]}"] if again.code or toy.state() != state else []
         if faults:
             wrong.append((fault, operation, faults, failed.text[-300:]))
-    print(f"K5: {number + 1} errors over {len(operations)} operations, {survived} survived, {len(wrong)} wrong")
+    print(f"K5: {number + 1} errors, {survived} survived, {len(wrong)} wrong")
     assert wrong == [], "\n\n".join(map(str, wrong[:5]))
 
 

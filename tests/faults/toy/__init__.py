@@ -37,7 +37,6 @@ PARAMS: dict[str, dict[str, Any]] = {
         }
     },
     "ingest": {"rows": 4096, "line_bytes": 65536, "document_bytes": 32768, "quarantine": 0.5},
-    "scorers": {},
     "engines": {},
     "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
     "tag": {"scores": [4, 5], "rate": 0.5},
@@ -141,6 +140,7 @@ class Toy:
         shutil.copy(ROOT / ".dvcignore", root)
         write_source(root / "web", files, rows)
         toy = cls(root)
+        shutil.copy(ROOT / "params.yaml", root)
         for block, values in PARAMS.items():
             toy.change(block, **values)
         return toy
@@ -187,9 +187,8 @@ class Toy:
     def change(self, block: str, **values: Any) -> None:
         """Set values of a block of params.yaml; those never set are the project's own."""
         path = self.root / "params.yaml"
-        own = yaml.safe_load(ROOT.joinpath("params.yaml").read_text(encoding="utf-8"))
-        params = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-        params[block] = {**(own[block] if block != "sources" else {}), **params.get(block, {}), **values}
+        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+        params[block].update(values)
         path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def state(self) -> State:
