@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntFlag
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -190,17 +190,33 @@ def _folder(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iter
     except OSError as error:
         findings.append(Finding(_fault(error), stage, out.path, path, _reason(error), out.md5))
         return
-    facts = _facts(stage, out, files, store, findings) if MANIFEST in files else {}
+    facts: dict[str, File] = {}
+    for folder, listed in _manifested(files).items():
+        found = _facts(stage, out, folder, listed, store, findings)
+        facts |= {folder + name: fact for name, fact in found.items()}
     for name, md5 in files.items():
         yield Need(stage, out.path / name, md5, facts.get(name))
 
 
-def _facts(stage: str, out: Out, files: dict[str, str], store: Store, findings: list[Finding]) -> dict[str, File]:
+def _manifested(files: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The files of a listing by the folder, "" or one like "lexicon/", whose manifest speaks of them."""
+    folders = sorted((name.removesuffix(MANIFEST) for name in files if PurePosixPath(name).name == MANIFEST), key=len)
+    found: dict[str, dict[str, str]] = {folder: {} for folder in folders}
+    for name, md5 in files.items():
+        owner = next((folder for folder in reversed(folders) if name.startswith(folder)), None)
+        if owner is not None:
+            found[owner][name.removeprefix(owner)] = md5
+    return found
+
+
+def _facts(
+    stage: str, out: Out, folder: str, files: dict[str, str], store: Store, findings: list[Finding]
+) -> dict[str, File]:
     """What the manifest of a folder says of its files; the manifest itself must agree with the listing and the law."""
     path = store.object(files[MANIFEST])
 
     def found(fault: Fault, what: str) -> None:
-        findings.append(Finding(fault, stage, out.path / MANIFEST, path, what, files[MANIFEST]))
+        findings.append(Finding(fault, stage, out.path / folder / MANIFEST, path, what, files[MANIFEST]))
 
     try:
         data = path.read_bytes()
