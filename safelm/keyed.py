@@ -19,6 +19,7 @@ from safelm.digest import known_digest
 from safelm.ledger import Ledger
 from safelm.paths import scratch
 from safelm.plan import Plan
+from safelm.progress import Progress
 from safelm.stage import StageError
 
 QUARANTINE = ".quarantine.jsonl"
@@ -58,17 +59,29 @@ class Keyed(PipelineExecutor):
             **settings,
         )
         self.plan = plan
+        self.progress: Progress | None = None
         self.checked = 0  # the process that has compared its own code with the plan's
 
     def build(self) -> int:
         """Make what is missing; the number made."""
         todo = self.get_incomplete_ranks()
         if todo:
-            self.run()
+            self.progress = Progress(self.plan.stage, len(self.plan.tasks), len(self.plan.tasks) - len(todo))
+            try:
+                self.run()
+            finally:
+                self.progress.close()
         return len(todo)
 
     def finished(self, rank: int) -> None:
         """Called in the first process for each shard that was made."""
+        record = self.plan.store.get(self.plan.keys[rank])
+        if self.progress and record:
+            self.progress.made(record.ledger.rows_in)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What other processes get: all but the bar."""
+        return {**self.__dict__, "progress": None}
 
     def is_rank_completed(self, rank: int) -> bool:
         """A shard is done when the store has its key."""

@@ -1,0 +1,34 @@
+"""How far a stage is, in one line of a terminal; nothing where nobody looks."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} shards{postfix} [{elapsed}<{remaining}]"
+
+
+class Progress:
+    """The bar of one stage: shards that are done, those of them that were known before, rows a second, time left."""
+
+    def __init__(self, stage: str, shards: int, known: int) -> None:
+        self.rows, self.known, self.began = 0, known, time.monotonic()
+        self.bar = tqdm(
+            desc=stage, total=shards, initial=known, leave=False, dynamic_ncols=True, bar_format=FORMAT,
+            disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+
+    def made(self, rows: int) -> None:
+        """One shard more, of so many rows that were read."""
+        self.rows += rows
+        self.bar.set_postfix_str(self._beside(), refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        """Clear the line."""
+        self.bar.close()
+
+    def _beside(self) -> str:
+        rate = self.rows / max(time.monotonic() - self.began, 1e-9)
+        known = f"{self.known:,} known, " if self.known else ""
+        return f"{known}{rate:,.0f} rows/s"
