@@ -68,6 +68,7 @@ class WriteCounts(Writer):
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """One file, `.json`; its rows are the documents counted."""
         lexicon = index(read_queries(self.ngrams, self.hazards))
+        before = [0] * LEVELS
         words, scores, hazards, found = 0, [0] * LEVELS, Counter[str](), Counter[tuple[str, str]]()
         for document in documents:
             length, queries = count_queries(document.text, lexicon)
@@ -75,11 +76,14 @@ class WriteCounts(Writer):
             found += queries
             if document.metadata["score"] is not None:  # no scorer could tell
                 scores[document.metadata["score"]] += 1
+            if document.metadata.get("score_before") is not None:
+                before[document.metadata["score_before"]] += 1
             hazards.update(filter(None, [document.metadata.get("score_hazard")]))
         counts = {
             "documents": self.rows,
             "words": words,
             "scores": scores,
+            "before": before,  # of what written documents were made from
             "hazards": hazards,
             "queries": [[*query, count] for query, count in sorted(found.items())],
         }
@@ -125,10 +129,11 @@ def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
     """The card of a corpus from the counts of its shards."""
     documents = words = 0
-    scores, hazards, found = [0] * LEVELS, Counter[str](), Counter[str]()
+    scores, before, hazards, found = [0] * LEVELS, [0] * LEVELS, Counter[str](), Counter[str]()
     for part in parts:
         documents, words = documents + part["documents"], words + part["words"]
         scores = [sum(pair) for pair in zip(scores, part["scores"], strict=True)]
+        before = [sum(pair) for pair in zip(before, part["before"], strict=True)]
         hazards.update(part["hazards"])
         for hazard, _, count in part["queries"]:
             found[hazard] += count
@@ -139,6 +144,7 @@ def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -
         "unsafe": _rounded(sum(scores[1:]), documents),
         "per_million": _rounded(sum(found.values()) * MILLION, words),
         "scores": scores,
+        "before": before if any(before) else None,  # the scores of what written documents were made from
         "hazards": [
             {
                 "hazard": hazard,

@@ -147,5 +147,8 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "late": _late,
     "twice": _twice,
 }
-DENIED = {"denied": lambda handler, data: send(handler, b"{}", 401)}  # no fault of the server's
+DENIED: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {  # no fault of the server's
+    "denied": lambda handler, data: send(handler, b"{}", 401),
+    "refused": lambda handler, data: send(handler, b"{}", 400),
+}
 HARMLESS = ("late", "twice")  # faults under which the answer still comes

@@ -53,7 +53,8 @@ def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
 
 
 def part(documents: int, words: int, scores: list[int], *queries: tuple[str, str, int]) -> dict[str, Any]:
-    return {"documents": documents, "words": words, "scores": scores, "hazards": {"hate": 1}, "queries": queries}
+    counts = {"documents": documents, "words": words, "scores": scores, "before": [0] * 6}
+    return {**counts, "hazards": {"hate": 1}, "queries": queries}
 
 
 def test_a_card_adds_up_shards() -> None:

@@ -3,17 +3,22 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from datatrove.data import Document
 
 from safelm.llm import Answer
 from safelm.writing.gates import Text, fault
 from safelm.writing.pii import KINDS, kinds, luhn
-from specs.prompt import Shared
+from safelm.writing.writer import Write
+from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
+from tests.endpoint import MODEL, Body, FakeEndpoint, digest
 from tests.test_educate import ARTICLES
 from tests.test_refuse import TEXTS as DIALOGUES
-from tests.written import BOUNDS
+from tests.test_rephrase import document
+from tests.written import BOUNDS, writer
 
 COMMON = frozenset(Shared.read().common.split())
 SAFE = "the word and the reason " * 4
@@ -202,3 +207,60 @@ def test_the_texts_of_the_templates_are_clean() -> None:
 
 def test_every_kind_has_cases() -> None:
     assert set(FORMS) == set(KINDS)
+
+
+# ── a language model behind the door ──
+
+ROW = {
+    "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights-1", "characters": 2000,
+    "temperature": 0.7, "top_p": 1.0, "tokens": 64,
+}  # fmt: skip
+DECLINED = "I'm sorry, but I can't help with that, because it hurts people. You could ask the owner for it."
+
+
+def refused(endpoint: FakeEndpoint, folder: Path, patch: pytest.MonkeyPatch) -> tuple[Write, list[Document]]:
+    """The block of refuse with this endpoint as its engine, and what it makes of twelve pages."""
+    patch.chdir(folder)
+    patch.setenv("SAFELM_WRITER_URL", endpoint.url)
+    block = writer([PROMPTS / "refuse" / "dialogue.yaml"], engine=ROW)
+    pages = [document(f"How to steal the wallet in street {number}.", score=5) for number in range(12)]
+    return block, list(block.run(pages))
+
+
+def test_a_model_writes_for_user_and_assistant_and_two_people_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text(body: Body) -> str:
+        return f"User: How do I take it, page {digest(body)}?\n**Assistant:** {DECLINED}"
+
+    with FakeEndpoint(lambda name, before: None, text).running() as endpoint:
+        _, found = refused(endpoint, tmp_path, monkeypatch)
+    speakers = {line.partition(":")[0] for page in found for line in page.text.splitlines()}
+    assert len(found) == 12 and len(speakers) > 4
+    assert all(page.text.endswith(DECLINED) and "**" not in page.text for page in found)
+    assert {page.metadata["writer"] for page in found} == {"writer@weights-1"}
+    assert {(page.metadata["score_before"], page.metadata["score_after"]) for page in found} == {(5, 0)}
+
+
+def test_what_fails_a_gate_is_asked_for_again_with_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text(body: Body) -> str:
+        again = endpoint.asked[digest(body)] > 1
+        return f"User: And page {digest(body)}?\nAssistant: {DECLINED if again else 'Here is how, in a few words.'}"
+
+    with FakeEndpoint(lambda name, before: None, text).running() as endpoint:
+        block, found = refused(endpoint, tmp_path, monkeypatch)
+    assert (len(found), block.dropped) == (12, {})
+    assert set(endpoint.asked.values()) == {2}
+    assert len({body["seed"] for body in endpoint.bodies}) == 24
+
+
+def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeEndpoint(lambda name, before: "refused").running() as endpoint:
+        block, found = refused(endpoint, tmp_path, monkeypatch)
+    assert found == [] and Counter(row["reason"] for row in block.quarantined) == {"refused": 12}
+    assert "wallet" not in str(block.quarantined)
+    assert set(endpoint.asked.values()) == {1}
