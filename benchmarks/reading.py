@@ -78,9 +78,9 @@ def datatroves(folder: Path, kind: str) -> None:
     )
     keep = LambdaFilter(lambda document: len(document.text) >= LONG)
     columns = parquet.read_schema(next(folder.glob("*.parquet"))) if "jsonl" not in kind else schema(TABLE)
-    write = ParquetWriter("out", compression="zstd", expand_metadata=True, schema=columns)
+    write = ParquetWriter(str(Path("out").absolute()), compression="zstd", expand_metadata=True, schema=columns)
     tasks = len(list(folder.glob("*.*")))
-    LocalPipelineExecutor([read, keep, write], tasks=tasks, workers=1, logging_dir="logs").run()
+    LocalPipelineExecutor([read, keep, write], tasks=tasks, workers=1, logging_dir=str(Path("logs").absolute())).run()
 
 
 def polarses(folder: Path, kind: str) -> None:
@@ -164,6 +164,9 @@ def compare(kind: str, rows: int, folder: Path, sides: list[str], rounds: int) -
     """A row of the table for each side: the fastest of its rounds."""
     tries = [{side: measured(side, folder, kind) for side in sides} for _ in range(rounds)]
     best = {side: min((found[side] for found in tries), key=lambda values: values["cpu"]) for side in sides}
+    kept = {side: found["rows"] for side, found in best.items()}
+    if len(set(kept.values())) > 1:
+        raise SystemExit(f"{kind}: every side must keep the same documents (got {kept})")
     for side, found in best.items():
         cpu, wall = found["cpu"], found["wall"]
         ratio = cpu / best["polars"]["cpu"] if "polars" in best else float("nan")
