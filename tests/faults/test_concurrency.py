@@ -96,7 +96,9 @@ def stopped(stage: str) -> None:
     forked.stages(stage)
 
 
-@pytest.mark.parametrize("content", ["", str(os.getpid()), "not a number"])
+@pytest.mark.parametrize(
+    "content", ["", str(os.getpid()), "not a number"], ids=["none", "of a living process", "nonsense"]
+)
 def test_a_lock_that_nobody_holds_stops_nobody(
     content: str, ready: Toy, expected: dict[str, str], tmp_path: Path
 ) -> None:
