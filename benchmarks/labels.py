@@ -5,7 +5,8 @@
 A row has `set`, `id`, `text` and `labels` {category: 0 or 1}. A category that is missing is unknown: a row is unsafe
 when any of its labels is 1, safe when all categories are known to be 0, and otherwise left out. Every row is predicted
 by models that did not see it, in `--folds` folds drawn by id; all scorers see the same folds. The intervals are
-DeLong's, those of a gain over the baseline are paired. Nothing is chosen on these figures: settings are params.yaml's.
+DeLong's, those of a gain over the baseline are paired. Settings are params.yaml's. That its n-grams read characters was
+chosen by such folds over OpenAI's moderation rows, so on those the gain is mildly optimistic.
 """
 
 import argparse
