@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL = "tests/writer"
-HANG = 1.5  # seconds, more than the tests wait
+HANG = 4.0  # seconds, twice as long as the tests wait
 
 Plan = Callable[[str, int], str | None]  # (digest of the question, how often it came before) -> the fault, or None
 Body = dict[str, Any]

@@ -10,7 +10,7 @@ from loguru import logger
 from safelm.llm import EngineError, Request
 from safelm.llm.client import TRIES, Endpoint
 from safelm.llm.model import LanguageModel
-from tests.endpoint import FAULTS, HARMLESS, MODEL, FakeEndpoint, Plan, digest, text_of
+from tests.endpoint import FAULTS, HANG, HARMLESS, MODEL, FakeEndpoint, Plan, digest, text_of
 
 ROW = {
     "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights-1", "characters": 2000,
@@ -33,7 +33,7 @@ def body(request: Request, row: dict = ROW) -> dict:
     return {"messages": messages, "model": row["model"], "temperature": row["temperature"]}
 
 
-def model(endpoint: FakeEndpoint, answers: Path, row: dict = ROW, timeout: float = 0.5) -> LanguageModel:
+def model(endpoint: FakeEndpoint, answers: Path, row: dict = ROW, timeout: float = 60.0) -> LanguageModel:
     return LanguageModel(row, Endpoint(endpoint.url, "canary-key", timeout=timeout, first_pause=0.01), answers)
 
 
@@ -57,7 +57,7 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
     log: list[str] = []
     sink = logger.add(log.append, level="DEBUG")
     with FakeEndpoint(planned).running() as endpoint:
-        engine = model(endpoint, tmp_path / "answers.jsonl")
+        engine = model(endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0)
         answers = engine.ask(asked)
     logger.remove(sink)
     failed = set() if fault in HARMLESS else always
