@@ -191,6 +191,17 @@ def test_a_manifest_must_agree_with_the_listing() -> None:
     ]
 
 
+def test_folders_in_a_folder_have_manifests_of_their_own() -> None:
+    run("web/inner", [Lines(), WriteDocuments()])
+    commit(web=build("web"))
+    assert look().code == 0
+    build("web", "inner", "stray.parquet").write_bytes(b"no record of it")
+    commit(web=build("web"))
+    assert [(str(one.name), one.what) for one in look().findings] == [
+        ("build/web/inner/manifest.json", "does not agree with the folder's listing on stray.parquet")
+    ]
+
+
 def test_the_quick_sweep_sees_what_was_rewritten_and_not_what_kept_its_time() -> None:
     stamps = Stamps()
     assert check(read_lock(), store(), stamps=stamps).hashed
