@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,14 +47,20 @@ def _lock(stage: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise StageError(
-                f"{stage}: process {file.read().strip()} is building it now; wait for it or stop it"
-            ) from None
+            raise StageError(f"{stage}: process {_holder(path)} is building it now; wait for it or stop it") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _holder(path: Path) -> str:
+    """The number of the process that has a lock; it writes it a moment after it took the lock."""
+    for _ in range(100):
+        if number := path.read_text().strip():
+            return number
+        time.sleep(0.01)
+    return "?"
 
 
 def learn(stage: str, store: Store) -> int:

@@ -12,13 +12,13 @@ from tests.faults.toy import Toy
 
 @pytest.fixture
 def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
-    """A copy of the finished build, with its links, in which `rephrase` was changed and made, but never committed."""
+    """A copy of the finished build, with its links, in which `tag` was changed and made, but never committed."""
     root = tmp_path / "toy"
     subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
     monkeypatch.chdir(root)
     toy = Toy(root)
-    toy.edit("params.yaml", "styles: [talk, video]", "styles: [talk]")
-    assert toy.start("pipeline.rephrase").wait() == 0
+    toy.edit("params.yaml", "rate: 0.5", "rate: 0.4")
+    assert toy.start("pipeline.tag").wait() == 0
     return toy
 
 
@@ -33,14 +33,14 @@ def test_a_killed_build_keeps_its_shards_for_a_day(built: Toy) -> None:
     (built.root / ".dvc/cache/files/md5/00" / ("1" * 30)).write_bytes(b"nobody needs this")
     assert "1 of " in collect(built)
     assert not (built.root / "unfinished.dvc").exists() and not [one for one in look().findings if one.md5]
-    assert built.made(built.build("rephrase")) == {"rephrase": 0}
+    assert built.made(built.build("tag")) == {"tag": 0}
 
 
 def test_everything_else_goes_when_asked(built: Toy, oracle: Toy) -> None:
     collect(built, "--hours", "0")
     assert not [finding for finding in look().findings if finding.md5]
-    assert built.made(built.build("rephrase"))["rephrase"] > 0
-    built.edit("params.yaml", "styles: [talk]", "styles: [talk, video]")
+    assert built.made(built.build("tag"))["tag"] > 0
+    built.edit("params.yaml", "rate: 0.4", "rate: 0.5")
     built.build()
     assert built.state() == oracle.state()
 
