@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,13 +69,25 @@ def learn(stage: str, store: Store) -> int:
     return store.learn(_locked_records(stage, store))
 
 
+def _locked_outs(lock: Path) -> list[dict[str, Any]]:
+    """The outputs that dvc.lock names. DVC writes it in place, and a branch built beside this one may be doing so now.
+
+    One that stays torn teaches nothing here: shards are made, and `make doctor` tells of it.
+    """
+    for _ in range(40):
+        try:
+            stages = (yaml.load(lock.read_bytes(), Loader=yaml.CSafeLoader) or {}).get("stages", {})
+            outs = [out for entry in stages.values() for out in entry.get("outs", [])]
+            return [out for out in outs if out.get("path") and out.get("md5")]
+        except FileNotFoundError:
+            return []
+        except (yaml.YAMLError, AttributeError, TypeError):
+            time.sleep(0.05)
+    return []
+
+
 def _locked_records(stage: str, store: Store) -> Iterator[Record]:
-    lock = Path("dvc.lock")
-    if not lock.is_file():
-        return
-    stages = (yaml.load(lock.read_bytes(), Loader=yaml.CSafeLoader) or {}).get("stages", {})
-    outs = (out for entry in stages.values() for out in entry.get("outs", []))
-    for out in outs:
+    for out in _locked_outs(Path("dvc.lock")):
         if build(stage).is_relative_to(out["path"]) and out["md5"].endswith(".dir"):
             manifest = (build(stage) / MANIFEST).relative_to(out["path"]).as_posix()
             try:

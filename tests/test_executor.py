@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -356,3 +357,18 @@ def test_an_executor_that_nobody_wrote_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SAFELM_EXECUTOR", "cloud")
     with pytest.raises(StageError, match=r"SAFELM_EXECUTOR: expected local, ray, slurm \(got 'cloud'\)"):
         shout()
+
+
+def test_a_lock_that_dvc_is_writing_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.lock").write_text("stages:\n  refuse:\n    outs:\n    - {path: build/rephr")
+    writing = threading.Timer(0.3, Path("dvc.lock").write_text, ["stages: {}\n"])
+    writing.start()
+    shout(stage="refuse")
+    writing.join()
+    assert made(capsys) == 4
+
+
+def test_a_torn_lock_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.lock").write_text("stages:\n  refuse:\n    outs:\n    - {path: build/rephr")
+    shout(stage="refuse")
+    assert made(capsys) == 4
