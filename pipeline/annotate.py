@@ -3,8 +3,7 @@
 python -m pipeline.annotate
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.blocks import WriteColumns
 from safelm.executor import run
 from safelm.paths import build
@@ -17,7 +16,7 @@ from specs.params import Params
 
 def main() -> None:
     """Grade the sample that params.yaml asks for."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("annotate", __doc__).parse_args()
     tables = Params.read("annotate", "scorers", "engines")
     params = tables.annotate
     run(

@@ -3,8 +3,7 @@
 python -m pipeline.audit
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.blocks import WriteColumns
 from safelm.executor import make
@@ -18,7 +17,7 @@ from specs.params import Params
 
 def main() -> None:
     """Grade the sample, and compare."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("audit", __doc__).parse_args()
     tables = Params.read("audit", "scorers", "engines")
     params, web, scores = tables.audit, build("ingest", "web"), build("score")
     reader = ReadStratified(folder=web, scores=scores, documents=params.documents, seed=params.seed)

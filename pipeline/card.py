@@ -3,9 +3,9 @@
 python -m pipeline.card score_5
 """
 
-import argparse
 from pathlib import Path
 
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.blocks import ReadShards
 from safelm.card import WriteCounts, write_card
@@ -20,8 +20,8 @@ from specs.params import Params
 def main() -> None:
     """Count shard by shard and write build/card/<corpus>/card.json."""
     params = Params.read("card", "score", "scorers", "engines", "corpora")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
+    parser = StageParser("card", __doc__)
+    parser.add_row("corpus", "corpora")
     name = parser.parse_args().corpus
     corpus, rule, ngrams = params.corpora[name], params.score.ensemble, Path(params.card.ngrams)
     scores = scores_of(corpus)

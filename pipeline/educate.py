@@ -3,8 +3,7 @@
 python -m pipeline.educate
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.blocks import ReadShards, WriteDocuments
 from safelm.executor import run
 from safelm.paths import build
@@ -17,7 +16,7 @@ from specs.prompt import PROMPTS
 
 def main() -> None:
     """Write an article for each dialogue of build/refuse."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("educate", __doc__).parse_args()
     values = Params.read("educate", "gates", "engines", "score", "scorers")
     params, rule = values.educate, values.score.ensemble
     columns = graders(values.score.scorers, values.scorers, values.engines)

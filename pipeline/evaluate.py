@@ -3,8 +3,7 @@
 python -m pipeline.evaluate safe instruct
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.evaluation.stage import evaluate_model
 from safelm.paths import build
@@ -15,8 +14,8 @@ from specs.suite import Suite
 
 def main() -> None:
     """Evaluate the model and stage named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", help="a row of models")
+    parser = StageParser("evaluate", __doc__)
+    parser.add_row("model", "models")
     parser.add_argument("stage", choices=("pretrain", "instruct", "finetune"))
     model, stage = (asked := parser.parse_args()).model, asked.stage
     dials = Params.read("evaluate").evaluate

@@ -3,8 +3,7 @@
 python -m pipeline.fit
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build
 from safelm.scoring.fitting import fit_all, write_fit
@@ -13,7 +12,7 @@ from specs.params import Params
 
 def main() -> None:
     """Fit each row whose key is not known yet; measure all."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("fit", __doc__).parse_args()
     params = Params.read("annotate", "fit", "scorers", "engines", "score")
     rule, share, seed = params.score.ensemble, params.fit.held_out, params.fit.seed
     labels = build("annotate")

@@ -3,9 +3,9 @@
 python -m pipeline.ingest web
 """
 
-import argparse
 from pathlib import Path
 
+from pipeline.arguments import StageParser
 from safelm.blocks import WriteDocuments
 from safelm.reading.duplicates import DropDuplicates
 from safelm.reading.guard import ChildSafety
@@ -17,8 +17,8 @@ from specs.params import Params
 def main() -> None:
     """Read the source that is named into build/ingest/<source>."""
     params = Params.read("sources", "ingest")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("source", choices=params.sources, help="a row of `sources` in params.yaml")
+    parser = StageParser("ingest", __doc__)
+    parser.add_row("source", "sources")
     name = parser.parse_args().source
     source, limits = params.sources[name], params.ingest
     read = READERS[source.reader](

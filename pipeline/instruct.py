@@ -3,8 +3,7 @@
 python -m pipeline.instruct safe
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build
 from safelm.tuning import instruct
@@ -13,8 +12,8 @@ from specs.params import Params
 
 def main() -> None:
     """Tune the model named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", help="a row of models")
+    parser = StageParser("instruct", __doc__)
+    parser.add_row("model", "models")
     name = f"instruct/{(model := parser.parse_args().model)}"
     params = Params.read("instruct", "tag")
     artifact(

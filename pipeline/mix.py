@@ -3,8 +3,7 @@
 python -m pipeline.mix safe
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.mixing.budget import MixtureError
 from safelm.mixing.mixture import plan_mixture
@@ -17,8 +16,8 @@ from specs.yaml_file import YamlFile
 
 def main() -> None:
     """Plan the mixture named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("mixture", help="a row of `mixtures` in params.yaml")
+    parser = StageParser("mix", __doc__)
+    parser.add_row("mixture", "mixtures")
     name = parser.parse_args().mixture
     params = Params.read("mix", "mixtures", "corpora")
     mixture = params.mixtures[name]

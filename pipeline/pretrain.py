@@ -3,9 +3,9 @@
 python -m pipeline.pretrain safe
 """
 
-import argparse
 import shutil
 
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build, scratch
 from safelm.training.launch import pretrain_model
@@ -15,8 +15,8 @@ from specs.shape import Shape
 
 def main() -> None:
     """Pretrain the model named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", help="a row of models")
+    parser = StageParser("pretrain", __doc__)
+    parser.add_row("model", "models")
     name = parser.parse_args().model
     model = Params.read("models").models[name]
     artifact(

@@ -3,8 +3,7 @@
 python -m pipeline.report
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build
 from safelm.report.build import make_report
@@ -16,7 +15,7 @@ from specs.params import Params
 
 def main() -> None:
     """Read what was measured, judge the claims and write the page."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("report", __doc__).parse_args()
     params = Params.read("report", "sources", "rephrase", "corpora", "mixtures", "models", "evaluate")
     artifact(
         "report",

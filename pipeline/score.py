@@ -3,9 +3,9 @@
 python -m pipeline.score
 """
 
-import argparse
 import time
 
+from pipeline.arguments import StageParser
 from safelm.blocks import ReadShards, WriteColumns
 from safelm.executor import finish, locked, make, tell
 from safelm.paths import build
@@ -17,7 +17,7 @@ from specs.params import Params
 
 def main() -> None:
     """A narrow file of each scorer beside each shard of the web, and one with all columns and the ensemble's score."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("score", __doc__).parse_args()
     params = Params.read("score", "scorers", "engines")
     names, rule = params.score.scorers, params.score.ensemble
     began, made = time.monotonic(), {}

@@ -3,8 +3,7 @@
 python -m pipeline.tag
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.blocks import ReadShards, WriteDocuments
 from safelm.executor import run
 from safelm.paths import build
@@ -14,7 +13,7 @@ from specs.params import Params
 
 def main() -> None:
     """Tag the documents of the scores that params.yaml names."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("tag", __doc__).parse_args()
     params = Params.read("tag").tag
     raw = build(*params.from_.split("/"))
     run(

@@ -3,8 +3,7 @@
 python -m pipeline.tokenize score_0
 """
 
-import argparse
-
+from pipeline.arguments import StageParser
 from safelm.blocks import ReadShards
 from safelm.executor import run
 from safelm.paths import build
@@ -16,8 +15,8 @@ from specs.params import Params
 def main() -> None:
     """Encode what the corpus selects."""
     params = Params.read("corpora")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("corpus", choices=params.corpora, help="a row of `corpora` in params.yaml")
+    parser = StageParser("tokenize", __doc__)
+    parser.add_row("corpus", "corpora")
     name = parser.parse_args().corpus
     corpus = params.corpora[name]
     folder, scores = build(*corpus.from_.split("/")), scores_of(corpus)

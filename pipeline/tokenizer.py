@@ -3,9 +3,9 @@
 python -m pipeline.tokenizer
 """
 
-import argparse
 from pathlib import Path
 
+from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build
 from safelm.tokens import CHAT, make_tokenizer
@@ -14,7 +14,7 @@ from specs.params import Params
 
 def main() -> None:
     """Train on a sample of each source, or take what params.yaml names."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    StageParser("tokenizer", __doc__).parse_args()
     params = Params.read("tokenizer").tokenizer
     artifact(
         "tokenizer",

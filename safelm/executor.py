@@ -7,6 +7,7 @@ from params.yaml, for it changes no byte.
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from safelm.attempts import sweep
@@ -48,14 +49,10 @@ def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Man
         sweep(store.attempts)
         learn(stage, store)
     made = executor(plan).build()
-    manifest = plan.manifest()
+    manifest = replace(plan.manifest(), made=made)
     manifest.ledger.check(stage)
     _something(stage, manifest.ledger)
-    _made[stage] = _made.get(stage, 0) + made
     return manifest
-
-
-_made: dict[str, int] = {}
 
 
 def _something(stage: str, ledger: Ledger) -> None:
@@ -84,11 +81,9 @@ def finish(manifest: Manifest, began: float, inside: Mapping[str, Manifest] | No
 
 def tell(manifest: Manifest, began: float) -> None:
     """Print the summary line of what was made."""
-    made, total = _made.pop(manifest.stage, 0), len(manifest.tasks)
+    shards = f"{len(manifest.tasks)} shards ({manifest.made} made)"
     seconds = time.monotonic() - began
-    print(
-        f"{manifest.stage:<18} {total} shards ({made} made)  {manifest.ledger.sentence()}  {seconds:.1f} s", flush=True
-    )
+    print(f"{manifest.stage:<18} {shards}  {manifest.ledger.sentence()}  {seconds:.1f} s", flush=True)
 
 
 __all__ = [

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,7 +59,7 @@ class Shard:
         if got != self.sha256:
             raise DamagedShard(
                 f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}…: "
-                "the file was changed after it was built; delete it and run `dvc checkout`"
+                "the file was changed after it was built; `make verify REPAIR=1` makes it again"
             )
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -79,10 +79,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage made: the records of its tasks in order, by task name."""
+    """What a stage made: the records of its tasks in order, by task name; `made` of them by the run that gives it."""
 
     stage: str
     tasks: tuple[tuple[str, Record], ...]
+    made: int = field(default=0, compare=False)
 
     @property
     def ledger(self) -> Ledger:

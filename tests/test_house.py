@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.arguments import StageParser
+
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
 FLOORS = {"pipeline": {"pipeline", "safelm", "specs"}, "safelm": {"safelm", "specs"}, "specs": {"specs"}}
 SOURCES = [path for floor in FLOORS for path in sorted(Path(floor).rglob("*.py"))]
@@ -49,6 +51,14 @@ def test_a_stage_has_a_sentence_for_the_table_of_contents(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_the_help_of_a_stage_says_what_it_reads_writes_and_is_turned_by(stage: str) -> None:
+    told = StageParser(stage, f"{stage}: a sentence").format_help()
+    assert f"usage: python -m pipeline.{stage} " in told and "${" not in told
+    assert f"writes          build/{stage}" in told
+    assert all(name.partition(".")[0] in told for name in body(stage)["params"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_no_block_that_dvc_does_not_watch(stage: str) -> None:
     watched = {name.partition(".")[0] for name in body(stage)["params"]}
     assert blocks_read(Path(f"pipeline/{stage}.py")) == watched
@@ -84,7 +94,8 @@ def test_imports_run_down_only(path: Path) -> None:
 
 def test_a_stage_imports_no_stage() -> None:
     files = [path for path in SOURCES if path.parts[0] == "pipeline"]
-    assert [str(path) for path in files if any(name.startswith("pipeline") for name in imports(path))] == []
+    stages = {f"pipeline.{stage}" for stage in STAGES}
+    assert [str(path) for path in files if stages.intersection(imports(path))] == []
 
 
 def test_the_library_does_not_know_the_params() -> None:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from safelm.digest import file_digest
 from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.mixing.replacement import Replacement, replacements
 from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
 from safelm.paths import build
-from safelm.shards import DamagedShard, Shard, shards
+from safelm.shards import DamagedShard, shards
 from specs.corpus import Corpus
 from specs.mixture import Phase
 from specs.tokens import END, TAG
@@ -105,19 +104,9 @@ def _take(source: Path, target: Path) -> dict[str, str]:
     target.mkdir(parents=True, exist_ok=True)
     files = [shard for suffix in (".ds", f".ds{INDEX}") for shard in shards(source, suffix)]
     for shard in files:
-        _check_digest(shard)
+        shard.check()
         link(shard.path.resolve(), target / shard.path.name)
     return {shard.path.name: shard.sha256 for shard in sorted(files, key=lambda shard: shard.path.name)}
-
-
-def _check_digest(shard: Shard) -> None:
-    if not shard.path.is_file():
-        raise DamagedShard(f"{shard.path}: is missing; run `dvc checkout` or `dvc repro`")
-    if (got := file_digest(shard.path)) != shard.sha256:
-        raise DamagedShard(
-            f"{shard.path}: expected sha256 {shard.sha256[:16]}…, got {got[:16]}…: the file was changed after "
-            "it was built; delete it and run `dvc checkout`, or `dvc repro` to build it again"
-        )
 
 
 def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:

@@ -6,6 +6,7 @@ only the shards that hold repeats are written again: from the store, for a page 
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,7 +38,7 @@ def without_repeats(manifest: Manifest, store: Store, rows: int | None) -> Manif
         (name, _merged(record, written.get(name), repeats[name]) if name in repeats else record)
         for name, record in manifest.tasks
     ]
-    return Manifest(manifest.stage, tuple(tasks))
+    return replace(manifest, tasks=tuple(tasks))
 
 
 def _tables(record: Record) -> list[File]:

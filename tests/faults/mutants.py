@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,10 @@ MUTANTS = (
            'temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")', "temporary = path",
            (CRASHES,)),
     Mutant("a folder is filled in place", "safelm/stage.py",
-           "    os.rename(attempt, folder)", "    shutil.copytree(attempt, folder, dirs_exist_ok=True)", (CRASHES,)),
+           'rename_synced(fresh / "new", folder)',
+           '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)', (CRASHES,)),
     Mutant("what stood there stays half", "safelm/stage.py",
-           "        os.rename(folder, before)", "        shutil.rmtree(folder)", (CRASHES,)),
+           'os.rename(folder, before / "old")', '__import__("shutil").rmtree(folder)', (CRASHES,)),
     Mutant("the key knows no values", "safelm/recipe.py", "[self.stage, self.values, ", "[self.stage, ", (EXECUTOR,)),
     Mutant("the key knows no code", "safelm/recipe.py", "self.values, self.code,", "self.values,", (RESUME,)),
     Mutant("the key knows no libraries", "safelm/recipe.py", "self.code, self.libraries,", "self.code,", (RESUME,)),
@@ -73,7 +75,7 @@ MUTANTS = (
     Mutant("code that is imported does not count", "safelm/code.py",
            "waiting += done[module].ours", "pass", (EXECUTOR,)),
     Mutant("inputs may change during the run", "safelm/keyed.py",
-           "if file_digest(item.path) != item.sha256:", "if False:", (EXECUTOR,)),
+           "if known_digest(item.path) != item.sha256:", "if False:", (EXECUTOR,)),
     Mutant("code may change during the run", "safelm/plan.py",
            "        if differing:", "        if False:", (EXECUTOR,)),
     Mutant("a pulled build is not known", "safelm/executor.py",
@@ -90,8 +92,8 @@ MUTANTS = (
     Mutant("workers outlive the stage", "safelm/supervise.py",
            "    die_with(parent)\n    signal", "    signal", (KILLS,)),
     Mutant("stages outlive dvc", "pipeline/__init__.py", "\ndie_with_dvc()", "", (KILLS,)),
-    Mutant("a full disk does not say how full", "safelm/supervise.py",
-           "{error}{left}", "{error}", (ERRORS,)),
+    Mutant("a full disk does not say how full", "safelm/files.py",
+           "{shutil.disk_usage(folder).free:,} bytes free in {folder}", "no room in {folder}", (ERRORS,)),
     Mutant("an error of a sync does not say where", "safelm/files.py",
            "error.filename = error.filename or str(path)", "pass", (ERRORS,)),
     Mutant("a path stands in the manifest", "safelm/shards.py",
@@ -133,24 +135,36 @@ def copied(target: Path) -> Path:
     return target
 
 
+def failing(tests: str, folder: Path) -> str | None:
+    """The first test of a file that fails in a copy of the project."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=1200)
+    if not done.returncode:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else f"{tests} (exit code {done.returncode})"
+
+
 def noticed(mutant: Mutant, folder: Path) -> str | None:
     """The first test that fails, or None when the mutant lives."""
     path = folder / mutant.file
     text = path.read_text(encoding="utf-8")
-    if mutant.old not in text:
-        raise SystemExit(f"{mutant.file}: expected the words {mutant.old!r}; mend the row {mutant.name!r}")
     path.write_text(text.replace(mutant.old, mutant.new, 1), encoding="utf-8")
     try:
-        for tests in mutant.tests:
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
-            environment = {**os.environ, "PYTHONPATH": str(folder)}
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=1200)
-            if done.returncode:
-                found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-                return found[1] if found else f"{tests} (exit code {done.returncode})"
-        return None
+        return next((found for tests in mutant.tests if (found := failing(tests, folder))), None)
     finally:
         path.write_text(text, encoding="utf-8")
+
+
+def refuse_stale(mutants: Sequence[Mutant], folder: Path) -> None:
+    """A row must say words that are there, and tests that pass while nothing is broken: else it shows nothing."""
+    for mutant in mutants:
+        if mutant.old not in (folder / mutant.file).read_text(encoding="utf-8"):
+            raise SystemExit(f"{mutant.file}: expected the words {mutant.old!r}; mend the row {mutant.name!r}")
+    for tests in sorted({tests for mutant in mutants for tests in mutant.tests}):
+        if found := failing(tests, folder):
+            raise SystemExit(f"{found}: fails while nothing is broken; mend it first")
 
 
 def main() -> None:
@@ -162,6 +176,7 @@ def main() -> None:
     living = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = copied(Path(folder) / "safelm")
+        refuse_stale(chosen, copy)
         for mutant in chosen:
             began = time.monotonic()
             test = noticed(mutant, copy)
