@@ -1,5 +1,6 @@
 """The labels of `annotate`, what is held back of them, and the block that fits a scorer on the rest."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor
@@ -79,25 +80,19 @@ class ReadLabels(Reader):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FitScorer(Writer):
-    """Fit a scorer on the labels for training, save it, and keep what it says of those held out."""
+class MeasureScorer(Writer):
+    """Keep what a scorer says of the labels held out."""
 
-    name: ClassVar[str] = "fit"
+    name: ClassVar[str] = "measure"
     held_out: float
     seed: int
 
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
-        """(the scorer, the names of the files it was saved to in the folder of the attempt)."""
-        raise NotImplementedError
-
+    @abstractmethod
     def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
-        """What the fitted scorer says of the labels held out."""
-        scorer, names = self.fit(train, attempt)
-        self.files |= dict.fromkeys(names, len(train))
-        return scorer.grade([label.text for label in held_out])
+        """What the scorer says of the labels held out."""
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """The files of the scorer, and HELD_OUT."""
+        """HELD_OUT, and what `measured` saves."""
         train, held_out = split([document.metadata["label"] for document in documents], self.held_out, self.seed)
         grades = self.measured(train, held_out, attempt)
         write_table(list(map(graded, held_out, grades)), GRADED, attempt / HELD_OUT)
@@ -105,24 +100,40 @@ class FitScorer(Writer):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MeasureJudge(FitScorer):
+class FitScorer(MeasureScorer):
+    """Fit a scorer on the labels for training and save it."""
+
+    name: ClassVar[str] = "fit"
+
+    @abstractmethod
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
+        """(the scorer, the names of the files it was saved to in the folder of the attempt)."""
+
+    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+        """What the fitted scorer says of the labels held out."""
+        scorer, names = self.fit(train, attempt)
+        self.files |= dict.fromkeys(names, len(train))
+        return scorer.grade([label.text for label in held_out])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MeasureJudge(MeasureScorer):
     """Nothing is fitted: another judge than that of the labels grades what is held out."""
 
-    name: ClassVar[str] = "measure"
     judge: GradeDocuments = field(metadata={"key": False})
 
     def declared(self) -> list[Any]:
         """Its own values and those of the judge."""
         return [*super().declared(), self.judge.declared()]
 
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
-        """The judge, without files."""
+    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+        """What the judge says, without files."""
         self.judge.begin(self.task, attempt)
-        return self.judge.scorer, []
+        return self.judge.scorer.grade([label.text for label in held_out])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TrustLabels(FitScorer):
+class TrustLabels(MeasureScorer):
     """Nothing is fitted and nobody asked: the labels are this judge's own."""
 
     name: ClassVar[str] = "trust"

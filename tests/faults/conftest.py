@@ -3,7 +3,9 @@
 `@pytest.mark.cases(quick=6, full=200)` gives a test its argument `case`: a number, and the seed of everything drawn.
 """
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,13 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def toy(tmp_path: Path) -> Toy:
     """The small project, not built."""
     return Toy.make(tmp_path / "toy")
+
+
+@pytest.fixture
+def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+    """A copy of the finished build, with its links, that may be damaged."""
+    root = tmp_path / "toy"
+    subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
+    monkeypatch.chdir(root)
+    yield Toy(root)
+    shutil.rmtree(root)

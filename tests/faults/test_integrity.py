@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,6 @@ from tests.faults.toy import Toy
 
 TOGETHER = 5  # flips in one repair
 Counter = Callable[[int, int], int]
-
-
-@pytest.fixture
-def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
-    """A copy of the finished build, with its links, that may be damaged."""
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
-    monkeypatch.chdir(root)
-    yield Toy(root)
-    shutil.rmtree(root)
 
 
 def verify(toy: Toy, *arguments: str) -> tuple[int, str]:

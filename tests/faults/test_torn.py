@@ -1,8 +1,6 @@
 """I4: the small files of DVC and of the store, cut at every length: used as they are, made anew, or told in a line."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,16 +21,6 @@ from safelm.store import Store
 from tests.faults.toy import Toy
 
 Counter = Callable[[int, int], int]
-
-
-@pytest.fixture
-def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
-    """A copy of the finished build, with its links, that may be damaged."""
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)
-    monkeypatch.chdir(root)
-    yield Toy(root)
-    shutil.rmtree(root)
 
 
 def lengths(size: int, number: int) -> Sequence[int]:
