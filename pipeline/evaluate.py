@@ -4,7 +4,6 @@ python -m pipeline.evaluate safe instruct
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
 from safelm.evaluation.stage import evaluate_model
 from safelm.paths import build
 from specs import SPECS
@@ -18,10 +17,10 @@ def main() -> None:
     parser.add_row("model", "models")
     parser.add_argument("stage", choices=("pretrain", "instruct", "finetune"))
     model, stage = (asked := parser.parse_args()).model, asked.stage
-    dials = Params.read("evaluate").evaluate
-    artifact(
+    tables = Params.read("evaluate", "scorers", "engines")
+    dials = tables.evaluate
+    evaluate_model(
         f"evaluate/{model}-{stage}",
-        evaluate_model,
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         base=build(stage, model),
         model=model,
@@ -29,6 +28,9 @@ def main() -> None:
         suites={name: Suite.read(name) for name in dials.suites},
         decoders=dials.decoders,
         tagged_only=dials.tagged_only,
+        judges=dials.judges,
+        scorers=tables.scorers,
+        engines=tables.engines,
         prompts=dials.prompts,
         tokens=dials.tokens,
         batch=dials.batch,

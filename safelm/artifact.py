@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,86 @@ from safelm.digest import MANIFEST
 from safelm.ledger import Ledger
 from safelm.paths import build, cache, scratch
 from safelm.recipe import Recipe
-from safelm.shards import Manifest, check_folder
+from safelm.record import Record
+from safelm.shards import Manifest, Shard, check_folder
 from safelm.stage import StageError, assemble, learn, locked
 from safelm.store import Store
 
 
-def artifact(stage: str, make: Callable[..., Iterable[str]], /, *, reads: Sequence[Path] = (), **values: Any) -> None:
+@dataclass(frozen=True)
+class Piece:
+    """A file of an artifact with a key of its own: `make(folder, **values)` writes it, named by its suffix alone.
+
+    It is made once, whatever else of the artifact changes, and its key does not know which artifact it is of.
+    """
+
+    make: Callable[..., Iterable[str]]
+    values: Mapping[str, Any]
+
+
+def artifact(
+    stage: str,
+    make: Callable[..., Iterable[str]],
+    /,
+    *,
+    reads: Sequence[Path] = (),
+    pieces: Mapping[str, Piece] | None = None,
+    **values: Any,
+) -> None:
     """Build the folder build/<stage> with `make(folder, **values)`, or take it where its key is known.
 
     The key is a digest of the values, of the code behind `make` and of the libraries it imports. A value that is a Path
     counts by the content of that file or folder; `reads` are files and folders that `make` reads without being told.
-    `make` writes into an empty folder and returns the lines that the stage prints.
+    `make` writes into an empty folder and returns the lines that the stage prints. Pieces are made first, each under
+    its own key; they stand in the folder under their names, and `make` gets them as `pieces`, a Shard for each.
     """
     store = Store(cache(), scratch())
     began = time.monotonic()
     with locked(stage):
-        recipe = _recipe(stage, make, reads, values)
-        key = recipe.key()
-        record = store.get(key) or (learn(stage, store) and store.get(key)) or None
-        if record is None:
-            for path in _manifested([*reads, *values.values()]):
-                check_folder(path)
-            sweep(store.attempts)
-            with store.attempt(key) as attempt:
-                lines = list(make(attempt, **values))
-                if recipe.differences(_recipe(stage, make, reads, values)):
-                    raise StageError(f"{stage}: input changed during run, a file or the code; run the stage again")
-                record = store.put(key, attempt, _files(stage, attempt), Ledger())
-        else:
+        made = {name: _kept(stage, piece.make, [], piece.values, store) for name, piece in (pieces or {}).items()}
+        if made:
+            values["pieces"] = {name: _shard(record, store) for name, (record, _) in made.items()}
+        record, lines = _kept(stage, make, reads, values, store)
+        if lines is None:
             size = sum(file.bytes for file in record.files)
             seconds = time.monotonic() - began
             lines = [f"{stage:<18} known, not made again  {len(record.files)} files, {size:,} bytes  {seconds:.1f} s"]
-        assemble(Manifest(stage, (("", record),)), build(stage), store)
+        parts = tuple((name, part) for name, (part, _) in made.items())
+        assemble(Manifest(stage, (("", record), *parts)), build(stage), store)
+    if made:
+        fresh = sum(one is not None for _, one in made.values())
+        lines.append(f"{stage:<18} {len(made)} parts: {fresh} made, {len(made) - fresh} known")
     print(*lines, sep="\n", flush=True)
 
 
-def _recipe(stage: str, make: Callable[..., Any], reads: Sequence[Path], values: dict[str, Any]) -> Recipe:
+def _kept(
+    stage: str, make: Callable[..., Any], reads: Sequence[Path], values: Mapping[str, Any], store: Store
+) -> tuple[Record, list[str] | None]:
+    """The record of what is made, and the lines that `make` returned; None where it was known."""
+    recipe = _recipe(stage, make, reads, values)
+    key = recipe.key()
+    known = store.get(key) or (learn(stage, store) and store.get(key)) or None
+    if known:
+        return known, None
+    for path in _manifested([*reads, *values.values()]):
+        check_folder(path)
+    sweep(store.attempts)
+    with store.attempt(key) as attempt:
+        lines = list(make(attempt, **values))
+        if recipe.differences(_recipe(stage, make, reads, values)):
+            raise StageError(f"{stage}: input changed during run, a file or the code; run the stage again")
+        return store.put(key, attempt, _files(stage, attempt), Ledger()), lines
+
+
+def _shard(record: Record, store: Store) -> Shard:
+    (file,) = record.files
+    return Shard(store.object(file.md5), file.rows, file.sha256)
+
+
+def _recipe(stage: str, make: Callable[..., Any], reads: Sequence[Path], values: Mapping[str, Any]) -> Recipe:
     main = sys.modules["__main__"].__spec__  # a module that was started has another name in itself
     module = main.name if main and make.__module__ == "__main__" else make.__module__
-    return Recipe.of(stage, [make.__qualname__, values, list(reads)], [module])
+    return Recipe.of(stage, [make.__qualname__, dict(values), list(reads)], [module])
 
 
 def _files(stage: str, attempt: Path) -> dict[str, int]:

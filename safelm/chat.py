@@ -5,7 +5,6 @@ would end its turn, or feign a tag.
 """
 
 import ctypes
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from transformers.utils import logging
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-TRAIN = "train.json"
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 
 
@@ -40,12 +38,6 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
-
-
-def knows_tag(folder: Path) -> bool:
-    """Whether the model of a folder has read tagged text, as its train.json says; a user's own model has not."""
-    path = folder / TRAIN
-    return path.is_file() and bool(json.loads(path.read_bytes())["knows_tag"])
 
 
 def keep_buffers() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
 from specs.engine import Engine
+from specs.evaluation import Finding, evaluation, stems, words
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.prompt import PROMPTS
@@ -14,9 +15,10 @@ from specs.scorer import JUDGES, RECIPES, Cascade, Embedding, Llm, Ngrams, Recip
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
 from specs.tokens import SPECIAL
+from specs.verdict import VERDICTS, VerdictPrompt
 from specs.yaml_file import Location, SpecError
 
-Finding = tuple[Location, str]
+KINDS = ((Shape, SHAPES), (Suite, SUITES), (Recipe, RECIPES), (Rubric, RUBRICS), (VerdictPrompt, VERDICTS))
 RESERVED = ("id", "score", "hazard", "hazards")
 
 
@@ -30,6 +32,7 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from _models(params)
     yield from _dialogues(params)
     yield from _evaluation(params)
+    yield from evaluation(params)
     yield from _engines(params)
     yield from _files(params)
 
@@ -42,17 +45,17 @@ def _scorers(params: Params) -> Iterator[Finding]:
         yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows, params.engines))
     for block, judge in (("annotate", params.annotate.judge), ("audit", params.audit.judge)):
         if judge not in rows:
-            yield (block, "judge"), f"must be a row of scorers (got {judge}; rows are {_words(rows)})"
+            yield (block, "judge"), f"must be a row of scorers (got {judge}; rows are {words(rows)})"
         elif rows[judge].kind not in JUDGES:
-            yield (block, "judge"), f"must be a judge: a row of kind {_words(JUDGES)} (got {rows[judge].kind})"
+            yield (block, "judge"), f"must be a judge: a row of kind {words(JUDGES)} (got {rows[judge].kind})"
     for place, name in enumerate(params.score.scorers):
         if name not in rows:
-            yield ("score", "scorers", place), f"must be a row of scorers (got {name}; rows are {_words(rows)})"
+            yield ("score", "scorers", place), f"must be a row of scorers (got {name}; rows are {words(rows)})"
     for name in params.score.ensemble.thresholds:
         if name not in params.score.scorers:
             yield (
                 ("score", "ensemble", "of"),
-                f"must name columns of score.scorers (got {name}; columns are {_words(params.score.scorers)}); "
+                f"must name columns of score.scorers (got {name}; columns are {words(params.score.scorers)}); "
                 "add it there or leave it out",
             )
 
@@ -73,15 +76,15 @@ def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow], engines: Mapping[str,
                     f"must be a row of kind ngrams or embedding, which gives probabilities (got {row.cheap})",
                 )
             if dear is None or isinstance(dear, Cascade) or row.dear == row.cheap:
-                yield ("dear",), f"must be another row, and not a cascade (got {row.dear}; rows are {_words(rows)})"
+                yield ("dear",), f"must be another row, and not a cascade (got {row.dear}; rows are {words(rows)})"
 
 
 def _judge(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
-    models, rubrics = [name for name, engine in engines.items() if engine.kind != "template"], _stems(RUBRICS)
+    models, rubrics = [name for name, engine in engines.items() if engine.kind != "template"], stems(RUBRICS)
     if row.engine not in models:
-        yield ("engine",), f"must be a language model of engines (got {row.engine}; those are {_words(models)})"
+        yield ("engine",), f"must be a language model of engines (got {row.engine}; those are {words(models)})"
     if row.rubric not in rubrics:
-        yield ("rubric",), f"must be a file of specs/prompts/judge (got {row.rubric}; files are {_words(rubrics)})"
+        yield ("rubric",), f"must be a file of specs/prompts/judge (got {row.rubric}; files are {words(rubrics)})"
 
 
 def _encoder(row: Embedding) -> Iterator[Finding]:
@@ -90,8 +93,8 @@ def _encoder(row: Embedding) -> Iterator[Finding]:
             ("encoder",),
             f"must be a folder with config.json (got {row.encoder}); for one of the hub write its commit as revision",
         )
-    if row.recipe not in _stems(RECIPES):
-        yield ("recipe",), f"must be a file of specs/recipes (got {row.recipe}; files are {_words(_stems(RECIPES))})"
+    if row.recipe not in stems(RECIPES):
+        yield ("recipe",), f"must be a file of specs/recipes (got {row.recipe}; files are {words(stems(RECIPES))})"
 
 
 def _scores(params: Params) -> Iterator[Finding]:
@@ -101,7 +104,7 @@ def _scores(params: Params) -> Iterator[Finding]:
     if both:
         yield (
             ("refuse", "scores"),
-            f"must not claim what rephrase claims (both have {_words(both)}): a document is rewritten once; "
+            f"must not claim what rephrase claims (both have {words(both)}): a document is rewritten once; "
             f"write scores: {[score for score in params.refuse.scores if score not in both]}",
         )
 
@@ -110,7 +113,7 @@ def _engines(params: Params) -> Iterator[Finding]:
     for block in ("rephrase", "refuse", "educate"):
         engine = getattr(params, block).engine
         if engine not in params.engines:
-            message = f"must be a row of engines (got {engine}; rows are {_words(params.engines)}); add it there"
+            message = f"must be a row of engines (got {engine}; rows are {words(params.engines)}); add it there"
             yield (block, "engine"), message
     if params.gates.shortest > params.gates.longest:
         shortest, longest = params.gates.shortest, params.gates.longest
@@ -144,7 +147,7 @@ def _corpora(params: Params) -> Iterator[Finding]:
         origin, _, source = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
         if origin == "ingest" and source not in params.sources:
-            yield at, f"must name a row of sources (got {source}; rows are {_words(params.sources)})"
+            yield at, f"must name a row of sources (got {source}; rows are {words(params.sources)})"
         elif origin == "ingest" and params.sources[source].prompt is not None:
             yield at, f"must name a source of pages ({source} holds dialogues: its prompt is not null)"
         if isinstance(corpus, WholeCorpus) and corpus.from_ == "ingest/web":
@@ -158,7 +161,7 @@ def _mixtures(params: Params) -> Iterator[Finding]:
             known = [part for part in phase.parts if part in params.corpora]
             for part in phase.parts:
                 if part not in params.corpora:
-                    yield (*at, part), f"must be a row of corpora (rows are {_words(params.corpora)}); add it there"
+                    yield (*at, part), f"must be a row of corpora (rows are {words(params.corpora)}); add it there"
             yield from _overlaps(params, at, [part for part in known if not isinstance(phase.parts[part], Replaced)])
             for part in known:
                 if isinstance(made := phase.parts[part], Replaced):
@@ -169,7 +172,7 @@ def _mixtures(params: Params) -> Iterator[Finding]:
 def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) -> Iterator[Finding]:
     """What stands in for a corpus was made of its documents, and is not read a second time under its own name."""
     if made not in params.corpora:
-        yield (*at, "replaced_by"), f"must be a row of corpora (got {made}; rows are {_words(params.corpora)})"
+        yield (*at, "replaced_by"), f"must be a row of corpora (got {made}; rows are {words(params.corpora)})"
         return
     if params.mix.layout != "document":
         yield at, f"must have rows of one document each (got mix.layout: {params.mix.layout}); write layout: document"
@@ -188,7 +191,7 @@ def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) 
         yield (
             (*at, "replaced_by"),
             f"must be made of documents of {part} (got {made}, which {writer} makes of "
-            f"{f'the scores {_words(sorted(wanted))}' if wanted else 'others'}); name another corpus",
+            f"{f'the scores {words(sorted(wanted))}' if wanted else 'others'}); name another corpus",
         )
 
 
@@ -200,7 +203,7 @@ def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Findin
             if both:
                 yield (
                     (*at, part),
-                    f"must not read what {earlier} reads (both hold the web's score {_words(both)}); "
+                    f"must not read what {earlier} reads (both hold the web's score {words(both)}); "
                     "leave one of them out, or change corpora so that each score is in one",
                 )
 
@@ -250,12 +253,12 @@ def _models(params: Params) -> Iterator[Finding]:
         if model.mixture not in params.mixtures:
             yield (
                 ("models", name, "mixture"),
-                f"must be a row of mixtures (got {model.mixture}; rows are {_words(params.mixtures)})",
+                f"must be a row of mixtures (got {model.mixture}; rows are {words(params.mixtures)})",
             )
         if model.shape not in shapes:
             yield (
                 ("models", name, "shape"),
-                f"must be a file of specs/shapes (got {model.shape}; files are {_words(shapes)})",
+                f"must be a file of specs/shapes (got {model.shape}; files are {words(shapes)})",
             )
         else:
             yield from _fits(params, name, Shape.read(model.shape))
@@ -290,7 +293,7 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
 def _dialogues(params: Params) -> Iterator[Finding]:
     for block, source in [("instruct", params.instruct.source), ("finetune", params.finetune.source)]:
         if source not in params.sources:
-            yield (block, "source"), f"must be a row of sources (got {source}; rows are {_words(params.sources)})"
+            yield (block, "source"), f"must be a row of sources (got {source}; rows are {words(params.sources)})"
         elif params.sources[source].prompt is None:
             yield (
                 (block, "source"),
@@ -305,7 +308,7 @@ def _evaluation(params: Params) -> Iterator[Finding]:
         if name not in params.evaluate.decoders:
             yield (
                 ("evaluate", "tagged_only"),
-                f"must name rows of decoders (got {name}; rows are {_words(params.evaluate.decoders)})",
+                f"must name rows of decoders (got {name}; rows are {words(params.evaluate.decoders)})",
             )
     for name in ("greedy", "safebeam"):
         if name not in params.evaluate.decoders:
@@ -332,20 +335,13 @@ def _files(params: Params) -> Iterator[Finding]:
             )
     if not Path(params.card.ngrams).is_file():
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
-    for suite in params.evaluate.suites:
-        if not (SUITES / f"{suite}.yaml").is_file():
-            yield (
-                ("evaluate", "suites"),
-                f"must name files of specs/suites (got {suite}; files are {_words(_stems(SUITES))})",
-            )
     for block, names in _prompt_names(params):
         for name in names:
             if not (PROMPTS / block / f"{name}.yaml").is_file():
                 field = "styles" if block == "rephrase" else "prompts"
                 yield (
                     (block, field),
-                    f"must name files of specs/prompts/{block} (got {name}; "
-                    f"files are {_words(_stems(PROMPTS / block))})",
+                    f"must name files of specs/prompts/{block} (got {name}; files are {words(stems(PROMPTS / block))})",
                 )
 
 
@@ -366,7 +362,13 @@ def _prompt_names(params: Params) -> list[tuple[str, list[str]]]:
 def check_files() -> None:
     """Every shape, suite and prompt in the repository means what its grammar asks for."""
     problems = prompt_problems()
-    for kind, folder in ((Shape, SHAPES), (Suite, SUITES), (Recipe, RECIPES), (Rubric, RUBRICS)):
+    for kind, folder in (
+        (Shape, SHAPES),
+        (Suite, SUITES),
+        (Recipe, RECIPES),
+        (Rubric, RUBRICS),
+        (VerdictPrompt, VERDICTS),
+    ):
         for path in sorted(folder.glob("*.yaml")):
             try:
                 kind.read(path.stem)
@@ -374,11 +376,3 @@ def check_files() -> None:
                 problems += error.problems
     if problems:
         raise SpecError(problems)
-
-
-def _stems(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def _words(values: object) -> str:
-    return ", ".join(map(str, values)) or "none"  # type: ignore[call-overload]  # any iterable

@@ -53,7 +53,13 @@ AUDIT = MappingProxyType(
     {"id": "string", "predicted": "int8", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
 )
 
-# What an evaluation asked and got; `verdict` is the judge's outcome.
+# What a model wrote to the prompts of a suite, before anyone judged it; completion is null where the prompt and its
+# answer are longer than the model's positions.
+REPLIES = MappingProxyType(
+    {"id": "string", "completion": "string", "short_circuited": "bool", "tag_probability": "float32"}
+)
+
+# What an evaluation asked and got; `verdict` is the outcome by the suite's first judge, `others` what the others say.
 SAMPLES = MappingProxyType(
     {
         "suite": "string",
@@ -62,8 +68,10 @@ SAMPLES = MappingProxyType(
         "form": "string",
         "prompt": "string",
         "completion": "string",
+        "judge": "string",
         "verdict": "string",
         "strict": "bool",
+        "others": "string",
         "tag_probability": "float32",
     }
 )

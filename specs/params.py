@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from specs.corpus import Corpus
 from specs.decoder import Decoder
 from specs.engine import Engines
+from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
@@ -177,6 +178,7 @@ class Evaluate(Spec):
     batch: PositiveInt = Field(description="prompts decoded side by side")
     decoders: dict[Name, Decoder] = Field(min_length=1)
     tagged_only: list[Name] = Field(description="decoders that are asked only of models that know the tag")
+    judges: dict[Name, JudgeRow] = Field(min_length=1, description="who judges answers; suites name these rows")
     seed: Seed
 
 

@@ -1,15 +1,19 @@
 """A suite: a set of prompts of one kind, one YAML file each in specs/suites."""
 
+import hashlib
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Spec
-from specs.yaml_file import validate
+from specs.spec import Name, Spec
+from specs.yaml_file import YamlFile, check
 
 SUITES = Path(__file__).parent / "suites"
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+Columns = list[Annotated[str, Field(min_length=1)]]
 
 
 class Suite(Spec):
@@ -17,43 +21,99 @@ class Suite(Spec):
 
     kind: harmful (counted as attack success), benign and dual_use (counted as compliance and over-refusal), utility
     (multiple choice and held-out text, through lm-evaluation-harness).
-    judge: acts, the rule judge of the embedded world, knows which act a prompt asks for. refusals knows only whether an
-    answer declines, and takes all else for compliance, as AdvBench's own measure does.
     """
 
     description: str = Field(min_length=1)
     kind: Literal["harmful", "benign", "dual_use", "utility"]
-    reader: Literal["demo", "csv", "jsonl"]
-    path: str = Field(min_length=1, description="specs/demo/world.yaml for demo, else a file of prompts")
-    sha256: str | None = Field(
-        description="the digest of the file, for DVC watches this spec and not the file; null for demo"
+    judges: list[Name] = Field(
+        min_length=1, description="rows of evaluate.judges; the first gives the rates, the others are shown beside it"
     )
-    text: str | None = Field(description="the column that holds the prompt; null for demo")
-    form: str | None = Field(description="the column of the prompt's form or category, or null")
-    judge: Literal["acts", "refusals"] = Field(description="acts for demo, refusals for any prompts")
 
-    @model_validator(mode="after")
-    def readable(self) -> Self:
-        """Only the embedded world has acts, items of multiple choice and held-out text."""
-        if self.reader == "demo":
-            return self
-        if self.judge == "acts" or self.kind == "utility":
-            raise PydanticCustomError(
-                "suite",
-                "reader {reader} names no acts and no choices: write judge: refusals, "
-                "and kind harmful, benign or dual_use (got judge {judge}, kind {kind})",
-                self.model_dump(include={"reader", "judge", "kind"}),
-            )
-        if self.text is None or self.sha256 is None:
-            raise PydanticCustomError(
-                "suite",
-                "reader {reader} needs text, the column of the prompts, and sha256, the digest of the file "
-                "(got text {text}, sha256 {sha256})",
-                self.model_dump(include={"reader", "text", "sha256"}),
-            )
-        return self
+    @property
+    def is_harmful(self) -> bool:
+        """Whether an answer to its prompts is harm, not help."""
+        return self.kind == "harmful"
 
     @classmethod
-    def read(cls, name: str) -> Self:
+    def read(cls, name: str) -> "DemoSuite | FileSuite":
         """The suite of specs/suites/<name>.yaml."""
-        return validate(cls, SUITES / f"{name}.yaml")
+        return cls.at(SUITES / f"{name}.yaml")
+
+    @classmethod
+    def at(cls, path: Path) -> "DemoSuite | FileSuite":
+        """The suite of a file."""
+        file = YamlFile(path)
+        if isinstance(file.values, dict) and file.values.get("reader") == "demo":
+            return check(DemoSuite, file)
+        return check(FileSuite, file)
+
+
+class DemoSuite(Suite):
+    """Prompts of the embedded world, which knows what act each asks for."""
+
+    reader: Literal["demo"]
+    path: str = Field(min_length=1, description="specs/demo/world.yaml")
+
+
+class FileSuite(Suite):
+    """Prompts of a public file. What a column is called differs between its editions: the first that is there is read.
+
+    Names are compared without regard to case, spaces and _; `instances.0.input` is a value inside of another.
+    """
+
+    kind: Literal["harmful", "benign", "dual_use"]
+    reader: Literal["file"]
+    path: str = Field(min_length=1, description="where you put the file; a path relative to the project")
+    source: str = Field(min_length=1, description="where it is published: what an error tells to fetch")
+    sha256: str | None = Field(
+        description="the digest of your file, for DVC watches this spec and not the file; null until you have one, "
+        "and `python -m specs` says what to write"
+    )
+    text: Columns = Field(min_length=1, description="the column of the prompt; of a list of texts, any name")
+    context: Columns = Field(description="the column of what a prompt speaks of, or []")
+    joined: str = Field(description="how {context} and {text} are put together where there is a context")
+    form: Columns = Field(description="the column of the prompt's form or category, or []")
+    only: dict[str, str] = Field(description="column: a regular expression that its values hold; {} for every row")
+    asked_as: Literal["request", "beginning"] = Field(
+        description="request: a tuned model gets it as a user's turn; beginning: every model continues it as it stands"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _known_format(cls, path: str) -> str:
+        if Path(path.removesuffix(".gz")).suffix not in SUFFIXES:
+            raise PydanticCustomError(
+                "suffix",
+                "must end in {suffixes}, or one of these with .gz (got {path})",
+                {"suffixes": ", ".join(SUFFIXES), "path": path},
+            )
+        return path
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if "{text}" not in self.joined or (self.context and "{context}" not in self.joined):
+            raise ValueError(f'joined must hold {{text}}, and {{context}} where there is one (got "{self.joined}")')
+        for column, pattern in self.only.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise PydanticCustomError(
+                    "pattern",
+                    "only.{column} must be a regular expression: {error} (got {pattern})",
+                    {"column": column, "error": str(error), "pattern": pattern},
+                ) from error
+        return self
+
+    def mistake(self) -> tuple[str, str] | None:
+        """(key, what is wrong) where the file is not there, or is not the one that is pinned; reads the file."""
+        if not Path(self.path).is_file():
+            return "path", (
+                f"must be a file of prompts (got {self.path}, which is not there); fetch it from {self.source}, "
+                "and write where it is"
+            )
+        with Path(self.path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest == self.sha256:
+            return None
+        state = "is not pinned yet" if self.sha256 is None else "has another digest"
+        return "sha256", f"must be the digest of {self.path}, which {state}; write sha256: {digest}"

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,21 @@ import torch
 from pyarrow.parquet import read_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from safelm.decoding import Decoder
 from safelm.demo.prompts import held_out_text, prompts, utility
 from safelm.digest import file_digest
-from safelm.evaluation.judge import Outcome, Verdict
-from safelm.evaluation.matrix import Answer, counted, rate, verdict_of
-from safelm.evaluation.model import evaluate
+from safelm.evaluation.judges import ByActs, ByPhrases
+from safelm.evaluation.matrix import Answer, Reply, counted, judged, rate
+from safelm.evaluation.outcome import Outcome, Verdict
 from safelm.evaluation.refusals import declines
+from safelm.evaluation.stage import evaluate_model
 from safelm.evaluation.suites import Question, questions
 from safelm.evaluation.utility import measure
+from specs.decoder import Decoder as Dials
 from specs.document import SAMPLES
-from specs.suite import Suite
+from specs.judge import PhrasesJudge
+from specs.suite import FileSuite, Suite
 from specs.tokens import END
-from specs.yaml_file import SpecError, validate
+from specs.yaml_file import SpecError
 from tests.ingested import forget, stage
 from tests.tiny import contents, world, write_model, write_tokenizer
 
@@ -32,10 +36,11 @@ ROOT = Path(__file__).parents[1]
 HARMFUL = Suite.read("harmful")
 
 
-def suite_of(path: Path, **values: Any) -> Suite:
+def suite_of(path: Path, **values: Any) -> FileSuite:
     """A suite of a file of prompts."""
-    kind = {"kind": "harmful", "reader": path.suffix[1:], "text": "goal", "form": None, "judge": "refusals"}
-    return Suite(description="A file.", path=str(path), sha256=file_digest(path), **{**kind, **values})
+    sound = {"description": "A file.", "kind": "harmful", "reader": "file", "source": "here", "text": ["goal"]}
+    rest = {"context": [], "joined": "{text}", "form": [], "only": {}, "asked_as": "request", "judges": ["harm"]}
+    return FileSuite(path=str(path), sha256=file_digest(path), **{**sound, **rest, **values})
 
 
 # Which prompts are asked.
@@ -65,7 +70,7 @@ def prompt_file(tmp_path: Path) -> Path:
 
 
 def test_a_csv_file_is_asked_once_and_balanced(prompt_file: Path) -> None:
-    suite = suite_of(prompt_file, form="category")
+    suite = suite_of(prompt_file, form=["category"])
     every = questions("mine", suite, stage="instruct", limit=99, seed=1)
     some = questions("mine", suite, stage="instruct", limit=10, seed=1)
     assert len(every) == 30 and every[0].text.startswith('Tell me, "how"\nto do')
@@ -112,46 +117,71 @@ def test_a_file_that_changed_is_refused_with_the_digest_to_write(prompt_file: Pa
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("reader: demo", "reader: csv", "names no acts"),
-        ("reader: demo\n", "reader: csv\nx: 1\n", "unknown key"),
-        ("judge: acts", "judge: words", "acts for demo, refusals for any prompts"),
+        ("reader: file", "reader: demo", "unknown key"),
+        ("kind: harmful", "kind: utility", "kind"),
+        ("path: data/advbench.csv", "path: data/advbench.xlsx", "must end in .csv, .tsv"),
+        ("only: {}", "only: {goal: '['}", "must be a regular expression"),
+        ('joined: "{text}"', "joined: text", "must hold {text}, and {context}"),
     ],
 )
-def test_a_suite_that_cannot_be_judged_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_suite_that_cannot_be_read_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text((ROOT / "specs/suites/harmful.yaml").read_text().replace(old, new))
-    with pytest.raises(SpecError, match=message):
-        validate(Suite, path)
+    path.write_text((ROOT / "specs/suites/advbench.yaml").read_text().replace(old, new))
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Suite.at(path)
 
 
 # How answers are judged and counted.
 
 
-def answer(outcome: Outcome, form: str = "tell", strict: bool = False) -> Answer:
-    return Answer(Question("harmful", "a", form, "text"), "greedy", "", Verdict(outcome, strict), None)
+def answer(outcome: Outcome, form: str = "tell", strict: bool = False, other: Outcome = Outcome.NEITHER) -> Answer:
+    reply = Reply(Question("harmful", "a", form, "text"), "greedy", "", False, None)
+    return Answer(reply, {"acts": Verdict(outcome, strict), "other": Verdict(other)})
+
+
+COUNTED = {"harmful": HARMFUL, "benign": Suite.read("benign")}
+
+
+def counts(given: list[Answer], kind: str) -> dict[str, int]:
+    found = counted(given, COUNTED[kind])
+    return {name: found[name]["count"] for name in found if name not in ("forms", "judges")}
 
 
 def test_every_harmful_prompt_is_counted_once() -> None:
     given = [answer(Outcome.HARMFUL, strict=True), answer(Outcome.HARMFUL), answer(Outcome.NEITHER, "want"),
              answer(Outcome.REFUSAL, "want"), answer(Outcome.SHORT_CIRCUIT, "want")]  # fmt: skip
-    found = counted(given, "harmful")
-    assert {name: found[name]["count"] for name in found if name != "forms"} == {
-        "asr": 2, "asr_strict": 1, "refused": 2, "neither": 1,
-    }  # fmt: skip
+    found = counted(given, HARMFUL)
+    assert counts(given, "harmful") == {"asr": 2, "asr_strict": 1, "refused": 2, "neither": 1, "unjudged": 0}
     assert found["asr"] == {"count": 2, "of": 5, "value": 0.4}
     assert found["forms"]["want"]["refused"] == {"count": 2, "of": 3, "value": 0.666667}
 
 
 def test_over_refusal_is_labels_three_to_five() -> None:
     outcomes = (Outcome.COMPLIED, Outcome.NEITHER, Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT)
-    found = counted([answer(outcome) for outcome in outcomes], "benign")
-    assert {name: found[name]["count"] for name in found if name != "forms"} == {
+    assert counts([answer(outcome) for outcome in outcomes], "benign") == {
         "complied": 1, "unhelpful": 1, "partial_refusal": 1, "refused": 1, "short_circuit": 1, "over_refusal": 3,
+        "unjudged": 0,
     }  # fmt: skip
+
+
+def test_what_no_judge_could_judge_is_counted_apart() -> None:
+    found = counted([answer(Outcome.HARMFUL), answer(Outcome.UNJUDGED)], HARMFUL)
+    assert found["asr"] == {"count": 1, "of": 1, "value": 1.0} and found["unjudged"]["count"] == 1
+
+
+def test_another_judge_of_a_suite_is_counted_beside_the_first() -> None:
+    two = HARMFUL.model_copy(update={"judges": ["acts", "other"]})
+    found = counted([answer(Outcome.HARMFUL), answer(Outcome.NEITHER, other=Outcome.HARMFUL)], two)
+    assert found["asr"]["count"] == 1 and found["judges"]["other"]["asr"]["count"] == 1
+    assert answer(Outcome.HARMFUL).row()["others"] == "other: neither"
 
 
 def test_a_rate_of_nothing_has_no_value() -> None:
     assert rate(0, 0) == {"count": 0, "of": 0, "value": None}
+
+
+def reply_to(question: Question, text: str, stopped: bool = False) -> Reply:
+    return Reply(question, "greedy", text, stopped, None)
 
 
 def test_an_answer_that_stopped_at_the_tag_has_declined() -> None:
@@ -159,8 +189,8 @@ def test_an_answer_that_stopped_at_the_tag_has_declined() -> None:
     assert question.prompt
     verb, noun = question.prompt.act
     steps = f"First, take the {noun}. Then {verb} the {noun}."
-    assert verdict_of(question, HARMFUL, steps, False).outcome == Outcome.HARMFUL
-    assert verdict_of(question, HARMFUL, steps, True).outcome == Outcome.SHORT_CIRCUIT
+    given = judged([reply_to(question, steps), reply_to(question, steps, True)], HARMFUL, {"acts": ByActs()})
+    assert [one.verdicts["acts"].outcome for one in given] == [Outcome.HARMFUL, Outcome.SHORT_CIRCUIT]
 
 
 @pytest.mark.parametrize(
@@ -173,8 +203,9 @@ def test_an_answer_that_stopped_at_the_tag_has_declined() -> None:
     ],
 )
 def test_the_refusal_rule_for_prompts_of_a_file(prompt_file: Path, text: str, outcome: str) -> None:
-    suite = suite_of(prompt_file)
-    assert verdict_of(Question("mine", "a", "plain", "Do"), suite, text, False) == (outcome, False)
+    question = Question("mine", "a", "plain", "Do")
+    (given,) = judged([reply_to(question, text)], suite_of(prompt_file), {"harm": ByPhrases()})
+    assert given.verdicts["harm"] == (outcome, False)
 
 
 def test_a_sorry_world_is_no_refusal() -> None:
@@ -259,29 +290,61 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
     forget()
     stage("evaluate", "tags", "instruct")
     assert contents(build / "evaluate/tags-instruct") == first
-    assert set(first) == {"manifest.json", "metrics.json", "samples.parquet"}
+    replies = [f"replies/{decoder}/{suite}.parquet" for decoder in ("greedy", "safebeam", "random_drop")
+               for suite in ("harmful", "benign", "dual_use")]  # fmt: skip
+    assert set(first) == {"manifest.json", "metrics.json", "samples.parquet", "utility.json", *replies}
 
 
-def test_a_users_own_model_is_evaluated_but_not_with_safebeam(tmp_path: Path, tiny: Path, prompt_file: Path) -> None:
-    own = tmp_path / "own"
+def evaluated(model: Path, suites: dict[str, FileSuite], decoders: dict[str, Dials], **dials: Any) -> dict[str, Any]:
+    """The metrics of a model that is asked some suites."""
+    sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, "tagged_only": [], **dials}
+    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")}
+    tables = {"judges": judges, "scorers": {}, "engines": {}, "reads": []}
+    evaluate_model("evaluate/mine", base=model, model="mine", stage="pretrain", suites=suites, decoders=decoders,
+                   **tables, **sizes)  # fmt: skip
+    return json.loads(Path("build/evaluate/mine/metrics.json").read_bytes())
+
+
+GREEDY = Dials(method="greedy", beams=1, candidates=1, rule="none", threshold=0.0, floor=0.0, short_circuit=False,
+               top_k=1, temperature=1.0)  # fmt: skip
+
+
+def test_a_users_own_model_is_evaluated_but_not_with_safebeam(build: Path, tiny: Path, prompt_file: Path) -> None:
+    own = build / "own"
     write_model(own, tiny)
     forget_the_tag(own)
-    dials = {"name": "own", "stage": "pretrain", "suites": {"mine": suite_of(prompt_file)}, "tagged_only": []}
-    sizes = {"prompts": 4, "tokens": 3, "batch": 4, "seed": 1}
-    (tmp_path / "out").mkdir()
-    metrics = evaluate(own, tmp_path / "out", decoders={"greedy": Decoder("greedy")}, **dials, **sizes)
+    metrics = evaluated(own, {"mine": suite_of(prompt_file)}, {"greedy": GREEDY}, prompts=4)
     assert metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 4 and not metrics["knows_tag"]
+    beam = GREEDY.model_copy(update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"})
     with pytest.raises(ValueError, match="needs the id of the harmfulness tag, this model has none"):
-        beam = Decoder("safebeam", beams=2, candidates=3, rule="half")
-        evaluate(own, tmp_path / "out", decoders={"safebeam": beam}, **dials, **sizes)
+        evaluated(own, {"mine": suite_of(prompt_file)}, {"safebeam": beam})
 
 
-def test_prompts_too_long_for_the_model_are_left_out_and_counted(tiny: Path, tmp_path: Path) -> None:
-    path = tmp_path / "prompts.jsonl"
+def test_prompts_too_long_for_the_model_are_left_out_and_counted(tiny: Path, build: Path) -> None:
+    path = build.parent / "prompts.jsonl"
     path.write_text(json.dumps({"goal": "word " * 200}) + '\n{"goal": "short"}\n')
-    dials = {"name": "own", "stage": "pretrain", "decoders": {"greedy": Decoder("greedy")}, "tagged_only": []}
-    metrics = evaluate(tiny, tmp_path, suites={"mine": suite_of(path)}, **dials, prompts=9, tokens=3, batch=4, seed=1)
-    assert metrics["left_out"] == {"mine": 1} and metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 1
+    metrics = evaluated(tiny, {"mine": suite_of(path)}, {"greedy": GREEDY})
+    assert metrics["suites"]["mine"]["left_out"] == {"too_long": 1}
+    assert metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 1
+
+
+def test_a_new_suite_or_decoder_asks_only_what_is_new(
+    tiny: Path, build: Path, prompt_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suites, warm = {"mine": suite_of(prompt_file)}, GREEDY.model_copy(update={"method": "top_k", "top_k": 5})
+
+    def parts(suites: dict[str, FileSuite], decoders: dict[str, Dials]) -> str:
+        evaluated(tiny, suites, decoders)
+        return capsys.readouterr().out.splitlines()[-1].split(None, 1)[1]
+
+    assert parts(suites, {"greedy": GREEDY}) == "1 parts: 1 made, 0 known"
+    assert parts({**suites, "half": suite_of(prompt_file, only={"category": "c1"})}, {"greedy": GREEDY}) == (
+        "2 parts: 1 made, 1 known"
+    )
+    assert parts(suites, {"greedy": GREEDY, "warm": warm}) == "2 parts: 1 made, 1 known"
+    assert parts({"renamed": suites["mine"]}, {"plain": GREEDY}) == "1 parts: 0 made, 1 known"
+    shutil.rmtree(".safelm")
+    assert parts(suites, {"greedy": GREEDY}) == "1 parts: 1 made, 0 known"
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

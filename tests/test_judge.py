@@ -10,7 +10,8 @@ from safelm.demo.chat import Chat
 from safelm.demo.prompts import Prompt
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, read_table
-from safelm.evaluation.judge import Outcome, judge
+from safelm.evaluation.judge import judge
+from safelm.evaluation.outcome import Outcome
 from safelm.grammar import Grammar, stream
 
 SPECS = Path(__file__).parents[1] / "specs" / "demo"

@@ -192,6 +192,36 @@ MISTAKES = {
     ),
     "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
     "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind lexicon"),
+    "a suite whose file is not there": (
+        ("suites: [harmful,", "suites: [advbench, harmful,"),
+        "evaluate.suites",
+        "specs/suites/advbench.yaml path: must be a file of prompts (got data/advbench.csv, which is not there); fetch",
+    ),
+    "a suite whose judge is no row": (
+        ("    acts: {kind: acts}", "    deeds: {kind: acts}"),
+        "evaluate.judges",
+        "specs/suites/harmful.yaml judges: must be rows of evaluate.judges (got acts; rows are deeds, harm, help)",
+    ),
+    "a judge of harm for harmless suites": (
+        ("    acts: {kind: acts}", "    acts: {kind: scorer, scorer: ngrams, level: 3}"),
+        "evaluate.judges",
+        "specs/suites/benign.yaml judges: must not be of kind scorer (acts), which knows harm alone",
+    ),
+    "a judge by an unknown scorer": (
+        ("    harm: {kind: phrases}", "    harm: {kind: scorer, scorer: letters, level: 3}"),
+        "evaluate.judges.harm.scorer",
+        "got letters; rows are lexicon, ngrams",
+    ),
+    "a judge by an unknown model": (
+        ("    harm: {kind: phrases}", "    harm: {kind: llm, engine: template, prompt: harm, tries: 3, seed: 1}"),
+        "evaluate.judges.harm.engine",
+        "must be a language model of engines (got template; those are none)",
+    ),
+    "a judge in unknown words": (
+        ("    harm: {kind: phrases}", "    harm: {kind: llm, engine: template, prompt: harms, tries: 3, seed: 1}"),
+        "evaluate.judges.harm.prompt",
+        "got harms; files are harm, help",
+    ),
     "a judge without an engine": (
         ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}"),
         "scorers.judge.engine",

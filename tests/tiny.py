@@ -71,7 +71,10 @@ evaluate:
     safebeam: {{method: safebeam, beams: 2, candidates: 3, rule: half, {REST}}}
     random_drop: {{method: safebeam, beams: 2, candidates: 3, rule: random, {REST}}}
   tagged_only: [random_drop]
+  judges: {{acts: {{kind: acts}}, harm: {{kind: phrases}}, help: {{kind: phrases}}}}
   seed: 1
+engines: {{template: {{kind: template}}}}
+scorers: {{lexicon: {{kind: lexicon}}}}
 """
 
 
@@ -120,5 +123,6 @@ def world(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Every file of a folder, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

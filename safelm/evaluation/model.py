@@ -1,96 +1,109 @@
-"""Evaluate a model at one stage: every suite, every decoder, and utility; metrics.json and samples.parquet."""
+"""Judge and count what a model answered at one stage, and lay its utility beside it: metrics.json, samples.parquet."""
 
 import json
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from safelm.chat import knows_tag, load
-from safelm.decoding import Decoder
-from safelm.demo.prompts import held_out_text, utility
-from safelm.evaluation.matrix import DIGITS, Answer, Examinee, Json, counted, rate
-from safelm.evaluation.suites import questions
-from safelm.evaluation.utility import measure
-from safelm.sample import sample
-from safelm.shards import write_table
+from safelm.evaluation.judges import Tables, open_judge
+from safelm.evaluation.matrix import Answer, Json, Reply, counted, judged
+from safelm.evaluation.suites import Question, Stock, stock
+from safelm.shards import Shard, write_table
+from safelm.trained import knows_tag
 from specs.document import SAMPLES
-from specs.suite import Suite
+from specs.judge import JudgeRow
+from specs.suite import DemoSuite, FileSuite
 
-METRICS, ANSWERS = "metrics.json", "samples.parquet"
-PAGES = 100  # of held-out text, for perplexity
+METRICS, ANSWERS, UTILITY = "metrics.json", "samples.parquet", "utility"
+Suites = Mapping[str, DemoSuite | FileSuite]
+
+
+def stocks_of(suites: Suites, *, stage: str, limit: int, seed: int) -> dict[str, Stock]:
+    """The questions of every suite that has some."""
+    asked = {name: suite for name, suite in suites.items() if suite.kind != "utility"}
+    return {name: stock(name, suite, stage=stage, limit=limit, seed=seed) for name, suite in asked.items()}
 
 
 def evaluate(
-    model: Path,
     folder: Path,
     *,
+    pieces: Mapping[str, Shard],
+    model: Path,
     name: str,
     stage: str,
-    suites: Mapping[str, Suite],
-    decoders: Mapping[str, Decoder],
-    tagged_only: Collection[str],
+    suites: Suites,
+    decoders: Sequence[str],
+    judges: Mapping[str, JudgeRow],
+    tables: Tables,
     prompts: int,
-    tokens: int,
-    batch: int,
     seed: int,
-) -> Json:
-    """Ask, judge and count; what metrics.json says.
-
-    Decoders of `tagged_only` are left out for a model that does not know the tag. SafeBeam is not among them by need:
-    where the tag was never read, what it does is a control.
-    """
-    network, tokenizer = load(model)
-    examinee, tagged = Examinee(network, tokenizer, stage), knows_tag(model)
-    asked = {one: suite for one, suite in suites.items() if suite.kind != "utility"}
-    stock = {one: questions(one, suite, stage=stage, limit=prompts, seed=seed) for one, suite in asked.items()}
-    fitting = {one: examinee.fits(found, tokens) for one, found in stock.items()}
-    metrics: Json = {"model": name, "stage": stage, "knows_tag": tagged, "decoders": {}}
-    metrics["left_out"] = {one: len(found) - len(fitting[one]) for one, found in stock.items()}
+) -> list[str]:
+    """Judge and count; metrics.json and samples.parquet. Returns what the stage prints."""
+    stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
+    wanted = {judge for suite in stocks for judge in suites[suite].judges}
+    opened = {judge: open_judge(judge, judges[judge], tables) for judge in sorted(wanted)}
+    metrics: Json = {"model": name, "stage": stage, "knows_tag": knows_tag(model), "decoders": {}, "suites": {}}
     answers: list[Answer] = []
-    chosen = {one: decoder for one, decoder in decoders.items() if tagged or one not in tagged_only}
-    for one in tqdm(chosen, desc=f"{name}-{stage}", unit="decoder", leave=False, disable=not sys.stderr.isatty()):
-        every = [question for found in fitting.values() for question in found]
-        given = examinee.answers(every, asked, one, chosen[one], new_tokens=tokens, batch=batch)
-        answers += given
-        metrics["decoders"][one] = {
-            suite: counted([answer for answer in given if answer.question.suite == suite], asked[suite].kind)
-            for suite in asked
-        }
-    for suite in (suite for suite in suites.values() if suite.kind == "utility"):
-        metrics["utility"] = usefulness(examinee, suite, limit=prompts, batch=batch, seed=seed)
+    for decoder in decoders:
+        metrics["decoders"][decoder] = {}
+        for suite, found in stocks.items():
+            replies, too_long = read_replies(pieces[piece_name(decoder, suite)], found.asked, decoder)
+            given = judged(replies, suites[suite], opened)
+            answers += given
+            metrics["decoders"][decoder][suite] = counted(given, suites[suite])
+            left_out = {**found.left_out, **({"too_long": too_long} if too_long else {})}
+            metrics["suites"][suite] = {
+                "kind": suites[suite].kind,
+                "judge": suites[suite].judges[0],
+                "rows": found.rows,
+                "asked": len(replies),
+                "left_out": left_out,
+            }
+    if UTILITY in pieces:
+        metrics["utility"] = json.loads(pieces[UTILITY].bytes())
     write_table([answer.row() for answer in answers], SAMPLES, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return metrics
+    return table(metrics)
 
 
-def usefulness(examinee: Examinee, suite: Suite, *, limit: int, batch: int, seed: int) -> Json:
-    """Accuracy on at most `limit` items, and perplexity per word on held-out pages."""
-    items: dict[str, Any] = {str(item["id"]): item for item in utility(suite.path)}
-    chosen = [items[id] for id in sample("suite", seed, items, limit)]
-    right, perplexity = measure(examinee.model, examinee.tokenizer, chosen, held_out_text(PAGES), batch=batch)
-    return {"accuracy": rate(sum(right), len(right)), "perplexity": round(perplexity, DIGITS)}
+def piece_name(decoder: str, suite: str) -> str:
+    """Where the replies to a suite with a decoder stand in the folder of an evaluation."""
+    return f"replies/{decoder}/{suite}"
+
+
+def read_replies(shard: Shard, asked: Sequence[Question], decoder: str) -> tuple[list[Reply], int]:
+    """(what was answered, how many prompts were too long to be asked)."""
+    rows = shard.table().to_pylist()
+    replies = [
+        Reply(question, decoder, row["completion"], row["short_circuited"], row["tag_probability"])
+        for question, row in zip(asked, rows, strict=True)
+        if row["completion"] is not None
+    ]
+    return replies, len(rows) - len(replies)
 
 
 def table(metrics: Json) -> list[str]:
-    """What a stage prints: a line for each decoder."""
-    heads = ("decoder", "suite", "asked", "asr", "strict", "complied", "refused", "neither")
-    lines = [heads]
+    """What a stage prints: a line for each decoder and suite, and for every judge of it."""
+    lines = [("decoder", "suite", "judge", "asked", "asr", "strict", "complied", "refused", "neither", "unjudged")]
     for decoder, suites in metrics["decoders"].items():
         for suite, found in suites.items():
-            declined = found.get("over_refusal") or found["refused"]
-            first = [found.get(key) for key in ("asr", "asr_strict", "complied")]
-            shown = [*first, declined, found.get("neither") or found["unhelpful"]]
-            lines.append((decoder, suite, str(declined["of"]), *(_percent(one) for one in shown)))
+            first = metrics["suites"][suite]["judge"]
+            for judge, rates in {first: found, **found["judges"]}.items():
+                lines.append((decoder, suite, judge, *_line(rates)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
 
 
+def _line(rates: Json) -> tuple[str, ...]:
+    declined = rates.get("over_refusal") or rates["refused"]
+    first = [rates.get(key) for key in ("asr", "asr_strict", "complied")]
+    shown = [*first, declined, rates.get("neither") or rates["unhelpful"]]
+    unjudged = rates["unjudged"]
+    return str(declined["of"]), *(_percent(one) for one in shown), str(unjudged["count"] or "")
+
+
 def _padded(line: tuple[str, ...], widths: list[int]) -> list[str]:
     cells = enumerate(zip(line, widths, strict=True))
-    return [f"{cell:<{width}}" if place < 2 else f"{cell:>{width}}" for place, (cell, width) in cells]
+    return [f"{cell:<{width}}" if place < 3 else f"{cell:>{width}}" for place, (cell, width) in cells]
 
 
 def _percent(found: Json | None) -> str:

@@ -1,44 +1,107 @@
-"""The evaluation of one model at one stage, as `evaluate` calls it.
+"""The evaluation of one model at one stage, as `evaluate` calls it: what is asked, by key, and what is made of it."""
 
-What measures is imported when there is something to measure, for importing it takes longer than most stages.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from specs.decoder import Decoder as Dials
-from specs.suite import Suite
+from safelm.artifact import Piece, artifact
+from safelm.evaluation.asking import ask, usefulness
+from safelm.evaluation.judges import Tables
+from safelm.evaluation.model import UTILITY, evaluate, piece_name, stocks_of
+from safelm.evaluation.suites import CHAT_STAGES, Stock
+from safelm.paths import build
+from safelm.trained import knows_tag
+from specs.decoder import Decoder
+from specs.engine import Engine
+from specs.judge import JudgeRow, LlmJudge, ScorerJudge
+from specs.scorer import ScorerRow
+from specs.suite import DemoSuite, FileSuite
+from specs.verdict import VERDICTS
+
+Suites = Mapping[str, DemoSuite | FileSuite]
 
 
 def evaluate_model(
-    folder: Path,
+    folder: str,
     *,
     base: Path,
     model: str,
     stage: str,
-    suites: Mapping[str, Suite],
-    decoders: Mapping[str, Dials],
+    suites: Suites,
+    decoders: Mapping[str, Decoder],
     tagged_only: Collection[str],
+    judges: Mapping[str, JudgeRow],
+    scorers: Mapping[str, ScorerRow],
+    engines: Mapping[str, Engine],
+    reads: Sequence[Path],
     prompts: int,
     tokens: int,
     batch: int,
     seed: int,
-) -> list[str]:
-    """Ask every suite with every decoder; what the stage prints."""
-    from safelm.decoding import Decoder
-    from safelm.evaluation.model import evaluate, table
+) -> None:
+    """Build build/<folder>. Only what no earlier run has asked of this very model is asked.
 
-    metrics = evaluate(
-        base,
+    Decoders of `tagged_only` are left out for a model that does not know the tag. SafeBeam is not among them by need:
+    where the tag was never read, what it does is a control.
+    """
+    stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
+    tagged = knows_tag(base)
+    chosen = {name: row for name, row in decoders.items() if tagged or name not in tagged_only}
+    pieces = {
+        piece_name(decoder, suite): _asked(base, stage, suites[suite], found, chosen[decoder], tokens, batch, seed)
+        for decoder in chosen
+        for suite, found in stocks.items()
+    }
+    for row in (row for row in suites.values() if row.kind == "utility"):
+        pieces[UTILITY] = Piece(
+            usefulness, {"model": base, "suite": row, "limit": prompts, "batch": batch, "seed": seed}
+        )
+    wanted = {name: judges[name] for suite in stocks for name in suites[suite].judges}
+    artifact(
         folder,
+        evaluate,
+        reads=[*reads, *judge_files(wanted)],
+        pieces=pieces,
+        model=base,
         name=model,
         stage=stage,
-        suites=suites,
-        decoders={name: Decoder(**dials.model_dump(), seed=seed) for name, dials in decoders.items()},
-        tagged_only=tagged_only,
+        suites=dict(suites),
+        decoders=list(chosen),
+        judges=wanted,
+        tables=tables_of(wanted, scorers, engines, f"{model}-{stage}"),
         prompts=prompts,
-        tokens=tokens,
-        batch=batch,
         seed=seed,
     )
-    return [f"evaluate/{model}-{stage}", *table(metrics)]
+
+
+def _asked(
+    model: Path,
+    stage: str,
+    suite: DemoSuite | FileSuite,
+    found: Stock,
+    decoder: Decoder,
+    tokens: int,
+    batch: int,
+    seed: int,
+) -> Piece:
+    """The replies to one suite with one decoder. Neither's name is in their key, only what they stand for."""
+    continues = isinstance(suite, FileSuite) and suite.asked_as == "beginning"
+    prompts = [(question.id, question.text) for question in found.asked]
+    values = {"chat": stage in CHAT_STAGES and not continues, "prompts": prompts, "decoder": decoder}
+    return Piece(ask, {"model": model, **values, "tokens": tokens, "batch": batch, "seed": seed})
+
+
+def tables_of(
+    judges: Mapping[str, JudgeRow], scorers: Mapping[str, ScorerRow], engines: Mapping[str, Engine], answers: str
+) -> Tables:
+    """The rows that these judges name, and no others: a key must not know of more."""
+    scored = {row.scorer for row in judges.values() if isinstance(row, ScorerJudge)}
+    asked = {row.engine for row in judges.values() if isinstance(row, LlmJudge)}
+    return Tables(
+        {name: scorers[name] for name in sorted(scored)}, {name: engines[name] for name in sorted(asked)}, answers
+    )
+
+
+def judge_files(judges: Mapping[str, JudgeRow]) -> list[Path]:
+    """What judges read: the model of a scorer, the words of a language model's prompt."""
+    fitted = [build("fit", row.scorer) for row in judges.values() if isinstance(row, ScorerJudge)]
+    return fitted + [VERDICTS / f"{row.prompt}.yaml" for row in judges.values() if isinstance(row, LlmJudge)]

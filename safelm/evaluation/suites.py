@@ -1,19 +1,18 @@
 """The prompts of a suite: those of the embedded world, or a public file of prompts."""
 
-import csv
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safelm.demo.prompts import Prompt, prompts
-from safelm.digest import file_digest
+from safelm.evaluation.prompt_files import TEXT, PromptFileError, Row, read_rows, value_of
 from safelm.sample import sample
 from safelm.shards import text_digest
-from specs.suite import Suite
+from specs.suite import DemoSuite, FileSuite
 
 CHAT_STAGES = ("instruct", "finetune")
+PLAIN = "plain"  # the form of prompts that have none
 
 
 @dataclass(frozen=True)
@@ -27,18 +26,37 @@ class Question:
     prompt: Prompt | None = None
 
 
-def questions(name: str, suite: Suite, *, stage: str, limit: int, seed: int) -> list[Question]:
+@dataclass(frozen=True)
+class Stock:
+    """The questions of a suite that are asked, and what became of the other rows of its file, by reason."""
+
+    asked: list[Question]
+    rows: int
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def stock(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, seed: int) -> Stock:
     """At most `limit` prompts of a suite, the same for every model, in equal shares of forms (and hazards, of demo).
 
     A pretrained model is given texts to continue, a tuned one requests. The prompts of a file are the same for both.
     """
-    if suite.reader == "demo":
+    if isinstance(suite, DemoSuite):
         asked = prompts(suite.kind, "chat" if stage in CHAT_STAGES else "completion", limit, suite.path)
-        return [Question(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in asked]
-    found = {question.id: question for question in read_file(name, suite)}
-    if not found:
-        raise ValueError(f"{suite.path}: holds no prompt (suite {name}); name another file")
-    return balanced([found[id] for id in sample("suite", seed, found, len(found))], limit)
+        return Stock([Question(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in asked], len(asked))
+    rows, found = read_file(name, suite)
+    once = {question.id: question for question in found}
+    chosen = balanced([once[id] for id in sample("suite", seed, once, len(once))], limit)
+    left_out = {
+        "other_rows": rows - len(found),
+        "twice": len(found) - len(once),
+        "not_sampled": len(once) - len(chosen),
+    }
+    return Stock(chosen, rows, {reason: count for reason, count in left_out.items() if count})
+
+
+def questions(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, seed: int) -> list[Question]:
+    """The questions of a suite that are asked."""
+    return stock(name, suite, stage=stage, limit=limit, seed=seed).asked
 
 
 def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
@@ -51,44 +69,46 @@ def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
     return [question for _, _, question in sorted(ranked, key=lambda item: item[:2])][:limit]
 
 
-def read_file(name: str, suite: Suite) -> list[Question]:
-    """Every prompt of a csv or jsonl file, once."""
-    path = Path(suite.path)
-    if not path.is_file():
-        raise FileNotFoundError(f"specs/suites/{name}.yaml path: expected a file of prompts (got {path})")
-    if (digest := file_digest(path)) != suite.sha256:
-        raise ValueError(f"specs/suites/{name}.yaml sha256: {path} has another digest; write sha256: {digest}")
-    rows = _csv(path) if suite.reader == "csv" else _jsonl(path)
-    return [_question(name, suite, f"{path}:{line}", row) for line, row in rows]
+def read_file(name: str, suite: FileSuite) -> tuple[int, list[Question]]:
+    """(rows of the file, the prompts of those that `only` wants, in their order)."""
+    path = pinned(name, suite)
+    rows = list(read_rows(path))
+    wanted = [(where, row) for where, row in rows if _is_wanted(name, suite, where, row)]
+    if not wanted:
+        raise PromptFileError(f"{path}: holds no prompt (suite {name}); name another file")
+    return len(rows), [_question(name, suite, where, row) for where, row in wanted]
 
 
-def _question(name: str, suite: Suite, where: str, row: Mapping[str, Any]) -> Question:
-    text = row.get(suite.text or "")
+def pinned(name: str, suite: FileSuite) -> Path:
+    """The file of a suite, if it is there and has the digest that the suite pins."""
+    if mistake := suite.mistake():
+        raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
+    return Path(suite.path)
+
+
+def _is_wanted(name: str, suite: FileSuite, where: str, row: Row) -> bool:
+    for column, pattern in suite.only.items():
+        value = value_of(row, [column])
+        if value is None:
+            raise PromptFileError(
+                f"{where}: expected the column {column}, by which suite {name} selects ({_columns(row)})"
+            )
+        if not re.search(pattern, str(value)):
+            return False
+    return True
+
+
+def _question(name: str, suite: FileSuite, where: str, row: Row) -> Question:
+    text = value_of(row, [*suite.text, TEXT])
     if not isinstance(text, str) or not text.strip():
-        columns = ", ".join(map(str, row))
-        raise ValueError(
-            f"{where}: expected a prompt in the column {suite.text} of suite {name} (columns are {columns})"
-        )
-    form = row.get(suite.form) if suite.form else None
-    return Question(name, text_digest(None, text), str(form or "plain"), text)
+        wanted = " or ".join(suite.text)
+        raise PromptFileError(f"{where}: expected a prompt in the column {wanted} of suite {name} ({_columns(row)})")
+    context, form = value_of(row, suite.context), value_of(row, suite.form)
+    if isinstance(context, str) and context.strip():
+        slots = {"context": context.strip(), "text": text.strip()}
+        text = re.sub(r"\{(context|text)\}", lambda slot: slots[slot[1]], suite.joined)
+    return Question(name, text_digest(None, text), str(form or PLAIN).strip(), text)
 
 
-def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        return [(reader.line_num, row) for row in reader]
-
-
-def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    return [(number, _json(f"{path}:{number}", line)) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _json(where: str, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected a line of JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected a JSON object (got {type(row).__name__})")
-    return row
+def _columns(row: Row) -> str:
+    return f"columns are {', '.join(map(str, row))}"

@@ -24,7 +24,7 @@ def instruct(
     **dials: Any,
 ) -> list[str]:
     """Safety instruction tuning of the model of `base`; one that knows the tag also reads tagged pairs."""
-    from safelm.chat import knows_tag
+    from safelm.trained import knows_tag
     from safelm.tuning.pairs import safety_pairs, unread_pairs
     from safelm.tuning.trainer import sentence, tune
 

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from safelm.chat import TRAIN, end_ids, knows_tag, load
+from safelm.chat import end_ids, load
 from safelm.digest import MANIFEST
+from safelm.trained import TRAIN, knows_tag
 from safelm.tuning.pairs import Pair
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
 

@@ -1,0 +1,62 @@
+"""Ask one model the prompts of one suite with one decoder, or measure its utility: what an evaluation is made of.
+
+What these write is kept by the model, the prompts and the decoder alone: another judge, or one more suite, asks nothing
+again that was asked before. Nothing here knows how answers are judged; the model is imported when there is something to
+ask, for that takes longer than most stages.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safelm.sample import sample
+from safelm.shards import write_table
+from specs.decoder import Decoder as Dials
+from specs.document import REPLIES
+from specs.suite import DemoSuite
+
+DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
+PAGES = 100  # of held-out text, for perplexity
+
+
+def ask(
+    folder: Path,
+    *,
+    model: Path,
+    chat: bool,
+    prompts: Sequence[tuple[str, str]],
+    decoder: Dials,
+    tokens: int,
+    batch: int,
+    seed: int,
+) -> tuple[()]:
+    """Write one row of REPLIES for each prompt (id, text); a prompt that is too long for the model has no answer."""
+    from safelm.decoding import Decoder
+    from safelm.evaluation.examinee import examinee
+
+    asked = examinee(model, chat)
+    fits = asked.fits([text for _, text in prompts], tokens)
+    fitting = [text for (_, text), fit in zip(prompts, fits, strict=True) if fit]
+    row = Decoder(**decoder.model_dump(), seed=seed)
+    replies = iter(asked.answers(fitting, row, tokens=tokens, batch=batch))
+    nothing = {"completion": None, "short_circuited": False, "tag_probability": None}
+    rows = [{"id": id, **(next(replies) if fit else nothing)} for (id, _), fit in zip(prompts, fits, strict=True)]
+    write_table(rows, REPLIES, folder / ".parquet")
+    return ()
+
+
+def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch: int, seed: int) -> tuple[()]:
+    """Write accuracy on at most `limit` items, and perplexity per word on held-out pages."""
+    from safelm.demo.prompts import held_out_text, utility
+    from safelm.evaluation.examinee import examinee
+    from safelm.evaluation.utility import measure
+
+    items: dict[str, Any] = {str(item["id"]): item for item in utility(suite.path)}
+    chosen = [items[id] for id in sample("suite", seed, items, limit)]
+    asked = examinee(model, False)
+    right, perplexity = measure(asked.model, asked.tokenizer, chosen, held_out_text(PAGES), batch=batch)
+    accuracy = {"count": sum(right), "of": len(right), "value": round(sum(right) / len(right), DIGITS)}
+    found = {"accuracy": accuracy, "perplexity": round(perplexity, DIGITS)}
+    (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return ()

@@ -1,0 +1,166 @@
+"""The public files of benchmarks, in the formats that they are published in: rows of a table, each with its place."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = Mapping[str, Any]
+Rows = Iterator[tuple[str, Row]]  # (where it stands, the row)
+TEXT = "text"  # what the one column of a list of texts is called
+TOPIC = "topic"  # and the key under which a text stands in a tree of lists
+FIELD = 1 << 24  # characters of a CSV field; Python's own limit is 131,072
+
+
+class PromptFileError(ValueError):
+    """A file of prompts is not there, is another one, or is broken; the message says where and what to do."""
+
+
+def read_rows(path: Path) -> Rows:
+    """Every row of a file. Raises PromptFileError where one cannot be read."""
+    name = path.name.removesuffix(".gz")
+    data = path.read_bytes()
+    if path.name.endswith(".gz"):
+        data = _unpacked(path, data)
+    if name.endswith(".parquet"):
+        return _parquet(path, data)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptFileError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return READERS[name[name.rfind(".") :]](path, text)
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise PromptFileError(f"{path}: is not a whole gzip file ({error}); fetch it again") from error
+
+
+def _table(path: Path, text: str, delimiter: str) -> Rows:
+    csv.field_size_limit(FIELD)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            if None in row:
+                fields = len(reader.fieldnames or [])
+                raise PromptFileError(f"{path}:{reader.line_num}: expected {fields} fields, as the first line has")
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise PromptFileError(f"{path}:{reader.line_num}: is not CSV ({error})") from error
+
+
+def _csv(path: Path, text: str) -> Rows:
+    return _table(path, text, ",")
+
+
+def _tsv(path: Path, text: str) -> Rows:
+    return _table(path, text, "\t")
+
+
+def _lines(path: Path, text: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", {TEXT: line.strip()}
+
+
+def _jsonl(path: Path, text: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            yield where, _object(where, _json(where, line))
+
+
+def _json_file(path: Path, text: str) -> Rows:
+    """A list of rows or of texts, a table by columns, or a tree of lists of texts (topic, subtopic, texts)."""
+    values = _json(str(path), text)
+    if isinstance(values, list):
+        for place, value in enumerate(values):
+            where = f"{path} item {place}"
+            yield where, {TEXT: value} if isinstance(value, str) else _object(where, value)
+    elif isinstance(values, dict) and (columns := _columns(values)):
+        for place, cells in enumerate(zip(*columns.values(), strict=True)):
+            yield f"{path} row {place}", dict(zip(columns, cells, strict=True))
+    elif isinstance(values, dict):
+        yield from _tree(path, values, ())
+    else:
+        raise PromptFileError(f"{path}: expected a list of prompts (got {type(values).__name__})")
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Sequence[Any]] | None:
+    """A table by columns, as lists of one length or (pandas) by row number; None of anything else."""
+    if values and all(isinstance(column, dict) and "0" in column for column in values.values()):
+        values = {name: list(column.values()) for name, column in values.items()}
+    lists = [column for column in values.values() if isinstance(column, list)]
+    is_table = len(lists) == len(values) > 1 and len({len(column) for column in lists}) == 1
+    return dict(values) if is_table else None
+
+
+def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _tree(path, value, (*keys, str(key)))
+    elif isinstance(values, list):
+        for place, value in enumerate(values):
+            where = f"{path} {' / '.join(keys)} item {place}"
+            row = {TEXT: value} if isinstance(value, str) else _object(where, value)
+            yield where, {TOPIC: keys[0], **row}
+    else:
+        raise PromptFileError(f"{path} {' / '.join(keys)}: expected a list of prompts (got {type(values).__name__})")
+
+
+def _parquet(path: Path, data: bytes) -> Rows:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    except pa.ArrowException as error:
+        raise PromptFileError(f"{path}: is not a whole Parquet file ({error}); fetch it again") from error
+    return ((f"{path} row {place}", row) for place, row in enumerate(table.to_pylist()))
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PromptFileError(f"{where}: expected {'a line of ' if ':' in where else ''}JSON ({error})") from error
+
+
+def _object(where: str, value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise PromptFileError(f"{where}: expected a JSON object (got {type(value).__name__})")
+    return value
+
+
+READERS = {".csv": _csv, ".tsv": _tsv, ".json": _json_file, ".jsonl": _jsonl, ".txt": _lines}
+
+
+def value_of(row: Row, names: Iterable[str]) -> Any:
+    """What a row has in the first of these columns that it has at all; None where it has none of them."""
+    plain = {_plain(name): name for name in row}
+    for name in names:
+        if _plain(name) in plain:
+            return row[plain[_plain(name)]]
+        if "." in name and (found := _inside(row, name.split("."))) is not None:
+            return found
+    return None
+
+
+def _plain(name: object) -> str:
+    return str(name).casefold().replace("_", "").replace(" ", "")
+
+
+def _inside(value: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            return None
+    return value

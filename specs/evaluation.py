@@ -1,0 +1,80 @@
+"""That suites, judges and engines fit each other: what is wrong with an evaluation, before anything is spent on it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from specs.engine import Engine
+from specs.judge import ActsJudge, LlmJudge, ScorerJudge
+from specs.params import Params
+from specs.suite import SUITES, DemoSuite, FileSuite, Suite
+from specs.verdict import VERDICTS, VerdictPrompt
+from specs.yaml_file import Location
+
+Finding = tuple[Location, str]
+
+
+def evaluation(params: Params) -> Iterator[Finding]:
+    """Every contradiction, as (place in params.yaml, message)."""
+    yield from _suites(params)
+    yield from _judges(params)
+
+
+def _suites(params: Params) -> Iterator[Finding]:
+    for name in params.evaluate.suites:
+        if not (SUITES / f"{name}.yaml").is_file():
+            yield (
+                ("evaluate", "suites"),
+                f"must name files of specs/suites (got {name}; files are {words(stems(SUITES))})",
+            )
+            continue
+        suite = Suite.read(name)
+        if isinstance(suite, FileSuite) and (mistake := suite.mistake()):
+            yield ("evaluate", "suites"), f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}"
+        for judge in suite.judges:
+            if (message := _unfit(params, suite, judge)) is not None:
+                yield ("evaluate", "judges"), f"specs/suites/{name}.yaml judges: {message}"
+
+
+def _unfit(params: Params, suite: DemoSuite | FileSuite, name: str) -> str | None:
+    """Why a judge cannot judge a suite."""
+    match params.evaluate.judges.get(name):
+        case None:
+            return f"must be rows of evaluate.judges (got {name}; rows are {words(params.evaluate.judges)})"
+        case ActsJudge() if isinstance(suite, FileSuite):
+            return f"must not be of kind acts ({name}), which knows the prompts of the embedded world alone"
+        case ScorerJudge() if not suite.is_harmful:
+            return f"must not be of kind scorer ({name}), which knows harm alone, for a suite of kind {suite.kind}"
+        case LlmJudge(prompt=prompt) if prompt in stems(VERDICTS):
+            judges = VerdictPrompt.read(prompt).judges
+            if (judges == "harmful") != suite.is_harmful:
+                return f"must suit kind {suite.kind} (got {name}, whose prompt {prompt} judges {judges} requests)"
+    return None
+
+
+def _judges(params: Params) -> Iterator[Finding]:
+    for name, row in params.evaluate.judges.items():
+        at: Location = ("evaluate", "judges", name)
+        match row:
+            case ScorerJudge() if row.scorer not in params.scorers:
+                yield (*at, "scorer"), f"must be a row of scorers (got {row.scorer}; rows are {words(params.scorers)})"
+            case LlmJudge():
+                yield from (((*at, *place), message) for place, message in _asked(row, params.engines))
+
+
+def _asked(row: LlmJudge, engines: Mapping[str, Engine]) -> Iterator[Finding]:
+    models = [name for name, engine in engines.items() if engine.kind != "template"]
+    if row.engine not in models:
+        yield ("engine",), f"must be a language model of engines (got {row.engine}; those are {words(models)})"
+    if row.prompt not in stems(VERDICTS):
+        files = words(stems(VERDICTS))
+        yield ("prompt",), f"must be a file of specs/prompts/verdict (got {row.prompt}; files are {files})"
+
+
+def stems(folder: Path) -> list[str]:
+    """The names of the YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def words(values: object) -> str:
+    """Some values as people list them."""
+    return ", ".join(map(str, values)) or "none"  # type: ignore[call-overload]  # any iterable

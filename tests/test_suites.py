@@ -1,0 +1,157 @@
+"""The suites of public benchmarks: every edition of their files is read, with its forms, contexts and halves."""
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from safelm.digest import file_digest
+from safelm.evaluation.prompt_files import PromptFileError, read_rows
+from safelm.evaluation.suites import Question, stock
+from specs.suite import SUITES, FileSuite, Suite
+
+PUBLIC = sorted(path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), FileSuite))
+
+# The first line of each published edition, with a mild row in place of its own.
+EDITIONS: list[tuple[str, str, list[str], str]] = [
+    ("harmbench", "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID",
+     ["Whistle,contextual,noise,context,It is late.,w"], "It is late.\n\n---\n\nWhistle"),
+    ("harmbench", "prompt,category", ["Whistle,standard"], "Whistle"),
+    ("advbench", "goal,target", ["Whistle,Sure"], "Whistle"),
+    ("advbench", "Behavior,Category,Tags,ContextString,BehaviorID", ["Whistle,,,,advbench_1"], "Whistle"),
+    ("jailbreakbench", "Index,Goal,Target,Behavior,Category,Source", ["0,Whistle,Sure,Noise,Noise,own"], "Whistle"),
+    ("jailbreakbench_benign", "Index,Goal,Target,Behavior,Category,Source", ["0,Hum,Sure,Noise,Noise,own"], "Hum"),
+    ("strongreject", "category,source,forbidden_prompt", ["Noise,custom,Whistle"], "Whistle"),
+    ("tdc2023", "Behavior,Category,Tags,ContextString,BehaviorID", ["Whistle,,,,w"], "Whistle"),
+    ("malicious_instruct", "prompt", ["Whistle"], "Whistle"),
+    ("simple_safety_tests", "id,prompt,harm_area,category", ["1,Whistle,Noise,Request"], "Whistle"),
+    ("ailuminate", "release_prompt_id,prompt_text,hazard,persona,locale,prompt_hash", ["a,Whistle,ncr,normal,en,b"],
+     "Whistle"),
+    ("xstest", "id,prompt,type,label,focus,note", ["1,Hum,homonyms,safe,x,"], "Hum"),
+    ("xstest_contrast", "id,type,prompt,focus,note", ["1,contrast_homonyms,Whistle,x,"], "Whistle"),
+    ("alpaca", "instruction,input,output,text", ["Hum,a tune,la,all of it"], "Hum\n\na tune"),
+    ("gsm8k", "question,answer", ["Two and two?,#### 4"], "Two and two?"),
+    ("jb_completions", "original_behavior,completion_behavior,source_dataset", ["Whistle,To whistle one,tdc"],
+     "To whistle one"),
+]  # fmt: skip
+
+
+def pinned(name: str, path: Path) -> FileSuite:
+    """A suite of the project with a file of ours."""
+    suite = Suite.read(name)
+    assert isinstance(suite, FileSuite)
+    return suite.model_copy(update={"path": str(path), "sha256": file_digest(path)})
+
+
+def asked(name: str, path: Path) -> list[Question]:
+    return stock(name, pinned(name, path), stage="instruct", limit=99, seed=1).asked
+
+
+def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """The rows in the format that the name of the file says."""
+    match path.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(list(rows)), path)
+        case ".json":
+            path.write_text(json.dumps(list(rows)))
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case suffix:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",")
+                writer.writeheader()
+                writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("name", "head", "lines", "text"), EDITIONS)
+def test_every_edition_is_read_in_every_format(
+    name: str, head: str, lines: list[str], text: str, suffix: str, tmp_path: Path
+) -> None:
+    rows = list(csv.DictReader(io.StringIO("\n".join([head, *lines]))))
+    assert [one.text for one in asked(name, written(tmp_path / f"file{suffix}", rows))] == [text]
+
+
+def test_an_edition_of_every_suite_is_tried() -> None:
+    assert {name for name, *_ in EDITIONS} == set(PUBLIC)
+
+
+def test_a_list_of_texts_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('["Whistle", "Hum"]')
+    (tmp_path / "a.txt").write_text("Whistle\n\nHum\n")
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'["Whistle", "Hum"]'))
+    for name in ("a.json", "a.txt", "a.json.gz"):
+        assert {one.text for one in asked("tdc2023", tmp_path / name)} == {"Whistle", "Hum"}
+
+
+def test_tables_by_column_and_trees_of_topics_are_read(tmp_path: Path) -> None:
+    files = {
+        "lists.json": {"goal": ["Whistle", "Hum"], "target": ["a", "b"]},
+        "pandas.json": {"goal": {"0": "Whistle", "1": "Hum"}, "target": {"0": "a", "1": "b"}},
+        "tree.json": {"Noise": {"Loud": ["Whistle"], "Low": ["Hum"]}, "Light": {}},
+    }
+    for name, values in files.items():
+        (tmp_path / name).write_text(json.dumps(values))
+        assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
+    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json")] == ["Noise", "Noise"]
+
+
+def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
+    kinds = ["homonyms", "contrast_homonyms", "safe_contexts", "contrast_safe_contexts", "contrast_discr"]
+    path = written(tmp_path / "x.csv", [{"prompt": f"Hum {kind}", "type": kind} for kind in kinds])
+    assert {one.form for one in asked("xstest", path)} == {"homonyms", "safe_contexts"}
+    found = stock("xstest_contrast", pinned("xstest_contrast", path), stage="instruct", limit=2, seed=1)
+    assert (found.rows, len(found.asked), found.left_out) == (5, 2, {"other_rows": 2, "not_sampled": 1})
+
+
+def test_forms_take_turns_and_a_prompt_that_stands_twice_is_asked_once(tmp_path: Path) -> None:
+    rows = [{"goal": f"Hum {place % 9}", "Category": f"c{place % 9 % 3}"} for place in range(10)]
+    found = stock("jailbreakbench", pinned("jailbreakbench", written(tmp_path / "j.csv", rows)), stage="pretrain",
+                  limit=6, seed=1)  # fmt: skip
+    assert Counter(one.form for one in found.asked) == {"c0": 2, "c1": 2, "c2": 2}
+    assert found.left_out == {"twice": 1, "not_sampled": 3}
+
+
+def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> None:
+    rows = [{"Behavior": "Hum {context}", "ContextString": "A {text} of song"}]
+    (one,) = asked("harmbench", written(tmp_path / "h.csv", rows))
+    assert one.text == "A {text} of song\n\n---\n\nHum {context}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"goal,target\nHum,a,b\n", r"a.csv:2: expected 2 fields"),
+        ("a.csv", b"goal,target\n\xff,a\n", "is not UTF-8"),
+        ("a.csv", b"goal,target\n,a\n", r"a.csv:2: expected a prompt in the column goal or Behavior or prompt"),
+        ("a.json", b'{"goal": 1}', "expected a list of prompts"),
+        ("a.json", b"[1]", "expected a JSON object"),
+        ("a.parquet", b"PAR1", "not a whole Parquet file"),
+        ("a.csv.gz", gzip.compress(b"goal\nHum\n")[:-4], "not a whole gzip file"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_says_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PromptFileError, match=message):
+        asked("advbench", tmp_path / name)
+
+
+def test_a_file_that_is_not_there_or_not_pinned_says_what_to_do(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [{"goal": "Hum"}])
+    suite = pinned("advbench", path)
+    for changed, message in (
+        ({"path": "data/none.csv"}, "advbench.yaml path: .* fetch it from github.com/llm-attacks"),
+        ({"sha256": None}, f"is not pinned yet; write sha256: {suite.sha256}"),
+        ({"sha256": "0" * 64}, f"has another digest; write sha256: {suite.sha256}"),
+    ):
+        with pytest.raises(PromptFileError, match=message):
+            stock("advbench", suite.model_copy(update=changed), stage="instruct", limit=9, seed=1)
