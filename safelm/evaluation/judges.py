@@ -29,6 +29,7 @@ from specs.scorer import ScorerRow
 from specs.verdict import KEY, VerdictPrompt
 
 NO_REPLY = "refused"  # the one problem that is the question's own; every other says that the server is down
+SLOT = re.compile(r"\{(request|answer|fence)\}")  # in one go, so that no text put into one is read as another
 FENCE = 32  # hexadecimal digits of the digest between the fences
 
 
@@ -178,16 +179,11 @@ class ByLanguageModel:
         asked, answer = as_data(one.prompt), as_data(one.answer)[:limit]  # as HarmBench cuts long answers
         fence = f"=== {sha256(f'{asked}{chr(0)}{answer}'.encode()).hexdigest()[:FENCE]} ==="
         parts = {"request": asked[:limit], "answer": answer, "fence": fence}
-        user = "".join(parts.get(piece[1:-1], piece) for piece in _pieces(self.prompt.frame)).strip()
+        user = SLOT.sub(lambda slot: parts[slot[1]], self.prompt.frame).strip()
         messages = (("system", self.prompt.system()), ("user", user))
         return Request(
             one.id, self.prompt.id, self.prompt.version, messages, self.seed, attempt, self.prompt.answer_schema()
         )
-
-
-def _pieces(frame: str) -> list[str]:
-    """A frame cut at its slots, so that no text put into one is read as another."""
-    return re.split(r"(\{(?:request|answer|fence)\})", frame)
 
 
 @dataclass(frozen=True)

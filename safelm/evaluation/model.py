@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from loguru import logger
+
 from safelm.evaluation.judges import Tables, open_judge
 from safelm.evaluation.matrix import Answer, Json, Reply, counted, judged
 from safelm.evaluation.suites import Question, Stock, stock
+from safelm.paths import scratch
 from safelm.shards import Shard, write_table
 from safelm.trained import knows_tag
 from specs.document import SAMPLES
@@ -39,6 +42,8 @@ def evaluate(
 ) -> list[str]:
     """Judge and count; metrics.json and samples.parquet. Returns what the stage prints."""
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
+    if tables.engines:
+        _log_to_file(f"{name}-{stage}")
     wanted = {judge for suite in stocks for judge in suites[suite].judges}
     opened = {judge: open_judge(judge, judges[judge], tables) for judge in sorted(wanted)}
     metrics: Json = {"model": name, "stage": stage, "knows_tag": knows_tag(model), "decoders": {}, "suites": {}}
@@ -63,6 +68,12 @@ def evaluate(
     write_table([answer.row() for answer in answers], SAMPLES, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return table(metrics)
+
+
+def _log_to_file(name: str) -> None:
+    """What asking a language model has to say goes to a file, not to the screen; it is no text of a document."""
+    logger.remove()
+    logger.add(scratch("logs", "evaluate", f"{name}.log"), level="DEBUG", diagnose=False)
 
 
 def piece_name(decoder: str, suite: str) -> str:
