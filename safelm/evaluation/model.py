@@ -59,6 +59,7 @@ def evaluate(
             metrics["suites"][suite] = {
                 "kind": suites[suite].kind,
                 "judge": suites[suite].judges[0],
+                "judges": {judge: judges[judge].kind for judge in suites[suite].judges},
                 "rows": found.rows,
                 "asked": len(replies),
                 "left_out": left_out,

@@ -23,10 +23,16 @@ class Comparison:
     high: Rate | None
     kept: bool = False
     per_million: bool = False  # how the rates are written: per million words, or percent
+    paired: Difference | None = None  # where both answered the same prompts: their difference, prompt by prompt
 
     @property
     def gap(self) -> Difference | None:
-        """`low - high` with its interval."""
+        """`low - high` with its interval.
+
+        Where something is to be kept, that of separate rates: answers that never differ have no paired interval.
+        """
+        if self.paired and not self.kept:
+            return self.paired
         return difference(self.low, self.high) if self.low and self.high else None
 
     @property

@@ -7,11 +7,12 @@ confidence: about one in twenty that is not so will still look settled.
 from collections.abc import Iterator
 
 from safelm.report.claim import Claim, Comparison
+from safelm.report.differences import pair
 from safelm.report.evidence import hazard_counts, matrices, recall
 from safelm.report.figure import Book
 from safelm.report.format import plain
 from safelm.report.roles import RUNGS, Group, on_rung
-from safelm.statistics import Rate, rate
+from safelm.statistics import Difference, Rate, rate
 
 OURS = "ours"
 
@@ -230,7 +231,17 @@ def _compare(
     book: Book, low: Side, high: Side, names: tuple[str, str] = ("all interventions", "raw data")
 ) -> Comparison:
     """Two attack success rates, the one that the claim says is lower first."""
-    return Comparison(_name(*low, names[0]), _name(*high, names[1]), book.measured.asr(*low), book.measured.asr(*high))
+    sides = (_name(*low, names[0]), _name(*high, names[1]))
+    return Comparison(*sides, book.measured.asr(*low), book.measured.asr(*high), paired=_paired(book, low, high))
+
+
+def _paired(book: Book, low: Side, high: Side) -> Difference | None:
+    """The difference prompt by prompt; None at two stages, which are asked in other words."""
+    (first, stage, by), (second, other, with_) = low, high
+    if not (first and second and by and with_) or stage != other:
+        return None
+    found = pair(book, stage, "harmful", "asr", (first, by), (second, with_))
+    return found.gap if found else None
 
 
 def _name(group: Group | None, stage: str, decoder: str | None, part: str) -> tuple[str, ...]:

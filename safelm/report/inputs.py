@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from safelm.ledger import Ledger
 from safelm.shards import MANIFEST, Manifest
 
@@ -15,7 +17,9 @@ DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
 FOLDERS = ("ingest", "fit", *DATA_STAGES, "card", "mix", "pretrain", "evaluate")  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
 RATE = "learning_rate"
+ASKED = ["suite", "decoder", "id", "form", "verdict"]  # what is read of samples.parquet
 Json = dict[str, Any]
+Cell = tuple[str, str, str, str]  # model, stage, decoder, suite
 
 
 class ReportError(RuntimeError):
@@ -36,6 +40,8 @@ class Inputs:
     rates: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, learning rate)
     plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
+    outcomes: Mapping[Cell, Mapping[str, str]] = field(default_factory=dict)  # a cell of the matrix: prompt: outcome
+    acts: Mapping[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
 
 
 def read_inputs(
@@ -55,8 +61,11 @@ def read_inputs(
         )
     cards = {corpus: folder / "card" / corpus / "card.json" for corpus in corpora}
     curves = {model: folder / "pretrain" / model / "loss.csv" for model in models}
+    outcomes, acts = _outcomes(folder, metrics)
     return Inputs(
         metrics=metrics,
+        outcomes=outcomes,
+        acts=acts,
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
@@ -67,6 +76,23 @@ def read_inputs(
         plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
         ledgers=_ledgers(folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES]),
     )
+
+
+def _outcomes(
+    folder: Path, metrics: Mapping[str, Mapping[str, Json]]
+) -> tuple[dict[Cell, dict[str, str]], dict[str, str]]:
+    """(what became of every prompt of every cell, the act that each prompt asks for)."""
+    outcomes: dict[Cell, dict[str, str]] = {}
+    acts: dict[str, str] = {}
+    for model, stage in ((model, stage) for model, stages in metrics.items() for stage in stages):
+        path = folder / "evaluate" / f"{model}-{stage}" / "samples.parquet"
+        if not path.is_file():
+            continue
+        for row in pq.ParquetFile(path).read(columns=ASKED, use_threads=False).to_pylist():
+            cell = (model, stage, row["decoder"], row["suite"])
+            outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
+            acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)  # of the embedded world: without the form
+    return outcomes, acts
 
 
 def _existing(files: Mapping[str, Path]) -> dict[str, Json]:

@@ -12,11 +12,13 @@ from markupsafe import Markup
 from safelm.report.answers import attack_success, by_form, fates, over_refusal
 from safelm.report.claim import Claim, paper_lines, verdicts
 from safelm.report.data import classifier, ledger, mixtures, report_card, training
+from safelm.report.differences import figure as differences
 from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
 from safelm.report.roles import RUNGS
 from safelm.report.scorers import scorer_figures
+from safelm.report.suites import public_suites
 from safelm.report.svg import swatch
 
 HERE = Path(__file__).parent
@@ -72,13 +74,13 @@ def notes(book: Book) -> list[str]:
         "intervals, is not seen here. More seeds are rows of models in params.yaml."
     )
     return [
-        f"Intervals are Wilson's at {whole(book.confidence)}; differences have Newcombe's. A claim “A is below B” "
+        f"Intervals are Wilson's at {whole(book.confidence)}; differences over the same prompts have those of a paired "
+        "bootstrap, others Newcombe's. A claim “A is below B” "
         "is reproduced when the interval of the difference excludes 0 in the claimed direction, contradicted when "
         "it excludes 0 in the other, and not distinguishable otherwise. “Is kept” and “is not higher” mean within "
         "five points: reproduced when the whole interval is.",
-        "Several prompts ask for one act, so they are not independent and the intervals are too narrow; models "
-        "answer the same prompts, so intervals of differences are somewhat too wide. Of many comparisons a few "
-        "will err.",
+        "Several prompts ask for one act, so they are not independent and the intervals of rates are too narrow; the "
+        "bootstrap draws acts. Of many comparisons a few will err; the table of differences allows for their number.",
         seeds,
     ]
 
@@ -88,6 +90,8 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
     found = [
         Section("attack", "Attack success", figures=[attack_success(book), by_form(book), fates(book)]),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
+        Section("suites", "Public benchmarks", figures=public_suites(book)),
+        Section("differences", "Differences", figures=[figure for figure in [differences(book)] if figure]),
         Section("decoding", "Decoding", figures=[decoder_controls(book)]),
         Section("ablation", "Ablation", figures=[ladder(book)]),
         Section("abilities", "Utility", figures=[utility(book)]),

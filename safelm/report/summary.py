@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safelm.report.claim import Claim, verdicts
+from safelm.report.differences import summary as differences
 from safelm.report.evidence import false_alarms, hazards, macro_f1, matrices, recall
 from safelm.report.figure import Book
 from safelm.report.inputs import STAGES
@@ -33,6 +34,7 @@ def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
         "roles": {part: row.name for part in PARTS if (row := getattr(measured.roles, part))},
         "verdicts": verdicts(found),
         "claims": [claim.json() for claim in found],
+        "differences": differences(book),
         "scores": _scores(book),
         "cards": {name: dict(card) for name, card in book.inputs.cards.items()},
         "ledger": {

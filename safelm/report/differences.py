@@ -1,0 +1,142 @@
+"""Which differences between models and between decoders are real: every pair that answered the same prompts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from safelm.evaluation.outcome import Outcome
+from safelm.report.bootstrap import RESAMPLES, Paired, holm, paired
+from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Table
+from safelm.report.format import percent, plain, points, whole
+from safelm.report.roles import Group
+from safelm.report.suites import asked
+
+EVENTS = {  # what is compared of a suite: (what it is called, the outcomes)
+    "asr": ("attack success", (Outcome.HARMFUL,)),
+    "complied": ("compliance", (Outcome.COMPLIED,)),
+    "over_refusal": ("over-refusal", (Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT)),
+}
+KINDS = {"harmful": ("asr",), "benign": ("complied", "over_refusal"), "dual_use": ("complied", "over_refusal")}
+Side = tuple[Group, str]  # a group and a decoder
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two sides that answered the same prompts of a suite at a stage, and what became of their difference."""
+
+    suite: str
+    stage: str
+    event: str
+    first: Side
+    second: Side
+    found: Paired
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What differs: the models, or the decoders of one model."""
+        (one, by), (other, with_) = self.first, self.second
+        return f"{one.name}, {plain(by)}", f"{other.name}, {plain(with_)}"
+
+
+def pair(book: Book, stage: str, suite: str, event: str, first: Side, second: Side) -> Paired | None:
+    """The paired difference of two sides; None where prompts were not kept, or are others."""
+    outcomes = [_outcomes(book, group, stage, decoder, suite, event) for group, decoder in (first, second)]
+    if not all(outcomes):
+        return None
+    return paired(outcomes[0], outcomes[1], book.inputs.acts, book.confidence)
+
+
+def _outcomes(book: Book, group: Group, stage: str, decoder: str, suite: str, event: str) -> list[dict[str, bool]]:
+    """Of each seed: for every prompt that was judged, whether the event happened."""
+    wanted = EVENTS[event][1]
+    found = (book.inputs.outcomes.get((name, stage, decoder, suite)) for name in group.models)
+    return [
+        {prompt: outcome in wanted for prompt, outcome in seed.items() if outcome != Outcome.UNJUDGED}
+        for seed in found
+        if seed
+    ]
+
+
+def differences(book: Book) -> list[Difference]:
+    """Every pair of models with one decoder, and every pair of decoders with one model, on every suite."""
+    return [
+        Difference(suite, stage, event, first, second, found)
+        for suite, row in asked(book).items()
+        for stage in book.measured.stages()
+        for first, second in _pairs(book, stage)
+        for event in KINDS[row["kind"]]
+        if (found := pair(book, stage, suite, event, first, second))
+    ]
+
+
+def _pairs(book: Book, stage: str) -> Iterator[tuple[Side, Side]]:
+    groups = [group for group in book.measured.built() if stage in book.measured.stages(group)]
+    decoders = book.measured.decoders(book.decoders)
+    for decoder in decoders:
+        yield from (((one, decoder), (other, decoder)) for one, other in combinations(groups, 2))
+    for group in groups:
+        yield from (((group, one), (group, other)) for one, other in combinations(decoders, 2))
+
+
+def real(book: Book, found: Sequence[Difference]) -> list[tuple[Difference, float, bool]]:
+    """Each with its chance, raised for the number of comparisons, and whether it is real at the report's confidence."""
+    raised = holm([one.found.chance for one in found])
+    return [(one, chance, chance < 1 - book.confidence) for one, chance in zip(found, raised, strict=True)]
+
+
+def summary(book: Book) -> list[dict[str, Any]]:
+    """The same for summary.json."""
+    return [
+        {
+            "suite": one.suite,
+            "stage": one.stage,
+            "of": one.event,
+            "first": one.sides[0],
+            "second": one.sides[1],
+            **one.found.gap.json(),
+            "prompts": one.found.prompts,
+            "chance": round(chance, 6),
+            "real": is_real,
+        }
+        for one, chance, is_real in real(book, differences(book))
+    ]
+
+
+def figure(book: Book) -> Figure | None:
+    """What the page says: how many differences are real, and a table for each suite."""
+    found = real(book, differences(book))
+    if not found:
+        return None
+    count = sum(is_real for *_, is_real in found)
+    suites = dict.fromkeys(one.suite for one, *_ in found)
+    tables = [_table(suite, [row for row in found if row[0].suite == suite]) for suite in suites]
+    return Figure(
+        "differences",
+        "Which differences are real",
+        f"{count} of {len(found)} differences are real: chance alone would make as large a one in less than "
+        f"{whole(1 - book.confidence)} of builds, all comparisons taken together (Holm). Each compares answers to the "
+        f"same prompts, by {RESAMPLES:,} paired bootstrap draws of acts, and of seeds where there are several; with "
+        "one seed it says nothing of another training run. The intervals stand for themselves.",
+        tables=tables,
+    )
+
+
+def _table(suite: str, rows: Sequence[tuple[Difference, float, bool]]) -> Table:
+    cells = [
+        [
+            Cell(STAGE_NAMES[one.stage]),
+            Cell(EVENTS[one.event][0]),
+            Cell(" against ".join(one.sides)),
+            Cell(points(one.found.gap), f"{one.found.prompts:,} prompts"),
+            Cell(percent(chance)),
+            Cell("real" if is_real else "not distinguishable", mark=_mark(is_real)),
+        ]
+        for one, chance, is_real in rows
+    ]
+    head = ["Stage", "Of", "Pair", "Difference", "Chance", "Verdict"]
+    return Table(f"Differences on the suite {plain(suite)}", head, cells, heads=3)
+
+
+def _mark(is_real: bool) -> str:
+    return "verdict reproduced" if is_real else "verdict not-distinguishable"

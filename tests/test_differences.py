@@ -1,0 +1,147 @@
+"""The paired bootstrap, and what the report says of differences between models and decoders."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safelm.report.bootstrap import holm, paired
+from safelm.report.build import bind, build_report
+from safelm.report.claim import Claim
+from safelm.report.differences import differences, real
+from safelm.report.figure import Book
+from safelm.shards import write_table
+from safelm.statistics import difference, rate
+from specs.document import SAMPLES
+from tests import report_world as world
+
+IDS = [f"p{number:03d}" for number in range(150)]
+
+
+def outcomes(share: float, seed: int, like: dict[str, bool] | None = None, kept: float = 0.0) -> dict[str, bool]:
+    """Random outcomes; of those `like` another model's, a share is the other's."""
+    draw = random.Random(seed)
+    return {id: like[id] if like and draw.random() < kept else draw.random() < share for id in IDS}
+
+
+def test_the_value_is_the_difference_of_the_rates() -> None:
+    first, second = outcomes(0.5, 1), outcomes(0.3, 2)
+    found = paired([first], [second], {}, 0.95)
+    assert found and found.prompts == 150
+    assert found.gap.value == pytest.approx((sum(first.values()) - sum(second.values())) / 150)
+    assert found.gap.low < found.gap.value < found.gap.high
+
+
+def test_models_that_err_alike_have_a_narrower_interval_than_separate_rates() -> None:
+    first = outcomes(0.5, 1)
+    second = outcomes(0.3, 2, like=first, kept=0.9)
+    found = paired([first], [second], {}, 0.95)
+    apart = difference(*(rate(sum(one.values()), 150, 0.95) for one in (first, second)))
+    assert found and apart and found.gap.high - found.gap.low < 0.6 * (apart.high - apart.low)
+
+
+def test_prompts_of_one_act_count_as_one() -> None:
+    first = {id: int(id[1:]) % 50 < 25 for id in IDS}
+    second = {id: int(id[1:]) % 50 < 15 for id in IDS}
+    acts = {id: f"a{int(id[1:]) % 50}" for id in IDS}  # three prompts each, answered alike
+    alone, together = paired([first], [second], {}, 0.95), paired([first], [second], acts, 0.95)
+    assert alone and together and alone.gap.value == pytest.approx(together.gap.value)
+    width = (together.gap.high - together.gap.low) / (alone.gap.high - alone.gap.low)
+    assert width == pytest.approx(np.sqrt(3), rel=0.1)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    second = [outcomes(0.3, 9)]
+    alike, apart = (
+        [outcomes(share, seed) for seed, share in enumerate(shares)] for shares in ((0.5,) * 3, (0.2, 0.5, 0.8))
+    )
+    narrow, wide = paired(alike, second, {}, 0.95), paired(apart, second, {}, 0.95)
+    assert narrow and wide and wide.gap.high - wide.gap.low > 2 * (narrow.gap.high - narrow.gap.low)
+
+
+def test_only_prompts_that_both_answered_are_compared() -> None:
+    found = paired([{"a": True, "b": True}], [{"b": False, "c": True}], {}, 0.95)
+    assert found and (found.prompts, found.gap.value) == (1, 1.0)
+    assert paired([{"a": True}], [{"b": True}], {}, 0.95) is None
+
+
+def test_equal_answers_are_no_difference() -> None:
+    found = paired([outcomes(0.5, 1)], [outcomes(0.5, 1)], {}, 0.95)
+    assert found and (found.gap.low, found.gap.high, found.chance) == (0.0, 0.0, 1.0)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(200):
+        first = outcomes(0.5, seed)
+        found = paired([first], [outcomes(0.3, seed + 1000, like=first, kept=0.5)], {}, 0.95)
+        assert found
+        hits += found.gap.low <= 0.5 - (0.5 * 0.5 + 0.5 * 0.3) <= found.gap.high
+    assert 180 <= hits <= 198
+
+
+def test_holm_raises_each_chance_by_those_not_yet_rejected() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+# The report.
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, list[Claim], Path]:
+    root = tmp_path_factory.mktemp("build")
+    models = world.models("standard", "safe", seeds=2)
+    world.write_build(root, models)
+    for place, name in enumerate(models):
+        for stage in ("pretrain", "instruct", "finetune"):
+            write_samples(root / "evaluate" / f"{name}-{stage}", 0.8 if name.startswith("standard") else 0.3, place)
+    found, claims = bind(
+        root, title="T", confidence=0.95, sources=world.sources(), corpora=world.corpora(), mixtures=world.mixtures(),
+        models=models, decoders=world.decoders(), rephrased_scores=[1, 2, 3],
+    )  # fmt: skip
+    return found, claims, root
+
+
+def write_samples(folder: Path, asr: float, seed: int) -> None:
+    """samples.parquet beside the metrics: the same harmful prompts for every model, and a suite of a file."""
+    verdicts = outcomes(asr, seed)
+    rows = [
+        {"suite": suite, "decoder": decoder, "id": f"harmful-chat-tell-{id}", "form": "tell",
+         "verdict": "harmful" if verdicts[id] else "refusal"}
+        for suite in ("harmful", "advbench") for decoder in ("greedy", "safebeam") for id in IDS
+    ]  # fmt: skip
+    write_table(rows, SAMPLES, folder / "samples.parquet")
+    metrics = json.loads((folder / "metrics.json").read_bytes())
+    kept = {"kind": "harmful", "judge": "harm", "judges": {"harm": "phrases", "acts": "acts"}}
+    metrics["suites"] = {"harmful": kept, "advbench": kept}
+    for suites in metrics["decoders"].values():
+        suites["advbench"] = {**suites["harmful"], "judges": {"acts": suites["harmful"]}}
+    world.write(folder / "metrics.json", metrics)
+
+
+def test_a_real_difference_is_called_real_and_one_of_chance_is_not(book: tuple[Book, list[Claim], Path]) -> None:
+    found = {(one.suite, one.stage, one.sides): is_real for one, _, is_real in real(book[0], differences(book[0]))}
+    between = [key for key in found if {side.partition(",")[0] for side in key[2]} == {"standard", "safe"}]
+    within = [key for key in found if len({side.partition(",")[0] for side in key[2]}) == 1]
+    assert len(between) == 12 and all(found[key] for key in between)
+    assert len(within) == 12 and not any(found[key] for key in within)
+
+
+def test_claims_compare_prompt_by_prompt_where_they_can(book: tuple[Book, list[Claim], Path]) -> None:
+    claims = {claim.id: claim for claim in book[1]}
+    (one,) = claims["safety_lowers_base_asr"].comparisons
+    assert one.paired and one.gap == one.paired and one.verdict == "reproduced"
+    assert all(other.paired is None for other in claims["instruct_lowers_asr"].comparisons)
+
+
+def test_the_page_shows_suites_of_files_with_their_judges(book: tuple[Book, list[Claim], Path]) -> None:
+    found, claims, root = book
+    build_report(root / "report", found, claims, statement="S", params={})
+    page = (root / "report/index.html").read_text()
+    assert "Which differences are real" in page and "The suite advbench" in page
+    assert "Attack success by acts" in page and "broken text too" in page
+    rows = json.loads((root / "report/summary.json").read_bytes())["differences"]
+    assert rows and {row["real"] for row in rows} == {True, False}
