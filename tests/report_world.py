@@ -80,6 +80,7 @@ def decoders() -> dict[str, Decoder]:
                 "candidates": 4,
                 "rule": rule,
                 "threshold": 0.02 if rule == "absolute" else 0.0,
+                "weight": 0.0,
                 "floor": 0.0,
                 "short_circuit": False,
                 "top_k": 1,

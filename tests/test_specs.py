@@ -55,6 +55,11 @@ MISTAKES = {
     "tagged text beside its raw text": (("refusals: 1.0", "refusals: 1.0, score_5: 1.0"), "mixtures.safe", "score_5"),
     "a share of 0": (("{share: 4,", "{share: 0,"), "mixtures.safe.phases.1.share", "greater than 0 (got 0)"),
     "a negative weight": (("refusals: 1.0", "refusals: -1.0"), "parts.refusals", "greater than 0 (got -1.0)"),
+    "a branch that seeks the tag": (
+        ("weight: 160.0", "weight: -160.0"),
+        "evaluate.decoders.branch.weight",
+        "greater than or equal to 0",
+    ),
     "a weight of 0": (("refusals: 1.0", "refusals: 0.0"), "parts.refusals", "leave a part out to drop it"),
     "a threshold above 5": (("scores: [1, 2, 3]", "scores: [1, 2, 6]"), "rephrase.scores.2", "less than or equal to 5"),
     "a threshold below 0": (("max_score: 3", "max_score: -1"), "rephrase.max_score", "greater than or equal to 0"),

@@ -47,7 +47,7 @@ ARITHMETIC = [
     {"prompt": f"What is {n} + {n}?", "text": f"{n} + {n} = {n + n}. The answer is {n + n}."} for n in range(20)
 ]
 
-REST = "threshold: 0.0, floor: 0.0, short_circuit: false, top_k: 1, temperature: 1.0"
+REST = "threshold: 0.0, weight: 0.0, floor: 0.0, short_circuit: false, top_k: 1, temperature: 1.0"
 PARAMS = f"""\
 models: {{plain: {{mixture: web, shape: nano, seed: 1}}, tags: {{mixture: web, shape: nano, seed: 1}}}}
 tag: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}

@@ -1,10 +1,11 @@
 """SafeBeam (paper §5) and the decoders it is measured against: greedy, beam search, top-k sampling.
 
-They are one batched search over a tree of tokens; a decoder is a row of values, not a loop of its own.
+They are one batched search over a tree of tokens; a decoder is a row of values, not a loop of its own. `branch` is a
+decoder of this house: safer than SafeBeam as printed, and as helpful as a beam search.
 """
 
 from safelm.decoding.decoder import Decoded, Decoder
-from safelm.decoding.search import generate
+from safelm.decoding.generate import generate
 from safelm.decoding.words import word_starts
 
 __all__ = ["Decoded", "Decoder", "generate", "word_starts"]

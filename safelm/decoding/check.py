@@ -25,14 +25,17 @@ def check(
     if not all(prompts):
         place = next(place for place, prompt in enumerate(prompts) if not prompt)
         raise ValueError(f"prompt {place}: expected at least one token (got none); begin it with the start token")
-    if tag is None and (decoder.looks_ahead or decoder.short_circuit):
+    if tag is None and decoder.needs_tag:
         raise ValueError(
             f"decoder {decoder.method}: needs the id of the harmfulness tag, this model has none; use beam"
         )
     if tag is not None and not 0 <= tag < config.vocab_size:
         raise ValueError(f"tag {tag}: expected a token of the model's vocabulary of {config.vocab_size}")
-    if decoder.rule == "boundary" and word_starts is None:
-        raise ValueError("decoder rule boundary: needs word_starts, to know where words begin; see word_starts()")
+    if decoder.needs_words and word_starts is None:
+        raise ValueError(
+            f"decoder {decoder.method}, rule {decoder.rule}: needs word_starts, to know where words begin; "
+            "see word_starts()"
+        )
     if config._attn_implementation not in ("eager", "sdpa"):
         raise ValueError(
             f"attention {config._attn_implementation}: the tree of candidates needs a mask of its own, which only "

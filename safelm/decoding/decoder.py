@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-Method = Literal["greedy", "beam", "top_k", "safebeam"]
+Method = Literal["greedy", "beam", "top_k", "safebeam", "branch"]
 Rule = Literal["none", "half", "boundary", "absolute", "random"]
 
 LOOKS_AHEAD: tuple[Rule, ...] = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
@@ -16,7 +16,8 @@ class Decoder:
 
     greedy is one beam of one candidate, beam keeps the `beams` likeliest texts, top_k draws one of the `top_k`
     likeliest tokens. safebeam (paper §5, Algorithm 2) is a beam search that tries `candidates` tokens per beam and
-    first drops those that `rule` names; rule none drops nothing and leaves a beam search.
+    first drops those that `rule` names; rule none drops nothing and leaves a beam search. branch (branches.py) writes
+    `beams` whole texts that begin differently and chooses among them.
 
     With two candidates a beam, dropping half leaves as many as there are beams: nothing is left for likelihood to
     choose. That is allowed, and warned about.
@@ -27,6 +28,7 @@ class Decoder:
     candidates: int = 1
     rule: Rule = "none"
     threshold: float = 0.0
+    weight: float = 0.0
     floor: float = 0.0
     short_circuit: bool = False
     top_k: int = 1
@@ -41,6 +43,12 @@ class Decoder:
             raise ValueError(f"decoder {self.method}: keeps one text, so beams must be 1 (got {self.beams})")
         if self.method != "safebeam" and self.rule != "none":
             raise ValueError(f"decoder {self.method}: only safebeam drops candidates; write rule: none ({self.rule})")
+        if self.method == "branch" and self.candidates != 1:
+            raise ValueError(
+                f"decoder branch: each text goes on greedily, candidates must be 1 (got {self.candidates})"
+            )
+        if self.method != "branch" and self.weight:
+            raise ValueError(f"decoder {self.method}: only branch weighs texts; write weight: 0.0 (got {self.weight})")
         if self.method == "beam" and self.candidates < self.beams:
             raise ValueError(
                 f"decoder beam: {self.candidates} candidates a beam can miss the {self.beams} likeliest texts; "
@@ -64,6 +72,16 @@ class Decoder:
         return self.rule in LOOKS_AHEAD
 
     @property
+    def needs_tag(self) -> bool:
+        """Whether a model that knows no tag cannot be decoded so."""
+        return self.looks_ahead or self.short_circuit or self.weight > 0
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it must be known where words begin, for p(tag) is compared there alone."""
+        return self.rule == "boundary" or (self.method == "branch" and self.needs_tag)
+
+    @property
     def is_random(self) -> bool:
         """Whether the seed matters."""
         return self.method == "top_k" or self.rule == "random"
@@ -73,9 +91,9 @@ class Decoder:
 class Decoded:
     """What a decoder wrote after one prompt.
 
-    tokens holds neither the token that ended the text nor the tag; log_probability is of everything that was
-    chosen, the ending token or the tag included. tag_probabilities has p(tag) after each token of `tokens`; it is
-    empty where the model knows no tag.
+    tokens holds neither the token that ended the text nor the tag; a text that was refused once it was written
+    (branch) is not given. log_probability is of everything that was chosen, the ending token or the tag included.
+    tag_probabilities has p(tag) after each token of `tokens`; it is empty where the model knows no tag.
     """
 
     tokens: list[int]

@@ -9,6 +9,7 @@ import hashlib
 import numpy
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from safelm.decoding.decoder import Rule
 
@@ -47,6 +48,18 @@ def keep(rule: Rule, evidence: Tensor, log_probability: Tensor, threshold: float
 def best(log_probability: Tensor, beams: int) -> Tensor:
     """The places of the `beams` likeliest candidates, likeliest first; equal ones in the order of their row."""
     return log_probability.argsort(dim=-1, descending=True, stable=True)[:, :beams]
+
+
+def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
+    """After which tokens of texts (rows, texts, steps) a word has ended: before one that opens a word, and the last.
+
+    Args:
+        length: tokens of each text, (rows, texts); beyond it there is nothing.
+        starts: for each token of the vocabulary, whether it opens a word.
+    """
+    place = torch.arange(tokens.shape[-1], device=tokens.device)
+    before_a_word = pad(starts[tokens[..., 1:]], (0, 1))
+    return (place < length[..., None]) & (before_a_word | (place == length[..., None] - 1))
 
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:

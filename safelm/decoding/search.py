@@ -16,42 +16,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from safelm.decoding import rules
-from safelm.decoding.check import check
 from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.texts import Texts
 from safelm.decoding.tree import TokenTree
-
-
-def generate(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    decoder: Decoder,
-    *,
-    new_tokens: int,
-    tag: int | None,
-    end: Collection[int],
-    batch: int,
-    word_starts: Sequence[bool] | None = None,
-) -> list[Decoded]:
-    """Continue each prompt by at most `new_tokens` tokens; what one gets does not depend on the others in its batch.
-
-    Args:
-        tag: the id of the harmfulness tag; None for a model that knows none, which SafeBeam refuses.
-        end: the ids that end a text; may be empty.
-        batch: prompts searched side by side; memory is that of batch x beams x candidates rows of logits.
-        word_starts: `word_starts(tokenizer)`; rule boundary needs it.
-    """
-    check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding within a batch
-    decoded: dict[int, Decoded] = {}
-    with torch.inference_mode():
-        for start in range(0, len(order), batch):
-            places = order[start : start + batch]
-            search = Search(
-                model, [list(prompts[place]) for place in places], decoder, new_tokens, tag, end, word_starts
-            )
-            decoded.update(zip(places, search.run(), strict=True))
-    return [decoded[place] for place in range(len(prompts))]
 
 
 class Search:
@@ -90,7 +57,7 @@ class Search:
 
     def boundaries(self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device) -> Tensor | None:
         """For each token, whether before it a word has ended; true of the tag itself, which stands only there."""
-        if self.decoder.rule != "boundary" or word_starts is None:
+        if not self.decoder.needs_words or word_starts is None:
             return None
         starts = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         starts[: len(word_starts)] = torch.tensor(word_starts[:vocabulary], device=device)
@@ -153,6 +120,10 @@ class Search:
         texts.length += ~texts.finished
         return texts, parents
 
+    def width(self, step: int) -> int:
+        """Candidates of a beam at this step."""
+        return self.decoder.width
+
     def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
         """The tokens each beam could go on with, and their log-probabilities, likeliest first: (rows, beams, width).
 
@@ -169,7 +140,7 @@ class Search:
                 self.short_circuit(scores[:, 0].argmax(dim=-1), scores[:, 0, tag])
             if tag is not None:
                 scores[..., tag] = -torch.inf
-            gains, tokens = scores.topk(min(self.decoder.width, scores.shape[-1]), dim=-1)
+            gains, tokens = scores.topk(min(self.width(step), scores.shape[-1]), dim=-1)
         return tokens, gains
 
     def draw(self, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -200,7 +171,7 @@ class Search:
         tag_probability = self.tag_probability(scores)
         texts.tags[..., step] = tag_probability
         fresh = ~texts.finished
-        if self.starts is not None:
+        if self.decoder.rule == "boundary" and self.starts is not None:
             fresh &= self.starts[scores.argmax(dim=-1)]  # boundary: inside a word the last word's value holds
         texts.evidence = torch.where(fresh, tag_probability, texts.evidence)
         return scores

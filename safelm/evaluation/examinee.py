@@ -41,7 +41,7 @@ class Examinee:
             tag=tag_id(self.tokenizer),
             end=end_ids(self.tokenizer),
             batch=batch,
-            word_starts=word_starts(self.tokenizer) if decoder.rule == "boundary" else None,
+            word_starts=word_starts(self.tokenizer) if decoder.needs_words else None,
         )
         texts = self.tokenizer.batch_decode([one.tokens for one in decoded], skip_special_tokens=True)
         return [

@@ -1,0 +1,43 @@
+"""The door to every decoder: prompts in, what was written after each out."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from safelm.decoding.branches import Branches
+from safelm.decoding.check import check
+from safelm.decoding.decoder import Decoded, Decoder
+from safelm.decoding.search import Search
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    decoder: Decoder,
+    *,
+    new_tokens: int,
+    tag: int | None,
+    end: Collection[int],
+    batch: int,
+    word_starts: Sequence[bool] | None = None,
+) -> list[Decoded]:
+    """Continue each prompt by at most `new_tokens` tokens; what one gets does not depend on the others in its batch.
+
+    Args:
+        tag: the id of the harmfulness tag; None for a model that knows none, which SafeBeam refuses.
+        end: the ids that end a text; may be empty.
+        batch: prompts searched side by side; memory is that of batch x beams x candidates rows of logits.
+        word_starts: `word_starts(tokenizer)`; rule boundary needs it, and branch where it heeds the tag.
+    """
+    check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding within a batch
+    search = Branches if decoder.method == "branch" else Search
+    decoded: dict[int, Decoded] = {}
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            places = order[start : start + batch]
+            texts = [list(prompts[place]) for place in places]
+            found = search(model, texts, decoder, new_tokens, tag, end, word_starts).run()
+            decoded.update(zip(places, found, strict=True))
+    return [decoded[place] for place in range(len(prompts))]
