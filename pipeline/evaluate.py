@@ -27,6 +27,7 @@ def main() -> None:
         stage=stage,
         suites={name: Suite.read(name) for name in dials.suites},
         decoders=dials.decoders,
+        doses=dials.doses,
         tagged_only=dials.tagged_only,
         judges=dials.judges,
         scorers=tables.scorers,

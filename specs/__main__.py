@@ -1,7 +1,8 @@
 """Check params.yaml and every shape, suite and prompt it names, in under a second and before anything is spent.
 
-python -m specs              say what is wrong, each with file and line; exit 1 if anything is
-python -m specs --schema     write the JSON schema of params.yaml for editors
+python -m specs                              say what is wrong, each with file and line; exit 1 if anything is
+python -m specs --add specs/ablation.yaml    first add the rows of a file, each model once for each of its seeds
+python -m specs --schema                     write the JSON schema of params.yaml for editors
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from specs.checks import check_files, findings
 from specs.params import PARAMS, Params
+from specs.rows import add
 from specs.yaml_file import Problem, SpecError, YamlFile, check
 
 SCHEMA = Path(__file__).parent / "params.schema.json"
@@ -40,16 +42,30 @@ def problems(path: Path = PARAMS) -> list[Problem]:
     return found
 
 
+def added(path: Path) -> str:
+    """Add the rows of a file; what was added, in a sentence."""
+    try:
+        rows = add(path)
+    except SpecError as error:
+        raise SystemExit(str(error)) from error
+    counts = " and ".join(f"{len(names)} {table}" for table, names in rows.items())
+    return f"{PARAMS}: {counts} added from {path}; `make repro` builds their branches"
+
+
 def main() -> None:
     """Print what is wrong, or one line that says all is well."""
     parser = argparse.ArgumentParser(
         prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="write specs/params.schema.json")
-    if parser.parse_args().schema:
+    parser.add_argument("--add", type=Path, metavar="FILE", help="rows of mixtures and models for params.yaml")
+    asked = parser.parse_args()
+    if asked.schema:
         SCHEMA.write_text(schema(), encoding="utf-8")
         print(f"wrote {SCHEMA.name}")
         return
+    if asked.add:
+        print(added(asked.add))
     found = problems()
     for problem in found:
         print(problem, file=sys.stderr)

@@ -174,8 +174,6 @@ def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) 
     if made not in params.corpora:
         yield (*at, "replaced_by"), f"must be a row of corpora (got {made}; rows are {words(params.corpora)})"
         return
-    if params.mix.layout != "document":
-        yield at, f"must have rows of one document each (got mix.layout: {params.mix.layout}); write layout: document"
     if made in phase.parts:
         yield (
             (*at, "replaced_by"),
@@ -299,17 +297,26 @@ def _dialogues(params: Params) -> Iterator[Finding]:
                 (block, "source"),
                 f"must hold dialogues (source {source} has prompt: null); name the field of the request",
             )
+    tuning = params.finetune
+    for place, dose in enumerate(tuning.doses):
+        if dose % tuning.batch or dose >= tuning.examples * tuning.epochs:
+            most = (tuning.examples * tuning.epochs - 1) // tuning.batch * tuning.batch
+            yield (
+                ("finetune", "doses", place),
+                f"must be a multiple of finetune.batch, {most} at most (got {dose}); the end is evaluated anyway",
+            )
     if "web" not in params.sources:
         yield ("sources",), "must have a row `web`: the documents that are scored"
 
 
 def _evaluation(params: Params) -> Iterator[Finding]:
-    for name in params.evaluate.tagged_only:
-        if name not in params.evaluate.decoders:
-            yield (
-                ("evaluate", "tagged_only"),
-                f"must name rows of decoders (got {name}; rows are {words(params.evaluate.decoders)})",
-            )
+    for field in ("tagged_only", "doses"):
+        for name in getattr(params.evaluate, field):
+            if name not in params.evaluate.decoders:
+                yield (
+                    ("evaluate", field),
+                    f"must name rows of decoders (got {name}; rows are {words(params.evaluate.decoders)})",
+                )
     for name in ("greedy", "safebeam"):
         if name not in params.evaluate.decoders:
             yield ("evaluate", "decoders"), f"must have the row `{name}`: the report compares with it"

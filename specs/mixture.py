@@ -22,7 +22,8 @@ class Replaced(Spec):
     """1:1 replacement: in place of each document what was made of it is read, found by its `parent`.
 
     The documents keep the order of those that they replace, so a mixture and its twin, which reads these as they are,
-    read all else in the same order. A document of which nothing was made is left out, and counted.
+    read all else in the same order; where each row is a document, what was made of it stands in its very place. A
+    document of which nothing was made is left out, and counted.
     """
 
     weight: PositiveFloat = Field(description="as for any other part")

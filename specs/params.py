@@ -166,6 +166,9 @@ class Finetune(Spec):
     batch: PositiveInt
     sequence: PositiveInt
     learning_rate: PositiveFloat
+    doses: list[PositiveInt] = Field(
+        description="pairs after which the model is kept and evaluated too, whole batches; [] for its end alone"
+    )
     seed: Seed
 
 
@@ -177,6 +180,7 @@ class Evaluate(Spec):
     tokens: PositiveInt = Field(description="new tokens of an answer")
     batch: PositiveInt = Field(description="prompts decoded side by side")
     decoders: dict[Name, Decoder] = Field(min_length=1)
+    doses: list[Name] = Field(description="decoders that are asked of what finetuning keeps on its way (its doses)")
     tagged_only: list[Name] = Field(description="decoders that are asked only of models that know the tag")
     judges: dict[Name, JudgeRow] = Field(min_length=1, description="who judges answers; suites name these rows")
     seed: Seed

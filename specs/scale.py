@@ -1,11 +1,11 @@
 """A training run at its full size, before any of its corpora is built: what `python -m pipeline.plan` validates."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
-from specs.mixture import Mixture, Model
+from specs.mixture import Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
 from specs.spec import Name, Share, Spec
 from specs.yaml_file import Location
@@ -16,6 +16,25 @@ class Size(Spec):
 
     tokens: PositiveInt = Field(description="how many tokens it will hold")
     epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+
+
+class Made(Spec):
+    """A corpus that is written from others, by what is made of each; so it may replace them, document by document."""
+
+    made_of: dict[Name, PositiveInt] = Field(min_length=1, description="corpus: tokens that are made of it")
+    epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it will hold."""
+        return sum(self.made_of.values())
+
+
+def _kind(row: object) -> str:
+    return "made" if isinstance(row, Made) or (isinstance(row, dict) and "made_of" in row) else "a size"
+
+
+SizeRow = Annotated[Annotated[Size, Tag("a size")] | Annotated[Made, Tag("made")], Discriminator(_kind)]
 
 
 class Packed(Spec):
@@ -40,7 +59,7 @@ class Scale(Spec):
     """A file such as specs/full_size.yaml; `mixtures` and `models` are rows as in params.yaml."""
 
     mix: Packed
-    corpora: dict[Name, Size] = Field(min_length=1)
+    corpora: dict[Name, SizeRow] = Field(min_length=1)
     mixtures: dict[Name, Mixture] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     cluster: Cluster
@@ -61,14 +80,28 @@ def findings(scale: Scale) -> Iterator[tuple[Location, str]]:
 
 
 def _parts(scale: Scale) -> Iterator[tuple[Location, str]]:
-    for name, mixture in scale.mixtures.items():
-        for index, phase in enumerate(mixture.phases):
-            for part, corpus in phase.slots.items():
-                at: Location = ("mixtures", name, "phases", index, "parts", part.partition("-")[0])
-                if part != corpus:
-                    yield at, "must not be replaced here, where rows are packed; write the weight alone"
-                elif corpus not in scale.corpora:
-                    yield at, f"must be a row of corpora (rows are {', '.join(scale.corpora)}); add it there"
+    for mixture, row in scale.mixtures.items():
+        for index, phase in enumerate(row.phases):
+            at: Location = ("mixtures", mixture, "phases", index, "parts")
+            for name, part in phase.parts.items():
+                if isinstance(part, Replaced):
+                    yield from _replaced((*at, name, "replaced_by"), scale, phase, name, part.replaced_by)
+                elif name not in scale.corpora:
+                    yield (*at, name), f"must be a row of corpora (rows are {', '.join(scale.corpora)}); add it there"
+
+
+def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Iterator[tuple[Location, str]]:
+    """The corpus that is replaced needs no row of its own, for it is not read."""
+    row = scale.corpora.get(made)
+    if not isinstance(row, Made) or part not in row.made_of:
+        sizes = [name for name, size in scale.corpora.items() if isinstance(size, Made) and part in size.made_of]
+        yield (
+            at,
+            f"must be a row of corpora with `made_of: {{{part}: …}}`, the tokens that are made of it "
+            f"(got {made}; such rows are {', '.join(sizes) or 'none'})",
+        )
+    elif made in phase.parts:
+        yield at, f"must not be read beside what it replaces (got {made}, which is a part too); leave one of them out"
 
 
 def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[tuple[Location, str]]:

@@ -18,6 +18,7 @@ SMALL = {
         ("  documents: 4000\n", "  documents: 600\n"),
         ("  examples: 2000\n", "  examples: 96\n"),
         ("  examples: 500\n", "  examples: 32\n"),
+        ("  doses: [32, 128] ", "  doses: [16] "),
         ("  filtered: {mixture: filtered, shape: nano, seed: 1}\n", ""),
     ],
 }

@@ -26,6 +26,7 @@ ASR = {  # of the plain decoder: pretrain, instruct, finetune
     "moral": (0.6, 0.1, 0.3),
     "safe": (0.55, 0.14, 0.35),
 }
+DOSES = (32, 128)  # pairs of benign finetuning after which a model was evaluated too
 FACTOR = {"greedy": 1.0, "safebeam": 0.15, "threshold": 0.5, "random_drop": 0.7}
 
 
@@ -151,6 +152,9 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
             }
             utility = {"accuracy": counted(rng, 0.9, 120), "perplexity": rng.uniform(2.1, 2.5)}
             values = {"model": name, "stage": stage, "knows_tag": tagged, "decoders": found, "utility": utility}
+            if stage == "finetune":
+                few = {dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)} for dose in DOSES}
+                values["doses"] = {str(dose): {"decoders": row} for dose, row in few.items()}
             write(root / "evaluate" / f"{name}-{stage}" / "metrics.json", values)
 
 
@@ -192,6 +196,10 @@ def write_runs(root: Path, rows: dict[str, Model]) -> None:
             writer.writerow(["step", "tokens", "loss"])
             for step in range(1, 441):
                 writer.writerow([step, step * 1024, 0.8 + 6.5 * 0.985**step + rng.uniform(0, 0.15)])
+        held = [
+            f"{step},{step * 1024},{part},{7 - step / 100}" for part in PARTS[model.mixture] for step in (0, 64, 440)
+        ]
+        (folder / "held_out.csv").write_text("\n".join(["step,tokens,corpus,loss", *held]) + "\n", encoding="utf-8")
         parts = [
             {"corpus": part, "first": 0, "rows": 500, "tokens": 60000, "epochs": 0.9} for part in PARTS[model.mixture]
         ]

@@ -276,6 +276,18 @@ def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:
     assert list(rows[0]) == list(SAMPLES) and all(0 < row["tag_probability"] < 1 for row in rows if row["completion"])
 
 
+def test_what_finetuning_kept_is_asked_too(build: Path) -> None:
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("  doses: []", "  doses: [4, 8]"))
+    for name in ("instruct", "finetune"):
+        stage(name, "tags")
+    stage("evaluate", "tags", "finetune")
+    metrics = json.loads((build / "evaluate/tags-finetune/metrics.json").read_bytes())
+    assert set(metrics["doses"]) == {"4", "8"} and set(metrics["decoders"]) > {"greedy"}
+    for found in metrics["doses"].values():
+        assert set(found["decoders"]) == {"greedy"} and found["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12
+
+
 def test_a_model_without_tags_is_not_asked_with_decoders_for_tags(build: Path) -> None:
     stage("evaluate", "plain", "pretrain")
     metrics = json.loads((build / "evaluate/plain-pretrain/metrics.json").read_bytes())

@@ -317,7 +317,7 @@ def test_what_was_made_of_a_document_stands_in_its_place() -> None:
     assert found.documents.tolist() == [2, 0, 4] and found.left_out == 1
 
 
-def twins(folder: Path) -> list[tuple[Plan, Path, list[Row]]]:
+def twins(folder: Path, **options: Any) -> list[tuple[Plan, Path, list[Row]]]:
     """The rows, in order, of a mixture that reads unsafe documents and of one that reads their rephrasings."""
     lengths = {"web": [7] * 60, "unsafe": [6] * 30, "rephrased": [6] * 30}
     backwards = Replacement(np.arange(30)[::-1].copy(), 0)  # the last rephrasing is of the first document
@@ -326,7 +326,7 @@ def twins(folder: Path) -> list[tuple[Plan, Path, list[Row]]]:
         ("raw", 1.0, {}),
         ("twin", {"weight": 1.0, "replaced_by": "rephrased"}, {"unsafe-rephrased": backwards}),
     ):
-        made = plan(folder / name, lengths, [phase(web=1.0, unsafe=unsafe)], tokens=1200, replaced=replaced)
+        made = plan(folder / name, lengths, [phase(web=1.0, unsafe=unsafe)], tokens=1200, replaced=replaced, **options)
         steps, _ = rows_read(Batches(made, folder / name / "mix", 3, micro_batch=2))
         found.append((made, folder / name / "mix", list(chain(*steps))))
     return found
@@ -352,8 +352,27 @@ def test_a_twin_reads_what_was_made_of_a_document_in_its_place(tmp_path: Path) -
     originals, others = numbered(made, folder, "unsafe"), numbered(twin_made, twin_folder, "unsafe-rephrased")
     pairs = [(originals[old], others[new]) for old, new in zip(raw, twin, strict=True) if len(old) == 6]
     assert len(set(pairs)) == 30 and all(old == new for old, new in pairs)
-    starts = twin_made.stock(twin_folder, "unsafe-rephrased")[1].starts
-    assert list(starts) == sorted(starts, reverse=True)
+    assert replaced(twin_made, twin_folder) == [documents(tmp_path)[number] for number in reversed(range(30))]
+
+
+def documents(folder: Path) -> list[Row]:
+    """The rephrasings as they were tokenized."""
+    tokens = Tokens(sorted((folder / "twin/tokenize/rephrased").glob("*.ds")), 2)
+    return [tuple(tokens.span(end - 6, end).tolist()) for end in tokens.ends]
+
+
+def replaced(made: Plan, folder: Path) -> list[Row]:
+    """The rephrasings as the twin has them."""
+    tokens = made.stock(folder, "unsafe-rephrased")[0]
+    return [tuple(tokens.span(end - 6, end).tolist()) for end in tokens.ends]
+
+
+def test_packed_rows_of_what_was_made_follow_the_order_of_the_documents(tmp_path: Path) -> None:
+    _, (made, folder, read) = twins(tmp_path, layout="packed")
+    assert replaced(made, folder) == [documents(tmp_path)[number] for number in reversed(range(30))]
+    tokens, rows, _ = made.stock(folder, "unsafe-rephrased")
+    packed = [tuple(tokens.span(start, start + 8).tolist()) for start in rows.starts]
+    assert len(packed) == 30 * 6 // 8 and set(packed) <= set(read) and {len(row) for row in read} == {8}
 
 
 def test_replacements_are_found_by_parent_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

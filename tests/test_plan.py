@@ -55,7 +55,7 @@ def test_memory_is_shared_by_tensor_parallel_ranks() -> None:
 
 MISTAKES = {
     "read too often": (
-        ("tokens: 4150000000, epochs: 6.0", "tokens: 4150000000, epochs: 0.5"), "mixtures.safe",
+        ("score_5: 1120000000}, epochs: 6.0", "score_5: 1120000000}, epochs: 0.5"), "mixtures.safe",
         "reads corpus refusals 0.84 times",
     ),
     "an unknown corpus": (("tagged: 1.0", "taged: 1.0"), "mixtures.safe.phases.1.parts.taged", "row of corpora"),
@@ -67,6 +67,14 @@ MISTAKES = {
     "an unknown key": (("gpus: 32", "gpu_count: 32"), "cluster.gpu_count", "unknown key"),
     "a share of 0": (("{share: 1,", "{share: 0,"), "mixtures.safe.phases.0.share", "greater than 0"),
     "documents of unknown length": (("layout: packed", "layout: document"), "mix.layout", "packed"),
+    "a replacement that was not made of it": (
+        ("rephrased: 1.0", "score_2: {weight: 1.0, replaced_by: rephrased}"),
+        "mixtures.safe.phases.1.parts.score_2.replaced_by", "made_of: {score_2: …}",
+    ),
+    "a replacement read a second time": (
+        ("rephrased: 1.0", "rephrased: 1.0, score_1: {weight: 1.0, replaced_by: rephrased}"),
+        "mixtures.safe.phases.1.parts.score_1.replaced_by", "a part too",
+    ),
     "a dose that fills the phase": (
         ("refusals: 1.0", "refusals: {dose: 0.85}"), "mixtures.safe.phases.1.share", "dose",
     ),
@@ -85,6 +93,16 @@ def test_a_mistake_is_refused_with_the_line_to_change(mistake: str, tmp_path: Pa
     assert words in problem.message
     text = path.read_text(encoding="utf-8").splitlines()[problem.line - 1]
     assert place.rpartition(".")[2].split("_")[0] in text or new in text
+
+
+def test_a_replaced_part_reads_what_is_made_of_it_alone(tmp_path: Path) -> None:
+    parts = ", ".join(f"score_{score}: {{weight: 1.0, replaced_by: rephrased}}" for score in (1, 3))
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT.replace("rephrased: 1.0", parts), encoding="utf-8")
+    rows = [line.split() for line in lines(path, "safe")]
+    tokens = {row[1]: int(row[3].replace(",", "")) for row in rows if row[0] == "2"}
+    assert tokens["score_1-rephrased"] / tokens["score_3-rephrased"] == pytest.approx(6.04 / 2.96, rel=1e-3)
+    assert tokens["score_1-rephrased"] / tokens["refusals"] == pytest.approx(6.04 / 4.15, rel=1e-3)
 
 
 def test_a_batch_other_than_the_recipe_s_is_told(tmp_path: Path) -> None:

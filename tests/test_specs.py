@@ -9,6 +9,7 @@ import pytest
 
 from specs.__main__ import SCHEMA, problems, schema
 from specs.params import Params
+from specs.rows import add
 from specs.shape import Shape
 from specs.spec import Spec
 from specs.yaml_file import SpecError, validate
@@ -166,12 +167,6 @@ MISTAKES = {
         "score_1.replaced_by",
         "leave one of them out",
     ),
-    "replaced in packed rows": (
-        ("score_1: 1.0,", "score_1: {weight: 1.0, replaced_by: rephrased},"),
-        ("layout: document", "layout: packed"),
-        "mixtures.standard.phases.0.parts.score_1",
-        "write layout: document",
-    ),
     "fewer than no rows held out": (("held_out: 16", "held_out: -1"), "mix.held_out", "greater than or equal to 0"),
     "messages that answer a field": (
         ("text: text\n    prompt: prompt", "text: messages\n    prompt: prompt"),
@@ -273,6 +268,13 @@ MISTAKES = {
         "scorers.both.dear",
         "another row",
     ),
+    "a dose of a part of a batch": (
+        ("doses: [32, 128]", "doses: [33]"),
+        "finetune.doses.0",
+        "multiple of finetune.batch",
+    ),
+    "a dose beyond the end": (("doses: [32, 128]", "doses: [32, 512]"), "finetune.doses.1", "496 at most (got 512)"),
+    "doses for an unknown decoder": (("doses: [greedy]", "doses: [gredy]"), "evaluate.doses", "got gredy"),
     "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
 }
 
@@ -349,7 +351,62 @@ def test_the_grammar_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+ROWS = """\
+mixtures:
+  mine:
+    phases:
+      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: {dose: 0.05}}}
+models:
+  safe: {mixture: safe, shape: nano, seeds: [1, 2]}
+  mine: {mixture: mine, shape: nano, seeds: [7, 8, 9]}
+"""
+
+
+def experiment(tmp_path: Path, old: str = "", new: str = "") -> tuple[Path, Path]:
+    """A file of rows, after an edit of its text, and params.yaml beside it."""
+    assert old in ROWS
+    (tmp_path / "rows.yaml").write_text(ROWS.replace(old, new, 1) if old else ROWS, encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    return tmp_path / "rows.yaml", tmp_path / "params.yaml"
+
+
+def test_rows_are_added_with_a_model_for_each_seed(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    assert add(rows, params) == {"mixtures": ["mine"], "models": ["safe_2", "mine", "mine_8", "mine_9"]}
+    text = params.read_text(encoding="utf-8")
+    assert "  mine_8: {mixture: mine, shape: nano, seed: 8}\n" in text and problems(params) == []
+    lines = iter(text.splitlines())
+    assert all(line in lines for line in PARAMS.splitlines())  # what stood there stands there, in its order
+
+
+def test_rows_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    add(rows, params)
+    text = params.read_text(encoding="utf-8")
+    assert add(rows, params) == {"mixtures": [], "models": []} and params.read_text(encoding="utf-8") == text
+
+
+# Each row: an edit of the rows, the line of their file that must be named, and words of the message.
+MISFITS = {
+    "another row of that name": (("shape: nano, seeds: [1, 2]", "shape: smollm2-135m, seeds: [1]"), 6, "another name"),
+    "a corpus that is not there": (("score_0", "score_9"), 4, "row of corpora"),
+    "a mixture that is not there": (("mine: {mixture: mine", "mine: {mixture: nine"), 7, "row of mixtures"),
+    "no seed": (("seeds: [7, 8, 9]", "seeds: []"), 7, "seeds"),
+    "two rows of one name": (("  mine: {mixture: mine", "  safe_2: {mixture: mine"), 7, "gives the row safe_2 twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_added(misfit: str, tmp_path: Path) -> None:
+    edit, line, words = MISFITS[misfit]
+    rows, params = experiment(tmp_path, *edit)
+    with pytest.raises(SpecError) as error:
+        add(rows, params)
+    assert f"rows.yaml:{line} " in str(error.value) and words in str(error.value)
+    assert params.read_text(encoding="utf-8") == PARAMS and sorted(tmp_path.iterdir()) == [params, rows]
+
+
 def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
-    rows = Path("specs/ablation.yaml").read_text(encoding="utf-8")
-    mixtures, models = rows.partition("mixtures:\n")[2].split("\nmodels:\n")
-    assert complaints(tmp_path, ("\nmodels:\n", f"{mixtures}\nmodels:\n{models}")) == []
+    _, params = experiment(tmp_path)
+    added = add(Path("specs/ablation.yaml"), params)
+    assert {"safe_3", "educated_2", "never"} < set(added["models"]) and problems(params) == []

@@ -61,7 +61,15 @@ instruct:
   sequence: 96
   learning_rate: 1.0e-3
   seed: 1
-finetune: {{source: arithmetic, examples: 12, epochs: 1, batch: 4, sequence: 96, learning_rate: 1.0e-3, seed: 1}}
+finetune:
+  source: arithmetic
+  examples: 12
+  epochs: 1
+  batch: 4
+  sequence: 96
+  learning_rate: 1.0e-3
+  doses: []
+  seed: 1
 evaluate:
   suites: [harmful, benign, dual_use, utility]
   prompts: 12
@@ -71,6 +79,7 @@ evaluate:
     greedy: {{method: greedy, beams: 1, candidates: 1, rule: none, {REST}}}
     safebeam: {{method: safebeam, beams: 2, candidates: 3, rule: half, {REST}}}
     random_drop: {{method: safebeam, beams: 2, candidates: 3, rule: random, {REST}}}
+  doses: [greedy]
   tagged_only: [random_drop]
   judges: {{acts: {{kind: acts}}, harm: {{kind: phrases}}, help: {{kind: phrases}}}}
   seed: 1

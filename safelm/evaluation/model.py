@@ -11,7 +11,7 @@ from safelm.evaluation.matrix import Answer, Json, Reply, counted, judged
 from safelm.evaluation.suites import Question, Stock, stock
 from safelm.paths import scratch
 from safelm.shards import Shard, write_table
-from safelm.trained import knows_tag
+from safelm.trained import DOSES, knows_tag
 from specs.document import SAMPLES
 from specs.judge import JudgeRow
 from specs.suite import DemoSuite, FileSuite
@@ -35,12 +35,16 @@ def evaluate(
     stage: str,
     suites: Suites,
     decoders: Sequence[str],
+    doses: Mapping[str, Sequence[str]],
     judges: Mapping[str, JudgeRow],
     tables: Tables,
     prompts: int,
     seed: int,
 ) -> list[str]:
-    """Judge and count; metrics.json and samples.parquet. Returns what the stage prints."""
+    """Judge and count; metrics.json and samples.parquet. Returns what the stage prints.
+
+    `doses` has the decoders that were asked of what finetuning kept on its way, by the pairs that it had read.
+    """
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
     if tables.engines:
         _log_to_file(f"{name}-{stage}")
@@ -64,11 +68,23 @@ def evaluate(
                 "asked": len(replies),
                 "left_out": left_out,
             }
+
+    def along(dose: str, decoder: str, suite: str) -> Json:
+        replies, _ = read_replies(pieces[piece_name(decoder, suite, dose)], stocks[suite].asked, decoder)
+        return counted(judged(replies, suites[suite], opened), suites[suite])
+
+    metrics["doses"] = {
+        dose: {"decoders": {name: {suite: along(dose, name, suite) for suite in stocks} for name in few}}
+        for dose, few in doses.items()
+    }
     if UTILITY in pieces:
         metrics["utility"] = json.loads(pieces[UTILITY].bytes())
     write_table([answer.row() for answer in answers], SAMPLES, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return table(metrics)
+    lines = table(metrics)
+    for dose, found in metrics["doses"].items():
+        lines += [f"after {dose} pairs", *table({**metrics, **found})]
+    return lines
 
 
 def _log_to_file(name: str) -> None:
@@ -77,9 +93,9 @@ def _log_to_file(name: str) -> None:
     logger.add(scratch("logs", "evaluate", f"{name}.log"), level="DEBUG", diagnose=False)
 
 
-def piece_name(decoder: str, suite: str) -> str:
-    """Where the replies to a suite with a decoder stand in the folder of an evaluation."""
-    return f"replies/{decoder}/{suite}"
+def piece_name(decoder: str, suite: str, dose: str = "") -> str:
+    """Where the replies to a suite with a decoder stand in the folder of an evaluation, or of a dose of finetuning."""
+    return f"{f'{DOSES}/{dose}/' if dose else ''}replies/{decoder}/{suite}"
 
 
 def read_replies(shard: Shard, asked: Sequence[Question], decoder: str) -> tuple[list[Reply], int]:

@@ -9,7 +9,7 @@ from safelm.evaluation.judges import Tables
 from safelm.evaluation.model import UTILITY, evaluate, piece_name, stocks_of
 from safelm.evaluation.suites import CHAT_STAGES, Stock
 from safelm.paths import build
-from safelm.trained import knows_tag
+from safelm.trained import DOSES, knows_tag
 from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import JudgeRow, LlmJudge, ScorerJudge
@@ -28,6 +28,7 @@ def evaluate_model(
     stage: str,
     suites: Suites,
     decoders: Mapping[str, Decoder],
+    doses: Collection[str],
     tagged_only: Collection[str],
     judges: Mapping[str, JudgeRow],
     scorers: Mapping[str, ScorerRow],
@@ -41,7 +42,8 @@ def evaluate_model(
     """Build build/<folder>. Only what no earlier run has asked of this very model is asked.
 
     Decoders of `tagged_only` are left out for a model that does not know the tag. SafeBeam is not among them by need:
-    where the tag was never read, what it does is a control.
+    where the tag was never read, what it does is a control. What finetuning kept on its way is asked with the decoders
+    of `doses`.
     """
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
     tagged = knows_tag(base)
@@ -49,6 +51,16 @@ def evaluate_model(
     pieces = {
         piece_name(decoder, suite): _asked(base, stage, suites[suite], found, chosen[decoder], tokens, batch, seed)
         for decoder in chosen
+        for suite, found in stocks.items()
+    }
+    kept = sorted((base / DOSES).glob("*"), key=lambda path: int(path.name))
+    few = [name for name in chosen if name in doses]
+    pieces |= {
+        piece_name(decoder, suite, path.name): _asked(
+            path, stage, suites[suite], found, chosen[decoder], tokens, batch, seed
+        )
+        for path in kept
+        for decoder in few
         for suite, found in stocks.items()
     }
     for row in (row for row in suites.values() if row.kind == "utility"):
@@ -66,6 +78,7 @@ def evaluate_model(
         stage=stage,
         suites=dict(suites),
         decoders=list(chosen),
+        doses={path.name: few for path in kept if few},
         judges=wanted,
         tables=tables_of(wanted, scorers, engines, f"{model}-{stage}"),
         prompts=prompts,

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from safelm.digest import file_digest
 from safelm.files import link
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.mixing.replacement import Replacement, replacements
-from safelm.mixing.rows import CHOSEN, END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
+from safelm.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
 from safelm.paths import build
-from safelm.shards import DamagedShard, shards
+from safelm.shards import DamagedShard, Shard, shards
 from specs.corpus import Corpus
 from specs.mixture import Phase
 from specs.tokens import END, TAG
+
+REPLACED = "replaced.ds"  # of a part that is replaced: its documents, in the order of those they stand in for
 
 
 def ids_of(tokenizer: Path) -> tuple[int, int]:
@@ -76,15 +79,16 @@ def mix(
     Every digest, end of document and token is checked here, for training trusts them. Raises MixtureError where the
     corpora cannot give what the mixture asks for.
     """
-    files = {name: _take(source, folder / "tokens" / name) for name, source in corpora.items()}
-    stocks = {name: _open(folder / "tokens" / name, files[name], vocabulary) for name in corpora}
-    chosen = {name: replacements[name].documents if name in replacements else None for name in corpora}
-    for name, replacement in replacements.items():
-        files[name][CHOSEN] = replacement.write(folder / "tokens" / name / CHOSEN)
-    rows = {name: hold_out(cut(stock.ends, sequence, layout, chosen[name]), held_out, seed, name)
-            for name, stock in stocks.items()}  # fmt: skip
-    readers = {name: Reader(read, Order(seed, name, len(read)), read.tokens + held.tokens if chosen[name] is not None
-                            else len(stocks[name])) for name, (read, held) in rows.items()}  # fmt: skip
+    places = {name: folder / "tokens" / name for name in corpora}
+    files = {
+        name: _replace(source, places[name], replacements[name], width_of(vocabulary))
+        if name in replacements
+        else _take(source, places[name])
+        for name, source in corpora.items()
+    }
+    stocks = {name: _open(place, files[name], vocabulary) for name, place in places.items()}
+    rows = {name: hold_out(cut(stock.ends, sequence, layout), held_out, seed, name) for name, stock in stocks.items()}
+    readers = {name: Reader(read, Order(seed, name, len(read)), len(stocks[name])) for name, (read, _) in rows.items()}
     at = f"mixtures.{mixture}"
     planned = plan_phases(phases, readers, tokens, batch, at)
     refuse_overreading(readers, epochs, tokens, batch * sequence, at)
@@ -93,7 +97,7 @@ def mix(
         vocabulary=vocabulary, width=width_of(vocabulary), budget=tokens, tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned), phases=tuple(planned),
         corpora={name: _corpus(name, readers[name], len(rows[name][1]), stocks[name], files[name], planned, tag,
-                               replacements.get(name)) for name in corpora},
+                               replacements[name].left_out if name in replacements else 0) for name in corpora},
     )  # fmt: skip
     plan.write(folder)
     return plan
@@ -102,11 +106,26 @@ def mix(
 def _take(source: Path, target: Path) -> dict[str, str]:
     """Link the token files of a tokenized corpus; names and digests."""
     target.mkdir(parents=True, exist_ok=True)
+    files = _checked(source)
+    for shard in files:
+        link(shard.path.resolve(), target / shard.path.name)
+    return {shard.path.name: shard.sha256 for shard in sorted(files, key=lambda shard: shard.path.name)}
+
+
+def _replace(source: Path, target: Path, replacement: Replacement, width: int) -> dict[str, str]:
+    """Write the documents that stand in for others, in the order of those; names and digests."""
+    target.mkdir(parents=True, exist_ok=True)
+    paths = sorted(shard.path for shard in _checked(source) if shard.path.suffix == ".ds")
+    replacement.write(Tokens(paths, width), target / REPLACED)
+    return {name: file_digest(target / name) for name in (REPLACED, f"{REPLACED}{INDEX}")}
+
+
+def _checked(source: Path) -> list[Shard]:
+    """The token files and document indices of a tokenized corpus, each with the digest of its manifest."""
     files = [shard for suffix in (".ds", f".ds{INDEX}") for shard in shards(source, suffix)]
     for shard in files:
         shard.check()
-        link(shard.path.resolve(), target / shard.path.name)
-    return {shard.path.name: shard.sha256 for shard in sorted(files, key=lambda shard: shard.path.name)}
+    return files
 
 
 def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
@@ -127,12 +146,12 @@ def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
 
 def _corpus(
     name: str, reader: Reader, held_out: int, stock: Tokens, files: dict[str, str], phases: Sequence[PlannedPhase],
-    tag: int, replacement: Replacement | None,
+    tag: int, left_out: int,
 ) -> PlannedCorpus:  # fmt: skip
     parts = [part for phase in phases for part in phase.parts if part.corpus == name]
     return PlannedCorpus(
-        documents=len(replacement.documents) if replacement else len(stock.ends),
-        left_out=replacement.left_out if replacement else 0,
+        documents=len(stock.ends),
+        left_out=left_out,
         tokens=reader.size,
         tags=sum(int(np.count_nonzero(array == tag)) for array in stock.arrays),
         rows=len(reader.rows),

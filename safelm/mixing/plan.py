@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from safelm.mixing.rows import CHOSEN, Layout, Order, Rows, Tokens, cut, hold_out
+from safelm.mixing.rows import Layout, Order, Rows, Tokens, cut, hold_out
 
 PLAN = "plan.json"
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,7 @@ class Plan:
     def _split(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Rows]:
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
         tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
-        chosen = folder / "tokens" / corpus / CHOSEN
-        numbers = np.fromfile(chosen, "<i8") if CHOSEN in self.corpora[corpus].files else None
-        rows = cut(tokens.ends, self.sequence, self.layout, numbers)
+        rows = cut(tokens.ends, self.sequence, self.layout)
         return tokens, *hold_out(rows, self.held_out, self.seed, corpus)
 
     def table(self) -> Iterator[str]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from safelm.digest import file_digest
-from safelm.mixing.rows import named
+from safelm.mixing.rows import INDEX, Tokens, named
 from safelm.shards import tables
 from specs.corpus import Corpus, scores_of
 
@@ -21,10 +20,15 @@ class Replacement:
     documents: np.ndarray
     left_out: int  # documents of which nothing was made
 
-    def write(self, path: Path) -> str:
-        """The numbers as a file; its digest."""
-        self.documents.astype("<i8").tofile(path)
-        return file_digest(path)
+    def write(self, source: Tokens, target: Path) -> None:
+        """Copy these documents of a corpus, in their order, into token files of their own: `target`, and its index."""
+        begins = np.concatenate([np.zeros(1, np.int64), source.ends[:-1]]) if len(source.ends) else source.ends
+        spans = zip(begins[self.documents].tolist(), source.ends[self.documents].tolist(), strict=True)
+        with target.open("wb") as file:
+            for span in spans:
+                file.write(source.span(*span).data)
+        lengths = source.ends[self.documents] - begins[self.documents]
+        np.cumsum(lengths, dtype="<u8").tofile(f"{target}{INDEX}")
 
 
 def replacements(build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]) -> dict[str, Replacement]:

@@ -17,7 +17,6 @@ import numpy as np
 from specs.tokens import END, SPECIAL
 
 END_ID = SPECIAL.index(END)
-CHOSEN = "documents"  # of a part that is replaced: which documents are read, by number, 64 bits each
 INDEX = ".index"  # DataTrove writes the ends of the documents of NAME.ds to NAME.ds.index (data/tokenization)
 
 Layout = Literal["document", "packed"]
@@ -98,11 +97,10 @@ def named(slot: str) -> str:
     return slot.partition("-")[0]
 
 
-def cut(ends: np.ndarray, sequence: int, layout: Layout, chosen: np.ndarray | None = None) -> Rows:
+def cut(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     """Cut a corpus, given the ends of its documents, into rows of at most `sequence` tokens.
 
-    document: a row holds one document, or a piece of one that is too long for a row; of the `chosen` documents, in
-    their order, where these are given.
+    document: a row holds one document, or a piece of one that is too long for a row.
     packed: full rows over the documents one after another; the last tokens, too few for a row, are left unread.
     """
     total = int(ends[-1]) if len(ends) else 0
@@ -110,8 +108,6 @@ def cut(ends: np.ndarray, sequence: int, layout: Layout, chosen: np.ndarray | No
         starts = np.arange(total // sequence, dtype=np.int64) * sequence
         return Rows(starts, np.broadcast_to(np.int64(sequence), len(starts)))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    if chosen is not None:
-        begins, ends = begins[chosen], ends[chosen]
     pieces = -(-(ends - begins) // sequence)
     within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     starts = np.repeat(begins, pieces) + sequence * within

@@ -1,6 +1,7 @@
 """Figures of the data: the report card (Figure 1), the scorer (Figure 5), training, the mixtures and the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from safelm.report.bars import Pair, Stack, pairs, stacked
@@ -190,9 +191,7 @@ def _three(value: float | None) -> Cell:
 
 def training(book: Book) -> Figure | None:
     """Training curves and what each run was."""
-    curves = book.inputs.curves
-    places = {name: place for place, group in enumerate(book.measured.roles.groups) for name in group.models}
-    drawn = [Curve(name, STYLES[places[name] % len(STYLES)], points) for name, points in curves.items()]
+    drawn = _curves(book, book.inputs.curves)
     wanted = ("parameters", "tokens", "steps", "loss", "final_loss")
     found = [key for key in wanted if any(key in values for values in book.inputs.training.values())]
     rows = [[Cell(name), *(_number(values.get(key)) for key in found)] for name, values in book.inputs.training.items()]
@@ -207,6 +206,43 @@ def training(book: Book) -> Figure | None:
         [Panel("", lines(drawn, label, x_title="tokens", y_title="loss"))] if drawn else [],
         tables=[Table("Training runs", ["Model", *map(plain, found)], rows)] if rows and found else [],
     )
+
+
+def held_out(book: Book) -> Figure | None:
+    """The loss on rows that no training reads, of the corpus that most models read."""
+    by_corpus: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name, points in book.inputs.held_out.items():
+        model, _, corpus = name.partition(", ")
+        by_corpus.setdefault(corpus, {})[model] = points
+    if not by_corpus:
+        return None
+    corpus = max(by_corpus, key=lambda name: len(by_corpus[name]))
+    rows = [
+        [Cell(model), Cell(corpus), _number(points[0][1]), _number(points[-1][1])]
+        for corpus, found in by_corpus.items()
+        for model, points in found.items()
+    ]
+    label = f"Curves: loss on held-out rows of {plain(corpus)} over tokens."
+    return Figure(
+        "held-out",
+        f"Loss on held-out rows of {plain(corpus)}",
+        "Rows of the corpus that most models read, kept from all of them; so these curves, unlike the training loss, "
+        "compare models on the same text. The table has every corpus.",
+        [Panel("", lines(_curves(book, by_corpus[corpus]), label, x_title="tokens", y_title="loss"))],
+        tables=[Table("Loss on held-out rows", ["Model", "Corpus", "First", "Last"], rows, heads=2)],
+    )
+
+
+def _curves(book: Book, points: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
+    """A curve for each group of models: the mean of its seeds, which read about as many tokens in each step."""
+    found = []
+    for place, group in enumerate(book.measured.roles.groups):
+        members = [points[name] for name in group.models if name in points]
+        if members:
+            steps = zip(*members, strict=False)
+            mean = [(fmean(at for at, _ in step), fmean(value for _, value in step)) for step in steps]
+            found.append(Curve(group.name, STYLES[place % len(STYLES)], mean))
+    return found
 
 
 def _number(value: Any) -> Cell:

@@ -31,6 +31,7 @@ class Inputs:
     """Everything the report is made of, by name."""
 
     metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
+    doses: Mapping[str, Mapping[int, Json]] = field(default_factory=dict)  # model: pairs read: metrics.json
     fit: Json | None = None
     audit: Json | None = None
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
@@ -66,6 +67,7 @@ def read_inputs(
         metrics=metrics,
         outcomes=outcomes,
         acts=acts,
+        doses={model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))},
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
@@ -97,6 +99,12 @@ def _outcomes(
 
 def _existing(files: Mapping[str, Path]) -> dict[str, Json]:
     return {name: _load(path) for name, path in files.items() if path.is_file()}
+
+
+def _doses(metrics: Json) -> dict[int, Json]:
+    """What was measured of the models that finetuning kept on its way, by the pairs it had read."""
+    found = {int(dose): rates for dose, rates in (metrics.get("doses") or {}).items()}
+    return dict(sorted(found.items()))
 
 
 def _load(path: Path) -> Json:

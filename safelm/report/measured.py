@@ -36,6 +36,7 @@ class Measured:
     roles: Roles
     models: Mapping[str, Mapping[str, Tree]]  # model: stage: {decoders, utility}
     groups: Mapping[str, Mapping[str, Tree]]  # group: stage: {decoders, utility}
+    doses: Mapping[str, Mapping[int, Tree]]  # group: pairs read by benign finetuning: {decoders, utility}
 
     def rate(self, group: Group | None, stage: str, *path: str) -> Rate | None:
         """The rate at a path such as ("decoders", "greedy", "harmful", "asr"); None where it was not measured."""
@@ -47,6 +48,13 @@ class Measured:
     def asr(self, group: Group | None, stage: str, decoder: str | None) -> Rate | None:
         """Attack success rate."""
         return self.rate(group, stage, "decoders", decoder, "harmful", "asr") if decoder else None
+
+    def along(self, group: Group, decoder: str, pairs: int, suite: str, name: str) -> Rate | None:
+        """A rate after benign finetuning on so many pairs; None where it was not measured."""
+        node: Any = self.doses.get(group.name, {}).get(pairs, {})
+        for step in ("decoders", decoder, suite, name):
+            node = node.get(step) if isinstance(node, Mapping) else None
+        return node if isinstance(node, Rate) and node.value is not None else None
 
     def complied(self, group: Group | None, stage: str, decoder: str | None) -> Rate | None:
         """Benign compliance: harmless requests that were answered helpfully."""
@@ -86,7 +94,9 @@ def measure(inputs: Inputs, roles: Roles, confidence: float) -> Measured:
     """Rates of every model, and pooled over the seeds of every group."""
 
     def tree(members: Iterable[str], stage: str) -> Tree:
-        found = [inputs.metrics[name][stage] for name in members]
+        return pooled_tree([inputs.metrics[name][stage] for name in members])
+
+    def pooled_tree(found: Sequence[Mapping[str, Any]]) -> Tree:
         kept = [{"decoders": one.get("decoders") or {}, "utility": one.get("utility") or {}} for one in found]
         return rates(kept, confidence)
 
@@ -97,4 +107,10 @@ def measure(inputs: Inputs, roles: Roles, confidence: float) -> Measured:
         found = {stage: tree(names, stage) for stage, names in with_stage.items() if names}
         if found:
             groups[group.name] = found
-    return Measured(roles, models, groups)
+    doses = {}
+    for group in roles.groups:
+        members = [inputs.doses[name] for name in group.models if name in inputs.doses]
+        pairs = sorted({dose for member in members for dose in member})
+        if pairs:
+            doses[group.name] = {dose: pooled_tree([one[dose] for one in members if dose in one]) for dose in pairs}
+    return Measured(roles, models, groups, doses)

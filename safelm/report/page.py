@@ -11,12 +11,13 @@ from markupsafe import Markup
 
 from safelm.report.answers import attack_success, by_form, fates, over_refusal
 from safelm.report.claim import Claim, paper_lines, verdicts
-from safelm.report.data import classifier, ledger, mixtures, report_card, training
+from safelm.report.data import classifier, held_out, ledger, mixtures, report_card, training
 from safelm.report.differences import figure as differences
 from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
 from safelm.report.roles import RUNGS
+from safelm.report.schedules import relearning, when_to_start
 from safelm.report.scorers import scorer_figures
 from safelm.report.suites import public_suites
 from safelm.report.svg import swatch
@@ -88,17 +89,18 @@ def notes(book: Book) -> list[str]:
 def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
     """Everything under the claims, in the order of the page."""
     found = [
-        Section("attack", "Attack success", figures=[attack_success(book), by_form(book), fates(book)]),
+        Section("attack", "Attack success",
+                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book))),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
-        Section("differences", "Differences", figures=[figure for figure in [differences(book)] if figure]),
+        Section("differences", "Differences", figures=_built(differences(book))),
         Section("decoding", "Decoding", figures=[decoder_controls(book)]),
-        Section("ablation", "Ablation", figures=[ladder(book)]),
+        Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
         Section("abilities", "Utility", figures=[utility(book)]),
         Section("scorer", "Scores",
                 figures=[*([classifier(book)] if book.inputs.fit else []), *scorer_figures(book)]),
         Section("card", "Data Safety Report Card", figures=report_card(book)),
-        Section("runs", "Training", figures=[figure for figure in [training(book)] if figure]),
+        Section("runs", "Training", figures=_built(training(book), held_out(book))),
         Section("ledger", "The data ledger",
                 figures=_tables("ledger-table", "Where every row went", ledger(book), LEDGER)),
         Section("made", "How it was made", [_digest(params)], [
@@ -134,6 +136,11 @@ def _harmless(book: Book) -> list[Figure]:
             "The same for requests such as “whip the cream”: words of harm in a harmless act.",
         ),
     ]
+
+
+def _built(*figures: Figure | None) -> list[Figure]:
+    """The figures of which there is something to show."""
+    return [figure for figure in figures if figure]
 
 
 def _tables(id: str, title: str, table: Table | None, caption: str) -> list[Figure]:

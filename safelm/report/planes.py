@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from safelm.report.format import amount, percent
+from safelm.report.format import amount, percent, rate_text
 from safelm.report.svg import MEDIUM, WIDTH, chart, element, length, line, mark, nice_ticks, number, shortened, words
 from safelm.statistics import Rate
 
@@ -84,6 +84,51 @@ def lines(curves: Sequence[Curve], label: str, *, x_title: str, y_title: str) ->
         drawn.append(line(plane.x(end), plane.y(value), plane.right + 10, place, "lead"))
         drawn.append(words(plane.right + 13, place + 4, shortened(curve.label, NAMES - 13), class_="label strong"))
     return chart(WIDTH, plane.bottom + 36, label, *drawn)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A rate at each of some places; None where it was not measured."""
+
+    label: str
+    style: str
+    rates: Sequence[Rate | None]
+
+
+def steps(series: Sequence[Series], places: Sequence[str], label: str, *, x_title: str, y_title: str) -> Markup:
+    """Rates from 0 to 100 percent at named places, each with its interval, and the way from one to the next.
+
+    Places are equally far apart, whatever they say; series stand a little beside each other, so that intervals show.
+    """
+    plane = Plane(float(len(places)), 1.0, WIDTH - NAMES, TOP + SIDE - 30)
+    x_ticks = [(place + 0.5, name) for place, name in enumerate(places)]
+    drawn = [plane.axes(x_ticks, [(part / 4, f"{part * 25}") for part in range(5)], x_title, y_title)]
+    found = [
+        [(plane.x(place + 0.5) + (number - (len(series) - 1) / 2) * 5, rate) for place, rate in enumerate(one.rates)
+         if rate is not None and rate.value is not None]
+        for number, one in enumerate(series)
+    ]  # fmt: skip
+    shown = [(one, points) for one, points in zip(series, found, strict=True) if points]
+    for one, points in shown:
+        drawn.append(_way(one, points, plane))
+    ends = sorted(shown, key=lambda pair: plane.y(pair[1][-1][1].value or 0.0))
+    names = apart([plane.y(points[-1][1].value or 0.0) for _, points in ends], 13.0, plane.bottom)
+    for (one, points), place in zip(ends, names, strict=True):
+        end, rate = points[-1]
+        drawn.append(line(end + 6, plane.y(rate.value or 0.0), plane.right + 10, place, "lead"))
+        drawn.append(words(plane.right + 13, place + 4, shortened(one.label, NAMES - 13), class_="label strong"))
+    return chart(WIDTH, plane.bottom + 36, label, *drawn)
+
+
+def _way(one: Series, points: Sequence[tuple[float, Rate]], plane: Plane) -> Markup:
+    """A series: its line, and at each place its mark and interval."""
+    path = "M" + "L".join(f"{number(x)} {number(plane.y(rate.value or 0.0))}" for x, rate in points)
+    drawn = [element("path", d=path, class_=f"curve {one.style}-line")]
+    for x, rate in points:
+        drawn.append(line(x, plane.y(rate.low or 0.0), x, plane.y(rate.high or 0.0), "whisker"))
+        drawn += [element("circle", cx=x, cy=plane.y(seed), r=2.0, class_="seed") for seed in rate.seeds]
+        drawn.append(mark(x, plane.y(rate.value or 0.0), one.style, f"{one.label}: {rate_text(rate)}"))
+    return Markup("").join(drawn)
 
 
 def apart(places: Sequence[float], gap: float, lowest: float) -> list[float]:

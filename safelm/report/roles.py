@@ -28,6 +28,9 @@ class Group:
     models: tuple[str, ...]
     rung: str | None
     has_tags: bool
+    reads: frozenset[str]  # its corpora, whenever they are read
+    start: float  # the share of training that goes by before written or tagged text is read
+    is_dosed: bool  # whether some part is a dose
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ def _unsafe_scores(corpora: Iterable[Corpus]) -> set[int]:
     return {score for corpus in corpora for score in scores_of(corpus) or [] if score > 0}
 
 
+def start_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> float:
+    """The share of training that goes by before the first written or tagged text is read; 1 where none is."""
+    shares, whole = 0, sum(phase.share for phase in mixture.phases)
+    for phase in mixture.phases:
+        if any(corpora[name].from_ in (*WRITERS, "tag") for name in phase.slots.values() if name in corpora):
+            return shares / whole
+        shares += phase.share
+    return 1.0
+
+
 def on_rung(groups: Iterable[Group], rung: str) -> Group | None:
     """The first group on a rung."""
     return next((group for group in groups if group.rung == rung), None)
@@ -108,7 +121,10 @@ def _groups(
         choices = [*(names if len(names) == 1 else []), mixture, f"{mixture} ({shape})", " + ".join(names)]
         name = next(choice for choice in choices if choice not in others)
         taken.add(name)
-        yield Group(name, mixture, shape, tuple(names), rung, has_tags)
+        row = mixtures[mixture]
+        is_dosed = any(phase.doses for phase in row.phases)
+        start = start_of(row, corpora)
+        yield Group(name, mixture, shape, tuple(names), rung, has_tags, frozenset(row.corpora), start, is_dosed)
 
 
 def decoder_roles(decoders: Mapping[str, Decoder]) -> DecoderRoles:

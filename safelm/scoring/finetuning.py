@@ -1,50 +1,17 @@
 """LP-FT with the trainer of transformers: the head of an encoder first, then all of it (Kumar et al. 2022)."""
 
-import math
-import sys
 from collections.abc import Sequence
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from datasets import Dataset
-from tqdm import tqdm
-from transformers import (
-    DataCollatorWithPadding,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from safelm.hazards import LEVELS
+from safelm.watched import COMMON, train
 from specs.scorer import Step
 
-Losses = list[tuple[str, int, float]]
-
-
-class Watch(TrainerCallback):
-    """Keeps the loss of every update, and shows how far training is where someone is looking."""
-
-    def __init__(self, trains: str) -> None:
-        self.trains, self.losses = trains, Losses()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Open the bar."""
-        hidden = not sys.stderr.isatty()
-        self.bar = tqdm(total=state.max_steps, desc=f"fit {self.trains}", unit="step", leave=False, disable=hidden)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Called after each update, for logging_steps is 1."""
-        if "loss" in logs:
-            self.losses.append((self.trains, state.global_step, float(logs["loss"])))
-            self.bar.update()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Close the bar."""
-        self.bar.close()
+Losses = list[tuple[str, int, float]]  # (what was trained, update, loss)
 
 
 def weighted_loss(weights: torch.Tensor) -> Any:
@@ -65,15 +32,9 @@ def settings(folder: str, step: Step, warmup: float, seed: int) -> TrainingArgum
         per_device_train_batch_size=step.batch,
         learning_rate=step.learning_rate,
         weight_decay=step.weight_decay,
-        lr_scheduler_type="linear",
         warmup_steps=warmup,
         seed=seed,
-        dataloader_pin_memory=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
+        **COMMON,
     )
 
 
@@ -89,7 +50,7 @@ def finetune(
     unsafe_weight: float,
     seed: int,
 ) -> Losses:
-    """Train in steps; (what was trained, update, loss) of every update.
+    """Train in steps; the loss of every update.
 
     A label is of a whole document: of a longer one the first chunk is trained on.
     """
@@ -101,16 +62,12 @@ def finetune(
         set_seed(seed)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = step.trains == "all" or not name.startswith(f"{model.base_model_prefix}.")
-        watch = Watch(step.trains)
-        with TemporaryDirectory() as scratch:  # the trainer wants a folder; nothing is written there
-            trainer = Trainer(
-                model, settings(scratch, step, warmup, seed), train_dataset=data, callbacks=[watch],
+
+        def trainer(folder: str, step: Step = step) -> Trainer:
+            return Trainer(
+                model, settings(folder, step, warmup, seed), train_dataset=data,
                 data_collator=DataCollatorWithPadding(tokenizer), compute_loss_func=weighted_loss(weights),
             )  # fmt: skip
-            trainer.remove_callback(PrinterCallback)
-            trainer.remove_callback(ProgressCallback)
-            trainer.train()
-        losses += watch.losses
-    if not all(math.isfinite(loss) for _, _, loss in losses):
-        raise RuntimeError("embedding: the loss is no longer a number; write a recipe with a smaller learning_rate")
+
+        losses += [(step.trains, *loss) for loss in train(f"fit {step.trains}", trainer)]
     return losses

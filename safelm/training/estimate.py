@@ -6,41 +6,47 @@ import numpy as np
 
 from safelm.mixing.budget import Reader, plan_phases, refuse_overreading
 from safelm.mixing.plan import Plan, PlannedCorpus
-from safelm.mixing.rows import Order, Rows, width_of
+from safelm.mixing.rows import Order, Rows, named, width_of
 from safelm.training.config import rows_at_once
 from safelm.training.cost import GPUS, flops_per_token, memory, parameters
 from safelm.training.schedule import warmup_and_decay
-from specs.scale import Cluster, Packed, Scale, Size
+from specs.scale import Cluster, Made, Packed, Scale, Size
 from specs.shape import Shape
 
 
 def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
     """The plan of a mixture. Raises MixtureError where corpora of these sizes cannot give what it asks for."""
     mix, phases = scale.mix, scale.mixtures[mixture].phases
-    named = {name: scale.corpora[name] for name in scale.mixtures[mixture].corpora}
-    readers = {name: _reader(name, size, mix.sequence) for name, size in named.items()}
+    slots = scale.mixtures[mixture].slots
+    sizes = {slot: _tokens(scale.corpora[corpus], slot, corpus) for slot, corpus in slots.items()}
+    readers = {slot: _reader(slot, size, mix.sequence) for slot, size in sizes.items()}
     planned = plan_phases(phases, readers, mix.tokens, mix.batch, f"mixtures.{mixture}")
-    allowed = {name: size.epochs for name, size in named.items()}
+    allowed = {slot: scale.corpora[corpus].epochs for slot, corpus in slots.items()}
     refuse_overreading(readers, allowed, mix.tokens, mix.batch * mix.sequence, f"mixtures.{mixture}")
     return Plan(
         mixture=mixture, layout=mix.layout, sequence=mix.sequence, batch=mix.batch, seed=0, held_out=0,
         vocabulary=shape.vocabulary, width=width_of(shape.vocabulary), budget=mix.tokens,
         tokens=sum(phase.tokens for phase in planned), steps=sum(phase.steps for phase in planned),
-        phases=tuple(planned), corpora={name: _corpus(readers[name], size) for name, size in named.items()},
+        phases=tuple(planned), corpora={slot: _corpus(reader) for slot, reader in readers.items()},
     )  # fmt: skip
 
 
-def _reader(name: str, size: Size, sequence: int) -> Reader:
+def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
+    """The tokens of a part: of its corpus, or of what in that is made of the corpus it replaces."""
+    return row.made_of[named(slot)] if isinstance(row, Made) and slot != corpus else row.tokens
+
+
+def _reader(slot: str, tokens: int, sequence: int) -> Reader:
     """Rows of one length, of which none needs to be written down."""
-    count = size.tokens // sequence
+    count = tokens // sequence
     rows = Rows(np.broadcast_to(np.int64(0), count), np.broadcast_to(np.int64(sequence), count))
-    return Reader(rows, Order(0, name, count), size.tokens)
+    return Reader(rows, Order(0, slot, count), tokens)
 
 
-def _corpus(reader: Reader, size: Size) -> PlannedCorpus:
+def _corpus(reader: Reader) -> PlannedCorpus:
     epochs = round(reader.place / len(reader.rows), 6)
     read = reader.place * int(reader.rows.lengths[0])
-    return PlannedCorpus(0, 0, size.tokens, 0, len(reader.rows), 0, reader.place, read, epochs, {})
+    return PlannedCorpus(0, 0, reader.size, 0, len(reader.rows), 0, reader.place, read, epochs, {})
 
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:

@@ -3,6 +3,7 @@
 What trains is imported when there is something to train, for importing it takes longer than most stages.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,13 @@ def instruct(
     return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]
 
 
-def finetune(folder: Path, *, name: str, base: Path, source: Path, examples: int, seed: int, **dials: Any) -> list[str]:
-    """Benign finetuning of the model of `base`."""
+def finetune(
+    folder: Path, *, name: str, base: Path, source: Path, examples: int, seed: int, doses: Sequence[int], **dials: Any
+) -> list[str]:
+    """Benign finetuning of the model of `base`, which is also kept as it was after each of the `doses`."""
     from safelm.tuning.pairs import benign_pairs, unread_pairs
     from safelm.tuning.trainer import sentence, tune
 
     pairs = benign_pairs(source, examples=examples, seed=seed)
     unread = unread_pairs(source, pairs, seed)
-    return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]
+    return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, doses=doses, **dials))]

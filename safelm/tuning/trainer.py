@@ -6,30 +6,27 @@ the trainer's own (training_args.bin, a model card, optimizer state) is publishe
 
 import csv
 import json
-import math
 import os
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # TRL would report every run (trl/trainer/base_trainer.py:88)
 
 import torch
 from datasets import Dataset
-from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from safelm.chat import end_ids, load
 from safelm.digest import MANIFEST
-from safelm.trained import TRAIN, knows_tag
+from safelm.trained import DOSES, TRAIN, knows_tag
 from safelm.tuning.pairs import Pair
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
+from safelm.watched import COMMON, Losses, train
 
 LOSS = "loss.csv"
 OF_THE_MODEL = (
@@ -40,30 +37,18 @@ OF_THE_MODEL = (
     LOSS,
     "held_out",
 )  # files that a tuned model has of its own
-Losses = list[tuple[int, float]]
 
 
-class Watch(TrainerCallback):
-    """Keeps the loss of every step, and shows how far training is where someone is looking."""
+class Keep(TrainerCallback):
+    """Calls `keep` after some of the updates."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.losses: Losses = []
+    def __init__(self, updates: Collection[int], keep: Callable[[int], None]) -> None:
+        self.updates, self.keep = updates, keep
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Open the bar."""
-        hidden = not sys.stderr.isatty()
-        self.bar = tqdm(total=state.max_steps, desc=self.name, unit="step", leave=False, disable=hidden)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Called after each step, for logging_steps is 1."""
-        if "loss" in logs:
-            self.losses.append((state.global_step, float(logs["loss"])))
-            self.bar.update()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Close the bar."""
-        self.bar.close()
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Called after each update."""
+        if state.global_step in self.updates:
+            self.keep(state.global_step)
 
 
 def settings(folder: str, *, batch: int, learning_rate: float, seed: int) -> SFTConfig:
@@ -74,7 +59,6 @@ def settings(folder: str, *, batch: int, learning_rate: float, seed: int) -> SFT
         num_train_epochs=1,  # the rows of all epochs are there, in order
         train_sampling_strategy="sequential",
         learning_rate=learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=0.03,
         weight_decay=0.0,
         max_grad_norm=1.0,
@@ -84,37 +68,8 @@ def settings(folder: str, *, batch: int, learning_rate: float, seed: int) -> SFT
         bf16=torch.cuda.is_available(),
         gradient_checkpointing=False,
         dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
+        **COMMON,
     )
-
-
-def train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    *,
-    name: str,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-) -> Losses:
-    """Train on the rows, once and in their order; (step, loss) of every step."""
-    watch = Watch(name)
-    data = Dataset.from_dict({"input_ids": [row.tokens for row in rows], "labels": [row.labels for row in rows]})
-    with TemporaryDirectory() as scratch:  # the trainer wants a folder; nothing is written there
-        args = settings(scratch, batch=batch, learning_rate=learning_rate, seed=seed)
-        trainer = SFTTrainer(model, args, train_dataset=data, processing_class=tokenizer, callbacks=[watch])
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        trainer.train()
-    if not all(math.isfinite(loss) for _, loss in watch.losses):
-        raise RuntimeError(f"{name}: the loss is no longer a number; write a smaller learning_rate")
-    return watch.losses
 
 
 def tune(
@@ -129,10 +84,12 @@ def tune(
     sequence: int,
     learning_rate: float,
     seed: int,
+    doses: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says.
 
-    The loss on the answers of `unread` pairs, which training does not see, is measured before and after.
+    The loss on the answers of `unread` pairs, which training does not see, is measured before and after. After so many
+    pairs as one of `doses` says, whole batches, the model is kept in a folder of its own, and measured too.
     """
     model, tokenizer = load(base)
     rows = rows_of(tokenizer, pairs, sequence)
@@ -140,14 +97,31 @@ def tune(
         raise ValueError(
             f"{name}: none of {len(pairs)} pairs fits into {sequence} tokens; name another source or a longer sequence"
         )
+    if max(doses, default=0) >= len(rows) * epochs:
+        raise ValueError(
+            f"{name}: expected doses below the {len(rows) * epochs:,} pairs that are read (got {[*doses]})"
+        )
     ordered = in_order(rows, batch=batch, epochs=epochs, seed=seed)
+    data = Dataset.from_dict({"input_ids": [row.tokens for row in ordered], "labels": [row.labels for row in ordered]})
     dtype, configs = model.dtype, deepcopy((model.config, model.generation_config))
-    held = rows_of(tokenizer, unread, sequence)
+    held, ends, knows, along = rows_of(tokenizer, unread, sequence), end_ids(tokenizer), knows_tag(base), {}
+
+    def keep(update: int) -> None:
+        place = folder / DOSES / str(update * batch)
+        publish(copied(model, dtype, configs), ends, base, place)
+        along[update * batch] = loss_on(model, held)
+        (place / TRAIN).write_text(json.dumps({"knows_tag": knows}) + "\n", encoding="utf-8")
+
+    def trainer(scratch: str) -> SFTTrainer:
+        args = settings(scratch, batch=batch, learning_rate=learning_rate, seed=seed)
+        kept = Keep([dose // batch for dose in doses], keep)
+        return SFTTrainer(model, args, train_dataset=data, processing_class=tokenizer, callbacks=[kept])
+
     before = loss_on(model.float(), held)
-    losses = train(model, tokenizer, ordered, name=name, batch=batch, learning_rate=learning_rate, seed=seed)
+    losses = train(name, trainer)
     summary = {
-        "held_out": {"pairs": len(held), "before": before, "after": loss_on(model, held)},
-        "knows_tag": knows_tag(base),
+        "held_out": {"pairs": len(held), "before": before, "after": loss_on(model, held), "doses": along},
+        "knows_tag": knows,
         "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
         "left_out": len(pairs) - len(rows),
         "steps": len(losses),
@@ -156,11 +130,18 @@ def tune(
         "tokens": sum(len(row.tokens) for row in ordered),
         "answer_tokens": sum(label != IGNORED for row in ordered for label in row.labels),
     }
-    model.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps torch's method
-    model.config, model.generation_config = configs  # the trainer turns the cache off and names a pad token
-    publish(model, end_ids(tokenizer), base, folder)
+    publish(copied(model, dtype, configs), ends, base, folder)
     write_summary(summary, losses, folder)
     return summary
+
+
+def copied(model: PreTrainedModel, dtype: torch.dtype, configs: tuple[Any, Any]) -> PreTrainedModel:
+    """The model as it is, in its own type and with its own configuration: the trainer changes both while it trains."""
+    with torch.random.fork_rng():
+        copy = type(model)(deepcopy(configs[0]))
+    copy.load_state_dict(model.state_dict())
+    copy.generation_config = deepcopy(configs[1])
+    return copy.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps torch's method
 
 
 def loss_on(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
