@@ -31,3 +31,8 @@ class Decoder(Spec):
     short_circuit: bool = Field(description="stop and refuse when the tag is the likeliest next token; see threshold")
     top_k: PositiveInt = Field(description="tokens that top_k draws from; 1 otherwise")
     temperature: PositiveFloat
+
+    @property
+    def needs_tag(self) -> bool:
+        """Whether it reads the probability of the tag, which only a model that knows the tag has."""
+        return self.short_circuit or self.rule in ("half", "boundary", "absolute")

@@ -17,6 +17,7 @@ def evaluation(params: Params) -> Iterator[Finding]:
     """Every contradiction, as (place in params.yaml, message)."""
     yield from _suites(params)
     yield from _judges(params)
+    yield from _others(params)
 
 
 def _suites(params: Params) -> Iterator[Finding]:
@@ -68,6 +69,22 @@ def _asked(row: LlmJudge, engines: Mapping[str, Engine]) -> Iterator[Finding]:
     if row.prompt not in stems(VERDICTS):
         files = words(stems(VERDICTS))
         yield ("prompt",), f"must be a file of specs/prompts/verdict (got {row.prompt}; files are {files})"
+
+
+def _others(params: Params) -> Iterator[Finding]:
+    for name, row in params.others.items():
+        for decoder in row.decoders:
+            if decoder not in params.evaluate.decoders:
+                rows = words(params.evaluate.decoders)
+                yield (
+                    ("others", name, "decoders"),
+                    f"must be rows of evaluate.decoders (got {decoder}; rows are {rows})",
+                )
+        if (row.revision is None) != Path(row.model).is_dir():
+            yield (
+                ("others", name, "revision"),
+                f"must be the commit of a model of the hub, and null for a folder (got {row.revision} for {row.model})",
+            )
 
 
 def stems(folder: Path) -> list[str]:

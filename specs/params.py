@@ -10,6 +10,7 @@ from specs.decoder import Decoder
 from specs.engine import Engines
 from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
+from specs.other import Other
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
 from specs.spec import Name, Score, Seed, Share, Spec
@@ -215,6 +216,7 @@ class Params(Spec):
     mix: Mix
     mixtures: dict[Name, Mixture] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
+    others: dict[Name, Other]
     instruct: Instruct
     finetune: Finetune
     evaluate: Evaluate

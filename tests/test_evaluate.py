@@ -30,7 +30,7 @@ from specs.suite import FileSuite, Suite
 from specs.tokens import END
 from specs.yaml_file import SpecError
 from tests.ingested import forget, stage
-from tests.tiny import contents, world, write_model, write_tokenizer
+from tests.tiny import contents, forget_the_tag, world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
 HARMFUL = Suite.read("harmful")
@@ -362,9 +362,3 @@ def test_a_new_suite_or_decoder_asks_only_what_is_new(
 def samples(folder: Path) -> list[dict[str, Any]]:
     """Every row of samples.parquet."""
     return read_table(folder / "samples.parquet").to_pylist()
-
-
-def forget_the_tag(folder: Path) -> None:
-    """Rename the tag in a tokenizer, as in a model that never had one."""
-    for path in folder.glob("token*.json"):
-        path.write_text(path.read_text().replace("potentially_unsafe_content", "something_else"))

@@ -44,6 +44,7 @@ LLM = "  judge: {kind: llm, engine: template, rubric: rubric, tries: 3, seed: 1}
 CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recall: 0.95, precision: 0.95}\n"
 
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
+OTHER = "{model: org/name, revision: null, digest: null, chat: true, decoders: [greedy]}"
 MISTAKES = {
     "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
     "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
@@ -221,6 +222,16 @@ MISTAKES = {
         ("    harm: {kind: phrases}", "    harm: {kind: llm, engine: template, prompt: harms, tries: 3, seed: 1}"),
         "evaluate.judges.harm.prompt",
         "got harms; files are harm, help",
+    ),
+    "a model of the hub without its commit": (
+        ("others: {} ", f"others:\n  mine: {OTHER}  "),
+        "others.mine.revision",
+        "must be the commit of a model of the hub, and null for a folder (got None for org/name)",
+    ),
+    "an unknown decoder of another model": (
+        ("others: {} ", f"others:\n  mine: {OTHER.replace('greedy', 'gready')}  "),
+        "others.mine.decoders",
+        "got gready; rows are greedy",
     ),
     "a judge without an engine": (
         ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}"),

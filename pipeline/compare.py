@@ -1,0 +1,41 @@
+"""compare: ask a model of others what ours are asked, judge its answers, and measure its utility.
+
+python -m pipeline.compare smollm2
+"""
+
+from pipeline.arguments import StageParser
+from safelm.evaluation.others import checked
+from safelm.evaluation.stage import evaluate_model
+from specs import SPECS
+from specs.params import Params
+from specs.suite import Suite
+
+
+def main() -> None:
+    """Evaluate the row of `others` named on the command line."""
+    parser = StageParser("compare", __doc__)
+    parser.add_row("name", "others")
+    name = parser.parse_args().name
+    tables = Params.read("others", "evaluate", "scorers", "engines")
+    row, dials = tables.others[name], tables.evaluate
+    evaluate_model(
+        f"compare/{name}",
+        reads=[SPECS / "demo", SPECS / "hazards.yaml"],
+        base=checked(name, row, dials.decoders),
+        model=name,
+        stage="instruct" if row.chat else "pretrain",
+        suites={suite: Suite.read(suite) for suite in dials.suites},
+        decoders={decoder: dials.decoders[decoder] for decoder in row.decoders},
+        tagged_only=[],
+        judges=dials.judges,
+        scorers=tables.scorers,
+        engines=tables.engines,
+        prompts=dials.prompts,
+        tokens=dials.tokens,
+        batch=dials.batch,
+        seed=dials.seed,
+    )
+
+
+if __name__ == "__main__":
+    main()

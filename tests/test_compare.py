@@ -1,0 +1,100 @@
+"""Models of others: asked what ours are asked, and refused before anything is spent where they cannot be."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from safelm.evaluation.others import OtherError, checked
+from safelm.llm.weights import digest_of
+from specs.decoder import Decoder
+from specs.other import Other
+from tests.ingested import stage
+from tests.tiny import PARAMS, forget_the_tag, write_model, write_tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's model beside a project: another architecture than ours, and no tag."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
+    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    folder = write_model(tmp_path / "own", tokenizer)
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2, n_positions=192, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(shape).save_pretrained(folder)
+    forget_the_tag(folder)
+    return folder
+
+
+def row(folder: Path, **changes: Any) -> Other:
+    sound = {"model": str(folder), "revision": None, "digest": digest_of(folder), "chat": True, "decoders": ["greedy"]}
+    return Other.model_validate({**sound, **changes})
+
+
+def decoders() -> dict[str, Decoder]:
+    plain = {"method": "greedy", "beams": 1, "candidates": 1, "rule": "none", "threshold": 0.0, "floor": 0.0}
+    rest = {"short_circuit": False, "top_k": 1, "temperature": 1.0}
+    wide = {"method": "safebeam", "beams": 2, "candidates": 3}
+    return {
+        "greedy": Decoder.model_validate({**plain, **rest}),
+        "safebeam": Decoder.model_validate({**plain, **wide, **rest, "rule": "half"}),
+        "random": Decoder.model_validate({**plain, **wide, **rest, "rule": "random"}),
+        "stops": Decoder.model_validate({**plain, **rest, "short_circuit": True}),
+    }
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: bool) -> None:
+    other = row(own, chat=chat, decoders=["greedy", "random_drop"])
+    Path("params.yaml").write_text(f"{PARAMS}others:\n  mine: {other.model_dump_json()}\n")
+    stage("compare", "mine")
+    metrics = json.loads(Path("build/compare/mine/metrics.json").read_bytes())
+    assert set(metrics["decoders"]) == {"greedy", "random_drop"} and not metrics["knows_tag"]
+    assert metrics["stage"] == ("instruct" if chat else "pretrain")
+    assert metrics["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12 and metrics["utility"]["accuracy"]["of"] == 12
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["greedy", "safebeam"], r"others.mine.decoders: safebeam reads .* write decoders: \[greedy\]"),
+        (["stops"], r"others.mine.decoders: stops reads .* write decoders: \[greedy, random\]"),
+    ],
+)
+def test_a_decoder_that_reads_the_tag_is_refused_before_the_weights_are_read(
+    own: Path, names: list[str], message: str
+) -> None:
+    other = row(own, decoders=names)
+    (own / "model.safetensors").unlink()
+    with pytest.raises(OtherError, match=message):
+        checked("mine", other, decoders())
+
+
+def test_a_model_with_the_tag_may_be_asked_with_every_decoder(own: Path) -> None:
+    shutil.copy("tokenizer/tokenizer.json", own)
+    assert checked("mine", row(own, decoders=list(decoders())), decoders()) == own
+
+
+def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_write(own: Path) -> None:
+    digest = digest_of(own)
+    for given, words in ((None, "are not pinned yet"), ("0" * 64, "are not those of digest 0")):
+        with pytest.raises(OtherError, match=f"{words}.*write digest: {digest}"):
+            checked("mine", row(own, digest=given), decoders())
+
+
+def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
+    for path in own.glob("*template*"):
+        path.unlink()
+    config = own / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_bytes()), "chat_template": None} | {}).replace(
+        '"chat_template": null', '"other": null'))  # fmt: skip
+    with pytest.raises(OtherError, match=r"others.mine.chat: .* has no chat template; write chat: false"):
+        checked("mine", row(own), decoders())
+    assert checked("mine", row(own, chat=False), decoders()) == own
