@@ -35,4 +35,4 @@ class Decoder(Spec):
     @property
     def needs_tag(self) -> bool:
         """Whether it reads the probability of the tag, which only a model that knows the tag has."""
-        return self.short_circuit or self.rule in ("half", "boundary", "absolute")
+        return self.short_circuit or self.weight > 0 or self.rule in ("half", "boundary", "absolute")

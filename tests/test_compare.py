@@ -13,6 +13,7 @@ from safelm.evaluation.others import OtherError, checked
 from safelm.llm.weights import digest_of
 from specs.decoder import Decoder
 from specs.other import Other
+from specs.params import Params
 from tests.ingested import stage
 from tests.tiny import PARAMS, forget_the_tag, write_model, write_tokenizer
 
@@ -39,14 +40,13 @@ def row(folder: Path, **changes: Any) -> Other:
 
 
 def decoders() -> dict[str, Decoder]:
-    plain = {"method": "greedy", "beams": 1, "candidates": 1, "rule": "none", "threshold": 0.0, "floor": 0.0}
-    rest = {"short_circuit": False, "top_k": 1, "temperature": 1.0}
-    wide = {"method": "safebeam", "beams": 2, "candidates": 3}
+    greedy = Params.read("evaluate", path=ROOT / "params.yaml").evaluate.decoders["greedy"]
+    wide = greedy.model_copy(update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"})
     return {
-        "greedy": Decoder.model_validate({**plain, **rest}),
-        "safebeam": Decoder.model_validate({**plain, **wide, **rest, "rule": "half"}),
-        "random": Decoder.model_validate({**plain, **wide, **rest, "rule": "random"}),
-        "stops": Decoder.model_validate({**plain, **rest, "short_circuit": True}),
+        "greedy": greedy,
+        "safebeam": wide,
+        "random": wide.model_copy(update={"rule": "random"}),
+        "stops": greedy.model_copy(update={"short_circuit": True}),
     }
 
 

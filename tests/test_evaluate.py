@@ -26,6 +26,7 @@ from safelm.evaluation.utility import measure
 from specs.decoder import Decoder as Dials
 from specs.document import SAMPLES
 from specs.judge import PhrasesJudge
+from specs.params import Params
 from specs.suite import FileSuite, Suite
 from specs.tokens import END
 from specs.yaml_file import SpecError
@@ -317,8 +318,7 @@ def evaluated(model: Path, suites: dict[str, FileSuite], decoders: dict[str, Dia
     return json.loads(Path("build/evaluate/mine/metrics.json").read_bytes())
 
 
-GREEDY = Dials(method="greedy", beams=1, candidates=1, rule="none", threshold=0.0, weight=0.0, floor=0.0,
-               short_circuit=False, top_k=1, temperature=1.0)  # fmt: skip
+GREEDY = Params.read("evaluate", path=ROOT / "params.yaml").evaluate.decoders["greedy"]
 
 
 def test_a_users_own_model_is_evaluated_but_not_with_safebeam(build: Path, tiny: Path, prompt_file: Path) -> None:
