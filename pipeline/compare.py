@@ -26,6 +26,7 @@ def main() -> None:
         stage="instruct" if row.chat else "pretrain",
         suites={suite: Suite.read(suite) for suite in dials.suites},
         decoders={decoder: dials.decoders[decoder] for decoder in row.decoders},
+        doses=[],
         tagged_only=[],
         judges=dials.judges,
         scorers=tables.scorers,
