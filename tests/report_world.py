@@ -27,7 +27,7 @@ ASR = {  # of the plain decoder: pretrain, instruct, finetune
     "safe": (0.55, 0.14, 0.35),
 }
 DOSES = (32, 128)  # pairs of benign finetuning after which a model was evaluated too
-FACTOR = {"greedy": 1.0, "safebeam": 0.15, "threshold": 0.5, "random_drop": 0.7}
+FACTOR = {"greedy": 1.0, "safebeam": 0.15, "branch": 0.1, "threshold": 0.5, "random_drop": 0.7}
 
 
 def corpora() -> dict[str, Corpus]:
@@ -72,11 +72,11 @@ def models(*names: str, seeds: int = 1) -> dict[str, Model]:
 
 
 def decoders() -> dict[str, Decoder]:
-    rules = {"greedy": "none", "safebeam": "half", "threshold": "absolute", "random_drop": "random"}
+    rules = {"greedy": "none", "safebeam": "half", "branch": "none", "threshold": "absolute", "random_drop": "random"}
     return {
         name: Decoder.model_validate(
             {
-                "method": "greedy" if rule == "none" else "safebeam",
+                "method": name if rule == "none" else "safebeam",
                 "beams": 4,
                 "candidates": 4,
                 "rule": rule,

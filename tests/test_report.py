@@ -19,10 +19,11 @@ from safelm.report.evidence import macro_f1, recall
 from safelm.report.figure import Book
 from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.measured import rates
-from safelm.report.planes import apart
+from safelm.report.planes import Point, apart, frontier
 from safelm.report.roles import decoder_roles, roles, rung_of
 from safelm.report.svg import element, nice_ticks, shortened
 from safelm.statistics import Rate
+from safelm.statistics import rate as rate_of
 from specs.mixture import Model
 from specs.paper import Paper
 from tests import report_world as world
@@ -126,9 +127,10 @@ def test_groups_of_one_mixture_and_two_shapes_have_two_names() -> None:
 def test_decoders_are_known_by_their_rule() -> None:
     rows = {name.replace("safebeam", "mine"): row for name, row in world.decoders().items()}
     found = decoder_roles(rows)
-    assert (found.plain, found.safebeam, found.threshold, found.control) == (
+    assert (found.plain, found.safebeam, found.branch, found.threshold, found.control) == (
         "greedy",
         "mine",
+        "branch",
         "threshold",
         "random_drop",
     )
@@ -246,7 +248,7 @@ def test_every_rate_of_the_summary_has_its_count_and_interval(summary: dict[str,
 def test_the_summary_has_what_people_ask_for(summary: dict[str, Any]) -> None:
     assert list(summary["models"]) == list(THREE)
     stage = summary["models"]["safe"]["instruct"]
-    assert set(stage) == {"greedy", "safebeam", "threshold", "random_drop", "utility"}
+    assert set(stage) == {"greedy", "safebeam", "branch", "threshold", "random_drop", "utility"}
     wanted = {"asr", "asr_strict", "refused", "neither", "benign_compliance", "over_refusal", "dual_use_over_refusal"}
     assert wanted <= {name for name, value in stage["greedy"].items() if value}
     assert set(stage["greedy"]["forms"]) == set(world.CHAT_FORMS)
@@ -266,7 +268,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def test_the_tables_of_the_plots_are_tidy(root: Path) -> None:
     plots = root / "report/plots"
-    assert len(table(plots / "asr.csv")) == 3 * (2 + 2 + 4)
+    assert len(table(plots / "asr.csv")) == 3 * (2 + 2 + 5)
     assert list(table(plots / "confusion.csv")[0]) == ["actual", "predicted"]
     assert len(table(plots / "confusion.csv")) == 1030
     assert {row["model"] for row in table(plots / "loss.csv")} == set(THREE)
@@ -344,6 +346,31 @@ def test_every_link_of_the_contents_leads_somewhere(outline: Outline) -> None:
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {(link["href"] or "")[1:] for link in outline.all("a")} <= set(ids)
+
+
+def test_the_frontier_is_what_no_other_beats() -> None:
+    shares = {"low": (0.1, 0.4), "ours": (0.1, 0.9), "greedy": (0.4, 0.95), "worse": (0.4, 0.9), "again": (0.1, 0.9)}
+    points = [
+        Point(name, "s1", *(rate_of(round(share * 20), 20, 0.95) for share in pair)) for name, pair in shares.items()
+    ]
+    assert [point.label for point in frontier(points)] == ["ours", "greedy", "again"]
+
+
+def test_a_decoder_that_another_beats_is_said_to_be(page: str) -> None:
+    assert page.count('class="curve frontier"') == 3
+    assert "Beaten by" in page and "branch (ours: 4 whole answers, weighed by the tag)" in page
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(150, "reproduced"), (0, "contradicted")])
+def test_branching_helps_more_where_it_complies_more(tmp_path: Path, count: int, verdict: str) -> None:
+    world.write_evaluations(tmp_path, world.models("safe"))
+    for path in tmp_path.glob("evaluate/safe-*/metrics.json"):
+        values = json.loads(path.read_bytes())
+        values["decoders"]["branch"]["benign"]["complied"] = world.fixed(count, 150)
+        values["decoders"]["safebeam"]["benign"]["complied"] = world.fixed(70, 150)
+        world.write(path, values)
+    found = {claim.id: claim.verdict for claim in read(tmp_path, world.models("safe"))[1]}
+    assert found["branch_helps_more"] == found["branch_keeps_compliance"] == verdict
 
 
 def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:

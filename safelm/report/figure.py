@@ -20,7 +20,11 @@ STAGE_NAMES = {
     "instruct": "After safety instruction tuning",
     "finetune": "After benign finetuning",
 }
-SAFEBEAM = {"half": "SafeBeam", "boundary": "SafeBeam, at word boundaries", "absolute": "SafeBeam, absolute threshold"}
+SAFEBEAM = {
+    "half": "SafeBeam, as printed",
+    "boundary": "SafeBeam, at word boundaries",
+    "absolute": "SafeBeam, absolute threshold",
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class Book:
     def meaning(self, decoder: str) -> str:
         """A decoder in a few words."""
         row = self.decoders[decoder]
+        if row.method == "branch":
+            return f"{plain(decoder)} (ours: {row.beams} whole answers, weighed by the tag)"
         if row.method != "safebeam":
             return f"{plain(decoder)} ({row.method.replace('_', '-')})" if plain(decoder) != row.method else row.method
         rule = "the control: a random half dropped" if row.rule == "random" else SAFEBEAM.get(row.rule, row.rule)

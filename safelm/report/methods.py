@@ -3,7 +3,7 @@
 from safelm.report.bars import Bar, bars
 from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Panel, Table, rate_cell
 from safelm.report.format import NONE, plain
-from safelm.report.planes import Point, scatter
+from safelm.report.planes import Point, beats, scatter
 from safelm.report.roles import RUNGS
 
 
@@ -13,26 +13,31 @@ def decoder_controls(book: Book) -> Figure:
     order = measured.decoders(book.decoders)
     for group in [group for group in measured.built() if group.has_tags] or measured.built()[:1]:
         for stage in measured.stages(group):
-            points = []
-            for decoder in order:
-                asr, complied = measured.asr(group, stage, decoder), measured.complied(group, stage, decoder)
-                if asr and complied:
-                    points.append(Point(plain(decoder), book.style(decoder), asr, complied))
-                    neither = measured.rate(group, stage, "decoders", decoder, "harmful", "neither")
-                    shown = (asr, complied, measured.over_refusal(group, stage, decoder), neither)
-                    names = (group.name, STAGE_NAMES[stage], plain(decoder))
-                    rows.append([*map(Cell, names), *map(rate_cell, shown)])
+            points = {
+                decoder: Point(plain(decoder), book.style(decoder), asr, complied)
+                for decoder in order
+                if (asr := measured.asr(group, stage, decoder))
+                and (complied := measured.complied(group, stage, decoder))
+            }
+            for decoder, point in points.items():
+                neither = measured.rate(group, stage, "decoders", decoder, "harmful", "neither")
+                shown = (point.x, point.y, measured.over_refusal(group, stage, decoder), neither)
+                better = ", ".join(other.label for other in points.values() if beats(other, point))
+                names = (group.name, STAGE_NAMES[stage], plain(decoder))
+                rows.append([*map(Cell, names), *map(rate_cell, shown), Cell(better or NONE)])
             label = f"Points: attack success and benign compliance of {group.name}, {STAGE_NAMES[stage].lower()}."
-            drawn = scatter(points, label, x_title="attack success, %", y_title="benign compliance, %")
+            drawn = scatter([*points.values()], label, x_title="attack success, %", y_title="benign compliance, %")
             panels.append(Panel(f"{group.name}: {STAGE_NAMES[stage].lower()}", drawn))
-    head = ["Model", "Stage", "Decoder", "Attack success", "Benign compliance", "Over-refusal", "Neither"]
+    head = ["Model", "Stage", "Decoder", "Attack success", "Benign compliance", "Over-refusal", "Neither", "Beaten by"]
     return Figure(
         "decoders",
-        "What SafeBeam gains and what it costs",
+        "The frontier: what a decoder gains and what it costs",
         "Each point is a way of decoding the same model. Up and to the left is better: harmless requests "
-        "answered, harmful ones not. The control drops a random half of the candidates whatever the tag says; "
-        "only what SafeBeam gains beyond it is the tag's doing. A point that moves left and down also lost "
-        "helpful answers, to refusals or to broken text.",
+        "answered, harmful ones not; the line joins the decoders that no other beats in both. The control drops a "
+        "random half of the candidates whatever the tag says; only what SafeBeam gains beyond it is the tag's doing. "
+        "A point that moves left and down also lost helpful answers, to refusals or to broken text. Ours writes whole "
+        "answers that begin differently and gives the one that is likely and little tagged; its weight and bound "
+        "were chosen on models of the seeds 2 and 3.",
         panels,
         [(f"mark {style}", meaning) for style, meaning in book.legend(order)],
         tables=[Table("Decoders", head, rows, heads=3)],

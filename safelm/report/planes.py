@@ -143,7 +143,10 @@ def apart(places: Sequence[float], gap: float, lowest: float) -> list[float]:
 
 
 def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) -> Markup:
-    """Points between 0 and 100 percent on both axes; each has its own mark, its intervals and its name."""
+    """Points between 0 and 100 percent on both axes; each has its own mark, its intervals and its name.
+
+    A line joins the frontier: less is better across, more is better upwards.
+    """
     plane = Plane(1.0, 1.0, WIDTH - 14, TOP + SIDE)
     ticks = [(part / 4, f"{part * 25}") for part in range(5)]
     crosses, marks, taken = [], [], []
@@ -155,9 +158,23 @@ def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) 
         hint = f"{point.label}: {x_title} {percent(point.x.value)}, {y_title} {percent(point.y.value)}"
         marks.append(mark(x, y, point.style, hint))
         taken += [(x - 7, y - 7, x + 7, y + 7), (left, y - 2, right, y + 2), (x - 2, high, x + 2, low)]
+    edge = sorted((plane.x(point.x.value or 0.0), plane.y(point.y.value or 0.0)) for point in frontier(points))
+    path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in edge)
+    joined = [element("path", d=path, class_="curve frontier")] if len(edge) > 1 else []
     names = [_name(point, plane, taken) for point in points]
     axes = plane.axes(ticks, ticks, x_title, y_title)
-    return chart(WIDTH, plane.bottom + 36, label, axes, *crosses, *marks, *names)
+    return chart(WIDTH, plane.bottom + 36, label, axes, *joined, *crosses, *marks, *names)
+
+
+def beats(one: Point, other: Point) -> bool:
+    """Whether one point lies further to the left and no lower, or higher and no further to the right."""
+    x, y = ((point.x.value or 0.0, -(point.y.value or 0.0)) for point in (one, other))
+    return x != y and x[0] <= y[0] and x[1] <= y[1]
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats."""
+    return [point for point in points if not any(beats(other, point) for other in points)]
 
 
 def _name(point: Point, plane: Plane, taken: list[Box]) -> Markup:

@@ -54,6 +54,7 @@ class DecoderRoles:
 
     plain: str
     safebeam: str | None
+    branch: str | None
     threshold: str | None
     control: str | None
 
@@ -137,6 +138,7 @@ def decoder_roles(decoders: Mapping[str, Decoder]) -> DecoderRoles:
     return DecoderRoles(
         plain="greedy" if "greedy" in decoders else plain,
         safebeam="safebeam" if "safebeam" in decoders else first("half", "boundary"),
+        branch=next((name for name, row in decoders.items() if row.method == "branch"), None),
         threshold=first("absolute"),
         control=first("random"),
     )
