@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from safelm.decoding import Decoded, Decoder, generate, word_starts
+from safelm.decoding import CustomGenerate, Decoded, Decoder, generate, word_starts
 from safelm.decoding import rules as rules_of
 
 VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
@@ -408,6 +408,68 @@ def test_beam_equals_transformers_where_nothing_ends() -> None:
 def test_a_model_without_the_tag_can_be_decoded() -> None:
     decoded = run(llama(12), [[9, 10]], Decoder("beam", beams=2, candidates=2), tag=None)[0]
     assert decoded.tokens and decoded.tag_probabilities == []
+
+
+# As Transformers calls it.
+
+
+def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+    longest = max(map(len, prompts))
+    return {
+        "input_ids": torch.tensor([[END] * (longest - len(prompt)) + prompt for prompt in prompts]),
+        "attention_mask": torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+    }
+
+
+OPTIONS = dict(max_new_tokens=7, eos_token_id=END, pad_token_id=END)
+
+
+@pytest.mark.parametrize("name", ["printed", "absolute", "branch", "beam"])
+def test_model_generate_gives_the_same_texts(name: str) -> None:
+    model, prompts = llama(13), prompts_of(13)
+    custom, inputs = CustomGenerate(VARIANTS[name], TAG, STARTS), padded(prompts)
+    written = model.generate(**inputs, **OPTIONS, custom_generate=custom)
+    expected = run(model, prompts, VARIANTS[name])
+    assert (written[:, : inputs["input_ids"].shape[1]] == inputs["input_ids"]).all()
+    for row, decoded in zip(written[:, inputs["input_ids"].shape[1] :].tolist(), expected, strict=True):
+        whole = decoded.tokens + [END] * decoded.finished
+        assert row[: len(whole)] == whole and set(row[len(whole) :]) <= {END}
+
+
+def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() -> None:
+    model, prompts = llama(1), prompts_of(1)
+    custom, inputs = CustomGenerate(replace(VARIANTS["branch, refusing"], threshold=0.0), TAG, STARTS), padded(prompts)
+    found = model.generate(**inputs, **OPTIONS, custom_generate=custom, return_dict_in_generate=True)
+    assert [one.short_circuited for one in found.decoded] == [True] * len(prompts)
+    assert found.sequences[:, -1].tolist() == [TAG] * len(prompts)
+
+
+@pytest.mark.parametrize("name", ["printed", "branch"])
+def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
+    told: list[tuple[int, list[int], list[float]]] = []
+    model, prompts = llama(14), prompts_of(14, 5)
+    custom = CustomGenerate(VARIANTS[name], TAG, STARTS, batch=2)
+    options = {**OPTIONS, "eos_token_id": None, "return_dict_in_generate": True}
+    found = model.generate(
+        **padded(prompts), **options, custom_generate=custom, watch=lambda *values: told.append(values)
+    )
+    for place, decoded in enumerate(found.decoded):
+        own = [(tokens, tags) for row, tokens, tags in told if row == place]
+        assert [len(tokens) for tokens, _ in own] == [len(tags) for _, tags in own] == list(range(1, 8))
+        assert own[-1] == (decoded.tokens, decoded.tag_probabilities)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 2}, "num_beams 2"),
+        ({"repetition_penalty": 1.5}, "RepetitionPenaltyLogitsProcessor"),
+        ({"max_time": 1.0}, "MaxTimeCriteria"),
+    ],
+)
+def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        llama(1).generate(**padded([[9, 10]]), **OPTIONS, **options, custom_generate=CustomGenerate(PRINTED, TAG))
 
 
 # At the door.

@@ -4,8 +4,9 @@ They are one batched search over a tree of tokens; a decoder is a row of values,
 decoder of this house: safer than SafeBeam as printed, and as helpful as a beam search.
 """
 
+from safelm.decoding.custom_generate import CustomGenerate
 from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.generate import generate
 from safelm.decoding.words import word_starts
 
-__all__ = ["Decoded", "Decoder", "generate", "word_starts"]
+__all__ = ["CustomGenerate", "Decoded", "Decoder", "generate", "word_starts"]

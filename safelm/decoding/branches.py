@@ -56,9 +56,9 @@ class Branches(Search):
         """Write down the best text of these prompts, once; without its tokens, if it is refused."""
         if not rows.any():
             return
-        tags, tokens = self.tag_means(), self.texts.length + self.texts.finished
-        score = self.opening + self.texts.log_probability / tokens - self.decoder.weight * tags
-        order = rules.best(score, score.shape[1])
+        tags = self.tag_means()
+        values = self.values(tags)
+        order = rules.best(values, values.shape[1])
         as_they_are = torch.arange(order.shape[1], device=order.device)  # those not yet written; the tree has them so
         self.texts = self.texts.take(torch.where(rows[:, None], order, as_they_are))
         if self.decoder.short_circuit:
@@ -66,6 +66,15 @@ class Branches(Search):
             self.texts.length[refused, 0], self.texts.finished[refused, 0] = 0, False
             super().record(refused, self.texts.log_probability[:, 0])
         super().record(rows)
+
+    def leading(self) -> Tensor:
+        """The place of the text that would be given if all ended here."""
+        return self.values(self.tag_means()).argmax(dim=1)
+
+    def values(self, tags: Tensor) -> Tensor:
+        """What each text is worth, given its mean p(tag)."""
+        tokens = self.texts.length + self.texts.finished
+        return self.opening + self.texts.log_probability / tokens - self.decoder.weight * tags
 
     def tag_means(self) -> Tensor:
         """The mean p(tag) at the ends of the words of each text, 0 of an empty one."""

@@ -8,7 +8,7 @@ when all its beams have ended. Log-probabilities are summed without a length pen
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy
 import torch
@@ -19,6 +19,8 @@ from safelm.decoding import rules
 from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.texts import Texts
 from safelm.decoding.tree import TokenTree
+
+Watch = Callable[[int, list[int], list[float]], None]
 
 
 class Search:
@@ -72,10 +74,12 @@ class Search:
         drawn = [rules.noise(prompt, self.decoder.seed, self.new_tokens, width) for prompt in prompts]
         return torch.from_numpy(numpy.stack(drawn)).to(device)
 
-    def run(self) -> list[Decoded]:
-        """Search until every prompt is done or has all its tokens."""
+    def run(self, watch: Watch | None = None) -> list[Decoded]:
+        """Search until every prompt is done or has all its tokens; `watch` is told of each that is not, every step."""
         for step in range(self.new_tokens):
             self.advance(step)
+            if watch:
+                self.show(watch)
             self.record(self.settled())
             if self.done.all():
                 break
@@ -196,6 +200,19 @@ class Search:
         if self.decoder.rule in ("none", "absolute"):
             settled |= self.texts.finished[:, 0]
         return settled
+
+    def leading(self) -> Tensor:
+        """The place of each prompt's likeliest text."""
+        return torch.zeros_like(self.places)
+
+    def show(self, watch: Watch) -> None:
+        """Tell of the leading text of each prompt that goes on."""
+        rows = (~self.done).nonzero()[:, 0]
+        leading = self.leading()[rows]
+        columns = (self.texts.tokens, self.texts.tags, self.texts.length)
+        tokens, tags, length = (column[rows, leading].tolist() for column in columns)
+        for row, place in enumerate(self.places[rows].tolist()):
+            watch(place, tokens[row][: length[row]], [] if self.tag is None else tags[row][: length[row]])
 
     def record(self, rows: Tensor, short_circuited: Tensor | None = None) -> None:
         """Write down the likeliest text of these prompts, once; a short-circuited one with its log-probability."""
