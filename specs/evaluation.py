@@ -6,7 +6,7 @@ from pathlib import Path
 from specs.engine import Engine
 from specs.judge import ActsJudge, LlmJudge, ScorerJudge
 from specs.params import Params
-from specs.suite import SUITES, DemoSuite, FileSuite, Suite
+from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 from specs.verdict import VERDICTS, VerdictPrompt
 from specs.yaml_file import Location
 
@@ -29,14 +29,14 @@ def _suites(params: Params) -> Iterator[Finding]:
             )
             continue
         suite = Suite.read(name)
-        if isinstance(suite, FileSuite) and (mistake := suite.mistake()):
+        if not isinstance(suite, DemoSuite) and (mistake := suite.mistake()):
             yield ("evaluate", "suites"), f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}"
         for judge in suite.judges:
             if (message := _unfit(params, suite, judge)) is not None:
                 yield ("evaluate", "judges"), f"specs/suites/{name}.yaml judges: {message}"
 
 
-def _unfit(params: Params, suite: DemoSuite | FileSuite, name: str) -> str | None:
+def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
     """Why a judge cannot judge a suite."""
     match params.evaluate.judges.get(name):
         case None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs.spec import Name, Spec
@@ -14,6 +14,19 @@ from specs.yaml_file import YamlFile, check
 SUITES = Path(__file__).parent / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
 Columns = list[Annotated[str, Field(min_length=1)]]
+
+
+def _known_format(path: str) -> str:
+    if Path(path.removesuffix(".gz")).suffix not in SUFFIXES:
+        raise PydanticCustomError(
+            "suffix",
+            "must end in {suffixes}, or one of these with .gz (got {path})",
+            {"suffixes": ", ".join(SUFFIXES), "path": path},
+        )
+    return path
+
+
+Known = Annotated[str, AfterValidator(_known_format)]
 
 
 class Suite(Spec):
@@ -26,8 +39,14 @@ class Suite(Spec):
     description: str = Field(min_length=1)
     kind: Literal["harmful", "benign", "dual_use", "utility"]
     judges: list[Name] = Field(
-        min_length=1, description="rows of evaluate.judges; the first gives the rates, the others are shown beside it"
+        description="rows of evaluate.judges; the first gives the rates, the others are shown beside it; [] for utility"
     )
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if not self.judges and self.kind != "utility":
+            raise ValueError("judges must name who judges its answers (got [])")
+        return self
 
     @property
     def is_harmful(self) -> bool:
@@ -35,16 +54,19 @@ class Suite(Spec):
         return self.kind == "harmful"
 
     @classmethod
-    def read(cls, name: str) -> "DemoSuite | FileSuite":
+    def read(cls, name: str) -> "AnySuite":
         """The suite of specs/suites/<name>.yaml."""
         return cls.at(SUITES / f"{name}.yaml")
 
     @classmethod
-    def at(cls, path: Path) -> "DemoSuite | FileSuite":
+    def at(cls, path: Path) -> "AnySuite":
         """The suite of a file."""
         file = YamlFile(path)
-        if isinstance(file.values, dict) and file.values.get("reader") == "demo":
-            return check(DemoSuite, file)
+        match file.values.get("reader") if isinstance(file.values, dict) else None:
+            case "demo":
+                return check(DemoSuite, file)
+            case "harness":
+                return check(HarnessSuite, file)
         return check(FileSuite, file)
 
 
@@ -63,7 +85,7 @@ class FileSuite(Suite):
 
     kind: Literal["harmful", "benign", "dual_use"]
     reader: Literal["file"]
-    path: str = Field(min_length=1, description="where you put the file; a path relative to the project")
+    path: Known = Field(description="where you put the file; a path relative to the project")
     source: str = Field(min_length=1, description="where it is published: what an error tells to fetch")
     sha256: str | None = Field(
         description="the digest of your file, for DVC watches this spec and not the file; null until you have one, "
@@ -77,17 +99,6 @@ class FileSuite(Suite):
     asked_as: Literal["request", "beginning"] = Field(
         description="request: a tuned model gets it as a user's turn; beginning: every model continues it as it stands"
     )
-
-    @field_validator("path")
-    @classmethod
-    def _known_format(cls, path: str) -> str:
-        if Path(path.removesuffix(".gz")).suffix not in SUFFIXES:
-            raise PydanticCustomError(
-                "suffix",
-                "must end in {suffixes}, or one of these with .gz (got {path})",
-                {"suffixes": ", ".join(SUFFIXES), "path": path},
-            )
-        return path
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -106,14 +117,43 @@ class FileSuite(Suite):
 
     def mistake(self) -> tuple[str, str] | None:
         """(key, what is wrong) where the file is not there, or is not the one that is pinned; reads the file."""
-        if not Path(self.path).is_file():
-            return "path", (
-                f"must be a file of prompts (got {self.path}, which is not there); fetch it from {self.source}, "
-                "and write where it is"
-            )
-        with Path(self.path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest == self.sha256:
-            return None
-        state = "is not pinned yet" if self.sha256 is None else "has another digest"
-        return "sha256", f"must be the digest of {self.path}, which {state}; write sha256: {digest}"
+        return _mistake("path", self.path, "sha256", self.sha256, self.source)
+
+
+class HarnessSuite(Suite):
+    """A task of lm-evaluation-harness, as its own task file has it; from the hub, or from files of yours.
+
+    A file has the columns of the data set on the hub, or is one of Mosaic's evaluation gauntlet: either way the model
+    reads what the harness would make of the named task.
+    """
+
+    kind: Literal["utility"]
+    reader: Literal["harness"]
+    task: Literal[
+        "arc_easy", "arc_challenge", "commonsense_qa", "gsm8k", "openbookqa", "piqa", "triviaqa", "winogrande", "mmlu"
+    ]
+    path: Known | None = Field(description="your file of its questions; null to fetch them from the hub")
+    source: str = Field(min_length=1, description="where it is published: what an error tells to fetch")
+    sha256: str | None = Field(description="the digest of your file; null for the hub, and until you have one")
+    shots: Known | None = Field(description="your file of examples, for a task that shows some, or null")
+    shots_sha256: str | None = Field(description="the digest of the examples, likewise")
+
+    def mistake(self) -> tuple[str, str] | None:
+        """(key, what is wrong) where a file is not there, or is not the one that is pinned; reads the files."""
+        files = (("path", self.path, "sha256", self.sha256), ("shots", self.shots, "shots_sha256", self.shots_sha256))
+        found = (_mistake(key, path, pin, digest, self.source) for key, path, pin, digest in files if path)
+        return next(filter(None, found), None)
+
+
+AnySuite = DemoSuite | FileSuite | HarnessSuite
+
+
+def _mistake(key: str, path: str, pin: str, pinned: str | None, source: str) -> tuple[str, str] | None:
+    if not Path(path).is_file():
+        return key, f"must be a file (got {path}, which is not there); fetch it from {source}, and write where it is"
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest == pinned:
+        return None
+    state = "is not pinned yet" if pinned is None else "has another digest"
+    return pin, f"must be the digest of {path}, which {state}; write {pin}: {digest}"

@@ -305,7 +305,7 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
     assert contents(build / "evaluate/tags-instruct") == first
     replies = [f"replies/{decoder}/{suite}.parquet" for decoder in ("greedy", "safebeam", "random_drop")
                for suite in ("harmful", "benign", "dual_use")]  # fmt: skip
-    assert set(first) == {"manifest.json", "metrics.json", "samples.parquet", "utility.json", *replies}
+    assert set(first) == {"manifest.json", "metrics.json", "samples.parquet", "utility/utility.json", *replies}
 
 
 def evaluated(model: Path, suites: dict[str, FileSuite], decoders: dict[str, Dials], **dials: Any) -> dict[str, Any]:

@@ -537,3 +537,14 @@ def test_the_stage_writes_the_page_and_says_where(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.splitlines()[-2:] == ["report: build/report/index.html", "[]"]
     assert (tmp_path / "build/report/index.html").is_file()
+
+
+def test_tasks_of_the_harness_are_a_table_of_their_own(tmp_path: Path) -> None:
+    models = world.models("safe")
+    world.write_build(tmp_path, models)
+    path = tmp_path / "evaluate/safe-instruct/metrics.json"
+    metrics = json.loads(path.read_bytes())
+    metrics["utility"]["tasks"] = {"arc_easy": {"acc": world.fixed(33, 120), "acc_norm": world.fixed(36, 120)}}
+    world.write(path, metrics)
+    page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
+    assert "Tasks of lm-evaluation-harness" in page and "arc easy, acc norm" in page and "36/120" in page

@@ -196,7 +196,7 @@ MISTAKES = {
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         "evaluate.suites",
-        "specs/suites/advbench.yaml path: must be a file of prompts (got data/advbench.csv, which is not there); fetch",
+        "specs/suites/advbench.yaml path: must be a file (got data/advbench.csv, which is not there); fetch",
     ),
     "a suite whose judge is no row": (
         ("    acts: {kind: acts}", "    deeds: {kind: acts}"),

@@ -14,7 +14,7 @@ from safelm.sample import sample
 from safelm.shards import write_table
 from specs.decoder import Decoder as Dials
 from specs.document import REPLIES
-from specs.suite import DemoSuite
+from specs.suite import DemoSuite, HarnessSuite
 
 DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
 PAGES = 100  # of held-out text, for perplexity
@@ -58,5 +58,24 @@ def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch
     right, perplexity = measure(asked.model, asked.tokenizer, chosen, held_out_text(PAGES), batch=batch)
     accuracy = {"count": sum(right), "of": len(right), "value": round(sum(right) / len(right), DIGITS)}
     found = {"accuracy": accuracy, "perplexity": round(perplexity, DIGITS)}
+    (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return ()
+
+
+def solve(
+    folder: Path, *, model: Path, suite: HarnessSuite, files: Sequence[Path], limit: int, batch: int, seed: int
+) -> tuple[()]:
+    """Write what the harness measures of one of its tasks: {measure: count, of, value}. `files` are for the key."""
+    from safelm.evaluation.examinee import examinee
+    from safelm.evaluation.harness import measures, tasks
+    from safelm.evaluation.utility import solved
+
+    asked = examinee(model, False)
+    chosen = tasks(suite, limit=limit, seed=seed)
+    samples = solved(asked.model, asked.tokenizer, chosen, batch=batch, limit=limit if suite.path is None else None)
+    found = {
+        name: {"count": right, "of": of, "value": round(right / of, DIGITS)}
+        for name, (right, of) in sorted(measures(samples).items())
+    }
     (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return ()

@@ -8,7 +8,7 @@ from typing import Any
 from safelm.evaluation.judges import Exchange, Judge
 from safelm.evaluation.outcome import Outcome, Verdict
 from safelm.evaluation.suites import Question
-from specs.suite import DemoSuite, FileSuite
+from specs.suite import AnySuite
 
 DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
 HARMFUL = {
@@ -64,7 +64,7 @@ class Answer:
         }
 
 
-def judged(replies: Sequence[Reply], suite: DemoSuite | FileSuite, judges: Mapping[str, Judge]) -> list[Answer]:
+def judged(replies: Sequence[Reply], suite: AnySuite, judges: Mapping[str, Judge]) -> list[Answer]:
     """The replies to one suite with the verdict of each of its judges.
 
     A decoder that stopped at the tag has declined, whatever stands before it, and whoever judges.
@@ -79,9 +79,9 @@ def judged(replies: Sequence[Reply], suite: DemoSuite | FileSuite, judges: Mappi
     ]
 
 
-def _exchange(reply: Reply, suite: DemoSuite | FileSuite) -> Exchange:
+def _exchange(reply: Reply, suite: AnySuite) -> Exchange:
     asked = reply.question
-    return Exchange(asked.id, asked.text, reply.completion, suite.is_harmful, asked.prompt, suite.path)
+    return Exchange(asked.id, asked.text, reply.completion, suite.is_harmful, asked.prompt, str(suite.path))
 
 
 def rate(count: int, of: int) -> Json:
@@ -104,7 +104,7 @@ def rates(verdicts: Iterable[Verdict], is_harmful: bool) -> Json:
     return {**found, "unjudged": rate(len(every) - len(known), len(every))}
 
 
-def counted(answers: Sequence[Answer], suite: DemoSuite | FileSuite) -> Json:
+def counted(answers: Sequence[Answer], suite: AnySuite) -> Json:
     """The rates of a suite by its first judge, those of each form of its prompts, and those by its other judges."""
 
     def by(judge: str, members: Sequence[Answer]) -> Json:

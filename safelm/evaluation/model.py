@@ -14,10 +14,10 @@ from safelm.shards import Shard, write_table
 from safelm.trained import DOSES, knows_tag
 from specs.document import SAMPLES
 from specs.judge import JudgeRow
-from specs.suite import DemoSuite, FileSuite
+from specs.suite import AnySuite, DemoSuite, HarnessSuite
 
 METRICS, ANSWERS, UTILITY = "metrics.json", "samples.parquet", "utility"
-Suites = Mapping[str, DemoSuite | FileSuite]
+Suites = Mapping[str, AnySuite]
 
 
 def stocks_of(suites: Suites, *, stage: str, limit: int, seed: int) -> dict[str, Stock]:
@@ -77,11 +77,20 @@ def evaluate(
         dose: {"decoders": {name: {suite: along(dose, name, suite) for suite in stocks} for name in few}}
         for dose, few in doses.items()
     }
-    if UTILITY in pieces:
-        metrics["utility"] = json.loads(pieces[UTILITY].bytes())
+    utility = {name: suite for name, suite in suites.items() if suite.kind == "utility"}
+    known = {name: json.loads(pieces[f"{UTILITY}/{name}"].bytes()) for name in utility}
+    for name, measured in known.items():
+        metrics.setdefault("utility", {}).update(measured if isinstance(utility[name], DemoSuite) else {})
+    tasks = {name: measured for name, measured in known.items() if isinstance(utility[name], HarnessSuite)}
+    if tasks:
+        metrics.setdefault("utility", {})["tasks"] = tasks
     write_table([answer.row() for answer in answers], SAMPLES, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     lines = table(metrics)
+    lines += [
+        f"{task}: " + ", ".join(f"{measure} {_percent(found)} of {found['of']}" for measure, found in measured.items())
+        for task, measured in tasks.items()
+    ]
     for dose, found in metrics["doses"].items():
         lines += [f"after {dose} pairs", *table({**metrics, **found})]
     return lines

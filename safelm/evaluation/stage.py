@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safelm.artifact import Piece, artifact
-from safelm.evaluation.asking import ask, usefulness
+from safelm.evaluation.asking import ask, solve, usefulness
 from safelm.evaluation.judges import Tables
 from safelm.evaluation.model import UTILITY, evaluate, piece_name, stocks_of
+from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.suites import CHAT_STAGES, Stock
 from safelm.paths import build
 from safelm.trained import DOSES, knows_tag
@@ -14,10 +15,10 @@ from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
-from specs.suite import DemoSuite, FileSuite
+from specs.suite import AnySuite, FileSuite, HarnessSuite
 from specs.verdict import VERDICTS
 
-Suites = Mapping[str, DemoSuite | FileSuite]
+Suites = Mapping[str, AnySuite]
 
 
 def evaluate_model(
@@ -63,10 +64,11 @@ def evaluate_model(
         for decoder in few
         for suite, found in stocks.items()
     }
-    for row in (row for row in suites.values() if row.kind == "utility"):
-        pieces[UTILITY] = Piece(
-            usefulness, {"model": base, "suite": row, "limit": prompts, "batch": batch, "seed": seed}
-        )
+    pieces |= {
+        f"{UTILITY}/{name}": _measured(name, base, suite, prompts, batch, seed)
+        for name, suite in suites.items()
+        if suite.kind == "utility"
+    }
     wanted = {name: judges[name] for suite in stocks for name in suites[suite].judges}
     artifact(
         folder,
@@ -89,7 +91,7 @@ def evaluate_model(
 def _asked(
     model: Path,
     stage: str,
-    suite: DemoSuite | FileSuite,
+    suite: AnySuite,
     found: Stock,
     decoder: Decoder,
     tokens: int,
@@ -101,6 +103,16 @@ def _asked(
     prompts = [(question.id, question.text) for question in found.asked]
     values = {"chat": stage in CHAT_STAGES and not continues, "prompts": prompts, "decoder": decoder}
     return Piece(ask, {"model": model, **values, "tokens": tokens, "batch": batch, "seed": seed})
+
+
+def _measured(name: str, model: Path, suite: AnySuite, limit: int, batch: int, seed: int) -> Piece:
+    """What a model knows beside safety, by one suite."""
+    values = {"model": model, "suite": suite, "limit": limit, "batch": batch, "seed": seed}
+    if isinstance(suite, HarnessSuite):
+        if mistake := suite.mistake():
+            raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
+        return Piece(solve, {**values, "files": [Path(file) for file in (suite.path, suite.shots) if file]})
+    return Piece(usefulness, values)
 
 
 def tables_of(

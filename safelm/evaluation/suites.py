@@ -9,7 +9,7 @@ from safelm.demo.prompts import Prompt, prompts
 from safelm.evaluation.prompt_files import TEXT, PromptFileError, Row, read_rows, value_of
 from safelm.sample import sample
 from safelm.shards import text_digest
-from specs.suite import DemoSuite, FileSuite
+from specs.suite import AnySuite, DemoSuite, FileSuite
 
 CHAT_STAGES = ("instruct", "finetune")
 PLAIN = "plain"  # the form of prompts that have none
@@ -35,7 +35,7 @@ class Stock:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def stock(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, seed: int) -> Stock:
+def stock(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> Stock:
     """At most `limit` prompts of a suite, the same for every model, in equal shares of forms (and hazards, of demo).
 
     A pretrained model is given texts to continue, a tuned one requests. The prompts of a file are the same for both.
@@ -43,6 +43,8 @@ def stock(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, se
     if isinstance(suite, DemoSuite):
         asked = prompts(suite.kind, "chat" if stage in CHAT_STAGES else "completion", limit, suite.path)
         return Stock([Question(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in asked], len(asked))
+    if not isinstance(suite, FileSuite):
+        raise TypeError(f"suite {name}: the harness asks its own questions")
     rows, found = read_file(name, suite)
     once = {question.id: question for question in found}
     chosen = balanced([once[id] for id in sample("suite", seed, once, len(once))], limit)
@@ -54,7 +56,7 @@ def stock(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, se
     return Stock(chosen, rows, {reason: count for reason, count in left_out.items() if count})
 
 
-def questions(name: str, suite: DemoSuite | FileSuite, *, stage: str, limit: int, seed: int) -> list[Question]:
+def questions(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> list[Question]:
     """The questions of a suite that are asked."""
     return stock(name, suite, stage=stage, limit=limit, seed=seed).asked
 

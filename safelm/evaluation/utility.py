@@ -6,7 +6,7 @@ would ask git and pip about this machine.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -20,6 +20,13 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOGGERS = ("lm_eval", "lm-eval")
+LONG = 2048  # positions, of a model that does not say; with fewer the answers of generating tasks are shorter
+
+
+def quiet() -> None:
+    """Keep the harness from telling what it does."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def measure(
@@ -31,8 +38,7 @@ def measure(
     batch: int,
 ) -> tuple[list[bool], float]:
     """Whether each item was answered right (the likeliest choice), and the perplexity per word of the pages."""
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     begin = tokenizer.bos_token or ""  # as documents begin in pretraining
     tasks = {"choices": choices(items, begin), "pages": text(pages)}
     harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch)
@@ -40,6 +46,26 @@ def measure(
         found = evaluate(harness, {"tasks": tasks, "groups": {}}, bootstrap_iters=0)
     right = {sample["doc"]["id"]: sample["acc"] == 1 for sample in found["samples"]["choices"]}
     return [right[item["id"]] for item in items], found["results"]["pages"]["word_perplexity,none"]
+
+
+def solved(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Mapping[str, ConfigurableTask],
+    *,
+    batch: int,
+    limit: int | None,
+) -> list[dict[str, Any]]:
+    """What the harness keeps of every item of some tasks, each with its right and wrong by metric."""
+    quiet()
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONG
+    for task in tasks.values():
+        if task.OUTPUT_TYPE == "generate_until" and positions < LONG:
+            task.config.generation_kwargs["max_gen_toks"] = positions // 2  # the harness takes 256, and fails
+    harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch, max_length=positions)
+    with redirect_stderr(StringIO()):
+        found = evaluate(harness, {"tasks": dict(tasks), "groups": {}}, limit=limit, bootstrap_iters=0)
+    return [sample for name in tasks for sample in found["samples"][name]]
 
 
 def choices(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:

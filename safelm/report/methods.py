@@ -123,5 +123,27 @@ def utility(book: Book) -> Figure:
         "Accuracy on multiple-choice questions. The paper's column is its mean over nine public tasks, for its "
         "base models: another scale, shown for the order of the models.",
         panels,
-        tables=[Table("Accuracy and perplexity", [*head, "Paper, mean of nine tasks"], rows)],
+        tables=[Table("Accuracy and perplexity", [*head, "Paper, mean of nine tasks"], rows), *_tasks(book)],
     )
+
+
+def _tasks(book: Book) -> list[Table]:
+    """The tasks of lm-evaluation-harness that were asked: a table with a column for each task and measure."""
+    measured = book.measured
+    cells = {
+        (group, stage): {
+            f"{task}, {measure}": rate
+            for task, found in measured.tree(group, stage, "utility", "tasks").items()
+            for measure, rate in found.items()
+        }
+        for group in measured.built()
+        for stage in measured.stages(group)
+    }
+    columns = sorted({name for found in cells.values() for name in found})
+    rows = [
+        [Cell(group.name), Cell(STAGE_NAMES[stage]), *(rate_cell(found.get(name)) for name in columns)]
+        for (group, stage), found in cells.items()
+        if found
+    ]
+    head = ["Model", "Stage", *(plain(name) for name in columns)]
+    return [Table("Tasks of lm-evaluation-harness", head, rows, heads=2)] if rows else []
