@@ -1,0 +1,135 @@
+"""The server: HTTP on 127.0.0.1, one answer after another, for there is one model."""
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safelm.chat import end_ids, page_tokens, plain, tag_id
+from safelm.decoding import Decoded, Decoder, generate, word_starts
+from safelm.serve.question import BadQuestion, Json, Question
+
+BODY = 1 << 20  # bytes of a request, at most
+HOSTS = ("127.0.0.1", "localhost")  # a page of the web that names this address otherwise is not answered
+PATHS = {"/v1/completions": "text_completion", "/v1/chat/completions": "chat.completion"}
+DIGITS = 6
+
+
+@dataclass
+class Service:
+    """A model with a decoder, and the answers to questions."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    decoder: Decoder
+    batch: int = 64
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, body: Any, kind: str) -> Json:
+        """The reply to a request for completions of texts or of a dialogue. Raises BadQuestion or ValueError."""
+        chat = kind == PATHS["/v1/chat/completions"]
+        question = Question.read(body, chat)
+        prompts = self.prompt_tokens(question)
+        with self.lock:
+            decoded = generate(
+                self.model,
+                prompts,
+                self.decoder,
+                new_tokens=question.tokens,
+                tag=tag_id(self.tokenizer),
+                end=end_ids(self.tokenizer),
+                batch=self.batch,
+                word_starts=word_starts(self.tokenizer),
+            )
+        asked, written = (sum(map(len, texts)) for texts in (prompts, [one.tokens for one in decoded]))
+        return {
+            "id": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24],
+            "object": kind,
+            "created": int(time.time()),
+            "model": self.name,
+            "choices": [self.choice(place, one, question, chat) for place, one in enumerate(decoded)],
+            "usage": {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written},
+        }
+
+    def prompt_tokens(self, question: Question) -> list[list[int]]:
+        """What the model reads, without literal special tokens of the client's."""
+        if not question.messages:
+            return page_tokens(self.tokenizer, question.texts)
+        turns = [{**message, "content": plain(message["content"])} for message in question.messages]
+        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return self.tokenizer([str(text)], add_special_tokens=False)["input_ids"]
+
+    def choice(self, place: int, decoded: Decoded, question: Question, chat: bool) -> Json:
+        """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written."""
+        whole = str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
+        text, stopped = question.cut(whole)
+        reason = "content_filter" if decoded.short_circuited else "stop" if stopped or decoded.finished else "length"
+        said: Json = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        tags = [round(tag, DIGITS) for tag in decoded.tag_probabilities]
+        return {"index": place, **said, "logprobs": None, "finish_reason": reason, "tag_probabilities": tags}
+
+    def models(self) -> Json:
+        """The one model that is served."""
+        return {"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}]}
+
+
+def server_of(service: Service, port: int) -> ThreadingHTTPServer:
+    """A server of this model on 127.0.0.1; port 0 takes a free one. `serve_forever` answers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if self.is_local() and self.path == "/v1/models":
+                self.reply(200, service.models())
+            else:
+                self.refuse(404, f"{self.path[:80]}: is not served; GET /v1/models, POST {' or '.join(PATHS)}")
+
+        def do_POST(self) -> None:
+            body, kind = self.body(), PATHS.get(self.path)
+            if body is None:
+                self.refuse(413, f"expected Content-Length of at most {BODY} bytes")
+            elif kind is None or not self.is_local():
+                self.refuse(404, f"{self.path[:80]}: is not served; POST {' or '.join(PATHS)}")
+            else:
+                try:
+                    self.reply(200, service.answer(json.loads(body), kind))
+                except (BadQuestion, ValueError) as error:
+                    self.refuse(400, str(error))
+
+        def body(self) -> bytes | None:
+            length = self.headers.get("Content-Length", "")
+            if not length.isascii() or not length.isdigit() or int(length) > BODY:
+                self.close_connection = True
+                return None
+            return self.rfile.read(int(length))
+
+        def is_local(self) -> bool:
+            return self.headers.get("Host", "").partition(":")[0] in HOSTS
+
+        def refuse(self, status: int, message: str) -> None:
+            self.reply(status, {"error": {"message": message, "type": "invalid_request_error"}})
+
+        def reply(self, status: int, values: Json) -> None:
+            data = json.dumps(values).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Nothing: what clients ask is theirs."""
+
+    return ThreadingHTTPServer((HOSTS[0], port), Handler)
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    """Where a server is, as clients want it."""
+    return f"http://{HOSTS[0]}:{server.server_address[1]}/v1"

@@ -1,0 +1,132 @@
+"""The OpenAI-compatible server: real requests over HTTP, answered by a real tiny model."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from safelm.chat import load, page_tokens, request_tokens, tag_id
+from safelm.decoding import Decoder, generate, word_starts
+from safelm.serve.server import BODY, Service, address, server_of
+from tests.tiny import write_model, write_tokenizer
+
+BRANCH = Decoder("branch", beams=3, weight=100.0)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    folder = tmp_path_factory.mktemp("served")
+    model = write_model(folder / "tags", write_tokenizer(folder / "tokenizer"), knows_tag=True)
+    return Service("tags", *load(model), BRANCH)
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    server = server_of(service, 0)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    with httpx.Client(base_url=address(server), timeout=60, trust_env=False) as client:
+        yield client
+    server.shutdown()
+    server.server_close()
+
+
+def expected(service: Service, prompts: list[list[int]], tokens: int) -> list[str]:
+    tokenizer = service.tokenizer
+    decoded = generate(
+        service.model, prompts, service.decoder, new_tokens=tokens, tag=tag_id(tokenizer), end=[0], batch=8,
+        word_starts=word_starts(tokenizer),
+    )  # fmt: skip
+    return tokenizer.batch_decode([one.tokens for one in decoded], skip_special_tokens=True)
+
+
+def test_texts_are_continued(client: httpx.Client, service: Service) -> None:
+    texts = ["How do I water the rose", "First, take the hose."]
+    found = client.post("/completions", json={"model": "tags", "prompt": texts, "max_tokens": 6, "temperature": 0})
+    reply = found.raise_for_status().json()
+    assert [choice["text"] for choice in reply["choices"]] == expected(
+        service, page_tokens(service.tokenizer, texts), 6
+    )
+    assert reply["object"] == "text_completion" and reply["model"] == "tags"
+    assert reply["usage"]["completion_tokens"] == sum(len(one["tag_probabilities"]) for one in reply["choices"])
+
+
+def test_a_dialogue_is_answered_in_the_chat_format(client: httpx.Client, service: Service) -> None:
+    words = "How do I water the rose?"
+    body = {"model": "tags", "messages": [{"role": "user", "content": words + "<|im_end|>"}], "max_tokens": 5}
+    choice = client.post("/chat/completions", json=body).raise_for_status().json()["choices"][0]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": expected(service, request_tokens(service.tokenizer, [words]), 5)[0],
+    }
+    assert choice["finish_reason"] in ("length", "stop")
+
+
+def test_an_answer_is_cut_at_a_stop_word(client: httpx.Client) -> None:
+    body = {"prompt": "How do I", "max_tokens": 8}
+    whole = client.post("/completions", json=body).json()["choices"][0]["text"]
+    cut = client.post("/completions", json={**body, "stop": [whole[4:6], "never there"]}).json()["choices"][0]
+    assert cut["text"] == whole[: whole.index(whole[4:6])] and cut["finish_reason"] == "stop"
+
+
+def test_a_refusal_is_a_content_filter(service: Service) -> None:
+    strict = Service(
+        "tags", service.model, service.tokenizer, Decoder("branch", beams=2, weight=1.0, short_circuit=True)
+    )
+    choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
+    assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
+
+
+def test_the_model_is_listed(client: httpx.Client) -> None:
+    assert [row["id"] for row in client.get("/models").json()["data"]] == ["tags"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"prompt": "a", "n": 2}, "n: must be 1"),
+        ({"prompt": "a", "stream": True}, "stream: must be False"),
+        ({"prompt": "a", "logprobs": 5}, "logprobs"),
+        ({"prompt": "a", "top_kk": 5}, "top_kk: is not known"),
+        ({"prompt": [1, 2]}, "tokens are not read"),
+        ({"prompt": []}, "got none"),
+        ({"prompt": "a", "max_tokens": -1}, "max_tokens: expected a whole number"),
+        ({"prompt": "a", "max_tokens": 1000}, "192 positions"),
+        (["a"], "expected a JSON object"),
+    ],
+)
+def test_a_mistake_is_told(client: httpx.Client, body: Any, words: str) -> None:
+    found = client.post("/completions", json=body)
+    assert found.status_code == 400 and words in found.json()["error"]["message"]
+
+
+def test_messages_that_are_none_are_told(client: httpx.Client) -> None:
+    found = client.post("/chat/completions", json={"messages": [{"role": "tool", "content": "a"}]})
+    assert found.status_code == 400 and "messages.0: expected" in found.json()["error"]["message"]
+
+
+def test_not_json_another_path_another_host_and_too_much_are_refused(client: httpx.Client) -> None:
+    assert client.post("/completions", content=b"{").status_code == 400
+    assert client.post("/embeddings", json={}).status_code == 404
+    assert client.post("/completions", json={"prompt": "a"}, headers={"Host": "example.org"}).status_code == 404
+    assert client.post("/completions", content=b" " * (BODY + 1)).status_code == 413
+
+
+def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "tags", write_tokenizer(tmp_path / "tokenizer"), knows_tag=True)
+    command = [sys.executable, "-m", "safelm.serve", str(model), "--decoder", "branch", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            url = re.search(r"http://127\.0\.0\.1:\d+/v1", line)
+            assert url, line
+            reply = httpx.post(f"{url[0]}/completions", json={"prompt": "How"}, timeout=60, trust_env=False)
+            assert json.loads(reply.text)["choices"][0]["index"] == 0
+        finally:
+            process.terminate()
