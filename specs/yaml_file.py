@@ -129,9 +129,9 @@ class YamlFile:
         return Problem(str(self.path), self.line(at), dotted(at), message)
 
     def refuse(self, problems: list[Problem]) -> None:
-        """Raise when there is any problem, in the order of the lines."""
+        """Raise when there is any problem, each once and in the order of the lines."""
         if problems:
-            raise SpecError(sorted(problems, key=lambda problem: (problem.line, problem.at)))
+            raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.at)))
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:

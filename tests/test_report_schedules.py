@@ -73,18 +73,18 @@ def test_schedules_are_told_apart_by_their_dose(scheduled: Book) -> None:
     found = {kind: {start: row.name for start, row in rows.items()} for kind, rows in schedules(scheduled).items()}
     assert found == {
         "natural": {0.2: "safe", 0.0: "from_0", 0.6: "from_60", 1.0: "filtered"},
-        "dose": {0.0: "dose_from_0", 0.6: "dose_from_60", 1.0: "filtered"},
+        "matched dose": {0.0: "dose_from_0", 0.6: "dose_from_60", 1.0: "filtered"},
     }
 
 
 def test_every_start_and_stage_has_its_rate(scheduled: Book) -> None:
     figure = when_to_start(scheduled)
-    assert figure and list(figure.tables[0].head[2:]) == ["0 %", "20 %", "60 %", "100 %"]
-    assert len(figure.panels) == 3 and len(figure.tables[0].rows) == 3 * 2 * 2  # stages, schedules, decoders
+    assert figure and list(figure.tables[0].head[3:]) == ["0 %", "20 %", "60 %", "100 %"]
+    assert len(figure.panels) == 3 * 2 and len(figure.tables[0].rows) == 3 * 2 * 2  # stages, schedules, decoders
     asr = scheduled.measured.models["from_60"]["finetune"]["decoders"]["greedy"]["harmful"]["asr"]
     (row,) = [row for row in figure.tables[0].rows
-              if [row[0].text, row[1].text] == ["natural, greedy", "After benign finetuning"]]  # fmt: skip
-    assert f"{asr.count}/{asr.of}" in row[4].small
+              if [cell.text for cell in row[:3]] == ["natural", "After benign finetuning", "greedy"]]  # fmt: skip
+    assert f"{asr.count}/{asr.of}" in row[5].small
 
 
 def test_one_start_is_no_schedule(book: Book) -> None:

@@ -303,6 +303,10 @@ def test_the_line_is_named(tmp_path: Path) -> None:
     assert found[0].startswith(f"params.yaml:{line_of('{share: 4,')} mixtures.safe.phases.1.share: ")
 
 
+def test_a_mistake_that_every_model_meets_is_told_once(tmp_path: Path) -> None:
+    assert len(complaints(tmp_path, ("sequence: 128", "sequence: 4096"))) == 1
+
+
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     found = complaints(tmp_path, ("  rows: 2048", "  rows: 0"), ("rate: 0.05", "rate: 2.0"))
     assert len(found) == 2

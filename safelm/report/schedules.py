@@ -64,16 +64,19 @@ def when_to_start(book: Book) -> Figure | None:
     starts = sorted({start for groups in kinds.values() for start in groups})
     places = [f"{start * 100:.0f} %" for start in starts]
     panels, table = [], []
-    for stage in book.measured.stages():
-        series = []
-        for place, (kind, decoder) in enumerate((kind, decoder) for kind in kinds for decoder in book.main):
-            name = f"{kind}, {plain(decoder)}"
-            rates = [book.measured.asr(kinds[kind].get(start), stage, decoder) for start in starts]
-            series.append(Series(name, STYLES[place % len(STYLES)], rates))
-            table.append([Cell(name), Cell(STAGE_NAMES[stage]), *map(rate_cell, rates)])
-        label = f"Lines: attack success by start, {STAGE_NAMES[stage].lower()}; the numbers are in the table below."
-        drawn = steps(series, places, label, x_title="start", y_title="attack success, %")
-        panels.append(Panel(STAGE_NAMES[stage], drawn))
+    for stage, decoder in ((stage, name) for stage in book.measured.stages() for name in book.main):
+        rates = {
+            kind: [book.measured.asr(groups.get(start), stage, decoder) for start in starts]
+            for kind, groups in kinds.items()
+        }
+        series = [Series(kind, style, found) for (kind, found), style in zip(rates.items(), STYLES, strict=False)]
+        title = f"{STAGE_NAMES[stage]}, {plain(decoder)}"
+        label = f"Lines: attack success by start, {title.lower()}; the numbers are in the table below."
+        panels.append(Panel(title, steps(series, places, label, x_title="start", y_title="attack success, %")))
+        table += [
+            [Cell(kind), Cell(STAGE_NAMES[stage]), Cell(plain(decoder)), *map(rate_cell, found)]
+            for kind, found in rates.items()
+        ]
     return Figure(
         "starts",
         "When to start (paper §12)",
@@ -81,7 +84,7 @@ def when_to_start(book: Book) -> Figure | None:
         "alone, and at 100 % they never read anything else. Natural schedules that start later also read less of "
         "every intervention; with a matched dose all read the same tokens of what is dosed.",
         panels,
-        tables=[Table("Attack success rate by start", ["Schedule", "Stage", *places], table, heads=2)],
+        tables=[Table("Attack success rate by start", ["Schedule", "Stage", "Decoder", *places], table, heads=3)],
     )
 
 
@@ -91,8 +94,8 @@ def schedules(book: Book) -> dict[str, dict[float, Group]]:
     A kind of a single start is no schedule. At 1 stands the filtered model, which never reads an intervention.
     """
     safe, never = book.measured.roles.safe, book.measured.roles.filtered
-    found: dict[str, dict[float, Group]] = {"natural": {}, "dose": {}}
+    found: dict[str, dict[float, Group]] = {"natural": {}, "matched dose": {}}
     for group in book.measured.built() if safe else []:
         if safe and (group.reads, group.shape) == (safe.reads, safe.shape):
-            found["dose" if group.is_dosed else "natural"].setdefault(group.start, group)
+            found["matched dose" if group.is_dosed else "natural"].setdefault(group.start, group)
     return {kind: {**rows, **({1.0: never} if never else {})} for kind, rows in found.items() if len(rows) > 1}
