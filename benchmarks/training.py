@@ -202,10 +202,10 @@ def main() -> None:
         f"{asked.shape}, rows of {asked.sequence}, {asked.steps} steps; {'GPU' if torch.cuda.is_available() else 'CPU'}"
     )
     print(f"{'':22}{'tokens/s':>12}{'/ ours':>9}{'MFU':>8}")
-    print(f"making our batches takes {found['ours']['reading'] / found['ours']['seconds']:.2%} of the time of a step")
     for kind, rate in rates.items():
         mfu = f"{rate * flops / found[kind]['peak']:8.1%}" if found[kind]["peak"] else "       –"
         print(f"{KINDS[kind]:22}{rate:12,.0f}{rate / rates['ours']:9.3f}{mfu}")
+    print(f"making our batches takes {found['ours']['reading'] / found['ours']['seconds']:.2%} of the time of a step")
 
 
 def one(kind: str, run: Path) -> dict[str, float]:
