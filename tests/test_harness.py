@@ -10,7 +10,7 @@ from lm_eval.api.task import ConfigurableTask
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.digest import file_digest
-from safelm.evaluation.harness import FILES, config_of, local, measures, mmlu_subjects, rows_of, tasks
+from safelm.evaluation.harness import FILES, config_of, keep_fitting, local, measures, mmlu_subjects, rows_of, tasks
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.utility import solved
 from specs.suite import SUITES, HarnessSuite, Suite
@@ -150,3 +150,11 @@ def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None
              for name, task in chosen.items()}  # fmt: skip
     assert set(found["arc_easy"]) == {"acc", "acc_norm"} and found["arc_easy"]["acc"][1] == 3
     assert found["gsm8k"]["exact_match, strict-match"] == (0, 3)
+
+
+def test_items_with_a_choice_longer_than_the_model_are_left_out_and_counted() -> None:
+    row = SAME["piqa"][0]
+    task = local("piqa", [row, {**row, "sol2": "Take a nose. " * 9}, row])
+    assert keep_fitting(task, len, 50) == (1, 3)
+    assert requests(task) == SAME["piqa"][2] * 2
+    assert keep_fitting(local("gsm8k", [SAME["gsm8k"][0]]), len, 1) == (0, 1)

@@ -65,17 +65,26 @@ def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch
 def solve(
     folder: Path, *, model: Path, suite: HarnessSuite, files: Sequence[Path], limit: int, batch: int, seed: int
 ) -> tuple[()]:
-    """Write what the harness measures of one of its tasks: {measure: count, of, value}. `files` are for the key."""
+    """Write what the harness measures of one of its tasks: {measure: count, of, value}. `files` are for the key.
+
+    `too_long` counts the items that have a choice longer than the model; they are not asked.
+    """
     from safelm.evaluation.examinee import examinee
-    from safelm.evaluation.harness import measures, tasks
-    from safelm.evaluation.utility import solved
+    from safelm.evaluation.harness import keep_fitting, measures, tasks
+    from safelm.evaluation.utility import positions_of, solved
 
     asked = examinee(model, False)
     chosen = tasks(suite, limit=limit, seed=seed)
+
+    def length(text: str) -> int:
+        return len(asked.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    left_out = [keep_fitting(task, length, positions_of(asked.model)) for task in chosen.values()]
     samples = solved(asked.model, asked.tokenizer, chosen, batch=batch, limit=limit if suite.path is None else None)
+    counts = {**measures(samples), "too_long": (sum(out for out, _ in left_out), sum(of for _, of in left_out))}
     found = {
-        name: {"count": right, "of": of, "value": round(right / of, DIGITS)}
-        for name, (right, of) in sorted(measures(samples).items())
+        name: {"count": count, "of": of, "value": round(count / of, DIGITS)}
+        for name, (count, of) in sorted(counts.items())
     }
     (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return ()

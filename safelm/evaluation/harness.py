@@ -169,6 +169,23 @@ def mmlu_subjects() -> list[str]:
     return sorted(path.stem for path in (FOLDER / "mmlu/default").glob("mmlu_*.yaml"))
 
 
+def keep_fitting(task: ConfigurableTask, length: Callable[[str], int], positions: int) -> tuple[int, int]:
+    """Leave out of a task the items that have a choice longer than the model; (how many, of how many).
+
+    The harness itself cuts a context that is too long at its beginning; at such a choice it would stop.
+    """
+    split = task.config.test_split or task.config.validation_split
+    docs = task.dataset[split]
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return 0, len(docs)
+    kept = [
+        place for place, doc in enumerate(docs)
+        if all(length(f" {choice}") < positions for choice in task.doc_to_choice(doc))
+    ]  # fmt: skip
+    task.dataset[split] = docs.select(kept)
+    return len(docs) - len(kept), len(docs)
+
+
 def measures(samples: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     """Measure: (right, of) of the samples that the harness kept; those of a filter are named after it."""
     found: dict[str, tuple[int, int]] = {}

@@ -48,6 +48,11 @@ def measure(
     return [right[item["id"]] for item in items], found["results"]["pages"]["word_perplexity,none"]
 
 
+def positions_of(model: PreTrainedModel) -> int:
+    """The tokens that a model can read."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONG
+
+
 def solved(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -58,11 +63,12 @@ def solved(
 ) -> list[dict[str, Any]]:
     """What the harness keeps of every item of some tasks, each with its right and wrong by metric."""
     quiet()
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONG
+    positions = positions_of(model)
     for task in tasks.values():
         if task.OUTPUT_TYPE == "generate_until" and positions < LONG:
             task.config.generation_kwargs["max_gen_toks"] = positions // 2  # the harness takes 256, and fails
     harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch, max_length=positions)
+    tasks = {name: task for name, task in tasks.items() if len(task.eval_docs)}
     with redirect_stderr(StringIO()):
         found = evaluate(harness, {"tasks": dict(tasks), "groups": {}}, limit=limit, bootstrap_iters=0)
     return [sample for name in tasks for sample in found["samples"][name]]
