@@ -51,7 +51,7 @@ def groups(models: list[str]) -> list[Group]:
     for stage in ("pretrain", "instruct", "finetune"):
         for model in models:
             plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
-    return [*plan, Group("cards", ("card",), ("documents",))]
+    return [*plan, Group("cards", ("card", "overlap"), ("documents",))]
 
 
 class Lane:

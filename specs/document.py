@@ -75,3 +75,9 @@ SAMPLES = MappingProxyType(
         "tag_probability": "float32",
     }
 )
+
+# Of each prompt of a suite: whether it stands in the training text (exact, near or none), the largest share of its
+# n-grams that one document holds, and where.
+OVERLAP = MappingProxyType(
+    {"suite": "string", "id": "string", "overlap": "string", "share": "float32", "source": "string"}
+)

@@ -187,6 +187,13 @@ class Evaluate(Spec):
     seed: Seed
 
 
+class Overlap(Spec):
+    """What counts as a prompt that stands in the training text, and is reported apart."""
+
+    ngram: PositiveInt = Field(description="words of an n-gram")
+    share: Share = Field(description="a prompt is nearly there when one document holds this share of its n-grams")
+
+
 class Report(Spec):
     """The figures of the paper, with intervals, beside the paper's own numbers."""
 
@@ -219,6 +226,7 @@ class Params(Spec):
     others: dict[Name, Other]
     instruct: Instruct
     finetune: Finetune
+    overlap: Overlap
     evaluate: Evaluate
     report: Report
 

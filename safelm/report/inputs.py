@@ -14,7 +14,16 @@ from safelm.shards import MANIFEST, Manifest
 
 STAGES = ("pretrain", "instruct", "finetune")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
-FOLDERS = ("ingest", "fit", *DATA_STAGES, "card", "mix", "pretrain", "evaluate")  # of build/, all that is read
+FOLDERS = (
+    "ingest",
+    "fit",
+    *DATA_STAGES,
+    "card",
+    "mix",
+    "pretrain",
+    "overlap",
+    "evaluate",
+)  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
 RATE = "learning_rate"
 ASKED = ["suite", "decoder", "id", "form", "verdict"]  # what is read of samples.parquet
@@ -43,6 +52,7 @@ class Inputs:
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
     outcomes: Mapping[Cell, Mapping[str, str]] = field(default_factory=dict)  # a cell of the matrix: prompt: outcome
     acts: Mapping[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
+    overlap: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (suite, prompt): exact, near or none
 
 
 def read_inputs(
@@ -67,6 +77,7 @@ def read_inputs(
         metrics=metrics,
         outcomes=outcomes,
         acts=acts,
+        overlap=_overlap(folder / "overlap" / "prompts.parquet"),
         doses={model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))},
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
@@ -95,6 +106,14 @@ def _outcomes(
             outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
             acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)  # of the embedded world: without the form
     return outcomes, acts
+
+
+def _overlap(path: Path) -> dict[tuple[str, str], str]:
+    """Which prompts stand in the training text."""
+    if not path.is_file():
+        return {}
+    rows = pq.ParquetFile(path).read(columns=["suite", "id", "overlap"], use_threads=False).to_pylist()
+    return {(row["suite"], row["id"]): row["overlap"] for row in rows}
 
 
 def _existing(files: Mapping[str, Path]) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from safelm.report.differences import figure as differences
 from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
+from safelm.report.overlap import figure as overlap
 from safelm.report.roles import RUNGS
 from safelm.report.schedules import relearning, when_to_start
 from safelm.report.scorers import scorer_figures
@@ -94,6 +95,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),
+        Section("overlap", "Overlap", figures=[figure for figure in [overlap(book)] if figure]),
         Section("decoding", "Decoding", figures=[decoder_controls(book)]),
         Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
         Section("abilities", "Utility", figures=[utility(book)]),

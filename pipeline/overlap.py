@@ -1,0 +1,34 @@
+"""overlap: which prompts of the suites stand in the training text, word for word or nearly?
+
+python -m pipeline.overlap
+"""
+
+from pipeline.arguments import StageParser
+from safelm.artifact import artifact
+from safelm.evaluation.overlap import find_overlap
+from safelm.paths import build
+from specs import SPECS
+from specs.params import Params
+from specs.suite import Suite
+
+
+def main() -> None:
+    """Look for every prompt in everything that a model may read."""
+    StageParser("overlap", __doc__).parse_args()
+    params = Params.read("overlap", "evaluate", "sources")
+    texts = [f"ingest/{source}" for source in params.sources] + ["rephrase", "refuse", "educate"]
+    artifact(
+        "overlap",
+        find_overlap,
+        reads=[SPECS / "demo", SPECS / "hazards.yaml"],
+        suites={name: Suite.read(name) for name in params.evaluate.suites},
+        texts={name: build(name) for name in texts},
+        prompts=params.evaluate.prompts,
+        seed=params.evaluate.seed,
+        ngram=params.overlap.ngram,
+        share=params.overlap.share,
+    )
+
+
+if __name__ == "__main__":
+    main()
