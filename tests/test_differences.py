@@ -72,6 +72,14 @@ def test_equal_answers_are_no_difference() -> None:
     assert found and (found.gap.low, found.gap.high, found.chance) == (0.0, 0.0, 1.0)
 
 
+def test_the_chance_of_a_clear_difference_has_no_least_value() -> None:
+    clear = paired([outcomes(0.8, 1)], [outcomes(0.2, 2)], {}, 0.95)
+    whole = paired([dict.fromkeys(IDS, True)], [dict.fromkeys(IDS, False)], {}, 0.95)
+    slight = paired([outcomes(0.5, 1)], [outcomes(0.45, 2)], {}, 0.95)
+    assert clear and whole and slight
+    assert 0 < clear.chance < 1e-12 and 0 < whole.chance < 1e-12 and slight.chance > 0.01
+
+
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(200):

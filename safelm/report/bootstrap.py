@@ -5,6 +5,7 @@ act as independent, and so is too narrow. Here acts are drawn, and with them bot
 where a model has several seeds, its seeds are drawn too (two levels: Davison and Hinkley 1997, §3.8).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,7 @@ class Paired:
     """The difference of two rates over the prompts that both were asked, and how likely chance alone is to pass 0."""
 
     gap: Difference
-    chance: float  # two-sided, at least 2 / RESAMPLES
+    chance: float  # two-sided
     prompts: int
 
 
@@ -50,8 +51,19 @@ def paired(
     weights = _draws(len(names))
     drawn = (_mean(sides[0], weights, 1) - _mean(sides[1], weights, 2)) / (weights @ counts)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Paired(Difference(value, float(low), float(high)), _chance(value, drawn, len(names)), len(shared))
+
+
+def _chance(value: float, drawn: Numbers, acts: int) -> float:
+    """Two-sided: the share of draws beyond 0, and where there is none the normal tail, which has no least value.
+
+    Where every act says the same there is no spread: then it is that of as many coins.
+    """
     beyond = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    return Paired(Difference(value, float(low), float(high)), min(1.0, 2 * max(beyond, 1 / RESAMPLES)), len(shared))
+    spread = float(drawn.std())
+    if beyond:
+        return min(1.0, 2 * beyond)
+    return math.erfc(abs(value) / spread / math.sqrt(2)) if spread else 2.0 ** (1 - acts)
 
 
 def _by_act(seeds: Sequence[Outcomes], shared: Sequence[str], rows: NDArray[np.int64], acts: int) -> Numbers:
