@@ -39,10 +39,22 @@ class Group:
     needs: tuple[str, ...] = ()
 
 
-def groups(models: list[str]) -> list[Group]:
-    """The DAG in groups, the longest branches first."""
+def groups(models: list[str], jobs: int) -> list[Group]:
+    """The DAG in groups, the longest branches first.
+
+    A few models are trained and evaluated stage by stage, so that all lanes are busy to the end. Many, four a lane or
+    more, are a group each: a DVC process reads the whole DAG before its first stage, seconds that hold up the others.
+    """
     data = ("ingest", "annotate", "fit", "score", "audit", "rephrase", "refuse", "educate", "tag", "tokenizer")
     plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
+    cards = Group("cards", ("card", "overlap"), ("documents",))
+    if len(models) >= 4 * jobs:
+        stages = ("pretrain", "instruct", "finetune")
+        whole = {
+            model: (*(f"{stage}@{model}" for stage in stages), *(f"evaluate@{model}-{stage}" for stage in stages))
+            for model in models
+        }
+        return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), cards]
     for stage, before in (("pretrain", None), ("instruct", "pretrain"), ("finetune", "instruct")):
         for model in models:
             plan.append(
@@ -51,7 +63,7 @@ def groups(models: list[str]) -> list[Group]:
     for stage in ("pretrain", "instruct", "finetune"):
         for model in models:
             plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
-    return [*plan, Group("cards", ("card", "overlap"), ("documents",))]
+    return [*plan, cards]
 
 
 class Lane:
@@ -154,7 +166,7 @@ def main() -> None:
     if code not in (0, 1) and (signs := list(answer())):
         raise SystemExit("\n".join(map(str, signs)))
     if code:
-        build(groups(list(Params.read("models").models)), jobs)
+        build(groups(list(Params.read("models").models), jobs), jobs)
         subprocess.run([*DVC, "repro", "--quiet"], check=True)
         print(f"built in {time.monotonic() - began:.0f} s")
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.__main__ import groups
 from safelm.shards import Manifest
 from tests.conftest import Project, copy_of_the_project
 
@@ -37,6 +38,23 @@ class Restored:
         self.path.write_text(self.text, encoding="utf-8")
         (self.project.root / "dvc.lock").write_text(self.lock, encoding="utf-8")
         self.project.dvc("checkout", "--quiet", "--force")
+
+
+@pytest.mark.parametrize(("models", "a_model"), [(["a", "b"], 6), (list("abcdefgh"), 1)])
+def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(models: list[str], a_model: int) -> None:
+    plan = groups(models, 2)
+    built = [stage for group in plan for stage in group.stages]
+    branches = [f"{stage}@{model}" for model in models for stage in MODEL_STAGES]
+    asked = [f"evaluate@{model}-{stage}" for model in models for stage in MODEL_STAGES]
+    last = {"compare", "report"}  # what the `dvc repro` at the end builds
+    others = {*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]} - {*MODEL_STAGES, "evaluate"} - last
+    assert sorted(built) == sorted([*branches, *asked, *others])
+    assert len(plan) == 3 + a_model * len(models)
+    names = [group.name for group in plan]
+    assert all(need in names for group in plan for need in group.needs)
+    order = {stage: place for place, stage in enumerate(built)}
+    assert all(order[f"pretrain@{model}"] < order[f"finetune@{model}"] < order[f"evaluate@{model}-finetune"]
+               for model in models)  # fmt: skip
 
 
 def test_the_summary_holds_every_model_and_stage(built: Project) -> None:
