@@ -1,8 +1,10 @@
 """How long SafeBeam takes beside Transformers' beam search, and beside reading every prefix again at each step.
 
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam
+    OMP_NUM_THREADS=1 python -m benchmarks.safebeam --profile    where SafeBeam's time goes
 
-A random Llama of the miniature's shape (`nano`); nothing ends a text, so that every decoder writes all its tokens.
+A random Llama of the shape `nano`; nothing ends a text, so that every decoder writes all its tokens. Times
+are of the processor, so that other work on the machine counts for little.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from safelm.decoding import Decoder, generate
@@ -25,6 +28,7 @@ DECODERS = {
     "SafeBeam, as printed": SAFEBEAM,
     "SafeBeam, absolute": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="absolute", threshold=0.02),
     "SafeBeam, boundary": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="boundary"),
+    "branch 8": Decoder("branch", beams=8, weight=160.0),
     "random drop": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="random"),
     f"beam {BEAMS}": Decoder("beam", beams=BEAMS, candidates=BEAMS),
     f"beam {BEAMS * CANDIDATES}": Decoder("beam", beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES),
@@ -81,13 +85,20 @@ def rereading(model: LlamaForCausalLM, prompts: list[list[int]], new_tokens: int
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The best of some runs."""
+    """The best of some runs, in seconds of the processor."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
+
+
+def profiled(work: Callable[[], object]) -> str:
+    """The operations that take the most time, each without what it calls."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    return found.key_averages().table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40)
 
 
 def main() -> None:
@@ -98,6 +109,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sample", type=int, default=15, help="prompts whose prefixes are re-read; scaled up to all")
+    parser.add_argument("--profile", action="store_true", help="only tell where the time of SafeBeam as printed goes")
     options = parser.parse_args()
     model, prompts, tokens = nano(), some_prompts(options.prompts), options.new_tokens
     rows: dict[str, float] = {}
@@ -109,6 +121,9 @@ def main() -> None:
         "batch": options.batch,
         "word_starts": starts,
     }
+    if options.profile:
+        print(profiled(partial(generate, model, prompts, SAFEBEAM, **values)))
+        return
     for name, decoder in DECODERS.items():
         rows[name] = seconds(partial(generate, model, prompts, decoder, **values), options.repeats)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
