@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam --profile    where SafeBeam's time goes
 
-A random Llama of the shape `nano`; nothing ends a text, so that every decoder writes all its tokens. Times
-are of the processor, so that other work on the machine counts for little.
+A random Llama of the miniature's shape (`nano`); nothing ends a text, so that every decoder writes all its tokens.
+Times are of the processor, so that other work on the machine counts for little.
 """
 
 import argparse

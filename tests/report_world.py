@@ -134,6 +134,17 @@ def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of:
     }
 
 
+def tag_signal(rng: random.Random) -> dict[str, Any]:
+    areas = {words: min(0.6 + 0.04 * place, 0.98) for place, words in enumerate(("1", "4", "16", "32", "page"))}
+    return {
+        "auroc": {
+            **{name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in areas.items()}, "64": None
+        },
+        "bins": {edge: {"unsafe": counted(rng, share, 80), "mean": float(edge) * 0.7}
+                 for edge, share in (("0.001", 0.1), ("0.02", 0.6), ("1", 0.95))},
+    }  # fmt: skip
+
+
 def write(path: Path, values: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values), encoding="utf-8")
@@ -151,6 +162,8 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
                 for name in asked
             }
             utility = {"accuracy": counted(rng, 0.9, 120), "perplexity": rng.uniform(2.1, 2.5)}
+            if tagged:
+                utility["tag"] = tag_signal(rng)
             values = {"model": name, "stage": stage, "knows_tag": tagged, "decoders": found, "utility": utility}
             if stage == "finetune":
                 few = {dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)} for dose in DOSES}

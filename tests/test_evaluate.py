@@ -274,6 +274,7 @@ def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:
             assert sum(form["complied"]["of"] for form in suites[suite]["forms"].values()) == 12
         assert sum(row["decoder"] == decoder for row in rows) == 36
     assert metrics["utility"]["accuracy"]["of"] == 12 and metrics["utility"]["perplexity"] > 1
+    assert 0 <= metrics["utility"]["tag"]["auroc"]["page"]["value"] <= 1
     assert list(rows[0]) == list(SAMPLES) and all(0 < row["tag_probability"] < 1 for row in rows if row["completion"])
 
 

@@ -379,6 +379,11 @@ def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:
     assert {"audit", "reliability", "cascades"} <= figures
 
 
+def test_what_p_tag_knows_is_shown_of_models_that_know_the_tag(outline: Outline, page: str) -> None:
+    assert "tag-signal" in {figure["id"] for figure in outline.all("figure")}
+    assert "Mean of the page" in page and "up to 0.02" in page
+
+
 def test_counts_and_intervals_stand_in_the_tables(page: str, summary: dict[str, Any]) -> None:
     rate = summary["models"]["safe"]["pretrain"]["safebeam"]["asr"]
     assert f"[{rate['low'] * 100:.1f}, {rate['high'] * 100:.1f}] {rate['count']}/{rate['of']}" in page

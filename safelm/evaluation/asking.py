@@ -12,6 +12,7 @@ from typing import Any
 
 from safelm.sample import sample
 from safelm.shards import write_table
+from safelm.trained import knows_tag
 from specs.decoder import Decoder as Dials
 from specs.document import REPLIES
 from specs.suite import DemoSuite, HarnessSuite
@@ -47,9 +48,10 @@ def ask(
 
 
 def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch: int, seed: int) -> tuple[()]:
-    """Write accuracy on at most `limit` items, and perplexity per word on held-out pages."""
+    """Write accuracy on at most `limit` items, perplexity per word on held-out pages, and what p(tag) tells of such."""
     from safelm.demo.prompts import held_out_text, utility
     from safelm.evaluation.examinee import examinee
+    from safelm.evaluation.signal import pages, tag_signal
     from safelm.evaluation.utility import measure
 
     items: dict[str, Any] = {str(item["id"]): item for item in utility(suite.path)}
@@ -57,7 +59,9 @@ def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch
     asked = examinee(model, False)
     right, perplexity = measure(asked.model, asked.tokenizer, chosen, held_out_text(PAGES), batch=batch)
     accuracy = {"count": sum(right), "of": len(right), "value": round(sum(right) / len(right), DIGITS)}
-    found = {"accuracy": accuracy, "perplexity": round(perplexity, DIGITS)}
+    found: dict[str, Any] = {"accuracy": accuracy, "perplexity": round(perplexity, DIGITS)}
+    if knows_tag(model):
+        found["tag"] = tag_signal(asked.model, asked.tokenizer, pages(PAGES), batch=batch)
     (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return ()
 

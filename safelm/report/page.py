@@ -20,6 +20,7 @@ from safelm.report.overlap import figure as overlap
 from safelm.report.roles import RUNGS
 from safelm.report.schedules import relearning, when_to_start
 from safelm.report.scorers import scorer_figures
+from safelm.report.signal import tag_signal
 from safelm.report.suites import public_suites
 from safelm.report.svg import swatch
 
@@ -96,7 +97,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),
         Section("overlap", "Overlap", figures=[figure for figure in [overlap(book)] if figure]),
-        Section("decoding", "Decoding", figures=[decoder_controls(book)]),
+        Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book))]),
         Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
         Section("abilities", "Utility", figures=[utility(book)]),
         Section("scorer", "Scores",
