@@ -122,6 +122,13 @@ MUTANTS = (
            'return "document_too_long" if size > self.document_bytes else None', "return None", (READING,)),
     Mutant("texts may spell the tag out", "safelm/reading/source.py",
            "        while TOKENS.search(text):", "        while False:", (READING, "tests/test_ingest.py")),
+    Mutant("rows that mean something else are added", "specs/rows.py",
+           "if there[table].get(name, row) != row", "if False", ("tests/test_specs.py",)),
+    Mutant("replacements keep an order of their own", "safelm/mixing/replacement.py",
+           "[number for own in found for number in own]", "sorted(number for own in found for number in own)",
+           ("tests/test_mix.py",)),
+    Mutant("nothing is kept along finetuning", "safelm/tuning/trainer.py",
+           "if state.global_step in self.updates:", "if False:", ("tests/test_finetune.py",)),
 )  # fmt: skip
 
 
