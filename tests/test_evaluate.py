@@ -311,7 +311,7 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
 
 def evaluated(model: Path, suites: dict[str, FileSuite], decoders: dict[str, Dials], **dials: Any) -> dict[str, Any]:
     """The metrics of a model that is asked some suites."""
-    sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, "tagged_only": [], **dials}
+    sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, "tagged_only": [], "doses": [], **dials}
     judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")}
     tables = {"judges": judges, "scorers": {}, "engines": {}, "reads": []}
     evaluate_model("evaluate/mine", base=model, model="mine", stage="pretrain", suites=suites, decoders=decoders,
