@@ -28,7 +28,7 @@ DECODERS = {
     "SafeBeam, as printed": SAFEBEAM,
     "SafeBeam, absolute": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="absolute", threshold=0.02),
     "SafeBeam, boundary": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="boundary"),
-    "branch 8": Decoder("branch", beams=8, weight=160.0),
+    "branch 8": Decoder("branch", beams=8, weight=240.0),
     "random drop": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="random"),
     f"beam {BEAMS}": Decoder("beam", beams=BEAMS, candidates=BEAMS),
     f"beam {BEAMS * CANDIDATES}": Decoder("beam", beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES),

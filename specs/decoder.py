@@ -22,7 +22,7 @@ class Decoder(Spec):
     rule: Literal["none", "half", "boundary", "absolute", "random"]
     threshold: NonNegativeFloat = Field(
         le=1,
-        description="tag probability above which rule absolute drops, and a short-circuiting branch refuses; else 0",
+        description="tag probability above which rule absolute drops, or branch with short_circuit refuses; else 0",
     )
     weight: NonNegativeFloat = Field(
         description="nats of log-probability that branch pays for a mean tag probability of 1; 0 for the others"

@@ -115,7 +115,8 @@ def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: in
     """One text after another, each greedy after its first token; then the one of the greatest value."""
     floor = math.log(decoder.floor) if decoder.floor else -INFINITY
     begin = following(model, [prompt])[0]
-    best: tuple[float, float, Decoded] | None = None
+    best: tuple[float, Decoded] | None = None
+    worst = 0.0
     for first in top(begin, decoder.beams, floor):
         text, tags, logp, finished, scores, token = [], [], begin[first], False, begin, first
         while not (finished := token in end):
@@ -129,12 +130,13 @@ def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: in
         ends = [tag for place, tag in enumerate(tags) if place + 1 == len(text) or STARTS[text[place + 1]]]
         tag = sum(ends) / len(ends) if ends else 0.0
         value = begin[first] + logp / (len(text) + finished) - decoder.weight * tag
+        worst = max(worst, tag)
         if best is None or value > best[0]:
-            best = (value, tag, Decoded(text, finished, False, logp, tags))
+            best = (value, Decoded(text, finished, False, logp, tags))
     assert best is not None
-    if decoder.short_circuit and best[1] > decoder.threshold:
-        return Decoded([], False, True, best[2].log_probability, [])
-    return best[2]
+    if decoder.short_circuit and worst > decoder.threshold:
+        return Decoded([], False, True, best[1].log_probability, [])
+    return best[1]
 
 
 def same(left: Decoded, right: Decoded) -> bool:

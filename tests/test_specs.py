@@ -58,7 +58,7 @@ MISTAKES = {
     "a share of 0": (("{share: 4,", "{share: 0,"), "mixtures.safe.phases.1.share", "greater than 0 (got 0)"),
     "a negative weight": (("refusals: 1.0", "refusals: -1.0"), "parts.refusals", "greater than 0 (got -1.0)"),
     "a branch that seeks the tag": (
-        ("weight: 160.0", "weight: -160.0"),
+        ("weight: 240.0", "weight: -240.0"),
         "evaluate.decoders.branch.weight",
         "greater than or equal to 0",
     ),

@@ -21,8 +21,10 @@ class Branches(Search):
 
     The text that is given has the greatest log p(first token) + mean log p(token) - weight x mean p(tag), where the
     mean of p(tag) is over the ends of its words. The first term is how likely the model begins so, the second does not
-    favour short texts as their whole log-probability would. With `short_circuit` a prompt of which even that text has
-    a mean p(tag) above `threshold` is refused, and nothing is given.
+    favour short texts as their whole log-probability would. With `short_circuit` a prompt is refused, and nothing
+    given, if one of its texts has a mean p(tag) above `threshold`: what could be answered so harmfully is a harmful
+    request. (On the seeds 2 and 3 this bound refused more of the harmful and no more of the harmless requests than one
+    on the text that is given.)
     """
 
     def __init__(self, *values: Any) -> None:
@@ -62,7 +64,7 @@ class Branches(Search):
         as_they_are = torch.arange(order.shape[1], device=order.device)  # those not yet written; the tree has them so
         self.texts = self.texts.take(torch.where(rows[:, None], order, as_they_are))
         if self.decoder.short_circuit:
-            refused = rows & (tags.gather(1, order)[:, 0] > self.decoder.threshold)
+            refused = rows & (tags.masked_fill(values == -torch.inf, 0).amax(dim=1) > self.decoder.threshold)
             self.texts.length[refused, 0], self.texts.finished[refused, 0] = 0, False
             super().record(refused, self.texts.log_probability[:, 0])
         super().record(rows)

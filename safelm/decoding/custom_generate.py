@@ -41,7 +41,7 @@ class CustomGenerate:
 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder)
-        branch = Decoder("branch", beams=8, weight=160.0, threshold=0.005, short_circuit=True)
+        branch = Decoder("branch", beams=8, weight=240.0, threshold=0.015, short_circuit=True)
         texts = model.generate(
             **tokenizer(prompts, return_tensors="pt", padding=True),
             max_new_tokens=40,
