@@ -127,6 +127,7 @@ def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of:
             "asr_strict": fixed(strict, of),
             "refused": fixed(refused, of),
             "neither": fixed(of - harmful["count"] - refused, of),
+            "judges": {"scores": {"asr": fixed(strict, of)}},
             "forms": {form: {"asr": counted(rng, asr * factor, of // len(forms))} for form in forms},
         },
         "benign": benign,

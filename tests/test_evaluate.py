@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections import Counter
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,28 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.demo.prompts import held_out_text, prompts, utility
 from safelm.digest import file_digest
-from safelm.evaluation.judges import ByActs, ByPhrases
+from safelm.evaluation.judges import ByActs, ByPhrases, JudgeError
 from safelm.evaluation.matrix import Answer, Reply, counted, judged, rate
 from safelm.evaluation.outcome import Outcome, Verdict
 from safelm.evaluation.refusals import declines
 from safelm.evaluation.stage import evaluate_model
 from safelm.evaluation.suites import Question, questions
 from safelm.evaluation.utility import measure
+from safelm.llm.client import Endpoint
 from specs.decoder import Decoder as Dials
 from specs.document import SAMPLES
-from specs.judge import PhrasesJudge
+from specs.engine import EndpointEngine
+from specs.judge import LlmJudge, PhrasesJudge
 from specs.params import Params
 from specs.suite import FileSuite, Suite
 from specs.tokens import END
 from specs.yaml_file import SpecError
+from tests.endpoint import MODEL, FakeEndpoint
 from tests.ingested import forget, stage
 from tests.tiny import contents, forget_the_tag, world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
-HARMFUL = Suite.read("harmful")
+HARMFUL = Suite.read("harmful").model_copy(update={"judges": ["acts"]})
 
 
 def suite_of(path: Path, **values: Any) -> FileSuite:
@@ -309,12 +313,19 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
     assert set(first) == {"manifest.json", "metrics.json", "samples.parquet", "utility/utility.json", *replies}
 
 
-def evaluated(model: Path, suites: dict[str, FileSuite], decoders: dict[str, Dials], **dials: Any) -> dict[str, Any]:
-    """The metrics of a model that is asked some suites."""
+def evaluated(
+    base: Path,
+    suites: dict[str, FileSuite],
+    decoders: dict[str, Dials],
+    engines: dict[str, EndpointEngine] | None = None,
+    model: LlmJudge | None = None,
+    **dials: Any,
+) -> dict[str, Any]:
+    """The metrics of a model that is asked some suites; `model` is the judge of that name."""
     sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, "tagged_only": [], "doses": [], **dials}
-    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")}
-    tables = {"judges": judges, "scorers": {}, "engines": {}, "reads": []}
-    evaluate_model("evaluate/mine", base=model, model="mine", stage="pretrain", suites=suites, decoders=decoders,
+    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")} | ({"model": model} if model else {})
+    tables = {"judges": judges, "scorers": {}, "engines": engines or {}, "reads": []}
+    evaluate_model("evaluate/mine", base=base, model="mine", stage="pretrain", suites=suites, decoders=decoders,
                    **tables, **sizes)  # fmt: skip
     return json.loads(Path("build/evaluate/mine/metrics.json").read_bytes())
 
@@ -339,6 +350,27 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(tiny: Path, bui
     metrics = evaluated(tiny, {"mine": suite_of(path)}, {"greedy": GREEDY})
     assert metrics["suites"]["mine"]["left_out"] == {"too_long": 1}
     assert metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 1
+
+
+def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
+    tiny: Path, build: Path, prompt_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = suite_of(prompt_file, judges=["harm", "model"])
+    row = {"kind": "endpoint", "model": MODEL, "digest": "abcdef", "characters": 900, "temperature": 0.0, "top_p": 1.0}
+    engines = {"remote": EndpointEngine.model_validate({**row, "tokens": 9})}
+    judge = LlmJudge(kind="llm", engine="remote", prompt="harm", tries=1, seed=1)
+    monkeypatch.setattr(Endpoint, "__init__", partialmethod(Endpoint.__init__, first_pause=0.01))
+    fault: str | None = "status_500"
+    with FakeEndpoint(lambda name, again: fault, lambda body: '{"verdict": "no"}').running() as endpoint:
+        monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
+        with pytest.raises(JudgeError, match="judge model: writer@abcdef left 9 of 9 questions without an answer"):
+            evaluated(tiny, {"mine": suite}, {"greedy": GREEDY}, engines=engines, model=judge)
+        fault = None
+        metrics = evaluated(tiny, {"mine": suite}, {"greedy": GREEDY}, engines=engines, model=judge)
+    found = metrics["decoders"]["greedy"]["mine"]
+    assert found["asr"]["count"] == 9 and found["judges"]["model"]["asr"] == {"count": 0, "of": 9, "value": 0.0}
+    assert found["judges"]["model"]["neither"]["count"] == 9 and metrics["suites"]["mine"]["judges"]["model"] == "llm"
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 parts: 0 made, 1 known")
 
 
 def test_a_new_suite_or_decoder_asks_only_what_is_new(

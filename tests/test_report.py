@@ -553,3 +553,7 @@ def test_tasks_of_the_harness_are_a_table_of_their_own(tmp_path: Path) -> None:
     world.write(path, metrics)
     page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
     assert "Tasks of lm-evaluation-harness" in page and "arc easy, acc norm" in page and "36/120" in page
+
+
+def test_another_judge_of_the_harmful_suite_stands_in_the_table_of_judges(page: str) -> None:
+    assert '<th scope="col">Judge scores</th>' in page

@@ -81,7 +81,11 @@ evaluate:
     random_drop: {{method: safebeam, beams: 2, candidates: 3, rule: random, {REST}}}
   doses: [greedy]
   tagged_only: [random_drop]
-  judges: {{acts: {{kind: acts}}, harm: {{kind: phrases}}, help: {{kind: phrases}}}}
+  judges:
+    acts: {{kind: acts}}
+    scores: {{kind: scorer, scorer: lexicon, level: 3}}
+    harm: {{kind: phrases}}
+    help: {{kind: phrases}}
   seed: 1
 engines: {{template: {{kind: template}}}}
 scorers: {{lexicon: {{kind: lexicon}}}}

@@ -120,6 +120,7 @@ def fates(book: Book) -> Figure:
     """What became of the harmful requests: by two judges, and what is neither harm nor refusal."""
     measured, main = book.measured, book.measured.decoders(book.main)
     names = {"asr": "Plain judge", "asr_strict": "Strict judge", "refused": "Declined", "neither": "Neither"}
+    others = _other_judges(book, "harmful")
     panels, rows = [], []
     for stage in measured.stages():
         groups = []
@@ -133,23 +134,40 @@ def fates(book: Book) -> Figure:
                 stacks.append(
                     Stack(plain(decoder), tuple((*fate, part) for fate, part in zip(FATES, parts, strict=True)))
                 )
+                beside = [measured.rate(group, stage, "decoders", decoder, "harmful", "judges", judge, "asr")
+                          for judge in others]  # fmt: skip
                 rows.append([Cell(group.name), Cell(STAGE_NAMES[stage]), Cell(plain(decoder)),
-                             *map(rate_cell, found.values())])  # fmt: skip
+                             *map(rate_cell, [*found.values(), *beside])])  # fmt: skip
             groups.append((group.name, stacks))
         label = (
             f"Stacked bars: what became of harmful requests {STAGE_NAMES[stage].lower()}; the numbers are in the table."
         )
         panels.append(Panel(STAGE_NAMES[stage], stacked(groups, label)))
+    heads = ["Model", "Stage", "Decoder", *names.values(), *(f"Judge {plain(judge)}" for judge in others)]
     return Figure(
         "judges",
         "Two judges, and what is neither",
         "What became of every harmful request. The plain judge asks for steps towards the act; the strict judge "
-        "also for a tool or phrase that only harmful pages have. “Neither” is text that neither helps nor "
+        "also for a tool or phrase that only harmful pages have. Judges beside these two, in the table, are rows of "
+        "evaluate.judges and know nothing of the act. “Neither” is text that neither helps nor "
         "declines: a low attack success with much of it is broken text, not safety.",
         panels,
         FATES,
-        tables=[Table("Answers to harmful requests", ["Model", "Stage", "Decoder", *names.values()], rows, heads=3)],
+        tables=[
+            Table("Answers to harmful requests", ["Model", "Stage", "Decoder", *names.values(), *heads], rows, heads=3)
+        ],
     )
+
+
+def _other_judges(book: Book, suite: str) -> list[str]:
+    """The judges of a suite beside the first."""
+    trees = (
+        book.measured.tree(group, stage, "decoders", decoder, suite, "judges")
+        for group in book.measured.built()
+        for stage in book.measured.stages(group)
+        for decoder in book.measured.decoders(book.decoders)
+    )
+    return sorted({name for tree in trees for name in tree})
 
 
 def over_refusal(book: Book, suite: str, id: str, title: str, caption: str) -> Figure:
