@@ -201,7 +201,7 @@ MISTAKES = {
     "a suite whose judge is no row": (
         ("    acts: {kind: acts}", "    deeds: {kind: acts}"),
         "evaluate.judges",
-        "specs/suites/harmful.yaml judges: must be rows of evaluate.judges (got acts; rows are deeds, scores, harm, help)",
+        "specs/suites/harmful.yaml judges: must be rows of evaluate.judges (got acts; rows are deeds, scores,",
     ),
     "a judge of harm for harmless suites": (
         ("    acts: {kind: acts}", "    acts: {kind: scorer, scorer: ngrams, level: 3}"),
