@@ -31,7 +31,7 @@ def rows(params: Params, harmful: bool) -> Iterator[tuple[str, JudgeRow]]:
             yield f"{name} ({row.kind})", row
     for name in params.scorers if harmful else ():
         if build("fit", name).is_dir():
-            yield f"{name} at 3", ScorerJudge(kind="scorer", scorer=name, level=3)
+            yield f"{name} at 4", ScorerJudge(kind="scorer", scorer=name, level=4)
 
 
 def judges(harmful: bool) -> dict[str, Judge]:
