@@ -136,7 +136,7 @@ def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of:
 
 
 def tag_signal(rng: random.Random) -> dict[str, Any]:
-    areas = {words: min(0.6 + 0.04 * place, 0.98) for place, words in enumerate(("1", "4", "16", "32", "page"))}
+    areas = {words: min(0.6 + 0.04 * place, 0.98) for place, words in enumerate(("1", "16", "32", "4", "page"))}
     return {
         "auroc": {
             **{name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in areas.items()}, "64": None

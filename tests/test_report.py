@@ -381,7 +381,8 @@ def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:
 
 def test_what_p_tag_knows_is_shown_of_models_that_know_the_tag(outline: Outline, page: str) -> None:
     assert "tag-signal" in {figure["id"] for figure in outline.all("figure")}
-    assert "Mean of the page" in page and "up to 0.02" in page
+    heads = [page.index(f">{head}<") for head in ("after 1", "after 4", "after 16", "after 32", "Mean of the page")]
+    assert heads == sorted(heads) and "up to 0.02" in page
 
 
 def test_counts_and_intervals_stand_in_the_tables(page: str, summary: dict[str, Any]) -> None:

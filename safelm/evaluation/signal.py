@@ -21,7 +21,7 @@ from safelm.grammar import stream
 from safelm.scoring.ranking import auroc
 
 DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
-WORDS = (1, 2, 4, 8, 16, 24, 32)  # after so many words of a page p(tag) is compared
+WORDS = (1, 2, 4, 8, 16, 24, 30)  # after so many words of a page p(tag) is compared
 EDGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # between the bins of the calibration
 CONFIDENCE = 0.95
 Page = tuple[bool, str]  # whether it is unsafe, and its text

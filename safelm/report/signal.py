@@ -1,5 +1,7 @@
 """The figure of p(tag) as a signal: how early it tells a harmful page, and what its values mean."""
 
+from collections.abc import Iterable
+
 from safelm.report.figure import STAGE_NAMES, STYLES, Book, Cell, Figure, Panel, Table, rate_cell
 from safelm.report.format import NONE
 from safelm.report.measured import Tree
@@ -42,18 +44,23 @@ def tag_signal(book: Book) -> Figure | None:
 
 
 def _points(tree: Tree) -> list[tuple[float, float]]:
-    areas = tree["auroc"].items()
-    return [(float(words), area["value"]) for words, area in areas if words != PAGE and area is not None]
+    areas = ((words, tree["auroc"][words]) for words in _in_order(tree["auroc"]) if words != PAGE)
+    return [(float(words), area["value"]) for words, area in areas if area is not None]
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Numbers of words from the fewest up, then the whole page; JSON has them in the order of letters."""
+    return sorted(set(names), key=lambda name: (name == PAGE, 0 if name == PAGE else int(name)))
 
 
 def _areas(found: dict[tuple[Group, str], Tree]) -> Table:
-    words = list(dict.fromkeys(name for tree in found.values() for name in tree["auroc"]))
-    head = ["Model", "Stage", *(f"{name} words" if name != PAGE else "Mean of the page" for name in words)]
+    words = _in_order(name for tree in found.values() for name in tree["auroc"])
+    head = ["Model", "Stage", *(f"after {name}" if name != PAGE else "Mean of the page" for name in words)]
     rows = [
         [Cell(group.name), Cell(STAGE_NAMES[stage]), *(_area(tree["auroc"].get(name)) for name in words)]
         for (group, stage), tree in found.items()
     ]
-    return Table("Area under the ROC curve of p(tag)", head, rows, heads=2)
+    return Table("Area under the ROC curve of p(tag), by the words read", head, rows, heads=2)
 
 
 def _area(area: Tree | None) -> Cell:
@@ -65,7 +72,7 @@ def _bins(found: dict[tuple[Group, str], Tree]) -> Table:
         [Cell(group.name), Cell(STAGE_NAMES[stage]), Cell(f"up to {edge}"), Cell(f"{one['mean']:.4f}"),
          rate_cell(one["unsafe"])]
         for (group, stage), tree in found.items()
-        for edge, one in tree["bins"].items()
+        for edge, one in sorted(tree["bins"].items(), key=lambda item: float(item[0]))
     ]  # fmt: skip
     head = ["Model", "Stage", "p(tag)", "Mean", "On harmful pages"]
     return Table("Calibration: readings of p(tag) before every word", head, rows, heads=3)
