@@ -10,7 +10,6 @@ import pytest
 from safelm.report.bootstrap import holm, paired
 from safelm.report.build import bind, build_report
 from safelm.report.claim import Claim
-from safelm.report.differences import differences, real
 from safelm.report.figure import Book
 from safelm.shards import write_table
 from safelm.statistics import difference, rate
@@ -131,7 +130,7 @@ def write_samples(folder: Path, asr: float, seed: int) -> None:
 
 
 def test_a_real_difference_is_called_real_and_one_of_chance_is_not(book: tuple[Book, list[Claim], Path]) -> None:
-    found = {(one.suite, one.stage, one.sides): is_real for one, _, is_real in real(book[0], differences(book[0]))}
+    found = {(one.suite, one.stage, one.sides): is_real for one, _, is_real in compared(book[0])}
     between = [key for key in found if {side.partition(",")[0] for side in key[2]} == {"standard", "safe"}]
     within = [key for key in found if len({side.partition(",")[0] for side in key[2]}) == 1]
     assert len(between) == 12 and all(found[key] for key in between)

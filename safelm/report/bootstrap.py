@@ -77,8 +77,13 @@ def _mean(events: Numbers, weights: Numbers, side: int) -> Numbers:
     seeds = len(events)
     if seeds == 1:
         return counted[:, 0]
-    chosen = np.random.default_rng([SEED, side, seeds]).integers(seeds, size=(RESAMPLES, seeds))
-    return np.take_along_axis(counted, chosen, axis=1).mean(axis=1)
+    return np.take_along_axis(counted, _seeds(side, seeds), axis=1).mean(axis=1)
+
+
+@lru_cache(maxsize=16)
+def _seeds(side: int, seeds: int) -> NDArray[np.int64]:
+    """Which seeds each draw has, (resamples, seeds); the two sides of a comparison are drawn apart."""
+    return np.random.default_rng([SEED, side, seeds]).integers(seeds, size=(RESAMPLES, seeds))
 
 
 @lru_cache(maxsize=8)

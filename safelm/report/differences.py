@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -79,8 +80,13 @@ def _pairs(book: Book, stage: str) -> Iterator[tuple[Side, Side]]:
         yield from (((group, one), (group, other)) for one, other in combinations(decoders, 2))
 
 
-def real(book: Book, found: Sequence[Difference]) -> list[tuple[Difference, float, bool]]:
-    """Each with its chance, raised for the number of comparisons, and whether it is real at the report's confidence."""
+@lru_cache(maxsize=1)
+def compared(book: Book) -> list[tuple[Difference, float, bool]]:
+    """Every difference with its chance, raised for the number of comparisons, and whether it is real; computed once.
+
+    Real is what would not be there by chance at the report's confidence.
+    """
+    found = differences(book)
     raised = holm([one.found.chance for one in found])
     return [(one, chance, chance < 1 - book.confidence) for one, chance in zip(found, raised, strict=True)]
 
@@ -99,13 +105,13 @@ def summary(book: Book) -> list[dict[str, Any]]:
             "chance": round(chance, 6),
             "real": is_real,
         }
-        for one, chance, is_real in real(book, differences(book))
+        for one, chance, is_real in compared(book)
     ]
 
 
 def figure(book: Book) -> Figure | None:
     """What the page says: how many differences are real, and a table for each suite."""
-    found = real(book, differences(book))
+    found = compared(book)
     if not found:
         return None
     count = sum(is_real for *_, is_real in found)

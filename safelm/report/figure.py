@@ -83,9 +83,9 @@ class Section:
     figures: Sequence[Figure] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Book:
-    """Everything that figures are drawn from."""
+    """Everything that figures are drawn from. A book is itself alone, so that what is computed of it can be kept."""
 
     title: str
     confidence: float
