@@ -10,6 +10,7 @@ import pytest
 from safelm.report.bootstrap import holm, paired
 from safelm.report.build import bind, build_report
 from safelm.report.claim import Claim
+from safelm.report.differences import compared
 from safelm.report.figure import Book
 from safelm.shards import write_table
 from safelm.statistics import difference, rate
