@@ -129,19 +129,20 @@ def figure(book: Book) -> Figure | None:
 
 
 def _table(suite: str, rows: Sequence[tuple[Difference, float, bool]]) -> Table:
-    cells = [
-        [
-            Cell(STAGE_NAMES[one.stage]),
-            Cell(EVENTS[one.event][0]),
-            Cell(" against ".join(one.sides)),
-            Cell(points(one.found.gap), f"{one.found.prompts:,} prompts"),
-            Cell(percent(chance)),
-            Cell("real" if is_real else "not distinguishable", mark=_mark(is_real)),
-        ]
-        for one, chance, is_real in rows
-    ]
     head = ["Stage", "Of", "Pair", "Difference", "Chance", "Verdict"]
-    return Table(f"Differences on the suite {plain(suite)}", head, cells, heads=3)
+    return Table(f"Differences on the suite {plain(suite)}", head, [_row(*row) for row in rows], heads=3)
+
+
+def _row(one: Difference, chance: float, is_real: bool) -> list[Cell]:
+    gap, interval = points(one.found.gap)
+    return [
+        Cell(STAGE_NAMES[one.stage]),
+        Cell(EVENTS[one.event][0]),
+        Cell(" against ".join(one.sides)),
+        Cell(gap, f"{interval} {one.found.prompts:,} prompts"),
+        Cell(percent(chance)),
+        Cell("real" if is_real else "not distinguishable", mark=_mark(is_real)),
+    ]
 
 
 def _mark(is_real: bool) -> str:

@@ -51,6 +51,11 @@ class Table:
         """Short tables are open when the page is opened."""
         return len(self.rows) <= 14
 
+    @property
+    def is_long(self) -> bool:
+        """Long tables are folded, also where no chart stands before them."""
+        return len(self.rows) > 40
+
 
 @dataclass(frozen=True)
 class Panel:

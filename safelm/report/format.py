@@ -28,9 +28,9 @@ def rate_text(rate: Rate | None) -> str:
     return f"{percent(rate.value)} {interval(rate)}, {rate.count:,} of {rate.of:,}"
 
 
-def points(gap: Difference) -> str:
-    """`−46.4 points [−53.0, −39.1]`: a difference of two percentages."""
-    return f"{_signed(gap.value)} points [{_signed(gap.low)}, {_signed(gap.high)}]"
+def points(gap: Difference) -> tuple[str, str]:
+    """`−46.4 points` and `[−53.0, −39.1]`: a difference of two percentages, and its interval."""
+    return f"{_signed(gap.value)} points", f"[{_signed(gap.low)}, {_signed(gap.high)}]"
 
 
 def per_million(rate: Rate) -> str:
