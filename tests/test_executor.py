@@ -232,6 +232,26 @@ def test_a_missing_object_is_made_again(capsys: pytest.CaptureFixture[str]) -> N
     assert made(capsys) == 1
 
 
+def test_an_object_cut_short_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = shout()
+    md5 = manifest.tasks[1][1].files[0].md5
+    path = Path(f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}")
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1])
+    made(capsys)
+    assert shout() == manifest and path.read_bytes() == whole
+    assert made(capsys) == 1
+
+
+@pytest.mark.parametrize("name", ["values", "code"])
+def test_a_process_that_would_make_other_bytes_refuses(name: str) -> None:
+    plan = Plan.of("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch()))
+    plan.refuse_difference()
+    with pytest.raises(StageError, match=f"the {name} of this stage"):
+        replace(plan, recipe=replace(plan.recipe, **{name: "0" * 64})).refuse_difference()
+
+
 def test_a_torn_record_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
     shout()
     record = next(iter(sorted(Path(".safelm/index").rglob("*.json"))))

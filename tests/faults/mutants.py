@@ -45,7 +45,7 @@ MUTANTS = (
            "whole = all(self.object(file.md5).stat().st_size == file.bytes for file in record.files)",
            "whole = True", (EXECUTOR,)),
     Mutant("an object counts because it exists", "safelm/store.py",
-           "self.object(file.md5).stat().st_size == file.bytes", "self.object(file.md5).exists()", (RESUME,)),
+           "self.object(file.md5).stat().st_size == file.bytes", "self.object(file.md5).exists()", (EXECUTOR,)),
     Mutant("a damaged object is kept", "safelm/store.py",
            "if target.exists() and file_digest(target) == sha256:", "if target.exists():", (RESUME,)),
     Mutant("objects can be written", "safelm/store.py", "os.fchmod(file.fileno(), 0o444)", "pass", (CRASHES,)),
