@@ -153,9 +153,7 @@ def fates(book: Book) -> Figure:
         "declines: a low attack success with much of it is broken text, not safety.",
         panels,
         FATES,
-        tables=[
-            Table("Answers to harmful requests", ["Model", "Stage", "Decoder", *names.values(), *heads], rows, heads=3)
-        ],
+        tables=[Table("Answers to harmful requests", heads, rows, heads=3)],
     )
 
 

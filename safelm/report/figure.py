@@ -46,6 +46,11 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     heads: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse rows that do not fit the head: every number would stand under another name."""
+        if wrong := {len(row) for row in self.rows} - {len(self.head)}:
+            raise ValueError(f"{self.caption}: expected {len(self.head)} cells in every row (got {sorted(wrong)})")
+
     @property
     def is_short(self) -> bool:
         """Short tables are open when the page is opened."""
