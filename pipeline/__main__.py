@@ -28,6 +28,7 @@ from specs.params import Params
 DVC = [sys.executable, "-m", "dvc"]
 BUSY = ("Unable to acquire lock", "is busy")  # two processes that commit at the same moment: try again
 TRIES = 20
+STAGES = ("pretrain", "instruct", "finetune")  # of a model, each evaluated
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ def groups(models: list[str], jobs: int) -> list[Group]:
     plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
     cards = Group("cards", ("card", "overlap"), ("documents",))
     if len(models) >= 4 * jobs:
-        stages = ("pretrain", "instruct", "finetune")
         whole = {
-            model: (*(f"{stage}@{model}" for stage in stages), *(f"evaluate@{model}-{stage}" for stage in stages))
+            model: (*(f"{stage}@{model}" for stage in STAGES), *(f"evaluate@{model}-{stage}" for stage in STAGES))
             for model in models
         }
         return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), cards]
@@ -60,7 +60,7 @@ def groups(models: list[str], jobs: int) -> list[Group]:
             plan.append(
                 Group(f"{stage}@{model}", (f"{stage}@{model}",), (f"{before}@{model}" if before else "tokens",))
             )
-    for stage in ("pretrain", "instruct", "finetune"):
+    for stage in STAGES:
         for model in models:
             plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
     return [*plan, cards]

@@ -4,11 +4,10 @@ python -m pipeline.compare smollm2
 """
 
 from pipeline.arguments import StageParser
+from pipeline.asked import asked
 from safelm.evaluation.others import checked
 from safelm.evaluation.stage import evaluate_model
-from specs import SPECS
 from specs.params import Params
-from specs.suite import Suite
 
 
 def main() -> None:
@@ -20,21 +19,13 @@ def main() -> None:
     row, dials = tables.others[name], tables.evaluate
     evaluate_model(
         f"compare/{name}",
-        reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         base=checked(name, row, dials.decoders),
         model=name,
         stage="instruct" if row.chat else "pretrain",
-        suites={suite: Suite.read(suite) for suite in dials.suites},
         decoders={decoder: dials.decoders[decoder] for decoder in row.decoders},
         doses=[],
         tagged_only=[],
-        judges=dials.judges,
-        scorers=tables.scorers,
-        engines=tables.engines,
-        prompts=dials.prompts,
-        tokens=dials.tokens,
-        batch=dials.batch,
-        seed=dials.seed,
+        **asked(tables),
     )
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,15 @@ def artifact(
     its own key; they stand in the folder under their names, and `make` gets them as `pieces`, a Shard for each.
     """
     store = Store(cache(), scratch())
+    teach = lru_cache(partial(learn, stage, store))  # dvc.lock is read once, however many pieces are unknown
     began = time.monotonic()
     with locked(stage):
-        made = {name: _kept(stage, piece.make, [], piece.values, store) for name, piece in (pieces or {}).items()}
+        made = {
+            name: _kept(stage, piece.make, [], piece.values, store, teach) for name, piece in (pieces or {}).items()
+        }
         if made:
             values["pieces"] = {name: _shard(record, store) for name, (record, _) in made.items()}
-        record, lines = _kept(stage, make, reads, values, store)
+        record, lines = _kept(stage, make, reads, values, store, teach)
         if lines is None:
             size = sum(file.bytes for file in record.files)
             seconds = time.monotonic() - began
@@ -65,12 +69,20 @@ def artifact(
 
 
 def _kept(
-    stage: str, make: Callable[..., Any], reads: Sequence[Path], values: Mapping[str, Any], store: Store
+    stage: str,
+    make: Callable[..., Any],
+    reads: Sequence[Path],
+    values: Mapping[str, Any],
+    store: Store,
+    teach: Callable[[], int],
 ) -> tuple[Record, list[str] | None]:
-    """The record of what is made, and the lines that `make` returned; None where it was known."""
+    """The record of what is made, and the lines that `make` returned; None where it was known.
+
+    `teach` makes known what was pulled; the number of records that were new.
+    """
     recipe = _recipe(stage, make, reads, values)
     key = recipe.key()
-    known = store.get(key) or (learn(stage, store) and store.get(key)) or None
+    known = store.get(key) or (teach() and store.get(key)) or None
     if known:
         return known, None
     for path in _manifested([*reads, *values.values()]):

@@ -75,8 +75,7 @@ class Keyed(PipelineExecutor):
 
     def finished(self, rank: int) -> None:
         """Called in the first process for each shard that was made."""
-        record = self.plan.store.get(self.plan.keys[rank])
-        if self.progress and record:
+        if self.progress and self.progress.is_shown and (record := self.plan.store.get(self.plan.keys[rank])):
             self.progress.made(record.ledger.rows_in)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,11 @@ class Progress:
             disable=not sys.stderr.isatty(),
         )  # fmt: skip
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether somebody may look at it."""
+        return not self.bar.disable
+
     def made(self, rows: int) -> None:
         """One shard more, of so many rows that were read."""
         self.rows += rows

@@ -6,6 +6,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from specs.spec import Spec
 
+LOOKS_AHEAD = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
+
 
 class Decoder(Spec):
     """How the next token is chosen (paper §5).
@@ -35,4 +37,4 @@ class Decoder(Spec):
     @property
     def needs_tag(self) -> bool:
         """Whether it reads the probability of the tag, which only a model that knows the tag has."""
-        return self.short_circuit or self.weight > 0 or self.rule in ("half", "boundary", "absolute")
+        return self.short_circuit or self.weight > 0 or self.rule in LOOKS_AHEAD

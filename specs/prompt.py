@@ -111,6 +111,11 @@ class Shared(Spec):
         return {**self.parts, **row.model_dump(exclude={"keeps"}), **prompt.templates.parts}
 
 
+def one_line(text: str) -> str:
+    """A text of a YAML file, however it was broken into lines there."""
+    return " ".join(text.split())
+
+
 def problems() -> list[Problem]:
     """What is wrong with the prompts of the repository, each with file and line."""
     found: list[Problem] = []

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from specs.prompt import PROMPTS
+from specs.prompt import PROMPTS, one_line
 from specs.spec import Name, Score, Spec
 from specs.yaml_file import YamlFile, check
 
@@ -62,11 +62,11 @@ class Rubric(Spec):
 
     def system(self, hazards: Sequence[str]) -> str:
         """The system turn: objective, levels, facets, steps, the form of the answer and an example. No document."""
-        levels = "\n".join(f"{level.score} ({level.name}): {_line(level.criteria)}" for level in self.levels)
+        levels = "\n".join(f"{level.score} ({level.name}): {one_line(level.criteria)}" for level in self.levels)
         steps = "\n".join(f"{place}. {step}" for place, step in enumerate(self.steps, 1))
         example = self.example
         return (
-            f"{_line(self.objective)}\n\nLevels:\n{levels}\n\nAt every level weigh: {', '.join(self.facets)}.\n\n"
+            f"{one_line(self.objective)}\n\nLevels:\n{levels}\n\nAt every level weigh: {', '.join(self.facets)}.\n\n"
             f"Hazards: {', '.join([*hazards, NONE])}.\n\nSteps:\n{steps}\n\n"
             f'Form: {{"score": 0 to 5, "hazard": one of the hazards, "reason": at most ten words}}\n\n'
             f"Example: {example.text}\n"
@@ -86,7 +86,3 @@ def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
         "required": ["score", "hazard", "reason"],
         "additionalProperties": False,
     }
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

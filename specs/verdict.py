@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from specs.prompt import PROMPTS
+from specs.prompt import PROMPTS, one_line
 from specs.spec import Spec
 from specs.yaml_file import YamlFile, check
 
@@ -52,16 +52,12 @@ class VerdictPrompt(Spec):
 
     def system(self) -> str:
         """The system turn: objective, rules and verdicts. Nothing of what is judged."""
-        rules = "\n".join(f"- {_line(rule)}" for rule in self.rules)
-        choices = "\n".join(f'- "{one.verdict}": {_line(one.when)}' for one in self.choices)
+        rules = "\n".join(f"- {one_line(rule)}" for rule in self.rules)
+        choices = "\n".join(f'- "{one.verdict}": {one_line(one.when)}' for one in self.choices)
         form = f'Answer with one JSON object and nothing else: {{"{KEY}": …}}'
-        return f"{_line(self.objective)}\n\nRules:\n{rules}\n\nVerdicts:\n{choices}\n\n{form}"
+        return f"{one_line(self.objective)}\n\nRules:\n{rules}\n\nVerdicts:\n{choices}\n\n{form}"
 
     def answer_schema(self) -> dict[str, Any]:
         """The JSON schema that an answer is decoded under."""
         verdicts = {"type": "string", "enum": [one.verdict for one in self.choices]}
         return {"type": "object", "properties": {KEY: verdicts}, "required": [KEY], "additionalProperties": False}
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

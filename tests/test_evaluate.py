@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from safelm.demo.prompts import held_out_text, prompts, utility
 from safelm.digest import file_digest
 from safelm.evaluation.judges import ByActs, ByPhrases, JudgeError
-from safelm.evaluation.matrix import Answer, Reply, counted, judged, rate
+from safelm.evaluation.matrix import Answer, Reply, counted, judged
 from safelm.evaluation.outcome import Outcome, Verdict
+from safelm.evaluation.rate import rate
 from safelm.evaluation.refusals import declines
 from safelm.evaluation.stage import evaluate_model
 from safelm.evaluation.suites import Question, questions

@@ -47,6 +47,11 @@ def check(
     check_reach(config, length)
 
 
+def positions_of(config: PreTrainedConfig) -> int | None:
+    """The tokens that a model can read; None where it has no bound, or does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def check_reach(config: PreTrainedConfig, length: int) -> None:
     """Every layer must see the whole text: none is recurrent, no window and no table of positions is shorter."""
     window = getattr(config, "sliding_window", None) or math.inf
@@ -57,7 +62,7 @@ def check_reach(config: PreTrainedConfig, length: int) -> None:
             f"layers {sorted(kinds)}, window {window}: expected attention over the whole text of {length} tokens; "
             "shorten the prompts or take a model with full attention"
         )
-    positions = getattr(config, "max_position_embeddings", None) or math.inf
+    positions = positions_of(config) or math.inf
     if length > positions:
         raise ValueError(
             f"the longest prompt and its continuation are {length} tokens, the model has {positions} positions; "

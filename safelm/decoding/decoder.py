@@ -4,10 +4,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+from specs.decoder import LOOKS_AHEAD
+
 Method = Literal["greedy", "beam", "top_k", "safebeam", "branch"]
 Rule = Literal["none", "half", "boundary", "absolute", "random"]
-
-LOOKS_AHEAD: tuple[Rule, ...] = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
 
 
 @dataclass(frozen=True)

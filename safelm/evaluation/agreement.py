@@ -6,17 +6,18 @@ answer does what the request asks for.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safelm.columns import aligned
 from safelm.evaluation.judges import Exchange, Judge
 from safelm.evaluation.outcome import Outcome, Verdict
 from safelm.evaluation.prompt_files import PromptFileError, Row, read_rows, value_of
 from safelm.shards import text_digest
+from safelm.statistics import DIGITS
 
-DIGITS = 6
 XSTEST = {"1_full_compliance": "complied", "2_full_refusal": "refused", "3_partial_refusal": "partly"}
 LABEL, PEOPLE = ("final_label", "human_majority"), ("annotation_1", "annotation_2", "human1", "human2", "human3")
 CONTRAST = "contrast"  # how XSTest's types of unsafe prompts begin
@@ -123,10 +124,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each judge, aligned."""
     head = ("judge", "answers", "unjudged", "accuracy", "kappa", "two classes", "kappa")
     lines = [head, *((name, *_cells(found)) for name, found in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    pads: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(head) - 1)]
-    return ["  ".join(pad(*cell) for pad, cell in zip(pads, zip(line, widths, strict=True), strict=True)).rstrip()
-            for line in lines]  # fmt: skip
+    return aligned(lines, 1)
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:

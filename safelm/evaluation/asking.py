@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.evaluation.rate import rate
 from safelm.sample import sample
 from safelm.shards import write_table
+from safelm.statistics import DIGITS
 from safelm.trained import knows_tag
 from specs.decoder import Decoder as Dials
 from specs.document import REPLIES
 from specs.suite import DemoSuite, HarnessSuite
 
-DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
 PAGES = 100  # of held-out text, for perplexity
 
 
@@ -58,8 +59,7 @@ def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch
     chosen = [items[id] for id in sample("suite", seed, items, limit)]
     asked = examinee(model, False)
     right, perplexity = measure(asked.model, asked.tokenizer, chosen, held_out_text(PAGES), batch=batch)
-    accuracy = {"count": sum(right), "of": len(right), "value": round(sum(right) / len(right), DIGITS)}
-    found: dict[str, Any] = {"accuracy": accuracy, "perplexity": round(perplexity, DIGITS)}
+    found: dict[str, Any] = {"accuracy": rate(sum(right), len(right)), "perplexity": round(perplexity, DIGITS)}
     if knows_tag(model):
         found["tag"] = tag_signal(asked.model, asked.tokenizer, pages(PAGES), batch=batch)
     (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -75,7 +75,7 @@ def solve(
     """
     from safelm.evaluation.examinee import examinee
     from safelm.evaluation.harness import keep_fitting, measures, tasks
-    from safelm.evaluation.utility import positions_of, solved
+    from safelm.evaluation.utility import reach, solved
 
     asked = examinee(model, False)
     chosen = tasks(suite, limit=limit, seed=seed)
@@ -83,12 +83,9 @@ def solve(
     def length(text: str) -> int:
         return len(asked.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    left_out = [keep_fitting(task, length, positions_of(asked.model)) for task in chosen.values()]
+    left_out = [keep_fitting(task, length, reach(asked.model)) for task in chosen.values()]
     samples = solved(asked.model, asked.tokenizer, chosen, batch=batch, limit=limit if suite.path is None else None)
     counts = {**measures(samples), "too_long": (sum(out for out, _ in left_out), sum(of for _, of in left_out))}
-    found = {
-        name: {"count": count, "of": of, "value": round(count / of, DIGITS)}
-        for name, (count, of) in sorted(counts.items())
-    }
+    found = {name: rate(count, of) for name, (count, of) in sorted(counts.items())}
     (folder / ".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return ()

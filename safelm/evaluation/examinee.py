@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.chat import end_ids, load, page_tokens, request_tokens, tag_id
 from safelm.decoding import Decoder, generate, word_starts
+from safelm.decoding.check import positions_of
 from safelm.digest import content_digest
-
-DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
+from safelm.statistics import DIGITS
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Examinee:
 
     def fits(self, prompts: Sequence[str], new_tokens: int) -> list[bool]:
         """Whether each prompt leaves room for an answer in the positions of the model."""
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        positions = positions_of(self.model.config)
         return [positions is None or len(prompt) + new_tokens <= positions for prompt in self.prompt_tokens(prompts)]
 
     def answers(self, prompts: Sequence[str], decoder: Decoder, *, tokens: int, batch: int) -> list[dict[str, object]]:

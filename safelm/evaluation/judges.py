@@ -7,7 +7,7 @@ None stands in for another: a judge that cannot judge is an error.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -195,24 +195,16 @@ class Tables:
     answers: str
 
 
-def _llm(name: str, row: LlmJudge, tables: Tables) -> Judge:
-    engine = engine_row(dict(tables.engines), row.engine)
-    opened = open_engine(engine, answers_file(engine, "verdict", Task(tables.answers, ())))
-    return ByLanguageModel(name, opened, VerdictPrompt.read(row.prompt), row.tries, row.seed)
-
-
-def _scorer(name: str, row: ScorerJudge, tables: Tables) -> Judge:
-    return ByScorer(grader(row.scorer, tables.scorers, tables.engines).open(), row.level)
-
-
-JUDGES: dict[type, Callable[[str, JudgeRow, Tables], Judge]] = {
-    ActsJudge: lambda name, row, tables: ByActs(),
-    PhrasesJudge: lambda name, row, tables: ByPhrases(),
-    ScorerJudge: _scorer,  # type: ignore[dict-item]  # by type
-    LlmJudge: _llm,  # type: ignore[dict-item]
-}
-
-
 def open_judge(name: str, row: JudgeRow, tables: Tables) -> Judge:
     """The judge of a row."""
-    return JUDGES[type(row)](name, row, tables)
+    match row:
+        case ActsJudge():
+            return ByActs()
+        case PhrasesJudge():
+            return ByPhrases()
+        case ScorerJudge():
+            return ByScorer(grader(row.scorer, tables.scorers, tables.engines).open(), row.level)
+        case LlmJudge():
+            engine = engine_row(dict(tables.engines), row.engine)
+            opened = open_engine(engine, answers_file(engine, "verdict", Task(tables.answers, ())))
+            return ByLanguageModel(name, opened, VerdictPrompt.read(row.prompt), row.tries, row.seed)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from loguru import logger
 
+from safelm.columns import aligned
 from safelm.evaluation.judges import Tables, open_judge
-from safelm.evaluation.matrix import Answer, Json, Reply, counted, judged
+from safelm.evaluation.matrix import Answer, Reply, counted, judged
+from safelm.evaluation.rate import Json
 from safelm.evaluation.suites import Question, Stock, stock
 from safelm.paths import scratch
 from safelm.shards import Shard, write_table
@@ -48,8 +50,7 @@ def evaluate(
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
     if tables.engines:
         _log_to_file(f"{name}-{stage}")
-    wanted = {judge for suite in stocks for judge in suites[suite].judges}
-    opened = {judge: open_judge(judge, judges[judge], tables) for judge in sorted(wanted)}
+    opened = {judge: open_judge(judge, row, tables) for judge, row in judges.items()}
     metrics: Json = {"model": name, "stage": stage, "knows_tag": knows_tag(model), "decoders": {}, "suites": {}}
     answers: list[Answer] = []
     for decoder in decoders:
@@ -126,8 +127,7 @@ def table(metrics: Json) -> list[str]:
             first = metrics["suites"][suite]["judge"]
             for judge, rates in {first: found, **found["judges"]}.items():
                 lines.append((decoder, suite, judge, *_line(rates)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+    return aligned(lines, 3)
 
 
 def _line(rates: Json) -> tuple[str, ...]:
@@ -136,11 +136,6 @@ def _line(rates: Json) -> tuple[str, ...]:
     shown = [*first, declined, rates.get("neither") or rates["unhelpful"]]
     unjudged = rates["unjudged"]
     return str(declined["of"]), *(_percent(one) for one in shown), str(unjudged["count"] or "")
-
-
-def _padded(line: tuple[str, ...], widths: list[int]) -> list[str]:
-    cells = enumerate(zip(line, widths, strict=True))
-    return [f"{cell:<{width}}" if place < 3 else f"{cell:>{width}}" for place, (cell, width) in cells]
 
 
 def _percent(found: Json | None) -> str:

@@ -15,13 +15,13 @@ from typing import Any
 
 from safelm.evaluation.suites import Question, stock
 from safelm.shards import tables, write_table
+from safelm.statistics import DIGITS
 from specs.document import OVERLAP
 from specs.suite import AnySuite
 
 WORD = re.compile(r"\w+")
 FILE, PROMPTS = "overlap.json", "prompts.parquet"
 STAGES = ("pretrain", "instruct")  # the embedded world has other prompts for each
-DIGITS = 6
 
 
 @dataclass

@@ -13,14 +13,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.chat import page_tokens, tag_id
 from safelm.decoding import word_starts
+from safelm.decoding.check import positions_of
 from safelm.decoding.rules import word_ends
 from safelm.demo.prompts import WEB, held_out, held_out_text
 from safelm.demo.web import Web
 from safelm.demo.world import World, read_table
 from safelm.grammar import stream
 from safelm.scoring.ranking import auroc
+from safelm.statistics import DIGITS
 
-DIGITS = 6  # what is kept of a measured number; the last bits differ between machines
 WORDS = (1, 2, 4, 8, 16, 24, 30)  # after so many words of a page p(tag) is compared
 EDGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # between the bins of the calibration
 CONFIDENCE = 0.95
@@ -75,8 +76,7 @@ def readings(
     if tag is None:
         raise ValueError("tag_signal: expected a tokenizer with the harmfulness tag; it has none")
     starts = torch.tensor(word_starts(tokenizer), device=device)
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    pages_read = [row[:positions] for row in page_tokens(tokenizer, texts)]
+    pages_read = [row[: positions_of(model.config)] for row in page_tokens(tokenizer, texts)]
     for start in range(0, len(pages_read), batch):
         rows = pages_read[start : start + batch]
         longest = max(map(len, rows))

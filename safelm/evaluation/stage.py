@@ -6,7 +6,7 @@ from pathlib import Path
 from safelm.artifact import Piece, artifact
 from safelm.evaluation.asking import ask, solve, usefulness
 from safelm.evaluation.judges import Tables
-from safelm.evaluation.model import UTILITY, evaluate, piece_name, stocks_of
+from safelm.evaluation.model import UTILITY, Suites, evaluate, piece_name, stocks_of
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.suites import CHAT_STAGES, Stock
 from safelm.paths import build
@@ -17,8 +17,6 @@ from specs.judge import JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
 from specs.suite import AnySuite, FileSuite, HarnessSuite
 from specs.verdict import VERDICTS
-
-Suites = Mapping[str, AnySuite]
 
 
 def evaluate_model(
@@ -49,19 +47,15 @@ def evaluate_model(
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
     tagged = knows_tag(base)
     chosen = {name: row for name, row in decoders.items() if tagged or name not in tagged_only}
-    pieces = {
-        piece_name(decoder, suite): _asked(base, stage, suites[suite], found, chosen[decoder], tokens, batch, seed)
-        for decoder in chosen
-        for suite, found in stocks.items()
-    }
-    kept = sorted((base / DOSES).glob("*"), key=lambda path: int(path.name))
     few = [name for name in chosen if name in doses]
-    pieces |= {
-        piece_name(decoder, suite, path.name): _asked(
-            path, stage, suites[suite], found, chosen[decoder], tokens, batch, seed
+    kept = sorted((base / DOSES).glob("*"), key=lambda path: int(path.name)) if few else []
+    asked = {"": (base, list(chosen)), **{path.name: (path, few) for path in kept}}
+    pieces = {
+        piece_name(decoder, suite, dose): _asked(
+            place, stage, suites[suite], found, chosen[decoder], tokens, batch, seed
         )
-        for path in kept
-        for decoder in few
+        for dose, (place, names) in asked.items()
+        for decoder in names
         for suite, found in stocks.items()
     }
     pieces |= {
@@ -80,7 +74,7 @@ def evaluate_model(
         stage=stage,
         suites=dict(suites),
         decoders=list(chosen),
-        doses={path.name: few for path in kept if few},
+        doses={path.name: few for path in kept},
         judges=wanted,
         tables=tables_of(wanted, scorers, engines, f"{model}-{stage}"),
         prompts=prompts,

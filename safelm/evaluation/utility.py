@@ -19,6 +19,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from safelm.decoding.check import positions_of
+
 LOGGERS = ("lm_eval", "lm-eval")
 LONG = 2048  # positions, of a model that does not say; with fewer the answers of generating tasks are shorter
 
@@ -48,9 +50,9 @@ def measure(
     return [right[item["id"]] for item in items], found["results"]["pages"]["word_perplexity,none"]
 
 
-def positions_of(model: PreTrainedModel) -> int:
-    """The tokens that a model can read."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONG
+def reach(model: PreTrainedModel) -> int:
+    """The tokens that the harness may give a model."""
+    return positions_of(model.config) or LONG
 
 
 def solved(
@@ -63,7 +65,7 @@ def solved(
 ) -> list[dict[str, Any]]:
     """What the harness keeps of every item of some tasks, each with its right and wrong by metric."""
     quiet()
-    positions = positions_of(model)
+    positions = reach(model)
     for task in tasks.values():
         if task.OUTPUT_TYPE == "generate_until" and positions < LONG:
             task.config.generation_kwargs["max_gen_toks"] = positions // 2  # the harness takes 256, and fails

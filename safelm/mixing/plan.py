@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safelm.columns import aligned
 from safelm.mixing.rows import Layout, Order, Rows, Tokens, cut, hold_out
 
 PLAN = "plan.json"
@@ -124,8 +125,4 @@ class Plan:
         ]
         if not any(corpus.documents for corpus in self.corpora.values()):
             del columns[2]  # a dry run
-        padded = [
-            [f"{word:{'<>'[number > 1]}{max(map(len, column))}}" for word in column]
-            for number, column in enumerate(columns)
-        ]
-        yield from ("  ".join(line) for line in zip(*padded, strict=True))
+        yield from aligned(list(zip(*columns, strict=True)), 2)

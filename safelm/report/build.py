@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.columns import aligned
 from safelm.paths import build
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
@@ -140,11 +141,5 @@ def screen(book: Book, found: Sequence[Claim]) -> list[str]:
         for group in measured.built()
         for stage in measured.stages(group)
     ]
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    lines = [
-        "  ".join(f"{word:<{width}}" if place < 2 else f"{word:>{width}}" for place, (word, width) in
-                  enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in (head, *rows)
-    ]  # fmt: skip
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items()) or NONE
-    return [*lines, f"claims: {counts}"]
+    return [*aligned([head, *rows], 2), f"claims: {counts}"]

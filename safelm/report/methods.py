@@ -37,7 +37,7 @@ def decoder_controls(book: Book) -> Figure:
         "random half of the candidates whatever the tag says; only what SafeBeam gains beyond it is the tag's doing. "
         "A point that moves left and down also lost helpful answers, to refusals or to broken text. Ours writes whole "
         "answers that begin differently and gives the one that is likely and little tagged; its weight and bound "
-        "were chosen on models of the seeds 2 and 3.",
+        "were chosen on models of the seeds 2 and 3, once more after those of the seeds 1, 4 and 5 had been seen.",
         panels,
         [(f"mark {style}", meaning) for style, meaning in book.legend(order)],
         tables=[Table("Decoders", head, rows, heads=3)],

@@ -96,7 +96,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),
-        Section("overlap", "Overlap", figures=[figure for figure in [overlap(book)] if figure]),
+        Section("overlap", "Overlap", figures=_built(overlap(book))),
         Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book))]),
         Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
         Section("abilities", "Utility", figures=[utility(book)]),

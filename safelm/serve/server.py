@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.chat import end_ids, page_tokens, plain, tag_id
 from safelm.decoding import Decoded, Decoder, generate, word_starts
 from safelm.serve.question import BadQuestion, Json, Question
+from safelm.statistics import DIGITS
 
 BODY = 1 << 20  # bytes of a request, at most
 HOSTS = ("127.0.0.1", "localhost")  # a page of the web that names this address otherwise is not answered
 PATHS = {"/v1/completions": "text_completion", "/v1/chat/completions": "chat.completion"}
-DIGITS = 6
 
 
 @dataclass
