@@ -4,6 +4,7 @@ The cluster is the one that RAY_ADDRESS names; without it, one of this process's
 interface only. Ray is an extra: `make cluster` installs it.
 """
 
+import logging
 import os
 import tempfile
 from collections import deque
@@ -109,7 +110,7 @@ def connection() -> Iterator[None]:
             include_dashboard=False,
             job_config=ray.job_config.JobConfig(code_search_path=[str(ROOT)]),
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
         try:
             yield
