@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from safelm.sample import draw
+from safelm.scoring.baseline import baseline
 from safelm.scoring.embedding import EmbeddingScorer, load
 from safelm.scoring.finetuning import finetune
 from safelm.scoring.ngrams import fit_ngrams
@@ -48,16 +47,13 @@ def read(path: Path, name: str, as_given: bool) -> list[tuple[str, str, bool]]:
     return sorted(known)
 
 
-def baseline(orders: tuple[int, int]) -> Predict:
-    """scikit-learn's TfidfVectorizer and LogisticRegression as they come."""
+def tfidf(orders: tuple[int, int]) -> Predict:
+    """The baseline that `fit` measures too, of n-grams of so many words."""
 
     def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-
-        model = make_pipeline(TfidfVectorizer(ngram_range=orders), LogisticRegression(max_iter=1000))
-        return model.fit(list(train), np.array(scores) > 0).predict_proba(list(texts))[:, 1].tolist()
+        found = baseline(train, [score > 0 for score in scores], texts, orders)
+        assert found
+        return found
 
     return predict
 
@@ -122,8 +118,8 @@ def main() -> None:
     is_unsafe = [row[2] for row in rows]
     row = next(row for row in Params.read("scorers").scorers.values() if row.kind == "ngrams")
     table: dict[str, Predict] = {
-        "TF-IDF + LR, words": baseline((1, 1)),
-        "TF-IDF + LR, words and pairs": baseline((1, 2)),
+        "TF-IDF + LR, words": tfidf((1, 1)),
+        "TF-IDF + LR, words and pairs": tfidf((1, 2)),
         "n-grams (params.yaml)": ngrams(row),
         "n-grams, words alone": ngrams(row.model_copy(update={"characters": []})),
     }

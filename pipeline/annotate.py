@@ -9,9 +9,10 @@ from safelm.executor import run
 from safelm.paths import build
 from safelm.sample import ReadSample
 from safelm.scoring.scorer import KeepGraded
-from safelm.scoring.scorers import grader
+from safelm.scoring.scorers import labeller
 from specs.document import LABELS
 from specs.params import Params
+from specs.scorer import Given
 
 
 def main() -> None:
@@ -19,11 +20,18 @@ def main() -> None:
     StageParser("annotate", __doc__).parse_args()
     tables = Params.read("annotate", "scorers", "engines")
     params = tables.annotate
+    is_given = isinstance(tables.scorers[params.judge], Given)
     run(
         "annotate",
         [
-            ReadSample(folder=build("ingest", "web"), purpose="annotate", documents=params.documents, seed=params.seed),
-            grader(params.judge, tables.scorers, tables.engines),
+            ReadSample(
+                folder=build("ingest", "web"),
+                purpose="annotate",
+                documents=params.documents,
+                seed=params.seed,
+                with_label=is_given,
+            ),
+            labeller(params.judge, tables.scorers, tables.engines),
             KeepGraded(),
             WriteColumns(columns=dict(LABELS)),
         ],

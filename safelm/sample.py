@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import ClassVar
 
+import pyarrow.compute as pc
 from datatrove.data import Document
 
 from safelm.blocks import NOT_SELECTED, ReadShards, Task
@@ -33,12 +34,14 @@ class ReadSample(ReadShards):
     purpose: str
     documents: int = field(metadata={"key": False})
     seed: int = field(metadata={"key": False})
+    with_label: bool = field(default=False, metadata={"key": False})  # only documents to which the source gives one
 
     def tasks(self) -> list[Task]:
         """One per shard, with the ids that the sample takes from it."""
         tasks = super().tasks()
-        chosen = set(sample(self.purpose, self.seed, (id for task in tasks for id in ids_of(task)), self.documents))
-        return [replace(task, values=tuple(id for id in ids_of(task) if id in chosen)) for task in tasks]
+        ids = {task.name: ids_of(task, self.with_label) for task in tasks}
+        chosen = set(sample(self.purpose, self.seed, (id for task in tasks for id in ids[task.name]), self.documents))
+        return [replace(task, values=tuple(id for id in ids[task.name] if id in chosen)) for task in tasks]
 
     def read(self, task: Task) -> Iterator[Document]:
         """The chosen documents of one shard."""
@@ -50,7 +53,8 @@ class ReadSample(ReadShards):
                 self.drop(NOT_SELECTED)
 
 
-def ids_of(task: Task) -> list[str]:
-    """The ids of a shard's documents."""
+def ids_of(task: Task, with_label: bool = False) -> list[str]:
+    """The ids of a shard's documents, or of those that have a label."""
     shard = task.inputs[0]
-    return Shard(shard.path, 0, shard.sha256).table(["id"])["id"].to_pylist()
+    table = Shard(shard.path, 0, shard.sha256).table(["id", "label"] if with_label else ["id"])
+    return (table.filter(pc.is_valid(table["label"])) if with_label else table)["id"].to_pylist()

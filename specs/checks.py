@@ -11,7 +11,7 @@ from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
-from specs.scorer import JUDGES, RECIPES, Cascade, Embedding, Llm, Ngrams, Recipe, ScorerRow
+from specs.scorer import JUDGES, LABELLERS, RECIPES, Cascade, Embedding, Given, Llm, Ngrams, Recipe, ScorerRow
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
 from specs.tokens import SPECIAL
@@ -43,14 +43,22 @@ def _scorers(params: Params) -> Iterator[Finding]:
         if name in RESERVED:
             yield ("scorers", name), f"must not be called {name}, a column of the score files; give it another name"
         yield from ((("scorers", name, *at), message) for at, message in _scorer(row, rows, params.engines))
-    for block, judge in (("annotate", params.annotate.judge), ("audit", params.audit.judge)):
+    for block, judge, kinds in (
+        ("annotate", params.annotate.judge, LABELLERS),
+        ("audit", params.audit.judge, JUDGES),
+    ):
         if judge not in rows:
             yield (block, "judge"), f"must be a row of scorers (got {judge}; rows are {words(rows)})"
-        elif rows[judge].kind not in JUDGES:
-            yield (block, "judge"), f"must be a judge: a row of kind {words(JUDGES)} (got {rows[judge].kind})"
+        elif rows[judge].kind not in kinds:
+            yield (block, "judge"), f"must be a judge: a row of kind {words(kinds)} (got {rows[judge].kind})"
     for place, name in enumerate(params.score.scorers):
         if name not in rows:
             yield ("score", "scorers", place), f"must be a row of scorers (got {name}; rows are {words(rows)})"
+        elif isinstance(rows[name], Given):
+            yield (
+                ("score", "scorers", place),
+                f"must grade every page (got {name}, the labels that some have); leave it out, annotate.judge reads it",
+            )
     for name in params.score.ensemble.thresholds:
         if name not in params.score.scorers:
             yield (
@@ -75,8 +83,12 @@ def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow], engines: Mapping[str,
                     ("cheap",),
                     f"must be a row of kind ngrams or embedding, which gives probabilities (got {row.cheap})",
                 )
-            if dear is None or isinstance(dear, Cascade) or row.dear == row.cheap:
-                yield ("dear",), f"must be another row, and not a cascade (got {row.dear}; rows are {words(rows)})"
+            if dear is None or isinstance(dear, Cascade | Given) or row.dear == row.cheap:
+                yield (
+                    ("dear",),
+                    f"must be another row, of a kind that reads pages, and not a cascade (got {row.dear}; rows are "
+                    f"{words(rows)})",
+                )
 
 
 def _judge(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ from specs.spec import Name, Score, Seed, Share, Spec
 from specs.yaml_file import YamlFile, check
 
 RECIPES = Path(__file__).parent / "recipes"
-JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels: they may grade the sample
+JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels
+LABELLERS = ("given", *JUDGES)  # kinds that may grade the sample
 
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
 UnsafeWeight = Annotated[PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")]
@@ -19,6 +20,12 @@ class Lexicon(Spec):
     """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge that understands."""
 
     kind: Literal["lexicon"]
+
+
+class Given(Spec):
+    """The label that the source itself gives a document, where it has one: people's, most often."""
+
+    kind: Literal["given"]
 
 
 class Llm(Spec):
@@ -68,7 +75,7 @@ class Cascade(Spec):
     precision: Share = Field(description="of what the cheap scorer calls found by itself, the share that must be right")
 
 
-ScorerRow = Annotated[Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
+ScorerRow = Annotated[Given | Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
 
 
 class Statistic(Spec):

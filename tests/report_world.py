@@ -176,8 +176,10 @@ def write_data(root: Path) -> None:
     rng = random.Random("data")
     matrix = [[700, 20, 5, 0, 0, 0], [9, 30, 6, 0, 0, 0], [4, 5, 28, 3, 0, 0], [1, 0, 8, 47, 4, 0],
               [0, 0, 1, 7, 60, 9], [0, 0, 0, 2, 11, 70]]  # fmt: skip
-    write(root / "fit" / "held_out.json", {"note": None, "scorers": {"ngrams": {
+    baseline = {"auroc": {"value": 0.88, "low": 0.85, "high": 0.91}}
+    write(root / "fit" / "held_out.json", {"note": None, "baseline": baseline, "scorers": {"ngrams": {
         "confusion": matrix, "auroc": {"value": 0.93, "low": 0.9, "high": 0.95}, "calibration_error": 0.04,
+        "gain": {"value": 0.05, "low": 0.02, "high": 0.08},
         "reliability": [{"predicted": 0.1, "observed": 0.08, "documents": 90},
                         {"predicted": 0.8, "observed": 0.9, "documents": 9}],
     }}, "known": {"judge": None}, "cascades": {"both": {

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from safelm.paths import build
+from safelm.scoring.baseline import baseline
 from safelm.scoring.features import count
 from safelm.scoring.fitting import describe, note, summary
 from safelm.scoring.labels import Label, split
 from safelm.scoring.metrics import accuracy, confusion, false_alarms, kappa, macro_f1, measures, recall_at
 from safelm.scoring.ngrams import NgramScorer, fit_ngrams
-from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, stage
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
 GTE_BASE = [
@@ -50,6 +51,7 @@ ENSEMBLE = [
     [0, 0, 1, 0, 18, 14],
     [2, 0, 1, 0, 2, 33],
 ]
+OTHER = [f"The cat of house {number} sleeps." for number in range(50)]
 HASHES = [2472, 7194, 11269, 28673, 37993, 41907]
 
 
@@ -241,6 +243,49 @@ def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
     assert {name: value["accuracy"] for name, value in got["known"].items()} == {
         "judge": 1, "lexicon": 1, "ngrams": 1, "ensemble": 1
     }  # fmt: skip
+
+
+def test_a_classifier_is_measured_beside_the_simplest_one(fitted: Path) -> None:
+    got = json.loads((fitted / "held_out.json").read_bytes())
+    assert got["baseline"]["auroc"]["value"] == 1.0
+    assert got["scorers"]["ngrams"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_the_simplest_classifier_ranks_by_the_words_of_its_texts() -> None:
+    train = [*SAFE[:20], *CRIME]
+    found = baseline(train, [False] * 20 + [True] * 20, ["a red rose", "the street", "steal the wallet", "qx"])
+    assert found and found[0] < found[3] < found[2] and found[0] < found[1]
+
+
+@pytest.mark.parametrize(("texts", "unsafe"), [(SAFE, [False] * 40), (["!", "?"], [False, True]), ([], [])])
+def test_without_two_classes_of_words_there_is_no_simplest_classifier(texts: list[str], unsafe: list[bool]) -> None:
+    assert baseline(texts, unsafe, ["a"]) is None
+
+
+def test_the_labels_of_the_source_may_grade_the_sample(fitted: Path) -> None:
+    text = Path("params.yaml").read_text().replace("judge: lexicon, documents: 1000", "judge: people, documents: 30")
+    Path("params.yaml").write_text(text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind"))
+    people = [*WEB, {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}]
+    ingested("ingest/web", [*people, *({"text": text} for text in OTHER)], 30)
+    stage("annotate")
+    rows = rows_of(build("annotate"))
+    assert len(rows) == 30 and {row["text"] for row in rows} <= {row["text"] for row in people}
+    assert all(row["score"] == row["label"] and row["reason"] == "the source's label" for row in rows)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("documents: 30", "documents: 1000"))
+    stage("annotate")
+    (kiss,) = (row for row in rows_of(build("annotate")) if "kiss" in row["text"])
+    assert (kiss["score"], kiss["hazard"]) == (0, "sex_crimes")
+    stage("fit")
+    got = json.loads((fitted / "held_out.json").read_bytes())
+    assert list(got["scorers"]) == ["lexicon", "ngrams"]  # people's labels are not measured by themselves
+    assert got["scorers"]["ngrams"]["recall_at_3"] == 1.0
+
+
+def test_given_labels_beside_a_judge_are_no_scorer(fitted: Path) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind"))
+    stage("fit")
+    assert not (fitted / "people").exists()
 
 
 def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:

@@ -22,6 +22,7 @@ from safelm.report.measured import rates
 from safelm.report.planes import Point, apart, frontier
 from safelm.report.roles import decoder_roles, roles, rung_of
 from safelm.report.svg import element, nice_ticks, shortened
+from safelm.scoring.baseline import BASELINE
 from safelm.statistics import Rate
 from safelm.statistics import rate as rate_of
 from specs.mixture import Model
@@ -377,6 +378,10 @@ def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:
     figures = {figure["id"] for figure in outline.all("figure")}
     assert {"figure-1", "figure-2", "figure-3", "figure-4", "figure-5", "decoders", "forms", "training"} <= figures
     assert {"audit", "reliability", "cascades"} <= figures
+
+
+def test_a_classifier_stands_beside_the_simplest_one(page: str) -> None:
+    assert f"{BASELINE}, for comparison" in page and "[2.0, 8.0]" in page
 
 
 def test_what_p_tag_knows_is_shown_of_models_that_know_the_tag(outline: Outline, page: str) -> None:

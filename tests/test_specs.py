@@ -37,6 +37,7 @@ def test_the_params_of_the_repository_are_sound(tmp_path: Path) -> None:
 
 
 LEXICON = "  lexicon: {kind: lexicon}\n"
+GIVEN = "  people: {kind: given}\n"
 EMBEDDING = (
     "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
 )
@@ -192,7 +193,7 @@ MISTAKES = {
         "greater than or equal to 1",
     ),
     "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
-    "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind lexicon"),
+    "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind given, lexicon, llm"),
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         "evaluate.suites",
@@ -252,6 +253,23 @@ MISTAKES = {
         ("audit:\n  judge: lexicon", "audit:\n  judge: ngrams"),
         "audit.judge",
         "kind lexicon",
+    ),
+    "given labels as a score": (
+        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
+        ("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, people]"),
+        "score.scorers.2",
+        "must grade every page (got people",
+    ),
+    "given labels as an audit": (
+        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
+        ("audit:\n  judge: lexicon", "audit:\n  judge: people"),
+        "audit.judge",
+        "must be a judge: a row of kind lexicon, llm (got given)",
+    ),
+    "a cascade to given labels": (
+        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: people")),
+        "scorers.both.dear",
+        "of a kind that reads pages",
     ),
     "a scorer of an unknown kind": (("kind: lexicon}", "kind: lexicn}"), "scorers.lexicon", "lexicn"),
     "n-grams of nothing": (

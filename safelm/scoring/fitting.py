@@ -13,6 +13,7 @@ from safelm.blocks import Block
 from safelm.executor import lay, make
 from safelm.hazards import Grade
 from safelm.paths import cache, scratch
+from safelm.scoring.baseline import baseline
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
 from safelm.scoring.embedding import FitEmbedding
 from safelm.scoring.ensemble import ensemble
@@ -26,13 +27,13 @@ from safelm.scoring.labels import (
     read_labels,
     split,
 )
-from safelm.scoring.metrics import LEVELS, measures
+from safelm.scoring.metrics import DIGITS, LEVELS, measures
 from safelm.scoring.ngrams import FEWEST, FitNgrams
-from safelm.scoring.ranking import auroc, calibration_error, reliability
+from safelm.scoring.ranking import auroc, auroc_gain, calibration_error, reliability
 from safelm.scoring.scorers import Engines, Rows, grader
 from safelm.shards import Manifest, Shard
 from safelm.store import Store
-from specs.scorer import JUDGES, Cascade, Recipe, ScorerRow
+from specs.scorer import JUDGES, Cascade, Given, Recipe, ScorerRow
 
 CONFIDENCE = 0.95
 Grades = Sequence[Grade | None]
@@ -41,9 +42,9 @@ Grades = Sequence[Grade | None]
 def fit_all(
     rows: Rows, engines: Engines, labels: Path, *, judge: str, held_out: float, seed: int
 ) -> dict[str, Manifest]:
-    """A manifest for every row: what was fitted, and what it says of the held-out labels. Cascades come last.
+    """A manifest for every row that grades: what was fitted, and what it says of the held-out labels.
 
-    `judge` is the row that gave the labels.
+    Cascades come last. `judge` is the row that gave the labels.
     """
     made: dict[str, Manifest] = {}
     shared: dict[str, Any] = {"held_out": held_out, "seed": seed}
@@ -53,12 +54,14 @@ def fit_all(
             made[name] = make(f"fit/{name}", _cascade(row, made, seed))
         elif name == judge:
             made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), TrustLabels(**shared)])
+        elif isinstance(row, Given):
+            continue  # every scorer is measured by the source's labels anyway
         elif row.kind in JUDGES:
             other = MeasureJudge(judge=grader(name, rows, engines), **shared)
             made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), other])
         else:
             made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), FITTERS[row.kind](row, shared)])
-    return {name: made[name] for name in rows}
+    return {name: made[name] for name in rows if name in made}
 
 
 def write_fit(
@@ -152,11 +155,13 @@ def measure(
         for name, manifest in made.items()
         if _is_cascade(manifest)
     }
+    chances = baseline(*texts_and_classes(train), [label.text for label in held]) if measured else None
     return {
         "train": len(train),
         "held_out": len(held),
         "note": note(train, held),
-        "scorers": {name: against_judge(held, grades) for name, grades in columns.items() if name != judge}
+        "baseline": {"auroc": _area([label.score > 0 for label in held], chances)} if chances else None,
+        "scorers": {name: against_judge(held, grades, chances) for name, grades in columns.items() if name != judge}
         if measured
         else {},
         "known": against_source(held, columns, rule, of) if measured else None,
@@ -174,16 +179,37 @@ def _in_order(manifest: Manifest, held: Sequence[Label]) -> list[Grade | None]:
     return [grades[label.id] for label in held]
 
 
-def against_judge(held: Sequence[Label], grades: Grades) -> dict[str, Any]:
-    """The measures of one scorer; of a classifier also how its probability of a score above 0 ranks, and its curve."""
-    rows = [(label.score, grade) for label, grade in zip(held, grades, strict=True) if grade]
+def texts_and_classes(labels: Sequence[Label]) -> tuple[list[str], list[bool]]:
+    """The texts, and which of them have a score above 0."""
+    return [label.text for label in labels], [label.score > 0 for label in labels]
+
+
+def against_judge(held: Sequence[Label], grades: Grades, reference: Sequence[float] | None) -> dict[str, Any]:
+    """The measures of one scorer; of a classifier also how its probability of a score above 0 ranks, and its curve.
+
+    `reference` are the baseline's chances for the same pages: what a classifier ranks better than it is its gain.
+    """
+    places = [place for place, grade in enumerate(grades) if grade]
+    rows = [(held[place].score, grade) for place in places if (grade := grades[place])]
     found = measures((score, grade.score) for score, grade in rows)
     found["ungraded"] = len(held) - len(rows)
     if not rows or any(grade.probabilities is None for _, grade in rows):
         return found
     actual, chances = [score > 0 for score, _ in rows], [1.0 - grade.probabilities[0] for _, grade in rows]  # type: ignore[index]
-    area, curve = auroc(actual, chances, CONFIDENCE), reliability(actual, chances)
-    return {**found, "auroc": area and area.json(), "calibration_error": calibration_error(curve), "reliability": curve}
+    curve = reliability(actual, chances)
+    gain = auroc_gain(actual, chances, [reference[place] for place in places], CONFIDENCE) if reference else None
+    return {
+        **found,
+        "auroc": _area(actual, chances),
+        "gain": gain and dict(zip(("value", "low", "high"), (round(value, DIGITS) for value in gain), strict=True)),
+        "calibration_error": calibration_error(curve),
+        "reliability": curve,
+    }
+
+
+def _area(actual: Sequence[bool], chances: Sequence[float]) -> dict[str, Any] | None:
+    area = auroc(actual, chances, CONFIDENCE)
+    return area.json() if area else None
 
 
 def against_source(

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.blocks import Input, Reader, Task, Writer
+from safelm.blocks import Block, Input, Reader, Task, Writer
 from safelm.hazards import LEVELS, Grade
 from safelm.sample import draw
-from safelm.scoring.scorer import GradeDocuments, Scorer
+from safelm.scoring.scorer import GradeDocuments, Scorer, columns_of
 from safelm.shards import Shard, shards, tables, write_table
 
 HELD_OUT = "held_out.parquet"
@@ -59,6 +59,19 @@ def split(labels: Sequence[Label], share: float, seed: int) -> tuple[list[Label]
         held_out += of_score[:size]
         train += of_score[size:]
     return train, held_out
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GradeByLabel(Block):
+    """Grade every document by the label that its source gives it."""
+
+    name: ClassVar[str] = "label"
+
+    def each(self, document: Document) -> Iterator[Document]:
+        """The document with its label as the score, and the source's hazard; None where there is no label."""
+        score, hazard = document.metadata.get("label"), document.metadata.get("hazard")
+        document.metadata |= columns_of(None if score is None else Grade(score, "the source's label", hazard))
+        yield document
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

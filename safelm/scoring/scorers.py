@@ -13,7 +13,7 @@ from safelm.paths import build, cache, scratch
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
 from safelm.scoring.embedding import GradeByEmbedding
 from safelm.scoring.ensemble import combined
-from safelm.scoring.labels import HELD_OUT
+from safelm.scoring.labels import HELD_OUT, GradeByLabel
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams
 from safelm.scoring.rubric import GradeByRubric
@@ -23,7 +23,7 @@ from safelm.store import Store
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, ScorerRow
+from specs.scorer import JUDGES, Given, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
@@ -36,6 +36,11 @@ ORDER = {"llm": 0, "cascade": 1, "lexicon": 3}  # who names hazards comes first:
 def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
     """The block that grades with a row of `scorers`; a language model is a row of `engines`."""
     return GRADERS[rows[name].kind](name, rows, engines)
+
+
+def labeller(name: str, rows: Rows, engines: Engines) -> Block:
+    """The block that labels the sample: a judge that reads the text, or what the source says of it."""
+    return GradeByLabel() if isinstance(rows[name], Given) else grader(name, rows, engines)
 
 
 def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:

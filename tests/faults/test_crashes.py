@@ -80,3 +80,10 @@ def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> Non
         _, target, source = expected[1][number].split()
         assert f"os.fsync {source}" in expected[1][:number]
         assert expected[1][number + 1] == f"os.fsync {Path(target).parent}"
+
+
+def test_no_folder_of_a_stage_is_emptied_in_its_place(expected: tuple[State, list[str]]) -> None:
+    """It is renamed, and emptied out of sight: a kill in the middle would leave half of it where a stage reads."""
+    emptied = [name.split()[1] for name in expected[1] if name.startswith(("os.rmdir build/", "os.remove build/"))]
+    assert len(emptied) > 4
+    assert [name for name in emptied if not name.startswith("build/.attempts/")] == []

@@ -1,9 +1,12 @@
 """K1 to K3: processes of a build are killed. The next build equals the oracle; no orphan works on; nothing hangs."""
 
+import json
 import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from safelm import executor, local
 from safelm.blocks import Block, WriteDocuments
 from tests.faults import forked
 from tests.faults.dags import Beside
-from tests.faults.toy import PATIENCE, Running, State, Toy, small
+from tests.faults.toy import PATIENCE, ROOT, Running, State, Toy, small
 from tests.faults.whole import torn
 
 WIDE = ("safelm/local.py", "SMALL = 4 << 20", "SMALL = 0")  # workers also where there is little to read
@@ -206,6 +209,25 @@ def test_workers_die_with_their_stage(tmp_path: Path) -> None:
     assert stage.process.pid
     os.kill(stage.process.pid, signal.SIGKILL)
     assert until(lambda: not any(map(is_alive, pids)), 20)
+
+
+def test_stages_die_with_their_dvc(tmp_path: Path) -> None:
+    """Also one that has read nothing yet."""
+    say = "import pipeline, os, pathlib, time; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleepy": {"cmd": f"{sys.executable} -c '{say}'"}}}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    dvc = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    assert until(lambda: any(path.name.isdecimal() for path in tmp_path.iterdir()))
+    stage = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal())
+    dvc.kill()
+    dvc.wait()
+    is_dead = until(lambda: not is_alive(stage), 10)
+    if not is_dead:
+        os.kill(stage, signal.SIGKILL)
+    assert is_dead
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
