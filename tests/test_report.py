@@ -381,7 +381,7 @@ def test_the_figures_of_the_paper_are_there(outline: Outline) -> None:
 
 
 def test_a_classifier_stands_beside_the_simplest_one(page: str) -> None:
-    assert f"{BASELINE}, for comparison" in page and "[2.0, 8.0]" in page
+    assert f"{BASELINE}, for comparison" in page and "[+2.0, +8.0]" in page
 
 
 def test_what_p_tag_knows_is_shown_of_models_that_know_the_tag(outline: Outline, page: str) -> None:

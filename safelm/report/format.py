@@ -30,7 +30,12 @@ def rate_text(rate: Rate | None) -> str:
 
 def points(gap: Difference) -> tuple[str, str]:
     """`−46.4 points` and `[−53.0, −39.1]`: a difference of two percentages, and its interval."""
-    return f"{_signed(gap.value)} points", f"[{_signed(gap.low)}, {_signed(gap.high)}]"
+    return points_between(gap.value, gap.low, gap.high)
+
+
+def points_between(value: float, low: float, high: float) -> tuple[str, str]:
+    """The same of a difference and its two bounds, as shares of 1."""
+    return f"{_signed(value)} points", f"[{_signed(low)}, {_signed(high)}]"
 
 
 def per_million(rate: Rate) -> str:

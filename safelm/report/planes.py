@@ -9,7 +9,7 @@ from safelm.report.format import amount, percent, rate_text
 from safelm.report.svg import MEDIUM, WIDTH, chart, element, length, line, mark, nice_ticks, number, shortened, words
 from safelm.statistics import Rate
 
-LEFT, TOP, SIDE = 40.0, 10.0, 250.0
+LEFT, TOP, SIDE = 46.0, 10.0, 250.0
 NAMES = 96.0  # the column of names beside the curves
 Box = tuple[float, float, float, float]
 Ticks = Sequence[tuple[float, str]]
@@ -68,13 +68,17 @@ class Plane:
         )
 
 
-def lines(curves: Sequence[Curve], label: str, *, x_title: str, y_title: str) -> Markup:
-    """Curves with their names at their ends."""
-    far = max((at for curve in curves for at, _ in curve.points), default=1.0) or 1.0
-    ticks = nice_ticks(max((value for curve in curves for _, value in curve.points), default=1.0))
+def lines(curves: Sequence[Curve], label: str, *, x_title: str, y_title: str, are_shares: bool = False) -> Markup:
+    """Curves with their names at their ends. Shares go from 0 to 1 on both axes, and the diagonal is drawn."""
+    points = [(1.0, 1.0)] if are_shares else [point for curve in curves for point in curve.points]
+    far = max((at for at, _ in points), default=1.0) or 1.0
+    ticks = nice_ticks(max((value for _, value in points), default=1.0))
     plane = Plane(far, ticks[-1], WIDTH - NAMES, TOP + SIDE - 30)
-    x_ticks = [(far * part / 3, amount(far * part / 3)) for part in range(4)]
-    drawn = [plane.axes(x_ticks, [(tick, f"{tick:.3g}") for tick in ticks], x_title, y_title)]
+    y_ticks = [(tick, f"{tick:.3g}") for tick in ticks]
+    x_ticks = y_ticks if are_shares else [(far * part / 3, amount(far * part / 3)) for part in range(4)]
+    drawn = [plane.axes(x_ticks, y_ticks, x_title, y_title)]
+    if are_shares:
+        drawn.append(line(plane.x(0.0), plane.y(0.0), plane.x(1.0), plane.y(1.0), "lead"))
     shown = sorted((curve for curve in curves if curve.points), key=lambda curve: plane.y(curve.points[-1][1]))
     places = apart([plane.y(curve.points[-1][1]) for curve in shown], 13.0, plane.bottom)
     for curve, place in zip(shown, places, strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 from safelm.report.bars import Stack, stacked
 from safelm.report.figure import STYLES, Book, Cell, Figure, Panel, Table
-from safelm.report.format import NONE, percent, plain, whole
+from safelm.report.format import NONE, percent, plain, points_between, whole
 from safelm.report.planes import Curve, lines
 from safelm.scoring.baseline import BASELINE
 
@@ -64,7 +64,7 @@ def _reliability(scorers: Mapping[str, Json], baseline: Json | None) -> Figure:
         for place, (name, row) in enumerate(scorers.items())
     ]  # fmt: skip
     rows = [
-        [Cell(plain(name)), _cell(row["auroc"]), _cell(row["gain"]), Cell(_three(row["calibration_error"]))]
+        [Cell(plain(name)), _cell(row["auroc"]), _gain(row["gain"]), Cell(_three(row["calibration_error"]))]
         for name, row in scorers.items()
     ]
     if baseline:
@@ -77,7 +77,7 @@ def _reliability(scorers: Mapping[str, Json], baseline: Json | None) -> Figure:
         "Held-out pages in tenths of the predicted chance; a calibrated classifier lies on the diagonal. λ, the weight "
         "of unsafe pages in the loss, lifts the chances on purpose. The gain is in AUROC over the simplest classifier, "
         "fitted and measured on the same pages.",
-        [Panel("Reliability", lines(curves, label, **titles))],
+        [Panel("Reliability", lines(curves, label, **titles, are_shares=True))],
         tables=[Table("Ranking and calibration", ["Classifier", "AUROC", "Gain", "Calibration error"], rows)],
     )
 
@@ -106,6 +106,10 @@ def _cell(rate: Json | None) -> Cell:
     if rate is None:
         return Cell(NONE)
     return Cell(percent(rate["value"]), f"[{rate['low'] * 100:.1f}, {rate['high'] * 100:.1f}]")
+
+
+def _gain(gain: Json | None) -> Cell:
+    return Cell(NONE) if gain is None else Cell(*points_between(gain["value"], gain["low"], gain["high"]))
 
 
 def _three(value: float | None) -> str:
