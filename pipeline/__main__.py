@@ -49,12 +49,16 @@ def groups(models: list[str], jobs: int) -> list[Group]:
     data = ("ingest", "annotate", "fit", "score", "audit", "rephrase", "refuse", "educate", "tag", "tokenizer")
     plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
     cards = Group("cards", ("card", "overlap"), ("documents",))
+
+    def relearn(before: str) -> Group:
+        return Group("relearn", ("relearn",), tuple(f"{before}{model}" for model in models))
+
     if len(models) >= 4 * jobs:
         whole = {
             model: (*(f"{stage}@{model}" for stage in STAGES), *(f"evaluate@{model}-{stage}" for stage in STAGES))
             for model in models
         }
-        return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), cards]
+        return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), relearn(""), cards]
     for stage, before in (("pretrain", None), ("instruct", "pretrain"), ("finetune", "instruct")):
         for model in models:
             plan.append(
@@ -63,7 +67,7 @@ def groups(models: list[str], jobs: int) -> list[Group]:
     for stage in STAGES:
         for model in models:
             plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
-    return [*plan, cards]
+    return [*plan, relearn("instruct@"), cards]
 
 
 class Lane:

@@ -53,7 +53,7 @@ def artifact(
         made = {
             name: _kept(stage, piece.make, [], piece.values, store, teach) for name, piece in (pieces or {}).items()
         }
-        if made:
+        if pieces is not None:
             values["pieces"] = {name: _shard(record, store) for name, (record, _) in made.items()}
         record, lines = _kept(stage, make, reads, values, store, teach)
         if lines is None:

@@ -48,7 +48,7 @@ def added(path: Path) -> str:
         rows = add(path)
     except SpecError as error:
         raise SystemExit(str(error)) from error
-    counts = " and ".join(f"{len(names)} {table}" for table, names in rows.items())
+    counts = " and ".join(f"{len(names)} rows of {table}" for table, names in rows.items())
     return f"{PARAMS}: {counts} added from {path}; `make repro` builds their branches"
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="write specs/params.schema.json")
-    parser.add_argument("--add", type=Path, metavar="FILE", help="rows of mixtures and models for params.yaml")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="rows for params.yaml, of mixtures, models or relearn")
     asked = parser.parse_args()
     if asked.schema:
         SCHEMA.write_text(schema(), encoding="utf-8")

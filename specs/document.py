@@ -59,6 +59,11 @@ REPLIES = MappingProxyType(
     {"id": "string", "completion": "string", "short_circuited": "bool", "tag_probability": "float32"}
 )
 
+# What a model answered after so many pairs of further tuning, and what its loss on harmful pairs was then.
+RELEARNED = MappingProxyType(
+    {"pairs": "int64", "held_out_loss": "float64", "decoder": "string", "suite": "string", **REPLIES}
+)
+
 # What an evaluation asked and got; `verdict` is the outcome by the suite's first judge, `others` what the others say.
 SAMPLES = MappingProxyType(
     {

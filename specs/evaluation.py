@@ -1,4 +1,4 @@
-"""That suites, judges and engines fit each other: what is wrong with an evaluation, before anything is spent on it."""
+"""That suites, judges and engines fit each other, and all that is asked: what is wrong, before anything is spent."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from specs.engine import Engine
 from specs.judge import ActsJudge, LlmJudge, ScorerJudge
 from specs.params import Params
+from specs.relearn import Relearn
+from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 from specs.verdict import VERDICTS, VerdictPrompt
 from specs.yaml_file import Location
@@ -18,6 +20,7 @@ def evaluation(params: Params) -> Iterator[Finding]:
     yield from _suites(params)
     yield from _judges(params)
     yield from _others(params)
+    yield from _relearn(params)
 
 
 def _suites(params: Params) -> Iterator[Finding]:
@@ -85,6 +88,33 @@ def _others(params: Params) -> Iterator[Finding]:
                 ("others", name, "revision"),
                 f"must be the commit of a model of the hub, and null for a folder (got {row.revision} for {row.model})",
             )
+
+
+def _relearn(params: Params) -> Iterator[Finding]:
+    for name, row in params.relearn.items():
+        yield from ((("relearn", name, *at), message) for at, message in _curve(params, row))
+
+
+def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
+    asked = [name for name in params.evaluate.suites if not _is_utility(name)]
+    known = {"models": params.models, "suites": asked, "decoders": params.evaluate.decoders}
+    for field, rows in known.items():
+        for name in getattr(row, field):
+            if name not in rows:
+                yield (field,), f"must name rows that are there (got {name}; those that fit are {words(rows)})"
+    source = params.sources.get(row.source)
+    if source is None or source.prompt is None:
+        dialogues = [name for name, one in params.sources.items() if one.prompt is not None]
+        yield ("source",), f"must be a dialogue source of sources (got {row.source}; those are {words(dialogues)})"
+    for model in row.models:
+        shape = params.models[model].shape if model in params.models else ""
+        if (SHAPES / f"{shape}.yaml").is_file() and row.sequence > (most := Shape.read(shape).positions):
+            yield ("sequence",), f"must be at most the {most} positions of shape {shape} (got {row.sequence})"
+
+
+def _is_utility(name: str) -> bool:
+    """Whether a suite measures what a model knows; one that is not there is told of elsewhere."""
+    return (SUITES / f"{name}.yaml").is_file() and Suite.read(name).kind == "utility"
 
 
 def stems(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from specs.engine import Engines
 from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
 from specs.other import Other
+from specs.relearn import Relearn
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
 from specs.spec import Name, Score, Seed, Share, Spec
@@ -226,6 +227,7 @@ class Params(Spec):
     others: dict[Name, Other]
     instruct: Instruct
     finetune: Finetune
+    relearn: dict[Name, Relearn]
     overlap: Overlap
     evaluate: Evaluate
     report: Report

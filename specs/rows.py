@@ -5,6 +5,7 @@ each seed is a row of its own.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from pydantic import Field
 from specs.checks import findings
 from specs.mixture import Mixture
 from specs.params import PARAMS, Params
+from specs.relearn import Relearn
 from specs.spec import Name, Spec
 from specs.yaml_file import YamlFile, check
 
 Rows = dict[str, dict[str, dict[str, Any]]]  # by table and name
+WIDE = 120  # a row that is longer on one line has a line for each of its keys
 
 
 class Seeds(Spec):
@@ -29,16 +32,21 @@ class Seeds(Spec):
 
 
 class Experiment(Spec):
-    """A file of rows: `mixtures` as in params.yaml, and `models` with their seeds."""
+    """A file of rows as in params.yaml, but of `models`, which have their seeds. It may leave out any of these tables.
 
-    mixtures: dict[Name, Mixture]
-    models: dict[Name, Seeds]
+    DVC does not watch such a file, only the rows that are written of it: so here there are defaults.
+    """
+
+    mixtures: dict[Name, Mixture] = Field(default_factory=dict)
+    models: dict[Name, Seeds] = Field(default_factory=dict)
+    relearn: dict[Name, Relearn] = Field(default_factory=dict)
 
 
 def expanded(file: YamlFile) -> Rows:
     """The rows of a file as params.yaml has them, a model for each seed. Raises SpecError."""
     models: dict[str, dict[str, Any]] = {}
-    for model, row in check(Experiment, file).models.items():
+    experiment = check(Experiment, file)
+    for model, row in experiment.models.items():
         for seed in row.seeds:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
             if name in models:
@@ -46,7 +54,8 @@ def expanded(file: YamlFile) -> Rows:
                     [file.problem(("models", model), f"gives the row {name} twice; give it another name or seed")]
                 )
             models[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
-    return {"mixtures": dict(file.values["mixtures"]), "models": models}
+    named = [table for table in Experiment.model_fields if table in experiment.model_fields_set]
+    return {table: models if table == "models" else dict(file.values[table]) for table in named}
 
 
 def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
@@ -88,20 +97,25 @@ def _refuse_misfit(path: Path, file: YamlFile) -> None:
 
 
 def inserted(file: YamlFile, text: str, rows: Rows) -> str:
-    """The text of a file with rows behind the last ones of their tables."""
+    """The text of a file with rows behind the last ones of their tables, also of those that were empty, `{}`."""
     lines = text.splitlines()
     ends = {table: max(line for at, line in file.lines.items() if at[:1] == (table,)) for table in rows}
     for table, end in sorted(ends.items(), key=lambda item: -item[1]):
+        if rows[table] and not file.values[table]:
+            lines[end - 1] = re.sub(r":\s*\{\s*\}", ":", lines[end - 1], count=1)
         lines[end:end] = [line for name, row in rows[table].items() for line in _lines(name, row)]
     return "\n".join(lines) + "\n"
 
 
 def _lines(name: str, row: dict[str, Any]) -> list[str]:
-    """A row as people write it: a mixture with a line for each phase, a model on one line."""
-    if "phases" not in row:
-        return [f"  {name}: {_flow(row)}"]
-    return [f"  {name}:", "    phases:", *(f"      - {_flow(phase)}" for phase in row["phases"])]
+    """A row as people write it: a mixture with a line for each phase, a model on one line, a long row on several."""
+    if "phases" in row:
+        return [f"  {name}:", "    phases:", *(f"      - {_flow(phase)}" for phase in row["phases"])]
+    if len(line := f"  {name}: {_flow(row)}") <= WIDE:
+        return [line]
+    return [f"  {name}:", *(f"    {key}: {_flow(value)}" for key, value in row.items())]
 
 
-def _flow(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+    return text.removesuffix("...\n").strip()  # a word alone is a document of its own

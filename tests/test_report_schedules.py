@@ -10,8 +10,9 @@ from safelm.report.build import bind
 from safelm.report.data import held_out
 from safelm.report.figure import Book
 from safelm.report.planes import Series, steps
+from safelm.report.relearning import relearning
 from safelm.report.roles import start_of
-from safelm.report.schedules import relearning, schedules, when_to_start
+from safelm.report.schedules import schedules, when_to_start
 from safelm.statistics import rate
 from specs.mixture import Mixture, Model
 from tests import report_world as world

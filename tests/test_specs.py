@@ -46,6 +46,18 @@ CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recal
 
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
 OTHER = "{model: org/name, revision: null, digest: null, chat: true, decoders: [greedy]}"
+RELEARN = (
+    "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, doses: [8, 16], batch: 8, "
+    "sequence: 128, learning_rate: 3.0e-4, suites: [harmful, benign], decoders: [greedy], seed: 1}  "
+)
+
+
+def relearn(old: str, new: str) -> tuple[str, str]:
+    """An edit that adds a row of `relearn` in which some words are others."""
+    assert old in RELEARN
+    return "relearn: {} ", RELEARN.replace(old, new)
+
+
 MISTAKES = {
     "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
     "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
@@ -304,6 +316,26 @@ MISTAKES = {
     ),
     "a dose beyond the end": (("doses: [32, 128]", "doses: [32, 512]"), "finetune.doses.1", "496 at most (got 512)"),
     "doses for an unknown decoder": (("doses: [greedy]", "doses: [gredy]"), "evaluate.doses", "got gredy"),
+    "relearning of an unknown model": (relearn("[safe]", "[saef]"), "relearn.mine.models", "got saef"),
+    "relearning from pages": (
+        relearn("source: chat", "source: math"),
+        "relearn.mine.source",
+        "must be a dialogue source of sources (got math; those are chat, benign)",
+    ),
+    "relearning of a part that is none": (relearn("part: harmful", "part: refusal"), "relearn.mine.part", "harmful"),
+    "doses that fall": (relearn("[8, 16]", "[16, 8]"), "relearn.mine", "doses must rise"),
+    "a dose of half a batch": (relearn("[8, 16]", "[8, 12]"), "relearn.mine", "a multiple of batch 8 (got 8, 12)"),
+    "relearning asked of a measure": (
+        relearn("[harmful, benign]", "[utility]"),
+        "relearn.mine.suites",
+        "got utility; those that fit are harmful, benign, dual_use",
+    ),
+    "relearning with an unknown decoder": (relearn("[greedy]", "[gredy]"), "relearn.mine.decoders", "got gredy"),
+    "relearning of rows too long": (
+        relearn("sequence: 128", "sequence: 4096"),
+        "relearn.mine.sequence",
+        "positions of shape nano (got 4096)",
+    ),
     "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
 }
 
@@ -419,6 +451,16 @@ def test_rows_that_are_there_are_left_alone(tmp_path: Path) -> None:
     assert add(rows, params) == {"mixtures": [], "models": []} and params.read_text(encoding="utf-8") == text
 
 
+def test_rows_are_added_to_a_table_that_is_empty(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    rows.write_text(RELEARN.strip() + "\n", encoding="utf-8")
+    assert add(rows, params) == {"relearn": ["mine"]} and problems(params) == []
+    lines = params.read_text(encoding="utf-8").splitlines()
+    place = lines.index("  mine:")
+    assert lines[place - 1].startswith("relearn:  ") and lines[place + 1] == "    models: [safe]"
+    assert add(rows, params) == {"relearn": []}
+
+
 # Each row: an edit of the rows, the line of their file that must be named, and words of the message.
 MISFITS = {
     "another row of that name": (("shape: nano, seeds: [1, 2]", "shape: smollm2-135m, seeds: [1]"), 6, "another name"),
@@ -443,3 +485,9 @@ def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
     added = add(Path("specs/ablation.yaml"), params)
     assert {"safe_3", "educated_2", "never"} < set(added["models"]) and problems(params) == []
+
+
+def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
+    _, params = experiment(tmp_path)
+    added = add(Path("specs/beyond.yaml"), params)
+    assert {"harmful", "harmless"} < set(added["relearn"]) and problems(params) == []

@@ -33,7 +33,23 @@ def ask(
     batch: int,
     seed: int,
 ) -> tuple[()]:
-    """Write one row of REPLIES for each prompt (id, text); a prompt that is too long for the model has no answer."""
+    """Write one row of REPLIES for each prompt (id, text)."""
+    rows = replies(model, chat=chat, prompts=prompts, decoder=decoder, tokens=tokens, batch=batch, seed=seed)
+    write_table(rows, REPLIES, folder / ".parquet")
+    return ()
+
+
+def replies(
+    model: Path,
+    *,
+    chat: bool,
+    prompts: Sequence[tuple[str, str]],
+    decoder: Dials,
+    tokens: int,
+    batch: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """A row of REPLIES for each prompt (id, text); one that is too long for the model has no answer."""
     from safelm.decoding import Decoder
     from safelm.evaluation.examinee import examinee
 
@@ -41,11 +57,9 @@ def ask(
     fits = asked.fits([text for _, text in prompts], tokens)
     fitting = [text for (_, text), fit in zip(prompts, fits, strict=True) if fit]
     row = Decoder(**decoder.model_dump(), seed=seed)
-    replies = iter(asked.answers(fitting, row, tokens=tokens, batch=batch))
+    answers = iter(asked.answers(fitting, row, tokens=tokens, batch=batch))
     nothing = {"completion": None, "short_circuited": False, "tag_probability": None}
-    rows = [{"id": id, **(next(replies) if fit else nothing)} for (id, _), fit in zip(prompts, fits, strict=True)]
-    write_table(rows, REPLIES, folder / ".parquet")
-    return ()
+    return [{"id": id, **(next(answers) if fit else nothing)} for (id, _), fit in zip(prompts, fits, strict=True)]
 
 
 def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch: int, seed: int) -> tuple[()]:

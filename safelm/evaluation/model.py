@@ -49,14 +49,15 @@ def evaluate(
     """
     stocks = stocks_of(suites, stage=stage, limit=prompts, seed=seed)
     if tables.engines:
-        _log_to_file(f"{name}-{stage}")
+        log_to_file(f"{name}-{stage}")
     opened = {judge: open_judge(judge, row, tables) for judge, row in judges.items()}
     metrics: Json = {"model": name, "stage": stage, "knows_tag": knows_tag(model), "decoders": {}, "suites": {}}
     answers: list[Answer] = []
     for decoder in decoders:
         metrics["decoders"][decoder] = {}
         for suite, found in stocks.items():
-            replies, too_long = read_replies(pieces[piece_name(decoder, suite)], found.asked, decoder)
+            rows = pieces[piece_name(decoder, suite)].table().to_pylist()
+            replies, too_long = read_replies(rows, found.asked, decoder)
             given = judged(replies, suites[suite], opened)
             answers += given
             metrics["decoders"][decoder][suite] = counted(given, suites[suite])
@@ -71,7 +72,8 @@ def evaluate(
             }
 
     def along(dose: str, decoder: str, suite: str) -> Json:
-        replies, _ = read_replies(pieces[piece_name(decoder, suite, dose)], stocks[suite].asked, decoder)
+        rows = pieces[piece_name(decoder, suite, dose)].table().to_pylist()
+        replies, _ = read_replies(rows, stocks[suite].asked, decoder)
         return counted(judged(replies, suites[suite], opened), suites[suite])
 
     metrics["doses"] = {
@@ -97,7 +99,7 @@ def evaluate(
     return lines
 
 
-def _log_to_file(name: str) -> None:
+def log_to_file(name: str) -> None:
     """What asking a language model has to say goes to a file, not to the screen; it is no text of a document."""
     logger.remove()
     logger.add(scratch("logs", "evaluate", f"{name}.log"), level="DEBUG", diagnose=False)
@@ -108,9 +110,8 @@ def piece_name(decoder: str, suite: str, dose: str = "") -> str:
     return f"{f'{DOSES}/{dose}/' if dose else ''}replies/{decoder}/{suite}"
 
 
-def read_replies(shard: Shard, asked: Sequence[Question], decoder: str) -> tuple[list[Reply], int]:
-    """(what was answered, how many prompts were too long to be asked)."""
-    rows = shard.table().to_pylist()
+def read_replies(rows: Sequence[Json], asked: Sequence[Question], decoder: str) -> tuple[list[Reply], int]:
+    """(what was answered, how many prompts were too long to be asked), from the rows of REPLIES."""
     replies = [
         Reply(question, decoder, row["completion"], row["short_circuited"], row["tag_probability"])
         for question, row in zip(asked, rows, strict=True)

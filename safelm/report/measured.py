@@ -30,6 +30,16 @@ def _leaf(values: Sequence[Any], confidence: float) -> Any:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """What a row of `relearn` made of models: of each group, by the pairs read, {decoders, held_out_loss}."""
+
+    stage: str
+    part: str
+    decoders: Sequence[str]
+    trees: Mapping[str, Mapping[int, Tree]]
+
+
+@dataclass(frozen=True)
 class Measured:
     """Every rate of the build, by model and by group."""
 
@@ -37,6 +47,7 @@ class Measured:
     models: Mapping[str, Mapping[str, Tree]]  # model: stage: {decoders, utility}
     groups: Mapping[str, Mapping[str, Tree]]  # group: stage: {decoders, utility}
     doses: Mapping[str, Mapping[int, Tree]]  # group: pairs read by benign finetuning: {decoders, utility}
+    relearned: Mapping[str, Curves]  # row of `relearn`: what it did
 
     def rate(self, group: Group | None, stage: str, *path: str) -> Rate | None:
         """The rate at a path such as ("decoders", "greedy", "harmful", "asr"); None where it was not measured."""
@@ -113,4 +124,17 @@ def measure(inputs: Inputs, roles: Roles, confidence: float) -> Measured:
         pairs = sorted({dose for member in members for dose in member})
         if pairs:
             doses[group.name] = {dose: pooled_tree([one[dose] for one in members if dose in one]) for dose in pairs}
-    return Measured(roles, models, groups, doses)
+    relearned = {name: _curves(row, roles, confidence) for name, row in inputs.relearned.items()}
+    return Measured(roles, models, groups, doses, relearned)
+
+
+def _curves(row: Mapping[str, Any], roles: Roles, confidence: float) -> Curves:
+    """A row of `relearn`, its models pooled over the seeds of their groups."""
+    trees = {}
+    for group in roles.groups:
+        members = [row["models"][name] for name in group.models if name in row["models"]]
+        doses = sorted({int(dose) for member in members for dose in member})
+        if doses:
+            found = {dose: [one[str(dose)] for one in members if str(dose) in one] for dose in doses}
+            trees[group.name] = {dose: rates(ones, confidence) for dose, ones in found.items()}
+    return Curves(row["stage"], row["part"], row["decoders"], trees)

@@ -17,8 +17,9 @@ from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
 from safelm.report.overlap import figure as overlap
+from safelm.report.relearning import relearning, tuned_on
 from safelm.report.roles import RUNGS
-from safelm.report.schedules import relearning, when_to_start
+from safelm.report.schedules import when_to_start
 from safelm.report.scorers import scorer_figures
 from safelm.report.signal import tag_signal
 from safelm.report.suites import public_suites
@@ -92,7 +93,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
     """Everything under the claims, in the order of the page."""
     found = [
         Section("attack", "Attack success",
-                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book))),
+                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book), tuned_on(book))),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),

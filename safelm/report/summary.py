@@ -13,7 +13,7 @@ from safelm.report.differences import summary as differences
 from safelm.report.evidence import false_alarms, hazards, macro_f1, matrices, recall
 from safelm.report.figure import Book
 from safelm.report.inputs import STAGES
-from safelm.report.measured import Tree
+from safelm.report.measured import Curves, Tree
 from safelm.statistics import DIGITS, Rate
 
 PARTS = ("standard", "filtered", "safe")
@@ -35,6 +35,7 @@ def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
         "verdicts": verdicts(found),
         "claims": [claim.json() for claim in found],
         "differences": differences(book),
+        "relearned": {row: _relearned(curves) for row, curves in measured.relearned.items()},
         "scores": _scores(book),
         "cards": {name: dict(card) for name, card in book.inputs.cards.items()},
         "ledger": {
@@ -50,6 +51,16 @@ def _stages(stages: Mapping[str, Tree]) -> dict[str, Any]:
             "utility": _json(found["utility"]),
         }
         for stage, found in stages.items()
+    }
+
+
+def _relearned(curves: Curves) -> dict[str, Any]:
+    """A row of `relearn`: of every group, by the pairs read."""
+    trees = curves.trees.items()
+    return {
+        "stage": curves.stage,
+        "part": curves.part,
+        "groups": {group: {str(dose): _json(tree) for dose, tree in doses.items()} for group, doses in trees},
     }
 
 

@@ -97,6 +97,25 @@ def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
     return choose(read_pairs(folder)["benign"], examples, seed)
 
 
+def relearning_pairs(
+    folder: Path, part: Literal["harmful", "benign"], *, examples: int, seed: int
+) -> tuple[list[Pair], list[Pair]]:
+    """(`examples` pairs of a part, harmful ones to measure on): the same to measure on whatever is read.
+
+    Both come from the far end of the order in which safety instruction tuning draws: with its seed, what a model that
+    knows the tag has read there, with tags, comes last.
+    """
+    stock = {kind: choose(pairs, len(pairs), seed)[::-1] for kind, pairs in read_pairs(folder).items()}
+    held = stock["harmful"][: min(MEASURED, len(stock["harmful"]) // 2)]
+    rest = stock["harmful"][len(held) :] if part == "harmful" else stock["benign"]
+    if len(rest) < examples:
+        raise ValueError(
+            f"{folder}: expected {examples:,} {part} pairs beside those that are measured on (found {len(rest):,}); "
+            "write smaller doses in params.yaml, or name another source"
+        )
+    return rest[:examples], held
+
+
 def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
     """Harmless pairs of a source that were not chosen, to measure on: MEASURED of them, or all if there are fewer."""
     read = {pair.id for pair in chosen}

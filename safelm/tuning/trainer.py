@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # TRL would report every run (trl/trainer/base_trainer.py:88)
 
@@ -29,6 +29,7 @@ from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
 from safelm.watched import COMMON, Losses, train
 
 LOSS = "loss.csv"
+Schedule = Literal["linear", "constant"]
 OF_THE_MODEL = (
     "config.json",
     "generation_config.json",
@@ -51,8 +52,11 @@ class Keep(TrainerCallback):
             self.keep(state.global_step)
 
 
-def settings(folder: str, *, batch: int, learning_rate: float, seed: int) -> SFTConfig:
-    """The recipe: AdamW, a warm-up over 3 % of the steps and a linear fall to 0 (the paper gives none, paper.md §7)."""
+def settings(folder: str, *, batch: int, learning_rate: float, seed: int, schedule: Schedule) -> SFTConfig:
+    """The recipe: AdamW, a warm-up over 3 % of the steps and a linear fall to 0 (the paper gives none, paper.md §7).
+
+    With the schedule constant there is neither warm-up nor fall.
+    """
     return SFTConfig(
         output_dir=folder,
         per_device_train_batch_size=batch,
@@ -68,7 +72,7 @@ def settings(folder: str, *, batch: int, learning_rate: float, seed: int) -> SFT
         bf16=torch.cuda.is_available(),
         gradient_checkpointing=False,
         dataloader_num_workers=0,
-        **COMMON,
+        **COMMON | {"lr_scheduler_type": schedule},
     )
 
 
@@ -85,6 +89,7 @@ def tune(
     learning_rate: float,
     seed: int,
     doses: Sequence[int] = (),
+    schedule: Schedule = "linear",
 ) -> dict[str, Any]:
     """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says.
 
@@ -113,7 +118,7 @@ def tune(
         (place / TRAIN).write_text(json.dumps({"knows_tag": knows}) + "\n", encoding="utf-8")
 
     def trainer(scratch: str) -> SFTTrainer:
-        args = settings(scratch, batch=batch, learning_rate=learning_rate, seed=seed)
+        args = settings(scratch, batch=batch, learning_rate=learning_rate, seed=seed, schedule=schedule)
         kept = Keep([dose // batch for dose in doses], keep)
         return SFTTrainer(model, args, train_dataset=data, processing_class=tokenizer, callbacks=[kept])
 

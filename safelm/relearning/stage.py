@@ -1,0 +1,135 @@
+"""The stage `relearn`: which models are tuned and asked, by key, and what their answers say, as metrics.json."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from safelm.artifact import Piece, artifact
+from safelm.columns import aligned
+from safelm.evaluation.judges import Judge, Tables, open_judge
+from safelm.evaluation.matrix import counted, judged
+from safelm.evaluation.model import METRICS, Suites, log_to_file, read_replies, stocks_of
+from safelm.evaluation.rate import Json, with_intervals
+from safelm.evaluation.stage import judge_files, tables_of
+from safelm.evaluation.suites import Stock
+from safelm.paths import build
+from safelm.relearning.curve import curve
+from safelm.shards import Shard
+from safelm.trained import knows_tag
+from specs.decoder import Decoder
+from specs.engine import Engine
+from specs.judge import JudgeRow
+from specs.relearn import Relearn
+from specs.scorer import ScorerRow
+
+CHAT = "instruct"  # every model is tuned and asked in the chat format, base models too
+
+
+def relearn_models(
+    folder: str,
+    *,
+    rows: Mapping[str, Relearn],
+    decoders: Mapping[str, Decoder],
+    tagged_only: Collection[str],
+    confidence: float,
+    suites: Suites,
+    judges: Mapping[str, JudgeRow],
+    scorers: Mapping[str, ScorerRow],
+    engines: Mapping[str, Engine],
+    reads: Sequence[Path],
+    prompts: int,
+    tokens: int,
+    batch: int,
+    seed: int,
+) -> None:
+    """Build build/<folder>. Only a row or a model that is new is tuned; without rows there is nothing to tell.
+
+    Decoders of `tagged_only` are left out for a model that does not know the tag, as in `evaluate`.
+    """
+    asked = {suite: suites[suite] for suite in sorted({suite for row in rows.values() for suite in row.suites})}
+    wanted = {judge: judges[judge] for suite in asked.values() for judge in suite.judges}
+    stocks = stocks_of(asked, stage=CHAT, limit=prompts, seed=seed)
+    pieces = {}
+    for name, row in rows.items():
+        questions = {suite: [(one.id, one.text) for one in stocks[suite].asked] for suite in row.suites}
+        for model in row.models:
+            base = build(row.stage, model)
+            used = {key: decoders[key] for key in row.decoders if knows_tag(base) or key not in tagged_only}
+            dials = row.model_dump(exclude={"models", "stage", "suites", "decoders", "source"})
+            reading = {"base": base, "source": build("ingest", row.source), "decoders": used, "questions": questions}
+            answering = {"tokens": tokens, "width": batch, "asked_seed": seed}
+            pieces[f"{name}/{model}"] = Piece(curve, {**dials, **reading, **answering})
+    artifact(
+        folder,
+        relearn,
+        reads=[*reads, *judge_files(wanted)],
+        pieces=pieces,
+        rows=dict(rows),
+        suites=asked,
+        judges=wanted,
+        tables=tables_of(wanted, scorers, engines, folder),
+        confidence=confidence,
+        prompts=prompts,
+        seed=seed,
+    )
+
+
+def relearn(
+    folder: Path,
+    *,
+    pieces: Mapping[str, Shard],
+    rows: Mapping[str, Relearn],
+    suites: Suites,
+    judges: Mapping[str, JudgeRow],
+    tables: Tables,
+    confidence: float,
+    prompts: int,
+    seed: int,
+) -> list[str]:
+    """Judge and count: metrics.json, with Wilson's intervals. Returns what the stage prints."""
+    if tables.engines:
+        log_to_file("relearn")
+    stocks = stocks_of(suites, stage=CHAT, limit=prompts, seed=seed)
+    opened = {judge: open_judge(judge, row, tables) for judge, row in judges.items()}
+    found = {
+        name: {
+            **row.model_dump(),
+            "models": {
+                model: with_intervals(_told(pieces[f"{name}/{model}"], stocks, suites, opened), confidence)
+                for model in row.models
+            },
+        }
+        for name, row in rows.items()
+    }
+    (folder / METRICS).write_text(json.dumps({"rows": found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return aligned([HEAD, *_lines(found)], 3) if found else [f"{'relearn':<18} no rows in params.yaml"]
+
+
+def _told(shard: Shard, stocks: Mapping[str, Stock], suites: Suites, judges: Mapping[str, Judge]) -> Json:
+    """A curve: the loss and the rates of each decoder and suite, by the pairs that were read."""
+    found: Json = {}
+    cells: dict[tuple[int, str, str], list[Json]] = {}
+    for row in shard.table().to_pylist():
+        found.setdefault(str(row["pairs"]), {"held_out_loss": row["held_out_loss"], "decoders": {}})
+        cells.setdefault((row["pairs"], row["decoder"], row["suite"]), []).append(row)
+    for (read, decoder, suite), rows in cells.items():
+        given, _ = read_replies(rows, stocks[suite].asked, decoder)
+        rates = counted(judged(given, suites[suite], judges), suites[suite])
+        found[str(read)]["decoders"].setdefault(decoder, {})[suite] = rates
+    return found
+
+
+HEAD = ("row", "model", "decoder", "pairs", "harmful loss", "suite", "asr", "complied", "refused")
+
+
+def _lines(found: Json) -> Iterator[tuple[str, ...]]:
+    """What a stage prints: a line for each row, model, dose, decoder and suite."""
+    for name, row in found.items():
+        for model, told in row["models"].items():
+            for read, one in told.items():
+                loss = "" if one["held_out_loss"] is None else f"{one['held_out_loss']:.3f}"
+                for decoder, suites in one["decoders"].items():
+                    for suite, rates in suites.items():
+                        shown = (rates.get("asr"), rates.get("complied"), rates.get("over_refusal", rates["refused"]))
+                        values = (f"{rate['value']:.1%}" if rate and rate["of"] else "" for rate in shown)
+                        yield name, model, decoder, read, loss, suite, *values
