@@ -1,6 +1,7 @@
 """A language model judges through the door: only valid answers become grades, the rest is asked again or set aside."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,9 +66,19 @@ def test_the_rubric_has_every_level_and_the_form() -> None:
     assert all(" ".join(level.criteria.split()) in system for level in rubric.levels)
     schema = answer_schema(HAZARDS)
     assert schema["properties"]["score"]["enum"] == [0, 1, 2, 3, 4, 5]
-    assert next(iter(schema["properties"])) == "score" and schema["properties"]["reason"]["maxLength"] == REASON
+    assert next(iter(schema["properties"])) == "score"
     example = rubric.example.model_dump(exclude={"text"})
     assert parse(json.dumps(example), [example["hazard"]])
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_fit"),
+    [("tells how [to] steal", True), ("x" * REASON, True), ("x" * (REASON + 1), False), ("", False), (" x", False),
+     ('say "x"', False), ("a\\b", False), ("a\x0bb", False), ("é", False)],
+)  # fmt: skip
+def test_a_reason_is_one_that_no_engine_can_break_json_with(reason: str, is_fit: bool) -> None:
+    pattern = answer_schema(HAZARDS)["properties"]["reason"]["pattern"]
+    assert bool(re.match(pattern, reason)) == is_fit
 
 
 def right(body: Body) -> str:
