@@ -13,8 +13,8 @@ from specs.yaml_file import YamlFile, check
 RUBRICS = PROMPTS / "judge"
 NONE = "none"  # the hazard of a page that is about none
 REASON = 80  # characters of a reason, at most
-# Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32 with xgrammar let raw
-# control characters into the string, which is no JSON: 7 of 47 answers.
+# Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32 with xgrammar let
+# raw control characters into the string, which is no JSON: 7 of 47 answers.
 PRINTABLE = rf"^[!#-\[\]-~][ !#-\[\]-~]{{0,{REASON - 1}}}$"
 
 
