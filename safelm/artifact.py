@@ -18,12 +18,15 @@ from safelm.shards import Manifest, Shard, check_folder
 from safelm.stage import StageError, assemble, learn, locked
 from safelm.store import Store
 
+Made = tuple[Record, list[str] | None]  # the lines that were told; None of what was known
+
 
 @dataclass(frozen=True)
 class Piece:
     """A file of an artifact with a key of its own: `make(folder, **values)` writes it, named by its suffix alone.
 
-    It is made once, whatever else of the artifact changes, and its key does not know which artifact it is of.
+    It is made once, whatever else of the artifact changes, and its key does not know which artifact it is of. A value,
+    or an item of a list, may be a piece too: it is made before, `make` gets its Shard, and it counts by its content.
     """
 
     make: Callable[..., Iterable[str]]
@@ -49,10 +52,19 @@ def artifact(
     store = Store(cache(), scratch())
     teach = lru_cache(partial(learn, stage, store))  # dvc.lock is read once, however many pieces are unknown
     began = time.monotonic()
+    done: dict[int, Made] = {}  # by the identity of a piece: many may need one
+
+    def piece_made(piece: Piece) -> Made:
+        if id(piece) not in done:
+            found = {name: _with_shards(value, shard_of) for name, value in piece.values.items()}
+            done[id(piece)] = _kept(stage, piece.make, [], found, store, teach)
+        return done[id(piece)]
+
+    def shard_of(piece: Piece) -> Shard:
+        return _shard(piece_made(piece)[0], store)
+
     with locked(stage):
-        made = {
-            name: _kept(stage, piece.make, [], piece.values, store, teach) for name, piece in (pieces or {}).items()
-        }
+        made = {name: piece_made(piece) for name, piece in (pieces or {}).items()}
         if pieces is not None:
             values["pieces"] = {name: _shard(record, store) for name, (record, _) in made.items()}
         record, lines = _kept(stage, make, reads, values, store, teach)
@@ -75,7 +87,7 @@ def _kept(
     values: Mapping[str, Any],
     store: Store,
     teach: Callable[[], int],
-) -> tuple[Record, list[str] | None]:
+) -> Made:
     """The record of what is made, and the lines that `make` returned; None where it was known.
 
     `teach` makes known what was pulled; the number of records that were new.
@@ -93,6 +105,13 @@ def _kept(
         if recipe.differences(_recipe(stage, make, reads, values)):
             raise StageError(f"{stage}: input changed during run, a file or the code; run the stage again")
         return store.put(key, attempt, _files(stage, attempt), Ledger()), lines
+
+
+def _with_shards(value: Any, shard_of: Callable[[Piece], Shard]) -> Any:
+    """A value of a piece, with a Shard in the place of every other piece."""
+    if isinstance(value, Piece):
+        return shard_of(value)
+    return [_with_shards(item, shard_of) for item in value] if isinstance(value, list) else value
 
 
 def _shard(record: Record, store: Store) -> Shard:

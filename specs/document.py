@@ -81,6 +81,27 @@ SAMPLES = MappingProxyType(
     }
 )
 
+# What `attack` found for a prompt under each condition (plain, random, optimised): the suffix, the whole text that is
+# asked, and what the model thinks of the target behind it: the log-probability of its first token, the mean of all, and
+# the mean p(tag) at the ends of its words. Untrusted text.
+SUFFIXES = MappingProxyType(
+    {
+        "id": "string",
+        "condition": "string",
+        "prompt": "string",
+        "suffix": "string",
+        "target": "string",
+        "opening": "float32",
+        "log_likelihood": "float32",
+        "tag_probability": "float32",  # null of a model that knows no tag
+    }
+)
+
+# What was answered to it; `prompt` is the one without a suffix, by which it is judged.
+ATTACKED = MappingProxyType(
+    {"attack": "string", "model": "string", "stage": "string", "condition": "string", **SAMPLES}
+)
+
 # Of each prompt of a suite: whether it stands in the training text (exact, near or none), the largest share of its
 # n-grams that one document holds, and where.
 OVERLAP = MappingProxyType(

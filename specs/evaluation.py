@@ -21,6 +21,7 @@ def evaluation(params: Params) -> Iterator[Finding]:
     yield from _judges(params)
     yield from _others(params)
     yield from _relearn(params)
+    yield from _attacks(params)
 
 
 def _suites(params: Params) -> Iterator[Finding]:
@@ -115,6 +116,44 @@ def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
 def _is_utility(name: str) -> bool:
     """Whether a suite measures what a model knows; one that is not there is told of elsewhere."""
     return (SUITES / f"{name}.yaml").is_file() and Suite.read(name).kind == "utility"
+
+
+def _attacks(params: Params) -> Iterator[Finding]:
+    for name, row in params.attacks.items():
+        at: Location = ("attacks", name)
+        for place, model in enumerate(row.models):
+            if model not in params.models:
+                yield (*at, "models", place), f"must be a row of models (got {model}; rows are {words(params.models)})"
+            elif row.tag_weight and not _reads_tags(params, model):
+                yield (
+                    (*at, "tag_weight"),
+                    f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and {model}); "
+                    "write 0.0, or leave the model out",
+                )
+        for place, decoder in enumerate(row.decoders):
+            if decoder not in params.evaluate.decoders:
+                rows = words(params.evaluate.decoders)
+                yield (*at, "decoders", place), f"must be a row of evaluate.decoders (got {decoder}; rows are {rows})"
+        if row.suite not in params.evaluate.suites:
+            suites = words(params.evaluate.suites)
+            yield (*at, "suite"), f"must be one of evaluate.suites (got {row.suite}; those are {suites})"
+        elif (SUITES / f"{row.suite}.yaml").is_file():
+            yield from (((*at, key), message) for key, message in _attacked(row.suite, row.target))
+
+
+def _attacked(name: str, target: str | None) -> Iterator[tuple[str, str]]:
+    """Why a suite cannot be attacked."""
+    suite = Suite.read(name)
+    if not suite.is_harmful:
+        yield "suite", f"must be of kind harmful (got {name}, of kind {suite.kind})"
+    elif target is None and not isinstance(suite, DemoSuite):
+        yield "target", f"must say how an answer to {name} is to begin (got null); write target: Sure, here is"
+
+
+def _reads_tags(params: Params, model: str) -> bool:
+    mixture = params.mixtures.get(params.models[model].mixture)
+    parts = {part for phase in mixture.phases for part in phase.parts} if mixture else set()
+    return any(params.corpora[part].from_ == "tag" for part in parts if part in params.corpora)
 
 
 def stems(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from specs.attack import Attack
 from specs.corpus import Corpus
 from specs.decoder import Decoder
 from specs.engine import Engines
@@ -230,6 +231,7 @@ class Params(Spec):
     relearn: dict[Name, Relearn]
     overlap: Overlap
     evaluate: Evaluate
+    attacks: dict[Name, Attack]
     report: Report
 
     @classmethod

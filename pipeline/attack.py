@@ -1,0 +1,23 @@
+"""attack: look for suffixes of harmful requests that make our models answer them, and ask them with and without.
+
+python -m pipeline.attack
+"""
+
+from pipeline.arguments import StageParser
+from pipeline.asked import asked
+from safelm.attack.stage import attack_models
+from specs.params import Params
+
+
+def main() -> None:
+    """Run every row of `attacks`."""
+    StageParser("attack", __doc__).parse_args()
+    tables = Params.read("attacks", "evaluate", "scorers", "engines")
+    dials = tables.evaluate
+    attack_models(
+        "attack", attacks=tables.attacks, decoders=dials.decoders, tagged_only=dials.tagged_only, **asked(tables)
+    )
+
+
+if __name__ == "__main__":
+    main()

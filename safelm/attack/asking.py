@@ -1,0 +1,98 @@
+"""Look for the suffix of one prompt, and ask prompts with their suffixes: what the stage `attack` is made of.
+
+Each is kept by the model, the prompt and the attack's dials: a new row, model or decoder attacks only what is new. The
+model is imported when there is something to ask, as in safelm/evaluation/asking.py, which does the asking.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safelm.evaluation.asking import ask
+from safelm.shards import Shard, write_table
+from safelm.statistics import DIGITS
+from safelm.trained import knows_tag
+from specs.decoder import Decoder as Dials
+from specs.document import SUFFIXES
+
+PLAIN, RANDOM, OPTIMISED = CONDITIONS = ("plain", "random", "optimised")  # no suffix, the control, the attack
+
+
+def attack(
+    folder: Path,
+    *,
+    model: Path,
+    chat: bool,
+    id: str,
+    text: str,
+    target: str,
+    new_tokens: int,
+    tokens: int,
+    steps: int,
+    candidates: int,
+    top: int,
+    tag_weight: float,
+    seed: int,
+) -> tuple[()]:
+    """Write a row of SUFFIXES for each condition; none where the prompt, its suffix and an answer are too long.
+
+    The random suffix is where the search begins, so what the two do differs by the search alone.
+    """
+    from safelm.attack.search import Goal, search
+    from safelm.attack.slot import Slot, SuffixError, Tokens, typeable, typed
+    from safelm.chat import tag_id
+    from safelm.decoding import word_starts
+    from safelm.decoding.check import positions_of
+    from safelm.evaluation.examinee import examinee
+    from safelm.grammar import stream
+
+    if tag_weight and not knows_tag(model):
+        raise SuffixError(f"{model}: knows no tag, so tag_weight must be 0.0 (got {tag_weight:g})")
+    asked, draw = examinee(model, chat), stream("attack", seed, id)
+    tokenizer, tag = asked.tokenizer, tag_id(asked.tokenizer) if knows_tag(model) else None
+    vocabulary = typeable(tokenizer)
+    slot = Slot.of(asked, text, sorted(vocabulary, key=lambda _: draw()))
+    wanted = target if chat or text[-1:].isspace() else f" {target}"
+    goal = Goal.of(
+        asked.model, tokenizer(wanted, add_special_tokens=False)["input_ids"], word_starts(tokenizer), tag, tag_weight
+    )
+    longest = len(slot.tokens([])) + tokens + max(len(goal.target), new_tokens)
+    suffixes: dict[str, Tokens] = {}
+    if longest <= (positions_of(asked.model.config) or longest):
+        first = slot.random(tokens, vocabulary, draw)
+        best, _ = search(goal, slot, first, vocabulary, steps=steps, candidates=candidates, top=top, draw=draw)
+        suffixes = {PLAIN: [], RANDOM: first, OPTIMISED: best}
+    rows = []
+    for condition, suffix in suffixes.items():
+        found = goal.of_prompts([slot.tokens(suffix)])
+        rows.append(
+            {
+                "id": id,
+                "condition": condition,
+                "prompt": slot.text(suffix),
+                "suffix": typed(tokenizer, suffix),
+                "target": wanted,
+                "opening": round(float(found.opening), DIGITS),
+                "log_likelihood": round(float(found.log_likelihood), DIGITS),
+                "tag_probability": None if tag is None else round(float(found.tag_probability), DIGITS),
+            }
+        )
+    write_table(rows, SUFFIXES, folder / ".parquet")
+    return ()
+
+
+def ask_attacked(
+    folder: Path,
+    *,
+    suffixes: Sequence[Shard],
+    condition: str,
+    model: Path,
+    chat: bool,
+    decoder: Dials,
+    tokens: int,
+    batch: int,
+    seed: int,
+) -> tuple[()]:
+    """Ask what `attack` wrote of some prompts, under one condition; a row of REPLIES for each."""
+    rows = [row for shard in suffixes for row in shard.table().to_pylist() if row["condition"] == condition]
+    prompts = [(row["id"], row["prompt"]) for row in rows]
+    return ask(folder, model=model, chat=chat, prompts=prompts, decoder=decoder, tokens=tokens, batch=batch, seed=seed)

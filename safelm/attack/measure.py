@@ -1,0 +1,120 @@
+"""Judge and count what models answered to attacked prompts: metrics.json, answers.parquet."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safelm.attack.asking import CONDITIONS
+from safelm.columns import aligned
+from safelm.evaluation.judges import Judge, Tables, open_judge
+from safelm.evaluation.matrix import Answer, judged, rates
+from safelm.evaluation.model import Suites, read_replies
+from safelm.evaluation.rate import Json
+from safelm.evaluation.suites import Question
+from safelm.shards import Shard, write_table
+from safelm.statistics import DIGITS, mean, rate
+from specs.document import ATTACKED
+from specs.judge import JudgeRow
+
+METRICS, ANSWERS = "metrics.json", "answers.parquet"
+CONFIDENCE = 0.95
+SAID = ("opening", "log_likelihood", "tag_probability")  # columns of SUFFIXES, of which the means are shown
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack on one model at one stage: which questions, and with which decoders they are asked."""
+
+    attack: str
+    model: str
+    stage: str
+    suite: str
+    asked: tuple[Question, ...]
+    decoders: tuple[str, ...]
+
+
+def suffix_name(found: Attacked, place: int) -> str:
+    """Where the suffix of a question stands in build/attack."""
+    return f"suffixes/{found.attack}/{found.model}-{found.stage}/{place:05d}"
+
+
+def replies_name(found: Attacked, decoder: str, condition: str) -> str:
+    """Where the replies with a decoder, under a condition, stand in build/attack."""
+    return f"replies/{found.attack}/{found.model}-{found.stage}/{decoder}/{condition}"
+
+
+def measure(
+    folder: Path,
+    *,
+    attacked: Sequence[Attacked],
+    suites: Suites,
+    judges: Mapping[str, JudgeRow],
+    tables: Tables,
+    pieces: Mapping[str, Shard] | None = None,
+) -> list[str]:
+    """Judge and count. Returns what the stage prints; nothing was attacked if the table is empty."""
+    opened = {name: open_judge(name, row, tables) for name, row in judges.items()}
+    metrics: Json = {"attacks": {}}
+    rows: list[dict[str, Any]] = []
+    for one in attacked:
+        found, answers = _counted(one, suites, opened, pieces or {})
+        metrics["attacks"].setdefault(one.attack, {}).setdefault(one.model, {})[one.stage] = found
+        rows += answers
+    write_table(rows, ATTACKED, folder / ANSWERS)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return _lines(metrics) if attacked else ["attack: the table `attacks` is empty, nothing was attacked"]
+
+
+def _counted(
+    one: Attacked, suites: Suites, opened: Mapping[str, Judge], pieces: Mapping[str, Shard]
+) -> tuple[Json, list[dict[str, Any]]]:
+    """(what metrics.json says of an attack on a model, rows of answers.parquet)."""
+    sought = [pieces[suffix_name(one, place)].table().to_pylist() for place in range(len(one.asked))]
+    fitting = [question for question, rows in zip(one.asked, sought, strict=True) if rows]
+    said = [row for rows in sought for row in rows]
+    names = {"attack": one.attack, "model": one.model, "stage": one.stage}
+    decoders: Json = {}
+    answers: list[dict[str, Any]] = []
+    for decoder in one.decoders:
+        for condition in CONDITIONS:
+            replies, _ = read_replies(pieces[replies_name(one, decoder, condition)], fitting, decoder)
+            given = judged(replies, suites[one.suite], opened)
+            decoders.setdefault(decoder, {})[condition] = _rates(given)
+            answers += [{**names, "condition": condition, **answer.row()} for answer in given]
+    found = {
+        "suite": one.suite,
+        "asked": len(fitting),
+        "left_out": {"too_long": len(one.asked) - len(fitting)} if len(fitting) < len(one.asked) else {},
+        "target": {
+            condition: _said([row for row in said if row["condition"] == condition]) for condition in CONDITIONS
+        },
+        "decoders": decoders,
+    }
+    return found, answers
+
+
+def _rates(given: Sequence[Answer]) -> Json:
+    """The rates by the suite's first judge, with Wilson's interval."""
+    counts = rates((next(iter(answer.verdicts.values())) for answer in given), True)
+    return {name: rate(found["count"], found["of"], CONFIDENCE).json() for name, found in counts.items()}
+
+
+def _said(rows: Sequence[Mapping[str, Any]]) -> Json:
+    """What the model thinks of the target, on average."""
+    found = {name: mean([row[name] for row in rows if row[name] is not None]) for name in SAID}
+    return {name: None if value is None else round(value, DIGITS) for name, value in found.items()}
+
+
+def _lines(metrics: Json) -> list[str]:
+    """Attack success under each condition, a line for each decoder; suffixes are data, and not printed."""
+    lines = [("attack", "model", "stage", "decoder", "asked", *(f"asr {condition}" for condition in CONDITIONS))]
+    for attack, models in metrics["attacks"].items():
+        for model, stages in models.items():
+            for stage, found in stages.items():
+                for decoder, conditions in found["decoders"].items():
+                    asr = [conditions[condition]["asr"]["value"] for condition in CONDITIONS]
+                    shown = ["" if value is None else f"{value:.1%}" for value in asr]
+                    lines.append((attack, model, stage, decoder, str(found["asked"]), *shown))
+    return aligned(lines, 4)
