@@ -50,15 +50,18 @@ def groups(models: list[str], jobs: int) -> list[Group]:
     plan = [Group("documents", data), Group("tokens", ("tokenize", "mix"), ("documents",))]
     cards = Group("cards", ("card", "overlap"), ("documents",))
 
-    def relearn(before: str) -> Group:
-        return Group("relearn", ("relearn",), tuple(f"{before}{model}" for model in models))
+    def beyond(tuned: str, finetuned: str) -> list[Group]:
+        waits = {"relearn": tuned, "attack": finetuned}
+        return [
+            Group(stage, (stage,), tuple(f"{before}{model}" for model in models)) for stage, before in waits.items()
+        ]
 
     if len(models) >= 4 * jobs:
         whole = {
             model: (*(f"{stage}@{model}" for stage in STAGES), *(f"evaluate@{model}-{stage}" for stage in STAGES))
             for model in models
         }
-        return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), relearn(""), cards]
+        return [*plan, *(Group(model, branch, ("tokens",)) for model, branch in whole.items()), *beyond("", ""), cards]
     for stage, before in (("pretrain", None), ("instruct", "pretrain"), ("finetune", "instruct")):
         for model in models:
             plan.append(
@@ -67,7 +70,7 @@ def groups(models: list[str], jobs: int) -> list[Group]:
     for stage in STAGES:
         for model in models:
             plan.append(Group(f"evaluate@{model}-{stage}", (f"evaluate@{model}-{stage}",), (f"{stage}@{model}",)))
-    return [*plan, relearn("instruct@"), cards]
+    return [*plan, *beyond("instruct@", "finetune@"), cards]
 
 
 class Lane:

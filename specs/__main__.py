@@ -58,7 +58,7 @@ def main() -> None:
         prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="write specs/params.schema.json")
-    parser.add_argument("--add", type=Path, metavar="FILE", help="rows for params.yaml, of mixtures, models or relearn")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="rows of mixtures, models, relearn or attacks")
     asked = parser.parse_args()
     if asked.schema:
         SCHEMA.write_text(schema(), encoding="utf-8")

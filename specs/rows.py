@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from specs.attack import Attack
 from specs.checks import findings
 from specs.mixture import Mixture
 from specs.params import PARAMS, Params
@@ -40,6 +41,7 @@ class Experiment(Spec):
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     models: dict[Name, Seeds] = Field(default_factory=dict)
     relearn: dict[Name, Relearn] = Field(default_factory=dict)
+    attacks: dict[Name, Attack] = Field(default_factory=dict)
 
 
 def expanded(file: YamlFile) -> Rows:

@@ -49,7 +49,7 @@ def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(models: list[s
     last = {"compare", "report"}  # what the `dvc repro` at the end builds
     others = {*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]} - {*MODEL_STAGES, "evaluate"} - last
     assert sorted(built) == sorted([*branches, *asked, *others])
-    assert len(plan) == 4 + a_model * len(models)
+    assert len(plan) == 5 + a_model * len(models)
     names = [group.name for group in plan]
     assert all(need in names for group in plan for need in group.needs)
     order = {stage: place for place, stage in enumerate(built)}

@@ -58,6 +58,18 @@ def relearn(old: str, new: str) -> tuple[str, str]:
     return "relearn: {} ", RELEARN.replace(old, new)
 
 
+ATTACK = (
+    "{models: [safe], stages: [instruct], suite: harmful, target: null, prompts: 8, tokens: 8, steps: 20, "
+    "candidates: 64, top: 16, tag_weight: 1.0, decoders: [greedy], seed: 1}"
+)
+
+
+def attack(old: str, new: str) -> tuple[str, str]:
+    """An edit of params.yaml: an attack, after an edit of its own text."""
+    assert old in ATTACK
+    return "attacks: {} ", f"attacks:\n  mine: {ATTACK.replace(old, new)}  "
+
+
 MISTAKES = {
     "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
     "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
@@ -246,6 +258,39 @@ MISTAKES = {
         "others.mine.decoders",
         "got gready; rows are greedy",
     ),
+    "an attack on an unknown model": (
+        attack("[safe]", "[saef]"),
+        "attacks.mine.models.0",
+        "must be a row of models (got saef; rows are standard, filtered, safe)",
+    ),
+    "an attacker who knows the tag of a model that has none": (
+        attack("[safe]", "[standard]"),
+        "attacks.mine.tag_weight",
+        "must be 0.0 for a model that reads no tagged corpus (got 1, and standard)",
+    ),
+    "an attack at an unknown stage": (attack("[instruct]", "[instruction]"), "attacks.mine.stages.0", "instruction"),
+    "an attack with harmless requests": (attack("harmful", "benign"), "attacks.mine.suite", "of kind harmful"),
+    "an attack with a suite that is not asked": (
+        attack("harmful", "advbench"),
+        "attacks.mine.suite",
+        "must be one of evaluate.suites (got advbench",
+    ),
+    "an attack on an unknown decoder": (
+        attack("[greedy]", "[gready]"),
+        "attacks.mine.decoders.0",
+        "got gready; rows are greedy",
+    ),
+    "more candidates than there are": (
+        attack("candidates: 64", "candidates: 999"),
+        "attacks.mine",
+        "at most tokens x top, as many as there are (got 999 of 128); write candidates: 128",
+    ),
+    "an attack that seeks the tag": (
+        attack("tag_weight: 1.0", "tag_weight: -1.0"),
+        "attacks.mine.tag_weight",
+        "greater than or equal to 0",
+    ),
+    "an attack without a seed": (attack(", seed: 1", ""), "attacks.mine.seed", "is missing"),
     "a judge without an engine": (
         ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}"),
         "scorers.judge.engine",
@@ -491,3 +536,4 @@ def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
     added = add(Path("specs/beyond.yaml"), params)
     assert {"harmful", "harmless"} < set(added["relearn"]) and problems(params) == []
+    assert added["attacks"] == ["blind", "aware"]

@@ -9,12 +9,12 @@ from typing import Any
 from safelm.attack.asking import CONDITIONS
 from safelm.columns import aligned
 from safelm.evaluation.judges import Judge, Tables, open_judge
-from safelm.evaluation.matrix import Answer, judged, rates
-from safelm.evaluation.model import Suites, read_replies
-from safelm.evaluation.rate import Json
+from safelm.evaluation.matrix import counted, judged
+from safelm.evaluation.model import Suites, log_to_file, read_replies
+from safelm.evaluation.rate import Json, with_intervals
 from safelm.evaluation.suites import Question
 from safelm.shards import Shard, write_table
-from safelm.statistics import DIGITS, mean, rate
+from safelm.statistics import DIGITS, mean
 from specs.document import ATTACKED
 from specs.judge import JudgeRow
 
@@ -52,14 +52,16 @@ def measure(
     suites: Suites,
     judges: Mapping[str, JudgeRow],
     tables: Tables,
-    pieces: Mapping[str, Shard] | None = None,
+    pieces: Mapping[str, Shard],
 ) -> list[str]:
     """Judge and count. Returns what the stage prints; nothing was attacked if the table is empty."""
+    if tables.engines:
+        log_to_file(tables.answers)
     opened = {name: open_judge(name, row, tables) for name, row in judges.items()}
     metrics: Json = {"attacks": {}}
     rows: list[dict[str, Any]] = []
     for one in attacked:
-        found, answers = _counted(one, suites, opened, pieces or {})
+        found, answers = _counted(one, suites, opened, pieces)
         metrics["attacks"].setdefault(one.attack, {}).setdefault(one.model, {})[one.stage] = found
         rows += answers
     write_table(rows, ATTACKED, folder / ANSWERS)
@@ -79,9 +81,10 @@ def _counted(
     answers: list[dict[str, Any]] = []
     for decoder in one.decoders:
         for condition in CONDITIONS:
-            replies, _ = read_replies(pieces[replies_name(one, decoder, condition)], fitting, decoder)
-            given = judged(replies, suites[one.suite], opened)
-            decoders.setdefault(decoder, {})[condition] = _rates(given)
+            rows = pieces[replies_name(one, decoder, condition)].table().to_pylist()
+            given = judged(read_replies(rows, fitting, decoder)[0], suites[one.suite], opened)
+            counts = counted(given, suites[one.suite])
+            decoders.setdefault(decoder, {})[condition] = with_intervals(counts, CONFIDENCE)
             answers += [{**names, "condition": condition, **answer.row()} for answer in given]
     found = {
         "suite": one.suite,
@@ -93,12 +96,6 @@ def _counted(
         "decoders": decoders,
     }
     return found, answers
-
-
-def _rates(given: Sequence[Answer]) -> Json:
-    """The rates by the suite's first judge, with Wilson's interval."""
-    counts = rates((next(iter(answer.verdicts.values())) for answer in given), True)
-    return {name: rate(found["count"], found["of"], CONFIDENCE).json() for name, found in counts.items()}
 
 
 def _said(rows: Sequence[Mapping[str, Any]]) -> Json:

@@ -108,4 +108,4 @@ def target(row: Attack, suite: AnySuite, question: Question) -> str:
         return row.target
     if question.prompt is None:
         raise ValueError(f"suite {row.suite}: knows no answer to its prompts; write attacks.….target: Sure, here is")
-    return steps(question.prompt, suite.path or "")
+    return steps(question.prompt, str(suite.path))

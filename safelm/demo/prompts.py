@@ -1,6 +1,7 @@
 """Prompts for the evaluation, on held-out combinations: acts that no page and no dialogue names."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,17 @@ def _prompt(world: World, kind: str, stage: str, form: str, template: str, act: 
 
 def steps(prompt: Prompt, path: str | Path = WORLD) -> str:
     """Write how a page of the world would teach the act of a prompt: the same sentences for the same prompt."""
-    world = World.read(path)
+    world = _world(str(path))
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = (act for group in groups for act in group.held_out)
     act = next(act for act in acts if (act.verb.base, act.object) == prompt.act)
     draw = stream("steps", prompt.id)
     return world.grammar.write("steps", world.slots(act, draw, 1.0), draw)
+
+
+@cache
+def _world(path: str) -> World:
+    return World.read(path)
 
 
 def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ class Examinee:
 
     def answers(self, prompts: Sequence[str], decoder: Decoder, *, tokens: int, batch: int) -> list[dict[str, object]]:
         """What the model writes after each prompt, as columns of specs/document.py REPLIES."""
+        if not prompts:
+            return []  # batch_decode would make one text of none
         decoded = generate(
             self.model,
             self.prompt_tokens(prompts),
