@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from safelm import code
-from safelm.artifact import artifact
+from safelm.artifact import Piece, artifact
 from safelm.digest import content_digest
 from safelm.paths import build, cache
-from safelm.shards import DamagedShard, Manifest
+from safelm.shards import DamagedShard, Manifest, Shard
 from safelm.stage import StageError, learn
 from safelm.store import Store
 
@@ -154,3 +154,35 @@ def test_a_pulled_artifact_is_known_without_the_index() -> None:
     shutil.rmtree(".safelm")
     assert learn("model/safe", store) == 1
     assert made() == 0
+
+
+def words_of(folder: Path, *, text: str) -> list[str]:
+    """A piece that says that it was called."""
+    with Path("calls").open("a") as file:
+        file.write(text[0])
+    (folder / ".txt").write_text(text.split()[0])
+    return []
+
+
+def joined(folder: Path, *, parts: list[Shard]) -> list[str]:
+    """A piece that is made of others."""
+    with Path("calls").open("a") as file:
+        file.write("+")
+    (folder / ".txt").write_text(" ".join(part.bytes().decode() for part in parts))
+    return []
+
+
+def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_differ() -> None:
+    def calls(second: str) -> str:
+        Path("calls").write_text("")
+        parts = {"first": Piece(words_of, {"text": "rose"}), "second": Piece(words_of, {"text": second})}
+        whole = Piece(joined, {"parts": list(parts.values())})
+        artifact(
+            "parts", lambda folder, pieces: (folder / "names").write_text("x") and [], pieces={"whole": whole, **parts}
+        )
+        return Path("calls").read_text()
+
+    assert calls("tree") == "rt+" and build("parts/whole.txt").read_text() == "rose tree"
+    assert calls("tree and leaf") == "t"  # another piece with the same content
+    assert calls("oak") == "o+" and build("parts/whole.txt").read_text() == "rose oak"
+    assert calls("tree") == ""
