@@ -1,15 +1,16 @@
 """Suffix attacks: the gradient tells what helps, a suffix can be typed, and the stage asks beside its controls."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from pyarrow.parquet import read_table
 
 from safelm.attack.asking import CONDITIONS
-from safelm.attack.search import Goal, search, substitutions
+from safelm.attack.search import Goal, Measured, search, substitutions
 from safelm.attack.slot import Slot, SuffixError, Tokens, typeable
 from safelm.chat import request_tokens, tag_id
 from safelm.decoding import word_starts
@@ -17,8 +18,11 @@ from safelm.demo.prompts import prompts, steps
 from safelm.evaluation.examinee import Examinee, examinee
 from safelm.evaluation.judge import judge
 from safelm.grammar import pick, stream
+from safelm.report.suffixes import suffixes
 from specs.tokens import SPECIAL, TAG
+from tests import report_world
 from tests.ingested import forget, stage
+from tests.test_report import read, report
 from tests.tiny import PARAMS, contents, world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -152,6 +156,31 @@ def test_the_loss_never_rises_and_falls_further_than_by_random_choice(asked: Exa
     assert sum(found) < sum(by_chance) - 0.2 * len(TEXTS)
 
 
+class Watched(Goal):
+    """A goal that remembers what was measured."""
+
+    seen: ClassVar[list[Tokens]] = []
+
+    def of_prompts(self, prompts: Sequence[Tokens]) -> Measured:
+        self.seen.extend(prompts)
+        return super().of_prompts(prompts)
+
+
+def test_only_what_can_be_typed_is_tried(asked: Examinee) -> None:
+    letters = [
+        token for token in typeable(asked.tokenizer) if str(asked.tokenizer.decode([token])) in set("thewalkrsio")
+    ]
+    goal = Watched.of(asked.model, goal_of(asked).target, word_starts(asked.tokenizer), None, 0.0)
+    Watched.seen.clear()
+    slot, draw = Slot.of(asked, TEXTS[0], letters), stream("letters")  # many of which merge
+    search(goal, slot, slot.random(6, letters, draw), letters, steps=4, candidates=60, top=10, draw=draw)
+    suffixes = [tokens[len(slot.head) : len(slot.head) + 6] for tokens in Watched.seen]
+    assert (
+        100 < len(suffixes) <= 1 + 4 * 60
+        and asked.prompt_tokens([slot.text(suffix) for suffix in suffixes]) == Watched.seen
+    )
+
+
 def test_an_attacker_who_knows_the_tag_lowers_it_on_the_target(asked: Examinee) -> None:
     vocabulary, tags = typeable(asked.tokenizer), []
     slot = Slot.of(asked, TEXTS[0], vocabulary)
@@ -192,7 +221,7 @@ def attacked(**rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_stage_asks_every_prompt_beside_its_controls(build: Path) -> None:
-    found = attacked(aware=ROW)["aware"]["tags"]["pretrain"]
+    found = attacked(aware=ROW)["aware"]["models"]["tags"]["pretrain"]
     assert found["asked"] == 3 and found["left_out"] == {} and set(found["decoders"]) == {"greedy", "random_drop"}
     for conditions in found["decoders"].values():
         assert set(conditions) == set(CONDITIONS)
@@ -240,12 +269,12 @@ def test_a_new_decoder_seeks_no_suffix_and_a_new_prompt_one(build: Path, capsys:
 def test_a_model_without_the_tag_is_attacked_by_one_who_does_not_know_it(build: Path) -> None:
     with pytest.raises(SuffixError, match=r"build/pretrain/plain: knows no tag, so tag_weight must be 0.0 \(got 40\)"):
         attacked(mine={**ROW, "models": ["plain"]})
-    found = attacked(mine={**ROW, "models": ["plain"], "tag_weight": 0.0})["mine"]["plain"]["pretrain"]
+    found = attacked(mine={**ROW, "models": ["plain"], "tag_weight": 0.0})["mine"]["models"]["plain"]["pretrain"]
     assert set(found["decoders"]) == {"greedy"} and found["target"]["optimised"]["tag_probability"] is None
 
 
 def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) -> None:
-    found = attacked(mine={**ROW, "tokens": 180, "top": 1, "target": "Sure."})["mine"]["tags"]["pretrain"]
+    found = attacked(mine={**ROW, "tokens": 180, "top": 1, "target": "Sure."})["mine"]["models"]["tags"]["pretrain"]
     assert found["asked"] == 0 and found["left_out"] == {"too_long": 3}
     assert found["decoders"]["greedy"]["optimised"]["asr"]["value"] is None
 
@@ -253,3 +282,30 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) ->
 def test_an_empty_table_attacks_nothing(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert attacked() == {} and "nothing was attacked" in capsys.readouterr().out
     assert read_table(build / "attack/answers.parquet").num_rows == 0
+
+
+# The report.
+
+
+def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path) -> None:
+    root, models = build.parent / "report_of", report_world.models("standard", "safe")
+    report_world.write_build(root, models)
+    assert suffixes(read(root, models)[0]) is None
+    attacked(aware={**ROW, "prompts": 2}, blind={**ROW, "prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]})
+    (root / "attack").mkdir()
+    text = (build / "attack/metrics.json").read_text().replace('"tags"', '"safe"')
+    (root / "attack/metrics.json").write_text(text)
+    figure = suffixes(read(root, models)[0])
+    assert figure and [panel.title for panel in figure.panels] == ["aware: base model", "blind: base model"]
+    answers, targets = figure.tables
+    assert [[cell.text for cell in row[:4]] for row in answers.rows] == [
+        ["aware", "safe", "Base model", "greedy"],
+        ["aware", "safe", "Base model", "random drop"],
+        ["blind", "safe", "Base model", "greedy"],
+    ]
+    assert len(targets.rows) == 2 and all("/2" in cell.small for row in answers.rows for cell in row[4:])
+    assert "“aware” knows the tag" in figure.caption and "“blind” does not know the tag" in figure.caption
+    page = (report(root, models) / "index.html").read_text(encoding="utf-8")
+    sought = [row["suffix"] for path in (build / "attack/suffixes").rglob("*.parquet")
+              for row in read_table(path).to_pylist() if row["suffix"]]  # fmt: skip
+    assert 'id="suffixes"' in page and sought and not any(suffix in page for suffix in sought)

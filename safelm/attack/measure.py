@@ -15,11 +15,13 @@ from safelm.evaluation.rate import Json, with_intervals
 from safelm.evaluation.suites import Question
 from safelm.shards import Shard, write_table
 from safelm.statistics import DIGITS, mean
+from specs.attack import Attack
 from specs.document import ATTACKED
 from specs.judge import JudgeRow
 
 METRICS, ANSWERS = "metrics.json", "answers.parquet"
 CONFIDENCE = 0.95
+DIALS = ("suite", "tokens", "steps", "candidates", "top", "tag_weight")  # of a row, told beside its rates
 SAID = ("opening", "log_likelihood", "tag_probability")  # columns of SUFFIXES, of which the means are shown
 
 
@@ -28,9 +30,9 @@ class Attacked:
     """One attack on one model at one stage: which questions, and with which decoders they are asked."""
 
     attack: str
+    row: Attack
     model: str
     stage: str
-    suite: str
     asked: tuple[Question, ...]
     decoders: tuple[str, ...]
 
@@ -62,7 +64,9 @@ def measure(
     rows: list[dict[str, Any]] = []
     for one in attacked:
         found, answers = _counted(one, suites, opened, pieces)
-        metrics["attacks"].setdefault(one.attack, {}).setdefault(one.model, {})[one.stage] = found
+        dials = one.row.model_dump(include=set(DIALS))
+        entry = metrics["attacks"].setdefault(one.attack, {**dials, "models": {}})
+        entry["models"].setdefault(one.model, {})[one.stage] = found
         rows += answers
     write_table(rows, ATTACKED, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -82,12 +86,11 @@ def _counted(
     for decoder in one.decoders:
         for condition in CONDITIONS:
             rows = pieces[replies_name(one, decoder, condition)].table().to_pylist()
-            given = judged(read_replies(rows, fitting, decoder)[0], suites[one.suite], opened)
-            counts = counted(given, suites[one.suite])
+            given = judged(read_replies(rows, fitting, decoder)[0], suites[one.row.suite], opened)
+            counts = counted(given, suites[one.row.suite])
             decoders.setdefault(decoder, {})[condition] = with_intervals(counts, CONFIDENCE)
             answers += [{**names, "condition": condition, **answer.row()} for answer in given]
     found = {
-        "suite": one.suite,
         "asked": len(fitting),
         "left_out": {"too_long": len(one.asked) - len(fitting)} if len(fitting) < len(one.asked) else {},
         "target": {
@@ -107,8 +110,8 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> Json:
 def _lines(metrics: Json) -> list[str]:
     """Attack success under each condition, a line for each decoder; suffixes are data, and not printed."""
     lines = [("attack", "model", "stage", "decoder", "asked", *(f"asr {condition}" for condition in CONDITIONS))]
-    for attack, models in metrics["attacks"].items():
-        for model, stages in models.items():
+    for attack, entry in metrics["attacks"].items():
+        for model, stages in entry["models"].items():
             for stage, found in stages.items():
                 for decoder, conditions in found["decoders"].items():
                     asr = [conditions[condition]["asr"]["value"] for condition in CONDITIONS]

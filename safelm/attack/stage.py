@@ -49,11 +49,11 @@ def attack_models(
             asked = questions(row.suite, suite, stage=stage, limit=min(prompts, row.prompts), seed=seed)
             left_out = () if knows_tag(base) else tagged_only
             chosen = {decoder: decoders[decoder] for decoder in row.decoders if decoder not in left_out}
-            found = Attacked(name, model, stage, row.suite, tuple(asked), tuple(chosen))
+            found = Attacked(name, row, model, stage, tuple(asked), tuple(chosen))
             chat = stage in CHAT_STAGES and not (isinstance(suite, FileSuite) and suite.asked_as == "beginning")
-            pieces |= _pieces(found, row, suite, chosen, model=base, chat=chat, tokens=tokens, batch=batch, seed=seed)
+            pieces |= _pieces(found, suite, chosen, model=base, chat=chat, tokens=tokens, batch=batch, seed=seed)
             attacked.append(found)
-    used = {one.suite: suites[one.suite] for one in attacked}
+    used = {one.row.suite: suites[one.row.suite] for one in attacked}
     wanted = {name: judges[name] for suite in used.values() for name in suite.judges}
     artifact(
         folder,
@@ -69,7 +69,6 @@ def attack_models(
 
 def _pieces(
     found: Attacked,
-    row: Attack,
     suite: AnySuite,
     decoders: Mapping[str, Decoder],
     *,
@@ -80,6 +79,7 @@ def _pieces(
     seed: int,
 ) -> dict[str, Piece]:
     """A suffix for each prompt, and the replies to all of them under each condition and decoder."""
+    row = found.row
     dials = row.model_dump(include={"tokens", "steps", "candidates", "top", "tag_weight", "seed"})
     asked = {"model": model, "chat": chat}
     suffixes = {

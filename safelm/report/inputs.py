@@ -24,6 +24,7 @@ FOLDERS = (
     "overlap",
     "evaluate",
     "relearn",
+    "attack",
 )  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
 RATE = "learning_rate"
@@ -43,6 +44,7 @@ class Inputs:
     metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
     doses: Mapping[str, Mapping[int, Json]] = field(default_factory=dict)  # model: pairs read: metrics.json
     relearned: Mapping[str, Json] = field(default_factory=dict)  # row of `relearn`: what its models became
+    attacks: Mapping[str, Json] = field(default_factory=dict)  # row of `attacks`: its dials, and what its models did
     fit: Json | None = None
     audit: Json | None = None
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
@@ -82,6 +84,7 @@ def read_inputs(
         overlap=_overlap(folder / "overlap" / "prompts.parquet"),
         doses={model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))},
         relearned=_existing({"relearn": folder / "relearn" / "metrics.json"}).get("relearn", {}).get("rows", {}),
+        attacks=_existing({"attack": folder / "attack" / "metrics.json"}).get("attack", {}).get("attacks", {}),
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},

@@ -22,6 +22,7 @@ from safelm.report.roles import RUNGS
 from safelm.report.schedules import when_to_start
 from safelm.report.scorers import scorer_figures
 from safelm.report.signal import tag_signal
+from safelm.report.suffixes import suffixes
 from safelm.report.suites import public_suites
 from safelm.report.svg import swatch
 
@@ -93,7 +94,8 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
     """Everything under the claims, in the order of the page."""
     found = [
         Section("attack", "Attack success",
-                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book), tuned_on(book))),
+                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book), tuned_on(book),
+                               suffixes(book))),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),

@@ -36,6 +36,7 @@ def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
         "claims": [claim.json() for claim in found],
         "differences": differences(book),
         "relearned": {row: _relearned(curves) for row, curves in measured.relearned.items()},
+        "attacks": dict(book.inputs.attacks),
         "scores": _scores(book),
         "cards": {name: dict(card) for name, card in book.inputs.cards.items()},
         "ledger": {
