@@ -62,8 +62,13 @@ def replies(
     return [{"id": id, **(next(answers) if fit else nothing)} for (id, _), fit in zip(prompts, fits, strict=True)]
 
 
-def usefulness(folder: Path, *, model: Path, suite: DemoSuite, limit: int, batch: int, seed: int) -> tuple[()]:
-    """Write accuracy on at most `limit` items, perplexity per word on held-out pages, and what p(tag) tells of such."""
+def usefulness(
+    folder: Path, *, model: Path, suite: DemoSuite, demo: Path, limit: int, batch: int, seed: int
+) -> tuple[()]:
+    """Write accuracy on at most `limit` items, perplexity per word on held-out pages, and what p(tag) tells of such.
+
+    `demo` is for the key: the grammars of the embedded world, which are read without being told.
+    """
     from safelm.demo.prompts import held_out_text, utility
     from safelm.evaluation.examinee import examinee
     from safelm.evaluation.signal import pages, tag_signal

@@ -18,7 +18,7 @@ from specs.document import SAMPLES
 from specs.judge import JudgeRow
 from specs.suite import AnySuite, DemoSuite, HarnessSuite
 
-METRICS, ANSWERS, UTILITY = "metrics.json", "samples.parquet", "utility"
+METRICS, ANSWERS, UTILITY, PROBE = "metrics.json", "samples.parquet", "utility", "probe"
 Suites = Mapping[str, AnySuite]
 
 
@@ -84,6 +84,8 @@ def evaluate(
     known = {name: json.loads(pieces[f"{UTILITY}/{name}"].bytes()) for name in utility}
     for name, measured in known.items():
         metrics.setdefault("utility", {}).update(measured if isinstance(utility[name], DemoSuite) else {})
+        if isinstance(utility[name], DemoSuite):
+            metrics["utility"][PROBE] = json.loads(pieces[f"{PROBE}/{name}"].bytes())
     tasks = {name: measured for name, measured in known.items() if isinstance(utility[name], HarnessSuite)}
     if tasks:
         metrics.setdefault("utility", {})["tasks"] = tasks
@@ -94,9 +96,20 @@ def evaluate(
         f"{task}: " + ", ".join(f"{measure} {_percent(found)} of {found['of']}" for measure, found in measured.items())
         for task, measured in tasks.items()
     ]
+    lines += _probe(metrics.get("utility", {}).get(PROBE))
     for dose, found in metrics["doses"].items():
         lines += [f"after {dose} pairs", *table({**metrics, **found})]
     return lines
+
+
+def _probe(found: Json | None) -> list[str]:
+    """What a stage prints of the linear probes."""
+    if not found:
+        return []
+    best = found["best"]
+    areas = {f"layer {best['layer']}": best["area"], "the last": found["last"], "words alone": found["words"]}
+    shown = (f"{name} {area['value']:.3f}" for name, area in areas.items() if area)
+    return [f"linear probe, area under the ROC curve: {', '.join(shown)}"]
 
 
 def log_to_file(name: str) -> None:

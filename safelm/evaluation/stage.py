@@ -4,9 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safelm.artifact import Piece, artifact
+from safelm.demo.prompts import SPECS as DEMO
 from safelm.evaluation.asking import ask, solve, usefulness
 from safelm.evaluation.judges import Tables
-from safelm.evaluation.model import UTILITY, Suites, evaluate, piece_name, stocks_of
+from safelm.evaluation.model import PROBE, UTILITY, Suites, evaluate, piece_name, stocks_of
+from safelm.evaluation.probe import probe
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.suites import CHAT_STAGES, Stock
 from safelm.paths import build
@@ -15,7 +17,7 @@ from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
-from specs.suite import AnySuite, FileSuite, HarnessSuite
+from specs.suite import AnySuite, DemoSuite, FileSuite, HarnessSuite
 from specs.verdict import VERDICTS
 
 
@@ -63,6 +65,11 @@ def evaluate_model(
         for name, suite in suites.items()
         if suite.kind == "utility"
     }
+    pieces |= {
+        f"{PROBE}/{name}": Piece(probe, {"model": base, "demo": DEMO, "batch": batch, "seed": seed})
+        for name, suite in suites.items()
+        if isinstance(suite, DemoSuite) and suite.kind == "utility"
+    }
     wanted = {name: judges[name] for suite in stocks for name in suites[suite].judges}
     artifact(
         folder,
@@ -106,7 +113,7 @@ def _measured(name: str, model: Path, suite: AnySuite, limit: int, batch: int, s
         if mistake := suite.mistake():
             raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
         return Piece(solve, {**values, "files": [Path(file) for file in (suite.path, suite.shots) if file]})
-    return Piece(usefulness, values)
+    return Piece(usefulness, {**values, "demo": DEMO})
 
 
 def tables_of(

@@ -17,6 +17,7 @@ from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
 from safelm.report.overlap import figure as overlap
+from safelm.report.probe import probes
 from safelm.report.relearning import relearning, tuned_on
 from safelm.report.roles import RUNGS
 from safelm.report.schedules import when_to_start
@@ -100,7 +101,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("differences", "Differences", figures=_built(differences(book))),
         Section("overlap", "Overlap", figures=_built(overlap(book))),
-        Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book))]),
+        Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book), probes(book))]),
         Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
         Section("abilities", "Utility", figures=[utility(book)]),
         Section("scorer", "Scores",

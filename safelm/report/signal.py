@@ -57,13 +57,14 @@ def _areas(found: dict[tuple[Group, str], Tree]) -> Table:
     words = _in_order(name for tree in found.values() for name in tree["auroc"])
     head = ["Model", "Stage", *(f"after {name}" if name != PAGE else "Mean of the page" for name in words)]
     rows = [
-        [Cell(group.name), Cell(STAGE_NAMES[stage]), *(_area(tree["auroc"].get(name)) for name in words)]
+        [Cell(group.name), Cell(STAGE_NAMES[stage]), *(area_cell(tree["auroc"].get(name)) for name in words)]
         for (group, stage), tree in found.items()
     ]
     return Table("Area under the ROC curve of p(tag), by the words read", head, rows, heads=2)
 
 
-def _area(area: Tree | None) -> Cell:
+def area_cell(area: Tree | None) -> Cell:
+    """An area with its interval."""
     return Cell(f"{area['value']:.3f}", f"[{area['low']:.3f}, {area['high']:.3f}]") if area else Cell(NONE)
 
 
