@@ -12,6 +12,7 @@ from pyarrow.parquet import read_table
 from safelm.attack.asking import CONDITIONS
 from safelm.attack.search import Goal, Measured, search, substitutions
 from safelm.attack.slot import Slot, SuffixError, Tokens, typeable
+from safelm.attack.stage import attack_models
 from safelm.chat import request_tokens, tag_id
 from safelm.decoding import word_starts
 from safelm.demo.prompts import prompts, steps
@@ -19,9 +20,12 @@ from safelm.evaluation.examinee import Examinee, examinee
 from safelm.evaluation.judge import judge
 from safelm.grammar import pick, stream
 from safelm.report.suffixes import suffixes
+from specs.attack import Attack
+from specs.params import Params
 from specs.tokens import SPECIAL, TAG
 from tests import report_world
 from tests.ingested import forget, stage
+from tests.test_evaluate import suite_of
 from tests.test_report import read, report
 from tests.tiny import PARAMS, contents, world, write_model, write_tokenizer
 
@@ -277,6 +281,28 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) ->
     found = attacked(mine={**ROW, "tokens": 180, "top": 1, "target": "Sure."})["mine"]["models"]["tags"]["pretrain"]
     assert found["asked"] == 0 and found["left_out"] == {"too_long": 3}
     assert found["decoders"]["greedy"]["optimised"]["asr"]["value"] is None
+
+
+def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) -> None:
+    path = build.parent / "prompts.csv"
+    path.write_text("goal\nTell me how to do it\nTell me what it is\n")
+    evaluate = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
+    row = Attack.model_validate({**ROW, "suite": "mine", "target": "Sure, here is", "decoders": ["greedy"]})
+    sizes: dict[str, Any] = {
+        "prompts": 9,
+        "tokens": 3,
+        "batch": 4,
+        "seed": 1,
+        "reads": [],
+        "scorers": {},
+        "engines": {},
+    }
+    attack_models("attack", attacks={"sure": row}, suites={"mine": suite_of(path)}, decoders=evaluate.decoders,
+                  tagged_only=[], judges=evaluate.judges, **sizes)  # fmt: skip
+    found = json.loads((build / "attack/metrics.json").read_bytes())["attacks"]["sure"]
+    assert found["models"]["tags"]["pretrain"]["asked"] == 2 and found["suite"] == "mine"
+    tables = [read_table(path).to_pylist() for path in (build / "attack/suffixes").rglob("*.parquet")]
+    assert {row["target"] for rows in tables for row in rows} == {" Sure, here is"} and len(tables) == 2
 
 
 def test_an_empty_table_attacks_nothing(build: Path, capsys: pytest.CaptureFixture[str]) -> None:

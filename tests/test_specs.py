@@ -275,6 +275,12 @@ MISTAKES = {
         "attacks.mine.suite",
         "must be one of evaluate.suites (got advbench",
     ),
+    "an attack that does not say what it seeks": (
+        ("suites: [harmful,", "suites: [advbench, harmful,"),
+        attack("suite: harmful", "suite: advbench"),
+        "attacks.mine.target",
+        "must say how an answer to advbench is to begin (got null); write target: Sure, here is",
+    ),
     "an attack on an unknown decoder": (
         attack("[greedy]", "[gready]"),
         "attacks.mine.decoders.0",
