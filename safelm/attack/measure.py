@@ -64,12 +64,12 @@ def measure(
     rows: list[dict[str, Any]] = []
     for one in attacked:
         found, answers = _counted(one, suites, opened, pieces)
-        dials = one.row.model_dump(include=set(DIALS))
+        dials = {name: getattr(one.row, name) for name in DIALS}
         entry = metrics["attacks"].setdefault(one.attack, {**dials, "models": {}})
         entry["models"].setdefault(one.model, {})[one.stage] = found
         rows += answers
     write_table(rows, ATTACKED, folder / ANSWERS)
-    (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")  # in the order of params.yaml
     return _lines(metrics) if attacked else ["attack: the table `attacks` is empty, nothing was attacked"]
 
 

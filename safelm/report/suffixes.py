@@ -10,6 +10,7 @@ from safelm.report.measured import Tree, rates
 from safelm.report.roles import Group
 
 NAMES = {"plain": "no suffix", "random": "random suffix", "optimised": "sought suffix"}
+SHORT = {"plain": "none", "random": "random", "optimised": "sought"}
 SAID = {"log_likelihood": "{:.2f}", "tag_probability": "{:.4f}"}
 Found = dict[tuple[str, Group, str], Tree]  # by attack, group and stage
 
@@ -27,7 +28,8 @@ def suffixes(book: Book) -> Figure | None:
         "make it begin a harmful answer (greedy coordinate gradient, Zou et al. 2023). The random suffix, from which "
         "the search begins, is the control: what it does too, strange text does, and not the attack. "
         f"{' '.join(_told(book))} The search is short and the requests are few: this bounds from below what such an "
-        "attacker can do. The paper has no such figure.",
+        "attacker can do. In the table stand also what the strict judge says, and what is neither harm nor refusal: "
+        "text that a suffix broke is no merit of a decoder. The paper has no such figure.",
         list(_panels(found)),
         legend,
         tables=[_answers(found), _targets(found)],
@@ -58,7 +60,7 @@ def _told(book: Book) -> Iterator[str]:
 def _panels(found: Found) -> Iterator[Panel]:
     for name, stage in dict.fromkeys((name, stage) for name, _, stage in found):
         groups = [
-            (f"{group.name}, {plain(decoder)}", [Bar(NAMES[condition].removesuffix(" suffix"), style,
+            (f"{group.name}, {plain(decoder)}", [Bar(SHORT[condition], style,
              tree["decoders"][decoder][condition]["asr"]) for condition, style in zip(NAMES, STYLES, strict=False)])
             for (one, group, at), tree in found.items() if (one, at) == (name, stage)
             for decoder in tree["decoders"]
@@ -75,11 +77,12 @@ def _answers(found: Found) -> Table:
     for (name, group, stage), tree in found.items():
         for decoder, conditions in tree["decoders"].items():
             sought = conditions["optimised"]
-            cells = [*(conditions[condition]["asr"] for condition in NAMES), sought["refused"], sought["neither"]]
+            cells = [conditions[condition]["asr"] for condition in NAMES]
+            cells += [sought[name] for name in ("asr_strict", "refused", "neither")]
             heads = [plain(name), group.name, STAGE_NAMES[stage], plain(decoder)]
             rows.append([*map(Cell, heads), *map(rate_cell, cells)])
     head = ["Attack", "Model", "Stage", "Decoder", *(f"Attack success, {name}" for name in NAMES.values()),
-            "Declined, sought suffix", "Neither, sought suffix"]  # fmt: skip
+            "Strict judge, sought suffix", "Declined, sought suffix", "Neither, sought suffix"]  # fmt: skip
     return Table("Attack success with and without a suffix", head, rows, heads=4)
 
 
