@@ -6,7 +6,7 @@ python -m pipeline.report
 from pipeline.arguments import StageParser
 from safelm.artifact import artifact
 from safelm.paths import build
-from safelm.report.build import make_report
+from safelm.report.build import Declared, make_report
 from safelm.report.inputs import FOLDERS
 from safelm.report.page import FILES
 from specs.paper import PAPER
@@ -21,14 +21,16 @@ def main() -> None:
         "report",
         make_report,
         reads=[*(build(folder) for folder in FOLDERS), *FILES, PAPER],
-        title=params.report.title,
-        confidence=params.report.confidence,
-        sources=params.sources,
-        corpora=params.corpora,
-        mixtures=params.mixtures,
-        models=params.models,
-        decoders=params.evaluate.decoders,
-        rephrased_scores=params.rephrase.scores,
+        declared=Declared(
+            title=params.report.title,
+            confidence=params.report.confidence,
+            sources=params.sources,
+            corpora=params.corpora,
+            mixtures=params.mixtures,
+            models=params.models,
+            decoders=params.evaluate.decoders,
+            rephrased_scores=params.rephrase.scores,
+        ),
         engine=params.rephrase.engine,
         params=params.model_dump(mode="json", by_alias=True),
     )

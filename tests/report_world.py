@@ -8,6 +8,7 @@ from typing import Any
 
 from safelm.ledger import Ledger
 from safelm.record import Record
+from safelm.report.build import Declared
 from safelm.scoring.audit import audit
 from safelm.shards import Manifest
 from specs.corpus import Corpus, ScoredCorpus, WholeCorpus
@@ -170,6 +171,14 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
                 few = {dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)} for dose in DOSES}
                 values["doses"] = {str(dose): {"decoders": row} for dose, row in few.items()}
             write(root / "evaluate" / f"{name}-{stage}" / "metrics.json", values)
+
+
+def declared(models: dict[str, Model]) -> Declared:
+    """What params.yaml would say of these models."""
+    return Declared(
+        title="Safety pretraining in miniature", confidence=0.95, sources=sources(), corpora=corpora(),
+        mixtures=mixtures(), models=models, decoders=decoders(), rephrased_scores=[1, 2, 3],
+    )  # fmt: skip
 
 
 def write_data(root: Path) -> None:

@@ -106,10 +106,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, list[Claim], P
     for place, name in enumerate(models):
         for stage in ("pretrain", "instruct", "finetune"):
             write_samples(root / "evaluate" / f"{name}-{stage}", 0.8 if name.startswith("standard") else 0.3, place)
-    found, claims = bind(
-        root, title="T", confidence=0.95, sources=world.sources(), corpora=world.corpora(), mixtures=world.mixtures(),
-        models=models, decoders=world.decoders(), rephrased_scores=[1, 2, 3],
-    )  # fmt: skip
+    found, claims = bind(root, world.declared(models))
     return found, claims, root
 
 

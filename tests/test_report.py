@@ -33,17 +33,7 @@ THREE = ("standard", "filtered", "safe")
 
 
 def read(root: Path, models: dict[str, Model]) -> tuple[Book, list[Claim]]:
-    return bind(
-        root,
-        title="Safety pretraining in miniature",
-        confidence=0.95,
-        sources=world.sources(),
-        corpora=world.corpora(),
-        mixtures=world.mixtures(),
-        models=models,
-        decoders=world.decoders(),
-        rephrased_scores=[1, 2, 3],
-    )
+    return bind(root, world.declared(models))
 
 
 def report(root: Path, models: dict[str, Model], **changes: str) -> Path:

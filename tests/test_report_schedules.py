@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,7 @@ MIXTURES = {
 
 
 def read(root: Path, mixtures: dict[str, Mixture], models: dict[str, Model]) -> Book:
-    return bind(
-        root, title="t", confidence=0.95, sources=world.sources(), corpora=world.corpora(), mixtures=mixtures,
-        models=models, decoders=world.decoders(), rephrased_scores=[1, 2, 3],
-    )[0]  # fmt: skip
+    return bind(root, replace(world.declared(models), mixtures=mixtures))[0]
 
 
 @pytest.fixture

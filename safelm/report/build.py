@@ -1,6 +1,7 @@
 """From the folders of build/ to the report: read, measure, judge the claims, draw, write."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +23,38 @@ from specs.paper import Paper
 from specs.source import Source
 
 
-def bind(
-    folder: Path,
-    *,
-    title: str,
-    confidence: float,
-    sources: Mapping[str, Source],
-    corpora: Mapping[str, Corpus],
-    mixtures: Mapping[str, Mixture],
-    models: Mapping[str, Model],
-    decoders: Mapping[str, Decoder],
-    rephrased_scores: Sequence[int],
-) -> tuple[Book, list[Claim]]:
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What params.yaml says of the build that is reported."""
+
+    title: str
+    confidence: float
+    sources: Mapping[str, Source]
+    corpora: Mapping[str, Corpus]
+    mixtures: Mapping[str, Mixture]
+    models: Mapping[str, Model]
+    decoders: Mapping[str, Decoder]
+    rephrased_scores: Sequence[int]
+
+
+def bind(folder: Path, of: Declared) -> tuple[Book, list[Claim]]:
     """Read build/ and measure: everything the figures are drawn from, and the claims."""
-    inputs = read_inputs(folder, models=models, mixtures=mixtures, corpora=corpora, sources=sources)
-    measured = measure(inputs, roles(models, mixtures, corpora), confidence)
+    inputs = read_inputs(folder, models=of.models, mixtures=of.mixtures, corpora=of.corpora, sources=of.sources)
+    measured = measure(inputs, roles(of.models, of.mixtures, of.corpora), of.confidence)
     book = Book(
-        title=title,
-        confidence=confidence,
+        title=of.title,
+        confidence=of.confidence,
         inputs=inputs,
         measured=measured,
-        decoders=decoders,
-        parts=decoder_roles(decoders),
-        corpora=corpora,
+        decoders=of.decoders,
+        parts=decoder_roles(of.decoders),
+        corpora=of.corpora,
         paper=Paper.read(),
-        rephrased=[name for name, row in corpora.items() if row.from_ == "rephrase"],
+        rephrased=[name for name, row in of.corpora.items() if row.from_ == "rephrase"],
         sources=[
             name
-            for name, row in corpora.items()
-            if isinstance(row, ScoredCorpus) and set(row.scores) <= set(rephrased_scores)
+            for name, row in of.corpora.items()
+            if isinstance(row, ScoredCorpus) and set(row.scores) <= set(of.rephrased_scores)
         ],
     )
     return book, claims(book)
@@ -82,33 +86,10 @@ def _size(inputs: Inputs) -> str:
     return f"{models} of {max(known) / 1e6:,.2f} million parameters" if known else f"{models} of far fewer parameters"
 
 
-def make_report(
-    folder: Path,
-    *,
-    title: str,
-    confidence: float,
-    sources: Mapping[str, Source],
-    corpora: Mapping[str, Corpus],
-    mixtures: Mapping[str, Mixture],
-    models: Mapping[str, Model],
-    decoders: Mapping[str, Decoder],
-    rephrased_scores: Sequence[int],
-    engine: str,
-    params: Mapping[str, Any],
-) -> list[str]:
+def make_report(folder: Path, *, declared: Declared, engine: str, params: Mapping[str, Any]) -> list[str]:
     """Read what was measured, judge the claims and write the page; what the stage prints."""
-    book, found = bind(
-        build(),
-        title=title,
-        confidence=confidence,
-        sources=sources,
-        corpora=corpora,
-        mixtures=mixtures,
-        models=models,
-        decoders=decoders,
-        rephrased_scores=rephrased_scores,
-    )
-    build_report(folder, book, found, statement=statement(book.inputs, sources, engine), params=params)
+    book, found = bind(build(), declared)
+    build_report(folder, book, found, statement=statement(book.inputs, declared.sources, engine), params=params)
     return [*screen(book, found), f"report: {build('report', 'index.html')}"]
 
 
