@@ -39,7 +39,7 @@ def attack(
     """
     from safelm.attack.search import Goal, search
     from safelm.attack.slot import Slot, SuffixError, Tokens, typeable, typed
-    from safelm.chat import tag_id
+    from safelm.chat import plain, tag_id
     from safelm.decoding import word_starts
     from safelm.decoding.check import positions_of
     from safelm.evaluation.examinee import examinee
@@ -51,11 +51,10 @@ def attack(
     tokenizer, tag = asked.tokenizer, tag_id(asked.tokenizer) if knows_tag(model) else None
     vocabulary = typeable(tokenizer)
     slot = Slot.of(asked, text, sorted(vocabulary, key=lambda _: draw()))
-    wanted = target if chat or text[-1:].isspace() else f" {target}"
-    goal = Goal.of(
-        asked.model, tokenizer(wanted, add_special_tokens=False)["input_ids"], word_starts(tokenizer), tag, tag_weight
-    )
-    longest = len(slot.tokens([])) + tokens + max(len(goal.target), new_tokens)
+    wanted = plain(target if chat or text[-1:].isspace() else f" {target}")
+    answer = tokenizer(wanted, add_special_tokens=False)["input_ids"]
+    goal = Goal.of(asked.model, answer, word_starts(tokenizer), tag, tag_weight)
+    longest = len(slot.tokens([])) + tokens + max(len(answer), new_tokens)
     suffixes: dict[str, Tokens] = {}
     if longest <= (positions_of(asked.model.config) or longest):
         first = slot.random(tokens, vocabulary, draw)
@@ -64,18 +63,11 @@ def attack(
     rows = []
     for condition, suffix in suffixes.items():
         found = goal.of_prompts([slot.tokens(suffix)])
-        rows.append(
-            {
-                "id": id,
-                "condition": condition,
-                "prompt": slot.text(suffix),
-                "suffix": typed(tokenizer, suffix),
-                "target": wanted,
-                "opening": round(float(found.opening), DIGITS),
-                "log_likelihood": round(float(found.log_likelihood), DIGITS),
-                "tag_probability": None if tag is None else round(float(found.tag_probability), DIGITS),
-            }
-        )
+        said = {name: round(float(value), DIGITS) for name, value in zip(found._fields, found, strict=True)}
+        asked_text = {"prompt": slot.text(suffix), "suffix": typed(tokenizer, suffix), "target": wanted}
+        rows.append({"id": id, "condition": condition, **asked_text, **said})
+    if tag is None:
+        rows = [{**row, "tag_probability": None} for row in rows]
     write_table(rows, SUFFIXES, folder / ".parquet")
     return ()
 

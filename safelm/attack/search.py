@@ -110,20 +110,23 @@ def search(
     top: int,
     draw: Draw,
 ) -> tuple[Tokens, list[float]]:
-    """The suffix after so many steps, and its loss before the first and after each.
+    """The best suffix of so many steps, and the least loss before the first and after each.
 
-    A step tries a random `candidates` of the substitutions that survive being typed, and keeps the best if it is
-    better than what stands: unlike the printed algorithm, which keeps it anyhow, the loss never rises.
+    A step tries a random `candidates` of the substitutions that survive being typed and goes on from the best of them,
+    also where it is worse than what stood: a search that only descends is soon stuck (on the nano models after some 20
+    steps). What is given is the best that was met.
     """
     allowed = torch.zeros(len(goal.table()), dtype=torch.bool, device=goal.model.device)
     allowed[list(vocabulary)] = True
-    losses = [float(goal.losses(goal.of_prompts([slot.tokens(suffix)])))]
+    best = (float(goal.losses(goal.of_prompts([slot.tokens(suffix)]))), suffix)
+    losses = [best[0]]
     for _ in range(steps):
         tried = substitutions(goal.gradient(slot, suffix), suffix, allowed, top)
         chosen = slot.surviving(sorted(tried, key=lambda _: draw()))[:candidates]
-        loss, suffix = min([(losses[-1], suffix), *_lost(goal, slot, chosen)], key=lambda found: found[0])
-        losses.append(loss)
-    return suffix, losses
+        loss, suffix = min(_lost(goal, slot, chosen), key=lambda found: found[0], default=best)
+        best = min(best, (loss, suffix), key=lambda found: found[0])
+        losses.append(best[0])
+    return best[1], losses
 
 
 def _lost(goal: Goal, slot: Slot, suffixes: Sequence[Tokens]) -> list[tuple[float, Tokens]]:
