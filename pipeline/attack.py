@@ -13,10 +13,7 @@ def main() -> None:
     """Run every row of `attacks`."""
     StageParser("attack", __doc__).parse_args()
     tables = Params.read("attacks", "evaluate", "scorers", "engines")
-    dials = tables.evaluate
-    attack_models(
-        "attack", attacks=tables.attacks, decoders=dials.decoders, tagged_only=dials.tagged_only, **asked(tables)
-    )
+    attack_models("attack", attacks=tables.attacks, asked=asked(tables))
 
 
 if __name__ == "__main__":

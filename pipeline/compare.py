@@ -3,6 +3,8 @@
 python -m pipeline.compare smollm2
 """
 
+from dataclasses import replace
+
 from pipeline.arguments import StageParser
 from pipeline.asked import asked
 from safelm.evaluation.others import checked
@@ -16,16 +18,14 @@ def main() -> None:
     parser.add_row("name", "others")
     name = parser.parse_args().name
     tables = Params.read("others", "evaluate", "scorers", "engines")
-    row, dials = tables.others[name], tables.evaluate
+    row, common = tables.others[name], asked(tables)
     evaluate_model(
         f"compare/{name}",
-        base=checked(name, row, dials.decoders),
+        base=checked(name, row, common.decoders),
         model=name,
         stage="instruct" if row.chat else "pretrain",
-        decoders={decoder: dials.decoders[decoder] for decoder in row.decoders},
         doses=[],
-        tagged_only=[],
-        **asked(tables),
+        asked=replace(common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]),
     )
 
 

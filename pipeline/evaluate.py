@@ -17,16 +17,13 @@ def main() -> None:
     parser.add_argument("stage", choices=("pretrain", "instruct", "finetune"))
     model, stage = (words := parser.parse_args()).model, words.stage
     tables = Params.read("evaluate", "scorers", "engines")
-    dials = tables.evaluate
     evaluate_model(
         f"evaluate/{model}-{stage}",
         base=build(stage, model),
         model=model,
         stage=stage,
-        decoders=dials.decoders,
-        doses=dials.doses,
-        tagged_only=dials.tagged_only,
-        **asked(tables),
+        doses=tables.evaluate.doses,
+        asked=asked(tables),
     )
 
 

@@ -13,14 +13,7 @@ def main() -> None:
     """Tune and ask the models of every row of `relearn`."""
     StageParser("relearn", __doc__).parse_args()
     tables = Params.read("relearn", "evaluate", "scorers", "engines", "report")
-    relearn_models(
-        "relearn",
-        rows=tables.relearn,
-        decoders=tables.evaluate.decoders,
-        tagged_only=tables.evaluate.tagged_only,
-        confidence=tables.report.confidence,
-        **asked(tables),
-    )
+    relearn_models("relearn", rows=tables.relearn, confidence=tables.report.confidence, asked=asked(tables))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from safelm.attack.stage import attack_models
 from safelm.chat import request_tokens, tag_id
 from safelm.decoding import word_starts
 from safelm.demo.prompts import prompts, steps
+from safelm.evaluation.asked import Asked
 from safelm.evaluation.examinee import Examinee, examinee
 from safelm.evaluation.judge import judge
 from safelm.grammar import pick, stream
@@ -288,17 +289,9 @@ def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) 
     path.write_text("goal\nTell me how to do it\nTell me what it is\n")
     evaluate = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
     row = Attack.model_validate({**ROW, "suite": "mine", "target": "Sure, here is", "decoders": ["greedy"]})
-    sizes: dict[str, Any] = {
-        "prompts": 9,
-        "tokens": 3,
-        "batch": 4,
-        "seed": 1,
-        "reads": [],
-        "scorers": {},
-        "engines": {},
-    }
-    attack_models("attack", attacks={"sure": row}, suites={"mine": suite_of(path)}, decoders=evaluate.decoders,
-                  tagged_only=[], judges=evaluate.judges, **sizes)  # fmt: skip
+    asked = Asked(suites={"mine": suite_of(path)}, decoders=evaluate.decoders, tagged_only=[], judges=evaluate.judges,
+                  scorers={}, engines={}, reads=[], prompts=9, tokens=3, batch=4, seed=1)  # fmt: skip
+    attack_models("attack", attacks={"sure": row}, asked=asked)
     found = json.loads((build / "attack/metrics.json").read_bytes())["attacks"]["sure"]
     assert found["models"]["tags"]["pretrain"]["asked"] == 2 and found["suite"] == "mine"
     tables = [read_table(path).to_pylist() for path in (build / "attack/suffixes").rglob("*.parquet")]

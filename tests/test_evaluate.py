@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.demo.prompts import held_out_text, prompts, utility
 from safelm.digest import file_digest
+from safelm.evaluation.asked import Asked
 from safelm.evaluation.judges import ByActs, ByPhrases, JudgeError
 from safelm.evaluation.matrix import Answer, Reply, counted, judged
 from safelm.evaluation.outcome import Outcome, Verdict
@@ -324,11 +325,11 @@ def evaluated(
     **dials: Any,
 ) -> dict[str, Any]:
     """The metrics of a model that is asked some suites; `model` is the judge of that name."""
-    sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, "tagged_only": [], "doses": [], **dials}
+    sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, **dials}
     judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")} | ({"model": model} if model else {})
-    tables = {"judges": judges, "scorers": {}, "engines": engines or {}, "reads": []}
-    evaluate_model("evaluate/mine", base=base, model="mine", stage="pretrain", suites=suites, decoders=decoders,
-                   **tables, **sizes)  # fmt: skip
+    asked = Asked(suites=suites, decoders=decoders, tagged_only=[], judges=judges, scorers={}, engines=engines or {},
+                  reads=[], **sizes)  # fmt: skip
+    evaluate_model("evaluate/mine", base=base, model="mine", stage="pretrain", doses=[], asked=asked)
     return json.loads(Path("build/evaluate/mine/metrics.json").read_bytes())
 
 

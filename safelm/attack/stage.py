@@ -1,100 +1,63 @@
 """The attacks of the table on our models, as the stage `attack` calls them: what is sought and asked, by key."""
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from safelm.artifact import Piece, artifact
 from safelm.attack.asking import CONDITIONS, ask_attacked, attack
 from safelm.attack.measure import Attacked, measure, replies_name, suffix_name
 from safelm.demo.prompts import steps
-from safelm.evaluation.model import Suites
-from safelm.evaluation.stage import judge_files, tables_of
+from safelm.evaluation.asked import Asked
 from safelm.evaluation.suites import CHAT_STAGES, Question, questions
 from safelm.paths import build
-from safelm.trained import knows_tag
 from specs.attack import Attack
 from specs.decoder import Decoder
-from specs.engine import Engine
-from specs.judge import JudgeRow
-from specs.scorer import ScorerRow
 from specs.suite import AnySuite, FileSuite
 
 
-def attack_models(
-    folder: str,
-    *,
-    attacks: Mapping[str, Attack],
-    suites: Suites,
-    decoders: Mapping[str, Decoder],
-    tagged_only: Collection[str],
-    judges: Mapping[str, JudgeRow],
-    scorers: Mapping[str, ScorerRow],
-    engines: Mapping[str, Engine],
-    reads: Sequence[Path],
-    prompts: int,
-    tokens: int,
-    batch: int,
-    seed: int,
-) -> None:
+def attack_models(folder: str, *, attacks: Mapping[str, Attack], asked: Asked) -> None:
     """Build build/<folder>. Only what no earlier run has sought or asked of these very models is sought and asked.
 
-    `prompts` and `seed` are those of `evaluate`, whose prompts an attack takes the first of: they were asked without a
-    suffix too. Decoders of `tagged_only` are left out for a model that does not know the tag.
+    An attack takes the first of the prompts of `evaluate`: they were asked without a suffix too.
     """
+    sizes = {"tokens": asked.tokens, "batch": asked.batch, "seed": asked.seed}
     pieces: dict[str, Piece] = {}
     attacked = []
     for name, row in attacks.items():
         for model, stage in ((model, stage) for model in row.models for stage in row.stages):
-            base, suite = build(stage, model), suites[row.suite]
-            asked = questions(row.suite, suite, stage=stage, limit=min(prompts, row.prompts), seed=seed)
-            left_out = () if knows_tag(base) else tagged_only
-            chosen = {decoder: decoders[decoder] for decoder in row.decoders if decoder not in left_out}
-            found = Attacked(name, row, model, stage, tuple(asked), tuple(chosen))
+            base, suite = build(stage, model), asked.suites[row.suite]
+            limit, chosen = min(asked.prompts, row.prompts), asked.decoders_of(base, row.decoders)
+            first = questions(row.suite, suite, stage=stage, limit=limit, seed=asked.seed)
+            found = Attacked(name, row, model, stage, tuple(first), tuple(chosen))
             chat = stage in CHAT_STAGES and not (isinstance(suite, FileSuite) and suite.asked_as == "beginning")
-            pieces |= _pieces(found, suite, chosen, model=base, chat=chat, tokens=tokens, batch=batch, seed=seed)
+            pieces |= _pieces(found, suite, chosen, {"model": base, "chat": chat}, sizes)
             attacked.append(found)
-    used = {one.row.suite: suites[one.row.suite] for one in attacked}
-    wanted = {name: judges[name] for suite in used.values() for name in suite.judges}
-    artifact(
-        folder,
-        measure,
-        reads=[*reads, *judge_files(wanted)],
-        pieces=pieces,
-        attacked=attacked,
-        suites=used,
-        judges=wanted,
-        tables=tables_of(wanted, scorers, engines, folder),
-    )
+    used = {one.row.suite: asked.suites[one.row.suite] for one in attacked}
+    artifact(folder, measure, pieces=pieces, attacked=attacked, suites=used, **asked.judging(used, folder))
 
 
 def _pieces(
     found: Attacked,
     suite: AnySuite,
     decoders: Mapping[str, Decoder],
-    *,
-    model: Path,
-    chat: bool,
-    tokens: int,
-    batch: int,
-    seed: int,
+    model: Mapping[str, Any],
+    sizes: Mapping[str, int],
 ) -> dict[str, Piece]:
     """A suffix for each prompt, and the replies to all of them under each condition and decoder."""
     row = found.row
     dials = row.model_dump(include={"tokens", "steps", "candidates", "top", "tag_weight", "seed"})
-    asked = {"model": model, "chat": chat}
     suffixes = {
         suffix_name(found, place): Piece(
             attack,
-            {**asked, "id": question.id, "text": question.text, "target": target(row, suite, question),
-             "new_tokens": tokens, **dials},
+            {**model, "id": question.id, "text": question.text, "target": target(row, suite, question),
+             "new_tokens": sizes["tokens"], **dials},
         )
         for place, question in enumerate(found.asked)
     }  # fmt: skip
     replies = {
         replies_name(found, decoder, condition): Piece(
             ask_attacked,
-            {**asked, "suffixes": list(suffixes.values()), "condition": condition, "decoder": dials_of,
-             "tokens": tokens, "batch": batch, "seed": seed},
+            {**model, "suffixes": list(suffixes.values()), "condition": condition, "decoder": dials_of, **sizes},
         )
         for decoder, dials_of in decoders.items()
         for condition in CONDITIONS

@@ -1,26 +1,22 @@
 """The stage `relearn`: which models are tuned and asked, by key, and what their answers say, as metrics.json."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safelm.artifact import Piece, artifact
 from safelm.columns import aligned
+from safelm.evaluation.asked import Asked
 from safelm.evaluation.judges import Judge, Tables, open_judge
 from safelm.evaluation.matrix import counted, judged
 from safelm.evaluation.model import METRICS, Suites, log_to_file, read_replies, stocks_of
 from safelm.evaluation.rate import Json, with_intervals
-from safelm.evaluation.stage import judge_files, tables_of
 from safelm.evaluation.suites import Stock
 from safelm.paths import build
 from safelm.relearning.curve import curve
 from safelm.shards import Shard
-from safelm.trained import knows_tag
-from specs.decoder import Decoder
-from specs.engine import Engine
 from specs.judge import JudgeRow
 from specs.relearn import Relearn
-from specs.scorer import ScorerRow
 
 CHAT = "instruct"  # every model is tuned and asked in the chat format, base models too
 
@@ -29,48 +25,32 @@ def relearn_models(
     folder: str,
     *,
     rows: Mapping[str, Relearn],
-    decoders: Mapping[str, Decoder],
-    tagged_only: Collection[str],
     confidence: float,
-    suites: Suites,
-    judges: Mapping[str, JudgeRow],
-    scorers: Mapping[str, ScorerRow],
-    engines: Mapping[str, Engine],
-    reads: Sequence[Path],
-    prompts: int,
-    tokens: int,
-    batch: int,
-    seed: int,
+    asked: Asked,
 ) -> None:
-    """Build build/<folder>. Only a row or a model that is new is tuned; without rows there is nothing to tell.
-
-    Decoders of `tagged_only` are left out for a model that does not know the tag, as in `evaluate`.
-    """
-    asked = {suite: suites[suite] for suite in sorted({suite for row in rows.values() for suite in row.suites})}
-    wanted = {judge: judges[judge] for suite in asked.values() for judge in suite.judges}
-    stocks = stocks_of(asked, stage=CHAT, limit=prompts, seed=seed)
+    """Build build/<folder>. Only a row or a model that is new is tuned; without rows there is nothing to tell."""
+    suites = {suite: asked.suites[suite] for suite in sorted({suite for row in rows.values() for suite in row.suites})}
+    stocks = stocks_of(suites, stage=CHAT, limit=asked.prompts, seed=asked.seed)
+    answering = {"tokens": asked.tokens, "width": asked.batch, "asked_seed": asked.seed}
     pieces = {}
     for name, row in rows.items():
         questions = {suite: [(one.id, one.text) for one in stocks[suite].asked] for suite in row.suites}
+        dials = row.model_dump(exclude={"models", "stage", "suites", "decoders", "source"})
         for model in row.models:
             base = build(row.stage, model)
-            used = {key: decoders[key] for key in row.decoders if knows_tag(base) or key not in tagged_only}
-            dials = row.model_dump(exclude={"models", "stage", "suites", "decoders", "source"})
-            reading = {"base": base, "source": build("ingest", row.source), "decoders": used, "questions": questions}
-            answering = {"tokens": tokens, "width": batch, "asked_seed": seed}
+            reading = {"base": base, "source": build("ingest", row.source), "questions": questions}
+            reading |= {"decoders": asked.decoders_of(base, row.decoders)}
             pieces[f"{name}/{model}"] = Piece(curve, {**dials, **reading, **answering})
     artifact(
         folder,
         relearn,
-        reads=[*reads, *judge_files(wanted)],
         pieces=pieces,
         rows=dict(rows),
-        suites=asked,
-        judges=wanted,
-        tables=tables_of(wanted, scorers, engines, folder),
+        suites=suites,
         confidence=confidence,
-        prompts=prompts,
-        seed=seed,
+        prompts=asked.prompts,
+        seed=asked.seed,
+        **asked.judging(suites, folder),
     )
 
 
