@@ -1,12 +1,47 @@
 """A decoder: one row of evaluate.decoders. Every variant of SafeBeam is a row, none is a copied loop."""
 
-from typing import Literal
+from typing import Literal, Protocol, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
 from specs.spec import Spec
 
 LOOKS_AHEAD = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
+
+
+class Values(Protocol):
+    """What `contradiction` reads, of a row or of what decodes."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def beams(self) -> int: ...
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+
+
+def contradiction(values: Values) -> str | None:
+    """What contradicts the method, and what to write; None where nothing does."""
+    method, beams, candidates = values.method, values.beams, values.candidates
+    if method in ("greedy", "top_k") and beams != 1:
+        return f"{method} keeps one text, so beams must be 1 (got {beams}); write beams: 1"
+    if method != "safebeam" and values.rule != "none":
+        return f"{method} drops no candidates, only safebeam does (got rule: {values.rule}); write rule: none"
+    if method == "branch" and candidates != 1:
+        return f"each text of branch goes on greedily (got candidates: {candidates}); write candidates: 1"
+    if method != "branch" and values.weight:
+        return f"{method} weighs no texts, only branch does (got weight: {values.weight}); write weight: 0.0"
+    if method == "beam" and candidates < beams:
+        return (
+            f"beam with {candidates} candidates a beam can miss the {beams} likeliest texts; write candidates: {beams} "
+            "or more"
+        )
+    return None
 
 
 class Decoder(Spec):
@@ -33,6 +68,12 @@ class Decoder(Spec):
     short_circuit: bool = Field(description="stop and refuse when the tag is the likeliest next token; see threshold")
     top_k: PositiveInt = Field(description="tokens that top_k draws from; 1 otherwise")
     temperature: PositiveFloat
+
+    @model_validator(mode="after")
+    def _of_one_mind(self) -> Self:
+        if found := contradiction(self):
+            raise PydanticCustomError("decoder", "{found}", {"found": found})
+        return self
 
     @property
     def needs_tag(self) -> bool:

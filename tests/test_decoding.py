@@ -515,11 +515,11 @@ def test_a_broken_model_is_refused() -> None:
     ("values", "message"),
     [
         ({"method": "greedy", "beams": 2}, "beams must be 1"),
-        ({"method": "beam", "beams": 4, "candidates": 2}, "at least as many candidates as beams"),
-        ({"method": "beam", "rule": "half"}, "only safebeam drops"),
+        ({"method": "beam", "beams": 4, "candidates": 2}, "can miss the 4 likeliest texts; write candidates: 4"),
+        ({"method": "beam", "rule": "half"}, "only safebeam does"),
         ({"method": "top_k", "temperature": 0.0}, "temperature is above 0"),
-        ({"method": "branch", "beams": 4, "candidates": 2}, "candidates must be 1"),
-        ({"method": "safebeam", "weight": 1.0}, "only branch weighs"),
+        ({"method": "branch", "beams": 4, "candidates": 2}, "write candidates: 1"),
+        ({"method": "safebeam", "weight": 1.0}, "only branch does"),
     ],
 )
 def test_contradictory_values_are_refused(values: dict, message: str) -> None:

@@ -253,6 +253,11 @@ MISTAKES = {
         "others.mine.revision",
         "must be the commit of a model of the hub, and null for a folder (got None for org/name)",
     ),
+    "a greedy decoder of two beams": (
+        ("{method: greedy, beams: 1,", "{method: greedy, beams: 2,"),
+        "evaluate.decoders.greedy",
+        "greedy keeps one text, so beams must be 1 (got 2); write beams: 1",
+    ),
     "an unknown decoder of another model": (
         ("others: {} ", f"others:\n  mine: {OTHER.replace('greedy', 'gready')}  "),
         "others.mine.decoders",

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from specs.decoder import LOOKS_AHEAD
+from specs.decoder import LOOKS_AHEAD, contradiction
 
 Method = Literal["greedy", "beam", "top_k", "safebeam", "branch"]
 Rule = Literal["none", "half", "boundary", "absolute", "random"]
@@ -39,21 +39,8 @@ class Decoder:
         """Refuse values that contradict the method."""
         if min(self.beams, self.candidates, self.top_k) < 1 or self.temperature <= 0:
             raise ValueError(f"decoder: beams, candidates and top_k start at 1, temperature is above 0 (got {self})")
-        if self.method in ("greedy", "top_k") and self.beams != 1:
-            raise ValueError(f"decoder {self.method}: keeps one text, so beams must be 1 (got {self.beams})")
-        if self.method != "safebeam" and self.rule != "none":
-            raise ValueError(f"decoder {self.method}: only safebeam drops candidates; write rule: none ({self.rule})")
-        if self.method == "branch" and self.candidates != 1:
-            raise ValueError(
-                f"decoder branch: each text goes on greedily, candidates must be 1 (got {self.candidates})"
-            )
-        if self.method != "branch" and self.weight:
-            raise ValueError(f"decoder {self.method}: only branch weighs texts; write weight: 0.0 (got {self.weight})")
-        if self.method == "beam" and self.candidates < self.beams:
-            raise ValueError(
-                f"decoder beam: {self.candidates} candidates a beam can miss the {self.beams} likeliest texts; "
-                "write at least as many candidates as beams"
-            )
+        if found := contradiction(self):
+            raise ValueError(f"decoder: {found}")
         if self.rule in ("half", "boundary", "random") and self.candidates < 3:
             warnings.warn(
                 f"safebeam with {self.candidates} candidates a beam: once half are dropped no more are left than "
