@@ -78,8 +78,8 @@ def decoders() -> dict[str, Decoder]:
         name: Decoder.model_validate(
             {
                 "method": name if rule == "none" else "safebeam",
-                "beams": 4,
-                "candidates": 4,
+                "beams": 1 if name == "greedy" else 4,
+                "candidates": 1 if rule == "none" else 4,
                 "rule": rule,
                 "threshold": 0.02 if rule == "absolute" else 0.0,
                 "weight": 0.0,

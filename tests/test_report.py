@@ -208,13 +208,15 @@ def test_a_claim_shows_both_rates_their_difference_and_the_papers_numbers(summar
     assert set(found["ours"]) == {"safe, pretrain, greedy", "standard, pretrain, greedy", "differences"}
     gap = found["ours"]["differences"][0]
     assert gap["low"] < gap["value"] < gap["high"] < 0
-    assert "difference" in found["sentence"]
+    number = r"[+−]\d+\.\d"
+    assert re.search(rf"difference {number} points \[{number}, {number}\]$", found["sentence"])
 
 
 def test_every_claim_names_its_source_and_stands_once(summary: dict[str, Any]) -> None:
     ids = [one["id"] for one in summary["claims"]]
     assert len(ids) == len(set(ids)) >= 15
     assert all(one["source"] and one["claim"].endswith((".", "?")) for one in summary["claims"])
+    assert not [one["sentence"] for one in summary["claims"] if "('" in one["sentence"]]  # as Python shows a tuple
 
 
 # ── summary.json and the tables ──

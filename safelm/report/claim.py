@@ -49,7 +49,7 @@ class Comparison:
             missing = [side for side, rate in zip(sides, (self.low, self.high), strict=True) if rate is None]
             return f"{' and '.join(missing)}{where}: not measured"
         values = [per_million(rate) if self.per_million else percent(rate.value) for rate in (self.low, self.high)]
-        apart = (per_million_gap if self.per_million else points)(self.gap)
+        apart = per_million_gap(self.gap) if self.per_million else " ".join(points(self.gap))
         return f"{' against '.join(sides)}{where}: {' against '.join(values)}, difference {apart}"
 
     def json(self) -> dict[str, Any]:
