@@ -95,7 +95,7 @@ def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], 
 
 EDITS = {
     "code": ("tag", "safelm/tagging.py", "if draw() < rate]", "if draw() < rate / 2]"),
-    "code far away": ("tag", "safelm/grammar.py", ".join(map(str, names))", ".join(map(str, names[::-1]))"),
+    "code far away": ("tag", "safelm/grammar.py", ".join(map(str, key))", ".join(map(str, key[::-1]))"),
     "model": ("score", "specs/hazards.yaml", "steal", "take"),
     "prompt": ("rephrase", "specs/prompts/rephrase/talk.yaml", "no one is afraid", "nobody is afraid"),
     "styles": ("rephrase", "params.yaml", "- talk", "- article"),
@@ -123,6 +123,13 @@ def test_nothing_stale_is_used_after_an_edit(case: int, scored: Toy, tmp_path: P
     assert again.wait() == 0, again.text
     assert SMALL["files"] in toy.made(again.text).values(), again.text
     assert toy.state() == clean.state()
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_the_words_of_an_edit_are_there(name: str, scored: Toy, tmp_path: Path) -> None:
+    """Few of the edits are tried in the quick run; words that were moved would be seen by nobody."""
+    _, *edit = EDITS[name]
+    scored.copy(tmp_path / "toy").edit(*edit)
 
 
 def test_a_change_back_makes_nothing(clean: Callable[[str], State], tmp_path: Path) -> None:
