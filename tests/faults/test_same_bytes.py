@@ -97,7 +97,7 @@ NO_OPS = (
     ("safelm/reading/jsonl.py", '"""Every line of a file."""', '"""All lines of a file."""', {"ingest"}, False),
     ("safelm/reading/lines.py", "offset, rest = 0, b\"\"", "rest, offset = b\"\", 0", {"ingest"}, True),
     ("safelm/scoring/ensemble.py", '"""', '"""So: ', {"score"}, False),
-    ("safelm/scoring/scorers.py", "SCORERS:", "# By name.\nSCORERS:", {"score"}, False),
+    ("safelm/scoring/scorers.py", "GRADERS:", "# By name.\nGRADERS:", {"score"}, False),
     ("pipeline/tag.py", "from safelm.paths", "# Where.\nfrom safelm.paths", {"tag"}, False),
     ("pipeline/score.py", '"""score: ', '"""score, ', {"score"}, False),
     ("safelm/tokens.py", "RAREST = 2  #", "RAREST = 2  # Here:", {"tokenizer"}, False),
