@@ -37,7 +37,7 @@ from specs.tokens import END
 from specs.yaml_file import SpecError
 from tests.endpoint import MODEL, FakeEndpoint
 from tests.ingested import forget, stage
-from tests.tiny import contents, forget_the_tag, world, write_model, write_tokenizer
+from tests.tiny import contents, evaluated_world, forget_the_tag, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
 HARMFUL = Suite.read("harmful").model_copy(update={"judges": ["acts"]})
@@ -254,11 +254,7 @@ def test_the_harness_measures_what_the_model_says(tiny: Path) -> None:
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    world(tmp_path)
-    for folder in ("demo", "suites", "hazards.yaml"):
-        (tmp_path / "specs").mkdir(exist_ok=True)
-        (tmp_path / "specs" / folder).symlink_to(ROOT / "specs" / folder)
-    return tmp_path / "build"
+    return evaluated_world(tmp_path)
 
 
 def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:

@@ -150,6 +150,19 @@ def kept(name: str) -> list[str]:
     return [json.loads(line.split(" ", 1)[1])["key"] for file in files for line in file.read_text().splitlines()]
 
 
+def killed(name: str, answers: str) -> list[str]:
+    """The keys of the answers that a stage, which asks one by one, has kept when it is killed after the fifth."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SAFELM_WORKERS": "1", "SAFELM_REQUESTS": "1"}
+    command = [sys.executable, "-m", f"pipeline.{name}"]
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    end = time.monotonic() + 120
+    while len(kept(answers)) < 5 and time.monotonic() < end:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return kept(answers)
+
+
 @pytest.mark.parametrize("name", ["rephrase", "refuse", "educate"])
 def test_a_stage_writes_with_vllm_and_a_second_run_asks_nothing(project: dict, name: str) -> None:
     stage(name)
@@ -172,15 +185,7 @@ def test_a_stage_writes_with_vllm_and_a_second_run_asks_nothing(project: dict, n
 def test_a_stage_that_is_killed_goes_on_and_another_temperature_reuses_nothing(project: dict) -> None:
     for path in [*scratch("index").rglob("*.json"), *scratch("answers", "rephrase").rglob("*.jsonl")]:
         path.unlink()
-    command = [sys.executable, "-m", "pipeline.rephrase"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SAFELM_WORKERS": "1", "SAFELM_REQUESTS": "1"}
-    killed = subprocess.Popen(command, env=environment, start_new_session=True)
-    end = time.monotonic() + 120
-    while len(kept("rephrase")) < 5 and time.monotonic() < end:
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    before = kept("rephrase")
+    before = killed("rephrase", "rephrase")
     assert 5 <= len(before) < SHARDS * PAGES / 2
     stage("rephrase")
     after = kept("rephrase")
@@ -204,14 +209,7 @@ def test_under_a_schema_every_answer_is_json_that_fits_it(project: dict) -> None
 
 def test_a_sample_is_annotated_and_killed_and_goes_on_and_another_temperature_reuses_nothing(project: dict) -> None:
     """Every answer is a grade, for it is decoded under the schema; a second run asks nothing."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SAFELM_WORKERS": "1", "SAFELM_REQUESTS": "1"}
-    killed = subprocess.Popen([sys.executable, "-m", "pipeline.annotate"], env=environment, start_new_session=True)
-    end = time.monotonic() + 120
-    while len(kept("judge")) < 5 and time.monotonic() < end:
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    before = kept("judge")
+    before = killed("annotate", "judge")
     assert 5 <= len(before) < 40
     stage("annotate")
     rows, asked = rows_of(build("annotate")), kept("judge")

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from safelm.tokens import save, train
 from safelm.training.convert import TOKENIZER_FILES
+from specs import SPECS
 from tests.ingested import ingested
 
 BENIGN = [
@@ -90,6 +91,15 @@ evaluate:
 engines: {{template: {{kind: template}}}}
 scorers: {{lexicon: {{kind: lexicon}}}}
 """
+
+
+def evaluated_world(root: Path) -> Path:
+    """The world with the project's suites and word lists beside it; the folder build/."""
+    world(root)
+    (root / "specs").mkdir(exist_ok=True)
+    for name in ("demo", "suites", "hazards.yaml"):
+        (root / "specs" / name).symlink_to(SPECS / name)
+    return root / "build"
 
 
 def write_tokenizer(folder: Path) -> Path:

@@ -8,11 +8,11 @@ from safelm.attack.asking import CONDITIONS, ask_attacked, attack
 from safelm.attack.measure import Attacked, measure, replies_name, suffix_name
 from safelm.demo.prompts import steps
 from safelm.evaluation.asked import Asked
-from safelm.evaluation.suites import CHAT_STAGES, Question, questions
+from safelm.evaluation.suites import Question, in_chat, questions
 from safelm.paths import build
 from specs.attack import Attack
 from specs.decoder import Decoder
-from specs.suite import AnySuite, FileSuite
+from specs.suite import AnySuite
 
 
 def attack_models(folder: str, *, attacks: Mapping[str, Attack], asked: Asked) -> None:
@@ -29,8 +29,7 @@ def attack_models(folder: str, *, attacks: Mapping[str, Attack], asked: Asked) -
             limit, chosen = min(asked.prompts, row.prompts), asked.decoders_of(base, row.decoders)
             first = questions(row.suite, suite, stage=stage, limit=limit, seed=asked.seed)
             found = Attacked(name, row, model, stage, tuple(first), tuple(chosen))
-            chat = stage in CHAT_STAGES and not (isinstance(suite, FileSuite) and suite.asked_as == "beginning")
-            pieces |= _pieces(found, suite, chosen, {"model": base, "chat": chat}, sizes)
+            pieces |= _pieces(found, suite, chosen, {"model": base, "chat": in_chat(suite, stage)}, sizes)
             attacked.append(found)
     used = {one.row.suite: asked.suites[one.row.suite] for one in attacked}
     artifact(folder, measure, pieces=pieces, attacked=attacked, suites=used, **asked.judging(used, folder))

@@ -10,10 +10,10 @@ from safelm.evaluation.asking import ask, solve, usefulness
 from safelm.evaluation.model import PROBE, UTILITY, evaluate, piece_name, stocks_of
 from safelm.evaluation.probe import probe
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.evaluation.suites import CHAT_STAGES, Stock
+from safelm.evaluation.suites import Stock, in_chat
 from safelm.trained import DOSES
 from specs.decoder import Decoder
-from specs.suite import AnySuite, DemoSuite, FileSuite, HarnessSuite
+from specs.suite import AnySuite, DemoSuite, HarnessSuite
 
 
 def evaluate_model(
@@ -73,9 +73,8 @@ def _replies(
     model: Path, stage: str, suite: AnySuite, found: Stock, decoder: Decoder, sizes: Mapping[str, int]
 ) -> Piece:
     """The replies to one suite with one decoder. Neither's name is in their key, only what they stand for."""
-    continues = isinstance(suite, FileSuite) and suite.asked_as == "beginning"
     prompts = [(question.id, question.text) for question in found.asked]
-    values = {"chat": stage in CHAT_STAGES and not continues, "prompts": prompts, "decoder": decoder}
+    values = {"chat": in_chat(suite, stage), "prompts": prompts, "decoder": decoder}
     return Piece(ask, {"model": model, **values, **sizes})
 
 

@@ -61,6 +61,11 @@ def questions(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) 
     return stock(name, suite, stage=stage, limit=limit, seed=seed).asked
 
 
+def in_chat(suite: AnySuite, stage: str) -> bool:
+    """Whether a model of this stage is asked in the chat format: a tuned one is, but for texts it is to continue."""
+    return stage in CHAT_STAGES and not (isinstance(suite, FileSuite) and suite.asked_as == "beginning")
+
+
 def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
     """The first `limit` when the forms take turns, each in the order given."""
     turns: dict[str, int] = {}
