@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -68,13 +69,36 @@ def die_with(parent: int) -> None:
 
 
 def die_with_dvc() -> None:
-    """End when the `dvc` that started this stage does: else the stage works on beside the next one (faults.md F4)."""
+    """End when the `dvc` that started this stage does: else the stage works on beside the next one (faults.md F4).
+
+    DVC starts a stage in the shell of $SHELL, or /bin/sh. Some replace themselves by the command, others (dash 0.5.12)
+    stay between, and outlive their dvc: then `dvc` is an ancestor, the first that is not of this stage.
+    """
     if "DVC_STAGE" not in os.environ or sys.platform != "linux":
         return
     parent = os.getppid()
-    if parent == 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes():
-        os._exit(1)  # it has ended already
+    with suppress(OSError):  # of another user, or ended: the check of the parent says so
+        dvc = parent
+        while dvc != 1 and _is_of_this_stage(dvc):
+            dvc = int(_proc(dvc, "stat").rpartition(b")")[2].split()[1])
+        if dvc == 1 and b"dvc" not in _proc(1, "cmdline"):
+            os._exit(1)  # it has ended already
+        if dvc != parent:
+            threading.Thread(target=_die_after, args=(os.pidfd_open(dvc),), daemon=True).start()
     die_with(parent)
+
+
+def _is_of_this_stage(pid: int) -> bool:
+    return f"DVC_STAGE={os.environ['DVC_STAGE']}".encode() in _proc(pid, "environ").split(b"\0")
+
+
+def _proc(pid: int, what: str) -> bytes:
+    return Path(f"/proc/{pid}/{what}").read_bytes()
+
+
+def _die_after(pidfd: int) -> None:
+    wait([pidfd])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sentence(error: BaseException) -> str:

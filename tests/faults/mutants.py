@@ -91,6 +91,8 @@ MUTANTS = (
            "connection.send(sentence(error))", "connection.send(None)", (EXECUTOR,)),
     Mutant("workers outlive the stage", "safelm/supervise.py",
            "    die_with(parent)\n    signal", "    signal", (KILLS,)),
+    Mutant("stages outlive the dvc above their shell", "safelm/supervise.py",
+           "        if dvc != parent:", "        if False:", (KILLS,)),
     Mutant("stages outlive dvc", "pipeline/__init__.py", "\ndie_with_dvc()", "", (KILLS,)),
     Mutant("a full disk does not say how full", "safelm/files.py",
            "{shutil.disk_usage(folder).free:,} bytes free in {folder}", "no room in {folder}", (ERRORS,)),

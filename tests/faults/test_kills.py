@@ -211,12 +211,13 @@ def test_workers_die_with_their_stage(tmp_path: Path) -> None:
     assert until(lambda: not any(map(is_alive, pids)), 20)
 
 
-def test_stages_die_with_their_dvc(tmp_path: Path) -> None:
-    """Also one that has read nothing yet."""
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
+    """Also one that has read nothing yet, and under a shell that stays between (Debian's /bin/sh does)."""
     say = "import pipeline, os, pathlib, time; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleepy": {"cmd": f"{sys.executable} -c '{say}'"}}}))
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHELL": shell}
     dvc = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
     )
