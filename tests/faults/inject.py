@@ -3,6 +3,7 @@
 After SQLite's crash tests: every operation of a build is once the last one, or fails once, or fails from then on.
 """
 
+import atexit
 import errno
 import os
 import signal
@@ -24,8 +25,8 @@ class Fault:
     """What happens at operation `at`, counted from 1; 0 is never.
 
     kill: SIGKILL before it. truncated: SIGKILL after it, if it opens a file, that has been emptied. partial: SIGKILL
-    before the operation behind it, when half of the file that it opened is written. error: it fails with `number`; when
-    `is_lasting`, so does every later one.
+    before the operation behind it, or the end, when half of the file that it opened is written. error: it fails with
+    `number`; when `is_lasting`, so does every later one.
     """
 
     at: int = 0
@@ -47,6 +48,7 @@ class Injector:
         """From now on, and for the rest of the process."""
         sys.addaudithook(self.hook)
         os.fsync = self.wrapped("os.fsync", os.fsync)
+        atexit.register(self.halve)
         return self
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -120,10 +122,7 @@ class Injector:
 
     def strike(self, name: str, place: str) -> None:
         fault, number = self.fault, len(self.operations)
-        if self.half is not None:
-            with suppress(OSError):
-                os.truncate(self.half, os.path.getsize(self.half) // 2)
-            die()
+        self.halve()
         if not fault.at or number < fault.at:
             return
         if fault.mode == "error":
@@ -140,6 +139,13 @@ class Injector:
                 self.half = place
             else:
                 die()
+
+    def halve(self) -> None:
+        """Leave half of the file whose writing was to be cut short, and die."""
+        if self.half is not None:
+            with suppress(OSError):
+                os.truncate(self.half, os.path.getsize(self.half) // 2)
+            die()
 
 
 def die() -> None:
