@@ -17,8 +17,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR, READING = "tests/test_executor.py", "tests/test_reading.py"
-CRASHES, RESUME, BYTES = (f"tests/faults/test_{name}.py" for name in ("crashes", "resume", "same_bytes"))
-KILLS, ERRORS, TWO = (f"tests/faults/test_{name}.py" for name in ("kills", "errors", "concurrency"))
+CRASHES = "tests/faults/test_crashes.py"
+ON_DISK = f"{CRASHES}::test_what_gets_its_name_is_on_disk"
+IN_PLACE = f"{CRASHES}::test_no_folder_of_a_stage_is_emptied_in_its_place"
+CHANGE, EDIT, REMAINS = (
+    f"tests/faults/test_resume.py::test_{name}"
+    for name in (
+        "nothing_stale_is_used_after_a_change", "nothing_stale_is_used_after_an_edit",
+        "what_lies_about_from_before_changes_nothing",
+    )
+)  # fmt: skip
+SHARDS = "tests/faults/test_same_bytes.py::test_documents_do_not_depend_on_the_number_of_shards"
+WORKERS_DIE, STAGES_DIE = (f"tests/faults/test_kills.py::test_{name}" for name in (
+    "workers_die_with_their_stage", "stages_die_with_their_dvc",
+))  # fmt: skip
+TOLD, FULL = (f"tests/faults/test_errors.py::test_{name}_is_told_and_healed" for name in (
+    "an_error_at_any_operation", "a_full_disk",
+))  # fmt: skip
+NOBODY_HOLDS = "tests/faults/test_concurrency.py::test_a_lock_that_nobody_holds_stops_nobody"
 
 
 @dataclass(frozen=True)
@@ -47,27 +63,27 @@ MUTANTS = (
     Mutant("an object counts because it exists", "safelm/store.py",
            "self.object(file.md5).stat().st_size == file.bytes", "self.object(file.md5).exists()", (EXECUTOR,)),
     Mutant("a damaged object is kept", "safelm/store.py",
-           "if target.exists() and file_digest(target) == sha256:", "if target.exists():", (RESUME,)),
+           "if target.exists() and file_digest(target) == sha256:", "if target.exists():", (REMAINS,)),
     Mutant("objects can be written", "safelm/store.py", "os.fchmod(file.fileno(), 0o444)", "pass", (CRASHES,)),
     Mutant("objects are not synced", "safelm/store.py",
-           "without hashing it again\n            os.fsync(file.fileno())", "without hashing it again", (CRASHES,)),
+           "without hashing it again\n            os.fsync(file.fileno())", "without hashing it again", (ON_DISK,)),
     Mutant("records are not synced", "safelm/files.py",
-           "file.flush()\n            os.fsync(file.fileno())", "file.flush()", (CRASHES,)),
-    Mutant("names are not synced", "safelm/files.py", "    sync_folder(target.parent)", "", (CRASHES,)),
+           "file.flush()\n            os.fsync(file.fileno())", "file.flush()", (ON_DISK,)),
+    Mutant("names are not synced", "safelm/files.py", "    sync_folder(target.parent)", "", (ON_DISK,)),
     Mutant("records are written at their final name", "safelm/files.py",
            'temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")', "temporary = path",
            (CRASHES,)),
     Mutant("a folder is filled in place", "safelm/stage.py",
            'rename_synced(fresh / "new", folder)',
-           '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)', (CRASHES,)),
+           '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)', (IN_PLACE,)),
     Mutant("what stood there stays half", "safelm/stage.py",
-           'os.rename(folder, before / "old")', '__import__("shutil").rmtree(folder)', (CRASHES,)),
+           'os.rename(folder, before / "old")', '__import__("shutil").rmtree(folder)', (IN_PLACE,)),
     Mutant("the key knows no values", "safelm/recipe.py", "[self.stage, self.values, ", "[self.stage, ", (EXECUTOR,)),
-    Mutant("the key knows no code", "safelm/recipe.py", "self.values, self.code,", "self.values,", (RESUME,)),
-    Mutant("the key knows no libraries", "safelm/recipe.py", "self.code, self.libraries,", "self.code,", (RESUME,)),
+    Mutant("the key knows no code", "safelm/recipe.py", "self.values, self.code,", "self.values,", (EDIT,)),
+    Mutant("the key knows no libraries", "safelm/recipe.py", "self.code, self.libraries,", "self.code,", (CHANGE,)),
     Mutant("the key knows no inputs", "safelm/plan.py",
            "[item.sha256 for item in task.inputs]", "[len(task.inputs)]", (EXECUTOR,)),
-    Mutant("the key knows no values of the task", "safelm/recipe.py", "inputs, plain(values)]", "inputs]", (RESUME,)),
+    Mutant("the key knows no values of the task", "safelm/recipe.py", "inputs, plain(values)]", "inputs]", (CHANGE,)),
     Mutant("the key knows the path", "safelm/recipe.py",
            "inputs, plain(values)]", "inputs, plain(values), str(Path.cwd())]", (EXECUTOR,)),
     Mutant("comments are code", "safelm/code.py",
@@ -83,21 +99,21 @@ MUTANTS = (
     Mutant("no lock", "safelm/stage.py", "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", (EXECUTOR,)),
     Mutant("a lock is a file with a number", "safelm/stage.py",
            "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-           "if path.stat().st_size:\n                raise BlockingIOError", (TWO,)),
+           "if path.stat().st_size:\n                raise BlockingIOError", (NOBODY_HOLDS,)),
     Mutant("a dead worker is not noticed", "safelm/supervise.py",
            'error = f"its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"',
            "error = None", (EXECUTOR,)),
     Mutant("an error in a worker is swallowed", "safelm/supervise.py",
            "connection.send(sentence(error))", "connection.send(None)", (EXECUTOR,)),
     Mutant("workers outlive the stage", "safelm/supervise.py",
-           "    die_with(parent)\n    signal", "    signal", (KILLS,)),
+           "    die_with(parent)\n    signal", "    signal", (WORKERS_DIE,)),
     Mutant("stages outlive the dvc above their shell", "safelm/supervise.py",
-           "        if dvc != parent:", "        if False:", (KILLS,)),
-    Mutant("stages outlive dvc", "pipeline/__init__.py", "\ndie_with_dvc()", "", (KILLS,)),
+           "        if dvc != parent:", "        if False:", (STAGES_DIE,)),
+    Mutant("stages outlive dvc", "pipeline/__init__.py", "\ndie_with_dvc()", "", (STAGES_DIE,)),
     Mutant("a full disk does not say how full", "safelm/files.py",
-           "{shutil.disk_usage(folder).free:,} bytes free in {folder}", "no room in {folder}", (ERRORS,)),
+           "{shutil.disk_usage(folder).free:,} bytes free in {folder}", "no room in {folder}", (FULL,)),
     Mutant("an error of a sync does not say where", "safelm/files.py",
-           "error.filename = error.filename or str(path)", "pass", (ERRORS,)),
+           "error.filename = error.filename or str(path)", "pass", (TOLD,)),
     Mutant("a path stands in the manifest", "safelm/shards.py",
            '"stage": self.stage,', '"stage": self.stage, "at": str(folder.absolute()),', (EXECUTOR,)),
     Mutant("a clock stands in the manifest", "safelm/shards.py",
@@ -107,11 +123,11 @@ MUTANTS = (
            'shape, rows = schema(columns).with_metadata({"at": str(__import__("time").time_ns())}), 0', (EXECUTOR,)),
     Mutant("files in the order of a set", "safelm/reading/source.py",
            "found = sorted(there & set(path.rglob(pattern)))", "found = list(there & set(path.rglob(pattern)))",
-           (RESUME, BYTES)),
+           (READING, CHANGE, SHARDS)),
     Mutant("chance by shard", "safelm/tagging.py",
-           'stream(self.seed, "tag", document.id)', 'stream(self.seed, "tag", self.task.name)', (BYTES,)),
+           'stream(self.seed, "tag", document.id)', 'stream(self.seed, "tag", self.task.name)', (SHARDS,)),
     Mutant("repeats in other files stay", "safelm/reading/repeats.py", "    if not repeats:", "    if True:",
-           ("tests/faults/test_toy.py", BYTES)),
+           ("tests/faults/test_toy.py", SHARDS)),
     Mutant("broken rows vanish", "safelm/reading/jsonl.py",
            "self.refuse(_fault(content) if has_ended else TRUNCATED, name, offset, content)", "pass",
            ("tests/faults/test_toy.py",)),
