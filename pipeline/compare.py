@@ -1,6 +1,6 @@
-"""compare: ask a model of others what ours are asked, judge its answers, and measure its utility.
+"""compare: ask the models of others what ours are asked, judge their answers, and measure their utility.
 
-python -m pipeline.compare smollm2
+python -m pipeline.compare
 """
 
 from dataclasses import replace
@@ -9,24 +9,26 @@ from pipeline.arguments import StageParser
 from pipeline.asked import asked
 from safelm.evaluation.others import checked
 from safelm.evaluation.stage import evaluate_model
+from safelm.paths import build
 from specs.params import Params
 
 
 def main() -> None:
-    """Evaluate the row of `others` named on the command line."""
-    parser = StageParser("compare", __doc__)
-    parser.add_row("name", "others")
-    name = parser.parse_args().name
+    """Evaluate every row of `others`; all are checked before the first is asked."""
+    StageParser("compare", __doc__).parse_args()
     tables = Params.read("others", "evaluate", "scorers", "engines")
-    row, common = tables.others[name], asked(tables)
-    evaluate_model(
-        f"compare/{name}",
-        base=checked(name, row, common.decoders),
-        model=name,
-        stage="instruct" if row.chat else "pretrain",
-        doses=[],
-        asked=replace(common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]),
-    )
+    common = asked(tables)
+    build("compare").mkdir(parents=True, exist_ok=True)  # an output of DVC, also of no rows
+    models = {name: checked(name, row, common.decoders) for name, row in tables.others.items()}
+    for name, row in tables.others.items():
+        evaluate_model(
+            f"compare/{name}",
+            base=models[name],
+            model=name,
+            stage="instruct" if row.chat else "pretrain",
+            doses=[],
+            asked=replace(common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]),
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from specs.params import Params
 def main() -> None:
     """Read what was measured, judge the claims and write the page."""
     StageParser("report", __doc__).parse_args()
-    params = Params.read("report", "sources", "rephrase", "corpora", "mixtures", "models", "evaluate")
+    params = Params.read("report", "sources", "rephrase", "corpora", "mixtures", "models", "others", "evaluate")
     artifact(
         "report",
         make_report,
@@ -28,6 +28,7 @@ def main() -> None:
             corpora=params.corpora,
             mixtures=params.mixtures,
             models=params.models,
+            others=list(params.others),
             decoders=params.evaluate.decoders,
             rephrased_scores=params.rephrase.scores,
         ),

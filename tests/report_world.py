@@ -173,11 +173,11 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
             write(root / "evaluate" / f"{name}-{stage}" / "metrics.json", values)
 
 
-def declared(models: dict[str, Model]) -> Declared:
+def declared(models: dict[str, Model], *others: str) -> Declared:
     """What params.yaml would say of these models."""
     return Declared(
         title="Safety pretraining in miniature", confidence=0.95, sources=sources(), corpora=corpora(),
-        mixtures=mixtures(), models=models, decoders=decoders(), rephrased_scores=[1, 2, 3],
+        mixtures=mixtures(), models=models, others=others, decoders=decoders(), rephrased_scores=[1, 2, 3],
     )  # fmt: skip
 
 

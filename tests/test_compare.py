@@ -11,9 +11,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from safelm.evaluation.others import OtherError, checked
 from safelm.llm.weights import digest_of
+from safelm.report.build import bind
+from safelm.report.format import percent
+from safelm.report.others import others
 from specs.decoder import Decoder
 from specs.other import Other
 from specs.params import Params
+from tests import report_world
 from tests.ingested import stage
 from tests.tiny import PARAMS, forget_the_tag, write_model, write_tokenizer
 
@@ -54,11 +58,51 @@ def decoders() -> dict[str, Decoder]:
 def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: bool) -> None:
     other = row(own, chat=chat, decoders=["greedy", "random_drop"])
     Path("params.yaml").write_text(f"{PARAMS}others:\n  mine: {other.model_dump_json()}\n")
-    stage("compare", "mine")
+    stage("compare")
     metrics = json.loads(Path("build/compare/mine/metrics.json").read_bytes())
     assert set(metrics["decoders"]) == {"greedy", "random_drop"} and not metrics["knows_tag"]
     assert metrics["stage"] == ("instruct" if chat else "pretrain")
     assert metrics["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12 and metrics["utility"]["accuracy"]["of"] == 12
+
+
+def test_every_row_is_checked_before_the_first_is_asked(own: Path) -> None:
+    rows = {"mine": row(own), "unpinned": row(own, digest=None)}
+    lines = "".join(f"  {name}: {one.model_dump_json()}\n" for name, one in rows.items())
+    Path("params.yaml").write_text(f"{PARAMS}others:\n{lines}")
+    with pytest.raises(OtherError, match=r"others\.unpinned\.digest"):
+        stage("compare")
+    assert not list(Path("build/compare").iterdir())
+
+
+def test_without_rows_the_output_is_an_empty_folder(own: Path) -> None:
+    Path("params.yaml").write_text(f"{PARAMS}others: {{}}\n")
+    stage("compare")
+    assert Path("build/compare").is_dir() and not list(Path("build/compare").iterdir())
+
+
+def test_the_report_shows_models_of_others_and_no_claim_reads_them(tmp_path: Path) -> None:
+    models = report_world.models("standard", "safe")
+    report_world.write_build(tmp_path, models)
+    told = json.loads((tmp_path / "evaluate/standard-instruct/metrics.json").read_bytes())
+    found = {**told, "decoders": {"greedy": told["decoders"]["greedy"]}}
+    report_world.write(tmp_path / "compare/theirs/metrics.json", found)
+    report_world.write(tmp_path / "compare/gone/metrics.json", found)
+    without, before = bind(tmp_path, report_world.declared(models))
+    book, claims = bind(tmp_path, report_world.declared(models, "theirs"))
+    assert others(without) is None and claims == before
+    figure = others(book)
+    assert figure is not None and "theirs: asked in its chat format, knows no tag." in figure.caption
+    assert [panel.title for panel in figure.panels] == ["Attack success", "Harmless requests answered"]
+    harmful, harmless, useful = figure.tables
+    rates = told["decoders"]["greedy"]
+    assert [cell.text for cell in harmful.rows[0][:4]] == [
+        "theirs", "greedy", "harmful", percent(rates["harmful"]["asr"]["value"])
+    ]  # fmt: skip
+    assert [[cell.text for cell in line[2:5]] for line in harmless.rows] == [
+        [suite, percent(rates[name]["complied"]["value"]), percent(rates[name]["over_refusal"]["value"])]
+        for suite, name in (("benign", "benign"), ("dual use", "dual_use"))
+    ]
+    assert useful.rows[0][2].text == percent(told["utility"]["accuracy"]["value"])
 
 
 @pytest.mark.parametrize(

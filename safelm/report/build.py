@@ -33,13 +33,16 @@ class Declared:
     corpora: Mapping[str, Corpus]
     mixtures: Mapping[str, Mixture]
     models: Mapping[str, Model]
+    others: Sequence[str]
     decoders: Mapping[str, Decoder]
     rephrased_scores: Sequence[int]
 
 
 def bind(folder: Path, of: Declared) -> tuple[Book, list[Claim]]:
     """Read build/ and measure: everything the figures are drawn from, and the claims."""
-    inputs = read_inputs(folder, models=of.models, mixtures=of.mixtures, corpora=of.corpora, sources=of.sources)
+    inputs = read_inputs(
+        folder, models=of.models, others=of.others, mixtures=of.mixtures, corpora=of.corpora, sources=of.sources
+    )
     measured = measure(inputs, roles(of.models, of.mixtures, of.corpora), of.confidence)
     book = Book(
         title=of.title,

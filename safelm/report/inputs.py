@@ -25,6 +25,7 @@ FOLDERS = (
     "evaluate",
     "relearn",
     "attack",
+    "compare",
 )  # of build/, all that is read
 CURVE = 120  # points of a training curve, at most
 RATE = "learning_rate"
@@ -45,6 +46,7 @@ class Inputs:
     doses: Mapping[str, Mapping[int, Json]] = field(default_factory=dict)  # model: pairs read: metrics.json
     relearned: Mapping[str, Json] = field(default_factory=dict)  # row of `relearn`: what its models became
     attacks: Mapping[str, Json] = field(default_factory=dict)  # row of `attacks`: its dials, and what its models did
+    others: Mapping[str, Json] = field(default_factory=dict)  # row of `others`: metrics.json
     fit: Json | None = None
     audit: Json | None = None
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
@@ -60,7 +62,13 @@ class Inputs:
 
 
 def read_inputs(
-    folder: Path, *, models: Iterable[str], mixtures: Iterable[str], corpora: Iterable[str], sources: Iterable[str]
+    folder: Path,
+    *,
+    models: Iterable[str],
+    others: Iterable[str],
+    mixtures: Iterable[str],
+    corpora: Iterable[str],
+    sources: Iterable[str],
 ) -> Inputs:
     """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone stays out."""
     models = list(models)
@@ -85,6 +93,7 @@ def read_inputs(
         doses={model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))},
         relearned=_existing({"relearn": folder / "relearn" / "metrics.json"}).get("relearn", {}).get("rows", {}),
         attacks=_existing({"attack": folder / "attack" / "metrics.json"}).get("attack", {}).get("attacks", {}),
+        others=_existing({name: folder / "compare" / name / "metrics.json" for name in others}),
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},

@@ -16,6 +16,7 @@ from safelm.report.differences import figure as differences
 from safelm.report.figure import Book, Cell, Figure, Section, Table
 from safelm.report.format import whole
 from safelm.report.methods import decoder_controls, ladder, utility
+from safelm.report.others import others
 from safelm.report.overlap import figure as overlap
 from safelm.report.probe import probes
 from safelm.report.relearning import relearning, tuned_on
@@ -99,6 +100,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
                                suffixes(book))),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
+        Section("others", "Models of others", figures=_built(others(book))),
         Section("differences", "Differences", figures=_built(differences(book))),
         Section("overlap", "Overlap", figures=_built(overlap(book))),
         Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book), probes(book))]),
