@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from safelm.evaluation.asking import replies
 from safelm.evaluation.rate import with_intervals
+from safelm.relearning.curve import curve
 from safelm.report.format import NONE, percent
 from safelm.report.relearning import tuned_on
 from safelm.shards import Manifest, shards
 from safelm.tuning.pairs import relearning_pairs, safety_pairs
+from specs.params import Params
 from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import forget, ingested, stage
@@ -137,6 +141,21 @@ def test_without_rows_there_is_a_folder_that_says_so(build: Path, capsys: pytest
     stage("relearn")
     assert metrics() == {} and "no rows in params.yaml" in capsys.readouterr().out
     assert [name for name, _ in Manifest.read(build / "relearn").files()] == ["metrics.json"]
+
+
+def test_a_suite_of_beginnings_is_continued_and_not_asked_in_chat(build: Path, tmp_path: Path) -> None:
+    model, asked = build / "pretrain/tags", [("1", "How does one bake the bread?"), ("2", "The knife")]
+    dials: dict[str, Any] = {"tokens": 8, "decoder": Params.read("evaluate").evaluate.decoders["greedy"], "seed": 1}
+    curve(
+        tmp_path, base=model, source=build / "ingest/chat", part="harmful", doses=[4], batch=4, sequence=96,
+        learning_rate=1.0e-3, seed=1, questions={"asked": asked, "begun": asked}, decoders={"greedy": dials["decoder"]},
+        chat={"asked": True, "begun": False}, tokens=8, width=4, asked_seed=1,
+    )  # fmt: skip
+    rows = pq.read_table(tmp_path / ".parquet").to_pylist()
+    for suite, chat in (("asked", True), ("begun", False)):
+        said = [row["completion"] for row in rows if (row["pairs"], row["suite"]) == (0, suite)]
+        assert said == [row["completion"] for row in replies(model, chat=chat, prompts=asked, batch=4, **dials)]
+    assert len({row["completion"] for row in rows if row["pairs"] == 0}) > 2
 
 
 # ── the figure ──

@@ -30,12 +30,16 @@ def curve(
     learning_rate: float,
     seed: int,
     questions: Mapping[str, Sequence[tuple[str, str]]],
+    chat: Mapping[str, bool],
     decoders: Mapping[str, Decoder],
     tokens: int,
     width: int,
     asked_seed: int,
 ) -> tuple[()]:
-    """Tune the model of `base`, ask it before and after every dose, and write what it answered: rows of RELEARNED."""
+    """Tune the model of `base`, ask it before and after every dose, and write what it answered: rows of RELEARNED.
+
+    `chat` says of each suite of `questions` whether it is asked in the chat format.
+    """
     from safelm.tuning.pairs import relearning_pairs
     from safelm.tuning.trainer import tune
 
@@ -55,7 +59,7 @@ def curve(
             for name, decoder in decoders.items()
             for suite, asked in questions.items()
             for answer in replies(
-                model, chat=True, prompts=asked, decoder=decoder, tokens=tokens, batch=width, seed=asked_seed
+                model, chat=chat[suite], prompts=asked, decoder=decoder, tokens=tokens, batch=width, seed=asked_seed
             )
         ]
     write_table(rows, RELEARNED, folder / ".parquet")

@@ -11,14 +11,14 @@ from safelm.evaluation.judges import Judge, Tables, open_judge
 from safelm.evaluation.matrix import counted, judged
 from safelm.evaluation.model import METRICS, Suites, log_to_file, read_replies, stocks_of
 from safelm.evaluation.rate import Json, with_intervals
-from safelm.evaluation.suites import Stock
+from safelm.evaluation.suites import Stock, in_chat
 from safelm.paths import build
 from safelm.relearning.curve import curve
 from safelm.shards import Shard
 from specs.judge import JudgeRow
 from specs.relearn import Relearn
 
-CHAT = "instruct"  # every model is tuned and asked in the chat format, base models too
+CHAT = "instruct"  # every model is tuned on the chat format, and asked as after that stage, base models too
 
 
 def relearn_models(
@@ -39,6 +39,7 @@ def relearn_models(
         for model in row.models:
             base = build(row.stage, model)
             reading = {"base": base, "source": build("ingest", row.source), "questions": questions}
+            reading |= {"chat": {suite: in_chat(suites[suite], CHAT) for suite in row.suites}}
             reading |= {"decoders": asked.decoders_of(base, row.decoders)}
             pieces[f"{name}/{model}"] = Piece(curve, {**dials, **reading, **answering})
     artifact(
