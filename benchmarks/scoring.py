@@ -7,8 +7,9 @@ Rows of `documents` have a `text`. A ratio is the time of the block, as `score` 
 divided by that of the bare model, best of `--rounds` in turn; seconds are the process' own, on one core, so that a busy
 machine shows less. N-grams stand beside fastText's class of speed (about 6,000 documents a second and core).
 
-With an encoder, both classifiers are fitted on `labelled` (the encoder once, into `--model`), and the cascade's
-thresholds on one half of the documents.
+With an encoder, both classifiers are fitted on every other labelled row (the encoder once, into `--model`). What they
+are timed on is the labelled rows between and as many documents as `--few`; the cascade's thresholds are fitted on one
+half of these and measured on the other.
 """
 
 import argparse
@@ -85,9 +86,10 @@ def compare(name: str, block: GradeDocuments, bare: Callable[[], Any], texts: Se
     )
 
 
-def fitted(arguments: argparse.Namespace, row: Any) -> tuple[NgramScorer, EmbeddingScorer]:
-    """Both classifiers, fitted on the labelled rows; the encoder is taken from --model where it is there."""
-    rows = read(arguments.labelled, arguments.set, as_given=False)
+def fitted(
+    arguments: argparse.Namespace, rows: Sequence[tuple[str, str, bool]], row: Any
+) -> tuple[NgramScorer, EmbeddingScorer]:
+    """Both classifiers, fitted on labelled rows; the encoder is taken from --model where it is there."""
     texts, scores = [text for _, text, _ in rows], [UNSAFE * is_unsafe for _, _, is_unsafe in rows]
     cheap = fit_ngrams(texts, scores, **row.model_dump(exclude={"kind"}))
     if not (arguments.model / "config.json").is_file():
@@ -154,11 +156,9 @@ def main() -> None:
         block.__dict__["scorer"] = scorer  # fitted here, not by a stage
         compare(name, block, lambda scorer=scorer: scorer.probabilities(texts), texts, arguments.rounds)
     if arguments.encoder:
-        cheap, dear = fitted(arguments, row)
-        few = texts_of(arguments.path, arguments.few, 1000)
-        few += [
-            text[:1000] for _, text, _ in read(arguments.labelled, "surge_toxicity", as_given=True)[: arguments.few]
-        ]
+        rows = read(arguments.labelled, arguments.set, as_given=False)
+        cheap, dear = fitted(arguments, rows[::2], row)
+        few = texts_of(arguments.path, arguments.few, 1000) + [text[:1000] for _, text, _ in rows[1::2]]
         deep = GradeByEmbedding(files=(), sequence=arguments.sequence)
         deep.__dict__["scorer"] = dear
         bare = plain_loop(dear.model, dear.tokenizer, arguments.sequence, few)

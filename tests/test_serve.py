@@ -11,9 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from lm_eval.evaluator import evaluate
+from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
 from safelm.chat import load, page_tokens, request_tokens, tag_id
 from safelm.decoding import Decoder, generate, word_starts
+from safelm.evaluation.harness import local
 from safelm.serve.server import BODY, Service, address, server_of
 from tests.tiny import write_model, write_tokenizer
 
@@ -81,6 +84,28 @@ def test_a_refusal_is_a_content_filter(service: Service) -> None:
     )
     choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
+
+
+@pytest.mark.parametrize(
+    ("harness", "path"), [(LocalCompletionsAPI, "completions"), (LocalChatCompletion, "chat/completions")]
+)
+def test_the_harness_measures_a_decoder_through_the_server(
+    client: httpx.Client, service: Service, harness: type[LocalCompletionsAPI], path: str
+) -> None:
+    rows = [{"question": f"How many are {one} and two?", "answer": f"So many.\n#### {one + 2}"} for one in range(3)]
+    task = local("gsm8k", rows)
+    task.config.generation_kwargs["max_gen_toks"] = 12
+    asked = harness(
+        base_url=str(client.base_url.join(path)), model="tags", tokenizer_backend=None, tokenized_requests=False,
+        max_retries=1, eos_string="never said",
+    )  # fmt: skip
+    is_chat = path.startswith("chat")
+    found = evaluate(asked, {"tasks": {"gsm8k": task}, "groups": {}}, bootstrap_iters=0, apply_chat_template=is_chat)
+    texts = [f"Question: {row['question']}\nAnswer:" for row in rows]
+    prompts = (request_tokens if is_chat else page_tokens)(service.tokenizer, texts)
+    said = {sample["doc"]["question"]: sample["resps"][0][0] for sample in found["samples"]["gsm8k"]}
+    assert [said[row["question"]] for row in rows] == expected(service, prompts, 12)
+    assert found["n-samples"]["gsm8k"]["effective"] == 3
 
 
 def test_the_model_is_listed(client: httpx.Client) -> None:
