@@ -17,9 +17,9 @@ from datatrove.pipeline.base import PipelineStep
 from safelm.batches import batches
 from safelm.recipe import plain
 from safelm.shards import Shard, schema, shards, write_parts
-from specs.document import DOCUMENT
+from specs.document import DOCUMENT, GUARDED
 
-NOT_SELECTED = "not_selected"
+NOT_SELECTED, CHILD_SAFETY = "not_selected", "child_safety"
 GROUP_ROWS, GROUP_CHARACTERS = 2048, 16 << 20  # of a row group, at most
 
 
@@ -151,7 +151,8 @@ class Writer(Block):
 class ReadShards(Reader):
     """Read the shards of an earlier stage, one task each; with `scores`, only documents whose score is in `select`.
 
-    The metadata of a selected document has its `score` and, as `score_hazard`, the hazard the scorers named.
+    The metadata of a selected document has its `score` and, as `score_hazard`, the hazard the scorers named. One of a
+    guarded hazard is dropped as child_safety, as at ingest: with scores is how writers and training read raw pages.
     """
 
     name: ClassVar[str] = "shards"
@@ -195,9 +196,12 @@ class ReadShards(Reader):
                 f"{task.inputs[1].path}: expected the score of {expected}, got that of {got}; run `dvc repro score`"
             )
         part = part.append_column("score", scores["score"]).append_column("score_hazard", scores["hazard"])
+        is_guarded = pc.is_in(part["score_hazard"], pa.array(GUARDED))
+        self.drop(CHILD_SAFETY, pc.sum(is_guarded).as_py() or 0)
+        part = part.filter(pc.invert(is_guarded))
         if self.select is None:
             return part
-        is_selected = pc.is_in(scores["score"], pa.array(self.select, scores["score"].type))
+        is_selected = pc.is_in(part["score"], pa.array(self.select, part["score"].type))
         chosen = part.filter(is_selected)
         self.drop(NOT_SELECTED, part.num_rows - chosen.num_rows)
         return chosen

@@ -31,6 +31,9 @@ DOCUMENT = MappingProxyType(
     }
 )
 
+# Hazards whose documents train no model and enter no prompt, whoever names the hazard: the source, or any one scorer.
+GUARDED = ("child_exploitation",)
+
 # What one scorer says of a document; a file for each shard, row for row beside it. `score` is null where it could not
 # tell, `unsafe` is its probability of a score above 0, `by` the scorer of a cascade that decided.
 GRADES = MappingProxyType(

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -299,20 +299,20 @@ def test_a_stage_that_made_nothing_has_failed() -> None:
 
 def test_an_empty_selection_is_not_a_failure() -> None:
     shout(stage="ingest/web")
-    scores = [{"id": row["id"], "score": 0} for table in tables(build("ingest/web")) for row in table.to_pylist()]
-    assert len(scores) == 8
-    write_scores(scores)
+    write_scores({})
     chosen = ReadShards(folder=build("ingest/web"), scores=build("score"), select=(4, 5))
     manifest = run("refuse", [chosen, WriteDocuments()])
     assert manifest.ledger == Ledger(8, 0, {"not_selected": 8}, {})
     assert [table.num_rows for table in tables(build("refuse"))] == [0, 0, 0, 0]
 
 
-def write_scores(scores: list[dict]) -> None:
+def write_scores(hazards: Mapping[str, str]) -> None:
+    """Score 0 for every document, and the hazards of some."""
+
     @dataclass(kw_only=True, eq=False, repr=False)
     class Zero(Block):
         def each(self, document: Document) -> Iterator[Document]:
-            document.metadata["score"] = 0
+            document.metadata |= {"score": 0, "hazard": hazards.get(document.id)}
             yield document
 
     from safelm.blocks import WriteColumns
@@ -323,10 +323,21 @@ def write_scores(scores: list[dict]) -> None:
 
 def test_selected_documents_carry_their_score() -> None:
     shout(stage="ingest/web")
-    write_scores([])
+    write_scores({})
     reader = ReadShards(folder=build("ingest/web"), scores=build("score"), select=(0,))
     documents = [document for task in reader.tasks() for document in reader.read(task)]
     assert [document.metadata["score"] for document in documents] == [0] * 8
+
+
+@pytest.mark.parametrize("select", [(0,), None])
+def test_a_document_of_a_guarded_hazard_reaches_no_writer_and_no_training(select: tuple[int, ...] | None) -> None:
+    shout(stage="ingest/web")
+    first, second, *rest = (row["id"] for table in tables(build("ingest/web")) for row in table.to_pylist())
+    write_scores({first: "child_exploitation", second: "privacy"})
+    read = ReadShards(folder=build("ingest/web"), scores=build("score"), select=select)
+    manifest = run("refuse", [read, WriteDocuments()])
+    assert manifest.ledger == Ledger(8, 7, {"child_safety": 1}, {})
+    assert [row["id"] for table in tables(build("refuse")) for row in table.to_pylist()] == [second, *rest]
 
 
 def test_a_second_build_is_refused_by_process_number() -> None:

@@ -19,6 +19,7 @@ from safelm.reading.lines import Skipped, lines
 from safelm.reading.readers import READERS
 from safelm.reading.source import SourceError, files_of
 from safelm.shards import text_digest
+from specs.document import GUARDED
 from specs.tokens import END, TAG
 from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_bytes
 
@@ -345,6 +346,12 @@ def test_the_guard_drops_by_name_and_reads_the_prompt_too() -> None:
     page = Document(text="Children learn to swim. " + "They play in the water. " * 3 + "Sex is a word.", id="b")
     guard = ChildSafety(words=GUARD)
     assert list(guard.run([turn, page])) == [page] and guard.dropped == {"child_safety": 1}
+
+
+def test_the_guard_drops_what_the_source_itself_names() -> None:
+    pages = [Document(text="A page.", id=hazard, metadata={"hazard": hazard}) for hazard in (*GUARDED, "privacy")]
+    guard = ChildSafety(words=GUARD)
+    assert list(guard.run(pages)) == pages[-1:] and guard.dropped == {"child_safety": len(GUARDED)}
 
 
 def test_the_first_of_equal_documents_stays() -> None:

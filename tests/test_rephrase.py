@@ -120,12 +120,6 @@ def test_a_text_that_the_shard_has_is_a_duplicate() -> None:
     assert block.dropped == {"duplicate": 1}
 
 
-def test_a_guarded_page_goes_to_no_writer() -> None:
-    block = write()
-    assert list(block.run([document("A page.", score_hazard="child_exploitation")])) == []
-    assert block.dropped == {"kept_from_writers": 1}
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from datatrove.data import Document
 from safelm.batches import batches
 from safelm.blocks import ReadShards
 from safelm.paths import build, cache, scratch
-from safelm.scoring.ensemble import ensemble
+from safelm.scoring.ensemble import combined, ensemble
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
 from safelm.scoring.scorers import SafetyScorer
@@ -46,6 +46,14 @@ def test_any_of_the_scorers_that_reach_their_threshold(scores: tuple[int, int], 
 
 def documents(*texts: str) -> list[Document]:
     return [Document(text=text, id=str(place)) for place, text in enumerate(texts)]
+
+
+def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
+    grades = {name: {"score": 5, "hazard": hazard} for name, hazard in
+              (("one", None), ("two", "sexual_content"), ("three", "child_exploitation"))}  # fmt: skip
+    assert combined(grades, "max", {})["hazard"] == "child_exploitation"
+    del grades["three"]
+    assert combined(grades, "max", {})["hazard"] == "sexual_content"
 
 
 def test_batches_are_closed_by_rows_or_by_characters() -> None:

@@ -13,7 +13,8 @@ import yaml
 from datatrove.data import Document
 
 import specs
-from safelm.blocks import Block
+from safelm.blocks import CHILD_SAFETY, Block
+from specs.document import GUARDED
 
 GUARD = Path(specs.__file__).parent / "guard.yaml"
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
@@ -87,8 +88,9 @@ class ChildSafety(Block):
         return Words.read(self.words)
 
     def each(self, document: Document) -> Iterator[Document]:
-        """Drop or pass on one document, by its text and the prompt it answers."""
-        if is_unsafe_for_children(f"{document.metadata.get('prompt') or ''}\n{document.text}", self.lists):
-            self.drop("child_safety")
+        """Drop or pass on one document, by its text, the prompt it answers and the hazard that its source names."""
+        is_named = document.metadata.get("hazard") in GUARDED
+        if is_named or is_unsafe_for_children(f"{document.metadata.get('prompt') or ''}\n{document.text}", self.lists):
+            self.drop(CHILD_SAFETY)
         else:
             yield document

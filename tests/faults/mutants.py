@@ -75,7 +75,7 @@ MUTANTS = (
            (CRASHES,)),
     Mutant("a folder is filled in place", "safelm/stage.py",
            'rename_synced(fresh / "new", folder)',
-           '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)', (IN_PLACE,)),
+           '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)', (CRASHES,)),
     Mutant("what stood there stays half", "safelm/stage.py",
            'os.rename(folder, before / "old")', '__import__("shutil").rmtree(folder)', (IN_PLACE,)),
     Mutant("the key knows no values", "safelm/recipe.py", "[self.stage, self.values, ", "[self.stage, ", (EXECUTOR,)),

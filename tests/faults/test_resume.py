@@ -48,8 +48,8 @@ def change_the_licence(toy: Toy) -> None:
 CHANGES: dict[str, Callable[[Toy], None]] = {
     "a row": add_a_row,
     "a file more": add_a_file,
-    "a file less": remove_a_file,
     "files swapped": swap_two_files,
+    "a file less": remove_a_file,
     "licence of the source": change_the_licence,
     "number of shards": lambda toy: toy.change("ingest", rows=5),
     "longest document": lambda toy: toy.change("ingest", document_bytes=64, quarantine=0.9),
