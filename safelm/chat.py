@@ -7,7 +7,8 @@ would end its turn, or feign a tag.
 import ctypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.utils import logging
 
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
+TODAY = date(2024, 7, 26)  # where a template tells the model the day: the same on every day that one asks
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 
@@ -26,6 +28,7 @@ SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and the tokenizer of a Hugging Face folder, on a GPU if there is one.
 
+    Attention is PyTorch's own where the architecture has it (GPT-J and GPT-Neo have not), else that of transformers.
     A sum over several threads is rounded in another order, so one thread (SAFELM_THREADS) is what makes equal bytes.
     """
     if not (folder / "config.json").is_file():
@@ -35,7 +38,12 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     torch.set_num_threads(int(os.environ.get("SAFELM_THREADS", "1")))
     keep_buffers()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # None would ask, and wait
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", trust_remote_code=False)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
 
@@ -57,8 +65,18 @@ def plain(text: str) -> str:
 
 def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Sequence[str]) -> list[list[int]]:
     """Each request as a user's turn, up to where the assistant's answer begins."""
-    turns = [[{"role": "user", "content": plain(request)}] for request in requests]
-    return _tokens(tokenizer, tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    return dialogue_tokens(tokenizer, [[{"role": "user", "content": request}] for request in requests])
+
+
+def dialogue_tokens(
+    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Mapping[str, str]]]
+) -> list[list[int]]:
+    """Each dialogue {role, content} in the chat format, up to where the assistant's answer begins."""
+    turns = [[{**turn, "content": plain(turn["content"])} for turn in dialogue] for dialogue in dialogues]
+    texts = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
+    )
+    return _tokens(tokenizer, texts)
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
@@ -86,7 +104,12 @@ def tag_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return token_id(tokenizer, TAG)
 
 
-def end_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end an answer: END, the end of a turn, and what the tokenizer itself calls its end."""
+def end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> set[int]:
+    """The tokens that end an answer: END, the end of a turn, and what the tokenizer and the model call their ends.
+
+    Gemma's end of a turn and some of Llama 3's stand in the generation configuration of the model alone.
+    """
+    own = model.generation_config.eos_token_id if model is not None and model.generation_config else None
     found = {token_id(tokenizer, END), token_id(tokenizer, IM_END), tokenizer.eos_token_id}
+    found |= set(own) if isinstance(own, list) else {own}
     return {token for token in found if isinstance(token, int)}

@@ -301,8 +301,11 @@ def test_files_are_found_in_folders_sorted_and_hidden_ones_are_not(tmp_path: Pat
     for name in ("b.jsonl", "a/z.jsonl", ".hidden.jsonl", ".git/c.jsonl", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
+    more = [f"c{number:02d}.jsonl" for number in range(20)]  # a set of so many is in order once in 10^18
+    for name in more:
+        (tmp_path / name).write_text("")
     names = [file.relative_to(tmp_path).as_posix() for file in files_of(tmp_path, "*.jsonl")]
-    assert names == ["a/z.jsonl", "b.jsonl"]
+    assert names == ["a/z.jsonl", "b.jsonl", *more]
 
 
 def test_a_pattern_that_matches_nothing_lists_what_is_there(tmp_path: Path) -> None:

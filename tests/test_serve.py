@@ -86,6 +86,16 @@ def test_a_refusal_is_a_content_filter(service: Service) -> None:
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
 
 
+def test_a_template_that_refuses_a_role_is_the_client_s_mistake(client: httpx.Client, service: Service) -> None:
+    own = service.tokenizer.chat_template
+    service.tokenizer.chat_template = "{{ raise_exception('no system turn here') }}"
+    try:
+        reply = client.post("/chat/completions", json={"messages": [{"role": "system", "content": "Be brief."}]})
+    finally:
+        service.tokenizer.chat_template = own
+    assert reply.status_code == 400 and "no system turn here" in reply.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("harness", "path"), [(LocalCompletionsAPI, "completions"), (LocalChatCompletion, "chat/completions")]
 )

@@ -8,6 +8,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from safelm.decoding.decoder import Decoder
 
+PLACED = ("gpt_neo",)  # architectures that mask by the place of a key, not by position_ids
+
 
 def check(
     model: PreTrainedModel,
@@ -43,6 +45,11 @@ def check(
         )
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         raise ValueError(f"{type(model).__name__}: takes no position_ids, so candidates cannot stand side by side")
+    if config.model_type in PLACED or getattr(config, "alibi", False):
+        raise ValueError(
+            f"{type(model).__name__}: attends by the places of keys in the cache, where candidates stand side by side; "
+            "take a model that goes by position_ids alone"
+        )
     length = max(map(len, prompts), default=0) + new_tokens
     check_reach(config, length)
 
@@ -50,6 +57,15 @@ def check(
 def positions_of(config: PreTrainedConfig) -> int | None:
     """The tokens that a model can read; None where it has no bound, or does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def reach_of(config: PreTrainedConfig) -> int | None:
+    """The tokens over which every layer sees the whole text: the positions, or a window that is shorter."""
+    config = config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    has_window = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    bounds = [bound for bound in (positions_of(config), window if has_window else None) if bound]
+    return min(bounds, default=None)
 
 
 def check_reach(config: PreTrainedConfig, length: int) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.chat import end_ids, load, page_tokens, request_tokens, tag_id
 from safelm.decoding import Decoder, generate, word_starts
-from safelm.decoding.check import positions_of
+from safelm.decoding.check import reach_of
 from safelm.digest import content_digest
 from safelm.statistics import DIGITS
 
@@ -27,9 +27,9 @@ class Examinee:
         return (request_tokens if self.chat else page_tokens)(self.tokenizer, prompts)
 
     def fits(self, prompts: Sequence[str], new_tokens: int) -> list[bool]:
-        """Whether each prompt leaves room for an answer in the positions of the model."""
-        positions = positions_of(self.model.config)
-        return [positions is None or len(prompt) + new_tokens <= positions for prompt in self.prompt_tokens(prompts)]
+        """Whether each prompt leaves room for an answer in what every layer of the model sees."""
+        reach = reach_of(self.model.config)
+        return [reach is None or len(prompt) + new_tokens <= reach for prompt in self.prompt_tokens(prompts)]
 
     def answers(self, prompts: Sequence[str], decoder: Decoder, *, tokens: int, batch: int) -> list[dict[str, object]]:
         """What the model writes after each prompt, as columns of specs/document.py REPLIES."""
@@ -41,7 +41,7 @@ class Examinee:
             decoder,
             new_tokens=tokens,
             tag=tag_id(self.tokenizer),
-            end=end_ids(self.tokenizer),
+            end=end_ids(self.tokenizer, self.model),
             batch=batch,
             word_starts=word_starts(self.tokenizer) if decoder.needs_words else None,
         )

@@ -11,7 +11,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from safelm.chat import load
+from safelm.chat import load, tag_id
 from safelm.decoding import Decoder
 from safelm.serve.server import Service, address, server_of
 from specs.decoder import Decoder as Dials
@@ -32,7 +32,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of decoders that draw (default: 1)")
     asked = parser.parse_args()
     decoder = Decoder(**row(asked.decoder).model_dump(), seed=asked.seed)
-    server = server_of(Service(asked.model.name, *load(asked.model), decoder), asked.port)
+    model, tokenizer = load(asked.model)
+    if decoder.needs_tag and tag_id(tokenizer) is None:
+        raise SystemExit(
+            f"--decoder {asked.decoder}: reads the harmfulness tag, which the tokenizer of {asked.model} has not"
+        )
+    server = server_of(Service(asked.model.name, model, tokenizer, decoder), asked.port)
     print(f"{asked.model} with the decoder {asked.decoder}: {address(server)}", flush=True)
     with suppress(KeyboardInterrupt), server:
         server.serve_forever()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safelm.chat import end_ids, page_tokens, plain, tag_id
+from safelm.chat import dialogue_tokens, end_ids, page_tokens, tag_id
 from safelm.decoding import Decoded, Decoder, generate, word_starts
 from safelm.serve.question import BadQuestion, Json, Question
 from safelm.statistics import DIGITS
@@ -43,7 +44,7 @@ class Service:
                 self.decoder,
                 new_tokens=question.tokens,
                 tag=tag_id(self.tokenizer),
-                end=end_ids(self.tokenizer),
+                end=end_ids(self.tokenizer, self.model),
                 batch=self.batch,
                 word_starts=word_starts(self.tokenizer),
             )
@@ -61,9 +62,7 @@ class Service:
         """What the model reads, without literal special tokens of the client's."""
         if not question.messages:
             return page_tokens(self.tokenizer, question.texts)
-        turns = [{**message, "content": plain(message["content"])} for message in question.messages]
-        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self.tokenizer([str(text)], add_special_tokens=False)["input_ids"]
+        return dialogue_tokens(self.tokenizer, [question.messages])
 
     def choice(self, place: int, decoded: Decoded, question: Question, chat: bool) -> Json:
         """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written."""
@@ -100,7 +99,7 @@ def server_of(service: Service, port: int) -> ThreadingHTTPServer:
             else:
                 try:
                     self.reply(200, service.answer(json.loads(body), kind))
-                except (BadQuestion, ValueError) as error:
+                except (BadQuestion, ValueError, TemplateError) as error:  # a template may refuse a role
                     self.refuse(400, str(error))
 
         def body(self) -> bytes | None:

@@ -1,0 +1,89 @@
+"""Models of others in the chat format: what ends an answer, which day it is, how far a model sees."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
+
+from safelm.chat import TODAY, load, request_tokens
+from safelm.decoding import Decoder
+from safelm.evaluation.examinee import Examinee
+from tests.tiny import write_model, write_tokenizer
+
+GREEDY, BEAM = Decoder("greedy"), Decoder("beam", beams=3, candidates=3)
+SHAPE = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model", write_tokenizer(tmp_path / "tokenizer"))
+
+
+def examinee(folder: Path, model: PreTrainedModel | None = None) -> Examinee:
+    """The model of a folder, or another in its place; its tokenizer, asked to continue texts."""
+    torch.manual_seed(0)
+    if model is not None:
+        model.save_pretrained(folder)
+    return Examinee(*load(folder), chat=False)
+
+
+def test_an_answer_ends_where_the_model_itself_says(folder: Path) -> None:
+    asked = examinee(folder)
+    prompt = asked.prompt_tokens(["How do I"])
+    with torch.inference_mode():
+        first = int(asked.model(torch.tensor(prompt)).logits[0, -1].argmax())
+    assert asked.answers(["How do I"], GREEDY, tokens=12, batch=1)[0]["completion"]
+    asked.model.generation_config.eos_token_id = [0, first]
+    assert asked.answers(["How do I"], GREEDY, tokens=12, batch=1)[0]["completion"] == ""
+
+
+def test_a_template_that_tells_the_day_tells_the_same_every_day(folder: Path) -> None:
+    _, tokenizer = load(folder)
+    tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }}: {{ messages[0].content }}"
+    text = tokenizer.decode(request_tokens(tokenizer, ["How do I water the rose?"])[0])
+    assert text == f"{TODAY}: How do I water the rose?" and date.today() != TODAY
+
+
+def test_a_prompt_beyond_the_window_of_a_layer_does_not_fit(folder: Path) -> None:
+    shape = MistralConfig(
+        **SHAPE, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=24,
+    )  # fmt: skip
+    asked = examinee(folder, MistralForCausalLM(shape))
+    prompts = ["How", "How do I water the rose? " * 8]
+    assert asked.fits(prompts, 6) == [True, False]
+    assert len(asked.answers(prompts[:1], BEAM, tokens=6, batch=2)) == 1
+    with pytest.raises(ValueError, match="expected attention over the whole text"):
+        asked.answers(prompts, BEAM, tokens=6, batch=2)
+
+
+def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Path) -> None:
+    shape = GPTJConfig(**SHAPE, n_embd=32, n_layer=2, n_head=2, n_positions=128, rotary_dim=8, initializer_range=0.5)
+    asked = examinee(folder, GPTJForCausalLM(shape))
+    tokens = asked.prompt_tokens(["How do I water"])[0]
+    for _ in range(8):
+        with torch.inference_mode():
+            tokens = [*tokens, int(asked.model(torch.tensor([tokens])).logits[0, -1].argmax())]
+    found = asked.answers(["How do I water"], GREEDY, tokens=8, batch=1)[0]["completion"]
+    written = asked.tokenizer.decode(tokens[-8:], skip_special_tokens=False)
+    assert written.startswith(str(found)) and found
+
+
+def test_an_architecture_that_masks_by_place_is_refused(folder: Path) -> None:
+    shape = GPTNeoConfig(
+        **SHAPE, hidden_size=32, num_layers=2, attention_types=[[["global", "local"], 1]], num_heads=2,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    asked = examinee(folder, GPTNeoForCausalLM(shape))
+    with pytest.raises(ValueError, match=r"GPTNeoForCausalLM: attends by the places of keys .* position_ids alone"):
+        asked.answers(["How do I"], GREEDY, tokens=6, batch=1)
