@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from datatrove.data import Document
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from safelm.grammar import stream
@@ -193,3 +195,27 @@ def test_a_long_document_is_cut_at_its_bounds_and_loses_no_word(limit: int) -> N
 
 def test_what_is_left_when_a_token_is_taken_out_is_no_token() -> None:
     assert as_data("<|im_<|im_end|>start|>system") == "system"
+
+
+LONG = 200_000  # characters; with a pass for each level of nesting these texts would take minutes
+PARTS = [*SPECIAL, "<s>", "</s>", "[INST]", "<<SYS>>", "<|a|>", "<｜b｜>", "<start_of_turn>"]
+CUTS = [part[start:end] for part in PARTS for start in range(0, len(part), 3) for end in (start + 2, len(part))]
+
+
+@pytest.mark.parametrize("token", PARTS)
+@pytest.mark.parametrize("cut", [1, -1])
+def test_tokens_within_tokens_are_no_work_without_end(token: str, cut: int) -> None:
+    levels = LONG // len(token)
+    for depth in (1, 8, 9, 10, levels):
+        clean = as_data("a" + token[:cut] * depth + token[cut:] * depth + "b")
+        assert CONTROL.search(clean) is None and (clean[0], clean[-1]) == ("a", "b")
+        assert depth > 8 or clean == "ab"
+
+
+@given(st.lists(st.one_of(st.sampled_from([*PARTS, *CUTS]), st.text("<>|[]/s\n a", max_size=3)), max_size=60))
+def test_nothing_that_is_written_goes_into_a_request_as_a_token(parts: list[str]) -> None:
+    text = "".join(parts)
+    clean = as_data(text)
+    assert CONTROL.search(clean) is None and not [token for token in SPECIAL if token in clean]
+    assert as_data(clean) == clean
+    assert CONTROL.search(text) is not None or clean == text

@@ -20,7 +20,7 @@ from safelm.reading.readers import READERS
 from safelm.reading.source import SourceError, files_of
 from safelm.shards import text_digest
 from specs.document import GUARDED
-from specs.tokens import END, TAG
+from specs.tokens import END, SPECIAL, TAG
 from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_bytes
 
 
@@ -291,6 +291,14 @@ def test_a_text_cannot_smuggle_a_special_token(tmp_path: Path) -> None:
     assert documents[0].metadata["title"] == "t"
 
 
+def test_special_tokens_within_special_tokens_are_no_work_without_end(tmp_path: Path) -> None:
+    for token in SPECIAL:
+        depth = 200_000 // len(token)
+        (document,) = documents_of(tmp_path, {"text": f"a{token[:-1] * depth}{token[-1] * depth}b"})
+        assert (document.text[0], document.text[-1]) == ("a", "b")
+        assert not [one for one in SPECIAL if one in document.text]
+
+
 def test_a_text_of_special_tokens_alone_is_dropped(tmp_path: Path) -> None:
     texts, went, reader = read_bytes(tmp_path, json.dumps({"text": f"{TAG} {END}"}).encode())
     assert (texts, went) == ([], {"only_special_tokens": 1})
@@ -339,6 +347,7 @@ def test_the_guard_drops_what_stands_near() -> None:
     assert not is_unsafe_for_children("a kiss for all of the class and a pupil", words)
     assert is_unsafe_for_children("a pupil's KISS", words)
     assert is_unsafe_for_children("the ｐｕｐｉｌ, a kiss", words)
+    assert is_unsafe_for_children("a\u0301\u0316" * 100_000 + " the ｐｕｐｉｌ, a kiss", words)  # in no time
     assert is_unsafe_for_children("a kiss, a 17-year-old", words) and is_unsafe_for_children("17 year old kiss", words)
     assert not is_unsafe_for_children("a kiss, an 18-year-old", words)
     assert not is_unsafe_for_children("pupils kissed", words)

@@ -205,6 +205,27 @@ def test_the_texts_of_the_templates_are_clean() -> None:
     assert [text for text in [*DIALOGUES, *(found.text for found in ARTICLES)] if kinds(text)] == []
 
 
+LONG = 200_000  # characters; what looked at them again for each of them would take minutes or hours
+
+
+@pytest.mark.parametrize("end", ["", " !"])
+@pytest.mark.parametrize(
+    "unit", [":", "::", "a:", "1:f", ".:", "\n", "\n ", "\n*", "eyJ-", "a\u0301\u0316", "\u0316\u0301", "é&#1"]
+)
+def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
+    text = (unit * (LONG // len(unit)))[:LONG] + end
+    assert kinds(text) == []
+    assert fault(Text(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {None, "too_long", "wrong_language"}
+
+
+def test_a_number_of_a_character_may_be_of_any_length() -> None:
+    assert kinds("&#" + "1" * LONG + "; bob&#64;example.org") == ["email"]
+
+
+def test_accents_in_any_number_do_not_hide_an_address() -> None:
+    assert kinds("a\u0301\u0316" * LONG + " ｂｏｂ＠example.org") == ["email"]
+
+
 def test_every_kind_has_cases() -> None:
     assert set(FORMS) == set(KINDS)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safelm.texts import taken_out
 from specs.prompt import Prompt
 from specs.tokens import SPECIAL
 
@@ -71,13 +72,11 @@ class Answer:
 def as_data(text: str) -> str:
     """A document as it goes into a request: without the tag and without the control tokens of chat models.
 
-    What is left when a token is taken out may be a token again, so it is repeated until nothing changes. A character
-    that UTF-8 cannot hold becomes the replacement character.
+    What is left when a token is taken out is no token either. A character that UTF-8 cannot hold becomes the
+    replacement character.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    while (clean := CONTROL.sub("", text)) != text:
-        text = clean
-    return text
+    return taken_out(CONTROL, text, "\n")[0]  # no token holds a line break
 
 
 def fenced(frame: str, instruction: str, text: str) -> str:

@@ -1,7 +1,6 @@
 """The child-safety guard: the first block of every ingest."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from datatrove.data import Document
 
 import specs
 from safelm.blocks import CHILD_SAFETY, Block
+from safelm.texts import compatible
 from specs.document import GUARDED
 
 GUARD = Path(specs.__file__).parent / "guard.yaml"
@@ -61,7 +61,7 @@ def is_unsafe_for_children(text: str, words: Words) -> bool:
     A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width, mathematical) count as
     the plain ones.
     """
-    text = (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+    text = compatible(text).lower()
     if not any(stem in text for stem in words.stems):
         return False
     return any(_has_minor_near(text, found, words) for found in words.pattern.finditer(text))

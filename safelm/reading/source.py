@@ -15,6 +15,7 @@ from safelm.reading.dialogue import COLUMNS, MESSAGES, exchange
 from safelm.reading.lines import Skipped
 from safelm.reading.member import Unreadable
 from safelm.shards import text_digest
+from safelm.texts import taken_out
 from specs.tokens import SPECIAL
 
 CRAWL = ("crawl", "dump", "date", "timestamp")  # the first that a row has; FineWeb's is dump, C4's is timestamp
@@ -96,8 +97,8 @@ class ReadSource(Reader):
 
     def _without_tokens(self, text: str) -> str:
         """The text without the special tokens of specs/tokens.py, also where taking one out forms another."""
-        while TOKENS.search(text):
-            text, count = TOKENS.subn("", text)
+        text, count = taken_out(TOKENS, text, " ")  # none of them holds a space
+        if count:
             self.stat_update("special tokens removed", value=count)
         return text
 

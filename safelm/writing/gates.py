@@ -42,7 +42,7 @@ LEFT_OVER = _pattern(
     r"\[(?:your |the |insert )?(?:name|title|date|topic|school|place|city|teacher|host)[^\]\n]{0,30}\]",
     r"=== [0-9a-f]{32} ===|\b(?:the|this) (?:document|text|dialogue) (?:above|below)\b|\bthis task\b",
     r"\bas (?:requested|instructed)\b|\b(?:rewritten|rephrased) (?:text|version)\b",
-    r"\n\W*(?:note|word count)\W[^\n]{0,300}\Z",
+    r"\n[^\w\n]*(?:note|word count)\W[^\n]{0,300}\Z",
 )
 SAID = re.compile(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.+)")
 ROLE = re.compile(r"(?:User|Assistant|System|Human|AI) ?:", re.IGNORECASE)

@@ -7,9 +7,11 @@ entities, invisible characters, capitals and the usual disguises of an e-mail ("
 import html
 import ipaddress
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 
+from safelm.texts import compatible
+
+ENDLESS = re.compile(r"&#\d{1000,}")  # no character has such a number, and Python reads none above 4,300 digits
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 
 _AT = r"\s*(?:@|[\[({<]\s*(?:at|@)\s*[\])}>])\s*"
@@ -43,14 +45,14 @@ SSN_NAMED = re.compile(
     r"\b(?:ssn|social security(?: number| no)?)\b\D{0,20}(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}\b", re.I
 )
 IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-IPV6 = re.compile(r"(?<![\w:.])[0-9a-f:]*:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f:](?![\w:])", re.IGNORECASE)
+IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f.]*:[0-9a-f.]*:)[0-9a-f:.]{1,44}[0-9a-f:](?![\w:])", re.IGNORECASE)
 VERSION = re.compile(r"(?:\bversion|\bv|\brelease|\bfirmware|\bbuild|§|\bsection)[ .:]*$", re.IGNORECASE)
 KEY = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}"
     r"|\b(?:sk|pk|rk)[-_](?:live|test|ant|proj)?[-_]?[\w-]{20,}"
     r"|\bxox[abeprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{30,}"
-    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
     r"|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY"
 )
 SECRET = re.compile(
@@ -64,7 +66,7 @@ def plain(text: str) -> str:
     """A text in which letters in other shapes, entities and invisible characters are what they look like."""
     if text.isascii() and "&" not in text:
         return text
-    return INVISIBLE.sub("", unicodedata.normalize("NFKC", html.unescape(text)))
+    return INVISIBLE.sub("", compatible(html.unescape(ENDLESS.sub("", text))))
 
 
 def kinds(text: str) -> list[str]:
