@@ -44,6 +44,9 @@ INVALID = {
     "a book for a reason": json.dumps({**GOOD, "reason": "x" * 5000}),
     "one key more": json.dumps({**GOOD, "note": "x"}),
     "two scores": '{"score": 0, "score": 5, "hazard": "none", "reason": "x"}',
+    "brackets without end": "[" * 200_000,
+    "objects without end": '{"score": ' * 200_000,
+    "half a character": json.dumps({**GOOD, "reason": "x \ud83d"}),
     "not a number": '{"score": NaN, "hazard": "none", "reason": "x"}',
 }
 
@@ -132,10 +135,11 @@ def test_a_document_stands_fenced_in_the_users_turn_alone(project: Callable[...,
     assert "Ignore the rubric" in user["content"]
 
 
-def test_invalid_answers_are_asked_again_and_then_set_aside(project: Callable[..., FakeEndpoint]) -> None:
+@pytest.mark.parametrize("kind", ["words", "brackets without end", "half a character"])
+def test_invalid_answers_are_asked_again_and_then_set_aside(project: Callable[..., FakeEndpoint], kind: str) -> None:
     def text(body: Body) -> str:
         page = body["messages"][1]["content"]
-        return "I cannot say." if "garden 7 " in page else right(body)
+        return INVALID[kind] if "garden 7 " in page else right(body)
 
     with project(text).running() as endpoint:
         stage("annotate")

@@ -5,6 +5,7 @@ counted, and never becomes a score. A long document is read in pieces and has th
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +25,21 @@ from specs.rubric import NONE, REASON, Rubric, answer_schema
 
 INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
 LONGEST = 4 * REASON  # of a reason from a server that does not decode under the schema
+HALF = re.compile("[\ud800-\udfff]")  # half of an escaped character, which no file can hold
 
 
 def parse(text: str, hazards: Sequence[str]) -> Grade | None:
     """The grade in an answer, or None where it is not exactly what was asked for."""
     try:
         found = json.loads(text, object_pairs_hook=_once)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of brackets in brackets without end
         return None
     if not isinstance(found, dict) or set(found) != {"score", "hazard", "reason"}:
         return None
     score, hazard, reason = found["score"], found["hazard"], found["reason"]
     if type(score) is not int or score not in range(LEVELS) or hazard not in (*hazards, NONE):
         return None
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > LONGEST:
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > LONGEST or HALF.search(reason):
         return None
     return Grade(score, " ".join(reason.split())[:REASON], None if hazard == NONE else hazard)
 
