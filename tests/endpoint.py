@@ -106,6 +106,12 @@ def send(
     handler.wfile.flush()
 
 
+def filtered(data: bytes) -> bytes:
+    """The reply of a provider that holds the answer back."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"}
+    return json.dumps({**json.loads(data), "choices": [choice]}).encode()
+
+
 def _hang(handler: BaseHTTPRequestHandler, data: bytes) -> None:
     time.sleep(HANG)
     handler.close_connection = True
@@ -150,5 +156,7 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
 DENIED: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {  # no fault of the server's
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
+    "filtered": lambda handler, data: send(handler, filtered(data)),  # as most providers say it
+    "filtered_400": lambda handler, data: send(handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400),
 }
 HARMLESS = ("late", "twice")  # faults under which the answer still comes

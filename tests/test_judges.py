@@ -105,14 +105,16 @@ def test_an_invalid_verdict_is_asked_for_again_and_then_unjudged(served: Any) ->
     assert endpoint.asked.total() == 1 + 3 * 2
 
 
-def test_a_question_that_the_server_refuses_is_unjudged(served: Any) -> None:
+@pytest.mark.parametrize("fault", ["refused", "filtered"])
+def test_a_question_that_the_server_refuses_is_unjudged(served: Any, fault: str) -> None:
     endpoint, judge = served(says("no"))
     judge.verdicts([exchange("One")])
     (known,) = endpoint.asked
-    endpoint.plan = lambda name, again: None if name == known else "refused"
+    endpoint.plan = lambda name, again: None if name == known else fault
     assert [one.outcome for one in judge.verdicts([exchange("One"), exchange("Two"), exchange("")])] == [
         "neither", "unjudged", "neither",
     ]  # fmt: skip
+    assert endpoint.asked.total() == 2
 
 
 @pytest.mark.parametrize("fault", ["status_500", "reset", "half_json", "wrong_model"])

@@ -149,6 +149,19 @@ def test_invalid_answers_are_asked_again_and_then_set_aside(project: Callable[..
     assert not [row for row in rows_of(build("annotate")) if "garden 7 " in row["text"]]
 
 
+def test_a_page_that_the_provider_filters_is_asked_about_once_and_set_aside_by_name(
+    project: Callable[..., FakeEndpoint],
+) -> None:
+    def plan(name: str, before: int) -> str | None:
+        return "filtered" if int(name, 16) % 2 else None
+
+    with project(plan=plan).running() as endpoint:
+        stage("annotate")
+    ledger = Manifest.read(build("annotate")).ledger
+    assert ledger.quarantined == {"content_filter": endpoint.faults["filtered"]} and ledger.rows_out < 80
+    assert set(endpoint.asked.values()) == {1}
+
+
 def test_an_answer_that_comes_right_the_second_time_counts(project: Callable[..., FakeEndpoint]) -> None:
     seen: Counter[str] = Counter()
 

@@ -277,11 +277,15 @@ def test_what_fails_a_gate_is_asked_for_again_with_another_seed(
     assert len({body["seed"] for body in endpoint.bodies}) == 24
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("refused", "refused"), ("filtered", "content_filter"), ("filtered_400", "content_filter")],
+)
 def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
-    with FakeEndpoint(lambda name, before: "refused").running() as endpoint:
+    with FakeEndpoint(lambda name, before: fault).running() as endpoint:
         block, found = refused(endpoint, tmp_path, monkeypatch)
-    assert found == [] and Counter(row["reason"] for row in block.quarantined) == {"refused": 12}
+    assert found == [] and Counter(row["reason"] for row in block.quarantined) == {reason: 12}
     assert "wallet" not in str(block.quarantined)
     assert set(endpoint.asked.values()) == {1}

@@ -28,7 +28,6 @@ from specs.judge import ActsJudge, JudgeRow, LlmJudge, PhrasesJudge, ScorerJudge
 from specs.scorer import ScorerRow
 from specs.verdict import KEY, VerdictPrompt
 
-NO_REPLY = "refused"  # the one problem that is the question's own; every other says that the server is down
 SLOT = re.compile(r"\{(request|answer|fence)\}")  # in one go, so that no text put into one is read as another
 FENCE = 32  # hexadecimal digits of the digest between the fences
 
@@ -122,7 +121,7 @@ class ByLanguageModel:
     seed: int
 
     def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """What the model says; what is no valid verdict after `tries` is unjudged.
+        """What the model says; what is no valid verdict after `tries`, or is refused, is unjudged.
 
         Raises JudgeError when the server is down, or none of its answers is a verdict. What it answered is kept.
         """
@@ -133,22 +132,23 @@ class ByLanguageModel:
             )
         found = {place: Verdict(Outcome.NEITHER) for place, one in enumerate(exchanges) if not one.answer.strip()}
         waiting = [place for place in range(len(exchanges)) if place not in found]
-        asked = len(waiting)
+        asked = waiting
         for attempt in range(self.tries):
             waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
-        if asked and len(waiting) == asked:
+        given = [found.get(place, Verdict(Outcome.UNJUDGED)) for place in range(len(exchanges))]
+        if asked and all(given[place].outcome is Outcome.UNJUDGED for place in asked):
             raise JudgeError(
-                f"judge {self.name}: none of {asked} answers of {self.engine.name} is a verdict as {self.prompt.id} "
-                "asks for it; take a model that answers in JSON"
+                f"judge {self.name}: none of {len(asked)} answers of {self.engine.name} is a verdict as "
+                f"{self.prompt.id} asks for it; take a model that answers in JSON and does not refuse to judge"
             )
-        return [found.get(place, Verdict(Outcome.UNJUDGED)) for place in range(len(exchanges))]
+        return given
 
     def _ask(
         self, exchanges: Sequence[Exchange], places: Sequence[int], attempt: int, found: dict[int, Verdict]
     ) -> list[int]:
-        """Ask about these; the places of those that got no valid verdict."""
+        """Ask about these; the places of those to ask about again: that got an answer, and no valid verdict."""
         replies = self.engine.ask([self.request(exchanges[place], attempt) for place in places])
-        down = Counter(reply.problem for reply in replies if reply.problem not in (None, NO_REPLY))
+        down = Counter(reply.problem for reply in replies if reply.problem and not reply.is_refused)
         if down:
             problem, _ = down.most_common(1)[0]
             raise JudgeError(
@@ -159,8 +159,12 @@ class ByLanguageModel:
             if (outcome := None if reply.problem else self.outcome(reply.text)) is not None:
                 answer = exchanges[place].answer
                 found[place] = not_harmful(answer) if outcome == "not_harmful" else Verdict(Outcome(outcome))
-        invalid = [place for place in places if place not in found]
-        logger.info(f"{self.engine.name}: {len(places) - len(invalid)} verdicts, {len(invalid)} invalid")
+        refused = Counter(reply.problem for reply in replies if reply.is_refused)
+        invalid = [
+            place for place, reply in zip(places, replies, strict=True) if not reply.problem and place not in found
+        ]
+        kinds = {"verdicts": len(places) - len(invalid) - refused.total(), "invalid": len(invalid), **refused}
+        logger.info(f"{self.engine.name}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
         return invalid
 
     def outcome(self, text: str) -> str | None:

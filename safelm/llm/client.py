@@ -16,6 +16,7 @@ import aiohttp
 from loguru import logger
 
 from safelm.llm.engines import EngineError
+from safelm.llm.request import FILTERED
 
 TRIES = 5
 TIMEOUT = 600.0  # seconds that one try may take: a long text of a large model, behind a queue
@@ -24,7 +25,7 @@ LONGEST_PAUSE = 30.0  # seconds; the most that a server's Retry-After is heeded
 REPLY_BYTES = 16 << 20  # a longer reply is broken
 REFUSED = frozenset({400, 404, 413, 422})  # the server will not answer this question however often it is asked
 DENIED = frozenset({401, 403})
-FINISHES = frozenset({"stop", "length"})
+FINISHES = frozenset({"stop", "length", FILTERED})
 
 
 class Unanswered(Exception):
@@ -96,21 +97,26 @@ class Client:
             logger.warning(f"{payload['model']}: {problem}, try {number} of {TRIES}")
             if number < TRIES:
                 await asyncio.sleep(max(self.endpoint.first_pause * 2 ** (number - 1), pause))
-        self.counts[f"unanswered {problem}"] += 1
-        raise Unanswered(problem)
+        raise self._unanswered(problem)
 
     async def _try(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         async with self.session.post(url, json=payload, allow_redirects=False) as response:
             if response.status in DENIED:
                 raise Denied(f"{response.status}")
-            if response.status in REFUSED:
-                self.counts["unanswered refused"] += 1
-                raise Unanswered("refused")
-            if response.status != 200:
+            if response.status not in {200, *REFUSED}:
                 raise _Retry(f"status_{response.status}", _pause(response.headers.get("Retry-After", "")))
             body = await _read(response)
-        return _checked(body, payload["model"])
+        if response.status in REFUSED:
+            raise self._unanswered(FILTERED if f'"{FILTERED}"'.encode() in body else "refused")
+        reply = _checked(body, payload["model"])
+        if reply["choices"][0]["finish_reason"] == FILTERED:
+            raise self._unanswered(FILTERED)
+        return reply
+
+    def _unanswered(self, problem: str) -> Unanswered:
+        self.counts[f"unanswered {problem}"] += 1
+        return Unanswered(problem)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -132,9 +138,9 @@ def _checked(body: bytes, model: str) -> dict[str, Any]:
     try:
         reply = json.loads(body.decode("utf-8"))
         (choice,) = reply["choices"]
-        text = choice["message"]["content"] or ""
-        text.encode("utf-8")
         finish, answerer = choice["finish_reason"], reply["model"]
+        text = "" if finish == FILTERED else choice["message"]["content"] or ""
+        text.encode("utf-8")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Retry("broken_reply") from error
     if answerer != model:

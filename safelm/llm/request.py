@@ -21,6 +21,10 @@ CONTROL = re.compile(
 PARAGRAPH, SENTENCE, WORD = re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?…。！？])\s+|\n"), re.compile(r"\s+")
 
 
+FILTERED = "content_filter"  # the provider's word for a question or an answer that its filter held back
+REFUSALS = frozenset({"refused", FILTERED})
+
+
 @dataclass(frozen=True)
 class Page:
     """What the template engine reads of a request: the document, the prompt with its templates, the hazard if known."""
@@ -67,6 +71,11 @@ class Answer:
     text: str = ""
     finish: str = "stop"
     problem: str | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the problem is the question's own: a server that serves will not answer it, however often asked."""
+        return self.problem in REFUSALS
 
 
 def as_data(text: str) -> str:

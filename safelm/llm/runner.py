@@ -21,7 +21,7 @@ from datatrove.pipeline.inference.types import GenerateFunction, InferenceError,
 
 from safelm.llm.client import Client, Denied, Endpoint, Unanswered
 from safelm.llm.engines import EngineError
-from safelm.llm.request import Answer
+from safelm.llm.request import REFUSALS, Answer
 
 IN_A_ROW = 32  # questions without any answer after which the server counts as down
 
@@ -51,7 +51,7 @@ class Connection(InferenceServer):
         except Denied as error:
             raise ServerError(f"does not take the key (status {error}); set the right one") from None
         except Unanswered as error:
-            self.silent += str(error) != "refused"
+            self.silent += str(error) not in REFUSALS
             if self.silent >= IN_A_ROW:
                 sentence = f"gave no answer to {self.silent} questions in a row ({error} the last time)"
                 raise ServerError(f"{sentence}; answers so far are kept, mend it and run the stage again") from None

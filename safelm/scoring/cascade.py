@@ -112,6 +112,10 @@ class GradeByCascade(GradeDocuments):
         """Its own values and those of both scorers."""
         return [*super().declared(), self.cheap.declared(), self.dear.declared()]
 
+    def why(self, text: str) -> str:
+        """What the dear scorer says: only it leaves a text without a grade."""
+        return self.dear.why(text)
+
     def open(self) -> CascadeScorer:
         """The cheap scorer, and what opens the dear one."""
         return CascadeScorer(self.cheap.scorer, self.dear, self.names, self.level, Thresholds.read(self.thresholds))

@@ -51,7 +51,10 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class RubricJudge:
-    """Grades by asking an engine. `counts` has its valid, invalid and missing answers."""
+    """Grades by asking an engine. `counts` has its valid and invalid answers, and by name those that it did not give.
+
+    `refused` has the reason for each text, or piece of one, that a server will not answer questions on.
+    """
 
     def __init__(
         self, engine: Engine, rubric: Rubric, frame: str, hazards: Sequence[str], seed: int, tries: int
@@ -60,12 +63,16 @@ class RubricJudge:
         self.seed, self.tries = seed, tries
         self.system, self.schema = rubric.system(hazards), answer_schema(hazards)
         self.counts: Counter[str] = Counter()
+        self.refused: dict[str, str] = {}
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """The worst piece of each text; None where a piece got no valid answer."""
+        """The worst piece of each text; None where a piece got no valid answer, or was refused."""
         limit = self.engine.characters
         parts = [pieces(text, limit) if limit else [text] for text in texts]
         found = iter(self.ask([piece for pieces_of in parts for piece in pieces_of]))
+        for text, pieces_of in zip(texts, parts, strict=True):
+            if reasons := [self.refused[piece] for piece in pieces_of if piece in self.refused]:
+                self.refused[text] = reasons[0]
         return [_worst([next(found) for _ in pieces_of]) for pieces_of in parts]
 
     def ask(self, texts: Sequence[str]) -> list[Grade | None]:
@@ -77,9 +84,11 @@ class RubricJudge:
             invalid = []
             for place, answer in zip(waiting, answers, strict=True):
                 grades[place] = None if answer.problem else parse(answer.text, self.hazards)
-                kind = "valid" if grades[place] else "unanswered" if answer.problem else "invalid"
-                self.counts[kind] += 1
-                invalid += [place] if kind == "invalid" else []
+                self.counts[answer.problem or ("valid" if grades[place] else "invalid")] += 1
+                if answer.problem:
+                    self.refused[texts[place]] = answer.problem
+                elif grades[place] is None:
+                    invalid.append(place)
             waiting = invalid
         logger.info(
             f"{self.engine.name}: {', '.join(f'{count:,} {kind}' for kind, count in sorted(self.counts.items()))}"
@@ -120,3 +129,8 @@ class GradeByRubric(GradeDocuments):
     def open(self) -> RubricJudge:
         """The engine of the row."""
         return judge(self.engine, self.rubric, self.seed, self.tries, self.task)
+
+    def why(self, text: str) -> str:
+        """The name of the refusal, where it was one."""
+        assert isinstance(self.scorer, RubricJudge)
+        return self.scorer.refused.get(text) or super().why(text)

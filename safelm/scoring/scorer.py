@@ -63,12 +63,16 @@ class GradeDocuments(Block):
         """The scorer, opened once."""
         return self.open()
 
+    def why(self, text: str) -> str:
+        """Why a text that was just graded has no grade: the reason in the quarantine."""
+        return "ungraded"
+
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Every document with its grade; an ungraded one has a score of None and stays in its row."""
+        """Every document with its grade; an ungraded one has a score of None, and why, and stays in its row."""
         for batch in batches(data or (), self.rows):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
-                document.metadata |= columns_of(grade)
+                document.metadata |= columns_of(grade) if grade else {**UNKNOWN, "reason": self.why(document.text)}
                 self.stat_update(f"score {grade.score}" if grade else "ungraded")
                 yield document
 
@@ -87,6 +91,7 @@ class KeepGraded(Block):
         """The document, if it has a score."""
         self.seen += 1
         if document.metadata["score"] is None:
-            self.quarantine("ungraded", file=self.task.name, offset=self.seen - 1, content=document.text.encode())
+            why = document.metadata["reason"] or "ungraded"
+            self.quarantine(why, file=self.task.name, offset=self.seen - 1, content=document.text.encode())
         else:
             yield document

@@ -108,6 +108,15 @@ def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_pa
     assert len((tmp_path / "answers.jsonl").read_bytes().splitlines()) == 1
 
 
+@pytest.mark.parametrize("fault", ["filtered", "filtered_400"])
+def test_what_a_provider_filters_is_asked_once_and_is_no_silence(tmp_path: Path, fault: str) -> None:
+    with FakeEndpoint(lambda name, before: fault).running() as endpoint:
+        engine = model(endpoint, tmp_path / "answers.jsonl")
+        answers = engine.ask([question(number) for number in range(40)])  # more than make a server count as down
+    assert {answer.problem for answer in answers} == {"content_filter"} and set(endpoint.asked.values()) == {1}
+    assert engine.counts["unanswered content_filter"] == 40
+
+
 def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path) -> None:
     log: list[str] = []
     sink = logger.add(log.append, level="TRACE")
