@@ -128,9 +128,28 @@ def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        (['"Hum\tx', '"Hum" it\tx', 'A "hum"\tx'], ['"Hum', '"Hum" it', 'A "hum"']),  # no cell is quoted whole
+        (['"Hum"\tx', '"A ""hum"""\tx'], ["Hum", 'A "hum"']),
+        (['"Hum', 'twice"\tx'], ["Hum\ntwice"]),
+        (['"Hum\tit"\tx'], ["Hum\tit"]),
+    ],
+)
+def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
+    tmp_path: Path, lines: list[str], texts: list[str]
+) -> None:
+    (tmp_path / "a.tsv").write_text("\n".join(["goal\ttarget", *lines, ""]))
+    assert {one.text for one in asked("advbench", tmp_path / "a.tsv")} == set(texts)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", b"goal,target\nHum,a,b\n", r"a.csv:2: expected 2 fields"),
+        ("a.csv", b'goal,target\nA,x\n"B,x\nC,x\nD,x\n', r"a.csv:3: the row that begins here is not CSV"),
+        ("a.csv", b'goal,target\n"Hum" it,x\n', r"a.csv:2: the row that begins here is not CSV"),
+        ("a.tsv", b'goal\ttarget\n"A"\tx\n"B\tx\nC\tx\n', r"a.tsv:3: the row that begins here is not CSV"),
         ("a.csv", b"goal,target\n\xff,a\n", "is not UTF-8"),
         ("a.csv", b"goal,target\n,a\n", r"a.csv:2: expected a prompt in the column goal or Behavior or prompt"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),

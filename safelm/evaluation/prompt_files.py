@@ -4,9 +4,10 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ Rows = Iterator[tuple[str, Row]]  # (where it stands, the row)
 TEXT = "text"  # what the one column of a list of texts is called
 TOPIC = "topic"  # and the key under which a text stands in a tree of lists
 FIELD = 1 << 24  # characters of a CSV field; Python's own limit is 131,072
+QUOTED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*+"(?=\t|\r?$)', re.MULTILINE)  # a cell of a TSV that is quoted as in CSV
 
 
 class PromptFileError(ValueError):
@@ -44,25 +46,48 @@ def _unpacked(path: Path, data: bytes) -> bytes:
         raise PromptFileError(f"{path}: is not a whole gzip file ({error}); fetch it again") from error
 
 
-def _table(path: Path, text: str, delimiter: str) -> Rows:
-    csv.field_size_limit(FIELD)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _table(path: Path, text: str, delimiter: str, *, quoted: bool) -> Rows:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.DictReader(_stream(text), restval="", delimiter=delimiter, quoting=quoting, strict=True)
+    begun = 1
     try:
+        fields = len(reader.fieldnames or [])
+        begun = reader.line_num + 1
         for row in reader:
             if None in row:
-                fields = len(reader.fieldnames or [])
                 raise PromptFileError(f"{path}:{reader.line_num}: expected {fields} fields, as the first line has")
             yield f"{path}:{reader.line_num}", row
+            begun = reader.line_num + 1
     except csv.Error as error:
-        raise PromptFileError(f"{path}:{reader.line_num}: is not CSV ({error})") from error
+        advice = "a quote that opens a field closes it, and one inside of it is doubled"
+        raise PromptFileError(f"{path}:{begun}: the row that begins here is not CSV ({error}); {advice}") from error
+
+
+def _stream(text: str) -> io.StringIO:
+    csv.field_size_limit(FIELD)
+    return io.StringIO(text, newline="")
 
 
 def _csv(path: Path, text: str) -> Rows:
-    return _table(path, text, ",")
+    """RFC 4180: quotes at the ends of a field are no part of it."""
+    return _table(path, text, ",", quoted=True)
 
 
 def _tsv(path: Path, text: str) -> Rows:
-    return _table(path, text, "\t")
+    """IANA's text/tab-separated-values knows no quotes; many programs write them all the same, as in CSV.
+
+    They are letters like others where no cell is quoted whole and all rows then have as many cells as the first.
+    """
+    return _table(path, text, "\t", quoted=not _quotes_are_letters(text))
+
+
+def _quotes_are_letters(text: str) -> bool:
+    if QUOTED.search(text):
+        return False
+    try:
+        return len({len(row) for row in csv.reader(_stream(text), delimiter="\t", quoting=csv.QUOTE_NONE) if row}) == 1
+    except csv.Error:
+        return False
 
 
 def _lines(path: Path, text: str) -> Rows:
