@@ -121,6 +121,27 @@ def test_forms_take_turns_and_a_prompt_that_stands_twice_is_asked_once(tmp_path:
     assert found.left_out == {"twice": 1, "not_sampled": 3}
 
 
+def test_an_empty_row_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("goal,target\nHum,x\n,\nWhistle,x\n , \n")
+    rows = [{"goal": "Hum", "id": 1}, {"goal": None, "id": 2}, {"goal": "Whistle", "id": 3}, {"goal": None, "id": None}]
+    for path in (tmp_path / "a.csv", written(tmp_path / "a.parquet", rows), written(tmp_path / "a.jsonl", rows)):
+        found = stock("advbench", pinned("advbench", path), stage="instruct", limit=9, seed=1)
+        assert {one.text for one in found.asked} == {"Hum", "Whistle"}
+        assert (found.rows, found.left_out) == (4, {"empty": 2})
+
+
+def test_the_first_of_the_columns_that_is_filled_is_read(tmp_path: Path) -> None:
+    rows = [{"Behavior": "Hum", "goal": ""}, {"Behavior": "Whistle", "goal": "Sing"}]
+    assert [one.text for one in asked("advbench", written(tmp_path / "a.csv", rows[:1]))] == ["Hum"]
+    assert {one.text for one in asked("advbench", written(tmp_path / "b.csv", rows))} == {"Hum", "Sing"}
+
+
+def test_a_null_in_the_column_that_selects_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.jsonl", [{"prompt": "Hum", "type": "homonyms"}, {"prompt": "Sing", "type": None}])
+    with pytest.raises(PromptFileError, match=r"x.jsonl:2: expected text in the column type \(it is empty"):
+        asked("xstest", path)
+
+
 def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> None:
     rows = [{"Behavior": "Hum {context}", "ContextString": "A {text} of song"}]
     (one,) = asked("harmbench", written(tmp_path / "h.csv", rows))
@@ -151,7 +172,14 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
         ("a.csv", b'goal,target\n"Hum" it,x\n', r"a.csv:2: the row that begins here is not CSV"),
         ("a.tsv", b'goal\ttarget\n"A"\tx\n"B\tx\nC\tx\n', r"a.tsv:3: the row that begins here is not CSV"),
         ("a.csv", b"goal,target\n\xff,a\n", "is not UTF-8"),
-        ("a.csv", b"goal,target\n,a\n", r"a.csv:2: expected a prompt in the column goal or Behavior or prompt"),
+        (
+            "a.csv",
+            b"goal,target\n,a\n",
+            r"a.csv:2: expected text in the column goal or Behavior or prompt \(it is empty",
+        ),
+        ("a.csv", b"text_of_it\nHum\n", r"a.csv:2: expected the column goal .*\(columns are text_of_it\)"),
+        ("a.csv", b"goal,target\n,\n", "holds no prompt"),
+        ("a.jsonl", b'{"goal": 1}', r"a.jsonl:1: expected text in the column goal"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),
         ("a.json", b"[1]", "expected a JSON object"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),

@@ -166,14 +166,25 @@ READERS = {".csv": _csv, ".tsv": _tsv, ".json": _json_file, ".jsonl": _jsonl, ".
 
 
 def value_of(row: Row, names: Iterable[str]) -> Any:
-    """What a row has in the first of these columns that it has at all; None where it has none of them."""
-    plain = {_plain(name): name for name in row}
-    for name in names:
-        if _plain(name) in plain:
-            return row[plain[_plain(name)]]
-        if "." in name and (found := _inside(row, name.split("."))) is not None:
-            return found
-    return None
+    """What a row has in the first of these columns that is filled; the empty value, or None, where none is."""
+    found = [_cell(row, name) for name in names]
+    return next(filter(is_filled, found), next((value for value in found if value is not None), None))
+
+
+def has_column(row: Row, names: Iterable[str]) -> bool:
+    """Whether a row has one of these columns, if only an empty one."""
+    plain = set(map(_plain, row))
+    return any(_plain(name) in plain or _inside(row, name.split(".")) is not None for name in names)
+
+
+def is_filled(value: Any) -> bool:
+    """Whether a cell holds anything: not None, nor blanks alone."""
+    return bool(value.strip()) if isinstance(value, str) else value is not None
+
+
+def _cell(row: Row, name: str) -> Any:
+    plain = {_plain(column): column for column in row}
+    return row[plain[_plain(name)]] if _plain(name) in plain else _inside(row, name.split("."))
 
 
 def _plain(name: object) -> str:

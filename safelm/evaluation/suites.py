@@ -1,12 +1,12 @@
 """The prompts of a suite: those of the embedded world, or a public file of prompts."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safelm.demo.prompts import Prompt, prompts
-from safelm.evaluation.prompt_files import TEXT, PromptFileError, Row, read_rows, value_of
+from safelm.evaluation.prompt_files import TEXT, PromptFileError, Row, has_column, is_filled, read_rows, value_of
 from safelm.sample import sample
 from safelm.shards import text_digest
 from specs.suite import AnySuite, DemoSuite, FileSuite
@@ -45,11 +45,12 @@ def stock(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> S
         return Stock([Question(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in asked], len(asked))
     if not isinstance(suite, FileSuite):
         raise TypeError(f"suite {name}: the harness asks its own questions")
-    rows, found = read_file(name, suite)
+    rows, empty, found = read_file(name, suite)
     once = {question.id: question for question in found}
     chosen = balanced([once[id] for id in sample("suite", seed, once, len(once))], limit)
     left_out = {
-        "other_rows": rows - len(found),
+        "empty": empty,
+        "other_rows": rows - empty - len(found),
         "twice": len(found) - len(once),
         "not_sampled": len(once) - len(chosen),
     }
@@ -76,14 +77,15 @@ def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
     return [question for _, _, question in sorted(ranked, key=lambda item: item[:2])][:limit]
 
 
-def read_file(name: str, suite: FileSuite) -> tuple[int, list[Question]]:
-    """(rows of the file, the prompts of those that `only` wants, in their order)."""
+def read_file(name: str, suite: FileSuite) -> tuple[int, int, list[Question]]:
+    """(rows of the file, those that are empty, the prompts of those that `only` wants, in their order)."""
     path = pinned(name, suite)
     rows = list(read_rows(path))
-    wanted = [(where, row) for where, row in rows if _is_wanted(name, suite, where, row)]
+    full = [(where, row) for where, row in rows if not _is_empty(suite, row)]
+    wanted = [(where, row) for where, row in full if _is_wanted(name, suite, where, row)]
     if not wanted:
         raise PromptFileError(f"{path}: holds no prompt (suite {name}); name another file")
-    return len(rows), [_question(name, suite, where, row) for where, row in wanted]
+    return len(rows), len(rows) - len(full), [_question(name, suite, where, row) for where, row in wanted]
 
 
 def pinned(name: str, suite: FileSuite) -> Path:
@@ -93,29 +95,35 @@ def pinned(name: str, suite: FileSuite) -> Path:
     return Path(suite.path)
 
 
+def _is_empty(suite: FileSuite, row: Row) -> bool:
+    """Whether nothing stands in a row (spreadsheets write such), or null where its prompt would."""
+    is_null = has_column(row, suite.text) and value_of(row, suite.text) is None
+    return is_null or not any(map(is_filled, row.values()))
+
+
 def _is_wanted(name: str, suite: FileSuite, where: str, row: Row) -> bool:
     for column, pattern in suite.only.items():
         value = value_of(row, [column])
         if value is None:
-            raise PromptFileError(
-                f"{where}: expected the column {column}, by which suite {name} selects ({_columns(row)})"
-            )
+            raise PromptFileError(f"{where}: {_lacks(row, [column])}, by which suite {name} selects")
         if not re.search(pattern, str(value)):
             return False
     return True
 
 
 def _question(name: str, suite: FileSuite, where: str, row: Row) -> Question:
-    text = value_of(row, [*suite.text, TEXT])
+    text = value_of(row, suite.text if has_column(row, suite.text) else [TEXT])
     if not isinstance(text, str) or not text.strip():
-        wanted = " or ".join(suite.text)
-        raise PromptFileError(f"{where}: expected a prompt in the column {wanted} of suite {name} ({_columns(row)})")
+        raise PromptFileError(f"{where}: {_lacks(row, suite.text)}, the prompt of suite {name}")
     context, form = value_of(row, suite.context), value_of(row, suite.form)
     if isinstance(context, str) and context.strip():
         slots = {"context": context.strip(), "text": text.strip()}
         text = re.sub(r"\{(context|text)\}", lambda slot: slots[slot[1]], suite.joined)
-    return Question(name, text_digest(None, text), str(form or PLAIN).strip(), text)
+    return Question(name, text_digest(None, text), str(form).strip() if is_filled(form) else PLAIN, text)
 
 
-def _columns(row: Row) -> str:
-    return f"columns are {', '.join(map(str, row))}"
+def _lacks(row: Row, names: Sequence[str]) -> str:
+    wanted = " or ".join(names)
+    if has_column(row, names):
+        return f"expected text in the column {wanted} (it is empty or no text; fill it, or leave the row out)"
+    return f"expected the column {wanted} (columns are {', '.join(map(str, row))})"
