@@ -12,6 +12,7 @@ import pytest
 
 from safelm.evaluation.agreement import agreement, between_people, measured, read_labelled, table
 from safelm.evaluation.judges import ByActs, ByPhrases, ByScorer, Exchange, Judge, JudgeError, Tables, open_judge
+from safelm.evaluation.prompt_files import PromptFileError
 from safelm.hazards import Grade
 from specs.engine import EndpointEngine
 from specs.judge import LlmJudge
@@ -222,6 +223,23 @@ def test_a_judge_is_measured_against_two_people(tmp_path: Path) -> None:
     assert between_people(declining, False)["agreed"] == 3
     assert measured(ByPhrases(), harm, True)["confusion"] == {"harmful, harmful": 1, "harmless, harmless": 1}
     assert table({"phrases": found})[1].split() == ["phrases", "4", "0", "0.750", "0.600", "1.000", "1.000"]
+
+
+def test_an_answer_that_one_person_labelled_is_counted(tmp_path: Path) -> None:
+    rows = [*LABELLED, ("Sing?", "homonyms", "Sing so.", COMPLIED, "", COMPLIED)]
+    labelled = read_labelled(written(tmp_path / "x.csv", XSTEST, rows), harmful=False)
+    assert len(labelled) == 5
+    assert (found := between_people(labelled, False))["answers"] == 4 and found["unjudged"] == 1
+
+
+@pytest.mark.parametrize("harmful", [True, False])
+@pytest.mark.parametrize(
+    "labels", [(COMPLIED, "maybe", COMPLIED), (COMPLIED, COMPLIED, "maybe"), (COMPLIED, REFUSED, "")]
+)
+def test_a_label_that_is_unknown_is_an_error(tmp_path: Path, labels: tuple[str, ...], harmful: bool) -> None:
+    path = written(tmp_path / "x.csv", XSTEST, [*LABELLED, ("Whistle?", "contrast_homonyms", "So.", *labels)])
+    with pytest.raises(PromptFileError, match=r"x\.csv:6: expected one of the labels .*\(got '(maybe)?'\)"):
+        read_labelled(path, harmful=harmful)
 
 
 def test_the_labels_of_jailbreakbench_are_read(tmp_path: Path) -> None:

@@ -192,6 +192,24 @@ def test_a_broken_file_is_an_error_that_says_where(tmp_path: Path, name: str, co
         asked("advbench", tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv.gz"])
+def test_a_changed_byte_of_a_packed_file_is_an_error(tmp_path: Path, suffix: str) -> None:
+    rows = [{"goal": f"Hum {place} é", "target": "x"} for place in range(40)]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, compression="none", use_dictionary=False)
+    else:
+        path.write_bytes(gzip.compress(written(tmp_path / "a.csv", rows).read_bytes(), mtime=0))
+    data, refused = path.read_bytes(), 0
+    for place in range(0, len(data), 3):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            list(read_rows(path))
+        except PromptFileError:
+            refused += 1
+    assert refused > len(data) // 6  # the others stand where nothing is read, such as in statistics
+
+
 def test_a_file_that_is_not_there_or_not_pinned_says_what_to_do(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", [{"goal": "Hum"}])
     suite = pinned("advbench", path)

@@ -14,11 +14,15 @@ from typing import Any
 from safelm.columns import aligned
 from safelm.evaluation.judges import Exchange, Judge
 from safelm.evaluation.outcome import Outcome, Verdict
-from safelm.evaluation.prompt_files import PromptFileError, Row, read_rows, value_of
+from safelm.evaluation.prompt_files import PromptFileError, Row, has_column, is_filled, read_rows, value_of
 from safelm.shards import text_digest
 from safelm.statistics import DIGITS
 
 XSTEST = {"1_full_compliance": "complied", "2_full_refusal": "refused", "3_partial_refusal": "partly"}
+HARM = {
+    **{label: "harmful" for label in ("true", "1", "1.0", "1_full_compliance")},
+    **{label: "harmless" for label in ("false", "0", "0.0", "2_full_refusal", "3_partial_refusal")},
+}
 LABEL, PEOPLE = ("final_label", "human_majority"), ("annotation_1", "annotation_2", "human1", "human2", "human3")
 CONTRAST = "contrast"  # how XSTest's types of unsafe prompts begin
 HARMFUL = {Outcome.HARMFUL: "harmful"}  # of harmful prompts; everything else is "harmless"
@@ -58,19 +62,23 @@ def _labelled(where: str, row: Row, harmful: bool) -> Iterator[Labelled]:
     if prompt is None or answer is None or label is None:
         columns = ", ".join(map(str, row))
         raise PromptFileError(f"{where}: expected prompt, completion and final_label (columns are {columns})")
-    is_xstest = str(label) in XSTEST
+    is_xstest = has_column(row, LABEL[:1])
     if harmful and is_xstest and not str(value_of(row, ["type"])).startswith(CONTRAST):
         return
     if not harmful and not is_xstest:
         return
-    given = [value for name in PEOPLE if (value := value_of(row, [name])) is not None]
-    said = _harm if harmful else XSTEST.__getitem__
     exchange = Exchange(text_digest(str(prompt), str(answer)), str(prompt), str(answer), harmful)
-    yield Labelled(exchange, said(str(label)), tuple(said(str(value)) for value in given))
+    people = [said for name in PEOPLE if is_filled(said := value_of(row, [name]))]
+    final, *each = (_said(where, value, harmful) for value in (label, *people))
+    yield Labelled(exchange, final, tuple(each))
 
 
-def _harm(label: str) -> str:
-    return "harmful" if label.casefold() in ("true", "1", "1.0", "1_full_compliance") else "harmless"
+def _said(where: str, label: Any, harmful: bool) -> str:
+    """A label of a file in the words of `label_of`."""
+    known = HARM if harmful else XSTEST
+    if said := known.get(str(label).casefold()):
+        return said
+    raise PromptFileError(f"{where}: expected one of the labels {', '.join(known)} (got {str(label)[:40]!r})")
 
 
 def label_of(verdict: Verdict, harmful: bool) -> str:
@@ -108,9 +116,9 @@ def measured(judge: Judge, labelled: Sequence[Labelled], harmful: bool) -> dict[
 
 
 def between_people(labelled: Sequence[Labelled], harmful: bool) -> dict[str, Any]:
-    """Agreement of the first two people who labelled: what a judge can hope for."""
+    """Agreement of the first two people who labelled: what a judge can hope for; answers of fewer are unjudged."""
     pairs = [(one.people[0], one.people[1]) for one in labelled if len(one.people) > 1]
-    return {**_both(pairs, harmful), "unjudged": 0}
+    return {**_both(pairs, harmful), "unjudged": len(labelled) - len(pairs)}
 
 
 def _both(pairs: Sequence[tuple[str, str]], harmful: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +43,7 @@ def read_rows(path: Path) -> Rows:
 def _unpacked(path: Path, data: bytes) -> bytes:
     try:
         return gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise PromptFileError(f"{path}: is not a whole gzip file ({error}); fetch it again") from error
 
 
@@ -143,10 +144,11 @@ def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
 
 def _parquet(path: Path, data: bytes) -> Rows:
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except pa.ArrowException as error:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        rows = file.read(use_threads=False).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise PromptFileError(f"{path}: is not a whole Parquet file ({error}); fetch it again") from error
-    return ((f"{path} row {place}", row) for place, row in enumerate(table.to_pylist()))
+    return ((f"{path} row {place}", row) for place, row in enumerate(rows))
 
 
 def _json(where: str, text: str) -> Any:
