@@ -142,6 +142,42 @@ def test_a_file_of_another_layout_is_an_error_that_says_what_was_expected(tmp_pa
         rows_of("piqa", written(tmp_path / "r.jsonl", [{"prompt": "Hum"}]))
 
 
+UNSOLVED: list[
+    tuple[str, int, dict[str, Any]]
+] = [  # task, which of its layouts, how a split that is to be solved has it
+    ("arc_easy", 0, {"answerKey": ""}),
+    ("commonsense_qa", 0, {"answerKey": ""}),
+    ("piqa", 0, {"label": -1}),
+    ("piqa", 1, {"gold": -1}),
+    ("arc_easy", 1, {"gold": 4}),
+    ("winogrande", 0, {"answer": ""}),
+    ("winogrande", 1, {"gold": None}),
+    ("triviaqa", 0, {"answer": {"value": "<unk>", "aliases": []}}),
+    ("triviaqa", 1, {"answer": ""}),
+    ("gsm8k", 0, {"answer": ""}),
+    ("gsm8k", 1, {"answer": None}),
+]
+
+
+@pytest.mark.parametrize(("task", "layout", "hidden"), UNSOLVED)
+def test_a_row_without_a_right_answer_is_an_error(
+    task: str, layout: int, hidden: dict[str, Any], tmp_path: Path
+) -> None:
+    row = SAME[task][layout]
+    with pytest.raises(
+        PromptFileError, match=rf"r\.jsonl:2: has no right answer \({next(iter(hidden))} is .*take a split"
+    ):
+        rows_of(task, written(tmp_path / "r.jsonl", [row, {**row, **hidden}]))
+
+
+def test_a_right_answer_is_read_from_csv_as_from_json(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("goal,sol1,sol2,label\nWater a rose.,Take a hose.,Take a nose.,0\n")
+    assert rows_of("piqa", tmp_path / "p.csv") == [SAME["piqa"][0]]
+    (tmp_path / "a.csv").write_text("question,choices,answerKey\nA rose?,red or blue,A\n")
+    with pytest.raises(PromptFileError, match=r"a\.csv:2: expected choices nested as on the hub; take Parquet"):
+        rows_of("arc_easy", tmp_path / "a.csv")
+
+
 def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", write_tokenizer(tmp_path / "tokenizer"))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -15,7 +15,7 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from safelm.evaluation.prompt_files import PromptFileError, read_rows
+from safelm.evaluation.prompt_files import PromptFileError, is_filled, read_rows
 from safelm.evaluation.utility import quiet
 from safelm.sample import sample
 from safelm.shards import text_digest
@@ -96,19 +96,51 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Row], dict[
 }  # fmt: skip
 
 
+# The column of the right answer, and what may stand there. Splits that are to be solved hide it: "", -1, no alias.
+Gold = tuple[str, Callable[[Row], Sequence[Any]]]
+KEY: Gold = ("answerKey", lambda row: row["choices"]["label"])
+PLACE: Gold = ("gold", lambda row: range(len(row["choices"] if "choices" in row else row["context_options"])))
+WORDS: Gold = ("answer", lambda row: [row["answer"]] if is_filled(row["answer"]) else [])
+GOLD: dict[str, tuple[Gold, Gold]] = {
+    # task: on the hub, in the gauntlet
+    "arc_easy": (KEY, PLACE),
+    "arc_challenge": (KEY, PLACE),
+    "commonsense_qa": (KEY, PLACE),
+    "gsm8k": (WORDS, WORDS),
+    "openbookqa": (KEY, PLACE),
+    "piqa": (("label", lambda row: (0, 1)), PLACE),
+    "triviaqa": (("answer", lambda row: [row["answer"]] if row["answer"]["aliases"] else []), WORDS),
+    "winogrande": (("answer", lambda row: ("1", "2")), PLACE),
+    "mmlu": (("answer", lambda row: (*range(4), *LETTERS[:4])), PLACE),
+}  # fmt: skip
+
+
 def rows_of(task: str, path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, as the data set of the task has them on the hub."""
+    """The rows of a file, as the data set of the task has them on the hub; all of them have a right answer."""
     hub, gauntlet, turned = LAYOUTS[task]
+    gold, place = GOLD[task]
     found = []
     for where, row in read_rows(path):
         if gauntlet and set(gauntlet) <= set(row):
-            found.append(turned(row))
+            found.append(turned(_solved(where, row, *place)))
         elif set(hub) <= set(row):
-            found.append({name: row[name] for name in hub})
+            found.append(_solved(where, {name: row[name] for name in hub}, *gold))
         else:
             wanted = " or ".join(", ".join(columns) for columns in (hub, gauntlet) if columns)
             raise PromptFileError(f"{where}: expected the columns {wanted} (got {', '.join(map(str, row))})")
     return found
+
+
+def _solved(where: str, row: Row, column: str, answers: Callable[[Row], Sequence[Any]]) -> dict[str, Any]:
+    """The row, with its right answer of the type that the harness takes: CSV has only texts."""
+    try:
+        right = [answer for answer in answers(row) if str(answer) == str(row[column])]
+    except (LookupError, TypeError) as error:
+        raise PromptFileError(f"{where}: expected choices nested as on the hub; take Parquet or JSON lines") from error
+    if not right:
+        got = f"{column} is {str(row[column])[:40]!r}"
+        raise PromptFileError(f"{where}: has no right answer ({got}); take a split that has them")
+    return {**row, column: right[0]}
 
 
 def tasks(suite: HarnessSuite, *, limit: int, seed: int) -> dict[str, ConfigurableTask]:
