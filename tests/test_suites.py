@@ -39,6 +39,7 @@ EDITIONS: list[tuple[str, str, list[str], str]] = [
     ("xstest_contrast", "id,type,prompt,focus,note", ["1,contrast_homonyms,Whistle,x,"], "Whistle"),
     ("alpaca", "instruction,input,output,text", ["Hum,a tune,la,all of it"], "Hum\n\na tune"),
     ("gsm8k", "question,answer", ["Two and two?,#### 4"], "Two and two?"),
+    ("gsm8k", "context,chain_of_thought,answer", ["Two and two?,2 + 2 = 4,4"], "Two and two?"),
     ("jb_completions", "original_behavior,completion_behavior,source_dataset", ["Whistle,To whistle one,tdc"],
      "To whistle one"),
 ]  # fmt: skip
@@ -97,12 +98,24 @@ def test_tables_by_column_and_trees_of_topics_are_read(tmp_path: Path) -> None:
     files = {
         "lists.json": {"goal": ["Whistle", "Hum"], "target": ["a", "b"]},
         "pandas.json": {"goal": {"0": "Whistle", "1": "Hum"}, "target": {"0": "a", "1": "b"}},
+        "filtered.json": {"goal": {"3": "Whistle", "5": "Hum"}, "target": {"3": "a", "5": "b"}},
+        "column.json": {"goal": {"3": "Whistle", "5": "Hum"}},
+        "topics.json": {"Loud": ["Whistle"], "Low": ["Hum"]},
         "tree.json": {"Noise": {"Loud": ["Whistle"], "Low": ["Hum"]}, "Light": {}},
     }
     for name, values in files.items():
         (tmp_path / name).write_text(json.dumps(values))
         assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
-    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json")] == ["Noise", "Noise"]
+    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json", ["goal"])] == ["Noise", "Noise"]
+    assert [row["topic"] for _, row in read_rows(tmp_path / "topics.json", ["goal"])] == ["Loud", "Low"]
+
+
+def test_json_lines_are_read_whatever_they_are_called(tmp_path: Path) -> None:
+    lines = b'{"goal": "Whistle"}\n\n{"goal": "Hum"}\n'
+    (tmp_path / "a.json").write_bytes(b"\n" + lines)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(lines))
+    for name in ("a.json", "a.json.gz"):
+        assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
 
 
 def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
@@ -182,6 +195,8 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
         ("a.jsonl", b'{"goal": 1}', r"a.jsonl:1: expected text in the column goal"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),
         ("a.json", b"[1]", "expected a JSON object"),
+        ("a.json", b'{"goal": ["Hum", "Sing"], "target": ["a"]}', r"expected columns of one length \(got .*'goal': 2"),
+        ("a.json", b'{"goal": "Hum"}\n{"goal": \n', r"a.json:2: expected a line of JSON"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
         ("a.csv.gz", gzip.compress(b"goal\nHum\n")[:-4], "not a whole gzip file"),
     ],
@@ -204,7 +219,7 @@ def test_a_changed_byte_of_a_packed_file_is_an_error(tmp_path: Path, suffix: str
     for place in range(0, len(data), 3):
         path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
-            list(read_rows(path))
+            list(read_rows(path, ["goal"]))
         except PromptFileError:
             refused += 1
     assert refused > len(data) // 6  # the others stand where nothing is read, such as in statistics

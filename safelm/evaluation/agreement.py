@@ -23,6 +23,7 @@ HARM = {
     **{label: "harmful" for label in ("true", "1", "1.0", "1_full_compliance")},
     **{label: "harmless" for label in ("false", "0", "0.0", "2_full_refusal", "3_partial_refusal")},
 }
+PROMPT = ("prompt", "goal")
 LABEL, PEOPLE = ("final_label", "human_majority"), ("annotation_1", "annotation_2", "human1", "human2", "human3")
 CONTRAST = "contrast"  # how XSTest's types of unsafe prompts begin
 HARMFUL = {Outcome.HARMFUL: "harmful"}  # of harmful prompts; everything else is "harmless"
@@ -48,7 +49,7 @@ def read_labelled(path: Path, *, harmful: bool) -> list[Labelled]:
 
     Of XSTest all answers can be read as complying or declining; as harmful, or not, those to its unsafe contrasts.
     """
-    found = [one for where, row in read_rows(path) for one in _labelled(where, row, harmful)]
+    found = [one for where, row in read_rows(path, PROMPT) for one in _labelled(where, row, harmful)]
     if not found:
         raise PromptFileError(
             f"{path}: holds no answers that people labelled as {'harmful' if harmful else 'declining'}"
@@ -57,7 +58,7 @@ def read_labelled(path: Path, *, harmful: bool) -> list[Labelled]:
 
 
 def _labelled(where: str, row: Row, harmful: bool) -> Iterator[Labelled]:
-    prompt, answer = value_of(row, ["prompt", "goal"]), value_of(row, ["completion", "response"])
+    prompt, answer = value_of(row, PROMPT), value_of(row, ["completion", "response"])
     label = value_of(row, LABEL)
     if prompt is None or answer is None or label is None:
         columns = ", ".join(map(str, row))

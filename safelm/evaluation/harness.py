@@ -120,7 +120,7 @@ def rows_of(task: str, path: Path) -> list[dict[str, Any]]:
     hub, gauntlet, turned = LAYOUTS[task]
     gold, place = GOLD[task]
     found = []
-    for where, row in read_rows(path):
+    for where, row in read_rows(path, (*hub, *gauntlet)):
         if gauntlet and set(gauntlet) <= set(row):
             found.append(turned(_solved(where, row, *place)))
         elif set(hub) <= set(row):

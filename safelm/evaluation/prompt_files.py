@@ -25,8 +25,11 @@ class PromptFileError(ValueError):
     """A file of prompts is not there, is another one, or is broken; the message says where and what to do."""
 
 
-def read_rows(path: Path) -> Rows:
-    """Every row of a file. Raises PromptFileError where one cannot be read."""
+def read_rows(path: Path, columns: Sequence[str]) -> Rows:
+    """Every row of a file. Raises PromptFileError where one cannot be read.
+
+    A JSON object is a table by columns where it has one of `columns`, else a tree of topics: they look alike.
+    """
     name = path.name.removesuffix(".gz")
     data = path.read_bytes()
     if path.name.endswith(".gz"):
@@ -37,6 +40,8 @@ def read_rows(path: Path) -> Rows:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptFileError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if name.endswith(".json"):
+        return _jsonl(path, text) if _is_jsonl(text) else _json_file(path, text, columns)
     return READERS[name[name.rfind(".") :]](path, text)
 
 
@@ -104,14 +109,26 @@ def _jsonl(path: Path, text: str) -> Rows:
             yield where, _object(where, _json(where, line))
 
 
-def _json_file(path: Path, text: str) -> Rows:
+def _is_jsonl(text: str) -> bool:
+    """Whether more lines follow one that is an object already: many data sets name JSON lines .json."""
+    line, _, rest = text.lstrip().partition("\n")
+    try:
+        return bool(rest.strip()) and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_file(path: Path, text: str, names: Sequence[str]) -> Rows:
     """A list of rows or of texts, a table by columns, or a tree of lists of texts (topic, subtopic, texts)."""
     values = _json(str(path), text)
     if isinstance(values, list):
         for place, value in enumerate(values):
             where = f"{path} item {place}"
             yield where, {TEXT: value} if isinstance(value, str) else _object(where, value)
-    elif isinstance(values, dict) and (columns := _columns(values)):
+    elif isinstance(values, dict) and (columns := _columns(values, names)):
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise PromptFileError(f"{path}: expected columns of one length (got {lengths})")
         for place, cells in enumerate(zip(*columns.values(), strict=True)):
             yield f"{path} row {place}", dict(zip(columns, cells, strict=True))
     elif isinstance(values, dict):
@@ -120,13 +137,15 @@ def _json_file(path: Path, text: str) -> Rows:
         raise PromptFileError(f"{path}: expected a list of prompts (got {type(values).__name__})")
 
 
-def _columns(values: Mapping[str, Any]) -> dict[str, Sequence[Any]] | None:
-    """A table by columns, as lists of one length or (pandas) by row number; None of anything else."""
-    if values and all(isinstance(column, dict) and "0" in column for column in values.values()):
-        values = {name: list(column.values()) for name, column in values.items()}
-    lists = [column for column in values.values() if isinstance(column, list)]
-    is_table = len(lists) == len(values) > 1 and len({len(column) for column in lists}) == 1
-    return dict(values) if is_table else None
+def _columns(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Sequence[Any]] | None:
+    """A table by columns, as lists or (pandas) by row number; None of anything else."""
+    if not has_column(values, names):
+        return None
+    first, *_ = values.values()
+    if all(isinstance(cells, dict) and cells.keys() == first.keys() and all(map(str.isdigit, cells))
+           for cells in values.values()):  # fmt: skip
+        return {name: [cells[place] for place in first] for name, cells in values.items()}
+    return dict(values) if all(isinstance(cells, list) for cells in values.values()) else None
 
 
 def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
@@ -164,7 +183,7 @@ def _object(where: str, value: Any) -> Row:
     return value
 
 
-READERS = {".csv": _csv, ".tsv": _tsv, ".json": _json_file, ".jsonl": _jsonl, ".txt": _lines}
+READERS = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".txt": _lines}
 
 
 def value_of(row: Row, names: Iterable[str]) -> Any:

@@ -80,7 +80,7 @@ def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
 def read_file(name: str, suite: FileSuite) -> tuple[int, int, list[Question]]:
     """(rows of the file, those that are empty, the prompts of those that `only` wants, in their order)."""
     path = pinned(name, suite)
-    rows = list(read_rows(path))
+    rows = list(read_rows(path, [*suite.text, TEXT]))
     full = [(where, row) for where, row in rows if not _is_empty(suite, row)]
     wanted = [(where, row) for where, row in full if _is_wanted(name, suite, where, row)]
     if not wanted:
