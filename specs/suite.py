@@ -78,7 +78,7 @@ class DemoSuite(Suite):
 
 
 class FileSuite(Suite):
-    """Prompts of a public file. What a column is called differs between its editions: the first that is there is read.
+    """Prompts of a public file. What a column is called differs between its editions: the first that is filled is read.
 
     Names are compared without regard to case, spaces and _; `instances.0.input` is a value inside of another.
     """
