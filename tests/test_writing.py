@@ -180,7 +180,40 @@ def test_nearly_all_of_a_thousand_seeded_cases_are_found(kind: str) -> None:
     assert len(missed) <= 0.05 * len(texts), missed[:5]
 
 
+FOUND = [
+    ("4539-1488-0343-6467 08/27 cvv 123", "card"),
+    ("3782 822463 10005 12/26", "card"),
+    ("4012 8888 8888 1881 04/27", "card"),
+    ("Order 2 4539 1488 0343 6467", "card"),
+    ("Order 17 4539148803436467 of 12 May", "card"),
+    ("4111 1111 1111 1111", "card"),
+    ("4 5 3 9 1 4 8 8 0 3 4 3 6 4 6 7", "card"),
+    ("4539 1488 0343 6467 1st class", "card"),
+    ("bob @ example.org", "email"),
+    ("bob@ example.org", "email"),
+    ("bob@example . org", "email"),
+    ("bob [at] example [dot] museum", "email"),
+    ("bob (at) example (dot) org. Then he left", "email"),
+    ("by bob@example.museum", "email"),
+    ("tel 0123 45 67", "phone"),
+    ("phone/fax: 555-0147", "phone"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), FOUND)
+def test_a_number_or_an_address_is_found_whatever_stands_beside_it(text: str, kind: str) -> None:
+    assert kinds(text) == [kind]
+
+
 CLEAN = [
+    "It was tweeted by @nasa. The rocket flew.",
+    "It was tweeted by @nasa.gov, they say.",
+    "See you @ lunch. Then we talk. See you @ lunch.Then we go.",
+    "It began on 02-03-2021 10:00 and ended on 2021-03-04 09:00, or at 08:00 02/03/2021.",
+    "Open 01/01/2024-31/12/2024, and 01.02.2024 - 03.02.2024.",
+    "Chapter 1.2.3.4 is short, and so is sec. 4.2.1.7.",
+    "The years 4012 8888 8888 1882 and 4539 1488 0343 6467.5 are none.",
+    "https://example.com/status/4539148803436467 and my-mobile-web-sites-9518337",
     "The meeting is on 2024-05-17 at 10:30:45, in room 12.",
     "Pages 1-3 and 14-16 of volume 112 (1998) say so.",
     "ISBN 978-3-16-148410-0 was printed 1,234,567 times.",
@@ -210,7 +243,24 @@ LONG = 200_000  # characters; what looked at them again for each of them would t
 
 @pytest.mark.parametrize("end", ["", " !"])
 @pytest.mark.parametrize(
-    "unit", [":", "::", "a:", "1:f", ".:", "\n", "\n ", "\n*", "eyJ-", "a\u0301\u0316", "\u0316\u0301", "é&#1"]
+    "unit",
+    [
+        ":",
+        "::",
+        "a:",
+        "1:f",
+        ".:",
+        "\n",
+        "\n ",
+        "\n*",
+        "eyJ-",
+        "a\u0301\u0316",
+        "\u0316\u0301",
+        "é&#1",
+        "@",
+        "4539 ",
+        "3-2 ",
+    ],
 )
 def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
     text = (unit * (LONG // len(unit)))[:LONG] + end

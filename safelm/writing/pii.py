@@ -14,15 +14,20 @@ from safelm.texts import compatible
 ENDLESS = re.compile(r"&#\d{1000,}")  # no character has such a number, and Python reads none above 4,300 digits
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 
-_AT = r"\s*(?:@|[\[({<]\s*(?:at|@)\s*[\])}>])\s*"
-_DOT = r"\s*(?:\.|[\[({<]\s*(?:dot|\.)\s*[\])}>])\s*"
+# A plain sign touches both its neighbours. Apart it stands, alike on both sides, only before an ending that is known:
+# "by @nasa. The rocket" and "see you @ lunch. Then" are no addresses.
+_AT, _APART_AT = r"(?:@|\s*[\[({<]\s*(?:at|@)\s*[\])}>]\s*)", r"(?:@\s*|\s+@\s+)"
+_DOT = r"(?:\.|\s*[\[({<]\s*(?:dot|\.)\s*[\])}>]\s*)"
+_APART_DOT = rf"(?:{_DOT}|\s\.\s)"
 _LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
 _ENDING = (
-    r"(?:com|org|net|edu|gov|mil|int|info|biz|name|dev|app|io|ai|co|eu|uk|us|ca|au|de|fr|es|it|nl|se|pl|ch|at|jp|cn)"
+    r"(?:com|org|net|edu|gov|mil|int|info|biz|name|dev|app|io|ai|co|eu|uk|us|ca|au|de|fr|es|it|nl|se|pl|ch|at|jp|cn"
+    r"|ru|br|nz|ie|dk|fi|cz|gr|pt|mx|kr|za)"
 )
 AT, NEAR = re.compile(r"@|\bat\b", re.IGNORECASE), 80
 EMAIL = re.compile(
     rf"[\w.+%'-]*\w{_AT}{_LABEL}(?:{_DOT}{_LABEL}){{0,4}}{_DOT}[^\W\d_]{{2,24}}\b"
+    rf"|[\w.+%'-]*\w{_APART_AT}{_LABEL}(?:{_APART_DOT}{_LABEL}){{0,4}}{_APART_DOT}{_ENDING}\b"
     rf"|\b[\w.+-]+\s+at\s+{_LABEL}(?:\s+dot\s+{_LABEL}){{0,4}}\s+dot\s+{_ENDING}\b"
     rf"|\b[\w+-]+\s+dot\s+[\w+-]+\s+at\s+{_LABEL}(?:(?:\s+dot\s+|\.){_LABEL}){{0,4}}(?:\s+dot\s+|\.){_ENDING}\b",
     re.IGNORECASE,
@@ -36,9 +41,15 @@ PHONE = re.compile(
     r")(?![\w-]|[.,]\d)"
 )
 CALLED = re.compile(
-    r"\b(?:phone|tel|telephone|mobile|cell|call|fax|whatsapp)\b\D{0,20}(\+?\d[\d ().-]{5,18}\d)\b", re.I
+    r"(?<![\w-])(?:phone|tel|telephone|mobile|cell|call|fax|whatsapp)\b\D{0,20}(\+?\d[\d ().-]{5,18}\d)\b", re.I
 )
-CARD = re.compile(r"(?<![\w.-])[2-6](?:[ -]?\d){11,18}(?![\w-]|\.\d)")
+DATE = re.compile(
+    r"(?<!\d)(?:(?:[0-2]?\d|3[01])([ ./-])(?:0?\d|1[0-2])\1(?:1\d|20)\d\d"
+    r"|(?:1\d|20)\d\d([ ./-])(?:0?\d|1[0-2])\2(?:[0-2]?\d|3[01]))(?!\d)"
+)
+GROUPS = re.compile(r"(?<![\w./-])\d++(?!\w|\.\d)(?:[ -]\d++(?!\w|\.\d))*(?!-)")
+PRINTED = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 2), (4, 6, 5), (4, 6, 4)}  # digits of each group
+LONGEST = 19  # digits of a card
 ISSUED = re.compile(r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[068]\d{12}|35\d{14}|6\d{15,18}")
 SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}([- \u2010-\u2013])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
 SSN_NAMED = re.compile(
@@ -46,7 +57,10 @@ SSN_NAMED = re.compile(
 )
 IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f.]*:[0-9a-f.]*:)[0-9a-f:.]{1,44}[0-9a-f:](?![\w:])", re.IGNORECASE)
-VERSION = re.compile(r"(?:\bversion|\bv|\brelease|\bfirmware|\bbuild|§|\bsection)[ .:]*$", re.IGNORECASE)
+VERSION = re.compile(
+    r"(?:§|\b(?:version|v|release|firmware|build|section|sec|chapter|ch|clause|article|part|figure|fig|table))[ .:]*$",
+    re.IGNORECASE,
+)
 KEY = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}"
@@ -76,10 +90,14 @@ def kinds(text: str) -> list[str]:
 
 
 def _emails(text: str) -> Iterator[str]:
-    """Looked for around each at sign and each word "at" alone: over a whole text the pattern would be slow."""
+    """Looked for around at signs and words "at" alone: over a whole text the pattern would be slow."""
+    start = end = 0
     for sign in AT.finditer(text):
-        if found := EMAIL.search(text, max(0, sign.start() - NEAR), sign.end() + NEAR):
-            yield found[0]
+        if sign.start() - NEAR > end:
+            yield from (found[0] for found in EMAIL.finditer(text, start, end))
+            start = sign.start() - NEAR
+        end = sign.end() + NEAR
+    yield from (found[0] for found in EMAIL.finditer(text, start, end))
 
 
 def _phones(text: str) -> Iterator[str]:
@@ -93,16 +111,27 @@ def _phones(text: str) -> Iterator[str]:
 
 
 def _is_date(words: str) -> bool:
-    """Whether groups of digits are a date such as 01-02-2024 or 02 12 1999."""
-    sizes = [len(group) for group in re.findall(r"\d+", words)]
-    return "+" not in words and len(sizes) == 3 and (sizes[0] == 4 or sizes[2] == 4) and sum(sizes) <= 8
+    """Whether groups of digits hold a date such as 01-02-2024 or 02 12 1999, alone or with a time or another date."""
+    return "+" not in words and DATE.search(words) is not None
 
 
 def _cards(text: str) -> Iterator[str]:
-    for found in CARD.finditer(text):
-        digits = re.sub(r"\D", "", found[0])
-        if ISSUED.fullmatch(digits) and len(set(digits)) > 2 and luhn(digits):
-            yield found[0]
+    for found in GROUPS.finditer(text):
+        yield from (
+            digits for digits in _numbers(re.split("[ -]", found[0])) if ISSUED.fullmatch(digits) and luhn(digits)
+        )
+
+
+def _numbers(groups: list[str]) -> Iterator[str]:
+    """What groups in a row may be as one number: all of them; or a few, in a layout that is printed, beside others."""
+    if len(groups) <= LONGEST:
+        yield "".join(groups)
+    yield from groups
+    sizes = tuple(map(len, groups))
+    for first in range(len(groups)):
+        for layout in PRINTED:
+            if sizes[first : first + len(layout)] == layout:
+                yield "".join(groups[first : first + len(layout)])
 
 
 def luhn(digits: str) -> bool:
