@@ -60,9 +60,9 @@ class FakeEndpoint:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with endpoint.lock:
                     name = digest(body)
+                    endpoint.bodies.append(body)
                     fault = endpoint.plan(name, endpoint.asked[name])
                     endpoint.asked[name] += 1
-                    endpoint.bodies.append(body)
                     endpoint.keys.add(self.headers.get("Authorization"))
                     endpoint.faults[fault or "none"] += 1
                 answer = reply(body, endpoint.text(body))
@@ -150,13 +150,16 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "not_utf8": lambda handler, data: send(handler, data.replace(b"page", b"p\xff\xfege")),
     "wrong_model": lambda handler, data: send(handler, data.replace(b'"model": "', b'"model": "not/')),
     "no_choice": lambda handler, data: send(handler, b'{"model": "tests/writer", "choices": []}'),
+    "odd_finish": lambda handler, data: send(handler, data.replace(b'"stop"', b'["stop"]')),
+    "odd_usage": lambda handler, data: send(handler, data.replace(b'"prompt_tokens": 1', b'"prompt_tokens": null')),
     "late": _late,
     "twice": _twice,
 }
 DENIED: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {  # no fault of the server's
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
+    "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),
     "filtered": lambda handler, data: send(handler, filtered(data)),  # as most providers say it
     "filtered_400": lambda handler, data: send(handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400),
 }
-HARMLESS = ("late", "twice")  # faults under which the answer still comes
+HARMLESS = ("late", "twice", "odd_usage")  # faults under which the answer still comes

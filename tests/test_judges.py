@@ -118,7 +118,7 @@ def test_a_question_that_the_server_refuses_is_unjudged(served: Any, fault: str)
     assert endpoint.asked.total() == 2
 
 
-@pytest.mark.parametrize("fault", ["status_500", "reset", "half_json", "wrong_model"])
+@pytest.mark.parametrize("fault", ["status_500", "reset", "half_json"])
 def test_a_judge_that_is_down_is_an_error_and_not_another_judge(served: Any, fault: str) -> None:
     _, judge = served(says("yes"), plan=lambda name, again: fault)
     with pytest.raises(JudgeError, match="judge harm: writer@abcdef left 2 of 2 questions without an answer"):

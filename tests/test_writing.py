@@ -334,7 +334,10 @@ def test_what_fails_a_gate_is_asked_for_again_with_another_seed(
 def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
-    with FakeEndpoint(lambda name, before: fault).running() as endpoint:
+    def plan(name: str, before: int) -> str | None:
+        return fault if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
+
+    with FakeEndpoint(plan).running() as endpoint:
         block, found = refused(endpoint, tmp_path, monkeypatch)
     assert found == [] and Counter(row["reason"] for row in block.quarantined) == {reason: 12}
     assert "wallet" not in str(block.quarantined)

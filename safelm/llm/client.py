@@ -26,6 +26,8 @@ REPLY_BYTES = 16 << 20  # a longer reply is broken
 REFUSED = frozenset({400, 404, 413, 422})  # the server will not answer this question however often it is asked
 DENIED = frozenset({401, 403})
 FINISHES = frozenset({"stop", "length", FILTERED})
+PLAIN = "There is no page to read. Answer in a few words."  # what no server has a reason of its own to refuse
+SAID = 200  # characters that are shown of what a server says when it refuses everything
 
 
 class Unanswered(Exception):
@@ -33,7 +35,7 @@ class Unanswered(Exception):
 
 
 class Denied(Exception):
-    """The server does not take the key."""
+    """The server serves nothing of what we ask; the message, behind `the server`, says why and what to mend."""
 
 
 class _Retry(Exception):
@@ -42,6 +44,14 @@ class _Retry(Exception):
     def __init__(self, problem: str, pause: float = 0.0) -> None:
         super().__init__(problem)
         self.pause = pause
+
+
+class _WrongModel(_Retry):
+    """Another model's reply."""
+
+    def __init__(self, answerer: str) -> None:
+        super().__init__("wrong_model")
+        self.answerer = answerer
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,15 @@ class Endpoint:
 
 
 class Client:
-    """Asks one server. `counts` says how often it was asked, asked again and why, and what stayed unanswered."""
+    """Asks one server for a row of `engines`.
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    `counts` says how often it was asked, asked again and why, and what stayed unanswered. Until it has `served`, that
+    is answered a question in the model's own name, a refusal or another model's name says that the row is wrong.
+    """
+
+    def __init__(self, endpoint: Endpoint, row: str) -> None:
+        self.endpoint, self.row = endpoint, row
+        self.served, self.plain = False, asyncio.Lock()
         self.counts: Counter[str] = Counter()
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self.session = aiohttp.ClientSession(
@@ -82,7 +97,6 @@ class Client:
     async def ask(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The checked reply of /chat/completions. Raises Unanswered after TRIES tries, and Denied at once."""
         for number in range(1, TRIES + 1):
-            self.counts["requests"] += 1
             try:
                 return await self._try(payload)
             except _Retry as error:
@@ -99,20 +113,48 @@ class Client:
                 await asyncio.sleep(max(self.endpoint.first_pause * 2 ** (number - 1), pause))
         raise self._unanswered(problem)
 
-    async def _try(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    async def _try(self, payload: Mapping[str, Any], is_plain: bool = False) -> dict[str, Any]:
+        self.counts["requests"] += 1
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         async with self.session.post(url, json=payload, allow_redirects=False) as response:
             if response.status in DENIED:
-                raise Denied(f"{response.status}")
+                raise Denied(f"does not take the key (status {response.status}); set the right one")
             if response.status not in {200, *REFUSED}:
                 raise _Retry(f"status_{response.status}", _pause(response.headers.get("Retry-After", "")))
             body = await _read(response)
         if response.status in REFUSED:
-            raise self._unanswered(FILTERED if f'"{FILTERED}"'.encode() in body else "refused")
-        reply = _checked(body, payload["model"])
+            if f'"{FILTERED}"'.encode() in body:
+                raise self._unanswered(FILTERED)
+            if is_plain:
+                raise Denied(self._refusal(response.status, body))
+            await self._ask_plainly(payload)
+            raise self._unanswered("refused")
+        try:
+            reply = _checked(body, payload["model"])
+        except _WrongModel as error:
+            if self.served:
+                raise
+            raise Denied(f"answers as {error.answerer!r:.{SAID}}: write that as engines.{self.row}.model") from None
+        self.served = True
         if reply["choices"][0]["finish_reason"] == FILTERED:
             raise self._unanswered(FILTERED)
         return reply
+
+    async def _ask_plainly(self, payload: Mapping[str, Any]) -> None:
+        """Whether a refusal is the page's own: ask the same without a page. Raises Denied where that is refused too."""
+        async with self.plain:
+            if not self.served:
+                messages = [*payload["messages"][:-1], {"role": "user", "content": PLAIN}]
+                await self._try({**payload, "messages": messages}, is_plain=True)
+
+    def _refusal(self, status: int, body: bytes) -> str:
+        """The sentence on a server that refused a question without a page: nothing that it repeats is a page's."""
+        said = " ".join(body.decode("utf-8", "replace").replace(self.endpoint.key or "\0", "").split())
+        shown = "".join(filter(str.isprintable, said))[:SAID]
+        return (
+            f"refuses every question (status {status}: {shown}); "
+            f"mend its address, with the /v1, or in engines.{self.row} the model and dials that it takes"
+        )
 
     def _unanswered(self, problem: str) -> Unanswered:
         self.counts[f"unanswered {problem}"] += 1
@@ -141,14 +183,19 @@ def _checked(body: bytes, model: str) -> dict[str, Any]:
         finish, answerer = choice["finish_reason"], reply["model"]
         text = "" if finish == FILTERED else choice["message"]["content"] or ""
         text.encode("utf-8")
+        is_whole = isinstance(answerer, str) and (answerer != model or finish in FINISHES)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Retry("broken_reply") from error
-    if answerer != model:
-        raise _Retry("wrong_model")
-    if finish not in FINISHES:
+    if not is_whole:
         raise _Retry("broken_reply")
-    usage = reply.get("usage")
-    return {"choices": [choice], "usage": usage if isinstance(usage, dict) else {}}
+    if answerer != model:
+        raise _WrongModel(answerer)
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": _usage(reply.get("usage"))}
+
+
+def _usage(given: Any) -> dict[str, int]:
+    """The counts that DataTrove adds up; what is no whole number is left out."""
+    return {name: count for name, count in given.items() if type(count) is int} if isinstance(given, dict) else {}
 
 
 def _pause(value: str) -> float:

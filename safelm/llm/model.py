@@ -31,6 +31,7 @@ class LanguageModel:
         self.row, self.endpoint, self.answers = row, endpoint, answers
         self.identity = {name: value for name, value in row.items() if name not in LIMITS}
         self.counts: Counter[str] = Counter()  # requests, retries and what stayed unanswered, by name
+        self.served = False  # whether the server has answered this process
 
     @property
     def name(self) -> str:
@@ -62,11 +63,13 @@ class LanguageModel:
                     kept.put(key, answer)
 
             if todo:
-                runner = Runner(self.row["model"], self.endpoint, number("SAFELM_REQUESTS") or IN_FLIGHT, take)
+                in_flight = number("SAFELM_REQUESTS") or IN_FLIGHT
+                runner = Runner(self.row, self.endpoint, in_flight, take, self.served)
                 try:
                     runner.ask(todo)
                 finally:
                     self.counts += runner.counts
+                    self.served = runner.served
                     logger.info(f"{self.name}: {_sentence(runner.counts)}; {len(requests) - len(todo)} were kept")
             return [kept.get(key) or unanswered[key] for key in keys]
 

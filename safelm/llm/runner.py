@@ -20,7 +20,7 @@ from datatrove.pipeline.inference.servers import InferenceServer
 from datatrove.pipeline.inference.types import GenerateFunction, InferenceError, ServerError
 
 from safelm.llm.client import Client, Denied, Endpoint, Unanswered
-from safelm.llm.engines import EngineError
+from safelm.llm.engines import EngineError, Row
 from safelm.llm.request import REFUSALS, Answer
 
 IN_A_ROW = 32  # questions without any answer after which the server counts as down
@@ -29,9 +29,9 @@ IN_A_ROW = 32  # questions without any answer after which the server counts as d
 class Connection(InferenceServer):
     """A server that stands already: DataTrove's handle on it, and our client behind the handle."""
 
-    def __init__(self, config: InferenceConfig, rank: int, endpoint: Endpoint) -> None:
+    def __init__(self, config: InferenceConfig, rank: int, client: Client) -> None:
         super().__init__(config, rank)
-        self.client = Client(endpoint)
+        self.client = client
         self.silent = 0
 
     async def start_server(self) -> None:
@@ -49,7 +49,7 @@ class Connection(InferenceServer):
         try:
             reply = await self.client.ask(payload)
         except Denied as error:
-            raise ServerError(f"does not take the key (status {error}); set the right one") from None
+            raise ServerError(str(error)) from None
         except Unanswered as error:
             self.silent += str(error) not in REFUSALS
             if self.silent >= IN_A_ROW:
@@ -65,18 +65,24 @@ class Connection(InferenceServer):
 
 
 class Runner(InferenceRunner):
-    """Asks the payloads of one shard; `take` gets each answer with its key as soon as it is there, in any order."""
+    """Asks the payloads of one shard for a row of `engines`.
 
-    def __init__(self, model: str, endpoint: Endpoint, in_flight: int, take: Callable[[str, Answer], None]) -> None:
+    `take` gets each answer with its key as soon as it is there, in any order. `served` is whether the server
+    is known to answer, before and after.
+    """
+
+    def __init__(
+        self, row: Row, endpoint: Endpoint, in_flight: int, take: Callable[[str, Answer], None], served: bool = False
+    ) -> None:
         config = InferenceConfig(
             server_type="endpoint",
-            model_name_or_path=model,
+            model_name_or_path=row["model"],
             endpoint_url=endpoint.url,
             max_concurrent_generations=in_flight,
             server_start_max_retries=0,
         )
         super().__init__(self._asked, config, nullcontext())  # nothing is written
-        self.endpoint, self.take = endpoint, take
+        self.row, self.endpoint, self.take, self.served = row, endpoint, take, served
         self.counts: Counter[str] = Counter()
 
     def ask(self, payloads: Mapping[str, dict[str, Any]]) -> None:
@@ -85,18 +91,18 @@ class Runner(InferenceRunner):
         try:
             asyncio.run(self.run_async(documents))
         except ServerError as error:
-            raise EngineError(f"{self.config.model_name_or_path}: the server {error.error}") from None
+            raise EngineError(f"{self.row['model']}: the server {error.error}") from None
 
     def _init_server(self, rank: int) -> InferenceServer:
-        connection = Connection(self.config, rank, self.endpoint)
-        connection.client.counts = self.counts
-        return connection
+        client = Client(self.endpoint, self.row["name"])
+        client.counts, client.served = self.counts, self.served
+        return Connection(self.config, rank, client)
 
     async def _asked(self, document: Document, generate: GenerateFunction) -> bool:
         """One question, in DataTrove's word a rollout. An InferenceError is not let out: it shows the whole payload."""
         try:
             result = await generate(document.metadata["payload"])
-            answer = Answer(result.text, result.finish_reason)
+            answer, self.served = Answer(result.text, result.finish_reason), True
         except InferenceError as error:
             if not isinstance(error.__cause__, Unanswered):
                 raise RuntimeError(f"DataTrove could not ask: {type(error.__cause__).__name__}") from None

@@ -19,7 +19,7 @@ ROW = {
 PROBLEMS = {
     "status_500": "status_500", "status_429": "status_429", "hang": "timed_out", "reset": "connection_lost",
     "cut": "connection_lost", "half_json": "broken_reply", "empty": "broken_reply", "not_utf8": "broken_reply",
-    "wrong_model": "wrong_model", "no_choice": "broken_reply",
+    "wrong_model": "wrong_model", "no_choice": "broken_reply", "odd_finish": "broken_reply",
 }  # fmt: skip
 QUESTIONS = 12
 
@@ -58,6 +58,7 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
     sink = logger.add(log.append, level="DEBUG")
     with FakeEndpoint(planned).running() as endpoint:
         engine = model(endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0)
+        engine.ask([question(QUESTIONS)])  # so that it has answered once, in the model's own name
         answers = engine.ask(asked)
     logger.remove(sink)
     failed = set() if fault in HARMLESS else always
@@ -71,7 +72,7 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
     retries = sum(count for name, count in engine.counts.items() if name.startswith("retry"))
     assert retries == sum(f"of {TRIES}" in line for line in log) == (0 if fault in HARMLESS else endpoint.faults[fault])
     lines = (tmp_path / "answers.jsonl").read_bytes().splitlines()
-    assert len(lines) == len(set(lines)) == QUESTIONS - len(failed)
+    assert len(lines) == len(set(lines)) == QUESTIONS + 1 - len(failed)
 
 
 @pytest.mark.cases(quick=6, full=60)
@@ -115,6 +116,26 @@ def test_what_a_provider_filters_is_asked_once_and_is_no_silence(tmp_path: Path,
         answers = engine.ask([question(number) for number in range(40)])  # more than make a server count as down
     assert {answer.problem for answer in answers} == {"content_filter"} and set(endpoint.asked.values()) == {1}
     assert engine.counts["unanswered content_filter"] == 40
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("refused", r"the server refuses every question \(status 400: \{\}\); mend its address, with the /v1"),
+        ("dated", "answers as 'tests/writer-2024-07-18': write that as engines.writer.model"),
+    ],
+)
+def test_a_row_that_is_wrong_fails_the_stage_at_once(tmp_path: Path, fault: str, message: str) -> None:
+    with FakeEndpoint(lambda name, before: fault).running() as endpoint, pytest.raises(EngineError, match=message):
+        model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+    assert len(endpoint.bodies) == (2 if fault == "refused" else 1)
+
+
+def test_a_page_that_alone_is_refused_is_its_own_matter(tmp_path: Path) -> None:
+    (known,) = [digest(body(question(1)))]
+    with FakeEndpoint(lambda name, before: "refused" if name == known else None).running() as endpoint:
+        (answer,) = model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+    assert answer.problem == "refused" and len(endpoint.bodies) == 2
 
 
 def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path) -> None:
