@@ -9,7 +9,7 @@ from pipeline.arguments import StageParser
 from safelm.blocks import ReadShards, WriteColumns
 from safelm.executor import finish, locked, make, tell
 from safelm.paths import build
-from safelm.scoring.ensemble import Combine, ReadGrades
+from safelm.scoring.ensemble import Combine, ReadGrades, ungraded
 from safelm.scoring.scorers import columns_beside, graders
 from specs.document import GRADES, scores_of_all
 from specs.params import Params
@@ -29,6 +29,8 @@ def main() -> None:
         combine = [Combine(rule=rule.rule, of=rule.thresholds), WriteColumns(columns=scores_of_all(names))]
         combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])
         finish(combined, began, inside=made)
+        for line in ungraded(build("score"), names):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

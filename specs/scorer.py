@@ -79,7 +79,10 @@ ScorerRow = Annotated[Given | Lexicon | Llm | Ngrams | Embedding | Cascade, Fiel
 
 
 class Statistic(Spec):
-    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is rounded up."""
+    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is rounded up.
+
+    A page that one of the scorers could not grade has a score only where its grade could not change it.
+    """
 
     rule: Literal["max", "mean", "median"]
     of: list[Name] = Field(min_length=1, description="columns of score.scorers")
@@ -91,7 +94,10 @@ class Statistic(Spec):
 
 
 class AnyOf(Spec):
-    """The highest of the scores that reach their own threshold; 0 where none does."""
+    """The highest of the scores that reach their own threshold; 0 where none does.
+
+    A page that one of the scorers could not grade has a score only where its grade could not change it.
+    """
 
     rule: Literal["any"]
     of: dict[Name, Unsafe] = Field(min_length=1, description="columns of score.scorers, each with its threshold")

@@ -4,14 +4,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from safelm.llm.client import Endpoint
 from safelm.paths import build
 from safelm.scoring.rubric import parse
 from safelm.shards import Manifest
+from safelm.stage import StageError
 from specs.rubric import REASON, Rubric, answer_schema
 from tests.endpoint import MODEL, Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
@@ -199,7 +202,30 @@ def test_a_long_document_has_the_score_of_its_worst_piece(project: Callable[...,
     assert row["score"] == 5 and len(endpoint.bodies) > 5
 
 
-def test_the_judge_scores_the_web_beside_the_rest(project: Callable[..., FakeEndpoint]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("refused", r"refuses every question \(status 400: \{\}\); mend"),
+        ("status_500", "30 of 30 questions on pages una"),
+    ],
+)
+def test_a_server_that_grades_nothing_makes_no_column(
+    project: Callable[..., FakeEndpoint], monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    monkeypatch.setattr(Endpoint, "__init__", partialmethod(Endpoint.__init__, first_pause=0.01))
+    text = Path("params.yaml").read_text().replace("[lexicon, ngrams]", "[lexicon, judge]")
+    Path("params.yaml").write_text(text)
+    with project(plan=lambda name, before: fault).running() as endpoint:
+        with pytest.raises(StageError, match=message):
+            stage("score")
+        endpoint.plan = lambda name, before: None
+        stage("score")
+    assert {row["judge"] for row in rows_of(build("score"))} == {0, 4, 5}
+
+
+def test_the_judge_scores_the_web_beside_the_rest(
+    project: Callable[..., FakeEndpoint], capsys: pytest.CaptureFixture[str]
+) -> None:
     text = Path("params.yaml").read_text().replace("of: [lexicon, ngrams]", "of: [judge, ngrams]")
     Path("params.yaml").write_text(text.replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, judge]"))
     silent = SAFE[3]
@@ -212,7 +238,8 @@ def test_the_judge_scores_the_web_beside_the_rest(project: Callable[..., FakeEnd
     rows = rows_of(build("score"))
     texts = {page["id"]: page["text"] for page in rows_of(build("ingest", "web"))}
     (unknown,) = [row for row in rows if texts[row["id"]] == silent]
-    assert unknown["judge"] is None and unknown["score"] == unknown["ngrams"]  # never a 0 for want of an answer
+    assert unknown["judge"] is unknown["score"] is None and unknown["ngrams"] == 0  # nobody else calls it safe
+    assert "score              ungraded: judge 1, ensemble 1\n" in capsys.readouterr().out
     assert {row["judge"] for row in rows} == {None, 0, 4, 5}
     # On hazards a language model's word comes first: the lexicon would say code_abuse.
     assert {row["hazard"] for row in rows if row["judge"] == 5} == {"nonviolent_crimes"}

@@ -28,8 +28,12 @@ from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
         ("mean", [0, 0, 1], 0),
         ("median", [0, 1, 5], 1),
         ("median", [0, 1], 1),
-        ("max", [None, 2], 2),  # a scorer that could not tell is left out
-        ("max", [None], None),  # and none is never a 0
+        ("max", [None], None),  # a scorer that could not tell may have meant any score
+        ("max", [None, 0], None),
+        ("max", [None, 4], None),
+        ("max", [None, 5], 5),  # but there is nothing above this
+        ("mean", [None, 2, 2], None),
+        ("median", [None, 2, 2], 2),
     ],
 )
 def test_the_ensemble_rule(rule: str, scores: list[int | None], score: int | None) -> None:
@@ -51,9 +55,9 @@ def documents(*texts: str) -> list[Document]:
 def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
     grades = {name: {"score": 5, "hazard": hazard} for name, hazard in
               (("one", None), ("two", "sexual_content"), ("three", "child_exploitation"))}  # fmt: skip
-    assert combined(grades, "max", {})["hazard"] == "child_exploitation"
+    assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "child_exploitation"
     del grades["three"]
-    assert combined(grades, "max", {})["hazard"] == "sexual_content"
+    assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "sexual_content"
 
 
 def test_batches_are_closed_by_rows_or_by_characters() -> None:

@@ -1,15 +1,18 @@
 """One score of several: the rule over the columns of the scorers (paper §1.5: the maximum, for recall)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
+from pathlib import Path
 from statistics import fmean, median
 from typing import ClassVar
 
 from datatrove.data import Document
 
 from safelm.blocks import Block, Input, Reader, Task
-from safelm.shards import Shard
+from safelm.hazards import LEVELS
+from safelm.shards import Shard, tables
 from specs.document import GUARDED
 
 RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
@@ -23,10 +26,22 @@ RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
 def ensemble(rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]) -> int | None:
     """The score of one document from the columns that `of` names, each with its threshold, which `any` asks for.
 
-    A half is rounded up, to the less safe score. A scorer that could not tell is left out; None where none could.
+    A half is rounded up, to the less safe score. What a scorer could not tell may be any score: where the rule gives
+    another one for the lowest than for the highest, there is none, lest the other scorers alone call a page safe.
     """
-    known = {name: score for name in of if (score := scores[name]) is not None}
-    return floor(RULES[rule](known, of) + 0.5) if known else None
+    ends = [{name: end if (score := scores[name]) is None else score for name in of} for end in (0, LEVELS - 1)]
+    low, high = (floor(RULES[rule](known, of) + 0.5) for known in ends)
+    return low if low == high else None
+
+
+def ungraded(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
+    """A line on the documents of build/score that have no score, if there are any: how many each scorer left."""
+    columns = {**{name: name for name in scorers}, "score": "ensemble"}
+    counts: Counter[str] = Counter()
+    for table in tables(folder, list(columns)):
+        counts.update({shown: table[name].null_count for name, shown in columns.items()})
+    if found := [f"{shown} {counts[shown]:,}" for shown in columns.values() if counts[shown]]:
+        yield f"{'score':<18} ungraded: {', '.join(found)}"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ from loguru import logger
 
 from safelm.blocks import Task
 from safelm.hazards import LEVELS, Grade, Hazards
-from safelm.llm import Engine, Request, answers_file, fenced, open_engine, pieces
+from safelm.llm import Answer, Engine, EngineError, Request, answers_file, fenced, open_engine, pieces
 from safelm.scoring.lexicon import LEXICON
 from safelm.scoring.scorer import GradeDocuments
 from safelm.shards import text_digest
@@ -76,11 +76,15 @@ class RubricJudge:
         return [_worst([next(found) for _ in pieces_of]) for pieces_of in parts]
 
     def ask(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text that an engine reads at once; invalid answers are asked for again."""
+        """One grade for each text that an engine reads at once; invalid answers are asked for again.
+
+        What the server refuses has no grade. Raises EngineError where it left any text unanswered.
+        """
         grades: list[Grade | None] = [None] * len(texts)
         waiting = list(range(len(texts)))
         for attempt in range(self.tries):
             answers = self.engine.ask([self.request(texts[place], attempt) for place in waiting]) if waiting else []
+            self._check(answers)
             invalid = []
             for place, answer in zip(waiting, answers, strict=True):
                 grades[place] = None if answer.problem else parse(answer.text, self.hazards)
@@ -94,6 +98,16 @@ class RubricJudge:
             f"{self.engine.name}: {', '.join(f'{count:,} {kind}' for kind, count in sorted(self.counts.items()))}"
         )
         return grades
+
+    def _check(self, answers: Sequence[Answer]) -> None:
+        """Raises EngineError where the server left pages without any answer: such a null must not be kept as theirs."""
+        down = Counter(answer.problem for answer in answers if answer.problem and not answer.is_refused)
+        if down:
+            problem, _ = down.most_common(1)[0]
+            raise EngineError(
+                f"{self.engine.name}: {down.total():,} of {len(answers):,} questions on pages unanswered ({problem}); "
+                "answers are kept: mend the server and run the stage again"
+            )
 
     def request(self, text: str, attempt: int) -> Request:
         """The rubric in the system turn, and the text as data."""
