@@ -265,14 +265,14 @@ def test_where_a_document_is_from_is_kept(tmp_path: Path) -> None:
     first, second, third = documents_of(
         tmp_path,
         {"text": "a", "url": "https://a", "title": "A", "license": "MIT", "crawl": "CC-1", "source": "theirs"},
-        {"text": "b", "metadata": {"url": "https://b", "date": "2020-01-01"}},
-        {"text": "c", "meta": "{}", "url": 7, "title": "two\nlines"},
+        {"text": "b", "title": "a\x07b", "metadata": {"url": "https://b", "date": "2020-01-01"}},
+        {"text": "c", "meta": "{}", "url": 7, "title": "two\n\xa0lines"},
     )
     assert first.metadata == {
         "source": "web", "url": "https://a", "crawl": "CC-1", "title": "A", "license": "MIT"
     }  # fmt: skip
     assert second.metadata == {"source": "web", "url": "https://b", "crawl": "2020-01-01", "license": "CC0-1.0"}
-    assert third.metadata == {"source": "web", "license": "CC0-1.0"}
+    assert third.metadata == {"source": "web", "title": "two lines", "license": "CC0-1.0"}
 
 
 @pytest.mark.parametrize("label", [-1, 6, 2.5, "3", True, None])

@@ -163,11 +163,14 @@ class ReadFiles(ReadSource):
 
 
 def _first(rows: list[Mapping[str, Any]], names: tuple[str, ...]) -> str | None:
+    """The first that is a line of text; white space of other kinds, which titles of the web are full of, is a space."""
     for row in rows:
         for name in names:
             value = row.get(name)
-            if isinstance(value, str) and value and value.isprintable():
-                return value
+            if isinstance(value, str) and value:
+                line = value if value.isprintable() else " ".join(value.split())
+                if line.isprintable() and line:
+                    return line
     return None
 
 
