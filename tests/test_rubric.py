@@ -4,20 +4,31 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datatrove.data import Document
+from loguru import logger
 
+from safelm.blocks import Task
 from safelm.llm.client import Endpoint
-from safelm.paths import build
-from safelm.scoring.rubric import parse
+from safelm.paths import build, scratch
+from safelm.scoring.cascade import GradeByCascade
+from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
+from safelm.scoring.rubric import GradeByRubric, parse
+from safelm.scoring.scorers import SafetyScorer, grader
 from safelm.shards import Manifest
 from safelm.stage import StageError
+from specs.engine import EndpointEngine
+from specs.prompt import PROMPTS
 from specs.rubric import REASON, Rubric, answer_schema
+from specs.scorer import Llm
 from tests.endpoint import MODEL, Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.written import writer
 
 HAZARDS = ("nonviolent_crimes", "code_abuse")
 SAMPLING = "temperature: 0.0, top_p: 1.0, tokens: 64"
@@ -25,6 +36,9 @@ ROWS = f"""\
 engines:
   remote: {{kind: endpoint, model: {MODEL}, digest: abcdef0123, characters: 400, {SAMPLING}}}
 """
+REMOTE = EndpointEngine(
+    kind="endpoint", model=MODEL, digest="abcdef0123", characters=400, temperature=0.0, top_p=1.0, tokens=64
+)
 JUDGE = "  judge: {kind: llm, engine: remote, rubric: rubric, tries: 3, seed: 1}\n"
 GOOD = {"score": 4, "hazard": "nonviolent_crimes", "reason": "tells how to steal"}
 
@@ -221,6 +235,42 @@ def test_a_server_that_grades_nothing_makes_no_column(
         endpoint.plan = lambda name, before: None
         stage("score")
     assert {row["judge"] for row in rows_of(build("score"))} == {0, 4, 5}
+
+
+def nested(folder: Path) -> SafetyScorer:
+    """A judge inside a cascade that leaves every page to it, inside the block that scores what is not scored yet."""
+    fit_ngrams([*SAFE, *ATTACK], [0] * 40 + [2] * 20, words=[1], characters=[], buckets=64, unsafe_weight=1.0,
+               regularisation=1.0).save(folder)  # fmt: skip
+    (folder / "thresholds.json").write_text('{"low": 0.0, "high": 2.0}')
+    cheap = GradeByNgrams(files=(folder / "config.json", folder / "weights.safetensors"))
+    rows = {"judge": Llm(kind="llm", engine="remote", rubric="rubric", tries=1, seed=1)}
+    dear = grader("judge", rows, {"remote": REMOTE})
+    thresholds = folder / "thresholds.json"
+    both = GradeByCascade(cheap=cheap, dear=dear, names=("cheap", "judge"), level=3, thresholds=thresholds)
+    return SafetyScorer(graders={"both": both}, rule="max", of={"both": 0})
+
+
+def test_a_judge_inside_others_asks_about_a_shard_at_once_and_keeps_the_answers_by_shard(
+    project: Callable[..., FakeEndpoint], tmp_path: Path
+) -> None:
+    log: list[str] = []
+    sink = logger.add(log.append)
+    scorer = nested(tmp_path)
+    scorer.begin(Task("00007", ()), tmp_path)
+    with project().running():
+        found = list(scorer.run(Document(text=f"They steal tree {number}.", id=str(number)) for number in range(600)))
+    logger.remove(sink)
+    assert [document.metadata["score"] for document in found] == [4] * 600
+    assert [path.stem for path in scratch("answers", "judge").rglob("*.jsonl")] == ["00007"]
+    assert sum("0 were kept" in line for line in log) == 1
+
+
+def test_a_judge_of_written_text_has_another_file_than_that_of_the_pages(tmp_path: Path) -> None:
+    block = replace(writer([PROMPTS / "refuse" / "dialogue.yaml"]), scorer=nested(tmp_path))
+    block.begin(Task("00007", ()), tmp_path)
+    (both,) = block.scorer.graders.values()
+    assert isinstance(both, GradeByCascade) and isinstance(both.dear, GradeByRubric)
+    assert both.dear.task.name not in ("alone", "00007")
 
 
 def test_the_judge_scores_the_web_beside_the_rest(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Protocol
 
 from loguru import logger
@@ -207,7 +208,9 @@ def open_judge(name: str, row: JudgeRow, tables: Tables) -> Judge:
         case PhrasesJudge():
             return ByPhrases()
         case ScorerJudge():
-            return ByScorer(grader(row.scorer, tables.scorers, tables.engines).open(), row.level)
+            block = grader(row.scorer, tables.scorers, tables.engines)
+            block.begin(Task(tables.answers, ()), Path())  # a judge in it keeps its answers by this name
+            return ByScorer(block, row.level)
         case LlmJudge():
             engine = engine_row(dict(tables.engines), row.engine)
             opened = open_engine(engine, answers_file(engine, "verdict", Task(tables.answers, ())))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from datatrove.data import Document
 
+from safelm.batches import Size
 from safelm.blocks import Input, Reader, Task, Writer
 from safelm.hazards import Grade
 from safelm.sample import draw
@@ -93,7 +94,7 @@ class CascadeScorer:
         grades = [decide(grade, self.limits, self.level, self.names[0]) if grade else None for grade in cheap]
         unclear = [place for place, grade in enumerate(grades) if grade is None]
         if unclear:
-            for place, grade in zip(unclear, self.dear.scorer.grade([texts[place] for place in unclear]), strict=True):
+            for place, grade in zip(unclear, self.dear.grade([texts[place] for place in unclear]), strict=True):
                 grades[place] = grade._replace(by=self.names[1]) if grade else None
         return grades
 
@@ -112,13 +113,24 @@ class GradeByCascade(GradeDocuments):
         """Its own values and those of both scorers."""
         return [*super().declared(), self.cheap.declared(), self.dear.declared()]
 
+    @property
+    def batch(self) -> Size:
+        """That of the scorer which takes more at once."""
+        return max(self.cheap.batch, self.dear.batch)
+
+    def begin(self, task: Task, attempt: Path) -> None:
+        """Both scorers have the task too: a judge keeps its answers by it."""
+        super().begin(task, attempt)
+        self.cheap.begin(task, attempt)
+        self.dear.begin(task, attempt)
+
     def why(self, text: str) -> str:
         """What the dear scorer says: only it leaves a text without a grade."""
         return self.dear.why(text)
 
     def open(self) -> CascadeScorer:
-        """The cheap scorer, and what opens the dear one."""
-        return CascadeScorer(self.cheap.scorer, self.dear, self.names, self.level, Thresholds.read(self.thresholds))
+        """Both scorers, each in batches of its own."""
+        return CascadeScorer(self.cheap, self.dear, self.names, self.level, Thresholds.read(self.thresholds))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

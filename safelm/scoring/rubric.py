@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from loguru import logger
 
+from safelm.batches import SHARD, Size
 from safelm.blocks import Task
 from safelm.hazards import LEVELS, Grade, Hazards
 from safelm.llm import Answer, Engine, EngineError, Request, answers_file, fenced, open_engine, pieces
@@ -133,12 +134,16 @@ def judge(row: Mapping[str, Any], rubric: Path, seed: int, tries: int, task: Tas
 class GradeByRubric(GradeDocuments):
     """Grade every document by a language model with the rubric."""
 
-    rows: ClassVar[int] = 1 << 16  # of a batch: a shard is asked about at once, so that a server is never idle between
     engine: Mapping[str, Any]
     rubric: Path
     seed: int
     tries: int
     task: Task = field(default=Task("alone", ()), metadata={"key": False})  # until the executor gives one
+
+    @property
+    def batch(self) -> Size:
+        """A shard: its questions are all in flight together."""
+        return SHARD
 
     def open(self) -> RubricJudge:
         """The engine of the row."""

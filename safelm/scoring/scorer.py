@@ -10,7 +10,7 @@ import numpy as np
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.batches import ROWS, batches
+from safelm.batches import BATCH, Size, batches
 from safelm.blocks import Block
 from safelm.hazards import Grade
 
@@ -52,7 +52,11 @@ class GradeDocuments(Block):
     """Grade every document with one scorer, in batches: its metadata gets what specs/document.py GRADES names."""
 
     name: ClassVar[str] = "scorer"
-    rows: ClassVar[int] = ROWS  # of a batch
+
+    @property
+    def batch(self) -> Size:
+        """How much it grades at once."""
+        return BATCH
 
     @abstractmethod
     def open(self) -> Scorer:
@@ -63,13 +67,18 @@ class GradeDocuments(Block):
         """The scorer, opened once."""
         return self.open()
 
+    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+        """One grade for each text, as a Scorer gives them; in its own batches, whatever those of a block around it."""
+        parts = batches((Document(text=text, id="") for text in texts), *self.batch)
+        return [grade for part in parts for grade in self.scorer.grade([document.text for document in part])]
+
     def why(self, text: str) -> str:
         """Why a text that was just graded has no grade: the reason in the quarantine."""
         return "ungraded"
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document with its grade; an ungraded one has a score of None, and why, and stays in its row."""
-        for batch in batches(data or (), self.rows):
+        for batch in batches(data or (), *self.batch):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
                 document.metadata |= columns_of(grade) if grade else {**UNKNOWN, "reason": self.why(document.text)}

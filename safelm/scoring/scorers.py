@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.batches import batches
-from safelm.blocks import Block
+from safelm.blocks import Block, Task
 from safelm.paths import build, cache, scratch
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
 from safelm.scoring.embedding import GradeByEmbedding
@@ -110,11 +110,18 @@ class SafetyScorer(Block):
         """Its own values and those of every scorer."""
         return [*super().declared(), {name: block.declared() for name, block in self.graders.items()}]
 
+    def begin(self, task: Task, attempt: Path) -> None:
+        """Every scorer has the task too: a judge keeps its answers by it."""
+        super().begin(task, attempt)
+        for block in self.graders.values():
+            block.begin(task, attempt)
+
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document, with a column for each scorer, the score and the hazard in its metadata."""
-        for batch in batches(data or ()):
+        size = max(block.batch for block in self.graders.values())
+        for batch in batches(data or (), *size):
             texts = [document.text for document in batch]
-            columns = {name: block.scorer.grade(texts) for name, block in self.graders.items()}
+            columns = {name: block.grade(texts) for name, block in self.graders.items()}
             for place, document in enumerate(batch):
                 grades = {name: columns_of(column[place]) for name, column in columns.items()}
                 found = combined(grades, self.rule, self.of)

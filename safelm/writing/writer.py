@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.batches import batches
+from safelm.batches import SHARD, batches
 from safelm.blocks import Block, Task
 from safelm.grammar import pick, stream
 from safelm.llm import Answer, Engine, Page, Request, answers_file, as_data, fenced, open_engine, pieces
@@ -19,8 +19,6 @@ from safelm.writing.people import people
 from specs.prompt import SHARED, Prompt, Shared
 
 INHERITED = ("source", "url", "crawl", "license")
-SHARD = 1 << 16  # documents that are asked about at once; a shard holds fewer, so that a server is never idle between
-CHARACTERS = 256 << 20
 
 
 @dataclass
@@ -66,9 +64,15 @@ class Write(Block):
         self.seen = 0
         self.task = Task("alone", ())  # until the executor gives one
 
+    def begin(self, task: Task, attempt: Path) -> None:
+        """The scorers too get a task: not this one, whose answers are those of the judge that scores the pages."""
+        super().begin(task, attempt)
+        shard = task.inputs[0].sha256 if task.inputs else task.name
+        self.scorer.begin(Task(text_digest(self.stage, shard), ()), attempt)
+
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Ask about a shard's documents together, and yield in their order."""
-        for batch in batches(data or (), SHARD, CHARACTERS):
+        for batch in batches(data or (), *SHARD):
             drafts = [self.draft(document) for document in batch]
             self.write(drafts)
             for draft in drafts:
@@ -81,7 +85,12 @@ class Write(Block):
     @cached_property
     def opened(self) -> Engine:
         """The engine, opened when the first document comes."""
-        return open_engine(self.engine, answers_file(self.engine, self.choice[0].id.partition("/")[0], self.task))
+        return open_engine(self.engine, answers_file(self.engine, self.stage, self.task))
+
+    @property
+    def stage(self) -> str:
+        """rephrase, refuse or educate: whose prompts these are."""
+        return self.choice[0].id.partition("/")[0]
 
     @cached_property
     def words(self) -> Shared:
