@@ -4,12 +4,18 @@ import json
 import random
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from datatrove.data import Document
 
 from safelm.hazards import Grade
 from safelm.paths import build
-from safelm.scoring.cascade import NEVER, Thresholds, decide, thresholds
+from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, thresholds
+from safelm.scoring.labels import HELD_OUT
+from tests.endpoint import Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.test_rubric import JUDGE, right
+from tests.test_rubric import ROWS as ENGINE
 
 ROW = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 3, recall: 0.9, precision: 0.9}\n"
 
@@ -63,6 +69,54 @@ def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("annotate", "fit", "score"):
         stage(name)
     return build("fit", "both", "thresholds.json")
+
+
+def test_a_page_that_the_dear_scorer_could_not_grade_is_ungraded_where_it_had_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE).replace("fit: {", f"{JUDGE}{ROW}fit: {{")
+    Path("params.yaml").write_text(text.replace("dear: lexicon", "dear: judge"))
+    ingested("ingest/web", WEB, 30)
+
+    def silent(body: Body) -> bool:
+        return "garden 1" in body["messages"][1]["content"]
+
+    with FakeEndpoint(
+        lambda name, before: None, lambda body: "" if silent(body) else right(body)
+    ).running() as endpoint:
+        monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
+        stage("annotate")
+        stage("fit")
+    found = json.loads((build("fit") / "held_out.json").read_bytes())
+    ungraded = found["scorers"]["judge"]["ungraded"]
+    assert found["held_out"] == 20 and 0 < ungraded < 10
+    both = found["cascades"]["both"]
+    assert both["fitted_on"] + both["measured_on"] == 20 - ungraded
+    assert 0 <= found["scorers"]["both"]["ungraded"] <= ungraded
+
+
+def test_what_neither_scorer_graded_has_no_score(tmp_path: Path) -> None:
+    def page(id: str, cheap: float | None, dear: int | None) -> Document:
+        sure = None if cheap is None else Grade(0, "", None, (1 - cheap, 0.0, 0.0, 0.0, cheap, 0.0))
+        grades = {"cheap": sure, "dear": None if dear is None else Grade(dear, "", None)}
+        return Document(text="", id=id, metadata={"row": {"id": id, "characters": 9}, **grades})
+
+    known = [page(f"{number}", number / 10, 4 if number > 5 else 0) for number in range(10)] * 2
+    pages = [
+        *known,
+        page("clear", 0.0, None),
+        page("unclear", 0.7, None),
+        page("dear", None, 5),
+        page("none", None, None),
+    ]
+    block = FitCascade(names=("cheap", "dear"), level=3, recall=1.0, precision=2.0, seed=1)  # all but `clear` go on
+    block.write(iter(pages), tmp_path)
+    rows = {row["id"]: (row["score"], row["by"]) for row in pq.read_table(tmp_path / HELD_OUT).to_pylist()}
+    assert len(rows) == 14 and block.files[HELD_OUT] == len(pages)
+    assert (rows["clear"], rows["unclear"], rows["dear"], rows["none"]) == (
+        (0, "cheap"), (None, None), (5, "dear"), (None, None)
+    )  # fmt: skip
 
 
 def test_it_says_who_decided_what_it_cost_and_what_was_lost(cascade: Path) -> None:

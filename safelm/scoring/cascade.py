@@ -169,8 +169,9 @@ class FitCascade(Writer):
     seed: int
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """THRESHOLDS, and HELD_OUT with the cascade's own grades."""
-        both = [document.metadata for document in documents if document.metadata["dear"] and document.metadata["cheap"]]
+        """THRESHOLDS, by what both scorers graded, and HELD_OUT with the cascade's own grades of everything."""
+        every = [document.metadata for document in documents]
+        both = [row for row in every if row["dear"] and row["cheap"]]
         fitted, measured = halves(both, self.seed)
         chances, found = (
             [chance(row["cheap"], self.level) for row in fitted],
@@ -179,7 +180,7 @@ class FitCascade(Writer):
         limits = thresholds(chances, found, self.recall, self.precision)
         values = {**limits._asdict(), "fitted_on": len(fitted), **self._measure(measured, limits)}
         (attempt / THRESHOLDS).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        rows = [{**row["row"], **self._graded(row, limits)} for row in both]
+        rows = [{**row["row"], **self._graded(row, limits)} for row in every]
         write_table(rows, GRADED, attempt / HELD_OUT)
         self.files = {THRESHOLDS: len(fitted), HELD_OUT: len(rows)}
 
@@ -187,8 +188,11 @@ class FitCascade(Writer):
         return grade.score >= self.level
 
     def _graded(self, row: dict[str, Any], limits: Thresholds) -> dict[str, Any]:
-        cheap = decide(row["cheap"], limits, self.level, self.names[0])
-        return {"score": cheap.score, "by": cheap.by} if cheap else {"score": row["dear"].score, "by": self.names[1]}
+        """As CascadeScorer does: what neither could tell has no score."""
+        cheap = decide(row["cheap"], limits, self.level, self.names[0]) if row["cheap"] else None
+        if cheap:
+            return {"score": cheap.score, "by": cheap.by}
+        return {"score": row["dear"].score, "by": self.names[1]} if row["dear"] else {"score": None, "by": None}
 
     def _measure(self, rows: Sequence[dict[str, Any]], limits: Thresholds) -> dict[str, Any]:
         """What the cascade costs and loses on labels that it was not fitted on."""
