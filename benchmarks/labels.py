@@ -71,7 +71,7 @@ def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Pr
         import torch
 
         torch.manual_seed(SEED)
-        model, tokenizer = load(encoder, None, sequence)
+        model, tokenizer = load(encoder, None, sequence, new_head=True)
         finetune(
             model, tokenizer, train, scores, steps=recipe.steps, warmup=recipe.warmup, sequence=sequence,
             unsafe_weight=weight, seed=SEED,

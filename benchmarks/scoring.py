@@ -98,7 +98,7 @@ def fitted(
         from safelm.scoring.finetuning import finetune
 
         torch.manual_seed(SEED)
-        model, tokenizer = load(arguments.encoder, None, arguments.sequence)
+        model, tokenizer = load(arguments.encoder, None, arguments.sequence, new_head=True)
         recipe = Recipe.read(arguments.recipe)
         losses = finetune(model, tokenizer, texts, scores, steps=recipe.steps, warmup=recipe.warmup,
                           sequence=arguments.sequence, unsafe_weight=row.unsafe_weight, seed=SEED)  # fmt: skip

@@ -1,15 +1,17 @@
-"""An encoder small enough to be finetuned in a test: a real BERT with random weights, and a real tokenizer."""
+"""An encoder small enough to be finetuned in a test: a real BERT, or another, with random weights; a real tokenizer."""
 
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 SPECIAL = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+DECODER = {"n_embd": 32, "n_layer": 2, "n_head": 2}
 
 
-def write_encoder(folder: Path, texts: list[str]) -> Path:
+def write_encoder(folder: Path, texts: list[str], kind: str = "bert") -> Path:
     """Two layers of 32 dimensions and 24 positions; words are whole, as they stand in the texts."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -19,14 +21,12 @@ def write_encoder(folder: Path, texts: list[str]) -> Path:
     tokenizer.post_processor = processors.BertProcessing(*ends)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL).save_pretrained(folder)
     torch.manual_seed(0)
-    shape = BertConfig(
+    shape = AutoConfig.for_model(
+        kind,
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
         max_position_embeddings=24,
         pad_token_id=tokenizer.token_to_id("[PAD]"),
+        **(DECODER if kind == "gpt2" else ENCODER),
     )
-    BertModel(shape).save_pretrained(folder)
+    AutoModel.from_config(shape).save_pretrained(folder)
     return folder

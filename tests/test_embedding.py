@@ -4,18 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from safelm.paths import build
-from safelm.scoring.embedding import EmbeddingScorer, EncoderError, load
-from safelm.scoring.finetuning import weighted_loss
+from safelm.scoring.embedding import EmbeddingScorer, EncoderError, load, save
+from safelm.scoring.finetuning import finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
 from safelm.shards import tables
-from specs.scorer import RECIPES, Recipe
+from specs.scorer import RECIPES, Recipe, Step
 from tests.encoder import write_encoder
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
@@ -38,7 +40,7 @@ def encoder(tmp_path: Path) -> Path:
 @pytest.fixture
 def scorer(encoder: Path) -> EmbeddingScorer:
     torch.manual_seed(1)
-    return EmbeddingScorer.read(encoder, 12)
+    return EmbeddingScorer(*load(encoder, None, 12, new_head=True), 12)
 
 
 def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EmbeddingScorer) -> None:
@@ -89,7 +91,63 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder: Path, monkeypatc
     with pytest.raises(EncoderError, match="hf download acme/encoder --revision 0123"):
         load("acme/encoder", "0123", 12)
     with pytest.raises(EncoderError, match="at most its 24 positions"):
-        load(encoder, None, 100)
+        load(encoder, None, 100, new_head=True)
+
+
+KINDS = {"bert": 24, "roberta": 22, "gpt2": 24}  # and how many tokens it can place: RoBERTa counts from behind the pad
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_position(tmp_path: Path, kind: str) -> None:
+    texts = [" ".join(SAFE), *CRIME, "rose"]
+    scores = [0] + [4] * len(CRIME) + [0]
+    write_encoder(tmp_path, texts, kind)
+    two = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
+    two.save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", pad_token_id=1 if kind == "roberta" else None)  # the tokenizer's says the same
+    with pytest.raises(EncoderError, match=rf"at most its {KINDS[kind]} positions .got {KINDS[kind] + 1}"):
+        load(tmp_path, None, KINDS[kind] + 1, new_head=True)
+    with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got .2"):
+        load(tmp_path, None, KINDS[kind])
+    model, tokenizer = load(tmp_path, None, KINDS[kind], new_head=True)
+    step = Step(trains="all", epochs=1, learning_rate=1e-3, batch=8, weight_decay=0.0)
+    losses = finetune(
+        model, tokenizer, texts, scores, steps=[step], warmup=0.0, sequence=KINDS[kind], unsafe_weight=1.0, seed=1
+    )
+    save(model, tokenizer, losses, tmp_path / "fitted")
+    graded = EmbeddingScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
+    assert graded == EmbeddingScorer(model, tokenizer, KINDS[kind]).grade(texts)
+    assert len(graded) == len(texts) and None not in graded
+
+
+def test_a_fitted_encoder_gets_no_head_by_chance(encoder: Path) -> None:
+    with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got nothing for classifier"):
+        EmbeddingScorer.read(encoder, 12)
+
+
+def test_only_the_head_of_an_encoder_may_be_another(encoder: Path) -> None:
+    edit(encoder / "config.json", intermediate_size=48)
+    with pytest.raises(EncoderError, match=r"that its config.json gives .got .64. where .48. is needed for bert"):
+        load(encoder, None, 12, new_head=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("pad", "message"), [(None, "a pad token .got none"), ("[NEW]", "a pad token among the .* of its model")]
+)
+def test_an_encoder_without_a_pad_token_is_refused(tmp_path: Path, kind: str, pad: str | None, message: str) -> None:
+    write_encoder(tmp_path, SAFE, kind)
+    edit(tmp_path / "tokenizer_config.json", pad_token=pad)
+    with pytest.raises(EncoderError, match=message):
+        load(tmp_path, None, 12, new_head=True)
+
+
+def test_no_text_has_no_grade(scorer: EmbeddingScorer) -> None:
+    assert scorer.grade([]) == []
+
+
+def edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **values}))
 
 
 def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:

@@ -37,12 +37,14 @@ class EmbeddingScorer:
 
     @classmethod
     def read(cls, folder: Path, sequence: int) -> "EmbeddingScorer":
-        """From a folder that `save` wrote, or any other with a 6-way head."""
+        """From a folder that `save` wrote, or any other with a 6-way head. Raises EncoderError."""
         model, tokenizer = load(folder, None, sequence)
         return cls(model, tokenizer, sequence)
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
         """The highest score of each text's chunks."""
+        if not texts:
+            return []
         by_chunk, owners = self.chunk_probabilities(texts)
         scores = np.zeros(len(texts), dtype=np.int64)
         np.maximum.at(scores, owners, np.array(most_probable(by_chunk)))
@@ -97,9 +99,10 @@ def _of_documents(by_chunk: Probabilities, owners: Any, texts: int) -> Probabili
     return np.clip(reach[:, :-1] - reach[:, 1:], 0.0, 1.0)
 
 
-def load(encoder: Path | str, revision: str | None, sequence: int) -> tuple[Any, Any]:
+def load(encoder: Path | str, revision: str | None, sequence: int, new_head: bool = False) -> tuple[Any, Any]:
     """(model with a 6-way head, tokenizer) on the accelerator, if there is one. Raises EncoderError.
 
+    With `new_head` an encoder that has another head or none gets one with random weights; else it is refused.
     Without an accelerator one thread is used: the executor has a worker for each core, and bytes do not depend on them.
     """
     import torch
@@ -112,20 +115,61 @@ def load(encoder: Path | str, revision: str | None, sequence: int) -> tuple[Any,
     options: dict[str, Any] = {"trust_remote_code": False, **({"revision": revision} if revision else {})}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(encoder), **options)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
             str(encoder), num_labels=LEVELS, label2id=names, id2label={level: name for name, level in names.items()},
-            dtype=torch.float32, **options,
+            dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **options,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise EncoderError(_unreadable(encoder, revision, error)) from error
-    positions = getattr(model.config, "max_position_embeddings", sequence)
-    if sequence > positions:
-        raise EncoderError(f"{encoder}: expected a sequence of at most its {positions} positions (got {sequence})")
+    problem = _other_weights(model, loaded, new_head) or _unfit(model, tokenizer, sequence)
+    if problem:
+        raise EncoderError(f"{encoder}: {problem}")
+    if _place_of_pad(model) is None:  # a decoder's head reads the last token that is none
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
         return model.to("cuda"), tokenizer
     torch.set_num_threads(1)
     return model, tokenizer
+
+
+def _other_weights(model: Any, loaded: dict[str, Any], new_head: bool) -> str | None:
+    """Why the weights that were read are not those of the model: only a head that is made anew may differ."""
+    shapes = {name: f"{list(there)} where {list(here)} is needed" for name, there, here in loaded["mismatched_keys"]}
+    shapes |= dict.fromkeys(loaded["missing_keys"], "nothing")
+    if new_head:
+        body = f"{model.base_model_prefix}."
+        shapes = {name: shape for name, shape in shapes.items() if name.startswith(body) and shape != "nothing"}
+    if not shapes:
+        return None
+    name, shape = min(shapes.items())
+    wanted = "weights of the shapes that its config.json gives" if new_head else f"weights with a {LEVELS}-way head"
+    return f"expected {wanted} (got {shape} for {name}); take an encoder whose files belong together, or fit it anew"
+
+
+def _unfit(model: Any, tokenizer: Any, sequence: int) -> str | None:
+    """Why chunks of that many tokens cannot be put in a batch for the model."""
+    positions = _positions(model)
+    if positions is not None and sequence > positions:
+        return f"expected a sequence of at most its {positions} positions (got {sequence})"
+    if tokenizer.pad_token_id is None:
+        return "expected a tokenizer with a pad token (got none); name a token it has as pad_token in its files"
+    known = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id >= known:
+        return f"expected a pad token among the {known} of its model (got {tokenizer.pad_token_id}); name another"
+    return None
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens the model can place, if it says so."""
+    positions, pad = getattr(model.config, "max_position_embeddings", None), _place_of_pad(model)
+    return positions if positions is None or pad is None else positions - (pad + 1)
+
+
+def _place_of_pad(model: Any) -> int | None:
+    """The position that RoBERTa and its kin give to pad tokens, behind which they count; other models have none."""
+    modules = (module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    return getattr(next(modules, None), "padding_idx", None)
 
 
 def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> str:
@@ -161,7 +205,7 @@ class FitEmbedding(FitScorer):
         from safelm.scoring.finetuning import finetune
 
         set_seed(self.seed)  # the head begins with random weights
-        model, tokenizer = load(self.encoder, self.revision, self.sequence)
+        model, tokenizer = load(self.encoder, self.revision, self.sequence, new_head=True)
         losses = finetune(
             model, tokenizer, [label.text for label in train], [label.score for label in train],
             steps=[Step(**step) for step in self.steps], warmup=self.warmup, sequence=self.sequence,
