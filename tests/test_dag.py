@@ -88,6 +88,12 @@ def test_a_second_build_runs_nothing(built: Project) -> None:
     assert "Data and pipelines are up to date." in built.dvc("repro")
 
 
+def test_verify_finds_all_whole_and_doctor_nothing(built: Project) -> None:
+    """Of every stage: those of one folder, of folders with manifests inside, of pieces, of no manifest at all."""
+    assert "all whole" in built.run(sys.executable, "-m", "safelm.verify").stdout
+    built.run(sys.executable, "-m", "safelm.doctor")
+
+
 def test_dvc_shows_metrics_and_plots(built: Project) -> None:
     assert "safe-pretrain.json" in built.dvc("metrics", "show")
     page = built.dvc("plots", "show").strip().removeprefix("file://")

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -191,28 +191,32 @@ def _folder(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iter
         findings.append(Finding(_fault(error), stage, out.path, path, _reason(error), out.md5))
         return
     facts: dict[str, File] = {}
-    for folder, listed in _manifested(files).items():
-        found = _facts(stage, out, folder, listed, store, findings)
+    for folder, own in _manifested(files).items():
+        listed = {name.removeprefix(folder): md5 for name, md5 in files.items() if name.startswith(folder)}
+        found = _facts(stage, out, folder, listed, own, store, findings)
         facts |= {folder + name: fact for name, fact in found.items()}
     for name, md5 in files.items():
         yield Need(stage, out.path / name, md5, facts.get(name))
 
 
-def _manifested(files: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The files of a listing by the folder, "" or one like "lexicon/", whose manifest speaks of them."""
+def _manifested(files: Iterable[str]) -> dict[str, set[str]]:
+    """The files of a listing by the folder, "" or one like "lexicon/", whose manifest must speak of them."""
     folders = sorted((name.removesuffix(MANIFEST) for name in files if PurePosixPath(name).name == MANIFEST), key=len)
-    found: dict[str, dict[str, str]] = {folder: {} for folder in folders}
-    for name, md5 in files.items():
+    found: dict[str, set[str]] = {folder: set() for folder in folders}
+    for name in files:
         owner = next((folder for folder in reversed(folders) if name.startswith(folder)), None)
         if owner is not None:
-            found[owner][name.removeprefix(owner)] = md5
+            found[owner].add(name.removeprefix(owner))
     return found
 
 
 def _facts(
-    stage: str, out: Out, folder: str, files: dict[str, str], store: Store, findings: list[Finding]
+    stage: str, out: Out, folder: str, files: dict[str, str], own: set[str], store: Store, findings: list[Finding]
 ) -> dict[str, File]:
-    """What the manifest of a folder says of its files; the manifest itself must agree with the listing and the law."""
+    """What the manifest of a folder says of its files; the manifest itself must agree with the listing and the law.
+
+    It must speak of its `own` files, and may of those of folders inside that have manifests too.
+    """
     path = store.object(files[MANIFEST])
 
     def found(fault: Fault, what: str) -> None:
@@ -232,20 +236,24 @@ def _facts(
         return {}
     for what in _broken_laws(manifest, total):
         found(Fault.CORRUPT, what)
-    for name in sorted((facts.keys() | files.keys()) - {MANIFEST}):
+    for name in sorted((facts.keys() | own) - {MANIFEST}):
         if name not in facts or facts[name].md5 != files.get(name):
             found(Fault.CORRUPT, f"does not agree with the folder's listing on {name}")
     return facts
 
 
 def _broken_laws(manifest: Manifest, total: Ledger) -> Iterator[str]:
-    """Rows in = rows out + dropped + quarantined, for every shard and for the stage."""
+    """Rows in = rows out + dropped + quarantined, for every shard and for the stage; a shard's own files hold them all.
+
+    A file with a name of its own (held_out.parquet of a scorer) is something that was made of rows.
+    """
     try:
         for name, record in manifest.tasks:
             record.ledger.check(f"shard {name}")
-            rows = {suffix: sum(file.rows for file in record.files if file.suffix.endswith(suffix))
+            own = [file for file in record.files if file.suffix.startswith((".", "-"))]
+            rows = {suffix: sum(file.rows for file in own if file.suffix.endswith(suffix))
                     for suffix in (".parquet", ".quarantine.jsonl")}  # fmt: skip
-            tables = any(file.suffix.endswith(".parquet") for file in record.files)
+            tables = any(file.suffix.endswith(".parquet") for file in own)
             if tables and record.ledger.rows_in and rows[".parquet"] != record.ledger.rows_out:
                 yield f"shard {name}: its files hold {rows['.parquet']:,} rows, its ledger {record.ledger.rows_out:,}"
             if rows[".quarantine.jsonl"] != sum(record.ledger.quarantined.values()):
