@@ -42,7 +42,7 @@ def toy(tmp_path: Path) -> Toy:
 
 
 @pytest.fixture
-def built(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+def finished(oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
     """A copy of the finished build, with its links, that may be damaged."""
     root = tmp_path / "toy"
     subprocess.run(["cp", "-a", str(oracle.root), str(root)], check=True)

@@ -8,11 +8,11 @@ from tests.faults.toy import Toy
 
 
 @pytest.fixture
-def edited(built: Toy) -> Toy:
+def edited(finished: Toy) -> Toy:
     """A finished build in which `tag` was changed and made, but never committed."""
-    built.edit("params.yaml", "rate: 0.5", "rate: 0.4")
-    assert built.start("pipeline.tag").wait() == 0
-    return built
+    finished.edit("params.yaml", "rate: 0.5", "rate: 0.4")
+    assert finished.start("pipeline.tag").wait() == 0
+    return finished
 
 
 def collect(toy: Toy, *arguments: str) -> str:

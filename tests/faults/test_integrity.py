@@ -47,7 +47,7 @@ def names(target: Target) -> bool:
     return False
 
 
-def test_every_flipped_bit_is_found_and_its_stage_named(built: Toy, count: Counter) -> None:
+def test_every_flipped_bit_is_found_and_its_stage_named(finished: Toy, count: Counter) -> None:
     draw, all_of_them = random.Random(1), targets()
     for _ in range(count(50, 500)):
         target = draw.choice(all_of_them)
@@ -58,7 +58,7 @@ def test_every_flipped_bit_is_found_and_its_stage_named(built: Toy, count: Count
         assert not look().findings
 
 
-def test_every_other_damage_is_found_and_its_stage_named(built: Toy, count: Counter, tmp_path: Path) -> None:
+def test_every_other_damage_is_found_and_its_stage_named(finished: Toy, count: Counter, tmp_path: Path) -> None:
     draw, all_of_them = random.Random(2), targets()
     for number in range(count(20, 100)):
         kind, target = list(DAMAGE)[number % len(DAMAGE)], draw.choice(all_of_them)
@@ -71,30 +71,30 @@ def test_every_other_damage_is_found_and_its_stage_named(built: Toy, count: Coun
 
 
 @pytest.mark.cases(quick=1, full=100)
-def test_flipped_bits_are_undone(built: Toy, oracle: Toy, case: int) -> None:
+def test_flipped_bits_are_undone(finished: Toy, oracle: Toy, case: int) -> None:
     draw = random.Random(case)
     for target in draw.sample(targets(), TOGETHER):
         flip(target, draw)
-    restores(built, oracle)
+    restores(finished, oracle)
 
 
 @pytest.mark.cases(quick=1, full=20)
-def test_every_other_damage_is_undone(built: Toy, oracle: Toy, case: int) -> None:
+def test_every_other_damage_is_undone(finished: Toy, oracle: Toy, case: int) -> None:
     draw = random.Random(case)
     for kind in DAMAGE:
         DAMAGE[kind](draw.choice([one for one in targets() if one.path.exists()]), draw)
     junk(draw)
-    restores(built, oracle)
-    doctor = built.start("safelm.doctor", "--fix")
+    restores(finished, oracle)
+    doctor = finished.start("safelm.doctor", "--fix")
     assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, doctor.text
 
 
-def test_damage_behind_a_damaged_listing_is_not_taken_by_key(built: Toy, oracle: Toy) -> None:
+def test_damage_behind_a_damaged_listing_is_not_taken_by_key(finished: Toy, oracle: Toy) -> None:
     stage = read_lock()["ingest"]
     md5 = str(stage.outs[0].md5)
-    for path in (built.root / "build/ingest/web/00002.quarantine.jsonl", cache() / md5[:2] / md5[2:]):
+    for path in (finished.root / "build/ingest/web/00002.quarantine.jsonl", cache() / md5[:2] / md5[2:]):
         flip(Target(path, frozenset()), random.Random(6))
-    restores(built, oracle)
+    restores(finished, oracle)
 
 
 def colleague(toy: Toy, root: Path, *, verified: bool) -> Toy:
@@ -117,57 +117,57 @@ def push(toy: Toy) -> list[Path]:
 
 @pytest.mark.cases(quick=1, full=20)
 def test_damage_in_the_remote_is_refused_or_found_and_undone(
-    built: Toy, oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
+    finished: Toy, oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
 ) -> None:
     draw = random.Random(case)
-    flip(Target(draw.choice([path for path in push(built) if path.suffix != ".dir"]), frozenset()), draw)
-    careful = colleague(built, tmp_path / "careful", verified=True)
+    flip(Target(draw.choice([path for path in push(finished) if path.suffix != ".dir"]), frozenset()), draw)
+    careful = colleague(finished, tmp_path / "careful", verified=True)
     assert careful.start("dvc", "pull", "--quiet").wait() != 0
-    trusting = colleague(built, tmp_path / "trusting", verified=False)
+    trusting = colleague(finished, tmp_path / "trusting", verified=False)
     assert trusting.start("dvc", "pull", "--quiet").wait() == 0
     monkeypatch.chdir(trusting.root)
     assert len(look().findings) >= 1
     restores(trusting, oracle)
 
 
-def test_what_the_remote_has_whole_is_not_made_again(built: Toy, oracle: Toy) -> None:
-    push(built)
+def test_what_the_remote_has_whole_is_not_made_again(finished: Toy, oracle: Toy) -> None:
+    push(finished)
     for target in random.Random(3).sample([one for one in targets() if one.path.parts[0] == ".dvc"], 8):
         flip(target, random.Random(4))
-    code, text = verify(built, "--repair")
+    code, text = verify(finished, "--repair")
     assert code == 0 and "fetched" in text and "again" not in text, text
-    assert built.state() == oracle.state()
+    assert finished.state() == oracle.state()
 
 
-def test_a_listing_that_leads_out_is_not_followed(built: Toy, oracle: Toy, tmp_path: Path) -> None:
+def test_a_listing_that_leads_out_is_not_followed(finished: Toy, oracle: Toy, tmp_path: Path) -> None:
     """S1: dvc.lock and a listing as a hostile remote gives them; DVC alone writes outside of the project (F10)."""
     stage = read_lock()["tokenizer"]
     old = str(stage.outs[0].md5)
     evil = json.dumps([{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../../escaped"}]).encode()
     new = hashlib.md5(evil).hexdigest() + ".dir"
-    built.edit("dvc.lock", old, new)
+    finished.edit("dvc.lock", old, new)
     for md5, data in ((new, evil), (hashlib.md5(b"x").hexdigest(), b"x")):
         path = cache() / md5[:2] / md5[2:]
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o444)
-    build = built.start("pipeline")
+    build = finished.start("pipeline")
     assert build.wait() == 1 and "names a file outside of its folder: '../../../escaped'" in build.text
-    assert verify(built)[0] & Fault.CORRUPT
-    code, text = verify(built, "--repair")
+    assert verify(finished)[0] & Fault.CORRUPT
+    code, text = verify(finished, "--repair")
     assert code == 0, text
-    assert built.state() == oracle.state()
+    assert finished.state() == oracle.state()
     assert not list(tmp_path.rglob("escaped")) and not list(tmp_path.parent.glob("escaped"))
 
 
-def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(built: Toy, oracle: Toy) -> None:
+def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(finished: Toy, oracle: Toy) -> None:
     earlier = [one for one in targets() if one.path.parts[0] == ".dvc" and "tag" in one.stages]
-    built.change("tag", rate=0.25)
-    built.build()
+    finished.change("tag", rate=0.25)
+    finished.build()
     flip(earlier[0], random.Random(5))
-    assert verify(built)[0] == 0  # the current build does not need it
-    assert verify(built, "--all")[0] == Fault.CORRUPT
-    assert verify(built, "--all", "--repair")[0] == 0
-    built.change("tag", rate=0.5)
-    built.build()
-    assert built.state() == oracle.state()
+    assert verify(finished)[0] == 0  # the current build does not need it
+    assert verify(finished, "--all")[0] == Fault.CORRUPT
+    assert verify(finished, "--all", "--repair")[0] == 0
+    finished.change("tag", rate=0.5)
+    finished.build()
+    assert finished.state() == oracle.state()

@@ -43,7 +43,7 @@ def dvc_takes(text: str) -> bool:
         return False
 
 
-def test_a_lock_of_every_length_is_told_unless_dvc_takes_it(built: Toy, count: Counter) -> None:
+def test_a_lock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy, count: Counter) -> None:
     path = Path("dvc.lock")
     whole = path.read_bytes()
     for length in lengths(len(whole), count(60, 10**6)):
@@ -52,21 +52,21 @@ def test_a_lock_of_every_length_is_told_unless_dvc_takes_it(built: Toy, count: C
 
 
 @pytest.mark.cases(quick=1, full=20)
-def test_a_torn_lock_costs_no_work(built: Toy, oracle: Toy, case: int) -> None:
+def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> None:
     path = Path("dvc.lock")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * case // 20])
     if told(dvc.lock_file):
-        build = built.start("pipeline", "--jobs", "1")
+        build = finished.start("pipeline", "--jobs", "1")
         assert build.wait() == 1 and build.text.startswith("dvc.lock: ") and build.text.count("\n") == 1, build.text
-        doctor = built.start("safelm.doctor", "--fix")
+        doctor = finished.start("safelm.doctor", "--fix")
         assert doctor.wait() == 0, doctor.text
-    printed = built.build()
-    assert sum(built.made(printed).values()) == 0
-    assert built.state() == oracle.state()
+    printed = finished.build()
+    assert sum(finished.made(printed).values()) == 0
+    assert finished.state() == oracle.state()
 
 
-def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(built: Toy) -> None:
+def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy) -> None:
     holder = {"pid": 2**22 + 1, "cmd": "dvc repro"}
     whole = json.dumps({"write": {"/a/build/score": holder}, "read": {"/a/build/web": [holder, holder]}})
     for length in range(len(whole) + 1):
@@ -78,7 +78,7 @@ def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(built: Toy) -> No
         assert bool(told(dvc.rwlock)) != takes, length
 
 
-def test_an_entry_of_the_run_cache_of_every_length_is_told(built: Toy, count: Counter) -> None:
+def test_an_entry_of_the_run_cache_of_every_length_is_told(finished: Toy, count: Counter) -> None:
     for path in sorted(Path(".dvc/cache/runs").glob("??/*/*"))[: count(1, 4)]:
         whole = path.read_bytes()
         for length in lengths(len(whole), count(200, 10**6)):
@@ -93,7 +93,7 @@ def _content(data: bytes) -> Any:
 
 
 @pytest.mark.cases(quick=1, full=18)
-def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(built: Toy, oracle: Toy, case: int) -> None:
+def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(finished: Toy, oracle: Toy, case: int) -> None:
     left = ("temporary", "torn", "empty")[case % 3]
     entries = [path for path in sorted(Path(".dvc/cache/runs").glob("??/*/*")) if b"build/score" in path.read_bytes()]
     for path in entries:
@@ -104,15 +104,15 @@ def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(built: Toy, oracl
         elif left == "temporary":
             path.with_name(".Ab3xQ.tmp").write_bytes(data[: len(data) * case // 18])
     assert told(dvc.run_cache)
-    doctor = built.start("safelm.doctor", "--fix")
+    doctor = finished.start("safelm.doctor", "--fix")
     assert doctor.wait() == 0, doctor.text
     Path("dvc.lock").unlink()
-    printed = built.build()
-    assert sum(built.made(printed).values()) == 0
-    assert built.state() == oracle.state()
+    printed = finished.build()
+    assert sum(finished.made(printed).values()) == 0
+    assert finished.state() == oracle.state()
 
 
-def test_a_record_of_every_length_is_not_done_and_told(built: Toy, count: Counter) -> None:
+def test_a_record_of_every_length_is_not_done_and_told(finished: Toy, count: Counter) -> None:
     store = Store(cache(), scratch())
     path = sorted(Path(".safelm/index").glob("??/*.json"))[0]
     whole, record = path.read_bytes(), store.get(path.stem)
@@ -123,7 +123,7 @@ def test_a_record_of_every_length_is_not_done_and_told(built: Toy, count: Counte
     assert isinstance(record, Record)
 
 
-def test_a_manifest_of_every_length_is_one_line(built: Toy, count: Counter) -> None:
+def test_a_manifest_of_every_length_is_one_line(finished: Toy, count: Counter) -> None:
     path = Path("build/score/manifest.json")
     whole = path.read_bytes()
     path.unlink()
@@ -135,7 +135,7 @@ def test_a_manifest_of_every_length_is_one_line(built: Toy, count: Counter) -> N
             assert "\n" not in str(error) and "build/score" in str(error), length
 
 
-def test_settings_of_every_length_are_told_or_read(built: Toy) -> None:
+def test_settings_of_every_length_are_told_or_read(finished: Toy) -> None:
     path = Path(".dvc/config")
     whole = path.read_text()
     for length in range(len(whole)):
@@ -145,16 +145,16 @@ def test_settings_of_every_length_are_told_or_read(built: Toy) -> None:
 
 
 @pytest.mark.cases(quick=1, full=24)
-def test_torn_databases_of_dvc_get_a_new_place(built: Toy, oracle: Toy, case: int) -> None:
-    built.build()
+def test_torn_databases_of_dvc_get_a_new_place(finished: Toy, oracle: Toy, case: int) -> None:
+    finished.build()
     bases = sorted(Path(".dvc/site").rglob("cache.db"))
     path = bases[case % len(bases)]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * (2 * (case // 2) + 1) // 25])
-    if built.start("dvc", "status", "--quiet").wait() not in (0, 1):
-        doctor = built.start("safelm.doctor")
+    if finished.start("dvc", "status", "--quiet").wait() not in (0, 1):
+        doctor = finished.start("safelm.doctor")
         assert doctor.wait() == 1 and "databases of known digests are damaged" in doctor.text, doctor.text
         assert doctor.text.count("\n") == 1, doctor.text
-        assert built.start("safelm.doctor", "--fix").wait() == 0
-    assert "up to date" in built.build()
-    assert built.state() == oracle.state()
+        assert finished.start("safelm.doctor", "--fix").wait() == 0
+    assert "up to date" in finished.build()
+    assert finished.state() == oracle.state()
