@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import Project, copy_of_the_project
 
@@ -31,8 +33,9 @@ def killed(project: Project, seconds: float) -> None:
             process.wait(SECONDS)
 
 
-def outputs(project: Project) -> str:
-    return (project.root / "dvc.lock").read_text(encoding="utf-8")
+def outputs(project: Project) -> Any:
+    """What dvc.lock says; its stages stand there in the order in which they came to an end."""
+    return yaml.safe_load((project.root / "dvc.lock").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
