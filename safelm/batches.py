@@ -5,9 +5,6 @@ from typing import NamedTuple
 
 from datatrove.data import Document
 
-ROWS = 512
-CHARACTERS = 4 << 20
-
 
 class Size(NamedTuple):
     """How large a batch may be."""
@@ -16,19 +13,19 @@ class Size(NamedTuple):
     characters: int
 
 
-BATCH = Size(ROWS, CHARACTERS)
+BATCH = Size(512, 4 << 20)
 SHARD = Size(1 << 16, 256 << 20)  # a shard holds less: it is asked about at once, and a server is never idle between
 
 
-def batches(documents: Iterable[Document], rows: int = ROWS, characters: int = CHARACTERS) -> Iterator[list[Document]]:
-    """Lists of at most `rows` documents, closed early by the document that fills them to `characters`."""
+def batches(documents: Iterable[Document], size: Size = BATCH) -> Iterator[list[Document]]:
+    """Lists of at most `size.rows` documents, closed early by the document that fills them to `size.characters`."""
     batch: list[Document] = []
-    size = 0
+    characters = 0
     for document in documents:
         batch.append(document)
-        size += len(document.text)
-        if len(batch) == rows or size >= characters:
+        characters += len(document.text)
+        if len(batch) == size.rows or characters >= size.characters:
             yield batch
-            batch, size = [], 0
+            batch, characters = [], 0
     if batch:
         yield batch

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from safelm.batches import batches
+from safelm.batches import Size, batches
 from safelm.recipe import plain
 from safelm.shards import Shard, schema, shards, write_parts
 from specs.document import DOCUMENT, GUARDED
 
 NOT_SELECTED, CHILD_SAFETY = "not_selected", "child_safety"
-GROUP_ROWS, GROUP_CHARACTERS = 2048, 16 << 20  # of a row group, at most
+GROUP = Size(2048, 16 << 20)  # a row group, at most
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class WriteDocuments(Writer):
 
 def write_documents(documents: Iterable[Document], columns: Mapping[str, str], path: Path) -> int:
     """Documents to Parquet, a row group at a time; how many there were."""
-    parts = batches(documents, rows=GROUP_ROWS, characters=GROUP_CHARACTERS)
+    parts = batches(documents, GROUP)
     return write_parts((columns_of(part, columns) for part in parts), columns, path)
 
 

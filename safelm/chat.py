@@ -18,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from safelm.texts import taken_out
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
 TODAY = date(2024, 7, 26)  # where a template tells the model the day: the same on every day that one asks
@@ -58,9 +59,7 @@ def keep_buffers() -> None:
 
 def plain(text: str) -> str:
     """The text without literal special tokens; also without those that appear when others are taken out."""
-    while (shorter := SPECIALS.sub("", text)) != text:
-        text = shorter
-    return text
+    return taken_out(SPECIALS, text, " ")[0]  # none of them holds a space
 
 
 def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Sequence[str]) -> list[list[int]]:

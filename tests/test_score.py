@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm.batches import batches
+from safelm.batches import Size, batches
 from safelm.blocks import ReadShards
 from safelm.paths import build, cache, scratch
 from safelm.scoring.ensemble import combined, ensemble
@@ -62,7 +62,7 @@ def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
 
 def test_batches_are_closed_by_rows_or_by_characters() -> None:
     texts = ["abc", "d", "e", "fghijkl", "m"]
-    got = [[document.text for document in batch] for batch in batches(documents(*texts), rows=2, characters=5)]
+    got = [[document.text for document in batch] for batch in batches(documents(*texts), Size(2, 5))]
     assert got == [["abc", "d"], ["e", "fghijkl"], ["m"]]
     assert list(batches([])) == []
 

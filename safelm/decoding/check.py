@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from safelm.decoding.decoder import Decoder
 
+WINDOW = "sliding_attention"
 PLACED = ("gpt_neo",)  # architectures that mask by the place of a key, not by position_ids
 
 
@@ -61,19 +62,22 @@ def positions_of(config: PreTrainedConfig) -> int | None:
 
 def reach_of(config: PreTrainedConfig) -> int | None:
     """The tokens over which every layer sees the whole text: the positions, or a window that is shorter."""
+    window = getattr(config.get_text_config(), "sliding_window", None) if WINDOW in _layers(config) else None
+    return min((bound for bound in (positions_of(config), window) if bound), default=None)
+
+
+def _layers(config: PreTrainedConfig) -> set[str]:
+    """The kinds of layers, by transformers' names."""
     config = config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    has_window = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
-    bounds = [bound for bound in (positions_of(config), window if has_window else None) if bound]
-    return min(bounds, default=None)
+    unnamed = WINDOW if getattr(config, "sliding_window", None) else "full_attention"
+    return set(getattr(config, "layer_types", None) or [unnamed])
 
 
 def check_reach(config: PreTrainedConfig, length: int) -> None:
     """Every layer must see the whole text: none is recurrent, no window and no table of positions is shorter."""
     window = getattr(config, "sliding_window", None) or math.inf
-    unnamed = "full_attention" if window == math.inf else "sliding_attention"
-    kinds = set(getattr(config, "layer_types", None) or [unnamed])
-    if kinds - {"full_attention", "sliding_attention"} or ("sliding_attention" in kinds and length > window):
+    kinds = _layers(config)
+    if kinds - {"full_attention", WINDOW} or (WINDOW in kinds and length > window):
         raise ValueError(
             f"layers {sorted(kinds)}, window {window}: expected attention over the whole text of {length} tokens; "
             "shorten the prompts or take a model with full attention"

@@ -69,7 +69,7 @@ class GradeDocuments(Block):
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
         """One grade for each text, as a Scorer gives them; in its own batches, whatever those of a block around it."""
-        parts = batches((Document(text=text, id="") for text in texts), *self.batch)
+        parts = batches((Document(text=text, id="") for text in texts), self.batch)
         return [grade for part in parts for grade in self.scorer.grade([document.text for document in part])]
 
     def why(self, text: str) -> str:
@@ -78,7 +78,7 @@ class GradeDocuments(Block):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document with its grade; an ungraded one has a score of None, and why, and stays in its row."""
-        for batch in batches(data or (), *self.batch):
+        for batch in batches(data or (), self.batch):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
                 document.metadata |= columns_of(grade) if grade else {**UNKNOWN, "reason": self.why(document.text)}

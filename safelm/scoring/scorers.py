@@ -119,7 +119,7 @@ class SafetyScorer(Block):
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Every document, with a column for each scorer, the score and the hazard in its metadata."""
         size = max(block.batch for block in self.graders.values())
-        for batch in batches(data or (), *size):
+        for batch in batches(data or (), size):
             texts = [document.text for document in batch]
             columns = {name: block.grade(texts) for name, block in self.graders.items()}
             for place, document in enumerate(batch):

@@ -72,7 +72,7 @@ class Write(Block):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Ask about a shard's documents together, and yield in their order."""
-        for batch in batches(data or (), *SHARD):
+        for batch in batches(data or (), SHARD):
             drafts = [self.draft(document) for document in batch]
             self.write(drafts)
             for draft in drafts:
