@@ -15,15 +15,16 @@ def main() -> None:
     parser = StageParser("instruct", __doc__)
     parser.add_row("model", "models")
     name = f"instruct/{(model := parser.parse_args().model)}"
-    params = Params.read("instruct", "tag")
+    params = Params.read("instruct", "tags")
+    dials, tags = params.instruct.model_dump(exclude={"tag"}), params.tags[params.instruct.tag]
     artifact(
         name,
         instruct,
         name=name,
         base=build("pretrain", model),
-        rate=params.tag.rate,
-        mode=params.tag.mode,
-        **params.instruct.model_dump() | {"source": build("ingest", params.instruct.source)},
+        rate=tags.rate,
+        mode=tags.mode,
+        **dials | {"source": build("ingest", params.instruct.source)},
     )
 
 

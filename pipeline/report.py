@@ -16,7 +16,7 @@ from specs.params import Params
 def main() -> None:
     """Read what was measured, judge the claims and write the page."""
     StageParser("report", __doc__).parse_args()
-    params = Params.read("report", "sources", "rephrase", "corpora", "mixtures", "models", "others", "evaluate")
+    params = Params.read("report", "sources", "rephrase", "tags", "corpora", "mixtures", "models", "others", "evaluate")
     artifact(
         "report",
         make_report,
@@ -25,6 +25,7 @@ def main() -> None:
             title=params.report.title,
             confidence=params.report.confidence,
             sources=params.sources,
+            tags=params.tags,
             corpora=params.corpora,
             mixtures=params.mixtures,
             models=params.models,

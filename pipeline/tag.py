@@ -1,6 +1,6 @@
 """tag: put the harmfulness tag between the words of raw unsafe documents.
 
-python -m pipeline.tag
+python -m pipeline.tag unsafe
 """
 
 from pipeline.arguments import StageParser
@@ -12,15 +12,17 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Tag the documents of the scores that params.yaml names."""
-    StageParser("tag", __doc__).parse_args()
-    params = Params.read("tag").tag
-    raw = build(*params.from_.split("/"))
+    """Tag the documents of the scores that the row names into build/tag/<row>."""
+    params = Params.read("tags")
+    parser = StageParser("tag", __doc__)
+    parser.add_row("row", "tags")
+    name = parser.parse_args().row
+    row = params.tags[name]
     run(
-        "tag",
+        f"tag/{name}",
         [
-            ReadShards(folder=raw, scores=build("score"), select=tuple(params.scores)),
-            InsertTags(rate=params.rate, mode=params.mode, seed=params.seed),
+            ReadShards(folder=build(*row.from_.split("/")), scores=build("score"), select=tuple(row.scores)),
+            InsertTags(rate=row.rate, mode=row.mode, seed=row.seed),
             WriteDocuments(),
         ],
     )

@@ -8,7 +8,7 @@ from safelm.blocks import ReadShards
 from safelm.executor import run
 from safelm.paths import build
 from safelm.tokens import TOKENIZER, WriteTokens
-from specs.corpus import scores_of
+from specs.corpus import scores_of, tags_of
 from specs.params import Params
 
 
@@ -25,7 +25,7 @@ def main() -> None:
         f"tokenize/{name}",
         [
             ReadShards(folder=folder, scores=beside, select=tuple(scores or ())),
-            WriteTokens(tokenizer=build("tokenizer") / TOKENIZER, tagged=corpus.from_ == "tag"),
+            WriteTokens(tokenizer=build("tokenizer") / TOKENIZER, tagged=tags_of(corpus) is not None),
         ],
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from specs.corpus import ScoredCorpus, WholeCorpus, scores_of
+from specs.corpus import ScoredCorpus, WholeCorpus, scores_of, tags_of
 from specs.engine import Engine
 from specs.evaluation import Finding, evaluation, stems, words
 from specs.mixture import Phase, Replaced
@@ -111,7 +111,7 @@ def _encoder(row: Embedding) -> Iterator[Finding]:
 
 def _scores(params: Params) -> Iterator[Finding]:
     for block, scores in [("rephrase", params.rephrase.scores), ("refuse", params.refuse.scores)]:
-        yield from _unsafe_only(block, scores)
+        yield from _unsafe_only((block,), scores)
     both = sorted(set(params.rephrase.scores) & set(params.refuse.scores))
     if both:
         yield (
@@ -132,26 +132,33 @@ def _engines(params: Params) -> Iterator[Finding]:
         yield ("gates", "shortest"), f"must not be above longest (got {shortest} and {longest}); write one below it"
 
 
-def _unsafe_only(block: str, scores: list[int]) -> Iterator[Finding]:
+def _unsafe_only(at: Location, scores: list[int]) -> Iterator[Finding]:
     if 0 in scores:
-        yield (block, "scores"), f"must not hold 0, the score of safe text (got {scores}); leave 0 out"
+        yield (*at, "scores"), f"must not hold 0, the score of safe text (got {scores}); leave 0 out"
     if len(set(scores)) < len(scores):
-        yield (block, "scores"), f"must name a score once (got {scores}); write {sorted(set(scores))}"
+        yield (*at, "scores"), f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
 def _tags(params: Params) -> Iterator[Finding]:
-    if params.tag.from_ != "ingest/web":
+    for name, row in params.tags.items():
+        if row.from_ != "ingest/web":
+            yield (
+                ("tags", name, "from"),
+                f"must be ingest/web (got {row.from_}): only raw scored text is tagged, never safe or synthetic text "
+                "(paper §4); write from: ingest/web",
+            )
+        if 0 in row.scores:
+            yield (
+                ("tags", name, "scores"),
+                f"must not hold 0 (got {row.scores}): safe text never carries the tag (paper §4); leave 0 out",
+            )
+        else:
+            yield from _unsafe_only(("tags", name), row.scores)
+    if params.instruct.tag not in params.tags:
         yield (
-            ("tag", "from"),
-            f"must be ingest/web (got {params.tag.from_}): only raw scored text is tagged, never safe or "
-            "synthetic text (paper §4); write from: ingest/web",
+            ("instruct", "tag"),
+            f"must be a row of tags (got {params.instruct.tag}; rows are {words(params.tags)})",
         )
-    if 0 in params.tag.scores:
-        yield (
-            ("tag", "scores"),
-            f"must not hold 0 (got {params.tag.scores}): safe text never carries the tag (paper §4); leave 0 out",
-        )
-    yield from (item for item in _unsafe_only("tag", params.tag.scores) if 0 not in params.tag.scores)
 
 
 def _corpora(params: Params) -> Iterator[Finding]:
@@ -162,6 +169,8 @@ def _corpora(params: Params) -> Iterator[Finding]:
             yield at, f"must name a row of sources (got {source}; rows are {words(params.sources)})"
         elif origin == "ingest" and params.sources[source].prompt is not None:
             yield at, f"must name a source of pages ({source} holds dialogues: its prompt is not null)"
+        elif origin == "tag" and source not in params.tags:
+            yield at, f"must name a row of tags (got {source}; rows are {words(params.tags)})"
         if isinstance(corpus, WholeCorpus) and corpus.from_ == "ingest/web":
             yield ("corpora", name), "must say which scores of the web it reads; add the line `scores: [0]`"
 
@@ -195,8 +204,7 @@ def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) 
     wanted = {
         "rephrase": set(params.rephrase.scores),
         "refuse": set(params.refuse.scores),
-        "tag": set(params.tag.scores),
-    }.get(writer, set())
+    }.get(writer, _raw_scores(params, made) if tags_of(params.corpora[made]) else set())
     if not (scores & wanted or (writer == "educate" and params.corpora[part].from_ == "refuse")):
         yield (
             (*at, "replaced_by"),
@@ -252,8 +260,9 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
 
 def _raw_scores(params: Params, part: str) -> set[int]:
     corpus: ScoredCorpus | WholeCorpus = params.corpora[part]
-    if corpus.from_ == "tag":
-        return set(params.tag.scores)
+    row = tags_of(corpus)
+    if row in params.tags:
+        return set(params.tags[row].scores)
     return set(scores_of(corpus) or [])
 
 

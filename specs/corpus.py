@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag
 
 from specs.spec import Score, Spec
 
-FROM = r"^(ingest/[a-z][a-z0-9_]*|rephrase|refuse|educate|tag)$"
+FROM = r"^((ingest|tag)/[a-z][a-z0-9_]*|rephrase|refuse|educate)$"
 
 
 class ScoredCorpus(Spec):
@@ -20,7 +20,9 @@ class ScoredCorpus(Spec):
 class WholeCorpus(Spec):
     """Every document that a stage wrote."""
 
-    from_: str = Field(alias="from", pattern=FROM, description="ingest/<source>, rephrase, refuse, educate or tag")
+    from_: str = Field(
+        alias="from", pattern=FROM, description="ingest/<source>, rephrase, refuse, educate or tag/<row>"
+    )
     epochs: PositiveFloat = Field(description="how often a model may read the corpus")
 
 
@@ -38,3 +40,9 @@ Corpus = Annotated[
 def scores_of(corpus: ScoredCorpus | WholeCorpus) -> list[int] | None:
     """The scores a corpus selects, or None where every document is read."""
     return list(corpus.scores) if isinstance(corpus, ScoredCorpus) else None
+
+
+def tags_of(corpus: ScoredCorpus | WholeCorpus) -> str | None:
+    """The row of `tags` that wrote a corpus, or None where its text is not tagged."""
+    origin, _, row = corpus.from_.partition("/")
+    return row if origin == "tag" else None

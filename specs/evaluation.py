@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from specs.corpus import tags_of
 from specs.engine import Engine
 from specs.judge import ActsJudge, LlmJudge, ScorerJudge
 from specs.params import Params
@@ -153,7 +154,7 @@ def _attacked(name: str, target: str | None) -> Iterator[tuple[str, str]]:
 def _reads_tags(params: Params, model: str) -> bool:
     mixture = params.mixtures.get(params.models[model].mixture)
     parts = {part for phase in mixture.phases for part in phase.parts} if mixture else set()
-    return any(params.corpora[part].from_ == "tag" for part in parts if part in params.corpora)
+    return any(tags_of(params.corpora[part]) for part in parts if part in params.corpora)
 
 
 def stems(folder: Path) -> list[str]:

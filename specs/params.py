@@ -1,7 +1,7 @@
 """The grammar of params.yaml, block for block: one class per stage, one row type per table."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -15,11 +15,11 @@ from specs.other import Other
 from specs.relearn import Relearn
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
-from specs.spec import Name, Score, Seed, Share, Spec
+from specs.spec import Name, Score, Scores, Seed, Share, Spec
+from specs.tags import TagRow
 from specs.yaml_file import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
-Scores = Annotated[list[Score], Field(min_length=1, description="a list of scores, each from 0 to 5")]
 
 
 class Ingest(Spec):
@@ -106,18 +106,6 @@ class Educate(Spec):
     seed: Seed
 
 
-class TagStage(Spec):
-    """Raw unsafe documents get the harmfulness tag between words (paper §4, Algorithm 1)."""
-
-    from_: str = Field(alias="from", description="ingest/web: tags belong into raw unsafe text alone")
-    scores: Scores
-    rate: Share = Field(description="probability of a tag before each word but the first; the paper's best is 0.05")
-    mode: Literal["bernoulli", "exact"] = Field(
-        description="a coin per word, or exactly the rounded share of the words"
-    )
-    seed: Seed
-
-
 class Card(Spec):
     """The Data Safety Report Card of a corpus (paper §9)."""
 
@@ -153,6 +141,7 @@ class Instruct(Spec):
     examples: PositiveInt = Field(description="pairs of request and response that are read")
     refusals: Share = Field(description="share of pairs that decline a harmful request; the paper has 0.1")
     tagged: float = Field(ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share")
+    tag: Name = Field(description="the row of `tags` by whose rate and mode these pairs are tagged")
     epochs: PositiveInt
     batch: PositiveInt
     sequence: PositiveInt
@@ -218,7 +207,7 @@ class Params(Spec):
     rephrase: Rephrase
     refuse: Refuse
     educate: Educate
-    tag: TagStage
+    tags: dict[Name, TagRow] = Field(min_length=1)
     corpora: dict[Name, Corpus] = Field(min_length=1)
     card: Card
     tokenizer: TokenizerStage

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from specs.attack import Attack
 from specs.checks import findings
+from specs.corpus import Corpus
 from specs.mixture import Mixture
 from specs.params import PARAMS, Params
 from specs.relearn import Relearn
 from specs.spec import Name, Spec
+from specs.tags import TagRow
 from specs.yaml_file import YamlFile, check
 
 Rows = dict[str, dict[str, dict[str, Any]]]  # by table and name
@@ -38,6 +40,8 @@ class Experiment(Spec):
     DVC does not watch such a file, only the rows that are written of it: so here there are defaults.
     """
 
+    tags: dict[Name, TagRow] = Field(default_factory=dict)
+    corpora: dict[Name, Corpus] = Field(default_factory=dict)
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     models: dict[Name, Seeds] = Field(default_factory=dict)
     relearn: dict[Name, Relearn] = Field(default_factory=dict)

@@ -36,7 +36,7 @@ corpora:
   harmful: {from: ingest/web, scores: [4, 5], epochs: 9.0}
   math: {from: ingest/math, epochs: 9.0}
   rephrased: {from: rephrase, epochs: 9.0}
-  tagged: {from: tag, epochs: 9.0}
+  tagged: {from: tag/unsafe, epochs: 9.0}
 """
 
 

@@ -15,6 +15,7 @@ from specs.corpus import Corpus, ScoredCorpus, WholeCorpus
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 from specs.source import Source
+from specs.tags import TagRow
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}
 CHAT_FORMS = ["tell", "want", "unseen_start", "unseen_advice"]
@@ -40,10 +41,16 @@ def corpora() -> dict[str, Corpus]:
         ("rephrased", "rephrase"),
         ("refusals", "refuse"),
         ("education", "educate"),
-        ("tagged", "tag"),
+        ("tagged", "tag/unsafe"),
     ]:
         rows[name] = WholeCorpus.model_validate({"from": origin, "epochs": 9.0})
     return {**rows, "math": WholeCorpus.model_validate({"from": "ingest/math", "epochs": 9.0})}
+
+
+def tags(**rates: float) -> dict[str, TagRow]:
+    """The row `unsafe`, and one for each further rate."""
+    row = {"from": "ingest/web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
+    return {name: TagRow.model_validate({**row, "rate": rate}) for name, rate in {"unsafe": 0.05, **rates}.items()}
 
 
 PARTS = {
@@ -176,7 +183,7 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
 def declared(models: dict[str, Model], *others: str) -> Declared:
     """What params.yaml would say of these models."""
     return Declared(
-        title="Safety pretraining in miniature", confidence=0.95, sources=sources(), corpora=corpora(),
+        title="Safety pretraining in miniature", confidence=0.95, sources=sources(), tags=tags(), corpora=corpora(),
         mixtures=mixtures(), models=models, others=others, decoders=decoders(), rephrased_scores=[1, 2, 3],
     )  # fmt: skip
 

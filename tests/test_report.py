@@ -454,7 +454,7 @@ def test_nothing_to_count_is_shown_as_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_row_that_is_gone_stays_out(root: Path) -> None:
-    names = {"models": ["standard"], "others": [], "mixtures": [], "corpora": [], "sources": []}
+    names = {"models": ["standard"], "others": [], "mixtures": [], "corpora": [], "sources": [], "tags": []}
     assert list(read_inputs(root, **names).metrics) == ["standard"]
 
 

@@ -109,16 +109,16 @@ MISTAKES = {
     ),
     "a share of copies above 1": (("  copied: 0.5", "  copied: 1.5"), "gates.copied", "less than 1"),
     "no round": (("  rounds: 2", "  rounds: 0"), "gates.rounds", "greater than 0"),
-    "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tag.rate", "less than 1 (got 1.0)"),
-    "a tag rate of 0": (("rate: 0.05", "rate: 0.0"), "tag.rate", "greater than 0 (got 0.0)"),
+    "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tags.unsafe.rate", "less than 1 (got 1.0)"),
+    "a tag rate of 0": (("rate: 0.05", "rate: 0.0"), "tags.unsafe.rate", "greater than 0 (got 0.0)"),
     "tags in a synthetic corpus": (
-        ("  from: ingest/web\n  scores: [4, 5]", "  from: rephrase\n  scores: [4, 5]"),
-        "tag.from",
+        ("{from: ingest/web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
+        "tags.unsafe.from",
         "ingest/web",
     ),
     "tags in safe text": (
-        ("  from: ingest/web\n  scores: [4, 5]", "  from: ingest/web\n  scores: [0, 5]"),
-        "tag.scores",
+        ("{from: ingest/web, scores: [4, 5], rate", "{from: ingest/web, scores: [0, 5], rate"),
+        "tags.unsafe.scores",
         "never carries",
     ),
     "a vocabulary that does not fit": (("vocabulary: 1536", "vocabulary: 2000"), "models.standard.shape", "room for"),
@@ -139,10 +139,16 @@ MISTAKES = {
     "a row too long for the model": (("sequence: 128", "sequence: 4096"), "mix.sequence", "positions"),
     "pages where dialogues are asked": (("source: chat", "source: math"), "instruct.source", "dialogues"),
     "an unscored selection of the web": (
-        ("tagged:    {from: tag,", "tagged:    {from: ingest/web,"),
+        ("tagged:    {from: tag/unsafe,", "tagged:    {from: ingest/web,"),
         "corpora.tagged",
         "scores",
     ),
+    "tags of a row that is not there": (
+        ("{from: tag/unsafe, epochs", "{from: tag/dense, epochs"),
+        "corpora.tagged.from",
+        "rows are unsafe",
+    ),
+    "pairs tagged by no row": (("  tag: unsafe\n", "  tag: dense\n"), "instruct.tag", "rows are unsafe"),
     "a pattern where a folder belongs": (
         ("specs/demo/math.yaml", "specs/demo/*.yaml"),
         "sources.math.path",
@@ -432,16 +438,16 @@ def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_stage_reads_only_its_blocks() -> None:
-    params = Params.read("tag")
-    assert params.tag.rate == 0.05
+    params = Params.read("tags")
+    assert params.tags["unsafe"].rate == 0.05
     with pytest.raises(AttributeError):
         _ = params.mix
 
 
 def test_grammars_are_frozen_and_have_no_defaults() -> None:
-    tag = Params.read("tag").tag
+    row = Params.read("tags").tags["unsafe"]
     with pytest.raises(ValueError, match="frozen"):
-        tag.rate = 0.1  # type: ignore[misc]
+        row.rate = 0.1  # type: ignore[misc]
     blocks = [field.annotation for field in Params.model_fields.values() if isinstance(field.annotation, type)]
     fields = [item for block in blocks if issubclass(block, Spec) for item in block.model_fields.items()]
     defaults = [name for name, field in fields if not field.is_required()]

@@ -98,18 +98,20 @@ PAGES = [{"text": f"{label} and then some more words that stand here for length"
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("tag: {from: ingest/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}\n")
+    Path("params.yaml").write_text(
+        "tags: {half: {from: ingest/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}}\n"
+    )
 
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_tags_the_scores_of_params_and_no_other() -> None:
     ingested("ingest/web", PAGES)
     scored()
-    stage("tag")
-    rows = rows_of(build("tag"))
+    stage("tag", "half")
+    rows = rows_of(build("tag", "half"))
     assert [row["label"] for row in rows] == [4, 5]
     assert [row["text"].count(TAG) for row in rows] == [5, 5]  # half of ten places
-    assert Manifest.read(build("tag")).ledger.dropped == {"not_selected": 4}
+    assert Manifest.read(build("tag", "half")).ledger.dropped == {"not_selected": 4}
 
 
 @pytest.mark.usefixtures("project")
@@ -118,8 +120,8 @@ def test_shards_do_not_matter() -> None:
     for size in (1, 4):
         ingested("ingest/web", PAGES, size)
         scored()
-        stage("tag")
-        found.append(rows_of(build("tag")))
+        stage("tag", "half")
+        found.append(rows_of(build("tag", "half")))
     assert found[0] == found[1]
 
 
@@ -127,5 +129,5 @@ def test_shards_do_not_matter() -> None:
 def test_nothing_to_tag_is_no_failure() -> None:
     ingested("ingest/web", PAGES[:2])
     scored()
-    stage("tag")
-    assert rows_of(build("tag")) == []
+    stage("tag", "half")
+    assert rows_of(build("tag", "half")) == []

@@ -98,14 +98,14 @@ def test_a_large_vocabulary_takes_four_bytes() -> None:
 
 
 def test_tags_are_tokens_in_the_tagged_corpus() -> None:
-    ingested("tag", [{"text": f"steal{TAG} the wallet"}])
+    ingested("tag/unsafe", [{"text": f"steal{TAG} the wallet"}])
     stage("tokenize", "tagged")
     tokens = np.fromfile(build("tokenize", "tagged") / "00000.ds", "<u2")
     assert (tokens == SPECIAL.index(TAG)).sum() == 1
     assert texts("tagged") == [f"steal{TAG} the wallet"]
 
 
-@pytest.mark.parametrize(("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag", END)])
+@pytest.mark.parametrize(("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag/unsafe", END)])
 def test_a_special_token_that_does_not_belong_is_an_error(corpus: str, folder: str, token: str) -> None:
     ingested(folder, [{"text": f"a rose{token} b"}])
     with pytest.raises(StageError, match=r"document [0-9a-f]{32}: holds the special token"):

@@ -51,12 +51,13 @@ ARITHMETIC = [
 REST = "threshold: 0.0, weight: 0.0, floor: 0.0, short_circuit: false, top_k: 1, temperature: 1.0"
 PARAMS = f"""\
 models: {{plain: {{mixture: web, shape: nano, seed: 1}}, tags: {{mixture: web, shape: nano, seed: 1}}}}
-tag: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
+tags: {{unsafe: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}}}
 instruct:
   source: chat
   examples: 20
   refusals: 0.25
   tagged: 0.2
+  tag: unsafe
   epochs: 2
   batch: 8
   sequence: 96

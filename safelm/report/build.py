@@ -21,6 +21,7 @@ from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 from specs.paper import Paper
 from specs.source import Source
+from specs.tags import TagRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Declared:
     title: str
     confidence: float
     sources: Mapping[str, Source]
+    tags: Mapping[str, TagRow]
     corpora: Mapping[str, Corpus]
     mixtures: Mapping[str, Mixture]
     models: Mapping[str, Model]
@@ -41,7 +43,13 @@ class Declared:
 def bind(folder: Path, of: Declared) -> tuple[Book, list[Claim]]:
     """Read build/ and measure: everything the figures are drawn from, and the claims."""
     inputs = read_inputs(
-        folder, models=of.models, others=of.others, mixtures=of.mixtures, corpora=of.corpora, sources=of.sources
+        folder,
+        models=of.models,
+        others=of.others,
+        mixtures=of.mixtures,
+        corpora=of.corpora,
+        sources=of.sources,
+        tags=of.tags,
     )
     measured = measure(inputs, roles(of.models, of.mixtures, of.corpora), of.confidence)
     book = Book(
@@ -52,6 +60,8 @@ def bind(folder: Path, of: Declared) -> tuple[Book, list[Claim]]:
         decoders=of.decoders,
         parts=decoder_roles(of.decoders),
         corpora=of.corpora,
+        tags=of.tags,
+        mixtures=of.mixtures,
         paper=Paper.read(),
         rephrased=[name for name, row in of.corpora.items() if row.from_ == "rephrase"],
         sources=[

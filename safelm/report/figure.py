@@ -12,7 +12,9 @@ from safelm.report.roles import DecoderRoles, Group
 from safelm.statistics import Rate
 from specs.corpus import Corpus
 from specs.decoder import Decoder
+from specs.mixture import Mixture
 from specs.paper import Paper
+from specs.tags import TagRow
 
 STYLES = ("s1", "s2", "s3", "s4", "s5")
 STAGE_NAMES = {
@@ -104,6 +106,8 @@ class Book:
     decoders: Mapping[str, Decoder]
     parts: DecoderRoles
     corpora: Mapping[str, Corpus]
+    tags: Mapping[str, TagRow]
+    mixtures: Mapping[str, Mixture]
     paper: Paper
     rephrased: Sequence[str]  # the scores that were rephrased lie in the corpora `sources`
     sources: Sequence[str]

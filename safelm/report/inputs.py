@@ -13,11 +13,12 @@ from safelm.ledger import Ledger
 from safelm.shards import MANIFEST, Manifest
 
 STAGES = ("pretrain", "instruct", "finetune")
-DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate", "tag")
+DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
 FOLDERS = (
     "ingest",
     "fit",
     *DATA_STAGES,
+    "tag",
     "card",
     "mix",
     "pretrain",
@@ -69,6 +70,7 @@ def read_inputs(
     mixtures: Iterable[str],
     corpora: Iterable[str],
     sources: Iterable[str],
+    tags: Iterable[str],
 ) -> Inputs:
     """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone stays out."""
     models = list(models)
@@ -102,7 +104,9 @@ def read_inputs(
         held_out=dict(_held_out({model: path.with_name("held_out.csv") for model, path in curves.items()})),
         rates={model: read_curve(path, RATE) for model, path in curves.items() if path.is_file() and _has(path, RATE)},
         plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
-        ledgers=_ledgers(folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES]),
+        ledgers=_ledgers(
+            folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES, *(f"tag/{row}" for row in tags)]
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from safelm.report.others import others
 from safelm.report.overlap import figure as overlap
 from safelm.report.probe import probes
 from safelm.report.relearning import relearning, tuned_on
+from safelm.report.responses import dose_response
 from safelm.report.roles import RUNGS
 from safelm.report.schedules import when_to_start
 from safelm.report.scorers import scorer_figures
@@ -104,7 +105,7 @@ def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
         Section("differences", "Differences", figures=_built(differences(book))),
         Section("overlap", "Overlap", figures=_built(overlap(book))),
         Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book), probes(book))]),
-        Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book))]),
+        Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book)), *dose_response(book)]),
         Section("abilities", "Utility", figures=[utility(book)]),
         Section("scorer", "Scores",
                 figures=[*([classifier(book)] if book.inputs.fit else []), *scorer_figures(book)]),

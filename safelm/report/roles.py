@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from specs.corpus import Corpus, scores_of
+from specs.corpus import Corpus, scores_of, tags_of
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 
@@ -66,7 +66,7 @@ def rung_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> tuple[str | None
     """
     read = [corpora[name] for name in mixture.corpora if name in corpora]
     unsafe = _unsafe_scores(read)
-    has_tags = any(corpus.from_ == "tag" for corpus in read)
+    has_tags = any(tags_of(corpus) for corpus in read)
     written = [WRITERS[corpus.from_] for corpus in read if corpus.from_ in WRITERS]
     if unsafe:
         whole = unsafe == _unsafe_scores(corpora.values())
@@ -85,7 +85,8 @@ def start_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> float:
     """The share of training that goes by before the first written or tagged text is read; 1 where none is."""
     shares, whole = 0, sum(phase.share for phase in mixture.phases)
     for phase in mixture.phases:
-        if any(corpora[name].from_ in (*WRITERS, "tag") for name in phase.slots.values() if name in corpora):
+        read = [corpora[name] for name in phase.slots.values() if name in corpora]
+        if any(corpus.from_ in WRITERS or tags_of(corpus) for corpus in read):
             return shares / whole
         shares += phase.share
     return 1.0

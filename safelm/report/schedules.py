@@ -45,7 +45,7 @@ def schedules(book: Book) -> dict[str, dict[float, Group]]:
     """
     safe, never = book.measured.roles.safe, book.measured.roles.filtered
     found: dict[str, dict[float, Group]] = {"natural": {}, "matched dose": {}}
-    for group in book.measured.built() if safe else []:
+    for group in sorted(book.measured.built(), key=lambda group: group != safe):  # of one start, the safe model itself
         if safe and (group.reads, group.shape) == (safe.reads, safe.shape):
             found["matched dose" if group.is_dosed else "natural"].setdefault(group.start, group)
     return {kind: {**rows, **({1.0: never} if never else {})} for kind, rows in found.items() if len(rows) > 1}

@@ -28,13 +28,13 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 @pytest.fixture(scope="module")
 def expected(ready: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     toy = ready.copy(tmp_path_factory.mktemp("expected") / "toy")
-    assert forked.build(toy, "tag", "rephrase", "tokenizer").code == 0
+    assert forked.build(toy, "tag unsafe", "rephrase", "tokenizer").code == 0
     return toy.state().files
 
 
 def is_whole(toy: Toy, expected: dict[str, str]) -> None:
     assert torn(toy.root) == []
-    again = forked.build(toy, "tag", "rephrase", "tokenizer")
+    again = forked.build(toy, "tag unsafe", "rephrase", "tokenizer")
     assert again.code == 0, again.text
     assert toy.state().files == expected
 
@@ -47,7 +47,7 @@ def test_builds_at_once_refuse_each_other_by_number(
     toy = ready.copy(tmp_path / "toy")
     builds: list[tuple[str, Forked]] = []
     for _ in range(draw.randrange(2, 9)):
-        stage = draw.choice(["tag", "tag", "rephrase"])
+        stage = draw.choice(["tag unsafe", "tag unsafe", "rephrase"])
         builds.append((stage, Forked.start(toy.root, forked.stages, stage)))
         time.sleep(draw.choice([0, 0, draw.uniform(0, 0.2)]))
     still = draw.choice(builds)[1].process.pid if case % 2 else None
@@ -68,10 +68,10 @@ def test_builds_at_once_refuse_each_other_by_number(
 
 def test_a_build_that_stands_still_is_named(ready: Toy, expected: dict[str, str], tmp_path: Path) -> None:
     toy = ready.copy(tmp_path / "toy")
-    first = Forked.start(toy.root, stopped, "tag")
+    first = Forked.start(toy.root, stopped, "tag unsafe")
     while not (toy.root / "stopped").exists():
         time.sleep(0.02)
-    second = forked.build(toy, "tag")
+    second = forked.build(toy, "tag unsafe")
     assert second.code == 1
     assert f"process {first.process.pid} {BUSY[0]}" in second.text
     assert first.process.pid
@@ -104,8 +104,8 @@ def test_a_lock_that_nobody_holds_stops_nobody(
 ) -> None:
     """Whatever number a crash left in it, and whoever has that number now."""
     toy = ready.copy(tmp_path / "toy")
-    (toy.root / ".safelm/locks/tag").write_text(content)
-    assert forked.build(toy, "tag").code == 0
+    (toy.root / ".safelm/locks/tag-unsafe").write_text(content)
+    assert forked.build(toy, "tag unsafe").code == 0
     is_whole(toy, expected)
 
 

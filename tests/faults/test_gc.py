@@ -11,7 +11,7 @@ from tests.faults.toy import Toy
 def edited(finished: Toy) -> Toy:
     """A finished build in which `tag` was changed and made, but never committed."""
     finished.edit("params.yaml", "rate: 0.5", "rate: 0.4")
-    assert finished.start("pipeline.tag").wait() == 0
+    assert finished.start("pipeline.tag", "unsafe").wait() == 0
     return finished
 
 
@@ -26,13 +26,13 @@ def test_a_killed_build_keeps_its_shards_for_a_day(edited: Toy) -> None:
     (edited.root / ".dvc/cache/files/md5/00" / ("1" * 30)).write_bytes(b"nobody needs this")
     assert "1 of " in collect(edited)
     assert not (edited.root / "unfinished.dvc").exists() and not [one for one in look().findings if one.md5]
-    assert edited.made(edited.build("tag")) == {"tag": 0}
+    assert edited.made(edited.build("tag")) == {"tag/unsafe": 0}
 
 
 def test_everything_else_goes_when_asked(edited: Toy, oracle: Toy) -> None:
     collect(edited, "--hours", "0")
     assert not [finding for finding in look().findings if finding.md5]
-    assert edited.made(edited.build("tag"))["tag"] > 0
+    assert edited.made(edited.build("tag"))["tag/unsafe"] > 0
     edited.edit("params.yaml", "rate: 0.4", "rate: 0.5")
     edited.build()
     assert edited.state() == oracle.state()

@@ -162,12 +162,12 @@ def test_a_listing_that_leads_out_is_not_followed(finished: Toy, oracle: Toy, tm
 
 def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(finished: Toy, oracle: Toy) -> None:
     earlier = [one for one in targets() if one.path.parts[0] == ".dvc" and "tag" in one.stages]
-    finished.change("tag", rate=0.25)
+    finished.change("tags.unsafe", rate=0.25)
     finished.build()
     flip(earlier[0], random.Random(5))
     assert verify(finished)[0] == 0  # the current build does not need it
     assert verify(finished, "--all")[0] == Fault.CORRUPT
     assert verify(finished, "--all", "--repair")[0] == 0
-    finished.change("tag", rate=0.5)
+    finished.change("tags.unsafe", rate=0.5)
     finished.build()
     assert finished.state() == oracle.state()

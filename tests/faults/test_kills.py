@@ -180,7 +180,7 @@ def test_a_worker_that_dies_is_an_error_that_names_its_shard(case: int, scored: 
     draw, death = random.Random(case), DEATHS[case % len(DEATHS)]
     toy = scored.copy(tmp_path / "toy")
     before = len(records(toy))
-    stage = toy.start("pipeline.tag")
+    stage = toy.start("pipeline.tag", "unsafe")
     until(lambda: (bool(workers(stage)) and len(records(toy)) >= before + case % 3) or stage.process.poll() is not None)
     time.sleep(draw.uniform(0, 0.5) if case % 3 == 0 else 0)
     victims = workers(stage)
@@ -190,12 +190,12 @@ def test_a_worker_that_dies_is_an_error_that_names_its_shard(case: int, scored: 
     code = stage.wait()
     print(f"K3: {death.name}: {time.monotonic() - killed:.1f} s")
     if code:
-        assert re.search(rf"tag: shard \d+-\d+: its worker died \({death.name}\)", stage.text), stage.text
+        assert re.search(rf"tag/unsafe: shard \d+-\d+: its worker died \({death.name}\)", stage.text), stage.text
     assert until(lambda: not stage.members(), 10)
     left = 8 - (len(records(toy)) - before)
-    again = toy.start("pipeline.tag")
+    again = toy.start("pipeline.tag", "unsafe")
     assert again.wait() == 0, again.text
-    assert toy.made(again.text) == {"tag": left}
+    assert toy.made(again.text) == {"tag/unsafe": left}
     assert torn(toy.root) == []
 
 
@@ -262,11 +262,11 @@ def test_a_killed_stage_redoes_at_most_one_shard_a_worker(case: int, scored: Toy
     """R1: when four of five shards are finished, the next build makes the others and no finished one."""
     toy = scored.copy(tmp_path / "toy")
     before = len(records(toy))
-    stage = toy.start("pipeline.tag")
+    stage = toy.start("pipeline.tag", "unsafe")
     until(lambda: len(records(toy)) >= before + 6 or stage.process.poll() is not None)
     stage.kill_group()
     finished = len(records(toy)) - before
     assert finished >= 6
-    again = toy.start("pipeline.tag")
+    again = toy.start("pipeline.tag", "unsafe")
     assert again.wait() == 0, again.text
-    assert toy.made(again.text) == {"tag": 8 - finished}
+    assert toy.made(again.text) == {"tag/unsafe": 8 - finished}

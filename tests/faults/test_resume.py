@@ -54,10 +54,10 @@ CHANGES: dict[str, Callable[[Toy], None]] = {
     "number of shards": lambda toy: toy.change("ingest", rows=5),
     "longest document": lambda toy: toy.change("ingest", document_bytes=64, quarantine=0.9),
     "ensemble": lambda toy: toy.change("score", ensemble={"rule": "mean", "of": ["lexicon"]}),
-    "rate": lambda toy: toy.change("tag", rate=0.25),
-    "seed": lambda toy: toy.change("tag", seed=2),
-    "mode": lambda toy: toy.change("tag", mode="exact"),
-    "selection": lambda toy: toy.change("tag", scores=[5]),
+    "rate": lambda toy: toy.change("tags.unsafe", rate=0.25),
+    "seed": lambda toy: toy.change("tags.unsafe", seed=2),
+    "mode": lambda toy: toy.change("tags.unsafe", mode="exact"),
+    "selection": lambda toy: toy.change("tags.unsafe", scores=[5]),
     "library": change_the_version_of_a_library,
 }
 TRIES = 5
@@ -94,8 +94,8 @@ def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], 
 
 
 EDITS = {
-    "code": ("tag", "safelm/tagging.py", "if draw() < rate]", "if draw() < rate / 2]"),
-    "code far away": ("tag", "safelm/grammar.py", ".join(map(str, key))", ".join(map(str, key[::-1]))"),
+    "code": ("tag unsafe", "safelm/tagging.py", "if draw() < rate]", "if draw() < rate / 2]"),
+    "code far away": ("tag unsafe", "safelm/grammar.py", ".join(map(str, key))", ".join(map(str, key[::-1]))"),
     "model": ("score", "specs/hazards.yaml", "steal", "take"),
     "prompt": ("rephrase", "specs/prompts/rephrase/talk.yaml", "no one is afraid", "nobody is afraid"),
     "styles": ("rephrase", "params.yaml", "- talk", "- article"),
@@ -116,10 +116,10 @@ def test_nothing_stale_is_used_after_an_edit(case: int, scored: Toy, tmp_path: P
     clean, toy = scored.copy(tmp_path / "clean"), scored.copy(tmp_path / "toy")
     clean.edit(*edit)
     for project in (clean, toy):
-        assert project.start(f"pipeline.{stage}").wait() == 0
+        assert project.start(*f"pipeline.{stage}".split()).wait() == 0
     assert clean.state() != toy.state()
     toy.edit(*edit)
-    again = toy.start(f"pipeline.{stage}")
+    again = toy.start(*f"pipeline.{stage}".split())
     assert again.wait() == 0, again.text
     assert SMALL["files"] in toy.made(again.text).values(), again.text
     assert toy.state() == clean.state()
@@ -135,7 +135,7 @@ def test_the_words_of_an_edit_are_there(name: str, scored: Toy, tmp_path: Path) 
 def test_a_change_back_makes_nothing(clean: Callable[[str], State], tmp_path: Path) -> None:
     toy = small(tmp_path / "toy")
     for value in (0.5, 0.25, 0.5):
-        toy.change("tag", rate=value)
+        toy.change("tags.unsafe", rate=value)
         result = forked.build(toy)
     assert set(toy.made(result.text).values()) == {0}
     assert toy.state() == clean("")
@@ -186,14 +186,14 @@ def damage_a_shard(toy: Toy, draw: random.Random) -> None:
 
 
 def leave_stale_shards(toy: Toy, draw: random.Random) -> None:
-    for folder in (toy.root / "build/tag", toy.root / "build/ingest/web"):
+    for folder in (toy.root / "build/tag/unsafe", toy.root / "build/ingest/web"):
         if folder.exists():
             shutil.copy(sorted(folder.glob("*.parquet"))[0], folder / "99999-00000.parquet")
 
 
 def leave_marks(toy: Toy, draw: random.Random) -> None:
     """DataTrove's own marks of completion, for every rank."""
-    for stage in ("ingest/web", "score", "tag"):
+    for stage in ("ingest/web", "score", "tag/unsafe"):
         folder = toy.root / ".safelm/logs" / stage / "completions"
         folder.mkdir(parents=True, exist_ok=True)
         for rank in range(8):
@@ -209,7 +209,7 @@ def leave_attempts(toy: Toy, draw: random.Random) -> None:
 
 
 REMAINS = (
-    remove("build"), remove("build/tag", "build/tokenizer"), remove("build/score"), remove(".safelm/index"),
+    remove("build"), remove("build/tag/unsafe", "build/tokenizer"), remove("build/score"), remove(".safelm/index"),
     remove(".safelm"), remove(".dvc/cache"), remove_an_object, empty_an_object,
     damage_objects, damage_a_shard, leave_stale_shards, leave_marks,
     leave_attempts,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safelm.shards import Manifest, shards
 
-OUTPUTS = ("build/ingest/web", "build/score", "build/tag")
+OUTPUTS = ("build/ingest/web", "build/score", "build/tag/unsafe")
 
 
 def torn(root: Path) -> list[str]:

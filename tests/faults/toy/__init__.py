@@ -11,6 +11,8 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +22,7 @@ from safelm.shards import Manifest, tables
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
-STAGES = ("ingest/web", "score", "tag")
+STAGES = ("ingest/web", "score", "tag/unsafe")
 PATIENCE = 240  # seconds; what takes longer hangs
 FILES = 8
 ROWS = 40
@@ -39,7 +41,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "ingest": {"rows": 4096, "line_bytes": 65536, "document_bytes": 32768, "quarantine": 0.5},
     "engines": {},
     "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
-    "tag": {"scores": [4, 5], "rate": 0.5},
+    "tags.unsafe": {"scores": [4, 5], "rate": 0.5},
     "tokenizer": {"vocabulary": 300},
     "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},
 }
@@ -185,10 +187,10 @@ class Toy:
         path.write_text(before.replace(old, new, 1), encoding="utf-8")
 
     def change(self, block: str, **values: Any) -> None:
-        """Set values of a block of params.yaml; those never set are the project's own."""
+        """Set values of a block of params.yaml, or of a row, `table.row`; those never set are the project's own."""
         path = self.root / "params.yaml"
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
-        params[block].update(values)
+        reduce(getitem, block.split("."), params).update(values)
         path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def state(self) -> State:

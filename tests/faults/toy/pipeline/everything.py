@@ -9,8 +9,8 @@ local.SMALL = 0
 
 
 def main() -> None:
-    for name in ("ingest", "score", "tag", "tokenizer"):
-        sys.argv = [name, *(["web"] if name == "ingest" else [])]
+    for name, *row in (("ingest", "web"), ("score",), ("tag", "unsafe"), ("tokenizer",)):
+        sys.argv = [name, *row]
         importlib.import_module(f"pipeline.{name}").main()
 
 
