@@ -130,7 +130,8 @@ class Book:
         """A decoder in a few words."""
         row = self.decoders[decoder]
         if row.method == "branch":
-            return f"{plain(decoder)} (ours: {row.beams} whole answers, weighed by the tag)"
+            bound = f", refused above {row.threshold:g}" if row.short_circuit else ""
+            return f"{plain(decoder)} (ours: {row.beams} whole answers, weighed by the tag{bound})"
         if row.method != "safebeam":
             return f"{plain(decoder)} ({row.method.replace('_', '-')})" if plain(decoder) != row.method else row.method
         rule = "the control: a random half dropped" if row.rule == "random" else SAFEBEAM.get(row.rule, row.rule)
