@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from safelm.chat import answer_tokens, end_ids, page_tokens, plain, request_tokens
 from safelm.tuning.pairs import Pair, choose, kind_of, read_pairs, safety_pairs, tagged
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
-from safelm.tuning.trainer import tune
+from safelm.tuning.trainer import sentence, tune
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 from tests.ingested import forget, ingested, stage
 from tests.tiny import BENIGN, CHAT, contents, world, write_model, write_tokenizer
@@ -129,6 +129,15 @@ def test_a_long_answer_is_cut_and_a_long_request_left_out(tokenizer: PreTrainedT
     pairs = [Pair("a", "benign", "Why?", "So it is. " * 50), Pair("b", "benign", "Why? " * 50, "So.")]
     (row,) = rows_of(tokenizer, pairs, 40)
     assert len(row.tokens) == len(row.labels) == 40 and row.labels[-1] != IGNORED
+
+
+def test_answers_that_lose_their_end_are_told(build: Path, tmp_path: Path) -> None:
+    pairs = [Pair(str(n), "benign", "Why? " * requests, "So. " * answers) for n, requests, answers in
+             [(0, 1, 1), (1, 1, 99), (2, 1, 98), (3, 99, 1)]]  # fmt: skip
+    dials = {"epochs": 1, "batch": 4, "sequence": 40, "learning_rate": 1.0e-3, "seed": 1}
+    told = tune(build / "pretrain/plain", pairs, [], tmp_path, name="x", **dials)
+    assert (told["pairs"], told["left_out"], told["cut"]) == ({"benign": 4}, 1, 2)
+    assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in sentence("x", told)
 
 
 def test_every_epoch_has_every_row_in_another_order() -> None:

@@ -21,7 +21,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from safelm.chat import end_ids, load
+from safelm.chat import answer_tokens, end_ids, load
 from safelm.digest import MANIFEST
 from safelm.trained import DOSES, TRAIN, knows_tag
 from safelm.tuning.pairs import Pair
@@ -110,6 +110,7 @@ def tune(
     data = Dataset.from_dict({"input_ids": [row.tokens for row in ordered], "labels": [row.labels for row in ordered]})
     dtype, configs = model.dtype, deepcopy((model.config, model.generation_config))
     held, ends, knows, along = rows_of(tokenizer, unread, sequence), end_ids(tokenizer), knows_tag(base), {}
+    end = answer_tokens(tokenizer, [""])[0][-1:]  # of every answer, but of those that lost it
 
     def keep(update: int) -> None:
         place = folder / DOSES / str(update * batch)
@@ -129,6 +130,7 @@ def tune(
         "knows_tag": knows,
         "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
         "left_out": len(pairs) - len(rows),
+        "cut": sum(row.tokens[-1:] != end for row in rows),
         "steps": len(losses),
         "first_loss": round(losses[0][1], 6),
         "final_loss": round(losses[-1][1], 6),
@@ -182,9 +184,10 @@ def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None
 
 
 def sentence(name: str, summary: dict[str, Any]) -> str:
-    """What a stage prints: the pairs that were read, and the loss."""
+    """What a stage prints: the pairs, how many of them do not fit into `sequence`, and the loss."""
     pairs = ", ".join(f"{count:,} {kind}" for kind, count in summary["pairs"].items())
-    left_out = f", {summary['left_out']:,} left out" if summary["left_out"] else ""
+    misfits = {"left out": summary["left_out"], "cut off": summary["cut"]}
+    too_long = "".join(f", {count:,} of them {fate}" for fate, count in misfits.items() if count)
     first, last, held = summary["first_loss"], summary["final_loss"], summary["held_out"]
     unread = f"  on unread pairs {held['before']:.2f} to {held['after']:.2f}" if held["pairs"] else ""
-    return f"{name:<18} {pairs}{left_out}  {summary['steps']:,} steps  loss {first:.2f} to {last:.2f}{unread}"
+    return f"{name:<18} {pairs}{too_long}  {summary['steps']:,} steps  loss {first:.2f} to {last:.2f}{unread}"
