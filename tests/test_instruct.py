@@ -131,6 +131,11 @@ def test_a_long_answer_is_cut_and_a_long_request_left_out(tokenizer: PreTrainedT
     assert len(row.tokens) == len(row.labels) == 40 and row.labels[-1] != IGNORED
 
 
+def test_a_tagged_answer_that_would_lose_its_tags_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
+    early, late = f"So{TAG} it is." + " So it is." * 50, "So it is. " * 50 + f"So{TAG} it is."
+    assert [len(rows_of(tokenizer, [Pair("a", "tagged", "Why?", answer)], 40)) for answer in (early, late)] == [1, 0]
+
+
 def test_answers_that_lose_their_end_are_told(build: Path, tmp_path: Path) -> None:
     pairs = [Pair(str(n), "benign", "Why? " * requests, "So. " * answers) for n, requests, answers in
              [(0, 1, 1), (1, 1, 99), (2, 1, 98), (3, 99, 1)]]  # fmt: skip

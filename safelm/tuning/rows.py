@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from safelm.chat import answer_tokens, request_tokens
+from safelm.chat import answer_tokens, request_tokens, tag_id
 from safelm.tuning.pairs import Pair
 
 IGNORED = -100  # a label that carries no loss
@@ -24,18 +24,19 @@ class Row:
 def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence: int) -> list[Row]:
     """Pairs as rows of at most `sequence` tokens.
 
-    A longer answer loses its end; a pair whose request leaves no room for an answer is left out.
+    A longer answer loses its end; a pair whose request leaves no room for an answer is left out, and a tagged one that
+    would lose all of its tags, for it would teach harm untagged.
     """
     if not pairs:
         return []
     requests = request_tokens(tokenizer, [pair.request for pair in pairs])
     answers = answer_tokens(tokenizer, [pair.answer for pair in pairs])
-    whole = [
-        Row(request + answer, [IGNORED] * len(request) + answer)
-        for request, answer in zip(requests, answers, strict=True)
+    rows = [
+        (pair, Row((request + answer)[:sequence], ([IGNORED] * len(request) + answer)[:sequence]))
+        for pair, request, answer in zip(pairs, requests, answers, strict=True)
         if len(request) < sequence
     ]
-    return [Row(row.tokens[:sequence], row.labels[:sequence]) for row in whole]
+    return [row for pair, row in rows if pair.kind != "tagged" or tag_id(tokenizer) in row.labels]
 
 
 def in_order(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list[Row]:
