@@ -7,14 +7,15 @@ from specs.corpus import ScoredCorpus, WholeCorpus, scores_of, tags_of
 from specs.engine import Engine
 from specs.evaluation import Finding, evaluation, stems, words
 from specs.mixture import Phase, Replaced
-from specs.params import Params
+from specs.params import Params, TokenizerStage
 from specs.prompt import PROMPTS
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
 from specs.scorer import JUDGES, LABELLERS, RECIPES, Cascade, Embedding, Given, Llm, Ngrams, Recipe, ScorerRow
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, Suite
-from specs.tokens import SPECIAL
+from specs.tokenizer import ids_in
+from specs.tokens import END, SPECIAL
 from specs.verdict import VERDICTS, VerdictPrompt
 from specs.yaml_file import Location, SpecError
 
@@ -31,6 +32,7 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from _mixtures(params)
     yield from _models(params)
     yield from _dialogues(params)
+    yield from _tokenizer(params.tokenizer)
     yield from _evaluation(params)
     yield from evaluation(params)
     yield from _engines(params)
@@ -330,6 +332,31 @@ def _dialogues(params: Params) -> Iterator[Finding]:
         yield ("sources",), "must have a row `web`: the documents that are scored"
 
 
+def _tokenizer(asked: TokenizerStage) -> Iterator[Finding]:
+    """What a tokenizer must have room for; and what one that is taken must have."""
+    if asked.vocabulary <= len(SPECIAL) + 256:
+        yield (
+            ("tokenizer", "vocabulary"),
+            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {asked.vocabulary})",
+        )
+    if asked.path is None:
+        return
+    at: Location = ("tokenizer", "path")
+    try:
+        ids = ids_in(Path(asked.path) / "tokenizer.json")
+    except (OSError, ValueError):
+        yield at, f"must be a folder with tokenizer.json, or null to train one (got {asked.path})"
+        return
+    if ids.get(END) != 0:
+        yield at, f"must have {END} as token 0, as SmolLM2 has (got {ids.get(END)} in {asked.path}); take another"
+    elif (size := 1 + max(ids.values()) + sum(token not in ids for token in SPECIAL)) > asked.vocabulary:
+        yield (
+            ("tokenizer", "vocabulary"),
+            f"must have room for the {size:,} tokens of {asked.path}, {words(SPECIAL)} included "
+            f"(got {asked.vocabulary:,}); write {size}, and take shapes that have room for it",
+        )
+
+
 def _evaluation(params: Params) -> Iterator[Finding]:
     for field in ("tagged_only", "doses"):
         for name in getattr(params.evaluate, field):
@@ -341,11 +368,6 @@ def _evaluation(params: Params) -> Iterator[Finding]:
     for name in ("greedy", "safebeam"):
         if name not in params.evaluate.decoders:
             yield ("evaluate", "decoders"), f"must have the row `{name}`: the report compares with it"
-    if params.tokenizer.vocabulary <= len(SPECIAL) + 256:
-        yield (
-            ("tokenizer", "vocabulary"),
-            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {params.tokenizer.vocabulary})",
-        )
 
 
 def _files(params: Params) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from specs.params import Params
 from specs.rows import add
 from specs.shape import Shape
 from specs.spec import Spec
+from specs.tokens import END, TAG
 from specs.yaml_file import SpecError, validate
 
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
@@ -408,6 +409,33 @@ def test_a_mistake_is_refused(mistake: str, tmp_path: Path) -> None:
     found = complaints(tmp_path, *edits)
     assert any(place in line and words in line for line in found), found
     assert all(line.startswith("params.yaml:") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "place", "words"),
+    [
+        ({}, "tokenizer.path", "a folder with tokenizer.json"),
+        ({"a": 0, END: 1}, "tokenizer.path", "<|endoftext|> as token 0, as SmolLM2 has (got 1 in"),
+        ({END: 0, "a": 1599}, "tokenizer.vocabulary", "room for the 1,603 tokens of"),
+        ({END: 0, TAG: 1599}, "tokenizer.vocabulary", "write 1602, and take shapes"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_taken_is_refused(
+    tokens: dict[str, int], place: str, words: str, tmp_path: Path
+) -> None:
+    values = {"model": {"vocab": tokens}, "added_tokens": []} if tokens else {}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    (problem,) = complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}"))
+    assert f"{place}: " in problem and words in problem
+    (tmp_path / "tokenizer.json").unlink()
+    (problem,) = complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}"))
+    assert "tokenizer.path: must be a folder with tokenizer.json, or null to train one (got " in problem
+
+
+def test_a_tokenizer_that_fits_is_taken(tmp_path: Path) -> None:
+    values = {"model": {"vocab": [[END, 0.0], *([str(n), 0.0] for n in range(1532))]}, "added_tokens": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}")) == []
 
 
 def test_the_line_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Build the folder of a mixture: its plan, and the token files it reads, so that training needs nothing else."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safelm.paths import build
 from safelm.shards import DamagedShard, Shard, shards
 from specs.corpus import Corpus
 from specs.mixture import Phase
+from specs.tokenizer import ids_in
 from specs.tokens import END, TAG
 
 REPLACED = "replaced.ds"  # of a part that is replaced: its documents, in the order of those they stand in for
@@ -24,9 +24,8 @@ REPLACED = "replaced.ds"  # of a part that is replaced: its documents, in the or
 
 def ids_of(tokenizer: Path) -> tuple[int, int]:
     """How many ids the tokenizer of a folder has, its special tokens included, and which of them is the tag."""
-    values = json.loads((tokenizer / "tokenizer.json").read_bytes())
-    added = {token["content"]: token["id"] for token in values["added_tokens"]}
-    return 1 + max([*values["model"]["vocab"].values(), *added.values()]), added[TAG]
+    ids = ids_in(tokenizer / "tokenizer.json")
+    return 1 + max(ids.values()), ids[TAG]
 
 
 def plan_mixture(
