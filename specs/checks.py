@@ -293,6 +293,9 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             f"must have room for tokenizer.vocabulary (got {shape.vocabulary} in specs/shapes, the tokenizer has "
             f"{params.tokenizer.vocabulary}); write tokenizer.vocabulary: {shape.vocabulary} or take a larger shape",
         )
+    mix = params.mix
+    if mix.layout == "packed" and (wrong := shape.short_of_warmup(mix.tokens, mix.batch, mix.sequence)):
+        yield at, wrong
     for block, sequence in [
         ("mix", params.mix.sequence),
         ("instruct", params.instruct.sequence),

@@ -76,7 +76,10 @@ def findings(scale: Scale) -> Iterator[tuple[Location, str]]:
             files = ", ".join(sorted(path.stem for path in SHAPES.glob("*.yaml")))
             yield ("models", name, "shape"), f"must be a file of specs/shapes (got {model.shape}; files are {files})"
         else:
-            yield from _machines(scale, Shape.read(model.shape), model.shape)
+            shape, mix = Shape.read(model.shape), scale.mix
+            yield from _machines(scale, shape, model.shape)
+            if wrong := shape.short_of_warmup(mix.tokens, mix.batch, mix.sequence):
+                yield ("models", name, "shape"), wrong
 
 
 def _parts(scale: Scale) -> Iterator[tuple[Location, str]]:

@@ -67,6 +67,17 @@ class Shape(Spec):
             )
         return self
 
+    def short_of_warmup(self, tokens: int, batch: int, sequence: int) -> str | None:
+        """What is wrong where so many tokens in full rows end before a warm-up that is told in steps does."""
+        warmup = self.recipe.warmup
+        least = (int(warmup) + 2) * batch * sequence  # phases of whole steps may read half a step less
+        if not isinstance(warmup, int) or tokens >= least:
+            return None
+        return (
+            f"must warm up in fewer steps than there are (got recipe.warmup {warmup:,}, and {tokens:,} tokens are "
+            f"{tokens / batch / sequence:,.0f} steps); write mix.tokens: {least}, or another warmup in specs/shapes"
+        )
+
     @classmethod
     def read(cls, name: str) -> Self:
         """The shape of specs/shapes/<name>.yaml."""

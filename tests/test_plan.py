@@ -64,6 +64,10 @@ MISTAKES = {
     "rows too long": (("sequence: 2048", "sequence: 4096"), "mix.sequence", "at most the 2048 positions"),
     "a batch the ranks cannot share": (("batch: 1024", "batch: 1000"), "mix.batch", "multiple of the 32 data parallel"),
     "heads the ranks cannot share": (("tp: 1,", "tp: 64,"), "cluster.tp", "divide gpus"),
+    "a warm-up longer than training": (
+        ("tokens: 600000000000", "tokens: 2000000000"), "models.safe.shape",
+        "recipe.warmup 2,000, and 2,000,000,000 tokens are 954 steps); write mix.tokens: 4198498304",
+    ),
     "an unknown key": (("gpus: 32", "gpu_count: 32"), "cluster.gpu_count", "unknown key"),
     "a share of 0": (("{share: 1,", "{share: 0,"), "mixtures.safe.phases.0.share", "greater than 0"),
     "documents of unknown length": (("layout: packed", "layout: document"), "mix.layout", "packed"),

@@ -123,6 +123,12 @@ MISTAKES = {
         "never carries",
     ),
     "a vocabulary that does not fit": (("vocabulary: 1536", "vocabulary: 2000"), "models.standard.shape", "room for"),
+    "a warm-up longer than training": (
+        ("layout: document", "layout: packed"),
+        ("mixture: safe, shape: nano", "mixture: safe, shape: smollm2-135m"),
+        "models.safe.shape",
+        "recipe.warmup 2,000, and 450,000 tokens are 220 steps); write mix.tokens: 4100096",
+    ),
     "an unknown mixture": (("{mixture: safe,", "{mixture: saef,"), "models.safe.mixture", "got saef"),
     "an unknown shape": (
         ("mixture: safe, shape: nano", "mixture: safe, shape: nanno"),

@@ -18,7 +18,10 @@ def warmup_and_decay(recipe: Recipe, steps: int, full: float) -> tuple[int, int]
     share = max(1, min(round(recipe.warmup * full), steps - 1))
     warmup = recipe.warmup if isinstance(recipe.warmup, int) else share
     if warmup >= steps > 1:
-        raise ValueError(f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,})")
+        raise ValueError(
+            f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,}); "
+            "write a larger mix.tokens, or another warmup in specs/shapes"
+        )
     return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
 
 
