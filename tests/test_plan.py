@@ -113,3 +113,9 @@ def test_a_batch_other_than_the_recipe_s_is_told(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(TEXT.replace("batch: 1024", "batch: 512"), encoding="utf-8")
     assert any("the recipe of smollm2-1.7b was made for 1,024" in line for line in lines(path, "safe"))
+
+
+def test_a_corpus_that_does_not_fill_a_row_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT.replace("{tokens: 10000000000,", "{tokens: 1000,"), encoding="utf-8")
+    assert ["2", "tagged", "0", "0", "0.00"] in [line.split() for line in lines(path, "safe")]

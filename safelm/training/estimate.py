@@ -44,9 +44,9 @@ def _reader(slot: str, tokens: int, sequence: int) -> Reader:
 
 
 def _corpus(reader: Reader) -> PlannedCorpus:
-    epochs = round(reader.place / len(reader.rows), 6)
-    read = reader.place * int(reader.rows.lengths[0])
-    return PlannedCorpus(0, 0, reader.size, 0, len(reader.rows), 0, reader.place, read, epochs, {})
+    count = len(reader.rows)  # 0 where a corpus does not fill a row
+    epochs, read = round(reader.place / max(count, 1), 6), reader.place * reader.rows.length
+    return PlannedCorpus(0, 0, reader.size, 0, count, 0, reader.place, read, epochs, {})
 
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:
