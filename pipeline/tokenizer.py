@@ -15,12 +15,13 @@ from specs.params import Params
 def main() -> None:
     """Train on a sample of each source, or take what params.yaml names."""
     StageParser("tokenizer", __doc__).parse_args()
-    params = Params.read("tokenizer").tokenizer
+    blocks = Params.read("tokenizer", "sources")
+    params = blocks.tokenizer
     artifact(
         "tokenizer",
         make_tokenizer,
         reads=[CHAT],
-        ingest=build("ingest"),
+        sources=[build("ingest", name) for name in sorted(blocks.sources)],
         path=Path(params.path) if params.path else None,
         vocabulary=params.vocabulary,
         documents=params.documents,

@@ -32,21 +32,21 @@ RAREST = 2  # a pair of symbols seen less often is not merged
 
 
 def make_tokenizer(
-    folder: Path, *, ingest: Path, path: Path | None, vocabulary: int, documents: int, seed: int
+    folder: Path, *, sources: list[Path], path: Path | None, vocabulary: int, documents: int, seed: int
 ) -> list[str]:
     """Train a tokenizer on a sample of each source, or take that of `path`, and save it; what the stage prints."""
     counts = Counter[str]()
     if path is None:
-        tokenizer = train(texts_of(documents_of(ingest, documents, seed), counts), vocabulary)
+        tokenizer = train(texts_of(documents_of(sources, documents, seed), counts), vocabulary)
     else:
         tokenizer = take(path, vocabulary)
     save(tokenizer, folder, counts)
     return [f"{'tokenizer':<18} {size_of(tokenizer):,} tokens from {counts.total():,} documents"]
 
 
-def documents_of(ingest: Path, documents: int, seed: int) -> Iterator[Document]:
-    """At most `documents` of each source under build/ingest, chosen by id."""
-    for folder in sorted(path for path in ingest.iterdir() if path.is_dir()):
+def documents_of(sources: Iterable[Path], documents: int, seed: int) -> Iterator[Document]:
+    """At most `documents` of each ingested source, chosen by id."""
+    for folder in sources:
         reader = ReadSample(folder=folder, purpose="tokenizer", documents=documents, seed=seed)
         for task in reader.tasks():
             yield from reader.read(task)

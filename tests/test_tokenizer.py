@@ -20,10 +20,19 @@ CHAT = [{"prompt": f"Is tree {number} tall?", "text": "It is."} for number in ra
 TOKENIZER = train(SAFE, 400)
 
 
+SOURCE = "{reader: jsonl, path: none, files: '*', text: text, prompt: null, license: none}"
+
+
+def params(*sources: str, edit: tuple[str, str] = ("", "")) -> None:
+    """Write params.yaml, with these sources."""
+    rows = ", ".join(f"{source}: {SOURCE}" for source in sources)
+    Path("params.yaml").write_text(f"{PARAMS.replace(*edit)}sources: {{{rows}}}\n")
+
+
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS)
+    params("web")
 
 
 def pieces(text: str, tokenizer: Tokenizer = TOKENIZER) -> list[str]:
@@ -58,7 +67,7 @@ def test_order_does_not_matter() -> None:
 def test_sources_are_sampled_each_and_dialogues_read_whole() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE], 7)
     ingested("ingest/chat", CHAT)
-    documents = list(documents_of(build("ingest"), 5, 1))
+    documents = list(documents_of([build("ingest", "chat"), build("ingest", "web")], 5, 1))
     assert [document.metadata["source"] for document in documents] == ["chat"] * 5 + ["web"] * 5
     assert list(texts_of(documents[:1], {"chat": 0})) == [documents[0].metadata["prompt"], "It is."]  # type: ignore[arg-type]  # a dict counts as well
 
@@ -87,11 +96,19 @@ def test_the_stage_writes_what_transformers_reads(monkeypatch: pytest.MonkeyPatc
 def test_tokens_json_says_how_large_the_vocabulary_is() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE])
     ingested("ingest/chat", CHAT)
+    params("web", "chat")
     stage("tokenizer")
     tokens = json.loads((build("tokenizer") / "tokens.json").read_bytes())
     assert tokens["vocabulary"] == size_of(Tokenizer.from_file("build/tokenizer/tokenizer.json"))
     assert tokens["special"] == {token: place for place, token in enumerate(SPECIAL)}
     assert tokens["documents"] == {"chat": 9, "web": 40}
+
+
+def test_a_source_that_params_no_longer_names_is_not_read() -> None:
+    ingested("ingest/web", [{"text": text} for text in SAFE])
+    ingested("ingest/gone", CHAT)
+    stage("tokenizer")
+    assert json.loads((build("tokenizer") / "tokens.json").read_bytes())["documents"] == {"web": 40}
 
 
 def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
@@ -135,7 +152,8 @@ def test_an_existing_tokenizer_without_end_at_zero_is_refused() -> None:
 
 def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
     foreign("<|endoftext|>")
-    Path("params.yaml").write_text(PARAMS.replace("path: null", "path: foreign"))
+    ingested("ingest/web", [{"text": text} for text in SAFE])
+    params("web", edit=("path: null", "path: foreign"))
     stage("tokenizer")
     save(take(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents
     assert Path("foreign/tokenizer.json").read_bytes() == (build("tokenizer") / "tokenizer.json").read_bytes()
