@@ -7,7 +7,7 @@ each seed is a row of its own.
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
@@ -20,7 +20,7 @@ from specs.params import PARAMS, Params
 from specs.relearn import Relearn
 from specs.spec import Name, Spec
 from specs.tags import TagRow
-from specs.yaml_file import YamlFile, check
+from specs.yaml_file import Problem, SpecError, YamlFile, check
 
 Rows = dict[str, dict[str, dict[str, Any]]]  # by table and name
 WIDE = 120  # a row that is longer on one line has a line for each of its keys
@@ -31,7 +31,9 @@ class Seeds(Spec):
 
     mixture: Name = Field(description="a row of `mixtures`, there or in params.yaml")
     shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
-    seeds: list[int] = Field(min_length=1, description="a list of seeds; the row of the first has the model's name")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, description="a list of seeds; the row of the first has the model's name"
+    )
 
 
 class Experiment(Spec):
@@ -88,24 +90,33 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         aside.write_text(inserted(params, target.read_text(encoding="utf-8"), new), encoding="utf-8")
-        _refuse_misfit(aside, file)
+        _refuse_misfit(aside, file, params)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
     return {table: list(found) for table, found in new.items()}
 
 
-def _refuse_misfit(path: Path, file: YamlFile) -> None:
+def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
     """Raise SpecError with the lines of the rows' own file where params.yaml would not be sound with them."""
-    whole = YamlFile(path)
-    problems = [whole.problem(at, message) for at, message in findings(check(Params, whole))]
+    try:
+        whole = YamlFile(path)
+    except SpecError as error:
+        message = (
+            "rows cannot be added to a table in brackets or of another indent; write a row a line, behind two spaces"
+        )
+        raise SpecError([Problem(str(params.path), 1, "", message)]) from error
+    try:
+        problems = [whole.problem(at, message) for at, message in findings(check(Params, whole))]
+    except SpecError as error:
+        problems = error.problems
     file.refuse([item for problem in problems for item in file.located(f"{problem.at}: {problem.message}").problems])
 
 
 def inserted(file: YamlFile, text: str, rows: Rows) -> str:
     """The text of a file with rows behind the last ones of their tables, also of those that were empty, `{}`."""
     lines = text.splitlines()
-    ends = {table: max(line for at, line in file.lines.items() if at[:1] == (table,)) for table in rows}
+    ends = {table: max(line for at, line in file.ends.items() if at[:1] == (table,)) for table in rows}
     for table, end in sorted(ends.items(), key=lambda item: -item[1]):
         if rows[table] and not file.values[table]:
             lines[end - 1] = re.sub(r":\s*\{\s*\}", ":", lines[end - 1], count=1)

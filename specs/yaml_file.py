@@ -58,6 +58,7 @@ class YamlFile:
                 [Problem(str(path), 1, "", f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
             ) from error
         self.lines: dict[Location, int] = {}
+        self.ends: dict[Location, int] = {}  # of what stands in brackets; elsewhere the last value is the end
         self.duplicates: list[Problem] = []
         self.values = self._load(text)
         self.refuse(self.duplicates + self._two_readings(text))
@@ -90,6 +91,7 @@ class YamlFile:
 
     def _locate(self, node: yaml.Node, at: Location) -> None:
         self.lines.setdefault(at, node.start_mark.line + 1)
+        self.ends[at] = (node.end_mark if getattr(node, "flow_style", False) else node.start_mark).line + 1
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._locate(item, (*at, index))

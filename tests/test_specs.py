@@ -557,11 +557,30 @@ def test_rows_are_added_to_a_table_that_is_empty(tmp_path: Path) -> None:
     assert add(rows, params) == {"relearn": []}
 
 
+def test_rows_are_added_behind_one_that_ends_in_a_bracket(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    last = "  safe:     {mixture: safe, shape: nano, seed: 1}\n"
+    params.write_text(PARAMS.replace(last, f"{last[:-2]}\n  }}\n"), encoding="utf-8")
+    assert "mine_9" in add(rows, params)["models"] and problems(params) == []
+
+
+def test_a_table_that_cannot_take_rows_is_named_by_its_file(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    indented = PARAMS.replace("  standard: {mix", "    standard: {mix").replace(
+        "  filtered: {mix", "    filtered: {mix"
+    )
+    params.write_text(indented.replace("  safe:     {mix", "    safe:     {mix"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"/params.yaml:1 rows cannot be added to a table in brackets"):
+        add(rows, params)
+
+
 # Each row: an edit of the rows, the line of their file that must be named, and words of the message.
 MISFITS = {
     "another row of that name": (("shape: nano, seeds: [1, 2]", "shape: smollm2-135m, seeds: [1]"), 6, "another name"),
     "a corpus that is not there": (("score_0", "score_9"), 4, "row of corpora"),
     "a mixture that is not there": (("mine: {mixture: mine", "mine: {mixture: nine"), 7, "row of mixtures"),
+    "a seed below 0": (("seeds: [7, 8, 9]", "seeds: [7, -8]"), 7, "models.mine.seeds.1: must be greater than or equal"),
+    "a name too long": (("mine: {mixture: mine", f"m{'e' * 62}: {{mixture: mine"), 5, "64 characters"),
     "no seed": (("seeds: [7, 8, 9]", "seeds: []"), 7, "seeds"),
     "two rows of one name": (("  mine: {mixture: mine", "  safe_2: {mixture: mine"), 7, "gives the row safe_2 twice"),
 }  # fmt: skip
