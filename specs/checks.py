@@ -202,7 +202,7 @@ def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) 
             (*at, "replaced_by"),
             f"must not be read beside what it replaces (got {made}, which is a part too); leave one of them out",
         )
-    writer, scores = params.corpora[made].from_, _raw_scores(params, part)
+    writer, scores = params.corpora[made].from_, set(scores_of(params.corpora[part]) or [])  # not of what has tags
     wanted = {
         "rephrase": set(params.rephrase.scores),
         "refuse": set(params.refuse.scores),

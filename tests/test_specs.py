@@ -196,6 +196,11 @@ MISTAKES = {
         "mixtures.standard.phases.0.parts.score_4.replaced_by",
         "must be made of documents of score_4",
     ),
+    "tagged pages replaced by what was made of raw ones": (
+        ("refusals: 1.0, education: 1.0, tagged: 1.0", "tagged: {weight: 1.0, replaced_by: refusals}, education: 1.0"),
+        "mixtures.safe.phases.1.parts.tagged.replaced_by",
+        "must be made of documents of tagged (got refusals",
+    ),
     "replaced by an unknown corpus": (
         ("score_1: 1.0,", "score_1: {weight: 1.0, replaced_by: rephrases},"),
         "score_1.replaced_by",
