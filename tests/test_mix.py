@@ -172,6 +172,17 @@ def test_the_budget_that_is_advised_fits(tmp_path: Path) -> None:
     assert 1.3 < made.corpora["web"].epochs <= 1.5
 
 
+def test_every_corpus_that_is_read_too_often_is_told_at_once(tmp_path: Path) -> None:
+    lengths, epochs = {"web": [6] * 9, "math": [6] * 9, "code": [6] * 9}, {"web": 2.0, "math": 1.0, "code": 9.0}
+    parts = {"web": 1, "math": 1, "code": 1}
+    with pytest.raises(MixtureError, match=r"corpus web .* allowed are 2, corpus math .* allowed are 1; ") as error:
+        plan(tmp_path / "a", lengths, [phase(**parts)], tokens=500, epochs=epochs)
+    found = str(error.value)
+    assert "corpora.math.epochs: 3.12 and corpora.web.epochs: 3.12 or " in found
+    advised = int(found.partition("mix.tokens: ")[2].partition(" ")[0])
+    assert plan(tmp_path / "b", lengths, [phase(**parts)], tokens=advised, epochs=epochs).corpora["math"].epochs <= 1
+
+
 # ── what is planned is what is read ───────────────────────────────────────────────────────────────────────────────────
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=40)

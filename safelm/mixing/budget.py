@@ -181,15 +181,19 @@ def refuse_overreading(
     readers: Mapping[str, Reader], allowed: Mapping[str, float], budget: int, slack: int, at: str
 ) -> None:
     """A corpus is read no more often than corpora.<name>.epochs says; `slack` is what rounding may add, in tokens."""
-    for name, reader in readers.items():
-        most, rows = allowed[name], len(reader.rows)
-        if reader.place <= most * rows:
-            continue
-        epochs = reader.place / rows
-        fits = int(budget * most / epochs) - slack
-        advice = [f"mix.tokens: {fits}"] if fits > 0 else []
-        advice += [f"corpora.{name.rpartition('-')[2]}.epochs: {math.ceil(epochs * 100) / 100:g}", "a smaller weight"]
-        raise MixtureError(
-            f"{at}: reads corpus {name} {epochs:.2f} times ({reader.place:,} rows of {rows:,}), allowed are {most:g}; "
-            f"write {' or '.join(advice)}"
-        )
+    epochs = {name: reader.place / len(reader.rows) for name, reader in readers.items() if len(reader.rows)}
+    too_many = [name for name, read in epochs.items() if read > allowed[name]]
+    if not too_many:
+        return
+    told = ", ".join(
+        f"corpus {name} {epochs[name]:.2f} times ({readers[name].place:,} rows of {len(readers[name].rows):,}), "
+        f"allowed are {allowed[name]:g}"
+        for name in too_many
+    )
+    fits = min(int(budget * allowed[name] / epochs[name]) for name in too_many) - slack
+    limits = {}
+    for name in sorted(too_many, key=epochs.__getitem__):  # a corpus that replaces several stands there once
+        limits[name.rpartition("-")[2]] = math.ceil(epochs[name] * 100) / 100
+    advice = [f"mix.tokens: {fits}"] if fits > 0 else []
+    advice += [" and ".join(f"corpora.{corpus}.epochs: {most:g}" for corpus, most in sorted(limits.items()))]
+    raise MixtureError(f"{at}: reads {told}; write {' or '.join([*advice, 'a smaller weight'])}")
