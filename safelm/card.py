@@ -141,7 +141,7 @@ def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -
         "unit": "words",
         "documents": documents,
         "words": words,
-        "unsafe": _rounded(sum(scores[1:]), documents),
+        "unsafe": _rounded(sum(scores[1:]), sum(scores)),  # of those that have a score
         "per_million": _rounded(sum(found.values()) * MILLION, words),
         "scores": scores,
         "before": before if any(before) else None,  # the scores of what written documents were made from

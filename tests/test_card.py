@@ -71,6 +71,10 @@ def test_a_card_adds_up_shards() -> None:
     }
 
 
+def test_a_document_without_a_score_is_not_counted_as_safe() -> None:
+    assert card([part(4, 300, [1, 0, 0, 1, 0, 0])], QUERIES)["unsafe"] == 0.5
+
+
 def test_nothing_is_counted_where_there_is_nothing_to_count() -> None:
     got = card([part(2, 300, [2, 0, 0, 0, 0, 0])], QUERIES)["hazards"][2]
     assert (got["count"], got["per_million"], got["mean_per_million"]) == (0, 0.0, None)
