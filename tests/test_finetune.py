@@ -86,5 +86,7 @@ def test_what_is_kept_is_a_whole_model(build: Path) -> None:
 def test_a_dose_beyond_the_end_is_refused(build: Path) -> None:
     keep(12)
     stage("instruct", "plain")
-    with pytest.raises(ValueError, match=r"expected doses below the 12 pairs that are read \(got \[12\]\)"):
+    with pytest.raises(
+        ValueError, match=r"expected doses below the 12 pairs that are read \(got \[12\]\); write doses: \[\]"
+    ):
         stage("finetune", "plain")

@@ -102,9 +102,10 @@ def tune(
         raise ValueError(
             f"{name}: none of {len(pairs)} pairs fits into {sequence} tokens; name another source or a longer sequence"
         )
-    if max(doses, default=0) >= len(rows) * epochs:
+    if max(doses, default=0) >= (most := len(rows) * epochs):
+        fit = [dose for dose in doses if dose < most]
         raise ValueError(
-            f"{name}: expected doses below the {len(rows) * epochs:,} pairs that are read (got {[*doses]})"
+            f"{name}: expected doses below the {most:,} pairs that are read (got {[*doses]}); write doses: {fit}"
         )
     ordered = in_order(rows, batch=batch, epochs=epochs, seed=seed)
     data = Dataset.from_dict({"input_ids": [row.tokens for row in ordered], "labels": [row.labels for row in ordered]})
