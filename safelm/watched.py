@@ -48,10 +48,14 @@ class Watch(TrainerCallback):
 
 
 def train(name: str, trainer: Callable[[str], Trainer]) -> Losses:
-    """Train with the trainer that is made for a folder, in which nothing is left; (update, loss) of every update."""
+    """Train with the trainer that is made for a folder, in which nothing is left; (update, loss) of every update.
+
+    It trains on one GPU: left to itself, it would take a batch for each that the machine has.
+    """
     watch = Watch(name)
     with TemporaryDirectory() as scratch:  # the trainer wants a folder
         made = trainer(scratch)
+        made.args._n_gpu, made._train_batch_size = 1, made.args.per_device_train_batch_size
         made.remove_callback(PrinterCallback)
         made.remove_callback(ProgressCallback)
         made.add_callback(watch)

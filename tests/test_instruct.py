@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from safelm.chat import answer_tokens, end_ids, page_tokens, plain, request_tokens
 from safelm.tuning.pairs import Pair, choose, kind_of, read_pairs, safety_pairs, tagged
 from safelm.tuning.rows import IGNORED, Row, in_order, rows_of
 from safelm.tuning.trainer import sentence, tune
+from safelm.watched import COMMON, train
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 from tests.ingested import forget, ingested, stage
 from tests.tiny import BENIGN, CHAT, contents, world, write_model, write_tokenizer
@@ -173,6 +174,18 @@ def test_trl_counts_the_loss_of_the_answers(build: Path, tokenizer: PreTrainedTo
             scores = model(torch.tensor([row.tokens])).logits[0].log_softmax(-1).tolist()
         losses += [-scores[place][label] for place, label in enumerate(row.labels[1:]) if label != IGNORED]
     assert summary["first_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_a_batch_has_as_many_rows_on_a_machine_of_four_gpus(build: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(build / "pretrain/plain")
+    rows = [{"input_ids": torch.tensor([4, 5, 6]), "labels": torch.tensor([4, 5, 6])}] * 8
+
+    def trainer(scratch: str) -> Trainer:
+        args = TrainingArguments(scratch, per_device_train_batch_size=2, num_train_epochs=1, **COMMON)
+        args._n_gpu = args.n_gpu + 4  # what it finds there
+        return Trainer(model, args, train_dataset=rows)  # type: ignore[arg-type]  # a list is enough
+
+    assert len(train("x", trainer)) == 4
 
 
 # The stage.
