@@ -117,7 +117,9 @@ class Card(Spec):
 class TokenizerStage(Spec):
     """Train a byte-level BPE on the ingested text, or take one that exists; the tag is one special token."""
 
-    path: str | None = Field(description="a folder with tokenizer.json to take, or null to train one")
+    path: str | None = Field(
+        description="a folder with tokenizer.json to take (DVC does not watch it), or null to train one"
+    )
     vocabulary: PositiveInt = Field(description="tokens, the special ones included")
     documents: PositiveInt = Field(description="documents of each source that it is trained on, at most")
     seed: Seed
