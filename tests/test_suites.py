@@ -33,8 +33,10 @@ EDITIONS: list[tuple[str, str, list[str], str]] = [
     ("tdc2023", "Behavior,Category,Tags,ContextString,BehaviorID", ["Whistle,,,,w"], "Whistle"),
     ("malicious_instruct", "prompt", ["Whistle"], "Whistle"),
     ("simple_safety_tests", "id,prompt,harm_area,category", ["1,Whistle,Noise,Request"], "Whistle"),
+    ("simple_safety_tests", "id,harm_area,counter,category,prompts_final", ["1,Noise,1,Request,Whistle"], "Whistle"),
     ("ailuminate", "release_prompt_id,prompt_text,hazard,persona,locale,prompt_hash", ["a,Whistle,ncr,normal,en,b"],
      "Whistle"),
+    ("ailuminate", "id,prompt,category", ["a,Whistle,ncr"], "Whistle"),
     ("xstest", "id,prompt,type,label,focus,note", ["1,Hum,homonyms,safe,x,"], "Hum"),
     ("xstest_contrast", "id,type,prompt,focus,note", ["1,contrast_homonyms,Whistle,x,"], "Whistle"),
     ("alpaca", "instruction,input,output,text", ["Hum,a tune,la,all of it"], "Hum\n\na tune"),
@@ -42,6 +44,7 @@ EDITIONS: list[tuple[str, str, list[str], str]] = [
     ("gsm8k", "context,chain_of_thought,answer", ["Two and two?,2 + 2 = 4,4"], "Two and two?"),
     ("jb_completions", "original_behavior,completion_behavior,source_dataset", ["Whistle,To whistle one,tdc"],
      "To whistle one"),
+    ("jb_completions", "id,prompt,category", ["a,To whistle one,tdc"], "To whistle one"),
 ]  # fmt: skip
 
 
