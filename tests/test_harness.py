@@ -49,9 +49,9 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = 
          for one in LABELS],
     ),
     "triviaqa": (
-        {"question": "What is a rose", "answer": {"value": "A flower", "aliases": ["Flower", "A flower"]}},
+        {"question": "What is a rose?", "answer": {"value": "A flower", "aliases": ["Flower", "A flower"]}},
         {"context": "Question: What is a rose?\nAnswer:", "answer": "A flower", "aliases": ["Flower", "A flower"]},
-        [("Question: What is a rose?\nAnswer:", "")],
+        [("Question: What is a rose??\nAnswer:", "")],
     ),
     "gsm8k": (
         {"question": "Two and two?", "answer": "2 + 2 = 4\n#### 4"},

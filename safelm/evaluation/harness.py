@@ -72,8 +72,8 @@ def _winogrande(row: Row) -> dict[str, Any]:
 
 
 def _trivia(row: Row) -> dict[str, Any]:
-    """The harness ends each question with a question mark of its own."""
-    question = _after(row["context"], tail="Answer:").removesuffix("?")
+    """Questions end as on the hub: the harness puts one more question mark behind them."""
+    question = _after(row["context"], tail="Answer:")
     return {"question": question, "answer": {"value": row["answer"], "aliases": list(row["aliases"])}}
 
 
