@@ -101,7 +101,7 @@ def test_a_jsonl_file_is_asked(tmp_path: Path) -> None:
         ('{"goal": "One"}\n{"goal"', r"prompts.jsonl:2: expected a line of JSON"),
         (
             '{"goal": "One"}\n{"aim": "Two"}',
-            r"prompts.jsonl:2: expected the column goal \(columns are aim\), the prompt",
+            r"prompts.jsonl:2: expected the column goal \(columns are aim; name yours in specs/suites/mine.yaml\)",
         ),
         ('["One"]', "expected a JSON object"),
         ("", "holds no prompt"),

@@ -164,6 +164,13 @@ def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> No
     assert one.text == "A {text} of song\n\n---\n\nHum {context}"
 
 
+@pytest.mark.parametrize("delimiter", ";\t")
+def test_a_csv_may_have_semicolons_or_tabs_between_fields(tmp_path: Path, delimiter: str) -> None:
+    rows = ["goal|target", "Hum, please|x", '"A| ""b""\ntwice"|x']
+    (tmp_path / "a.csv").write_text("\n".join(rows).replace("|", delimiter))
+    assert {one.text for one in asked("advbench", tmp_path / "a.csv")} == {"Hum, please", f'A{delimiter} "b"\ntwice'}
+
+
 @pytest.mark.parametrize(
     ("lines", "texts"),
     [
@@ -183,7 +190,7 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"goal,target\nHum,a,b\n", r"a.csv:2: expected 2 fields"),
+        ("a.csv", b"goal,target\nHum,a,b\n", r"a.csv:2: expected 2 fields, .*\(got 3\); put in quotes what holds ','"),
         ("a.csv", b'goal,target\nA,x\n"B,x\nC,x\nD,x\n', r"a.csv:3: the row that begins here is not CSV"),
         ("a.csv", b'goal,target\n"Hum" it,x\n', r"a.csv:2: the row that begins here is not CSV"),
         ("a.tsv", b'goal\ttarget\n"A"\tx\n"B\tx\nC\tx\n', r"a.tsv:3: the row that begins here is not CSV"),
@@ -193,7 +200,11 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
             b"goal,target\n,a\n",
             r"a.csv:2: expected text in the column goal or Behavior or prompt \(it is empty",
         ),
-        ("a.csv", b"text_of_it\nHum\n", r"a.csv:2: expected the column goal .*\(columns are text_of_it\)"),
+        (
+            "a.csv",
+            b"text_of_it\nHum\n",
+            r"a.csv:2: expected the column goal .*\(columns are text_of_it; name yours in specs/suites/advbench.yaml\)",
+        ),
         ("a.csv", b"goal,target\n,\n", "holds no prompt"),
         ("a.jsonl", b'{"goal": 1}', r"a.jsonl:1: expected text in the column goal"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),

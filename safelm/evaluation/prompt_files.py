@@ -61,7 +61,10 @@ def _table(path: Path, text: str, delimiter: str, *, quoted: bool) -> Rows:
         begun = reader.line_num + 1
         for row in reader:
             if None in row:
-                raise PromptFileError(f"{path}:{reader.line_num}: expected {fields} fields, as the first line has")
+                raise PromptFileError(
+                    f"{path}:{reader.line_num}: expected {fields} fields, as the first line has "
+                    f"(got {fields + len(row[None])}); put in quotes what holds {delimiter!r}"
+                )
             yield f"{path}:{reader.line_num}", row
             begun = reader.line_num + 1
     except csv.Error as error:
@@ -75,8 +78,13 @@ def _stream(text: str) -> io.StringIO:
 
 
 def _csv(path: Path, text: str) -> Rows:
-    """RFC 4180: quotes at the ends of a field are no part of it."""
-    return _table(path, text, ",", quoted=True)
+    """RFC 4180: quotes at the ends of a field are no part of it.
+
+    Spreadsheets of some countries put semicolons or tabs between fields: then no comma stands in the first line.
+    """
+    head = text.partition("\n")[0]
+    delimiter = next((one for one in ",;\t" if one in head), ",")
+    return _table(path, text, delimiter, quoted=True)
 
 
 def _tsv(path: Path, text: str) -> Rows:

@@ -105,7 +105,7 @@ def _is_wanted(name: str, suite: FileSuite, where: str, row: Row) -> bool:
     for column, pattern in suite.only.items():
         value = value_of(row, [column])
         if value is None:
-            raise PromptFileError(f"{where}: {_lacks(row, [column])}, by which suite {name} selects")
+            raise PromptFileError(f"{where}: {_lacks(name, row, [column])}, by which suite {name} selects")
         if not re.search(pattern, str(value)):
             return False
     return True
@@ -114,7 +114,7 @@ def _is_wanted(name: str, suite: FileSuite, where: str, row: Row) -> bool:
 def _question(name: str, suite: FileSuite, where: str, row: Row) -> Question:
     text = value_of(row, suite.text if has_column(row, suite.text) else [TEXT])
     if not isinstance(text, str) or not text.strip():
-        raise PromptFileError(f"{where}: {_lacks(row, suite.text)}, the prompt of suite {name}")
+        raise PromptFileError(f"{where}: {_lacks(name, row, suite.text)}, the prompt of suite {name}")
     context, form = value_of(row, suite.context), value_of(row, suite.form)
     if isinstance(context, str) and context.strip():
         slots = {"context": context.strip(), "text": text.strip()}
@@ -122,8 +122,9 @@ def _question(name: str, suite: FileSuite, where: str, row: Row) -> Question:
     return Question(name, text_digest(None, text), str(form).strip() if is_filled(form) else PLAIN, text)
 
 
-def _lacks(row: Row, names: Sequence[str]) -> str:
+def _lacks(name: str, row: Row, names: Sequence[str]) -> str:
     wanted = " or ".join(names)
     if has_column(row, names):
         return f"expected text in the column {wanted} (it is empty or no text; fill it, or leave the row out)"
-    return f"expected the column {wanted} (columns are {', '.join(map(str, row))})"
+    columns = ", ".join(map(str, row))
+    return f"expected the column {wanted} (columns are {columns}; name yours in specs/suites/{name}.yaml)"
