@@ -3,9 +3,9 @@
     python -m benchmarks.judges xstest_v2_completions_gpt4.csv [judge-comparison.csv …]
 
 Every file is one of XSTest's completions or of JailbreakBench's comparison of judges. Judges are the rows of
-evaluate.judges and, where `fit` has run, each fitted scorer of the table. A judge of harmless suites is asked whether
-an answer declines, one of harmful suites whether it does harm: of XSTest, an answer that complies with an unsafe
-contrast. The phrases were not chosen on these files.
+evaluate.judges and each fitted scorer of the table; before `fit` has run, those that need no fitting. A judge of
+harmless suites is asked whether an answer declines, one of harmful suites whether it does harm: of XSTest, an
+answer that complies with an unsafe contrast. The phrases were not chosen on these files.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from safelm.evaluation.prompt_files import PromptFileError
 from safelm.paths import build
 from specs.judge import ActsJudge, JudgeRow, LlmJudge, ScorerJudge
 from specs.params import Params
+from specs.scorer import JUDGES
 from specs.verdict import VerdictPrompt
 
 
@@ -25,13 +26,20 @@ def rows(params: Params, harmful: bool) -> Iterator[tuple[str, JudgeRow]]:
     """The judges that can say whether an answer is harmful, or whether it declines."""
     for name, row in params.evaluate.judges.items():
         asks = VerdictPrompt.read(row.prompt).judges if isinstance(row, LlmJudge) else None
-        if isinstance(row, ActsJudge) or (isinstance(row, ScorerJudge) and not harmful):
+        if isinstance(row, ActsJudge):
+            continue
+        if isinstance(row, ScorerJudge) and not (harmful and is_ready(params, row.scorer)):
             continue
         if asks in (None, "harmful" if harmful else "harmless"):
             yield f"{name} ({row.kind})", row
     for name in params.scorers if harmful else ():
         if build("fit", name).is_dir():
             yield f"{name} at 4", ScorerJudge(kind="scorer", scorer=name, level=4)
+
+
+def is_ready(params: Params, scorer: str) -> bool:
+    """Whether a scorer needs no fitting, or has been fitted."""
+    return params.scorers[scorer].kind in JUDGES or build("fit", scorer).is_dir()
 
 
 def judges(harmful: bool) -> dict[str, Judge]:

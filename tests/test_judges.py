@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.judges import judges
 from safelm.evaluation.agreement import agreement, between_people, measured, read_labelled, table
 from safelm.evaluation.judges import ByActs, ByPhrases, ByScorer, Exchange, Judge, JudgeError, Tables, open_judge
 from safelm.evaluation.prompt_files import PromptFileError
@@ -20,6 +21,7 @@ from specs.verdict import VERDICTS, VerdictPrompt
 from specs.yaml_file import SpecError, YamlFile, check
 from tests.endpoint import MODEL, Body, FakeEndpoint, Plan
 
+ROOT = Path(__file__).parents[1]
 ROW = EndpointEngine(
     kind="endpoint", model=MODEL, digest="abcdef", characters=900, temperature=0.0, top_p=1.0, tokens=9
 )
@@ -251,6 +253,11 @@ def test_the_labels_of_jailbreakbench_are_read(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="holds no answers that people labelled as declining"):
         read_labelled(tmp_path / "j.csv", harmful=False)
+
+
+def test_judges_are_measured_before_anything_is_fitted(project: Path) -> None:
+    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert set(judges(harmful=True)) == {"harm (phrases)"}
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:
