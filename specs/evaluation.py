@@ -85,10 +85,12 @@ def _others(params: Params) -> Iterator[Finding]:
                     ("others", name, "decoders"),
                     f"must be rows of evaluate.decoders (got {decoder}; rows are {rows})",
                 )
-        if (row.revision is None) != Path(row.model).is_dir():
+        is_folder = Path(row.model).is_dir()
+        if (row.revision is None) != is_folder:
+            got = f"got {row.revision or 'null'} for {row.model}, which is {'' if is_folder else 'not '}a folder here"
             yield (
                 ("others", name, "revision"),
-                f"must be the commit of a model of the hub, and null for a folder (got {row.revision} for {row.model})",
+                f"must be the commit of a model of the hub, and null for a folder ({got})",
             )
 
 

@@ -269,7 +269,7 @@ MISTAKES = {
     "a model of the hub without its commit": (
         ("others: {} ", f"others:\n  mine: {OTHER}  "),
         "others.mine.revision",
-        "must be the commit of a model of the hub, and null for a folder (got None for org/name)",
+        "and null for a folder (got null for org/name, which is not a folder here)",
     ),
     "a greedy decoder of two beams": (
         ("{method: greedy, beams: 1,", "{method: greedy, beams: 2,"),
