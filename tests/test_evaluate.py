@@ -343,11 +343,14 @@ def test_a_users_own_model_is_evaluated_but_not_with_safebeam(build: Path, tiny:
         evaluated(own, {"mine": suite_of(prompt_file)}, {"safebeam": beam})
 
 
-def test_prompts_too_long_for_the_model_are_left_out_and_counted(tiny: Path, build: Path) -> None:
+def test_prompts_too_long_for_the_model_are_left_out_and_counted(
+    tiny: Path, build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = build.parent / "prompts.jsonl"
     path.write_text(json.dumps({"goal": "word " * 200}) + '\n{"goal": "short"}\n')
     metrics = evaluated(tiny, {"mine": suite_of(path)}, {"greedy": GREEDY})
     assert metrics["suites"]["mine"]["left_out"] == {"too_long": 1}
+    assert "mine: 1 of 2 rows asked; left out: 1 too long" in capsys.readouterr().out
     assert metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 1
 
 

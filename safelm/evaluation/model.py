@@ -92,6 +92,7 @@ def evaluate(
     write_table([answer.row() for answer in answers], SAMPLES, folder / ANSWERS)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     lines = table(metrics)
+    lines += [_left_out(suite, found) for suite, found in metrics["suites"].items() if found["left_out"]]
     lines += [
         f"{task}: " + ", ".join(f"{measure} {_percent(found)} of {found['of']}" for measure, found in measured.items())
         for task, measured in tasks.items()
@@ -100,6 +101,12 @@ def evaluate(
     for dose, found in metrics["doses"].items():
         lines += [f"after {dose} pairs", *table({**metrics, **found})]
     return lines
+
+
+def _left_out(suite: str, found: Json) -> str:
+    """What a stage prints of the rows of a file that were not asked."""
+    reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in found["left_out"].items())
+    return f"{suite}: {found['asked']:,} of {found['rows']:,} rows asked; left out: {reasons}"
 
 
 def _probe(found: Json | None) -> list[str]:
