@@ -13,6 +13,7 @@ from specs.yaml_file import YamlFile, check
 
 SUITES = Path(__file__).parent / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+SHOWING = ("gsm8k",)  # tasks of the harness that show examples by its own task file
 Columns = list[Annotated[str, Field(min_length=1)]]
 
 
@@ -137,6 +138,12 @@ class HarnessSuite(Suite):
     sha256: str | None = Field(description="the digest of your file; null for the hub, and until you have one")
     shots: Known | None = Field(description="your file of examples, for a task that shows some, or null")
     shots_sha256: str | None = Field(description="the digest of the examples, likewise")
+
+    @model_validator(mode="after")
+    def _shows(self) -> Self:
+        if self.shots and self.task not in SHOWING:
+            raise ValueError(f"task {self.task} shows no examples, {', '.join(SHOWING)} does; write shots: null")
+        return self
 
     def mistake(self) -> tuple[str, str] | None:
         """(key, what is wrong) where a file is not there, or is not the one that is pinned; reads the files."""

@@ -13,7 +13,8 @@ from safelm.digest import file_digest
 from safelm.evaluation.harness import FILES, config_of, keep_fitting, local, measures, mmlu_subjects, rows_of, tasks
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.utility import solved
-from specs.suite import SUITES, HarnessSuite, Suite
+from specs.suite import SHOWING, SUITES, HarnessSuite, Suite
+from specs.yaml_file import SpecError
 from tests.tiny import write_model, write_tokenizer
 
 NAMES = sorted(path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), HarnessSuite))
@@ -102,6 +103,15 @@ def test_examples_are_shown_as_the_harness_shows_them(tmp_path: Path) -> None:
     suite = suite_of("gsm8k_answers", written(tmp_path / "r.jsonl", rows[:1]), written(tmp_path / "s.jsonl", rows[1:]))
     (context, _), *_ = requests(tasks(suite, limit=9, seed=1)["gsm8k"])
     assert context.count("Question: ") == 6 and context.endswith("Question: 0 and 0?\nAnswer:")
+
+
+def test_examples_for_a_task_that_shows_none_are_refused(tmp_path: Path) -> None:
+    assert {name for name in FILES if config_of(name).get("num_fewshot")} == set(SHOWING)
+    assert not config_of("mmlu_anatomy").get("num_fewshot")
+    path = tmp_path / "mine.yaml"
+    path.write_text((SUITES / "mmlu.yaml").read_text().replace("shots: null", "shots: data/mmlu_dev.jsonl"))
+    with pytest.raises(SpecError, match="task mmlu shows no examples, gsm8k does; write shots: null"):
+        Suite.at(path)
 
 
 def suite_of(name: str, path: Path, shots: Path | None = None) -> HarnessSuite:
