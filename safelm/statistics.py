@@ -1,8 +1,9 @@
 """Rates with their intervals, and what a difference of two of them allows one to say.
 
 The prompts of one act are not independent (which makes an interval too narrow) and models answer the same prompts
-(which makes the interval of their difference too wide). With several seeds of a mixture the intervals are widened by
-the spread found between seeds; with one seed that spread is unknown, and the report says so.
+(which makes the interval of their difference too wide). Several seeds of a mixture answer the same prompts too: they
+count as the prompts of one seed, and the spread found between seeds widens the interval; with one seed that spread is
+unknown, and the report says so.
 """
 
 from collections.abc import Sequence
@@ -86,12 +87,16 @@ def overdispersion(counts: Sequence[tuple[int, int]]) -> float:
 
 
 def pooled(counts: Sequence[tuple[int, int]], confidence: float) -> Rate:
-    """One rate of several seeds; its interval is widened by the spread between them."""
+    """One rate of several seeds that were asked the same prompts: an interval over prompts and over seeds.
+
+    The factors by which clusters of prompts and of seeds widen the variance add up, less what both count (Cameron,
+    Gelbach and Miller 2011). That of prompts is at most the number of seeds: they may all answer alike.
+    """
     counted = [(count, of) for count, of in counts if of]
     total, of = sum(count for count, _ in counted), sum(of for _, of in counted)
     if len(counted) < 2:
         return rate(total, of, confidence)
-    factor = overdispersion(counted)
+    factor = len(counted) + overdispersion(counted) - 1.0
     low, high = wilson(total / factor, of / factor, confidence)
     return Rate(total, of, total / of, low, high, tuple(count / of for count, of in counted))
 

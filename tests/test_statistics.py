@@ -1,5 +1,7 @@
 """Intervals against published values, and the verdicts that follow from them."""
 
+import random
+
 import pytest
 
 from safelm.statistics import (
@@ -64,15 +66,26 @@ def test_of_nothing_there_is_no_rate_and_no_difference() -> None:
     assert difference(rate(0, 0, 0.95), rate(1, 2, 0.95)) is None
 
 
-def test_seeds_that_agree_are_pooled_as_one_count() -> None:
-    assert overdispersion([(50, 100), (50, 100)]) == 1.0
-    found, one = pooled([(50, 100), (50, 100)], 0.95), rate(100, 200, 0.95)
-    assert (found.value, found.low, found.high) == (one.value, one.low, one.high)
-    assert found.seeds == (0.5, 0.5)
+@pytest.mark.parametrize("count", [0, 50, 100])
+def test_seeds_that_agree_are_as_many_prompts_as_one(count: int) -> None:
+    assert overdispersion([(count, 100)] * 3) == 1.0
+    found, one = pooled([(count, 100)] * 3, 0.95), rate(count, 100, 0.95)
+    assert (found.count, found.of, found.seeds) == (3 * count, 300, (count / 100,) * 3)
+    assert (found.value, found.low, found.high) == pytest.approx((one.value, one.low, one.high))
+
+
+def test_the_interval_of_seeds_that_answer_alike_holds_the_truth_as_often_as_it_says() -> None:
+    draw, hits = random.Random(1), 0
+    for _ in range(400):
+        answers = [draw.random() < 0.7 for _ in range(100)]  # of the first seed; the others differ in one of ten
+        seeds = [[draw.random() < 0.7 if draw.random() < 0.1 else answer for answer in answers] for _ in range(3)]
+        found = pooled([(sum(seed), 100) for seed in seeds], 0.95)
+        hits += found.low <= 0.7 <= found.high
+    assert hits >= 370
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
-    found, one = pooled([(101, 192), (145, 192)], 0.95), rate(246, 384, 0.95)
+    found, one = pooled([(101, 192), (145, 192)], 0.95), rate(123, 192, 0.95)
     assert found.value == one.value
     assert found.low < one.low and found.high > one.high
     assert found.low < 101 / 192 and found.high > 145 / 192

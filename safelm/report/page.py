@@ -75,8 +75,8 @@ def notes(book: Book) -> list[str]:
     pooled = [group for group in book.measured.built() if len(group.models) > 1]
     seeds = (
         "Models that differ in their seed alone are reported together "
-        f"({', '.join(group.name for group in pooled)}); their intervals are widened by the spread between seeds, "
-        "and a dot marks each seed."
+        f"({', '.join(group.name for group in pooled)}); they were asked the same prompts, so their intervals count "
+        "those of one seed, and are widened by the spread between seeds. A dot marks each seed."
         if pooled
         else "There is one seed per mixture: the spread between seeds, which is often larger than these "
         "intervals, is not seen here. More seeds are rows of models in params.yaml."
