@@ -125,13 +125,13 @@ def not_above(gap: Difference | None, margin: float) -> Verdict:
     """The verdict on "first is not above second", with a margin.
 
     Reproduced when the whole interval is below the margin (non-inferiority: few prompts cannot pass for equality),
-    contradicted when it lies above 0 and reaches the margin.
+    contradicted when the whole interval is above it.
     """
     if gap is None:
         return "not measured"
     if gap.high < margin:
         return "reproduced"
-    return "contradicted" if gap.low > 0 else "not distinguishable"
+    return "contradicted" if gap.low > margin else "not distinguishable"
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:

@@ -110,6 +110,11 @@ def test_few_prompts_do_not_pass_for_equality() -> None:
     assert not_above(Difference(0.02, 0.01, 0.03), 0.05) == "reproduced"
 
 
+def test_what_may_lie_within_the_margin_is_not_contradicted() -> None:
+    assert not_above(Difference(0.06, 0.01, 0.12), 0.05) == "not distinguishable"
+    assert not_above(Difference(0.12, 0.06, 0.18), 0.05) == "contradicted"
+
+
 def test_a_claim_of_several_needs_all_of_them() -> None:
     assert together(["reproduced", "reproduced"]) == "reproduced"
     assert together(["reproduced", "not distinguishable"]) == "not distinguishable"
