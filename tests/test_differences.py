@@ -2,12 +2,14 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from safelm.report.bootstrap import holm, paired
+from safelm.report.bootstrap import Outcomes, Paired, Side, holm
+from safelm.report.bootstrap import paired as paired_sides
 from safelm.report.build import bind, build_report
 from safelm.report.claim import Claim
 from safelm.report.differences import compared
@@ -24,6 +26,17 @@ def outcomes(share: float, seed: int, like: dict[str, bool] | None = None, kept:
     """Random outcomes; of those `like` another model's, a share is the other's."""
     draw = random.Random(seed)
     return {id: like[id] if like and draw.random() < kept else draw.random() < share for id in IDS}
+
+
+def paired(
+    first: Sequence[Outcomes], second: Sequence[Outcomes], acts: dict[str, str], confidence: float
+) -> Paired | None:
+    """Two sides, each given by the answers of its seeds."""
+    one, other = (
+        Side({f"{name}_{seed}": answers for seed, answers in enumerate(side)}, acts)
+        for name, side in (("a", first), ("b", second))
+    )
+    return paired_sides(one, other, confidence)
 
 
 def test_the_value_is_the_difference_of_the_rates() -> None:

@@ -8,7 +8,7 @@ where a model has several seeds, its seeds are drawn too (two levels: Davison an
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,24 @@ Outcomes = Mapping[str, bool]  # prompt: whether the event happened
 Numbers = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of comparisons. A side is itself alone, so that what is drawn of it can be kept.
+
+    Args:
+        seeds: by the model of each seed, what became of every prompt.
+        acts: what each prompt asks for. Prompts of one act are drawn together.
+    """
+
+    seeds: Mapping[str, Outcomes]
+    acts: Mapping[str, str]
+
+    @cached_property
+    def prompts(self) -> set[str]:
+        """What all seeds were asked."""
+        return set.intersection(*(set(one) for one in self.seeds.values()))
+
+
 @dataclass(frozen=True)
 class Paired:
     """The difference of two rates over the prompts that both were asked, and how likely chance alone is to pass 0."""
@@ -31,27 +49,16 @@ class Paired:
     prompts: int
 
 
-def paired(
-    first: Sequence[Outcomes], second: Sequence[Outcomes], acts: Mapping[str, str], confidence: float
-) -> Paired | None:
-    """`first - second`, each given by its seeds; None where they share no prompt.
-
-    Args:
-        acts: what each prompt asks for. Prompts of one act are drawn together.
-    """
-    shared = sorted(set.intersection(*(set(one) for one in (*first, *second))))
+def paired(first: Side, second: Side, confidence: float) -> Paired | None:
+    """`first - second`; None where they share no prompt."""
+    shared = tuple(sorted(first.prompts & second.prompts))
     if not shared:
         return None
-    names = sorted({acts.get(prompt, prompt) for prompt in shared})
-    place = {name: at for at, name in enumerate(names)}
-    rows = np.array([place[acts.get(prompt, prompt)] for prompt in shared])
-    counts = np.bincount(rows, minlength=len(names)).astype(float)
-    sides = [_by_act(side, shared, rows, len(names)) for side in (first, second)]
-    value = float(sides[0].mean(axis=0).sum() - sides[1].mean(axis=0).sum()) / len(shared)
-    weights = _draws(len(names))
-    drawn = (_mean(sides[0], weights, 1) - _mean(sides[1], weights, 2)) / (weights @ counts)
+    ours, theirs = (_by_act(side, shared)[0] for side in (first, second))
+    value = float(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()) / len(shared)
+    drawn = (_drawn(first, shared, 1) - _drawn(second, shared, 2)) / _asked(first, shared)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Paired(Difference(value, float(low), float(high)), _chance(value, drawn, len(names)), len(shared))
+    return Paired(Difference(value, float(low), float(high)), _chance(value, drawn, ours.shape[1]), len(shared))
 
 
 def _chance(value: float, drawn: Numbers, acts: int) -> float:
@@ -66,24 +73,35 @@ def _chance(value: float, drawn: Numbers, acts: int) -> float:
     return math.erfc(abs(value) / spread / math.sqrt(2)) if spread else 2.0 ** (1 - acts)
 
 
-def _by_act(seeds: Sequence[Outcomes], shared: Sequence[str], rows: NDArray[np.int64], acts: int) -> Numbers:
-    """Events of each seed and act, (seeds, acts)."""
-    return np.stack([np.bincount(rows, [float(one[prompt]) for prompt in shared], acts) for one in seeds])
+@lru_cache(maxsize=512)
+def _by_act(side: Side, shared: tuple[str, ...]) -> tuple[Numbers, Numbers]:
+    """(events of each seed and act, prompts of each act)."""
+    _, rows, sizes = np.unique(
+        [side.acts.get(prompt, prompt) for prompt in shared], return_inverse=True, return_counts=True
+    )
+    seeds = ([float(one[prompt]) for prompt in shared] for one in side.seeds.values())
+    return np.stack([np.bincount(rows, seed, len(sizes)) for seed in seeds]), sizes.astype(float)
 
 
-def _mean(events: Numbers, weights: Numbers, side: int) -> Numbers:
+@lru_cache(maxsize=512)
+def _asked(side: Side, shared: tuple[str, ...]) -> Numbers:
+    """Prompts under each draw of acts."""
+    _, sizes = _by_act(side, shared)
+    return _draws(len(sizes)) @ sizes
+
+
+@lru_cache(maxsize=512)
+def _drawn(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
     """Events under each draw of acts, averaged over a draw of the seeds."""
-    counted = weights @ events.T
-    seeds = len(events)
-    if seeds == 1:
-        return counted[:, 0]
-    return np.take_along_axis(counted, _seeds(side, seeds), axis=1).mean(axis=1)
+    events, sizes = _by_act(side, shared)
+    counted, seeds = _draws(len(sizes)) @ events.T, len(events)
+    return counted[:, 0] if seeds == 1 else np.take_along_axis(counted, _seeds(stream, seeds), axis=1).mean(axis=1)
 
 
 @lru_cache(maxsize=16)
-def _seeds(side: int, seeds: int) -> NDArray[np.int64]:
+def _seeds(stream: int, seeds: int) -> NDArray[np.int64]:
     """Which seeds each draw has, (resamples, seeds); the two sides of a comparison are drawn apart."""
-    return np.random.default_rng([SEED, side, seeds]).integers(seeds, size=(RESAMPLES, seeds))
+    return np.random.default_rng([SEED, stream, seeds]).integers(seeds, size=(RESAMPLES, seeds))
 
 
 @lru_cache(maxsize=8)

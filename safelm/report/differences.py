@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from safelm.evaluation.outcome import Outcome
-from safelm.report.bootstrap import RESAMPLES, Paired, holm, paired
+from safelm.report.bootstrap import RESAMPLES, Paired, Side, holm, paired
 from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Table
 from safelm.report.format import percent, plain, points, whole
 from safelm.report.roles import Group
@@ -19,7 +19,7 @@ EVENTS = {  # what is compared of a suite: (what it is called, the outcomes)
     "over_refusal": ("over-refusal", (Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT)),
 }
 KINDS = {"harmful": ("asr",), "benign": ("complied", "over_refusal"), "dual_use": ("complied", "over_refusal")}
-Side = tuple[Group, str]  # a group and a decoder
+Answered = tuple[Group, str]  # a group and a decoder
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Difference:
     suite: str
     stage: str
     event: str
-    first: Side
-    second: Side
+    first: Answered
+    second: Answered
     found: Paired
 
     @property
@@ -40,23 +40,23 @@ class Difference:
         return f"{one.name}, {plain(by)}", f"{other.name}, {plain(with_)}"
 
 
-def pair(book: Book, stage: str, suite: str, event: str, first: Side, second: Side) -> Paired | None:
+def pair(book: Book, stage: str, suite: str, event: str, first: Answered, second: Answered) -> Paired | None:
     """The paired difference of two sides; None where prompts were not kept, or are others."""
-    outcomes = [_outcomes(book, group, stage, decoder, suite, event) for group, decoder in (first, second)]
-    if not all(outcomes):
-        return None
-    return paired(outcomes[0], outcomes[1], book.inputs.acts, book.confidence)
+    one, other = (_side(book, *side, stage, suite, event) for side in (first, second))
+    return paired(one, other, book.confidence) if one and other else None
 
 
-def _outcomes(book: Book, group: Group, stage: str, decoder: str, suite: str, event: str) -> list[dict[str, bool]]:
+@lru_cache(maxsize=512)
+def _side(book: Book, group: Group, decoder: str, stage: str, suite: str, event: str) -> Side | None:
     """Of each seed: for every prompt that was judged, whether the event happened."""
     wanted = EVENTS[event][1]
-    found = (book.inputs.outcomes.get((name, stage, decoder, suite)) for name in group.models)
-    return [
-        {prompt: outcome in wanted for prompt, outcome in seed.items() if outcome != Outcome.UNJUDGED}
-        for seed in found
+    found = {name: book.inputs.outcomes.get((name, stage, decoder, suite)) for name in group.models}
+    seeds = {
+        name: {prompt: outcome in wanted for prompt, outcome in seed.items() if outcome != Outcome.UNJUDGED}
+        for name, seed in found.items()
         if seed
-    ]
+    }
+    return Side(seeds, book.inputs.acts) if seeds else None
 
 
 def differences(book: Book) -> list[Difference]:
@@ -71,7 +71,7 @@ def differences(book: Book) -> list[Difference]:
     ]
 
 
-def _pairs(book: Book, stage: str) -> Iterator[tuple[Side, Side]]:
+def _pairs(book: Book, stage: str) -> Iterator[tuple[Answered, Answered]]:
     groups = [group for group in book.measured.built() if stage in book.measured.stages(group)]
     decoders = book.measured.decoders(book.decoders)
     for decoder in decoders:
