@@ -74,6 +74,17 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert narrow and wide and wide.gap.high - wide.gap.low > 2 * (narrow.gap.high - narrow.gap.low)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_two_models_of_few_seeds_are_seldom_told_apart_by_chance(seeds: int) -> None:
+    draw, found = random.Random(1), 0
+    for _ in range(100):
+        shares = [[draw.gauss(0.5, 0.1) for _ in range(seeds)] for _ in range(2)]  # seeds differ by ten points
+        sides = [[outcomes(share, draw.getrandbits(32)) for share in side] for side in shares]
+        one = paired(*sides, {}, 0.95)
+        found += one is not None and one.chance < 0.05
+    assert found <= 9
+
+
 def test_only_prompts_that_both_answered_are_compared() -> None:
     found = paired([{"a": True, "b": True}], [{"b": False, "c": True}], {}, 0.95)
     assert found and (found.prompts, found.gap.value) == (1, 1.0)
