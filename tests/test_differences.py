@@ -74,6 +74,15 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert narrow and wide and wide.gap.high - wide.gap.low > 2 * (narrow.gap.high - narrow.gap.low)
 
 
+def test_two_decoders_of_the_same_models_are_compared_seed_by_seed() -> None:
+    seeds = {str(seed): outcomes(share, seed) for seed, share in enumerate((0.2, 0.5, 0.8))}
+    worse = {name: {prompt: one[prompt] and prompt > IDS[30] for prompt in IDS} for name, one in seeds.items()}
+    others = {f"other {name}": answers for name, answers in worse.items()}
+    same, apart = (paired_sides(Side(seeds, {}), Side(side, {}), 0.95) for side in (worse, others))
+    assert same and apart and same.gap.value == apart.gap.value
+    assert same.gap.high - same.gap.low < 0.5 * (apart.gap.high - apart.gap.low)
+
+
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_two_models_of_few_seeds_are_seldom_told_apart_by_chance(seeds: int) -> None:
     draw, found = random.Random(1), 0

@@ -50,13 +50,14 @@ class Paired:
 
 
 def paired(first: Side, second: Side, confidence: float) -> Paired | None:
-    """`first - second`; None where they share no prompt."""
+    """`first - second`; None where they share no prompt. Two sides of the same models draw the same seeds."""
     shared = tuple(sorted(first.prompts & second.prompts))
     if not shared:
         return None
     ours, theirs = (_by_act(side, shared)[0] for side in (first, second))
     value = float(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()) / len(shared)
-    drawn = (_drawn(first, shared, 1) - _drawn(second, shared, 2)) / _asked(first, shared)
+    stream = 1 if [*first.seeds] == [*second.seeds] else 2
+    drawn = (_drawn(first, shared, 1) - _drawn(second, shared, stream)) / _asked(first, shared)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Paired(Difference(value, float(low), float(high)), _chance(value, drawn, ours.shape[1]), len(shared))
 
@@ -100,7 +101,7 @@ def _drawn(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
 
 @lru_cache(maxsize=16)
 def _seeds(stream: int, seeds: int) -> NDArray[np.int64]:
-    """Which seeds each draw has, (resamples, seeds - 1); the two sides of a comparison are drawn apart.
+    """Which seeds each draw has, (resamples, seeds - 1); other models are drawn apart.
 
     One fewer than there are: the mean of as many would vary too little, by 1 - 1/seeds (McCarthy and Snowden 1985).
     """
