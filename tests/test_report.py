@@ -16,12 +16,12 @@ import pytest
 from safelm.report.build import bind, build_report, screen, statement
 from safelm.report.claim import Claim, verdicts
 from safelm.report.evidence import macro_f1, recall
-from safelm.report.figure import Book
+from safelm.report.figure import STYLES, Book
 from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.measured import rates
 from safelm.report.planes import Point, apart, frontier
 from safelm.report.roles import decoder_roles, roles, rung_of
-from safelm.report.svg import element, nice_ticks, shortened
+from safelm.report.svg import PATTERNS, SHAPES, element, nice_ticks, shortened
 from safelm.scoring.baseline import BASELINE
 from safelm.statistics import Rate
 from safelm.statistics import rate as rate_of
@@ -333,6 +333,18 @@ def test_every_chart_says_what_it_is(outline: Outline) -> None:
     assert len(charts) >= 20
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert all(svg.get("aria-hidden") == "true" for svg in outline.all("svg") if svg.get("class") != "chart")
+
+
+def test_eight_series_are_told_apart_by_colour_mark_dash_and_pattern(page: str) -> None:
+    assert len(STYLES) == len({SHAPES[style] for style in STYLES}) == 8
+    dashes = {style: re.search(rf"\.{style}-line {{ stroke: var\(--{style}\);(.*?)}}", page) for style in STYLES}
+    assert len({dash[1].strip() for dash in dashes.values() if dash}) == 8
+    for scheme in page.split("@media (prefers-color-scheme: dark)")[:2]:
+        colours = {style: re.search(rf"--{style}: (#\w+);", scheme) for style in STYLES}
+        assert len({colour[1] for colour in colours.values() if colour}) == 8
+    patterns = [PATTERNS.get(style) for style in STYLES]  # grey, the fifth, is as plain as the first
+    assert len(set(patterns)) == 7 and all(f'id="{name}"' in page for name in patterns if name)
+    assert all(f".{style} {{ fill: var(--{style}); }}" in page for style in STYLES)
 
 
 def test_every_link_of_the_contents_leads_somewhere(outline: Outline) -> None:

@@ -16,7 +16,7 @@ from specs.mixture import Mixture
 from specs.paper import Paper
 from specs.tags import TagRow
 
-STYLES = ("s1", "s2", "s3", "s4", "s5")
+STYLES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
 STAGE_NAMES = {
     "pretrain": "Base model",
     "instruct": "After safety instruction tuning",

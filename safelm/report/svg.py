@@ -17,8 +17,14 @@ SHAPES = {  # marks of points, so that colour is not alone
     "s3": "M0 -6l6 11h-12z",
     "s4": "M0 -6l6 6l-6 6l-6 -6z",
     "s5": "M-6 -2h4v-4h4v4h4v4h-4v4h-4v-4h-4z",
+    "s6": "M0 6l-6 -11h12z",
+    "s7": "M-6 -6h12l-3.5 6l3.5 6h-12l3.5 -6z",
+    "s8": "M0 -3l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z",
 }
-PATTERNS = {"s2": "slant", "s3": "dots", "s4": "cross", "l2": "dots", "l3": "slant", "l5": "cross"}
+PATTERNS = {
+    "s2": "slant", "s3": "dots", "s4": "cross", "s6": "back", "s7": "upright", "s8": "level",
+    "l2": "dots", "l3": "slant", "l5": "cross",
+}  # fmt: skip
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
