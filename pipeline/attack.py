@@ -12,8 +12,8 @@ from specs.params import Params
 def main() -> None:
     """Run every row of `attacks`."""
     StageParser("attack", __doc__).parse_args()
-    tables = Params.read("attacks", "evaluate", "scorers", "engines")
-    attack_models("attack", attacks=tables.attacks, asked=asked(tables))
+    tables = Params.read("attacks", "evaluate", "scorers", "engines", "report")
+    attack_models("attack", attacks=tables.attacks, confidence=tables.report.confidence, asked=asked(tables))
 
 
 if __name__ == "__main__":

@@ -214,9 +214,10 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluated_world(tmp_path)
 
 
-def attacked(**rows: dict[str, Any]) -> dict[str, Any]:
+def attacked(confidence: float = 0.95, **rows: dict[str, Any]) -> dict[str, Any]:
     """The metrics of a table of attacks."""
-    Path("params.yaml").write_text(f"{PARAMS}attacks: {json.dumps(rows)}\n")
+    report = json.dumps({"confidence": confidence, "title": "t"})
+    Path("params.yaml").write_text(f"{PARAMS}attacks: {json.dumps(rows)}\nreport: {report}\n")
     stage("attack")
     return json.loads(Path("build/attack/metrics.json").read_bytes())["attacks"]
 
@@ -257,6 +258,15 @@ def test_the_same_params_give_the_same_bytes_and_a_second_run_asks_nothing(
     assert contents(build / "attack") == first
 
 
+def test_intervals_have_the_confidence_of_the_report(build: Path) -> None:
+    row = {**ROW, "steps": 1, "decoders": ["greedy"]}
+    sure, unsure = (
+        attacked(confidence, mine=row)["mine"]["models"]["tags"]["pretrain"]["decoders"]["greedy"]["plain"]["asr"]
+        for confidence in (0.99, 0.5)
+    )
+    assert sure["value"] == unsure["value"] and sure["high"] - sure["low"] > 2 * (unsure["high"] - unsure["low"])
+
+
 def test_a_new_decoder_seeks_no_suffix_and_a_new_prompt_one(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def parts(**changes: Any) -> str:
         attacked(mine={**ROW, "steps": 1, "decoders": ["greedy"], **changes})
@@ -287,7 +297,7 @@ def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) 
     row = Attack.model_validate({**ROW, "suite": "mine", "target": "Sure, here is", "decoders": ["greedy"]})
     asked = Asked(suites={"mine": suite_of(path)}, decoders=evaluate.decoders, tagged_only=[], judges=evaluate.judges,
                   scorers={}, engines={}, reads=[], prompts=9, tokens=3, batch=4, seed=1)  # fmt: skip
-    attack_models("attack", attacks={"sure": row}, asked=asked)
+    attack_models("attack", attacks={"sure": row}, confidence=0.95, asked=asked)
     found = json.loads((build / "attack/metrics.json").read_bytes())["attacks"]["sure"]
     assert found["models"]["tags"]["pretrain"]["asked"] == 2 and found["suite"] == "mine"
     tables = [read_table(path).to_pylist() for path in (build / "attack/suffixes").rglob("*.parquet")]

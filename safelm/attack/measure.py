@@ -20,7 +20,6 @@ from specs.document import ATTACKED
 from specs.judge import JudgeRow
 
 METRICS, ANSWERS = "metrics.json", "answers.parquet"
-CONFIDENCE = 0.95
 DIALS = ("suite", "tokens", "steps", "candidates", "top", "tag_weight")  # of a row, told beside its rates
 SAID = ("opening", "log_likelihood", "tag_probability")  # columns of SUFFIXES, of which the means are shown
 
@@ -54,16 +53,17 @@ def measure(
     suites: Suites,
     judges: Mapping[str, JudgeRow],
     tables: Tables,
+    confidence: float,
     pieces: Mapping[str, Shard],
 ) -> list[str]:
-    """Judge and count. Returns what the stage prints; nothing was attacked if the table is empty."""
+    """Judge and count, with Wilson's intervals. Returns what the stage prints; an empty table attacks nothing."""
     if tables.engines:
         log_to_file(tables.answers)
     opened = {name: open_judge(name, row, tables) for name, row in judges.items()}
     metrics: Json = {"attacks": {}}
     rows: list[dict[str, Any]] = []
     for one in attacked:
-        found, answers = _counted(one, suites, opened, pieces)
+        found, answers = _counted(one, suites, opened, pieces, confidence)
         dials = {name: getattr(one.row, name) for name in DIALS}
         entry = metrics["attacks"].setdefault(one.attack, {**dials, "models": {}})
         entry["models"].setdefault(one.model, {})[one.stage] = found
@@ -74,7 +74,7 @@ def measure(
 
 
 def _counted(
-    one: Attacked, suites: Suites, opened: Mapping[str, Judge], pieces: Mapping[str, Shard]
+    one: Attacked, suites: Suites, opened: Mapping[str, Judge], pieces: Mapping[str, Shard], confidence: float
 ) -> tuple[Json, list[dict[str, Any]]]:
     """(what metrics.json says of an attack on a model, rows of answers.parquet)."""
     sought = [pieces[suffix_name(one, place)].table().to_pylist() for place in range(len(one.asked))]
@@ -88,7 +88,7 @@ def _counted(
             rows = pieces[replies_name(one, decoder, condition)].table().to_pylist()
             given = judged(read_replies(rows, fitting, decoder)[0], suites[one.row.suite], opened)
             counts = counted(given, suites[one.row.suite])
-            decoders.setdefault(decoder, {})[condition] = with_intervals(counts, CONFIDENCE)
+            decoders.setdefault(decoder, {})[condition] = with_intervals(counts, confidence)
             answers += [{**names, "condition": condition, **answer.row()} for answer in given]
     found = {
         "asked": len(fitting),

@@ -15,7 +15,7 @@ from specs.decoder import Decoder
 from specs.suite import AnySuite
 
 
-def attack_models(folder: str, *, attacks: Mapping[str, Attack], asked: Asked) -> None:
+def attack_models(folder: str, *, attacks: Mapping[str, Attack], confidence: float, asked: Asked) -> None:
     """Build build/<folder>. Only what no earlier run has sought or asked of these very models is sought and asked.
 
     An attack takes the first of the prompts of `evaluate`: they were asked without a suffix too.
@@ -32,7 +32,15 @@ def attack_models(folder: str, *, attacks: Mapping[str, Attack], asked: Asked) -
             pieces |= _pieces(found, suite, chosen, {"model": base, "chat": in_chat(suite, stage)}, sizes)
             attacked.append(found)
     used = {one.row.suite: asked.suites[one.row.suite] for one in attacked}
-    artifact(folder, measure, pieces=pieces, attacked=attacked, suites=used, **asked.judging(used, folder))
+    artifact(
+        folder,
+        measure,
+        pieces=pieces,
+        attacked=attacked,
+        suites=used,
+        confidence=confidence,
+        **asked.judging(used, folder),
+    )
 
 
 def _pieces(
