@@ -8,8 +8,8 @@ unknown, and the report says so.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist, fmean
+from math import hypot, sqrt
+from statistics import NormalDist, fmean, stdev
 from typing import Any, Literal
 
 Verdict = Literal["reproduced", "contradicted", "not distinguishable", "not measured"]
@@ -99,6 +99,18 @@ def pooled(counts: Sequence[tuple[int, int]], confidence: float) -> Rate:
     factor = len(counted) + overdispersion(counted) - 1.0
     low, high = wilson(total / factor, of / factor, confidence)
     return Rate(total, of, total / of, low, high, tuple(count / of for count, of in counted))
+
+
+def averaged(values: Sequence[Sequence[float]], confidence: float) -> tuple[float, float, float]:
+    """(value, low, high) of several seeds of a number between 0 and 1 that is no count, such as an area.
+
+    What one seed leaves open stays open, for they read the same pages; the spread between seeds comes on top.
+    """
+    value, low, high = (fmean(column) for column in zip(*values, strict=True))
+    if len(values) < 2:
+        return value, low, high
+    spread = NormalDist().inv_cdf((1 + confidence) / 2) * stdev(one for one, *_ in values) / sqrt(len(values))
+    return value, max(0.0, value - hypot(value - low, spread)), min(1.0, value + hypot(high - value, spread))
 
 
 def difference(first: Rate, second: Rate) -> Difference | None:

@@ -142,6 +142,14 @@ def test_seeds_are_pooled_and_their_spread_is_kept() -> None:
     assert found.low < 0.2 < 0.6 < found.high
 
 
+def test_an_area_of_seeds_that_differ_has_a_wider_interval() -> None:
+    trees = [{"last": {"value": value, "low": value - 0.02, "high": value + 0.01}} for value in (0.7, 0.9, 0.8)]
+    one, found = rates(trees[2:], 0.95)["last"], rates(trees, 0.95)["last"]
+    assert one == pytest.approx({"value": 0.8, "low": 0.78, "high": 0.81})
+    assert found["value"] == pytest.approx(0.8)
+    assert found["low"] == pytest.approx(0.685, abs=0.001) and found["high"] == pytest.approx(0.914, abs=0.001)
+
+
 def test_the_papers_matrices_give_the_papers_table() -> None:
     """Table 3 from the printed matrices, to its four digits (paper §1.6)."""
     paper = Paper.read().classifier

@@ -6,8 +6,9 @@ from typing import Any
 
 from safelm.report.inputs import STAGES, Inputs
 from safelm.report.roles import Group, Roles
-from safelm.statistics import Rate, mean, pooled
+from safelm.statistics import Rate, averaged, mean, pooled
 
+AREA = ("value", "low", "high")  # what an area under a curve has, which is no count
 Tree = dict[str, Any]  # names lead to rates, or to numbers that are no rates (perplexity)
 
 
@@ -23,6 +24,9 @@ def _leaf(values: Sequence[Any], confidence: float) -> Any:
         found = [value for value in values if isinstance(value, Mapping)]
         if "count" in first and "of" in first:
             return pooled([(value["count"], value["of"]) for value in found], confidence)
+        if first.keys() >= set(AREA):
+            area = averaged([[value[name] for name in AREA] for value in found], confidence)
+            return {**rates(found, confidence), **dict(zip(AREA, area, strict=True))}
         return rates(found, confidence)
     if isinstance(first, int | float) and not isinstance(first, bool):
         return mean([value for value in values if value is not None])
