@@ -412,6 +412,20 @@ def test_the_page_says_that_it_is_a_miniature(page: str) -> None:
     assert "This is a miniature" in page and "0.80 million parameters" in page and "from templates" in page
 
 
+def test_figures_of_suites_that_were_not_asked_are_left_out(tmp_path: Path) -> None:
+    models = world.models("standard")
+    world.write_build(tmp_path, models)
+    for path in tmp_path.glob("evaluate/*/metrics.json"):
+        values = json.loads(path.read_bytes())
+        asked = {"kind": "harmful", "judge": "harm", "judges": {"harm": "phrases"}}
+        for row in [values, *values.get("doses", {}).values()]:
+            row["decoders"] = {name: {"mine": suites["harmful"]} for name, suites in row["decoders"].items()}
+        world.write(path, {**values, "suites": {"mine": asked}})
+    page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
+    assert 'id="suite-mine"' in page
+    assert not [id for id in ("forms", "judges", "relearning") if f'id="{id}"' in page]
+
+
 def test_a_build_of_real_pages_says_so(root: Path) -> None:
     book, _ = read(root, world.models(*THREE))
     words = statement(book.inputs, world.sources("jsonl"), "template")

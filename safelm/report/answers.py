@@ -67,7 +67,7 @@ def attack_success(book: Book) -> Figure:
     )
 
 
-def by_form(book: Book) -> Figure:
+def by_form(book: Book) -> Figure | None:
     """Attack success for each form of prompt: an average over forms is a choice of the mix of forms."""
     measured, main = book.measured, book.measured.decoders(book.main)
     panels, tables = [], []
@@ -97,6 +97,8 @@ def by_form(book: Book) -> Figure:
                 heads=2,
             )
         )
+    if not panels:
+        return None
     return Figure(
         "forms",
         "Attack success by form of prompt",
@@ -116,9 +118,12 @@ def squares(rates: Sequence[Rate | None]) -> list[Square]:
     ]  # fmt: skip
 
 
-def fates(book: Book) -> Figure:
+def fates(book: Book) -> Figure | None:
     """What became of the harmful requests: by two judges, and what is neither harm nor refusal."""
     measured, main = book.measured, book.measured.decoders(book.main)
+    if not any(measured.asr(group, stage, decoder)
+               for group in measured.built() for stage in measured.stages(group) for decoder in main):  # fmt: skip
+        return None
     names = {"asr": "Plain judge", "asr_strict": "Strict judge", "refused": "Declined", "neither": "Neither"}
     others = _other_judges(book, "harmful")
     panels, rows = [], []

@@ -28,9 +28,13 @@ def relearning(book: Book) -> Figure | None:
     for decoder in (name for name in book.decoders if name in asked):
         for suite, (name, title) in RATES.items():
             found = {group: _along(book, group, decoder, pairs, suite, name) for group in groups}
+            if not any(rate for rates in found.values() for rate in rates):
+                continue
             panels += _panels(found, f"{title}, {plain(decoder)}", places, BENIGN)
             rows += [[Cell(group.name), Cell(plain(decoder)), Cell(title), *map(rate_cell, rates)]
                      for group, rates in found.items()]  # fmt: skip
+    if not panels:
+        return None
     return Figure(
         "relearning",
         "How fast benign finetuning undoes safety",
