@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from safelm.report.evidence import macro_f1, recall
 from safelm.report.figure import STYLES, Book
 from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.measured import rates
+from safelm.report.page import notes
 from safelm.report.planes import Point, apart, frontier
 from safelm.report.roles import decoder_roles, roles, rung_of
 from safelm.report.svg import PATTERNS, SHAPES, element, nice_ticks, shortened
@@ -410,6 +412,14 @@ def test_counts_and_intervals_stand_in_the_tables(page: str, summary: dict[str, 
 
 def test_the_page_says_that_it_is_a_miniature(page: str) -> None:
     assert "This is a miniature" in page and "0.80 million parameters" in page and "from templates" in page
+
+
+def test_the_page_says_of_which_confidence_its_intervals_are(tmp_path: Path) -> None:
+    models = world.models("standard")
+    world.write_build(tmp_path, models)
+    book, _ = bind(tmp_path, replace(world.declared(models), confidence=0.9))
+    first = notes(book)[0]
+    assert "Wilson's at 90" in first and "Areas under a curve" in first and "at 95" in first
 
 
 def test_figures_of_suites_that_were_not_asked_are_left_out(tmp_path: Path) -> None:

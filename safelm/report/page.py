@@ -86,7 +86,8 @@ def notes(book: Book) -> list[str]:
         "bootstrap, others Newcombe's. A claim “A is below B” "
         "is reproduced when the interval of the difference excludes 0 in the claimed direction, contradicted when "
         "it excludes 0 in the other, and not distinguishable otherwise. “Is kept” and “is not higher” mean within "
-        "five points: reproduced when the whole interval is, contradicted when the whole interval is beyond.",
+        "five points: reproduced when the whole interval is, contradicted when the whole interval is beyond. "
+        f"Areas under a curve, gains and cascades have intervals from where they were measured, at {whole(0.95)}.",
         "Several prompts ask for one act, so they are not independent and the intervals of rates are too narrow; the "
         "bootstrap draws acts. Of many comparisons a few will err; the table of differences allows for their number.",
         seeds,
