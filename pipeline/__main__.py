@@ -26,7 +26,7 @@ from specs.__main__ import problems
 from specs.params import Params
 
 DVC = [sys.executable, "-m", "dvc"]
-BUSY = ("Unable to acquire lock", "is busy")  # two processes that commit at the same moment: try again
+BUSY = "is busy"  # another process reads or writes what a stage writes: try again
 TRIES = 20
 STAGES = ("pretrain", "instruct", "finetune")  # of a model, each evaluated
 
@@ -83,10 +83,13 @@ class Lane:
         self.start()
 
     def start(self) -> None:
-        """Start the group's DVC process, or start it again."""
+        """Start the group's DVC process, or start it again.
+
+        It waits for DVC's lock, which a process that finds many stages up to date holds all the while.
+        """
         self.tries += 1
         with self.log.open("w") as log:
-            command = [*DVC, "repro", "--single-item", *self.group.stages]
+            command = [*DVC, "--wait-for-lock", "repro", "--single-item", *self.group.stages]
             self.process = subprocess.Popen(
                 command,
                 stdout=log,
@@ -105,7 +108,7 @@ class Lane:
             tqdm.write(_summary(self.group, text, time.monotonic() - self.began))
             sys.stdout.flush()
             return True
-        if self.tries < TRIES and any(words in text for words in BUSY):
+        if self.tries < TRIES and BUSY in text:
             time.sleep(0.5)
             self.start()
             return False

@@ -1,5 +1,6 @@
 """C1: several builds at once, one that stands still, locks that nobody holds. One waits or is refused by number."""
 
+import fcntl
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import pytest
 
 from tests.faults import forked
 from tests.faults.forked import Forked
-from tests.faults.toy import Toy, small
+from tests.faults.toy import SMALL, Toy, small
 from tests.faults.whole import torn
 
 BUSY = ("is building it now", "is busy", "Unable to acquire lock")  # ours; DVC's
@@ -119,3 +120,16 @@ def test_dvc_builds_at_once_lose_nothing(case: int, oracle: Toy, tmp_path: Path)
         assert code == 0 or any(words in build.text for words in BUSY), build.text
     toy.build()
     assert toy.state() == oracle.state(), texts
+
+
+def test_a_group_waits_for_a_process_that_holds_the_lock_of_dvc(tmp_path: Path) -> None:
+    """As one does that finds hundreds of stages up to date: no number of tries would be enough."""
+    toy = Toy.make(tmp_path / "toy", **SMALL)
+    (toy.root / ".dvc/tmp").mkdir()
+    with (toy.root / ".dvc/tmp/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build = toy.start("pipeline.one")
+        time.sleep(8)  # DVC itself gives up after three seconds
+        assert build.process.poll() is None, build.text
+    assert build.wait() == 0, build.text
+    assert (toy.root / "build/ingest/web/manifest.json").is_file()
