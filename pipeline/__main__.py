@@ -3,6 +3,8 @@
     python -m pipeline          what `make repro` calls
     python -m pipeline --jobs 1 one branch after another
 
+What is out of date, and all that reads it, is asked of DVC once; stages beside it are not looked at again.
+
 `dvc repro` builds the same, bit for bit, one stage after another. Here groups of stages that do not need each other run
 as separate `dvc repro --single-item` processes, which DVC's locks allow; what each prints goes to .safelm/logs.
 """
@@ -12,7 +14,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +41,31 @@ class Group:
     name: str
     stages: tuple[str, ...]
     needs: tuple[str, ...] = ()
+
+
+def outdated() -> set[str]:
+    """The stages that are out of date, and all that read of them."""
+    from dvc.repo import Repo
+    from dvc.repo.graph import get_subgraph_of_nodes
+
+    with Repo() as repo:
+        changed, graph = repo.status(), repo.index.graph
+        stages = [stage for stage in graph if stage.addressing in changed]
+        found = get_subgraph_of_nodes(graph, stages, downstream=True) if stages else ()
+        return {stage.addressing for stage in found}
+
+
+def narrowed(plan: Iterable[Group], stages: Collection[str]) -> list[Group]:
+    """The groups with those of their stages alone that are to be built, and without groups that have none."""
+    rows: dict[str, list[str]] = {}
+    for stage in sorted(stages):
+        for name in {stage, stage.partition("@")[0]}:
+            rows.setdefault(name, []).append(stage)
+    found = [
+        replace(group, stages=tuple(stage for name in group.stages for stage in rows.get(name, []))) for group in plan
+    ]
+    names = {group.name for group in found if group.stages}
+    return [replace(one, needs=tuple(need for need in one.needs if need in names)) for one in found if one.stages]
 
 
 def groups(models: list[str], jobs: int) -> list[Group]:
@@ -172,11 +200,12 @@ def main() -> None:
     if found := hasty() or problems():
         raise SystemExit("\n".join(map(str, found)))
     began = time.monotonic()
-    code = subprocess.run([*DVC, "status", "--quiet"], stderr=subprocess.DEVNULL).returncode
-    if code not in (0, 1) and (signs := list(answer())):
-        raise SystemExit("\n".join(map(str, signs)))
-    if code:
-        build(groups(list(Params.read("models").models), jobs), jobs)
+    try:
+        stale = outdated()
+    except Exception as error:
+        raise SystemExit("\n".join(map(str, answer())) or f"DVC: {error}") from error
+    if stale:
+        build(narrowed(groups(list(Params.read("models").models), jobs), stale), jobs)
         subprocess.run([*DVC, "repro", "--quiet"], check=True)
         print(f"built in {time.monotonic() - began:.0f} s")
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.__main__ import groups
+from pipeline.__main__ import Group, groups, narrowed
 from safelm.shards import Manifest
 from tests.conftest import Project, copy_of_the_project
 
@@ -55,6 +55,16 @@ def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(models: list[s
     order = {stage: place for place, stage in enumerate(built)}
     assert all(order[f"pretrain@{model}"] < order[f"finetune@{model}"] < order[f"evaluate@{model}-finetune"]
                for model in models)  # fmt: skip
+
+
+def test_only_what_is_out_of_date_is_looked_at() -> None:
+    stale = {"mix@new", "pretrain@b", "instruct@b", "evaluate@b-pretrain", "report"}
+    assert narrowed(groups(["a", "b"], 2), stale) == [
+        Group("tokens", ("mix@new",)),
+        Group("pretrain@b", ("pretrain@b",), ("tokens",)),
+        Group("instruct@b", ("instruct@b",), ("pretrain@b",)),
+        Group("evaluate@b-pretrain", ("evaluate@b-pretrain",), ("pretrain@b",)),
+    ]
 
 
 def test_the_summary_holds_every_model_and_stage(built: Project) -> None:
@@ -129,6 +139,9 @@ def test_a_mixture_row_is_one_branch(built: Project) -> None:
         new = {"mix@refused", *(f"{stage}@refused" for stage in MODEL_STAGES)}
         new |= {f"evaluate@refused-{stage}" for stage in MODEL_STAGES}
         assert built.changed() == new | {"report"}
+        ask = "from pipeline.__main__ import outdated; print(*outdated())"
+        behind = {"relearn", "attack"}  # they read every model
+        assert set(built.run(sys.executable, "-c", ask).stdout.split()) == new | behind | {"report"}
 
 
 def test_a_colleague_pulls_and_runs_nothing(built: Project, tmp_path: Path) -> None:
