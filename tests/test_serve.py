@@ -2,10 +2,12 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,12 @@ def test_the_harness_measures_a_decoder_through_the_server(
     said = {sample["doc"]["question"]: sample["resps"][0][0] for sample in found["samples"]["gsm8k"]}
     assert [said[row["question"]] for row in rows] == expected(service, prompts, 12)
     assert found["n-samples"]["gsm8k"]["effective"] == 3
+
+
+def test_a_hundred_connections_may_wait_to_be_taken_up(service: Service) -> None:
+    with server_of(service, 0) as server, ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(server.server_address, timeout=0.5))
 
 
 def test_the_model_is_listed(client: httpx.Client) -> None:

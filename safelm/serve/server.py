@@ -18,6 +18,7 @@ from safelm.statistics import DIGITS
 
 BODY = 1 << 20  # bytes of a request, at most
 HOSTS = ("127.0.0.1", "localhost")  # a page of the web that names this address otherwise is not answered
+WAITING = 1024  # connections that may wait to be taken up: a harness opens hundreds at once
 PATHS = {"/v1/completions": "text_completion", "/v1/chat/completions": "chat.completion"}
 
 
@@ -78,6 +79,12 @@ class Service:
         return {"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}]}
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; those that come faster than threads start wait, and are not reset."""
+
+    request_queue_size = WAITING
+
+
 def server_of(service: Service, port: int) -> ThreadingHTTPServer:
     """A server of this model on 127.0.0.1; port 0 takes a free one. `serve_forever` answers."""
 
@@ -126,7 +133,7 @@ def server_of(service: Service, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Nothing: what clients ask is theirs."""
 
-    return ThreadingHTTPServer((HOSTS[0], port), Handler)
+    return Server((HOSTS[0], port), Handler)
 
 
 def address(server: ThreadingHTTPServer) -> str:
