@@ -1,5 +1,6 @@
 """The OpenAI-compatible server: real requests over HTTP, answered by a real tiny model."""
 
+import copy
 import json
 import re
 import socket
@@ -159,6 +160,23 @@ def test_not_json_another_path_another_host_and_too_much_are_refused(client: htt
     assert client.post("/embeddings", json={}).status_code == 404
     assert client.post("/completions", json={"prompt": "a"}, headers={"Host": "example.org"}).status_code == 404
     assert client.post("/completions", content=b" " * (BODY + 1)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b'{"prompt": "a \\ud83d"}', "surrogates"), (b"[" * 200_000, "too deep")]
+)
+def test_half_an_emoji_and_endless_lists_are_told(client: httpx.Client, content: bytes, words: str) -> None:
+    found = client.post("/completions", content=content)
+    assert found.status_code == 400 and words in found.json()["error"]["message"]
+
+
+def test_a_model_that_fails_is_told_as_the_server_s_fault(service: Service) -> None:
+    broken = copy.deepcopy(service.model)
+    broken.model.norm.weight.data = broken.model.norm.weight.data[:1].repeat(3)
+    with server_of(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found = httpx.post(f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False)
+    assert (found.status_code, found.json()["error"]["type"]) == (500, "server_error")
 
 
 def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ class Service:
         return {"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}]}
 
 
+def read(body: bytes) -> Any:
+    """The values of a body. Raises ValueError also of what is nested too deep, or is no text, as half an emoji is."""
+    try:
+        values = json.loads(body)
+    except RecursionError as error:
+        raise BadQuestion("expected a JSON object (got one nested too deep)") from error
+    json.dumps(values, ensure_ascii=False).encode()
+    return values
+
+
 class Server(ThreadingHTTPServer):
     """A thread for each connection; those that come faster than threads start wait, and are not reset."""
 
@@ -105,9 +115,14 @@ def server_of(service: Service, port: int) -> ThreadingHTTPServer:
                 self.refuse(404, f"{self.path[:80]}: is not served; POST {' or '.join(PATHS)}")
             else:
                 try:
-                    self.reply(200, service.answer(json.loads(body), kind))
-                except (BadQuestion, ValueError, TemplateError) as error:  # a template may refuse a role
+                    answer = service.answer(read(body), kind)
+                except (ValueError, TemplateError) as error:  # a template may refuse a role
                     self.refuse(400, str(error))
+                except Exception as error:  # such as a GPU without memory: told here, and the client not left waiting
+                    self.refuse(500, f"{type(error).__name__}: {error}", "server_error")
+                    raise
+                else:
+                    self.reply(200, answer)
 
         def body(self) -> bytes | None:
             length = self.headers.get("Content-Length", "")
@@ -119,8 +134,8 @@ def server_of(service: Service, port: int) -> ThreadingHTTPServer:
         def is_local(self) -> bool:
             return self.headers.get("Host", "").partition(":")[0] in HOSTS
 
-        def refuse(self, status: int, message: str) -> None:
-            self.reply(status, {"error": {"message": message, "type": "invalid_request_error"}})
+        def refuse(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
+            self.reply(status, {"error": {"message": message, "type": kind}})
 
         def reply(self, status: int, values: Json) -> None:
             data = json.dumps(values).encode()
