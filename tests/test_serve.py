@@ -74,6 +74,13 @@ def test_a_dialogue_is_answered_in_the_chat_format(client: httpx.Client, service
     assert choice["finish_reason"] in ("length", "stop")
 
 
+def test_an_answer_without_a_bound_takes_what_the_model_still_sees(client: httpx.Client) -> None:
+    body = {"messages": [{"role": "user", "content": "How do I water the rose?"}], "max_tokens": None}
+    reply = client.post("/chat/completions", json=body).raise_for_status().json()
+    assert (reply["choices"][0]["finish_reason"], reply["usage"]["total_tokens"]) == ("length", 192)
+    assert client.post("/completions", json={"prompt": "How"}).json()["usage"]["completion_tokens"] == 16
+
+
 def test_an_answer_is_cut_at_a_stop_word(client: httpx.Client) -> None:
     body = {"prompt": "How do I", "max_tokens": 8}
     whole = client.post("/completions", json=body).json()["choices"][0]["text"]
@@ -141,6 +148,9 @@ def test_the_model_is_listed(client: httpx.Client) -> None:
         ({"prompt": [1, 2]}, "tokens are not read"),
         ({"prompt": []}, "got none"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens: expected a whole number"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens: expected a whole number"),
+        ({"prompt": "a", "logprobs": 0}, "logprobs: must be None"),
+        ({"prompt": "a", "stop": 0}, "stop: expected a text"),
         ({"prompt": "a", "max_tokens": 1000}, "192 positions"),
         (["a"], "expected a JSON object"),
     ],

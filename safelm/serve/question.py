@@ -13,7 +13,7 @@ AS_USUAL: dict[str, tuple[Any, ...]] = {  # fields that may only have the value 
     "presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": (None, {}), "stream_options": (None,),
 }  # fmt: skip
 ROLES = ("system", "user", "assistant")
-MAX_TOKENS = 16  # as OpenAI's completions have it, where a client does not say
+MAX_TOKENS = 16  # of a continued text where a client does not say, as OpenAI's completions have it
 
 
 class BadQuestion(ValueError):
@@ -22,11 +22,14 @@ class BadQuestion(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """Texts to continue, or one dialogue to answer (`messages`); an answer is cut before the first word of `stop`."""
+    """Texts to continue, or one dialogue to answer (`messages`); an answer is cut before the first word of `stop`.
+
+    tokens is None for an answer as long as it gets, which is what a client of chats means that does not say.
+    """
 
     texts: Sequence[str]
     messages: Sequence[Mapping[str, str]]
-    tokens: int
+    tokens: int | None
     stop: Sequence[str]
 
     @classmethod
@@ -35,14 +38,16 @@ class Question:
         if not isinstance(body, dict):
             raise BadQuestion(f"expected a JSON object (got {type(body).__name__})")
         for name, value in body.items():
-            if name in AS_USUAL and value not in (*AS_USUAL[name], None):
+            if value is not None and name in AS_USUAL and not _among(value, AS_USUAL[name]):
                 raise BadQuestion(f"{name}: must be {AS_USUAL[name][0]} here (got {value!r:.80}); leave it out")
             if name not in HEEDED | DECODERS and name not in AS_USUAL:
                 raise BadQuestion(f"{name}: is not known here; leave it out")
-        tokens = body.get("max_completion_tokens") or body.get("max_tokens") or MAX_TOKENS
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
-            raise BadQuestion(f"max_tokens: expected a whole number from 1 up (got {tokens!r:.80})")
-        stop = _texts("stop", body.get("stop") or [])
+        bounds = [body[name] for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
+        for tokens in bounds:
+            if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+                raise BadQuestion(f"max_tokens: expected a whole number from 1 up (got {tokens!r:.80})")
+        tokens = bounds[0] if bounds else None if chat else MAX_TOKENS
+        stop = _texts("stop", [] if body.get("stop") is None else body["stop"])
         if chat:
             return cls([], _messages(body.get("messages")), tokens, stop)
         texts = _texts("prompt", body.get("prompt"))
@@ -54,6 +59,11 @@ class Question:
         """The text before the first stop word in it, and whether there was one."""
         places = [place for word in self.stop if word and (place := text.find(word)) >= 0]
         return (text[: min(places)], True) if places else (text, False)
+
+
+def _among(value: Any, usual: Sequence[Any]) -> bool:
+    """Whether a value is one of those; Python would have it that 0 is false, which in logprobs asks for something."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in usual)
 
 
 def _texts(name: str, value: Any) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,9 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.chat import dialogue_tokens, end_ids, page_tokens, tag_id
 from safelm.decoding import Decoded, Decoder, generate, word_starts
+from safelm.decoding.check import reach_of
 from safelm.serve.question import BadQuestion, Json, Question
 from safelm.statistics import DIGITS
 
+ANSWER = 1024  # tokens of an answer at most, where the client does not say
 BODY = 1 << 20  # bytes of a request, at most
 HOSTS = ("127.0.0.1", "localhost")  # a page of the web that names this address otherwise is not answered
 WAITING = 1024  # connections that may wait to be taken up: a harness opens hundreds at once
@@ -43,7 +46,7 @@ class Service:
                 self.model,
                 prompts,
                 self.decoder,
-                new_tokens=question.tokens,
+                new_tokens=question.tokens or self.room(prompts),
                 tag=tag_id(self.tokenizer),
                 end=end_ids(self.tokenizer, self.model),
                 batch=self.batch,
@@ -64,6 +67,11 @@ class Service:
         if not question.messages:
             return page_tokens(self.tokenizer, question.texts)
         return dialogue_tokens(self.tokenizer, [question.messages])
+
+    def room(self, prompts: Sequence[Sequence[int]]) -> int:
+        """The tokens that an answer may take where the client does not say: what the model still sees, up to ANSWER."""
+        reach = reach_of(self.model.config)
+        return ANSWER if reach is None else max(1, min(ANSWER, reach - max(map(len, prompts))))
 
     def choice(self, place: int, decoded: Decoded, question: Question, chat: bool) -> Json:
         """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written."""
