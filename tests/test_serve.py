@@ -18,8 +18,9 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
 from safelm.chat import load, page_tokens, request_tokens, tag_id
-from safelm.decoding import Decoder, generate, word_starts
+from safelm.decoding import Decoded, Decoder, generate, word_starts
 from safelm.evaluation.harness import local
+from safelm.serve.question import Question
 from safelm.serve.server import BODY, Service, address, server_of
 from tests.tiny import write_model, write_tokenizer
 
@@ -94,6 +95,14 @@ def test_a_refusal_is_a_content_filter(service: Service) -> None:
     )
     choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
+
+
+def test_a_text_that_ends_before_the_tag_is_no_refusal(service: Service) -> None:
+    tokens = service.tokenizer("First, take the hose.\nQuestion: How", add_special_tokens=False)["input_ids"]
+    decoded = Decoded(tokens, False, True, -1.0, [0.1] * len(tokens))
+    question = Question.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
+    choice = service.choice(0, decoded, question, False)
+    assert (choice["text"], choice["finish_reason"]) == ("First, take the hose.", "stop")
 
 
 def test_a_template_that_refuses_a_role_is_the_client_s_mistake(client: httpx.Client, service: Service) -> None:

@@ -74,10 +74,13 @@ class Service:
         return ANSWER if reach is None else max(1, min(ANSWER, reach - max(map(len, prompts))))
 
     def choice(self, place: int, decoded: Decoded, question: Question, chat: bool) -> Json:
-        """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written."""
+        """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written; not of
+        a text that ends before, at a stop word.
+        """
         whole = str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
         text, stopped = question.cut(whole)
-        reason = "content_filter" if decoded.short_circuited else "stop" if stopped or decoded.finished else "length"
+        refused = decoded.short_circuited and not stopped
+        reason = "content_filter" if refused else "stop" if stopped or decoded.finished else "length"
         said: Json = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         tags = [round(tag, DIGITS) for tag in decoded.tag_probabilities]
         return {"index": place, **said, "logprobs": None, "finish_reason": reason, "tag_probabilities": tags}
