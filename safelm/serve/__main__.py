@@ -4,7 +4,8 @@
     python -m safelm.serve build/pretrain/safe --decoder safebeam --port 8001
 
 POST /v1/completions continues texts as in pretraining, POST /v1/chat/completions answers a dialogue in the model's chat
-format. It listens on 127.0.0.1 alone. finish_reason content_filter says that the decoder stopped at the tag.
+format. It listens on 127.0.0.1 alone. finish_reason content_filter says that the decoder stopped at the tag. How tokens
+are chosen the decoder and --seed say: temperature, top_p and seed of a request, which harnesses send, are not heeded.
 """
 
 import argparse
