@@ -8,6 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from safelm.decoding import CustomGenerate, Decoded, Decoder, generate, word_starts
 from safelm.decoding import rules as rules_of
@@ -467,6 +468,13 @@ def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
         ({"num_beams": 2}, "num_beams 2"),
         ({"repetition_penalty": 1.5}, "RepetitionPenaltyLogitsProcessor"),
         ({"max_time": 1.0}, "MaxTimeCriteria"),
+        ({"do_sample": True, "top_k": 0}, "do_sample=True"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "penalty_alpha=0.6"),
+        ({"dola_layers": "high"}, "dola_layers=high"),
+        ({"output_scores": True, "return_dict_in_generate": True}, "output_scores=True"),
+        ({"stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(4)])}, "leave out MaxLengthCriteria"),
+        ({"stopping_criteria": StoppingCriteriaList([EosTokenCriteria(OTHER_END)])}, "leave out EosTokenCriteria"),
+        ({"inputs_embeds": torch.zeros(1, 2, 16, dtype=torch.float64)}, "without inputs_embeds"),
     ],
 )
 def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, message: str) -> None:

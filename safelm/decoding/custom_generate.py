@@ -12,6 +12,7 @@ from transformers.generation import (
     GenerateDecoderOnlyOutput,
     LogitsProcessorList,
     MaxLengthCriteria,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 
@@ -52,7 +53,8 @@ class CustomGenerate:
     Nothing of the model's folder is run: Transformers calls this object, with the prompts it has prepared. Each prompt
     is followed by what was written, then by its end: the tag where the decoder stopped at it or refused, the first of
     eos_token_id where the text ended by itself. `watch` is that of safelm.decoding.generate. What would change the
-    model's probabilities, or stop a text otherwise, is refused, for it would be left out silently.
+    model's probabilities, or stop a text otherwise, is refused, for it would be left out silently. A `streamer`
+    Transformers hands to its own decoders alone, so that it would wait in vain for the answer: use `watch`.
     """
 
     decoder: Decoder
@@ -77,6 +79,8 @@ class CustomGenerate:
     ) -> Tensor | TaggedOutput:
         """Decode (prompts, positions); Transformers calls this."""
         refuse(logits_processor, stopping_criteria, generation_config)
+        if model_kwargs.get("inputs_embeds") is not None:
+            raise ValueError("generate: the decoder reads tokens; give input_ids alone, without inputs_embeds")
         mask = model_kwargs.get("attention_mask")
         mask = torch.ones_like(input_ids) if mask is None else mask
         decoded = generate(
@@ -111,6 +115,12 @@ def ends(config: GenerationConfig) -> list[int]:
     return [] if found is None else [found] if isinstance(found, int) else list(found)
 
 
+LEFT_OUT = (  # what else a generation configuration may ask for
+    "do_sample", "penalty_alpha", "dola_layers",
+    "output_scores", "output_logits", "output_attentions", "output_hidden_states",
+)  # fmt: skip
+
+
 def refuse(processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig) -> None:
     """Refuse what the search would not heed."""
     if max(config.num_beams or 1, config.num_return_sequences or 1) > 1:
@@ -118,10 +128,24 @@ def refuse(processors: LogitsProcessorList, criteria: StoppingCriteriaList, conf
             f"generate: num_beams {config.num_beams}, num_return_sequences {config.num_return_sequences}: a decoder "
             "has beams of its own and gives one text; leave both out"
         )
+    if asked := [f"{name}={value}" for name in LEFT_OUT if (value := getattr(config, name, None))]:
+        raise ValueError(
+            f"generate: {', '.join(asked)}: a decoder chooses tokens in its own way and gives p(tag) alone; leave this "
+            "out, or write False or None where the model's generation_config.json has it"
+        )
     if processors:
         names = ", ".join(type(one).__name__ for one in processors)
         raise ValueError(f"generate: the decoder reads the model's own probabilities; leave out what asks for {names}")
-    others = [one for one in criteria if not isinstance(one, MaxLengthCriteria | EosTokenCriteria)]
+    others = [one for one in criteria if not is_heeded(one, config)]
     if others:
         names = ", ".join(type(one).__name__ for one in others)
-        raise ValueError(f"generate: a text ends at its length or at eos_token_id; leave out {names}")
+        raise ValueError(
+            f"generate: a text ends at max_new_tokens or at eos_token_id; write these, and leave out {names}"
+        )
+
+
+def is_heeded(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
+    """Whether a criterion is one that Transformers makes of the configuration, which alone the search reads."""
+    if isinstance(criterion, MaxLengthCriteria):
+        return criterion.max_length == config.max_length
+    return isinstance(criterion, EosTokenCriteria) and set(criterion.eos_token_id.tolist()) == set(ends(config))
