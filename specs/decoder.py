@@ -22,7 +22,15 @@ class Values(Protocol):
     @property
     def rule(self) -> str: ...
     @property
+    def threshold(self) -> float: ...
+    @property
     def weight(self) -> float: ...
+    @property
+    def short_circuit(self) -> bool: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
 
 
 def contradiction(values: Values) -> str | None:
@@ -36,6 +44,18 @@ def contradiction(values: Values) -> str | None:
         return f"each text of branch goes on greedily (got candidates: {candidates}); write candidates: 1"
     if method != "branch" and values.weight:
         return f"{method} weighs no texts, only branch does (got weight: {values.weight}); write weight: 0.0"
+    if method in ("greedy", "top_k") and candidates != 1:
+        return f"{method} compares no candidates (got candidates: {candidates}); write candidates: 1"
+    if method != "top_k" and (values.top_k != 1 or values.temperature != 1):
+        return (
+            f"{method} draws nothing, only top_k does (got top_k: {values.top_k}, temperature: "
+            f"{values.temperature:g}); write top_k: 1, temperature: 1.0"
+        )
+    if values.threshold and values.rule != "absolute" and not (method == "branch" and values.short_circuit):
+        return (
+            f"{method} reads no threshold, only rule absolute does and branch with short_circuit "
+            f"(got threshold: {values.threshold:g}); write threshold: 0.0"
+        )
     if method == "beam" and candidates < beams:
         return (
             f"beam with {candidates} candidates a beam can miss the {beams} likeliest texts; write candidates: {beams} "

@@ -528,6 +528,11 @@ def test_a_broken_model_is_refused() -> None:
         ({"method": "top_k", "temperature": 0.0}, "temperature is above 0"),
         ({"method": "branch", "beams": 4, "candidates": 2}, "write candidates: 1"),
         ({"method": "safebeam", "weight": 1.0}, "only branch does"),
+        ({"method": "greedy", "candidates": 4}, "write candidates: 1"),
+        ({"method": "greedy", "temperature": 0.7}, "greedy draws nothing, only top_k does"),
+        ({"method": "beam", "top_k": 50}, "write top_k: 1"),
+        ({"method": "safebeam", "candidates": 4, "rule": "half", "threshold": 0.02}, "write threshold: 0.0"),
+        ({"method": "branch", "beams": 4, "threshold": 0.02}, "branch with short_circuit"),
     ],
 )
 def test_contradictory_values_are_refused(values: dict, message: str) -> None:
