@@ -142,7 +142,8 @@ class Toy:
         shutil.copy(ROOT / ".dvcignore", root)
         write_source(root / "web", files, rows)
         toy = cls(root)
-        shutil.copy(ROOT / "params.yaml", root)
+        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        (root / "params.yaml").write_text(yaml.safe_dump({**params, "sources": {}}, sort_keys=False), encoding="utf-8")
         for block, values in PARAMS.items():
             toy.change(block, **values)
         return toy
