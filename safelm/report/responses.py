@@ -87,15 +87,15 @@ def _figure(book: Book, what: str, groups: Mapping[float, Group]) -> Figure:
     places = [f"{amount * 100:g} %" if what == RATE else f"{amount:g}" for amount in groups]
     decoders = [*book.main, *([book.parts.branch] if book.parts.branch else [])]
     measured, panels, table = book.measured, [], []
-    for stage in measured.stages():
-        for title, rate in (("Attack success", measured.asr), ("Harmless requests answered", measured.complied)):
+    for title, rate in (("Attack success", measured.asr), ("Harmless requests answered", measured.complied)):
+        for stage in measured.stages():
             found = {name: [rate(group, stage, name) for group in groups.values()] for name in decoders}
             series = [Series(plain(name), book.style(name), rates) for name, rates in found.items() if any(rates)]
-            heading = f"{STAGE_NAMES[stage]}: {title.lower()}"
             label = (
                 f"Lines: {title.lower()} by {what}, {STAGE_NAMES[stage].lower()}; the numbers are in the table below."
             )
-            panels.append(Panel(heading, steps(series, places, label, x_title=what, y_title=f"{title.lower()}, %")))
+            chart = steps(series, places, label, x_title=what, y_title=f"{title.lower()}, %")
+            panels.append(Panel(STAGE_NAMES[stage], chart))
             table += [
                 [Cell(title), Cell(STAGE_NAMES[stage]), Cell(plain(name)), *map(rate_cell, found[name])]
                 for name in decoders
