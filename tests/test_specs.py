@@ -604,7 +604,7 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_added(misfit: str, tmp_
 def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
     added = add(Path("specs/ablation.yaml"), params)
-    assert {"safe_3", "educated_2", "never"} < set(added["models"]) and problems(params) == []
+    assert {"safe_7", "educated_6", "never"} < set(added["models"]) and problems(params) == []
 
 
 def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
