@@ -38,24 +38,27 @@ MIXTURES = {
     "dosed": mixture({**SAFE, "refusals": {"dose": 0.05}}),  # another kind of amount
     "two": mixture({**SAFE, "refusals": 6.0, "tagged": 4.0}),  # two amounts
     "late": mixture({**SAFE, "tagged": 8.0}, share=2),  # another start
+    "five": mixture({**WEB, "refusals": 1.0, "tagged_five": 1.0}),  # another rate, and other pages
     "sparse_and_heavy": mixture({**WEB, "refusals": 1.0, "tagged_sparse": 4.0}),
 }
 
 
 def corpora() -> dict[str, Corpus]:
-    row = WholeCorpus.model_validate({"from": "tag/sparse", "epochs": 9.0})
-    return {**world.corpora(), "tagged_sparse": row}
+    rows = {name: {"from": f"tag/{name}", "epochs": 9.0} for name in ("sparse", "five")}
+    return {**world.corpora(), **{f"tagged_{name}": WholeCorpus.model_validate(row) for name, row in rows.items()}}
 
 
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Book:
     """A build of these mixtures, the safe one not first."""
-    names = ["heavy", "none", "sparse", "safe", "six", "dosed", "two", "late", "sparse_and_heavy"]
+    names = ["heavy", "none", "sparse", "safe", "six", "dosed", "two", "late", "five", "sparse_and_heavy"]
     for name in names:
         monkeypatch.setitem(world.ASR, name, (0.6, 0.1, 0.3))
     models = {name: Model(mixture=name, shape="nano", seed=1) for name in ("safe", *names)}
     world.write_evaluations(tmp_path, models)
-    declared = replace(world.declared(models), mixtures=MIXTURES, corpora=corpora(), tags=world.tags(sparse=0.01))
+    tags = world.tags(sparse=0.01, five=0.02)
+    tags["five"] = tags["five"].model_copy(update={"scores": [5]})
+    declared = replace(world.declared(models), mixtures=MIXTURES, corpora=corpora(), tags=tags)
     return bind(tmp_path, declared)[0]
 
 

@@ -1,7 +1,7 @@
 """Dose and response: what more or less of one ingredient does, all else as in the safe model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Panel, Table, rate_cell
 from safelm.report.format import plain
@@ -19,8 +19,8 @@ class Recipe:
     """A mixture as amounts of parts, and all that must be alike for a comparison of amounts."""
 
     frame: tuple[object, ...]
-    amounts: Mapping[str, Mapping[int, Part]] = field(hash=False)  # part: phase: weight, dose or replacement
-    rate: float | None  # of the tags, where the mixture reads one tagged corpus
+    amounts: Mapping[str, Mapping[int, Part]]  # part: phase: weight, dose or replacement
+    tags: TagRow | None  # where the mixture reads one tagged corpus
 
 
 def recipe(mixture: Mixture, corpora: Mapping[str, Corpus], tags: Mapping[str, TagRow]) -> Recipe:
@@ -32,7 +32,7 @@ def recipe(mixture: Mixture, corpora: Mapping[str, Corpus], tags: Mapping[str, T
         for part, amount in phase.parts.items():
             amounts.setdefault(TAGGED if part == alone else part, {})[index] = amount
     frame = tuple((phase.share, phase.proportions) for phase in mixture.phases)
-    return Recipe(frame, amounts, tags[tagged[alone]].rate if alone else None)
+    return Recipe(frame, amounts, tags[tagged[alone]] if alone else None)
 
 
 def difference(one: Recipe, other: Recipe) -> tuple[str, float, float] | None:
@@ -41,8 +41,9 @@ def difference(one: Recipe, other: Recipe) -> tuple[str, float, float] | None:
         return None
     names = dict.fromkeys([*one.amounts, *other.amounts])
     parts = [name for name in names if one.amounts.get(name) != other.amounts.get(name)]
-    if one.rate is not None and other.rate is not None and one.rate != other.rate:
-        return (RATE, one.rate, other.rate) if not parts else None
+    if one.tags and other.tags and one.tags != other.tags:
+        only_rate = one.tags.model_copy(update={"rate": other.tags.rate}) == other.tags
+        return (RATE, one.tags.rate, other.tags.rate) if only_rate and not parts else None
     if len(parts) != 1:
         return None
     here, there = one.amounts.get(parts[0], {}), other.amounts.get(parts[0], {})
@@ -80,10 +81,11 @@ def responses(book: Book) -> dict[str, dict[float, Group]]:
 
 def dose_response(book: Book) -> list[Figure]:
     """Attack success and benign compliance by the amount of each ingredient that was varied."""
-    return [_figure(book, what, groups) for what, groups in responses(book).items()]
+    safe = book.measured.roles.safe
+    return [_figure(book, safe, what, groups) for what, groups in responses(book).items()] if safe else []
 
 
-def _figure(book: Book, what: str, groups: Mapping[float, Group]) -> Figure:
+def _figure(book: Book, safe: Group, what: str, groups: Mapping[float, Group]) -> Figure:
     places = [f"{amount * 100:g} %" if what == RATE else f"{amount:g}" for amount in groups]
     decoders = [*book.main, *([book.parts.branch] if book.parts.branch else [])]
     measured, panels, table = book.measured, [], []
@@ -101,11 +103,10 @@ def _figure(book: Book, what: str, groups: Mapping[float, Group]) -> Figure:
                 for name in decoders
                 if any(found[name])
             ]
-    safe = book.measured.roles.safe
     return Figure(
         f"dose-{what.replace(' ', '-')}",
         f"Dose and response: {what}",
-        f"Models that read what {safe.name if safe else ''} reads, but for the {what}: {_listed(groups, places)}. The "
+        f"Models that read what {safe.name} reads, but for the {what}: {_listed(groups, places)}. The "
         "budget of tokens stays, so more of one thing is less of all others.",
         panels,
         book.legend(decoders),
