@@ -202,7 +202,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         stale = outdated()
-    except Exception as error:
+    except Exception as error:  # DVC's own, or SQLite's of its databases: `answer` knows the remedies
         raise SystemExit("\n".join(map(str, answer())) or f"DVC: {error}") from error
     if stale:
         build(narrowed(groups(list(Params.read("models").models), jobs), stale), jobs)

@@ -206,7 +206,8 @@ def _replaced(at: Location, params: Params, part: str, made: str, phase: Phase) 
     wanted = {
         "rephrase": set(params.rephrase.scores),
         "refuse": set(params.refuse.scores),
-    }.get(writer, _raw_scores(params, made) if tags_of(params.corpora[made]) else set())
+        "tag": _raw_scores(params, made),
+    }.get(writer.partition("/")[0], set())
     if not (scores & wanted or (writer == "educate" and params.corpora[part].from_ == "refuse")):
         yield (
             (*at, "replaced_by"),

@@ -155,8 +155,8 @@ def _attacked(name: str, target: str | None) -> Iterator[tuple[str, str]]:
 
 def _reads_tags(params: Params, model: str) -> bool:
     mixture = params.mixtures.get(params.models[model].mixture)
-    parts = {part for phase in mixture.phases for part in phase.parts} if mixture else set()
-    return any(tags_of(params.corpora[part]) for part in parts if part in params.corpora)
+    read = mixture.corpora if mixture else []
+    return any(tags_of(params.corpora[name]) for name in read if name in params.corpora)
 
 
 def stems(folder: Path) -> list[str]:

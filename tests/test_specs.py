@@ -37,6 +37,12 @@ def test_the_params_of_the_repository_are_sound(tmp_path: Path) -> None:
     assert complaints(tmp_path) == []
 
 
+def test_tagged_pages_in_place_of_raw_ones_are_read_too(tmp_path: Path) -> None:
+    """So that an attacker may know the tag of a model that has learned it so."""
+    instead = ("tagged: 1.0", "score_4: {weight: 1.0, replaced_by: tagged}")
+    assert complaints(tmp_path, instead, attack("[safe]", "[safe]")) == []
+
+
 LEXICON = "  lexicon: {kind: lexicon}\n"
 GIVEN = "  people: {kind: given}\n"
 EMBEDDING = (
