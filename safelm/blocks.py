@@ -19,7 +19,8 @@ from safelm.recipe import plain
 from safelm.shards import Shard, schema, shards, write_parts
 from specs.document import DOCUMENT, GUARDED
 
-NOT_SELECTED, CHILD_SAFETY = "not_selected", "child_safety"
+NOT_SELECTED = "not_selected"
+CHILD_SAFETY = "child_safety"
 GROUP = Size(2048, 16 << 20)  # a row group, at most
 
 
@@ -262,17 +263,3 @@ class WriteColumns(Writer):
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """One file, `.parquet`."""
         self.files[".parquet"] = write_documents(documents, self.columns, attempt / ".parquet")
-
-
-__all__ = [
-    "Block",
-    "Input",
-    "ReadShards",
-    "Reader",
-    "Task",
-    "WriteColumns",
-    "WriteDocuments",
-    "Writer",
-    "documents_of",
-    "schema",
-]
