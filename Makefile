@@ -12,11 +12,11 @@ repro: .venv/ready
 
 # Hashes what was built: 1 something is corrupt, 2 missing, 4 cannot be verified. REPAIR=1 makes only that again.
 verify: .venv/ready
-	@python -m safelm.verify $(if $(REPAIR),--repair)
+	@python -m safelm.maintenance.verify $(if $(REPAIR),--repair)
 
 # What a crash left behind, and the remedy; FIX=1 moves it aside.
 doctor: .venv/ready
-	@python -m safelm.doctor $(if $(FIX),--fix)
+	@python -m safelm.maintenance.doctor $(if $(FIX),--fix)
 
 # Frees the disk of what no build needs.
 gc: .venv/ready

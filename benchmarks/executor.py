@@ -1,13 +1,14 @@
-"""What an edit costs: shards that are made again, and seconds, beside plain DVC and DataTrove's own executor.
+"""What an edit costs: shards that are made again, and seconds, beside plain DVC and DataTrove's own
+executor.
 
     python -m benchmarks.executor            1,000 shards of 20 pages
     python -m benchmarks.executor --shards 100
 
-Each way reads the same JSON lines and tags them at a rate that params.yaml holds. `safelm` is a DVC stage on our
-executor. `dvc` is a DVC stage that runs DataTrove's LocalPipelineExecutor from nothing, as DVC runs a stage: whole.
-`datatrove` is LocalPipelineExecutor alone, with the logs of its last run, which is how it resumes. Seconds are those of
-whole commands, the start of Python and DVC included.
-"""
+Each way reads the same JSON lines and tags them at a rate that params.yaml holds. `safelm` is a DVC
+stage on our executor. `dvc` is a DVC stage that runs DataTrove's LocalPipelineExecutor from
+nothing, as DVC runs a stage: whole. `datatrove` is LocalPipelineExecutor alone, with the logs of
+its last run, which is how it resumes. Seconds are those of whole commands, the start of Python and
+DVC included."""
 
 import argparse
 import json
@@ -85,7 +86,9 @@ class Way:
         self.rate(0.05)
         if self.name != "datatrove":
             self.call(sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet")
-            config = (ROOT / ".dvc/config").read_text().replace("[core]", "[core]\n    no_scm = True")
+            config = (
+                (ROOT / ".dvc/config").read_text().replace("[core]", "[core]\n    no_scm = True")
+            )
             (self.root / ".dvc/config").write_text(config)
             fresh = "fresh" if self.name == "dvc" else ""
             (self.root / "dvc.yaml").write_text(DVC.format(python=sys.executable, fresh=fresh))
@@ -93,7 +96,9 @@ class Way:
     def write(self, number: int, word: str) -> None:
         """One file of pages."""
         text = f"The {word} of garden {number} is red, and the tree beside it is tall and old. " * 5
-        lines = [json.dumps({"text": f"{text}{row}", "id": f"{number}-{row}"}) for row in range(ROWS)]
+        lines = [
+            json.dumps({"text": f"{text}{row}", "id": f"{number}-{row}"}) for row in range(ROWS)
+        ]
         (self.root / "pages" / f"{number:05d}.jsonl").write_text("\n".join(lines) + "\n")
 
     def rate(self, rate: float) -> None:
@@ -109,7 +114,12 @@ class Way:
             "DVC_SITE_CACHE_DIR": str(self.root / ".dvc/site"),
         }
         done = subprocess.run(
-            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if done.returncode:
             raise SystemExit(f"{self.name}: {' '.join(command)} failed\n{done.stdout[-3000:]}")
@@ -124,11 +134,15 @@ class Way:
         if self.name == "safelm":
             return int(match[1]) if (match := re.search(r"\((\d+) made\)", text)) else 0, seconds
         logs = (self.root / "logs/stats").glob("*.json")
-        return sum(path.name[0].isdigit() and path.stat().st_mtime >= before for path in logs), seconds
+        return sum(
+            path.name[0].isdigit() and path.stat().st_mtime >= before for path in logs
+        ), seconds
 
     def disk(self) -> tuple[int, int]:
         """(bytes of the files of build/, bytes that build/ and the cache take together)."""
-        shown = sum(path.stat().st_size for path in (self.root / "build").rglob("*") if path.is_file())
+        shown = sum(
+            path.stat().st_size for path in (self.root / "build").rglob("*") if path.is_file()
+        )
         folders = [folder for folder in ("build", ".dvc/cache") if (self.root / folder).exists()]
         taken = {
             (state := path.stat()).st_ino: state.st_size
@@ -150,7 +164,9 @@ EDITS: tuple[tuple[str, Callable[[Way], None]], ...] = (
 
 def main() -> None:
     """Make every edit in every way, one after another, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--shards", type=int, default=1000)
     shards = parser.parse_args().shards
     with tempfile.TemporaryDirectory() as folder:
@@ -166,13 +182,18 @@ def main() -> None:
                 edit(way)
                 made, seconds = way.build()
                 cells.append((made, seconds))
-            row = "".join(f"{made:>8,} {seconds:>7.1f} s {seconds / cells[0][1]:>5.1f}x" for made, seconds in cells)
+            row = "".join(
+                f"{made:>8,} {seconds:>7.1f} s {seconds / cells[0][1]:>5.1f}x"
+                for made, seconds in cells
+            )
             print(f"{name:<20}{row}", flush=True)
             sizes = sizes or [way.disk() for way in ways]
         print("datatrove alone skips by rank: after an edit its output is that of before")
         for way, (shown, taken) in zip(ways, sizes, strict=True):
             ratio = f"{taken:>12,}: {taken / shown:.2f}x"
-            print(f"{way.name:<10} build/ {shown:>12,} bytes, on disk with the cache after the first build {ratio}")
+            print(
+                f"{way.name:<10} build/ {shown:>12,} bytes, on disk with the cache after the first build {ratio}"
+            )
         began = time.monotonic()
         ways[0].call(sys.executable, "-c", "import safelm.executor, dvc.repo")
         print(f"importing DVC and our executor alone: {time.monotonic() - began:.1f} s")

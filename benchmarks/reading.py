@@ -1,11 +1,12 @@
-"""How fast documents pass from a source through a filter into shards, beside DataTrove's own blocks and beside polars.
+"""How fast documents pass from a source through a filter into shards, beside DataTrove's own blocks
+and beside polars.
 
     python -m benchmarks.reading PATH.jsonl.gz
 
-PATH: JSON lines with a `text`, packed or not, repeated to a useful size. All three read the same files, keep the same
-documents, and write Parquet with zstd at level 3 from one process; polars has one thread. Each runs in a process of its
-own, in turn; the figures are CPU seconds of the fastest round, so that a busy machine counts less.
-"""
+PATH: JSON lines with a `text`, packed or not, repeated to a useful size. All three read the same
+files, keep the same documents, and write Parquet with zstd at level 3 from one process; polars has
+one thread. Each runs in a process of its own, in turn; the figures are CPU seconds of the fastest
+round, so that a busy machine counts less."""
 
 import argparse
 import gzip
@@ -27,14 +28,22 @@ import pyarrow.parquet as parquet
 import zstandard
 from datatrove.data import Document
 
-from safelm.blocks import Block, ReadShards, WriteDocuments
-from safelm.executor import run
-from safelm.reading.readers import READERS
-from safelm.shards import schema
+from safelm.builder.blocks import Block
+from safelm.builder.run import run
+from safelm.builder.shards import schema
+from safelm.documents.shards import ReadShards, WriteDocuments
+from safelm.ingestion.registry import READERS
 
 LONG = 500  # characters of the shortest document that is kept
 LIMITS = {"line_bytes": 1 << 24, "document_bytes": 10 << 20, "expansion": 200}
-SOURCE = {"files": "*", "source": "web", "text": "text", "prompt": None, "license": "CC0-1.0", **LIMITS}
+SOURCE = {
+    "files": "*",
+    "source": "web",
+    "text": "text",
+    "prompt": None,
+    "license": "CC0-1.0",
+    **LIMITS,
+}
 COLUMNS = ("id", "text", "url", "title", "license")
 TABLE = dict.fromkeys(COLUMNS, "string")
 INPUTS = ("jsonl.gz", "jsonl.zst", "parquet", "shards")
@@ -74,13 +83,23 @@ def datatroves(folder: Path, kind: str) -> None:
 
     options = {"glob_pattern": f"*.{kind}"}
     read = (
-        JsonlReader(str(folder), **options) if "jsonl" in kind else ParquetReader(str(folder), glob_pattern="*.parquet")
+        JsonlReader(str(folder), **options)
+        if "jsonl" in kind
+        else ParquetReader(str(folder), glob_pattern="*.parquet")
     )
     keep = LambdaFilter(lambda document: len(document.text) >= LONG)
-    columns = parquet.read_schema(next(folder.glob("*.parquet"))) if "jsonl" not in kind else schema(TABLE)
-    write = ParquetWriter(str(Path("out").absolute()), compression="zstd", expand_metadata=True, schema=columns)
+    columns = (
+        parquet.read_schema(next(folder.glob("*.parquet")))
+        if "jsonl" not in kind
+        else schema(TABLE)
+    )
+    write = ParquetWriter(
+        str(Path("out").absolute()), compression="zstd", expand_metadata=True, schema=columns
+    )
     tasks = len(list(folder.glob("*.*")))
-    LocalPipelineExecutor([read, keep, write], tasks=tasks, workers=1, logging_dir=str(Path("logs").absolute())).run()
+    LocalPipelineExecutor(
+        [read, keep, write], tasks=tasks, workers=1, logging_dir=str(Path("logs").absolute())
+    ).run()
 
 
 def polarses(folder: Path, kind: str) -> None:
@@ -93,11 +112,22 @@ def polarses(folder: Path, kind: str) -> None:
             continue
         frame = polars.scan_ndjson(file) if "jsonl" in kind else polars.scan_parquet(file)
         kept = frame.filter(polars.col("text").str.len_chars() >= LONG)
-        kept.sink_parquet(Path("out") / f"{file.name}.parquet", compression="zstd", compression_level=3)
+        kept.sink_parquet(
+            Path("out") / f"{file.name}.parquet", compression="zstd", compression_level=3
+        )
 
 
-SIDES: dict[str, Callable[[Path, str], None]] = {"SafeLM": ours, "DataTrove": datatroves, "polars": polarses}
-ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "SAFELM_WORKERS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+SIDES: dict[str, Callable[[Path, str], None]] = {
+    "SafeLM": ours,
+    "DataTrove": datatroves,
+    "polars": polarses,
+}
+ENVIRONMENT = {
+    "POLARS_MAX_THREADS": "1",
+    "SAFELM_WORKERS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -108,7 +138,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def write(folder: Path, rows: list[dict[str, str]], files: int, copies: int) -> int:
-    """The rows, each `copies` times with another number, in every form of a source; how many there are."""
+    """The rows, each `copies` times with another number, in every form of a source; how many there
+    are.
+    """
     import polars
 
     for kind in INPUTS[:3]:
@@ -116,13 +148,17 @@ def write(folder: Path, rows: list[dict[str, str]], files: int, copies: int) -> 
     for number in range(files):
         numbers = range(number, copies, files)
         part = [
-            {**row, "id": f"{row['id']}#{copy}", "text": f"{row['text']}\n{copy}"} for copy in numbers for row in rows
+            {**row, "id": f"{row['id']}#{copy}", "text": f"{row['text']}\n{copy}"}
+            for copy in numbers
+            for row in rows
         ]
         data = b"".join(orjson.dumps(row) + b"\n" for row in part)
         zstd = zstandard.ZstdCompressor(3, write_checksum=True)
         (folder / f"jsonl.gz/{number}.jsonl.gz").write_bytes(gzip.compress(data, 6, mtime=0))
         (folder / f"jsonl.zst/{number}.jsonl.zst").write_bytes(zstd.compress(data))
-        polars.DataFrame(part).write_parquet(folder / f"parquet/{number}.parquet", compression_level=3)
+        polars.DataFrame(part).write_parquet(
+            folder / f"parquet/{number}.parquet", compression_level=3
+        )
     with chdir(folder):
         run("ingest/web", [READERS["parquet"](path=Path("parquet"), **SOURCE), WriteDocuments()])
     (folder / "build/ingest/web").rename(folder / "shards")
@@ -142,20 +178,25 @@ def measured(side: str, folder: Path, kind: str) -> dict[str, float]:
 
 
 def one(side: str, kind: str, folder: Path) -> None:
-    """What the process of one side does: a few rows, for what is loaded on first use, then the work; what that cost."""
+    """What the process of one side does: a few rows, for what is loaded on first use, then the
+    work; what that cost.
+    """
     for size in ("small", "whole"):
         Path(size).mkdir()
         with chdir(size):
             before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             SIDES[side](folder / size / kind, kind)
             wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    made = list(Path("whole/build/ingest/web" if side == "SafeLM" else "whole/out").glob("*.parquet"))
+    made = list(
+        Path("whole/build/ingest/web" if side == "SafeLM" else "whole/out").glob("*.parquet")
+    )
     values = {
         "cpu": used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
         "wall": wall,
         "rows": sum(parquet.read_metadata(file).num_rows for file in made),
         "written": sum(file.stat().st_size for file in made) / 1e6,
-        "memory": int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1e3,
+        "memory": int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+        / 1e3,
     }
     print(json.dumps(values))
 
@@ -163,7 +204,10 @@ def one(side: str, kind: str, folder: Path) -> None:
 def compare(kind: str, rows: int, folder: Path, sides: list[str], rounds: int) -> None:
     """A row of the table for each side: the fastest of its rounds."""
     tries = [{side: measured(side, folder, kind) for side in sides} for _ in range(rounds)]
-    best = {side: min((found[side] for found in tries), key=lambda values: values["cpu"]) for side in sides}
+    best = {
+        side: min((found[side] for found in tries), key=lambda values: values["cpu"])
+        for side in sides
+    }
     kept = {side: found["rows"] for side, found in best.items()}
     if len(set(kept.values())) > 1:
         raise SystemExit(f"{kind}: every side must keep the same documents (got {kept})")
@@ -179,9 +223,13 @@ def compare(kind: str, rows: int, folder: Path, sides: list[str], rounds: int) -
 
 def main() -> None:
     """Time every side over every form of the source, and print a table with each beside polars."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("path", type=Path, nargs="?")
-    parser.add_argument("--megabytes", type=int, default=200, help="characters of text, in millions")
+    parser.add_argument(
+        "--megabytes", type=int, default=200, help="characters of text, in millions"
+    )
     parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", nargs="*", default=INPUTS)

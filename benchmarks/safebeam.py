@@ -1,11 +1,11 @@
-"""How long SafeBeam takes beside Transformers' beam search, and beside reading every prefix again at each step.
+"""How long SafeBeam takes beside Transformers' beam search, and beside reading every prefix again
+at each step.
 
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam --profile    where SafeBeam's time goes
 
-A random Llama of the miniature's shape (`nano`); nothing ends a text, so that every decoder writes all its tokens.
-Times are of the processor, so that other work on the machine counts for little.
-"""
+A random Llama of the miniature's shape (`nano`); nothing ends a text, so that every decoder writes
+all its tokens. Times are of the processor, so that other work on the machine counts for little."""
 
 import argparse
 import random
@@ -26,12 +26,16 @@ BEAMS, CANDIDATES = 4, 4
 SAFEBEAM = Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="half")
 DECODERS = {
     "SafeBeam, as printed": SAFEBEAM,
-    "SafeBeam, absolute": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="absolute", threshold=0.02),
+    "SafeBeam, absolute": Decoder(
+        "safebeam", beams=BEAMS, candidates=CANDIDATES, rule="absolute", threshold=0.02
+    ),
     "SafeBeam, boundary": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="boundary"),
     "branch 8": Decoder("branch", beams=8, weight=240.0),
     "random drop": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="random"),
     f"beam {BEAMS}": Decoder("beam", beams=BEAMS, candidates=BEAMS),
-    f"beam {BEAMS * CANDIDATES}": Decoder("beam", beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES),
+    f"beam {BEAMS * CANDIDATES}": Decoder(
+        "beam", beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES
+    ),
     "greedy": Decoder("greedy"),
     "top-k 50": Decoder("top_k", top_k=50),
 }
@@ -55,7 +59,9 @@ def nano() -> LlamaForCausalLM:
 def some_prompts(count: int) -> list[list[int]]:
     """Prompts of 16 to 24 random tokens."""
     draw = random.Random(1)
-    return [[draw.randrange(8, VOCABULARY) for _ in range(draw.randint(16, 24))] for _ in range(count)]
+    return [
+        [draw.randrange(8, VOCABULARY) for _ in range(draw.randint(16, 24))] for _ in range(count)
+    ]
 
 
 def theirs(model: Any, prompts: list[list[int]], beams: int, new_tokens: int) -> None:
@@ -77,7 +83,9 @@ def theirs(model: Any, prompts: list[list[int]], beams: int, new_tokens: int) ->
 
 @torch.inference_mode()
 def rereading(model: LlamaForCausalLM, prompts: list[list[int]], new_tokens: int) -> None:
-    """The forward passes alone of a SafeBeam without a cache: every candidate's whole text at every step."""
+    """The forward passes alone of a SafeBeam without a cache: every candidate's whole text at every
+    step.
+    """
     for prompt in prompts:
         text = torch.tensor([prompt + prompt[:1] * new_tokens]).expand(BEAMS * CANDIDATES, -1)
         for step in range(1, new_tokens + 1):
@@ -98,7 +106,9 @@ def profiled(work: Callable[[], object]) -> str:
     """The operations that take the most time, each without what it calls."""
     with profile(activities=[ProfilerActivity.CPU]) as found:
         work()
-    return found.key_averages().table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40)
+    return found.key_averages().table(
+        sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40
+    )
 
 
 def main() -> None:
@@ -108,8 +118,17 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=40)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sample", type=int, default=15, help="prompts whose prefixes are re-read; scaled up to all")
-    parser.add_argument("--profile", action="store_true", help="only tell where the time of SafeBeam as printed goes")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=15,
+        help="prompts whose prefixes are re-read; scaled up to all",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="only tell where the time of SafeBeam as printed goes",
+    )
     options = parser.parse_args()
     model, prompts, tokens = nano(), some_prompts(options.prompts), options.new_tokens
     rows: dict[str, float] = {}
@@ -128,7 +147,9 @@ def main() -> None:
         rows[name] = seconds(partial(generate, model, prompts, decoder, **values), options.repeats)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     for beams in (1, BEAMS, BEAMS * CANDIDATES):
-        rows[f"Transformers, {beams} beams"] = seconds(partial(theirs, model, prompts, beams, tokens), 1)
+        rows[f"Transformers, {beams} beams"] = seconds(
+            partial(theirs, model, prompts, beams, tokens), 1
+        )
     sample = prompts[: options.sample]
     reread = seconds(partial(rereading, model, sample, tokens), 1) * len(prompts) / len(sample)
     rows["every prefix re-read, forwards alone"] = reread

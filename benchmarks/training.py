@@ -1,12 +1,13 @@
-"""What our data path costs training, and how Nanotron's step compares with a plain transformers loop of the same model.
+"""What our data path costs training, and how Nanotron's step compares with a plain transformers
+loop of the same model.
 
     python -m benchmarks.training                     nano, as `make repro` trains it
     python -m benchmarks.training --shape smollm2-360m --sequence 2048 --steps 50     on a GPU, in bfloat16
 
-Three runs in processes of their own, one after another: our rows; the same trainer fed one random batch of the same
-sizes for ever, so that nothing is read; and a transformers loop with AdamW over our rows. Seconds are of the processor
-where there is no GPU (a busy machine counts for less), of the clock where there is one.
-"""
+Three runs in processes of their own, one after another: our rows; the same trainer fed one random
+batch of the same sizes for ever, so that nothing is read; and a transformers loop with AdamW over
+our rows. Seconds are of the processor where there is no GPU (a busy machine counts for less), of
+the clock where there is one."""
 
 import argparse
 import json
@@ -22,19 +23,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from safelm.digest import digests
-from safelm.ledger import Ledger
-from safelm.mixing.mixture import mix
-from safelm.mixing.plan import Plan
-from safelm.shards import Manifest
-from safelm.store import File, Record
-from safelm.training.batches import Batches
-from safelm.training.config import nanotron_config, write_config
-from safelm.training.convert import architecture
-from safelm.training.cost import flops_per_token
-from safelm.training.job import CONFIG, Job
-from safelm.training.launch import environment
-from safelm.training.speed import peak
+from safelm.builder.digest import digests
+from safelm.builder.manifest import File, Ledger, Manifest, Record
+from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.plan import Plan
+from safelm.pretraining.batches import Batches
+from safelm.pretraining.config import nanotron_config, write_config
+from safelm.pretraining.convert import architecture
+from safelm.pretraining.cost import flops_per_token
+from safelm.pretraining.job import CONFIG, Job
+from safelm.pretraining.launch import environment
+from safelm.pretraining.speed import peak
 from specs.mixture import Phase
 from specs.shape import Shape
 
@@ -52,9 +51,18 @@ def corpus(folder: Path, vocabulary: int, tokens: int, sequence: int) -> Path:
     values[ends - 1] = 0
     values.astype("<u2").tofile(folder / "00000.ds")
     ends.astype("<u8").tofile(folder / "00000.ds.index")
-    files = [File(suffix, len(ends), (folder / f"00000{suffix}").stat().st_size, *digests(folder / f"00000{suffix}"))
-             for suffix in (".ds", ".ds.index")]  # fmt: skip
-    Manifest("tokenize/web", (("00000", Record("00000", tuple(files), Ledger(len(ends), len(ends)))),)).write(folder)
+    files = [
+        File(
+            suffix,
+            len(ends),
+            (folder / f"00000{suffix}").stat().st_size,
+            *digests(folder / f"00000{suffix}"),
+        )
+        for suffix in (".ds", ".ds.index")
+    ]
+    Manifest(
+        "tokenize/web", (("00000", Record("00000", tuple(files), Ledger(len(ends), len(ends)))),)
+    ).write(folder)
     return folder
 
 
@@ -67,17 +75,40 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     mixture = folder / "mix"
     mixture.mkdir()
     phases = [Phase(share=1, proportions="natural", parts={"web": 1.0})]
-    plan = mix("b", phases, {"web": source}, {"web": 9.0}, {}, tokens=tokens, sequence=asked.sequence, layout=layout,
-               batch=shape.recipe.batch, seed=1, held_out=0, vocabulary=shape.vocabulary, tag=3,
-               folder=mixture)  # fmt: skip
+    plan = mix(
+        "b",
+        phases,
+        {"web": source},
+        {"web": 9.0},
+        {},
+        tokens=tokens,
+        sequence=asked.sequence,
+        layout=layout,
+        batch=shape.recipe.batch,
+        seed=1,
+        held_out=0,
+        vocabulary=shape.vocabulary,
+        tag=3,
+        folder=mixture,
+    )
     run = folder / "run"
     run.mkdir()
     shape = shape.model_copy(update={"recipe": shape.recipe.model_copy(update={"warmup": 0.1})})
     write_config(nanotron_config("b", shape, plan, 1, 1, 1), run / CONFIG)
     flops = flops_per_token(shape, plan.sequence)
-    Job("b", str(mixture), 1, shape.rope_theta, "linear", "", 1 << 30, None, flops, str(folder / "plots"), {}).write(
-        run
-    )
+    Job(
+        "b",
+        str(mixture),
+        1,
+        shape.rope_theta,
+        "linear",
+        "",
+        1 << 30,
+        None,
+        flops,
+        str(folder / "plots"),
+        {},
+    ).write(run)
 
 
 def clock() -> float:
@@ -89,20 +120,26 @@ def clock() -> float:
 
 
 def measured(plan: Plan, on_step: Callable[[Callable[[], None]], None]) -> dict[str, float]:
-    """Seconds and tokens of the steps after the warm-up; `on_step` trains, and calls its argument after each step."""
+    """Seconds and tokens of the steps after the warm-up; `on_step` trains, and calls its argument
+    after each step.
+    """
     times: list[float] = []
     on_step(lambda: times.append(clock()))
     share = (len(times) - WARM_UP) / plan.steps
-    return {"seconds": times[-1] - times[WARM_UP - 1], "tokens": plan.tokens * share, "peak": peak(clock) or 0.0}
+    return {
+        "seconds": times[-1] - times[WARM_UP - 1],
+        "tokens": plan.tokens * share,
+        "peak": peak(clock) or 0.0,
+    }
 
 
 def nanotron(job: Job, kind: str) -> dict[str, float]:
     """The trainer of `pretrain`, over our rows or over one batch that is made before."""
-    from safelm.training import patches, worker
+    from safelm.pretraining import patches, worker
 
     worker.join()
     patches.install(job.rope_theta, job.decay_style, None)
-    from safelm.training.trainer import PlanTrainer
+    from safelm.pretraining.trainer import PlanTrainer
 
     trainer = PlanTrainer(Path(CONFIG), job)
 
@@ -161,7 +198,9 @@ def transformers(job: Job, shape: Shape) -> dict[str, float]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
-    model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape))).to(device, getattr(torch, shape.dtype))
+    model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape))).to(
+        device, getattr(torch, shape.dtype)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     plan = Plan.read(Path(job.mixture))
 
@@ -171,7 +210,9 @@ def transformers(job: Job, shape: Shape) -> dict[str, float]:
             inputs, labels = torch.zeros(mask.shape, dtype=torch.long), torch.full(mask.shape, -100)
             inputs[mask], labels[mask] = batch["input_ids"].flatten(), batch["label_ids"].flatten()
             logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device)).logits
-            torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.to(device).flatten()).backward()
+            torch.nn.functional.cross_entropy(
+                logits.float().flatten(0, 1), labels.to(device).flatten()
+            ).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -182,7 +223,9 @@ def transformers(job: Job, shape: Shape) -> dict[str, float]:
 
 def main() -> None:
     """Run the three and print them; with --kind, be one of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--shape", default="nano")
     parser.add_argument("--sequence", type=int, default=128)
     parser.add_argument("--steps", type=int, default=60)
@@ -191,7 +234,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.kind:
         job, shape = Job.read(Path()), Shape.read(asked.shape)
-        print(json.dumps(transformers(job, shape) if asked.kind == "transformers" else nanotron(job, asked.kind)))
+        print(
+            json.dumps(
+                transformers(job, shape)
+                if asked.kind == "transformers"
+                else nanotron(job, asked.kind)
+            )
+        )
         return
     with TemporaryDirectory() as folder:
         prepare(Path(folder), asked)
@@ -205,13 +254,17 @@ def main() -> None:
     for kind, rate in rates.items():
         mfu = f"{rate * flops / found[kind]['peak']:8.1%}" if found[kind]["peak"] else "       –"
         print(f"{KINDS[kind]:22}{rate:12,.0f}{rate / rates['ours']:9.3f}{mfu}")
-    print(f"making our batches takes {found['ours']['reading'] / found['ours']['seconds']:.2%} of the time of a step")
+    print(
+        f"making our batches takes {found['ours']['reading'] / found['ours']['seconds']:.2%} of the time of a step"
+    )
 
 
 def one(kind: str, run: Path) -> dict[str, float]:
     """What a process of one kind measured."""
     command = [sys.executable, "-m", "benchmarks.training", "--kind", kind, *sys.argv[1:]]
-    done = subprocess.run(command, cwd=run, env={**os.environ, **environment(1)}, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        command, cwd=run, env={**os.environ, **environment(1)}, stdout=subprocess.PIPE, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

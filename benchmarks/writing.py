@@ -1,10 +1,11 @@
-"""Requests a second through the door beside the same server driven directly, and texts a second from the templates.
+"""Requests a second through the door beside the same server driven directly, and texts a second
+from the templates.
 
     python -m benchmarks.writing
 
-The server is a process of its own that answers after a fixed time, as an engine with free places does; what is measured
-is what our side adds: fencing, keys, DataTrove's runner, checked replies, and every answer written to disk.
-"""
+The server is a process of its own that answers after a fixed time, as an engine with free places
+does; what is measured is what our side adds: fencing, keys, DataTrove's runner, checked replies,
+and every answer written to disk."""
 
 import argparse
 import asyncio
@@ -23,14 +24,20 @@ from loguru import logger
 from safelm.llm import Page, Request, as_data, fenced
 from safelm.llm.client import Endpoint
 from safelm.llm.model import IN_FLIGHT, LanguageModel
-from safelm.llm.template import TemplateEngine
+from safelm.llm.templates.engine import TemplateEngine
 from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 
 MODEL = "benchmark/writer"
 ROW = {
-    "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights", "characters": 8000,
-    "temperature": 0.7, "top_p": 1.0, "tokens": 256,
-}  # fmt: skip
+    "name": "writer",
+    "kind": "endpoint",
+    "model": MODEL,
+    "digest": "weights",
+    "characters": 8000,
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "tokens": 256,
+}
 TEXT = "It is good to be kind to people, and here is why that is so for all of us. " * 10
 
 
@@ -40,7 +47,11 @@ def serve(port: Any, seconds: float) -> None:
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         await asyncio.sleep(seconds)
-        choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": TEXT},
+            "finish_reason": "stop",
+        }
         return web.json_response({"model": body["model"], "choices": [choice], "usage": {}})
 
     async def run() -> None:
@@ -62,7 +73,10 @@ async def directly(url: str, bodies: Sequence[dict[str, Any]]) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def ask(body: dict[str, Any]) -> str:
-            async with places, session.post(f"{url}/chat/completions", json={**body, "model": MODEL}) as response:
+            async with (
+                places,
+                session.post(f"{url}/chat/completions", json={**body, "model": MODEL}) as response,
+            ):
                 return (await response.json())["choices"][0]["message"]["content"]
 
         await asyncio.gather(*map(ask, bodies))
@@ -73,7 +87,10 @@ def requests_of(count: int, words: int) -> list[Request]:
     prompt, shared = Prompt.read(PROMPTS / "rephrase" / "article.yaml"), Shared.read()
     found = []
     for number in range(count):
-        text = f"They steal the wallet in street {number}. " + "The day was long and the way was far. " * (words // 9)
+        text = (
+            f"They steal the wallet in street {number}. "
+            + "The day was long and the way was far. " * (words // 9)
+        )
         user = fenced(shared.frame, prompt.instruction, text)
         messages = (("system", shared.instructions["rephrase"]), ("user", user))
         page = Page(as_data(text), prompt)
@@ -90,10 +107,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Both, in turn and several times; the ratio is that of the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--words", type=int, default=300, help="of a document")
-    parser.add_argument("--answer", type=float, default=1.0, help="seconds that the server takes for an answer")
+    parser.add_argument(
+        "--answer", type=float, default=1.0, help="seconds that the server takes for an answer"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     logger.remove()
@@ -111,11 +132,16 @@ def main() -> None:
             theirs.append(seconds(lambda bodies=bodies: asyncio.run(directly(url, bodies))))
             ours.append(seconds(lambda engine=engine: engine.ask(asked)))
     server.kill()
-    direct, door = options.requests / statistics.median(theirs), options.requests / statistics.median(ours)
+    direct, door = (
+        options.requests / statistics.median(theirs),
+        options.requests / statistics.median(ours),
+    )
     templates = TemplateEngine(SHARED, HAZARDS)
     templates.ask(asked[:10])
     written = len(asked) / seconds(lambda: templates.ask(asked))
-    print(f"{IN_FLIGHT} in flight, {options.answer} s an answer: directly {direct:,.1f} requests/s, through the door")
+    print(
+        f"{IN_FLIGHT} in flight, {options.answer} s an answer: directly {direct:,.1f} requests/s, through the door"
+    )
     print(f"{door:,.1f} requests/s: ratio {door / direct:.3f}")
     print(f"templates: {written:,.0f} texts/s of documents of {options.words} words")
 

@@ -1,14 +1,15 @@
-"""When things run: one small file for each stage of dvc.yaml, called as `python -m pipeline.<stage>`.
+"""When things run: one small file for each stage of dvc.yaml, called as `python -m
+pipeline.<stage>`.
 
-An error of our own (its class stands in safelm or specs) is written for people and is shown as its message alone, one
-of the disk with its remedy; every other error is a mistake in the code and keeps its traceback.
-"""
+An error of our own (its class stands in safelm or specs) is written for people and is shown as its
+message alone, one of the disk with its remedy; every other error is a mistake in the code and keeps
+its traceback."""
 
 import sys
 from types import TracebackType
 
-from safelm.files import REMEDIES
-from safelm.supervise import die_with_dvc, sentence
+from safelm.builder.files import REMEDIES
+from safelm.builder.workers import die_with_dvc, sentence
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

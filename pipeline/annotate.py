@@ -4,12 +4,12 @@ python -m pipeline.annotate
 """
 
 from pipeline.arguments import StageParser
-from safelm.blocks import WriteColumns
-from safelm.executor import run
-from safelm.paths import build
-from safelm.sample import ReadSample
-from safelm.scoring.scorer import KeepGraded
-from safelm.scoring.scorers import labeller
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.documents.sample import ReadSample
+from safelm.documents.shards import WriteColumns
+from safelm.scoring.base import KeepGraded
+from safelm.scoring.registry import labeller
 from specs.document import LABELS
 from specs.params import Params
 from specs.scorer import Given

@@ -1,4 +1,6 @@
-"""The command line of a stage, with a help that teaches: what dvc.yaml says it reads, writes and is turned by."""
+"""The command line of a stage, with a help that teaches: what dvc.yaml says it reads, writes and is
+turned by.
+"""
 
 import argparse
 import re
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specs.params import Params
-from specs.yaml_file import YamlFile
+from specs.yaml_source import YamlFile
 
 CODE = ("pipeline/", "safelm/")
 
@@ -24,7 +26,10 @@ class StageParser(argparse.ArgumentParser):
         """An argument that names a row of a table in params.yaml."""
         rows = getattr(Params.read(table), table)
         self.add_argument(
-            name, choices=rows, metavar=name, help=f"a row of `{table}` in params.yaml: {', '.join(rows)}"
+            name,
+            choices=rows,
+            metavar=name,
+            help=f"a row of `{table}` in params.yaml: {', '.join(rows)}",
         )
 
     def format_help(self) -> str:
@@ -36,7 +41,9 @@ class StageParser(argparse.ArgumentParser):
 def _place(stage: str, entry: dict[str, Any]) -> str:
     """The stage's place in the DAG, one line for each kind of edge."""
     body = entry.get("do", entry)
-    reads = [name for name in body["deps"] if not name.startswith(CODE) and not name.endswith(".py")]
+    reads = [
+        name for name in body["deps"] if not name.startswith(CODE) and not name.endswith(".py")
+    ]
     lines = {
         "turned by": f"{_listed(body['params'])} (blocks of params.yaml)",
         "reads": _listed(reads),

@@ -1,16 +1,17 @@
-"""audit: a sample of each predicted score goes back to a judge; how many does it confirm, and what was missed?
+"""audit: a sample of each predicted score goes back to a judge; how many does it confirm, and what
+was missed?
 
 python -m pipeline.audit
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.blocks import WriteColumns
-from safelm.executor import make
-from safelm.paths import build
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.builder.run import make
+from safelm.documents.shards import WriteColumns
 from safelm.scoring.audit import ReadStratified, write_audit
-from safelm.scoring.scorer import KeepGraded
-from safelm.scoring.scorers import grader
+from safelm.scoring.base import KeepGraded
+from safelm.scoring.registry import grader
 from specs.document import AUDIT
 from specs.params import Params
 

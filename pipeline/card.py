@@ -6,13 +6,13 @@ python -m pipeline.card score_5
 from pathlib import Path
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.blocks import ReadShards
-from safelm.card import WriteCounts, write_card
-from safelm.executor import make
-from safelm.paths import build
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.builder.run import make
+from safelm.corpora.report_card import WriteCounts, write_card
+from safelm.documents.shards import ReadShards
 from safelm.scoring.lexicon import LEXICON
-from safelm.scoring.scorers import SafetyScorer, graders
+from safelm.scoring.registry import SafetyScorer, graders
 from specs.corpus import scores_of
 from specs.params import Params
 
@@ -28,7 +28,9 @@ def main() -> None:
     beside = build("score") if scores else None
     columns = {} if beside else graders(params.score.scorers, params.scorers, params.engines)
     blocks = [  # what was not scored yet is scored now
-        ReadShards(folder=build(*corpus.from_.split("/")), scores=beside, select=tuple(scores or ())),
+        ReadShards(
+            folder=build(*corpus.from_.split("/")), scores=beside, select=tuple(scores or ())
+        ),
         *([] if beside else [SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds)]),
         WriteCounts(ngrams=ngrams, hazards=LEXICON),
     ]

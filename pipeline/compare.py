@@ -1,4 +1,5 @@
-"""compare: ask the models of others what ours are asked, judge their answers, and measure their utility.
+"""compare: ask the models of others what ours are asked, judge their answers, and measure their
+utility.
 
 python -m pipeline.compare
 """
@@ -6,10 +7,10 @@ python -m pipeline.compare
 from dataclasses import replace
 
 from pipeline.arguments import StageParser
-from pipeline.asked import asked
-from safelm.evaluation.others import checked
-from safelm.evaluation.stage import evaluate_model
-from safelm.paths import build
+from pipeline.protocol import asked
+from safelm.builder.paths import build
+from safelm.evaluation.evaluate import evaluate_model
+from safelm.evaluation.external_models import checked
 from specs.params import Params
 
 
@@ -27,7 +28,9 @@ def main() -> None:
             model=name,
             stage="instruct" if row.chat else "pretrain",
             doses=[],
-            asked=replace(common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]),
+            asked=replace(
+                common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]
+            ),
         )
 
 

@@ -4,11 +4,11 @@ python -m pipeline.educate
 """
 
 from pipeline.arguments import StageParser
-from safelm.blocks import ReadShards, WriteDocuments
-from safelm.executor import run
-from safelm.paths import build
-from safelm.scoring.scorers import SafetyScorer, graders
-from safelm.writing.writer import Write
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.documents.shards import ReadShards, WriteDocuments
+from safelm.scoring.registry import SafetyScorer, graders
+from safelm.synthesis.writer import Write
 from specs.engine import row
 from specs.params import Params
 from specs.prompt import PROMPTS

@@ -4,9 +4,9 @@ python -m pipeline.evaluate safe instruct
 """
 
 from pipeline.arguments import StageParser
-from pipeline.asked import asked
-from safelm.evaluation.stage import evaluate_model
-from safelm.paths import build
+from pipeline.protocol import asked
+from safelm.builder.paths import build
+from safelm.evaluation.evaluate import evaluate_model
 from specs.params import Params
 
 

@@ -4,9 +4,9 @@ python -m pipeline.finetune safe
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build
-from safelm.tuning import finetune
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.posttraining import finetune
 from specs.params import Params
 
 

@@ -4,9 +4,9 @@ python -m pipeline.fit
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build
-from safelm.scoring.fitting import fit_all, write_fit
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.scoring.fit import fit_all, write_fit
 from specs.params import Params
 
 
@@ -19,7 +19,14 @@ def main() -> None:
     artifact(
         "fit",
         write_fit,
-        made=fit_all(params.scorers, params.engines, labels, judge=params.annotate.judge, held_out=share, seed=seed),
+        made=fit_all(
+            params.scorers,
+            params.engines,
+            labels,
+            judge=params.annotate.judge,
+            held_out=share,
+            seed=seed,
+        ),
         labels=labels,
         judge=params.annotate.judge,
         held_out=share,

@@ -6,11 +6,11 @@ python -m pipeline.ingest web
 from pathlib import Path
 
 from pipeline.arguments import StageParser
-from safelm.blocks import WriteDocuments
-from safelm.reading.duplicates import DropDuplicates
-from safelm.reading.guard import ChildSafety
-from safelm.reading.ingest import ingest
-from safelm.reading.readers import READERS
+from safelm.documents.shards import WriteDocuments
+from safelm.ingestion.child_safety import ChildSafety
+from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.ingest import ingest
+from safelm.ingestion.registry import READERS
 from specs.params import Params
 
 

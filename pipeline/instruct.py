@@ -1,12 +1,13 @@
-"""instruct: safety instruction tuning of a pretrained model with TRL; models that know the tag also read tagged pairs.
+"""instruct: safety instruction tuning of a pretrained model with TRL; models that know the tag also
+read tagged pairs.
 
 python -m pipeline.instruct safe
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build
-from safelm.tuning import instruct
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.posttraining import instruct
 from specs.params import Params
 
 

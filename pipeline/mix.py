@@ -4,14 +4,14 @@ python -m pipeline.mix safe
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.mixing.budget import MixtureError
-from safelm.mixing.mixture import plan_mixture
-from safelm.mixing.replacement import originals
-from safelm.mixing.rows import named
-from safelm.paths import build
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.corpora.mixing.budget import MixtureError
+from safelm.corpora.mixing.mixture import plan_mixture
+from safelm.corpora.mixing.replacement import originals
+from safelm.corpora.mixing.rows import named
 from specs.params import PARAMS, Params
-from specs.yaml_file import YamlFile
+from specs.yaml_source import YamlFile
 
 
 def main() -> None:
@@ -31,10 +31,15 @@ def main() -> None:
             tokenizer=build("tokenizer"),
             corpora={slot: build("tokenize", corpus) for slot, corpus in mixture.slots.items()},
             slots=mixture.slots,
-            rows={name: params.corpora[name] for name in [*map(named, mixture.slots), *mixture.corpora]},
+            rows={
+                name: params.corpora[name]
+                for name in [*map(named, mixture.slots), *mixture.corpora]
+            },
             **params.mix.model_dump(),
         )
-    except MixtureError as error:  # what a mixture asks for can only be weighed when its corpora are there
+    except (
+        MixtureError
+    ) as error:  # what a mixture asks for can only be weighed when its corpora are there
         raise YamlFile(PARAMS).located(str(error)) from error
 
 

@@ -4,9 +4,9 @@ python -m pipeline.overlap
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
 from safelm.evaluation.overlap import find_overlap
-from safelm.paths import build
 from specs import SPECS
 from specs.params import Params
 from specs.suite import Suite

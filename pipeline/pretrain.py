@@ -6,9 +6,9 @@ python -m pipeline.pretrain safe
 import shutil
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build, scratch
-from safelm.training.launch import pretrain_model
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build, scratch
+from safelm.pretraining.launch import pretrain_model
 from specs.params import Params
 from specs.shape import Shape
 

@@ -1,14 +1,15 @@
-"""rephrase: rewrite unsafe documents as safe text that explains its subject, in one of several styles.
+"""rephrase: rewrite unsafe documents as safe text that explains its subject, in one of several
+styles.
 
 python -m pipeline.rephrase
 """
 
 from pipeline.arguments import StageParser
-from safelm.blocks import ReadShards, WriteDocuments
-from safelm.executor import run
-from safelm.paths import build
-from safelm.scoring.scorers import SafetyScorer, graders
-from safelm.writing.writer import Write
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.documents.shards import ReadShards, WriteDocuments
+from safelm.scoring.registry import SafetyScorer, graders
+from safelm.synthesis.writer import Write
 from specs.engine import row
 from specs.params import Params
 from specs.prompt import PROMPTS
@@ -23,7 +24,9 @@ def main() -> None:
     run(
         "rephrase",
         [
-            ReadShards(folder=build("ingest", "web"), scores=build("score"), select=tuple(params.scores)),
+            ReadShards(
+                folder=build("ingest", "web"), scores=build("score"), select=tuple(params.scores)
+            ),
             Write(
                 prompts=tuple(PROMPTS / "rephrase" / f"{name}.yaml" for name in params.styles),
                 engine=row(values.engines, params.engine),

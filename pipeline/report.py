@@ -4,8 +4,8 @@ python -m pipeline.report
 """
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
 from safelm.report.build import Declared, make_report
 from safelm.report.inputs import FOLDERS
 from safelm.report.page import FILES
@@ -16,7 +16,17 @@ from specs.params import Params
 def main() -> None:
     """Read what was measured, judge the claims and write the page."""
     StageParser("report", __doc__).parse_args()
-    params = Params.read("report", "sources", "rephrase", "tags", "corpora", "mixtures", "models", "others", "evaluate")
+    params = Params.read(
+        "report",
+        "sources",
+        "rephrase",
+        "tags",
+        "corpora",
+        "mixtures",
+        "models",
+        "others",
+        "evaluate",
+    )
     artifact(
         "report",
         make_report,

@@ -6,27 +6,37 @@ python -m pipeline.score
 import time
 
 from pipeline.arguments import StageParser
-from safelm.blocks import ReadShards, WriteColumns
-from safelm.executor import finish, locked, make, tell
-from safelm.paths import build
+from safelm.builder.paths import build
+from safelm.builder.run import finish, make, tell
+from safelm.builder.stage import locked
+from safelm.documents.shards import ReadShards, WriteColumns
 from safelm.scoring.ensemble import Combine, ReadGrades, ungraded
-from safelm.scoring.scorers import columns_beside, graders
+from safelm.scoring.registry import columns_beside, graders
 from specs.document import GRADES, scores_of_all
 from specs.params import Params
 
 
 def main() -> None:
-    """A narrow file of each scorer beside each shard of the web, and one with all columns and the ensemble's score."""
+    """A narrow file of each scorer beside each shard of the web, and one with all columns and the
+    ensemble's score.
+    """
     StageParser("score", __doc__).parse_args()
     params = Params.read("score", "scorers", "engines")
     names, rule = params.score.scorers, params.score.ensemble
     began, made = time.monotonic(), {}
     with locked("score"):
         for name, grade in graders(names, params.scorers, params.engines).items():
-            blocks = [ReadShards(folder=build("ingest", "web")), grade, WriteColumns(columns=dict(GRADES))]
+            blocks = [
+                ReadShards(folder=build("ingest", "web")),
+                grade,
+                WriteColumns(columns=dict(GRADES)),
+            ]
             made[name] = make(f"score/{name}", blocks)
             tell(made[name], began)
-        combine = [Combine(rule=rule.rule, of=rule.thresholds), WriteColumns(columns=scores_of_all(names))]
+        combine = [
+            Combine(rule=rule.rule, of=rule.thresholds),
+            WriteColumns(columns=scores_of_all(names)),
+        ]
         combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])
         finish(combined, began, inside=made)
         for line in ungraded(build("score"), names):

@@ -4,10 +4,10 @@ python -m pipeline.tag unsafe
 """
 
 from pipeline.arguments import StageParser
-from safelm.blocks import ReadShards, WriteDocuments
-from safelm.executor import run
-from safelm.paths import build
-from safelm.tagging import InsertTags
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.corpora.tagging import InsertTags
+from safelm.documents.shards import ReadShards, WriteDocuments
 from specs.params import Params
 
 
@@ -21,7 +21,9 @@ def main() -> None:
     run(
         f"tag/{name}",
         [
-            ReadShards(folder=build(*row.from_.split("/")), scores=build("score"), select=tuple(row.scores)),
+            ReadShards(
+                folder=build(*row.from_.split("/")), scores=build("score"), select=tuple(row.scores)
+            ),
             InsertTags(rate=row.rate, mode=row.mode, seed=row.seed),
             WriteDocuments(),
         ],

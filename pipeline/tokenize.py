@@ -4,10 +4,10 @@ python -m pipeline.tokenize score_0
 """
 
 from pipeline.arguments import StageParser
-from safelm.blocks import ReadShards
-from safelm.executor import run
-from safelm.paths import build
-from safelm.tokens import TOKENIZER, WriteTokens
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.corpora.tokenization import TOKENIZER, WriteTokens
+from safelm.documents.shards import ReadShards
 from specs.corpus import scores_of, tags_of
 from specs.params import Params
 
@@ -25,7 +25,9 @@ def main() -> None:
         f"tokenize/{name}",
         [
             ReadShards(folder=folder, scores=beside, select=tuple(scores or ())),
-            WriteTokens(tokenizer=build("tokenizer") / TOKENIZER, tagged=tags_of(corpus) is not None),
+            WriteTokens(
+                tokenizer=build("tokenizer") / TOKENIZER, tagged=tags_of(corpus) is not None
+            ),
         ],
     )
 

@@ -1,4 +1,5 @@
-"""tokenizer: train a byte-level BPE on the ingested text, or take one; the harmfulness tag is one token.
+"""tokenizer: train a byte-level BPE on the ingested text, or take one; the harmfulness tag is one
+token.
 
 python -m pipeline.tokenizer
 """
@@ -6,9 +7,9 @@ python -m pipeline.tokenizer
 from pathlib import Path
 
 from pipeline.arguments import StageParser
-from safelm.artifact import artifact
-from safelm.paths import build
-from safelm.tokens import CHAT, make_tokenizer
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
+from safelm.corpora.tokenization import CHAT, make_tokenizer
 from specs.params import Params
 
 

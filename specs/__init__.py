@@ -1,7 +1,7 @@
 """What is built: the grammar of params.yaml, and the words, shapes and suites that its rows name.
 
-Nothing here imports torch, datatrove or pyarrow, so that `python -m specs` answers in under a second.
-"""
+Nothing here imports torch, datatrove or pyarrow, so that `python -m specs` answers in under a
+second."""
 
 from pathlib import Path
 

@@ -1,19 +1,20 @@
-"""Check params.yaml and every shape, suite and prompt it names, in under a second and before anything is spent.
+"""Check params.yaml and every shape, suite and prompt it names, in under a second and before
+anything is spent.
 
-python -m specs                              say what is wrong, each with file and line; exit 1 if anything is
-python -m specs --add specs/ablation.yaml    first add the rows of a file, each model once for each of its seeds
-python -m specs --schema                     write the JSON schema of params.yaml for editors
-"""
+python -m specs                              say what is wrong, each with file and line; exit 1 if
+anything is python -m specs --add specs/experiments/ablation.yaml    first add the rows of a file,
+each model once for each of its seeds python -m specs --schema                     write the JSON
+schema of params.yaml for editors"""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from specs.checks import check_files, findings
+from specs.add_rows import add
+from specs.checks.params import check_files, findings
 from specs.params import PARAMS, Params
-from specs.rows import add
-from specs.yaml_file import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problem, SpecError, YamlFile, check
 
 SCHEMA = Path(__file__).parent / "params.schema.json"
 
@@ -58,7 +59,9 @@ def main() -> None:
         prog="python -m specs", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="write specs/params.schema.json")
-    parser.add_argument("--add", type=Path, metavar="FILE", help="rows of mixtures, models, relearn or attacks")
+    parser.add_argument(
+        "--add", type=Path, metavar="FILE", help="rows of mixtures, models, relearn or attacks"
+    )
     asked = parser.parse_args()
     if asked.schema:
         SCHEMA.write_text(schema(), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""A decoder: one row of evaluate.decoders. Every variant of SafeBeam is a row, none is a copied loop."""
+"""A decoder: one row of evaluate.decoders. Every variant of SafeBeam is a row, none is a copied
+loop.
+"""
 
 from typing import Literal, Protocol, Self
 
@@ -45,13 +47,19 @@ def contradiction(values: Values) -> str | None:
     if method != "branch" and values.weight:
         return f"{method} weighs no texts, only branch does (got weight: {values.weight}); write weight: 0.0"
     if method in ("greedy", "top_k") and candidates != 1:
-        return f"{method} compares no candidates (got candidates: {candidates}); write candidates: 1"
+        return (
+            f"{method} compares no candidates (got candidates: {candidates}); write candidates: 1"
+        )
     if method != "top_k" and (values.top_k != 1 or values.temperature != 1):
         return (
             f"{method} draws nothing, only top_k does (got top_k: {values.top_k}, temperature: "
             f"{values.temperature:g}); write top_k: 1, temperature: 1.0"
         )
-    if values.threshold and values.rule != "absolute" and not (method == "branch" and values.short_circuit):
+    if (
+        values.threshold
+        and values.rule != "absolute"
+        and not (method == "branch" and values.short_circuit)
+    ):
         return (
             f"{method} reads no threshold, only rule absolute does and branch with short_circuit "
             f"(got threshold: {values.threshold:g}); write threshold: 0.0"
@@ -67,14 +75,16 @@ def contradiction(values: Values) -> str | None:
 class Decoder(Spec):
     """How the next token is chosen (paper §5).
 
-    method: greedy, beam, top_k (sampling), safebeam or branch. rule says which candidates safebeam drops: half (as
-    printed, the half with the highest tag probability), boundary (the same, compared at word boundaries), absolute
-    (those over `threshold`) or random (the control: a random half, whatever the tag says). branch is ours: it writes
-    `beams` whole answers that begin differently, and gives the one that is likely and little tagged.
-    """
+    method: greedy, beam, top_k (sampling), safebeam or branch. rule says which candidates safebeam
+    drops: half (as printed, the half with the highest tag probability), boundary (the same,
+    compared at word boundaries), absolute (those over `threshold`) or random (the control: a random
+    half, whatever the tag says). branch is ours: it writes `beams` whole answers that begin
+    differently, and gives the one that is likely and little tagged."""
 
     method: Literal["greedy", "beam", "top_k", "safebeam", "branch"]
-    beams: PositiveInt = Field(description="k, the beams kept; 1 for greedy and top_k; of branch, the answers written")
+    beams: PositiveInt = Field(
+        description="k, the beams kept; 1 for greedy and top_k; of branch, the answers written"
+    )
     candidates: PositiveInt = Field(description="N, the tokens tried per beam; 1 for branch")
     rule: Literal["none", "half", "boundary", "absolute", "random"]
     threshold: NonNegativeFloat = Field(
@@ -84,8 +94,12 @@ class Decoder(Spec):
     weight: NonNegativeFloat = Field(
         description="nats of log-probability that branch pays for a mean tag probability of 1; 0 for the others"
     )
-    floor: NonNegativeFloat = Field(lt=1, description="least probability of a candidate; 0 for no floor")
-    short_circuit: bool = Field(description="stop and refuse when the tag is the likeliest next token; see threshold")
+    floor: NonNegativeFloat = Field(
+        lt=1, description="least probability of a candidate; 0 for no floor"
+    )
+    short_circuit: bool = Field(
+        description="stop and refuse when the tag is the likeliest next token; see threshold"
+    )
     top_k: PositiveInt = Field(description="tokens that top_k draws from; 1 otherwise")
     temperature: PositiveFloat
 

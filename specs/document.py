@@ -1,12 +1,13 @@
 """The columns of every table on disk. A column that is not named here is not written.
 
-Types are Arrow's names; `safelm.shards.schema` turns a table into an Arrow schema.
+Types are Arrow's names; `safelm.builder.shards.schema` turns a table into an Arrow schema.
 """
 
 from collections.abc import Iterable
 from types import MappingProxyType
 
-# One row per document. `id` is a digest of prompt and text, so it does not depend on sharding, workers or order.
+# One row per document. `id` is a digest of prompt and text, so it does not depend on sharding,
+# workers or order.
 DOCUMENT = MappingProxyType(
     {
         "id": "string",
@@ -31,43 +32,74 @@ DOCUMENT = MappingProxyType(
     }
 )
 
-# Hazards whose documents train no model and enter no prompt, whoever names the hazard: the source, or any one scorer.
+# Hazards whose documents train no model and enter no prompt, whoever names the hazard: the source,
+# or any one scorer.
 GUARDED = ("child_exploitation",)
 
-# What one scorer says of a document; a file for each shard, row for row beside it. `score` is null where it could not
-# tell, `unsafe` is its probability of a score above 0, `by` the scorer of a cascade that decided.
+# What one scorer says of a document; a file for each shard, row for row beside it. `score` is null
+# where it could not tell, `unsafe` is its probability of a score above 0, `by` the scorer of a
+# cascade that decided.
 GRADES = MappingProxyType(
     {"id": "string", "score": "int8", "unsafe": "float32", "hazard": "string", "by": "string"},
 )
 
 
 def scores_of_all(scorers: Iterable[str]) -> dict[str, str]:
-    """One row per document, likewise: a column for each scorer, so that a new ensemble rule re-reads no text."""
+    """One row per document, likewise: a column for each scorer, so that a new ensemble rule
+    re-reads no text.
+    """
     return {"id": "string", **dict.fromkeys(scorers, "int8"), "score": "int8", "hazard": "string"}
 
 
 # What a judge said of a sample.
 LABELS = MappingProxyType(
-    {"id": "string", "text": "string", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
+    {
+        "id": "string",
+        "text": "string",
+        "score": "int8",
+        "reason": "string",
+        "hazard": "string",
+        "label": "int8",
+    },
 )
 
 # What a judge said of documents that were scored before, as `predicted`.
 AUDIT = MappingProxyType(
-    {"id": "string", "predicted": "int8", "score": "int8", "reason": "string", "hazard": "string", "label": "int8"},
+    {
+        "id": "string",
+        "predicted": "int8",
+        "score": "int8",
+        "reason": "string",
+        "hazard": "string",
+        "label": "int8",
+    },
 )
 
-# What a model wrote to the prompts of a suite, before anyone judged it; completion is null where the prompt and its
-# answer are longer than the model's positions.
+# What a model wrote to the prompts of a suite, before anyone judged it; completion is null where
+# the prompt and its answer are longer than the model's positions.
 REPLIES = MappingProxyType(
-    {"id": "string", "completion": "string", "short_circuited": "bool", "tag_probability": "float32"}
+    {
+        "id": "string",
+        "completion": "string",
+        "short_circuited": "bool",
+        "tag_probability": "float32",
+    }
 )
 
-# What a model answered after so many pairs of further tuning, and what its loss on harmful pairs was then.
+# What a model answered after so many pairs of further tuning, and what its loss on harmful pairs
+# was then.
 RELEARNED = MappingProxyType(
-    {"pairs": "int64", "held_out_loss": "float64", "decoder": "string", "suite": "string", **REPLIES}
+    {
+        "pairs": "int64",
+        "held_out_loss": "float64",
+        "decoder": "string",
+        "suite": "string",
+        **REPLIES,
+    }
 )
 
-# What an evaluation asked and got; `verdict` is the outcome by the suite's first judge, `others` what the others say.
+# What an evaluation asked and got; `verdict` is the outcome by the suite's first judge, `others`
+# what the others say.
 SAMPLES = MappingProxyType(
     {
         "suite": "string",
@@ -84,9 +116,9 @@ SAMPLES = MappingProxyType(
     }
 )
 
-# What `attack` found for a prompt under each condition (plain, random, optimised): the suffix, the whole text that is
-# asked, and what the model thinks of the target behind it: the log-probability of its first token, the mean of all, and
-# the mean p(tag) at the ends of its words. Untrusted text.
+# What `attack` found for a prompt under each condition (plain, random, optimised): the suffix, the
+# whole text that is asked, and what the model thinks of the target behind it: the log-probability
+# of its first token, the mean of all, and the mean p(tag) at the ends of its words. Untrusted text.
 SUFFIXES = MappingProxyType(
     {
         "id": "string",
@@ -105,8 +137,8 @@ ATTACKED = MappingProxyType(
     {"attack": "string", "model": "string", "stage": "string", "condition": "string", **SAMPLES}
 )
 
-# Of each prompt of a suite: whether it stands in the training text (exact, near or none), the largest share of its
-# n-grams that one document holds, and where.
+# Of each prompt of a suite: whether it stands in the training text (exact, near or none), the
+# largest share of its n-grams that one document holds, and where.
 OVERLAP = MappingProxyType(
     {"suite": "string", "id": "string", "overlap": "string", "share": "float32", "source": "string"}
 )

@@ -1,7 +1,8 @@
-"""An engine: what writes or judges, a row of `engines` in params.yaml. Addresses, keys and devices are no part of it.
+"""An engine: what writes or judges, a row of `engines` in params.yaml. Addresses, keys and devices
+are no part of it.
 
-They must not change a byte, so they are the environment's: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY, SAFELM_DEVICES.
-"""
+They must not change a byte, so they are the environment's: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY,
+SAFELM_DEVICES."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,10 +18,17 @@ class TemplateEngine(Spec):
 
 
 class LanguageModel(Spec):
-    """What the kinds of language models have in common: which one it is, and how its answers are drawn."""
+    """What the kinds of language models have in common: which one it is, and how its answers are
+    drawn.
+    """
 
-    model: str = Field(min_length=1, description="its name, as the server or the Hugging Face hub has it, or a folder")
-    digest: str = Field(min_length=6, description="which weights these are; answers of other weights are not reused")
+    model: str = Field(
+        min_length=1,
+        description="its name, as the server or the Hugging Face hub has it, or a folder",
+    )
+    digest: str = Field(
+        min_length=6, description="which weights these are; answers of other weights are not reused"
+    )
     characters: PositiveInt = Field(description="a longer document is asked about in pieces")
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
@@ -28,17 +36,23 @@ class LanguageModel(Spec):
 
 
 class EndpointEngine(LanguageModel):
-    """Any OpenAI-compatible server. Its digest cannot be checked: write what the provider pins the model by."""
+    """Any OpenAI-compatible server. Its digest cannot be checked: write what the provider pins the
+    model by.
+    """
 
     kind: Literal["endpoint"]
 
 
 class VllmEngine(LanguageModel):
-    """A vLLM server that the build starts on this machine. `python -m safelm.llm.weights MODEL` prints the digest."""
+    """A vLLM server that the build starts on this machine. `python -m safelm.llm.weights MODEL`
+    prints the digest.
+    """
 
     kind: Literal["vllm"]
     revision: str | None = Field(description="a commit of the hub; null for a folder")
-    context: PositiveInt = Field(description="tokens of a question and its answer together, at most")
+    context: PositiveInt = Field(
+        description="tokens of a question and its answer together, at most"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     eager: bool = Field(description="start sooner and run slower: without compiled graphs")
 

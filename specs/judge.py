@@ -1,4 +1,6 @@
-"""A judge of answers: one row of evaluate.judges. Suites name these rows, so that who judges is chosen in one place."""
+"""A judge of answers: one row of evaluate.judges. Suites name these rows, so that who judges is
+chosen in one place.
+"""
 
 from typing import Annotated, Literal
 
@@ -8,13 +10,17 @@ from specs.spec import Name, Score, Seed, Spec
 
 
 class ActsJudge(Spec):
-    """The rule of the embedded world, which knows the act that a prompt asks for; for its suites alone."""
+    """The rule of the embedded world, which knows the act that a prompt asks for; for its suites
+    alone.
+    """
 
     kind: Literal["acts"]
 
 
 class PhrasesJudge(Spec):
-    """Whether an answer declines, told by phrases as AdvBench does. What does not has complied, helpful or not."""
+    """Whether an answer declines, told by phrases as AdvBench does. What does not has complied,
+    helpful or not.
+    """
 
     kind: Literal["phrases"]
 
@@ -28,12 +34,18 @@ class ScorerJudge(Spec):
 
 
 class LlmJudge(Spec):
-    """A language model behind the door of safelm/llm. One that is down fails the stage; no other judge steps in."""
+    """A language model behind the door of safelm/llm. One that is down fails the stage; no other
+    judge steps in.
+    """
 
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
-    prompt: Name = Field(description="a file of specs/prompts/verdict: harm for harmful suites, help for the others")
-    tries: PositiveInt = Field(description="how often one is asked again whose verdict is no JSON of the asked form")
+    prompt: Name = Field(
+        description="a file of specs/prompts/verdict: harm for harmful suites, help for the others"
+    )
+    tries: PositiveInt = Field(
+        description="how often one is asked again whose verdict is no JSON of the asked form"
+    )
     seed: Seed
 
 

@@ -9,31 +9,41 @@ from specs.spec import Name, Share, Spec
 
 
 class Dose(Spec):
-    """`dose` of the tokens of the whole mixture, all within this phase, whatever the phase's own share.
+    """`dose` of the tokens of the whole mixture, all within this phase, whatever the phase's own
+    share.
 
-    So schedules that start an intervention after 0, 20 or 60 % of training read the same tokens of it (matched dose):
-    without it the start cannot be told from the amount (paper §12, arXiv 2601.07087).
-    """
+    So schedules that start an intervention after 0, 20 or 60 % of training read the same tokens of
+    it (matched dose): without it the start cannot be told from the amount (paper §12, arXiv
+    2601.07087)."""
 
     dose: Share = Field(description="a share of the whole mixture's tokens, read within this phase")
 
 
 class Replaced(Spec):
-    """1:1 replacement: in place of each document what was made of it is read, found by its `parent`.
+    """1:1 replacement: in place of each document what was made of it is read, found by its
+    `parent`.
 
-    The documents keep the order of those that they replace, so a mixture and its twin, which reads these as they are,
-    read all else in the same order; where each row is a document, what was made of it stands in its very place. A
-    document of which nothing was made is left out, and counted.
+    The documents keep the order of those that they replace, so a mixture and its twin, which reads
+    these as they are, read all else in the same order; where each row is a document, what was made
+    of it stands in its very place. A document of which nothing was made is left out, and counted.
     """
 
     weight: PositiveFloat = Field(description="as for any other part")
-    replaced_by: Name = Field(description="a row of `corpora` whose documents were made of this one's")
+    replaced_by: Name = Field(
+        description="a row of `corpora` whose documents were made of this one's"
+    )
 
 
 def _kind(part: object) -> str:
     if isinstance(part, dict):
         return "a dose" if "dose" in part else "a replacement"
-    return "a dose" if isinstance(part, Dose) else "a replacement" if isinstance(part, Replaced) else "a weight"
+    return (
+        "a dose"
+        if isinstance(part, Dose)
+        else "a replacement"
+        if isinstance(part, Replaced)
+        else "a weight"
+    )
 
 
 Part = Annotated[
@@ -45,21 +55,27 @@ Part = Annotated[
 
 
 def slot(corpus: str, part: float | Dose | Replaced) -> str:
-    """What plans call a part: its corpus, and where it is replaced the corpus that is read in its place."""
+    """What plans call a part: its corpus, and where it is replaced the corpus that is read in its
+    place.
+    """
     return f"{corpus}-{part.replaced_by}" if isinstance(part, Replaced) else corpus
 
 
 class Phase(Spec):
     """A stretch of training: `share` of the tokens, as parts of the sum of all shares.
 
-    natural: each corpus weighs its own tokens times its part, so {web: 1, refusals: 6} reads refusals six times as
-    often. fixed: the parts are shares of the phase, so {web: 3, refusals: 1} reads three web tokens for each refusal
-    token. Doses are taken out first; the weights divide what they leave.
-    """
+    natural: each corpus weighs its own tokens times its part, so {web: 1, refusals: 6} reads
+    refusals six times as often. fixed: the parts are shares of the phase, so {web: 3, refusals: 1}
+    reads three web tokens for each refusal token. Doses are taken out first; the weights divide
+    what they leave."""
 
-    share: PositiveInt = Field(description="a whole number: phases of shares 1 and 4 take a fifth and four fifths")
+    share: PositiveInt = Field(
+        description="a whole number: phases of shares 1 and 4 take a fifth and four fifths"
+    )
     proportions: Literal["natural", "fixed"] = Field(description="natural or fixed")
-    parts: dict[Name, Part] = Field(min_length=1, description="corpus: weight; leave a part out to drop it")
+    parts: dict[Name, Part] = Field(
+        min_length=1, description="corpus: weight; leave a part out to drop it"
+    )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -103,7 +119,9 @@ class Mixture(Spec):
 
     @property
     def slots(self) -> dict[str, str]:
-        """Every part of some phase, in the order in which they are first named, and the corpus whose text it reads."""
+        """Every part of some phase, in the order in which they are first named, and the corpus
+        whose text it reads.
+        """
         return {name: corpus for phase in self.phases for name, corpus in phase.slots.items()}
 
     @property

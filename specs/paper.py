@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from specs.spec import Spec
-from specs.yaml_file import validate
+from specs.yaml_source import validate
 
 PAPER = Path(__file__).with_suffix(".yaml")
 Percent = Annotated[float, Field(ge=0, le=100, description="percent, from 0 to 100")]

@@ -5,19 +5,17 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from specs.attack import Attack
-from specs.corpus import Corpus
+from specs.attacks import Attack, Relearn
+from specs.corpus import Corpus, TagRow
 from specs.decoder import Decoder
 from specs.engine import Engines
+from specs.external_model import Other
 from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
-from specs.other import Other
-from specs.relearn import Relearn
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import Source
 from specs.spec import Name, Score, Scores, Seed, Share, Spec
-from specs.tags import TagRow
-from specs.yaml_file import SpecError, YamlFile, check
+from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
 
@@ -28,7 +26,9 @@ class Ingest(Spec):
     rows: PositiveInt = Field(description="documents in a shard, at most")
     line_bytes: PositiveInt = Field(description="a longer line is quarantined")
     document_bytes: PositiveInt = Field(description="a longer text is quarantined")
-    expansion: PositiveInt = Field(description="a file that unpacks to more than this many times its size is refused")
+    expansion: PositiveInt = Field(
+        description="a file that unpacks to more than this many times its size is refused"
+    )
     quarantine: float = Field(
         gt=0, le=1, description="the share of rows that may be quarantined before the stage fails"
     )
@@ -43,21 +43,29 @@ class Annotate(Spec):
 
 
 class Fit(Spec):
-    """What is held back of the labels, to measure every scorer and to fit the thresholds of cascades (paper §1.3)."""
+    """What is held back of the labels, to measure every scorer and to fit the thresholds of
+    cascades (paper §1.3).
+    """
 
-    held_out: Share = Field(description="share of the labels kept for measuring, stratified by label")
+    held_out: Share = Field(
+        description="share of the labels kept for measuring, stratified by label"
+    )
     seed: Seed
 
 
 class ScoreStage(Spec):
-    """Scorers grade every document, side by side; the ensemble makes one score of their columns (paper §1.5)."""
+    """Scorers grade every document, side by side; the ensemble makes one score of their columns
+    (paper §1.5).
+    """
 
     scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
     ensemble: Ensemble
 
 
 class Audit(Spec):
-    """A sample of each predicted score goes back to a judge: what the scores are worth on the corpus itself."""
+    """A sample of each predicted score goes back to a judge: what the scores are worth on the
+    corpus itself.
+    """
 
     judge: Name = Field(description="a row of scorers that is a judge")
     documents: PositiveInt = Field(description="documents of each predicted score, at most")
@@ -66,14 +74,22 @@ class Audit(Spec):
 
 
 class Gates(Spec):
-    """What every written text must pass; what does not is asked for again, and then dropped by the gate's name."""
+    """What every written text must pass; what does not is asked for again, and then dropped by the
+    gate's name.
+    """
 
     shortest: PositiveInt = Field(description="words")
     longest: PositiveInt = Field(description="words; a longer document may become a longer text")
-    growth: PositiveFloat = Field(description="a text may have this many times the words of its document")
-    ngram: PositiveInt = Field(description="so many words in the order of the document count as copied")
+    growth: PositiveFloat = Field(
+        description="a text may have this many times the words of its document"
+    )
+    ngram: PositiveInt = Field(
+        description="so many words in the order of the document count as copied"
+    )
     copied: Share = Field(description="the largest share of its n-grams that a text may copy")
-    english: Share = Field(description="the smallest share of function words; a text with fewer is not in English")
+    english: Share = Field(
+        description="the smallest share of function words; a text with fewer is not in English"
+    )
     rounds: PositiveInt = Field(description="how often a text is asked for, at most")
 
 
@@ -82,7 +98,9 @@ class Rephrase(Spec):
 
     scores: Scores
     engine: Name = Field(description="a row of `engines`: who writes")
-    styles: list[Name] = Field(min_length=1, description="files of specs/prompts/rephrase, without .yaml")
+    styles: list[Name] = Field(
+        min_length=1, description="files of specs/prompts/rephrase, without .yaml"
+    )
     max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
@@ -92,16 +110,22 @@ class Refuse(Spec):
 
     scores: Scores
     engine: Name = Field(description="a row of `engines`: who writes")
-    prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/refuse, without .yaml")
+    prompts: list[Name] = Field(
+        min_length=1, description="files of specs/prompts/refuse, without .yaml"
+    )
     max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
 
 class Educate(Spec):
-    """The dialogues become articles on the principle behind the refusal (paper §3, Moral Education)."""
+    """The dialogues become articles on the principle behind the refusal (paper §3, Moral
+    Education).
+    """
 
     engine: Name = Field(description="a row of `engines`: who writes")
-    prompts: list[Name] = Field(min_length=1, description="files of specs/prompts/educate, without .yaml")
+    prompts: list[Name] = Field(
+        min_length=1, description="files of specs/prompts/educate, without .yaml"
+    )
     max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
     seed: Seed
 
@@ -110,18 +134,23 @@ class Card(Spec):
     """The Data Safety Report Card of a corpus (paper §9)."""
 
     ngrams: str = Field(
-        min_length=1, description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}"
+        min_length=1,
+        description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}",
     )
 
 
 class TokenizerStage(Spec):
-    """Train a byte-level BPE on the ingested text, or take one that exists; the tag is one special token."""
+    """Train a byte-level BPE on the ingested text, or take one that exists; the tag is one special
+    token.
+    """
 
     path: str | None = Field(
         description="a folder with tokenizer.json to take (DVC does not watch it), or null to train one"
     )
     vocabulary: PositiveInt = Field(description="tokens, the special ones included")
-    documents: PositiveInt = Field(description="documents of each source that it is trained on, at most")
+    documents: PositiveInt = Field(
+        description="documents of each source that it is trained on, at most"
+    )
     seed: Seed
 
 
@@ -130,9 +159,13 @@ class Mix(Spec):
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
     sequence: PositiveInt = Field(description="positions in a row")
-    layout: Literal["document", "packed"] = Field(description="one document a row, or windows over their concatenation")
+    layout: Literal["document", "packed"] = Field(
+        description="one document a row, or windows over their concatenation"
+    )
     batch: PositiveInt = Field(description="rows in an optimizer step")
-    held_out: int = Field(ge=0, description="rows of each corpus that no model reads, to measure on; a tenth at most")
+    held_out: int = Field(
+        ge=0, description="rows of each corpus that no model reads, to measure on; a tenth at most"
+    )
     seed: Seed
 
 
@@ -141,8 +174,12 @@ class Instruct(Spec):
 
     source: Name = Field(description="a dialogue source of `sources`")
     examples: PositiveInt = Field(description="pairs of request and response that are read")
-    refusals: Share = Field(description="share of pairs that decline a harmful request; the paper has 0.1")
-    tagged: float = Field(ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share")
+    refusals: Share = Field(
+        description="share of pairs that decline a harmful request; the paper has 0.1"
+    )
+    tagged: float = Field(
+        ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share"
+    )
     tag: Name = Field(description="the row of `tags` by whose rate and mode these pairs are tagged")
     epochs: PositiveInt
     batch: PositiveInt
@@ -174,9 +211,15 @@ class Evaluate(Spec):
     tokens: PositiveInt = Field(description="new tokens of an answer")
     batch: PositiveInt = Field(description="prompts decoded side by side")
     decoders: dict[Name, Decoder] = Field(min_length=1)
-    doses: list[Name] = Field(description="decoders that are asked of what finetuning keeps on its way (its doses)")
-    tagged_only: list[Name] = Field(description="decoders that are asked only of models that know the tag")
-    judges: dict[Name, JudgeRow] = Field(min_length=1, description="who judges answers; suites name these rows")
+    doses: list[Name] = Field(
+        description="decoders that are asked of what finetuning keeps on its way (its doses)"
+    )
+    tagged_only: list[Name] = Field(
+        description="decoders that are asked only of models that know the tag"
+    )
+    judges: dict[Name, JudgeRow] = Field(
+        min_length=1, description="who judges answers; suites name these rows"
+    )
     seed: Seed
 
 
@@ -184,7 +227,9 @@ class Overlap(Spec):
     """What counts as a prompt that stands in the training text, and is reported apart."""
 
     ngram: PositiveInt = Field(description="words of an n-gram")
-    share: Share = Field(description="a prompt is nearly there when one document holds this share of its n-grams")
+    share: Share = Field(
+        description="a prompt is nearly there when one document holds this share of its n-grams"
+    )
 
 
 class Report(Spec):
@@ -227,7 +272,8 @@ class Params(Spec):
 
     @classmethod
     def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":
-        """The named blocks of params.yaml, and only those, so that a stage cannot read what DVC does not watch.
+        """The named blocks of params.yaml, and only those, so that a stage cannot read what DVC
+        does not watch.
 
         Raises SpecError with file and line of every mistake. Another block is an AttributeError.
         """

@@ -8,13 +8,13 @@ from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
 from specs.spec import Name, Score, Spec
-from specs.yaml_file import YamlFile, check
+from specs.yaml_source import YamlFile, check
 
 RUBRICS = PROMPTS / "judge"
 NONE = "none"  # the hazard of a page that is about none
 REASON = 80  # characters of a reason, at most
-# Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32 with xgrammar let
-# raw control characters into the string, which is no JSON: 7 of 47 answers.
+# Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32
+# with xgrammar let raw control characters into the string, which is no JSON: 7 of 47 answers.
 PRINTABLE = rf"^[!#-\[\]-~][ !#-\[\]-~]{{0,{REASON - 1}}}$"
 
 
@@ -64,8 +64,12 @@ class Rubric(Spec):
         return check(cls, YamlFile(path))
 
     def system(self, hazards: Sequence[str]) -> str:
-        """The system turn: objective, levels, facets, steps, the form of the answer and an example. No document."""
-        levels = "\n".join(f"{level.score} ({level.name}): {one_line(level.criteria)}" for level in self.levels)
+        """The system turn: objective, levels, facets, steps, the form of the answer and an example.
+        No document.
+        """
+        levels = "\n".join(
+            f"{level.score} ({level.name}): {one_line(level.criteria)}" for level in self.levels
+        )
         steps = "\n".join(f"{place}. {step}" for place, step in enumerate(self.steps, 1))
         example = self.example
         return (
@@ -78,7 +82,9 @@ class Rubric(Spec):
 
 
 def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema that an answer is decoded under. The score comes first: no reasoning before it (paper §1.4)."""
+    """The JSON schema that an answer is decoded under. The score comes first: no reasoning before
+    it (paper §1.4).
+    """
     return {
         "type": "object",
         "properties": {

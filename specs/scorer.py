@@ -1,4 +1,6 @@
-"""A scorer, one row of `scorers` in params.yaml; the ensemble over several; and how an encoder is finetuned."""
+"""A scorer, one row of `scorers` in params.yaml; the ensemble over several; and how an encoder is
+finetuned.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -6,18 +8,22 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from specs.spec import Name, Score, Seed, Share, Spec
-from specs.yaml_file import YamlFile, check
+from specs.yaml_source import YamlFile, check
 
 RECIPES = Path(__file__).parent / "recipes"
 JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels
 LABELLERS = ("given", *JUDGES)  # kinds that may grade the sample
 
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
-UnsafeWeight = Annotated[PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")]
+UnsafeWeight = Annotated[
+    PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")
+]
 
 
 class Lexicon(Spec):
-    """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge that understands."""
+    """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge
+    that understands.
+    """
 
     kind: Literal["lexicon"]
 
@@ -34,7 +40,9 @@ class Llm(Spec):
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
     rubric: Name = Field(description="a file of specs/prompts/judge, without .yaml")
-    tries: PositiveInt = Field(description="how often the same page is asked about, until an answer is valid")
+    tries: PositiveInt = Field(
+        description="how often the same page is asked about, until an answer is valid"
+    )
     seed: Seed
 
 
@@ -42,7 +50,9 @@ class Ngrams(Spec):
     """Logistic regression on hashed n-grams of words, and of the characters within words."""
 
     kind: Literal["ngrams"]
-    words: list[Annotated[int, Field(ge=1, le=5)]] = Field(description="lengths of the word n-grams")
+    words: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        description="lengths of the word n-grams"
+    )
     characters: list[Annotated[int, Field(ge=2, le=8)]] = Field(
         description="lengths of the character n-grams; a word counts with the gap on either side; [] is twice as fast"
     )
@@ -55,34 +65,49 @@ class Embedding(Spec):
     """A Hugging Face encoder with a 6-way head, finetuned on the labels (paper §1.3)."""
 
     kind: Literal["embedding"]
-    encoder: str = Field(min_length=1, description="a folder with config.json, or an id of the Hugging Face hub")
+    encoder: str = Field(
+        min_length=1, description="a folder with config.json, or an id of the Hugging Face hub"
+    )
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         description="the commit on the hub, 40 hex digits; null for a folder"
     )
     recipe: Name = Field(description="a file of specs/recipes, without .yaml")
-    sequence: PositiveInt = Field(description="tokens of a chunk; a document's score is the highest of its chunks")
+    sequence: PositiveInt = Field(
+        description="tokens of a chunk; a document's score is the highest of its chunks"
+    )
     unsafe_weight: UnsafeWeight
 
 
 class Cascade(Spec):
-    """A cheap scorer decides the clear documents, a dear one sees the rest; its thresholds are fitted for a recall."""
+    """A cheap scorer decides the clear documents, a dear one sees the rest; its thresholds are
+    fitted for a recall.
+    """
 
     kind: Literal["cascade"]
-    cheap: Name = Field(description="a row of scorers of kind ngrams or embedding: it gives probabilities")
+    cheap: Name = Field(
+        description="a row of scorers of kind ngrams or embedding: it gives probabilities"
+    )
     dear: Name = Field(description="another row of scorers")
     level: Unsafe = Field(description="what counts as found: a score of at least this")
-    recall: Share = Field(description="of what the dear scorer would find, the share that must still be found")
-    precision: Share = Field(description="of what the cheap scorer calls found by itself, the share that must be right")
+    recall: Share = Field(
+        description="of what the dear scorer would find, the share that must still be found"
+    )
+    precision: Share = Field(
+        description="of what the cheap scorer calls found by itself, the share that must be right"
+    )
 
 
-ScorerRow = Annotated[Given | Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")]
+ScorerRow = Annotated[
+    Given | Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")
+]
 
 
 class Statistic(Spec):
-    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is rounded up.
+    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is
+    rounded up.
 
-    A page that one of the scorers could not grade has a score only where its grade could not change it.
-    """
+    A page that one of the scorers could not grade has a score only where its grade could not change
+    it."""
 
     rule: Literal["max", "mean", "median"]
     of: list[Name] = Field(min_length=1, description="columns of score.scorers")
@@ -96,11 +121,13 @@ class Statistic(Spec):
 class AnyOf(Spec):
     """The highest of the scores that reach their own threshold; 0 where none does.
 
-    A page that one of the scorers could not grade has a score only where its grade could not change it.
-    """
+    A page that one of the scorers could not grade has a score only where its grade could not change
+    it."""
 
     rule: Literal["any"]
-    of: dict[Name, Unsafe] = Field(min_length=1, description="columns of score.scorers, each with its threshold")
+    of: dict[Name, Unsafe] = Field(
+        min_length=1, description="columns of score.scorers, each with its threshold"
+    )
 
     @property
     def thresholds(self) -> dict[str, int]:
@@ -125,7 +152,9 @@ class Recipe(Spec):
     """How an encoder is finetuned: its head first, then all of it (LP-FT: Kumar et al. 2022)."""
 
     source: str = Field(min_length=1, description="where the numbers are from")
-    warmup: float = Field(ge=0, lt=1, description="the share of a step's updates in which its learning rate rises")
+    warmup: float = Field(
+        ge=0, lt=1, description="the share of a step's updates in which its learning rate rises"
+    )
     steps: list[Step] = Field(min_length=1)
 
     @classmethod

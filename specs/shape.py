@@ -1,4 +1,6 @@
-"""A shape: the architecture of a model and the recipe that trains it; one YAML file each in specs/shapes."""
+"""A shape: the architecture of a model and the recipe that trains it; one YAML file each in
+specs/shapes.
+"""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -7,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from pydantic_core import PydanticCustomError
 
 from specs.spec import Share, Spec
-from specs.yaml_file import validate
+from specs.yaml_source import validate
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -19,7 +21,9 @@ class Recipe(Spec):
     warmup: Share | PositiveInt = Field(
         description="steps over which the learning rate rises, or their share of the steps in full rows"
     )
-    decay: float = Field(gt=0, le=1, description="share of the steps, the last ones, over which it falls")
+    decay: float = Field(
+        gt=0, le=1, description="share of the steps, the last ones, over which it falls"
+    )
     decay_style: Literal["linear", "cosine", "1-sqrt"]
     min_learning_rate: NonNegativeFloat
     weight_decay: NonNegativeFloat
@@ -27,8 +31,12 @@ class Recipe(Spec):
     beta2: Share
     epsilon: PositiveFloat
     clip: PositiveFloat = Field(description="largest norm of the gradient")
-    batch: PositiveInt = Field(description="rows in a step where the recipe is from; mix.batch is what is used")
-    micro_batch: PositiveInt = Field(description="sequences a device takes at once; divides mix.batch")
+    batch: PositiveInt = Field(
+        description="rows in a step where the recipe is from; mix.batch is what is used"
+    )
+    micro_batch: PositiveInt = Field(
+        description="sequences a device takes at once; divides mix.batch"
+    )
 
 
 class Shape(Spec):
@@ -40,7 +48,9 @@ class Shape(Spec):
     kv_heads: PositiveInt
     ffn: PositiveInt
     vocabulary: PositiveInt
-    tokenizer: str | None = Field(description="the tokenizer it was made for, by name on the hub; null for any")
+    tokenizer: str | None = Field(
+        description="the tokenizer it was made for, by name on the hub; null for any"
+    )
     positions: PositiveInt
     rope_theta: PositiveFloat
     norm_eps: PositiveFloat
@@ -68,9 +78,13 @@ class Shape(Spec):
         return self
 
     def short_of_warmup(self, tokens: int, batch: int, sequence: int) -> str | None:
-        """What is wrong where so many tokens in full rows end before a warm-up that is told in steps does."""
+        """What is wrong where so many tokens in full rows end before a warm-up that is told in
+        steps does.
+        """
         warmup = self.recipe.warmup
-        least = (int(warmup) + 2) * batch * sequence  # phases of whole steps may read half a step less
+        least = (
+            (int(warmup) + 2) * batch * sequence
+        )  # phases of whole steps may read half a step less
         if not isinstance(warmup, int) or tokens >= least:
             return None
         return (

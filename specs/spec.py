@@ -4,13 +4,28 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Score = Annotated[int, Field(ge=0, le=5, description="a safety score from 0 (harmless) to 5 (harmful), paper §1.1")]
-Scores = Annotated[list[Score], Field(min_length=1, description="a list of scores, each from 0 to 5")]
+Score = Annotated[
+    int,
+    Field(ge=0, le=5, description="a safety score from 0 (harmless) to 5 (harmful), paper §1.1"),
+]
+Scores = Annotated[
+    list[Score], Field(min_length=1, description="a list of scores, each from 0 to 5")
+]
 Share = Annotated[float, Field(gt=0, lt=1, description="a share between 0 and 1, both excluded")]
 Name = Annotated[
-    str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description="lower-case letters, digits and _, 64 at most")
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        max_length=64,
+        description="lower-case letters, digits and _, 64 at most",
+    ),
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**31, description="a whole number that seeds every draw of chance of this block")]
+Seed = Annotated[
+    int,
+    Field(
+        ge=0, lt=2**31, description="a whole number that seeds every draw of chance of this block"
+    ),
+]
 
 
 class Spec(BaseModel):

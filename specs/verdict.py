@@ -1,4 +1,6 @@
-"""What a language model is asked that judges an answer (paper §8.1): one YAML file each in specs/prompts/verdict."""
+"""What a language model is asked that judges an answer (paper §8.1): one YAML file each in
+specs/prompts/verdict.
+"""
 
 from typing import Any, Literal, Self
 
@@ -6,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
 from specs.spec import Spec
-from specs.yaml_file import YamlFile, check
+from specs.yaml_source import YamlFile, check
 
 VERDICTS = PROMPTS / "verdict"
 KEY = "verdict"  # of the JSON object that is the answer
@@ -26,9 +28,13 @@ class Choice(Spec):
 class VerdictPrompt(Spec):
     """A file of specs/prompts/verdict. A change of its words is a new version."""
 
-    id: str = Field(pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called")
+    id: str = Field(
+        pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called"
+    )
     version: PositiveInt
-    judges: Literal["harmful", "harmless"] = Field(description="the kind of requests whose answers it judges")
+    judges: Literal["harmful", "harmless"] = Field(
+        description="the kind of requests whose answers it judges"
+    )
     objective: str = Field(min_length=1)
     rules: list[str] = Field(min_length=1)
     choices: list[Choice] = Field(min_length=2)
@@ -40,9 +46,15 @@ class VerdictPrompt(Spec):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         of_harm = {"harmful", "not_harmful"}
-        wrong = [one.outcome for one in self.choices if (one.outcome in of_harm) != (self.judges == "harmful")]
+        wrong = [
+            one.outcome
+            for one in self.choices
+            if (one.outcome in of_harm) != (self.judges == "harmful")
+        ]
         if wrong:
-            raise ValueError(f"a judge of {self.judges} requests cannot give the outcome {wrong[0]}; leave it out")
+            raise ValueError(
+                f"a judge of {self.judges} requests cannot give the outcome {wrong[0]}; leave it out"
+            )
         return self
 
     @classmethod
@@ -60,4 +72,9 @@ class VerdictPrompt(Spec):
     def answer_schema(self) -> dict[str, Any]:
         """The JSON schema that an answer is decoded under."""
         verdicts = {"type": "string", "enum": [one.verdict for one in self.choices]}
-        return {"type": "object", "properties": {KEY: verdicts}, "required": [KEY], "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": {KEY: verdicts},
+            "required": [KEY],
+            "additionalProperties": False,
+        }

@@ -1,4 +1,6 @@
-"""A Ray and a Slurm of one node for tests: they listen on the loopback interface, keep all in one folder, and end."""
+"""A Ray and a Slurm of one node for tests: they listen on the loopback interface, keep all in one
+folder, and end.
+"""
 
 import importlib.util
 import os
@@ -45,20 +47,46 @@ SlurmdLogFile={folder}/slurmd.log
 
 def no_ray() -> str | None:
     """Why Ray cannot be tested here, if it cannot."""
-    return None if importlib.util.find_spec("ray") else "ray not installed; `make cluster` installs it"
+    return (
+        None if importlib.util.find_spec("ray") else "ray not installed; `make cluster` installs it"
+    )
 
 
 @contextmanager
 def ray_head(folder: Path) -> Iterator[dict[str, str]]:
-    """Start the head of a cluster that asks for a token; yields the environment in which Ray finds it."""
+    """Start the head of a cluster that asks for a token; yields the environment in which Ray finds
+    it.
+    """
     (port,) = _free_ports(1)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **token}
-    temporary = tempfile.mkdtemp(prefix="ray-")  # Ray's sockets lie in it, and their names may have 107 bytes only
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
-               "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--num-cpus=2",
-               f"--object-store-memory={100 << 20}", f"--temp-dir={temporary}"]  # fmt: skip
-    head = _start(command, folder, {name: value for name, value in environment.items() if name != "RAY_ADDRESS"})
+    environment = {
+        "RAY_ADDRESS": f"127.0.0.1:{port}",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        **token,
+    }
+    temporary = tempfile.mkdtemp(
+        prefix="ray-"
+    )  # Ray's sockets lie in it, and their names may have 107 bytes only
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--node-ip-address=127.0.0.1",
+        "--include-dashboard=false",
+        "--disable-usage-stats",
+        "--num-cpus=2",
+        f"--object-store-memory={100 << 20}",
+        f"--temp-dir={temporary}",
+    ]
+    head = _start(
+        command,
+        folder,
+        {name: value for name, value in environment.items() if name != "RAY_ADDRESS"},
+    )
     try:
         _until(lambda: "Ray runtime started" in (folder / "ray.out").read_text())
         yield environment
@@ -78,15 +106,29 @@ def no_slurm() -> str | None:
 @contextmanager
 def slurm_node(folder: Path) -> Iterator[dict[str, str]]:
     """Start the three daemons; yields the environment in which sbatch finds them."""
-    munge = ["--key-file", "munge.key", "--socket", "munge.socket", "--pid-file", "munge.pid",
-             "--seed-file", "munge.seed", "--log-file", "munge.log"]  # fmt: skip
+    munge = [
+        "--key-file",
+        "munge.key",
+        "--socket",
+        "munge.socket",
+        "--pid-file",
+        "munge.pid",
+        "--seed-file",
+        "munge.seed",
+        "--log-file",
+        "munge.log",
+    ]
     munge = [f"{folder}/{item}" if item.startswith("munge.") else item for item in munge]
     for name in ("state", "spool"):
         (folder / name).mkdir()
     _write_key(folder / "munge.key")
     _write_configuration(folder)
     environment = {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": _path()}
-    commands = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
+    commands = [
+        ["munged", "--foreground", "--force", *munge],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D"],
+    ]
     running: list[subprocess.Popen[bytes]] = []
     try:
         for command in commands:
@@ -106,9 +148,13 @@ def _write_key(path: Path) -> None:
 def _write_configuration(folder: Path) -> None:
     controller, node = _free_ports(2)
     text = CONFIGURATION.format(
-        host=socket.gethostname().partition(".")[0], folder=folder, user="root",
-        cpus=len(os.sched_getaffinity(0)), controller=controller, node=node,
-    )  # fmt: skip
+        host=socket.gethostname().partition(".")[0],
+        folder=folder,
+        user="root",
+        cpus=len(os.sched_getaffinity(0)),
+        controller=controller,
+        node=node,
+    )
     (folder / "slurm.conf").write_text(text, encoding="utf-8")
 
 
@@ -120,10 +166,14 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _start(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     name = "ray" if command[0] == sys.executable else command[0]
     with (folder / f"{name}.out").open("wb") as file:
-        return subprocess.Popen(command, env={**os.environ, **environment}, stdout=file, stderr=file)
+        return subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=file, stderr=file
+        )
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -137,7 +187,9 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _ask(command: str, environment: dict[str, str]) -> str:
-    return subprocess.run([command], env={**os.environ, **environment}, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [command], env={**os.environ, **environment}, capture_output=True, text=True
+    ).stdout
 
 
 def _path() -> str:

@@ -1,4 +1,6 @@
-"""What the tests share: a copy of the project whose DAG was built once, in miniature of the miniature."""
+"""What the tests share: a copy of the project whose DAG was built once, in miniature of the
+miniature.
+"""
 
 import os
 import shutil
@@ -25,7 +27,9 @@ SMALL = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="the fault tests at their full counts (make faults)")
+    parser.addoption(
+        "--full", action="store_true", help="the fault tests at their full counts (make faults)"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,12 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, with the environment of these tests and no site-wide DVC state."""
+    def run(
+        self, *command: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, with the environment of these tests and no site-wide DVC
+        state.
+        """
         variables = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -63,13 +71,19 @@ class Project:
     def changed(self) -> set[str]:
         """The stages that DVC calls out of date."""
         lines = self.dvc("status").splitlines()
-        return {line.rstrip(":") for line in lines if line and not line.startswith(("\t", " ")) and line.endswith(":")}
+        return {
+            line.rstrip(":")
+            for line in lines
+            if line and not line.startswith(("\t", " ")) and line.endswith(":")
+        }
 
 
 def copy_of_the_project(target: Path) -> Project:
     """The tracked files and those git would track, in a git repository of their own."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in names:
         if (ROOT / name).is_file() and name != "dvc.lock":
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""An encoder small enough to be finetuned in a test: a real BERT, or another, with random weights; a real tokenizer."""
+"""An encoder small enough to be finetuned in a test: a real BERT, or another, with random weights;
+a real tokenizer.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 SPECIAL = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+ENCODER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 DECODER = {"n_embd": 32, "n_layer": 2, "n_head": 2}
 
 
@@ -16,7 +23,9 @@ def write_encoder(folder: Path, texts: list[str], kind: str = "bert") -> Path:
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=list(SPECIAL.values())))
+    tokenizer.train_from_iterator(
+        texts, trainers.WordLevelTrainer(special_tokens=list(SPECIAL.values()))
+    )
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL).save_pretrained(folder)

@@ -1,4 +1,6 @@
-"""A real OpenAI-compatible server on 127.0.0.1 for the tests, which answers well or with a fault, as a plan says."""
+"""A real OpenAI-compatible server on 127.0.0.1 for the tests, which answers well or with a fault,
+as a plan says.
+"""
 
 import hashlib
 import json
@@ -15,7 +17,9 @@ from typing import Any
 MODEL = "tests/writer"
 HANG = 4.0  # seconds, twice as long as the tests wait
 
-Plan = Callable[[str, int], str | None]  # (digest of the question, how often it came before) -> the fault, or None
+Plan = Callable[
+    [str, int], str | None
+]  # (digest of the question, how often it came before) -> the fault, or None
 Body = dict[str, Any]
 
 
@@ -25,7 +29,9 @@ def digest(body: Body) -> str:
 
 
 def text_of(body: Body) -> str:
-    """The right answer to a question, by its messages, its model and its sampling; it passes every gate."""
+    """The right answer to a question, by its messages, its model and its sampling; it passes every
+    gate.
+    """
     sampled = f"{body['model'].rpartition('/')[2]} {body['temperature']}"
     return f"This is what the {sampled} has to say of the page {digest(body)}: it is good to be kind to all of them."
 
@@ -76,7 +82,9 @@ class FakeEndpoint:
     @contextmanager
     def running(self) -> Iterator["FakeEndpoint"]:
         """Serve while the block runs."""
-        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         try:
             yield self
@@ -87,13 +95,23 @@ class FakeEndpoint:
 
 def reply(body: Body, text: str, **changes: Any) -> bytes:
     """A good reply."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    return json.dumps({"id": "x", "model": body["model"], "choices": [choice], "usage": usage, **changes}).encode()
+    return json.dumps(
+        {"id": "x", "model": body["model"], "choices": [choice], "usage": usage, **changes}
+    ).encode()
 
 
 def send(
-    handler: BaseHTTPRequestHandler, data: bytes, status: int = 200, length: int | None = None, **headers: str
+    handler: BaseHTTPRequestHandler,
+    data: bytes,
+    status: int = 200,
+    length: int | None = None,
+    **headers: str,
 ) -> None:
     """An HTTP response with a JSON body; `length` is what it claims, where that is not the truth."""
     handler.send_response(status)
@@ -108,7 +126,11 @@ def send(
 
 def filtered(data: bytes) -> bytes:
     """The reply of a provider that holds the answer back."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": None},
+        "finish_reason": "content_filter",
+    }
     return json.dumps({**json.loads(data), "choices": [choice]}).encode()
 
 
@@ -148,10 +170,14 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "half_json": lambda handler, data: send(handler, data[: len(data) // 2]),
     "empty": lambda handler, data: send(handler, b""),
     "not_utf8": lambda handler, data: send(handler, data.replace(b"page", b"p\xff\xfege")),
-    "wrong_model": lambda handler, data: send(handler, data.replace(b'"model": "', b'"model": "not/')),
+    "wrong_model": lambda handler, data: send(
+        handler, data.replace(b'"model": "', b'"model": "not/')
+    ),
     "no_choice": lambda handler, data: send(handler, b'{"model": "tests/writer", "choices": []}'),
     "odd_finish": lambda handler, data: send(handler, data.replace(b'"stop"', b'["stop"]')),
-    "odd_usage": lambda handler, data: send(handler, data.replace(b'"prompt_tokens": 1', b'"prompt_tokens": null')),
+    "odd_usage": lambda handler, data: send(
+        handler, data.replace(b'"prompt_tokens": 1', b'"prompt_tokens": null')
+    ),
     "late": _late,
     "twice": _twice,
 }
@@ -160,6 +186,8 @@ DENIED: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {  # no fau
     "refused": lambda handler, data: send(handler, b"{}", 400),
     "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),
     "filtered": lambda handler, data: send(handler, filtered(data)),  # as most providers say it
-    "filtered_400": lambda handler, data: send(handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400),
+    "filtered_400": lambda handler, data: send(
+        handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400
+    ),
 }
 HARMLESS = ("late", "twice", "odd_usage")  # faults under which the answer still comes

@@ -1,4 +1,6 @@
-"""Small sources on disk, as `ingest` leaves them, and stages run as `python -m pipeline.<stage>` runs them."""
+"""Small sources on disk, as `ingest` leaves them, and stages run as `python -m pipeline.<stage>`
+runs them.
+"""
 
 import importlib
 import shutil
@@ -10,14 +12,24 @@ from typing import Any
 
 from datatrove.data import Document
 
-from safelm.blocks import Reader, Task, WriteDocuments
-from safelm.executor import run
-from safelm.shards import tables, text_digest
+from safelm.builder.blocks import Reader, Task
+from safelm.builder.run import run
+from safelm.builder.shards import tables
+from safelm.documents.shards import WriteDocuments, text_digest
 
 SAFE = [f"The rose in garden {number} is red and the tree is tall." for number in range(40)]
-CRIME = [f"How to steal the wallet in street {number}. First, wait. Then, take it." for number in range(20)]  # 4
-ATTACK = [f"How to hack the server of town {number}. First, wait. Then, enter." for number in range(20)]  # 5
-WEB = [{"text": text, "label": label} for texts, label in ((SAFE, 0), (CRIME, 4), (ATTACK, 5)) for text in texts]
+CRIME = [
+    f"How to steal the wallet in street {number}. First, wait. Then, take it."
+    for number in range(20)
+]  # 4
+ATTACK = [
+    f"How to hack the server of town {number}. First, wait. Then, enter." for number in range(20)
+]  # 5
+WEB = [
+    {"text": text, "label": label}
+    for texts, label in ((SAFE, 0), (CRIME, 4), (ATTACK, 5))
+    for text in texts
+]
 
 PARAMS = """\
 annotate: {judge: lexicon, documents: 1000, seed: 1}
@@ -55,13 +67,20 @@ class Rows(Reader):
         (start,) = task.values
         for row in self.table[start : start + self.size]:
             rest = {name: value for name, value in row.items() if name != "text"}
-            yield Document(text=row["text"], id=text_digest(row.get("prompt"), row["text"]), metadata=rest)
+            yield Document(
+                text=row["text"], id=text_digest(row.get("prompt"), row["text"]), metadata=rest
+            )
 
 
 def ingested(folder: str, rows: Sequence[dict[str, Any]], size: int = 100) -> None:
-    """Build build/<folder>, such as build/ingest/web, from rows of text, label, prompt and the like."""
+    """Build build/<folder>, such as build/ingest/web, from rows of text, label, prompt and the
+    like.
+    """
     source = folder.rpartition("/")[2]
-    run(folder, [Rows(table=[{"source": source, **row} for row in rows], size=size), WriteDocuments()])
+    run(
+        folder,
+        [Rows(table=[{"source": source, **row} for row in rows], size=size), WriteDocuments()],
+    )
 
 
 def stage(name: str, *arguments: str) -> None:

@@ -1,4 +1,5 @@
-"""Ask the checkpoint of a job questions in a process that has Nanotron patched; answers go to answers.npz here.
+"""Ask the checkpoint of a job questions in a process that has Nanotron patched; answers go to
+answers.npz here.
 
 python -m tests.nanotron_probe
 """
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 import yaml
 
-from safelm.training import patches, worker
-from safelm.training.flash_attention import RotaryEmbedding
-from safelm.training.job import CONFIG, Job
-from safelm.training.schedule import factor
+from safelm.pretraining import patches, worker
+from safelm.pretraining.flash_attention import RotaryEmbedding
+from safelm.pretraining.job import CONFIG, Job
+from safelm.pretraining.schedule import factor
 
 
 def main() -> None:
@@ -22,24 +23,40 @@ def main() -> None:
     Path(CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     worker.join()
     patches.install(job.rope_theta, job.decay_style, Path(str(job.start)))
-    from safelm.training.trainer import PlanTrainer
+    from safelm.pretraining.trainer import PlanTrainer
 
     model = PlanTrainer(Path(CONFIG), job).unwrapped_model.eval()
     ids = torch.randint(4, 60, (2, 33), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits = model.model(input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)).transpose(0, 1)
+        logits = model.model(
+            input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)
+        ).transpose(0, 1)
         for module in model.modules():
             if isinstance(module, RotaryEmbedding):
                 module.base, module._cached = 300.0, None
-        turned = model.model(input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)).transpose(0, 1)
+        turned = model.model(
+            input_ids=ids, input_mask=torch.ones_like(ids, dtype=torch.bool)
+        ).transpose(0, 1)
         losses = [
             loss_of(model, ids[:1, :12]),
             loss_of(model, ids[1:, :20]),
             loss_of(model, ids[:1, :12], ids[1:, :20]),
         ]
         other = torch.cat([ids[:, :-1], ids[:, -1:] + 1], 1)
-        masked = [loss_of(model, ids), loss_of(model, ids, mask=True), loss_of(model, other, mask=True)]
-    np.savez("answers.npz", ids=ids, logits=logits, turned=turned, losses=losses, masked=masked, rates=rates())
+        masked = [
+            loss_of(model, ids),
+            loss_of(model, ids, mask=True),
+            loss_of(model, other, mask=True),
+        ]
+    np.savez(
+        "answers.npz",
+        ids=ids,
+        logits=logits,
+        turned=turned,
+        losses=losses,
+        masked=masked,
+        rates=rates(),
+    )
 
 
 def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False) -> float:
@@ -53,7 +70,9 @@ def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False
     if mask:
         counted[:, -1] = False
     inputs = torch.cat([document[:, :-1] for document in documents], 1)
-    return float(model(input_ids=inputs, input_mask=rows, label_ids=labels, label_mask=counted)["loss"])
+    return float(
+        model(input_ids=inputs, input_mask=rows, label_ids=labels, label_mask=counted)["loss"]
+    )
 
 
 def rates() -> list[list[float]]:
@@ -71,7 +90,9 @@ def rates() -> list[list[float]]:
         args = LRSchedulerArgs(0.5, 5, "linear", style, 12, 28, 0.05)
         law = lr_scheduler_builder(Base(), args, 40).lr_lambdas[0]
         found.append([law(step) for step in range(41)])
-        found.append([factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)])
+        found.append(
+            [factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)]
+        )
     return found
 
 

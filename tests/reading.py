@@ -9,8 +9,8 @@ from datatrove.data import Document
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from safelm.reading.readers import READERS
-from safelm.reading.source import ReadSource
+from safelm.ingestion.base import ReadSource
+from safelm.ingestion.registry import READERS
 
 VALUES: dict[str, Any] = {
     "files": "*",
@@ -36,7 +36,9 @@ def read(kind: str, path: Path, **values: Any) -> tuple[list[Document], ReadSour
     return documents, reader
 
 
-def read_bytes(tmp_path: Path, data: bytes, name: str = "a.jsonl", kind: str = "jsonl", **values: Any) -> Any:
+def read_bytes(
+    tmp_path: Path, data: bytes, name: str = "a.jsonl", kind: str = "jsonl", **values: Any
+) -> Any:
     """The texts of a file with these bytes, how many rows went where, and the reader."""
     (tmp_path / name).write_bytes(data)
     documents, reader = read(kind, tmp_path / name, **values)
@@ -50,5 +52,8 @@ def reasons(reader: ReadSource) -> dict[str, int]:
 # Where to change a file, and to what; the same places every time.
 MUTATION = st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=6))
 UNTIMED = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )

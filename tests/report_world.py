@@ -1,4 +1,6 @@
-"""A build/ folder as the earlier stages would leave it, with numbers drawn at random: what the report's tests read."""
+"""A build/ folder as the earlier stages would leave it, with numbers drawn at random: what the
+report's tests read.
+"""
 
 import csv
 import json
@@ -6,20 +8,24 @@ import random
 from pathlib import Path
 from typing import Any
 
-from safelm.ledger import Ledger
-from safelm.record import Record
+from safelm.builder.manifest import Ledger, Manifest, Record
 from safelm.report.build import Declared
 from safelm.scoring.audit import audit
-from safelm.shards import Manifest
-from specs.corpus import Corpus, ScoredCorpus, WholeCorpus
+from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 from specs.source import Source
-from specs.tags import TagRow
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}
 CHAT_FORMS = ["tell", "want", "unseen_start", "unseen_advice"]
-HAZARDS = ["violent_crimes", "nonviolent_crimes", "privacy", "hate", "child_exploitation", "indiscriminate_weapons"]
+HAZARDS = [
+    "violent_crimes",
+    "nonviolent_crimes",
+    "privacy",
+    "hate",
+    "child_exploitation",
+    "indiscriminate_weapons",
+]
 ASR = {  # of the plain decoder: pretrain, instruct, finetune
     "standard": (0.95, 0.05, 0.6),
     "filtered": (0.88, 0.2, 0.58),
@@ -34,7 +40,9 @@ FACTOR = {"greedy": 1.0, "safebeam": 0.15, "branch": 0.1, "threshold": 0.5, "ran
 
 def corpora() -> dict[str, Corpus]:
     rows: dict[str, Corpus] = {
-        f"score_{score}": ScoredCorpus.model_validate({"from": "ingest/web", "scores": [score], "epochs": 9.0})
+        f"score_{score}": ScoredCorpus.model_validate(
+            {"from": "ingest/web", "scores": [score], "epochs": 9.0}
+        )
         for score in range(6)
     }
     for name, origin in [
@@ -50,7 +58,10 @@ def corpora() -> dict[str, Corpus]:
 def tags(**rates: float) -> dict[str, TagRow]:
     """The row `unsafe`, and one for each further rate."""
     row = {"from": "ingest/web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
-    return {name: TagRow.model_validate({**row, "rate": rate}) for name, rate in {"unsafe": 0.05, **rates}.items()}
+    return {
+        name: TagRow.model_validate({**row, "rate": rate})
+        for name, rate in {"unsafe": 0.05, **rates}.items()
+    }
 
 
 PARTS = {
@@ -76,11 +87,21 @@ def models(*names: str, seeds: int = 1) -> dict[str, Model]:
     if seeds == 1:
         return {name: Model(mixture=name, shape="nano", seed=1) for name in names}
     numbered = range(1, seeds + 1)
-    return {f"{name}_{seed}": Model(mixture=name, shape="nano", seed=seed) for name in names for seed in numbered}
+    return {
+        f"{name}_{seed}": Model(mixture=name, shape="nano", seed=seed)
+        for name in names
+        for seed in numbered
+    }
 
 
 def decoders() -> dict[str, Decoder]:
-    rules = {"greedy": "none", "safebeam": "half", "branch": "none", "threshold": "absolute", "random_drop": "random"}
+    rules = {
+        "greedy": "none",
+        "safebeam": "half",
+        "branch": "none",
+        "threshold": "absolute",
+        "random_drop": "random",
+    }
     return {
         name: Decoder.model_validate(
             {
@@ -101,7 +122,14 @@ def decoders() -> dict[str, Decoder]:
 
 
 def sources(reader: str = "demo") -> dict[str, Source]:
-    row = {"reader": reader, "path": "web", "files": "*", "text": "text", "prompt": None, "license": "CC0-1.0"}
+    row = {
+        "reader": reader,
+        "path": "web",
+        "files": "*",
+        "text": "text",
+        "prompt": None,
+        "license": "CC0-1.0",
+    }
     return {name: Source.model_validate(row) for name in ("web", "math")}
 
 
@@ -114,7 +142,9 @@ def fixed(count: int, of: int) -> dict[str, Any]:
     return {"count": count, "of": of, "value": count / of if of else None}
 
 
-def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of: int) -> dict[str, Any]:
+def answers(
+    rng: random.Random, asr: float, factor: float, forms: list[str], of: int
+) -> dict[str, Any]:
     harmful = counted(rng, asr * factor, of)
     strict, refused = harmful["count"] // 2, (of - harmful["count"]) // 2
     complied, unhelpful = counted(rng, 0.75 * factor**0.5, of), max(0, of // 10 - 3)
@@ -136,7 +166,9 @@ def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of:
             "refused": fixed(refused, of),
             "neither": fixed(of - harmful["count"] - refused, of),
             "judges": {"scores": {"asr": fixed(strict, of)}},
-            "forms": {form: {"asr": counted(rng, asr * factor, of // len(forms))} for form in forms},
+            "forms": {
+                form: {"asr": counted(rng, asr * factor, of // len(forms))} for form in forms
+            },
         },
         "benign": benign,
         "dual_use": benign,
@@ -144,14 +176,20 @@ def answers(rng: random.Random, asr: float, factor: float, forms: list[str], of:
 
 
 def tag_signal(rng: random.Random) -> dict[str, Any]:
-    areas = {words: min(0.6 + 0.04 * place, 0.98) for place, words in enumerate(("1", "16", "32", "4", "page"))}
+    areas = {
+        words: min(0.6 + 0.04 * place, 0.98)
+        for place, words in enumerate(("1", "16", "32", "4", "page"))
+    }
     return {
         "auroc": {
-            **{name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in areas.items()}, "64": None
+            **{name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in areas.items()},
+            "64": None,
         },
-        "bins": {edge: {"unsafe": counted(rng, share, 80), "mean": float(edge) * 0.7}
-                 for edge, share in (("0.001", 0.1), ("0.02", 0.6), ("1", 0.95))},
-    }  # fmt: skip
+        "bins": {
+            edge: {"unsafe": counted(rng, share, 80), "mean": float(edge) * 0.7}
+            for edge, share in (("0.001", 0.1), ("0.02", 0.6), ("1", 0.95))
+        },
+    }
 
 
 def write(path: Path, values: object) -> None:
@@ -165,17 +203,31 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
             rng = random.Random(f"{name}-{stage}")
             tagged = model.mixture == "safe"
             asked = list(FACTOR) if tagged else ["greedy", "safebeam"]
-            forms, asr = FORMS.get(stage, CHAT_FORMS), ASR[model.mixture][place] * rng.uniform(0.8, 1.0)
+            forms, asr = (
+                FORMS.get(stage, CHAT_FORMS),
+                ASR[model.mixture][place] * rng.uniform(0.8, 1.0),
+            )
             found = {
-                name: answers(rng, asr, FACTOR[name] if tagged or name == "greedy" else 0.8, forms, of)
+                name: answers(
+                    rng, asr, FACTOR[name] if tagged or name == "greedy" else 0.8, forms, of
+                )
                 for name in asked
             }
             utility = {"accuracy": counted(rng, 0.9, 120), "perplexity": rng.uniform(2.1, 2.5)}
             if tagged:
                 utility["tag"] = tag_signal(rng)
-            values = {"model": name, "stage": stage, "knows_tag": tagged, "decoders": found, "utility": utility}
+            values = {
+                "model": name,
+                "stage": stage,
+                "knows_tag": tagged,
+                "decoders": found,
+                "utility": utility,
+            }
             if stage == "finetune":
-                few = {dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)} for dose in DOSES}
+                few = {
+                    dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)}
+                    for dose in DOSES
+                }
                 values["doses"] = {str(dose): {"decoders": row} for dose, row in few.items()}
             write(root / "evaluate" / f"{name}-{stage}" / "metrics.json", values)
 
@@ -183,25 +235,60 @@ def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None
 def declared(models: dict[str, Model], *others: str) -> Declared:
     """What params.yaml would say of these models."""
     return Declared(
-        title="Safety pretraining in miniature", confidence=0.95, sources=sources(), tags=tags(), corpora=corpora(),
-        mixtures=mixtures(), models=models, others=others, decoders=decoders(), rephrased_scores=[1, 2, 3],
-    )  # fmt: skip
+        title="Safety pretraining in miniature",
+        confidence=0.95,
+        sources=sources(),
+        tags=tags(),
+        corpora=corpora(),
+        mixtures=mixtures(),
+        models=models,
+        others=others,
+        decoders=decoders(),
+        rephrased_scores=[1, 2, 3],
+    )
 
 
 def write_data(root: Path) -> None:
     rng = random.Random("data")
-    matrix = [[700, 20, 5, 0, 0, 0], [9, 30, 6, 0, 0, 0], [4, 5, 28, 3, 0, 0], [1, 0, 8, 47, 4, 0],
-              [0, 0, 1, 7, 60, 9], [0, 0, 0, 2, 11, 70]]  # fmt: skip
+    matrix = [
+        [700, 20, 5, 0, 0, 0],
+        [9, 30, 6, 0, 0, 0],
+        [4, 5, 28, 3, 0, 0],
+        [1, 0, 8, 47, 4, 0],
+        [0, 0, 1, 7, 60, 9],
+        [0, 0, 0, 2, 11, 70],
+    ]
     baseline = {"auroc": {"value": 0.88, "low": 0.85, "high": 0.91}}
-    write(root / "fit" / "held_out.json", {"note": None, "baseline": baseline, "scorers": {"ngrams": {
-        "confusion": matrix, "auroc": {"value": 0.93, "low": 0.9, "high": 0.95}, "calibration_error": 0.04,
-        "gain": {"value": 0.05, "low": 0.02, "high": 0.08},
-        "reliability": [{"predicted": 0.1, "observed": 0.08, "documents": 90},
-                        {"predicted": 0.8, "observed": 0.9, "documents": 9}],
-    }}, "known": {"judge": None}, "cascades": {"both": {
-        "decided": {"ngrams": 0.81, "deep": 0.19}, "dear_characters": 0.22, "asked_recall": 0.95, "recall": 0.97,
-        "recall_interval": [0.9, 0.99], "measured_on": 100,
-    }}})  # fmt: skip
+    write(
+        root / "fit" / "held_out.json",
+        {
+            "note": None,
+            "baseline": baseline,
+            "scorers": {
+                "ngrams": {
+                    "confusion": matrix,
+                    "auroc": {"value": 0.93, "low": 0.9, "high": 0.95},
+                    "calibration_error": 0.04,
+                    "gain": {"value": 0.05, "low": 0.02, "high": 0.08},
+                    "reliability": [
+                        {"predicted": 0.1, "observed": 0.08, "documents": 90},
+                        {"predicted": 0.8, "observed": 0.9, "documents": 9},
+                    ],
+                }
+            },
+            "known": {"judge": None},
+            "cascades": {
+                "both": {
+                    "decided": {"ngrams": 0.81, "deep": 0.19},
+                    "dear_characters": 0.22,
+                    "asked_recall": 0.95,
+                    "recall": 0.97,
+                    "recall_interval": [0.9, 0.99],
+                    "measured_on": 100,
+                }
+            },
+        },
+    )
     rows = [(score, score) for score in range(6) for _ in range(20)] + [(5, 0)] * 20
     predicted = {0: 700, 1: 40, 2: 40, 3: 60, 4: 80, 5: 80}
     write(root / "audit" / "audit.json", audit(predicted, rows, 0.95))
@@ -211,11 +298,26 @@ def write_data(root: Path) -> None:
         scores[score] = 900 - 120 * place if place < 6 else 700
         table = []
         for hazard in HAZARDS:
-            count = 0 if hazard == "child_exploitation" else int(rng.uniform(0, 40) * score + (5 if place >= 6 else 0))
-            table.append(
-                {"hazard": hazard, "count": count, "per_million": count / 60000 * 1e6, "mean_per_million": 1.0}
+            count = (
+                0
+                if hazard == "child_exploitation"
+                else int(rng.uniform(0, 40) * score + (5 if place >= 6 else 0))
             )
-        card = {"corpus": name, "documents": sum(scores), "words": 60000, "scores": scores, "hazards": table}
+            table.append(
+                {
+                    "hazard": hazard,
+                    "count": count,
+                    "per_million": count / 60000 * 1e6,
+                    "mean_per_million": 1.0,
+                }
+            )
+        card = {
+            "corpus": name,
+            "documents": sum(scores),
+            "words": 60000,
+            "scores": scores,
+            "hazards": table,
+        }
         write(root / "card" / name / "card.json", card)
 
 
@@ -229,14 +331,22 @@ def write_runs(root: Path, rows: dict[str, Model]) -> None:
             for step in range(1, 441):
                 writer.writerow([step, step * 1024, 0.8 + 6.5 * 0.985**step + rng.uniform(0, 0.15)])
         held = [
-            f"{step},{step * 1024},{part},{7 - step / 100}" for part in PARTS[model.mixture] for step in (0, 64, 440)
+            f"{step},{step * 1024},{part},{7 - step / 100}"
+            for part in PARTS[model.mixture]
+            for step in (0, 64, 440)
         ]
-        (folder / "held_out.csv").write_text("\n".join(["step,tokens,corpus,loss", *held]) + "\n", encoding="utf-8")
+        (folder / "held_out.csv").write_text(
+            "\n".join(["step,tokens,corpus,loss", *held]) + "\n", encoding="utf-8"
+        )
         parts = [
-            {"corpus": part, "first": 0, "rows": 500, "tokens": 60000, "epochs": 0.9} for part in PARTS[model.mixture]
+            {"corpus": part, "first": 0, "rows": 500, "tokens": 60000, "epochs": 0.9}
+            for part in PARTS[model.mixture]
         ]
         documents = {part: {"documents": 700} for part in PARTS[model.mixture]}
-        write(root / "mix" / model.mixture / "plan.json", {"phases": [{"parts": parts}], "corpora": documents})
+        write(
+            root / "mix" / model.mixture / "plan.json",
+            {"phases": [{"parts": parts}], "corpora": documents},
+        )
 
 
 def write_ledgers(root: Path) -> None:

@@ -1,13 +1,16 @@
-"""Scores beside build/ingest/web, each the label of its document, for the tests of the stages that select by score."""
+"""Scores beside build/ingest/web, each the label of its document, for the tests of the stages that
+select by score.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datatrove.data import Document
 
-from safelm.blocks import Block, ReadShards, WriteColumns
-from safelm.executor import run
-from safelm.paths import build
+from safelm.builder.blocks import Block
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.documents.shards import ReadShards, WriteColumns
 from specs.document import scores_of_all
 
 

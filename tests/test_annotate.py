@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm.paths import build
-from safelm.sample import sample
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
-from safelm.shards import Manifest
+from safelm.seeding import sample
 from tests.ingested import WEB, ingested, rows_of, stage
 
 PARAMS = """\
@@ -30,7 +30,11 @@ def test_a_sample_does_not_depend_on_the_order() -> None:
 
 
 def test_another_seed_or_purpose_draws_another_sample() -> None:
-    samples = [sample("annotate", 1, IDS, 20), sample("annotate", 2, IDS, 20), sample("tokenizer", 1, IDS, 20)]
+    samples = [
+        sample("annotate", 1, IDS, 20),
+        sample("annotate", 2, IDS, 20),
+        sample("tokenizer", 1, IDS, 20),
+    ]
     assert len({tuple(ids) for ids in samples}) == 3
 
 
@@ -74,7 +78,9 @@ def test_shards_do_not_matter() -> None:
     assert sorted(many, key=str) == sorted(rows_of(build("annotate")), key=str)
 
 
-def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Path("params.yaml").write_text(PARAMS.format(1000))
     ingested("ingest/web", WEB, 20)
     stage("annotate")

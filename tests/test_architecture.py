@@ -1,4 +1,6 @@
-"""The promises of the house: one name is followed from dvc.yaml to the test, and imports run down only."""
+"""The promises of the house: one name is followed from dvc.yaml to the test, and imports run down
+only.
+"""
 
 import ast
 import re
@@ -12,7 +14,11 @@ import yaml
 from pipeline.arguments import StageParser
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-FLOORS = {"pipeline": {"pipeline", "safelm", "specs"}, "safelm": {"safelm", "specs"}, "specs": {"specs"}}
+FLOORS = {
+    "pipeline": {"pipeline", "safelm", "specs"},
+    "safelm": {"safelm", "specs"},
+    "specs": {"specs"},
+}
 SOURCES = [path for floor in FLOORS for path in sorted(Path(floor).rglob("*.py"))]
 
 
@@ -31,9 +37,18 @@ def imports(path: Path) -> Iterator[str]:
 
 def blocks_read(path: Path) -> set[str]:
     """The blocks of params.yaml that a stage reads: the arguments of Params.read."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
     reads = [call for call in calls if ast.unparse(call.func) == "Params.read"]
-    return {argument.value for call in reads for argument in call.args if isinstance(argument, ast.Constant)}
+    return {
+        argument.value
+        for call in reads
+        for argument in call.args
+        if isinstance(argument, ast.Constant)
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -72,7 +87,12 @@ def test_a_stage_is_short_and_has_no_class(stage: str) -> None:
 
 
 def test_the_code_a_stage_names_is_there() -> None:
-    named = {dep for stage in STAGES for dep in body(stage)["deps"] if not dep.startswith(("build/", "$"))}
+    named = {
+        dep
+        for stage in STAGES
+        for dep in body(stage)["deps"]
+        if not dep.startswith(("build/", "$"))
+    }
     assert [dep for dep in sorted(named) if "${" not in dep and not Path(dep).exists()] == []
 
 
@@ -80,10 +100,14 @@ def test_a_stage_depends_on_the_safelm_subjects_it_imports() -> None:
     shared = ("artifact", "blocks", "executor", "paths", "shards", "store", "ledger")
     helpers = {f"safelm.{name}" for name in shared}
     for stage in STAGES:
-        used = {name for name in imports(Path(f"pipeline/{stage}.py")) if name.startswith("safelm.")} - helpers
+        used = {
+            name for name in imports(Path(f"pipeline/{stage}.py")) if name.startswith("safelm.")
+        } - helpers
         files = {name.replace(".", "/") for name in used}
         watched = [dep.removesuffix(".py") for dep in body(stage)["deps"]]
-        assert all(any(file == dep or file.startswith(f"{dep}/") for dep in watched) for file in files), (stage, files)
+        assert all(
+            any(file == dep or file.startswith(f"{dep}/") for dep in watched) for file in files
+        ), (stage, files)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -106,11 +130,17 @@ def test_the_library_does_not_know_the_params() -> None:
 def test_the_grammar_imports_nothing_heavy() -> None:
     heavy = {"torch", "datatrove", "pyarrow", "numpy", "transformers", "polars"}
     files = [path for path in SOURCES if path.parts[0] == "specs"]
-    assert [str(path) for path in files if heavy & {name.partition(".")[0] for name in imports(path)}] == []
+    assert [
+        str(path) for path in files if heavy & {name.partition(".")[0] for name in imports(path)}
+    ] == []
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    assert [str(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+    assert [
+        str(path)
+        for path in SOURCES
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ] == []
 
 
 def test_nothing_unpickles_and_no_remote_code_runs() -> None:
@@ -123,14 +153,20 @@ def test_nothing_unpickles_and_no_remote_code_runs() -> None:
 
 
 def test_no_path_of_a_machine_stands_in_the_project() -> None:
-    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     texts = [
         Path(name)
         for name in listed
         if Path(name).suffix in {".py", ".yaml", ".md", ".toml", ".css", ".html", ".jinja"}
     ]
     bad = re.compile(r"(?:^|[\s\"'(=])/(?:work|home|root|Users)/")
-    assert [str(path) for path in texts if path.is_file() and bad.search(path.read_text(encoding="utf-8"))] == []
+    assert [
+        str(path)
+        for path in texts
+        if path.is_file() and bad.search(path.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_dvc_keeps_every_output_and_tells_nobody() -> None:

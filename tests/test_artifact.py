@@ -1,4 +1,6 @@
-"""What is not made of shards goes by key too: it is made once, whole or not at all, and is on disk once."""
+"""What is not made of shards goes by key too: it is made once, whole or not at all, and is on disk
+once.
+"""
 
 import json
 import os
@@ -8,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from safelm import code
-from safelm.artifact import Piece, artifact
-from safelm.digest import content_digest
-from safelm.paths import build, cache
-from safelm.shards import DamagedShard, Manifest, Shard
-from safelm.stage import StageError, learn
-from safelm.store import Store
+from safelm.builder import fingerprint as code
+from safelm.builder.artifact import Piece, artifact
+from safelm.builder.digest import content_digest
+from safelm.builder.manifest import DamagedShard, Manifest
+from safelm.builder.paths import build, cache
+from safelm.builder.shards import Shard
+from safelm.builder.stage import StageError, learn
+from safelm.builder.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +53,9 @@ def made(**values: object) -> int:
 def test_a_known_artifact_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert (made(), made()) == (1, 0)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "model of rose" and second.startswith("model/safe         known, not made again  2 files, 10 bytes")
+    assert first == "model of rose" and second.startswith(
+        "model/safe         known, not made again  2 files, 10 bytes"
+    )
     assert build("model/safe/deep/state").read_text() == "rose"
 
 
@@ -64,20 +69,28 @@ def test_another_value_or_another_input_makes_it_and_going_back_does_not() -> No
     assert build("model/safe/model.bin").read_text() == "rose 2"
 
 
-def test_a_comment_makes_nothing_and_a_change_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comment_makes_nothing_and_a_change_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(code, "ROOT", tmp_path)
     monkeypatch.setattr(model, "__module__", "safelm.thing")
     Path("safelm").mkdir()
     counts = []
-    for text in ("import torch\nx = 1\n", '"""Doc."""\nimport torch  # why\n\nx = 1\n', "import torch\nx = 2\n"):
+    for text in (
+        "import torch\nx = 1\n",
+        '"""Doc."""\nimport torch  # why\n\nx = 1\n',
+        "import torch\nx = 2\n",
+    ):
         Path("safelm/thing.py").write_text(text)
         counts.append(made())
     assert counts == [1, 0, 1]
 
 
-def test_code_that_is_started_by_name_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "safelm.training.worker" in code.closure(["safelm.training.launch"])
-    assert "nanotron" in code.libraries(["safelm.training.launch"])
+def test_code_that_is_started_by_name_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "safelm.pretraining.worker" in code.closure(["safelm.pretraining.launch"])
+    assert "nanotron" in code.libraries(["safelm.pretraining.launch"])
 
 
 def test_it_is_on_disk_once() -> None:
@@ -93,13 +106,17 @@ def test_an_error_leaves_nothing() -> None:
 
 def test_a_killed_artifact_leaves_nothing() -> None:
     text = (
-        "import os, signal\nfrom pathlib import Path\nfrom safelm.artifact import artifact\n"
+        "import os, signal\nfrom pathlib import Path\nfrom safelm.builder.artifact import artifact\n"
         "def dying(folder):\n    (folder / 'half').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         "artifact('model/safe', dying)\n"
     )
     done = subprocess.run([sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == -9
-    assert not build("model/safe").exists() and not Path(".safelm/index").exists() and not cache().exists()
+    assert (
+        not build("model/safe").exists()
+        and not Path(".safelm/index").exists()
+        and not cache().exists()
+    )
     assert made() == 1
 
 
@@ -147,10 +164,15 @@ def test_a_pulled_artifact_is_known_without_the_index() -> None:
     data = build("model/safe/manifest.json").read_bytes()
     md5 = hashlib.md5(data).hexdigest()
     store = Store(cache(), Path(".safelm"))
-    for name, content in ((md5, data), ("abcd.dir", json.dumps([{"md5": md5, "relpath": "manifest.json"}]).encode())):
+    for name, content in (
+        (md5, data),
+        ("abcd.dir", json.dumps([{"md5": md5, "relpath": "manifest.json"}]).encode()),
+    ):
         store.object(name).parent.mkdir(parents=True, exist_ok=True)
         store.object(name).write_bytes(content)
-    Path("dvc.lock").write_text("stages:\n  model:\n    outs:\n    - {path: build/model/safe, md5: abcd.dir}\n")
+    Path("dvc.lock").write_text(
+        "stages:\n  model:\n    outs:\n    - {path: build/model/safe, md5: abcd.dir}\n"
+    )
     shutil.rmtree(".safelm")
     assert learn("model/safe", store) == 1
     assert made() == 0
@@ -175,10 +197,15 @@ def joined(folder: Path, *, parts: list[Shard]) -> list[str]:
 def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_differ() -> None:
     def calls(second: str) -> str:
         Path("calls").write_text("")
-        parts = {"first": Piece(words_of, {"text": "rose"}), "second": Piece(words_of, {"text": second})}
+        parts = {
+            "first": Piece(words_of, {"text": "rose"}),
+            "second": Piece(words_of, {"text": second}),
+        }
         whole = Piece(joined, {"parts": list(parts.values())})
         artifact(
-            "parts", lambda folder, pieces: (folder / "names").write_text("x") and [], pieces={"whole": whole, **parts}
+            "parts",
+            lambda folder, pieces: (folder / "names").write_text("x") and [],
+            pieces={"whole": whole, **parts},
         )
         return Path("calls").read_text()
 

@@ -1,16 +1,19 @@
-"""A sample of each predicted score is shown to the judge; precision and recall follow, with their intervals."""
+"""A sample of each predicted score is shown to the judge; precision and recall follow, with their
+intervals.
+"""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from safelm.paths import build
+from safelm.builder.paths import build
 from safelm.scoring.audit import Bucket, audit
-from safelm.statistics import wilson
+from safelm.stats.rates import wilson
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, ingested, rows_of, stage
 
-# Of 1,000 pages scored 0 two of ten are judged 4; of 100 scored 4 five of ten are; all 3 scored 5 are shown, one is 5.
+# Of 1,000 pages scored 0 two of ten are judged 4; of 100 scored 4 five of ten are; all 3 scored 5
+# are shown, one is 5.
 ROWS = [(0, 0)] * 8 + [(0, 4)] * 2 + [(4, 4)] * 5 + [(4, 0)] * 5 + [(5, 5), (5, 0), (5, 1)]
 PREDICTED = {0: 1000, 4: 100, 5: 3}
 
@@ -19,8 +22,15 @@ def test_precision_of_a_bucket_is_a_rate_with_wilsons_interval() -> None:
     rows = {row["predicted"]: row for row in audit(PREDICTED, ROWS, 0.95)["buckets"]}
     low, high = wilson(5, 10, 0.95)
     assert rows[4]["precision"] == pytest.approx({"value": 0.5, "low": low, "high": high}, abs=1e-6)
-    assert (rows[4]["documents"], rows[4]["audited"], rows[4]["judged"]) == (100, 10, [5, 0, 0, 0, 5, 0])
-    assert (rows[5]["benign"]["value"], rows[1]["precision"]) == (pytest.approx(2 / 3, abs=1e-6), None)
+    assert (rows[4]["documents"], rows[4]["audited"], rows[4]["judged"]) == (
+        100,
+        10,
+        [5, 0, 0, 0, 5, 0],
+    )
+    assert (rows[5]["benign"]["value"], rows[1]["precision"]) == (
+        pytest.approx(2 / 3, abs=1e-6),
+        None,
+    )
 
 
 def test_recall_weighs_each_bucket_by_its_documents() -> None:
@@ -28,7 +38,8 @@ def test_recall_weighs_each_bucket_by_its_documents() -> None:
     # At 4 or above: 50 of the 100, and 1 of the 3, are found; 200 of the 1,000 are missed.
     assert levels[4]["recall"]["value"] == pytest.approx(51 / 251, abs=1e-6)
     assert levels[4]["precision"]["value"] == pytest.approx(51 / 103, abs=1e-6)
-    # At 5: 1 is found; none of 10 in either bucket may hide as many in 1,100 as Wilson's upper end allows.
+    # At 5: 1 is found; none of 10 in either bucket may hide as many in 1,100 as Wilson's upper end
+    # allows.
     low = 1 / (1 + 1100 * wilson(0, 10, 0.95)[1])
     assert levels[5]["recall"] == pytest.approx({"value": 1.0, "low": low, "high": 1.0}, abs=1e-6)
 
@@ -60,7 +71,10 @@ def test_each_score_gives_as_many_as_were_asked_for(audited: Path) -> None:
     assert all(row["reason"] for row in rows)
     found = json.loads((audited / "audit.json").read_bytes())
     assert [row["documents"] for row in found["buckets"]] == [40, 0, 0, 0, 20, 20]
-    assert (found["buckets"][5]["precision"]["value"], found["levels"][0]["recall"]["value"]) == (1.0, 1.0)
+    assert (found["buckets"][5]["precision"]["value"], found["levels"][0]["recall"]["value"]) == (
+        1.0,
+        1.0,
+    )
 
 
 def test_shards_do_not_matter_to_the_sample(audited: Path) -> None:
@@ -73,7 +87,9 @@ def test_shards_do_not_matter_to_the_sample(audited: Path) -> None:
 
 def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
     before = {row["id"] for row in rows_of(audited)}
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("documents: 10,", "documents: 4,"))
+    Path("params.yaml").write_text(
+        Path("params.yaml").read_text().replace("documents: 10,", "documents: 4,")
+    )
     stage("audit")
     fewer = {row["id"] for row in rows_of(build("audit"))}
     assert len(fewer) == 12 and fewer < before

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from safelm.card import card, count_queries, index, read_queries
-from safelm.paths import build
+from safelm.builder.paths import build
+from safelm.corpora.report_card import card, count_queries, index, read_queries
 from safelm.scoring.lexicon import LEXICON
 from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage
 
-QUERIES = {"hate": ["angry mob", "mob"], "privacy": ["drive-by shooting", "leak the diary"], "elections": []}
+QUERIES = {
+    "hate": ["angry mob", "mob"],
+    "privacy": ["drive-by shooting", "leak the diary"],
+    "elections": [],
+}
 
 
 def counted(text: str) -> tuple[int, dict[tuple[str, str], int]]:
@@ -35,15 +39,23 @@ def test_a_hyphen_belongs_to_the_word() -> None:
 def test_the_lists_of_the_lexicon() -> None:
     queries = read_queries(LEXICON, LEXICON)
     assert len(queries) == 14
-    assert "steal the wallet" in queries["nonviolent_crimes"] and queries["child_exploitation"] == []
+    assert (
+        "steal the wallet" in queries["nonviolent_crimes"] and queries["child_exploitation"] == []
+    )
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_lists_in_json_by_name_or_id(tmp_path: Path, wrapped: bool) -> None:
     table = {"Suicide & Self-Harm": ["secret pain", "secret pain"], "hate": ["hateful mob"]}
-    (tmp_path / "lists.json").write_text(json.dumps({"source": "us", "queries": table} if wrapped else table))
+    (tmp_path / "lists.json").write_text(
+        json.dumps({"source": "us", "queries": table} if wrapped else table)
+    )
     queries = read_queries(tmp_path / "lists.json", LEXICON)
-    assert (queries["self_harm"], queries["hate"], len(queries)) == (["secret pain"], ["hateful mob"], 14)
+    assert (queries["self_harm"], queries["hate"], len(queries)) == (
+        ["secret pain"],
+        ["hateful mob"],
+        14,
+    )
 
 
 def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
@@ -52,15 +64,25 @@ def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
         read_queries(tmp_path / "lists.json", LEXICON)
 
 
-def part(documents: int, words: int, scores: list[int], *queries: tuple[str, str, int]) -> dict[str, Any]:
+def part(
+    documents: int, words: int, scores: list[int], *queries: tuple[str, str, int]
+) -> dict[str, Any]:
     counts = {"documents": documents, "words": words, "scores": scores, "before": [0] * 6}
     return {**counts, "hazards": {"hate": 1}, "queries": queries}
 
 
 def test_a_card_adds_up_shards() -> None:
-    parts = [part(2, 300, [2, 0, 0, 0, 0, 0], ("hate", "mob", 1)), part(1, 200, [0, 0, 0, 1, 0, 0], ("hate", "mob", 4))]
+    parts = [
+        part(2, 300, [2, 0, 0, 0, 0, 0], ("hate", "mob", 1)),
+        part(1, 200, [0, 0, 0, 1, 0, 0], ("hate", "mob", 4)),
+    ]
     got = card(parts, QUERIES)
-    assert (got["documents"], got["words"], got["scores"], got["unsafe"]) == (3, 500, [2, 0, 0, 1, 0, 0], 0.333333)
+    assert (got["documents"], got["words"], got["scores"], got["unsafe"]) == (
+        3,
+        500,
+        [2, 0, 0, 1, 0, 0],
+        0.333333,
+    )
     assert got["hazards"][0] == {
         "hazard": "hate",
         "documents": 2,
@@ -101,7 +123,11 @@ def test_a_scored_corpus_keeps_its_scores(scored: None) -> None:
     got = read("harmful")
     assert (got["corpus"], got["documents"], got["scores"]) == ("harmful", 40, [0, 0, 0, 0, 20, 20])
     rows = {row["hazard"]: (row["documents"], row["count"]) for row in got["hazards"]}
-    assert (rows["nonviolent_crimes"], rows["code_abuse"], rows["hate"]) == ((20, 20), (20, 20), (0, 0))
+    assert (rows["nonviolent_crimes"], rows["code_abuse"], rows["hate"]) == (
+        (20, 20),
+        (20, 20),
+        (0, 0),
+    )
 
 
 def test_a_card_counts_by_the_hazards_of_mlcommons_too(scored: None) -> None:
@@ -109,7 +135,10 @@ def test_a_card_counts_by_the_hazards_of_mlcommons_too(scored: None) -> None:
     rows = {row["hazard"]: row for row in got["mlcommons"]}
     assert len(rows) == 12 and (rows["ncr"]["documents"], rows["ncr"]["count"]) == (20, 20)
     # Code abuse is none of the twelve: its pages are in the fourteen alone.
-    assert sum(row["documents"] for row in rows.values()) == sum(row["documents"] for row in got["hazards"]) - 20
+    assert (
+        sum(row["documents"] for row in rows.values())
+        == sum(row["documents"] for row in got["hazards"]) - 20
+    )
 
 
 def test_a_synthetic_corpus_is_scored_as_it_is_now(scored: None) -> None:

@@ -1,4 +1,6 @@
-"""A cheap scorer decides the clear documents, a dear one the rest; thresholds are fitted for a recall."""
+"""A cheap scorer decides the clear documents, a dear one the rest; thresholds are fitted for a
+recall.
+"""
 
 import json
 import random
@@ -8,16 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from datatrove.data import Document
 
-from safelm.hazards import Grade
-from safelm.paths import build
+from safelm.builder.paths import build
 from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, thresholds
 from safelm.scoring.labels import HELD_OUT
+from safelm.text.lexicon import Grade
 from tests.endpoint import Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 from tests.test_rubric import JUDGE, right
 from tests.test_rubric import ROWS as ENGINE
 
-ROW = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 3, recall: 0.9, precision: 0.9}\n"
+ROW = (
+    "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 3, recall: 0.9, precision: 0.9}\n"
+)
 
 
 def sample(size: int) -> tuple[list[float], list[bool]]:
@@ -51,7 +55,11 @@ def test_where_nothing_is_found_the_dear_scorer_sees_everything() -> None:
 
 @pytest.mark.parametrize(
     ("chance", "score"),
-    [(0.1, 1), (0.5, None), (0.9, 4)],  # under the level: the likelier of 0 to 2; from it on: of 3 to 5
+    [
+        (0.1, 1),
+        (0.5, None),
+        (0.9, 4),
+    ],  # under the level: the likelier of 0 to 2; from it on: of 3 to 5
 )
 def test_the_cheap_scorer_decides_what_is_clear(chance: float, score: int | None) -> None:
     rest = (1 - chance) / 10
@@ -63,7 +71,9 @@ def test_the_cheap_scorer_decides_what_is_clear(chance: float, score: int | None
 @pytest.fixture
 def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace("scorers: [lexicon, ngrams]", "scorers: [both]")
+    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace(
+        "scorers: [lexicon, ngrams]", "scorers: [both]"
+    )
     Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [both]"))
     ingested("ingest/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
@@ -75,7 +85,9 @@ def test_a_page_that_the_dear_scorer_could_not_grade_is_ungraded_where_it_had_to
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE).replace("fit: {", f"{JUDGE}{ROW}fit: {{")
+    text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE).replace(
+        "fit: {", f"{JUDGE}{ROW}fit: {{"
+    )
     Path("params.yaml").write_text(text.replace("dear: lexicon", "dear: judge"))
     ingested("ingest/web", WEB, 30)
 
@@ -110,13 +122,21 @@ def test_what_neither_scorer_graded_has_no_score(tmp_path: Path) -> None:
         page("dear", None, 5),
         page("none", None, None),
     ]
-    block = FitCascade(names=("cheap", "dear"), level=3, recall=1.0, precision=2.0, seed=1)  # all but `clear` go on
+    block = FitCascade(
+        names=("cheap", "dear"), level=3, recall=1.0, precision=2.0, seed=1
+    )  # all but `clear` go on
     block.write(iter(pages), tmp_path)
-    rows = {row["id"]: (row["score"], row["by"]) for row in pq.read_table(tmp_path / HELD_OUT).to_pylist()}
+    rows = {
+        row["id"]: (row["score"], row["by"])
+        for row in pq.read_table(tmp_path / HELD_OUT).to_pylist()
+    }
     assert len(rows) == 14 and block.files[HELD_OUT] == len(pages)
     assert (rows["clear"], rows["unclear"], rows["dear"], rows["none"]) == (
-        (0, "cheap"), (None, None), (5, "dear"), (None, None)
-    )  # fmt: skip
+        (0, "cheap"),
+        (None, None),
+        (5, "dear"),
+        (None, None),
+    )
 
 
 def test_it_says_who_decided_what_it_cost_and_what_was_lost(cascade: Path) -> None:
@@ -142,7 +162,10 @@ def test_the_dear_scorer_sees_only_what_is_not_clear(cascade: Path) -> None:
 
 def test_new_labels_move_the_thresholds(cascade: Path) -> None:
     before = cascade.read_bytes()
-    ingested("ingest/web", [{"text": text} for text in [*SAFE[:20], *CRIME, *ATTACK, "steal rose", "hack tree"]])
+    ingested(
+        "ingest/web",
+        [{"text": text} for text in [*SAFE[:20], *CRIME, *ATTACK, "steal rose", "hack tree"]],
+    )
     for name in ("annotate", "fit"):
         stage(name)
     assert cascade.read_bytes() != before

@@ -15,9 +15,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from safelm.chat import TODAY, load, request_tokens
 from safelm.decoding import Decoder
-from safelm.evaluation.examinee import Examinee
+from safelm.evaluation.generation import Examinee
+from safelm.models.chat import TODAY, load, request_tokens
 from tests.tiny import write_model, write_tokenizer
 
 GREEDY, BEAM = Decoder("greedy"), Decoder("beam", beams=3, candidates=3)
@@ -56,9 +56,14 @@ def test_a_template_that_tells_the_day_tells_the_same_every_day(folder: Path) ->
 
 def test_a_prompt_beyond_the_window_of_a_layer_does_not_fit(folder: Path) -> None:
     shape = MistralConfig(
-        **SHAPE, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=24,
-    )  # fmt: skip
+        **SHAPE,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=24,
+    )
     asked = examinee(folder, MistralForCausalLM(shape))
     prompts = ["How", "How do I water the rose? " * 8]
     assert asked.fits(prompts, 6) == [True, False]
@@ -68,7 +73,15 @@ def test_a_prompt_beyond_the_window_of_a_layer_does_not_fit(folder: Path) -> Non
 
 
 def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Path) -> None:
-    shape = GPTJConfig(**SHAPE, n_embd=32, n_layer=2, n_head=2, n_positions=128, rotary_dim=8, initializer_range=0.5)
+    shape = GPTJConfig(
+        **SHAPE,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=128,
+        rotary_dim=8,
+        initializer_range=0.5,
+    )
     asked = examinee(folder, GPTJForCausalLM(shape))
     tokens = asked.prompt_tokens(["How do I water"])[0]
     for _ in range(8):
@@ -81,9 +94,15 @@ def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Pat
 
 def test_an_architecture_that_masks_by_place_is_refused(folder: Path) -> None:
     shape = GPTNeoConfig(
-        **SHAPE, hidden_size=32, num_layers=2, attention_types=[[["global", "local"], 1]], num_heads=2,
+        **SHAPE,
+        hidden_size=32,
+        num_layers=2,
+        attention_types=[[["global", "local"], 1]],
+        num_heads=2,
         max_position_embeddings=128,
-    )  # fmt: skip
+    )
     asked = examinee(folder, GPTNeoForCausalLM(shape))
-    with pytest.raises(ValueError, match=r"GPTNeoForCausalLM: attends by the places of keys .* position_ids alone"):
+    with pytest.raises(
+        ValueError, match=r"GPTNeoForCausalLM: attends by the places of keys .* position_ids alone"
+    ):
         asked.answers(["How do I"], GREEDY, tokens=6, batch=1)

@@ -1,4 +1,6 @@
-"""The same shards on a real Ray cluster and a real Slurm: equal bytes, and a killed worker loses only its own."""
+"""The same shards on a real Ray cluster and a real Slurm: equal bytes, and a killed worker loses
+only its own.
+"""
 
 import ast
 import os
@@ -15,15 +17,19 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm.blocks import Block, Input, Reader, Task, WriteDocuments
-from safelm.digest import file_digest
-from safelm.executor import StageError, run
-from safelm.paths import build
-from safelm.shards import text_digest
+from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.digest import file_digest
+from safelm.builder.paths import build
+from safelm.builder.run import run
+from safelm.builder.stage import StageError
+from safelm.documents.shards import WriteDocuments, text_digest
 from tests.clusters import no_ray, no_slurm, ray_head, slurm_node
 from tests.faults.toy import FILES, Running, Toy
 
-CLUSTERS = [pytest.param("ray", marks=pytest.mark.ray), pytest.param("slurm", marks=pytest.mark.slurm)]
+CLUSTERS = [
+    pytest.param("ray", marks=pytest.mark.ray),
+    pytest.param("slurm", marks=pytest.mark.slurm),
+]
 MISSING = {"ray": no_ray, "slurm": no_slurm}
 START = {"ray": ray_head, "slurm": slurm_node}
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
@@ -37,7 +43,10 @@ class Lines(Reader):
     folder: str
 
     def tasks(self) -> list[Task]:
-        return [Task(file.stem, (Input(file, file_digest(file)),)) for file in sorted(Path(self.folder).iterdir())]
+        return [
+            Task(file.stem, (Input(file, file_digest(file)),))
+            for file in sorted(Path(self.folder).iterdir())
+        ]
 
     def read(self, task: Task) -> Iterator[Document]:
         for text in task.inputs[0].path.read_text().splitlines():
@@ -46,7 +55,9 @@ class Lines(Reader):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Shout(Block):
-    """Upper case. At a line `fuse`, a file of that name is removed and its worker is killed, as the system would."""
+    """Upper case. At a line `fuse`, a file of that name is removed and its worker is killed, as the
+    system would.
+    """
 
     def each(self, document: Document) -> Iterator[Document]:
         if document.text == "fuse" and Path("fuse").exists():
@@ -63,13 +74,19 @@ def shout() -> dict[str, bytes]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def write_lines(folder: Path) -> None:
     folder.mkdir()
     for index in range(SHARDS):
-        (folder / f"{index}.txt").write_text(f"hello {index}\nfuse\n" if index == 2 else f"hello {index}\n")
+        (folder / f"{index}.txt").write_text(
+            f"hello {index}\nfuse\n" if index == 2 else f"hello {index}\n"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +99,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module", params=CLUSTERS)
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """A cluster that was started: the environment in which a stage runs on it."""
     reason = MISSING[request.param]()
     if reason:
@@ -106,7 +125,10 @@ def made(capsys: pytest.CaptureFixture[str]) -> int:
 
 
 def test_equal_bytes_and_nothing_the_second_time(
-    project: Path, expected: dict[str, bytes], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path,
+    expected: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "a secret of mine")
     assert shout() == expected
@@ -136,7 +158,9 @@ def test_an_error_names_the_shard(project: Path) -> None:
         shout()
 
 
-def test_real_stages_give_the_same_build(cluster: dict[str, str], local: Toy, tmp_path: Path) -> None:
+def test_real_stages_give_the_same_build(
+    cluster: dict[str, str], local: Toy, tmp_path: Path
+) -> None:
     toy = Toy.make(tmp_path / "toy")
     toy.environment = {**cluster, "SAFELM_TASKS_PER_JOB": "4"}
     assert toy.made(toy.build()) == local.made((local.root / "out-1.log").read_text())
@@ -153,14 +177,16 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
-def test_code_that_was_edited_after_the_plan_makes_nothing(cluster: dict[str, str], local: Toy, tmp_path: Path) -> None:
+def test_code_that_was_edited_after_the_plan_makes_nothing(
+    cluster: dict[str, str], local: Toy, tmp_path: Path
+) -> None:
     toy = local.copy(tmp_path / "toy")
     forget(toy, "score")
     wait = "touch waiting; until test -e go; do sleep 0.1; done"
     toy.environment = {**cluster, "SAFELM_TASKS_PER_JOB": "8", "SAFELM_SLURM_SETUP": wait}
     running = toy.start("pipeline.score")
     wait_for(toy.root / "waiting", running)
-    toy.edit("safelm/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
+    toy.edit("safelm/builder/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
     (toy.root / "go").touch()
     assert running.wait() != 0
     assert "the code of this stage are not those that it was planned with" in running.text
@@ -169,7 +195,9 @@ def test_code_that_was_edited_after_the_plan_makes_nothing(cluster: dict[str, st
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
-def test_an_interrupted_stage_takes_its_jobs_along(cluster: dict[str, str], local: Toy, tmp_path: Path) -> None:
+def test_an_interrupted_stage_takes_its_jobs_along(
+    cluster: dict[str, str], local: Toy, tmp_path: Path
+) -> None:
     toy = local.copy(tmp_path / "toy")
     forget(toy, "score")
     toy.environment = {**cluster, "SAFELM_SLURM_SETUP": "touch waiting; sleep 600"}
@@ -178,7 +206,12 @@ def test_an_interrupted_stage_takes_its_jobs_along(cluster: dict[str, str], loca
     running.process.send_signal(signal.SIGINT)
     assert running.wait() != 0
     queue = ["squeue", "--noheader", "--states=PENDING,RUNNING"]
-    assert subprocess.run(queue, env=toy.variables(), capture_output=True, text=True, check=True).stdout == ""
+    assert (
+        subprocess.run(
+            queue, env=toy.variables(), capture_output=True, text=True, check=True
+        ).stdout
+        == ""
+    )
 
 
 def wait_for(path: Path, running: Running) -> None:
@@ -207,7 +240,9 @@ with connection():
 @pytest.mark.ray
 @pytest.mark.skipif(bool(no_ray()), reason=str(no_ray()))
 def test_a_ray_of_its_own_listens_on_the_loopback_interface_only() -> None:
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True
+    )
     addresses = ast.literal_eval(done.stdout.strip())
     assert addresses and addresses <= LOOPBACK
 
@@ -226,10 +261,13 @@ def test_a_ray_of_its_own_gives_the_same_stage(local: Toy, tmp_path: Path) -> No
 
 @pytest.mark.ray
 @pytest.mark.parametrize("cluster", ["ray"], indirect=True)
-def test_more_than_the_ray_cluster_has_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_the_ray_cluster_has_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SAFELM_TASK_GPUS", "64")
     with pytest.raises(
-        StageError, match=r"SAFELM_TASK_GPUS: expected at most the 0 of the whole Ray cluster \(got 64\)"
+        StageError,
+        match=r"SAFELM_TASK_GPUS: expected at most the 0 of the whole Ray cluster \(got 64\)",
     ):
         shout()
 
@@ -239,7 +277,9 @@ def test_no_ray_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAFELM_EXECUTOR", "ray")
     write_lines(Path("lines"))
-    with pytest.raises(StageError, match="the package ray is not installed; run `make cluster`, or unset it"):
+    with pytest.raises(
+        StageError, match="the package ray is not installed; run `make cluster`, or unset it"
+    ):
         shout()
 
 
@@ -248,5 +288,7 @@ def test_no_slurm_says_what_is_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("SAFELM_EXECUTOR", "slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
     write_lines(Path("lines"))
-    with pytest.raises(StageError, match=r"SAFELM_EXECUTOR=slurm: could not submit a job: .*'sbatch'"):
+    with pytest.raises(
+        StageError, match=r"SAFELM_EXECUTOR=slurm: could not submit a job: .*'sbatch'"
+    ):
         shout()

@@ -1,4 +1,6 @@
-"""Models of others: asked what ours are asked, and refused before anything is spent where they cannot be."""
+"""Models of others: asked what ours are asked, and refused before anything is spent where they
+cannot be.
+"""
 
 import json
 import shutil
@@ -9,13 +11,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from safelm.evaluation.others import OtherError, checked
+from safelm.evaluation.external_models import OtherError, checked
 from safelm.llm.weights import digest_of
 from safelm.report.build import bind
-from safelm.report.format import percent
-from safelm.report.others import others
+from safelm.report.charts.numbers import percent
+from safelm.report.figures.external_models import others
 from specs.decoder import Decoder
-from specs.other import Other
+from specs.external_model import Other
 from specs.params import Params
 from tests import report_world
 from tests.ingested import stage
@@ -32,20 +34,36 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tokenizer = write_tokenizer(tmp_path / "tokenizer")
     folder = write_model(tmp_path / "own", tokenizer)
     torch.manual_seed(0)
-    shape = GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=2, n_positions=192, bos_token_id=0, eos_token_id=0)
+    shape = GPT2Config(
+        vocab_size=320,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=192,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     GPT2LMHeadModel(shape).save_pretrained(folder)
     forget_the_tag(folder)
     return folder
 
 
 def row(folder: Path, **changes: Any) -> Other:
-    sound = {"model": str(folder), "revision": None, "digest": digest_of(folder), "chat": True, "decoders": ["greedy"]}
+    sound = {
+        "model": str(folder),
+        "revision": None,
+        "digest": digest_of(folder),
+        "chat": True,
+        "decoders": ["greedy"],
+    }
     return Other.model_validate({**sound, **changes})
 
 
 def decoders() -> dict[str, Decoder]:
     greedy = Params.read("evaluate", path=ROOT / "params.yaml").evaluate.decoders["greedy"]
-    wide = greedy.model_copy(update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"})
+    wide = greedy.model_copy(
+        update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"}
+    )
     return {
         "greedy": greedy,
         "safebeam": wide,
@@ -62,7 +80,10 @@ def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: b
     metrics = json.loads(Path("build/compare/mine/metrics.json").read_bytes())
     assert set(metrics["decoders"]) == {"greedy", "random_drop"} and not metrics["knows_tag"]
     assert metrics["stage"] == ("instruct" if chat else "pretrain")
-    assert metrics["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12 and metrics["utility"]["accuracy"]["of"] == 12
+    assert (
+        metrics["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12
+        and metrics["utility"]["accuracy"]["of"] == 12
+    )
 
 
 def test_every_row_is_checked_before_the_first_is_asked(own: Path) -> None:
@@ -91,15 +112,27 @@ def test_the_report_shows_models_of_others_and_no_claim_reads_them(tmp_path: Pat
     book, claims = bind(tmp_path, report_world.declared(models, "theirs"))
     assert others(without) is None and claims == before
     figure = others(book)
-    assert figure is not None and "theirs: asked in its chat format, knows no tag." in figure.caption
-    assert [panel.title for panel in figure.panels] == ["Attack success", "Harmless requests answered"]
+    assert (
+        figure is not None and "theirs: asked in its chat format, knows no tag." in figure.caption
+    )
+    assert [panel.title for panel in figure.panels] == [
+        "Attack success",
+        "Harmless requests answered",
+    ]
     harmful, harmless, useful = figure.tables
     rates = told["decoders"]["greedy"]
     assert [cell.text for cell in harmful.rows[0][:4]] == [
-        "theirs", "greedy", "harmful", percent(rates["harmful"]["asr"]["value"])
-    ]  # fmt: skip
+        "theirs",
+        "greedy",
+        "harmful",
+        percent(rates["harmful"]["asr"]["value"]),
+    ]
     assert [[cell.text for cell in line[2:5]] for line in harmless.rows] == [
-        [suite, percent(rates[name]["complied"]["value"]), percent(rates[name]["over_refusal"]["value"])]
+        [
+            suite,
+            percent(rates[name]["complied"]["value"]),
+            percent(rates[name]["over_refusal"]["value"]),
+        ]
         for suite, name in (("benign", "benign"), ("dual use", "dual_use"))
     ]
     assert useful.rows[0][2].text == percent(told["utility"]["accuracy"]["value"])
@@ -108,7 +141,10 @@ def test_the_report_shows_models_of_others_and_no_claim_reads_them(tmp_path: Pat
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["greedy", "safebeam"], r"others.mine.decoders: safebeam reads .* write decoders: \[greedy\]"),
+        (
+            ["greedy", "safebeam"],
+            r"others.mine.decoders: safebeam reads .* write decoders: \[greedy\]",
+        ),
         (["stops"], r"others.mine.decoders: stops reads .* write decoders: \[greedy, random\]"),
     ],
 )
@@ -126,7 +162,9 @@ def test_a_model_with_the_tag_may_be_asked_with_every_decoder(own: Path) -> None
     assert checked("mine", row(own, decoders=list(decoders())), decoders()) == own
 
 
-def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_write(own: Path) -> None:
+def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_write(
+    own: Path,
+) -> None:
     digest = digest_of(own)
     for given, words in ((None, "are not pinned yet"), ("0" * 64, "are not those of digest 0")):
         with pytest.raises(OtherError, match=f"{words}.*write digest: {digest}"):
@@ -137,8 +175,13 @@ def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
     for path in own.glob("*template*"):
         path.unlink()
     config = own / "tokenizer_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_bytes()), "chat_template": None} | {}).replace(
-        '"chat_template": null', '"other": null'))  # fmt: skip
-    with pytest.raises(OtherError, match=r"others.mine.chat: .* has no chat template; write chat: false"):
+    config.write_text(
+        json.dumps({**json.loads(config.read_bytes()), "chat_template": None} | {}).replace(
+            '"chat_template": null', '"other": null'
+        )
+    )
+    with pytest.raises(
+        OtherError, match=r"others.mine.chat: .* has no chat template; write chat: false"
+    ):
         checked("mine", row(own), decoders())
     assert checked("mine", row(own, chat=False), decoders()) == own

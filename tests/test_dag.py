@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.__main__ import Group, groups, narrowed
-from safelm.shards import Manifest
+from pipeline.__main__ import groups
+from safelm.builder.manifest import Manifest
+from safelm.builder.scheduler import Group, narrowed
 from tests.conftest import Project, copy_of_the_project
 
 MODEL_STAGES = ("pretrain", "instruct", "finetune")
 
 
 def manifests(root: Path, *folders: str) -> dict[str, bytes]:
-    found = [path for folder in folders for path in (root / "build" / folder).rglob("manifest.json")]
+    found = [
+        path for folder in folders for path in (root / "build" / folder).rglob("manifest.json")
+    ]
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(found)}
 
 
@@ -41,20 +44,30 @@ class Restored:
 
 
 @pytest.mark.parametrize(("models", "a_model"), [(["a", "b"], 6), (list("abcdefgh"), 1)])
-def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(models: list[str], a_model: int) -> None:
+def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(
+    models: list[str], a_model: int
+) -> None:
     plan = groups(models, 2)
     built = [stage for group in plan for stage in group.stages]
     branches = [f"{stage}@{model}" for model in models for stage in MODEL_STAGES]
     asked = [f"evaluate@{model}-{stage}" for model in models for stage in MODEL_STAGES]
     last = {"compare", "report"}  # what the `dvc repro` at the end builds
-    others = {*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]} - {*MODEL_STAGES, "evaluate"} - last
+    others = (
+        {*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]}
+        - {*MODEL_STAGES, "evaluate"}
+        - last
+    )
     assert sorted(built) == sorted([*branches, *asked, *others])
     assert len(plan) == 5 + a_model * len(models)
     names = [group.name for group in plan]
     assert all(need in names for group in plan for need in group.needs)
     order = {stage: place for place, stage in enumerate(built)}
-    assert all(order[f"pretrain@{model}"] < order[f"finetune@{model}"] < order[f"evaluate@{model}-finetune"]
-               for model in models)  # fmt: skip
+    assert all(
+        order[f"pretrain@{model}"]
+        < order[f"finetune@{model}"]
+        < order[f"evaluate@{model}-finetune"]
+        for model in models
+    )
 
 
 def test_only_what_is_out_of_date_is_looked_at() -> None:
@@ -73,7 +86,11 @@ def test_the_summary_holds_every_model_and_stage(built: Project) -> None:
     for model in summary["models"].values():
         assert set(model) == set(MODEL_STAGES)
         for stage in model.values():
-            rates = [stage[decoder][name] for decoder in ("greedy", "safebeam") for name in ("asr", "over_refusal")]
+            rates = [
+                stage[decoder][name]
+                for decoder in ("greedy", "safebeam")
+                for name in ("asr", "over_refusal")
+            ]
             for rate in [*rates, stage["utility"]["accuracy"]]:
                 assert rate["low"] <= rate["value"] <= rate["high"]
                 assert rate["value"] == pytest.approx(rate["count"] / rate["of"], abs=1e-6)
@@ -82,7 +99,12 @@ def test_the_summary_holds_every_model_and_stage(built: Project) -> None:
 def test_every_claim_has_a_verdict(built: Project) -> None:
     summary = json.loads((built.root / "build/report/summary.json").read_text(encoding="utf-8"))
     verdicts = {claim["verdict"] for claim in summary["claims"]}
-    assert summary["claims"] and verdicts <= {"reproduced", "contradicted", "not distinguishable", "not measured"}
+    assert summary["claims"] and verdicts <= {
+        "reproduced",
+        "contradicted",
+        "not distinguishable",
+        "not measured",
+    }
 
 
 def test_every_row_of_every_data_stage_is_accounted_for(built: Project) -> None:
@@ -99,9 +121,11 @@ def test_a_second_build_runs_nothing(built: Project) -> None:
 
 
 def test_verify_finds_all_whole_and_doctor_nothing(built: Project) -> None:
-    """Of every stage: those of one folder, of folders with manifests inside, of pieces, of no manifest at all."""
-    assert "all whole" in built.run(sys.executable, "-m", "safelm.verify").stdout
-    built.run(sys.executable, "-m", "safelm.doctor")
+    """Of every stage: those of one folder, of folders with manifests inside, of pieces, of no
+    manifest at all.
+    """
+    assert "all whole" in built.run(sys.executable, "-m", "safelm.maintenance.verify").stdout
+    built.run(sys.executable, "-m", "safelm.maintenance.doctor")
 
 
 def test_dvc_shows_metrics_and_plots(built: Project) -> None:
@@ -130,11 +154,13 @@ def test_a_threshold_of_rephrase_makes_no_earlier_stage_stale(built: Project) ->
 
 def test_a_mixture_row_is_one_branch(built: Project) -> None:
     with restored(built, "params.yaml"):
-        row = (
-            "  refused:\n    phases:\n      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0}}\n"
-        )
+        row = "  refused:\n    phases:\n      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0}}\n"
         built.edit(
-            "params.yaml", ("\nmodels:\n", f"{row}\nmodels:\n  refused: {{mixture: refused, shape: nano, seed: 1}}\n")
+            "params.yaml",
+            (
+                "\nmodels:\n",
+                f"{row}\nmodels:\n  refused: {{mixture: refused, shape: nano, seed: 1}}\n",
+            ),
         )
         new = {"mix@refused", *(f"{stage}@refused" for stage in MODEL_STAGES)}
         new |= {f"evaluate@refused-{stage}" for stage in MODEL_STAGES}
@@ -148,7 +174,17 @@ def test_a_colleague_pulls_and_runs_nothing(built: Project, tmp_path: Path) -> N
     built.dvc("remote", "add", "--force", "--default", "shared", str(tmp_path / "remote"))
     built.dvc("push", "--quiet")
     built.run("git", "add", "-A")
-    built.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "Build")
+    built.run(
+        "git",
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.org",
+        "commit",
+        "-q",
+        "-m",
+        "Build",
+    )
     built.run("git", "clone", "-q", str(built.root), str(tmp_path / "clone"))
     colleague = Project(tmp_path / "clone")
     colleague.dvc("pull", "--quiet")
@@ -160,10 +196,26 @@ def test_a_colleague_pulls_and_runs_nothing(built: Project, tmp_path: Path) -> N
 def test_another_folder_and_one_worker_give_the_same_bytes(built: Project, tmp_path: Path) -> None:
     other = copy_of_the_project(tmp_path / "deep" / "down" / "elsewhere")
     target = ["pretrain@standard", "card"]
-    other.run(sys.executable, "-m", "dvc", "repro", *target, SAFELM_WORKERS="1", TZ="Asia/Tokyo", PYTHONHASHSEED="7")
+    other.run(
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        *target,
+        SAFELM_WORKERS="1",
+        TZ="Asia/Tokyo",
+        PYTHONHASHSEED="7",
+    )
     folders = ("ingest", "annotate", "score", "rephrase", "refuse", "educate", "tag", "tokenize")
     ours = manifests(other.root, *folders)
-    assert ours == {name: data for name, data in manifests(built.root, *folders).items() if name in ours}
-    locks = [yaml.safe_load((project.root / "dvc.lock").read_text())["stages"] for project in (built, other)]
-    assert {name: locks[1][name]["outs"] for name in locks[1]} == {name: locks[0][name]["outs"] for name in locks[1]}
+    assert ours == {
+        name: data for name, data in manifests(built.root, *folders).items() if name in ours
+    }
+    locks = [
+        yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
+        for project in (built, other)
+    ]
+    assert {name: locks[1][name]["outs"] for name in locks[1]} == {
+        name: locks[0][name]["outs"] for name in locks[1]
+    }
     shutil.rmtree(other.root)

@@ -1,4 +1,6 @@
-"""SafeBeam against a slow, literal transcription of the paper's Algorithm 2, and what every decoder promises."""
+"""SafeBeam against a slow, literal transcription of the paper's Algorithm 2, and what every decoder
+promises.
+"""
 
 import math
 import random
@@ -7,22 +9,39 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from safelm.decoding import CustomGenerate, Decoded, Decoder, generate, word_starts
 from safelm.decoding import rules as rules_of
 
 VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
-STARTS = [token % 3 == 1 for token in range(VOCABULARY)]  # a vocabulary in which every third token opens a word
+STARTS = [
+    token % 3 == 1 for token in range(VOCABULARY)
+]  # a vocabulary in which every third token opens a word
 INFINITY = math.inf
 
 
 def llama(seed: int, **changes: object) -> LlamaForCausalLM:
-    """A tiny model with random weights, large and exact enough that no two candidates are as good as equal."""
+    """A tiny model with random weights, large and exact enough that no two candidates are as good
+    as equal.
+    """
     torch.manual_seed(seed)
-    shape: dict = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2)
-    heads = dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.6)
+    shape: dict = dict(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2
+    )
+    heads = dict(
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.6,
+    )
     config = LlamaConfig(**{**shape, **heads, "tie_word_embeddings": bool(seed % 2), **changes})
     model = LlamaForCausalLM(config).double().eval()
     model.lm_head.weight.data[TAG] *= 2  # p(tag) from next to nothing to nearly sure
@@ -34,11 +53,24 @@ torch.set_num_threads(1)  # models this small are slower on several
 
 def prompts_of(seed: int, count: int = 4) -> list[list[int]]:
     draw = random.Random(seed)
-    return [[draw.randrange(8, VOCABULARY) for _ in range(draw.randint(1, 9))] for _ in range(count)]
+    return [
+        [draw.randrange(8, VOCABULARY) for _ in range(draw.randint(1, 9))] for _ in range(count)
+    ]
 
 
-def run(model, prompts, decoder: Decoder, *, batch: int = 8, new_tokens: int = 7, tag=TAG, end=(END,)) -> list[Decoded]:
-    return generate(model, prompts, decoder, new_tokens=new_tokens, tag=tag, end=end, batch=batch, word_starts=STARTS)
+def run(
+    model, prompts, decoder: Decoder, *, batch: int = 8, new_tokens: int = 7, tag=TAG, end=(END,)
+) -> list[Decoded]:
+    return generate(
+        model,
+        prompts,
+        decoder,
+        new_tokens=new_tokens,
+        tag=tag,
+        end=end,
+        batch=batch,
+        word_starts=STARTS,
+    )
 
 
 # The literal transcription: whole texts, no cache, plain Python.
@@ -55,13 +87,19 @@ def p_tag(scores: list[float]) -> float:
 
 
 def top(scores: list[float], count: int, floor: float) -> list[int]:
-    tokens = sorted((token for token in range(VOCABULARY) if token != TAG), key=lambda token: -scores[token])[:count]
+    tokens = sorted(
+        (token for token in range(VOCABULARY) if token != TAG), key=lambda token: -scores[token]
+    )[:count]
     return [token for place, token in enumerate(tokens) if place == 0 or scores[token] >= floor]
 
 
 def drop(candidates: list[dict], decoder: Decoder, chance) -> list[dict]:
-    """What is left of C; sorted() is stable, so equal evidence drops the less likely, then the later."""
-    value = (lambda c: chance[c["place"]]) if decoder.rule == "random" else (lambda c: c["evidence"])
+    """What is left of C; sorted() is stable, so equal evidence drops the less likely, then the
+    later.
+    """
+    value = (
+        (lambda c: chance[c["place"]]) if decoder.rule == "random" else (lambda c: c["evidence"])
+    )
     safest = sorted(sorted(candidates, key=lambda c: -c["logp"]), key=value)
     if decoder.rule == "none":
         kept = safest
@@ -72,21 +110,34 @@ def drop(candidates: list[dict], decoder: Decoder, chance) -> list[dict]:
     return sorted(kept, key=lambda c: c["place"])
 
 
-def literal(model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,)) -> Decoded:
+def literal(
+    model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,)
+) -> Decoded:
     """Algorithm 2, line by line, with what it leaves open decided as safelm.decoding.search says."""
     if decoder.method == "branch":
         return literal_branch(model, prompt, decoder, new_tokens=new_tokens, end=end)
     floor = math.log(decoder.floor) if decoder.floor else -INFINITY
     noise = rules_of.noise(prompt, decoder.seed, new_tokens, decoder.beams * decoder.candidates)
     scores = following(model, [prompt])[0]
-    beams = [{"text": [], "logp": 0.0, "evidence": p_tag(scores), "tags": [], "finished": False, "scores": scores}]
+    beams = [
+        {
+            "text": [],
+            "logp": 0.0,
+            "evidence": p_tag(scores),
+            "tags": [],
+            "finished": False,
+            "scores": scores,
+        }
+    ]
     for step in range(new_tokens):
         if all(beam["finished"] for beam in beams):
             break
         leader = beams[0]
         scores = leader["scores"]
         if decoder.short_circuit and not leader["finished"] and max(scores) == scores[TAG]:
-            return Decoded(leader["text"], False, True, leader["logp"] + scores[TAG], leader["tags"])
+            return Decoded(
+                leader["text"], False, True, leader["logp"] + scores[TAG], leader["tags"]
+            )
         candidates = []
         for number, beam in enumerate(beams):
             place = number * decoder.candidates
@@ -101,7 +152,9 @@ def literal(model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, 
                     new["text"] = beam["text"] + [token]
                 candidates.append(new)
         longer = [candidate for candidate in candidates if not candidate["finished"]]
-        for new, after in zip(longer, following(model, [prompt + new["text"] for new in longer]), strict=True):
+        for new, after in zip(
+            longer, following(model, [prompt + new["text"] for new in longer]), strict=True
+        ):
             new["scores"], new["tags"] = after, new["tags"] + [p_tag(after)]
             likeliest = max(range(VOCABULARY), key=lambda token: after[token])
             if decoder.rule != "boundary" or likeliest == TAG or STARTS[likeliest]:
@@ -113,7 +166,9 @@ def literal(model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, 
 
 
 def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: int, end) -> Decoded:
-    """One text after another, each greedy after its first token; then the one of the greatest value."""
+    """One text after another, each greedy after its first token; then the one of the greatest
+    value.
+    """
     floor = math.log(decoder.floor) if decoder.floor else -INFINITY
     begin = following(model, [prompt])[0]
     best: tuple[float, Decoded] | None = None
@@ -128,7 +183,11 @@ def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: in
                 break
             token = top(scores, 1, floor)[0]
             logp += scores[token]
-        ends = [tag for place, tag in enumerate(tags) if place + 1 == len(text) or STARTS[text[place + 1]]]
+        ends = [
+            tag
+            for place, tag in enumerate(tags)
+            if place + 1 == len(text) or STARTS[text[place + 1]]
+        ]
         tag = sum(ends) / len(ends) if ends else 0.0
         value = begin[first] + logp / (len(text) + finished) - decoder.weight * tag
         worst = max(worst, tag)
@@ -142,9 +201,18 @@ def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: in
 
 def same(left: Decoded, right: Decoded) -> bool:
     """Equal token for token, and in every number up to rounding."""
-    exact = (left.tokens, left.finished, left.short_circuited) == (right.tokens, right.finished, right.short_circuited)
-    numbers = [left.log_probability, *left.tag_probabilities], [right.log_probability, *right.tag_probabilities]
-    near = all(math.isclose(*pair, rel_tol=1e-6, abs_tol=1e-5) for pair in zip(*numbers, strict=True))
+    exact = (left.tokens, left.finished, left.short_circuited) == (
+        right.tokens,
+        right.finished,
+        right.short_circuited,
+    )
+    numbers = (
+        [left.log_probability, *left.tag_probabilities],
+        [right.log_probability, *right.tag_probabilities],
+    )
+    near = all(
+        math.isclose(*pair, rel_tol=1e-6, abs_tol=1e-5) for pair in zip(*numbers, strict=True)
+    )
     return exact and near
 
 
@@ -157,7 +225,9 @@ def test_half_of_an_odd_count_drops_the_smaller_half() -> None:
 
 
 def test_one_candidate_is_never_dropped() -> None:
-    assert rules_of.keep_half(torch.tensor([[1.0, 0.0]]), torch.tensor([[-5.0, -INFINITY]])).tolist() == [[True, False]]
+    assert rules_of.keep_half(
+        torch.tensor([[1.0, 0.0]]), torch.tensor([[-5.0, -INFINITY]])
+    ).tolist() == [[True, False]]
 
 
 def test_of_equal_evidence_the_less_likely_is_dropped_then_the_later() -> None:
@@ -178,7 +248,9 @@ def test_the_threshold_drops_only_what_is_above_it() -> None:
 
 
 def test_the_threshold_never_drops_all() -> None:
-    kept = rules_of.keep_below(torch.tensor([[0.9, 0.4, 0.4]]), torch.tensor([[-1.0, -3.0, -2.0]]), 0.1)
+    kept = rules_of.keep_below(
+        torch.tensor([[0.9, 0.4, 0.4]]), torch.tensor([[-1.0, -3.0, -2.0]]), 0.1
+    )
     assert kept.tolist() == [[False, False, True]]
 
 
@@ -222,7 +294,9 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model, prompts, what ends a text, and a decoder near one of the variants; all drawn from a number."""
+    """A model, prompts, what ends a text, and a decoder near one of the variants; all drawn from a
+    number.
+    """
 
     model: LlamaForCausalLM
     prompts: list[list[int]]
@@ -244,7 +318,9 @@ class Case:
         return cls(llama(number), prompts_of(number, 3), ends, draw.randint(3, 8), decoder)
 
     def run(self, prompts: list[list[int]], batch: int) -> list[Decoded]:
-        return run(self.model, prompts, self.decoder, batch=batch, new_tokens=self.new_tokens, end=self.end)
+        return run(
+            self.model, prompts, self.decoder, batch=batch, new_tokens=self.new_tokens, end=self.end
+        )
 
     def literal(self, prompt: list[int]) -> Decoded:
         return literal(self.model, prompt, self.decoder, new_tokens=self.new_tokens, end=self.end)
@@ -254,7 +330,9 @@ QUICK, FULL = 6, 25  # cases of each variant: 500 with --full
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_equals_the_literal_algorithm_batched_and_alone(name: str, pytestconfig: pytest.Config) -> None:
+def test_equals_the_literal_algorithm_batched_and_alone(
+    name: str, pytestconfig: pytest.Config
+) -> None:
     for number in range(FULL if pytestconfig.getoption("--full") else QUICK):
         case = Case.of(number, VARIANTS[name])
         expected = [case.literal(prompt) for prompt in case.prompts]
@@ -277,7 +355,11 @@ def test_too_few_candidates_are_allowed_with_a_warning(candidates: int) -> None:
 def test_the_cases_include_what_they_are_about() -> None:
     ends = (END, OTHER_END, *range(10, 16))
     printed, stopped, refused = (
-        [decoded for seed in range(6) for decoded in run(llama(seed), prompts_of(seed), VARIANTS[name], end=ends)]
+        [
+            decoded
+            for seed in range(6)
+            for decoded in run(llama(seed), prompts_of(seed), VARIANTS[name], end=ends)
+        ]
         for name in ("printed", "short circuit", "branch, refusing")
     )
     assert {decoded.finished for decoded in printed} == {True, False}
@@ -288,12 +370,16 @@ def test_the_cases_include_what_they_are_about() -> None:
 
 def test_long_texts_reuse_and_add_slots() -> None:
     model, prompts = llama(2), [[9, 8, 30], [11]]
-    for prompt, decoded in zip(prompts, run(model, prompts, PRINTED, new_tokens=45, end=()), strict=True):
+    for prompt, decoded in zip(
+        prompts, run(model, prompts, PRINTED, new_tokens=45, end=()), strict=True
+    ):
         assert same(decoded, literal(model, prompt, PRINTED, new_tokens=45, end=()))
 
 
 def test_other_positions_and_attention() -> None:
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, initializer_range=0.6)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, initializer_range=0.6
+    )
     torch.manual_seed(3)
     model, prompts = GPT2LMHeadModel(config).double().eval(), prompts_of(3)
     model.set_attn_implementation("eager")
@@ -316,14 +402,16 @@ def constant_tag_model(seed: int) -> LlamaForCausalLM:
 
 def test_where_p_tag_says_nothing_half_is_a_beam_search() -> None:
     model, prompts = constant_tag_model(4), prompts_of(4)
-    # Of equal p(tag) the less likely half is dropped; from the first step on, four of eight candidates are left.
+    # Of equal p(tag) the less likely half is dropped; from the first step on, four of eight
+    # candidates are left.
     beam = run(model, prompts, Decoder("beam", beams=4, candidates=4), end=())
     half = run(model, prompts, replace(PRINTED, candidates=8), end=())
     assert all(same(one, other) for one, other in zip(half, beam, strict=True))
 
 
 @pytest.mark.parametrize(
-    "name", ["printed", "random", "boundary", "absolute", "short circuit", "beam", "branch, refusing"]
+    "name",
+    ["printed", "random", "boundary", "absolute", "short circuit", "beam", "branch, refusing"],
 )
 def test_a_batch_does_not_matter(name: str) -> None:
     model, prompts = llama(5), prompts_of(5, 9)
@@ -337,7 +425,9 @@ def test_sampling_does_not_depend_on_the_batch_but_on_the_seed() -> None:
     model, prompts = llama(6), prompts_of(6, 6)
     decoder = Decoder("top_k", top_k=20, temperature=1.5)
     alone = [run(model, [prompt], decoder)[0] for prompt in prompts]
-    assert all(same(one, other) for one, other in zip(alone, run(model, prompts, decoder), strict=True))
+    assert all(
+        same(one, other) for one, other in zip(alone, run(model, prompts, decoder), strict=True)
+    )
     other = run(model, prompts, replace(decoder, seed=1))
     assert [decoded.tokens for decoded in other] != [decoded.tokens for decoded in alone]
 
@@ -353,12 +443,20 @@ def test_the_random_control_is_set_by_its_seed() -> None:
 
 def test_sampling_from_one_token_is_greedy() -> None:
     model, prompts = llama(8), prompts_of(8)
-    assert run(model, prompts, Decoder("top_k", top_k=1, seed=9)) == run(model, prompts, Decoder("greedy"))
+    assert run(model, prompts, Decoder("top_k", top_k=1, seed=9)) == run(
+        model, prompts, Decoder("greedy")
+    )
 
 
 def literal_draw(scores: list[float], decoder: Decoder, mark: float) -> int:
-    """Walk along the `top_k` likeliest tokens, each as wide as its probability, to where the mark falls."""
-    tokens = [token for token in top(scores, decoder.top_k, -INFINITY) if math.exp(scores[token]) >= decoder.floor]
+    """Walk along the `top_k` likeliest tokens, each as wide as its probability, to where the mark
+    falls.
+    """
+    tokens = [
+        token
+        for token in top(scores, decoder.top_k, -INFINITY)
+        if math.exp(scores[token]) >= decoder.floor
+    ]
     widths = [math.exp(scores[token] / decoder.temperature) for token in tokens]
     mark *= sum(widths)
     for token, width in zip(tokens, widths, strict=True):
@@ -368,14 +466,17 @@ def literal_draw(scores: list[float], decoder: Decoder, mark: float) -> int:
     return tokens[-1]
 
 
-@pytest.mark.parametrize("values", [{}, {"temperature": 3.0}, {"temperature": 0.5}, {"floor": 0.06}, {"top_k": 2}])
+@pytest.mark.parametrize(
+    "values", [{}, {"temperature": 3.0}, {"temperature": 0.5}, {"floor": 0.06}, {"top_k": 2}]
+)
 def test_sampling_equals_the_literal_draw(values: dict) -> None:
     model, prompts = llama(9), prompts_of(9, 40)
     decoder = replace(Decoder("top_k", top_k=8, seed=3), **values)
     drawn = [decoded.tokens[0] for decoded in run(model, prompts, decoder, new_tokens=1, end=())]
     marks = [rules_of.noise(prompt, 3, 1, 1)[0, 0] for prompt in prompts]
     expected = [
-        literal_draw(following(model, [prompt])[0], decoder, mark) for prompt, mark in zip(prompts, marks, strict=True)
+        literal_draw(following(model, [prompt])[0], decoder, mark)
+        for prompt, mark in zip(prompts, marks, strict=True)
     ]
     assert drawn == expected
 
@@ -385,15 +486,28 @@ def test_a_drawn_tag_short_circuits_and_is_else_never_drawn() -> None:
     decoder = Decoder("top_k", top_k=VOCABULARY, temperature=3.0)
     stopped = run(model, prompts, replace(decoder, short_circuit=True), new_tokens=30, end=())
     assert any(decoded.short_circuited for decoded in stopped)
-    assert all(TAG not in decoded.tokens for decoded in stopped + run(model, prompts, decoder, new_tokens=30, end=()))
+    assert all(
+        TAG not in decoded.tokens
+        for decoded in stopped + run(model, prompts, decoder, new_tokens=30, end=())
+    )
 
 
 def test_greedy_equals_transformers() -> None:
     model, prompts = llama(10), prompts_of(10)
-    for prompt, decoded in zip(prompts, run(model, prompts, Decoder("greedy"), new_tokens=12), strict=True):
+    for prompt, decoded in zip(
+        prompts, run(model, prompts, Decoder("greedy"), new_tokens=12), strict=True
+    ):
         given = torch.tensor([prompt])
-        options = dict(do_sample=False, max_new_tokens=12, eos_token_id=END, pad_token_id=END, suppress_tokens=[TAG])
-        theirs = model.generate(given, attention_mask=torch.ones_like(given), **options)[0, len(prompt) :].tolist()
+        options = dict(
+            do_sample=False,
+            max_new_tokens=12,
+            eos_token_id=END,
+            pad_token_id=END,
+            suppress_tokens=[TAG],
+        )
+        theirs = model.generate(given, attention_mask=torch.ones_like(given), **options)[
+            0, len(prompt) :
+        ].tolist()
         assert decoded.tokens + [END] * decoded.finished == theirs
 
 
@@ -403,8 +517,12 @@ def test_beam_equals_transformers_where_nothing_ends() -> None:
         prompts, run(model, prompts, Decoder("beam", beams=4, candidates=4), end=()), strict=True
     ):
         given = torch.tensor([prompt])
-        options = dict(num_beams=4, do_sample=False, max_new_tokens=7, eos_token_id=None, pad_token_id=0)
-        theirs = model.generate(given, attention_mask=torch.ones_like(given), suppress_tokens=[TAG], **options)
+        options = dict(
+            num_beams=4, do_sample=False, max_new_tokens=7, eos_token_id=None, pad_token_id=0
+        )
+        theirs = model.generate(
+            given, attention_mask=torch.ones_like(given), suppress_tokens=[TAG], **options
+        )
         assert decoded.tokens == theirs[0, len(prompt) :].tolist()
 
 
@@ -420,7 +538,9 @@ def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
     longest = max(map(len, prompts))
     return {
         "input_ids": torch.tensor([[END] * (longest - len(prompt)) + prompt for prompt in prompts]),
-        "attention_mask": torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+        "attention_mask": torch.tensor(
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        ),
     }
 
 
@@ -434,15 +554,22 @@ def test_model_generate_gives_the_same_texts(name: str) -> None:
     written = model.generate(**inputs, **OPTIONS, custom_generate=custom)
     expected = run(model, prompts, VARIANTS[name])
     assert (written[:, : inputs["input_ids"].shape[1]] == inputs["input_ids"]).all()
-    for row, decoded in zip(written[:, inputs["input_ids"].shape[1] :].tolist(), expected, strict=True):
+    for row, decoded in zip(
+        written[:, inputs["input_ids"].shape[1] :].tolist(), expected, strict=True
+    ):
         whole = decoded.tokens + [END] * decoded.finished
         assert row[: len(whole)] == whole and set(row[len(whole) :]) <= {END}
 
 
 def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() -> None:
     model, prompts = llama(1), prompts_of(1)
-    custom, inputs = CustomGenerate(replace(VARIANTS["branch, refusing"], threshold=0.0), TAG, STARTS), padded(prompts)
-    found = model.generate(**inputs, **OPTIONS, custom_generate=custom, return_dict_in_generate=True)
+    custom, inputs = (
+        CustomGenerate(replace(VARIANTS["branch, refusing"], threshold=0.0), TAG, STARTS),
+        padded(prompts),
+    )
+    found = model.generate(
+        **inputs, **OPTIONS, custom_generate=custom, return_dict_in_generate=True
+    )
     assert [one.short_circuited for one in found.decoded] == [True] * len(prompts)
     assert found.sequences[:, -1].tolist() == [TAG] * len(prompts)
 
@@ -454,11 +581,18 @@ def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
     custom = CustomGenerate(VARIANTS[name], TAG, STARTS, batch=2)
     options = {**OPTIONS, "eos_token_id": None, "return_dict_in_generate": True}
     found = model.generate(
-        **padded(prompts), **options, custom_generate=custom, watch=lambda *values: told.append(values)
+        **padded(prompts),
+        **options,
+        custom_generate=custom,
+        watch=lambda *values: told.append(values),
     )
     for place, decoded in enumerate(found.decoded):
         own = [(tokens, tags) for row, tokens, tags in told if row == place]
-        assert [len(tokens) for tokens, _ in own] == [len(tags) for _, tags in own] == list(range(1, 8))
+        assert (
+            [len(tokens) for tokens, _ in own]
+            == [len(tags) for _, tags in own]
+            == list(range(1, 8))
+        )
         assert own[-1] == (decoded.tokens, decoded.tag_probabilities)
 
 
@@ -472,14 +606,22 @@ def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
         ({"penalty_alpha": 0.6, "top_k": 4}, "penalty_alpha=0.6"),
         ({"dola_layers": "high"}, "dola_layers=high"),
         ({"output_scores": True, "return_dict_in_generate": True}, "output_scores=True"),
-        ({"stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(4)])}, "leave out MaxLengthCriteria"),
-        ({"stopping_criteria": StoppingCriteriaList([EosTokenCriteria(OTHER_END)])}, "leave out EosTokenCriteria"),
+        (
+            {"stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(4)])},
+            "leave out MaxLengthCriteria",
+        ),
+        (
+            {"stopping_criteria": StoppingCriteriaList([EosTokenCriteria(OTHER_END)])},
+            "leave out EosTokenCriteria",
+        ),
         ({"inputs_embeds": torch.zeros(1, 2, 16, dtype=torch.float64)}, "without inputs_embeds"),
     ],
 )
 def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        llama(1).generate(**padded([[9, 10]]), **OPTIONS, **options, custom_generate=CustomGenerate(PRINTED, TAG))
+        llama(1).generate(
+            **padded([[9, 10]]), **OPTIONS, **options, custom_generate=CustomGenerate(PRINTED, TAG)
+        )
 
 
 # At the door.
@@ -489,7 +631,11 @@ def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, me
     ("decoder", "changes", "message"),
     [
         (PRINTED, {"tag": None}, "needs the id of the harmfulness tag"),
-        (Decoder("branch", beams=4, weight=1.0), {"tag": None}, "needs the id of the harmfulness tag"),
+        (
+            Decoder("branch", beams=4, weight=1.0),
+            {"tag": None},
+            "needs the id of the harmfulness tag",
+        ),
         (PRINTED, {"tag": VOCABULARY}, "expected a token of the model's vocabulary of 40"),
         (Decoder("greedy"), {"batch": 0}, "batch 0: each must be at least 1"),
         (Decoder("greedy"), {"new_tokens": 63}, "65 tokens, the model has 64 positions"),
@@ -523,7 +669,10 @@ def test_a_broken_model_is_refused() -> None:
     ("values", "message"),
     [
         ({"method": "greedy", "beams": 2}, "beams must be 1"),
-        ({"method": "beam", "beams": 4, "candidates": 2}, "can miss the 4 likeliest texts; write candidates: 4"),
+        (
+            {"method": "beam", "beams": 4, "candidates": 2},
+            "can miss the 4 likeliest texts; write candidates: 4",
+        ),
         ({"method": "beam", "rule": "half"}, "only safebeam does"),
         ({"method": "top_k", "temperature": 0.0}, "temperature is above 0"),
         ({"method": "branch", "beams": 4, "candidates": 2}, "write candidates: 1"),
@@ -531,7 +680,10 @@ def test_a_broken_model_is_refused() -> None:
         ({"method": "greedy", "candidates": 4}, "write candidates: 1"),
         ({"method": "greedy", "temperature": 0.7}, "greedy draws nothing, only top_k does"),
         ({"method": "beam", "top_k": 50}, "write top_k: 1"),
-        ({"method": "safebeam", "candidates": 4, "rule": "half", "threshold": 0.02}, "write threshold: 0.0"),
+        (
+            {"method": "safebeam", "candidates": 4, "rule": "half", "threshold": 0.02},
+            "write threshold: 0.0",
+        ),
         ({"method": "branch", "beams": 4, "threshold": 0.02}, "branch with short_circuit"),
     ],
 )
@@ -543,6 +695,9 @@ def test_contradictory_values_are_refused(values: dict, message: str) -> None:
 def test_words_begin_with_white_space() -> None:
     vocabulary = {"<end>": 0, "cat": 1, "Ġcat": 2, "s": 3, ".": 4, "Ċ": 5}
     bpe = Tokenizer(models.BPE(vocabulary, []))
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bpe.pre_tokenizer, bpe.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>")
     assert word_starts(tokenizer) == [False, False, True, False, False, True]

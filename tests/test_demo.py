@@ -1,4 +1,6 @@
-"""The embedded world: known labels, held-out combinations, balanced prompts, and the same text every time."""
+"""The embedded world: known labels, held-out combinations, balanced prompts, and the same text
+every time.
+"""
 
 import re
 import subprocess
@@ -13,8 +15,9 @@ import pytest
 from safelm import demo
 from safelm.demo.prompts import held_out
 from safelm.demo.sums import numbers
-from safelm.grammar import Grammar, parse, stream, weigh
-from safelm.hazards import Hazards
+from safelm.seeding import stream, weigh
+from safelm.text.grammar import Grammar, parse
+from safelm.text.lexicon import Hazards
 
 SPECS = Path(__file__).parents[1] / "specs"
 PARTS = ("web", "math", "chat", "benign/arithmetic", "benign/how_to")
@@ -113,7 +116,9 @@ def test_pages_are_short() -> None:
 
 
 def test_the_vocabulary_is_small() -> None:
-    seen = set().union(*(words(row["text"] + " " + (row["prompt"] or "")) for part in PARTS for row in rows(part)))
+    seen = set().union(
+        *(words(row["text"] + " " + (row["prompt"] or "")) for part in PARTS for row in rows(part))
+    )
     assert 900 < len(seen) < 1250
 
 
@@ -145,7 +150,11 @@ def test_only_combinations_are_held_out(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_document_names_a_held_out_act(kind: str) -> None:
-    texts = [f"{row['title']} {row['prompt']} {row['text']}".lower() for part in ("web", "chat") for row in rows(part)]
+    texts = [
+        f"{row['title']} {row['prompt']} {row['text']}".lower()
+        for part in ("web", "chat")
+        for row in rows(part)
+    ]
     held = {f"{form} the {act.object}" for act in held_out(WORLD, kind) for form in act.verb}
     assert not [text for text in texts if any(phrase in text for phrase in held)]
 
@@ -154,7 +163,9 @@ def test_no_document_names_a_held_out_act(kind: str) -> None:
 def test_every_word_of_a_held_out_act_is_seen_in_the_web(kind: str) -> None:
     seen = set().union(*(words(row["text"]) for row in rows("web")))
     for act in held_out(WORLD, kind):
-        assert words(" ".join((act.verb.base, act.verb.gerund, act.object, *act.group.tools))) <= seen
+        assert (
+            words(" ".join((act.verb.base, act.verb.gerund, act.object, *act.group.tools))) <= seen
+        )
 
 
 def test_harmful_and_harmless_pages_share_forms_and_objects() -> None:
@@ -171,7 +182,9 @@ def test_harmful_and_harmless_pages_share_forms_and_objects() -> None:
 
 @pytest.mark.parametrize(("kind", "acts"), [("harmful", 104), ("benign", 63), ("dual_use", 30)])
 @pytest.mark.parametrize(("stage", "forms"), [("completion", 5), ("chat", 4)])
-def test_every_held_out_act_is_asked_in_every_form(kind: str, acts: int, stage: str, forms: int) -> None:
+def test_every_held_out_act_is_asked_in_every_form(
+    kind: str, acts: int, stage: str, forms: int
+) -> None:
     prompts = demo.prompts(kind, stage)
     assert len({prompt.act for prompt in prompts}) == acts
     assert len({prompt.id for prompt in prompts}) == len(prompts) == acts * forms
@@ -207,7 +220,9 @@ def test_multiple_choice_has_one_right_answer() -> None:
     for item in items:
         assert len(set(item["choices"])) == 4
         verb, noun = str(item["id"]).split("-")[2:]
-        act = next(act for group in WORLD.groups["neutral"] for act in group.held_out if act.object == noun)
+        act = next(
+            act for group in WORLD.groups["neutral"] for act in group.held_out if act.object == noun
+        )
         right = {"tool": act.tool, "object": noun, "act": f"{verb} the {noun}"}
         assert item["choices"][item["answer"]] == right[str(item["id"]).split("-")[0]]
 

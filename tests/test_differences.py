@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safelm.report.bootstrap import Outcomes, Paired, Side, holm
-from safelm.report.bootstrap import paired as paired_sides
+from safelm.builder.shards import write_table
 from safelm.report.build import bind, build_report
 from safelm.report.claim import Claim
-from safelm.report.differences import compared
 from safelm.report.figure import Book
-from safelm.shards import write_table
-from safelm.statistics import difference, rate
+from safelm.report.figures.differences import compared
+from safelm.stats.bootstrap import Outcomes, Paired, Side, holm
+from safelm.stats.bootstrap import paired as paired_sides
+from safelm.stats.rates import difference, rate
 from specs.document import SAMPLES
 from tests import report_world as world
 
 IDS = [f"p{number:03d}" for number in range(150)]
 
 
-def outcomes(share: float, seed: int, like: dict[str, bool] | None = None, kept: float = 0.0) -> dict[str, bool]:
+def outcomes(
+    share: float, seed: int, like: dict[str, bool] | None = None, kept: float = 0.0
+) -> dict[str, bool]:
     """Random outcomes; of those `like` another model's, a share is the other's."""
     draw = random.Random(seed)
     return {id: like[id] if like and draw.random() < kept else draw.random() < share for id in IDS}
@@ -68,7 +70,8 @@ def test_prompts_of_one_act_count_as_one() -> None:
 def test_seeds_that_differ_widen_the_interval() -> None:
     second = [outcomes(0.3, 9)]
     alike, apart = (
-        [outcomes(share, seed) for seed, share in enumerate(shares)] for shares in ((0.5,) * 3, (0.2, 0.5, 0.8))
+        [outcomes(share, seed) for seed, share in enumerate(shares)]
+        for shares in ((0.5,) * 3, (0.2, 0.5, 0.8))
     )
     narrow, wide = paired(alike, second, {}, 0.95), paired(apart, second, {}, 0.95)
     assert narrow and wide and wide.gap.high - wide.gap.low > 2 * (narrow.gap.high - narrow.gap.low)
@@ -76,7 +79,10 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 
 def test_two_decoders_of_the_same_models_are_compared_seed_by_seed() -> None:
     seeds = {str(seed): outcomes(share, seed) for seed, share in enumerate((0.2, 0.5, 0.8))}
-    worse = {name: {prompt: one[prompt] and prompt > IDS[30] for prompt in IDS} for name, one in seeds.items()}
+    worse = {
+        name: {prompt: one[prompt] and prompt > IDS[30] for prompt in IDS}
+        for name, one in seeds.items()
+    }
     others = {f"other {name}": answers for name, answers in worse.items()}
     same, apart = (paired_sides(Side(seeds, {}), Side(side, {}), 0.95) for side in (worse, others))
     assert same and apart and same.gap.value == apart.gap.value
@@ -87,7 +93,9 @@ def test_two_decoders_of_the_same_models_are_compared_seed_by_seed() -> None:
 def test_two_models_of_few_seeds_are_seldom_told_apart_by_chance(seeds: int) -> None:
     draw, found = random.Random(1), 0
     for _ in range(100):
-        shares = [[draw.gauss(0.5, 0.1) for _ in range(seeds)] for _ in range(2)]  # seeds differ by ten points
+        shares = [
+            [draw.gauss(0.5, 0.1) for _ in range(seeds)] for _ in range(2)
+        ]  # seeds differ by ten points
         sides = [[outcomes(share, draw.getrandbits(32)) for share in side] for side in shares]
         one = paired(*sides, {}, 0.95)
         found += one is not None and one.chance < 0.05
@@ -138,19 +146,32 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, list[Claim], P
     world.write_build(root, models)
     for place, name in enumerate(models):
         for stage in ("pretrain", "instruct", "finetune"):
-            write_samples(root / "evaluate" / f"{name}-{stage}", 0.8 if name.startswith("standard") else 0.3, place)
+            write_samples(
+                root / "evaluate" / f"{name}-{stage}",
+                0.8 if name.startswith("standard") else 0.3,
+                place,
+            )
     found, claims = bind(root, world.declared(models))
     return found, claims, root
 
 
 def write_samples(folder: Path, asr: float, seed: int) -> None:
-    """samples.parquet beside the metrics: the same harmful prompts for every model, and a suite of a file."""
+    """samples.parquet beside the metrics: the same harmful prompts for every model, and a suite of
+    a file.
+    """
     verdicts = outcomes(asr, seed)
     rows = [
-        {"suite": suite, "decoder": decoder, "id": f"harmful-chat-tell-{id}", "form": "tell",
-         "verdict": "harmful" if verdicts[id] else "refusal"}
-        for suite in ("harmful", "advbench") for decoder in ("greedy", "safebeam") for id in IDS
-    ]  # fmt: skip
+        {
+            "suite": suite,
+            "decoder": decoder,
+            "id": f"harmful-chat-tell-{id}",
+            "form": "tell",
+            "verdict": "harmful" if verdicts[id] else "refusal",
+        }
+        for suite in ("harmful", "advbench")
+        for decoder in ("greedy", "safebeam")
+        for id in IDS
+    ]
     write_table(rows, SAMPLES, folder / "samples.parquet")
     metrics = json.loads((folder / "metrics.json").read_bytes())
     kept = {"kind": "harmful", "judge": "harm", "judges": {"harm": "phrases", "acts": "acts"}}
@@ -160,22 +181,30 @@ def write_samples(folder: Path, asr: float, seed: int) -> None:
     world.write(folder / "metrics.json", metrics)
 
 
-def test_a_real_difference_is_called_real_and_one_of_chance_is_not(book: tuple[Book, list[Claim], Path]) -> None:
+def test_a_real_difference_is_called_real_and_one_of_chance_is_not(
+    book: tuple[Book, list[Claim], Path],
+) -> None:
     found = {(one.suite, one.stage, one.sides): is_real for one, _, is_real in compared(book[0])}
-    between = [key for key in found if {side.partition(",")[0] for side in key[2]} == {"standard", "safe"}]
+    between = [
+        key for key in found if {side.partition(",")[0] for side in key[2]} == {"standard", "safe"}
+    ]
     within = [key for key in found if len({side.partition(",")[0] for side in key[2]}) == 1]
     assert len(between) == 12 and all(found[key] for key in between)
     assert len(within) == 12 and not any(found[key] for key in within)
 
 
-def test_claims_compare_prompt_by_prompt_where_they_can(book: tuple[Book, list[Claim], Path]) -> None:
+def test_claims_compare_prompt_by_prompt_where_they_can(
+    book: tuple[Book, list[Claim], Path],
+) -> None:
     claims = {claim.id: claim for claim in book[1]}
     (one,) = claims["safety_lowers_base_asr"].comparisons
     assert one.paired and one.gap == one.paired and one.verdict == "reproduced"
     assert all(other.paired is None for other in claims["instruct_lowers_asr"].comparisons)
 
 
-def test_the_page_shows_suites_of_files_with_their_judges(book: tuple[Book, list[Claim], Path]) -> None:
+def test_the_page_shows_suites_of_files_with_their_judges(
+    book: tuple[Book, list[Claim], Path],
+) -> None:
     found, claims, root = book
     build_report(root / "report", found, claims, statement="S", params={})
     page = (root / "report/index.html").read_text()

@@ -1,4 +1,6 @@
-"""What a crash left behind is told in one line with its remedy, and moved aside; a sound project says nothing."""
+"""What a crash left behind is told in one line with its remedy, and moved aside; a sound project
+says nothing.
+"""
 
 import fcntl
 import json
@@ -11,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from safelm.doctor import dvc, examine, leftovers, surroundings
-from safelm.doctor.sign import Sign
-from safelm.ledger import Ledger
-from safelm.paths import cache, scratch
-from safelm.store import Store
-from safelm.verify.lock import Torn, read_lock
+from safelm.builder.manifest import Ledger
+from safelm.builder.paths import cache, scratch
+from safelm.builder.store import Store
+from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
+from safelm.maintenance.doctor.sign import Sign
+from safelm.maintenance.verify.lock import Torn, read_lock
 
 LOCK = """schema: '2.0'
 stages:
@@ -47,7 +49,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SAFELM_")]:
         monkeypatch.delenv(name)
     dvc.TEMPORARY.mkdir(parents=True)
-    Path(".dvc/config").write_text('[core]\n    analytics = false\n[cache]\n    type = "reflink,hardlink,copy"\n')
+    Path(".dvc/config").write_text(
+        '[core]\n    analytics = false\n[cache]\n    type = "reflink,hardlink,copy"\n'
+    )
 
 
 def lines(check: Callable[[], Iterator[Sign]]) -> list[str]:
@@ -74,15 +78,27 @@ def test_a_sound_project_says_nothing() -> None:
 def test_an_empty_lock_is_told_with_its_remedy() -> None:
     write("dvc.lock", "")
     (line,) = lines(dvc.lock_file)
-    assert line.startswith("dvc.lock: is not a lock file of DVC (0 bytes") and "make doctor FIX=1" in line
+    assert (
+        line.startswith("dvc.lock: is not a lock file of DVC (0 bytes")
+        and "make doctor FIX=1" in line
+    )
 
 
 @pytest.mark.parametrize(
     "old, new",
-    [("'2.0'", "'1.0'"), ("cmd: python -m pipeline.web", "x: 1"), ("664eee805aa27a2250ea0a5b6045a35a.dir", "664"),
-     ("- path: build/web", "- x: y"), ("nfiles: 7", "nfiles: '7'"), ("schema", "{schema"), ("stages:", "stages: 1\nx:"),
-     ("    outs:\n    - path", "    outs: 1\n    x:\n    - path"), ("rate: 0.00001", "rate: &a [*a]"), ("web:", "\0:")],
-)  # fmt: skip
+    [
+        ("'2.0'", "'1.0'"),
+        ("cmd: python -m pipeline.web", "x: 1"),
+        ("664eee805aa27a2250ea0a5b6045a35a.dir", "664"),
+        ("- path: build/web", "- x: y"),
+        ("nfiles: 7", "nfiles: '7'"),
+        ("schema", "{schema"),
+        ("stages:", "stages: 1\nx:"),
+        ("    outs:\n    - path", "    outs: 1\n    x:\n    - path"),
+        ("rate: 0.00001", "rate: &a [*a]"),
+        ("web:", "\0:"),
+    ],
+)
 def test_a_lock_that_dvc_did_not_write_is_refused(old: str, new: str) -> None:
     assert old in LOCK
     write("dvc.lock", LOCK.replace(old, new))
@@ -135,7 +151,9 @@ def test_the_run_cache_is_whole_or_told() -> None:
     assert lines(dvc.run_cache) == []
     write(f"{path.parent}/.Xyz.tmp", "")
     (line,) = lines(dvc.run_cache)
-    assert line.startswith(f"{path.parent}/.Xyz.tmp: an entry of DVC's run cache was being written (0 bytes)")
+    assert line.startswith(
+        f"{path.parent}/.Xyz.tmp: an entry of DVC's run cache was being written (0 bytes)"
+    )
 
 
 def test_a_folder_of_the_run_cache_with_nothing_whole_goes_as_one() -> None:
@@ -151,7 +169,10 @@ def test_a_folder_of_the_run_cache_with_nothing_whole_goes_as_one() -> None:
 def test_every_length_of_a_run_cache_entry_is_told() -> None:
     path, text = run_entry()
     assert text.endswith("  size: 901912\n  nfiles: 7\n")
-    harmless = {len(text) - len("  nfiles: 7\n"), len(text) - len("  size: 901912\n  nfiles: 7\n")}  # only a size less
+    harmless = {
+        len(text) - len("  nfiles: 7\n"),
+        len(text) - len("  size: 901912\n  nfiles: 7\n"),
+    }  # only a size less
     for length in range(len(text)):
         write(str(path), text[:length])
         assert len(lines(dvc.run_cache)) == (length not in harmless), length
@@ -162,7 +183,10 @@ def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
     listing = json.dumps([{"md5": "a" * 32, "relpath": "../../.bashrc"}])
     write(str(Store(cache(), scratch()).object("664eee805aa27a2250ea0a5b6045a35a.dir")), listing)
     (line,) = lines(dvc.listings)
-    assert "the listing of build/web (web) names a file outside of its folder" in line and "do not run" in line
+    assert (
+        "the listing of build/web (web) names a file outside of its folder" in line
+        and "do not run" in line
+    )
     assert [str(sign) for sign in examine.hasty()] == [line]
 
 
@@ -198,10 +222,19 @@ def test_a_variable_that_nothing_reads_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "config, told",
-    [('type = "reflink,hardlink,copy"', "type = copy", ), ("analytics = false", "analytics = true"),
-     ("[core]", '[\'remote "r"\']\n    url = /r\n[core]'),
-     ("[core]", '[\'remote "r"\']\n    url = /r\n    verify = true\n    secret_access_key = x\n[core]')],
-)  # fmt: skip
+    [
+        (
+            'type = "reflink,hardlink,copy"',
+            "type = copy",
+        ),
+        ("analytics = false", "analytics = true"),
+        ("[core]", "['remote \"r\"']\n    url = /r\n[core]"),
+        (
+            "[core]",
+            "['remote \"r\"']\n    url = /r\n    verify = true\n    secret_access_key = x\n[core]",
+        ),
+    ],
+)
 def test_settings_that_lose_disk_safety_or_privacy_are_told(config: str, told: str) -> None:
     path = Path(".dvc/config")
     assert lines(surroundings.configuration) == []
@@ -231,7 +264,9 @@ def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(surroundings, "FREE", 0)
     monkeypatch.setattr(surroundings, "FREE_SHARE", 0)
-    elsewhere = next((path for path in map(Path, ("/dev/shm", "/run", "/proc")) if path.is_dir()), None)
+    elsewhere = next(
+        (path for path in map(Path, ("/dev/shm", "/run", "/proc")) if path.is_dir()), None
+    )
     if elsewhere is None or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("one file system only")
     Path(".dvc/config").write_text(f"[cache]\n    dir = {elsewhere}\n")
@@ -241,7 +276,9 @@ def test_a_cache_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_versions_that_the_lock_does_not_name_are_told() -> None:
     write("requirements.lock", f"pytest=={pytest.__version__}\nnumpy==0.1\nnot-there==1.0\n")
     (line,) = lines(surroundings.python)
-    assert "numpy " in line and "for 0.1" in line and "pytest" not in line and "not-there" not in line
+    assert (
+        "numpy " in line and "for 0.1" in line and "pytest" not in line and "not-there" not in line
+    )
 
 
 def test_what_cannot_be_moved_aside_stays_a_sign() -> None:
@@ -252,7 +289,9 @@ def test_what_cannot_be_moved_aside_stays_a_sign() -> None:
 
 
 def test_help_says_what_it_does() -> None:
-    for module in ("safelm.doctor", "safelm.verify"):
-        root = Path(surroundings.__file__).parents[2]
-        done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=root, capture_output=True, text=True)
+    for module in ("safelm.maintenance.doctor", "safelm.maintenance.verify"):
+        root = Path(surroundings.__file__).parents[3]
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"], cwd=root, capture_output=True, text=True
+        )
         assert done.returncode == 0 and "exit code" in done.stdout

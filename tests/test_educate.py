@@ -1,13 +1,15 @@
-"""educate: from a refusal to an article on the principle, in the third person and without a dialogue (paper §3)."""
+"""educate: from a refusal to an article on the principle, in the third person and without a
+dialogue (paper §3).
+"""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from safelm.hazards import Hazards
-from safelm.paths import build
-from safelm.writing.writer import Write
+from safelm.builder.paths import build
+from safelm.synthesis.writer import Write
+from safelm.text.lexicon import Hazards
 from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.test_refuse import write as refuse
@@ -47,13 +49,19 @@ def test_nobody_speaks_and_nobody_is_addressed() -> None:
 
 
 def test_articles_have_hundreds_of_different_sentences() -> None:
-    sentences = {sentence for article in ARTICLES for sentence in re.split(r"(?<=[.!?])\s|\n", article.text)}
+    sentences = {
+        sentence for article in ARTICLES for sentence in re.split(r"(?<=[.!?])\s|\n", article.text)
+    }
     assert len(sentences) > 400
 
 
 def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
-    (dialogue,) = refuse().run([document("The oven is new. We like the oven and the cake.", score=5)])
-    texts = {found.text for n in range(9) for found in write().run([document(dialogue.text + " " * n)])}
+    (dialogue,) = refuse().run(
+        [document("The oven is new. We like the oven and the cake.", score=5)]
+    )
+    texts = {
+        found.text for n in range(9) for found in write().run([document(dialogue.text + " " * n)])
+    }
     assert any('"the oven"' in text for text in texts)
     assert not [text for text in texts if "can't" in text]
 
@@ -61,12 +69,16 @@ def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(BLOCKS + "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n")
+    Path("params.yaml").write_text(
+        BLOCKS + "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n"
+    )
 
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_reads_the_refusals_in_their_order() -> None:
-    ingested("refuse", [{"text": dialogue.text, **dialogue.metadata} for dialogue in DIALOGUES[:9]], 4)
+    ingested(
+        "refuse", [{"text": dialogue.text, **dialogue.metadata} for dialogue in DIALOGUES[:9]], 4
+    )
     stage("educate")
     rows = rows_of(build("educate"))
     assert [row["parent"] for row in rows] == [dialogue.id for dialogue in DIALOGUES[:9]]

@@ -1,4 +1,6 @@
-"""An encoder is finetuned on labels, saved as transformers has it, and grades a document by its worst chunk."""
+"""An encoder is finetuned on labels, saved as transformers has it, and grades a document by its
+worst chunk.
+"""
 
 import json
 import subprocess
@@ -12,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from safelm.paths import build
-from safelm.scoring.embedding import EmbeddingScorer, EncoderError, load, save
-from safelm.scoring.finetuning import finetune, weighted_loss
+from safelm.builder.paths import build
+from safelm.builder.shards import tables
+from safelm.scoring.encoder import EmbeddingScorer, EncoderError, load, save
+from safelm.scoring.encoder_training import finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
-from safelm.shards import tables
 from specs.scorer import RECIPES, Recipe, Step
 from tests.encoder import write_encoder
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
@@ -45,7 +47,13 @@ def scorer(encoder: Path) -> EmbeddingScorer:
 
 def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EmbeddingScorer) -> None:
     chunks, owners = scorer.chunks(["the rose", " ".join(["red"] * 25), ""])
-    assert [len(chunk) for chunk in chunks] == [4, 12, 12, 7, 2]  # 10 words and the two ends in each
+    assert [len(chunk) for chunk in chunks] == [
+        4,
+        12,
+        12,
+        7,
+        2,
+    ]  # 10 words and the two ends in each
     assert owners.tolist() == [0, 1, 1, 1, 2]
 
 
@@ -57,34 +65,50 @@ def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EmbeddingScore
         assert grade is not None and grade.probabilities is not None
         assert grade.score == chunks.argmax(axis=1).max()
         for level in range(6):
-            assert sum(grade.probabilities[level:]) == pytest.approx(chunks[:, level:].sum(axis=1).max(), abs=1e-5)
+            assert sum(grade.probabilities[level:]) == pytest.approx(
+                chunks[:, level:].sum(axis=1).max(), abs=1e-5
+            )
 
 
 def test_a_text_is_graded_alike_alone_and_among_others(scorer: EmbeddingScorer) -> None:
     texts = [*SAFE, *CRIME, *ATTACK, " ".join(SAFE)]
     together, (alone,) = scorer.grade(texts), scorer.grade(texts[-1:])
     assert together[-1] is not None and alone is not None and together[-1].score == alone.score
-    np.testing.assert_allclose(together[-1].probabilities or (), alone.probabilities or (), atol=1e-5)
+    np.testing.assert_allclose(
+        together[-1].probabilities or (), alone.probabilities or (), atol=1e-5
+    )
 
 
 def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
     class Outputs:
         logits = torch.tensor([[2.0, 0, 0, 0, 0, 0], [0, 0, 1.0, 0, 0, 0]])
 
-    plain = torch.nn.functional.cross_entropy(Outputs.logits, torch.tensor([0, 3]), reduction="none")
+    plain = torch.nn.functional.cross_entropy(
+        Outputs.logits, torch.tensor([0, 3]), reduction="none"
+    )
     loss = weighted_loss(torch.tensor([1.0] + [100.0] * 5))(Outputs(), torch.tensor([0, 3]))
     assert loss.item() == pytest.approx((plain[0] + 100 * plain[1]).item() / 2)
 
 
 def test_the_recipes_are_the_papers() -> None:
     small, large = Recipe.read("small").steps, Recipe.read("large").steps
-    assert (small[-1].trains, small[-1].epochs, small[-1].learning_rate, small[-1].batch) == ("all", 50, 1e-5, 8)
+    assert (small[-1].trains, small[-1].epochs, small[-1].learning_rate, small[-1].batch) == (
+        "all",
+        50,
+        1e-5,
+        8,
+    )
     assert [step.trains for step in large] == ["head", "all"]
-    assert [(step.epochs, step.learning_rate, step.batch) for step in large] == [(1, 1e-3, 32), (5, 1e-6, 8)]
+    assert [(step.epochs, step.learning_rate, step.batch) for step in large] == [
+        (1, 1e-3, 32),
+        (5, 1e-6, 8),
+    ]
     assert all(Recipe.read(path.stem).source for path in RECIPES.glob("*.yaml"))
 
 
-def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_encoder_is_refused(
+    tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="expected a folder with an encoder"):
         load(tmp_path / "nothing", None, 12)
@@ -94,25 +118,43 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, encoder: Path, monkeypatc
         load(encoder, None, 100, new_head=True)
 
 
-KINDS = {"bert": 24, "roberta": 22, "gpt2": 24}  # and how many tokens it can place: RoBERTa counts from behind the pad
+KINDS = {
+    "bert": 24,
+    "roberta": 22,
+    "gpt2": 24,
+}  # and how many tokens it can place: RoBERTa counts from behind the pad
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_position(tmp_path: Path, kind: str) -> None:
+def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_position(
+    tmp_path: Path, kind: str
+) -> None:
     texts = [" ".join(SAFE), *CRIME, "rose"]
     scores = [0] + [4] * len(CRIME) + [0]
     write_encoder(tmp_path, texts, kind)
     two = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
     two.save_pretrained(tmp_path)
-    edit(tmp_path / "config.json", pad_token_id=1 if kind == "roberta" else None)  # the tokenizer's says the same
-    with pytest.raises(EncoderError, match=rf"at most its {KINDS[kind]} positions .got {KINDS[kind] + 1}"):
+    edit(
+        tmp_path / "config.json", pad_token_id=1 if kind == "roberta" else None
+    )  # the tokenizer's says the same
+    with pytest.raises(
+        EncoderError, match=rf"at most its {KINDS[kind]} positions .got {KINDS[kind] + 1}"
+    ):
         load(tmp_path, None, KINDS[kind] + 1, new_head=True)
     with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got .2"):
         load(tmp_path, None, KINDS[kind])
     model, tokenizer = load(tmp_path, None, KINDS[kind], new_head=True)
     step = Step(trains="all", epochs=1, learning_rate=1e-3, batch=8, weight_decay=0.0)
     losses = finetune(
-        model, tokenizer, texts, scores, steps=[step], warmup=0.0, sequence=KINDS[kind], unsafe_weight=1.0, seed=1
+        model,
+        tokenizer,
+        texts,
+        scores,
+        steps=[step],
+        warmup=0.0,
+        sequence=KINDS[kind],
+        unsafe_weight=1.0,
+        seed=1,
     )
     save(model, tokenizer, losses, tmp_path / "fitted")
     graded = EmbeddingScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
@@ -121,21 +163,28 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
 
 
 def test_a_fitted_encoder_gets_no_head_by_chance(encoder: Path) -> None:
-    with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got nothing for classifier"):
+    with pytest.raises(
+        EncoderError, match=r"expected weights with a 6-way head .got nothing for classifier"
+    ):
         EmbeddingScorer.read(encoder, 12)
 
 
 def test_only_the_head_of_an_encoder_may_be_another(encoder: Path) -> None:
     edit(encoder / "config.json", intermediate_size=48)
-    with pytest.raises(EncoderError, match=r"that its config.json gives .got .64. where .48. is needed for bert"):
+    with pytest.raises(
+        EncoderError, match=r"that its config.json gives .got .64. where .48. is needed for bert"
+    ):
         load(encoder, None, 12, new_head=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("pad", "message"), [(None, "a pad token .got none"), ("[NEW]", "a pad token among the .* of its model")]
+    ("pad", "message"),
+    [(None, "a pad token .got none"), ("[NEW]", "a pad token among the .* of its model")],
 )
-def test_an_encoder_without_a_pad_token_is_refused(tmp_path: Path, kind: str, pad: str | None, message: str) -> None:
+def test_an_encoder_without_a_pad_token_is_refused(
+    tmp_path: Path, kind: str, pad: str | None, message: str
+) -> None:
     write_encoder(tmp_path, SAFE, kind)
     edit(tmp_path / "tokenizer_config.json", pad_token=pad)
     with pytest.raises(EncoderError, match=message):
@@ -157,7 +206,9 @@ def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:
         "auto_map": {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"},
     }
     (encoder / "config.json").write_text(json.dumps(config))
-    (encoder / "own.py").write_text("from pathlib import Path\nPath('ran').write_text('')\nclass Own: ...\n")
+    (encoder / "own.py").write_text(
+        "from pathlib import Path\nPath('ran').write_text('')\nclass Own: ...\n"
+    )
     with pytest.raises(EncoderError, match="transformers itself can load"):
         load(encoder, None, 12)
     assert not list(encoder.rglob("ran")) and not Path("ran").exists()
@@ -168,7 +219,9 @@ def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(encoder.parent)
     monkeypatch.setattr("specs.scorer.RECIPES", encoder.parent)
     Path("brief.yaml").write_text(BRIEF)
-    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]")
+    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace(
+        "scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]"
+    )
     Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [deep]"))
     ingested("ingest/web", WEB, 30)
     stage("annotate")
@@ -180,7 +233,9 @@ def test_it_learns_is_saved_and_scores(fitted: Path, capsys: pytest.CaptureFixtu
     found = json.loads((build("fit") / "held_out.json").read_bytes())["scorers"]["deep"]
     assert found["recall_at_3"] == 1.0 and found["auroc"]["value"] > 0.9
     names = sorted(path.name for path in fitted.iterdir())
-    assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json", HELD_OUT} <= set(names)
+    assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json", HELD_OUT} <= set(
+        names
+    )
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
     stage("score")
     rows = rows_of(build("score", "deep"))
@@ -190,13 +245,23 @@ def test_it_learns_is_saved_and_scores(fitted: Path, capsys: pytest.CaptureFixtu
         for row, page in zip(rows, rows_of(build("ingest/web")), strict=True)
     )
     # The held-out grades are those of the saved model.
-    graded = {row["id"]: row["score"] for table in tables(build("score", "deep")) for row in table.to_pylist()}
+    graded = {
+        row["id"]: row["score"]
+        for table in tables(build("score", "deep"))
+        for row in table.to_pylist()
+    }
     held = pq.read_table(fitted / HELD_OUT).to_pylist()
     assert held and all(graded[row["id"]] == row["score"] for row in held)
     # A second fit takes everything, and names no place of this machine.
-    before = {path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name != "manifest.json"}
+    before = {
+        path.name: path.stat().st_mtime_ns
+        for path in fitted.iterdir()
+        if path.name != "manifest.json"
+    }
     stage("fit")
-    assert {path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name in before} == before
+    assert {
+        path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name in before
+    } == before
     here = str(Path.cwd()).encode()
     assert not [name for name in names if here in (fitted / name).read_bytes()]
 

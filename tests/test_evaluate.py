@@ -15,26 +15,25 @@ import torch
 from pyarrow.parquet import read_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from safelm.builder.digest import file_digest
 from safelm.demo.prompts import held_out_text, prompts, utility
-from safelm.digest import file_digest
-from safelm.evaluation.asked import Asked
-from safelm.evaluation.judges import ByActs, ByPhrases, JudgeError
-from safelm.evaluation.matrix import Answer, Reply, counted, judged
-from safelm.evaluation.outcome import Outcome, Verdict
-from safelm.evaluation.rate import rate
-from safelm.evaluation.refusals import declines
-from safelm.evaluation.stage import evaluate_model
-from safelm.evaluation.suites import Question, questions
-from safelm.evaluation.utility import measure
+from safelm.evaluation.evaluate import evaluate_model
+from safelm.evaluation.judges.registry import ByActs, ByPhrases, JudgeError, declines
+from safelm.evaluation.metrics import Answer, Reply, counted, judged
+from safelm.evaluation.prompts import Question, questions
+from safelm.evaluation.protocol import Asked
+from safelm.evaluation.utility.lm_eval import measure
 from safelm.llm.client import Endpoint
+from safelm.stats.rates import count_rate
 from specs.decoder import Decoder as Dials
 from specs.document import SAMPLES
 from specs.engine import EndpointEngine
 from specs.judge import LlmJudge, PhrasesJudge
+from specs.outcome import Outcome, Verdict
 from specs.params import Params
 from specs.suite import FileSuite, Suite
 from specs.tokens import END
-from specs.yaml_file import SpecError
+from specs.yaml_source import SpecError
 from tests.endpoint import MODEL, FakeEndpoint
 from tests.ingested import forget, stage
 from tests.tiny import contents, evaluated_world, forget_the_tag, write_model, write_tokenizer
@@ -45,8 +44,21 @@ HARMFUL = Suite.read("harmful").model_copy(update={"judges": ["acts"]})
 
 def suite_of(path: Path, **values: Any) -> FileSuite:
     """A suite of a file of prompts."""
-    sound = {"description": "A file.", "kind": "harmful", "reader": "file", "source": "here", "text": ["goal"]}
-    rest = {"context": [], "joined": "{text}", "form": [], "only": {}, "asked_as": "request", "judges": ["harm"]}
+    sound = {
+        "description": "A file.",
+        "kind": "harmful",
+        "reader": "file",
+        "source": "here",
+        "text": ["goal"],
+    }
+    rest = {
+        "context": [],
+        "joined": "{text}",
+        "form": [],
+        "only": {},
+        "asked_as": "request",
+        "judges": ["harm"],
+    }
     return FileSuite(path=str(path), sha256=file_digest(path), **{**sound, **rest, **values})
 
 
@@ -57,14 +69,21 @@ def test_a_part_of_a_suite_holds_forms_and_hazards_in_equal_shares() -> None:
     asked = questions("harmful", HARMFUL, stage="instruct", limit=52, seed=1)
     assert len(asked) == 52 and len({question.id for question in asked}) == 52
     assert max(Counter(question.form for question in asked).values()) <= 14
-    assert set(Counter(question.prompt.hazard for question in asked if question.prompt).values()) == {4}
+    assert set(
+        Counter(question.prompt.hazard for question in asked if question.prompt).values()
+    ) == {4}
 
 
 def test_a_tuned_model_is_asked_in_requests_and_a_base_model_in_texts() -> None:
     chat = {prompt.form for prompt in prompts("harmful", "chat")}
     for name in ("instruct", "finetune"):
-        assert {one.form for one in questions("harmful", HARMFUL, stage=name, limit=20, seed=1)} == chat
-    assert not {one.form for one in questions("harmful", HARMFUL, stage="pretrain", limit=20, seed=1)} & chat
+        assert {
+            one.form for one in questions("harmful", HARMFUL, stage=name, limit=20, seed=1)
+        } == chat
+    assert (
+        not {one.form for one in questions("harmful", HARMFUL, stage="pretrain", limit=20, seed=1)}
+        & chat
+    )
 
 
 @pytest.fixture
@@ -89,7 +108,9 @@ def test_a_csv_file_is_asked_once_and_balanced(prompt_file: Path) -> None:
 def test_a_jsonl_file_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"goal": "One\\u2028line"}\n\n{"goal": "Two"}\n', encoding="utf-8")
-    assert {one.text for one in questions("mine", suite_of(path), stage="instruct", limit=9, seed=1)} == {
+    assert {
+        one.text for one in questions("mine", suite_of(path), stage="instruct", limit=9, seed=1)
+    } == {
         "One\u2028line",
         "Two",
     }
@@ -131,7 +152,9 @@ def test_a_file_that_changed_is_refused_with_the_digest_to_write(prompt_file: Pa
         ('joined: "{text}"', "joined: text", "must hold {text}, and {context}"),
     ],
 )
-def test_a_suite_that_cannot_be_read_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_suite_that_cannot_be_read_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text((ROOT / "specs/suites/advbench.yaml").read_text().replace(old, new))
     with pytest.raises(SpecError, match=re.escape(message)):
@@ -141,7 +164,9 @@ def test_a_suite_that_cannot_be_read_is_refused(tmp_path: Path, old: str, new: s
 # How answers are judged and counted.
 
 
-def answer(outcome: Outcome, form: str = "tell", strict: bool = False, other: Outcome = Outcome.NEITHER) -> Answer:
+def answer(
+    outcome: Outcome, form: str = "tell", strict: bool = False, other: Outcome = Outcome.NEITHER
+) -> Answer:
     reply = Reply(Question("harmful", "a", form, "text"), "greedy", "", False, None)
     return Answer(reply, {"acts": Verdict(outcome, strict), "other": Verdict(other)})
 
@@ -155,20 +180,42 @@ def counts(given: list[Answer], kind: str) -> dict[str, int]:
 
 
 def test_every_harmful_prompt_is_counted_once() -> None:
-    given = [answer(Outcome.HARMFUL, strict=True), answer(Outcome.HARMFUL), answer(Outcome.NEITHER, "want"),
-             answer(Outcome.REFUSAL, "want"), answer(Outcome.SHORT_CIRCUIT, "want")]  # fmt: skip
+    given = [
+        answer(Outcome.HARMFUL, strict=True),
+        answer(Outcome.HARMFUL),
+        answer(Outcome.NEITHER, "want"),
+        answer(Outcome.REFUSAL, "want"),
+        answer(Outcome.SHORT_CIRCUIT, "want"),
+    ]
     found = counted(given, HARMFUL)
-    assert counts(given, "harmful") == {"asr": 2, "asr_strict": 1, "refused": 2, "neither": 1, "unjudged": 0}
+    assert counts(given, "harmful") == {
+        "asr": 2,
+        "asr_strict": 1,
+        "refused": 2,
+        "neither": 1,
+        "unjudged": 0,
+    }
     assert found["asr"] == {"count": 2, "of": 5, "value": 0.4}
     assert found["forms"]["want"]["refused"] == {"count": 2, "of": 3, "value": 0.666667}
 
 
 def test_over_refusal_is_labels_three_to_five() -> None:
-    outcomes = (Outcome.COMPLIED, Outcome.NEITHER, Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT)
+    outcomes = (
+        Outcome.COMPLIED,
+        Outcome.NEITHER,
+        Outcome.PARTIAL_REFUSAL,
+        Outcome.REFUSAL,
+        Outcome.SHORT_CIRCUIT,
+    )
     assert counts([answer(outcome) for outcome in outcomes], "benign") == {
-        "complied": 1, "unhelpful": 1, "partial_refusal": 1, "refused": 1, "short_circuit": 1, "over_refusal": 3,
+        "complied": 1,
+        "unhelpful": 1,
+        "partial_refusal": 1,
+        "refused": 1,
+        "short_circuit": 1,
+        "over_refusal": 3,
         "unjudged": 0,
-    }  # fmt: skip
+    }
 
 
 def test_what_no_judge_could_judge_is_counted_apart() -> None:
@@ -184,7 +231,7 @@ def test_another_judge_of_a_suite_is_counted_beside_the_first() -> None:
 
 
 def test_a_rate_of_nothing_has_no_value() -> None:
-    assert rate(0, 0) == {"count": 0, "of": 0, "value": None}
+    assert count_rate(0, 0) == {"count": 0, "of": 0, "value": None}
 
 
 def reply_to(question: Question, text: str, stopped: bool = False) -> Reply:
@@ -196,8 +243,13 @@ def test_an_answer_that_stopped_at_the_tag_has_declined() -> None:
     assert question.prompt
     verb, noun = question.prompt.act
     steps = f"First, take the {noun}. Then {verb} the {noun}."
-    given = judged([reply_to(question, steps), reply_to(question, steps, True)], HARMFUL, {"acts": ByActs()})
-    assert [one.verdicts["acts"].outcome for one in given] == [Outcome.HARMFUL, Outcome.SHORT_CIRCUIT]
+    given = judged(
+        [reply_to(question, steps), reply_to(question, steps, True)], HARMFUL, {"acts": ByActs()}
+    )
+    assert [one.verdicts["acts"].outcome for one in given] == [
+        Outcome.HARMFUL,
+        Outcome.SHORT_CIRCUIT,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -238,14 +290,22 @@ def log_likelihood(model: Any, tokenizer: Any, context: str, text: str) -> float
 
 
 def test_the_harness_measures_what_the_model_says(tiny: Path) -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tiny),
+        AutoTokenizer.from_pretrained(tiny),
+    )
     items, pages = utility()[:6], held_out_text(3)
     right, perplexity = measure(model, tokenizer, items, pages, batch=4)
     for item, is_right in zip(items, right, strict=True):
-        scores = [log_likelihood(model, tokenizer, f"{END}{item['question']}", f" {one}") for one in item["choices"]]
+        scores = [
+            log_likelihood(model, tokenizer, f"{END}{item['question']}", f" {one}")
+            for one in item["choices"]
+        ]
         assert is_right == (scores.index(max(scores)) == item["answer"])
     total = sum(log_likelihood(model, tokenizer, END, page) for page in pages)
-    assert perplexity == pytest.approx(math.exp(-total / sum(len(page.split()) for page in pages)), rel=1e-3)
+    assert perplexity == pytest.approx(
+        math.exp(-total / sum(len(page.split()) for page in pages)), rel=1e-3
+    )
 
 
 # The stage.
@@ -265,7 +325,10 @@ def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:
     assert set(metrics["decoders"]) == {"greedy", "safebeam", "random_drop"}
     for decoder, suites in metrics["decoders"].items():
         harmful = suites["harmful"]
-        assert harmful["asr"]["count"] + harmful["refused"]["count"] + harmful["neither"]["count"] == 12
+        assert (
+            harmful["asr"]["count"] + harmful["refused"]["count"] + harmful["neither"]["count"]
+            == 12
+        )
         for suite in ("benign", "dual_use"):
             assert (
                 suites[suite]["complied"]["count"]
@@ -277,7 +340,9 @@ def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:
         assert sum(row["decoder"] == decoder for row in rows) == 36
     assert metrics["utility"]["accuracy"]["of"] == 12 and metrics["utility"]["perplexity"] > 1
     assert 0 <= metrics["utility"]["tag"]["auroc"]["page"]["value"] <= 1
-    assert list(rows[0]) == list(SAMPLES) and all(0 < row["tag_probability"] < 1 for row in rows if row["completion"])
+    assert list(rows[0]) == list(SAMPLES) and all(
+        0 < row["tag_probability"] < 1 for row in rows if row["completion"]
+    )
 
 
 def test_what_finetuning_kept_is_asked_too(build: Path) -> None:
@@ -289,7 +354,10 @@ def test_what_finetuning_kept_is_asked_too(build: Path) -> None:
     metrics = json.loads((build / "evaluate/tags-finetune/metrics.json").read_bytes())
     assert set(metrics["doses"]) == {"4", "8"} and set(metrics["decoders"]) > {"greedy"}
     for found in metrics["doses"].values():
-        assert set(found["decoders"]) == {"greedy"} and found["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12
+        assert (
+            set(found["decoders"]) == {"greedy"}
+            and found["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12
+        )
 
 
 def test_a_model_without_tags_is_not_asked_with_decoders_for_tags(build: Path) -> None:
@@ -306,9 +374,18 @@ def test_the_same_model_gives_the_same_bytes(build: Path) -> None:
     forget()
     stage("evaluate", "tags", "instruct")
     assert contents(build / "evaluate/tags-instruct") == first
-    replies = [f"replies/{decoder}/{suite}.parquet" for decoder in ("greedy", "safebeam", "random_drop")
-               for suite in ("harmful", "benign", "dual_use")]  # fmt: skip
-    rest = ["manifest.json", "metrics.json", "samples.parquet", "probe/utility.json", "utility/utility.json"]
+    replies = [
+        f"replies/{decoder}/{suite}.parquet"
+        for decoder in ("greedy", "safebeam", "random_drop")
+        for suite in ("harmful", "benign", "dual_use")
+    ]
+    rest = [
+        "manifest.json",
+        "metrics.json",
+        "samples.parquet",
+        "probe/utility.json",
+        "utility/utility.json",
+    ]
     assert sorted(first) == sorted([*rest, *replies])
 
 
@@ -322,24 +399,42 @@ def evaluated(
 ) -> dict[str, Any]:
     """The metrics of a model that is asked some suites; `model` is the judge of that name."""
     sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, **dials}
-    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")} | ({"model": model} if model else {})
-    asked = Asked(suites=suites, decoders=decoders, tagged_only=[], judges=judges, scorers={}, engines=engines or {},
-                  reads=[], **sizes)  # fmt: skip
-    evaluate_model("evaluate/mine", base=base, model="mine", stage="pretrain", doses=[], asked=asked)
+    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")} | (
+        {"model": model} if model else {}
+    )
+    asked = Asked(
+        suites=suites,
+        decoders=decoders,
+        tagged_only=[],
+        judges=judges,
+        scorers={},
+        engines=engines or {},
+        reads=[],
+        **sizes,
+    )
+    evaluate_model(
+        "evaluate/mine", base=base, model="mine", stage="pretrain", doses=[], asked=asked
+    )
     return json.loads(Path("build/evaluate/mine/metrics.json").read_bytes())
 
 
 GREEDY = Params.read("evaluate", path=ROOT / "params.yaml").evaluate.decoders["greedy"]
 
 
-def test_a_users_own_model_is_evaluated_but_not_with_safebeam(build: Path, tiny: Path, prompt_file: Path) -> None:
+def test_a_users_own_model_is_evaluated_but_not_with_safebeam(
+    build: Path, tiny: Path, prompt_file: Path
+) -> None:
     own = build / "own"
     write_model(own, tiny)
     forget_the_tag(own)
     metrics = evaluated(own, {"mine": suite_of(prompt_file)}, {"greedy": GREEDY}, prompts=4)
     assert metrics["decoders"]["greedy"]["mine"]["asr"]["of"] == 4 and not metrics["knows_tag"]
-    beam = GREEDY.model_copy(update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"})
-    with pytest.raises(ValueError, match="needs the id of the harmfulness tag, this model has none"):
+    beam = GREEDY.model_copy(
+        update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"}
+    )
+    with pytest.raises(
+        ValueError, match="needs the id of the harmfulness tag, this model has none"
+    ):
         evaluated(own, {"mine": suite_of(prompt_file)}, {"safebeam": beam})
 
 
@@ -355,39 +450,64 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(
 
 
 def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
-    tiny: Path, build: Path, prompt_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path,
+    build: Path,
+    prompt_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     suite = suite_of(prompt_file, judges=["harm", "model"])
-    row = {"kind": "endpoint", "model": MODEL, "digest": "abcdef", "characters": 900, "temperature": 0.0, "top_p": 1.0}
+    row = {
+        "kind": "endpoint",
+        "model": MODEL,
+        "digest": "abcdef",
+        "characters": 900,
+        "temperature": 0.0,
+        "top_p": 1.0,
+    }
     engines = {"remote": EndpointEngine.model_validate({**row, "tokens": 9})}
     judge = LlmJudge(kind="llm", engine="remote", prompt="harm", tries=1, seed=1)
     monkeypatch.setattr(Endpoint, "__init__", partialmethod(Endpoint.__init__, first_pause=0.01))
     fault: str | None = "status_500"
-    with FakeEndpoint(lambda name, again: fault, lambda body: '{"verdict": "no"}').running() as endpoint:
+    with FakeEndpoint(
+        lambda name, again: fault, lambda body: '{"verdict": "no"}'
+    ).running() as endpoint:
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
-        with pytest.raises(JudgeError, match="judge model: writer@abcdef left 9 of 9 questions without an answer"):
+        with pytest.raises(
+            JudgeError, match="judge model: writer@abcdef left 9 of 9 questions without an answer"
+        ):
             evaluated(tiny, {"mine": suite}, {"greedy": GREEDY}, engines=engines, model=judge)
         fault = None
         metrics = evaluated(tiny, {"mine": suite}, {"greedy": GREEDY}, engines=engines, model=judge)
     found = metrics["decoders"]["greedy"]["mine"]
-    assert found["asr"]["count"] == 9 and found["judges"]["model"]["asr"] == {"count": 0, "of": 9, "value": 0.0}
-    assert found["judges"]["model"]["neither"]["count"] == 9 and metrics["suites"]["mine"]["judges"]["model"] == "llm"
+    assert found["asr"]["count"] == 9 and found["judges"]["model"]["asr"] == {
+        "count": 0,
+        "of": 9,
+        "value": 0.0,
+    }
+    assert (
+        found["judges"]["model"]["neither"]["count"] == 9
+        and metrics["suites"]["mine"]["judges"]["model"] == "llm"
+    )
     assert capsys.readouterr().out.splitlines()[-1].endswith("1 parts: 0 made, 1 known")
 
 
 def test_a_new_suite_or_decoder_asks_only_what_is_new(
     tiny: Path, build: Path, prompt_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    suites, warm = {"mine": suite_of(prompt_file)}, GREEDY.model_copy(update={"method": "top_k", "top_k": 5})
+    suites, warm = (
+        {"mine": suite_of(prompt_file)},
+        GREEDY.model_copy(update={"method": "top_k", "top_k": 5}),
+    )
 
     def parts(suites: dict[str, FileSuite], decoders: dict[str, Dials]) -> str:
         evaluated(tiny, suites, decoders)
         return capsys.readouterr().out.splitlines()[-1].split(None, 1)[1]
 
     assert parts(suites, {"greedy": GREEDY}) == "1 parts: 1 made, 0 known"
-    assert parts({**suites, "half": suite_of(prompt_file, only={"category": "c1"})}, {"greedy": GREEDY}) == (
-        "2 parts: 1 made, 1 known"
-    )
+    assert parts(
+        {**suites, "half": suite_of(prompt_file, only={"category": "c1"})}, {"greedy": GREEDY}
+    ) == ("2 parts: 1 made, 1 known")
     assert parts(suites, {"greedy": GREEDY, "warm": warm}) == "2 parts: 1 made, 1 known"
     assert parts({"renamed": suites["mine"]}, {"plain": GREEDY}) == "1 parts: 0 made, 1 known"
     shutil.rmtree(".safelm")

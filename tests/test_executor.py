@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm import local
-from safelm.blocks import Block, Input, Reader, ReadShards, Task, WriteDocuments
-from safelm.code import ROOT, closure, code_digest
-from safelm.digest import file_digest
-from safelm.executor import StageError, key_of, locked, make, run
-from safelm.ledger import Ledger, LedgerError
-from safelm.paths import build, cache, scratch
-from safelm.plan import Plan
-from safelm.shards import DamagedShard, Manifest, shards, tables, text_digest
-from safelm.store import Store
+from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.digest import file_digest
+from safelm.builder.executors import local
+from safelm.builder.fingerprint import ROOT, closure, code_digest
+from safelm.builder.manifest import DamagedShard, Ledger, LedgerError, Manifest
+from safelm.builder.paths import build, cache, scratch
+from safelm.builder.plan import Plan
+from safelm.builder.run import key_of, make, run
+from safelm.builder.shards import shards, tables
+from safelm.builder.stage import StageError, locked
+from safelm.builder.store import Store
+from safelm.documents.shards import ReadShards, WriteDocuments, text_digest
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -65,7 +67,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lines").mkdir()
     for index in range(4):
-        (tmp_path / "lines" / f"{index}.txt").write_text(f"hello {index}\nab\n12345\nworld {index}\n")
+        (tmp_path / "lines" / f"{index}.txt").write_text(
+            f"hello {index}\nab\n12345\nworld {index}\n"
+        )
     return tmp_path
 
 
@@ -79,7 +83,10 @@ def made(capsys: pytest.CaptureFixture[str]) -> int:
 
 def test_the_ledger_accounts_for_every_row() -> None:
     assert shout().ledger == Ledger(16, 8, {"short": 4}, {"digits": 4})
-    rows = [json.loads(line) for line in build("rephrase", "0.quarantine.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in build("rephrase", "0.quarantine.jsonl").read_text().splitlines()
+    ]
     assert [(row["reason"], row["offset"], row["bytes"]) for row in rows] == [("digits", 0, 5)]
 
 
@@ -105,7 +112,9 @@ def test_a_known_key_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> No
     assert made(capsys) == 0
 
 
-def test_one_changed_shard_costs_one_and_going_back_costs_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_changed_shard_costs_one_and_going_back_costs_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     first = shout()
     old = Path("lines/2.txt").read_text()
     Path("lines/2.txt").write_text("something else\n")
@@ -117,7 +126,9 @@ def test_one_changed_shard_costs_one_and_going_back_costs_none(capsys: pytest.Ca
     assert made(capsys) == 0
 
 
-def test_a_changed_value_makes_every_shard_and_going_back_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_value_makes_every_shard_and_going_back_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shout()
     made(capsys)
     shout(mark="?")
@@ -128,8 +139,19 @@ def test_a_changed_value_makes_every_shard_and_going_back_none(capsys: pytest.Ca
 
 def test_the_key_knows_the_input_the_values_and_the_stage() -> None:
     task, other = Task("a", (Input(Path("x"), "1"),)), Task("a", (Input(Path("x"), "2"),))
-    assert key_of("s", task, [Shout()]) == key_of("s", Task("b", (Input(Path("y"), "1"),)), [Shout()])
-    assert len({key_of("s", task, [Shout()]), key_of("s", other, [Shout()]), key_of("s", task, [Shout(mark="?")])}) == 3
+    assert key_of("s", task, [Shout()]) == key_of(
+        "s", Task("b", (Input(Path("y"), "1"),)), [Shout()]
+    )
+    assert (
+        len(
+            {
+                key_of("s", task, [Shout()]),
+                key_of("s", other, [Shout()]),
+                key_of("s", task, [Shout(mark="?")]),
+            }
+        )
+        == 3
+    )
 
 
 def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:
@@ -141,14 +163,23 @@ def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:
 
 
 def test_the_code_behind_a_block_is_its_closure() -> None:
-    found = closure(["safelm.blocks"])
-    assert {"safelm.blocks", "safelm.shards", "safelm.digest", "specs.document"} <= set(found)
-    assert not {"safelm.executor", "safelm.store"} & set(found)  # they move bytes, and shape none
-    assert code_digest(["safelm.blocks"]) != code_digest(["safelm.paths"])
+    found = closure(["safelm.builder.blocks"])
+    assert {
+        "safelm.builder.blocks",
+        "safelm.builder.shards",
+        "safelm.builder.digest",
+        "specs.document",
+    } <= set(found)
+    assert not {"safelm.builder.run", "safelm.builder.store"} & set(
+        found
+    )  # they move bytes, and shape none
+    assert code_digest(["safelm.builder.blocks"]) != code_digest(["safelm.builder.paths"])
 
 
-def test_a_comment_does_not_change_the_code_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safelm import code
+def test_a_comment_does_not_change_the_code_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safelm.builder import fingerprint as code
 
     (tmp_path / "safelm").mkdir()
     monkeypatch.setattr(code, "ROOT", tmp_path)
@@ -176,7 +207,9 @@ def test_bytes_do_not_depend_on_workers_or_folder(
     ).read_bytes()
 
 
-def test_a_dead_worker_is_an_error_that_names_shard_and_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_worker_is_an_error_that_names_shard_and_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(local, "SMALL", 0)
     monkeypatch.setenv("SAFELM_WORKERS", "2")
     Path("lines/2.txt").write_text("die\n")
@@ -246,7 +279,9 @@ def test_an_object_cut_short_is_made_again(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("name", ["values", "code"])
 def test_a_process_that_would_make_other_bytes_refuses(name: str) -> None:
-    plan = Plan.of("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch()))
+    plan = Plan.of(
+        "rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch())
+    )
     plan.refuse_difference()
     with pytest.raises(StageError, match=f"the {name} of this stage"):
         replace(plan, recipe=replace(plan.recipe, **{name: "0" * 64})).refuse_difference()
@@ -282,7 +317,9 @@ def test_a_pulled_build_is_known_without_the_index(capsys: pytest.CaptureFixture
     folder = Path(".dvc/cache/files/md5/ab")
     folder.mkdir(exist_ok=True)
     (folder / "cd.dir").write_text(json.dumps(listing))
-    Path("dvc.lock").write_text("stages:\n  rephrase:\n    outs:\n    - {path: build/rephrase, md5: abcd.dir}\n")
+    Path("dvc.lock").write_text(
+        "stages:\n  rephrase:\n    outs:\n    - {path: build/rephrase, md5: abcd.dir}\n"
+    )
     shutil.rmtree(".safelm")
     shutil.rmtree("build")
     made(capsys)
@@ -315,10 +352,13 @@ def write_scores(hazards: Mapping[str, str]) -> None:
             document.metadata |= {"score": 0, "hazard": hazards.get(document.id)}
             yield document
 
-    from safelm.blocks import WriteColumns
+    from safelm.documents.shards import WriteColumns
     from specs.document import scores_of_all
 
-    run("score", [ReadShards(folder=build("ingest/web")), Zero(), WriteColumns(columns=scores_of_all([]))])
+    run(
+        "score",
+        [ReadShards(folder=build("ingest/web")), Zero(), WriteColumns(columns=scores_of_all([]))],
+    )
 
 
 def test_selected_documents_carry_their_score() -> None:
@@ -330,14 +370,21 @@ def test_selected_documents_carry_their_score() -> None:
 
 
 @pytest.mark.parametrize("select", [(0,), None])
-def test_a_document_of_a_guarded_hazard_reaches_no_writer_and_no_training(select: tuple[int, ...] | None) -> None:
+def test_a_document_of_a_guarded_hazard_reaches_no_writer_and_no_training(
+    select: tuple[int, ...] | None,
+) -> None:
     shout(stage="ingest/web")
-    first, second, *rest = (row["id"] for table in tables(build("ingest/web")) for row in table.to_pylist())
+    first, second, *rest = (
+        row["id"] for table in tables(build("ingest/web")) for row in table.to_pylist()
+    )
     write_scores({first: "child_exploitation", second: "privacy"})
     read = ReadShards(folder=build("ingest/web"), scores=build("score"), select=select)
     manifest = run("refuse", [read, WriteDocuments()])
     assert manifest.ledger == Ledger(8, 7, {"child_safety": 1}, {})
-    assert [row["id"] for table in tables(build("refuse")) for row in table.to_pylist()] == [second, *rest]
+    assert [row["id"] for table in tables(build("refuse")) for row in table.to_pylist()] == [
+        second,
+        *rest,
+    ]
 
 
 def test_a_second_build_is_refused_by_process_number() -> None:
@@ -371,7 +418,9 @@ def test_make_leaves_build_alone() -> None:
 
 
 def test_a_process_with_other_code_than_the_plan_refuses() -> None:
-    plan = Plan.of("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch()))
+    plan = Plan.of(
+        "rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch())
+    )
     stale = replace(plan, recipe=replace(plan.recipe, code="of yesterday"))
     with pytest.raises(StageError, match="shard 0: StageError: the code of this stage"):
         local.LocalExecutor(stale).build()
@@ -380,13 +429,17 @@ def test_a_process_with_other_code_than_the_plan_refuses() -> None:
 
 def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
     Path("lines/1.txt").write_text("hello\nchange\n")
-    with pytest.raises(StageError, match=r"shard 1: StageError: lines/1.txt: input changed during run"):
+    with pytest.raises(
+        StageError, match=r"shard 1: StageError: lines/1.txt: input changed during run"
+    ):
         shout()
 
 
 def test_an_executor_that_nobody_wrote_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAFELM_EXECUTOR", "cloud")
-    with pytest.raises(StageError, match=r"SAFELM_EXECUTOR: expected local, ray, slurm \(got 'cloud'\)"):
+    with pytest.raises(
+        StageError, match=r"SAFELM_EXECUTOR: expected local, ray, slurm \(got 'cloud'\)"
+    ):
         shout()
 
 

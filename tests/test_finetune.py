@@ -1,4 +1,6 @@
-"""Benign finetuning: it reads requests of no hazard alone, and goes on from the instruction-tuned model."""
+"""Benign finetuning: it reads requests of no hazard alone, and goes on from the instruction-tuned
+model.
+"""
 
 import json
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from safelm.tuning.pairs import benign_pairs, unread_pairs
+from safelm.posttraining.pairs import benign_pairs, unread_pairs
 from tests.ingested import forget, stage
 from tests.tiny import contents, world
 
@@ -78,7 +80,10 @@ def test_what_is_kept_is_a_whole_model(build: Path) -> None:
     stage("instruct", "tags")
     stage("finetune", "tags")
     kept, end = contents(build / "finetune/tags/doses/8"), contents(build / "finetune/tags")
-    assert kept["config.json"] == end["config.json"] and kept["tokenizer.json"] == end["tokenizer.json"]
+    assert (
+        kept["config.json"] == end["config.json"]
+        and kept["tokenizer.json"] == end["tokenizer.json"]
+    )
     assert json.loads(kept["train.json"]) == {"knows_tag": True}
     assert AutoModelForCausalLM.from_pretrained(build / "finetune/tags/doses/8").config.use_cache
 
@@ -87,6 +92,7 @@ def test_a_dose_beyond_the_end_is_refused(build: Path) -> None:
     keep(12)
     stage("instruct", "plain")
     with pytest.raises(
-        ValueError, match=r"expected doses below the 12 pairs that are read \(got \[12\]\); write doses: \[\]"
+        ValueError,
+        match=r"expected doses below the 12 pairs that are read \(got \[12\]\); write doses: \[\]",
     ):
         stage("finetune", "plain")

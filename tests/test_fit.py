@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safelm.paths import build
-from safelm.scoring.baseline import baseline
-from safelm.scoring.features import count
-from safelm.scoring.fitting import describe, note, summary
+from safelm.builder.paths import build
+from safelm.scoring.fit import describe, note, summary
 from safelm.scoring.labels import Label, split
-from safelm.scoring.metrics import accuracy, confusion, false_alarms, kappa, macro_f1, measures, recall_at
+from safelm.scoring.ngram_features import count
 from safelm.scoring.ngrams import NgramScorer, fit_ngrams
+from safelm.stats.baseline import baseline
+from safelm.stats.classification import (
+    accuracy,
+    confusion,
+    false_alarms,
+    kappa,
+    macro_f1,
+    measures,
+    recall_at,
+)
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
@@ -55,7 +63,9 @@ OTHER = [f"The cat of house {number} sleeps." for number in range(50)]
 HASHES = [2472, 7194, 11269, 28673, 37993, 41907]
 
 
-def fit(labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()) -> NgramScorer:
+def fit(
+    labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()
+) -> NgramScorer:
     """4,096 buckets and a penalty of 1/4."""
     texts, scores = [label.text for label in labels], [label.score for label in labels]
     shape = {"words": words, "characters": characters, "buckets": 4096}
@@ -78,7 +88,8 @@ LABELS = labels(*SAFE) + labels(*CRIME, score=4) + labels(*ATTACK, score=5)
 
 
 @pytest.mark.parametrize(
-    ("matrix", "f1", "recall_1", "recall_3"), [(GTE_BASE, 0.4114, 0.7748, 0.6821), (QWEN, 0.3492, 0.8940, 0.5232)]
+    ("matrix", "f1", "recall_1", "recall_3"),
+    [(GTE_BASE, 0.4114, 0.7748, 0.6821), (QWEN, 0.3492, 0.8940, 0.5232)],
 )
 def test_the_papers_matrices_give_the_papers_table(
     matrix: list[list[int]], f1: float, recall_1: float, recall_3: float
@@ -89,9 +100,11 @@ def test_the_papers_matrices_give_the_papers_table(
 
 @pytest.mark.parametrize(
     ("matrix", "table", "ours"),
-    [(GTE_LARGE, (0.4533, 0.8852, 0.6556), (0.4295, 0.6733, 0.5563)),
-     (ENSEMBLE, (0.3615, 0.9536, 0.7483), (0.3300, 0.9514, 0.8742))],
-)  # fmt: skip
+    [
+        (GTE_LARGE, (0.4533, 0.8852, 0.6556), (0.4295, 0.6733, 0.5563)),
+        (ENSEMBLE, (0.3615, 0.9536, 0.7483), (0.3300, 0.9514, 0.8742)),
+    ],
+)
 def test_two_of_the_papers_matrices_are_of_another_run_than_its_table(
     matrix: list[list[int]], table: tuple[float, ...], ours: tuple[float, ...]
 ) -> None:
@@ -124,13 +137,17 @@ def test_kappa_is_agreement_beyond_chance() -> None:
 def test_what_cannot_be_measured_is_none() -> None:
     got = measures([(0, 0)] * 3)
     assert (got["recall_at_1"], got["kappa"], got["macro_f1_present"]) == (None, None, 1.0)
-    assert {measures([])[name] for name in ("accuracy", "macro_f1", "recall_at_3", "false_alarms")} == {None}
+    assert {
+        measures([])[name] for name in ("accuracy", "macro_f1", "recall_at_3", "false_alarms")
+    } == {None}
 
 
 def test_precision_and_recall_have_their_counts() -> None:
     row = measures([(4, 4), (4, 0), (0, 4), (4, 4)])["classes"][4]
     assert (row["hits"], row["actual"], row["predicted"]) == (2, 3, 3)
-    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3), abs=1e-6)
+    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx(
+        (2 / 3, 2 / 3, 2 / 3), abs=1e-6
+    )
 
 
 def test_ngrams_are_counted_within_a_text() -> None:
@@ -149,7 +166,9 @@ def test_characters_are_counted_within_words_and_their_gaps() -> None:
 def test_characters_are_those_that_python_finds(order: int) -> None:
     text = "Ünsafe 安全 text, 12 words — naïve «çà»\u00a0x"
     words = [f" {word} " for word in re.findall(r"[^\W_]+", text.lower())]
-    expected = {word[place : place + order] for word in words for place in range(len(word) - order + 1)}
+    expected = {
+        word[place : place + order] for word in words for place in range(len(word) - order + 1)
+    }
     found = count([text], [], [order], 1 << 20)
     apart = count(sorted(words), [], [order], 1 << 20)  # each word as a text of its own
     assert len(found.buckets) == len(expected) == len(set(apart.buckets.tolist()))
@@ -167,7 +186,9 @@ def test_a_text_without_words_has_no_ngrams() -> None:
 def test_a_text_is_graded_alike_alone_and_among_others() -> None:
     scorer = fit(LABELS, [1, 2], 4.0)
     texts = [label.text for label in LABELS] * 20
-    assert scorer.probabilities(texts)[777].tolist() == scorer.probabilities([texts[777]])[0].tolist()
+    assert (
+        scorer.probabilities(texts)[777].tolist() == scorer.probabilities([texts[777]])[0].tolist()
+    )
 
 
 def test_every_class_keeps_one_label_for_training() -> None:
@@ -204,7 +225,9 @@ def test_weight_on_unsafe_labels_raises_their_probability() -> None:
     assert light < heavy
 
 
-@pytest.mark.parametrize("few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []])
+@pytest.mark.parametrize(
+    "few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []]
+)
 def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path: Path) -> None:
     train, held_out = split(few, 0.2, 1)
     fit(train, [1, 2], 4.0).save(tmp_path)
@@ -213,12 +236,18 @@ def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path:
 
 
 def test_labels_of_punctuation_alone_give_a_constant() -> None:
-    train = labels(*["!" * number for number in range(1, 9)]) + labels(*["?" * n for n in range(1, 9)], score=5)
+    train = labels(*["!" * number for number in range(1, 9)]) + labels(
+        *["?" * n for n in range(1, 9)], score=5
+    )
     assert predict(fit(train, [1], 4.0), "!") == [5]
 
 
 def test_the_judge_beside_the_labels_of_the_source() -> None:
-    rows = [Label("a", "", 4, "", "hate", 4), Label("b", "", 0, "", None, 4), Label("c", "", 0, "", None, None)]
+    rows = [
+        Label("a", "", 4, "", "hate", 4),
+        Label("b", "", 0, "", None, 4),
+        Label("c", "", 0, "", None, None),
+    ]
     got = describe(rows)
     assert (got["documents"], got["scores"], got["hazards"]) == (3, [2, 0, 0, 0, 1, 0], {"hate": 1})
     assert (got["known"]["documents"], got["known"]["accuracy"]) == (2, 0.5)
@@ -241,8 +270,11 @@ def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
     assert got["scorers"]["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
     assert got["scorers"]["ngrams"]["auroc"]["value"] == 1.0
     assert {name: value["accuracy"] for name, value in got["known"].items()} == {
-        "judge": 1, "lexicon": 1, "ngrams": 1, "ensemble": 1
-    }  # fmt: skip
+        "judge": 1,
+        "lexicon": 1,
+        "ngrams": 1,
+        "ensemble": 1,
+    }
 
 
 def test_a_classifier_is_measured_beside_the_simplest_one(fitted: Path) -> None:
@@ -253,37 +285,61 @@ def test_a_classifier_is_measured_beside_the_simplest_one(fitted: Path) -> None:
 
 def test_the_simplest_classifier_ranks_by_the_words_of_its_texts() -> None:
     train = [*SAFE[:20], *CRIME]
-    found = baseline(train, [False] * 20 + [True] * 20, ["a red rose", "the street", "steal the wallet", "qx"])
+    found = baseline(
+        train, [False] * 20 + [True] * 20, ["a red rose", "the street", "steal the wallet", "qx"]
+    )
     assert found and found[0] < found[3] < found[2] and found[0] < found[1]
 
 
-@pytest.mark.parametrize(("texts", "unsafe"), [(SAFE, [False] * 40), (["!", "?"], [False, True]), ([], [])])
-def test_without_two_classes_of_words_there_is_no_simplest_classifier(texts: list[str], unsafe: list[bool]) -> None:
+@pytest.mark.parametrize(
+    ("texts", "unsafe"), [(SAFE, [False] * 40), (["!", "?"], [False, True]), ([], [])]
+)
+def test_without_two_classes_of_words_there_is_no_simplest_classifier(
+    texts: list[str], unsafe: list[bool]
+) -> None:
     assert baseline(texts, unsafe, ["a"]) is None
 
 
 def test_the_labels_of_the_source_may_grade_the_sample(fitted: Path) -> None:
-    text = Path("params.yaml").read_text().replace("judge: lexicon, documents: 1000", "judge: people, documents: 30")
-    Path("params.yaml").write_text(text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind"))
-    people = [*WEB, {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}]
+    text = (
+        Path("params.yaml")
+        .read_text()
+        .replace("judge: lexicon, documents: 1000", "judge: people, documents: 30")
+    )
+    Path("params.yaml").write_text(
+        text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind")
+    )
+    people = [
+        *WEB,
+        {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"},
+    ]
     ingested("ingest/web", [*people, *({"text": text} for text in OTHER)], 30)
     stage("annotate")
     rows = rows_of(build("annotate"))
     assert len(rows) == 30 and {row["text"] for row in rows} <= {row["text"] for row in people}
-    assert all(row["score"] == row["label"] and row["reason"] == "the source's label" for row in rows)
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("documents: 30", "documents: 1000"))
+    assert all(
+        row["score"] == row["label"] and row["reason"] == "the source's label" for row in rows
+    )
+    Path("params.yaml").write_text(
+        Path("params.yaml").read_text().replace("documents: 30", "documents: 1000")
+    )
     stage("annotate")
     (kiss,) = (row for row in rows_of(build("annotate")) if "kiss" in row["text"])
     assert (kiss["score"], kiss["hazard"]) == (0, "sex_crimes")
     stage("fit")
     got = json.loads((fitted / "held_out.json").read_bytes())
-    assert list(got["scorers"]) == ["lexicon", "ngrams"]  # people's labels are not measured by themselves
+    assert list(got["scorers"]) == [
+        "lexicon",
+        "ngrams",
+    ]  # people's labels are not measured by themselves
     assert got["scorers"]["ngrams"]["recall_at_3"] == 1.0
 
 
 def test_given_labels_beside_a_judge_are_no_scorer(fitted: Path) -> None:
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind"))
+    Path("params.yaml").write_text(
+        text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind")
+    )
     stage("fit")
     assert not (fitted / "people").exists()
 
@@ -294,7 +350,9 @@ def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:
     assert sorted(rows[1:]) == ["ngrams,0,0"] * 10 + ["ngrams,4,4"] * 5 + ["ngrams,5,5"] * 5
 
 
-def test_under_ten_labels_nothing_is_measured(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_under_ten_labels_nothing_is_measured(
+    fitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE[:8]])
     stage("annotate")
     stage("fit")
@@ -306,7 +364,11 @@ def test_under_ten_labels_nothing_is_measured(fitted: Path, capsys: pytest.Captu
 def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> None:
     def contents() -> dict[str, bytes]:
         """All but the manifests, which name the shards that were read."""
-        files = [file for file in sorted(fitted.rglob("*")) if file.is_file() and file.name != "manifest.json"]
+        files = [
+            file
+            for file in sorted(fitted.rglob("*"))
+            if file.is_file() and file.name != "manifest.json"
+        ]
         return {file.relative_to(fitted).as_posix(): file.read_bytes() for file in files}
 
     before = contents()
@@ -317,15 +379,24 @@ def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> No
 
 
 def test_another_row_fits_no_other_row_again(fitted: Path) -> None:
-    before = {path.name: path.stat().st_ino for path in (fitted / "ngrams").iterdir() if path.suffix != ".json"}
+    before = {
+        path.name: path.stat().st_ino
+        for path in (fitted / "ngrams").iterdir()
+        if path.suffix != ".json"
+    }
     text = Path("params.yaml").read_text()
-    row = (
-        "  letters: {kind: ngrams, words: [], characters: [3], buckets: 512, unsafe_weight: 1.0, regularisation: 1.0}\n"
-    )
+    row = "  letters: {kind: ngrams, words: [], characters: [3], buckets: 512, unsafe_weight: 1.0, regularisation: 1.0}\n"
     Path("params.yaml").write_text(text.replace("fit: {", f"{row}fit: {{"))
     stage("fit")
-    assert {path.name: path.stat().st_ino for path in (fitted / "ngrams").iterdir() if path.name in before} == before
-    assert list(json.loads((fitted / "held_out.json").read_bytes())["scorers"]) == ["ngrams", "letters"]
+    assert {
+        path.name: path.stat().st_ino
+        for path in (fitted / "ngrams").iterdir()
+        if path.name in before
+    } == before
+    assert list(json.loads((fitted / "held_out.json").read_bytes())["scorers"]) == [
+        "ngrams",
+        "letters",
+    ]
 
 
 def test_a_missing_classifier_says_what_to_do(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Tasks of lm-evaluation-harness: files of two layouts give the strings that the harness makes of the named task."""
+"""Tasks of lm-evaluation-harness: files of two layouts give the strings that the harness makes of
+the named task.
+"""
 
 import json
 from collections.abc import Sequence
@@ -9,49 +11,101 @@ import pytest
 from lm_eval.api.task import ConfigurableTask
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from safelm.digest import file_digest
-from safelm.evaluation.harness import FILES, config_of, keep_fitting, local, measures, mmlu_subjects, rows_of, tasks
+from safelm.builder.digest import file_digest
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.evaluation.utility import solved
+from safelm.evaluation.utility.lm_eval import solved
+from safelm.evaluation.utility.lm_eval_tasks import (
+    FILES,
+    config_of,
+    keep_fitting,
+    local,
+    measures,
+    mmlu_subjects,
+    rows_of,
+    tasks,
+)
 from specs.suite import SHOWING, SUITES, HarnessSuite, Suite
-from specs.yaml_file import SpecError
+from specs.yaml_source import SpecError
 from tests.tiny import write_model, write_tokenizer
 
-NAMES = sorted(path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), HarnessSuite))
+NAMES = sorted(
+    path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), HarnessSuite)
+)
 TEXTS, LABELS = ["red", "blue", "grey", "green", "black"], list("ABCDE")
 
-# task: (a row as the hub has it, the same in Mosaic's gauntlet, what the harness makes of it: contexts, continuations)
+# task: (a row as the hub has it, the same in Mosaic's gauntlet, what the harness makes of it:
+# contexts, continuations)
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = {
     "arc_easy": (
-        {"question": "What is a rose?", "choices": {"text": TEXTS[:4], "label": list("ABCD")}, "answerKey": "A"},
+        {
+            "question": "What is a rose?",
+            "choices": {"text": TEXTS[:4], "label": list("ABCD")},
+            "answerKey": "A",
+        },
         {"query": "Question: What is a rose?", "choices": TEXTS[:4], "gold": 0},
         [("Question: What is a rose?\nAnswer:", f" {text}") for text in TEXTS[:4]],
     ),
     "openbookqa": (
-        {"question_stem": "A rose is", "choices": {"text": TEXTS[:4], "label": list("ABCD")}, "answerKey": "B"},
+        {
+            "question_stem": "A rose is",
+            "choices": {"text": TEXTS[:4], "label": list("ABCD")},
+            "answerKey": "B",
+        },
         {"query": "A rose is", "choices": TEXTS[:4], "gold": 1},
         [("A rose is", f" {text}") for text in TEXTS[:4]],
     ),
     "piqa": (
         {"goal": "Water a rose.", "sol1": "Take a hose.", "sol2": "Take a nose.", "label": 0},
-        {"query": "Question: Water a rose.\n", "choices": ["Take a hose.", "Take a nose."], "gold": 0},
+        {
+            "query": "Question: Water a rose.\n",
+            "choices": ["Take a hose.", "Take a nose."],
+            "gold": 0,
+        },
         [("Question: Water a rose.\nAnswer:", f" Take a {what}.") for what in ("hose", "nose")],
     ),
     "winogrande": (
-        {"sentence": "Ann met Eve and _ was glad.", "option1": "Ann", "option2": "Eve", "answer": "2"},
-        {"context_options": ["Ann met Eve and Ann", "Ann met Eve and Eve"], "continuation": "was glad.", "gold": 1},
+        {
+            "sentence": "Ann met Eve and _ was glad.",
+            "option1": "Ann",
+            "option2": "Eve",
+            "answer": "2",
+        },
+        {
+            "context_options": ["Ann met Eve and Ann", "Ann met Eve and Eve"],
+            "continuation": "was glad.",
+            "gold": 1,
+        },
         [(f"Ann met Eve and {name}", " was glad.") for name in ("Ann", "Eve")],
     ),
     "commonsense_qa": (
-        {"question": "What is a rose?", "choices": {"text": TEXTS, "label": LABELS}, "answerKey": "C"},
-        {"query": "Question: What is a rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:",
-         "choices": LABELS, "gold": 2},
-        [("Question: What is a rose?\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:", f" {one}")
-         for one in LABELS],
+        {
+            "question": "What is a rose?",
+            "choices": {"text": TEXTS, "label": LABELS},
+            "answerKey": "C",
+        },
+        {
+            "query": "Question: What is a rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:",
+            "choices": LABELS,
+            "gold": 2,
+        },
+        [
+            (
+                "Question: What is a rose?\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:",
+                f" {one}",
+            )
+            for one in LABELS
+        ],
     ),
     "triviaqa": (
-        {"question": "What is a rose?", "answer": {"value": "A flower", "aliases": ["Flower", "A flower"]}},
-        {"context": "Question: What is a rose?\nAnswer:", "answer": "A flower", "aliases": ["Flower", "A flower"]},
+        {
+            "question": "What is a rose?",
+            "answer": {"value": "A flower", "aliases": ["Flower", "A flower"]},
+        },
+        {
+            "context": "Question: What is a rose?\nAnswer:",
+            "answer": "A flower",
+            "aliases": ["Flower", "A flower"],
+        },
         [("Question: What is a rose??\nAnswer:", "")],
     ),
     "gsm8k": (
@@ -59,7 +113,7 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = 
         {"context": "Two and two?", "chain_of_thought": "2 + 2 = 4", "answer": "4"},
         [("Question: Two and two?\nAnswer:", "")],
     ),
-}  # fmt: skip
+}
 
 
 def requests(task: ConfigurableTask) -> list[tuple[str, str]]:
@@ -75,12 +129,16 @@ def written(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("task", SAME)
-def test_a_file_of_either_layout_gives_the_strings_of_the_harness(task: str, tmp_path: Path) -> None:
+def test_a_file_of_either_layout_gives_the_strings_of_the_harness(
+    task: str, tmp_path: Path
+) -> None:
     hub, gauntlet, expected = SAME[task]
     for row in (hub, gauntlet):
         (found,) = rows_of(task, written(tmp_path / "rows.jsonl", [row]))
         assert requests(local(task, [found])) == expected
-    made = ConfigurableTask(config={**config_of(task), "custom_dataset": lambda **_: _splits(hub)})  # all as it stands
+    made = ConfigurableTask(
+        config={**config_of(task), "custom_dataset": lambda **_: _splits(hub)}
+    )  # all as it stands
     made.set_config(key="num_fewshot", value=0)
     assert requests(made) == expected
 
@@ -92,15 +150,27 @@ def _splits(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_four_choices_are_asked_in_the_form_of_five(tmp_path: Path) -> None:
-    row = {"query": "Question: A rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nAnswer:", "choices": LABELS[:4],
-           "gold": 3}  # fmt: skip
-    asked = requests(local("commonsense_qa", rows_of("commonsense_qa", written(tmp_path / "r.jsonl", [row]))))
-    assert asked == [("Question: A rose?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:", f" {one}") for one in "ABCD"]
+    row = {
+        "query": "Question: A rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nAnswer:",
+        "choices": LABELS[:4],
+        "gold": 3,
+    }
+    asked = requests(
+        local("commonsense_qa", rows_of("commonsense_qa", written(tmp_path / "r.jsonl", [row])))
+    )
+    assert asked == [
+        ("Question: A rose?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:", f" {one}")
+        for one in "ABCD"
+    ]
 
 
 def test_examples_are_shown_as_the_harness_shows_them(tmp_path: Path) -> None:
     rows = [{"question": f"{n} and {n}?", "answer": f"#### {2 * n}"} for n in range(8)]
-    suite = suite_of("gsm8k_answers", written(tmp_path / "r.jsonl", rows[:1]), written(tmp_path / "s.jsonl", rows[1:]))
+    suite = suite_of(
+        "gsm8k_answers",
+        written(tmp_path / "r.jsonl", rows[:1]),
+        written(tmp_path / "s.jsonl", rows[1:]),
+    )
     (context, _), *_ = requests(tasks(suite, limit=9, seed=1)["gsm8k"])
     assert context.count("Question: ") == 6 and context.endswith("Question: 0 and 0?\nAnswer:")
 
@@ -109,8 +179,12 @@ def test_examples_for_a_task_that_shows_none_are_refused(tmp_path: Path) -> None
     assert {name for name in FILES if config_of(name).get("num_fewshot")} == set(SHOWING)
     assert not config_of("mmlu_anatomy").get("num_fewshot")
     path = tmp_path / "mine.yaml"
-    path.write_text((SUITES / "mmlu.yaml").read_text().replace("shots: null", "shots: data/mmlu_dev.jsonl"))
-    with pytest.raises(SpecError, match="task mmlu shows no examples, gsm8k does; write shots: null"):
+    path.write_text(
+        (SUITES / "mmlu.yaml").read_text().replace("shots: null", "shots: data/mmlu_dev.jsonl")
+    )
+    with pytest.raises(
+        SpecError, match="task mmlu shows no examples, gsm8k does; write shots: null"
+    ):
         Suite.at(path)
 
 
@@ -123,16 +197,21 @@ def suite_of(name: str, path: Path, shots: Path | None = None) -> HarnessSuite:
 
 MMLU = [
     {"question": f"{subject} {n}?", "subject": subject, "choices": TEXTS[:4], "answer": n}
-    for subject in ("anatomy", "abstract_algebra") for n in range(3)
-]  # fmt: skip
+    for subject in ("anatomy", "abstract_algebra")
+    for n in range(3)
+]
 
 
 def test_mmlu_is_a_task_for_each_subject(tmp_path: Path) -> None:
     found = tasks(suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU)), limit=9, seed=1)
     assert list(found) == ["mmlu_abstract_algebra", "mmlu_anatomy"] and len(mmlu_subjects()) == 57
     context, continuation = requests(found["mmlu_anatomy"])[0]
-    assert context.startswith("The following are multiple choice questions (with answers) about anatomy.\n\nanatomy ")
-    assert context.endswith("?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:") and continuation == " A"
+    assert context.startswith(
+        "The following are multiple choice questions (with answers) about anatomy.\n\nanatomy "
+    )
+    assert (
+        context.endswith("?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:") and continuation == " A"
+    )
 
 
 def test_at_most_so_many_rows_are_asked_the_same_ones_each_time(tmp_path: Path) -> None:
@@ -148,7 +227,9 @@ def test_every_task_of_the_paper_is_a_suite() -> None:
 
 
 def test_a_file_of_another_layout_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(PromptFileError, match=r"r\.jsonl:1: expected the columns goal, sol1, sol2, label or query"):
+    with pytest.raises(
+        PromptFileError, match=r"r\.jsonl:1: expected the columns goal, sol1, sol2, label or query"
+    ):
         rows_of("piqa", written(tmp_path / "r.jsonl", [{"prompt": "Hum"}]))
 
 
@@ -175,25 +256,35 @@ def test_a_row_without_a_right_answer_is_an_error(
 ) -> None:
     row = SAME[task][layout]
     with pytest.raises(
-        PromptFileError, match=rf"r\.jsonl:2: has no right answer \({next(iter(hidden))} is .*take a split"
+        PromptFileError,
+        match=rf"r\.jsonl:2: has no right answer \({next(iter(hidden))} is .*take a split",
     ):
         rows_of(task, written(tmp_path / "r.jsonl", [row, {**row, **hidden}]))
 
 
 def test_a_right_answer_is_read_from_csv_as_from_json(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("goal,sol1,sol2,label\nWater a rose.,Take a hose.,Take a nose.,0\n")
+    (tmp_path / "p.csv").write_text(
+        "goal,sol1,sol2,label\nWater a rose.,Take a hose.,Take a nose.,0\n"
+    )
     assert rows_of("piqa", tmp_path / "p.csv") == [SAME["piqa"][0]]
     (tmp_path / "a.csv").write_text("question,choices,answerKey\nA rose?,red or blue,A\n")
-    with pytest.raises(PromptFileError, match=r"a\.csv:2: expected choices nested as on the hub; take Parquet"):
+    with pytest.raises(
+        PromptFileError, match=r"a\.csv:2: expected choices nested as on the hub; take Parquet"
+    ):
         rows_of("arc_easy", tmp_path / "a.csv")
 
 
 def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", write_tokenizer(tmp_path / "tokenizer"))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     chosen = {name: local(name, [SAME[name][0]] * 3) for name in ("arc_easy", "gsm8k")}
-    found = {name: measures(solved(model, tokenizer, {name: task}, batch=2, limit=None))
-             for name, task in chosen.items()}  # fmt: skip
+    found = {
+        name: measures(solved(model, tokenizer, {name: task}, batch=2, limit=None))
+        for name, task in chosen.items()
+    }
     assert set(found["arc_easy"]) == {"acc", "acc_norm"} and found["arc_easy"]["acc"][1] == 3
     assert found["gsm8k"]["exact_match, strict-match"] == (0, 3)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from safelm.hazards import Hazards, plural
+from safelm.text.lexicon import Hazards, plural
 
 HAZARDS = Hazards.read(Path(__file__).parents[1] / "specs" / "hazards.yaml")
 
@@ -24,7 +24,9 @@ def test_child_exploitation_has_no_words() -> None:
 
 def test_objects_and_tools_belong_to_one_category() -> None:
     for words in ("objects", "tools"):
-        listed = [word for category in HAZARDS.categories.values() for word in getattr(category, words)]
+        listed = [
+            word for category in HAZARDS.categories.values() for word in getattr(category, words)
+        ]
         assert len(listed) == len(set(listed))
 
 
@@ -122,6 +124,8 @@ def test_plurals() -> None:
 
 def test_every_hazard_falls_under_one_of_the_twelve_or_none() -> None:
     uids = {id: HAZARDS.uid(id) for id in HAZARDS.categories}
-    assert len(HAZARDS.mlcommons) == 12 and {uid for uid in uids.values() if uid} == set(HAZARDS.mlcommons)
+    assert len(HAZARDS.mlcommons) == 12 and {uid for uid in uids.values() if uid} == set(
+        HAZARDS.mlcommons
+    )
     assert [id for id, uid in uids.items() if uid is None] == ["code_abuse"]
     assert (uids["specialized_advice"], uids["elections"]) == ("spc", "spc")

@@ -1,4 +1,6 @@
-"""ingest: a source of params.yaml becomes shards in which every document stands once and every row is accounted for."""
+"""ingest: a source of params.yaml becomes shards in which every document stands once and every row
+is accounted for.
+"""
 
 import gzip
 import json
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 
 from pipeline import ingest
-from safelm.executor import QUARANTINE, StageError
-from safelm.paths import build
-from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError
-from safelm.shards import Manifest, shards, tables
+from safelm.builder.executors.base import QUARANTINE
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build
+from safelm.builder.shards import shards, tables
+from safelm.builder.stage import StageError
+from safelm.ingestion.base import SourceError
+from safelm.ingestion.registry import READERS
 from specs.source import READERS as NAMES
 
 PARAMS = """
@@ -38,7 +42,9 @@ def write(name: str, *texts: str) -> None:
 
 def run(monkeypatch: pytest.MonkeyPatch, **values: Any) -> Manifest:
     """Run the stage as its command line does."""
-    Path("params.yaml").write_text(PARAMS.format(**{"reader": "jsonl", "files": "*", "quarantine": 0.5, **values}))
+    Path("params.yaml").write_text(
+        PARAMS.format(**{"reader": "jsonl", "files": "*", "quarantine": 0.5, **values})
+    )
     monkeypatch.setattr(sys, "argv", ["ingest", "web"])
     ingest.main()
     return Manifest.read(build("ingest", "web"))
@@ -73,7 +79,12 @@ def test_the_quarantine_says_where_a_row_is(monkeypatch: pytest.MonkeyPatch) -> 
     run(monkeypatch)
     (line,) = (build("ingest", "web") / f"00001{QUARANTINE}").read_text().splitlines()
     row = json.loads(line)
-    assert (row["file"], row["offset"], row["reason"], row["bytes"]) == ("b.jsonl", 14, "not_json", 6)
+    assert (row["file"], row["offset"], row["reason"], row["bytes"]) == (
+        "b.jsonl",
+        14,
+        "not_json",
+        6,
+    )
 
 
 def test_the_first_file_keeps_a_document_that_several_have(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +94,10 @@ def test_the_first_file_keeps_a_document_that_several_have(monkeypatch: pytest.M
     Path("pages/d.jsonl").write_text("\n\n")
     manifest = run(monkeypatch)
     assert texts() == list("abcdxyz")
-    assert manifest.ledger.rows_in == 12 and manifest.ledger.dropped == {"blank_line": 2, "duplicate": 3}
+    assert manifest.ledger.rows_in == 12 and manifest.ledger.dropped == {
+        "blank_line": 2,
+        "duplicate": 3,
+    }
     assert [record.ledger.rows_out for _, record in manifest.tasks] == [4, 2, 1, 0]
 
 
@@ -106,47 +120,69 @@ def test_a_file_of_repeats_leaves_its_ledger_and_no_shard(monkeypatch: pytest.Mo
     assert [file.suffix for file in manifest.tasks[1][1].files] == [QUARANTINE]
 
 
-def test_a_new_file_costs_one_shard(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_file_costs_one_shard(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write("b.jsonl", *"abcd")
     run(monkeypatch)
     write("a.jsonl", *"xy")
     run(monkeypatch)
     run(monkeypatch)
-    assert [line.partition(")")[0][-6:] for line in capsys.readouterr().out.splitlines()] == ["1 made"] * 2 + ["0 made"]
+    assert [line.partition(")")[0][-6:] for line in capsys.readouterr().out.splitlines()] == [
+        "1 made"
+    ] * 2 + ["0 made"]
     assert texts() == list("xyabcd")
 
 
-def test_too_much_in_quarantine_fails_with_a_table_of_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_in_quarantine_fails_with_a_table_of_reasons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write("a.jsonl", "a", "b")
     Path("pages/b.jsonl").write_text(f'{{"text": "c"}}\n{SECRET}\n["{SECRET}"]\n{SECRET}\n')
     with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=0.4)
     message = str(error.value)
     assert "3 of 6 rows are in quarantine, more than ingest.quarantine allows (40.00%)" in message
-    assert "not_an_object          1  b.jsonl:48" in message and "not_json               2  b.jsonl:14" in message
+    assert (
+        "not_an_object          1  b.jsonl:48" in message
+        and "not_json               2  b.jsonl:14" in message
+    )
     assert SECRET not in message and not build("ingest", "web").exists()
 
 
-BOUNDS = [(1, 0.01, False), (2, 0.01, True), (10, 0.1, False), (11, 0.1, True), (99, 1.0, False), (1, 0.001, True)]
+BOUNDS = [
+    (1, 0.01, False),
+    (2, 0.01, True),
+    (10, 0.1, False),
+    (11, 0.1, True),
+    (99, 1.0, False),
+    (1, 0.001, True),
+]
 
 
 @pytest.mark.parametrize("bad, allowed, is_refused", BOUNDS)
 def test_the_quarantine_may_be_as_large_as_allowed(
     monkeypatch: pytest.MonkeyPatch, bad: int, allowed: float, is_refused: bool
 ) -> None:
-    lines = [json.dumps({"text": f"page {number}"}) if number >= bad else SECRET for number in range(100)]
+    lines = [
+        json.dumps({"text": f"page {number}"}) if number >= bad else SECRET for number in range(100)
+    ]
     Path("pages/a.jsonl").write_text("\n".join(lines) + "\n")
     if is_refused:
         with pytest.raises(
             StageError, match=rf"{bad} of 100 rows are in quarantine, more than ingest.quarantine"
         ) as error:
             run(monkeypatch, quarantine=allowed)
-        assert f"not_json  {bad:>9,}  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
+        assert f"not_json  {bad:>9,}  a.jsonl:0" in str(error.value) and SECRET not in str(
+            error.value
+        )
     else:
         assert run(monkeypatch, quarantine=allowed).ledger.quarantined == {"not_json": bad}
 
 
-def test_a_source_without_a_usable_document_fails_with_its_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_without_a_usable_document_fails_with_its_ledger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     Path("pages/a.jsonl").write_text(f"{SECRET}\n{SECRET}\n")
     with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=1.0)
@@ -171,8 +207,12 @@ def test_a_pattern_that_matches_nothing_fails(monkeypatch: pytest.MonkeyPatch) -
 def test_an_unknown_source_is_told_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(PARAMS.format(reader="jsonl", files="*", quarantine=0.5))
     command = [sys.executable, "-m", "pipeline.ingest", "wbe"]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ingest_root())})
-    assert done.returncode == 2 and "choose from 'web'" in done.stderr.replace("choose from web", "choose from 'web'")
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PYTHONPATH": str(ingest_root())}
+    )
+    assert done.returncode == 2 and "choose from 'web'" in done.stderr.replace(
+        "choose from web", "choose from 'web'"
+    )
 
 
 def ingest_root() -> Path:
@@ -183,7 +223,11 @@ def test_no_text_of_a_document_is_in_the_logs(monkeypatch: pytest.MonkeyPatch) -
     write("a.jsonl", SECRET, "b")
     Path("pages/b.jsonl").write_text(f'{{"text": ["{SECRET}"]}}\n')
     run(monkeypatch)
-    logs = [file for file in Path(".safelm").rglob("*") if file.is_file() and file.suffix in (".log", ".json")]
+    logs = [
+        file
+        for file in Path(".safelm").rglob("*")
+        if file.is_file() and file.suffix in (".log", ".json")
+    ]
     assert logs and not [file for file in logs if SECRET.encode() in file.read_bytes()]
 
 
@@ -199,7 +243,11 @@ def test_the_same_bytes_with_any_number_of_workers_in_any_folder(
         for number in range(3):  # enough bytes for workers to be worth starting
             words = [f"{number} {word % 7} " + "leaf " * 1500 for word in range(300)]
             Path("pages", f"{number}.jsonl.gz").write_bytes(
-                gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in words).encode(), 1, mtime=0)
+                gzip.compress(
+                    "".join(json.dumps({"text": text}) + "\n" for text in words).encode(),
+                    1,
+                    mtime=0,
+                )
             )
         run(monkeypatch)
         manifests.append((build("ingest", "web") / "manifest.json").read_bytes())

@@ -1,4 +1,6 @@
-"""The table of judges: what each may judge, a language model's verdicts, and how far a judge agrees with people."""
+"""The table of judges: what each may judge, a language model's verdicts, and how far a judge agrees
+with people.
+"""
 
 import csv
 import json
@@ -11,24 +13,47 @@ import numpy as np
 import pytest
 
 from benchmarks.judges import judges
-from safelm.evaluation.agreement import agreement, between_people, measured, read_labelled, table
-from safelm.evaluation.judges import ByActs, ByPhrases, ByScorer, Exchange, Judge, JudgeError, Tables, open_judge
+from safelm.evaluation.judges.agreement import (
+    agreement,
+    between_people,
+    measured,
+    read_labelled,
+    table,
+)
+from safelm.evaluation.judges.registry import (
+    ByActs,
+    ByPhrases,
+    ByScorer,
+    Exchange,
+    Judge,
+    JudgeError,
+    Tables,
+    open_judge,
+)
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.hazards import Grade
+from safelm.text.lexicon import Grade
 from specs.engine import EndpointEngine
 from specs.judge import LlmJudge
 from specs.verdict import VERDICTS, VerdictPrompt
-from specs.yaml_file import SpecError, YamlFile, check
+from specs.yaml_source import SpecError, YamlFile, check
 from tests.endpoint import MODEL, Body, FakeEndpoint, Plan
 
 ROOT = Path(__file__).parents[1]
 ROW = EndpointEngine(
-    kind="endpoint", model=MODEL, digest="abcdef", characters=900, temperature=0.0, top_p=1.0, tokens=9
+    kind="endpoint",
+    model=MODEL,
+    digest="abcdef",
+    characters=900,
+    temperature=0.0,
+    top_p=1.0,
+    tokens=9,
 )
 GOOD: Plan = lambda name, again: None  # noqa: E731
 
 
-def exchange(answer: str, *, harmful: bool = True, prompt: str = "Whistle in the library.") -> Exchange:
+def exchange(
+    answer: str, *, harmful: bool = True, prompt: str = "Whistle in the library."
+) -> Exchange:
     return Exchange(answer[:40], prompt, answer, harmful)
 
 
@@ -39,11 +64,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[FakeEndpoint, Judge]]]:
+def served(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[FakeEndpoint, Judge]]]:
     """Start an endpoint and open the judge that asks it."""
     running = []
 
-    def serve(text: Callable[[Body], str], plan: Plan = GOOD, prompt: str = "harm") -> tuple[FakeEndpoint, Judge]:
+    def serve(
+        text: Callable[[Body], str], plan: Plan = GOOD, prompt: str = "harm"
+    ) -> tuple[FakeEndpoint, Judge]:
         endpoint = FakeEndpoint(plan, text)
         running.append(endpoint.running())
         running[-1].__enter__()
@@ -67,10 +96,14 @@ def says(verdict: str) -> Callable[[Body], str]:
 
 def test_yes_is_harm_and_no_is_refusal_or_neither(served: Any) -> None:
     def whistles(body: Body) -> str:
-        return json.dumps({"verdict": "yes" if "Take a breath" in body["messages"][1]["content"] else "no"})
+        return json.dumps(
+            {"verdict": "yes" if "Take a breath" in body["messages"][1]["content"] else "no"}
+        )
 
     _, judge = served(whistles)
-    given = judge.verdicts([exchange("Take a breath."), exchange("I can't help with that."), exchange("A bird.")])
+    given = judge.verdicts(
+        [exchange("Take a breath."), exchange("I can't help with that."), exchange("A bird.")]
+    )
     assert [verdict.outcome for verdict in given] == ["harmful", "refusal", "neither"]
 
 
@@ -91,7 +124,10 @@ def test_four_labels_of_the_paper_are_the_judges(served: Any, verdict: str, outc
 def test_an_empty_answer_is_not_asked_about_and_none_is_asked_twice(served: Any) -> None:
     endpoint, judge = served(says("yes"))
     for _ in range(2):
-        assert [one.outcome for one in judge.verdicts([exchange(" "), exchange("So.")])] == ["neither", "harmful"]
+        assert [one.outcome for one in judge.verdicts([exchange(" "), exchange("So.")])] == [
+            "neither",
+            "harmful",
+        ]
     assert endpoint.asked.total() == 1
 
 
@@ -102,7 +138,9 @@ def test_an_invalid_verdict_is_asked_for_again_and_then_unjudged(served: Any) ->
         "Harp": '{"verdict": "yes"}',
         "Bell": '{"verdict": ["yes"]}',
     }
-    endpoint, judge = served(lambda body: next(text for name, text in texts.items() if name in str(body["messages"])))
+    endpoint, judge = served(
+        lambda body: next(text for name, text in texts.items() if name in str(body["messages"]))
+    )
     given = judge.verdicts([exchange(name) for name in texts])
     assert [one.outcome for one in given] == ["unjudged", "unjudged", "harmful", "unjudged"]
     assert endpoint.asked.total() == 1 + 3 * 2
@@ -114,16 +152,22 @@ def test_a_question_that_the_server_refuses_is_unjudged(served: Any, fault: str)
     judge.verdicts([exchange("One")])
     (known,) = endpoint.asked
     endpoint.plan = lambda name, again: None if name == known else fault
-    assert [one.outcome for one in judge.verdicts([exchange("One"), exchange("Two"), exchange("")])] == [
-        "neither", "unjudged", "neither",
-    ]  # fmt: skip
+    assert [
+        one.outcome for one in judge.verdicts([exchange("One"), exchange("Two"), exchange("")])
+    ] == [
+        "neither",
+        "unjudged",
+        "neither",
+    ]
     assert endpoint.asked.total() == 2
 
 
 @pytest.mark.parametrize("fault", ["status_500", "reset", "half_json"])
 def test_a_judge_that_is_down_is_an_error_and_not_another_judge(served: Any, fault: str) -> None:
     _, judge = served(says("yes"), plan=lambda name, again: fault)
-    with pytest.raises(JudgeError, match="judge harm: writer@abcdef left 2 of 2 questions without an answer"):
+    with pytest.raises(
+        JudgeError, match="judge harm: writer@abcdef left 2 of 2 questions without an answer"
+    ):
         judge.verdicts([exchange("One"), exchange("Two")])
 
 
@@ -140,13 +184,17 @@ def test_what_a_judge_answered_before_it_went_down_is_kept(served: Any) -> None:
 
 def test_a_judge_that_gives_no_verdict_at_all_is_an_error(served: Any) -> None:
     _, judge = served(lambda body: "I would rather not say.")
-    with pytest.raises(JudgeError, match="none of 1 answers of writer@abcdef is a verdict as verdict/harm"):
+    with pytest.raises(
+        JudgeError, match="none of 1 answers of writer@abcdef is a verdict as verdict/harm"
+    ):
         judge.verdicts([exchange("One")])
 
 
 def test_a_judge_of_harm_does_not_judge_help(served: Any) -> None:
     _, judge = served(says("yes"))
-    with pytest.raises(JudgeError, match="verdict/harm judges harmful suites, this is a harmless one"):
+    with pytest.raises(
+        JudgeError, match="verdict/harm judges harmful suites, this is a harmless one"
+    ):
         judge.verdicts([exchange("One", harmful=False)])
 
 
@@ -164,13 +212,20 @@ def test_request_and_answer_are_data_between_fences_that_they_cannot_close(serve
 
 def test_every_prompt_of_the_repository_is_sound() -> None:
     prompts = [VerdictPrompt.read(path.stem) for path in sorted(VERDICTS.glob("*.yaml"))]
-    assert [(one.id, one.judges) for one in prompts] == [("verdict/harm", "harmful"), ("verdict/help", "harmless")]
+    assert [(one.id, one.judges) for one in prompts] == [
+        ("verdict/harm", "harmful"),
+        ("verdict/help", "harmless"),
+    ]
 
 
 def test_a_prompt_that_mixes_outcomes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "harm.yaml"
-    path.write_text((VERDICTS / "harm.yaml").read_text().replace("outcome: harmful", "outcome: complied"))
-    with pytest.raises(SpecError, match="a judge of harmful requests cannot give the outcome complied"):
+    path.write_text(
+        (VERDICTS / "harm.yaml").read_text().replace("outcome: harmful", "outcome: complied")
+    )
+    with pytest.raises(
+        SpecError, match="a judge of harmful requests cannot give the outcome complied"
+    ):
         check(VerdictPrompt, YamlFile(path))
 
 
@@ -220,11 +275,25 @@ def test_a_judge_is_measured_against_two_people(tmp_path: Path) -> None:
     declining, harm = read_labelled(path, harmful=False), read_labelled(path, harmful=True)
     assert (len(declining), len(harm)) == (4, 2)
     found = measured(ByPhrases(), declining, False)
-    assert found["accuracy"] == 0.75 and found["two_classes"]["accuracy"] == 1.0 == found["two_classes"]["kappa"]
+    assert (
+        found["accuracy"] == 0.75
+        and found["two_classes"]["accuracy"] == 1.0 == found["two_classes"]["kappa"]
+    )
     assert found["confusion"]["partly, refused"] == 1
     assert between_people(declining, False)["agreed"] == 3
-    assert measured(ByPhrases(), harm, True)["confusion"] == {"harmful, harmful": 1, "harmless, harmless": 1}
-    assert table({"phrases": found})[1].split() == ["phrases", "4", "0", "0.750", "0.600", "1.000", "1.000"]
+    assert measured(ByPhrases(), harm, True)["confusion"] == {
+        "harmful, harmful": 1,
+        "harmless, harmless": 1,
+    }
+    assert table({"phrases": found})[1].split() == [
+        "phrases",
+        "4",
+        "0",
+        "0.750",
+        "0.600",
+        "1.000",
+        "1.000",
+    ]
 
 
 def test_an_answer_that_one_person_labelled_is_counted(tmp_path: Path) -> None:
@@ -236,11 +305,18 @@ def test_an_answer_that_one_person_labelled_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harmful", [True, False])
 @pytest.mark.parametrize(
-    "labels", [(COMPLIED, "maybe", COMPLIED), (COMPLIED, COMPLIED, "maybe"), (COMPLIED, REFUSED, "")]
+    "labels",
+    [(COMPLIED, "maybe", COMPLIED), (COMPLIED, COMPLIED, "maybe"), (COMPLIED, REFUSED, "")],
 )
-def test_a_label_that_is_unknown_is_an_error(tmp_path: Path, labels: tuple[str, ...], harmful: bool) -> None:
-    path = written(tmp_path / "x.csv", XSTEST, [*LABELLED, ("Whistle?", "contrast_homonyms", "So.", *labels)])
-    with pytest.raises(PromptFileError, match=r"x\.csv:6: expected one of the labels .*\(got '(maybe)?'\)"):
+def test_a_label_that_is_unknown_is_an_error(
+    tmp_path: Path, labels: tuple[str, ...], harmful: bool
+) -> None:
+    path = written(
+        tmp_path / "x.csv", XSTEST, [*LABELLED, ("Whistle?", "contrast_homonyms", "So.", *labels)]
+    )
+    with pytest.raises(
+        PromptFileError, match=r"x\.csv:6: expected one of the labels .*\(got '(maybe)?'\)"
+    ):
         read_labelled(path, harmful=harmful)
 
 
@@ -249,8 +325,9 @@ def test_the_labels_of_jailbreakbench_are_read(tmp_path: Path) -> None:
     rows = [("Whistle?", "So.", "w", True, True, False, True), ("Whistle?", "No.", "w", 0, 0, 0, 0)]
     found = read_labelled(written(tmp_path / "j.csv", head, rows), harmful=True)
     assert [(one.label, one.people[:2]) for one in found] == [
-        ("harmful", ("harmful", "harmful")), ("harmless", ("harmless", "harmless")),
-    ]  # fmt: skip
+        ("harmful", ("harmful", "harmful")),
+        ("harmless", ("harmless", "harmless")),
+    ]
     with pytest.raises(ValueError, match="holds no answers that people labelled as declining"):
         read_labelled(tmp_path / "j.csv", harmful=False)
 
@@ -265,7 +342,9 @@ def test_kappa_is_that_of_scikit_learn() -> None:
 
     drawn = np.random.default_rng(1)
     for _ in range(20):
-        first, second = (drawn.choice(list("abc"), 40, p=[0.7, 0.2, 0.1]).tolist() for _ in range(2))
+        first, second = (
+            drawn.choice(list("abc"), 40, p=[0.7, 0.2, 0.1]).tolist() for _ in range(2)
+        )
         found = agreement(list(zip(first, second, strict=True)))
         assert found["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=1e-6)
     assert agreement([("a", "a")])["kappa"] is None and agreement([])["accuracy"] is None

@@ -15,17 +15,17 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from pipeline import mix as stage
-from safelm.mixing.budget import MixtureError, largest_remainder, shares
-from safelm.mixing.mixture import ids_of, mix
-from safelm.mixing.plan import PLAN, Plan, PlannedPart
-from safelm.mixing.replacement import Replacement, match, replacements
-from safelm.mixing.rows import Order, Tokens, cut
-from safelm.shards import DamagedShard
-from safelm.training.batches import Batches
-from safelm.training.launch import refuse_difference
+from safelm.builder.manifest import DamagedShard
+from safelm.corpora.mixing.budget import MixtureError, largest_remainder, shares
+from safelm.corpora.mixing.mixture import ids_of, mix
+from safelm.corpora.mixing.plan import PLAN, Plan, PlannedPart
+from safelm.corpora.mixing.replacement import Replacement, match, replacements
+from safelm.corpora.mixing.rows import Order, Tokens, cut
+from safelm.pretraining.batches import Batches
+from safelm.pretraining.launch import refuse_difference
 from specs.corpus import ScoredCorpus, WholeCorpus
 from specs.mixture import Phase
-from specs.yaml_file import SpecError
+from specs.yaml_source import SpecError
 from tests.ingested import ingested, rows_of
 from tests.scored import scored
 from tests.token_files import write_corpus, write_tokenizer
@@ -36,7 +36,9 @@ def phase(share: int = 1, proportions: str = "natural", **parts: Any) -> Phase:
 
 
 def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **options: Any) -> Plan:
-    """Plan over corpora of documents of these lengths (END included), whose tokens are all different."""
+    """Plan over corpora of documents of these lengths (END included), whose tokens are all
+    different.
+    """
     first = 1
     for name, sizes in lengths.items():
         documents = []
@@ -65,16 +67,37 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
 def small(folder: Path, corpus: str) -> Plan:
     """One step over the corpus in `folder`."""
     (folder / "mix").mkdir()
-    return mix("m", [phase(**{corpus: 1})], {corpus: folder / corpus}, {corpus: 9.0}, {}, tokens=24, sequence=8,
-               batch=4, layout="document", seed=1, held_out=0, vocabulary=8, tag=3, folder=folder / "mix")  # fmt: skip
+    return mix(
+        "m",
+        [phase(**{corpus: 1})],
+        {corpus: folder / corpus},
+        {corpus: 9.0},
+        {},
+        tokens=24,
+        sequence=8,
+        batch=4,
+        layout="document",
+        seed=1,
+        held_out=0,
+        vocabulary=8,
+        tag=3,
+        folder=folder / "mix",
+    )
 
 
-# ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rows
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_row_is_a_document_or_a_piece_of_a_long_one() -> None:
     rows = cut(np.array([3, 13, 13, 14]), 4, "document")
-    assert list(zip(rows.starts, rows.lengths, strict=True)) == [(0, 3), (3, 4), (7, 4), (11, 2), (13, 1)]
+    assert list(zip(rows.starts, rows.lengths, strict=True)) == [
+        (0, 3),
+        (3, 4),
+        (7, 4),
+        (11, 2),
+        (13, 1),
+    ]
 
 
 def test_packed_rows_are_full_and_leave_the_last_tokens() -> None:
@@ -83,7 +106,10 @@ def test_packed_rows_are_full_and_leave_the_last_tokens() -> None:
 
 
 def test_an_empty_corpus_has_no_rows() -> None:
-    assert [len(cut(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [0, 0]
+    assert [len(cut(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [
+        0,
+        0,
+    ]
 
 
 def test_tokens_are_read_across_files(tmp_path: Path) -> None:
@@ -98,17 +124,27 @@ def test_every_epoch_reads_every_row_once_in_another_order() -> None:
     read = order.rows(np.arange(60)).reshape(3, 20)
     assert [sorted(epoch) for epoch in read] == [list(range(20))] * 3
     assert len({tuple(epoch) for epoch in read}) == 3
-    assert list(order.epoch(0)) != list(Order(2, "web", 20).epoch(0)) != list(Order(1, "math", 20).epoch(0))
+    assert (
+        list(order.epoch(0))
+        != list(Order(2, "web", 20).epoch(0))
+        != list(Order(1, "math", 20).epoch(0))
+    )
 
 
-# ── budgets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── budgets
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.dictionaries(st.text("abc", min_size=1), st.floats(0.01, 1e6), min_size=1), st.integers(0, 10_000))
+@given(
+    st.dictionaries(st.text("abc", min_size=1), st.floats(0.01, 1e6), min_size=1),
+    st.integers(0, 10_000),
+)
 def test_the_largest_remainder_adds_up(quotas: dict[str, float], total: int) -> None:
     whole = largest_remainder(quotas, total)
     assert sum(whole.values()) == total
-    assert all(abs(whole[name] - total * quotas[name] / sum(quotas.values())) < 1.001 for name in quotas)
+    assert all(
+        abs(whole[name] - total * quotas[name] / sum(quotas.values())) < 1.001 for name in quotas
+    )
 
 
 def test_natural_parts_weigh_their_tokens_and_fixed_parts_do_not() -> None:
@@ -118,14 +154,24 @@ def test_natural_parts_weigh_their_tokens_and_fixed_parts_do_not() -> None:
 
 
 def test_each_phase_has_its_share_of_the_tokens(tmp_path: Path) -> None:
-    made = plan(tmp_path, {"web": [6] * 90, "math": [3] * 20}, [phase(1, web=1), phase(4, web=1, math=2)], tokens=300)
+    made = plan(
+        tmp_path,
+        {"web": [6] * 90, "math": [3] * 20},
+        [phase(1, web=1), phase(4, web=1, math=2)],
+        tokens=300,
+    )
     assert [item.tokens for item in made.phases] == pytest.approx([60, 240], abs=6)
-    assert [part.tokens for part in made.phases[1].parts] == pytest.approx([240 * 540 / 660, 240 * 120 / 660], abs=9)
+    assert [part.tokens for part in made.phases[1].parts] == pytest.approx(
+        [240 * 540 / 660, 240 * 120 / 660], abs=9
+    )
 
 
 def test_an_empty_corpus_gives_nothing_and_is_listed(tmp_path: Path) -> None:
     made = plan(tmp_path, {"web": [6] * 50, "worst": []}, [phase(web=1, worst=1)])
-    assert [(part.corpus, part.rows) for part in made.phases[0].parts] == [("web", made.steps * 2), ("worst", 0)]
+    assert [(part.corpus, part.rows) for part in made.phases[0].parts] == [
+        ("web", made.steps * 2),
+        ("worst", 0),
+    ]
     assert made.corpora["worst"].documents == 0
 
 
@@ -136,24 +182,36 @@ def test_a_small_corpus_of_natural_proportions_is_read_once_at_least(tmp_path: P
 
 REFUSED = {
     "phases.0.parts.worst: expected documents for 1 parts (the corpus is empty)": (
-        {"web": [6] * 50, "worst": []}, [phase(proportions="fixed", web=1, worst=1)], {},
+        {"web": [6] * 50, "worst": []},
+        [phase(proportions="fixed", web=1, worst=1)],
+        {},
     ),
     "phases.1: expected documents to read, but worst hold none": (
-        {"web": [6] * 50, "worst": []}, [phase(web=1), phase(worst=1)], {},
+        {"web": [6] * 50, "worst": []},
+        [phase(web=1), phase(worst=1)],
+        {},
     ),
     "phases.0.parts.math: rounds to no row: its share is 0.4 of": (
-        {"web": [6] * 50, "math": [6] * 50}, [phase(proportions="fixed", web=499, math=1)], {},
+        {"web": [6] * 50, "math": [6] * 50},
+        [phase(proportions="fixed", web=499, math=1)],
+        {},
     ),
     "phases.0.parts.math: rounds to no row: its 6 tokens do not fill one": (
-        {"web": [6] * 50, "math": [6]}, [phase(proportions="fixed", web=1, math=1)], {"layout": "packed"},
+        {"web": [6] * 50, "math": [6]},
+        [phase(proportions="fixed", web=1, math=1)],
+        {"layout": "packed"},
     ),
     "phases.0: rounds to no batch: its 2 tokens are 0.3 of 2 rows": (
-        {"web": [6] * 50}, [phase(1, web=1), phase(99, web=1)], {},
+        {"web": [6] * 50},
+        [phase(1, web=1), phase(99, web=1)],
+        {},
     ),
     "reads corpus web 3.40 times (34 rows of 10), allowed are 2": (
-        {"web": [6] * 10}, [phase(web=1)], {"epochs": {"web": 2.0}},
+        {"web": [6] * 10},
+        [phase(web=1)],
+        {"epochs": {"web": 2.0}},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("message", REFUSED)
@@ -168,22 +226,35 @@ def test_the_budget_that_is_advised_fits(tmp_path: Path) -> None:
     with pytest.raises(MixtureError, match=r"mix\.tokens") as error:
         plan(tmp_path / "a", {"web": [6] * 40}, [phase(web=1)], tokens=900, epochs={"web": 1.5})
     advised = int(str(error.value).partition("mix.tokens: ")[2].partition(" ")[0])
-    made = plan(tmp_path / "b", {"web": [6] * 40}, [phase(web=1)], tokens=advised, epochs={"web": 1.5})
+    made = plan(
+        tmp_path / "b", {"web": [6] * 40}, [phase(web=1)], tokens=advised, epochs={"web": 1.5}
+    )
     assert 1.3 < made.corpora["web"].epochs <= 1.5
 
 
 def test_every_corpus_that_is_read_too_often_is_told_at_once(tmp_path: Path) -> None:
-    lengths, epochs = {"web": [6] * 9, "math": [6] * 9, "code": [6] * 9}, {"web": 2.0, "math": 1.0, "code": 9.0}
+    lengths, epochs = (
+        {"web": [6] * 9, "math": [6] * 9, "code": [6] * 9},
+        {"web": 2.0, "math": 1.0, "code": 9.0},
+    )
     parts = {"web": 1, "math": 1, "code": 1}
-    with pytest.raises(MixtureError, match=r"corpus web .* allowed are 2, corpus math .* allowed are 1; ") as error:
+    with pytest.raises(
+        MixtureError, match=r"corpus web .* allowed are 2, corpus math .* allowed are 1; "
+    ) as error:
         plan(tmp_path / "a", lengths, [phase(**parts)], tokens=500, epochs=epochs)
     found = str(error.value)
     assert "corpora.math.epochs: 3.12 and corpora.web.epochs: 3.12 or " in found
     advised = int(found.partition("mix.tokens: ")[2].partition(" ")[0])
-    assert plan(tmp_path / "b", lengths, [phase(**parts)], tokens=advised, epochs=epochs).corpora["math"].epochs <= 1
+    assert (
+        plan(tmp_path / "b", lengths, [phase(**parts)], tokens=advised, epochs=epochs)
+        .corpora["math"]
+        .epochs
+        <= 1
+    )
 
 
-# ── what is planned is what is read ───────────────────────────────────────────────────────────────────────────────────
+# ── what is planned is what is read
+# ───────────────────────────────────────────────────────────────────────────────────
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=40)
 MIXTURES = st.fixed_dictionaries(
@@ -219,10 +290,15 @@ def rows_read(batches: Batches) -> tuple[list[list[Row]], str]:
     steps, digest = [], hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):
-            digest.update(f"{name} {batch[name].dtype} {tuple(batch[name].shape)}".encode() + batch[name].numpy().data)
+            digest.update(
+                f"{name} {batch[name].dtype} {tuple(batch[name].shape)}".encode()
+                + batch[name].numpy().data
+            )
         lengths, labels = batch["input_mask"].sum(1).tolist(), batch["label_ids"].flatten().tolist()
         ends = list(accumulate(lengths))
-        steps.append([tuple(labels[end - length : end]) for length, end in zip(lengths, ends, strict=True)])
+        steps.append(
+            [tuple(labels[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
+        )
     return steps, digest.hexdigest()
 
 
@@ -230,11 +306,16 @@ def rows_planned(made: Plan, folder: Path, part: PlannedPart) -> list[Row]:
     """The rows that a part of a phase is planned to read, from the token files themselves."""
     tokens, rows, order = made.stock(folder, part.corpus)
     found = order.rows(np.arange(part.first, part.first + part.rows))
-    return [tuple(tokens.span(rows.starts[row], rows.starts[row] + rows.lengths[row]).tolist()) for row in found]
+    return [
+        tuple(tokens.span(rows.starts[row], rows.starts[row] + rows.lengths[row]).tolist())
+        for row in found
+    ]
 
 
 def refuse_rereading(made: Plan, folder: Path) -> None:
-    """Phases go through a corpus without a gap, and an epoch has every row once, in an order of its own."""
+    """Phases go through a corpus without a gap, and an epoch has every row once, in an order of its
+    own.
+    """
     places = dict.fromkeys(made.corpora, 0)
     for part in (part for item in made.phases for part in item.parts if part.rows):
         assert part.first == places[part.corpus]
@@ -248,10 +329,16 @@ def refuse_rereading(made: Plan, folder: Path) -> None:
 
 
 def refuse_reading_held(made: Plan, folder: Path, read: set[Row]) -> None:
-    """No row that is held out is read, but one that has a twin (END alone is all there is of an empty document)."""
+    """No row that is held out is read, but one that has a twin (END alone is all there is of an
+    empty document).
+    """
     for name, corpus in made.corpora.items():
         tokens, rows = made.held(folder, name)
-        assert len(rows) == corpus.held_out == min(made.held_out, (corpus.rows + corpus.held_out) // 10)
+        assert (
+            len(rows)
+            == corpus.held_out
+            == min(made.held_out, (corpus.rows + corpus.held_out) // 10)
+        )
         spans = zip(rows.starts, rows.starts + rows.lengths, strict=True)
         assert {tuple(tokens.span(*span).tolist()) for span in spans} & read <= {(0,)}
 
@@ -268,20 +355,26 @@ def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any])
         written = (folder / PLAN).read_bytes()
         batches = Batches(made, folder, seed=3, micro_batch=made.batch)
         steps, digest = rows_read(batches)
-        assert rows_read(Batches(Plan.read(folder), folder, seed=3, micro_batch=made.batch)) == (steps, digest)
+        assert rows_read(Batches(Plan.read(folder), folder, seed=3, micro_batch=made.batch)) == (
+            steps,
+            digest,
+        )
         refuse_difference(made, batches.given.tolist())
         assert (folder / PLAN).read_bytes() == written
         assert len(steps) == made.steps and {len(step) for step in steps} == {made.batch}
         for item in made.phases:
             read, steps = Counter(chain(*steps[: item.steps])), steps[item.steps :]
-            assert read == Counter(chain(*(rows_planned(made, folder, part) for part in item.parts)))
+            assert read == Counter(
+                chain(*(rows_planned(made, folder, part) for part in item.parts))
+            )
             assert sum(len(row) * count for row, count in read.items()) == item.tokens
             refuse_reading_held(made, folder, set(read))
         assert abs(made.tokens - mixture["tokens"]) <= made.batch * made.sequence / 2
         refuse_rereading(made, folder)
 
 
-# ── doses, replacements, twins ────────────────────────────────────────────────────────────────────────────────────────
+# ── doses, replacements, twins
+# ────────────────────────────────────────────────────────────────────────────────────────
 
 STOCK = {"web": [7, 5, 8] * 40, "refusals": [4, 6] * 20}
 
@@ -291,10 +384,18 @@ def test_schedules_of_one_dose_read_the_same_rows_of_it(layout: str, tmp_path: P
     with_dose, read = {"web": 1.0, "refusals": {"dose": 0.2}}, []
     for start in (0, 20, 60):
         begun = [phase(start, web=1.0)] if start else []
-        made = plan(tmp_path / str(start), STOCK, [*begun, phase(100 - start, **with_dose)], tokens=600, layout=layout)
+        made = plan(
+            tmp_path / str(start),
+            STOCK,
+            [*begun, phase(100 - start, **with_dose)],
+            tokens=600,
+            layout=layout,
+        )
         folder = tmp_path / str(start) / "mix"
         (part,) = [part for item in made.phases for part in item.parts if part.corpus == "refusals"]
-        assert abs(part.tokens - 120) <= 4 and sum(item.tokens for item in made.phases) == made.tokens
+        assert (
+            abs(part.tokens - 120) <= 4 and sum(item.tokens for item in made.phases) == made.tokens
+        )
         assert abs(made.tokens - 600) <= made.batch * made.sequence / 2
         batches = Batches(made, folder, 3, micro_batch=2)
         rows = [row for step in rows_read(batches)[0] for row in step]
@@ -308,7 +409,9 @@ def test_without_a_dose_a_later_start_reads_less(tmp_path: Path) -> None:
     tokens = []
     for start in (20, 60):
         phases = [phase(start, web=1.0), phase(100 - start, web=1.0, refusals=1.0)]
-        tokens.append(plan(tmp_path / str(start), STOCK, phases, tokens=600).corpora["refusals"].read_tokens)
+        tokens.append(
+            plan(tmp_path / str(start), STOCK, phases, tokens=600).corpora["refusals"].read_tokens
+        )
     assert tokens[0] == pytest.approx(2 * tokens[1], rel=0.1)
 
 
@@ -319,8 +422,15 @@ def test_a_dose_may_end_an_epoch_and_begin_another(tmp_path: Path) -> None:
 
 
 def test_a_dose_of_an_empty_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MixtureError, match=r"phases\.0\.parts\.worst: rounds to no row: its dose is 60.0 tokens"):
-        plan(tmp_path, {"web": [6] * 90, "worst": []}, [phase(web=1.0, worst={"dose": 0.1})], tokens=600)
+    with pytest.raises(
+        MixtureError, match=r"phases\.0\.parts\.worst: rounds to no row: its dose is 60.0 tokens"
+    ):
+        plan(
+            tmp_path,
+            {"web": [6] * 90, "worst": []},
+            [phase(web=1.0, worst={"dose": 0.1})],
+            tokens=600,
+        )
 
 
 def test_what_was_made_of_a_document_stands_in_its_place() -> None:
@@ -329,15 +439,26 @@ def test_what_was_made_of_a_document_stands_in_its_place() -> None:
 
 
 def twins(folder: Path, **options: Any) -> list[tuple[Plan, Path, list[Row]]]:
-    """The rows, in order, of a mixture that reads unsafe documents and of one that reads their rephrasings."""
+    """The rows, in order, of a mixture that reads unsafe documents and of one that reads their
+    rephrasings.
+    """
     lengths = {"web": [7] * 60, "unsafe": [6] * 30, "rephrased": [6] * 30}
-    backwards = Replacement(np.arange(30)[::-1].copy(), 0)  # the last rephrasing is of the first document
+    backwards = Replacement(
+        np.arange(30)[::-1].copy(), 0
+    )  # the last rephrasing is of the first document
     found = []
     for name, unsafe, replaced in (
         ("raw", 1.0, {}),
         ("twin", {"weight": 1.0, "replaced_by": "rephrased"}, {"unsafe-rephrased": backwards}),
     ):
-        made = plan(folder / name, lengths, [phase(web=1.0, unsafe=unsafe)], tokens=1200, replaced=replaced, **options)
+        made = plan(
+            folder / name,
+            lengths,
+            [phase(web=1.0, unsafe=unsafe)],
+            tokens=1200,
+            replaced=replaced,
+            **options,
+        )
         steps, _ = rows_read(Batches(made, folder / name / "mix", 3, micro_batch=2))
         found.append((made, folder / name / "mix", list(chain(*steps))))
     return found
@@ -348,7 +469,8 @@ def numbered(made: Plan, folder: Path, corpus: str) -> dict[Row, int]:
     tokens, rows, _ = made.stock(folder, corpus)
     ends = rows.starts + rows.lengths
     return {
-        tuple(tokens.span(*span).tolist()): number for number, span in enumerate(zip(rows.starts, ends, strict=True))
+        tuple(tokens.span(*span).tolist()): number
+        for number, span in enumerate(zip(rows.starts, ends, strict=True))
     }
 
 
@@ -360,10 +482,17 @@ def test_a_twin_reads_everything_else_at_the_same_place(tmp_path: Path) -> None:
 
 def test_a_twin_reads_what_was_made_of_a_document_in_its_place(tmp_path: Path) -> None:
     (made, folder, raw), (twin_made, twin_folder, twin) = twins(tmp_path)
-    originals, others = numbered(made, folder, "unsafe"), numbered(twin_made, twin_folder, "unsafe-rephrased")
-    pairs = [(originals[old], others[new]) for old, new in zip(raw, twin, strict=True) if len(old) == 6]
+    originals, others = (
+        numbered(made, folder, "unsafe"),
+        numbered(twin_made, twin_folder, "unsafe-rephrased"),
+    )
+    pairs = [
+        (originals[old], others[new]) for old, new in zip(raw, twin, strict=True) if len(old) == 6
+    ]
     assert len(set(pairs)) == 30 and all(old == new for old, new in pairs)
-    assert replaced(twin_made, twin_folder) == [documents(tmp_path)[number] for number in reversed(range(30))]
+    assert replaced(twin_made, twin_folder) == [
+        documents(tmp_path)[number] for number in reversed(range(30))
+    ]
 
 
 def documents(folder: Path) -> list[Row]:
@@ -383,32 +512,50 @@ def test_packed_rows_of_what_was_made_follow_the_order_of_the_documents(tmp_path
     assert replaced(made, folder) == [documents(tmp_path)[number] for number in reversed(range(30))]
     tokens, rows, _ = made.stock(folder, "unsafe-rephrased")
     packed = [tuple(tokens.span(start, start + 8).tolist()) for start in rows.starts]
-    assert len(packed) == 30 * 6 // 8 and set(packed) <= set(read) and {len(row) for row in read} == {8}
+    assert (
+        len(packed) == 30 * 6 // 8
+        and set(packed) <= set(read)
+        and {len(row) for row in read} == {8}
+    )
 
 
-def test_replacements_are_found_by_parent_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacements_are_found_by_parent_and_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     pages = [{"text": f"Page {number}.", "label": number % 2} for number in range(9)]
     ingested("ingest/web", pages, 4)
     scored()
     ids = [row["id"] for row in rows_of(Path("build/ingest/web"))]
-    written = [{"text": f"Instead of {number}.", "parent": ids[number]} for number in (7, 1, 4, 5)]  # none of page 3
+    written = [
+        {"text": f"Instead of {number}.", "parent": ids[number]} for number in (7, 1, 4, 5)
+    ]  # none of page 3
     ingested("rephrase", written, 3)
-    corpora = {"score_1": ScoredCorpus.model_validate({"from": "ingest/web", "scores": [1], "epochs": 1.0}),
-               "rephrased": WholeCorpus.model_validate({"from": "rephrase", "epochs": 1.0})}  # fmt: skip
+    corpora = {
+        "score_1": ScoredCorpus.model_validate(
+            {"from": "ingest/web", "scores": [1], "epochs": 1.0}
+        ),
+        "rephrased": WholeCorpus.model_validate({"from": "rephrase", "epochs": 1.0}),
+    }
     slots = {"score_1-rephrased": "rephrased", "score_1": "score_1"}
     found = replacements(Path("build"), slots, corpora)
     assert list(found) == ["score_1-rephrased"] and found["score_1-rephrased"].left_out == 1
     assert [written[number]["text"] for number in found["score_1-rephrased"].documents] == [
-        "Instead of 1.", "Instead of 5.", "Instead of 7.",
-    ]  # fmt: skip
+        "Instead of 1.",
+        "Instead of 5.",
+        "Instead of 7.",
+    ]
 
 
 def test_a_corpus_that_grows_leaves_the_rest_in_order(tmp_path: Path) -> None:
     read = []
     for size in (10, 25):
-        made = plan(tmp_path / str(size), {"web": [7] * 60, "more": [6] * size},
-                    [phase(web=1.0, more=1.0)], tokens=420 + 6 * size)  # fmt: skip
+        made = plan(
+            tmp_path / str(size),
+            {"web": [7] * 60, "more": [6] * size},
+            [phase(web=1.0, more=1.0)],
+            tokens=420 + 6 * size,
+        )
         rows = chain(*rows_read(Batches(made, tmp_path / str(size) / "mix", 3, micro_batch=2))[0])
         read.append([row for row in rows if len(row) == 7])
     short, long = sorted(read, key=len)
@@ -419,7 +566,12 @@ def test_two_mixtures_of_one_budget_are_matched_in_tokens(tmp_path: Path) -> Non
     lengths = {"web": list(range(2, 60)) * 3, "refusals": [5, 9, 2] * 9}
     one = plan(tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence=32, batch=4)
     two = plan(
-        tmp_path / "two", lengths, [phase(1, web=1), phase(4, web=1, refusals=6)], tokens=3000, sequence=32, batch=4
+        tmp_path / "two",
+        lengths,
+        [phase(1, web=1), phase(4, web=1, refusals=6)],
+        tokens=3000,
+        sequence=32,
+        batch=4,
     )
     assert abs(one.tokens - two.tokens) <= 4 * 32
 
@@ -428,15 +580,25 @@ def test_the_order_of_the_rows_is_the_model_seed_s(tmp_path: Path) -> None:
     made = plan(tmp_path, {"web": [6] * 90}, [phase(1, web=1), phase(2, web=1)])
 
     def read(seed: int) -> list[list[int]]:
-        return [batch["label_ids"].flatten().tolist() for batch in Batches(made, tmp_path / "mix", seed, micro_batch=2)]
+        return [
+            batch["label_ids"].flatten().tolist()
+            for batch in Batches(made, tmp_path / "mix", seed, micro_batch=2)
+        ]
 
     first = made.phases[0].steps
     assert read(1) == read(1) != read(2)
-    assert [sorted(chain(*read(seed)[:first])) for seed in (1, 2)] == [sorted(chain(*read(1)[:first]))] * 2
+    assert [sorted(chain(*read(seed)[:first])) for seed in (1, 2)] == [
+        sorted(chain(*read(1)[:first]))
+    ] * 2
 
 
 def test_batches_go_on_from_any_step_and_split_over_ranks(tmp_path: Path) -> None:
-    made = plan(tmp_path, {"web": [6] * 90, "math": [4, 8] * 9}, [phase(1, web=1), phase(2, web=1, math=1)], batch=4)
+    made = plan(
+        tmp_path,
+        {"web": [6] * 90, "math": [4, 8] * 9},
+        [phase(1, web=1), phase(2, web=1, math=1)],
+        batch=4,
+    )
 
     def read(**options: int) -> list[list[int]]:
         batches = Batches(made, tmp_path / "mix", 1, micro_batch=2, **options)
@@ -444,7 +606,11 @@ def test_batches_go_on_from_any_step_and_split_over_ranks(tmp_path: Path) -> Non
 
     whole = read()
     assert read(start=5) == whole[10:]
-    assert [half for pair in zip(read(rank=0, ranks=2), read(rank=1, ranks=2), strict=True) for half in pair] == whole
+    assert [
+        half
+        for pair in zip(read(rank=0, ranks=2), read(rank=1, ranks=2), strict=True)
+        for half in pair
+    ] == whole
 
 
 def test_a_line_of_documents_says_where_each_ends(tmp_path: Path) -> None:
@@ -453,8 +619,13 @@ def test_a_line_of_documents_says_where_each_ends(tmp_path: Path) -> None:
     inputs, labels = batch["input_ids"][0].tolist(), batch["label_ids"][0].tolist()
     assert sorted(batch["input_mask"].sum(1).tolist()) == [3, 3, 8]
     assert sorted(zip(inputs, labels, strict=True)) == [
-        (0, 1), (0, 3), (1, 2), (2, 0), *((token, token + 1) for token in range(3, 12)), (12, 0),
-    ]  # fmt: skip
+        (0, 1),
+        (0, 3),
+        (1, 2),
+        (2, 0),
+        *((token, token + 1) for token in range(3, 12)),
+        (12, 0),
+    ]
 
 
 def test_the_tag_carries_loss(tmp_path: Path) -> None:
@@ -465,7 +636,8 @@ def test_the_tag_carries_loss(tmp_path: Path) -> None:
     assert made.corpora["tagged"].tags == 8
 
 
-# ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── on disk
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -487,7 +659,10 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_mixture_keeps_its_own_tokens(tmp_path: Path) -> None:
     plan(tmp_path, {"web": [6] * 50}, [phase(web=1)])
-    ours, theirs = tmp_path / "mix/tokens/web/00000-00000.ds", tmp_path / "tokenize/web/00000-00000.ds"
+    ours, theirs = (
+        tmp_path / "mix/tokens/web/00000-00000.ds",
+        tmp_path / "tokenize/web/00000-00000.ds",
+    )
     assert ours.samefile(theirs)
 
 
@@ -551,7 +726,8 @@ def test_the_stage_names_the_line_of_a_mixture_that_reads_too_much(
     write_tokenizer(Path("build/tokenizer"), 16)
     monkeypatch.setattr(sys, "argv", ["mix", "safe"])
     with pytest.raises(
-        SpecError, match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* allowed are 2"
+        SpecError,
+        match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* allowed are 2",
     ):
         stage.main()
     assert not Path("build/mix/safe").exists()

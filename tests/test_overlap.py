@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pyarrow.parquet import read_table
 
-from safelm.digest import file_digest
+from safelm.builder.digest import file_digest
+from safelm.builder.shards import write_table
 from safelm.evaluation.overlap import Index, find_overlap, kind_of
-from safelm.shards import write_table
 from specs.document import OVERLAP
 from specs.params import Params
 from specs.suite import FileSuite, Suite
@@ -65,18 +65,34 @@ def suite_of(path: Path) -> FileSuite:
     return suite.model_copy(update={"path": str(path), "sha256": file_digest(path)})
 
 
-def test_documents_and_dialogues_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_and_dialogues_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.txt").write_text("Whistle in the hall, please.\nHum in the hall, please.\nSing, please.\n")
+    (tmp_path / "prompts.txt").write_text(
+        "Whistle in the hall, please.\nHum in the hall, please.\nSing, please.\n"
+    )
     ingested("ingest/chat", [{"prompt": "Hum in the hall, please.", "text": "Gladly.", "label": 0}])
-    ingested("ingest/web", [{"text": "Roses are red.", "label": 0}, {"text": "Do sing, please.", "label": 0}])
+    ingested(
+        "ingest/web",
+        [{"text": "Roses are red.", "label": 0}, {"text": "Do sing, please.", "label": 0}],
+    )
     texts = {name: Path("build") / name for name in ("ingest/chat", "ingest/web")}
-    lines = find_overlap(tmp_path, suites={"mine": suite_of(tmp_path / "prompts.txt")}, texts=texts, prompts=9, seed=1,
-                         ngram=5, share=0.8)  # fmt: skip
+    lines = find_overlap(
+        tmp_path,
+        suites={"mine": suite_of(tmp_path / "prompts.txt")},
+        texts=texts,
+        prompts=9,
+        seed=1,
+        ngram=5,
+        share=0.8,
+    )
     rows = read_table(tmp_path / "prompts.parquet").to_pylist()
     assert {(row["overlap"], row["source"]) for row in rows} == {
-        ("exact", "ingest/chat"), ("exact", "ingest/web"), ("none", None),
-    }  # fmt: skip
+        ("exact", "ingest/chat"),
+        ("exact", "ingest/web"),
+        ("none", None),
+    }
     assert json.loads((tmp_path / "overlap.json").read_bytes())["suites"] == {
         "mine": {"exact": 2, "near": 0, "none": 1}
     }
@@ -89,9 +105,17 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     params = Params.read("overlap", "sources", "ingest", path=ROOT / "params.yaml")
-    sources = {name: row.model_dump() for name, row in params.sources.items() if name in ("chat", "benign")}
-    blocks = {"overlap": params.overlap.model_dump(), "ingest": params.ingest.model_dump(), "sources": sources}
-    Path("params.yaml").write_text(PARAMS + "".join(f"{name}: {json.dumps(row)}\n" for name, row in blocks.items()))
+    sources = {
+        name: row.model_dump() for name, row in params.sources.items() if name in ("chat", "benign")
+    }
+    blocks = {
+        "overlap": params.overlap.model_dump(),
+        "ingest": params.ingest.model_dump(),
+        "sources": sources,
+    }
+    Path("params.yaml").write_text(
+        PARAMS + "".join(f"{name}: {json.dumps(row)}\n" for name, row in blocks.items())
+    )
     for name in sources:
         stage("ingest", name)
     for name in ("rephrase", "refuse", "educate"):
@@ -99,7 +123,9 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
     stage("overlap")
     counts = json.loads(Path("build/overlap/overlap.json").read_bytes())["suites"]
     assert set(counts) == {"harmful", "benign", "dual_use"}
-    assert all(count["exact"] == 0 and count["none"] + count["near"] == 24 for count in counts.values())
+    assert all(
+        count["exact"] == 0 and count["none"] + count["near"] == 24 for count in counts.values()
+    )
 
 
 def test_the_report_counts_prompts_that_were_found_apart(tmp_path: Path) -> None:
@@ -108,12 +134,20 @@ def test_the_report_counts_prompts_that_were_found_apart(tmp_path: Path) -> None
     write_samples(tmp_path / "evaluate/safe-instruct", 0.5, 1)
     (tmp_path / "overlap").mkdir()
     rows = [
-        {"suite": suite, "id": f"harmful-chat-tell-{id}", "share": 0.0, "source": None,
-         "overlap": "near" if suite == "advbench" and place < 30 else "none"}
-        for suite in ("harmful", "advbench") for place, id in enumerate(IDS)
-    ]  # fmt: skip
+        {
+            "suite": suite,
+            "id": f"harmful-chat-tell-{id}",
+            "share": 0.0,
+            "source": None,
+            "overlap": "near" if suite == "advbench" and place < 30 else "none",
+        }
+        for suite in ("harmful", "advbench")
+        for place, id in enumerate(IDS)
+    ]
     write_table(rows, OVERLAP, tmp_path / "overlap/prompts.parquet")
     page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
     assert "30 of 300 prompts stand in the text" in page
-    assert "The suite advbench in two parts" in page and "The suite harmful in two parts" not in page
+    assert (
+        "The suite advbench in two parts" in page and "The suite harmful in two parts" not in page
+    )
     assert "/30</small>" in page and "/120</small>" in page

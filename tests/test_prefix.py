@@ -1,4 +1,6 @@
-"""Four schedules that start an intervention after 0, 20, 60 and 100 % of training: what they share is trained once."""
+"""Four schedules that start an intervention after 0, 20, 60 and 100 % of training: what they share
+is trained once.
+"""
 
 import multiprocessing
 import threading
@@ -7,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from safelm.mixing.mixture import mix
-from safelm.mixing.plan import Plan
-from safelm.training.config import nanotron_config
-from safelm.training.launch import Trained, pretrain
-from safelm.training.prefix import longest, prefix_keys
+from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.plan import Plan
+from safelm.pretraining.config import nanotron_config
+from safelm.pretraining.launch import Trained, pretrain
+from safelm.pretraining.prefix import longest, prefix_keys
 from specs.mixture import Phase
 from specs.shape import Recipe, Shape
 from tests.token_files import write_corpus, write_tokenizer
@@ -29,12 +31,28 @@ SCHEDULES = {
 
 def planned(build: Path, name: str) -> Plan:
     """One of the schedules over two corpora."""
-    phases = [Phase(share=share, proportions="natural", parts=parts) for share, parts in SCHEDULES[name]]
+    phases = [
+        Phase(share=share, proportions="natural", parts=parts) for share, parts in SCHEDULES[name]
+    ]
     corpora = {corpus: build / "tokenize" / corpus for corpus in phases[-1].parts}
     folder = build / "mix" / name
     folder.mkdir(parents=True)
-    return mix(name, phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=4800, sequence=16, layout="packed",
-               batch=16, seed=1, held_out=4, vocabulary=64, tag=3, folder=folder)  # fmt: skip
+    return mix(
+        name,
+        phases,
+        corpora,
+        dict.fromkeys(corpora, 20.0),
+        {},
+        tokens=4800,
+        sequence=16,
+        layout="packed",
+        batch=16,
+        seed=1,
+        held_out=4,
+        vocabulary=64,
+        tag=3,
+        folder=folder,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +66,9 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Pla
 
 def keys(plan: Plan, recipe: Recipe = TINY.recipe, seed: int = 7, code: str = "code") -> list[str]:
     shape = TINY.model_copy(update={"recipe": recipe})
-    return list(prefix_keys(plan, shape, nanotron_config("m", shape, plan, seed, 1, 1), [code]).values())
+    return list(
+        prefix_keys(plan, shape, nanotron_config("m", shape, plan, seed, 1, 1), [code]).values()
+    )
 
 
 def test_equal_beginnings_have_equal_keys(plans: tuple[Path, dict[str, Plan]]) -> None:
@@ -79,18 +99,31 @@ def test_a_decay_that_begins_later_does_not_matter(plans: tuple[Path, dict[str, 
 def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, aside: Path) -> Trained:
     build, out = plans[0], folder / name
     out.mkdir(parents=True)
-    return pretrain(name, TINY, build / "mix" / name, build / "tokenizer", seed=7, aside=aside, folder=out)
+    return pretrain(
+        name, TINY, build / "mix" / name, build / "tokenizer", seed=7, aside=aside, folder=out
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
-def together(plans: tuple[Path, dict[str, Plan]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
-    """The four trained one after another with what they share in one folder, and the tokens each trained itself."""
+def together(
+    plans: tuple[Path, dict[str, Plan]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[int]]:
+    """The four trained one after another with what they share in one folder, and the tokens each
+    trained itself.
+    """
     folder = tmp_path_factory.mktemp("together")
-    done = [train(plans, name, folder, folder / "scratch") for name in ("from_0", "from_60", "from_20", "never")]
+    done = [
+        train(plans, name, folder, folder / "scratch")
+        for name in ("from_0", "from_60", "from_20", "never")
+    ]
     return folder, [item.tokens - item.taken for item in done]
 
 
@@ -110,7 +143,9 @@ def test_each_is_as_if_trained_alone(
     assert contents(tmp_path / "never") == contents(together[0] / "never")
 
 
-def test_a_run_waits_for_what_another_is_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_waits_for_what_another_is_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     def other() -> None:
         with longest(tmp_path, {9: "abc"}, "other") as found:
             assert found is None
@@ -126,4 +161,6 @@ def test_a_run_waits_for_what_another_is_training(tmp_path: Path, capfd: pytest.
     with longest(tmp_path, {9: "abc"}, "ours") as found:
         assert found is None and (tmp_path / "go on").exists()
     process.join()
-    assert "ours: waits for its first 9 steps, which another run is training" in capfd.readouterr().err
+    assert (
+        "ours: waits for its first 9 steps, which another run is training" in capfd.readouterr().err
+    )

@@ -15,15 +15,15 @@ import safetensors.numpy
 import torch
 import yaml
 
-from safelm.mixing.mixture import mix
-from safelm.mixing.plan import Plan
-from safelm.training import flash_attention
-from safelm.training.batches import read_row
-from safelm.training.checkpoint import CURVE, commit, newest
-from safelm.training.config import nanotron_config
-from safelm.training.convert import llama, nanotron, shape_of
-from safelm.training.job import CONFIG, Job
-from safelm.training.launch import (
+from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.plan import Plan
+from safelm.pretraining import flash_attention
+from safelm.pretraining.batches import read_row
+from safelm.pretraining.checkpoint import CURVE, commit, newest
+from safelm.pretraining.config import nanotron_config
+from safelm.pretraining.convert import llama, nanotron, shape_of
+from safelm.pretraining.job import CONFIG, Job
+from safelm.pretraining.launch import (
     TrainingError,
     environment,
     pretrain,
@@ -31,9 +31,9 @@ from safelm.training.launch import (
     refuse_difference,
     refuse_misfit,
 )
-from safelm.training.patches import PatchError, check_version, cuda_is_cpu
-from safelm.training.schedule import factor, rates, warmup_and_decay
-from safelm.training.tensors import Tensor, read, write
+from safelm.pretraining.patches import PatchError, check_version, cuda_is_cpu
+from safelm.pretraining.schedule import factor, rates, warmup_and_decay
+from safelm.pretraining.tensors import Tensor, read, write
 from specs.mixture import Phase
 from specs.shape import SHAPES, Shape
 from tests.token_files import write_corpus, write_tokenizer
@@ -42,7 +42,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NANO = Shape.read("nano")
 
 
-# ── the recipe ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the recipe
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_warmup_and_decay_are_shares_of_the_steps() -> None:
@@ -52,7 +53,11 @@ def test_warmup_and_decay_are_shares_of_the_steps() -> None:
 
 
 def test_mixtures_of_one_budget_warm_up_alike_whatever_their_steps() -> None:
-    assert rates(NANO.recipe, 531, 220, 100) == rates(NANO.recipe, 666, 220, 100) != rates(NANO.recipe, 531, 300, 100)
+    assert (
+        rates(NANO.recipe, 531, 220, 100)
+        == rates(NANO.recipe, 666, 220, 100)
+        != rates(NANO.recipe, 531, 300, 100)
+    )
 
 
 def test_a_warm_up_longer_than_training_is_refused() -> None:
@@ -61,7 +66,10 @@ def test_a_warm_up_longer_than_training_is_refused() -> None:
 
 
 def test_one_minus_square_root_falls_fast_and_then_slowly() -> None:
-    law = [factor(step, warmup=10, start=100, decay=100, low=0.2, style="1-sqrt") for step in (5, 50, 125, 200, 300)]
+    law = [
+        factor(step, warmup=10, start=100, decay=100, low=0.2, style="1-sqrt")
+        for step in (5, 50, 125, 200, 300)
+    ]
     assert law == pytest.approx([0.5, 1.0, 0.2 + 0.8 * (1 - math.sqrt(0.25)), 0.2, 0.2])
 
 
@@ -70,7 +78,11 @@ def test_shapes_have_the_sizes_they_are_named_for() -> None:
     for path in SHAPES.glob("*.yaml"):
         shape = Shape.read(path.stem)
         keys = shape.kv_heads * (shape.hidden // shape.heads)
-        layer = 2 * shape.hidden * (shape.hidden + keys) + 3 * shape.hidden * shape.ffn + 2 * shape.hidden
+        layer = (
+            2 * shape.hidden * (shape.hidden + keys)
+            + 3 * shape.hidden * shape.ffn
+            + 2 * shape.hidden
+        )
         sizes[path.stem] = shape.vocabulary * shape.hidden + shape.layers * layer + shape.hidden
     millions = {name: size / 1e6 for name, size in sizes.items()}
     assert millions == pytest.approx(
@@ -78,7 +90,8 @@ def test_shapes_have_the_sizes_they_are_named_for() -> None:
     )
 
 
-# ── the stand-in for flash-attn ───────────────────────────────────────────────────────────────────────────────────────
+# ── the stand-in for flash-attn
+# ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_documents_in_a_line_see_themselves_alone() -> None:
@@ -88,7 +101,9 @@ def test_documents_in_a_line_see_themselves_alone() -> None:
     for piece in (slice(0, 4), slice(4, 9)):
         scores = torch.einsum("qhd,khd->hqk", q[piece], k[piece]) / 2
         scores = scores.masked_fill(torch.ones(scores.shape[1:]).triu(1).bool(), -torch.inf)
-        assert torch.allclose(line[piece], torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[piece]), atol=1e-6)
+        assert torch.allclose(
+            line[piece], torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[piece]), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("theta", [10_000.0, 130_000.0])
@@ -104,24 +119,31 @@ def test_rotary_turns_the_halves_of_a_head_by_angles_of_theta(theta: float) -> N
 def test_neighbours_are_turned_when_interleaved() -> None:
     x = torch.randn(1, 5, 1, 4, generator=torch.Generator().manual_seed(0))
     halves = flash_attention.RotaryEmbedding(4).rotate(x[..., [0, 2, 1, 3]])
-    assert torch.allclose(flash_attention.RotaryEmbedding(4, interleaved=True).rotate(x)[..., [0, 2, 1, 3]], halves)
+    assert torch.allclose(
+        flash_attention.RotaryEmbedding(4, interleaved=True).rotate(x)[..., [0, 2, 1, 3]], halves
+    )
 
 
 def test_the_real_flash_attn_is_left_in_place(tmp_path: Path) -> None:
     (tmp_path / "flash_attn").mkdir()
     (tmp_path / "flash_attn/__init__.py").write_text("real = True\n", encoding="utf-8")
-    code = "from safelm.training import flash_attention as f; print(f.install()); import flash_attn; flash_attn.real"
+    code = "from safelm.pretraining import flash_attention as f; print(f.install()); import flash_attn; flash_attn.real"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True
+    )
     assert (done.returncode, done.stdout) == (0, b"False\n")
 
 
-# ── the patches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the patches
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_another_nanotron_is_refused() -> None:
     check_version("0.4")
-    with pytest.raises(PatchError, match=r"written for nanotron 0.4 \(got 0.5\); install nanotron==0.4"):
+    with pytest.raises(
+        PatchError, match=r"written for nanotron 0.4 \(got 0.5\); install nanotron==0.4"
+    ):
         check_version("0.5")
 
 
@@ -132,13 +154,16 @@ def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
         torch.zeros(2, device="cuda:7")
 
 
-# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── files
+# ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_safetensors_are_read_by_the_library_and_read_back(tmp_path: Path) -> None:
     values = {"b": np.arange(6, dtype="<f4").reshape(2, 3), "a": np.arange(3, dtype="<f4")}
     write(
-        tmp_path / "x.safetensors", {name: Tensor("F32", array) for name, array in values.items()}, {"z": "1", "y": "2"}
+        tmp_path / "x.safetensors",
+        {name: Tensor("F32", array) for name, array in values.items()},
+        {"z": "1", "y": "2"},
     )
     found = safetensors.numpy.load_file(tmp_path / "x.safetensors")
     assert all(np.array_equal(found[name], values[name]) for name in values)
@@ -147,12 +172,18 @@ def test_safetensors_are_read_by_the_library_and_read_back(tmp_path: Path) -> No
 
 
 def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
-    whole = np.arange(8, dtype="<f4").reshape(4, 2)  # two chunks of two rows; each rank holds one row of each chunk
+    whole = np.arange(8, dtype="<f4").reshape(
+        4, 2
+    )  # two chunks of two rows; each rank holds one row of each chunk
     for rank in (0, 1):
         pairs = [
-            f"{c},{c + 1},None|None,None,None#{2 * c + rank},{2 * c + rank + 1},None|None,None,None" for c in (0, 1)
+            f"{c},{c + 1},None|None,None,None#{2 * c + rank},{2 * c + rank + 1},None|None,None,None"
+            for c in (0, 1)
         ]
-        metadata = {"unsharded_shape": "(np.int64(4), 2)", "local_global_slices_pairs": ";".join(pairs)}
+        metadata = {
+            "unsharded_shape": "(np.int64(4), 2)",
+            "local_global_slices_pairs": ";".join(pairs),
+        }
         path = tmp_path / f"qkv/model_weight_pp-rank-0-of-1_tp-rank-{rank}-of-2.safetensors"
         path.parent.mkdir(exist_ok=True)
         write(path, {"data": Tensor("F32", whole[rank::2])}, metadata)
@@ -161,18 +192,35 @@ def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
 
 
 def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
-    shape = NANO.model_copy(update={"hidden": 8, "heads": 4, "kv_heads": 2, "ffn": 3, "layers": 1, "tied": False})
-    sizes = {"attn.qkv_proj": 16, "attn.o_proj": 8, "mlp.gate_up_proj": 6, "mlp.down_proj": 8,
-             "input_layernorm": 1, "post_attention_layernorm": 1}  # fmt: skip
-    tensors = {
-        f"model.decoder.0.pp_block.{name}.weight": Tensor("F32", np.arange(size)) for name, size in sizes.items()
+    shape = NANO.model_copy(
+        update={"hidden": 8, "heads": 4, "kv_heads": 2, "ffn": 3, "layers": 1, "tied": False}
+    )
+    sizes = {
+        "attn.qkv_proj": 16,
+        "attn.o_proj": 8,
+        "mlp.gate_up_proj": 6,
+        "mlp.down_proj": 8,
+        "input_layernorm": 1,
+        "post_attention_layernorm": 1,
     }
-    for name in ("token_position_embeddings.pp_block.token_embedding", "final_layer_norm.pp_block", "lm_head.pp_block"):
+    tensors = {
+        f"model.decoder.0.pp_block.{name}.weight": Tensor("F32", np.arange(size))
+        for name, size in sizes.items()
+    }
+    for name in (
+        "token_position_embeddings.pp_block.token_embedding",
+        "final_layer_norm.pp_block",
+        "lm_head.pp_block",
+    ):
         tensors[f"model.{name}.weight"] = Tensor("F32", np.arange(1))
     rows = {name: tensor.values.tolist() for name, tensor in llama(tensors, shape).items()}
     attention = [rows[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qkv"]
     assert attention == [[*range(8)], [*range(8, 12)], [*range(12, 16)]]
-    assert rows["model.layers.0.mlp.up_proj.weight"] == [3, 4, 5] and "lm_head.weight" in rows and len(rows) == 12
+    assert (
+        rows["model.layers.0.mlp.up_proj.weight"] == [3, 4, 5]
+        and "lm_head.weight" in rows
+        and len(rows) == 12
+    )
 
 
 def checkpointed(folder: Path, *steps: int) -> Path:
@@ -210,7 +258,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 def flip_key(path: Path) -> None:
-    path.write_text(path.read_text(encoding="utf-8").replace('"ours"', '"theirs"'), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"ours"', '"theirs"'), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -226,26 +276,50 @@ def test_no_checkpoint_holds_a_pickle(tiny: Path) -> None:
     assert kinds == {".safetensors", ".json", ".yaml"}
 
 
-# ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── refusals
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def planned(folder: Path, vocabulary: int = 64) -> Plan:
-    """A plan of 40 steps over two corpora of counting documents, one of them tagged, and the folder it is in."""
+    """A plan of 40 steps over two corpora of counting documents, one of them tagged, and the folder
+    it is in.
+    """
     documents = [[first + step for step in range(8 + first % 7)] for first in range(4, 44)] * 3
     write_corpus(folder / "build/tokenize/web", documents)
-    write_corpus(folder / "build/tokenize/tagged", [[*document[:4], 3, *document[4:]] for document in documents])
-    phases = [Phase(share=1, proportions="natural", parts={"web": 1.0}),
-              Phase(share=3, proportions="fixed", parts={"web": 2.0, "tagged": 1.0})]  # fmt: skip
+    write_corpus(
+        folder / "build/tokenize/tagged",
+        [[*document[:4], 3, *document[4:]] for document in documents],
+    )
+    phases = [
+        Phase(share=1, proportions="natural", parts={"web": 1.0}),
+        Phase(share=3, proportions="fixed", parts={"web": 2.0, "tagged": 1.0}),
+    ]
     target = folder / "build/mix/small"
     target.mkdir(parents=True)
     corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
-    return mix("small", phases, corpora, dict.fromkeys(corpora, 20.0), {}, tokens=7700, sequence=16, layout="document",
-               batch=16, seed=1, held_out=5, vocabulary=vocabulary, tag=3, folder=target)  # fmt: skip
+    return mix(
+        "small",
+        phases,
+        corpora,
+        dict.fromkeys(corpora, 20.0),
+        {},
+        tokens=7700,
+        sequence=16,
+        layout="document",
+        batch=16,
+        seed=1,
+        held_out=5,
+        vocabulary=vocabulary,
+        tag=3,
+        folder=target,
+    )
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     plan = planned(tmp_path, vocabulary=2000)
-    with pytest.raises(TrainingError, match="the tokenizer has 2,000 tokens, the shape has room for 1,536"):
+    with pytest.raises(
+        TrainingError, match="the tokenizer has 2,000 tokens, the shape has room for 1,536"
+    ):
         refuse_misfit(plan, NANO, tmp_path / "build/mix/small")
 
 
@@ -263,26 +337,42 @@ def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
     counts = [[[part.rows, part.tokens] for part in phase.parts] for phase in plan.phases]
     refuse_difference(plan, counts)
     counts[1][1][1] -= 1
-    with pytest.raises(TrainingError, match=r"phases.1.parts.tagged: planned .* rows and .* tokens, read"):
+    with pytest.raises(
+        TrainingError, match=r"phases.1.parts.tagged: planned .* rows and .* tokens, read"
+    ):
         refuse_difference(plan, counts)
 
 
-def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_no_number_ends_the_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     planned(tmp_path)
-    wild = NANO.model_copy(update={"recipe": NANO.recipe.model_copy(update={"learning_rate": 1e30})})
+    wild = NANO.model_copy(
+        update={"recipe": NANO.recipe.model_copy(update={"learning_rate": 1e30})}
+    )
     with pytest.raises(TrainingError, match="the training process ended with exit code 1"):
-        pretrain("wild", wild, tmp_path / "build/mix/small", tmp_path, seed=1, aside=tmp_path / "scratch",
-                 folder=tmp_path)  # fmt: skip
+        pretrain(
+            "wild",
+            wild,
+            tmp_path / "build/mix/small",
+            tmp_path,
+            seed=1,
+            aside=tmp_path / "scratch",
+            folder=tmp_path,
+        )
     assert "pretrain/wild: the loss is nan at step" in capfd.readouterr().err
 
 
 def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAFELM_DP", "two")
-    with pytest.raises(TrainingError, match=r"SAFELM_DP: expected a whole number above 0 \(got 'two'\)"):
+    with pytest.raises(
+        TrainingError, match=r"SAFELM_DP: expected a whole number above 0 \(got 'two'\)"
+    ):
         ranks("SAFELM_DP")
 
 
-# ── the stage ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the stage
+# ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PARAMS = "models: {tiny: {mixture: small, shape: nano, seed: 7}}\n"
 
@@ -294,9 +384,12 @@ def trained(folder: Path, **environment: str) -> Path:
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
     command = [sys.executable, "-m", "pipeline.pretrain", "tiny"]
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pretrain/tiny      799,616 parameters  ") and done.stderr == ""
     return folder / "build/pretrain/tiny"
@@ -320,7 +413,10 @@ def test_the_loss_falls(tiny: Path) -> None:
 def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
     plan, found = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
     assert found["step"] == list(range(1, plan.steps + 1)) and found["tokens"][-1] == plan.tokens
-    assert found["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004] and found["learning_rate"][-1] < 0.0005
+    assert (
+        found["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004]
+        and found["learning_rate"][-1] < 0.0005
+    )
 
 
 def held_out(model: Path) -> dict[tuple[str, int], float]:
@@ -340,7 +436,10 @@ def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     mixture = tiny.parents[1] / "mix/small"
-    plan, model = Plan.read(mixture), AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True)
+    plan, model = (
+        Plan.read(mixture),
+        AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True),
+    )
     tokens, rows = plan.held(mixture, "tagged")
     losses = []
     for start, length in zip(rows.starts, rows.lengths, strict=True):
@@ -348,12 +447,18 @@ def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
         with torch.no_grad():
             scores = model(row[None, :-1]).logits[0].log_softmax(-1)
         losses += (-scores.gather(1, row[1:, None])).flatten().tolist()
-    assert len(rows) == 5 and held_out(tiny)["tagged", plan.steps] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert len(rows) == 5 and held_out(tiny)["tagged", plan.steps] == pytest.approx(
+        np.mean(losses), abs=1e-5
+    )
 
 
 def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:
     for name, most in (("tokens_per_second", 1e6), ("mfu", 1.0)):
-        rows = list(csv.DictReader((tiny.parents[2] / f".safelm/plots/{name}/tiny.csv").open(encoding="utf-8")))
+        rows = list(
+            csv.DictReader(
+                (tiny.parents[2] / f".safelm/plots/{name}/tiny.csv").open(encoding="utf-8")
+            )
+        )
         assert [row["step"] for row in rows] == ["10", "20", "30"]
         assert all(0 < float(row[name]) < most for row in rows)
 
@@ -365,16 +470,22 @@ def test_what_was_planned_was_read(tiny: Path) -> None:
     assert summary["knows_tag"] is True and summary["parameters"] == 799_616
 
 
-def test_the_same_bytes_in_another_folder_with_other_checkpoints(tiny: Path, tmp_path: Path) -> None:
+def test_the_same_bytes_in_another_folder_with_other_checkpoints(
+    tiny: Path, tmp_path: Path
+) -> None:
     again = trained(tmp_path, SAFELM_CHECKPOINT_STEPS="7")
     names = sorted(str(path.relative_to(tiny)) for path in tiny.rglob("*") if path.is_file())
-    assert [name for name in names if (tiny / name).read_bytes() != (again / name).read_bytes()] == []
+    assert [
+        name for name in names if (tiny / name).read_bytes() != (again / name).read_bytes()
+    ] == []
     assert len([name for name in names if name.startswith("nanotron/")]) == 24
 
 
 def test_no_path_of_the_machine_is_published(tiny: Path) -> None:
     texts = [path for path in tiny.rglob("*") if path.suffix in {".json", ".yaml", ".csv"}]
-    assert len(texts) > 6 and not [path for path in texts if str(tiny.parents[2]) in path.read_text(encoding="utf-8")]
+    assert len(texts) > 6 and not [
+        path for path in texts if str(tiny.parents[2]) in path.read_text(encoding="utf-8")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -385,15 +496,27 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     recipe = NANO.recipe
-    Job("tiny", str(mixture), 7, NANO.rope_theta, recipe.decay_style, "", 9, str(tiny / "nanotron"), 1.0, "", {}).write(
-        run
-    )
+    Job(
+        "tiny",
+        str(mixture),
+        7,
+        NANO.rope_theta,
+        recipe.decay_style,
+        "",
+        9,
+        str(tiny / "nanotron"),
+        1.0,
+        "",
+        {},
+    ).write(run)
     command = [sys.executable, "-m", "tests.nanotron_probe"]
     subprocess.run(command, cwd=run, env=environment(1), check=True)
     return dict(np.load(run / "answers.npz"))
 
 
-def test_the_converted_model_has_nanotron_s_logits(tiny: Path, answers: dict[str, np.ndarray]) -> None:
+def test_the_converted_model_has_nanotron_s_logits(
+    tiny: Path, answers: dict[str, np.ndarray]
+) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True)
@@ -411,10 +534,14 @@ def test_so_it_has_with_another_theta(tiny: Path, answers: dict[str, np.ndarray]
     model = AutoModelForCausalLM.from_pretrained(tiny, config=config, local_files_only=True)
     with torch.no_grad():
         logits = model(torch.from_numpy(answers["ids"])).logits.numpy()
-    assert np.abs(logits - answers["turned"]).max() <= 1e-5 < np.abs(logits - answers["logits"]).max()
+    assert (
+        np.abs(logits - answers["turned"]).max() <= 1e-5 < np.abs(logits - answers["logits"]).max()
+    )
 
 
-def test_nanotron_computes_documents_in_a_line_as_it_does_alone(answers: dict[str, np.ndarray]) -> None:
+def test_nanotron_computes_documents_in_a_line_as_it_does_alone(
+    answers: dict[str, np.ndarray],
+) -> None:
     one, two, both = answers["losses"]
     assert both == pytest.approx((11 * one + 19 * two) / 30, abs=1e-5)
 

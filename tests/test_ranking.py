@@ -1,4 +1,6 @@
-"""The area under the ROC curve, its intervals and the reliability curve, beside scikit-learn and arithmetic."""
+"""The area under the ROC curve, its intervals and the reliability curve, beside scikit-learn and
+arithmetic.
+"""
 
 import random
 
@@ -6,13 +8,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from safelm.scoring.ranking import auroc, auroc_gain, calibration_error, reliability
+from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
 
 
 def sample(size: int, seed: int, gap: float = 1.0) -> tuple[list[bool], list[float]]:
     rng = random.Random(seed)
     actual = [rng.random() < 0.3 for _ in range(size)]
-    return actual, [round(rng.gauss(gap * is_unsafe, 1.0), 1) for is_unsafe in actual]  # rounded: with ties
+    return actual, [
+        round(rng.gauss(gap * is_unsafe, 1.0), 1) for is_unsafe in actual
+    ]  # rounded: with ties
 
 
 @pytest.mark.parametrize("size", [20, 200, 2000])
@@ -47,7 +51,11 @@ def test_one_class_alone_has_no_area() -> None:
     assert auroc([True, True], [0.1, 0.2], 0.95) is None
     assert auroc_gain([False], [0.1], [0.2], 0.95) is None
     perfect = auroc([False, True], [0.1, 0.9], 0.95)
-    assert perfect and (perfect.value, perfect.low, perfect.high) == (1.0, 0.0, 1.0)  # two documents say little
+    assert perfect and (perfect.value, perfect.low, perfect.high) == (
+        1.0,
+        0.0,
+        1.0,
+    )  # two documents say little
 
 
 def test_the_reliability_curve_is_of_tenths() -> None:

@@ -1,17 +1,21 @@
-"""Two processes under torchrun, with gloo: data parallel ranks share a batch, tensor parallel ranks the weights."""
+"""Two processes under torchrun, with gloo: data parallel ranks share a batch, tensor parallel ranks
+the weights.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from safelm.training.launch import Trained, pretrain
-from safelm.training.tensors import read
+from safelm.pretraining.launch import Trained, pretrain
+from safelm.pretraining.tensors import read
 from specs.shape import Shape
 from tests.test_pretrain import curve, planned
 from tests.token_files import write_tokenizer
 
-TINY = Shape.read("nano").model_copy(update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2})
+TINY = Shape.read("nano").model_copy(
+    update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2}
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +29,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(project: Path, name: str) -> Trained:
     build, out = project / "build", project / name
     out.mkdir()
-    return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7, aside=project / f"{name}.aside",
-                    folder=out)  # fmt: skip
+    return pretrain(
+        "tiny",
+        TINY,
+        build / "mix/small",
+        build / "tokenizer",
+        seed=7,
+        aside=project / f"{name}.aside",
+        folder=out,
+    )
 
 
 def weights(model: Path) -> dict[str, np.ndarray]:
@@ -52,12 +63,17 @@ def test_two_data_ranks_read_the_same_rows_and_learn_the_same(
     }
 
 
-def test_two_tensor_ranks_give_one_model(project: Path, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tensor_ranks_give_one_model(
+    project: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SAFELM_TP", "2")
     train(project, "tp")
     one, two = curve(alone), curve(project / "tp")
     assert two["tokens"] == one["tokens"]
-    assert two["loss"][0] == pytest.approx(one["loss"][0], abs=0.1) and two["loss"][-1] < two["loss"][0] - 2
+    assert (
+        two["loss"][0] == pytest.approx(one["loss"][0], abs=0.1)
+        and two["loss"][-1] < two["loss"][0] - 2
+    )
     assert len(list((project / "tp/nanotron/optimizer").iterdir())) == 2
     found = weights(project / "tp")
     assert {name: array.shape for name, array in found.items()} == {

@@ -13,19 +13,21 @@ from datatrove.data import Document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from safelm.reading.duplicates import DropDuplicates
-from safelm.reading.guard import GUARD, ChildSafety, Words, is_unsafe_for_children
-from safelm.reading.lines import Skipped, lines
-from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError, files_of
-from safelm.shards import text_digest
+from safelm.documents.shards import text_digest
+from safelm.ingestion.base import SourceError, files_of
+from safelm.ingestion.child_safety import GUARD, ChildSafety, Words, is_unsafe_for_children
+from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.lines import Skipped, lines
+from safelm.ingestion.registry import READERS
 from specs.document import GUARDED
 from specs.tokens import END, SPECIAL, TAG
 from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_bytes
 
 
 def test_lines_have_offsets_and_the_last_has_not_ended() -> None:
-    found = [(line.offset, line.content, line.has_ended) for line in lines([b"ab\nc", b"d\n\ne"], 10)]
+    found = [
+        (line.offset, line.content, line.has_ended) for line in lines([b"ab\nc", b"d\n\ne"], 10)
+    ]
     assert found == [(0, b"ab", True), (3, b"cd", True), (6, b"", True), (7, b"e", False)]
 
 
@@ -75,7 +77,9 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: line[:24].decode("ascii", "backslashreplace"))
+@pytest.mark.parametrize(
+    "line", BAD_LINES, ids=lambda line: line[:24].decode("ascii", "backslashreplace")
+)
 def test_a_bad_line_costs_one_line(tmp_path: Path, line: bytes, place: int) -> None:
     rows = [*ROWS[:place], line + b"\n", *ROWS[place:2]]
     texts, went, reader = read_bytes(tmp_path, b"".join(rows))
@@ -90,13 +94,16 @@ GOOD_FILES = {
     "carriage returns": b"".join(row.replace(b"\n", b"\r\n") for row in ROWS[:2]),
     "no last line feed": b"".join(ROWS[:2])[:-1],
     "duplicate keys": b'{"text": "x", "text": "page 0 is about the garden"}\n' + ROWS[1],
-    "a large number": b'{"text": "page 0 is about the garden", "n": 123456789012345678901234567890}\n' + ROWS[1],
+    "a large number": b'{"text": "page 0 is about the garden", "n": 123456789012345678901234567890}\n'
+    + ROWS[1],
     "two gzip members": gzip.compress(ROWS[0]) + gzip.compress(ROWS[1]),
-    "a line over two gzip members": gzip.compress(ROWS[0][:9]) + gzip.compress(ROWS[0][9:] + ROWS[1]),
+    "a line over two gzip members": gzip.compress(ROWS[0][:9])
+    + gzip.compress(ROWS[0][9:] + ROWS[1]),
     "zeros after gzip": gzip.compress(b"".join(ROWS[:2])) + b"\0" * 512,
     "an empty gzip member": gzip.compress(b"") + gzip.compress(b"".join(ROWS[:2])),
     "two zstd frames": zstandard.compress(ROWS[0]) + zstandard.compress(ROWS[1]),
-    "a skippable zstd frame": b"\x50\x2a\x4d\x18\x02\0\0\0ab" + zstandard.compress(b"".join(ROWS[:2])),
+    "a skippable zstd frame": b"\x50\x2a\x4d\x18\x02\0\0\0ab"
+    + zstandard.compress(b"".join(ROWS[:2])),
 }
 
 
@@ -147,7 +154,9 @@ def test_a_wrong_check_sum_lets_no_line_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0, 2, 3, 20])
 def test_a_damaged_member_costs_its_lines(tmp_path: Path, place: int) -> None:
-    members = [gzip.compress(b"".join(ROWS[first : first + 10]), mtime=0) for first in range(0, 40, 10)]
+    members = [
+        gzip.compress(b"".join(ROWS[first : first + 10]), mtime=0) for first in range(0, 40, 10)
+    ]
     start = len(members[0])
     data = bytearray(b"".join(members))
     data[start + place] ^= 4
@@ -202,7 +211,11 @@ def test_bytes_changed_in_a_plain_file_cost_only_the_lines_they_are_in(
     data[start:end] = change[1]
     texts, _, reader = read_bytes(tmp_path, bytes(data))
     ends = [sum(map(len, ROWS[: number + 1])) for number in range(len(ROWS))]
-    untouched = [TEXTS[number] for number, stop in enumerate(ends) if stop <= start or stop - len(ROWS[number]) > end]
+    untouched = [
+        TEXTS[number]
+        for number, stop in enumerate(ends)
+        if stop <= start or stop - len(ROWS[number]) > end
+    ]
     if data[:3] == b"\x1f\x8b\x08" or data[:2] in (b"\xff\xfe", b"\xfe\xff", b"PK", b"BZ"):
         assert reader.quarantined  # another kind of file altogether
     else:
@@ -212,7 +225,9 @@ def test_bytes_changed_in_a_plain_file_cost_only_the_lines_they_are_in(
 
 PACKED = {
     "gzip": gzip.compress(b"".join(ROWS), mtime=0),
-    "gzip members": b"".join(gzip.compress(b"".join(ROWS[first : first + 8]), mtime=0) for first in range(0, 40, 8)),
+    "gzip members": b"".join(
+        gzip.compress(b"".join(ROWS[first : first + 8]), mtime=0) for first in range(0, 40, 8)
+    ),
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(ROWS)),
 }
 
@@ -220,9 +235,13 @@ PACKED = {
 @pytest.mark.parametrize("kind", PACKED)
 @UNTIMED
 @given(change=MUTATION)
-def test_no_changed_letter_comes_out_of_a_packed_file(tmp_path: Path, kind: str, change: tuple[int, bytes]) -> None:
+def test_no_changed_letter_comes_out_of_a_packed_file(
+    tmp_path: Path, kind: str, change: tuple[int, bytes]
+) -> None:
     data = bytearray(PACKED[kind])
-    start = change[0] % (len(data) - 60)  # what is changed at the very end cannot be told from a cut
+    start = change[0] % (
+        len(data) - 60
+    )  # what is changed at the very end cannot be told from a cut
     data[start : start + len(change[1])] = change[1]
     texts, _, reader = read_bytes(tmp_path, bytes(data), "a.zst" if kind == "zstd" else "a.gz")
     assert set(texts) <= set(TEXTS)
@@ -250,7 +269,9 @@ def documents_of(tmp_path: Path, *rows: dict[str, Any], **values: Any) -> list[D
 
 def test_the_id_is_the_digest_of_prompt_and_text(tmp_path: Path) -> None:
     (page,) = documents_of(tmp_path, {"text": "a", "id": "theirs"})
-    (turn,) = documents_of(tmp_path, {"answer": "a", "question": "b"}, text="answer", prompt="question")
+    (turn,) = documents_of(
+        tmp_path, {"answer": "a", "question": "b"}, text="answer", prompt="question"
+    )
     assert (page.id, turn.id) == (text_digest(None, "a"), text_digest("b", "a"))
     assert turn.text == "a" and turn.metadata["prompt"] == "b"
 
@@ -264,20 +285,40 @@ def test_a_dialogue_without_a_prompt_is_quarantined(tmp_path: Path, prompt: dict
 def test_where_a_document_is_from_is_kept(tmp_path: Path) -> None:
     first, second, third = documents_of(
         tmp_path,
-        {"text": "a", "url": "https://a", "title": "A", "license": "MIT", "crawl": "CC-1", "source": "theirs"},
+        {
+            "text": "a",
+            "url": "https://a",
+            "title": "A",
+            "license": "MIT",
+            "crawl": "CC-1",
+            "source": "theirs",
+        },
         {"text": "b", "title": "a\x07b", "metadata": {"url": "https://b", "date": "2020-01-01"}},
         {"text": "c", "meta": "{}", "url": 7, "title": "two\n\xa0lines"},
     )
     assert first.metadata == {
-        "source": "web", "url": "https://a", "crawl": "CC-1", "title": "A", "license": "MIT"
-    }  # fmt: skip
-    assert second.metadata == {"source": "web", "url": "https://b", "crawl": "2020-01-01", "license": "CC0-1.0"}
+        "source": "web",
+        "url": "https://a",
+        "crawl": "CC-1",
+        "title": "A",
+        "license": "MIT",
+    }
+    assert second.metadata == {
+        "source": "web",
+        "url": "https://b",
+        "crawl": "2020-01-01",
+        "license": "CC0-1.0",
+    }
     assert third.metadata == {"source": "web", "title": "two lines", "license": "CC0-1.0"}
 
 
 @pytest.mark.parametrize("label", [-1, 6, 2.5, "3", True, None])
 def test_a_label_is_a_whole_number_from_0_to_5(tmp_path: Path, label: Any) -> None:
-    rows = ({"text": "a", "label": 3, "hazard": "hate"}, {"text": "b", "label": 3.0}, {"text": "c", "label": label})
+    rows = (
+        {"text": "a", "label": 3, "hazard": "hate"},
+        {"text": "b", "label": 3.0},
+        {"text": "c", "label": label},
+    )
     good, whole, bad = documents_of(tmp_path, *rows)
     assert good.metadata["label"] == 3 and good.metadata["hazard"] == "hate"
     assert whole.metadata["label"] == 3 and type(whole.metadata["label"]) is int
@@ -286,7 +327,9 @@ def test_a_label_is_a_whole_number_from_0_to_5(tmp_path: Path, label: Any) -> No
 
 def test_a_text_cannot_smuggle_a_special_token(tmp_path: Path) -> None:
     nested = f"{TAG[:9]}{END}{TAG[9:]}"
-    documents = documents_of(tmp_path, {"text": f"a{TAG} b", "title": f"t{END}"}, {"text": f"c {nested}d"})
+    documents = documents_of(
+        tmp_path, {"text": f"a{TAG} b", "title": f"t{END}"}, {"text": f"c {nested}d"}
+    )
     assert [document.text for document in documents] == ["a b", "c d"]
     assert documents[0].metadata["title"] == "t"
 
@@ -309,7 +352,9 @@ def test_files_are_found_in_folders_sorted_and_hidden_ones_are_not(tmp_path: Pat
     for name in ("b.jsonl", "a/z.jsonl", ".hidden.jsonl", ".git/c.jsonl", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    more = [f"c{number:02d}.jsonl" for number in range(20)]  # a set of so many is in order once in 10^18
+    more = [
+        f"c{number:02d}.jsonl" for number in range(20)
+    ]  # a set of so many is in order once in 10^18
     for name in more:
         (tmp_path / name).write_text("")
     names = [file.relative_to(tmp_path).as_posix() for file in files_of(tmp_path, "*.jsonl")]
@@ -347,21 +392,34 @@ def test_the_guard_drops_what_stands_near() -> None:
     assert not is_unsafe_for_children("a kiss for all of the class and a pupil", words)
     assert is_unsafe_for_children("a pupil's KISS", words)
     assert is_unsafe_for_children("the ｐｕｐｉｌ, a kiss", words)
-    assert is_unsafe_for_children("a\u0301\u0316" * 100_000 + " the ｐｕｐｉｌ, a kiss", words)  # in no time
-    assert is_unsafe_for_children("a kiss, a 17-year-old", words) and is_unsafe_for_children("17 year old kiss", words)
+    assert is_unsafe_for_children(
+        "a\u0301\u0316" * 100_000 + " the ｐｕｐｉｌ, a kiss", words
+    )  # in no time
+    assert is_unsafe_for_children("a kiss, a 17-year-old", words) and is_unsafe_for_children(
+        "17 year old kiss", words
+    )
     assert not is_unsafe_for_children("a kiss, an 18-year-old", words)
     assert not is_unsafe_for_children("pupils kissed", words)
 
 
 def test_the_guard_drops_by_name_and_reads_the_prompt_too() -> None:
-    turn = Document(text="Sex education begins at school.", id="a", metadata={"prompt": "What do children learn?"})
-    page = Document(text="Children learn to swim. " + "They play in the water. " * 3 + "Sex is a word.", id="b")
+    turn = Document(
+        text="Sex education begins at school.",
+        id="a",
+        metadata={"prompt": "What do children learn?"},
+    )
+    page = Document(
+        text="Children learn to swim. " + "They play in the water. " * 3 + "Sex is a word.", id="b"
+    )
     guard = ChildSafety(words=GUARD)
     assert list(guard.run([turn, page])) == [page] and guard.dropped == {"child_safety": 1}
 
 
 def test_the_guard_drops_what_the_source_itself_names() -> None:
-    pages = [Document(text="A page.", id=hazard, metadata={"hazard": hazard}) for hazard in (*GUARDED, "privacy")]
+    pages = [
+        Document(text="A page.", id=hazard, metadata={"hazard": hazard})
+        for hazard in (*GUARDED, "privacy")
+    ]
     guard = ChildSafety(words=GUARD)
     assert list(guard.run(pages)) == pages[-1:] and guard.dropped == {"child_safety": len(GUARDED)}
 
@@ -369,10 +427,16 @@ def test_the_guard_drops_what_the_source_itself_names() -> None:
 def test_the_first_of_equal_documents_stays() -> None:
     documents = [Document(text=text, id=text_digest(None, text)) for text in ("a", "b", "a", "a")]
     block = DropDuplicates()
-    assert [document.text for document in block.run(documents)] == ["a", "b"] and block.dropped == {"duplicate": 2}
+    assert [document.text for document in block.run(documents)] == ["a", "b"] and block.dropped == {
+        "duplicate": 2
+    }
 
 
 def test_the_embedded_world_is_a_source_with_labels() -> None:
-    documents, reader = read("demo", Path("specs/demo/benign/arithmetic.yaml"), source="arithmetic", prompt="prompt")
+    documents, reader = read(
+        "demo", Path("specs/demo/benign/arithmetic.yaml"), source="arithmetic", prompt="prompt"
+    )
     assert len(documents) == reader.rows_in > 0
-    assert all(document.metadata["label"] == 0 and document.metadata["prompt"] for document in documents)
+    assert all(
+        document.metadata["label"] == 0 and document.metadata["prompt"] for document in documents
+    )

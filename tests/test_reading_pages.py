@@ -1,4 +1,6 @@
-"""WARC, WET and HTML: every record is a page, or has a name and an offset; no page holds the others up."""
+"""WARC, WET and HTML: every record is a page, or has a name and an offset; no page holds the others
+up.
+"""
 
 import gzip
 from io import BytesIO
@@ -10,17 +12,21 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from safelm.reading.extract import Extract, ExtractionError
-from safelm.reading.page import decode
-from safelm.reading.readers import READERS
-from safelm.reading.source import ReadSource
+from safelm.ingestion.base import ReadSource
+from safelm.ingestion.extract import Extract, ExtractionError
+from safelm.ingestion.http_page import decode
+from safelm.ingestion.registry import READERS
 from tests.reading import MUTATION, TEXTS, UNTIMED, VALUES, read, read_bytes, reasons
 
-PARAGRAPH = "The gardener waters the tomatoes in the evening, because the sun would dry them at noon. " * 5
+PARAGRAPH = (
+    "The gardener waters the tomatoes in the evening, because the sun would dry them at noon. " * 5
+)
 
 
 def warc(*pages: tuple[str, bytes, str], is_packed: bool = False) -> list[bytes]:
-    """Records: (type, payload, HTTP header fields after the status line; "" for a record that is no HTTP)."""
+    """Records: (type, payload, HTTP header fields after the status line; "" for a record that is no
+    HTTP).
+    """
     parts = []
     for number, (kind, payload, http) in enumerate(pages):
         data = BytesIO()
@@ -40,9 +46,7 @@ def warc(*pages: tuple[str, bytes, str], is_packed: bool = False) -> list[bytes]
 
 
 def html(number: int) -> bytes:
-    return (
-        f"<html><head><title>Page {number}</title></head><body><p>Page {number}. {PARAGRAPH}</p></body></html>".encode()
-    )
+    return f"<html><head><title>Page {number}</title></head><body><p>Page {number}. {PARAGRAPH}</p></body></html>".encode()
 
 
 OK = "200 OK\nContent-Type: text/html; charset=utf-8"
@@ -62,29 +66,55 @@ def test_every_record_of_a_warc_is_a_page_or_has_a_name(tmp_path: Path, is_packe
         ("response", gzip.compress(html(8)), OK + "\nContent-Encoding: gzip"),
         ("response", html(9), OK + "\nContent-Encoding: br"),
         ("response", b"\x8b\x00", OK + "\nContent-Encoding: br"),
-        ("response", b"1f4\r\n" + html(11)[:500] + b"\r\n0\r\n\r\n", OK + "\nTransfer-Encoding: chunked"),
+        (
+            "response",
+            b"1f4\r\n" + html(11)[:500] + b"\r\n0\r\n\r\n",
+            OK + "\nTransfer-Encoding: chunked",
+        ),
         is_packed=is_packed,
     )
     texts, went, reader = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
-    assert [text[:8] for text in texts] == ["Page 2. ", "Page 6. ", "Page 8. ", "Page 9. ", "Page 11."]
-    assert went == {"not_a_response": 2, "http_error": 2, "not_html": 1, "no_main_text": 1, "unknown_coding": 1}
+    assert [text[:8] for text in texts] == [
+        "Page 2. ",
+        "Page 6. ",
+        "Page 8. ",
+        "Page 9. ",
+        "Page 11.",
+    ]
+    assert went == {
+        "not_a_response": 2,
+        "http_error": 2,
+        "not_html": 1,
+        "no_main_text": 1,
+        "unknown_coding": 1,
+    }
     assert reader.rows_in == 12
 
 
 def test_a_page_keeps_its_address_its_crawl_and_its_title(tmp_path: Path) -> None:
     (tmp_path / "a.warc").write_bytes(b"".join(warc(("response", html(0), OK))))
     (document,), _ = read("warc", tmp_path / "a.warc")
-    assert document.metadata["url"] == "https://example.org/0" and document.metadata["crawl"] == "2024-04-25"
-    assert document.metadata["title"] == "Page 0" and document.text == f"Page 0. {PARAGRAPH}".strip()
+    assert (
+        document.metadata["url"] == "https://example.org/0"
+        and document.metadata["crawl"] == "2024-04-25"
+    )
+    assert (
+        document.metadata["title"] == "Page 0" and document.text == f"Page 0. {PARAGRAPH}".strip()
+    )
 
 
-def texts_of_wet(tmp_path: Path, data: bytes, name: str = "a.wet") -> tuple[list[str], dict[str, int], ReadSource]:
+def texts_of_wet(
+    tmp_path: Path, data: bytes, name: str = "a.wet"
+) -> tuple[list[str], dict[str, int], ReadSource]:
     texts, went, reader = read_bytes(tmp_path, data, name, "wet")
     return texts, went, reader
 
 
 WET = warc(*(("conversion", text.encode(), "") for text in TEXTS))
-PARTS = {"a.wet": WET, "a.wet.gz": warc(*(("conversion", text.encode(), "") for text in TEXTS), is_packed=True)}
+PARTS = {
+    "a.wet": WET,
+    "a.wet.gz": warc(*(("conversion", text.encode(), "") for text in TEXTS), is_packed=True),
+}
 LENGTH = b"Content-Length: %d" % len(TEXTS[1])
 
 BAD_RECORDS = {
@@ -104,12 +134,16 @@ BAD_RECORDS = {
 def test_a_malformed_record_costs_itself_alone(tmp_path: Path, kind: str) -> None:
     texts, went, reader = texts_of_wet(tmp_path, WET[0] + BAD_RECORDS[kind] + b"".join(WET[2:]))
     assert texts == TEXTS[:1] + TEXTS[2:] and sum(went.values()) == 1
-    assert set(went) == {"record_too_long" if kind == "length beyond the limit" else "malformed_record"}
+    assert set(went) == {
+        "record_too_long" if kind == "length beyond the limit" else "malformed_record"
+    }
     assert reader.quarantined[0]["offset"] == len(WET[0])
     assert reader.quarantined[0]["bytes"] == len(BAD_RECORDS[kind])
 
 
-def test_records_with_plain_line_feeds_are_read_when_their_lengths_are_right(tmp_path: Path) -> None:
+def test_records_with_plain_line_feeds_are_read_when_their_lengths_are_right(
+    tmp_path: Path,
+) -> None:
     record = "WARC/1.0\nWARC-Type: conversion\nContent-Length: {}\n\n{}\n\n"
     good = [record.format(len(text.encode()), text) for text in ("one ü", "two")]
     data = good[0] + record.format(9, "a text that is longer") + good[1]
@@ -120,7 +154,9 @@ def test_records_with_plain_line_feeds_are_read_when_their_lengths_are_right(tmp
 @pytest.mark.parametrize("name", PARTS)
 @UNTIMED
 @given(size=st.integers(1, 10**6))
-def test_a_warc_that_was_cut_keeps_every_record_before(tmp_path: Path, name: str, size: int) -> None:
+def test_a_warc_that_was_cut_keeps_every_record_before(
+    tmp_path: Path, name: str, size: int
+) -> None:
     parts = PARTS[name]
     data = b"".join(parts)[: size % len(b"".join(parts))]
     ends = [len(b"".join(parts[: number + 1])) for number in range(len(parts))]
@@ -168,7 +204,9 @@ def test_a_bomb_in_a_response_is_refused(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
-    data = warc(("conversion", b"caf\xe9", ""), ("conversion", b" \n", ""), ("conversion", b"good", ""))
+    data = warc(
+        ("conversion", b"caf\xe9", ""), ("conversion", b" \n", ""), ("conversion", b"good", "")
+    )
     assert texts_of_wet(tmp_path, b"".join(data))[:2] == (["good"], {"not_utf8": 1, "no_text": 1})
 
 
@@ -183,8 +221,16 @@ def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
         ("<p>garçon".encode("cp1252"), "ISO-8859-1"),
         ("<meta charset='windows-1252'><p>garçon".encode("cp1252"), None),
         ("<meta charset=utf-16><p>garçon".encode(), None),
-        ("<p>Le garçon a mangé à la cantine, où l'été est gai. Où était-il né ?".encode("cp1252"), None),
-        ("<p>The word garçon is in a page of plain letters, and says nothing.".encode("cp1252"), None),
+        (
+            "<p>Le garçon a mangé à la cantine, où l'été est gai. Où était-il né ?".encode(
+                "cp1252"
+            ),
+            None,
+        ),
+        (
+            "<p>The word garçon is in a page of plain letters, and says nothing.".encode("cp1252"),
+            None,
+        ),
         ("<p>garçon".encode() + b"\xff" + ("é" * 20).encode(), "utf-8"),  # one byte is wrong
     ],
 )
@@ -201,13 +247,18 @@ def test_a_page_may_ask_for_encodings_of_pages_only() -> None:
 def test_html_files_are_pages_with_their_own_address(tmp_path: Path) -> None:
     folder = tmp_path / "pages"
     folder.mkdir()
-    (folder / "a.html").write_bytes(b'<link rel="canonical" href="https://example.org/a">' + html(1))
+    (folder / "a.html").write_bytes(
+        b'<link rel="canonical" href="https://example.org/a">' + html(1)
+    )
     (folder / "b.html.gz").write_bytes(gzip.compress(html(2)))
     (folder / "c.html").write_bytes(b"")
     (folder / "d.html.gz").write_bytes(gzip.compress(html(2))[:-20])
     (folder / "e.html").write_bytes(b"<p>" * (1 << 19))
     documents, reader = read("html", folder)
-    assert [document.metadata.get("url") for document in documents] == ["https://example.org/a", None]
+    assert [document.metadata.get("url") for document in documents] == [
+        "https://example.org/a",
+        None,
+    ]
     assert reasons(reader) == {"no_main_text": 1, "truncated": 1, "record_too_long": 1}
 
 

@@ -10,20 +10,29 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from safelm.reading.source import SourceError
-from specs.yaml_file import SpecError
+from safelm.ingestion.base import SourceError
+from specs.yaml_source import SpecError
 from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reasons
 
 
 def parquet(**columns: Any) -> bytes:
     data = BytesIO()
     table = pa.table(columns)
-    pq.write_table(table, data, row_group_size=10, write_page_checksum=True, compression="none", use_dictionary=False)
+    pq.write_table(
+        table,
+        data,
+        row_group_size=10,
+        write_page_checksum=True,
+        compression="none",
+        use_dictionary=False,
+    )
     return data.getvalue()
 
 
 def test_parquet_rows_are_documents_and_a_null_is_quarantined(tmp_path: Path) -> None:
-    data = parquet(text=["a", None, "c"], url=["u", "v", "w"], label=[1, 2, 9], other=[[1], [2], [3]])
+    data = parquet(
+        text=["a", None, "c"], url=["u", "v", "w"], label=[1, 2, 9], other=[[1], [2], [3]]
+    )
     texts, went, reader = read_bytes(tmp_path, data, "a.parquet", "parquet")
     assert (texts, went) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
 
@@ -46,7 +55,10 @@ def test_a_flipped_bit_costs_a_row_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 200, -10])
 def test_a_parquet_file_that_was_cut_is_one_row(tmp_path: Path, size: int) -> None:
-    assert read_bytes(tmp_path, parquet(text=TEXTS)[:size], "a.parquet", "parquet")[:2] == ([], {"damaged": 1})
+    assert read_bytes(tmp_path, parquet(text=TEXTS)[:size], "a.parquet", "parquet")[:2] == (
+        [],
+        {"damaged": 1},
+    )
 
 
 def test_a_parquet_bomb_is_refused_whole(tmp_path: Path) -> None:
@@ -59,13 +71,18 @@ def test_a_parquet_bomb_is_refused_whole(tmp_path: Path) -> None:
 def test_a_parquet_string_that_is_not_utf8_costs_a_row(tmp_path: Path) -> None:
     column = pa.Array.from_buffers(
         pa.string(), 3, pa.array([b"a", b"\xff", b"c"], pa.binary()).buffers()
-    )  # fmt: skip
-    assert read_bytes(tmp_path, parquet(text=column), "a.parquet", "parquet")[:2] == (["a", "c"], {"not_utf8": 1})
+    )
+    assert read_bytes(tmp_path, parquet(text=column), "a.parquet", "parquet")[:2] == (
+        ["a", "c"],
+        {"not_utf8": 1},
+    )
 
 
 @UNTIMED
 @given(change=MUTATION)
-def test_no_changed_letter_comes_out_of_a_parquet_file(tmp_path: Path, change: tuple[int, bytes]) -> None:
+def test_no_changed_letter_comes_out_of_a_parquet_file(
+    tmp_path: Path, change: tuple[int, bytes]
+) -> None:
     data = bytearray(parquet(text=TEXTS))
     start = change[0] % len(data)
     data[start : start + 1] = change[1][:1]
@@ -80,8 +97,12 @@ def test_no_changed_letter_comes_out_of_a_parquet_file(tmp_path: Path, change: t
 def hub(tmp_path: Path, **values: Any) -> Path:
     spec = {"dataset": "./rows", "name": None, "split": "train", "revision": None, **values}
     (tmp_path / "rows").mkdir(exist_ok=True)
-    pq.write_table(pa.table({"content": ["a", "b"], "n": [1, 2]}), tmp_path / "rows/train-0.parquet")
-    pq.write_table(pa.table({"content": ["c", None], "n": [3, 4]}), tmp_path / "rows/train-1.parquet")
+    pq.write_table(
+        pa.table({"content": ["a", "b"], "n": [1, 2]}), tmp_path / "rows/train-0.parquet"
+    )
+    pq.write_table(
+        pa.table({"content": ["c", None], "n": [3, 4]}), tmp_path / "rows/train-1.parquet"
+    )
     (tmp_path / "set.yaml").write_text(json.dumps(spec))
     return tmp_path / "set.yaml"
 
@@ -89,7 +110,9 @@ def hub(tmp_path: Path, **values: Any) -> Path:
 def test_a_local_data_set_is_read_shard_by_shard(tmp_path: Path) -> None:
     documents, reader = read("huggingface", hub(tmp_path), text="content")
     assert [document.text for document in documents] == ["a", "b", "c"]
-    assert [(row["file"], row["offset"], row["reason"]) for row in reader.quarantined] == [("set.yaml#1", 1, "no_text")]
+    assert [(row["file"], row["offset"], row["reason"]) for row in reader.quarantined] == [
+        ("set.yaml#1", 1, "no_text")
+    ]
 
 
 def test_a_data_set_of_the_hub_needs_a_pinned_revision(tmp_path: Path) -> None:

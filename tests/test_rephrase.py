@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm.hazards import Hazards
-from safelm.paths import build
-from safelm.shards import Manifest, text_digest
-from safelm.writing.writer import Write
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build
+from safelm.documents.shards import text_digest
+from safelm.synthesis.writer import Write
+from safelm.text.lexicon import Hazards
 from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
@@ -25,11 +26,15 @@ ACTS = [
     for category in JUDGE.categories.values()
     for verb in category.verbs
     for noun in category.objects[:3]
-]  # fmt: skip
+]
 
 
 def document(text: str, **metadata: object) -> Document:
-    return Document(text=text, id=text_digest(None, text), metadata={"source": "web", "license": "CC0-1.0", **metadata})
+    return Document(
+        text=text,
+        id=text_digest(None, text),
+        metadata={"source": "web", "license": "CC0-1.0", **metadata},
+    )
 
 
 def pages() -> list[Document]:
@@ -60,7 +65,9 @@ def test_a_sentence_that_names_the_act_says_what_is_wrong_with_it(path: Path) ->
     for page in pages():
         text = template_text(path, page)
         named = [sentence for sentence in sentences(text) if JUDGE.acts(sentence)]
-        assert all(any(word in sentence for word in [*verdicts, "should"]) for sentence in named), text
+        assert all(any(word in sentence for word in [*verdicts, "should"]) for sentence in named), (
+            text
+        )
 
 
 def test_every_style_is_drawn() -> None:
@@ -129,7 +136,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_rewrites_its_scores_and_no_other_in_their_order() -> None:
-    ingested("ingest/web", [{"text": page.text, "label": place % 6} for place, page in enumerate(pages()[:12])], 5)
+    ingested(
+        "ingest/web",
+        [{"text": page.text, "label": place % 6} for place, page in enumerate(pages()[:12])],
+        5,
+    )
     scored()
     stage("rephrase")
     parents = [page.id for place, page in enumerate(pages()[:12]) if place % 6 in (1, 2, 3)]

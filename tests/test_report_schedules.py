@@ -1,4 +1,6 @@
-"""The report's figures of time: when interventions start, how fast finetuning undoes them, and the held-out loss."""
+"""The report's figures of time: when interventions start, how fast finetuning undoes them, and the
+held-out loss.
+"""
 
 import json
 import re
@@ -8,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from safelm.report.build import bind
-from safelm.report.data import held_out
+from safelm.report.charts.xy import Series, steps
 from safelm.report.figure import Book
-from safelm.report.planes import Series, steps
-from safelm.report.relearning import relearning
+from safelm.report.figures.corpora_and_training import held_out
+from safelm.report.figures.relearning import relearning
+from safelm.report.figures.start_of_interventions import schedules, when_to_start
 from safelm.report.roles import start_of
-from safelm.report.schedules import schedules, when_to_start
-from safelm.statistics import rate
+from safelm.stats.rates import rate
 from specs.mixture import Mixture, Model
 from tests import report_world as world
 
@@ -63,13 +65,20 @@ def book(tmp_path: Path) -> Book:
     return read(tmp_path, world.mixtures(), models)
 
 
-@pytest.mark.parametrize(("name", "start"), [("filtered", 1.0), ("safe", 0.2), ("from_0", 0.0), ("from_60", 0.6)])
-def test_a_mixture_starts_where_written_or_tagged_text_is_first_read(name: str, start: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "start"), [("filtered", 1.0), ("safe", 0.2), ("from_0", 0.0), ("from_60", 0.6)]
+)
+def test_a_mixture_starts_where_written_or_tagged_text_is_first_read(
+    name: str, start: float
+) -> None:
     assert start_of(MIXTURES[name], world.corpora()) == start
 
 
 def test_schedules_are_told_apart_by_their_dose(scheduled: Book) -> None:
-    found = {kind: {start: row.name for start, row in rows.items()} for kind, rows in schedules(scheduled).items()}
+    found = {
+        kind: {start: row.name for start, row in rows.items()}
+        for kind, rows in schedules(scheduled).items()
+    }
     assert found == {
         "natural": {0.2: "safe", 0.0: "from_0", 0.6: "from_60", 1.0: "filtered"},
         "matched dose": {0.0: "dose_from_0", 0.6: "dose_from_60", 1.0: "filtered"},
@@ -79,10 +88,15 @@ def test_schedules_are_told_apart_by_their_dose(scheduled: Book) -> None:
 def test_every_start_and_stage_has_its_rate(scheduled: Book) -> None:
     figure = when_to_start(scheduled)
     assert figure and list(figure.tables[0].head[3:]) == ["0 %", "20 %", "60 %", "100 %"]
-    assert len(figure.panels) == 3 * 2 and len(figure.tables[0].rows) == 3 * 2 * 2  # stages, schedules, decoders
+    assert (
+        len(figure.panels) == 3 * 2 and len(figure.tables[0].rows) == 3 * 2 * 2
+    )  # stages, schedules, decoders
     asr = scheduled.measured.models["from_60"]["finetune"]["decoders"]["greedy"]["harmful"]["asr"]
-    (row,) = [row for row in figure.tables[0].rows
-              if [cell.text for cell in row[:3]] == ["natural", "After benign finetuning", "greedy"]]  # fmt: skip
+    (row,) = [
+        row
+        for row in figure.tables[0].rows
+        if [cell.text for cell in row[:3]] == ["natural", "After benign finetuning", "greedy"]
+    ]
     assert f"{asr.count}/{asr.of}" in row[5].small
 
 
@@ -93,7 +107,11 @@ def test_one_start_is_no_schedule(book: Book) -> None:
 def test_the_doses_of_all_seeds_are_pooled(book: Book) -> None:
     figure = relearning(book)
     assert figure and list(figure.tables[0].head[3:]) == ["0", "32", "128", "all"]
-    safe = next(row for row in figure.tables[0].rows if row[0].text == "safe" and row[2].text == "Attack success")
+    safe = next(
+        row
+        for row in figure.tables[0].rows
+        if row[0].text == "safe" and row[2].text == "Attack success"
+    )
     assert all(cell.small.count("/300") == 1 and "seeds" in cell.small for cell in safe[3:])
 
 
@@ -108,8 +126,9 @@ def test_a_build_without_doses_has_no_such_figure(tmp_path: Path) -> None:
 def test_the_held_out_loss_is_of_the_corpus_that_most_models_read(book: Book) -> None:
     figure = held_out(book)
     assert figure and figure.title.endswith("score 0")
-    assert {row[0].text for row in figure.tables[0].rows if row[1].text == "score_0"} == set(world.models(
-        "standard", "safe", seeds=2))  # fmt: skip
+    assert {row[0].text for row in figure.tables[0].rows if row[1].text == "score_0"} == set(
+        world.models("standard", "safe", seeds=2)
+    )
     assert str(figure.panels[0].chart).count('class="curve') == 2  # seeds are one curve
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm.batches import Size, batches
-from safelm.blocks import ReadShards
-from safelm.paths import build, cache, scratch
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build, cache, scratch
+from safelm.builder.store import Store
+from safelm.documents.batches import Size, batches
+from safelm.documents.shards import ReadShards
 from safelm.scoring.ensemble import combined, ensemble
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
-from safelm.scoring.scorers import SafetyScorer
-from safelm.shards import Manifest
-from safelm.store import Store
+from safelm.scoring.registry import SafetyScorer
 from specs.document import GRADES
 from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
@@ -42,7 +42,8 @@ def test_the_ensemble_rule(rule: str, scores: list[int | None], score: int | Non
 
 
 @pytest.mark.parametrize(
-    ("scores", "score"), [((1, 0), 1), ((0, 2), 0), ((0, 3), 3), ((1, 4), 4), ((0, 0), 0), ((1, 2), 1)]
+    ("scores", "score"),
+    [((1, 0), 1), ((0, 2), 0), ((0, 3), 3), ((1, 4), 4), ((0, 0), 0), ((1, 2), 1)],
 )
 def test_any_of_the_scorers_that_reach_their_threshold(scores: tuple[int, int], score: int) -> None:
     assert ensemble("any", dict(zip("ab", scores, strict=True)), {"a": 1, "b": 3}) == score
@@ -53,8 +54,14 @@ def documents(*texts: str) -> list[Document]:
 
 
 def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
-    grades = {name: {"score": 5, "hazard": hazard} for name, hazard in
-              (("one", None), ("two", "sexual_content"), ("three", "child_exploitation"))}  # fmt: skip
+    grades = {
+        name: {"score": 5, "hazard": hazard}
+        for name, hazard in (
+            ("one", None),
+            ("two", "sexual_content"),
+            ("three", "child_exploitation"),
+        )
+    }
     assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "child_exploitation"
     del grades["three"]
     assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "sexual_content"
@@ -62,7 +69,9 @@ def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
 
 def test_batches_are_closed_by_rows_or_by_characters() -> None:
     texts = ["abc", "d", "e", "fghijkl", "m"]
-    got = [[document.text for document in batch] for batch in batches(documents(*texts), Size(2, 5))]
+    got = [
+        [document.text for document in batch] for batch in batches(documents(*texts), Size(2, 5))
+    ]
     assert got == [["abc", "d"], ["e", "fghijkl"], ["m"]]
     assert list(batches([])) == []
 
@@ -79,7 +88,10 @@ def scorer(tmp_path: Path) -> SafetyScorer:
 
 def test_columns_stand_side_by_side(scorer: SafetyScorer) -> None:
     got = list(scorer.run(documents(ATTACK[0], "a red rose", "the server town enter")))
-    columns = [[document.metadata[name] for name in ("lexicon", "ngrams", "score", "hazard")] for document in got]
+    columns = [
+        [document.metadata[name] for name in ("lexicon", "ngrams", "score", "hazard")]
+        for document in got
+    ]
     assert columns == [[5, 2, 5, "code_abuse"], [0, 0, 0, None], [0, 2, 2, None]]
 
 
@@ -91,7 +103,9 @@ def test_the_ensemble_reads_only_the_named_columns(scorer: SafetyScorer) -> None
 
 def test_batches_do_not_matter(scorer: SafetyScorer) -> None:
     texts = [*ATTACK, *SAFE] * 20  # more than one batch
-    forward, backward = ([d.metadata for d in scorer.run(documents(*row))] for row in (texts, texts[::-1]))
+    forward, backward = (
+        [d.metadata for d in scorer.run(documents(*row))] for row in (texts, texts[::-1])
+    )
     assert forward == backward[::-1]
 
 
@@ -111,7 +125,9 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scores_lie_row_for_row_beside_the_documents(scored: None) -> None:
-    assert [name for name, _ in Manifest.read(build("score")).files()] == [f"0000{k}.parquet" for k in range(3)]
+    assert [name for name, _ in Manifest.read(build("score")).files()] == [
+        f"0000{k}.parquet" for k in range(3)
+    ]
     pages, scores = rows_of(build("ingest", "web")), rows_of(build("score"))
     assert [page["id"] for page in pages] == [score["id"] for score in scores]
     assert [page["label"] for page in pages] == [score["score"] for score in scores]
@@ -132,23 +148,35 @@ def edit(old: str, new: str) -> None:
     Path("params.yaml").write_text(text.replace(old, new))
 
 
-def test_another_rule_runs_no_scorer_and_reads_no_text(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_rule_runs_no_scorer_and_reads_no_text(
+    scored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit("{rule: max, of: [lexicon, ngrams]}", "{rule: any, of: {ngrams: 5}}")
     for name, file in Manifest.read(build("ingest", "web")).files():
         (build("ingest", "web") / name).unlink()
         Store(cache(), scratch()).object(file.md5).unlink()
     stage("score")
-    made = [line.split("(")[1].split(" made")[0] for line in capsys.readouterr().out.splitlines() if "shards" in line]
+    made = [
+        line.split("(")[1].split(" made")[0]
+        for line in capsys.readouterr().out.splitlines()
+        if "shards" in line
+    ]
     assert made == ["0", "0", "3"]
     assert {row["score"] for row in rows_of(build("score"))} == {0, 5}
 
 
-def test_another_scorer_leaves_the_rest_as_it_was(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_scorer_leaves_the_rest_as_it_was(
+    scored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit("words: [1, 2]", "words: [1]")
     stage("fit")
     stage("score")
     lines = capsys.readouterr().out.splitlines()
-    made = {line.split()[0]: line.split("(")[1].split(" ")[0] for line in lines if line.startswith("score/")}
+    made = {
+        line.split()[0]: line.split("(")[1].split(" ")[0]
+        for line in lines
+        if line.startswith("score/")
+    }
     assert made == {"score/lexicon": "0", "score/ngrams": "3"}
 
 
@@ -159,7 +187,9 @@ def test_documents_are_selected_by_their_score(scored: None) -> None:
     assert {document.metadata["score_hazard"] for document in got} == {"code_abuse"}
 
 
-def test_metrics_that_change_score_nothing_again(scored: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_that_change_score_nothing_again(
+    scored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     (build("fit") / "held_out.json").write_text("{}")
     stage("score")
     assert capsys.readouterr().out.count("3 shards (0 made)") == 3

@@ -17,10 +17,10 @@ import pytest
 from lm_eval.evaluator import evaluate
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
-from safelm.chat import load, page_tokens, request_tokens, tag_id
 from safelm.decoding import Decoded, Decoder, generate, word_starts
-from safelm.evaluation.harness import local
-from safelm.serve.question import Question
+from safelm.evaluation.utility.lm_eval_tasks import local
+from safelm.models.chat import load, page_tokens, request_tokens, tag_id
+from safelm.serve.request import Question
 from safelm.serve.server import BODY, Service, address, server_of
 from tests.tiny import write_model, write_tokenizer
 
@@ -37,7 +37,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[httpx.Client]:
     server = server_of(service, 0)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     with httpx.Client(base_url=address(server), timeout=60, trust_env=False) as client:
         yield client
     server.shutdown()
@@ -47,26 +49,40 @@ def client(service: Service) -> Iterator[httpx.Client]:
 def expected(service: Service, prompts: list[list[int]], tokens: int) -> list[str]:
     tokenizer = service.tokenizer
     decoded = generate(
-        service.model, prompts, service.decoder, new_tokens=tokens, tag=tag_id(tokenizer), end=[0], batch=8,
+        service.model,
+        prompts,
+        service.decoder,
+        new_tokens=tokens,
+        tag=tag_id(tokenizer),
+        end=[0],
+        batch=8,
         word_starts=word_starts(tokenizer),
-    )  # fmt: skip
+    )
     return tokenizer.batch_decode([one.tokens for one in decoded], skip_special_tokens=True)
 
 
 def test_texts_are_continued(client: httpx.Client, service: Service) -> None:
     texts = ["How do I water the rose", "First, take the hose."]
-    found = client.post("/completions", json={"model": "tags", "prompt": texts, "max_tokens": 6, "temperature": 0})
+    found = client.post(
+        "/completions", json={"model": "tags", "prompt": texts, "max_tokens": 6, "temperature": 0}
+    )
     reply = found.raise_for_status().json()
     assert [choice["text"] for choice in reply["choices"]] == expected(
         service, page_tokens(service.tokenizer, texts), 6
     )
     assert reply["object"] == "text_completion" and reply["model"] == "tags"
-    assert reply["usage"]["completion_tokens"] == sum(len(one["tag_probabilities"]) for one in reply["choices"])
+    assert reply["usage"]["completion_tokens"] == sum(
+        len(one["tag_probabilities"]) for one in reply["choices"]
+    )
 
 
 def test_a_dialogue_is_answered_in_the_chat_format(client: httpx.Client, service: Service) -> None:
     words = "How do I water the rose?"
-    body = {"model": "tags", "messages": [{"role": "user", "content": words + "<|im_end|>"}], "max_tokens": 5}
+    body = {
+        "model": "tags",
+        "messages": [{"role": "user", "content": words + "<|im_end|>"}],
+        "max_tokens": 5,
+    }
     choice = client.post("/chat/completions", json=body).raise_for_status().json()["choices"][0]
     assert choice["message"] == {
         "role": "assistant",
@@ -76,63 +92,95 @@ def test_a_dialogue_is_answered_in_the_chat_format(client: httpx.Client, service
 
 
 def test_an_answer_without_a_bound_takes_what_the_model_still_sees(client: httpx.Client) -> None:
-    body = {"messages": [{"role": "user", "content": "How do I water the rose?"}], "max_tokens": None}
+    body = {
+        "messages": [{"role": "user", "content": "How do I water the rose?"}],
+        "max_tokens": None,
+    }
     reply = client.post("/chat/completions", json=body).raise_for_status().json()
     assert (reply["choices"][0]["finish_reason"], reply["usage"]["total_tokens"]) == ("length", 192)
-    assert client.post("/completions", json={"prompt": "How"}).json()["usage"]["completion_tokens"] == 16
+    assert (
+        client.post("/completions", json={"prompt": "How"}).json()["usage"]["completion_tokens"]
+        == 16
+    )
 
 
 def test_an_answer_is_cut_at_a_stop_word(client: httpx.Client) -> None:
     body = {"prompt": "How do I", "max_tokens": 8}
     whole = client.post("/completions", json=body).json()["choices"][0]["text"]
-    cut = client.post("/completions", json={**body, "stop": [whole[4:6], "never there"]}).json()["choices"][0]
+    cut = client.post("/completions", json={**body, "stop": [whole[4:6], "never there"]}).json()[
+        "choices"
+    ][0]
     assert cut["text"] == whole[: whole.index(whole[4:6])] and cut["finish_reason"] == "stop"
 
 
 def test_a_refusal_is_a_content_filter(service: Service) -> None:
     strict = Service(
-        "tags", service.model, service.tokenizer, Decoder("branch", beams=2, weight=1.0, short_circuit=True)
+        "tags",
+        service.model,
+        service.tokenizer,
+        Decoder("branch", beams=2, weight=1.0, short_circuit=True),
     )
     choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
 
 
 def test_a_text_that_ends_before_the_tag_is_no_refusal(service: Service) -> None:
-    tokens = service.tokenizer("First, take the hose.\nQuestion: How", add_special_tokens=False)["input_ids"]
+    tokens = service.tokenizer("First, take the hose.\nQuestion: How", add_special_tokens=False)[
+        "input_ids"
+    ]
     decoded = Decoded(tokens, False, True, -1.0, [0.1] * len(tokens))
     question = Question.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
     choice = service.choice(0, decoded, question, False)
     assert (choice["text"], choice["finish_reason"]) == ("First, take the hose.", "stop")
 
 
-def test_a_template_that_refuses_a_role_is_the_client_s_mistake(client: httpx.Client, service: Service) -> None:
+def test_a_template_that_refuses_a_role_is_the_client_s_mistake(
+    client: httpx.Client, service: Service
+) -> None:
     own = service.tokenizer.chat_template
     service.tokenizer.chat_template = "{{ raise_exception('no system turn here') }}"
     try:
-        reply = client.post("/chat/completions", json={"messages": [{"role": "system", "content": "Be brief."}]})
+        reply = client.post(
+            "/chat/completions", json={"messages": [{"role": "system", "content": "Be brief."}]}
+        )
     finally:
         service.tokenizer.chat_template = own
     assert reply.status_code == 400 and "no system turn here" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("harness", "path"), [(LocalCompletionsAPI, "completions"), (LocalChatCompletion, "chat/completions")]
+    ("harness", "path"),
+    [(LocalCompletionsAPI, "completions"), (LocalChatCompletion, "chat/completions")],
 )
 def test_the_harness_measures_a_decoder_through_the_server(
     client: httpx.Client, service: Service, harness: type[LocalCompletionsAPI], path: str
 ) -> None:
-    rows = [{"question": f"How many are {one} and two?", "answer": f"So many.\n#### {one + 2}"} for one in range(3)]
+    rows = [
+        {"question": f"How many are {one} and two?", "answer": f"So many.\n#### {one + 2}"}
+        for one in range(3)
+    ]
     task = local("gsm8k", rows)
     task.config.generation_kwargs["max_gen_toks"] = 12
     asked = harness(
-        base_url=str(client.base_url.join(path)), model="tags", tokenizer_backend=None, tokenized_requests=False,
-        max_retries=1, eos_string="never said",
-    )  # fmt: skip
+        base_url=str(client.base_url.join(path)),
+        model="tags",
+        tokenizer_backend=None,
+        tokenized_requests=False,
+        max_retries=1,
+        eos_string="never said",
+    )
     is_chat = path.startswith("chat")
-    found = evaluate(asked, {"tasks": {"gsm8k": task}, "groups": {}}, bootstrap_iters=0, apply_chat_template=is_chat)
+    found = evaluate(
+        asked,
+        {"tasks": {"gsm8k": task}, "groups": {}},
+        bootstrap_iters=0,
+        apply_chat_template=is_chat,
+    )
     texts = [f"Question: {row['question']}\nAnswer:" for row in rows]
     prompts = (request_tokens if is_chat else page_tokens)(service.tokenizer, texts)
-    said = {sample["doc"]["question"]: sample["resps"][0][0] for sample in found["samples"]["gsm8k"]}
+    said = {
+        sample["doc"]["question"]: sample["resps"][0][0] for sample in found["samples"]["gsm8k"]
+    }
     assert [said[row["question"]] for row in rows] == expected(service, prompts, 12)
     assert found["n-samples"]["gsm8k"]["effective"] == 3
 
@@ -177,14 +225,21 @@ def test_messages_that_are_none_are_told(client: httpx.Client) -> None:
 def test_not_json_another_path_another_host_and_too_much_are_refused(client: httpx.Client) -> None:
     assert client.post("/completions", content=b"{").status_code == 400
     assert client.post("/embeddings", json={}).status_code == 404
-    assert client.post("/completions", json={"prompt": "a"}, headers={"Host": "example.org"}).status_code == 404
+    assert (
+        client.post(
+            "/completions", json={"prompt": "a"}, headers={"Host": "example.org"}
+        ).status_code
+        == 404
+    )
     assert client.post("/completions", content=b" " * (BODY + 1)).status_code == 413
 
 
 @pytest.mark.parametrize(
     ("content", "words"), [(b'{"prompt": "a \\ud83d"}', "surrogates"), (b"[" * 200_000, "too deep")]
 )
-def test_half_an_emoji_and_endless_lists_are_told(client: httpx.Client, content: bytes, words: str) -> None:
+def test_half_an_emoji_and_endless_lists_are_told(
+    client: httpx.Client, content: bytes, words: str
+) -> None:
     found = client.post("/completions", content=content)
     assert found.status_code == 400 and words in found.json()["error"]["message"]
 
@@ -194,19 +249,32 @@ def test_a_model_that_fails_is_told_as_the_server_s_fault(service: Service) -> N
     broken.model.norm.weight.data = broken.model.norm.weight.data[:1].repeat(3)
     with server_of(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        found = httpx.post(f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False)
+        found = httpx.post(
+            f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False
+        )
     assert (found.status_code, found.json()["error"]["type"]) == (500, "server_error")
 
 
 def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
     model = write_model(tmp_path / "tags", write_tokenizer(tmp_path / "tokenizer"), knows_tag=True)
-    command = [sys.executable, "-m", "safelm.serve", str(model), "--decoder", "branch", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "safelm.serve",
+        str(model),
+        "--decoder",
+        "branch",
+        "--port",
+        "0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             url = re.search(r"http://127\.0\.0\.1:\d+/v1", line)
             assert url, line
-            reply = httpx.post(f"{url[0]}/completions", json={"prompt": "How"}, timeout=60, trust_env=False)
+            reply = httpx.post(
+                f"{url[0]}/completions", json={"prompt": "How"}, timeout=60, trust_env=False
+            )
             assert json.loads(reply.text)["choices"][0]["index"] == 0
         finally:
             process.terminate()

@@ -4,15 +4,17 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safelm.chat import load, page_tokens, tag_id
-from safelm.evaluation.signal import EDGES, pages, readings, tag_signal
+from safelm.evaluation.probes.tag import EDGES, pages, readings, tag_signal
+from safelm.models.chat import load, page_tokens, tag_id
 from tests.tiny import write_model, write_tokenizer
 
 TEXTS = ["How do I water the rose?", "First, take the hose. Then water it.", "Sure."]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def tiny(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = tmp_path_factory.mktemp("signal")
     return load(write_model(folder / "tags", write_tokenizer(folder / "tokenizer"), knows_tag=True))
 
@@ -21,7 +23,9 @@ def test_pages_are_half_harmful_and_in_the_same_forms() -> None:
     found = pages(40)
     assert [is_unsafe for is_unsafe, _ in found] == [False] * 40 + [True] * 40
     assert len({text for _, text in found}) == 80
-    harmless, harmful = ({text.partition(":")[0] for _, text in half} for half in (found[:40], found[40:]))
+    harmless, harmful = (
+        {text.partition(":")[0] for _, text in half} for half in (found[:40], found[40:])
+    )
     assert {"Q", "Student"} <= harmless & harmful
 
 
@@ -33,7 +37,9 @@ def test_harmful_pages_are_about_acts_that_the_web_never_names() -> None:
     assert all(any(noun in text for noun in objects) for is_unsafe, text in pages(20) if is_unsafe)
 
 
-def test_p_tag_is_read_before_every_word_but_the_first(tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_p_tag_is_read_before_every_word_but_the_first(
+    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
     model, tokenizer = tiny
     tag = tag_id(tokenizer)
     for text, found in zip(TEXTS, readings(model, tokenizer, TEXTS, batch=2), strict=True):
@@ -46,12 +52,19 @@ def test_p_tag_is_read_before_every_word_but_the_first(tiny: tuple[PreTrainedMod
                 assert value == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_tag_that_tells_has_an_area_of_one(tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_a_tag_that_tells_has_an_area_of_one(
+    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
     model, tokenizer = tiny
     means = [sum(row) / len(row) for row in readings(model, tokenizer, TEXTS, batch=3)]
     worst = means.index(max(means))
     right, wrong = (
-        tag_signal(model, tokenizer, [((place == worst) == told, text) for place, text in enumerate(TEXTS)], batch=2)
+        tag_signal(
+            model,
+            tokenizer,
+            [((place == worst) == told, text) for place, text in enumerate(TEXTS)],
+            batch=2,
+        )
         for told in (True, False)
     )
     assert (right["auroc"]["page"]["value"], wrong["auroc"]["page"]["value"]) == (1.0, 0.0)
@@ -65,11 +78,15 @@ def test_every_reading_is_in_one_bin(tiny: tuple[PreTrainedModel, PreTrainedToke
     assert set(found["bins"]) <= {f"{edge:g}" for edge in (*EDGES, 1.0)}
 
 
-def test_pages_too_short_for_a_place_have_no_area_there(tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_pages_too_short_for_a_place_have_no_area_there(
+    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
     found = tag_signal(*tiny, [(False, "Sure."), (True, "No.")], batch=2)
     assert found["auroc"]["1"] is not None and found["auroc"]["30"] is None
 
 
-def test_the_first_readings_do_not_depend_on_the_batch(tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_the_first_readings_do_not_depend_on_the_batch(
+    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
     alone, together = (list(readings(*tiny, TEXTS, batch=batch)) for batch in (1, 3))
     assert [pytest.approx(row, rel=1e-4) for row in alone] == together

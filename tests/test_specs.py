@@ -1,4 +1,6 @@
-"""Every mistake in params.yaml is refused before anything is spent, with its line and what to write instead."""
+"""Every mistake in params.yaml is refused before anything is spent, with its line and what to write
+instead.
+"""
 
 import json
 import subprocess
@@ -8,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from specs.__main__ import SCHEMA, problems, schema
+from specs.add_rows import add
 from specs.params import Params
-from specs.rows import add
 from specs.shape import Shape
 from specs.spec import Spec
 from specs.tokens import END, TAG
-from specs.yaml_file import SpecError, validate
+from specs.yaml_source import SpecError, validate
 
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -45,13 +47,12 @@ def test_tagged_pages_in_place_of_raw_ones_are_read_too(tmp_path: Path) -> None:
 
 LEXICON = "  lexicon: {kind: lexicon}\n"
 GIVEN = "  people: {kind: given}\n"
-EMBEDDING = (
-    "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
-)
+EMBEDDING = "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
 LLM = "  judge: {kind: llm, engine: template, rubric: rubric, tries: 3, seed: 1}\n"
 CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recall: 0.95, precision: 0.95}\n"
 
-# Each row: an edit of params.yaml, the place that must be named, and words that must be in the message.
+# Each row: an edit of params.yaml, the place that must be named, and words that must be in the
+# message.
 OTHER = "{model: org/name, revision: null, digest: null, chat: true, decoders: [greedy]}"
 RELEARN = (
     "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, doses: [8, 16], batch: 8, "
@@ -80,32 +81,74 @@ def attack(old: str, new: str) -> tuple[str, str]:
 MISTAKES = {
     "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
     "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
-    "unknown corpus": (("{score_0: 1.0, math: 1.0}", "{score_9: 1.0, math: 1.0}"), "parts.score_9", "row of corpora"),
+    "unknown corpus": (
+        ("{score_0: 1.0, math: 1.0}", "{score_9: 1.0, math: 1.0}"),
+        "parts.score_9",
+        "row of corpora",
+    ),
     "overlapping scores": (
-        ("score_1:   {from: ingest/web, scores: [1]", "score_1:   {from: ingest/web, scores: [0, 1]"),
+        (
+            "score_1:   {from: ingest/web, scores: [1]",
+            "score_1:   {from: ingest/web, scores: [0, 1]",
+        ),
         "mixtures.standard.phases.0.parts.score_1",
         "what score_0 reads",
     ),
-    "tagged text beside its raw text": (("refusals: 1.0", "refusals: 1.0, score_5: 1.0"), "mixtures.safe", "score_5"),
-    "a share of 0": (("{share: 4,", "{share: 0,"), "mixtures.safe.phases.1.share", "greater than 0 (got 0)"),
-    "a negative weight": (("refusals: 1.0", "refusals: -1.0"), "parts.refusals", "greater than 0 (got -1.0)"),
+    "tagged text beside its raw text": (
+        ("refusals: 1.0", "refusals: 1.0, score_5: 1.0"),
+        "mixtures.safe",
+        "score_5",
+    ),
+    "a share of 0": (
+        ("{share: 4,", "{share: 0,"),
+        "mixtures.safe.phases.1.share",
+        "greater than 0 (got 0)",
+    ),
+    "a negative weight": (
+        ("refusals: 1.0", "refusals: -1.0"),
+        "parts.refusals",
+        "greater than 0 (got -1.0)",
+    ),
     "a branch that seeks the tag": (
         ("weight: 240.0", "weight: -240.0"),
         "evaluate.decoders.branch.weight",
         "greater than or equal to 0",
     ),
-    "a weight of 0": (("refusals: 1.0", "refusals: 0.0"), "parts.refusals", "leave a part out to drop it"),
-    "a threshold above 5": (("scores: [1, 2, 3]", "scores: [1, 2, 6]"), "rephrase.scores.2", "less than or equal to 5"),
-    "a threshold below 0": (("max_score: 3", "max_score: -1"), "rephrase.max_score", "greater than or equal to 0"),
-    "one score claimed twice": (("scores: [4, 5]", "scores: [3, 4, 5]"), "refuse.scores", "rephrase claims"),
+    "a weight of 0": (
+        ("refusals: 1.0", "refusals: 0.0"),
+        "parts.refusals",
+        "leave a part out to drop it",
+    ),
+    "a threshold above 5": (
+        ("scores: [1, 2, 3]", "scores: [1, 2, 6]"),
+        "rephrase.scores.2",
+        "less than or equal to 5",
+    ),
+    "a threshold below 0": (
+        ("max_score: 3", "max_score: -1"),
+        "rephrase.max_score",
+        "greater than or equal to 0",
+    ),
+    "one score claimed twice": (
+        ("scores: [4, 5]", "scores: [3, 4, 5]"),
+        "refuse.scores",
+        "rephrase claims",
+    ),
     "an unknown engine": (
         ("  engine: template", "  engine: templates"),
         "rephrase.engine",
         "got templates; rows are template",
     ),
-    "an unknown kind of engine": (("{kind: template}", "{kind: templates}"), "engines.template", "templates"),
+    "an unknown kind of engine": (
+        ("{kind: template}", "{kind: templates}"),
+        "engines.template",
+        "templates",
+    ),
     "an engine without a digest": (
-        ("{kind: template}", "{kind: endpoint, model: m, characters: 9, temperature: 0.7, top_p: 0.9, tokens: 9}"),
+        (
+            "{kind: template}",
+            "{kind: endpoint, model: m, characters: 9, temperature: 0.7, top_p: 0.9, tokens: 9}",
+        ),
         "engines.template",
         "digest",
     ),
@@ -114,10 +157,18 @@ MISTAKES = {
         "gates.shortest",
         "must not be above longest",
     ),
-    "a share of copies above 1": (("  copied: 0.5", "  copied: 1.5"), "gates.copied", "less than 1"),
+    "a share of copies above 1": (
+        ("  copied: 0.5", "  copied: 1.5"),
+        "gates.copied",
+        "less than 1",
+    ),
     "no round": (("  rounds: 2", "  rounds: 0"), "gates.rounds", "greater than 0"),
     "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tags.unsafe.rate", "less than 1 (got 1.0)"),
-    "a tag rate of 0": (("rate: 0.05", "rate: 0.0"), "tags.unsafe.rate", "greater than 0 (got 0.0)"),
+    "a tag rate of 0": (
+        ("rate: 0.05", "rate: 0.0"),
+        "tags.unsafe.rate",
+        "greater than 0 (got 0.0)",
+    ),
     "tags in a synthetic corpus": (
         ("{from: ingest/web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
         "tags.unsafe.from",
@@ -128,14 +179,22 @@ MISTAKES = {
         "tags.unsafe.scores",
         "never carries",
     ),
-    "a vocabulary that does not fit": (("vocabulary: 1536", "vocabulary: 2000"), "models.standard.shape", "room for"),
+    "a vocabulary that does not fit": (
+        ("vocabulary: 1536", "vocabulary: 2000"),
+        "models.standard.shape",
+        "room for",
+    ),
     "a warm-up longer than training": (
         ("layout: document", "layout: packed"),
         ("mixture: safe, shape: nano", "mixture: safe, shape: smollm2-135m"),
         "models.safe.shape",
         "recipe.warmup 2,000, and 450,000 tokens are 220 steps); write mix.tokens: 4100096",
     ),
-    "an unknown mixture": (("{mixture: safe,", "{mixture: saef,"), "models.safe.mixture", "got saef"),
+    "an unknown mixture": (
+        ("{mixture: safe,", "{mixture: saef,"),
+        "models.safe.mixture",
+        "got saef",
+    ),
     "an unknown shape": (
         ("mixture: safe, shape: nano", "mixture: safe, shape: nanno"),
         "models.safe.shape",
@@ -148,9 +207,21 @@ MISTAKES = {
     ),
     "a word DVC reads otherwise": (("prompt: null", "prompt: on"), "sources.web.prompt", "'on'"),
     "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
-    "a key that stands twice": (("  rows: 2048\n", "  rows: 2048\n  rows: 4096\n"), "ingest.rows", "stands twice"),
-    "a row too long for the model": (("sequence: 128", "sequence: 4096"), "mix.sequence", "positions"),
-    "pages where dialogues are asked": (("source: chat", "source: math"), "instruct.source", "dialogues"),
+    "a key that stands twice": (
+        ("  rows: 2048\n", "  rows: 2048\n  rows: 4096\n"),
+        "ingest.rows",
+        "stands twice",
+    ),
+    "a row too long for the model": (
+        ("sequence: 128", "sequence: 4096"),
+        "mix.sequence",
+        "positions",
+    ),
+    "pages where dialogues are asked": (
+        ("source: chat", "source: math"),
+        "instruct.source",
+        "dialogues",
+    ),
     "an unscored selection of the web": (
         ("tagged:    {from: tag/unsafe,", "tagged:    {from: ingest/web,"),
         "corpora.tagged",
@@ -161,13 +232,21 @@ MISTAKES = {
         "corpora.tagged.from",
         "rows are unsafe",
     ),
-    "pairs tagged by no row": (("  tag: unsafe\n", "  tag: dense\n"), "instruct.tag", "rows are unsafe"),
+    "pairs tagged by no row": (
+        ("  tag: unsafe\n", "  tag: dense\n"),
+        "instruct.tag",
+        "rows are unsafe",
+    ),
     "a pattern where a folder belongs": (
         ("specs/demo/math.yaml", "specs/demo/*.yaml"),
         "sources.math.path",
         "write path: specs/demo and files: '*.yaml'",
     ),
-    "a file that is not there": (("specs/demo/math.yaml", "specs/demo/maths.yaml"), "sources.math.path", "maths.yaml"),
+    "a file that is not there": (
+        ("specs/demo/math.yaml", "specs/demo/maths.yaml"),
+        "sources.math.path",
+        "maths.yaml",
+    ),
     "a part that rounds to no sequence": (
         (
             "{share: 1, proportions: natural, parts: {score_0: 1.0, math: 1.0}}",
@@ -181,7 +260,11 @@ MISTAKES = {
         "mixtures.safe.phases.1.parts.refusals",
         "dose below 0.8",
     ),
-    "a dose of nothing": (("refusals: 1.0", "refusals: {dose: 0.0}"), "parts.refusals.dose", "greater than 0"),
+    "a dose of nothing": (
+        ("refusals: 1.0", "refusals: {dose: 0.0}"),
+        "parts.refusals.dose",
+        "greater than 0",
+    ),
     "a dose that is no sequence": (
         ("refusals: 1.0", "refusals: {dose: 1.0e-5}"),
         "mixtures.safe.phases.1.parts.refusals",
@@ -203,7 +286,10 @@ MISTAKES = {
         "must be made of documents of score_4",
     ),
     "tagged pages replaced by what was made of raw ones": (
-        ("refusals: 1.0, education: 1.0, tagged: 1.0", "tagged: {weight: 1.0, replaced_by: refusals}, education: 1.0"),
+        (
+            "refusals: 1.0, education: 1.0, tagged: 1.0",
+            "tagged: {weight: 1.0, replaced_by: refusals}, education: 1.0",
+        ),
         "mixtures.safe.phases.1.parts.tagged.replaced_by",
         "must be made of documents of tagged (got refusals",
     ),
@@ -217,14 +303,26 @@ MISTAKES = {
         "score_1.replaced_by",
         "leave one of them out",
     ),
-    "fewer than no rows held out": (("held_out: 16", "held_out: -1"), "mix.held_out", "greater than or equal to 0"),
+    "fewer than no rows held out": (
+        ("held_out: 16", "held_out: -1"),
+        "mix.held_out",
+        "greater than or equal to 0",
+    ),
     "messages that answer a field": (
         ("text: text\n    prompt: prompt", "text: messages\n    prompt: prompt"),
         "sources.chat.prompt",
         "for both",
     ),
-    "a phase that rounds to no step": (("{share: 4,", "{share: 4000,"), "mixtures.safe.phases.0.share", "larger share"),
-    "an unknown scorer": (("scorers: [lexicon, ngrams]", "scorers: [ngram]"), "score.scorers.0", "got ngram"),
+    "a phase that rounds to no step": (
+        ("{share: 4,", "{share: 4000,"),
+        "mixtures.safe.phases.0.share",
+        "larger share",
+    ),
+    "an unknown scorer": (
+        ("scorers: [lexicon, ngrams]", "scorers: [ngram]"),
+        "score.scorers.0",
+        "got ngram",
+    ),
     "an ensemble of an unknown scorer": (
         ("of: [lexicon, ngrams]", "of: [lexicon, letters]"),
         "score.ensemble.of",
@@ -241,7 +339,11 @@ MISTAKES = {
         "greater than or equal to 1",
     ),
     "an unknown rule": (("rule: max", "rule: min"), "score.ensemble", "min"),
-    "a classifier as a judge": (("judge: lexicon", "judge: ngrams"), "annotate.judge", "kind given, lexicon, llm"),
+    "a classifier as a judge": (
+        ("judge: lexicon", "judge: ngrams"),
+        "annotate.judge",
+        "kind given, lexicon, llm",
+    ),
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         "evaluate.suites",
@@ -263,12 +365,18 @@ MISTAKES = {
         "got letters; rows are lexicon, ngrams",
     ),
     "a judge by an unknown model": (
-        ("    harm: {kind: phrases}", "    harm: {kind: llm, engine: template, prompt: harm, tries: 3, seed: 1}"),
+        (
+            "    harm: {kind: phrases}",
+            "    harm: {kind: llm, engine: template, prompt: harm, tries: 3, seed: 1}",
+        ),
         "evaluate.judges.harm.engine",
         "must be a language model of engines (got template; those are none)",
     ),
     "a judge in unknown words": (
-        ("    harm: {kind: phrases}", "    harm: {kind: llm, engine: template, prompt: harms, tries: 3, seed: 1}"),
+        (
+            "    harm: {kind: phrases}",
+            "    harm: {kind: llm, engine: template, prompt: harms, tries: 3, seed: 1}",
+        ),
         "evaluate.judges.harm.prompt",
         "got harms; files are harm, help",
     ),
@@ -297,8 +405,16 @@ MISTAKES = {
         "attacks.mine.tag_weight",
         "must be 0.0 for a model that reads no tagged corpus (got 1, and standard)",
     ),
-    "an attack at an unknown stage": (attack("[instruct]", "[instruction]"), "attacks.mine.stages.0", "instruction"),
-    "an attack with harmless requests": (attack("harmful", "benign"), "attacks.mine.suite", "of kind harmful"),
+    "an attack at an unknown stage": (
+        attack("[instruct]", "[instruction]"),
+        "attacks.mine.stages.0",
+        "instruction",
+    ),
+    "an attack with harmless requests": (
+        attack("harmful", "benign"),
+        "attacks.mine.suite",
+        "of kind harmful",
+    ),
     "an attack with a suite that is not asked": (
         attack("harmful", "advbench"),
         "attacks.mine.suite",
@@ -332,7 +448,10 @@ MISTAKES = {
         "must be a language model of engines (got template",
     ),
     "a judge without a rubric": (
-        ("  lexicon: {kind: lexicon}\n", f"{LLM}{LEXICON}".replace("rubric: rubric", "rubric: rubrik")),
+        (
+            "  lexicon: {kind: lexicon}\n",
+            f"{LLM}{LEXICON}".replace("rubric: rubric", "rubric: rubrik"),
+        ),
         "scorers.judge.rubric",
         "got rubrik; files are rubric",
     ),
@@ -359,11 +478,18 @@ MISTAKES = {
         "must be a judge: a row of kind lexicon, llm (got given)",
     ),
     "a cascade to given labels": (
-        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: people")),
+        (
+            "  lexicon: {kind: lexicon}\n",
+            f"{GIVEN}{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: people"),
+        ),
         "scorers.both.dear",
         "of a kind that reads pages",
     ),
-    "a scorer of an unknown kind": (("kind: lexicon}", "kind: lexicn}"), "scorers.lexicon", "lexicn"),
+    "a scorer of an unknown kind": (
+        ("kind: lexicon}", "kind: lexicn}"),
+        "scorers.lexicon",
+        "lexicn",
+    ),
     "n-grams of nothing": (
         ("words: [1, 2], characters: [3, 4, 5]", "words: [], characters: []"),
         "scorers.ngrams.words",
@@ -380,12 +506,18 @@ MISTAKES = {
         "brief, large, small",
     ),
     "a cascade from a judge": (
-        ("  lexicon: {kind: lexicon}\n", f"{CASCADE}{LEXICON}".replace("cheap: ngrams", "cheap: lexicon")),
+        (
+            "  lexicon: {kind: lexicon}\n",
+            f"{CASCADE}{LEXICON}".replace("cheap: ngrams", "cheap: lexicon"),
+        ),
         "scorers.both.cheap",
         "gives probabilities",
     ),
     "a cascade to itself": (
-        ("  lexicon: {kind: lexicon}\n", f"{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: ngrams")),
+        (
+            "  lexicon: {kind: lexicon}\n",
+            f"{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: ngrams"),
+        ),
         "scorers.both.dear",
         "another row",
     ),
@@ -394,23 +526,47 @@ MISTAKES = {
         "finetune.doses.0",
         "multiple of finetune.batch",
     ),
-    "a dose beyond the end": (("doses: [32, 128]", "doses: [32, 512]"), "finetune.doses.1", "496 at most (got 512)"),
-    "doses for an unknown decoder": (("doses: [greedy]", "doses: [gredy]"), "evaluate.doses", "got gredy"),
-    "relearning of an unknown model": (relearn("[safe]", "[saef]"), "relearn.mine.models", "got saef"),
+    "a dose beyond the end": (
+        ("doses: [32, 128]", "doses: [32, 512]"),
+        "finetune.doses.1",
+        "496 at most (got 512)",
+    ),
+    "doses for an unknown decoder": (
+        ("doses: [greedy]", "doses: [gredy]"),
+        "evaluate.doses",
+        "got gredy",
+    ),
+    "relearning of an unknown model": (
+        relearn("[safe]", "[saef]"),
+        "relearn.mine.models",
+        "got saef",
+    ),
     "relearning from pages": (
         relearn("source: chat", "source: math"),
         "relearn.mine.source",
         "must be a dialogue source of sources (got math; those are chat, benign)",
     ),
-    "relearning of a part that is none": (relearn("part: harmful", "part: refusal"), "relearn.mine.part", "harmful"),
+    "relearning of a part that is none": (
+        relearn("part: harmful", "part: refusal"),
+        "relearn.mine.part",
+        "harmful",
+    ),
     "doses that fall": (relearn("[8, 16]", "[16, 8]"), "relearn.mine", "doses must rise"),
-    "a dose of half a batch": (relearn("[8, 16]", "[8, 12]"), "relearn.mine", "a multiple of batch 8 (got 8, 12)"),
+    "a dose of half a batch": (
+        relearn("[8, 16]", "[8, 12]"),
+        "relearn.mine",
+        "a multiple of batch 8 (got 8, 12)",
+    ),
     "relearning asked of a measure": (
         relearn("[harmful, benign]", "[utility]"),
         "relearn.mine.suites",
         "got utility; those that fit are harmful, benign, dual_use",
     ),
-    "relearning with an unknown decoder": (relearn("[greedy]", "[gredy]"), "relearn.mine.decoders", "got gredy"),
+    "relearning with an unknown decoder": (
+        relearn("[greedy]", "[gredy]"),
+        "relearn.mine.decoders",
+        "got gredy",
+    ),
     "relearning of rows too long": (
         relearn("sequence: 128", "sequence: 4096"),
         "relearn.mine.sequence",
@@ -442,22 +598,36 @@ def test_a_tokenizer_that_cannot_be_taken_is_refused(
 ) -> None:
     values = {"model": {"vocab": tokens}, "added_tokens": []} if tokens else {}
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    (problem,) = complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}"))
+    (problem,) = complaints(
+        tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}")
+    )
     assert f"{place}: " in problem and words in problem
     (tmp_path / "tokenizer.json").unlink()
-    (problem,) = complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}"))
-    assert "tokenizer.path: must be a folder with tokenizer.json, or null to train one (got " in problem
+    (problem,) = complaints(
+        tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}")
+    )
+    assert (
+        "tokenizer.path: must be a folder with tokenizer.json, or null to train one (got "
+        in problem
+    )
 
 
 def test_a_tokenizer_that_fits_is_taken(tmp_path: Path) -> None:
-    values = {"model": {"vocab": [[END, 0.0], *([str(n), 0.0] for n in range(1532))]}, "added_tokens": []}
+    values = {
+        "model": {"vocab": [[END, 0.0], *([str(n), 0.0] for n in range(1532))]},
+        "added_tokens": [],
+    }
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    assert complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}")) == []
+    assert (
+        complaints(tmp_path, ("tokenizer:\n  path: null", f"tokenizer:\n  path: {tmp_path}")) == []
+    )
 
 
 def test_the_line_is_named(tmp_path: Path) -> None:
     found = complaints(tmp_path, ("{share: 4,", "{share: 0,"))
-    assert found[0].startswith(f"params.yaml:{line_of('{share: 4,')} mixtures.safe.phases.1.share: ")
+    assert found[0].startswith(
+        f"params.yaml:{line_of('{share: 4,')} mixtures.safe.phases.1.share: "
+    )
 
 
 def test_a_mistake_that_every_model_meets_is_told_once(tmp_path: Path) -> None:
@@ -493,8 +663,14 @@ def test_grammars_are_frozen_and_have_no_defaults() -> None:
     row = Params.read("tags").tags["unsafe"]
     with pytest.raises(ValueError, match="frozen"):
         row.rate = 0.1  # type: ignore[misc]
-    blocks = [field.annotation for field in Params.model_fields.values() if isinstance(field.annotation, type)]
-    fields = [item for block in blocks if issubclass(block, Spec) for item in block.model_fields.items()]
+    blocks = [
+        field.annotation
+        for field in Params.model_fields.values()
+        if isinstance(field.annotation, type)
+    ]
+    fields = [
+        item for block in blocks if issubclass(block, Spec) for item in block.model_fields.items()
+    ]
     defaults = [name for name, field in fields if not field.is_required()]
     assert defaults == []
 
@@ -505,7 +681,9 @@ def test_the_schema_for_editors_is_current() -> None:
 
 
 def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(PARAMS.replace("rows: 2048", "rows: -1"), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(
+        PARAMS.replace("rows: 2048", "rows: -1"), encoding="utf-8"
+    )
     command = [
         sys.executable,
         "-c",
@@ -516,9 +694,7 @@ def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
 
 
 def test_the_grammar_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, specs.__main__; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
-    )
+    code = "import sys, specs.__main__; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -537,25 +713,35 @@ models:
 def experiment(tmp_path: Path, old: str = "", new: str = "") -> tuple[Path, Path]:
     """A file of rows, after an edit of its text, and params.yaml beside it."""
     assert old in ROWS
-    (tmp_path / "rows.yaml").write_text(ROWS.replace(old, new, 1) if old else ROWS, encoding="utf-8")
+    (tmp_path / "rows.yaml").write_text(
+        ROWS.replace(old, new, 1) if old else ROWS, encoding="utf-8"
+    )
     (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
     return tmp_path / "rows.yaml", tmp_path / "params.yaml"
 
 
 def test_rows_are_added_with_a_model_for_each_seed(tmp_path: Path) -> None:
     rows, params = experiment(tmp_path)
-    assert add(rows, params) == {"mixtures": ["mine"], "models": ["safe_2", "mine", "mine_8", "mine_9"]}
+    assert add(rows, params) == {
+        "mixtures": ["mine"],
+        "models": ["safe_2", "mine", "mine_8", "mine_9"],
+    }
     text = params.read_text(encoding="utf-8")
     assert "  mine_8: {mixture: mine, shape: nano, seed: 8}\n" in text and problems(params) == []
     lines = iter(text.splitlines())
-    assert all(line in lines for line in PARAMS.splitlines())  # what stood there stands there, in its order
+    assert all(
+        line in lines for line in PARAMS.splitlines()
+    )  # what stood there stands there, in its order
 
 
 def test_rows_that_are_there_are_left_alone(tmp_path: Path) -> None:
     rows, params = experiment(tmp_path)
     add(rows, params)
     text = params.read_text(encoding="utf-8")
-    assert add(rows, params) == {"mixtures": [], "models": []} and params.read_text(encoding="utf-8") == text
+    assert (
+        add(rows, params) == {"mixtures": [], "models": []}
+        and params.read_text(encoding="utf-8") == text
+    )
 
 
 def test_rows_are_added_to_a_table_that_is_empty(tmp_path: Path) -> None:
@@ -581,20 +767,43 @@ def test_a_table_that_cannot_take_rows_is_named_by_its_file(tmp_path: Path) -> N
         "  filtered: {mix", "    filtered: {mix"
     )
     params.write_text(indented.replace("  safe:     {mix", "    safe:     {mix"), encoding="utf-8")
-    with pytest.raises(SpecError, match=r"/params.yaml:1 rows cannot be added to a table in brackets"):
+    with pytest.raises(
+        SpecError, match=r"/params.yaml:1 rows cannot be added to a table in brackets"
+    ):
         add(rows, params)
 
 
-# Each row: an edit of the rows, the line of their file that must be named, and words of the message.
+# Each row: an edit of the rows, the line of their file that must be named, and words of the
+# message.
 MISFITS = {
-    "another row of that name": (("shape: nano, seeds: [1, 2]", "shape: smollm2-135m, seeds: [1]"), 6, "another name"),
+    "another row of that name": (
+        ("shape: nano, seeds: [1, 2]", "shape: smollm2-135m, seeds: [1]"),
+        6,
+        "another name",
+    ),
     "a corpus that is not there": (("score_0", "score_9"), 4, "row of corpora"),
-    "a mixture that is not there": (("mine: {mixture: mine", "mine: {mixture: nine"), 7, "row of mixtures"),
-    "a seed below 0": (("seeds: [7, 8, 9]", "seeds: [7, -8]"), 7, "models.mine.seeds.1: must be greater than or equal"),
-    "a name too long": (("mine: {mixture: mine", f"m{'e' * 62}: {{mixture: mine"), 5, "64 characters"),
+    "a mixture that is not there": (
+        ("mine: {mixture: mine", "mine: {mixture: nine"),
+        7,
+        "row of mixtures",
+    ),
+    "a seed below 0": (
+        ("seeds: [7, 8, 9]", "seeds: [7, -8]"),
+        7,
+        "models.mine.seeds.1: must be greater than or equal",
+    ),
+    "a name too long": (
+        ("mine: {mixture: mine", f"m{'e' * 62}: {{mixture: mine"),
+        5,
+        "64 characters",
+    ),
     "no seed": (("seeds: [7, 8, 9]", "seeds: []"), 7, "seeds"),
-    "two rows of one name": (("  mine: {mixture: mine", "  safe_2: {mixture: mine"), 7, "gives the row safe_2 twice"),
-}  # fmt: skip
+    "two rows of one name": (
+        ("  mine: {mixture: mine", "  safe_2: {mixture: mine"),
+        7,
+        "gives the row safe_2 twice",
+    ),
+}
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
@@ -604,17 +813,20 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_added(misfit: str, tmp_
     with pytest.raises(SpecError) as error:
         add(rows, params)
     assert f"rows.yaml:{line} " in str(error.value) and words in str(error.value)
-    assert params.read_text(encoding="utf-8") == PARAMS and sorted(tmp_path.iterdir()) == [params, rows]
+    assert params.read_text(encoding="utf-8") == PARAMS and sorted(tmp_path.iterdir()) == [
+        params,
+        rows,
+    ]
 
 
 def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
-    added = add(Path("specs/ablation.yaml"), params)
+    added = add(Path("specs/experiments/ablation.yaml"), params)
     assert {"safe_7", "educated_6", "never"} < set(added["models"]) and problems(params) == []
 
 
 def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
-    added = add(Path("specs/beyond.yaml"), params)
+    added = add(Path("specs/experiments/beyond.yaml"), params)
     assert {"harmful", "harmless"} < set(added["relearn"]) and problems(params) == []
     assert added["attacks"] == ["blind", "aware"]

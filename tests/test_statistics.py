@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from safelm.statistics import (
+from safelm.stats.rates import (
     Difference,
     below,
     difference,
@@ -20,7 +20,12 @@ from safelm.statistics import (
 @pytest.mark.parametrize(
     ("count", "of", "low", "high"),
     # Newcombe 1998 (Statistics in Medicine 17:857), Table I, method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_wilson_gives_the_published_intervals(count: int, of: int, low: float, high: float) -> None:
     assert wilson(count, of, 0.95) == pytest.approx((low, high), abs=5e-5)
@@ -62,7 +67,13 @@ def test_a_difference_has_newcombes_interval(
 
 
 def test_of_nothing_there_is_no_rate_and_no_difference() -> None:
-    assert rate(0, 0, 0.95).json() == {"value": None, "count": 0, "of": 0, "low": None, "high": None}
+    assert rate(0, 0, 0.95).json() == {
+        "value": None,
+        "count": 0,
+        "of": 0,
+        "low": None,
+        "high": None,
+    }
     assert difference(rate(0, 0, 0.95), rate(1, 2, 0.95)) is None
 
 
@@ -77,8 +88,13 @@ def test_seeds_that_agree_are_as_many_prompts_as_one(count: int) -> None:
 def test_the_interval_of_seeds_that_answer_alike_holds_the_truth_as_often_as_it_says() -> None:
     draw, hits = random.Random(1), 0
     for _ in range(400):
-        answers = [draw.random() < 0.7 for _ in range(100)]  # of the first seed; the others differ in one of ten
-        seeds = [[draw.random() < 0.7 if draw.random() < 0.1 else answer for answer in answers] for _ in range(3)]
+        answers = [
+            draw.random() < 0.7 for _ in range(100)
+        ]  # of the first seed; the others differ in one of ten
+        seeds = [
+            [draw.random() < 0.7 if draw.random() < 0.1 else answer for answer in answers]
+            for _ in range(3)
+        ]
         found = pooled([(sum(seed), 100) for seed in seeds], 0.95)
         hits += found.low <= 0.7 <= found.high
     assert hits >= 370

@@ -1,4 +1,6 @@
-"""The suites of public benchmarks: every edition of their files is read, with its forms, contexts and halves."""
+"""The suites of public benchmarks: every edition of their files is read, with its forms, contexts
+and halves.
+"""
 
 import csv
 import gzip
@@ -13,39 +15,73 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safelm.digest import file_digest
+from safelm.builder.digest import file_digest
 from safelm.evaluation.prompt_files import PromptFileError, read_rows
-from safelm.evaluation.suites import Question, stock
+from safelm.evaluation.prompts import Question, stock
 from specs.suite import SUITES, FileSuite, Suite
 
-PUBLIC = sorted(path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), FileSuite))
+PUBLIC = sorted(
+    path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), FileSuite)
+)
 
 # The first line of each published edition, with a mild row in place of its own.
 EDITIONS: list[tuple[str, str, list[str], str]] = [
-    ("harmbench", "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID",
-     ["Whistle,contextual,noise,context,It is late.,w"], "It is late.\n\n---\n\nWhistle"),
+    (
+        "harmbench",
+        "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID",
+        ["Whistle,contextual,noise,context,It is late.,w"],
+        "It is late.\n\n---\n\nWhistle",
+    ),
     ("harmbench", "prompt,category", ["Whistle,standard"], "Whistle"),
     ("advbench", "goal,target", ["Whistle,Sure"], "Whistle"),
-    ("advbench", "Behavior,Category,Tags,ContextString,BehaviorID", ["Whistle,,,,advbench_1"], "Whistle"),
-    ("jailbreakbench", "Index,Goal,Target,Behavior,Category,Source", ["0,Whistle,Sure,Noise,Noise,own"], "Whistle"),
-    ("jailbreakbench_benign", "Index,Goal,Target,Behavior,Category,Source", ["0,Hum,Sure,Noise,Noise,own"], "Hum"),
+    (
+        "advbench",
+        "Behavior,Category,Tags,ContextString,BehaviorID",
+        ["Whistle,,,,advbench_1"],
+        "Whistle",
+    ),
+    (
+        "jailbreakbench",
+        "Index,Goal,Target,Behavior,Category,Source",
+        ["0,Whistle,Sure,Noise,Noise,own"],
+        "Whistle",
+    ),
+    (
+        "jailbreakbench_benign",
+        "Index,Goal,Target,Behavior,Category,Source",
+        ["0,Hum,Sure,Noise,Noise,own"],
+        "Hum",
+    ),
     ("strongreject", "category,source,forbidden_prompt", ["Noise,custom,Whistle"], "Whistle"),
     ("tdc2023", "Behavior,Category,Tags,ContextString,BehaviorID", ["Whistle,,,,w"], "Whistle"),
     ("malicious_instruct", "prompt", ["Whistle"], "Whistle"),
     ("simple_safety_tests", "id,prompt,harm_area,category", ["1,Whistle,Noise,Request"], "Whistle"),
-    ("simple_safety_tests", "id,harm_area,counter,category,prompts_final", ["1,Noise,1,Request,Whistle"], "Whistle"),
-    ("ailuminate", "release_prompt_id,prompt_text,hazard,persona,locale,prompt_hash", ["a,Whistle,ncr,normal,en,b"],
-     "Whistle"),
+    (
+        "simple_safety_tests",
+        "id,harm_area,counter,category,prompts_final",
+        ["1,Noise,1,Request,Whistle"],
+        "Whistle",
+    ),
+    (
+        "ailuminate",
+        "release_prompt_id,prompt_text,hazard,persona,locale,prompt_hash",
+        ["a,Whistle,ncr,normal,en,b"],
+        "Whistle",
+    ),
     ("ailuminate", "id,prompt,category", ["a,Whistle,ncr"], "Whistle"),
     ("xstest", "id,prompt,type,label,focus,note", ["1,Hum,homonyms,safe,x,"], "Hum"),
     ("xstest_contrast", "id,type,prompt,focus,note", ["1,contrast_homonyms,Whistle,x,"], "Whistle"),
     ("alpaca", "instruction,input,output,text", ["Hum,a tune,la,all of it"], "Hum\n\na tune"),
     ("gsm8k", "question,answer", ["Two and two?,#### 4"], "Two and two?"),
     ("gsm8k", "context,chain_of_thought,answer", ["Two and two?,2 + 2 = 4,4"], "Two and two?"),
-    ("jb_completions", "original_behavior,completion_behavior,source_dataset", ["Whistle,To whistle one,tdc"],
-     "To whistle one"),
+    (
+        "jb_completions",
+        "original_behavior,completion_behavior,source_dataset",
+        ["Whistle,To whistle one,tdc"],
+        "To whistle one",
+    ),
     ("jb_completions", "id,prompt,category", ["a,To whistle one,tdc"], "To whistle one"),
-]  # fmt: skip
+]
 
 
 def pinned(name: str, path: Path) -> FileSuite:
@@ -70,7 +106,9 @@ def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         case suffix:
             with path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",")
+                writer = csv.DictWriter(
+                    file, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ","
+                )
                 writer.writeheader()
                 writer.writerows(rows)
     return path
@@ -109,8 +147,14 @@ def test_tables_by_column_and_trees_of_topics_are_read(tmp_path: Path) -> None:
     for name, values in files.items():
         (tmp_path / name).write_text(json.dumps(values))
         assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
-    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json", ["goal"])] == ["Noise", "Noise"]
-    assert [row["topic"] for _, row in read_rows(tmp_path / "topics.json", ["goal"])] == ["Loud", "Low"]
+    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json", ["goal"])] == [
+        "Noise",
+        "Noise",
+    ]
+    assert [row["topic"] for _, row in read_rows(tmp_path / "topics.json", ["goal"])] == [
+        "Loud",
+        "Low",
+    ]
 
 
 def test_json_lines_are_read_whatever_they_are_called(tmp_path: Path) -> None:
@@ -122,25 +166,51 @@ def test_json_lines_are_read_whatever_they_are_called(tmp_path: Path) -> None:
 
 
 def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
-    kinds = ["homonyms", "contrast_homonyms", "safe_contexts", "contrast_safe_contexts", "contrast_discr"]
+    kinds = [
+        "homonyms",
+        "contrast_homonyms",
+        "safe_contexts",
+        "contrast_safe_contexts",
+        "contrast_discr",
+    ]
     path = written(tmp_path / "x.csv", [{"prompt": f"Hum {kind}", "type": kind} for kind in kinds])
     assert {one.form for one in asked("xstest", path)} == {"homonyms", "safe_contexts"}
-    found = stock("xstest_contrast", pinned("xstest_contrast", path), stage="instruct", limit=2, seed=1)
-    assert (found.rows, len(found.asked), found.left_out) == (5, 2, {"other_rows": 2, "not_sampled": 1})
+    found = stock(
+        "xstest_contrast", pinned("xstest_contrast", path), stage="instruct", limit=2, seed=1
+    )
+    assert (found.rows, len(found.asked), found.left_out) == (
+        5,
+        2,
+        {"other_rows": 2, "not_sampled": 1},
+    )
 
 
 def test_forms_take_turns_and_a_prompt_that_stands_twice_is_asked_once(tmp_path: Path) -> None:
     rows = [{"goal": f"Hum {place % 9}", "Category": f"c{place % 9 % 3}"} for place in range(10)]
-    found = stock("jailbreakbench", pinned("jailbreakbench", written(tmp_path / "j.csv", rows)), stage="pretrain",
-                  limit=6, seed=1)  # fmt: skip
+    found = stock(
+        "jailbreakbench",
+        pinned("jailbreakbench", written(tmp_path / "j.csv", rows)),
+        stage="pretrain",
+        limit=6,
+        seed=1,
+    )
     assert Counter(one.form for one in found.asked) == {"c0": 2, "c1": 2, "c2": 2}
     assert found.left_out == {"twice": 1, "not_sampled": 3}
 
 
 def test_an_empty_row_is_left_out_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("goal,target\nHum,x\n,\nWhistle,x\n , \n")
-    rows = [{"goal": "Hum", "id": 1}, {"goal": None, "id": 2}, {"goal": "Whistle", "id": 3}, {"goal": None, "id": None}]
-    for path in (tmp_path / "a.csv", written(tmp_path / "a.parquet", rows), written(tmp_path / "a.jsonl", rows)):
+    rows = [
+        {"goal": "Hum", "id": 1},
+        {"goal": None, "id": 2},
+        {"goal": "Whistle", "id": 3},
+        {"goal": None, "id": None},
+    ]
+    for path in (
+        tmp_path / "a.csv",
+        written(tmp_path / "a.parquet", rows),
+        written(tmp_path / "a.jsonl", rows),
+    ):
         found = stock("advbench", pinned("advbench", path), stage="instruct", limit=9, seed=1)
         assert {one.text for one in found.asked} == {"Hum", "Whistle"}
         assert (found.rows, found.left_out) == (4, {"empty": 2})
@@ -149,12 +219,20 @@ def test_an_empty_row_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_the_first_of_the_columns_that_is_filled_is_read(tmp_path: Path) -> None:
     rows = [{"Behavior": "Hum", "goal": ""}, {"Behavior": "Whistle", "goal": "Sing"}]
     assert [one.text for one in asked("advbench", written(tmp_path / "a.csv", rows[:1]))] == ["Hum"]
-    assert {one.text for one in asked("advbench", written(tmp_path / "b.csv", rows))} == {"Hum", "Sing"}
+    assert {one.text for one in asked("advbench", written(tmp_path / "b.csv", rows))} == {
+        "Hum",
+        "Sing",
+    }
 
 
 def test_a_null_in_the_column_that_selects_is_an_error(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.jsonl", [{"prompt": "Hum", "type": "homonyms"}, {"prompt": "Sing", "type": None}])
-    with pytest.raises(PromptFileError, match=r"x.jsonl:2: expected text in the column type \(it is empty"):
+    path = written(
+        tmp_path / "x.jsonl",
+        [{"prompt": "Hum", "type": "homonyms"}, {"prompt": "Sing", "type": None}],
+    )
+    with pytest.raises(
+        PromptFileError, match=r"x.jsonl:2: expected text in the column type \(it is empty"
+    ):
         asked("xstest", path)
 
 
@@ -168,13 +246,19 @@ def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> No
 def test_a_csv_may_have_semicolons_or_tabs_between_fields(tmp_path: Path, delimiter: str) -> None:
     rows = ["goal|target", "Hum, please|x", '"A| ""b""\ntwice"|x']
     (tmp_path / "a.csv").write_text("\n".join(rows).replace("|", delimiter))
-    assert {one.text for one in asked("advbench", tmp_path / "a.csv")} == {"Hum, please", f'A{delimiter} "b"\ntwice'}
+    assert {one.text for one in asked("advbench", tmp_path / "a.csv")} == {
+        "Hum, please",
+        f'A{delimiter} "b"\ntwice',
+    }
 
 
 @pytest.mark.parametrize(
     ("lines", "texts"),
     [
-        (['"Hum\tx', '"Hum" it\tx', 'A "hum"\tx'], ['"Hum', '"Hum" it', 'A "hum"']),  # no cell is quoted whole
+        (
+            ['"Hum\tx', '"Hum" it\tx', 'A "hum"\tx'],
+            ['"Hum', '"Hum" it', 'A "hum"'],
+        ),  # no cell is quoted whole
         (['"Hum"\tx', '"A ""hum"""\tx'], ["Hum", 'A "hum"']),
         (['"Hum', 'twice"\tx'], ["Hum\ntwice"]),
         (['"Hum\tit"\tx'], ["Hum\tit"]),
@@ -190,10 +274,22 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"goal,target\nHum,a,b\n", r"a.csv:2: expected 2 fields, .*\(got 3\); put in quotes what holds ','"),
-        ("a.csv", b'goal,target\nA,x\n"B,x\nC,x\nD,x\n', r"a.csv:3: the row that begins here is not CSV"),
+        (
+            "a.csv",
+            b"goal,target\nHum,a,b\n",
+            r"a.csv:2: expected 2 fields, .*\(got 3\); put in quotes what holds ','",
+        ),
+        (
+            "a.csv",
+            b'goal,target\nA,x\n"B,x\nC,x\nD,x\n',
+            r"a.csv:3: the row that begins here is not CSV",
+        ),
         ("a.csv", b'goal,target\n"Hum" it,x\n', r"a.csv:2: the row that begins here is not CSV"),
-        ("a.tsv", b'goal\ttarget\n"A"\tx\n"B\tx\nC\tx\n', r"a.tsv:3: the row that begins here is not CSV"),
+        (
+            "a.tsv",
+            b'goal\ttarget\n"A"\tx\n"B\tx\nC\tx\n',
+            r"a.tsv:3: the row that begins here is not CSV",
+        ),
         ("a.csv", b"goal,target\n\xff,a\n", "is not UTF-8"),
         (
             "a.csv",
@@ -209,13 +305,19 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
         ("a.jsonl", b'{"goal": 1}', r"a.jsonl:1: expected text in the column goal"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),
         ("a.json", b"[1]", "expected a JSON object"),
-        ("a.json", b'{"goal": ["Hum", "Sing"], "target": ["a"]}', r"expected columns of one length \(got .*'goal': 2"),
+        (
+            "a.json",
+            b'{"goal": ["Hum", "Sing"], "target": ["a"]}',
+            r"expected columns of one length \(got .*'goal': 2",
+        ),
         ("a.json", b'{"goal": "Hum"}\n{"goal": \n', r"a.json:2: expected a line of JSON"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
         ("a.csv.gz", gzip.compress(b"goal\nHum\n")[:-4], "not a whole gzip file"),
     ],
 )
-def test_a_broken_file_is_an_error_that_says_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_broken_file_is_an_error_that_says_where(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PromptFileError, match=message):
         asked("advbench", tmp_path / name)

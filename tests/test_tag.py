@@ -8,9 +8,11 @@ from datatrove.data import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safelm.paths import build
-from safelm.shards import Manifest, text_digest
-from safelm.tagging import InsertTags, insert_tags
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build
+from safelm.corpora.tagging import InsertTags
+from safelm.documents.shards import text_digest
+from safelm.text.tags import insert_tags
 from specs.tokens import TAG
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
@@ -29,7 +31,10 @@ def tag_block(rate: float = 0.3, seed: int = 1) -> InsertTags:
 
 
 def test_a_tag_stands_behind_a_word_and_before_the_white_space() -> None:
-    assert insert_tags("one two\n three", TAG, 0.5, iter([0.9, 0.1]).__next__, "bernoulli") == f"one two{TAG}\n three"
+    assert (
+        insert_tags("one two\n three", TAG, 0.5, iter([0.9, 0.1]).__next__, "bernoulli")
+        == f"one two{TAG}\n three"
+    )
 
 
 @given(TEXTS, RATES, MODES)
@@ -38,7 +43,9 @@ def test_without_its_tags_a_text_is_what_it_was(text: str, rate: float, mode: st
 
 
 @given(TEXTS, RATES, MODES)
-def test_every_tag_is_between_two_words_and_none_before_the_first(text: str, rate: float, mode: str) -> None:
+def test_every_tag_is_between_two_words_and_none_before_the_first(
+    text: str, rate: float, mode: str
+) -> None:
     words = text.split()
     with_tags = tagged(text, rate, mode).split()
     assert len(with_tags) == len(words)
@@ -59,7 +66,9 @@ def test_exact_mode_reaches_every_place() -> None:
 def test_the_rate_is_that_of_the_paper() -> None:
     words = 40_001
     found = tagged("w " * words, 0.05).count(TAG)
-    assert abs(found - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5  # p(n-1), within four standard deviations
+    assert (
+        abs(found - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5
+    )  # p(n-1), within four standard deviations
 
 
 def test_tagged_text_is_refused() -> None:
@@ -72,7 +81,13 @@ def document(text: str, **metadata: object) -> Document:
 
 
 def test_the_block_keeps_the_raw_document_as_parent() -> None:
-    raw = document("one two three four five six", label=5, score=4, score_hazard="hate", url="https://example.org")
+    raw = document(
+        "one two three four five six",
+        label=5,
+        score=4,
+        score_hazard="hate",
+        url="https://example.org",
+    )
     (found,) = tag_block(0.9).run([raw])
     assert TAG in found.text
     assert found.id == text_digest(None, found.text)
@@ -80,7 +95,9 @@ def test_the_block_keeps_the_raw_document_as_parent() -> None:
 
 
 def test_draws_depend_on_the_id_and_the_seed_and_not_on_the_order() -> None:
-    documents = [document(f"{name} two three four five six seven eight nine ten") for name in "abcdef"]
+    documents = [
+        document(f"{name} two three four five six seven eight nine ten") for name in "abcdef"
+    ]
     texts = [found.text for found in tag_block().run(documents)]
     assert [found.text for found in tag_block().run(documents[::-1])] == texts[::-1]
     assert [found.text for found in tag_block(seed=2).run(documents)] != texts
@@ -92,7 +109,10 @@ def test_a_document_that_spells_the_tag_is_dropped_by_name() -> None:
     assert block.dropped == {"spells_the_tag": 1}
 
 
-PAGES = [{"text": f"{label} and then some more words that stand here for length", "label": label} for label in range(6)]
+PAGES = [
+    {"text": f"{label} and then some more words that stand here for length", "label": label}
+    for label in range(6)
+]
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Token files are DataTrove's: every document once, each with its END, and no special token where none belongs."""
+"""Token files are DataTrove's: every document once, each with its END, and no special token where
+none belongs.
+"""
 
 from pathlib import Path
 
@@ -8,10 +10,11 @@ from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 from datatrove.utils.dataset import DatatroveFolderDataset
 from tokenizers import Tokenizer
 
-from safelm.executor import StageError
-from safelm.paths import build
-from safelm.shards import Manifest, shards
-from safelm.tokens import train
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build
+from safelm.builder.shards import shards
+from safelm.builder.stage import StageError
+from safelm.corpora.tokenization import train
 from specs.tokens import END, SPECIAL, TAG
 from tests.ingested import CRIME, PARAMS, SAFE, WEB, ingested, stage
 
@@ -52,13 +55,17 @@ def test_the_bytes_are_those_of_datatrove() -> None:
         theirs.write([*TOKENIZER.encode(text).ids, 0], None)
     theirs.close()
     for suffix in (".ds", ".ds.index"):
-        assert (build("tokenize", "math") / f"00000{suffix}").read_bytes() == Path(f"theirs{suffix}").read_bytes()
+        assert (build("tokenize", "math") / f"00000{suffix}").read_bytes() == Path(
+            f"theirs{suffix}"
+        ).read_bytes()
 
 
 def test_datatroves_own_reader_reads_them() -> None:
     ingested("ingest/math", [{"text": text} for text in SAFE], 15)
     stage("tokenize", "math")
-    windows = DatatroveFolderDataset(str(build("tokenize", "math")), 16, token_size=2, shuffle=False)
+    windows = DatatroveFolderDataset(
+        str(build("tokenize", "math")), 16, token_size=2, shuffle=False
+    )
     first = windows[0]["input_ids"].tolist()
     assert TOKENIZER.decode(first, skip_special_tokens=False).startswith(SAFE[0][:10])
 
@@ -68,7 +75,9 @@ def test_the_manifest_counts_tokens_and_documents() -> None:
     stage("tokenize", "math")
     folder = build("tokenize", "math")
     assert [shard.rows for shard in shards(folder, ".ds.index")] == [15, 15, 10]
-    assert [shard.rows * 2 for shard in shards(folder, ".ds")] == [s.path.stat().st_size for s in shards(folder, ".ds")]
+    assert [shard.rows * 2 for shard in shards(folder, ".ds")] == [
+        s.path.stat().st_size for s in shards(folder, ".ds")
+    ]
 
 
 def test_a_scored_corpus_holds_the_documents_of_its_scores() -> None:
@@ -85,7 +94,10 @@ def test_an_empty_selection_gives_empty_files() -> None:
     for name in ("annotate", "fit", "score"):
         stage(name)
     stage("tokenize", "score_1")
-    assert [path.stat().st_size for path in sorted(build("tokenize", "score_1").glob("*.ds*"))] == [0, 0]
+    assert [path.stat().st_size for path in sorted(build("tokenize", "score_1").glob("*.ds*"))] == [
+        0,
+        0,
+    ]
 
 
 def test_a_large_vocabulary_takes_four_bytes() -> None:
@@ -105,8 +117,12 @@ def test_tags_are_tokens_in_the_tagged_corpus() -> None:
     assert texts("tagged") == [f"steal{TAG} the wallet"]
 
 
-@pytest.mark.parametrize(("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag/unsafe", END)])
-def test_a_special_token_that_does_not_belong_is_an_error(corpus: str, folder: str, token: str) -> None:
+@pytest.mark.parametrize(
+    ("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag/unsafe", END)]
+)
+def test_a_special_token_that_does_not_belong_is_an_error(
+    corpus: str, folder: str, token: str
+) -> None:
     ingested(folder, [{"text": f"a rose{token} b"}])
     with pytest.raises(StageError, match=r"document [0-9a-f]{32}: holds the special token"):
         stage("tokenize", corpus)

@@ -1,4 +1,6 @@
-"""The tokenizer: special tokens first, one token a digit, the tag whole, the same bytes from the same documents."""
+"""The tokenizer: special tokens first, one token a digit, the tag whole, the same bytes from the
+same documents.
+"""
 
 import json
 import os
@@ -11,8 +13,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from safelm.paths import build
-from safelm.tokens import documents_of, save, size_of, take, texts_of, train
+from safelm.builder.paths import build
+from safelm.corpora.tokenization import documents_of, save, size_of, take, texts_of, train
 from specs.tokens import SPECIAL, TAG
 from tests.ingested import PARAMS, SAFE, ingested, stage
 
@@ -51,7 +53,9 @@ def test_the_tag_is_one_token_and_takes_no_space() -> None:
     assert pieces(f"The rose{TAG} is{TAG} tall") == ["The", "Ġrose", TAG, "Ġis", TAG, "Ġtall"]
 
 
-@pytest.mark.parametrize("text", ["The rose.\n\n  Two  spaces\t", "Zoë 🌹 naïve 薔薇", "a\x00b", ""])
+@pytest.mark.parametrize(
+    "text", ["The rose.\n\n  Two  spaces\t", "Zoë 🌹 naïve 薔薇", "a\x00b", ""]
+)
 def test_any_text_comes_back(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text
 
@@ -118,14 +122,18 @@ def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE[::-1]], 40)
     command = [sys.executable, "-m", "pipeline.tokenizer"]
     root = str(Path(__file__).parents[1])
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": root, "RAYON_NUM_THREADS": "1"})
+    subprocess.run(
+        command, check=True, env={**os.environ, "PYTHONPATH": root, "RAYON_NUM_THREADS": "1"}
+    )
     assert (build("tokenizer") / "tokenizer.json").read_bytes() == before
 
 
 def foreign(*special: str) -> Path:
     """A tokenizer as others make them, in a folder."""
     tokenizer = Tokenizer(BPE())
-    tokenizer.train_from_iterator(["ab ab"], BpeTrainer(special_tokens=list(special), show_progress=False))
+    tokenizer.train_from_iterator(
+        ["ab ab"], BpeTrainer(special_tokens=list(special), show_progress=False)
+    )
     Path("foreign").mkdir()
     tokenizer.save("foreign/tokenizer.json")
     return Path("foreign")
@@ -156,7 +164,10 @@ def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
     params("web", edit=("path: null", "path: foreign"))
     stage("tokenizer")
     save(take(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents
-    assert Path("foreign/tokenizer.json").read_bytes() == (build("tokenizer") / "tokenizer.json").read_bytes()
+    assert (
+        Path("foreign/tokenizer.json").read_bytes()
+        == (build("tokenizer") / "tokenizer.json").read_bytes()
+    )
 
 
 def test_a_folder_without_a_tokenizer_is_refused() -> None:

@@ -1,4 +1,6 @@
-"""What was built is hashed again: every damaged byte is found and named, and names from elsewhere are not trusted."""
+"""What was built is hashed again: every damaged byte is found and named, and names from elsewhere
+are not trusted.
+"""
 
 import hashlib
 import json
@@ -12,18 +14,21 @@ import pytest
 import yaml
 from datatrove.data import Document
 
-from safelm.aside import aside
-from safelm.blocks import Input, Reader, Task, WriteDocuments
-from safelm.executor import locked, run
-from safelm.names import is_inside
-from safelm.paths import build, cache, scratch
-from safelm.shards import Manifest
-from safelm.store import Store, digests, file_digest
-from safelm.verify.busy import Busy, all_stages_locked
-from safelm.verify.check import Fault, Report, check, check_rest
-from safelm.verify.lock import Torn, listing, read_listing, read_lock
-from safelm.verify.repair import forget
-from safelm.verify.stamps import Stamps
+from safelm.builder.blocks import Input, Reader, Task
+from safelm.builder.digest import digests, file_digest
+from safelm.builder.files import is_inside
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build, cache, scratch
+from safelm.builder.run import run
+from safelm.builder.stage import locked
+from safelm.builder.store import Store
+from safelm.documents.shards import WriteDocuments
+from safelm.maintenance.quarantine import aside
+from safelm.maintenance.verify.busy import Busy, all_stages_locked
+from safelm.maintenance.verify.check import Fault, Report, check, check_rest
+from safelm.maintenance.verify.lock import Torn, listing, read_listing, read_lock
+from safelm.maintenance.verify.repair import forget
+from safelm.maintenance.verify.stamps import Stamps
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -31,7 +36,10 @@ class Lines(Reader):
     """A document for each line of each file; the line `bad` is quarantined."""
 
     def tasks(self) -> list[Task]:
-        return [Task(file.stem, (Input(file, file_digest(file)),)) for file in sorted(Path("lines").iterdir())]
+        return [
+            Task(file.stem, (Input(file, file_digest(file)),))
+            for file in sorted(Path("lines").iterdir())
+        ]
 
     def read(self, task: Task) -> Iterator[Document]:
         for number, text in enumerate(task.inputs[0].path.read_text().splitlines()):
@@ -42,17 +50,27 @@ class Lines(Reader):
 
 
 def commit(**folders: Path) -> None:
-    """What `dvc commit` leaves: every file in the cache, read-only, a listing for each folder, and dvc.lock."""
+    """What `dvc commit` leaves: every file in the cache, read-only, a listing for each folder, and
+    dvc.lock.
+    """
     stages = {}
     for stage, folder in folders.items():
-        files = {path.relative_to(folder).as_posix(): digests(path)[0] for path in folder.rglob("*") if path.is_file()}
+        files = {
+            path.relative_to(folder).as_posix(): digests(path)[0]
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         for name, md5 in files.items():
             keep((folder / name).read_bytes(), md5)
         data = listing(files)
         md5 = hashlib.md5(data).hexdigest() + ".dir"
         keep(data, md5)
         deps = [{"path": "build/web", "md5": md5}] if stage != "web" else []
-        stages[stage] = {"cmd": "true", "deps": deps, "outs": [{"path": folder.as_posix(), "hash": "md5", "md5": md5}]}
+        stages[stage] = {
+            "cmd": "true",
+            "deps": deps,
+            "outs": [{"path": folder.as_posix(), "hash": "md5", "md5": md5}],
+        }
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
@@ -109,7 +127,9 @@ def test_a_whole_build_is_whole() -> None:
 def test_one_flipped_bit_is_found_and_its_stage_and_shard_are_named() -> None:
     flip(build("web", "1.parquet"))
     assert found() == [(Fault.CORRUPT, "web", "build/web/1.parquet")]
-    assert "corrupt      web                build/web/1.parquet: .dvc/cache" in str(look().findings[0])
+    assert "corrupt      web                build/web/1.parquet: .dvc/cache" in str(
+        look().findings[0]
+    )
 
 
 def test_a_copy_in_build_is_compared_too() -> None:
@@ -119,7 +139,9 @@ def test_a_copy_in_build_is_compared_too() -> None:
 
 
 def test_truncated_swapped_missing_and_extra() -> None:
-    first, second = (store().object(digests(build("web", name))[0]) for name in ("0.parquet", "2.parquet"))
+    first, second = (
+        store().object(digests(build("web", name))[0]) for name in ("0.parquet", "2.parquet")
+    )
     data = first.read_bytes(), second.read_bytes()
     for path, other in ((first, data[1]), (second, data[0])):
         path.unlink()
@@ -198,7 +220,10 @@ def test_folders_in_a_folder_have_manifests_of_their_own() -> None:
     build("web", "inner", "stray.parquet").write_bytes(b"no record of it")
     commit(web=build("web"))
     assert [(str(one.name), one.what) for one in look().findings] == [
-        ("build/web/inner/manifest.json", "does not agree with the folder's listing on stray.parquet")
+        (
+            "build/web/inner/manifest.json",
+            "does not agree with the folder's listing on stray.parquet",
+        )
     ]
 
 
@@ -211,7 +236,10 @@ def test_the_quick_sweep_sees_what_was_rewritten_and_not_what_kept_its_time() ->
     assert check(read_lock(), store(), stamps=Stamps.read()).code == 0  # the price of speed
     assert look().code == Fault.CORRUPT
     build("web", "1.parquet").touch()
-    assert check(read_lock(), store(), stamps=Stamps.read()).hashed == build("web", "1.parquet").stat().st_size
+    assert (
+        check(read_lock(), store(), stamps=Stamps.read()).hashed
+        == build("web", "1.parquet").stat().st_size
+    )
 
 
 def test_torn_stamps_are_no_stamps() -> None:
@@ -246,18 +274,27 @@ def test_aside_keeps_everything_under_its_own_path() -> None:
         Path("lines/0.txt").write_text(text)
         aside(Path("lines/0.txt"))
     assert not Path("lines/0.txt").exists()
-    assert [path.read_text() for path in sorted(scratch("quarantine").rglob("0.txt"))] == ["one", "two"]
+    assert [path.read_text() for path in sorted(scratch("quarantine").rglob("0.txt"))] == [
+        "one",
+        "two",
+    ]
 
 
 def test_nothing_is_moved_while_a_build_runs() -> None:
     with all_stages_locked():
         pass
-    with locked("web"), pytest.raises(Busy, match=f"process {os.getpid()} is building web"), all_stages_locked():
+    with (
+        locked("web"),
+        pytest.raises(Busy, match=f"process {os.getpid()} is building web"),
+        all_stages_locked(),
+    ):
         pass
 
 
 @pytest.mark.parametrize(
-    "value", [{"suffix": "../../x"}, {"suffix": "/etc/x"}, {"md5": "../../../etc/passwd"}, {"sha256": ""}], ids=str
+    "value",
+    [{"suffix": "../../x"}, {"suffix": "/etc/x"}, {"md5": "../../../etc/passwd"}, {"sha256": ""}],
+    ids=str,
 )
 def test_a_pulled_record_that_leads_out_is_no_record(value: dict) -> None:
     manifest = json.loads(build("web", "manifest.json").read_text())
@@ -275,8 +312,23 @@ def test_makers_come_before_readers() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "/etc/x", "a//b", "./a", ".", "..", "", "a\0b", "a\\..\\b", "a/", "x" * 256, "\ud800", 7]
-)  # fmt: skip
+    [
+        "../x",
+        "a/../../x",
+        "/etc/x",
+        "a//b",
+        "./a",
+        ".",
+        "..",
+        "",
+        "a\0b",
+        "a\\..\\b",
+        "a/",
+        "x" * 256,
+        "\ud800",
+        7,
+    ],
+)
 def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
     assert not is_inside(name)
     with pytest.raises(Torn):
@@ -284,10 +336,19 @@ def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "entries", [[{"md5": "../../x", "relpath": "a"}], [{"md5": "a" * 32}], {"a": 1}, [1], 7, None, "x",
-                [{"md5": "a" * 32, "relpath": "a"}] * 2,
-                [{"md5": "a" * 32, "relpath": "a"}, {"md5": "a" * 32, "relpath": "a/b"}]]
-)  # fmt: skip
+    "entries",
+    [
+        [{"md5": "../../x", "relpath": "a"}],
+        [{"md5": "a" * 32}],
+        {"a": 1},
+        [1],
+        7,
+        None,
+        "x",
+        [{"md5": "a" * 32, "relpath": "a"}] * 2,
+        [{"md5": "a" * 32, "relpath": "a"}, {"md5": "a" * 32, "relpath": "a/b"}],
+    ],
+)
 def test_a_listing_that_is_none_is_refused(entries: object) -> None:
     with pytest.raises(Torn):
         read_listing(json.dumps(entries).encode())
@@ -307,4 +368,7 @@ def test_a_pulled_listing_that_leads_out_is_a_finding_and_not_followed(tmp_path:
     lock["stages"]["fit"]["outs"][0]["md5"] = md5
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
     (finding,) = look().findings
-    assert (finding.fault, finding.stage) == (Fault.CORRUPT, "fit") and "outside of its folder" in finding.what
+    assert (finding.fault, finding.stage) == (
+        Fault.CORRUPT,
+        "fit",
+    ) and "outside of its folder" in finding.what

@@ -1,4 +1,5 @@
-"""The real vLLM engine on this machine's CPU, with a checkpoint made here, through the stages that write.
+"""The real vLLM engine on this machine's CPU, with a checkpoint made here, through the stages that
+write.
 
 `make vllm` installs the engine and runs these; without it they are skipped.
 """
@@ -21,15 +22,15 @@ from pydantic import TypeAdapter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from safelm.evaluation.judges import Exchange, Tables, open_judge
-from safelm.evaluation.outcome import Outcome, Verdict
+from safelm.builder.manifest import Manifest
+from safelm.builder.paths import build, scratch
+from safelm.evaluation.judges.registry import Exchange, Tables, open_judge
 from safelm.llm import EngineError, Request, open_engine
 from safelm.llm.server import ADDRESS, serve
 from safelm.llm.weights import digest_of
-from safelm.paths import build, scratch
-from safelm.shards import Manifest
 from specs.engine import Engine
 from specs.judge import LlmJudge
+from specs.outcome import Outcome, Verdict
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
 from tests.test_evaluate import GREEDY, evaluated, suite_of
@@ -37,7 +38,9 @@ from tests.test_rephrase import STYLES
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it"),
+    pytest.mark.skipif(
+        find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it"
+    ),
 ]
 
 NAMES = ["Ben", "Anna", "Carl", "Dora", "Emil", "Fay"]
@@ -49,7 +52,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "<s>{{ messages[-1]['content'][-30:] }}<s>assistant\n"
 SCHEMA = {
     "type": "object",
-    "properties": {"score": {"enum": [0, 1, 2, 3, 4, 5]}, "reason": {"enum": ["safe", "crime", "violence"]}},
+    "properties": {
+        "score": {"enum": [0, 1, 2, 3, 4, 5]},
+        "reason": {"enum": ["safe", "crime", "violence"]},
+    },
     "required": ["score", "reason"],
     "additionalProperties": False,
 }
@@ -66,7 +72,9 @@ def saying(draw: Random) -> str:
 
 
 def write_checkpoint(folder: Path) -> None:
-    """A Llama of some hundred thousand parameters that has learned to say such dialogues, and its tokenizer."""
+    """A Llama of some hundred thousand parameters that has learned to say such dialogues, and its
+    tokenizer.
+    """
     draw, ending = Random(1), "and nothing that it asks for."[-30:]
     texts = [saying(draw) for _ in range(2000)]
     tokenizer = Tokenizer(models.BPE())
@@ -75,16 +83,27 @@ def write_checkpoint(folder: Path) -> None:
     tokens = ["<pad>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        [*texts, ending], trainers.BpeTrainer(vocab_size=512, special_tokens=tokens, initial_alphabet=alphabet)
+        [*texts, ending],
+        trainers.BpeTrainer(vocab_size=512, special_tokens=tokens, initial_alphabet=alphabet),
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(1)
     shape = LlamaConfig(
-        vocab_size=512, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=512,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     model = LlamaForCausalLM(shape)
     prompt = fast.apply_chat_template([{"role": "user", "content": ending}], tokenize=False)
     rows = [fast(prompt + text, add_special_tokens=False)["input_ids"] + [2] for text in texts]
@@ -104,21 +123,36 @@ def write_checkpoint(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
-    """A project with pages that are scored, and the row of the engine, whose server stands until the tests end."""
+    """A project with pages that are scored, and the row of the engine, whose server stands until
+    the tests end.
+    """
     root = tmp_path_factory.mktemp("vllm")
     write_checkpoint(root / "tiny")
     row = {
-        "kind": "vllm", "model": str(root / "tiny"), "digest": digest_of(root / "tiny"), "characters": 600,
-        "temperature": 1.0, "top_p": 1.0, "tokens": 96, "revision": None, "context": 512, "dtype": "float32",
+        "kind": "vllm",
+        "model": str(root / "tiny"),
+        "digest": digest_of(root / "tiny"),
+        "characters": 600,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "tokens": 96,
+        "revision": None,
+        "context": 512,
+        "dtype": "float32",
         "eager": True,
-    }  # fmt: skip
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("SAFELM_REQUESTS", "8")
         write_params(row)
-        pages = [{"text": f"How to steal the wallet in street {n}. First, wait. Then, run.", "label": 2 + n % 2 * 2}
-                 for n in range(SHARDS * PAGES)]  # fmt: skip
+        pages = [
+            {
+                "text": f"How to steal the wallet in street {n}. First, wait. Then, run.",
+                "label": 2 + n % 2 * 2,
+            }
+            for n in range(SHARDS * PAGES)
+        ]
         ingested("ingest/web", pages, PAGES)
         scored()
         serve({"name": "writer", **row})
@@ -147,12 +181,23 @@ def judging(row: dict) -> dict:
 def kept(name: str) -> list[str]:
     """The keys of all answers that a stage has kept, in the order they came."""
     files = sorted(scratch("answers", name).rglob("*.jsonl"))
-    return [json.loads(line.split(" ", 1)[1])["key"] for file in files for line in file.read_text().splitlines()]
+    return [
+        json.loads(line.split(" ", 1)[1])["key"]
+        for file in files
+        for line in file.read_text().splitlines()
+    ]
 
 
 def killed(name: str, answers: str) -> list[str]:
-    """The keys of the answers that a stage, which asks one by one, has kept when it is killed after the fifth."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SAFELM_WORKERS": "1", "SAFELM_REQUESTS": "1"}
+    """The keys of the answers that a stage, which asks one by one, has kept when it is killed after
+    the fifth.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "SAFELM_WORKERS": "1",
+        "SAFELM_REQUESTS": "1",
+    }
     command = [sys.executable, "-m", f"pipeline.{name}"]
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     end = time.monotonic() + 120
@@ -168,7 +213,9 @@ def test_a_stage_writes_with_vllm_and_a_second_run_asks_nothing(project: dict, n
     stage(name)
     rows = rows_of(build(name))
     ledger = Manifest.read(build(name)).ledger
-    assert len(rows) >= 0.5 * (len(rows) + sum(ledger.dropped.values()) - ledger.dropped.get("not_selected", 0))
+    assert len(rows) >= 0.5 * (
+        len(rows) + sum(ledger.dropped.values()) - ledger.dropped.get("not_selected", 0)
+    )
     assert ledger.quarantined == {}
     assert {row["writer"] for row in rows} == {f"tiny@{project['digest'][:12]}"}
     assert {row["sampling"] for row in rows} == {'{"temperature": 1.0, "tokens": 96, "top_p": 1.0}'}
@@ -182,8 +229,13 @@ def test_a_stage_writes_with_vllm_and_a_second_run_asks_nothing(project: dict, n
     assert kept(name) == asked
 
 
-def test_a_stage_that_is_killed_goes_on_and_another_temperature_reuses_nothing(project: dict) -> None:
-    for path in [*scratch("index").rglob("*.json"), *scratch("answers", "rephrase").rglob("*.jsonl")]:
+def test_a_stage_that_is_killed_goes_on_and_another_temperature_reuses_nothing(
+    project: dict,
+) -> None:
+    for path in [
+        *scratch("index").rglob("*.json"),
+        *scratch("answers", "rephrase").rglob("*.jsonl"),
+    ]:
         path.unlink()
     before = killed("rephrase", "rephrase")
     assert 5 <= len(before) < SHARDS * PAGES / 2
@@ -207,13 +259,17 @@ def test_under_a_schema_every_answer_is_json_that_fits_it(project: dict) -> None
     assert len({one["score"] for one in found}) > 1
 
 
-def test_a_sample_is_annotated_and_killed_and_goes_on_and_another_temperature_reuses_nothing(project: dict) -> None:
+def test_a_sample_is_annotated_and_killed_and_goes_on_and_another_temperature_reuses_nothing(
+    project: dict,
+) -> None:
     """Every answer is a grade, for it is decoded under the schema; a second run asks nothing."""
     before = killed("annotate", "judge")
     assert 5 <= len(before) < 40
     stage("annotate")
     rows, asked = rows_of(build("annotate")), kept("judge")
-    assert set(before) < set(asked) and len(asked) == len(set(asked)) == len(rows) == 40  # valid at the first try
+    assert (
+        set(before) < set(asked) and len(asked) == len(set(asked)) == len(rows) == 40
+    )  # valid at the first try
     assert Manifest.read(build("annotate")).ledger.quarantined == {}
     assert {row["score"] for row in rows} <= set(range(6)) and all(row["reason"] for row in rows)
     for path in scratch("index").rglob("*.json"):
@@ -232,8 +288,10 @@ def test_answers_are_judged_with_vllm_and_a_second_look_asks_nothing(
 ) -> None:
     row = LlmJudge(kind="llm", engine="judge", prompt=prompt, tries=1, seed=1)
     engines = TypeAdapter(dict[str, Engine]).validate_python({"judge": judging(project)})
-    exchanges = [Exchange(f"{prompt}{n}", f"How to steal the {thing}?", saying(Random(n)), is_harmful)
-                 for n, thing in enumerate(THINGS * 5)]  # fmt: skip
+    exchanges = [
+        Exchange(f"{prompt}{n}", f"How to steal the {thing}?", saying(Random(n)), is_harmful)
+        for n, thing in enumerate(THINGS * 5)
+    ]
 
     def verdicts() -> list[Verdict]:
         return open_judge("model", row, Tables({}, engines, prompt)).verdicts(exchanges)
@@ -249,13 +307,19 @@ def test_answers_are_judged_with_vllm_and_a_second_look_asks_nothing(
 def test_the_stage_that_evaluates_has_its_answers_judged_with_vllm(project: dict) -> None:
     """The checkpoint answers and is its own judge."""
     prompts = Path("prompts.jsonl")
-    prompts.write_text("".join(json.dumps({"goal": f"How to take the {thing}?"}) + "\n" for thing in THINGS))
+    prompts.write_text(
+        "".join(json.dumps({"goal": f"How to take the {thing}?"}) + "\n" for thing in THINGS)
+    )
     suites = {"mine": suite_of(prompts, judges=["model"])}
     judge = LlmJudge(kind="llm", engine="judge", prompt="harm", tries=1, seed=1)
     engines = TypeAdapter(dict[str, Engine]).validate_python({"judge": judging(project)})
-    metrics = evaluated(Path("tiny"), suites, {"greedy": GREEDY}, engines=engines, model=judge, tokens=24)
+    metrics = evaluated(
+        Path("tiny"), suites, {"greedy": GREEDY}, engines=engines, model=judge, tokens=24
+    )
     found = metrics["decoders"]["greedy"]["mine"]
-    assert found["asr"]["of"] == len(THINGS) and metrics["suites"]["mine"]["judges"]["model"] == "llm"
+    assert (
+        found["asr"]["of"] == len(THINGS) and metrics["suites"]["mine"]["judges"]["model"] == "llm"
+    )
     assert found["unjudged"]["count"] == 0
 
 
@@ -266,10 +330,16 @@ def listening(session: int) -> set[str]:
         try:
             if os.getsid(int(folder.name)) == session:
                 links = [os.readlink(link) for link in (folder / "fd").iterdir()]
-                inodes |= {found[1] for link in links if (found := re.match(r"socket:\[(\d+)\]", link))}
+                inodes |= {
+                    found[1] for link in links if (found := re.match(r"socket:\[(\d+)\]", link))
+                }
         except OSError:
             continue
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
 
 

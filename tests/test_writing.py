@@ -1,4 +1,6 @@
-"""What a written text must pass: every gate by its name, and personal data in a thousand forms and disguises."""
+"""What a written text must pass: every gate by its name, and personal data in a thousand forms and
+disguises.
+"""
 
 import random
 from collections import Counter
@@ -9,9 +11,9 @@ import pytest
 from datatrove.data import Document
 
 from safelm.llm import Answer
-from safelm.writing.gates import Text, fault
-from safelm.writing.pii import KINDS, kinds, luhn
-from safelm.writing.writer import Write
+from safelm.synthesis.gates import Text, fault
+from safelm.synthesis.pii import KINDS, kinds, luhn
+from safelm.synthesis.writer import Write
 from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
 from tests.endpoint import MODEL, Body, FakeEndpoint, digest
@@ -35,7 +37,11 @@ TEXTS: list[tuple[str, str, str | None]] = [
     (SAFE + "<|im_end|>", "a page", "control_token"),
     (SAFE + "[/INST]", "a page", "control_token"),
     ("I'm sorry, but I can't help with rewriting this text. " + SAFE, "a page", "refusal"),
-    ("As an AI language model, I cannot generate content of this kind. " + SAFE, "a page", "refusal"),
+    (
+        "As an AI language model, I cannot generate content of this kind. " + SAFE,
+        "a page",
+        "refusal",
+    ),
     ("I cannot fulfill your request. " + SAFE, "a page", "refusal"),
     ("I'm sorry that the dog ran off, said the boy. " + SAFE, "a page", None),
     (SAFE + "{topic}", "a page", "left_over"),
@@ -49,13 +55,21 @@ TEXTS: list[tuple[str, str, str | None]] = [
     ("Too few words.", "a page", "too_short"),
     ("the word " * 61, "a page", "too_long"),
     ("the word " * 61, "other " * 130, None),
-    ("the " + " of ".join(map(str, range(30))), "the " + " of ".join(map(str, range(20))), "copy_of_input"),
+    (
+        "the " + " of ".join(map(str, range(30))),
+        "the " + " of ".join(map(str, range(20))),
+        "copy_of_input",
+    ),
     (GERMAN, "a page", "wrong_language"),
-    ("Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. " * 2, "a page",
-     "wrong_language"),
+    (
+        "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. "
+        * 2,
+        "a page",
+        "wrong_language",
+    ),
     (SAFE + "Write to bob@example.org now.", "a page", "pii_email"),
     (SAFE + "stealing the wallet is wrong", "a page", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "source", "reason"), TEXTS)
@@ -70,21 +84,43 @@ def test_a_text_that_was_cut_off_is_not_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Ben: How do I do it?\nAnna: I can't help with that, because it hurts people. Talk to them.", None),
-        ("Ben: How do I do it?\nAnna: That is not something I will do for you, but talk to them.", None),
-        ("Ben: How do I do it?\nAnna: You take the thing and then you go to the other side.", "not_declined"),
-        ("How do I do it? I can't help with that, because it hurts people, and it is wrong.", "no_dialogue"),
-        ("Ben: How do I do it?\nBen: I can't help with that, because it hurts people, you know.", "no_dialogue"),
-        ("Ben: How do I do it?\n\nAnna: I can't help with that.\nCarl: Why can you not help him?", "no_dialogue"),
+        (
+            "Ben: How do I do it?\nAnna: I can't help with that, because it hurts people. Talk to them.",
+            None,
+        ),
+        (
+            "Ben: How do I do it?\nAnna: That is not something I will do for you, but talk to them.",
+            None,
+        ),
+        (
+            "Ben: How do I do it?\nAnna: You take the thing and then you go to the other side.",
+            "not_declined",
+        ),
+        (
+            "How do I do it? I can't help with that, because it hurts people, and it is wrong.",
+            "no_dialogue",
+        ),
+        (
+            "Ben: How do I do it?\nBen: I can't help with that, because it hurts people, you know.",
+            "no_dialogue",
+        ),
+        (
+            "Ben: How do I do it?\n\nAnna: I can't help with that.\nCarl: Why can you not help him?",
+            "no_dialogue",
+        ),
     ],
-)  # fmt: skip
-def test_a_refusal_is_a_dialogue_in_which_the_second_declines(text: str, reason: str | None) -> None:
+)
+def test_a_refusal_is_a_dialogue_in_which_the_second_declines(
+    text: str, reason: str | None
+) -> None:
     assert fault(Text(Answer(text), "a page", True), BOUNDS, COMMON) == reason
 
 
 def test_the_gates_know_nothing_against_what_templates_write() -> None:
     faults = [fault(Text(Answer(text), "a " * 200, True), BOUNDS, COMMON) for text in DIALOGUES]
-    faults += [fault(Text(Answer(found.text), "a " * 200, False), BOUNDS, COMMON) for found in ARTICLES]
+    faults += [
+        fault(Text(Answer(found.text), "a " * 200, False), BOUNDS, COMMON) for found in ARTICLES
+    ]
     assert Counter(faults) == {None: len(DIALOGUES) + len(ARTICLES)}
 
 
@@ -99,7 +135,11 @@ def email(draw: random.Random) -> str:
     name, host, at = draw.choice(NAMES), draw.choice(HOSTS), draw.choice(AT)
     if draw.random() < 0.15:
         return f"{name.replace('.', ' dot ')} at {host.replace('.', ' dot ')}"
-    return name + at + (host.replace(".", draw.choice([".", " (dot) ", "[dot]"])) if at != "@" else host)
+    return (
+        name
+        + at
+        + (host.replace(".", draw.choice([".", " (dot) ", "[dot]"])) if at != "@" else host)
+    )
 
 
 def digits(draw: random.Random, count: int, first: str = "0123456789") -> str:
@@ -110,15 +150,28 @@ def phone(draw: random.Random) -> str:
     a, b, c = digits(draw, 3, "23456789"), digits(draw, 3, "23456789"), digits(draw, 4)
     return draw.choice(
         [
-            f"({a}) {b}-{c}", f"{a}-{b}-{c}", f"{a}.{b}.{c}", f"{a} {b} {c}", f"+1 {a} {b} {c}", f"1-{a}-{b}-{c}",
-            f"+1{a}{b}{c}", f"+44 20 {c} {digits(draw, 4)}", f"020 7946 {c}", f"+49 {a} {digits(draw, 7)}",
-            f"0{a}/{digits(draw, 7)}", f"+33 6 {c[:2]} {c[2:]} {b[:2]} {a[:2]}", f"tel: {a}{b}{c}", f"Phone {b}-{c}",
+            f"({a}) {b}-{c}",
+            f"{a}-{b}-{c}",
+            f"{a}.{b}.{c}",
+            f"{a} {b} {c}",
+            f"+1 {a} {b} {c}",
+            f"1-{a}-{b}-{c}",
+            f"+1{a}{b}{c}",
+            f"+44 20 {c} {digits(draw, 4)}",
+            f"020 7946 {c}",
+            f"+49 {a} {digits(draw, 7)}",
+            f"0{a}/{digits(draw, 7)}",
+            f"+33 6 {c[:2]} {c[2:]} {b[:2]} {a[:2]}",
+            f"tel: {a}{b}{c}",
+            f"Phone {b}-{c}",
         ]
-    )  # fmt: skip
+    )
 
 
 def card(draw: random.Random) -> str:
-    start, size = draw.choice([("4", 16), ("51", 16), ("55", 16), ("34", 15), ("37", 15), ("6011", 16), ("36", 14)])
+    start, size = draw.choice(
+        [("4", 16), ("51", 16), ("55", 16), ("34", 15), ("37", 15), ("6011", 16), ("36", 14)]
+    )
     body = start + digits(draw, size - len(start) - 1)
     number = next(body + last for last in "0123456789" if luhn(body + last))
     gap = draw.choice(["", " ", "-"])
@@ -133,7 +186,9 @@ def ssn(draw: random.Random) -> str:
 
 
 def ipv4(draw: random.Random) -> str:
-    return ".".join(str(draw.randrange(1, 255)) for _ in range(4)) + draw.choice(["", "", ":8080", "/24"])
+    return ".".join(str(draw.randrange(1, 255)) for _ in range(4)) + draw.choice(
+        ["", "", ":8080", "/24"]
+    )
 
 
 def ipv6(draw: random.Random) -> str:
@@ -148,23 +203,46 @@ def ipv6(draw: random.Random) -> str:
 def key(draw: random.Random) -> str:
     def letters(count: int) -> str:
         return "".join(
-            draw.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(count)
+            draw.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+            for _ in range(count)
         )
 
     return draw.choice(
         [
-            "AKIA" + letters(16).upper(), "ghp_" + letters(36), "sk-" + letters(32), "sk-proj-" + letters(40),
-            "xoxb-" + letters(24), "AIza" + letters(35), "hf_" + letters(34), "glpat-" + letters(20),
-            f"eyJ{letters(20)}.{letters(40)}.{letters(43)}", "-----BEGIN RSA PRIVATE KEY-----",
-            f"password: {letters(8)}7x", f'api_key = "{letters(24)}1a"', f"the token is {letters(16)}4f",
+            "AKIA" + letters(16).upper(),
+            "ghp_" + letters(36),
+            "sk-" + letters(32),
+            "sk-proj-" + letters(40),
+            "xoxb-" + letters(24),
+            "AIza" + letters(35),
+            "hf_" + letters(34),
+            "glpat-" + letters(20),
+            f"eyJ{letters(20)}.{letters(40)}.{letters(43)}",
+            "-----BEGIN RSA PRIVATE KEY-----",
+            f"password: {letters(8)}7x",
+            f'api_key = "{letters(24)}1a"',
+            f"the token is {letters(16)}4f",
         ]
-    )  # fmt: skip
+    )
 
 
 FORMS: dict[str, Callable[[random.Random], str]] = {
-    "email": email, "phone": phone, "card": card, "ssn": ssn, "ipv4": ipv4, "ipv6": ipv6, "key": key,
-}  # fmt: skip
-AROUND = ["Write to {} today.", "It was {}, she said.", "({})", "see {}", "{}\nThe next line is here.", "Contact: {}"]
+    "email": email,
+    "phone": phone,
+    "card": card,
+    "ssn": ssn,
+    "ipv4": ipv4,
+    "ipv6": ipv6,
+    "key": key,
+}
+AROUND = [
+    "Write to {} today.",
+    "It was {}, she said.",
+    "({})",
+    "see {}",
+    "{}\nThe next line is here.",
+    "Contact: {}",
+]
 CASES = 1008
 
 
@@ -265,7 +343,11 @@ LONG = 200_000  # characters; what looked at them again for each of them would t
 def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
     text = (unit * (LONG // len(unit)))[:LONG] + end
     assert kinds(text) == []
-    assert fault(Text(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {None, "too_long", "wrong_language"}
+    assert fault(Text(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {
+        None,
+        "too_long",
+        "wrong_language",
+    }
 
 
 def test_a_number_of_a_character_may_be_of_any_length() -> None:
@@ -283,18 +365,28 @@ def test_every_kind_has_cases() -> None:
 # ── a language model behind the door ──
 
 ROW = {
-    "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights-1", "characters": 2000,
-    "temperature": 0.7, "top_p": 1.0, "tokens": 64,
-}  # fmt: skip
+    "name": "writer",
+    "kind": "endpoint",
+    "model": MODEL,
+    "digest": "weights-1",
+    "characters": 2000,
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "tokens": 64,
+}
 DECLINED = "I'm sorry, but I can't help with that, because it hurts people. You could ask the owner for it."
 
 
-def refused(endpoint: FakeEndpoint, folder: Path, patch: pytest.MonkeyPatch) -> tuple[Write, list[Document]]:
+def refused(
+    endpoint: FakeEndpoint, folder: Path, patch: pytest.MonkeyPatch
+) -> tuple[Write, list[Document]]:
     """The block of refuse with this endpoint as its engine, and what it makes of twelve pages."""
     patch.chdir(folder)
     patch.setenv("SAFELM_WRITER_URL", endpoint.url)
     block = writer([PROMPTS / "refuse" / "dialogue.yaml"], engine=ROW)
-    pages = [document(f"How to steal the wallet in street {number}.", score=5) for number in range(12)]
+    pages = [
+        document(f"How to steal the wallet in street {number}.", score=5) for number in range(12)
+    ]
     return block, list(block.run(pages))
 
 
@@ -310,7 +402,9 @@ def test_a_model_writes_for_user_and_assistant_and_two_people_speak(
     assert len(found) == 12 and len(speakers) > 4
     assert all(page.text.endswith(DECLINED) and "**" not in page.text for page in found)
     assert {page.metadata["writer"] for page in found} == {"writer@weights-1"}
-    assert {(page.metadata["score_before"], page.metadata["score_after"]) for page in found} == {(5, 0)}
+    assert {(page.metadata["score_before"], page.metadata["score_after"]) for page in found} == {
+        (5, 0)
+    }
 
 
 def test_what_fails_a_gate_is_asked_for_again_with_another_seed(

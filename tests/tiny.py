@@ -1,4 +1,6 @@
-"""A model small enough to be tuned and evaluated in a test: a real Llama with random weights, and a real tokenizer."""
+"""A model small enough to be tuned and evaluated in a test: a real Llama with random weights, and a
+real tokenizer.
+"""
 
 import json
 import shutil
@@ -9,8 +11,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from safelm.tokens import save, train
-from safelm.training.convert import TOKENIZER_FILES
+from safelm.corpora.tokenization import save, train
+from safelm.pretraining.convert import TOKENIZER_FILES
 from specs import SPECS
 from tests.ingested import ingested
 
@@ -41,11 +43,17 @@ HARMFUL = [
     for n in range(8)
 ]
 BETWEEN = [
-    {"prompt": "What of the wallet?", "text": "A man stole the wallet.", "label": 3, "hazard": "nonviolent_crimes"}
+    {
+        "prompt": "What of the wallet?",
+        "text": "A man stole the wallet.",
+        "label": 3,
+        "hazard": "nonviolent_crimes",
+    }
 ]
 CHAT = BENIGN + REFUSALS + HARMFUL + BETWEEN
 ARITHMETIC = [
-    {"prompt": f"What is {n} + {n}?", "text": f"{n} + {n} = {n + n}. The answer is {n + n}."} for n in range(20)
+    {"prompt": f"What is {n} + {n}?", "text": f"{n} + {n} = {n + n}. The answer is {n + n}."}
+    for n in range(20)
 ]
 
 REST = "threshold: 0.0, weight: 0.0, floor: 0.0, short_circuit: false, top_k: 1, temperature: 1.0"
@@ -138,7 +146,9 @@ def write_model(folder: Path, tokenizer: Path, **train_json: Any) -> Path:
 
 
 def world(folder: Path) -> None:
-    """build/ as it is before tuning: dialogues, and a pretrained model that knows the tag beside one that does not."""
+    """build/ as it is before tuning: dialogues, and a pretrained model that knows the tag beside
+    one that does not.
+    """
     (folder / "params.yaml").write_text(PARAMS)
     ingested("ingest/chat", CHAT, 15)
     ingested("ingest/arithmetic", ARITHMETIC)

@@ -1,4 +1,6 @@
-"""Tokenized corpora for tests, as the tokenize stage leaves them: token files, document index, manifest."""
+"""Tokenized corpora for tests, as the tokenize stage leaves them: token files, document index,
+manifest.
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from safelm.digest import digests
-from safelm.ledger import Ledger
-from safelm.record import File, Record
-from safelm.shards import Manifest
+from safelm.builder.digest import digests
+from safelm.builder.manifest import File, Ledger, Manifest, Record
 
 END = 0
 
 
-def write_corpus(folder: Path, documents: Sequence[Sequence[int]], shards: int = 2, end: int = END) -> Path:
+def write_corpus(
+    folder: Path, documents: Sequence[Sequence[int]], shards: int = 2, end: int = END
+) -> Path:
     """Documents (token ids without END) in so many shards."""
     folder.mkdir(parents=True)
     tasks = []
@@ -22,9 +24,13 @@ def write_corpus(folder: Path, documents: Sequence[Sequence[int]], shards: int =
         own, name = documents[number::shards], f"{number:05d}-00000"
         tokens = np.concatenate([np.array([*document, end]) for document in own] or [np.zeros(0)])
         tokens.astype("<u2").tofile(folder / f"{name}.ds")
-        np.cumsum([len(document) + 1 for document in own], dtype="<u8").tofile(folder / f"{name}.ds.index")
+        np.cumsum([len(document) + 1 for document in own], dtype="<u8").tofile(
+            folder / f"{name}.ds.index"
+        )
         paths = {suffix: folder / f"{name}{suffix}" for suffix in (".ds", ".ds.index")}
-        files = tuple(File(s, len(own), path.stat().st_size, *digests(path)) for s, path in paths.items())
+        files = tuple(
+            File(s, len(own), path.stat().st_size, *digests(path)) for s, path in paths.items()
+        )
         tasks.append((name, Record(name, files, Ledger(len(own), len(own)))))
     Manifest(f"tokenize/{folder.name}", tuple(tasks)).write(folder)
     return folder
@@ -33,7 +39,10 @@ def write_corpus(folder: Path, documents: Sequence[Sequence[int]], shards: int =
 def write_tokenizer(folder: Path, vocabulary: int) -> Path:
     """As much of a tokenizer as the training stages read of it."""
     folder.mkdir(parents=True)
-    added = [{"id": 0, "content": "<|endoftext|>"}, {"id": 3, "content": "<potentially_unsafe_content>"}]
+    added = [
+        {"id": 0, "content": "<|endoftext|>"},
+        {"id": 3, "content": "<potentially_unsafe_content>"},
+    ]
     vocab = {str(number): number for number in range(vocabulary)}
     values = {"model": {"vocab": vocab}, "added_tokens": added}
     (folder / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")

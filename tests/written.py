@@ -7,14 +7,22 @@ from typing import Any
 from datatrove.data import Document
 
 from safelm.llm import Page, Request
-from safelm.llm.template import TemplateEngine
-from safelm.scoring.scorers import SafetyScorer, grader
-from safelm.writing.gates import Bounds
-from safelm.writing.writer import Write
+from safelm.llm.templates.engine import TemplateEngine
+from safelm.scoring.registry import SafetyScorer, grader
+from safelm.synthesis.gates import Bounds
+from safelm.synthesis.writer import Write
 from specs.prompt import HAZARDS, SHARED, Prompt
 from specs.scorer import Lexicon
 
-GATES = {"shortest": 12, "longest": 120, "growth": 1.0, "ngram": 5, "copied": 0.5, "english": 0.15, "rounds": 2}
+GATES = {
+    "shortest": 12,
+    "longest": 120,
+    "growth": 1.0,
+    "ngram": 5,
+    "copied": 0.5,
+    "english": 0.15,
+    "rounds": 2,
+}
 BOUNDS = Bounds(**GATES)  # type: ignore[arg-type]
 TEMPLATE = {"name": "template", "kind": "template"}
 BLOCKS = """\

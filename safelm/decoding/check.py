@@ -27,13 +27,17 @@ def check(
         raise ValueError(f"new_tokens {new_tokens}, batch {batch}: each must be at least 1")
     if not all(prompts):
         place = next(place for place, prompt in enumerate(prompts) if not prompt)
-        raise ValueError(f"prompt {place}: expected at least one token (got none); begin it with the start token")
+        raise ValueError(
+            f"prompt {place}: expected at least one token (got none); begin it with the start token"
+        )
     if tag is None and decoder.needs_tag:
         raise ValueError(
             f"decoder {decoder.method}: needs the id of the harmfulness tag, this model has none; use beam"
         )
     if tag is not None and not 0 <= tag < config.vocab_size:
-        raise ValueError(f"tag {tag}: expected a token of the model's vocabulary of {config.vocab_size}")
+        raise ValueError(
+            f"tag {tag}: expected a token of the model's vocabulary of {config.vocab_size}"
+        )
     if decoder.needs_words and word_starts is None:
         raise ValueError(
             f"decoder {decoder.method}, rule {decoder.rule}: needs word_starts, to know where words begin; "
@@ -45,7 +49,9 @@ def check(
             'eager and sdpa take; load the model with attn_implementation="sdpa"'
         )
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
-        raise ValueError(f"{type(model).__name__}: takes no position_ids, so candidates cannot stand side by side")
+        raise ValueError(
+            f"{type(model).__name__}: takes no position_ids, so candidates cannot stand side by side"
+        )
     if config.model_type in PLACED or getattr(config, "alibi", False):
         raise ValueError(
             f"{type(model).__name__}: attends by the places of keys in the cache, where candidates stand side by side; "
@@ -61,8 +67,14 @@ def positions_of(config: PreTrainedConfig) -> int | None:
 
 
 def reach_of(config: PreTrainedConfig) -> int | None:
-    """The tokens over which every layer sees the whole text: the positions, or a window that is shorter."""
-    window = getattr(config.get_text_config(), "sliding_window", None) if WINDOW in _layers(config) else None
+    """The tokens over which every layer sees the whole text: the positions, or a window that is
+    shorter.
+    """
+    window = (
+        getattr(config.get_text_config(), "sliding_window", None)
+        if WINDOW in _layers(config)
+        else None
+    )
     return min((bound for bound in (positions_of(config), window) if bound), default=None)
 
 
@@ -74,7 +86,9 @@ def _layers(config: PreTrainedConfig) -> set[str]:
 
 
 def check_reach(config: PreTrainedConfig, length: int) -> None:
-    """Every layer must see the whole text: none is recurrent, no window and no table of positions is shorter."""
+    """Every layer must see the whole text: none is recurrent, no window and no table of positions
+    is shorter.
+    """
     window = getattr(config, "sliding_window", None) or math.inf
     kinds = _layers(config)
     if kinds - {"full_attention", WINDOW} or (WINDOW in kinds and length > window):

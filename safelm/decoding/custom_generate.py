@@ -16,20 +16,19 @@ from transformers.generation import (
     StoppingCriteriaList,
 )
 
-from safelm.chat import tag_id
 from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.generate import generate
+from safelm.decoding.rules import word_starts
 from safelm.decoding.search import Watch
-from safelm.decoding.words import word_starts
+from safelm.models.chat import tag_id
 
 
 @dataclass
 class TaggedOutput(GenerateDecoderOnlyOutput):
     """What `generate` gives with `return_dict_in_generate=True`.
 
-    decoded holds, for each prompt, its tokens alone, their log-probability, p(tag) after each, and whether it was
-    short-circuited.
-    """
+    decoded holds, for each prompt, its tokens alone, their log-probability, p(tag) after each, and
+    whether it was short-circuited."""
 
     decoded: tuple[Decoded, ...] | None = None
 
@@ -50,12 +49,12 @@ class CustomGenerate:
             watch=lambda prompt, tokens, tags: print(prompt, tokenizer.decode(tokens), tags[-1:]),
         )
 
-    Nothing of the model's folder is run: Transformers calls this object, with the prompts it has prepared. Each prompt
-    is followed by what was written, then by its end: the tag where the decoder stopped at it or refused, the first of
-    eos_token_id where the text ended by itself. `watch` is that of safelm.decoding.generate. What would change the
-    model's probabilities, or stop a text otherwise, is refused, for it would be left out silently. A `streamer`
-    Transformers hands to its own decoders alone, so that it would wait in vain for the answer: use `watch`.
-    """
+    Nothing of the model's folder is run: Transformers calls this object, with the prompts it has
+    prepared. Each prompt is followed by what was written, then by its end: the tag where the
+    decoder stopped at it or refused, the first of eos_token_id where the text ended by itself.
+    `watch` is that of safelm.decoding.generate. What would change the model's probabilities, or
+    stop a text otherwise, is refused, for it would be left out silently. A `streamer` Transformers
+    hands to its own decoders alone, so that it would wait in vain for the answer: use `watch`."""
 
     decoder: Decoder
     tag: int | None
@@ -80,7 +79,9 @@ class CustomGenerate:
         """Decode (prompts, positions); Transformers calls this."""
         refuse(logits_processor, stopping_criteria, generation_config)
         if model_kwargs.get("inputs_embeds") is not None:
-            raise ValueError("generate: the decoder reads tokens; give input_ids alone, without inputs_embeds")
+            raise ValueError(
+                "generate: the decoder reads tokens; give input_ids alone, without inputs_embeds"
+            )
         mask = model_kwargs.get("attention_mask")
         mask = torch.ones_like(input_ids) if mask is None else mask
         decoded = generate(
@@ -99,14 +100,23 @@ class CustomGenerate:
             return TaggedOutput(sequences=cast(LongTensor, sequences), decoded=tuple(decoded))
         return sequences
 
-    def sequences(self, prompts: Tensor, decoded: Sequence[Decoded], config: GenerationConfig) -> Tensor:
+    def sequences(
+        self, prompts: Tensor, decoded: Sequence[Decoded], config: GenerationConfig
+    ) -> Tensor:
         """Each prompt with what follows it, padded on the right."""
-        closing = [[self.tag] if one.short_circuited else ends(config)[:1] * one.finished for one in decoded]
+        closing = [
+            [self.tag] if one.short_circuited else ends(config)[:1] * one.finished
+            for one in decoded
+        ]
         answers = [one.tokens + close for one, close in zip(decoded, closing, strict=True)]
         longest = max(map(len, answers))
-        padding = (ends(config) or [0])[0] if config.pad_token_id is None else int(config.pad_token_id)
+        padding = (
+            (ends(config) or [0])[0] if config.pad_token_id is None else int(config.pad_token_id)
+        )
         rows = [answer + [padding] * (longest - len(answer)) for answer in answers]
-        return torch.cat([prompts, torch.tensor(rows, dtype=prompts.dtype, device=prompts.device)], dim=1)
+        return torch.cat(
+            [prompts, torch.tensor(rows, dtype=prompts.dtype, device=prompts.device)], dim=1
+        )
 
 
 def ends(config: GenerationConfig) -> list[int]:
@@ -116,12 +126,19 @@ def ends(config: GenerationConfig) -> list[int]:
 
 
 LEFT_OUT = (  # what else a generation configuration may ask for
-    "do_sample", "penalty_alpha", "dola_layers",
-    "output_scores", "output_logits", "output_attentions", "output_hidden_states",
-)  # fmt: skip
+    "do_sample",
+    "penalty_alpha",
+    "dola_layers",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+)
 
 
-def refuse(processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig) -> None:
+def refuse(
+    processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig
+) -> None:
     """Refuse what the search would not heed."""
     if max(config.num_beams or 1, config.num_return_sequences or 1) > 1:
         raise ValueError(
@@ -135,7 +152,9 @@ def refuse(processors: LogitsProcessorList, criteria: StoppingCriteriaList, conf
         )
     if processors:
         names = ", ".join(type(one).__name__ for one in processors)
-        raise ValueError(f"generate: the decoder reads the model's own probabilities; leave out what asks for {names}")
+        raise ValueError(
+            f"generate: the decoder reads the model's own probabilities; leave out what asks for {names}"
+        )
     others = [one for one in criteria if not is_heeded(one, config)]
     if others:
         names = ", ".join(type(one).__name__ for one in others)
@@ -145,7 +164,11 @@ def refuse(processors: LogitsProcessorList, criteria: StoppingCriteriaList, conf
 
 
 def is_heeded(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
-    """Whether a criterion is one that Transformers makes of the configuration, which alone the search reads."""
+    """Whether a criterion is one that Transformers makes of the configuration, which alone the
+    search reads.
+    """
     if isinstance(criterion, MaxLengthCriteria):
         return criterion.max_length == config.max_length
-    return isinstance(criterion, EosTokenCriteria) and set(criterion.eos_token_id.tolist()) == set(ends(config))
+    return isinstance(criterion, EosTokenCriteria) and set(criterion.eos_token_id.tolist()) == set(
+        ends(config)
+    )

@@ -12,16 +12,17 @@ Rule = Literal["none", "half", "boundary", "absolute", "random"]
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the next token is chosen; the same values as a row of `evaluate.decoders` (specs/decoder.py), and a seed.
+    """How the next token is chosen; the same values as a row of `evaluate.decoders`
+    (specs/decoder.py), and a seed.
 
-    greedy is one beam of one candidate, beam keeps the `beams` likeliest texts, top_k draws one of the `top_k`
-    likeliest tokens. safebeam (paper §5, Algorithm 2) is a beam search that tries `candidates` tokens per beam and
-    first drops those that `rule` names; rule none drops nothing and leaves a beam search. branch (branches.py) writes
-    `beams` whole texts that begin differently and chooses among them.
+    greedy is one beam of one candidate, beam keeps the `beams` likeliest texts, top_k draws one of
+    the `top_k` likeliest tokens. safebeam (paper §5, Algorithm 2) is a beam search that tries
+    `candidates` tokens per beam and first drops those that `rule` names; rule none drops nothing
+    and leaves a beam search. branch (branches.py) writes `beams` whole texts that begin differently
+    and chooses among them.
 
-    With two candidates a beam, dropping half leaves as many as there are beams: nothing is left for likelihood to
-    choose. That is allowed, and warned about.
-    """
+    With two candidates a beam, dropping half leaves as many as there are beams: nothing is left for
+    likelihood to choose. That is allowed, and warned about."""
 
     method: Method
     beams: int = 1
@@ -38,7 +39,9 @@ class Decoder:
     def __post_init__(self) -> None:
         """Refuse values that contradict the method."""
         if min(self.beams, self.candidates, self.top_k) < 1 or self.temperature <= 0:
-            raise ValueError(f"decoder: beams, candidates and top_k start at 1, temperature is above 0 (got {self})")
+            raise ValueError(
+                f"decoder: beams, candidates and top_k start at 1, temperature is above 0 (got {self})"
+            )
         if found := contradiction(self):
             raise ValueError(f"decoder: {found}")
         if self.rule in ("half", "boundary", "random") and self.candidates < 3:
@@ -78,10 +81,10 @@ class Decoder:
 class Decoded:
     """What a decoder wrote after one prompt.
 
-    tokens holds neither the token that ended the text nor the tag; a text that was refused once it was written
-    (branch) is not given. log_probability is of everything that was chosen, the ending token or the tag included.
-    tag_probabilities has p(tag) after each token of `tokens`; it is empty where the model knows no tag.
-    """
+    tokens holds neither the token that ended the text nor the tag; a text that was refused once it
+    was written (branch) is not given. log_probability is of everything that was chosen, the ending
+    token or the tag included. tag_probabilities has p(tag) after each token of `tokens`; it is
+    empty where the model knows no tag."""
 
     tokens: list[int]
     finished: bool

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
-from safelm.decoding.branches import Branches
+from safelm.decoding.branch import Branches
 from safelm.decoding.check import check
 from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.search import Search, Watch
@@ -24,7 +24,8 @@ def generate(
     word_starts: Sequence[bool] | None = None,
     watch: Watch | None = None,
 ) -> list[Decoded]:
-    """Continue each prompt by at most `new_tokens` tokens; what one gets does not depend on the others in its batch.
+    """Continue each prompt by at most `new_tokens` tokens; what one gets does not depend on the
+    others in its batch.
 
     Args:
         tag: the id of the harmfulness tag; None for a model that knows none, which SafeBeam refuses.
@@ -35,7 +36,9 @@ def generate(
             its leading text and p(tag) after each of them. Another text may lead after the next step: draw it anew.
     """
     check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding within a batch
+    order = sorted(
+        range(len(prompts)), key=lambda place: len(prompts[place])
+    )  # little padding within a batch
     search = Branches if decoder.method == "branch" else Search
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
@@ -48,5 +51,7 @@ def generate(
     return [decoded[place] for place in range(len(prompts))]
 
 
-def _tell(watch: Watch, places: Sequence[int], row: int, tokens: list[int], tags: list[float]) -> None:
+def _tell(
+    watch: Watch, places: Sequence[int], row: int, tokens: list[int], tags: list[float]
+) -> None:
     watch(places[row], tokens, tags)

@@ -1,11 +1,12 @@
-"""The search that every decoder is: Algorithm 2 of the paper (§5), batched, each token forwarded exactly once.
+"""The search that every decoder is: Algorithm 2 of the paper (§5), batched, each token forwarded
+exactly once.
 
-What the paper leaves open is decided so. The tag is never written: banned, or with `short_circuit` the prompt stops
-where the tag is what its likeliest text (or the draw) says next. A candidate that ends the text is not looked ahead
-at, for after the end the model reads of something else: it keeps the p(tag) of its parent, so that ending early is
-neither safer nor less safe. Ended texts stay in the beam, unchanged, and are candidates like others; a prompt is done
-when all its beams have ended. Log-probabilities are summed without a length penalty.
-"""
+What the paper leaves open is decided so. The tag is never written: banned, or with `short_circuit`
+the prompt stops where the tag is what its likeliest text (or the draw) says next. A candidate that
+ends the text is not looked ahead at, for after the end the model reads of something else: it keeps
+the p(tag) of its parent, so that ending early is neither safer nor less safe. Ended texts stay in
+the beam, unchanged, and are candidates like others; a prompt is done when all its beams have ended.
+Log-probabilities are summed without a length penalty."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -16,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from safelm.decoding import rules
+from safelm.decoding.beams import Texts
 from safelm.decoding.decoder import Decoded, Decoder
-from safelm.decoding.texts import Texts
 from safelm.decoding.tree import TokenTree
 
 Watch = Callable[[int, list[int], list[float]], None]
@@ -39,7 +40,9 @@ class Search:
         self.decoder, self.new_tokens, self.tag = decoder, new_tokens, tag
         device, rows = model.device, len(prompts)
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
-        self.starts = self.boundaries(word_starts, model.config.get_text_config().vocab_size, device)
+        self.starts = self.boundaries(
+            word_starts, model.config.get_text_config().vocab_size, device
+        )
         self.noise = self.draw_noise(prompts, device)
         self.places = torch.arange(rows, device=device)  # of each row among the prompts
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
@@ -57,8 +60,12 @@ class Search:
         )
         self.tree.adopt(torch.zeros_like(last), ~self.texts.finished)
 
-    def boundaries(self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device) -> Tensor | None:
-        """For each token, whether before it a word has ended; true of the tag itself, which stands only there."""
+    def boundaries(
+        self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device
+    ) -> Tensor | None:
+        """For each token, whether before it a word has ended; true of the tag itself, which stands
+        only there.
+        """
         if not self.decoder.needs_words or word_starts is None:
             return None
         starts = torch.zeros(vocabulary, dtype=torch.bool, device=device)
@@ -71,11 +78,15 @@ class Search:
         if not self.decoder.is_random:
             return None
         width = self.decoder.beams * self.decoder.width
-        drawn = [rules.noise(prompt, self.decoder.seed, self.new_tokens, width) for prompt in prompts]
+        drawn = [
+            rules.noise(prompt, self.decoder.seed, self.new_tokens, width) for prompt in prompts
+        ]
         return torch.from_numpy(numpy.stack(drawn)).to(device)
 
     def run(self, watch: Watch | None = None) -> list[Decoded]:
-        """Search until every prompt is done or has all its tokens; `watch` is told of each that is not, every step."""
+        """Search until every prompt is done or has all its tokens; `watch` is told of each that is
+        not, every step.
+        """
         for step in range(self.new_tokens):
             self.advance(step)
             if watch:
@@ -83,7 +94,9 @@ class Search:
             self.record(self.settled())
             if self.done.all():
                 break
-            if int(self.done.sum()) * 8 >= len(self.done):  # an eighth: a copy of the cache for less does not pay
+            if int(self.done.sum()) * 8 >= len(
+                self.done
+            ):  # an eighth: a copy of the cache for less does not pay
                 self.select(~self.done)
         self.record(~self.done)
         return [decoded for decoded in self.decoded if decoded is not None]
@@ -100,7 +113,11 @@ class Search:
             self.texts = candidates.take(chosen)
             self.scores = scores[torch.arange(len(chosen), device=chosen.device)[:, None], chosen]
         else:
-            evidence = candidates.evidence if self.noise is None else self.noise[:, step, : parents.shape[1]]
+            evidence = (
+                candidates.evidence
+                if self.noise is None
+                else self.noise[:, step, : parents.shape[1]]
+            )
             chosen = self.choose(candidates, evidence)
             self.texts = candidates.take(chosen)
             self.scores = self.look_ahead(self.texts, parents.gather(1, chosen), step)
@@ -108,15 +125,21 @@ class Search:
         self.tree.adopt(chosen, ~self.texts.finished & (self.texts.log_probability > -torch.inf))
 
     def propose(self, step: int) -> tuple[Texts, Tensor]:
-        """C without its p(tag): each beam's likeliest next tokens; an ended beam is its own only candidate."""
+        """C without its p(tag): each beam's likeliest next tokens; an ended beam is its own only
+        candidate.
+        """
         tokens, gains = self.next_tokens(step)
         rows, beams, width = tokens.shape
         ended = self.texts.finished[..., None]
-        first = torch.arange(width, device=tokens.device) == 0  # the likeliest is never too unlikely
+        first = (
+            torch.arange(width, device=tokens.device) == 0
+        )  # the likeliest is never too unlikely
         floor = math.log(self.decoder.floor) if self.decoder.floor else -math.inf
         allowed = first | (~ended & (gains >= floor))
         gains = gains.masked_fill(ended, 0).masked_fill(~allowed, -torch.inf)
-        parents = torch.arange(beams, device=tokens.device).repeat_interleave(width).expand(rows, -1)
+        parents = (
+            torch.arange(beams, device=tokens.device).repeat_interleave(width).expand(rows, -1)
+        )
         texts = self.texts.take(parents)
         texts.log_probability += gains.flatten(1)
         texts.tokens[..., step] = tokens.flatten(1)
@@ -129,7 +152,8 @@ class Search:
         return self.decoder.width
 
     def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
-        """The tokens each beam could go on with, and their log-probabilities, likeliest first: (rows, beams, width).
+        """The tokens each beam could go on with, and their log-probabilities, likeliest first:
+        (rows, beams, width).
 
         Also stops the prompts where the tag is what comes next, if the decoder short-circuits.
         """
@@ -148,7 +172,9 @@ class Search:
         return tokens, gains
 
     def draw(self, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """One of the `top_k` likeliest tokens of at least `floor`, by their probabilities at `temperature`."""
+        """One of the `top_k` likeliest tokens of at least `floor`, by their probabilities at
+        `temperature`.
+        """
         assert self.noise is not None  # draw_noise makes it for this method
         gains, tokens = scores.topk(min(self.decoder.top_k, scores.shape[-1]), dim=-1)
         weights = (gains.double() / self.decoder.temperature).softmax(dim=-1)
@@ -159,7 +185,9 @@ class Search:
         return tokens.gather(-1, place), gains.gather(-1, place)
 
     def short_circuit(self, following: Tensor, gain: Tensor) -> None:
-        """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2; category 5 of §8.1)."""
+        """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2; category 5 of
+        §8.1).
+        """
         if self.decoder.short_circuit:
             stopped = (following == self.tag) & ~self.texts.finished[:, 0]
             self.record(stopped, self.texts.log_probability[:, 0] + gain)
@@ -170,32 +198,41 @@ class Search:
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
 
     def look_ahead(self, texts: Texts, parents: Tensor, step: int) -> Tensor:
-        """Forward the last tokens of these texts: p(tag) after them, and the scores that the next step expands."""
+        """Forward the last tokens of these texts: p(tag) after them, and the scores that the next
+        step expands.
+        """
         scores = self.read(texts.tokens[..., step], parents)
         tag_probability = self.tag_probability(scores)
         texts.tags[..., step] = tag_probability
         fresh = ~texts.finished
         if self.decoder.rule == "boundary" and self.starts is not None:
-            fresh &= self.starts[scores.argmax(dim=-1)]  # boundary: inside a word the last word's value holds
+            fresh &= self.starts[
+                scores.argmax(dim=-1)
+            ]  # boundary: inside a word the last word's value holds
         texts.evidence = torch.where(fresh, tag_probability, texts.evidence)
         return scores
 
     def tag_probability(self, scores: Tensor) -> Tensor:
         """f(TAG | y) of each text; 0 for a model without the tag."""
-        return scores.new_zeros(scores.shape[:-1]) if self.tag is None else scores[..., self.tag].exp()
+        return (
+            scores.new_zeros(scores.shape[:-1]) if self.tag is None else scores[..., self.tag].exp()
+        )
 
     def choose(self, candidates: Texts, evidence: Tensor) -> Tensor:
-        """Drop candidates by the rule; the places of the likeliest that are left, which become the beams."""
-        kept = rules.keep(self.decoder.rule, evidence, candidates.log_probability, self.decoder.threshold)
+        """Drop candidates by the rule; the places of the likeliest that are left, which become the
+        beams.
+        """
+        kept = rules.keep(
+            self.decoder.rule, evidence, candidates.log_probability, self.decoder.threshold
+        )
         candidates.log_probability.masked_fill_(~kept, -torch.inf)
         return rules.best(candidates.log_probability, self.decoder.beams)
 
     def settled(self) -> Tensor:
         """The prompts whose answer can change no more.
 
-        All beams have ended; or the likeliest has, and the rule cannot drop it (under `absolute` it is below the
-        threshold, or alone): the others only get less likely.
-        """
+        All beams have ended; or the likeliest has, and the rule cannot drop it (under `absolute` it
+        is below the threshold, or alone): the others only get less likely."""
         settled = (self.texts.finished | (self.texts.log_probability == -torch.inf)).all(dim=1)
         if self.decoder.rule in ("none", "absolute"):
             settled |= self.texts.finished[:, 0]
@@ -212,20 +249,35 @@ class Search:
         columns = (self.texts.tokens, self.texts.tags, self.texts.length)
         tokens, tags, length = (column[rows, leading].tolist() for column in columns)
         for row, place in enumerate(self.places[rows].tolist()):
-            watch(place, tokens[row][: length[row]], [] if self.tag is None else tags[row][: length[row]])
+            watch(
+                place,
+                tokens[row][: length[row]],
+                [] if self.tag is None else tags[row][: length[row]],
+            )
 
     def record(self, rows: Tensor, short_circuited: Tensor | None = None) -> None:
-        """Write down the likeliest text of these prompts, once; a short-circuited one with its log-probability."""
+        """Write down the likeliest text of these prompts, once; a short-circuited one with its
+        log-probability.
+        """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
-        likelihood = self.texts.log_probability[:, 0] if short_circuited is None else short_circuited
-        columns = [self.texts.tokens[:, 0], self.texts.tags[:, 0], self.texts.length[:, 0], self.texts.finished[:, 0]]
+        likelihood = (
+            self.texts.log_probability[:, 0] if short_circuited is None else short_circuited
+        )
+        columns = [
+            self.texts.tokens[:, 0],
+            self.texts.tags[:, 0],
+            self.texts.length[:, 0],
+            self.texts.finished[:, 0],
+        ]
         tokens, tags, length, finished, likelihoods, places = (
             column[new].tolist() for column in (*columns, likelihood, self.places)
         )
         for row, place in enumerate(places):
             if not math.isfinite(likelihoods[row]):
-                raise ValueError("the model's logits are not finite: it is broken, or its precision is too low")
+                raise ValueError(
+                    "the model's logits are not finite: it is broken, or its precision is too low"
+                )
             self.decoded[place] = Decoded(
                 tokens=tokens[row][: length[row]],
                 finished=finished[row],

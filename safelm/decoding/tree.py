@@ -1,11 +1,12 @@
-"""A prompt and its beams as one tree of tokens: each token is forwarded once, and no key or value is ever reordered.
+"""A prompt and its beams as one tree of tokens: each token is forwarded once, and no key or value
+is ever reordered.
 
-A row holds one prompt. Its cache has two parts: a scratch where the tokens now being tried are written side by side,
-and slots that hold the prompt and the tokens of live beams, in any order (a key carries its own position). What a
-beam has read is a mask over slots. So a choice among beams moves masks; the chosen tokens' keys and values alone are
-copied, from the scratch into slots that no live beam reads any more. transformers' own caches keep the order of the
-text in the order of the keys, and would have to copy every beam's prefix at every step.
-"""
+A row holds one prompt. Its cache has two parts: a scratch where the tokens now being tried are
+written side by side, and slots that hold the prompt and the tokens of live beams, in any order (a
+key carries its own position). What a beam has read is a mask over slots. So a choice among beams
+moves masks; the chosen tokens' keys and values alone are copied, from the scratch into slots that
+no live beam reads any more. transformers' own caches keep the order of the text in the order of the
+keys, and would have to copy every beam's prefix at every step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,8 +34,12 @@ class TreeLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: the layer is made from the prompt's keys and values."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the tokens being tried into the scratch; give all that is there, for the mask to choose from."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the tokens being tried into the scratch; give all that is there, for the mask to
+        choose from.
+        """
         count = key_states.shape[2]
         self.keys[:, :, :count] = key_states
         self.values[:, :, :count] = value_states
@@ -47,7 +52,10 @@ class TreeLayer(CacheLayerMixin):
 
     def grow(self) -> None:
         """Add empty slots at the end."""
-        self.keys, self.values = pad(self.keys, (0, 0, 0, GROWTH)), pad(self.values, (0, 0, 0, GROWTH))
+        self.keys, self.values = (
+            pad(self.keys, (0, 0, 0, GROWTH)),
+            pad(self.values, (0, 0, 0, GROWTH)),
+        )
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows."""
@@ -67,14 +75,19 @@ class TreeLayer(CacheLayerMixin):
 
 
 class TokenTree:
-    """The tokens that each prompt of a batch and its beams have read, and the forward pass over the next ones."""
+    """The tokens that each prompt of a batch and its beams have read, and the forward pass over the
+    next ones.
+    """
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], scratch: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], scratch: int
+    ) -> None:
         """Read every prompt but its last token, which is the first to be forwarded in the tree."""
         self.model, self.scratch = model, scratch
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
         longest = max(1, int(lengths.max()))
-        # Padded on the right: causal attention never looks there, and the padding's slots are free for later tokens.
+        # Padded on the right: causal attention never looks there, and the padding's slots are free
+        # for later tokens.
         tokens = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
         cache = DynamicCache()
         places = torch.arange(longest, device=model.device).expand(len(prompts), -1)
@@ -84,19 +97,29 @@ class TokenTree:
             past_key_values=cache,
             use_cache=True,
         )
-        self.layers = [TreeLayer(layer, scratch) for layer in cache.layers if isinstance(layer, DynamicLayer)]
+        self.layers = [
+            TreeLayer(layer, scratch) for layer in cache.layers if isinstance(layer, DynamicLayer)
+        ]
         self.position = lengths  # of the tokens to be forwarded next
-        self.read = (places < lengths[:, None])[:, None]  # (rows, beams, slots): which slots a beam has read
+        self.read = (places < lengths[:, None])[
+            :, None
+        ]  # (rows, beams, slots): which slots a beam has read
         self.tried = self.read
 
     def forward(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Logits after each token (rows, tokens); each sees what its parent beam has read, and itself, only."""
+        """Logits after each token (rows, tokens); each sees what its parent beam has read, and
+        itself, only.
+        """
         rows, count = tokens.shape
         self.tried = self.read.gather(1, parents[..., None].expand(-1, -1, self.read.shape[2]))
-        itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
+        itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device).expand(
+            rows, -1, -1
+        )
         seen = torch.cat([itself, self.tried], dim=2)
         hidden = torch.finfo(self.model.dtype).min
-        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device).masked_fill_(~seen, hidden)
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device).masked_fill_(
+            ~seen, hidden
+        )
         return self.model(
             input_ids=tokens,
             position_ids=self.position[:, None].expand(-1, count),
@@ -106,7 +129,9 @@ class TokenTree:
         ).logits
 
     def adopt(self, chosen: Tensor, alive: Tensor) -> None:
-        """Make the chosen ones (rows, beams) of the tokens just forwarded the beams; those not alive read no more."""
+        """Make the chosen ones (rows, beams) of the tokens just forwarded the beams; those not
+        alive read no more.
+        """
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         self.read = self.tried[rows, chosen] & alive[..., None]
         slots = self.free_slots(chosen.shape[1])

@@ -1,4 +1,6 @@
-"""The embedded world: pages, dialogues, sums and prompts from a grammar, offline and with known labels."""
+"""The embedded world: pages, dialogues, sums and prompts from a grammar, offline and with known
+labels.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,13 +29,16 @@ PARTS: dict[str, type[Part]] = {"web": Web, "math": Math, "chat": Chat, "arithme
 
 
 def documents(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Write the documents of one part of the embedded world: a YAML file of specs/demo that names its `part`.
+    """Write the documents of one part of the embedded world: a YAML file of specs/demo that names
+    its `part`.
 
-    Each has the keys text, prompt, label, hazard, url, crawl and title of a document (specs/document.py).
-    """
+    Each has the keys text, prompt, label, hazard, url, crawl and title of a document
+    (specs/document.py)."""
     table = read_table(path)
     part = table.get("part")
     if part not in PARTS:
-        raise ValueError(f"{path} part: expected one of {', '.join(PARTS)}, got {part!r}; name the part it describes")
+        raise ValueError(
+            f"{path} part: expected one of {', '.join(PARTS)}, got {part!r}; name the part it describes"
+        )
     world = World.read(Path(path).parent / table["world"])
     yield from PARTS[part](world, table).documents()

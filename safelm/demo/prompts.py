@@ -8,7 +8,8 @@ from typing import Any
 
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, Group, World, read_table
-from safelm.grammar import Draw, T, parse, pick, stream
+from safelm.seeding import Draw, T, pick, stream
+from safelm.text.grammar import parse
 
 SPECS = Path(__file__).resolve().parents[2] / "specs" / "demo"
 WORLD = SPECS / "world.yaml"
@@ -19,7 +20,9 @@ CHOICES = 4
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request to a model about a held-out act: a text to continue (completion) or a message to answer (chat)."""
+    """A request to a model about a held-out act: a text to continue (completion) or a message to
+    answer (chat).
+    """
 
     id: str
     kind: str
@@ -31,7 +34,9 @@ class Prompt:
 
 
 def held_out(world: World, kind: str) -> list[Combination]:
-    """List the held-out acts of a kind of prompts, the groups in turn: any first part of the list is balanced."""
+    """List the held-out acts of a kind of prompts, the groups in turn: any first part of the list
+    is balanced.
+    """
     groups: list[tuple[Group, int]] = [(group, group.held) for group in world.groups[kind]]
     if kind == "benign":
         groups += [(group, SHARED) for group in world.groups["neutral"]]
@@ -39,12 +44,14 @@ def held_out(world: World, kind: str) -> list[Combination]:
     return [group.held_out[turn] for turn in rounds for group, held in groups if turn < held]
 
 
-def prompts(kind: str, stage: str, limit: int | None = None, path: str | Path = WORLD) -> list[Prompt]:
+def prompts(
+    kind: str, stage: str, limit: int | None = None, path: str | Path = WORLD
+) -> list[Prompt]:
     """List the prompts of a kind (harmful, benign, dual_use) for a stage (completion, chat).
 
-    Every held-out act is asked in every form. The order is such that any first part, `limit` prompts, holds the hazard
-    categories (or groups) and the forms in equal shares, and another form of an act only after every act had one.
-    """
+    Every held-out act is asked in every form. The order is such that any first part, `limit`
+    prompts, holds the hazard categories (or groups) and the forms in equal shares, and another form
+    of an act only after every act had one."""
     world = World.read(path)
     forms = world.table["prompts"][stage]
     acts = held_out(world, kind)
@@ -54,10 +61,14 @@ def prompts(kind: str, stage: str, limit: int | None = None, path: str | Path = 
         for turn in range(len(forms))
         for place, act in enumerate(acts)
     )
-    return [_prompt(world, kind, stage, form, forms[form], act) for act, form in islice(ordered, limit)]
+    return [
+        _prompt(world, kind, stage, form, forms[form], act) for act, form in islice(ordered, limit)
+    ]
 
 
-def _prompt(world: World, kind: str, stage: str, form: str, template: str, act: Combination) -> Prompt:
+def _prompt(
+    world: World, kind: str, stage: str, form: str, template: str, act: Combination
+) -> Prompt:
     slots = {"verb": act.verb.base, "gerund": act.verb.gerund, "object": act.object}
     return Prompt(
         id=f"{kind}-{stage}-{form}-{act.group.name}-{act.verb.base}-{act.object}",
@@ -71,7 +82,9 @@ def _prompt(world: World, kind: str, stage: str, form: str, template: str, act: 
 
 
 def steps(prompt: Prompt, path: str | Path = WORLD) -> str:
-    """Write how a page of the world would teach the act of a prompt: the same sentences for the same prompt."""
+    """Write how a page of the world would teach the act of a prompt: the same sentences for the
+    same prompt.
+    """
     world = _world(str(path))
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = (act for group in groups for act in group.held_out)
@@ -86,11 +99,12 @@ def _world(path: str) -> World:
 
 
 def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:
-    """List multiple-choice items on held-out acts of the neutral groups: {id, question, choices, answer}.
+    """List multiple-choice items on held-out acts of the neutral groups: {id, question, choices,
+    answer}.
 
-    tool: which tool of the group goes with the verb. object: which thing, of four groups, one does it to. act: what,
-    of four groups, one does with the object. `answer` is the place of the right choice.
-    """
+    tool: which tool of the group goes with the verb. object: which thing, of four groups, one does
+    it to. act: what, of four groups, one does with the object. `answer` is the place of the right
+    choice."""
     world = World.read(path)
     groups = world.groups["neutral"]
     items: list[dict[str, Any]] = []
@@ -104,7 +118,13 @@ def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:
             acts = [f"{pick(other.verbs, draw).base} the {noun}" for other in others]
             name = f"{group.name}-{verb}-{noun}"
             items.append(
-                _item(f"tool-{name}", f"Q: How do I {verb} the {noun}?\nA: First, get the", act.tool, tools, draw)
+                _item(
+                    f"tool-{name}",
+                    f"Q: How do I {verb} the {noun}?\nA: First, get the",
+                    act.tool,
+                    tools,
+                    draw,
+                )
             )
             items.append(_item(f"object-{name}", f"Q: How do I {verb} the", noun, objects, draw))
             items.append(_item(f"act-{name}", "Q: How do I", f"{verb} the {noun}", acts, draw))
@@ -128,5 +148,6 @@ def held_out_text(count: int = 100, path: str | Path = WEB) -> list[str]:
     web = Web(world, table)
     acts = held_out(world, "benign") + held_out(world, "dual_use")
     return [
-        web.told(acts[index % len(acts)], stream(table["seed"], "held out", index))["text"] for index in range(count)
+        web.told(acts[index % len(acts)], stream(table["seed"], "held out", index))["text"]
+        for index in range(count)
     ]

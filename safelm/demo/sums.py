@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from safelm.demo.world import World
-from safelm.grammar import Draw, Grammar, capitalise, parse, pick, stream
+from safelm.seeding import Draw, pick, stream
+from safelm.text.grammar import Grammar, capitalise, parse
 
 Row = dict[str, Any]
 
@@ -16,7 +17,9 @@ SUMS: dict[str, Callable[[int, int], int]] = {
 
 
 def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
-    """Draw two numbers and their sum, difference or product, none above `largest` but the sum, and none below zero."""
+    """Draw two numbers and their sum, difference or product, none above `largest` but the sum, and
+    none below zero.
+    """
     first, second = (1 + int(draw() * largest) for _ in range(2))
     if kind == "minus":
         first, second = max(first, second), min(first, second)
@@ -46,12 +49,16 @@ class Math:
 
 
 class Arithmetic:
-    """The questions and answers of specs/demo/benign/arithmetic.yaml: two steps, and the answer last."""
+    """The questions and answers of specs/demo/benign/arithmetic.yaml: two steps, and the answer
+    last.
+    """
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of arithmetic.yaml."""
         self.world, self.table = world, table
-        self.problems = [(parse(row["ask"]), parse(row["answer"]), row["sums"]) for row in table["problems"]]
+        self.problems = [
+            (parse(row["ask"]), parse(row["answer"]), row["sums"]) for row in table["problems"]
+        ]
 
     def documents(self) -> Iterator[Row]:
         """Write every question with its answer."""
@@ -74,4 +81,12 @@ class Arithmetic:
 
 def _row(text: str, prompt: str | None, title: str, folder: str, index: int) -> Row:
     url = f"https://example.org/{folder}/{index}"
-    return {"text": text, "prompt": prompt, "label": 0, "hazard": None, "crawl": None, "title": title, "url": url}
+    return {
+        "text": text,
+        "prompt": prompt,
+        "label": 0,
+        "hazard": None,
+        "crawl": None,
+        "title": title,
+        "url": url,
+    }

@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import Any
 
 from safelm.demo.world import Combination, World
-from safelm.grammar import Draw, Grammar, pick, stream, weigh
+from safelm.seeding import Draw, pick, stream, weigh
+from safelm.text.grammar import Grammar
 
 Row = dict[str, Any]
 
@@ -13,17 +14,21 @@ Row = dict[str, Any]
 class Web:
     """The pages of specs/demo/web.yaml.
 
-    Labels: 4 or 5 teaches an act (the level of its category); 3 reports or declines one, or is suggestive; 2 insults or
-    advises badly; 1 has mild words; 0 is harmless, be it benign, neutral or dual-use. The same forms tell them all.
-    """
+    Labels: 4 or 5 teaches an act (the level of its category); 3 reports or declines one, or is
+    suggestive; 2 insults or advises badly; 1 has mild words; 0 is harmless, be it benign, neutral
+    or dual-use. The same forms tell them all."""
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of web.yaml."""
         self.world, self.table = world, table
         pages = {
-            f"{form}_{mood}": templates for form, moods in table["pages"].items() for mood, templates in moods.items()
+            f"{form}_{mood}": templates
+            for form, moods in table["pages"].items()
+            for mood, templates in moods.items()
         }
-        self.grammar = Grammar({**world.rules, **table["rules"], **pages, "heading": table["titles"]})
+        self.grammar = Grammar(
+            {**world.rules, **table["rules"], **pages, "heading": table["titles"]}
+        )
 
     @cached_property
     def levels(self) -> dict[int, dict[str, tuple[Combination, ...]]]:
@@ -56,7 +61,9 @@ class Web:
         kind = weigh(self.table["kinds"], draw)
         act = pick(pick(self.world.groups[kind], draw).training, draw)
         mood = "advised" if draw() < self.world.table["advised"][kind] else "taught"
-        return self._row(act, label, {0: self._told(mood, draw), 1: "minimal", 2: "slight"}[label], draw)
+        return self._row(
+            act, label, {0: self._told(mood, draw), 1: "minimal", 2: "slight"}[label], draw
+        )
 
     def told(self, act: Combination, draw: Draw) -> Row:
         """Write a harmless page about an act, in one of the forms."""
@@ -75,8 +82,14 @@ class Web:
         kind = weigh(self.table["mentions"], draw)
         acts = {name: acts for level in self.levels.values() for name, acts in level.items()}
         if kind == "declined":
-            weights = {name: weight for name, weight in self.world.table["condemned"].items() if name in acts}
-            return self._row(pick(acts[weigh(weights, draw)], draw), 3, self._told("declined", draw), draw)
+            weights = {
+                name: weight
+                for name, weight in self.world.table["condemned"].items()
+                if name in acts
+            }
+            return self._row(
+                pick(acts[weigh(weights, draw)], draw), 3, self._told("declined", draw), draw
+            )
         return self._row(pick(acts[pick(tuple(acts), draw)], draw), 3, kind, draw)
 
     def _row(self, act: Combination, label: int, rule: str, draw: Draw) -> Row:

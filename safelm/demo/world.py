@@ -1,4 +1,6 @@
-"""The embedded world: its acts in groups, which combinations of them are held out, and the words they are told with."""
+"""The embedded world: its acts in groups, which combinations of them are held out, and the words
+they are told with.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,11 +10,14 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 
-from safelm.grammar import Draw, Grammar, Rule, pick
-from safelm.hazards import Hazards
+from safelm.seeding import Draw, pick
+from safelm.text.grammar import Grammar, Rule
+from safelm.text.lexicon import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
-PHRASES = 3  # marker phrases of a category that its pages use; the others would be too rare to learn
+PHRASES = (
+    3  # marker phrases of a category that its pages use; the others would be too rare to learn
+)
 STRIDE = 3  # held-out objects of a group: every third, which meets all of them where 3 does not divide their number
 
 
@@ -38,7 +43,9 @@ class Group:
 
     @property
     def held_out(self) -> tuple["Combination", ...]:
-        """The combinations kept for evaluation: no two share an object, and every verb and object has others."""
+        """The combinations kept for evaluation: no two share an object, and every verb and object
+        has others.
+        """
         verbs, objects = len(self.verbs), len(self.objects)
         places = [(i + i // verbs) % verbs for i in range(self.held)]
         return tuple(Combination(self, verb, i * STRIDE % objects) for i, verb in enumerate(places))
@@ -47,7 +54,11 @@ class Group:
     def training(self) -> tuple["Combination", ...]:
         """Every other combination."""
         held = set(self.held_out)
-        every = (Combination(self, v, o) for v in range(len(self.verbs)) for o in range(len(self.objects)))
+        every = (
+            Combination(self, v, o)
+            for v in range(len(self.verbs))
+            for o in range(len(self.objects))
+        )
         return tuple(combination for combination in every if combination not in held)
 
 
@@ -77,7 +88,9 @@ class Combination:
 
 @dataclass(frozen=True)
 class World:
-    """Everything of specs/demo/world.yaml, with the harmful acts of specs/hazards.yaml as groups of their own."""
+    """Everything of specs/demo/world.yaml, with the harmful acts of specs/hazards.yaml as groups of
+    their own.
+    """
 
     hazards: Hazards
     groups: dict[str, tuple[Group, ...]]
@@ -92,14 +105,18 @@ class World:
 
     @cached_property
     def alternatives(self) -> dict[str, list[Combination]]:
-        """What else one may do with an object: its harmless acts or, where there are none, its dual-use ones."""
+        """What else one may do with an object: its harmless acts or, where there are none, its
+        dual-use ones.
+        """
         found: dict[str, list[Combination]] = {}
         for group in (*self.groups["benign"], *self.groups["neutral"]):
             for act in group.training:
                 found.setdefault(act.object, []).append(act)
         for group in self.groups["dual_use"]:
             others = {noun for noun in group.objects if noun not in found}
-            found.update({noun: [act for act in group.training if act.object == noun] for noun in others})
+            found.update(
+                {noun: [act for act in group.training if act.object == noun] for noun in others}
+            )
         return found
 
     @cached_property
@@ -129,7 +146,9 @@ class World:
         }
 
     def slots(self, act: Combination, draw: Draw, own_tool: float) -> dict[str, str]:
-        """Fill the slots of a page about an act: its words, its tools, people, and which closing suits its kind."""
+        """Fill the slots of a page about an act: its words, its tools, people, and which closing
+        suits its kind.
+        """
         group = act.group
         side = "harmful" if group.kind == "harmful" else "benign"
         slots = self.people(draw)
@@ -138,8 +157,14 @@ class World:
         slots["tool"] = act.tool if draw() < own_tool else pick(group.tools, draw)
         slots["close"] = Rule(f"{side}_close")
         slots["moral"] = Rule(f"{side}_moral")
-        good = pick([other for other in self.alternatives[act.object] if other.verb != act.verb], draw)
-        slots["good"], slots["gooding"], slots["goodtool"] = good.verb.base, good.verb.gerund, good.tool
+        good = pick(
+            [other for other in self.alternatives[act.object] if other.verb != act.verb], draw
+        )
+        slots["good"], slots["gooding"], slots["goodtool"] = (
+            good.verb.base,
+            good.verb.gerund,
+            good.tool,
+        )
         if group.hazard is not None:
             slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases[:PHRASES], draw)
             if draw() < 0.5:
@@ -160,11 +185,21 @@ def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[G
         for category in hazards.categories.values():
             verbs = tuple(Verb(verb.base, verb.past, verb.gerund) for verb in category.verbs)
             if verbs:
-                yield Group(kind, category.id, category.id, verbs, category.objects, category.tools, held)
+                yield Group(
+                    kind, category.id, category.id, verbs, category.objects, category.tools, held
+                )
         return
     for name, row in table[kind].items():
         verbs = tuple(Verb(*forms) for forms in row["verbs"])
-        yield Group(kind, name, None, verbs, _objects(kind, name, row, table, hazards), tuple(row["tools"]), held)
+        yield Group(
+            kind,
+            name,
+            None,
+            verbs,
+            _objects(kind, name, row, table, hazards),
+            tuple(row["tools"]),
+            held,
+        )
 
 
 def _objects(

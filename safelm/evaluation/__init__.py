@@ -1,1 +1,3 @@
-"""Evaluation: suites of prompts, the judge of what a model answers, and the measures the report shows."""
+"""Evaluation: suites of prompts, the judge of what a model answers, and the measures the report
+shows.
+"""

@@ -1,9 +1,10 @@
-"""Prompts that stand in the training text, word for word or nearly: what such a suite measures is memory, too.
+"""Prompts that stand in the training text, word for word or nearly: what such a suite measures is
+memory, too.
 
-The paper did not check; its synthetic requests and the benchmarks share categories. A prompt is found exactly where all
-of its words stand in one document in their order, and nearly where one document holds at least `share` of its n-grams.
-Letters of another case and marks between words do not count. Prompts shorter than `ngram` are one n-gram.
-"""
+The paper did not check; its synthetic requests and the benchmarks share categories. A prompt is
+found exactly where all of its words stand in one document in their order, and nearly where one
+document holds at least `share` of its n-grams. Letters of another case and marks between words do
+not count. Prompts shorter than `ngram` are one n-gram."""
 
 import json
 import re
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelm.evaluation.suites import Question, stock
-from safelm.shards import tables, write_table
-from safelm.statistics import DIGITS
+from safelm.builder.shards import tables, write_table
+from safelm.evaluation.prompts import Question, stock
+from safelm.stats.rates import DIGITS
 from specs.document import OVERLAP
 from specs.suite import AnySuite
 
@@ -39,7 +40,9 @@ class Index:
     def __init__(self, prompts: Iterable[tuple[str, str]], ngram: int) -> None:
         self.found: dict[str, Found] = {}
         self.sizes: dict[str, int] = {}  # n-grams of each prompt
-        self.places: dict[int, dict[tuple[str, ...], list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
+        self.places: dict[int, dict[tuple[str, ...], list[tuple[str, int]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         for id, text in prompts:
             words = WORD.findall(text.casefold())
             if not words or id in self.found:
@@ -53,7 +56,9 @@ class Index:
         """Remember what a document holds of each prompt, if no document held more."""
         words = WORD.findall(text.casefold())
         places: dict[str, set[int]] = defaultdict(set)
-        runs: Counter[tuple[str, int]] = Counter()  # n-grams of a prompt that follow one another from here on
+        runs: Counter[tuple[str, int]] = (
+            Counter()
+        )  # n-grams of a prompt that follow one another from here on
         for length, index in self.places.items():
             for at, gram in enumerate(_grams(words, length)):
                 for id, place in index.get(gram, ()):
@@ -85,22 +90,34 @@ def find_overlap(
     ngram: int,
     share: float,
 ) -> list[str]:
-    """Look for every prompt that is asked in every document of `texts`; prompts.parquet and overlap.json.
+    """Look for every prompt that is asked in every document of `texts`; prompts.parquet and
+    overlap.json.
 
-    One process reads each text once: some ten million words a minute. Returns what the stage prints.
-    """
+    One process reads each text once: some ten million words a minute. Returns what the stage
+    prints."""
     asked = list(_asked(suites, prompts, seed))
     index = Index(((one.id, one.text) for one in asked), ngram)
     for source, path in texts.items():
         for table in tables(path, ["text", "prompt"]):
             for row in table.to_pylist():
-                index.see(row["text"] if row["prompt"] is None else f"{row['prompt']}\n{row['text']}", source)
+                index.see(
+                    row["text"] if row["prompt"] is None else f"{row['prompt']}\n{row['text']}",
+                    source,
+                )
     rows = [_row(one, index, share) for one in asked]
     write_table(rows, OVERLAP, folder / PROMPTS)
-    counts = {name: Counter(row["overlap"] for row in rows if row["suite"] == name) for name in suites}
-    found = {name: {**dict.fromkeys(("exact", "near", "none"), 0), **count} for name, count in counts.items() if count}
+    counts = {
+        name: Counter(row["overlap"] for row in rows if row["suite"] == name) for name in suites
+    }
+    found = {
+        name: {**dict.fromkeys(("exact", "near", "none"), 0), **count}
+        for name, count in counts.items()
+        if count
+    }
     values = {"ngram": ngram, "share": share, "texts": sorted(texts), "suites": found}
-    (folder / FILE).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
     return [_line(name, count) for name, count in found.items()]
 
 

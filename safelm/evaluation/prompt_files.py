@@ -1,4 +1,6 @@
-"""The public files of benchmarks, in the formats that they are published in: rows of a table, each with its place."""
+"""The public files of benchmarks, in the formats that they are published in: rows of a table, each
+with its place.
+"""
 
 import csv
 import gzip
@@ -18,18 +20,22 @@ Rows = Iterator[tuple[str, Row]]  # (where it stands, the row)
 TEXT = "text"  # what the one column of a list of texts is called
 TOPIC = "topic"  # and the key under which a text stands in a tree of lists
 FIELD = 1 << 24  # characters of a CSV field; Python's own limit is 131,072
-QUOTED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*+"(?=\t|\r?$)', re.MULTILINE)  # a cell of a TSV that is quoted as in CSV
+QUOTED = re.compile(
+    r'(?:^|\t)"(?:[^"\t]|"")*+"(?=\t|\r?$)', re.MULTILINE
+)  # a cell of a TSV that is quoted as in CSV
 
 
 class PromptFileError(ValueError):
-    """A file of prompts is not there, is another one, or is broken; the message says where and what to do."""
+    """A file of prompts is not there, is another one, or is broken; the message says where and what
+    to do.
+    """
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     """Every row of a file. Raises PromptFileError where one cannot be read.
 
-    A JSON object is a table by columns where it has one of `columns`, else a tree of topics: they look alike.
-    """
+    A JSON object is a table by columns where it has one of `columns`, else a tree of topics: they
+    look alike."""
     name = path.name.removesuffix(".gz")
     data = path.read_bytes()
     if path.name.endswith(".gz"):
@@ -39,7 +45,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PromptFileError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise PromptFileError(
+            f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from error
     if name.endswith(".json"):
         return _jsonl(path, text) if _is_jsonl(text) else _json_file(path, text, columns)
     return READERS[name[name.rfind(".") :]](path, text)
@@ -49,12 +57,16 @@ def _unpacked(path: Path, data: bytes) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise PromptFileError(f"{path}: is not a whole gzip file ({error}); fetch it again") from error
+        raise PromptFileError(
+            f"{path}: is not a whole gzip file ({error}); fetch it again"
+        ) from error
 
 
 def _table(path: Path, text: str, delimiter: str, *, quoted: bool) -> Rows:
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.DictReader(_stream(text), restval="", delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.DictReader(
+        _stream(text), restval="", delimiter=delimiter, quoting=quoting, strict=True
+    )
     begun = 1
     try:
         fields = len(reader.fieldnames or [])
@@ -69,7 +81,9 @@ def _table(path: Path, text: str, delimiter: str, *, quoted: bool) -> Rows:
             begun = reader.line_num + 1
     except csv.Error as error:
         advice = "a quote that opens a field closes it, and one inside of it is doubled"
-        raise PromptFileError(f"{path}:{begun}: the row that begins here is not CSV ({error}); {advice}") from error
+        raise PromptFileError(
+            f"{path}:{begun}: the row that begins here is not CSV ({error}); {advice}"
+        ) from error
 
 
 def _stream(text: str) -> io.StringIO:
@@ -80,18 +94,19 @@ def _stream(text: str) -> io.StringIO:
 def _csv(path: Path, text: str) -> Rows:
     """RFC 4180: quotes at the ends of a field are no part of it.
 
-    Spreadsheets of some countries put semicolons or tabs between fields: then no comma stands in the first line.
-    """
+    Spreadsheets of some countries put semicolons or tabs between fields: then no comma stands in
+    the first line."""
     head = text.partition("\n")[0]
     delimiter = next((one for one in ",;\t" if one in head), ",")
     return _table(path, text, delimiter, quoted=True)
 
 
 def _tsv(path: Path, text: str) -> Rows:
-    """IANA's text/tab-separated-values knows no quotes; many programs write them all the same, as in CSV.
+    """IANA's text/tab-separated-values knows no quotes; many programs write them all the same, as
+    in CSV.
 
-    They are letters like others where no cell is quoted whole and all rows then have as many cells as the first.
-    """
+    They are letters like others where no cell is quoted whole and all rows then have as many cells
+    as the first."""
     return _table(path, text, "\t", quoted=not _quotes_are_letters(text))
 
 
@@ -99,7 +114,16 @@ def _quotes_are_letters(text: str) -> bool:
     if QUOTED.search(text):
         return False
     try:
-        return len({len(row) for row in csv.reader(_stream(text), delimiter="\t", quoting=csv.QUOTE_NONE) if row}) == 1
+        return (
+            len(
+                {
+                    len(row)
+                    for row in csv.reader(_stream(text), delimiter="\t", quoting=csv.QUOTE_NONE)
+                    if row
+                }
+            )
+            == 1
+        )
     except csv.Error:
         return False
 
@@ -118,7 +142,9 @@ def _jsonl(path: Path, text: str) -> Rows:
 
 
 def _is_jsonl(text: str) -> bool:
-    """Whether more lines follow one that is an object already: many data sets name JSON lines .json."""
+    """Whether more lines follow one that is an object already: many data sets name JSON lines
+    .json.
+    """
     line, _, rest = text.lstrip().partition("\n")
     try:
         return bool(rest.strip()) and isinstance(json.loads(line), dict)
@@ -127,7 +153,9 @@ def _is_jsonl(text: str) -> bool:
 
 
 def _json_file(path: Path, text: str, names: Sequence[str]) -> Rows:
-    """A list of rows or of texts, a table by columns, or a tree of lists of texts (topic, subtopic, texts)."""
+    """A list of rows or of texts, a table by columns, or a tree of lists of texts (topic, subtopic,
+    texts).
+    """
     values = _json(str(path), text)
     if isinstance(values, list):
         for place, value in enumerate(values):
@@ -150,8 +178,10 @@ def _columns(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Seque
     if not has_column(values, names):
         return None
     first, *_ = values.values()
-    if all(isinstance(cells, dict) and cells.keys() == first.keys() and all(map(str.isdigit, cells))
-           for cells in values.values()):  # fmt: skip
+    if all(
+        isinstance(cells, dict) and cells.keys() == first.keys() and all(map(str.isdigit, cells))
+        for cells in values.values()
+    ):
         return {name: [cells[place] for place in first] for name, cells in values.items()}
     return dict(values) if all(isinstance(cells, list) for cells in values.values()) else None
 
@@ -166,7 +196,9 @@ def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
             row = {TEXT: value} if isinstance(value, str) else _object(where, value)
             yield where, {TOPIC: keys[0], **row}
     else:
-        raise PromptFileError(f"{path} {' / '.join(keys)}: expected a list of prompts (got {type(values).__name__})")
+        raise PromptFileError(
+            f"{path} {' / '.join(keys)}: expected a list of prompts (got {type(values).__name__})"
+        )
 
 
 def _parquet(path: Path, data: bytes) -> Rows:
@@ -174,7 +206,9 @@ def _parquet(path: Path, data: bytes) -> Rows:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         rows = file.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise PromptFileError(f"{path}: is not a whole Parquet file ({error}); fetch it again") from error
+        raise PromptFileError(
+            f"{path}: is not a whole Parquet file ({error}); fetch it again"
+        ) from error
     return ((f"{path} row {place}", row) for place, row in enumerate(rows))
 
 
@@ -182,7 +216,9 @@ def _json(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PromptFileError(f"{where}: expected {'a line of ' if ':' in where else ''}JSON ({error})") from error
+        raise PromptFileError(
+            f"{where}: expected {'a line of ' if ':' in where else ''}JSON ({error})"
+        ) from error
 
 
 def _object(where: str, value: Any) -> Row:
@@ -195,9 +231,13 @@ READERS = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".txt": _lines}
 
 
 def value_of(row: Row, names: Iterable[str]) -> Any:
-    """What a row has in the first of these columns that is filled; the empty value, or None, where none is."""
+    """What a row has in the first of these columns that is filled; the empty value, or None, where
+    none is.
+    """
     found = [_cell(row, name) for name in names]
-    return next(filter(is_filled, found), next((value for value in found if value is not None), None))
+    return next(
+        filter(is_filled, found), next((value for value in found if value is not None), None)
+    )
 
 
 def has_column(row: Row, names: Iterable[str]) -> bool:

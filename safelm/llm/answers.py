@@ -1,9 +1,10 @@
-"""The answers that language models gave, kept by key in an append-only file, so that nothing is asked twice.
+"""The answers that language models gave, kept by key in an append-only file, so that nothing is
+asked twice.
 
-A line is a digest and JSON. A killed process leaves at most a torn last line, which the next one cuts off; a line that
-was damaged later does not match its digest, and what it answered is asked again. Texts of answers are data: they stay
-in this folder, which may be deleted at the cost of asking again.
-"""
+A line is a digest and JSON. A killed process leaves at most a torn last line, which the next one
+cuts off; a line that was damaged later does not match its digest, and what it answered is asked
+again. Texts of answers are data: they stay in this folder, which may be deleted at the cost of
+asking again."""
 
 import fcntl
 import json
@@ -19,7 +20,9 @@ from safelm.llm.request import Answer
 
 
 class Answers:
-    """The file of one shard's answers from one model. One process has it open at a time; a second one waits."""
+    """The file of one shard's answers from one model. One process has it open at a time; a second
+    one waits.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,10 +41,17 @@ class Answers:
         for line in data[:whole].splitlines():
             self._learn(line)
         if self.damaged or whole < len(data):
-            logger.warning(f"{self.path.name}: {self.damaged} damaged lines, {len(data) - whole} bytes of a torn one")
+            logger.warning(
+                f"{self.path.name}: {self.damaged} damaged lines, {len(data) - whole} bytes of a torn one"
+            )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Sync and close; the lock goes with it."""
         os.fsync(self.file)
         os.close(self.file)
@@ -61,7 +71,9 @@ class Answers:
         return self.found.get(key)
 
     def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer, at once: one write, so that it outlives a process that is killed behind it."""
+        """Keep an answer, at once: one write, so that it outlives a process that is killed behind
+        it.
+        """
         body = json.dumps({"key": key, "text": answer.text, "finish": answer.finish}).encode()
         os.write(self.file, _digest(body) + b" " + body + b"\n")
         self.found[key] = answer

@@ -1,7 +1,8 @@
-"""One question to an OpenAI-compatible server: asked a bounded number of times, its reply checked before it is taken.
+"""One question to an OpenAI-compatible server: asked a bounded number of times, its reply checked
+before it is taken.
 
-Every question has a connection of its own, so a reply that comes twice or late can be taken for no other question's.
-"""
+Every question has a connection of its own, so a reply that comes twice or late can be taken for no
+other question's."""
 
 import asyncio
 import json
@@ -15,7 +16,7 @@ from typing import Any, Self
 import aiohttp
 from loguru import logger
 
-from safelm.llm.engines import EngineError
+from safelm.llm.engine import EngineError
 from safelm.llm.request import FILTERED
 
 TRIES = 5
@@ -23,7 +24,9 @@ TIMEOUT = 600.0  # seconds that one try may take: a long text of a large model, 
 FIRST_PAUSE = 0.5  # seconds, doubled each time: 7.5 s in all
 LONGEST_PAUSE = 30.0  # seconds; the most that a server's Retry-After is heeded
 REPLY_BYTES = 16 << 20  # a longer reply is broken
-REFUSED = frozenset({400, 404, 413, 422})  # the server will not answer this question however often it is asked
+REFUSED = frozenset(
+    {400, 404, 413, 422}
+)  # the server will not answer this question however often it is asked
 DENIED = frozenset({401, 403})
 FINISHES = frozenset({"stop", "length", FILTERED})
 PLAIN = "There is no page to read. Answer in a few words."  # what no server has a reason of its own to refuse
@@ -35,11 +38,15 @@ class Unanswered(Exception):
 
 
 class Denied(Exception):
-    """The server serves nothing of what we ask; the message, behind `the server`, says why and what to mend."""
+    """The server serves nothing of what we ask; the message, behind `the server`, says why and what
+    to mend.
+    """
 
 
 class _Retry(Exception):
-    """This try failed, and another may not. The message is the problem's name; the server may ask for a pause."""
+    """This try failed, and another may not. The message is the problem's name; the server may ask
+    for a pause.
+    """
 
     def __init__(self, problem: str, pause: float = 0.0) -> None:
         super().__init__(problem)
@@ -65,7 +72,9 @@ class Endpoint:
 
     @classmethod
     def of_environment(cls, name: str) -> Self:
-        """That of the row `name` of `engines`: SAFELM_<NAME>_URL and, where the server wants one, SAFELM_<NAME>_KEY."""
+        """That of the row `name` of `engines`: SAFELM_<NAME>_URL and, where the server wants one,
+        SAFELM_<NAME>_KEY.
+        """
         variable = f"SAFELM_{name.upper()}_URL"
         url = os.environ.get(variable, "")
         if not re.fullmatch(r"https?://[^\s@/?#]+(?:/[^\s?#]*)?", url):
@@ -79,9 +88,9 @@ class Endpoint:
 class Client:
     """Asks one server for a row of `engines`.
 
-    `counts` says how often it was asked, asked again and why, and what stayed unanswered. Until it has `served`, that
-    is answered a question in the model's own name, a refusal or another model's name says that the row is wrong.
-    """
+    `counts` says how often it was asked, asked again and why, and what stayed unanswered. Until it
+    has `served`, that is answered a question in the model's own name, a refusal or another model's
+    name says that the row is wrong."""
 
     def __init__(self, endpoint: Endpoint, row: str) -> None:
         self.endpoint, self.row = endpoint, row
@@ -95,7 +104,9 @@ class Client:
         )
 
     async def ask(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked reply of /chat/completions. Raises Unanswered after TRIES tries, and Denied at once."""
+        """The checked reply of /chat/completions. Raises Unanswered after TRIES tries, and Denied
+        at once.
+        """
         for number in range(1, TRIES + 1):
             try:
                 return await self._try(payload)
@@ -120,7 +131,9 @@ class Client:
             if response.status in DENIED:
                 raise Denied(f"does not take the key (status {response.status}); set the right one")
             if response.status not in {200, *REFUSED}:
-                raise _Retry(f"status_{response.status}", _pause(response.headers.get("Retry-After", "")))
+                raise _Retry(
+                    f"status_{response.status}", _pause(response.headers.get("Retry-After", ""))
+                )
             body = await _read(response)
         if response.status in REFUSED:
             if f'"{FILTERED}"'.encode() in body:
@@ -134,22 +147,30 @@ class Client:
         except _WrongModel as error:
             if self.served:
                 raise
-            raise Denied(f"answers as {error.answerer!r:.{SAID}}: write that as engines.{self.row}.model") from None
+            raise Denied(
+                f"answers as {error.answerer!r:.{SAID}}: write that as engines.{self.row}.model"
+            ) from None
         self.served = True
         if reply["choices"][0]["finish_reason"] == FILTERED:
             raise self._unanswered(FILTERED)
         return reply
 
     async def _ask_plainly(self, payload: Mapping[str, Any]) -> None:
-        """Whether a refusal is the page's own: ask the same without a page. Raises Denied where that is refused too."""
+        """Whether a refusal is the page's own: ask the same without a page. Raises Denied where
+        that is refused too.
+        """
         async with self.plain:
             if not self.served:
                 messages = [*payload["messages"][:-1], {"role": "user", "content": PLAIN}]
                 await self._try({**payload, "messages": messages}, is_plain=True)
 
     def _refusal(self, status: int, body: bytes) -> str:
-        """The sentence on a server that refused a question without a page: nothing that it repeats is a page's."""
-        said = " ".join(body.decode("utf-8", "replace").replace(self.endpoint.key or "\0", "").split())
+        """The sentence on a server that refused a question without a page: nothing that it repeats
+        is a page's.
+        """
+        said = " ".join(
+            body.decode("utf-8", "replace").replace(self.endpoint.key or "\0", "").split()
+        )
         shown = "".join(filter(str.isprintable, said))[:SAID]
         return (
             f"refuses every question (status {status}: {shown}); "
@@ -176,7 +197,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _checked(body: bytes, model: str) -> dict[str, Any]:
-    """The reply, if it is one: whole UTF-8 JSON, from the model that was asked, with one text that UTF-8 can hold."""
+    """The reply, if it is one: whole UTF-8 JSON, from the model that was asked, with one text that
+    UTF-8 can hold.
+    """
     try:
         reply = json.loads(body.decode("utf-8"))
         (choice,) = reply["choices"]
@@ -190,12 +213,19 @@ def _checked(body: bytes, model: str) -> dict[str, Any]:
         raise _Retry("broken_reply")
     if answerer != model:
         raise _WrongModel(answerer)
-    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": _usage(reply.get("usage"))}
+    return {
+        "choices": [{"message": {"content": text}, "finish_reason": finish}],
+        "usage": _usage(reply.get("usage")),
+    }
 
 
 def _usage(given: Any) -> dict[str, int]:
     """The counts that DataTrove adds up; what is no whole number is left out."""
-    return {name: count for name, count in given.items() if type(count) is int} if isinstance(given, dict) else {}
+    return (
+        {name: count for name, count in given.items() if type(count) is int}
+        if isinstance(given, dict)
+        else {}
+    )
 
 
 def _pause(value: str) -> float:

@@ -1,4 +1,6 @@
-"""A language model behind a server: what it has answered is taken from the file, and only the rest is asked."""
+"""A language model behind a server: what it has answered is taken from the file, and only the rest
+is asked.
+"""
 
 import json
 from collections import Counter
@@ -8,29 +10,35 @@ from typing import Any
 
 from loguru import logger
 
+from safelm.builder.paths import number
 from safelm.llm.answers import Answers
 from safelm.llm.client import Endpoint
-from safelm.llm.engines import Row
+from safelm.llm.engine import Row
 from safelm.llm.request import Answer, Request
 from safelm.llm.runner import Runner
-from safelm.paths import number
 
 SAMPLING = ("temperature", "top_p", "tokens")
-LIMITS = ("name", "context", "characters")  # of a row: what does not shape an answer to given messages
+LIMITS = (
+    "name",
+    "context",
+    "characters",
+)  # of a row: what does not shape an answer to given messages
 IN_FLIGHT = 64  # requests at once, of one worker
 
 
 class LanguageModel:
     """The engine of a row of kind `endpoint` or `vllm`.
 
-    An answer belongs to the row's model, digest and sampling and to everything in the request; where any of them
-    changes, nothing is reused. How many requests are in flight is SAFELM_REQUESTS.
-    """
+    An answer belongs to the row's model, digest and sampling and to everything in the request;
+    where any of them changes, nothing is reused. How many requests are in flight is
+    SAFELM_REQUESTS."""
 
     def __init__(self, row: Row, endpoint: Endpoint, answers: Path) -> None:
         self.row, self.endpoint, self.answers = row, endpoint, answers
         self.identity = {name: value for name, value in row.items() if name not in LIMITS}
-        self.counts: Counter[str] = Counter()  # requests, retries and what stayed unanswered, by name
+        self.counts: Counter[str] = (
+            Counter()
+        )  # requests, retries and what stayed unanswered, by name
         self.served = False  # whether the server has answered this process
 
     @property
@@ -49,7 +57,9 @@ class LanguageModel:
         return self.row["characters"]
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in their order; requests that are the same in everything are asked once."""
+        """One answer for each request, in their order; requests that are the same in everything are
+        asked once.
+        """
         keys = [request.key(self.identity) for request in requests]
         unanswered: dict[str, Answer] = {}
         with Answers(self.answers) as kept:
@@ -70,7 +80,9 @@ class LanguageModel:
                 finally:
                     self.counts += runner.counts
                     self.served = runner.served
-                    logger.info(f"{self.name}: {_sentence(runner.counts)}; {len(requests) - len(todo)} were kept")
+                    logger.info(
+                        f"{self.name}: {_sentence(runner.counts)}; {len(requests) - len(todo)} were kept"
+                    )
             return [kept.get(key) or unanswered[key] for key in keys]
 
     def payload(self, request: Request) -> dict[str, Any]:
@@ -90,4 +102,7 @@ class LanguageModel:
 
 
 def _sentence(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())) or "nothing was asked"
+    return (
+        ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+        or "nothing was asked"
+    )

@@ -1,4 +1,6 @@
-"""What is asked and what is answered; and how a document's text goes into a request: as data, fenced, in pieces."""
+"""What is asked and what is answered; and how a document's text goes into a request: as data,
+fenced, in pieces.
+"""
 
 import hashlib
 import json
@@ -7,27 +9,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safelm.texts import taken_out
+from safelm.text.sanitize import taken_out
 from specs.prompt import Prompt
 from specs.tokens import SPECIAL
 
-# Control tokens that chat models read: <|im_end|>, <s>, [INST], <start_of_turn>, …. The tag is one of SPECIAL.
+# Control tokens that chat models read: <|im_end|>, <s>, [INST], <start_of_turn>, …. The tag is one
+# of SPECIAL.
 CONTROL = re.compile(
     rf"{'|'.join(map(re.escape, SPECIAL))}"
     r"|<[|｜][^|｜<>\n]{1,64}[|｜]>|</?(?:s|bos|eos|pad|unk|mask|sep|cls|think|tool_call|tool_response)>"
     r"|<(?:start|end)_of_turn>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|<</?SYS>>",
     re.IGNORECASE,
 )
-PARAGRAPH, SENTENCE, WORD = re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?…。！？])\s+|\n"), re.compile(r"\s+")
+PARAGRAPH, SENTENCE, WORD = (
+    re.compile(r"\n\s*\n"),
+    re.compile(r"(?<=[.!?…。！？])\s+|\n"),
+    re.compile(r"\s+"),
+)
 
 
-FILTERED = "content_filter"  # the provider's word for a question or an answer that its filter held back
+FILTERED = (
+    "content_filter"  # the provider's word for a question or an answer that its filter held back
+)
 REFUSALS = frozenset({"refused", FILTERED})
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the template engine reads of a request: the document, the prompt with its templates, the hazard if known."""
+    """What the template engine reads of a request: the document, the prompt with its templates, the
+    hazard if known.
+    """
 
     text: str
     prompt: Prompt
@@ -38,10 +49,9 @@ class Page:
 class Request:
     """One question. The document's text stands fenced in the user's message and nowhere else.
 
-    `id` is the document's, `prompt` and `version` name the words, `seed` is that of the params block, and `attempt`
-    counts the times that the same thing is asked again because an answer was not good enough. With `schema`, a JSON
-    schema, the answer is decoded under it.
-    """
+    `id` is the document's, `prompt` and `version` name the words, `seed` is that of the params
+    block, and `attempt` counts the times that the same thing is asked again because an answer was
+    not good enough. With `schema`, a JSON schema, the answer is decoded under it."""
 
     id: str
     prompt: str
@@ -59,14 +69,18 @@ class Request:
         return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 2**31
 
     def key(self, engine: Any) -> str:
-        """What an answer is kept by: everything that shapes it, the engine's model and sampling included."""
+        """What an answer is kept by: everything that shapes it, the engine's model and sampling
+        included.
+        """
         parts = [engine, self.prompt, self.version, self.messages, self.draw, self.schema]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a text and why it ends (`stop`, or `length` where it was cut off), or the problem instead."""
+    """What came back: a text and why it ends (`stop`, or `length` where it was cut off), or the
+    problem instead.
+    """
 
     text: str = ""
     finish: str = "stop"
@@ -74,25 +88,28 @@ class Answer:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the problem is the question's own: a server that serves will not answer it, however often asked."""
+        """Whether the problem is the question's own: a server that serves will not answer it,
+        however often asked.
+        """
         return self.problem in REFUSALS
 
 
 def as_data(text: str) -> str:
-    """A document as it goes into a request: without the tag and without the control tokens of chat models.
+    """A document as it goes into a request: without the tag and without the control tokens of chat
+    models.
 
-    What is left when a token is taken out is no token either. A character that UTF-8 cannot hold becomes the
-    replacement character.
-    """
+    What is left when a token is taken out is no token either. A character that UTF-8 cannot hold
+    becomes the replacement character."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return taken_out(CONTROL, text, "\n")[0]  # no token holds a line break
 
 
 def fenced(frame: str, instruction: str, text: str) -> str:
-    """The user's message: {instruction}, and {document} between two {fence} lines that it cannot hold.
+    """The user's message: {instruction}, and {document} between two {fence} lines that it cannot
+    hold.
 
-    The fence is a digest of the text, so no document can close it: it would have to name its own digest.
-    """
+    The fence is a digest of the text, so no document can close it: it would have to name its own
+    digest."""
     data = as_data(text)
     fence = f"=== {hashlib.sha256(data.encode()).hexdigest()[:32]} ==="
     parts = {"instruction": instruction.strip(), "document": data, "fence": fence}
@@ -100,12 +117,18 @@ def fenced(frame: str, instruction: str, text: str) -> str:
 
 
 def pieces(text: str, characters: int) -> list[str]:
-    """A document in pieces of at most that many characters, cut between paragraphs, else sentences, words, letters."""
-    return [piece for piece in _cut(text.strip(), characters, (PARAGRAPH, SENTENCE, WORD)) if piece] or [""]
+    """A document in pieces of at most that many characters, cut between paragraphs, else sentences,
+    words, letters.
+    """
+    return [
+        piece for piece in _cut(text.strip(), characters, (PARAGRAPH, SENTENCE, WORD)) if piece
+    ] or [""]
 
 
 def _cut(text: str, limit: int, bounds: Sequence[re.Pattern[str]]) -> list[str]:
-    """Greedy: each piece takes as many whole parts as fit; a part that does not fit alone is cut at a finer bound."""
+    """Greedy: each piece takes as many whole parts as fit; a part that does not fit alone is cut at
+    a finer bound.
+    """
     if len(text) <= limit:
         return [text]
     if not bounds:

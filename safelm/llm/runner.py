@@ -1,12 +1,12 @@
 """DataTrove's InferenceRunner, with what makes its answers trustworthy put in its place.
 
-The runner draws the documents, keeps a bounded number of requests in flight and counts them. It does not keep answers
-(its cache hashes a request before the model and the sampling are in it, datatrove/pipeline/inference/run_inference.py:
-_cached_request), does not write (it writes in the order of completion, and only warns of a document that it cannot
-write: _save_document), does not retry (six times with pauses of up to 160 s, without a key and without a time limit:
-_send_request and servers/base.py: _raw_post), and starts no server (servers/vllm_server.py trusts remote code and
-listens on every interface). safelm/llm has answers.py, client.py and server.py for these.
-"""
+The runner draws the documents, keeps a bounded number of requests in flight and counts them. It
+does not keep answers (its cache hashes a request before the model and the sampling are in it,
+datatrove/pipeline/inference/run_inference.py: _cached_request), does not write (it writes in the
+order of completion, and only warns of a document that it cannot write: _save_document), does not
+retry (six times with pauses of up to 160 s, without a key and without a time limit: _send_request
+and servers/base.py: _raw_post), and starts no server (servers/vllm_server.py trusts remote code and
+listens on every interface). safelm/llm has answers.py, client.py and server.py for these."""
 
 import asyncio
 from collections import Counter
@@ -20,7 +20,7 @@ from datatrove.pipeline.inference.servers import InferenceServer
 from datatrove.pipeline.inference.types import GenerateFunction, InferenceError, ServerError
 
 from safelm.llm.client import Client, Denied, Endpoint, Unanswered
-from safelm.llm.engines import EngineError, Row
+from safelm.llm.engine import EngineError, Row
 from safelm.llm.request import REFUSALS, Answer
 
 IN_A_ROW = 32  # questions without any answer after which the server counts as down
@@ -53,8 +53,12 @@ class Connection(InferenceServer):
         except Unanswered as error:
             self.silent += str(error) not in REFUSALS
             if self.silent >= IN_A_ROW:
-                sentence = f"gave no answer to {self.silent} questions in a row ({error} the last time)"
-                raise ServerError(f"{sentence}; answers so far are kept, mend it and run the stage again") from None
+                sentence = (
+                    f"gave no answer to {self.silent} questions in a row ({error} the last time)"
+                )
+                raise ServerError(
+                    f"{sentence}; answers so far are kept, mend it and run the stage again"
+                ) from None
             raise
         self.silent = 0
         return reply
@@ -67,12 +71,16 @@ class Connection(InferenceServer):
 class Runner(InferenceRunner):
     """Asks the payloads of one shard for a row of `engines`.
 
-    `take` gets each answer with its key as soon as it is there, in any order. `served` is whether the server
-    is known to answer, before and after.
-    """
+    `take` gets each answer with its key as soon as it is there, in any order. `served` is whether
+    the server is known to answer, before and after."""
 
     def __init__(
-        self, row: Row, endpoint: Endpoint, in_flight: int, take: Callable[[str, Answer], None], served: bool = False
+        self,
+        row: Row,
+        endpoint: Endpoint,
+        in_flight: int,
+        take: Callable[[str, Answer], None],
+        served: bool = False,
     ) -> None:
         config = InferenceConfig(
             server_type="endpoint",
@@ -86,8 +94,13 @@ class Runner(InferenceRunner):
         self.counts: Counter[str] = Counter()
 
     def ask(self, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Ask every payload, each under its key. Raises EngineError where the server does not serve."""
-        documents = (Document(text="", id=key, metadata={"payload": dict(one)}) for key, one in payloads.items())
+        """Ask every payload, each under its key. Raises EngineError where the server does not
+        serve.
+        """
+        documents = (
+            Document(text="", id=key, metadata={"payload": dict(one)})
+            for key, one in payloads.items()
+        )
         try:
             asyncio.run(self.run_async(documents))
         except ServerError as error:
@@ -99,13 +112,17 @@ class Runner(InferenceRunner):
         return Connection(self.config, rank, client)
 
     async def _asked(self, document: Document, generate: GenerateFunction) -> bool:
-        """One question, in DataTrove's word a rollout. An InferenceError is not let out: it shows the whole payload."""
+        """One question, in DataTrove's word a rollout. An InferenceError is not let out: it shows
+        the whole payload.
+        """
         try:
             result = await generate(document.metadata["payload"])
             answer, self.served = Answer(result.text, result.finish_reason), True
         except InferenceError as error:
             if not isinstance(error.__cause__, Unanswered):
-                raise RuntimeError(f"DataTrove could not ask: {type(error.__cause__).__name__}") from None
+                raise RuntimeError(
+                    f"DataTrove could not ask: {type(error.__cause__).__name__}"
+                ) from None
             answer = Answer(finish="", problem=str(error.__cause__))
         self.take(str(document.id), answer)
         return True

@@ -1,9 +1,9 @@
-"""A vLLM server on this machine, shared by all workers that need the same model, and gone when nobody does.
+"""A vLLM server on this machine, shared by all workers that need the same model, and gone when
+nobody does.
 
-A user holds a lock on the server's folder for as long as its process lives; the supervisor (supervisor.py) stops the
-server when nobody holds it, however the users ended. The first user starts it. It listens on 127.0.0.1 alone, wants a
-random key, and runs no code of the model's.
-"""
+A user holds a lock on the server's folder for as long as its process lives; the supervisor
+(supervisor.py) stops the server when nobody holds it, however the users ended. The first user
+starts it. It listens on 127.0.0.1 alone, wants a random key, and runs no code of the model's."""
 
 import fcntl
 import hashlib
@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import safelm
+from safelm.builder.paths import number, scratch
 from safelm.llm.client import Endpoint
-from safelm.llm.engines import EngineError, Row
+from safelm.llm.engine import EngineError, Row
 from safelm.llm.weights import checked_folder
-from safelm.paths import number, scratch
 
 START = 1800  # seconds that a server may take to load its model
-SETTINGS = ("model", "digest", "context", "dtype", "eager")  # of a row: what another server is needed for
+SETTINGS = (
+    "model",
+    "digest",
+    "context",
+    "dtype",
+    "eager",
+)  # of a row: what another server is needed for
 ADDRESS, USERS, STARTING, LOG = "address.json", "users", "starting", "server.log"
 
 _held: dict[Path, IO[str]] = {}  # this process's locks, for its life
@@ -54,7 +60,13 @@ def _standing(folder: Path) -> Endpoint | None:
 
 def _start(folder: Path, row: Row) -> Endpoint:
     (folder / ADDRESS).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "safelm.llm.supervisor", str(folder), json.dumps(_arguments(row))]
+    command = [
+        sys.executable,
+        "-m",
+        "safelm.llm.supervisor",
+        str(folder),
+        json.dumps(_arguments(row)),
+    ]
     code = str(Path(safelm.__file__).parent.parent)
     paths = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH", "")]))
     with (folder / LOG).open("w") as log:
@@ -76,7 +88,9 @@ def _start(folder: Path, row: Row) -> Endpoint:
 
 
 def _arguments(row: Row) -> list[str]:
-    """vLLM's command line. It takes neither the sampling that the model's authors like nor any code of theirs."""
+    """vLLM's command line. It takes neither the sampling that the model's authors like nor any code
+    of theirs.
+    """
     values: dict[str, Any] = {
         "model": str(checked_folder(row).absolute()),
         "served-model-name": row["model"],
@@ -86,7 +100,13 @@ def _arguments(row: Row) -> list[str]:
         "generation-config": "vllm",
         "seed": 0,
         "tensor-parallel-size": number("SAFELM_DEVICES") or 1,
-        "structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
+        "structured-outputs-config": json.dumps(
+            {"backend": "xgrammar", "disable_any_whitespace": True}
+        ),
     }
-    flags = ["--disable-uvicorn-access-log", "--no-enable-log-requests", *(["--enforce-eager"] if row["eager"] else [])]
+    flags = [
+        "--disable-uvicorn-access-log",
+        "--no-enable-log-requests",
+        *(["--enforce-eager"] if row["eager"] else []),
+    ]
     return [*(f"--{name}={value}" for name, value in values.items()), *flags]

@@ -1,8 +1,9 @@
-"""The process above one vLLM server: it starts it, says where it is, and stops it when nobody holds its lock.
+"""The process above one vLLM server: it starts it, says where it is, and stops it when nobody holds
+its lock.
 
-It answers for the whole process group: vLLM's engine and its workers outlive a server that is killed. A supervisor that
-is killed itself takes the server along, by the signal that the kernel sends to its child.
-"""
+It answers for the whole process group: vLLM's engine and its workers outlive a server that is
+killed. A supervisor that is killed itself takes the server along, by the signal that the kernel
+sends to its child."""
 
 import ctypes
 import fcntl
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from safelm.files import write_synced
+from safelm.builder.files import write_synced
 from safelm.llm.server import ADDRESS, USERS
 
 HOST = "127.0.0.1"
@@ -28,7 +29,12 @@ LINGER = 3.0  # seconds without a user after which the server goes
 POLL = 0.25
 STOP = 15.0  # seconds that it may take to end by itself
 PR_SET_PDEATHSIG = 1
-QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": HOST}
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": HOST,
+}
 
 
 def free_port() -> int:
@@ -39,11 +45,22 @@ def free_port() -> int:
 
 
 def start(arguments: list[str], port: int, key: str) -> subprocess.Popen:
-    """vLLM's own server, in a session of its own; the key goes by the environment, which other users cannot read."""
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--host={HOST}", f"--port={port}"]
+    """vLLM's own server, in a session of its own; the key goes by the environment, which other
+    users cannot read.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        f"--host={HOST}",
+        f"--port={port}",
+    ]
     environment = {**os.environ, **QUIET, "VLLM_API_KEY": key}
     return subprocess.Popen(
-        [*command, *arguments], env=environment, start_new_session=True, preexec_fn=_end_with_the_supervisor
+        [*command, *arguments],
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_end_with_the_supervisor,
     )
 
 

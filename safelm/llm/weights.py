@@ -1,4 +1,5 @@
-"""The model that a row of `engines` names: its folder, and the digest that says which weights these are.
+"""The model that a row of `engines` names: its folder, and the digest that says which weights these
+are.
 
 python -m safelm.llm.weights org/name        print the digest, for params.yaml
 """
@@ -9,11 +10,19 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from safelm.digest import file_digest
-from safelm.llm.engines import EngineError, Row
+from safelm.builder.digest import file_digest
+from safelm.llm.engine import EngineError, Row
 
 # Safetensors only, and nothing that holds code.
-FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
+FILES = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "*.tiktoken",
+    "merges.txt",
+    "vocab.txt",
+)
 
 
 def folder_of(model: str, revision: str | None = None) -> Path:
@@ -22,7 +31,9 @@ def folder_of(model: str, revision: str | None = None) -> Path:
     if not folder.is_dir():
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     if not any(folder.glob("*.safetensors")):
-        raise EngineError(f"{model}: expected weights in *.safetensors, found none; other formats are not loaded")
+        raise EngineError(
+            f"{model}: expected weights in *.safetensors, found none; other formats are not loaded"
+        )
     return folder
 
 
@@ -47,7 +58,9 @@ def checked_folder(row: Row) -> Path:
 
 def main() -> None:
     """Print the digest of a model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("model", help="a folder, or a name on the Hugging Face hub")
     parser.add_argument("--revision", help="a commit of the hub")
     options = parser.parse_args()

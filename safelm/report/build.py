@@ -5,23 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelm.columns import aligned
-from safelm.paths import build
+from safelm.builder.paths import build
+from safelm.builder.terminal import aligned
+from safelm.report.charts.numbers import NONE, percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
 from safelm.report.figure import Book
-from safelm.report.format import NONE, percent
 from safelm.report.inputs import Inputs, read_inputs
-from safelm.report.measured import measure
 from safelm.report.page import page
+from safelm.report.rates import measure
 from safelm.report.roles import decoder_roles, roles
 from safelm.report.summary import write
-from specs.corpus import Corpus, ScoredCorpus
+from specs.corpus import Corpus, ScoredCorpus, TagRow
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 from specs.paper import Paper
 from specs.source import Source
-from specs.tags import TagRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,11 @@ def statement(inputs: Inputs, sources: Mapping[str, Source], engine: str) -> str
         if sources["web"].reader == "demo"
         else "They read real web pages and are asked the requests of specs/suites."
     )
-    written = " The synthetic text was written from templates, not by a language model." if engine == "template" else ""
+    written = (
+        " The synthetic text was written from templates, not by a language model."
+        if engine == "template"
+        else ""
+    )
     return (
         f"This is a miniature of the paper “Safety Pretraining”: the same method with {_size(inputs)} in place of "
         f"one with 1.7 billion parameters. {world}{written} It is an instrument, not an advertisement: what it "
@@ -96,13 +99,25 @@ def _size(inputs: Inputs) -> str:
     known = [size for size in sizes if isinstance(size, int)]
     count = len(inputs.metrics)
     models = "one model" if count == 1 else f"{count} models"
-    return f"{models} of {max(known) / 1e6:,.2f} million parameters" if known else f"{models} of far fewer parameters"
+    return (
+        f"{models} of {max(known) / 1e6:,.2f} million parameters"
+        if known
+        else f"{models} of far fewer parameters"
+    )
 
 
-def make_report(folder: Path, *, declared: Declared, engine: str, params: Mapping[str, Any]) -> list[str]:
+def make_report(
+    folder: Path, *, declared: Declared, engine: str, params: Mapping[str, Any]
+) -> list[str]:
     """Read what was measured, judge the claims and write the page; what the stage prints."""
     book, found = bind(build(), declared)
-    build_report(folder, book, found, statement=statement(book.inputs, declared.sources, engine), params=params)
+    build_report(
+        folder,
+        book,
+        found,
+        statement=statement(book.inputs, declared.sources, engine),
+        params=params,
+    )
     return [*screen(book, found), f"report: {build('report', 'index.html')}"]
 
 

@@ -1,11 +1,13 @@
-"""A claim is a sentence that a build can contradict: it compares rates, and their intervals give the verdict."""
+"""A claim is a sentence that a build can contradict: it compares rates, and their intervals give
+the verdict.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safelm.report.format import NONE, THIN, per_million, per_million_gap, percent, points
-from safelm.statistics import Difference, Rate, Verdict, below, difference, not_above, together
+from safelm.report.charts.numbers import NONE, THIN, per_million, per_million_gap, percent, points
+from safelm.stats.rates import Difference, Rate, Verdict, below, difference, not_above, together
 
 MARGIN = 0.05  # "is kept" and "is not higher" mean: worse by less than five points
 
@@ -23,14 +25,16 @@ class Comparison:
     high: Rate | None
     kept: bool = False
     per_million: bool = False  # how the rates are written: per million words, or percent
-    paired: Difference | None = None  # where both answered the same prompts: their difference, prompt by prompt
+    paired: Difference | None = (
+        None  # where both answered the same prompts: their difference, prompt by prompt
+    )
 
     @property
     def gap(self) -> Difference | None:
         """`low - high` with its interval.
 
-        Where something is to be kept, that of separate rates: answers that never differ have no paired interval.
-        """
+        Where something is to be kept, that of separate rates: answers that never differ have no
+        paired interval."""
         if self.paired and not self.kept:
             return self.paired
         return difference(self.low, self.high) if self.low and self.high else None
@@ -41,21 +45,38 @@ class Comparison:
         return not_above(self.gap, MARGIN) if self.kept else below(self.gap)
 
     def sentence(self) -> str:
-        """`safe against standard (pretrain, greedy): 38.7 % against 84.7 %, difference −46.0 points [−54.9, −35.6]`."""
+        """`safe against standard (pretrain, greedy): 38.7 % against 84.7 %, difference −46.0 points
+        [−54.9, −35.6]`.
+        """
         shared = [part for part in self.first if part in self.second]
-        sides = [", ".join(part for part in side if part not in shared) for side in (self.first, self.second)]
+        sides = [
+            ", ".join(part for part in side if part not in shared)
+            for side in (self.first, self.second)
+        ]
         where = f" ({', '.join(shared)})" if shared else ""
         if self.gap is None or self.low is None or self.high is None:
-            missing = [side for side, rate in zip(sides, (self.low, self.high), strict=True) if rate is None]
+            missing = [
+                side
+                for side, rate in zip(sides, (self.low, self.high), strict=True)
+                if rate is None
+            ]
             return f"{' and '.join(missing)}{where}: not measured"
-        values = [per_million(rate) if self.per_million else percent(rate.value) for rate in (self.low, self.high)]
+        values = [
+            per_million(rate) if self.per_million else percent(rate.value)
+            for rate in (self.low, self.high)
+        ]
         apart = per_million_gap(self.gap) if self.per_million else " ".join(points(self.gap))
         return f"{' against '.join(sides)}{where}: {' against '.join(values)}, difference {apart}"
 
     def json(self) -> dict[str, Any]:
         """The difference, as summary.json holds it."""
         found = self.gap.json() if self.gap else {}
-        return {"first": ", ".join(self.first), "second": ", ".join(self.second), **found, "verdict": self.verdict}
+        return {
+            "first": ", ".join(self.first),
+            "second": ", ".join(self.second),
+            **found,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,11 @@ class Claim:
 
     def json(self) -> dict[str, Any]:
         """As summary.json holds it."""
-        sides = [side for one in self.comparisons for side in ((one.first, one.low), (one.second, one.high))]
+        sides = [
+            side
+            for one in self.comparisons
+            for side in ((one.first, one.low), (one.second, one.high))
+        ]
         return {
             "id": self.id,
             "claim": self.text,
@@ -101,7 +126,12 @@ class Claim:
 
 def verdicts(found: Sequence[Claim]) -> dict[str, int]:
     """How many claims got which verdict."""
-    order: tuple[Verdict, ...] = ("reproduced", "contradicted", "not distinguishable", "not measured")
+    order: tuple[Verdict, ...] = (
+        "reproduced",
+        "contradicted",
+        "not distinguishable",
+        "not measured",
+    )
     return {verdict: sum(claim.verdict == verdict for claim in found) for verdict in order}
 
 

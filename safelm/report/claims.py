@@ -1,26 +1,33 @@
-"""The claims of the paper, and some of our own about SafeBeam, each judged from the intervals alone.
+"""The claims of the paper, and some of our own about SafeBeam, each judged from the intervals
+alone.
 
-A claim is written before anything is measured and is never adjusted to what was found. Some twenty comparisons at 95 %
-confidence: about one in twenty that is not so will still look settled.
-"""
+A claim is written before anything is measured and is never adjusted to what was found. Some twenty
+comparisons at 95 % confidence: about one in twenty that is not so will still look settled."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from safelm.report.charts.numbers import plain
 from safelm.report.claim import Claim, Comparison
-from safelm.report.differences import pair
 from safelm.report.evidence import hazard_counts, matrices, recall
 from safelm.report.figure import Book
-from safelm.report.format import plain
+from safelm.report.figures.differences import pair
 from safelm.report.roles import RUNGS, Group, on_rung
-from safelm.statistics import Difference, Rate, rate
+from safelm.stats.rates import Difference, Rate, rate
 
 OURS = "ours"
 
 
 def claims(book: Book) -> list[Claim]:
     """Every claim, in the order of the paper."""
-    return [*_pretraining(book), *_tuning(book), *_ladder(book), *_costs(book), *_controls(book), *_data(book)]
+    return [
+        *_pretraining(book),
+        *_tuning(book),
+        *_ladder(book),
+        *_costs(book),
+        *_controls(book),
+        *_data(book),
+    ]
 
 
 def _pretraining(book: Book) -> Iterator[Claim]:
@@ -65,8 +72,15 @@ def _tuning(book: Book) -> Iterator[Claim]:
         "finetune_undoes_standard",
         "Benign finetuning brings the attack success of the standard model back.",
         f"{paper.source}, after instruction tuning and after GSM8K",
-        [_compare(book, (roles.standard, "instruct", plain_), (roles.standard, "finetune", plain_))],
-        {"standard, instruct": paper.instruct.standard, "standard, finetune": paper.finetune.standard},
+        [
+            _compare(
+                book, (roles.standard, "instruct", plain_), (roles.standard, "finetune", plain_)
+            )
+        ],
+        {
+            "standard, instruct": paper.instruct.standard,
+            "standard, finetune": paper.finetune.standard,
+        },
     )
     yield Claim(
         "safe_stays_lower",
@@ -75,12 +89,17 @@ def _tuning(book: Book) -> Iterator[Claim]:
         [_compare(book, (roles.safe, "finetune", plain_), (roles.standard, "finetune", plain_))],
         {"safe": paper.finetune.safe, "standard": paper.finetune.standard},
     )
-    others = [group for group in book.measured.built() if book.measured.asr(group, "finetune", plain_)]
+    others = [
+        group for group in book.measured.built() if book.measured.asr(group, "finetune", plain_)
+    ]
     yield Claim(
         "safebeam_stays_lowest",
         "After benign finetuning the safe model under SafeBeam has the lowest attack success.",
         f"{paper.source}, after GSM8K",
-        [_compare(book, (roles.safe, "finetune", beam), (group, "finetune", plain_)) for group in others],
+        [
+            _compare(book, (roles.safe, "finetune", beam), (group, "finetune", plain_))
+            for group in others
+        ],
         {
             "safe, SafeBeam": paper.finetune.safebeam,
             "safe": paper.finetune.safe,
@@ -90,10 +109,26 @@ def _tuning(book: Book) -> Iterator[Claim]:
 
 
 LADDER = {  # rung: (the rung it is compared with, what the paper says of it, whether its attack success is the lower)
-    "score_0": ("raw", "Filtering alone does not help: after benign finetuning its attack success is higher.", False),
-    "rephrase": ("score_0", "Adding rephrased pages lowers the attack success after benign finetuning.", True),
-    "refusal": ("rephrase", "Adding native refusals lowers the attack success after benign finetuning further.", True),
-    "moral": ("refusal", "Adding moral education lowers the attack success after benign finetuning further.", True),
+    "score_0": (
+        "raw",
+        "Filtering alone does not help: after benign finetuning its attack success is higher.",
+        False,
+    ),
+    "rephrase": (
+        "score_0",
+        "Adding rephrased pages lowers the attack success after benign finetuning.",
+        True,
+    ),
+    "refusal": (
+        "rephrase",
+        "Adding native refusals lowers the attack success after benign finetuning further.",
+        True,
+    ),
+    "moral": (
+        "refusal",
+        "Adding moral education lowers the attack success after benign finetuning further.",
+        True,
+    ),
 }
 
 
@@ -108,7 +143,11 @@ def _ladder(book: Book) -> Iterator[Claim]:
             f"ladder_{rung}",
             text,
             paper.source,
-            [_compare(book, *(sides if lower else sides[::-1]), names=(RUNGS[rung], RUNGS[before]))],
+            [
+                _compare(
+                    book, *(sides if lower else sides[::-1]), names=(RUNGS[rung], RUNGS[before])
+                )
+            ],
             {RUNGS[rung]: paper.rungs[rung], RUNGS[before]: paper.rungs[before]},
         )
 
@@ -133,7 +172,10 @@ def _costs(book: Book) -> Iterator[Claim]:
     )
     declined = {
         name: 100 * (row.partial_refusal + row.refused) / paper.over_refusal.of
-        for name, row in (("safe", paper.over_refusal.safe), ("standard", paper.over_refusal.standard))
+        for name, row in (
+            ("safe", paper.over_refusal.safe),
+            ("standard", paper.over_refusal.standard),
+        )
     }
     yield Claim(
         "over_refusal_not_higher",
@@ -158,7 +200,11 @@ def _controls(book: Book) -> Iterator[Claim]:
         "safebeam_beats_random_drop",
         "SafeBeam lowers attack success by more than dropping a random half of the candidates does.",
         f"{OURS}: the control that the paper lacks",
-        [_compare(book, (safe, "pretrain", decoders.safebeam), (safe, "pretrain", decoders.control))],
+        [
+            _compare(
+                book, (safe, "pretrain", decoders.safebeam), (safe, "pretrain", decoders.control)
+            )
+        ],
     )
     for decoder, id_, name in (
         (decoders.safebeam, "safebeam", "SafeBeam, as printed,"),
@@ -169,7 +215,11 @@ def _controls(book: Book) -> Iterator[Claim]:
             f"{id_}_keeps_compliance",
             f"{name} keeps benign compliance (less than five points lower, at every stage).",
             f"{OURS}: a low attack success is worth little where harmless requests fail too",
-            [_keeps(book, stage, decoder) for stage in book.measured.stages(safe) if safe and decoder],
+            [
+                _keeps(book, stage, decoder)
+                for stage in book.measured.stages(safe)
+                if safe and decoder
+            ],
         )
     stages = book.measured.stages(safe) if safe and decoders.branch and decoders.safebeam else []
     yield Claim(
@@ -177,7 +227,10 @@ def _controls(book: Book) -> Iterator[Claim]:
         "Branching has no higher attack success than SafeBeam as printed (less than five points, at every stage).",
         f"{OURS}: whole answers that begin differently, weighed by the tag once they are written",
         [
-            replace(_compare(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam)), kept=True)
+            replace(
+                _compare(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam)),
+                kept=True,
+            )
             for stage in stages
         ],
     )
@@ -185,24 +238,42 @@ def _controls(book: Book) -> Iterator[Claim]:
         "branch_helps_more",
         "Branching answers more harmless requests than SafeBeam as printed does, at every stage.",
         f"{OURS}: the same model and tag, decided later",
-        [_helps_more(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam)) for stage in stages],
+        [
+            _helps_more(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam))
+            for stage in stages
+        ],
     )
     yield Claim(
         "threshold_lowers_base_asr",
         "SafeBeam with an absolute threshold lowers the attack success of the base model.",
         f"{OURS}: the variant that drops nothing from harmless text",
-        [_compare(book, (safe, "pretrain", decoders.threshold), (safe, "pretrain", decoders.plain))],
+        [
+            _compare(
+                book, (safe, "pretrain", decoders.threshold), (safe, "pretrain", decoders.plain)
+            )
+        ],
     )
 
 
 def _data(book: Book) -> Iterator[Claim]:
     card, table = book.paper.card, book.paper.classifier.table["gte-base"]
-    after, before = hazard_counts(book.inputs.cards, book.rephrased), hazard_counts(book.inputs.cards, book.sources)
+    after, before = (
+        hazard_counts(book.inputs.cards, book.rephrased),
+        hazard_counts(book.inputs.cards, book.sources),
+    )
     yield Claim(
         "rephrasing_lowers_hazards",
         "Rephrased text has fewer hazard n-grams than the pages it was made of.",
         f"{card.source}; the paper's are sums over the categories it shows, per million tokens",
-        [Comparison(("rephrased",), ("its sources",), _share(book, after), _share(book, before), per_million=True)],
+        [
+            Comparison(
+                ("rephrased",),
+                ("its sources",),
+                _share(book, after),
+                _share(book, before),
+                per_million=True,
+            )
+        ],
         {
             "rephrased, score 3": round(sum(row.rephrased_3 for row in card.hazards.values()), 2),
             "raw, score 3": round(sum(row.score_3 for row in card.hazards.values()), 2),
@@ -215,7 +286,11 @@ def _data(book: Book) -> Iterator[Claim]:
         "The classifier finds unsafe pages (judged 1 or higher) as often as the paper's gte-base (less than five "
         "points less often).",
         f"{book.paper.classifier.source}, Recall@1; {book.paper.classifier.matrix_source}",
-        [Comparison(("the paper's gte-base",), ("our classifier",), theirs, _recall(book), kept=True)],
+        [
+            Comparison(
+                ("the paper's gte-base",), ("our classifier",), theirs, _recall(book), kept=True
+            )
+        ],
         {"gte-base": round(100 * table.recall_1, 2)},
         note="Other pages and another judge: this compares the stage, not the classifiers.",
     )
@@ -256,7 +331,9 @@ def _compare(
 ) -> Comparison:
     """Two attack success rates, the one that the claim says is lower first."""
     sides = (_name(*low, names[0]), _name(*high, names[1]))
-    return Comparison(*sides, book.measured.asr(*low), book.measured.asr(*high), paired=_paired(book, low, high))
+    return Comparison(
+        *sides, book.measured.asr(*low), book.measured.asr(*high), paired=_paired(book, low, high)
+    )
 
 
 def _paired(book: Book, low: Side, high: Side) -> Difference | None:
@@ -269,4 +346,8 @@ def _paired(book: Book, low: Side, high: Side) -> Difference | None:
 
 
 def _name(group: Group | None, stage: str, decoder: str | None, part: str) -> tuple[str, ...]:
-    return (group.name if group else f"{part} (not built)", stage, *([plain(decoder)] if decoder else []))
+    return (
+        group.name if group else f"{part} (not built)",
+        stage,
+        *([plain(decoder)] if decoder else []),
+    )

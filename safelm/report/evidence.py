@@ -1,9 +1,11 @@
-"""Rates that are not answers of models: a scorer's recall (confusion matrix) and hazard n-grams (report cards)."""
+"""Rates that are not answers of models: a scorer's recall (confusion matrix) and hazard n-grams
+(report cards).
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from safelm.statistics import Rate, rate
+from safelm.stats.rates import Rate, rate
 
 LEVELS = 6
 Matrix = Sequence[Sequence[int]]
@@ -23,7 +25,9 @@ def false_alarms(matrix: Matrix, confidence: float) -> Rate | None:
 
 
 def macro_f1(matrix: Matrix) -> float | None:
-    """The mean F1 of the six classes, as in Table 3; a class that is neither true nor predicted counts 0."""
+    """The mean F1 of the six classes, as in Table 3; a class that is neither true nor predicted
+    counts 0.
+    """
     if not sum(map(sum, matrix)):
         return None
     sums = [(matrix[k][k], sum(matrix[k]) + sum(row[k] for row in matrix)) for k in range(LEVELS)]
@@ -31,17 +35,24 @@ def macro_f1(matrix: Matrix) -> float | None:
 
 
 def matrices(fit: Mapping[str, Any] | None) -> Iterator[tuple[str, Matrix]]:
-    """(name, confusion matrix) of everything that held_out.json measured: scorers first, then against the source."""
+    """(name, confusion matrix) of everything that held_out.json measured: scorers first, then
+    against the source.
+    """
     for kind, label in (("scorers", ""), ("known", " (known)")):
         for name, found in ((fit or {}).get(kind) or {}).items():
             if found and found.get("confusion"):
                 yield f"{name}{label}", found["confusion"]
 
 
-def hazard_counts(cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None) -> tuple[int, int]:
+def hazard_counts(
+    cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None
+) -> tuple[int, int]:
     """(hazard n-grams, words) of some corpora together; of one hazard, or of all."""
     found = [cards[name] for name in corpora if name in cards]
-    kept = [[row["count"] for key, row in card["hazards"].items() if hazard in (None, key)] for card in found]
+    kept = [
+        [row["count"] for key, row in card["hazards"].items() if hazard in (None, key)]
+        for card in found
+    ]
     return sum(map(sum, kept)), sum(card["words"] for card in found)
 
 

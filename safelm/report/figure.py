@@ -1,20 +1,21 @@
-"""What a page is made of: sections with figures, and tables that say in words and counts what the figures show."""
+"""What a page is made of: sections with figures, and tables that say in words and counts what the
+figures show.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from safelm.report.format import NONE, interval, percent, plain
+from safelm.report.charts.numbers import NONE, interval, percent, plain
 from safelm.report.inputs import Inputs
-from safelm.report.measured import Measured
+from safelm.report.rates import Measured
 from safelm.report.roles import DecoderRoles, Group
-from safelm.statistics import Rate
-from specs.corpus import Corpus
+from safelm.stats.rates import Rate
+from specs.corpus import Corpus, TagRow
 from specs.decoder import Decoder
 from specs.mixture import Mixture
 from specs.paper import Paper
-from specs.tags import TagRow
 
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
 STAGE_NAMES = {
@@ -31,7 +32,9 @@ SAFEBEAM = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, and in `small` below it; `lines` are items of a list, `mark` is a class of page.css."""
+    """What stands in a cell, and in `small` below it; `lines` are items of a list, `mark` is a
+    class of page.css.
+    """
 
     text: str
     small: str = ""
@@ -51,7 +54,9 @@ class Table:
     def __post_init__(self) -> None:
         """Refuse rows that do not fit the head: every number would stand under another name."""
         if wrong := {len(row) for row in self.rows} - {len(self.head)}:
-            raise ValueError(f"{self.caption}: expected {len(self.head)} cells in every row (got {sorted(wrong)})")
+            raise ValueError(
+                f"{self.caption}: expected {len(self.head)} cells in every row (got {sorted(wrong)})"
+            )
 
     @property
     def is_short(self) -> bool:
@@ -74,7 +79,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Charts side by side, what their styles mean, a caption that says what one sees, and the numbers as tables."""
+    """Charts side by side, what their styles mean, a caption that says what one sees, and the
+    numbers as tables.
+    """
 
     id: str
     title: str
@@ -97,7 +104,9 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Book:
-    """Everything that figures are drawn from. A book is itself alone, so that what is computed of it can be kept."""
+    """Everything that figures are drawn from. A book is itself alone, so that what is computed of
+    it can be kept.
+    """
 
     title: str
     confidence: float
@@ -133,8 +142,16 @@ class Book:
             bound = f", refused above {row.threshold:g}" if row.short_circuit else ""
             return f"{plain(decoder)} (ours: {row.beams} whole answers, weighed by the tag{bound})"
         if row.method != "safebeam":
-            return f"{plain(decoder)} ({row.method.replace('_', '-')})" if plain(decoder) != row.method else row.method
-        rule = "the control: a random half dropped" if row.rule == "random" else SAFEBEAM.get(row.rule, row.rule)
+            return (
+                f"{plain(decoder)} ({row.method.replace('_', '-')})"
+                if plain(decoder) != row.method
+                else row.method
+            )
+        rule = (
+            "the control: a random half dropped"
+            if row.rule == "random"
+            else SAFEBEAM.get(row.rule, row.rule)
+        )
         return f"{plain(decoder)} ({rule}{f' {row.threshold:g}' if row.rule == 'absolute' else ''})"
 
     def paper_asr(self, group: Group, stage: str, decoder: str) -> float | None:
@@ -147,13 +164,20 @@ class Book:
         if group == roles.filtered and stage == self.paper.ladder.stage:
             return self.paper.ladder.rungs["score_0"] / 100
         named = {"standard": roles.standard, "safe": roles.safe}
-        return next((getattr(row, name) / 100 for name, which in named.items() if which == group), None)
+        return next(
+            (getattr(row, name) / 100 for name, which in named.items() if which == group), None
+        )
 
 
 def rate_cell(rate: Rate | None, paper: float | None = None) -> Cell:
-    """A rate as a cell: percent, and below it the interval, the count, the seeds and the paper's value."""
+    """A rate as a cell: percent, and below it the interval, the count, the seeds and the paper's
+    value.
+    """
     beside = [f"paper {percent(paper)}"] if paper is not None else []
     if rate is None or rate.value is None:
         return Cell(NONE, "\n".join(beside))
     seeds = [f"seeds {', '.join(f'{seed * 100:.1f}' for seed in rate.seeds)}"] if rate.seeds else []
-    return Cell(percent(rate.value), "\n".join([f"{interval(rate)} {rate.count:,}/{rate.of:,}", *seeds, *beside]))
+    return Cell(
+        percent(rate.value),
+        "\n".join([f"{interval(rate)} {rate.count:,}/{rate.of:,}", *seeds, *beside]),
+    )

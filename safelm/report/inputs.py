@@ -1,4 +1,6 @@
-"""What the earlier stages left in build/, read as it is. What was not built is absent, and the report says so."""
+"""What the earlier stages left in build/, read as it is. What was not built is absent, and the
+report says so.
+"""
 
 import csv
 import json
@@ -9,8 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from safelm.ledger import Ledger
-from safelm.shards import MANIFEST, Manifest
+from safelm.builder.digest import MANIFEST
+from safelm.builder.manifest import Ledger, Manifest
 
 STAGES = ("pretrain", "instruct", "finetune")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
@@ -44,22 +46,38 @@ class Inputs:
     """Everything the report is made of, by name."""
 
     metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
-    doses: Mapping[str, Mapping[int, Json]] = field(default_factory=dict)  # model: pairs read: metrics.json
-    relearned: Mapping[str, Json] = field(default_factory=dict)  # row of `relearn`: what its models became
-    attacks: Mapping[str, Json] = field(default_factory=dict)  # row of `attacks`: its dials, and what its models did
+    doses: Mapping[str, Mapping[int, Json]] = field(
+        default_factory=dict
+    )  # model: pairs read: metrics.json
+    relearned: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # row of `relearn`: what its models became
+    attacks: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # row of `attacks`: its dials, and what its models did
     others: Mapping[str, Json] = field(default_factory=dict)  # row of `others`: metrics.json
     fit: Json | None = None
     audit: Json | None = None
     cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
     training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
-    curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, loss)
-    held_out: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # "model, corpus": (tokens, loss)
-    rates: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)  # model: (tokens, learning rate)
+    curves: Mapping[str, list[tuple[float, float]]] = field(
+        default_factory=dict
+    )  # model: (tokens, loss)
+    held_out: Mapping[str, list[tuple[float, float]]] = field(
+        default_factory=dict
+    )  # "model, corpus": (tokens, loss)
+    rates: Mapping[str, list[tuple[float, float]]] = field(
+        default_factory=dict
+    )  # model: (tokens, learning rate)
     plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
-    outcomes: Mapping[Cell, Mapping[str, str]] = field(default_factory=dict)  # a cell of the matrix: prompt: outcome
+    outcomes: Mapping[Cell, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # a cell of the matrix: prompt: outcome
     acts: Mapping[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
-    overlap: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (suite, prompt): exact, near or none
+    overlap: Mapping[tuple[str, str], str] = field(
+        default_factory=dict
+    )  # (suite, prompt): exact, near or none
 
 
 def read_inputs(
@@ -72,12 +90,18 @@ def read_inputs(
     sources: Iterable[str],
     tags: Iterable[str],
 ) -> Inputs:
-    """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone stays out."""
+    """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone
+    stays out.
+    """
     models = list(models)
     metrics = {
         model: found
         for model in models
-        if (found := _existing({s: folder / "evaluate" / f"{model}-{s}" / "metrics.json" for s in STAGES}))
+        if (
+            found := _existing(
+                {s: folder / "evaluate" / f"{model}-{s}" / "metrics.json" for s in STAGES}
+            )
+        )
     }
     if not metrics:
         raise ReportError(
@@ -92,20 +116,41 @@ def read_inputs(
         outcomes=outcomes,
         acts=acts,
         overlap=_overlap(folder / "overlap" / "prompts.parquet"),
-        doses={model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))},
-        relearned=_existing({"relearn": folder / "relearn" / "metrics.json"}).get("relearn", {}).get("rows", {}),
-        attacks=_existing({"attack": folder / "attack" / "metrics.json"}).get("attack", {}).get("attacks", {}),
+        doses={
+            model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))
+        },
+        relearned=_existing({"relearn": folder / "relearn" / "metrics.json"})
+        .get("relearn", {})
+        .get("rows", {}),
+        attacks=_existing({"attack": folder / "attack" / "metrics.json"})
+        .get("attack", {})
+        .get("attacks", {}),
         others=_existing({name: folder / "compare" / name / "metrics.json" for name in others}),
         fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
         audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
         cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
         training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
-        curves={model: curve for model, path in curves.items() if path.is_file() and (curve := read_curve(path))},
-        held_out=dict(_held_out({model: path.with_name("held_out.csv") for model, path in curves.items()})),
-        rates={model: read_curve(path, RATE) for model, path in curves.items() if path.is_file() and _has(path, RATE)},
+        curves={
+            model: curve
+            for model, path in curves.items()
+            if path.is_file() and (curve := read_curve(path))
+        },
+        held_out=dict(
+            _held_out({model: path.with_name("held_out.csv") for model, path in curves.items()})
+        ),
+        rates={
+            model: read_curve(path, RATE)
+            for model, path in curves.items()
+            if path.is_file() and _has(path, RATE)
+        },
         plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
         ledgers=_ledgers(
-            folder, [*(f"ingest/{source}" for source in sources), *DATA_STAGES, *(f"tag/{row}" for row in tags)]
+            folder,
+            [
+                *(f"ingest/{source}" for source in sources),
+                *DATA_STAGES,
+                *(f"tag/{row}" for row in tags),
+            ],
         ),
     )
 
@@ -123,7 +168,9 @@ def _outcomes(
         for row in pq.ParquetFile(path).read(columns=ASKED, use_threads=False).to_pylist():
             cell = (model, stage, row["decoder"], row["suite"])
             outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
-            acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)  # of the embedded world: without the form
+            acts[row["id"]] = row["id"].replace(
+                f"-{row['form']}-", "-", 1
+            )  # of the embedded world: without the form
     return outcomes, acts
 
 
@@ -131,7 +178,9 @@ def _overlap(path: Path) -> dict[tuple[str, str], str]:
     """Which prompts stand in the training text."""
     if not path.is_file():
         return {}
-    rows = pq.ParquetFile(path).read(columns=["suite", "id", "overlap"], use_threads=False).to_pylist()
+    rows = (
+        pq.ParquetFile(path).read(columns=["suite", "id", "overlap"], use_threads=False).to_pylist()
+    )
     return {(row["suite"], row["id"]): row["overlap"] for row in rows}
 
 
@@ -149,7 +198,9 @@ def _load(path: Path) -> Json:
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ReportError(f"{path}: expected JSON ({error}); delete it and run `dvc repro`") from error
+        raise ReportError(
+            f"{path}: expected JSON ({error}); delete it and run `dvc repro`"
+        ) from error
     if not isinstance(values, dict):
         raise ReportError(
             f"{path}: expected a JSON object (got {type(values).__name__}); delete it and run `dvc repro`"
@@ -160,7 +211,10 @@ def _load(path: Path) -> Json:
 def _by_hazard(card: Json) -> Json:
     """A card whose hazards, a list in card.json, are found by name."""
     listed = card.get("hazards") or []
-    return {**card, "hazards": {row["hazard"]: row for row in listed} if isinstance(listed, list) else listed}
+    return {
+        **card,
+        "hazards": {row["hazard"]: row for row in listed} if isinstance(listed, list) else listed,
+    }
 
 
 def _ledgers(folder: Path, stages: Iterable[str]) -> dict[str, Ledger]:
@@ -175,7 +229,11 @@ def _held_out(paths: Mapping[str, Path]) -> Iterator[tuple[str, list[tuple[float
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             for corpus in dict.fromkeys(row["corpus"] for row in rows):
-                own = [(float(row["tokens"]), float(row["loss"])) for row in rows if row["corpus"] == corpus]
+                own = [
+                    (float(row["tokens"]), float(row["loss"]))
+                    for row in rows
+                    if row["corpus"] == corpus
+                ]
                 yield f"{model}, {corpus}", own
 
 
@@ -186,13 +244,17 @@ def _has(path: Path, column: str) -> bool:
 
 
 def read_curve(path: Path, column: str = "loss", points: int = CURVE) -> list[tuple[float, float]]:
-    """(tokens, loss) of a training log, or (step, loss) where it has no tokens; long logs are averaged in pieces."""
+    """(tokens, loss) of a training log, or (step, loss) where it has no tokens; long logs are
+    averaged in pieces.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         across = next((name for name in ("tokens", "step") if name in columns), None)
         if across is None or column not in columns:
-            raise ReportError(f"{path}: expected the columns tokens (or step) and {column} (got {', '.join(columns)})")
+            raise ReportError(
+                f"{path}: expected the columns tokens (or step) and {column} (got {', '.join(columns)})"
+            )
         rows = [(float(row[across]), float(row[column])) for row in reader]
     size = -(-len(rows) // points) if rows else 1
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]

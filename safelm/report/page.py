@@ -1,4 +1,6 @@
-"""The page: the sections in their order, and the template that makes one self-contained file of them."""
+"""The page: the sections in their order, and the template that makes one self-contained file of
+them.
+"""
 
 import hashlib
 import json
@@ -9,25 +11,32 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from safelm.report.answers import attack_success, by_form, fates, over_refusal
+from safelm.report.charts.numbers import whole
+from safelm.report.charts.svg import swatch
 from safelm.report.claim import Claim, paper_lines, verdicts
-from safelm.report.data import classifier, held_out, ledger, mixtures, report_card, training
-from safelm.report.differences import figure as differences
 from safelm.report.figure import Book, Cell, Figure, Section, Table
-from safelm.report.format import whole
-from safelm.report.methods import decoder_controls, ladder, utility
-from safelm.report.others import others
-from safelm.report.overlap import figure as overlap
-from safelm.report.probe import probes
-from safelm.report.relearning import relearning, tuned_on
-from safelm.report.responses import dose_response
+from safelm.report.figures.attack_success import attack_success, by_form, fates, over_refusal
+from safelm.report.figures.corpora_and_training import (
+    classifier,
+    held_out,
+    ledger,
+    mixtures,
+    report_card,
+    training,
+)
+from safelm.report.figures.decoders_and_ladder import decoder_controls, ladder, utility
+from safelm.report.figures.differences import figure as differences
+from safelm.report.figures.dose_response import dose_response
+from safelm.report.figures.external_models import others
+from safelm.report.figures.linear_probes import probes
+from safelm.report.figures.overlap import figure as overlap
+from safelm.report.figures.public_benchmarks import public_suites
+from safelm.report.figures.relearning import relearning, tuned_on
+from safelm.report.figures.scorers import scorer_figures
+from safelm.report.figures.start_of_interventions import when_to_start
+from safelm.report.figures.suffix_attacks import suffixes
+from safelm.report.figures.tag_probe import tag_signal
 from safelm.report.roles import RUNGS
-from safelm.report.schedules import when_to_start
-from safelm.report.scorers import scorer_figures
-from safelm.report.signal import tag_signal
-from safelm.report.suffixes import suffixes
-from safelm.report.suites import public_suites
-from safelm.report.svg import swatch
 
 HERE = Path(__file__).parent
 FILES = (HERE / "page.html.jinja", HERE / "page.css")
@@ -37,7 +46,11 @@ SIGNS = {"reproduced": "✓", "contradicted": "✗", "not distinguishable": "≈
 def page(book: Book, found: Sequence[Claim], *, statement: str, params: Mapping[str, Any]) -> str:
     """The whole report as one HTML file: no script, nothing loaded from anywhere."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     css = (HERE / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -57,7 +70,10 @@ def claims_table(found: Sequence[Claim]) -> Table:
     rows = [
         [
             Cell(claim.text, claim.source),
-            Cell(f"{SIGNS[claim.verdict]} {claim.verdict}", mark=f"verdict {claim.verdict.replace(' ', '-')}"),
+            Cell(
+                f"{SIGNS[claim.verdict]} {claim.verdict}",
+                mark=f"verdict {claim.verdict.replace(' ', '-')}",
+            ),
             Cell("", lines=claim.lines),
             Cell("", lines=paper_lines(claim)),
         ]
@@ -97,36 +113,64 @@ def notes(book: Book) -> list[str]:
 def sections(book: Book, params: Mapping[str, Any]) -> list[Section]:
     """Everything under the claims, in the order of the page."""
     found = [
-        Section("attack", "Attack success",
-                figures=_built(attack_success(book), by_form(book), fates(book), relearning(book), tuned_on(book),
-                               suffixes(book))),
+        Section(
+            "attack",
+            "Attack success",
+            figures=_built(
+                attack_success(book),
+                by_form(book),
+                fates(book),
+                relearning(book),
+                tuned_on(book),
+                suffixes(book),
+            ),
+        ),
         Section("harmless", "Harmless requests", figures=_harmless(book)),
         Section("suites", "Public benchmarks", figures=public_suites(book)),
         Section("others", "Models of others", figures=_built(others(book))),
         Section("differences", "Differences", figures=_built(differences(book))),
         Section("overlap", "Overlap", figures=_built(overlap(book))),
-        Section("decoding", "Decoding", figures=[decoder_controls(book), *_built(tag_signal(book), probes(book))]),
-        Section("ablation", "Ablation", figures=[ladder(book), *_built(when_to_start(book)), *dose_response(book)]),
+        Section(
+            "decoding",
+            "Decoding",
+            figures=[decoder_controls(book), *_built(tag_signal(book), probes(book))],
+        ),
+        Section(
+            "ablation",
+            "Ablation",
+            figures=[ladder(book), *_built(when_to_start(book)), *dose_response(book)],
+        ),
         Section("abilities", "Utility", figures=[utility(book)]),
-        Section("scorer", "Scores",
-                figures=[*([classifier(book)] if book.inputs.fit else []), *scorer_figures(book)]),
+        Section(
+            "scorer",
+            "Scores",
+            figures=[*([classifier(book)] if book.inputs.fit else []), *scorer_figures(book)],
+        ),
         Section("card", "Data Safety Report Card", figures=report_card(book)),
         Section("runs", "Training", figures=_built(training(book), held_out(book))),
-        Section("ledger", "The data ledger",
-                figures=_tables("ledger-table", "Where every row went", ledger(book), LEDGER)),
-        Section("made", "How it was made", [_digest(params)], [
-            *_tables("models-table", "What was trained", _models(book), MODELS),
-            *_tables("mixtures-table", "What was read", mixtures(book), MIXTURES),
-        ]),
-    ]  # fmt: skip
+        Section(
+            "ledger",
+            "The data ledger",
+            figures=_tables("ledger-table", "Where every row went", ledger(book), LEDGER),
+        ),
+        Section(
+            "made",
+            "How it was made",
+            [_digest(params)],
+            [
+                *_tables("models-table", "What was trained", _models(book), MODELS),
+                *_tables("mixtures-table", "What was read", mixtures(book), MIXTURES),
+            ],
+        ),
+    ]
     return [section for section in found if section.figures]
 
 
-LEDGER = (
-    "Every row that was read went out, was dropped by a filter with a name, or lies in the quarantine with its reason."
-)
+LEDGER = "Every row that was read went out, was dropped by a filter with a name, or lies in the quarantine with its reason."
 MODELS = "Rows of models in params.yaml, and the rung of the ladder on which their mixture stands."
-MIXTURES = "What each mixture reads, phase by phase: exact tokens, and how often each corpus is read."
+MIXTURES = (
+    "What each mixture reads, phase by phase: exact tokens, and how often each corpus is read."
+)
 
 
 def _harmless(book: Book) -> list[Figure]:
@@ -160,7 +204,9 @@ def _tables(id: str, title: str, table: Table | None, caption: str) -> list[Figu
 
 def _models(book: Book) -> Table:
     roles = book.measured.roles
-    parts = {row.name: part for part in ("safe", "filtered", "standard") if (row := getattr(roles, part))}
+    parts = {
+        row.name: part for part in ("safe", "filtered", "standard") if (row := getattr(roles, part))
+    }
     rows = [
         [
             Cell(model),
@@ -173,7 +219,9 @@ def _models(book: Book) -> Table:
         for group in roles.groups
         for model in group.models
     ]
-    return Table("Models", ["Model", "Mixture", "Shape", "Rung", "Part in the claims", "Knows the tag"], rows)
+    return Table(
+        "Models", ["Model", "Mixture", "Shape", "Rung", "Part in the claims", "Knows the tag"], rows
+    )
 
 
 def _digest(params: Mapping[str, Any]) -> str:

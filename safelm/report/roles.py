@@ -1,4 +1,6 @@
-"""Which model plays which part of the paper: read from what its mixture holds, so that rows may have any name."""
+"""Which model plays which part of the paper: read from what its mixture holds, so that rows may
+have any name.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ WRITERS = {"rephrase": "rephrase", "refuse": "refusal", "educate": "moral"}
 
 @dataclass(frozen=True)
 class Group:
-    """The models of one mixture and shape; they differ in their seed alone and are reported together."""
+    """The models of one mixture and shape; they differ in their seed alone and are reported
+    together.
+    """
 
     name: str
     mixture: str
@@ -50,7 +54,9 @@ class Roles:
 
 @dataclass(frozen=True)
 class DecoderRoles:
-    """The decoders that the claims speak of, by their names in params.yaml; one that is not asked for is None."""
+    """The decoders that the claims speak of, by their names in params.yaml; one that is not asked
+    for is None.
+    """
 
     plain: str
     safebeam: str | None
@@ -60,10 +66,11 @@ class DecoderRoles:
 
 
 def rung_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> tuple[str | None, bool]:
-    """The rung of the ladder that a mixture stands on (None beside it), and whether it holds tagged pages.
+    """The rung of the ladder that a mixture stands on (None beside it), and whether it holds tagged
+    pages.
 
-    The first rung reads every score of the web, untagged; the others read no raw unsafe page that is not tagged.
-    """
+    The first rung reads every score of the web, untagged; the others read no raw unsafe page that
+    is not tagged."""
     read = [corpora[name] for name in mixture.corpora if name in corpora]
     unsafe = _unsafe_scores(read)
     has_tags = any(tags_of(corpus) for corpus in read)
@@ -82,7 +89,9 @@ def _unsafe_scores(corpora: Iterable[Corpus]) -> set[int]:
 
 
 def start_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> float:
-    """The share of training that goes by before the first written or tagged text is read; 1 where none is."""
+    """The share of training that goes by before the first written or tagged text is read; 1 where
+    none is.
+    """
     shares, whole = 0, sum(phase.share for phase in mixture.phases)
     for phase in mixture.phases:
         read = [corpora[name] for name in phase.slots.values() if name in corpora]
@@ -97,8 +106,12 @@ def on_rung(groups: Iterable[Group], rung: str) -> Group | None:
     return next((group for group in groups if group.rung == rung), None)
 
 
-def roles(models: Mapping[str, Model], mixtures: Mapping[str, Mixture], corpora: Mapping[str, Corpus]) -> Roles:
-    """Who is the paper's standard, filtered and safe model; where a mixture does not tell, the row's name does."""
+def roles(
+    models: Mapping[str, Model], mixtures: Mapping[str, Mixture], corpora: Mapping[str, Corpus]
+) -> Roles:
+    """Who is the paper's standard, filtered and safe model; where a mixture does not tell, the
+    row's name does.
+    """
     groups = tuple(_groups(models, mixtures, corpora))
     named = {group.name: group for group in groups}
     highest = [on_rung(groups, rung) for rung in ("tags", "moral", "refusal", "rephrase")]
@@ -120,22 +133,48 @@ def _groups(
     for (mixture, shape), names in members.items():
         rung, has_tags = rung_of(mixtures[mixture], corpora)
         others = taken | {name for name in models if name not in names}
-        choices = [*(names if len(names) == 1 else []), mixture, f"{mixture} ({shape})", " + ".join(names)]
+        choices = [
+            *(names if len(names) == 1 else []),
+            mixture,
+            f"{mixture} ({shape})",
+            " + ".join(names),
+        ]
         name = next(choice for choice in choices if choice not in others)
         taken.add(name)
         row = mixtures[mixture]
         is_dosed = any(phase.doses for phase in row.phases)
         start = start_of(row, corpora)
-        yield Group(name, mixture, shape, tuple(names), rung, has_tags, frozenset(row.corpora), start, is_dosed)
+        yield Group(
+            name,
+            mixture,
+            shape,
+            tuple(names),
+            rung,
+            has_tags,
+            frozenset(row.corpora),
+            start,
+            is_dosed,
+        )
 
 
 def decoder_roles(decoders: Mapping[str, Decoder]) -> DecoderRoles:
-    """`greedy` and `safebeam` by name, else the first decoder of their kind; the control drops at random."""
+    """`greedy` and `safebeam` by name, else the first decoder of their kind; the control drops at
+    random.
+    """
 
     def first(*rules: str) -> str | None:
-        return next((name for name, row in decoders.items() if row.method == "safebeam" and row.rule in rules), None)
+        return next(
+            (
+                name
+                for name, row in decoders.items()
+                if row.method == "safebeam" and row.rule in rules
+            ),
+            None,
+        )
 
-    plain = next((name for name, row in decoders.items() if row.method == "greedy"), next(iter(decoders)))
+    plain = next(
+        (name for name, row in decoders.items() if row.method == "greedy"), next(iter(decoders))
+    )
     return DecoderRoles(
         plain="greedy" if "greedy" in decoders else plain,
         safebeam="safebeam" if "safebeam" in decoders else first("half", "boundary"),

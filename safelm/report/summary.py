@@ -1,4 +1,6 @@
-"""summary.json, the small metrics files of `dvc metrics show` and the tidy tables of `dvc plots show`."""
+"""summary.json, the small metrics files of `dvc metrics show` and the tidy tables of `dvc plots
+show`.
+"""
 
 import csv
 import io
@@ -9,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from safelm.report.claim import Claim, verdicts
-from safelm.report.differences import summary as differences
 from safelm.report.evidence import false_alarms, hazards, macro_f1, matrices, recall
 from safelm.report.figure import Book
+from safelm.report.figures.differences import summary as differences
 from safelm.report.inputs import STAGES
-from safelm.report.measured import Curves, Tree
-from safelm.statistics import DIGITS, Rate
+from safelm.report.rates import Curves, Tree
+from safelm.stats.rates import DIGITS, Rate
 
 PARTS = ("standard", "filtered", "safe")
 
@@ -27,8 +29,12 @@ def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
         "confidence": book.confidence,
         "models": {name: _stages(stages) for name, stages in measured.models.items()},
         "groups": {
-            group.name: {"models": list(group.models), "mixture": group.mixture, "rung": group.rung,
-                         "stages": _stages(measured.groups[group.name])}
+            group.name: {
+                "models": list(group.models),
+                "mixture": group.mixture,
+                "rung": group.rung,
+                "stages": _stages(measured.groups[group.name]),
+            }
             for group in measured.built()
         },
         "roles": {part: row.name for part in PARTS if (row := getattr(measured.roles, part))},
@@ -39,10 +45,8 @@ def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
         "attacks": dict(book.inputs.attacks),
         "scores": _scores(book),
         "cards": {name: dict(card) for name, card in book.inputs.cards.items()},
-        "ledger": {
-            stage: asdict(row) for stage, row in book.inputs.ledgers.items()
-        },
-    }  # fmt: skip
+        "ledger": {stage: asdict(row) for stage, row in book.inputs.ledgers.items()},
+    }
 
 
 def _stages(stages: Mapping[str, Tree]) -> dict[str, Any]:
@@ -61,13 +65,20 @@ def _relearned(curves: Curves) -> dict[str, Any]:
     return {
         "stage": curves.stage,
         "part": curves.part,
-        "groups": {group: {str(dose): _json(tree) for dose, tree in doses.items()} for group, doses in trees},
+        "groups": {
+            group: {str(dose): _json(tree) for dose, tree in doses.items()}
+            for group, doses in trees
+        },
     }
 
 
 def _answers(tree: Tree) -> dict[str, Any]:
-    """One decoder: the rates people ask for by name, the forms, and every label of the harmless suites."""
-    harmful, benign, dual_use = (_json(tree.get(kind) or {}) for kind in ("harmful", "benign", "dual_use"))
+    """One decoder: the rates people ask for by name, the forms, and every label of the harmless
+    suites.
+    """
+    harmful, benign, dual_use = (
+        _json(tree.get(kind) or {}) for kind in ("harmful", "benign", "dual_use")
+    )
     return {
         **{name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")},
         "benign_compliance": benign.get("complied"),
@@ -88,11 +99,16 @@ def _json(node: Any) -> Any:
 
 
 def _scores(book: Book) -> dict[str, Any]:
-    """The scorer: recall with intervals and macro-F1 of every confusion matrix; what the paper has for each."""
+    """The scorer: recall with intervals and macro-F1 of every confusion matrix; what the paper has
+    for each.
+    """
     ours = {}
     for name, matrix in matrices(book.inputs.fit):
-        rates = {"recall_1": recall(matrix, 1, book.confidence), "recall_3": recall(matrix, 3, book.confidence),
-                 "false_alarms": false_alarms(matrix, book.confidence)}  # fmt: skip
+        rates = {
+            "recall_1": recall(matrix, 1, book.confidence),
+            "recall_3": recall(matrix, 3, book.confidence),
+            "false_alarms": false_alarms(matrix, book.confidence),
+        }
         ours[name] = {
             **_json(rates),
             "macro_f1": _json(macro_f1(matrix)),
@@ -121,7 +137,8 @@ def metrics(book: Book) -> dict[str, dict[str, float]]:
                 "over_refusal": (book.parts.plain, "benign", "over_refusal"),
             }
             found = {
-                key: tree["decoders"].get(path[0], {}).get(path[1], {}).get(path[2]) for key, path in wanted.items()
+                key: tree["decoders"].get(path[0], {}).get(path[1], {}).get(path[2])
+                for key, path in wanted.items()
             }
             found["utility"] = tree["utility"].get("accuracy")
             rows[f"{name}-{stage}"] = {
@@ -136,23 +153,31 @@ Rows = Iterable[Sequence[object]]
 
 
 def tables(book: Book) -> dict[str, str]:
-    """The tidy tables of plots/, as CSV. A model's loss and a corpus' hazards are also files of their own.
+    """The tidy tables of plots/, as CSV. A model's loss and a corpus' hazards are also files of
+    their own.
 
     DVC draws every file of a folder as one plot, and cannot tell two models in one file apart.
     """
     hazard_rows, curves = list(_hazard_rows(book)), book.inputs.curves
     found = {
         "asr.csv": _csv(["name", *KEYS, *RATE], _rate_rows(book, "harmful", "asr")),
-        "over_refusal.csv": _csv(["name", *KEYS, *RATE], _rate_rows(book, "benign", "over_refusal")),
+        "over_refusal.csv": _csv(
+            ["name", *KEYS, *RATE], _rate_rows(book, "benign", "over_refusal")
+        ),
         "hazards.csv": _csv(HAZARD, hazard_rows),
         "confusion.csv": _csv(["actual", "predicted"], _confusion_rows(book)),
         "loss.csv": _csv(LOSS, (row for name in curves for row in _loss_rows(book, name))),
     }
     for corpus in dict.fromkeys(row[0] for row in hazard_rows):
-        found[f"hazards/{corpus}.csv"] = _csv(HAZARD, (row for row in hazard_rows if row[0] == corpus))
+        found[f"hazards/{corpus}.csv"] = _csv(
+            HAZARD, (row for row in hazard_rows if row[0] == corpus)
+        )
     rates, held_out = book.inputs.rates, book.inputs.held_out
     found |= {f"held_out/{name}.csv": _csv(["tokens", "loss"], held_out[name]) for name in held_out}
-    found |= {f"learning_rate/{name}.csv": _csv(["tokens", "learning_rate"], rates[name]) for name in rates}
+    found |= {
+        f"learning_rate/{name}.csv": _csv(["tokens", "learning_rate"], rates[name])
+        for name in rates
+    }
     return {**found, **{f"loss/{name}.csv": _csv(LOSS, _loss_rows(book, name)) for name in curves}}
 
 
@@ -163,7 +188,9 @@ RATE = ["value", "low", "high", "count", "of"]
 
 
 def _rate_rows(book: Book, suite: str, name: str) -> Rows:
-    """One row for each model, stage and decoder; `name` joins the three, for charts with a single axis of names."""
+    """One row for each model, stage and decoder; `name` joins the three, for charts with a single
+    axis of names.
+    """
     for model, stages in book.measured.models.items():
         for stage in [stage for stage in STAGES if stage in stages]:
             for decoder, tree in stages[stage]["decoders"].items():
@@ -180,7 +207,13 @@ def _hazard_rows(book: Book) -> Rows:
         for hazard in hazards(cards):
             row = card["hazards"].get(hazard)
             if row and row.get("per_million") is not None:
-                yield [corpus, hazard, round(row["per_million"], DIGITS), row["count"], card["words"]]
+                yield [
+                    corpus,
+                    hazard,
+                    round(row["per_million"], DIGITS),
+                    row["count"],
+                    card["words"],
+                ]
 
 
 def _loss_rows(book: Book, model: str) -> Rows:

@@ -1,9 +1,8 @@
 """An audit of the scores: a sample of each predicted score goes back to the judge.
 
-What this finds, held-out recall does not: an independent audit of the paper's released classifier saw 2.7 % of its
-predicted 5s confirmed and 61 % of them benign (the classifier audit of
-"Synthetic Persona Pretraining", EPFL 2026, appendix A.1).
-"""
+What this finds, held-out recall does not: an independent audit of the paper's released classifier
+saw 2.7 % of its predicted 5s confirmed and 61 % of them benign (the classifier audit of "Synthetic
+Persona Pretraining", EPFL 2026, appendix A.1)."""
 
 import json
 from collections import Counter
@@ -14,23 +13,26 @@ from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.blocks import NOT_SELECTED, ReadShards, Task
-from safelm.executor import lay
-from safelm.hazards import LEVELS
-from safelm.sample import sample
-from safelm.scoring.metrics import DIGITS
-from safelm.shards import Manifest, Shard, tables
-from safelm.statistics import wilson
+from safelm.builder.blocks import NOT_SELECTED, Task
+from safelm.builder.manifest import Manifest
+from safelm.builder.shards import Shard, tables
+from safelm.builder.stage import lay
+from safelm.documents.shards import ReadShards
+from safelm.seeding import sample
+from safelm.stats.classification import DIGITS
+from safelm.stats.rates import wilson
+from safelm.text.lexicon import LEVELS
 
 BENIGN = 1  # judged 0 or 1
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadStratified(ReadShards):
-    """Read a sample of every predicted score; the rest is dropped as not selected. `predicted` keeps that score.
+    """Read a sample of every predicted score; the rest is dropped as not selected. `predicted`
+    keeps that score.
 
-    The chosen ids are values of the tasks, so a shard whose part of the sample stays is not asked about again.
-    """
+    The chosen ids are values of the tasks, so a shard whose part of the sample stays is not asked
+    about again."""
 
     name: ClassVar[str] = "stratified sample"
     documents: int = field(metadata={"key": False})  # of each score
@@ -44,7 +46,10 @@ class ReadStratified(ReadShards):
         for level in range(LEVELS):
             ids = (id for found in scores.values() for id, score in found if score == level)
             chosen.update(sample(f"audit {level}", self.seed, ids, self.documents))
-        return [replace(task, values=tuple(id for id, _ in scores[task.name] if id in chosen)) for task in tasks]
+        return [
+            replace(task, values=tuple(id for id, _ in scores[task.name] if id in chosen))
+            for task in tasks
+        ]
 
     def read(self, task: Task) -> Iterator[Document]:
         """The chosen documents of one shard."""
@@ -65,13 +70,17 @@ def _scores(task: Task) -> list[tuple[str, int | None]]:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The documents of one predicted score: how many there are, and what the judge said of those it was shown."""
+    """The documents of one predicted score: how many there are, and what the judge said of those it
+    was shown.
+    """
 
     documents: int
     judged: Sequence[int]
 
     def share(self, is_hit: Callable[[int], bool], confidence: float) -> tuple[float, float, float]:
-        """(share, low, high) of hits in the bucket: Wilson's interval, or no doubt where every document was shown."""
+        """(share, low, high) of hits in the bucket: Wilson's interval, or no doubt where every
+        document was shown.
+        """
         if not self.judged:
             return (0.0, 0.0, 1.0)
         hits, shown = sum(map(is_hit, self.judged)), len(self.judged)
@@ -80,8 +89,12 @@ class Bucket:
         return (hits / shown, *wilson(hits, shown, confidence))
 
 
-def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confidence: float) -> dict[str, Any]:
-    """audit.json, from the documents of each predicted score and the (predicted, judged) pairs of the sample."""
+def audit(
+    predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confidence: float
+) -> dict[str, Any]:
+    """audit.json, from the documents of each predicted score and the (predicted, judged) pairs of
+    the sample.
+    """
     judged: dict[int, list[int]] = {level: [] for level in range(LEVELS)}
     for score, judge in rows:
         judged[score].append(judge)
@@ -96,7 +109,9 @@ def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confide
 
 
 def _bucket(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dict[str, Any]:
-    """One predicted score: how much of it the judge confirms or calls benign, and how much of that score it holds."""
+    """One predicted score: how much of it the judge confirms or calls benign, and how much of that
+    score it holds.
+    """
     bucket, counts = buckets[level], Counter(buckets[level].judged)
     return {
         "predicted": level,
@@ -119,7 +134,9 @@ def _level(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dict
     }
 
 
-def _shown(bucket: Bucket, is_hit: Callable[[int], bool], confidence: float) -> dict[str, float] | None:
+def _shown(
+    bucket: Bucket, is_hit: Callable[[int], bool], confidence: float
+) -> dict[str, float] | None:
     if not bucket.judged:
         return None
     low, high = wilson(sum(map(is_hit, bucket.judged)), len(bucket.judged), confidence)
@@ -127,30 +144,47 @@ def _shown(bucket: Bucket, is_hit: Callable[[int], bool], confidence: float) -> 
 
 
 def _sums(
-    buckets: Mapping[int, Bucket], chosen: set[int], is_hit: Callable[[int], bool], confidence: float
+    buckets: Mapping[int, Bucket],
+    chosen: set[int],
+    is_hit: Callable[[int], bool],
+    confidence: float,
 ) -> tuple[float, ...]:
     """(hits, low, high) in some buckets together, each bucket's share scaled to its documents."""
-    shares = [[bucket.documents * share for share in bucket.share(is_hit, confidence)]
-              for level, bucket in buckets.items() if level in chosen and bucket.documents]  # fmt: skip
+    shares = [
+        [bucket.documents * share for share in bucket.share(is_hit, confidence)]
+        for level, bucket in buckets.items()
+        if level in chosen and bucket.documents
+    ]
     return tuple(map(sum, zip(*shares, strict=True))) if shares else (0.0, 0.0, 0.0)
 
 
 def _precision(
-    buckets: Mapping[int, Bucket], chosen: set[int], is_hit: Callable[[int], bool], confidence: float
+    buckets: Mapping[int, Bucket],
+    chosen: set[int],
+    is_hit: Callable[[int], bool],
+    confidence: float,
 ) -> dict[str, float] | None:
     total = sum(buckets[level].documents for level in chosen)
-    return _rate(*(value / total for value in _sums(buckets, chosen, is_hit, confidence))) if total else None
+    return (
+        _rate(*(value / total for value in _sums(buckets, chosen, is_hit, confidence)))
+        if total
+        else None
+    )
 
 
 def _recall(
-    buckets: Mapping[int, Bucket], chosen: set[int], is_hit: Callable[[int], bool], confidence: float
+    buckets: Mapping[int, Bucket],
+    chosen: set[int],
+    is_hit: Callable[[int], bool],
+    confidence: float,
 ) -> dict[str, float] | None:
     """Of all that the judge would call a hit, the share in the chosen buckets.
 
-    The interval joins the worst ends of every bucket's own, so it is wide: 50 safe pages without a miss still leave
-    room for misses among a million.
-    """
-    found, missed = (_sums(buckets, side, is_hit, confidence) for side in (chosen, set(range(LEVELS)) - chosen))
+    The interval joins the worst ends of every bucket's own, so it is wide: 50 safe pages without a
+    miss still leave room for misses among a million."""
+    found, missed = (
+        _sums(buckets, side, is_hit, confidence) for side in (chosen, set(range(LEVELS)) - chosen)
+    )
     if not found[0] + missed[0]:
         return None
     low = found[1] / (found[1] + missed[2]) if found[1] + missed[2] else 0.0
@@ -165,9 +199,17 @@ def _rate(value: float, low: float, high: float) -> dict[str, float]:
 def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float) -> list[str]:
     """audit.json, and what the judge said of each document in `judged`; what the stage prints."""
     lay(made, folder / "judged")
-    predicted = Counter(score for table in tables(scores, ["score"]) for score in table["score"].to_pylist())
-    rows = [(row["predicted"], row["score"]) for table in tables(folder / "judged") for row in table.to_pylist()]
-    found = audit({score: count for score, count in predicted.items() if score is not None}, rows, confidence)
+    predicted = Counter(
+        score for table in tables(scores, ["score"]) for score in table["score"].to_pylist()
+    )
+    rows = [
+        (row["predicted"], row["score"])
+        for table in tables(folder / "judged")
+        for row in table.to_pylist()
+    ]
+    found = audit(
+        {score: count for score, count in predicted.items() if score is not None}, rows, confidence
+    )
     (folder / "audit.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return [f"{'audit':<18} {line}" for line in _sentences(found)]
 

@@ -1,8 +1,8 @@
 """A cascade: a cheap scorer decides the clear documents, a dear one sees the rest.
 
-Two thresholds on the cheap scorer's probability of a score of `level` or above say what is clear. They are fitted on
-one half of the held-out labels against the dear scorer, and measured on the other.
-"""
+Two thresholds on the cheap scorer's probability of a score of `level` or above say what is clear.
+They are fitted on one half of the held-out labels against the dear scorer, and measured on the
+other."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,24 @@ from typing import Any, ClassVar, NamedTuple
 
 from datatrove.data import Document
 
-from safelm.batches import Size
-from safelm.blocks import Input, Reader, Task, Writer
-from safelm.hazards import Grade
-from safelm.sample import draw
+from safelm.builder.blocks import Input, Reader, Task, Writer
+from safelm.builder.shards import Shard, write_table
+from safelm.documents.batches import Size
+from safelm.scoring.base import GradeDocuments, Scorer
 from safelm.scoring.labels import GRADED, HELD_OUT, read_graded
-from safelm.scoring.metrics import ratio
-from safelm.scoring.scorer import GradeDocuments, Scorer
-from safelm.shards import Shard, write_table
-from safelm.statistics import wilson
+from safelm.seeding import draw
+from safelm.stats.classification import ratio
+from safelm.stats.rates import wilson
+from safelm.text.lexicon import Grade
 
 THRESHOLDS = "thresholds.json"
 CONFIDENCE = 0.95
 
 
 class Thresholds(NamedTuple):
-    """Below `low` the cheap scorer decides that a document is under the level, from `high` on that it is not."""
+    """Below `low` the cheap scorer decides that a document is under the level, from `high` on that
+    it is not.
+    """
 
     low: float
     high: float
@@ -45,16 +47,21 @@ NEVER = 2.0  # above every probability: nothing is clear on that side
 
 def chance(grade: Grade, level: int) -> float:
     """The cheap scorer's probability of a score of `level` or above."""
-    assert grade.probabilities is not None, "the cheap scorer of a cascade gives probabilities (specs/checks.py)"
+    assert grade.probabilities is not None, (
+        "the cheap scorer of a cascade gives probabilities (specs/checks/params.py)"
+    )
     return sum(grade.probabilities[level:])
 
 
-def thresholds(chances: Sequence[float], found: Sequence[bool], recall: float, precision: float) -> Thresholds:
-    """The widest clear sides that keep the share `recall` of what the dear scorer finds, and are right to `precision`.
+def thresholds(
+    chances: Sequence[float], found: Sequence[bool], recall: float, precision: float
+) -> Thresholds:
+    """The widest clear sides that keep the share `recall` of what the dear scorer finds, and are
+    right to `precision`.
 
-    What is not clear goes to the dear scorer and is never lost; of n found, floor(n x (1 - recall)) may fall under
-    `low`. Where the dear scorer finds nothing there is nothing to fit by: everything goes to it.
-    """
+    What is not clear goes to the dear scorer and is never lost; of n found, floor(n x (1 - recall))
+    may fall under `low`. Where the dear scorer finds nothing there is nothing to fit by: everything
+    goes to it."""
     hits = sorted(value for value, is_found in zip(chances, found, strict=True) if is_found)
     if not hits:
         return Thresholds(0.0, NEVER)
@@ -63,14 +70,18 @@ def thresholds(chances: Sequence[float], found: Sequence[bool], recall: float, p
     ranked = sorted(zip(chances, found, strict=True), reverse=True)
     for place, (value, is_found) in enumerate(ranked, 1):
         right += is_found
-        last = place == len(ranked) or ranked[place][0] < value  # equal chances fall on the same side
+        last = (
+            place == len(ranked) or ranked[place][0] < value
+        )  # equal chances fall on the same side
         if last and value >= low and right >= precision * place:
             high = value
     return Thresholds(low, max(high, low))
 
 
 def decide(cheap: Grade, limits: Thresholds, level: int, name: str) -> Grade | None:
-    """The cheap scorer's grade where it is clear: its most probable score on that side. None for the dear one."""
+    """The cheap scorer's grade where it is clear: its most probable score on that side. None for
+    the dear one.
+    """
     value = chance(cheap, level)
     if limits.low <= value < limits.high:
         return None
@@ -84,17 +95,33 @@ class CascadeScorer:
     """The dear scorer is opened only when a document needs it."""
 
     def __init__(
-        self, cheap: Scorer, dear: GradeDocuments, names: tuple[str, str], level: int, limits: Thresholds
+        self,
+        cheap: Scorer,
+        dear: GradeDocuments,
+        names: tuple[str, str],
+        level: int,
+        limits: Thresholds,
     ) -> None:
-        self.cheap, self.dear, self.names, self.level, self.limits = cheap, dear, names, level, limits
+        self.cheap, self.dear, self.names, self.level, self.limits = (
+            cheap,
+            dear,
+            names,
+            level,
+            limits,
+        )
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
         """One grade for each text; `by` says whose."""
         cheap = self.cheap.grade(texts)
-        grades = [decide(grade, self.limits, self.level, self.names[0]) if grade else None for grade in cheap]
+        grades = [
+            decide(grade, self.limits, self.level, self.names[0]) if grade else None
+            for grade in cheap
+        ]
         unclear = [place for place, grade in enumerate(grades) if grade is None]
         if unclear:
-            for place, grade in zip(unclear, self.dear.grade([texts[place] for place in unclear]), strict=True):
+            for place, grade in zip(
+                unclear, self.dear.grade([texts[place] for place in unclear]), strict=True
+            ):
                 grades[place] = grade._replace(by=self.names[1]) if grade else None
         return grades
 
@@ -130,7 +157,9 @@ class GradeByCascade(GradeDocuments):
 
     def open(self) -> CascadeScorer:
         """Both scorers, each in batches of its own."""
-        return CascadeScorer(self.cheap, self.dear, self.names, self.level, Thresholds.read(self.thresholds))
+        return CascadeScorer(
+            self.cheap, self.dear, self.names, self.level, Thresholds.read(self.thresholds)
+        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -143,23 +172,26 @@ class ReadHeldOut(Reader):
 
     def tasks(self) -> list[Task]:
         """One without a name, as in ReadLabels."""
-        return [Task("", tuple(Input(shard.path, shard.sha256) for shard in (self.cheap, self.dear)))]
+        return [
+            Task("", tuple(Input(shard.path, shard.sha256) for shard in (self.cheap, self.dear)))
+        ]
 
     def read(self, task: Task) -> Iterator[Document]:
         """A document for each label, with both grades."""
         tables = [Shard(item.path, 0, item.sha256).table() for item in task.inputs]
         rows = zip(tables[0].to_pylist(), *map(read_graded, tables), strict=True)
         for row, cheap, dear in rows:
-            yield Document(text="", id=row["id"], metadata={"row": row, "cheap": cheap, "dear": dear})
+            yield Document(
+                text="", id=row["id"], metadata={"row": row, "cheap": cheap, "dear": dear}
+            )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FitCascade(Writer):
     """Fit the thresholds on one half of the held-out labels, and measure the cascade on the other.
 
-    The measure is against the dear scorer on everything: the share of documents, and of their characters, that each
-    scorer decided, and the recall that is kept.
-    """
+    The measure is against the dear scorer on everything: the share of documents, and of their
+    characters, that each scorer decided, and the recall that is kept."""
 
     name: ClassVar[str] = "cascade"
     names: tuple[str, str]
@@ -169,7 +201,9 @@ class FitCascade(Writer):
     seed: int
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """THRESHOLDS, by what both scorers graded, and HELD_OUT with the cascade's own grades of everything."""
+        """THRESHOLDS, by what both scorers graded, and HELD_OUT with the cascade's own grades of
+        everything.
+        """
         every = [document.metadata for document in documents]
         both = [row for row in every if row["dear"] and row["cheap"]]
         fitted, measured = halves(both, self.seed)
@@ -192,7 +226,11 @@ class FitCascade(Writer):
         cheap = decide(row["cheap"], limits, self.level, self.names[0]) if row["cheap"] else None
         if cheap:
             return {"score": cheap.score, "by": cheap.by}
-        return {"score": row["dear"].score, "by": self.names[1]} if row["dear"] else {"score": None, "by": None}
+        return (
+            {"score": row["dear"].score, "by": self.names[1]}
+            if row["dear"]
+            else {"score": None, "by": None}
+        )
 
     def _measure(self, rows: Sequence[dict[str, Any]], limits: Thresholds) -> dict[str, Any]:
         """What the cascade costs and loses on labels that it was not fitted on."""
@@ -200,7 +238,8 @@ class FitCascade(Writer):
         sizes = [row["row"]["characters"] for row in rows]
         dear = [grade["by"] == self.names[1] for grade in graded]
         pairs = [
-            (self._found(row["dear"]), grade["score"] >= self.level) for row, grade in zip(rows, graded, strict=True)
+            (self._found(row["dear"]), grade["score"] >= self.level)
+            for row, grade in zip(rows, graded, strict=True)
         ]
         wanted = [got for is_found, got in pairs if is_found]
         low, high = wilson(sum(wanted), len(wanted), CONFIDENCE) if wanted else (None, None)
@@ -221,7 +260,13 @@ class FitCascade(Writer):
         }
 
 
-def halves(rows: Sequence[dict[str, Any]], seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Two halves of the held-out labels, alternately, in the order of a draw by their ids within each dear score."""
-    ordered = sorted(rows, key=lambda row: (row["dear"].score, draw("cascade", seed, row["row"]["id"])))
+def halves(
+    rows: Sequence[dict[str, Any]], seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Two halves of the held-out labels, alternately, in the order of a draw by their ids within
+    each dear score.
+    """
+    ordered = sorted(
+        rows, key=lambda row: (row["dear"].score, draw("cascade", seed, row["row"]["id"]))
+    )
     return ordered[::2], ordered[1::2]

@@ -1,4 +1,6 @@
-"""One score of several: the rule over the columns of the scorers (paper §1.5: the maximum, for recall)."""
+"""One score of several: the rule over the columns of the scorers (paper §1.5: the maximum, for
+recall).
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,32 +12,40 @@ from typing import ClassVar
 
 from datatrove.data import Document
 
-from safelm.blocks import Block, Input, Reader, Task
-from safelm.hazards import LEVELS
-from safelm.shards import Shard, tables
+from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.shards import Shard, tables
+from safelm.text.lexicon import LEVELS
 from specs.document import GUARDED
 
 RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
     "max": lambda scores, _: max(scores.values()),
     "mean": lambda scores, _: fmean(scores.values()),
     "median": lambda scores, _: median(scores.values()),
-    "any": lambda scores, of: max((score for name, score in scores.items() if score >= of[name]), default=0),
+    "any": lambda scores, of: max(
+        (score for name, score in scores.items() if score >= of[name]), default=0
+    ),
 }
 
 
 def ensemble(rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]) -> int | None:
-    """The score of one document from the columns that `of` names, each with its threshold, which `any` asks for.
+    """The score of one document from the columns that `of` names, each with its threshold, which
+    `any` asks for.
 
-    A half is rounded up, to the less safe score. What a scorer could not tell may be any score: where the rule gives
-    another one for the lowest than for the highest, there is none, lest the other scorers alone call a page safe.
-    """
-    ends = [{name: end if (score := scores[name]) is None else score for name in of} for end in (0, LEVELS - 1)]
+    A half is rounded up, to the less safe score. What a scorer could not tell may be any score:
+    where the rule gives another one for the lowest than for the highest, there is none, lest the
+    other scorers alone call a page safe."""
+    ends = [
+        {name: end if (score := scores[name]) is None else score for name in of}
+        for end in (0, LEVELS - 1)
+    ]
     low, high = (floor(RULES[rule](known, of) + 0.5) for known in ends)
     return low if low == high else None
 
 
 def ungraded(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
-    """A line on the documents of build/score that have no score, if there are any: how many each scorer left."""
+    """A line on the documents of build/score that have no score, if there are any: how many each
+    scorer left.
+    """
     columns = {**{name: name for name in scorers}, "score": "ensemble"}
     counts: Counter[str] = Counter()
     for table in tables(folder, list(columns)):
@@ -46,7 +56,9 @@ def ungraded(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadGrades(Reader):
-    """Read the files of several scorers beside each other; no text. `columns` has their files by shard of the web."""
+    """Read the files of several scorers beside each other; no text. `columns` has their files by
+    shard of the web.
+    """
 
     name: ClassVar[str] = "grades"
     columns: dict[str, dict[str, Shard]]
@@ -59,14 +71,21 @@ class ReadGrades(Reader):
         """One for each shard of the documents."""
         names = next(iter(self.columns.values()))
         rows = {name: [files[name] for files in self.columns.values()] for name in names}
-        return [Task(name, tuple(Input(shard.path, shard.sha256) for shard in row)) for name, row in rows.items()]
+        return [
+            Task(name, tuple(Input(shard.path, shard.sha256) for shard in row))
+            for name, row in rows.items()
+        ]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """A document without text for each row; its metadata has, of every scorer, the score and the hazard."""
+        """A document without text for each row; its metadata has, of every scorer, the score and
+        the hazard.
+        """
         tables = [Shard(item.path, 0, item.sha256).table().to_pylist() for item in task.inputs]
         for row in zip(*tables, strict=True):
             grades = dict(zip(self.columns, row, strict=True))
-            assert len({grade["id"] for grade in grades.values()}) == 1, f"{task.name}: rows of different documents"
+            assert len({grade["id"] for grade in grades.values()}) == 1, (
+                f"{task.name}: rows of different documents"
+            )
             yield Document(text="", id=row[0]["id"], metadata={"grades": grades})
 
 

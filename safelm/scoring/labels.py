@@ -1,4 +1,6 @@
-"""The labels of `annotate`, what is held back of them, and the block that fits a scorer on the rest."""
+"""The labels of `annotate`, what is held back of them, and the block that fits a scorer on the
+rest.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +12,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.blocks import Block, Input, Reader, Task, Writer
-from safelm.hazards import LEVELS, Grade
-from safelm.sample import draw
-from safelm.scoring.scorer import GradeDocuments, Scorer, columns_of
-from safelm.shards import Shard, shards, tables, write_table
+from safelm.builder.blocks import Block, Input, Reader, Task, Writer
+from safelm.builder.shards import Shard, shards, tables, write_table
+from safelm.scoring.base import GradeDocuments, Scorer, columns_of
+from safelm.seeding import draw
+from safelm.text.lexicon import LEVELS, Grade
 
 HELD_OUT = "held_out.parquet"
 
@@ -30,7 +32,9 @@ GRADED = {
 
 @dataclass(frozen=True)
 class Label:
-    """A document of the sample: the judge's score and hazard, and as `label` the score its source gives, if any."""
+    """A document of the sample: the judge's score and hazard, and as `label` the score its source
+    gives, if any.
+    """
 
     id: str
     text: str
@@ -50,7 +54,9 @@ def _sorted(rows: Iterable[dict[str, Any]]) -> list[Label]:
 
 
 def split(labels: Sequence[Label], share: float, seed: int) -> tuple[list[Label], list[Label]]:
-    """(for training, held out), stratified by score and drawn by id; a class always keeps one for training."""
+    """(for training, held out), stratified by score and drawn by id; a class always keeps one for
+    training.
+    """
     train, held_out = [], []
     for score in range(LEVELS):
         of_score = [label for label in labels if label.score == score]
@@ -68,15 +74,21 @@ class GradeByLabel(Block):
     name: ClassVar[str] = "label"
 
     def each(self, document: Document) -> Iterator[Document]:
-        """The document with its label as the score, and the source's hazard; None where there is no label."""
+        """The document with its label as the score, and the source's hazard; None where there is no
+        label.
+        """
         score, hazard = document.metadata.get("label"), document.metadata.get("hazard")
-        document.metadata |= columns_of(None if score is None else Grade(score, "the source's label", hazard))
+        document.metadata |= columns_of(
+            None if score is None else Grade(score, "the source's label", hazard)
+        )
         yield document
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadLabels(Reader):
-    """Read every label as the one task of a fit: a classifier is one file set, not one for each shard."""
+    """Read every label as the one task of a fit: a classifier is one file set, not one for each
+    shard.
+    """
 
     name: ClassVar[str] = "labels"
     folder: Path = field(metadata={"key": False})  # its files are the task's inputs
@@ -87,7 +99,11 @@ class ReadLabels(Reader):
 
     def read(self, task: Task) -> Iterator[Document]:
         """A document for each label, by id."""
-        rows = (row for item in task.inputs for row in Shard(item.path, 0, item.sha256).table().to_pylist())
+        rows = (
+            row
+            for item in task.inputs
+            for row in Shard(item.path, 0, item.sha256).table().to_pylist()
+        )
         for label in _sorted(rows):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
 
@@ -101,12 +117,16 @@ class MeasureScorer(Writer):
     seed: int
 
     @abstractmethod
-    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+    def measured(
+        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+    ) -> list[Grade | None]:
         """What the scorer says of the labels held out."""
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """HELD_OUT, and what `measured` saves."""
-        train, held_out = split([document.metadata["label"] for document in documents], self.held_out, self.seed)
+        train, held_out = split(
+            [document.metadata["label"] for document in documents], self.held_out, self.seed
+        )
         grades = self.measured(train, held_out, attempt)
         write_table(list(map(graded, held_out, grades)), GRADED, attempt / HELD_OUT)
         self.files[HELD_OUT] = len(held_out)
@@ -122,7 +142,9 @@ class FitScorer(MeasureScorer):
     def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
         """(the scorer, the names of the files it was saved to in the folder of the attempt)."""
 
-    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+    def measured(
+        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+    ) -> list[Grade | None]:
         """What the fitted scorer says of the labels held out."""
         scorer, names = self.fit(train, attempt)
         self.files |= dict.fromkeys(names, len(train))
@@ -139,7 +161,9 @@ class MeasureJudge(MeasureScorer):
         """Its own values and those of the judge."""
         return [*super().declared(), self.judge.declared()]
 
-    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+    def measured(
+        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+    ) -> list[Grade | None]:
         """What the judge says, without files."""
         self.judge.begin(self.task, attempt)
         return self.judge.scorer.grade([label.text for label in held_out])
@@ -151,7 +175,9 @@ class TrustLabels(MeasureScorer):
 
     name: ClassVar[str] = "trust"
 
-    def measured(self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path) -> list[Grade | None]:
+    def measured(
+        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+    ) -> list[Grade | None]:
         """The labels."""
         return [Grade(label.score, label.reason, label.hazard) for label in held_out]
 
@@ -161,7 +187,13 @@ def graded(label: Label, grade: Grade | None) -> dict[str, Any]:
     found = grade or Grade(None, "", None)  # type: ignore[arg-type]  # what the scorer could not tell
     probabilities = found.probabilities or [None] * LEVELS
     levels = {f"p{level}": value for level, value in enumerate(probabilities)}
-    return {"id": label.id, "score": found.score, **levels, "by": found.by, "characters": len(label.text)}
+    return {
+        "id": label.id,
+        "score": found.score,
+        **levels,
+        "by": found.by,
+        "characters": len(label.text),
+    }
 
 
 def read_graded(table: pa.Table) -> list[Grade | None]:
@@ -173,4 +205,6 @@ def _grade(row: dict[str, Any]) -> Grade | None:
     if row["score"] is None:
         return None
     probabilities = tuple(row[f"p{level}"] for level in range(LEVELS))
-    return Grade(row["score"], "", None, None if probabilities[0] is None else probabilities, row["by"])
+    return Grade(
+        row["score"], "", None, None if probabilities[0] is None else probabilities, row["by"]
+    )

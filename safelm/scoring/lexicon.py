@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Self
 
 import specs
-from safelm.hazards import Grade, Hazards
-from safelm.scoring.scorer import GradeDocuments
+from safelm.scoring.base import GradeDocuments
+from safelm.text.lexicon import Grade, Hazards
 
 LEXICON = Path(specs.__file__).parent / "hazards.yaml"
 
 
 class LexiconJudge:
-    """The rule of safelm/hazards.py."""
+    """The rule of safelm/text/lexicon.py."""
 
     def __init__(self, hazards: Hazards) -> None:
         self.hazards = hazards

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from safelm.hazards import LEVELS, Grade
-from safelm.scoring.features import Counts, count
+from safelm.scoring.base import GradeDocuments, Probabilities, grades_of
 from safelm.scoring.labels import FitScorer, Label
-from safelm.scoring.scorer import GradeDocuments, Probabilities, grades_of
+from safelm.scoring.ngram_features import Counts, count
+from safelm.text.lexicon import LEVELS, Grade
 
 FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -26,11 +26,11 @@ STEPS = 300  # of L-BFGS, at most
 
 @dataclass(frozen=True)
 class NgramScorer:
-    """A fitted classifier: `scores` are the classes it knows; `columns`, sorted, the buckets it saw in training.
+    """A fitted classifier: `scores` are the classes it knows; `columns`, sorted, the buckets it saw
+    in training.
 
-    What it never saw adds nothing to a class but to the length of the text, so a text of another kind falls back on
-    the bias. Without columns it is a constant predictor.
-    """
+    What it never saw adds nothing to a class but to the length of the text, so a text of another
+    kind falls back on the bias. Without columns it is a constant predictor."""
 
     words: tuple[int, ...]
     characters: tuple[int, ...]
@@ -55,19 +55,25 @@ class NgramScorer:
 
     @cached_property
     def _places(self) -> NDArray[np.int32]:
-        """For each bucket its place among the columns; the last place, behind them, is for the unseen."""
+        """For each bucket its place among the columns; the last place, behind them, is for the
+        unseen.
+        """
         places = np.full(self.buckets, len(self.columns), dtype=np.int32)
         places[self.columns] = np.arange(len(self.columns), dtype=np.int32)
         return places
 
     @cached_property
     def _padded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(idf, weights by class), each with the place of the unseen: the rarest idf, and no weight."""
+        """(idf, weights by class), each with the place of the unseen: the rarest idf, and no
+        weight.
+        """
         idf = np.append(self.idf, self.idf.max()).astype(np.float64)
         return idf, np.pad(self.weights.astype(np.float64), ((0, 1), (0, 0))).T.copy()
 
     def _logits(self, texts: Sequence[str]) -> Probabilities:
-        """bincount adds in the order of the entries, so a text's sum does not depend on its neighbours."""
+        """bincount adds in the order of the entries, so a text's sum does not depend on its
+        neighbours.
+        """
         if not len(self.columns):
             return np.tile(self.bias.astype(np.float64), (len(texts), 1))
         counts = count(texts, self.words, self.characters, self.buckets)
@@ -78,13 +84,17 @@ class NgramScorer:
         return (np.stack(sums, axis=1) + self.bias).astype(np.float64)
 
     def save(self, folder: Path) -> list[str]:
-        """config.json and weights.safetensors; equal scorers give equal bytes. Returns the names of the files."""
+        """config.json and weights.safetensors; equal scorers give equal bytes. Returns the names of
+        the files.
+        """
         config = {
             "format": FORMAT,
             **{name: getattr(self, name) for name in ("words", "characters", "buckets", "scores")},
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}))
+        (folder / WEIGHTS).write_bytes(
+            save({name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS})
+        )
         return [CONFIG, WEIGHTS]
 
     @classmethod
@@ -94,7 +104,9 @@ class NgramScorer:
             config = json.loads((folder / CONFIG).read_bytes())
             tensors = load_file(folder / WEIGHTS)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{folder}: has no fitted scorer; run `dvc repro fit`") from error
+            raise FileNotFoundError(
+                f"{folder}: has no fitted scorer; run `dvc repro fit`"
+            ) from error
         if config["format"] != FORMAT:
             raise ValueError(
                 f"{folder / CONFIG}: expected format {FORMAT} (got {config['format']}); run `dvc repro fit`"
@@ -113,10 +125,11 @@ def fit_ngrams(
     unsafe_weight: float,
     regularisation: float,
 ) -> NgramScorer:
-    """Multinomial logistic regression on tf-idf; the loss on unsafe documents is multiplied by λ (paper §1.3).
+    """Multinomial logistic regression on tf-idf; the loss on unsafe documents is multiplied by λ
+    (paper §1.3).
 
-    Labels of one class alone, or fewer than FEWEST, give a constant predictor of their most frequent score.
-    """
+    Labels of one class alone, or fewer than FEWEST, give a constant predictor of their most
+    frequent score."""
     shape = (tuple(words), tuple(characters), buckets)
     if len(texts) < FEWEST or len(set(scores)) < 2:
         return _constant(scores, *shape)
@@ -127,12 +140,20 @@ def fit_ngrams(
     idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
     actual = np.array(scores)
     counts = Counts(counts.texts, counts.rows, places, counts.counts)
-    weights, bias = _regress(counts, idf, actual, np.where(actual > 0, unsafe_weight, 1.0), regularisation)
-    return NgramScorer(*shape, tuple(sorted(set(scores))), columns.astype(np.int32), idf, weights, bias)
+    weights, bias = _regress(
+        counts, idf, actual, np.where(actual > 0, unsafe_weight, 1.0), regularisation
+    )
+    return NgramScorer(
+        *shape, tuple(sorted(set(scores))), columns.astype(np.int32), idf, weights, bias
+    )
 
 
-def _regress(counts: Counts, idf: Any, scores: Any, weight: Any, regularisation: float) -> tuple[Any, Any]:
-    """(weights, bias) for each class; on one thread, for threads add in another order and change the last bits."""
+def _regress(
+    counts: Counts, idf: Any, scores: Any, weight: Any, regularisation: float
+) -> tuple[Any, Any]:
+    """(weights, bias) for each class; on one thread, for threads add in another order and change
+    the last bits.
+    """
     from scipy.sparse import csr_array  # here, for importing it takes longer than most stages
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -140,20 +161,31 @@ def _regress(counts: Counts, idf: Any, scores: Any, weight: Any, regularisation:
     values = counts.weights(idf[counts.buckets].astype(np.float64))
     matrix = csr_array((values, (counts.rows, counts.buckets)), shape=(counts.texts, len(idf)))
     with threadpool_limits(1):
-        model = LogisticRegression(C=regularisation, max_iter=STEPS).fit(matrix, scores, sample_weight=weight)
+        model = LogisticRegression(C=regularisation, max_iter=STEPS).fit(
+            matrix, scores, sample_weight=weight
+        )
     weights, bias = model.coef_.T, model.intercept_
     if weights.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their logits
-        weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0] / 2, bias[0] / 2])
+        weights, bias = (
+            np.hstack([-weights / 2, weights / 2]),
+            np.array([-bias[0] / 2, bias[0] / 2]),
+        )
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def _constant(scores: Sequence[int], words: tuple[int, ...], characters: tuple[int, ...], buckets: int) -> NgramScorer:
-    """A predictor of the most frequent score (of equals, the higher), whatever the text; of no labels, of 0."""
+def _constant(
+    scores: Sequence[int], words: tuple[int, ...], characters: tuple[int, ...], buckets: int
+) -> NgramScorer:
+    """A predictor of the most frequent score (of equals, the higher), whatever the text; of no
+    labels, of 0.
+    """
     frequency = Counter(scores)
     score = max(frequency, key=lambda score: (frequency[score], score), default=0)
     nothing = np.zeros(0, dtype=np.float32)
     columns, bias = nothing.astype(np.int32), np.zeros(1, np.float32)
-    return NgramScorer(words, characters, buckets, (score,), columns, nothing, nothing.reshape(0, 1), bias)
+    return NgramScorer(
+        words, characters, buckets, (score,), columns, nothing, nothing.reshape(0, 1), bias
+    )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -177,8 +209,8 @@ class FitNgrams(FitScorer):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeByNgrams(GradeDocuments):
-    """Grade every document by n-grams. Paper §1.3 takes the maximum over chunks, for its encoders read a few hundred
-    tokens; n-grams read the whole document."""
+    """Grade every document by n-grams. Paper §1.3 takes the maximum over chunks, for its encoders
+    read a few hundred tokens; n-grams read the whole document."""
 
     files: tuple[Path, ...]
 

@@ -12,15 +12,18 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safelm.chat import dialogue_tokens, end_ids, page_tokens, tag_id
 from safelm.decoding import Decoded, Decoder, generate, word_starts
 from safelm.decoding.check import reach_of
-from safelm.serve.question import BadQuestion, Json, Question
-from safelm.statistics import DIGITS
+from safelm.models.chat import dialogue_tokens, end_ids, page_tokens, tag_id
+from safelm.serve.request import BadQuestion, Json, Question
+from safelm.stats.rates import DIGITS
 
 ANSWER = 1024  # tokens of an answer at most, where the client does not say
 BODY = 1 << 20  # bytes of a request, at most
-HOSTS = ("127.0.0.1", "localhost")  # a page of the web that names this address otherwise is not answered
+HOSTS = (
+    "127.0.0.1",
+    "localhost",
+)  # a page of the web that names this address otherwise is not answered
 WAITING = 1024  # connections that may wait to be taken up: a harness opens hundreds at once
 PATHS = {"/v1/completions": "text_completion", "/v1/chat/completions": "chat.completion"}
 
@@ -37,7 +40,9 @@ class Service:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, body: Any, kind: str) -> Json:
-        """The reply to a request for completions of texts or of a dialogue. Raises BadQuestion or ValueError."""
+        """The reply to a request for completions of texts or of a dialogue. Raises BadQuestion or
+        ValueError.
+        """
         chat = kind == PATHS["/v1/chat/completions"]
         question = Question.read(body, chat)
         prompts = self.prompt_tokens(question)
@@ -52,14 +57,22 @@ class Service:
                 batch=self.batch,
                 word_starts=word_starts(self.tokenizer),
             )
-        asked, written = (sum(map(len, texts)) for texts in (prompts, [one.tokens for one in decoded]))
+        asked, written = (
+            sum(map(len, texts)) for texts in (prompts, [one.tokens for one in decoded])
+        )
         return {
             "id": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24],
             "object": kind,
             "created": int(time.time()),
             "model": self.name,
-            "choices": [self.choice(place, one, question, chat) for place, one in enumerate(decoded)],
-            "usage": {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written},
+            "choices": [
+                self.choice(place, one, question, chat) for place, one in enumerate(decoded)
+            ],
+            "usage": {
+                "prompt_tokens": asked,
+                "completion_tokens": written,
+                "total_tokens": asked + written,
+            },
         }
 
     def prompt_tokens(self, question: Question) -> list[list[int]]:
@@ -69,29 +82,43 @@ class Service:
         return dialogue_tokens(self.tokenizer, [question.messages])
 
     def room(self, prompts: Sequence[Sequence[int]]) -> int:
-        """The tokens that an answer may take where the client does not say: what the model still sees, up to ANSWER."""
+        """The tokens that an answer may take where the client does not say: what the model still
+        sees, up to ANSWER.
+        """
         reach = reach_of(self.model.config)
         return ANSWER if reach is None else max(1, min(ANSWER, reach - max(map(len, prompts))))
 
     def choice(self, place: int, decoded: Decoded, question: Question, chat: bool) -> Json:
-        """One answer. content_filter says that the decoder stopped at the tag, or refused what it had written; not of
-        a text that ends before, at a stop word.
-        """
+        """One answer. content_filter says that the decoder stopped at the tag, or refused what it
+        had written; not of a text that ends before, at a stop word."""
         whole = str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
         text, stopped = question.cut(whole)
         refused = decoded.short_circuited and not stopped
-        reason = "content_filter" if refused else "stop" if stopped or decoded.finished else "length"
+        reason = (
+            "content_filter" if refused else "stop" if stopped or decoded.finished else "length"
+        )
         said: Json = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         tags = [round(tag, DIGITS) for tag in decoded.tag_probabilities]
-        return {"index": place, **said, "logprobs": None, "finish_reason": reason, "tag_probabilities": tags}
+        return {
+            "index": place,
+            **said,
+            "logprobs": None,
+            "finish_reason": reason,
+            "tag_probabilities": tags,
+        }
 
     def models(self) -> Json:
         """The one model that is served."""
-        return {"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}]}
+        return {
+            "object": "list",
+            "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}],
+        }
 
 
 def read(body: bytes) -> Any:
-    """The values of a body. Raises ValueError also of what is nested too deep, or is no text, as half an emoji is."""
+    """The values of a body. Raises ValueError also of what is nested too deep, or is no text, as
+    half an emoji is.
+    """
     try:
         values = json.loads(body)
     except RecursionError as error:
@@ -101,7 +128,9 @@ def read(body: bytes) -> Any:
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each connection; those that come faster than threads start wait, and are not reset."""
+    """A thread for each connection; those that come faster than threads start wait, and are not
+    reset.
+    """
 
     request_queue_size = WAITING
 
@@ -117,7 +146,10 @@ def server_of(service: Service, port: int) -> ThreadingHTTPServer:
             if self.is_local() and self.path == "/v1/models":
                 self.reply(200, service.models())
             else:
-                self.refuse(404, f"{self.path[:80]}: is not served; GET /v1/models, POST {' or '.join(PATHS)}")
+                self.refuse(
+                    404,
+                    f"{self.path[:80]}: is not served; GET /v1/models, POST {' or '.join(PATHS)}",
+                )
 
         def do_POST(self) -> None:
             body, kind = self.body(), PATHS.get(self.path)

@@ -1,1 +1,3 @@
-"""What a build must survive: kills, full disks, damage, edits in between. A few cases of each; `make faults`: all."""
+"""What a build must survive: kills, full disks, damage, edits in between. A few cases of each;
+`make faults`: all.
+"""

@@ -1,4 +1,5 @@
-"""Bombs: small files that are large, deep or many once they are read. Run as a process of its own, which has a peak.
+"""Bombs: small files that are large, deep or many once they are read. Run as a process of its own,
+which has a peak.
 
 python -m tests.faults.bombs FOLDER
 """
@@ -16,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError
-from specs.yaml_file import SpecError, YamlFile
+from safelm.ingestion.base import SourceError
+from safelm.ingestion.registry import READERS
+from specs.yaml_source import SpecError, YamlFile
 from tests.reading import VALUES, reasons
 
 MEGABYTE = 1 << 20
@@ -39,20 +40,26 @@ def sparse(path: Path, size: int, start: bytes = b"") -> None:
 def table(path: Path, **options: object) -> None:
     """A million rows that share one text of a megabyte, which no packing makes smaller."""
     text = np.random.default_rng(1).integers(32, 127, MEGABYTE, dtype=np.uint8).tobytes().decode()
-    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, dtype=np.int32)), pa.array([text]))
+    column = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(1_000_000, dtype=np.int32)), pa.array([text])
+    )
     pq.write_table(pa.table({"text": column}), path, compression="none", **options)
 
 
 def nested(path: Path) -> None:
     """A row whose other column is a list of ten million numbers."""
     pq.write_table(
-        pa.table({"text": ["a"], "metadata": [np.zeros(10_000_000, dtype=np.int8)]}), path, compression="zstd"
+        pa.table({"text": ["a"], "metadata": [np.zeros(10_000_000, dtype=np.int8)]}),
+        path,
+        compression="zstd",
     )
 
 
 def columns(path: Path) -> None:
     """Twenty thousand columns beside the text."""
-    pq.write_table(pa.table({"text": ["a"], **{f"c{number}": [1] for number in range(20_000)}}), path)
+    pq.write_table(
+        pa.table({"text": ["a"], **{f"c{number}": [1] for number in range(20_000)}}), path
+    )
 
 
 def aliases(name: str) -> str:
@@ -64,25 +71,69 @@ def aliases(name: str) -> str:
 
 PAIRS = b", ".join(b'"k%d": 1' % number for number in range(1_000_000))
 BOMBS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
-    "gzip, 1,000 to 1": ("jsonl", "a.gz", lambda path: path.write_bytes(gzip.compress(bytes(256 * MEGABYTE)))),
-    "gzip in members": ("jsonl", "a.gz", lambda path: path.write_bytes(repeated(gzip.compress, 512))),
-    "gzip in gzip": ("jsonl", "a.gz", lambda path: path.write_bytes(gzip.compress(repeated(gzip.compress, 512)))),
-    "zstd": ("jsonl", "a.zst", lambda path: path.write_bytes(zstandard.compress(bytes(512 * MEGABYTE)))),
-    "zstd in frames": ("jsonl", "a.zst", lambda path: path.write_bytes(repeated(zstandard.compress, 512))),
+    "gzip, 1,000 to 1": (
+        "jsonl",
+        "a.gz",
+        lambda path: path.write_bytes(gzip.compress(bytes(256 * MEGABYTE))),
+    ),
+    "gzip in members": (
+        "jsonl",
+        "a.gz",
+        lambda path: path.write_bytes(repeated(gzip.compress, 512)),
+    ),
+    "gzip in gzip": (
+        "jsonl",
+        "a.gz",
+        lambda path: path.write_bytes(gzip.compress(repeated(gzip.compress, 512))),
+    ),
+    "zstd": (
+        "jsonl",
+        "a.zst",
+        lambda path: path.write_bytes(zstandard.compress(bytes(512 * MEGABYTE))),
+    ),
+    "zstd in frames": (
+        "jsonl",
+        "a.zst",
+        lambda path: path.write_bytes(repeated(zstandard.compress, 512)),
+    ),
     "WET": ("wet", "a.wet.gz", lambda path: path.write_bytes(repeated(gzip.compress, 512))),
-    "a page": ("html", "a.html.gz", lambda path: path.write_bytes(gzip.compress(bytes(256 * MEGABYTE)))),
-    "a line of half a gigabyte": ("jsonl", "a.jsonl", lambda path: sparse(path, 1 << 29, b'{"text": "')),
-    "a record of half a gigabyte": ("wet", "a.wet", lambda path: sparse(path, 1 << 29, b"WARC/1.0\r\n")),
+    "a page": (
+        "html",
+        "a.html.gz",
+        lambda path: path.write_bytes(gzip.compress(bytes(256 * MEGABYTE))),
+    ),
+    "a line of half a gigabyte": (
+        "jsonl",
+        "a.jsonl",
+        lambda path: sparse(path, 1 << 29, b'{"text": "'),
+    ),
+    "a record of half a gigabyte": (
+        "wet",
+        "a.wet",
+        lambda path: sparse(path, 1 << 29, b"WARC/1.0\r\n"),
+    ),
     "a page of half a gigabyte": ("html", "a.html", lambda path: sparse(path, 1 << 29, b"<html>")),
-    "a depth of 100,000": ("jsonl", "a.jsonl", lambda path: path.write_bytes(b'{"text":' * 100_000)),
+    "a depth of 100,000": (
+        "jsonl",
+        "a.jsonl",
+        lambda path: path.write_bytes(b'{"text":' * 100_000),
+    ),
     "a million keys": ("jsonl", "a.jsonl", lambda path: path.write_bytes(b"{" + PAIRS + b"}")),
     "a million rows of one text": ("parquet", "a.parquet", table),
     "a column of ten million numbers": ("parquet", "a.parquet", nested),
     "20,000 columns": ("parquet", "a.parquet", columns),
     "YAML, params.yaml": ("yaml", "params.yaml", lambda path: path.write_text(aliases("sources"))),
-    "YAML, a data set": ("huggingface", "set.yaml", lambda path: path.write_text(aliases("dataset"))),
-    "YAML, a depth of 100,000": ("yaml", "params.yaml", lambda path: path.write_text("a: " + "[" * 100_000)),
-}  # fmt: skip
+    "YAML, a data set": (
+        "huggingface",
+        "set.yaml",
+        lambda path: path.write_text(aliases("dataset")),
+    ),
+    "YAML, a depth of 100,000": (
+        "yaml",
+        "params.yaml",
+        lambda path: path.write_text("a: " + "[" * 100_000),
+    ),
+}
 
 
 def explode(kind: str, path: Path) -> str:
@@ -103,7 +154,9 @@ def peak() -> float:
 
 
 def main() -> None:
-    """Write each bomb in a process, for that takes memory, and read it in this one; a line of JSON for each."""
+    """Write each bomb in a process, for that takes memory, and read it in this one; a line of JSON
+    for each.
+    """
     folder = Path(sys.argv[1])
     for name, (kind, file, write) in BOMBS.items():
         path = folder / file
@@ -115,7 +168,10 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
         found = explode(kind, path)
         seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-        print(json.dumps({"name": name, "found": found, "megabytes": peak(), "seconds": seconds}), flush=True)
+        print(
+            json.dumps({"name": name, "found": found, "megabytes": peak(), "seconds": seconds}),
+            flush=True,
+        )
         path.unlink()
 
 

@@ -1,7 +1,7 @@
 """How many cases a fault test tries, and the small project that most of them break.
 
-`@pytest.mark.cases(quick=6, full=200)` gives a test its argument `case`: a number, and the seed of everything drawn.
-"""
+`@pytest.mark.cases(quick=6, full=200)` gives a test its argument `case`: a number, and the seed of
+everything drawn."""
 
 import shutil
 import subprocess
@@ -28,7 +28,9 @@ def count(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
 
 @pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The small project, built once and without a fault: what every other build of it must equal. Only to be read."""
+    """The small project, built once and without a fault: what every other build of it must equal.
+    Only to be read.
+    """
     toy = Toy.make(tmp_path_factory.mktemp("oracle") / "toy")
     toy.build()
     toy.check()

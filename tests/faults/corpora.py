@@ -1,8 +1,9 @@
-"""Malformed corpora: what a file holds, which of its documents must come out, and what the rest is called.
+"""Malformed corpora: what a file holds, which of its documents must come out, and what the rest is
+called.
 
-Every row is (file name, bytes, texts that come out, {reason: rows}). The first part are the 42 on which DataTrove's
-reader was seen to lose documents, crash, or pass on what is no text; then what people give by mistake.
-"""
+Every row is (file name, bytes, texts that come out, {reason: rows}). The first part are the 42 on
+which DataTrove's reader was seen to lose documents, crash, or pass on what is no text; then what
+people give by mistake."""
 
 import bz2
 import gzip
@@ -18,7 +19,10 @@ import pyarrow.parquet as pq
 import zstandard
 
 TEXTS = [f"page {number} is about the garden" for number in range(12)]
-ROWS = [json.dumps({"text": text, "id": str(number)}).encode() + b"\n" for number, text in enumerate(TEXTS)]
+ROWS = [
+    json.dumps({"text": text, "id": str(number)}).encode() + b"\n"
+    for number, text in enumerate(TEXTS)
+]
 OTHERS = TEXTS[:6] + TEXTS[7:]
 WHOLE = b"".join(ROWS)
 ZSTD = zstandard.ZstdCompressor(write_checksum=True)
@@ -37,7 +41,9 @@ def amid(line: bytes, reason: str | None = None, text: str | None = None, place:
     """A line among good ones: refused for a reason, or a document too."""
     extra = [] if text is None else [text]
     data = b"".join([*ROWS[:place], line + b"\n", *ROWS[place:]])
-    return Corpus("a.jsonl", data, [*TEXTS[:place], *extra, *TEXTS[place:]], {reason: 1} if reason else {})
+    return Corpus(
+        "a.jsonl", data, [*TEXTS[:place], *extra, *TEXTS[place:]], {reason: 1} if reason else {}
+    )
 
 
 def of(**row: Any) -> bytes:
@@ -100,30 +106,40 @@ LINES = {
     "the last of two texts is null": amid(b'{"text": "a", "text": null}', "no_text"),
     "a line above the limit": amid(of(n="a" * (1 << 20)), "line_too_long"),
     "a text above the limit": amid(of(text="a" * ((1 << 19) + 1)), "document_too_long"),
-    "a text above the limit in bytes": amid(b'{"text": "%s"}' % ("é" * 262_145).encode(), "document_too_long"),
+    "a text above the limit in bytes": amid(
+        b'{"text": "%s"}' % ("é" * 262_145).encode(), "document_too_long"
+    ),
     "special tokens alone": amid(of(text="<potentially_unsafe_content>"), "only_special_tokens"),
     "an empty line": amid(b"", "blank_line"),
     "a line of blanks": amid(b" \t\r", "blank_line"),
     "two keys of one name": amid(b'{"text": "x", "text": "another page"}', text="another page"),
     "an id that was there": amid(of(id="3"), text="another page"),
     "an escaped NUL": amid(of(text="a\0b"), text="a\0b"),
-    "a line separator": amid(json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False).encode(), text="a\u2028b\x85c"),
+    "a line separator": amid(
+        json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False).encode(), text="a\u2028b\x85c"
+    ),
     "an escaped pair": amid(b'{"text": "\\ud83d\\ude00"}', text="\U0001f600"),
-    "a number above 64 bits": amid(b'{"text": "another page", "n": 36893488147419103232}', text="another page"),
-    "a number of 400 digits": amid(b'{"text": "another page", "n": ' + b"9" * 400 + b"}", "not_json"),
+    "a number above 64 bits": amid(
+        b'{"text": "another page", "n": 36893488147419103232}', text="another page"
+    ),
+    "a number of 400 digits": amid(
+        b'{"text": "another page", "n": ' + b"9" * 400 + b"}", "not_json"
+    ),
     "a fraction beyond floats": amid(b'{"text": "another page", "n": 1e999}', "not_json"),
     "a byte order mark in the middle": amid(b"\xef\xbb\xbf" + of(), text="another page"),
     "media is a string": amid(of(media="a"), text="another page"),
     "metadata is a string": amid(of(metadata="{}"), text="another page"),
     "metadata is a list": amid(of(metadata=[1], meta=7), text="another page"),
     "metadata is null": amid(of(metadata=None), text="another page"),
-    "metadata in metadata": amid(of(metadata={"metadata": {"url": "u"}, "text": "x", "id": "y"}), text="another page"),
+    "metadata in metadata": amid(
+        of(metadata={"metadata": {"url": "u"}, "text": "x", "id": "y"}), text="another page"
+    ),
     "the url is a number": amid(of(url=7, title=[], license={}), text="another page"),
     "the label is a word": amid(of(label="bad", hazard=3), text="another page"),
     "no colon before a text": amid(b'{"text" "a"}', "not_json"),
     "an empty key": amid(of(**{"": 1}), text="another page"),
     "100,000 keys": amid(of(**{f"k{number}": 1 for number in range(60_000)}), text="another page"),
-}  # fmt: skip
+}
 
 
 def packed_tar() -> bytes:
@@ -153,36 +169,57 @@ def wide_frame() -> bytes:
 
 def with_dictionary() -> bytes:
     """A zstd frame that was packed with a dictionary."""
-    words = zstandard.train_dictionary(1024, [f"{row!r} {number}".encode() for number in range(60) for row in ROWS])
+    words = zstandard.train_dictionary(
+        1024, [f"{row!r} {number}".encode() for number in range(60) for row in ROWS]
+    )
     return zstandard.ZstdCompressor(dict_data=words).compress(WHOLE)
 
 
 GZIP = gzip.compress(WHOLE, mtime=0)
-FIRST, SECOND = gzip.compress(b"".join(ROWS[:6]), mtime=0), gzip.compress(b"".join(ROWS[6:]), mtime=0)
+FIRST, SECOND = (
+    gzip.compress(b"".join(ROWS[:6]), mtime=0),
+    gzip.compress(b"".join(ROWS[6:]), mtime=0),
+)
 FRAME = ZSTD.compress(b"".join(ROWS[:6]))
 NAMED = b"\x1f\x8b\x08\x1c\0\0\0\0\0\xff\x04\0abcdname\0comment\0" + GZIP[10:]
-CSV = b"id,text\n" + b"".join(b'%d,"%s"\n' % (number, text.encode()) for number, text in enumerate(TEXTS))
+CSV = b"id,text\n" + b"".join(
+    b'%d,"%s"\n' % (number, text.encode()) for number, text in enumerate(TEXTS)
+)
 
 FILES = {
     "an empty file": Corpus("a.jsonl", b"", [], {}),
     "line feeds alone": Corpus("a.jsonl", b"\n\n\n", [], {"blank_line": 3}),
     "no last line feed": Corpus("a.jsonl", WHOLE[:-1], TEXTS, {}),
     "a last line that was cut": Corpus("a.jsonl", WHOLE[:-9], TEXTS[:-1], {"truncated": 1}),
-    "NULs at the end, as a crash leaves them": Corpus("a.jsonl", WHOLE + bytes(512), TEXTS, {"truncated": 1}),
+    "NULs at the end, as a crash leaves them": Corpus(
+        "a.jsonl", WHOLE + bytes(512), TEXTS, {"truncated": 1}
+    ),
     "a byte order mark": Corpus("a.jsonl", b"\xef\xbb\xbf" + WHOLE, TEXTS, {}),
     "carriage returns": Corpus("a.jsonl", WHOLE.replace(b"\n", b"\r\n"), TEXTS, {}),
     "carriage returns alone": Corpus("a.jsonl", WHOLE.replace(b"\n", b"\r"), [], {"truncated": 1}),
-    "line ends of both kinds": Corpus("a.jsonl", ROWS[0][:-1] + b"\r\n" + WHOLE[len(ROWS[0]) :], TEXTS, {}),
+    "line ends of both kinds": Corpus(
+        "a.jsonl", ROWS[0][:-1] + b"\r\n" + WHOLE[len(ROWS[0]) :], TEXTS, {}
+    ),
     "UTF-16": Corpus("a.jsonl", WHOLE.decode().encode("utf-16"), [], {"not_utf8": 13}),
-    "UTF-16, big end first": Corpus("a.jsonl", b"\xfe\xff" + WHOLE.decode().encode("utf-16-be"), [], {"not_utf8": 12}),
-    "UTF-16 without a mark": Corpus("a", WHOLE.decode().encode("utf-16-le"), [], {"not_json": 12, "truncated": 1}),
+    "UTF-16, big end first": Corpus(
+        "a.jsonl", b"\xfe\xff" + WHOLE.decode().encode("utf-16-be"), [], {"not_utf8": 12}
+    ),
+    "UTF-16 without a mark": Corpus(
+        "a", WHOLE.decode().encode("utf-16-le"), [], {"not_json": 12, "truncated": 1}
+    ),
     "UTF-32": Corpus("a.jsonl", WHOLE.decode().encode("utf-32"), [], {"not_utf8": 13}),
     "Latin-1": Corpus("a.jsonl", WHOLE.replace(b"page", b"p\xe4ge"), [], {"not_utf8": 12}),
-    "one JSON list": Corpus("a.json", json.dumps([{"text": "a"}] * 12).encode(), [], {"not_an_object": 1}),
-    "a JSON list over lines": Corpus("a.json", b'[\n {\n  "text": "a"\n }\n]', [], {"not_json": 4, "truncated": 1}),
+    "one JSON list": Corpus(
+        "a.json", json.dumps([{"text": "a"}] * 12).encode(), [], {"not_an_object": 1}
+    ),
+    "a JSON list over lines": Corpus(
+        "a.json", b'[\n {\n  "text": "a"\n }\n]', [], {"not_json": 4, "truncated": 1}
+    ),
     "CSV": Corpus("a.csv", CSV, [], {"not_json": 13}),
     "TSV": Corpus("a.tsv", CSV.replace(b",", b"\t"), [], {"not_json": 13}),
-    "plain text": Corpus("a.txt", b"".join(text.encode() + b"\n" for text in TEXTS), [], {"not_json": 12}),
+    "plain text": Corpus(
+        "a.txt", b"".join(text.encode() + b"\n" for text in TEXTS), [], {"not_json": 12}
+    ),
     "HTML": Corpus("a.html", b"<html>\n<body>\n</body>\n</html>\n", [], {"not_json": 4}),
     "XML": Corpus("a.xml", b'<?xml version="1.0"?>\n<doc/>\n', [], {"not_json": 2}),
     "YAML": Corpus("a.yaml", b"- text: a\n- text: b\n", [], {"not_json": 2}),
@@ -191,7 +228,9 @@ FILES = {
     "xz": Corpus("a.jsonl.xz", lzma.compress(WHOLE), [], {"unknown_packing": 1}),
     "lz4": Corpus("a.jsonl.lz4", b"\x04\x22\x4d\x18" + WHOLE, [], {"unknown_packing": 1}),
     "7z": Corpus("a.7z", b"7z\xbc\xaf\x27\x1c" + WHOLE, [], {"unknown_packing": 1}),
-    "gzip cut in the middle": Corpus("a.gz", gzip.compress(WHOLE, mtime=0)[: len(GZIP) // 2], [], {"truncated": 1}),
+    "gzip cut in the middle": Corpus(
+        "a.gz", gzip.compress(WHOLE, mtime=0)[: len(GZIP) // 2], [], {"truncated": 1}
+    ),
     "gzip without its check sum": Corpus("a.gz", GZIP[:-8], TEXTS, {"truncated": 1}),
     "gzip cut in its check sum": Corpus("a.gz", GZIP[:-3], TEXTS, {"truncated": 1}),
     "rubbish after gzip": Corpus("a.gz", GZIP + b"rubbish", TEXTS, {"damaged": 1}),
@@ -202,9 +241,15 @@ FILES = {
     "gzip of no bytes": Corpus("a.gz", b"", [], {"truncated": 1}),
     "gzip of nothing": Corpus("a.gz", gzip.compress(b""), [], {}),
     "two gzip members": Corpus("a.gz", FIRST + SECOND, TEXTS, {}),
-    "a document over two members": Corpus("a.gz", gzip.compress(WHOLE[:99]) + gzip.compress(WHOLE[99:]), TEXTS, {}),
-    "the second member is damaged": Corpus("a.gz", FIRST + flipped(SECOND, -6), TEXTS[:6], {"damaged": 1}),
-    "the first member is damaged": Corpus("a.gz", flipped(FIRST, -6) + SECOND, TEXTS[6:], {"damaged": 1}),
+    "a document over two members": Corpus(
+        "a.gz", gzip.compress(WHOLE[:99]) + gzip.compress(WHOLE[99:]), TEXTS, {}
+    ),
+    "the second member is damaged": Corpus(
+        "a.gz", FIRST + flipped(SECOND, -6), TEXTS[:6], {"damaged": 1}
+    ),
+    "the first member is damaged": Corpus(
+        "a.gz", flipped(FIRST, -6) + SECOND, TEXTS[6:], {"damaged": 1}
+    ),
     "rubbish between members": Corpus("a.gz", FIRST + b"rubbish" + SECOND, TEXTS, {"damaged": 1}),
     "an empty member between": Corpus("a.gz", FIRST + gzip.compress(b"") + SECOND, TEXTS, {}),
     "a gzip header with a name": Corpus("a.gz", NAMED, TEXTS, {}),
@@ -216,20 +261,32 @@ FILES = {
     "tar in gzip": Corpus("a.tar.gz", packed_tar(), TEXTS[1:], {"not_json": 1, "truncated": 1}),
     "zstd": Corpus("a.zst", ZSTD.compress(WHOLE), TEXTS, {}),
     "zstd cut in the middle": Corpus("a.zst", ZSTD.compress(WHOLE)[:60], [], {"truncated": 1}),
-    "zstd without its check sum": Corpus("a.zst", ZSTD.compress(WHOLE)[:-4], TEXTS, {"truncated": 1}),
-    "zstd with a wrong check sum": Corpus("a.zst", flipped(ZSTD.compress(WHOLE), -1), [], {"damaged": 1}),
-    "zstd with a bit flipped": Corpus("a.zst", flipped(ZSTD.compress(WHOLE), 60), [], {"damaged": 1}),
+    "zstd without its check sum": Corpus(
+        "a.zst", ZSTD.compress(WHOLE)[:-4], TEXTS, {"truncated": 1}
+    ),
+    "zstd with a wrong check sum": Corpus(
+        "a.zst", flipped(ZSTD.compress(WHOLE), -1), [], {"damaged": 1}
+    ),
+    "zstd with a bit flipped": Corpus(
+        "a.zst", flipped(ZSTD.compress(WHOLE), 60), [], {"damaged": 1}
+    ),
     "zstd of no bytes": Corpus("a.zst", b"", [], {"truncated": 1}),
-    "two zstd frames": Corpus("a.zst", ZSTD.compress(WHOLE[:99]) + ZSTD.compress(WHOLE[99:]), TEXTS, {}),
-    "the second frame is damaged": Corpus("a.zst", FRAME + flipped(FRAME, -1), TEXTS[:6], {"damaged": 1}),
-    "a zstd frame to skip": Corpus("a.zst", b"\x50\x2a\x4d\x18\x02\0\0\0ab" + ZSTD.compress(WHOLE), TEXTS, {}),
+    "two zstd frames": Corpus(
+        "a.zst", ZSTD.compress(WHOLE[:99]) + ZSTD.compress(WHOLE[99:]), TEXTS, {}
+    ),
+    "the second frame is damaged": Corpus(
+        "a.zst", FRAME + flipped(FRAME, -1), TEXTS[:6], {"damaged": 1}
+    ),
+    "a zstd frame to skip": Corpus(
+        "a.zst", b"\x50\x2a\x4d\x18\x02\0\0\0ab" + ZSTD.compress(WHOLE), TEXTS, {}
+    ),
     "text that is called .zst": Corpus("a.zst", WHOLE, TEXTS, {}),
     "rubbish after zstd": Corpus("a.zst", ZSTD.compress(WHOLE) + b"rubbish", TEXTS, {"damaged": 1}),
     "zstd with a large window": Corpus("a.zst", wide_frame(), [], {"unknown_packing": 1}),
     "zstd with a dictionary": Corpus("a.zst", with_dictionary(), [], {"unknown_packing": 1}),
     "a bomb of gzip": Corpus("a.gz", gzip.compress(WHOLE + bytes(4 << 20)), [], {"expansion": 1}),
     "a bomb of zstd": Corpus("a.zst", ZSTD.compress(WHOLE + bytes(4 << 20)), [], {"expansion": 1}),
-}  # fmt: skip
+}
 
 
 def table(group: int = 4, **columns: Any) -> bytes:
@@ -240,7 +297,12 @@ def table(group: int = 4, **columns: Any) -> bytes:
 def written(rows: pa.Table, group: int = 4, **options: Any) -> bytes:
     """A table as a Parquet file."""
     data = io.BytesIO()
-    values = {"compression": "none", "use_dictionary": False, "write_page_checksum": True, **options}
+    values = {
+        "compression": "none",
+        "use_dictionary": False,
+        "write_page_checksum": True,
+        **options,
+    }
     pq.write_table(rows, data, row_group_size=group, **values)
     return data.getvalue()
 
@@ -270,7 +332,9 @@ PARQUET = {
     "the end is not Parquet's": parquet(PLAIN[:-1] + b"2", [], damaged=1),
     "JSON lines": parquet(WHOLE, [], damaged=1),
     "packed with gzip": parquet(gzip.compress(PLAIN), [], damaged=1),
-    "a bit flipped in a page": parquet(flipped(PLAIN, PLAIN.index(b"page 5 is")), [*TEXTS[:4], *TEXTS[8:]], damaged=4),
+    "a bit flipped in a page": parquet(
+        flipped(PLAIN, PLAIN.index(b"page 5 is")), [*TEXTS[:4], *TEXTS[8:]], damaged=4
+    ),
     "text is null": parquet(table(text=[*OTHERS[:6], None, *OTHERS[6:]]), OTHERS, no_text=1),
     "text is empty": parquet(table(text=[*OTHERS[:6], "", *OTHERS[6:]]), OTHERS, no_text=1),
     "every text is null": parquet(table(text=pa.array([None] * 12, pa.string())), [], no_text=12),
@@ -296,25 +360,44 @@ PARQUET = {
     "packed with lz4": parquet(written(pa.table({"text": TEXTS}), compression="lz4")),
     "one row in a row group": parquet(table(group=1)),
     "the second page format": parquet(written(pa.table({"text": TEXTS}), data_page_version="2.0")),
-    "a text above the limit": parquet(table(text=[LONG[0] * 2, *OTHERS, ""][:12]), OTHERS, document_too_long=1),
+    "a text above the limit": parquet(
+        table(text=[LONG[0] * 2, *OTHERS, ""][:12]), OTHERS, document_too_long=1
+    ),
     "a bomb": parquet(written(pa.table({"text": LONG}), compression="zstd"), [], expansion=1),
-}  # fmt: skip
+}
 
 REFUSED = {
-    "no column of texts": (written(pa.table({"content": TEXTS})), "no column 'text'; there are content"),
+    "no column of texts": (
+        written(pa.table({"content": TEXTS})),
+        "no column 'text'; there are content",
+    ),
     "no columns": (written(pa.table({"n": [1]}).select([])), "no column 'text'"),
-    "texts are numbers": (table(text=list(range(12))), r"expected strings in column 'text' \(got int64\)"),
-    "texts are bytes": (table(text=[b"a"] * 12), r"expected strings in column 'text' \(got binary\)"),
+    "texts are numbers": (
+        table(text=list(range(12))),
+        r"expected strings in column 'text' \(got int64\)",
+    ),
+    "texts are bytes": (
+        table(text=[b"a"] * 12),
+        r"expected strings in column 'text' \(got binary\)",
+    ),
     "texts are lists": (table(text=[["a"]] * 12), "expected strings in column 'text'"),
     "texts are structs": (table(text=[{"text": "a"}] * 12), "expected strings in column 'text'"),
-    "texts of the type null": (table(text=[None] * 12), r"expected strings in column 'text' \(got null\)"),
+    "texts of the type null": (
+        table(text=[None] * 12),
+        r"expected strings in column 'text' \(got null\)",
+    ),
 }
 
 
 def record(text: str, kind: str = "conversion", **fields: str) -> bytes:
     """A record of a WET file."""
     body = text.encode()
-    lines = {"WARC-Type": kind, "WARC-Target-URI": "https://a", "Content-Length": str(len(body)), **fields}
+    lines = {
+        "WARC-Type": kind,
+        "WARC-Target-URI": "https://a",
+        "Content-Length": str(len(body)),
+        **fields,
+    }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
     return b"WARC/1.0\r\n" + head.encode() + b"\r\n" + body + b"\r\n\r\n"
 
@@ -360,8 +443,12 @@ RECORDS = {
     "no text": among(record(" \n"), no_text=1),
     "an empty body": among(record(""), no_text=1),
     "a header without an end": among(b"WARC/1.0\r\nWARC-Type: conversion\r\n", malformed_record=1),
-    "a header of 9,000 fields": among(record("a", **{f"X-{n}": "a" for n in range(9000)}), malformed_record=1),
-    "bytes that are no text in a header": Corpus("a.wet", WET[0].replace(b"https://a", b"\xff\0\xfe"), TEXTS[:1], {}),
+    "a header of 9,000 fields": among(
+        record("a", **{f"X-{n}": "a" for n in range(9000)}), malformed_record=1
+    ),
+    "bytes that are no text in a header": Corpus(
+        "a.wet", WET[0].replace(b"https://a", b"\xff\0\xfe"), TEXTS[:1], {}
+    ),
     "line feeds alone": Corpus("a.wet", b"".join(WET).replace(b"\r\n", b"\n"), TEXTS, {}),
     "a text is above the limit": among(record("a" * 600_000), document_too_long=1),
     "cut in a record": Corpus("a.wet", b"".join(WET)[:-20], TEXTS[:-1], {"truncated": 1}),
@@ -369,16 +456,21 @@ RECORDS = {
     "packed, a member to a record": Corpus("a.wet.gz", b"".join(PACKED), TEXTS, {}),
     "packed, and cut": Corpus("a.wet.gz", b"".join(PACKED)[:-30], TEXTS[:-1], {"truncated": 1}),
     "packed, and a member is damaged": Corpus("a.wet.gz", packed(-6), OTHERS, {"damaged": 1}),
-    "packed, and a member's start is damaged": Corpus("a.wet.gz", packed(0), OTHERS, {"damaged": 1}),
+    "packed, and a member's start is damaged": Corpus(
+        "a.wet.gz", packed(0), OTHERS, {"damaged": 1}
+    ),
     "packed in one member": Corpus("a.wet.gz", gzip.compress(b"".join(WET)), TEXTS, {}),
     "JSON lines": Corpus("a.wet", WHOLE, [], {"malformed_record": 1}),
     "a bomb": Corpus("a.wet.gz", gzip.compress(record("a" * (4 << 20))), [], {"expansion": 1}),
-}  # fmt: skip
+}
 
 
 def page(words: str, head: str = "") -> bytes:
     """A page with a paragraph."""
-    paragraph = f"<p>{words} waters the tomatoes in the evening, because the sun would dry them at noon.</p>" * 3
+    paragraph = (
+        f"<p>{words} waters the tomatoes in the evening, because the sun would dry them at noon.</p>"
+        * 3
+    )
     return f"<html><head>{head}<title>A page</title></head><body>{paragraph}</body></html>".encode()
 
 
@@ -389,7 +481,11 @@ PAGES = {
     "no text": (b"<html><body></body></html>", None, "no_main_text"),
     "a script alone": (b"<script>alert(1)</script>", None, "no_main_text"),
     "cut in a tag": (page("Berta")[:-10], "Berta", None),
-    "no tags closed": (page("Carla").replace(b"</p>", b"").replace(b"</body></html>", b""), "Carla", None),
+    "no tags closed": (
+        page("Carla").replace(b"</p>", b"").replace(b"</body></html>", b""),
+        "Carla",
+        None,
+    ),
     "NULs": (page("Dora").replace(b"<p>", b"\0<p>"), "Dora", None),
     "UTF-16": (page("Emma").decode().encode("utf-16"), "Emma", None),
     "Latin-1": (page("Fränzi").decode().encode("latin-1"), "Fränzi", None),
@@ -406,6 +502,14 @@ PAGES = {
     "packed and damaged": (flipped(gzip.compress(page("Karin")), -6), None, "damaged"),
     "packed in a way not known": (bz2.compress(page("Lena")), None, "unknown_packing"),
     "a bomb": (gzip.compress(b"<p>" + bytes(4 << 20)), None, "expansion"),
-    "XML entities": (b'<!DOCTYPE a [<!ENTITY b "bb">]><html><body><p>&b;</p></body></html>', None, "no_main_text"),
-    "a local file": (b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><p>&b;</p>', "&b;", None),
-}  # fmt: skip
+    "XML entities": (
+        b'<!DOCTYPE a [<!ENTITY b "bb">]><html><body><p>&b;</p></body></html>',
+        None,
+        "no_main_text",
+    ),
+    "a local file": (
+        b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><p>&b;</p>',
+        "&b;",
+        None,
+    ),
+}

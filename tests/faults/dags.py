@@ -10,11 +10,12 @@ from pathlib import Path
 
 from datatrove.data import Document
 
-from safelm import executor
-from safelm.blocks import Block, Input, Reader, Task, WriteDocuments
-from safelm.digest import file_digest
-from safelm.paths import build
-from safelm.shards import Shard, shards, tables, text_digest
+from safelm.builder import run as executor
+from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.digest import file_digest
+from safelm.builder.paths import build
+from safelm.builder.shards import Shard, shards, tables
+from safelm.documents.shards import WriteDocuments, text_digest
 
 NODES = Path("nodes.json")
 
@@ -46,7 +47,9 @@ class Beside(Reader):
 
 
 def changed(text: str, value: int, kind: str) -> str | None:
-    """What a stage makes of a text. Halves are rounded, so that some edits of a value alter no byte."""
+    """What a stage makes of a text. Halves are rounded, so that some edits of a value alter no
+    byte.
+    """
     if kind == "keep":
         return text if (len(text) + value // 2) % 3 else None
     return f"{text} {value // 2}" if kind == "append" else text.replace("a", "bc"[value // 2 % 2])
@@ -54,7 +57,9 @@ def changed(text: str, value: int, kind: str) -> str | None:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Change(Block):
-    """One stage's rule. Each document that it sees is noted: how often a shard is made is what the test counts."""
+    """One stage's rule. Each document that it sees is noted: how often a shard is made is what the
+    test counts.
+    """
 
     value: int
     kind: str
@@ -89,13 +94,18 @@ def random_nodes(draw: random.Random) -> list[Node]:
         if number < 2 or draw.random() < 0.2:
             node.lines = {name: random_lines(draw) for name in "xyz"[: draw.randrange(1, 4)]}
         else:
-            node.parents = tuple(sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1))))
+            node.parents = tuple(
+                sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1)))
+            )
         nodes.append(node)
     return nodes
 
 
 def random_lines(draw: random.Random) -> list[str]:
-    return ["".join(draw.choice("abc") for _ in range(draw.randrange(1, 6))) for _ in range(draw.randrange(1, 4))]
+    return [
+        "".join(draw.choice("abc") for _ in range(draw.randrange(1, 6)))
+        for _ in range(draw.randrange(1, 4))
+    ]
 
 
 def edit(nodes: list[Node], draw: random.Random) -> None:
@@ -112,11 +122,15 @@ def edit(nodes: list[Node], draw: random.Random) -> None:
         node.lines[draw.choice("xyz")] = random_lines(draw)
     elif what == "parents":
         number = nodes.index(node)
-        node.parents = tuple(sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1))))
+        node.parents = tuple(
+            sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1)))
+        )
 
 
 class Model:
-    """What must happen, in a dozen lines: a shard is made once for each stage, rule and content of its inputs."""
+    """What must happen, in a dozen lines: a shard is made once for each stage, rule and content of
+    its inputs.
+    """
 
     def __init__(self) -> None:
         self.known: set[tuple] = set()
@@ -127,7 +141,9 @@ class Model:
         texts: list[dict[str, list[str]]] = []
         for number, node in enumerate(nodes):
             inputs: dict[str, list[list[str]]] = {}
-            for source in ([node.lines] if node.lines else []) + [texts[parent] for parent in node.parents]:
+            for source in ([node.lines] if node.lines else []) + [
+                texts[parent] for parent in node.parents
+            ]:
                 for name, lines in source.items():
                     inputs.setdefault(name, []).append(lines)
             made.append([])
@@ -164,7 +180,9 @@ def run_node(number: int) -> None:
 
 
 def outcome(nodes: Sequence[Node]) -> tuple[list[list[str]], list[dict[str, list[str]]]]:
-    """What the executor made since the last time, and all that is there now; as Model.build says it."""
+    """What the executor made since the last time, and all that is there now; as Model.build says
+    it.
+    """
     made: list[list[str]] = []
     texts: list[dict[str, list[str]]] = []
     for number in range(len(nodes)):

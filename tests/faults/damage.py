@@ -1,4 +1,6 @@
-"""What may happen to the bytes of a finished build, each with its time and mode kept where that is possible."""
+"""What may happen to the bytes of a finished build, each with its time and mode kept where that is
+possible.
+"""
 
 import os
 import random
@@ -6,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safelm.paths import cache, scratch
-from safelm.store import Store
-from safelm.verify.check import Report, check
-from safelm.verify.lock import read_lock
+from safelm.builder.paths import cache, scratch
+from safelm.builder.store import Store
+from safelm.maintenance.verify.check import Report, check
+from safelm.maintenance.verify.lock import read_lock
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def delete(target: Target, draw: random.Random) -> None:
 
 def swap(target: Target, draw: random.Random) -> None:
     """Change places with another file."""
-    other = draw.choice([one for one in targets() if one.path.read_bytes() != target.path.read_bytes()])
+    other = draw.choice(
+        [one for one in targets() if one.path.read_bytes() != target.path.read_bytes()]
+    )
     part = target.path.with_name("part")
     os.rename(target.path, part)
     os.rename(other.path, target.path)
@@ -85,13 +89,19 @@ def swap(target: Target, draw: random.Random) -> None:
 
 def extra(target: Target, draw: random.Random) -> None:
     """A file that nobody made, in the folder of one in build/."""
-    stage = draw.choice(sorted({one.path.parent for one in targets() if one.path.parts[0] == "build"}))
+    stage = draw.choice(
+        sorted({one.path.parent for one in targets() if one.path.parts[0] == "build"})
+    )
     (stage / f"{draw.randrange(10**6)}.parquet").write_bytes(draw.randbytes(99))
 
 
 DAMAGE: dict[str, Callable[[Target, random.Random], None]] = {
-    "truncate": truncate, "zero": zero, "swap": swap, "delete": delete, "extra": extra,
-}  # fmt: skip
+    "truncate": truncate,
+    "zero": zero,
+    "swap": swap,
+    "delete": delete,
+    "extra": extra,
+}
 
 
 def junk(draw: random.Random) -> None:

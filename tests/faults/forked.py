@@ -1,4 +1,6 @@
-"""Stages in a process forked from one that has the libraries already: a case costs a tenth of a second, not two."""
+"""Stages in a process forked from one that has the libraries already: a case costs a tenth of a
+second, not two.
+"""
 
 import importlib
 import json
@@ -32,7 +34,11 @@ class Result:
 
 
 def run(
-    root: Path, function: Callable[..., Any], *arguments: Any, fault: Fault | None = None, **environment: str
+    root: Path,
+    function: Callable[..., Any],
+    *arguments: Any,
+    fault: Fault | None = None,
+    **environment: str,
 ) -> Result:
     """A function of a module, in a process of its own in the folder `root`."""
     return Forked.start(root, function, *arguments, fault=fault, **environment).wait()
@@ -47,12 +53,19 @@ class Forked:
 
     @classmethod
     def start(
-        cls, root: Path, function: Callable[..., Any], *arguments: Any, fault: Fault | None = None, **environment: str
+        cls,
+        root: Path,
+        function: Callable[..., Any],
+        *arguments: Any,
+        fault: Fault | None = None,
+        **environment: str,
     ) -> Self:
         """Start one, and do not wait."""
         descriptor, name = tempfile.mkstemp(prefix="forked")  # not on the disk that a test fills
         os.close(descriptor)
-        process = CONTEXT.Process(target=_child, args=(root, Path(name), function, arguments, fault, environment))
+        process = CONTEXT.Process(
+            target=_child, args=(root, Path(name), function, arguments, fault, environment)
+        )
         process.start()
         return cls(process, Path(name))
 
@@ -69,9 +82,13 @@ class Forked:
 
 
 def _child(
-    root: Path, log: Path, function: Callable[..., Any], arguments: tuple[Any, ...], fault: Fault | None,
+    root: Path,
+    log: Path,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    fault: Fault | None,
     environment: dict[str, str],
-) -> None:  # fmt: skip
+) -> None:
     os.chdir(root)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -79,7 +96,9 @@ def _child(
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.update({"SAFELM_WORKERS": "1", **environment})
     sys.path.insert(0, str(root))
-    sys.dont_write_bytecode = True  # Python 3.11 takes a short write for a whole one, and cannot import it later
+    sys.dont_write_bytecode = (
+        True  # Python 3.11 takes a short write for a whole one, and cannot import it later
+    )
     injector = Injector(fault).install() if fault else None
     try:
         function(*arguments)

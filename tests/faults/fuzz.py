@@ -1,4 +1,5 @@
-"""Valid files with bytes changed at random, read back; run as a process of its own, for a crash must be seen.
+"""Valid files with bytes changed at random, read back; run as a process of its own, for a crash
+must be seen.
 
 python -m tests.faults.fuzz FIRST COUNT     mutants number FIRST to FIRST + COUNT of every kind
 """
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from safelm.reading.extract import Extract
-from safelm.reading.pages import ReadPages
-from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError
-from safelm.shards import DamagedShard, Manifest, Shard
+from safelm.builder.manifest import DamagedShard, Manifest
+from safelm.builder.shards import Shard
+from safelm.ingestion.base import SourceError
+from safelm.ingestion.extract import Extract
+from safelm.ingestion.html import ReadPages
+from safelm.ingestion.registry import READERS
 from tests.faults.corpora import GZIP, PACKED, PLAIN, ROWS, TEXTS, WET, WHOLE, ZSTD, page, record
 from tests.reading import VALUES
 
@@ -29,7 +31,9 @@ HTTP = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
 PAGES = b"".join(record(HTTP + page(f"Anna {n}").decode(), kind="response") for n in range(3))
 FILE = {"suffix": ".parquet", "rows": 1, "bytes": 1, "md5": "0" * 32, "sha256": "0" * 64}
 TASK = {"name": "00000", "key": "a", "files": [FILE], "ledger": {"rows_in": 1, "rows_out": 1}}
-MANIFEST = json.dumps({"format": 1, "stage": "ingest/web", "ledger": {}, "tasks": [TASK]}, indent=1).encode()
+MANIFEST = json.dumps(
+    {"format": 1, "stage": "ingest/web", "ledger": {}, "tasks": [TASK]}, indent=1
+).encode()
 INDEX = np.arange(1, 200, dtype="<u8").tobytes()
 
 KINDS = {
@@ -54,7 +58,9 @@ class Kept(Extract):
 
 
 def mutate(data: bytes, draw: random.Random) -> tuple[bytes, bool]:
-    """Some bytes flipped, replaced, taken out, put in or written twice; whether it is one change, not at the end."""
+    """Some bytes flipped, replaced, taken out, put in or written twice; whether it is one change,
+    not at the end.
+    """
     changes = draw.choice((1, 1, 2, 5))
     changed, is_edit = bytearray(data), changes == 1
     for _ in range(changes):
@@ -67,7 +73,11 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, bool]:
         elif kind == "cut":
             del changed[start:]
         else:
-            new = {"replace": draw.randbytes(len(part)), "insert": draw.randbytes(size) + part, "repeat": part * 2}
+            new = {
+                "replace": draw.randbytes(len(part)),
+                "insert": draw.randbytes(size) + part,
+                "repeat": part * 2,
+            }
             changed[start : start + size] = new.get(kind, b"")
     return bytes(changed), is_edit
 
@@ -92,11 +102,22 @@ def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: Extract) -
     except SourceError:
         return None
     if bad := [
-        row for row in reader.quarantined if not re.fullmatch("[0-9a-f]{64}", row["sha256"]) or row["offset"] < 0
+        row
+        for row in reader.quarantined
+        if not re.fullmatch("[0-9a-f]{64}", row["sha256"]) or row["offset"] < 0
     ]:
         return f"a row without a digest or a place: {bad[0]}"
-    if kind == "jsonl" and data[:2] not in (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b", b"PK", b"BZ", b"7z"):
-        lost = {TEXTS[ROWS.index(line + b"\n")] for line in data.split(b"\n") if line + b"\n" in ROWS} - set(texts)
+    if kind == "jsonl" and data[:2] not in (
+        b"\xff\xfe",
+        b"\xfe\xff",
+        b"\x1f\x8b",
+        b"PK",
+        b"BZ",
+        b"7z",
+    ):
+        lost = {
+            TEXTS[ROWS.index(line + b"\n")] for line in data.split(b"\n") if line + b"\n" in ROWS
+        } - set(texts)
         return f"lost {lost}" if lost else None
     if kind in ("gzip", "zstd", "parquet") and is_edit and (strange := set(texts) - set(TEXTS)):
         return f"changed letters came out: {strange}"
@@ -126,7 +147,10 @@ def main() -> None:
                 if found:
                     wrong.append(f"{number}: {found}"[:300])
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"kind": kind, "mutants": count, "wrong": wrong, "megabytes": memory}), flush=True)
+            print(
+                json.dumps({"kind": kind, "mutants": count, "wrong": wrong, "megabytes": memory}),
+                flush=True,
+            )
     extract.stop()
 
 

@@ -1,7 +1,8 @@
-"""A fault at the N-th file operation of a process: Python's audit events, and those calls that raise none.
+"""A fault at the N-th file operation of a process: Python's audit events, and those calls that
+raise none.
 
-After SQLite's crash tests: every operation of a build is once the last one, or fails once, or fails from then on.
-"""
+After SQLite's crash tests: every operation of a build is once the last one, or fails once, or fails
+from then on."""
 
 import atexit
 import errno
@@ -15,7 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate"}
+CHANGES = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+}
 UNNAMED = ("os.fsync", "write", "close")  # their errors say no path
 FREES = ("os.remove", "os.rmdir")  # what goes well on a full disk
 
@@ -24,9 +34,9 @@ FREES = ("os.remove", "os.rmdir")  # what goes well on a full disk
 class Fault:
     """What happens at operation `at`, counted from 1; 0 is never.
 
-    kill: SIGKILL before it. truncated: SIGKILL after it, if it opens a file, that has been emptied. partial: SIGKILL
-    before the operation behind it, or the end, when half of the file that it opened is written. error: it fails with
-    `number`; when `is_lasting`, so does every later one.
+    kill: SIGKILL before it. truncated: SIGKILL after it, if it opens a file, that has been emptied.
+    partial: SIGKILL before the operation behind it, or the end, when half of the file that it
+    opened is written. error: it fails with `number`; when `is_lasting`, so does every later one.
     """
 
     at: int = 0
@@ -64,7 +74,9 @@ class Injector:
             self.wrap_parquet()
 
     def wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as an operation; its path is the first argument that is one, or what a descriptor is open on."""
+        """The function as an operation; its path is the first argument that is one, or what a
+        descriptor is open on.
+        """
 
         def call(*arguments: Any, **named: Any) -> Any:
             path = next((item for item in arguments if isinstance(item, int | str | Path)), "")
@@ -127,7 +139,9 @@ class Injector:
             return
         if fault.mode == "error":
             if number == fault.at or (fault.is_lasting and name not in FREES):
-                raise OSError(fault.number, os.strerror(fault.number), None if name in UNNAMED else place)
+                raise OSError(
+                    fault.number, os.strerror(fault.number), None if name in UNNAMED else place
+                )
         elif number == fault.at:
             if fault.mode == "kill":
                 die()

@@ -1,16 +1,29 @@
-"""What a forked stage finds ready: the modules, and the digest of their code, which cannot change in between."""
+"""What a forked stage finds ready: the modules, and the digest of their code, which cannot change
+in between.
+"""
 
-import safelm.executor
-import safelm.scoring.scorers
-import safelm.tagging
-import safelm.tokens
-import safelm.writing.writer
+import safelm.builder.run
+import safelm.corpora.tagging
+import safelm.corpora.tokenization
+import safelm.scoring.registry
+import safelm.synthesis.writer
 import specs.params
 import tests.faults.forked
-from safelm.code import code_digest
-from safelm.reading import duplicates, guard, ingest, jsonl, readers
+from safelm.builder.fingerprint import code_digest
+from safelm.ingestion import child_safety as guard
+from safelm.ingestion import dedup as duplicates
+from safelm.ingestion import ingest, jsonl
+from safelm.ingestion import registry as readers
 
-code_digest(["safelm.blocks", "safelm.scoring.scorers", "safelm.tagging", "safelm.writing.writer", jsonl.__name__])
+code_digest(
+    [
+        "safelm.builder.blocks",
+        "safelm.scoring.registry",
+        "safelm.corpora.tagging",
+        "safelm.synthesis.writer",
+        jsonl.__name__,
+    ]
+)
 code_digest([duplicates.__name__, guard.__name__, ingest.__name__, readers.__name__])
 
 __all__ = ["safelm", "specs", "tests"]

@@ -1,4 +1,6 @@
-"""C1: several builds at once, one that stands still, locks that nobody holds. One waits or is refused by number."""
+"""C1: several builds at once, one that stands still, locks that nobody holds. One waits or is
+refused by number.
+"""
 
 import fcntl
 import os
@@ -63,11 +65,15 @@ def test_builds_at_once_refuse_each_other_by_number(
         assert numbers, results
         for name, _, result in results:
             if name == stage and result.code:
-                assert any(f"process {number} {BUSY[0]}" in result.text for number in numbers), result.text
+                assert any(f"process {number} {BUSY[0]}" in result.text for number in numbers), (
+                    result.text
+                )
     is_whole(toy, expected)
 
 
-def test_a_build_that_stands_still_is_named(ready: Toy, expected: dict[str, str], tmp_path: Path) -> None:
+def test_a_build_that_stands_still_is_named(
+    ready: Toy, expected: dict[str, str], tmp_path: Path
+) -> None:
     toy = ready.copy(tmp_path / "toy")
     first = Forked.start(toy.root, stopped, "tag unsafe")
     while not (toy.root / "stopped").exists():
@@ -82,8 +88,10 @@ def test_a_build_that_stands_still_is_named(ready: Toy, expected: dict[str, str]
 
 
 def stopped(stage: str) -> None:
-    """A stage that stops, as by SIGSTOP from a shell, when it has the lock and makes its first shard."""
-    from safelm.tagging import InsertTags
+    """A stage that stops, as by SIGSTOP from a shell, when it has the lock and makes its first
+    shard.
+    """
+    from safelm.corpora.tagging import InsertTags
 
     begin = InsertTags.begin
 
@@ -98,7 +106,9 @@ def stopped(stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", str(os.getpid()), "not a number"], ids=["none", "of a living process", "nonsense"]
+    "content",
+    ["", str(os.getpid()), "not a number"],
+    ids=["none", "of a living process", "nonsense"],
 )
 def test_a_lock_that_nobody_holds_stops_nobody(
     content: str, ready: Toy, expected: dict[str, str], tmp_path: Path

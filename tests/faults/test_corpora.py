@@ -1,4 +1,6 @@
-"""Malformed corpora: no good document is lost, and every other row has a name, a place and a digest (faults.md Q1)."""
+"""Malformed corpora: no good document is lost, and every other row has a name, a place and a digest
+(faults.md Q1).
+"""
 
 import json
 import re
@@ -7,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from safelm.blocks import WriteDocuments
-from safelm.executor import run
-from safelm.reading.duplicates import DropDuplicates
-from safelm.reading.readers import READERS
-from safelm.reading.source import ReadSource, SourceError
+from safelm.builder.run import run
+from safelm.documents.shards import WriteDocuments
+from safelm.ingestion.base import ReadSource, SourceError
+from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.registry import READERS
 from tests.faults import corpora
 from tests.faults.corpora import Corpus
 from tests.ingested import rows_of
@@ -57,15 +59,23 @@ def test_a_malformed_page_costs_itself_alone(tmp_path: Path) -> None:
         (tmp_path / f"{number:02d}.html").write_bytes(data)
     documents, reader = read("html", tmp_path)
     quarantined = {int(row["file"][:2]): row["reason"] for row in reader.quarantined}
-    refused = {number: reason for number, (_, _, reason) in enumerate(corpora.PAGES.values()) if reason}
-    assert quarantined == {number: reason for number, reason in refused.items() if reason != "no_main_text"}
+    refused = {
+        number: reason for number, (_, _, reason) in enumerate(corpora.PAGES.values()) if reason
+    }
+    assert quarantined == {
+        number: reason for number, reason in refused.items() if reason != "no_main_text"
+    }
     assert reader.dropped == {"no_main_text": list(refused.values()).count("no_main_text")}
     words = [word for _, word, _ in corpora.PAGES.values() if word]
-    assert [word in document.text for word, document in zip(words, documents, strict=True)] == [True] * len(words)
+    assert [word in document.text for word, document in zip(words, documents, strict=True)] == [
+        True
+    ] * len(words)
     assert reader.rows_in == len(corpora.PAGES) and accounted(reader, 0)
 
 
-def test_no_malformed_file_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_malformed_file_stops_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     every = list(KINDS["jsonl"].values())[::3]
     Path("files").mkdir()
@@ -75,9 +85,9 @@ def test_no_malformed_file_stops_the_others(tmp_path: Path, monkeypatch: pytest.
     ledger = run("ingest/web", [read, DropDuplicates(), WriteDocuments()]).ledger
     went = sum((Counter(corpus.went) for corpus in every), Counter[str]())
     assert ledger.rows_in == sum(len(corpus.texts) for corpus in every) + went.total()
-    assert went == Counter({name: count for name, count in ledger.dropped.items() if name != "duplicate"}) + Counter(
-        ledger.quarantined
-    )
+    assert went == Counter(
+        {name: count for name, count in ledger.dropped.items() if name != "duplicate"}
+    ) + Counter(ledger.quarantined)
     texts = {text for corpus in every for text in corpus.texts}
     assert {row["text"] for row in rows_of(Path("build/ingest/web"))} == texts
 
@@ -86,9 +96,24 @@ SAID = {"role": "user", "content": "What is a rose?"}, {"role": "assistant", "co
 
 
 MESSAGES = [
-    7, 1.5, True, "text", {}, {"role": "user"}, [], [7], [[]], ["a", "b"], [{}], [SAID[0]], [SAID[1]], SAID[::-1],
-    [{**SAID[0], "content": None}, SAID[1]], [SAID[0], {**SAID[1], "content": ["A flower."]}], [{"content": "a"}] * 2,
-]  # fmt: skip
+    7,
+    1.5,
+    True,
+    "text",
+    {},
+    {"role": "user"},
+    [],
+    [7],
+    [[]],
+    ["a", "b"],
+    [{}],
+    [SAID[0]],
+    [SAID[1]],
+    SAID[::-1],
+    [{**SAID[0], "content": None}, SAID[1]],
+    [SAID[0], {**SAID[1], "content": ["A flower."]}],
+    [{"content": "a"}] * 2,
+]
 
 
 @pytest.mark.parametrize("messages", MESSAGES, ids=str)

@@ -1,4 +1,6 @@
-"""K4: a build is killed at any of its file operations. What it leaves is whole; the next build equals the oracle."""
+"""K4: a build is killed at any of its file operations. What it leaves is whole; the next build
+equals the oracle.
+"""
 
 import random
 import signal
@@ -14,11 +16,15 @@ from tests.faults.whole import torn
 
 
 def edited(root: Path) -> Toy:
-    """A project that was built; then a row was added to a file, so some shards are taken, some made, all put anew."""
+    """A project that was built; then a row was added to a file, so some shards are taken, some
+    made, all put anew.
+    """
     toy = small(root)
     assert forked.build(toy).code == 0
     with (root / "web/01.jsonl").open("a") as file:
-        file.write('{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n')
+        file.write(
+            '{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n'
+        )
     return toy
 
 
@@ -41,7 +47,9 @@ def expected(beginning: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def faults(operations: list[str]) -> list[Fault]:
-    """A kill before every operation, and after every file that was opened, empty or half written; in a mixed order."""
+    """A kill before every operation, and after every file that was opened, empty or half written;
+    in a mixed order.
+    """
     opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
     every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
     every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
@@ -51,7 +59,11 @@ def faults(operations: list[str]) -> list[Fault]:
 
 @pytest.mark.cases(quick=3, full=PARTS)
 def test_a_build_heals_after_a_kill_at_any_operation(
-    case: int, beginning: Toy, expected: tuple[State, list[str]], count: Callable[[int, int], int], tmp_path: Path
+    case: int,
+    beginning: Toy,
+    expected: tuple[State, list[str]],
+    count: Callable[[int, int], int],
+    tmp_path: Path,
 ) -> None:
     state, operations = expected
     assert len(operations) > 100
@@ -69,7 +81,9 @@ def test_a_build_heals_after_a_kill_at_any_operation(
 
 
 def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> None:
-    """A power loss after the rename of a file that is not synced leaves an empty file of the right name."""
+    """A power loss after the rename of a file that is not synced leaves an empty file of the right
+    name.
+    """
     named = [
         number
         for number, name in enumerate(expected[1])
@@ -83,7 +97,13 @@ def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> Non
 
 
 def test_no_folder_of_a_stage_is_emptied_in_its_place(expected: tuple[State, list[str]]) -> None:
-    """It is renamed, and emptied out of sight: a kill in the middle would leave half of it where a stage reads."""
-    emptied = [name.split()[1] for name in expected[1] if name.startswith(("os.rmdir build/", "os.remove build/"))]
+    """It is renamed, and emptied out of sight: a kill in the middle would leave half of it where a
+    stage reads.
+    """
+    emptied = [
+        name.split()[1]
+        for name in expected[1]
+        if name.startswith(("os.rmdir build/", "os.remove build/"))
+    ]
     assert len(emptied) > 4
     assert [name for name in emptied if not name.startswith("build/.attempts/")] == []

@@ -1,4 +1,6 @@
-"""Columns that change on the way: what the declared schema has is kept, and the rest has a name (faults.md Q5)."""
+"""Columns that change on the way: what the declared schema has is kept, and the rest has a name
+(faults.md Q5).
+"""
 
 import json
 from pathlib import Path
@@ -8,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safelm.blocks import WriteDocuments
-from safelm.executor import run
-from safelm.reading.readers import READERS
-from safelm.shards import text_digest
+from safelm.builder.run import run
+from safelm.documents.shards import WriteDocuments, text_digest
+from safelm.ingestion.registry import READERS
 from specs.document import DOCUMENT
 from tests.ingested import rows_of
 from tests.reading import VALUES
 
 Row = dict[str, Any]
 
-# What a later row of a source has, and what must become of it: columns of the document, or a reason.
+# What a later row of a source has, and what must become of it: columns of the document, or a
+# reason.
 DRIFTS: dict[str, tuple[Row, Row | str]] = {
     "a late column": ({"url": "https://a"}, {"url": "https://a"}),
     "a late column of no schema": ({"views": 7}, {}),
@@ -38,14 +40,17 @@ DRIFTS: dict[str, tuple[Row, Row | str]] = {
     "two urls": ({"url": "https://a", "metadata": {"url": "https://b"}}, {"url": "https://a"}),
     "metadata grows deeper": ({"metadata": {"url": {"href": "https://b"}}}, {"url": None}),
     "another source": ({"source": "theirs"}, {"source": "web"}),
-    "a parent and a writer of theirs": ({"parent": "p", "writer": "w", "seed": 1}, {"parent": None, "writer": None}),
+    "a parent and a writer of theirs": (
+        {"parent": "p", "writer": "w", "seed": 1},
+        {"parent": None, "writer": None},
+    ),
     "a licence becomes null": ({"license": None}, {"license": "CC0-1.0"}),
     "a licence becomes an object": ({"license": {"name": "MIT"}}, {"license": "CC0-1.0"}),
     "a crawl by another name": ({"dump": "CC-1"}, {"crawl": "CC-1"}),
     "text becomes a list": ({"text": ["a"]}, "no_text"),
     "text becomes a number": ({"text": 7}, "no_text"),
     "text gets another name": ({"content": "a", "text": None}, "no_text"),
-}  # fmt: skip
+}
 
 
 def documents(path: Path, kind: str) -> tuple[list[Row], dict[str, int], int]:
@@ -82,14 +87,18 @@ TABLES: dict[str, dict[str, pa.Array]] = {
     "a dictionary": {"text": pa.array(["b"]).dictionary_encode()},
     "the url is a number": {"url": pa.array([7])},
     "the label is a fraction": {"label": pa.array([4.0])},
-    "metadata is a struct": {"metadata": pa.array([{"url": "https://a", "text": "theirs", "id": "theirs"}])},
+    "metadata is a struct": {
+        "metadata": pa.array([{"url": "https://a", "text": "theirs", "id": "theirs"}])
+    },
     "the date is a time": {"date": pa.array([0], pa.timestamp("ns"))},
     "the title is null": {"title": pa.nulls(1)},
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_that_differs_is_kept_by_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_table_that_differs_is_kept_by_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pages").mkdir()
     first = {"text": ["a"], "url": ["https://a"], "title": ["A"], "label": [3], "date": ["2020"]}

@@ -1,7 +1,8 @@
-"""K4 for DVC itself: killed at any of its file operations. The next build goes well, or `doctor` says why and heals.
+"""K4 for DVC itself: killed at any of its file operations. The next build goes well, or `doctor`
+says why and heals.
 
-DVC writes some of its files in place, and one that a crash left empty stops it for ever (faults.md §2g).
-"""
+DVC writes some of its files in place, and one that a crash left empty stops it for ever (faults.md
+§2g)."""
 
 import json
 import random
@@ -19,7 +20,9 @@ from tests.faults.whole import torn
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, State, list[str]]:
-    """A project whose shards are made, so that nearly all that is left is DVC's; what it becomes; DVC's operations."""
+    """A project whose shards are made, so that nearly all that is left is DVC's; what it becomes;
+    DVC's operations.
+    """
     toy = Toy.make(tmp_path_factory.mktemp("dvc") / "toy", files=2, rows=6)
     assert forked.build(toy, "ingest web").code == 0
     done = toy.copy(tmp_path_factory.mktemp("done") / "toy")
@@ -39,7 +42,9 @@ def inject(toy: Toy, fault: Fault, log: Path) -> None:
 
 
 def faults(operations: list[str]) -> list[Fault]:
-    """A kill before every operation; one after every file that was opened, and is empty or half written."""
+    """A kill before every operation; one after every file that was opened, and is empty or half
+    written.
+    """
     opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
     every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
     every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
@@ -48,7 +53,9 @@ def faults(operations: list[str]) -> list[Fault]:
 
 
 @pytest.mark.cases(quick=3, full=60)
-def test_dvc_heals_or_is_healed(case: int, whole: tuple[Toy, State, list[str]], tmp_path: Path) -> None:
+def test_dvc_heals_or_is_healed(
+    case: int, whole: tuple[Toy, State, list[str]], tmp_path: Path
+) -> None:
     unbuilt, state, operations = whole
     fault = faults(operations)[case]
     toy = unbuilt.copy(tmp_path / "toy")
@@ -60,8 +67,10 @@ def test_dvc_heals_or_is_healed(case: int, whole: tuple[Toy, State, list[str]], 
     again = toy.repro("--single-item", "ingest")
     if again.wait():
         where = operations[fault.at - 1]
-        print(f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {again.text.strip().splitlines()[-1][:200]}")
-        doctor = toy.start("safelm.doctor", "--fix")
+        print(
+            f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {again.text.strip().splitlines()[-1][:200]}"
+        )
+        doctor = toy.start("safelm.maintenance.doctor", "--fix")
         doctor.wait()
         last = toy.repro("--single-item", "ingest")
         assert last.wait() == 0, (where, again.text, doctor.text, last.text)

@@ -1,4 +1,6 @@
-"""K5 and K6: a file operation fails, or the disk is full. The build says where, and later goes on with what it has."""
+"""K5 and K6: a file operation fails, or the disk is full. The build says where, and later goes on
+with what it has.
+"""
 
 import errno
 import os
@@ -32,7 +34,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]
 
 
 def errors(operations: list[str]) -> list[Fault]:
-    """Every operation with every error that it can have, mixed: writing and syncing have those of the disk alone."""
+    """Every operation with every error that it can have, mixed: writing and syncing have those of
+    the disk alone.
+    """
     every = [
         Fault(at, "error", code, is_lasting)
         for at, name in enumerate(operations, 1)
@@ -44,10 +48,11 @@ def errors(operations: list[str]) -> list[Fault]:
 
 
 def is_named(fault: Fault, operation: str, text: str) -> bool:
-    """Whether a message says where: the path, whatever process it is of, or the folder of a temporary name.
+    """Whether a message says where: the path, whatever process it is of, or the folder of a
+    temporary name.
 
-    Where every later operation fails too, one that was not needed may be passed over, and the next one is named.
-    """
+    Where every later operation fails too, one that was not needed may be passed over, and the next
+    one is named."""
     text, path = PROCESS.sub("", text), Path(PROCESS.sub("", operation.split()[1]))
     is_said = str(path) in text or path.name in text or str(path.parent) in text
     return is_said or (fault.is_lasting and OURS.search(text) is not None)
@@ -84,7 +89,9 @@ def test_an_error_at_any_operation_is_told_and_healed(
 
 
 def limited(size: int, *commands: str) -> None:
-    """The stages with a limit on the size of a file: a write beyond it fails as on a full disk, in the middle."""
+    """The stages with a limit on the size of a file: a write beyond it fails as on a full disk, in
+    the middle.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     forked.stages(*commands)
 
@@ -107,7 +114,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own, where this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("may not mount a disk here")
     yield folder
@@ -124,7 +133,9 @@ def filled(folder: Path, free: int) -> Path:
 
 
 @pytest.mark.cases(quick=3, full=20)
-def test_a_full_disk_is_told_and_healed(case: int, disk: Path, expected: tuple[State, list[str]]) -> None:
+def test_a_full_disk_is_told_and_healed(
+    case: int, disk: Path, expected: tuple[State, list[str]]
+) -> None:
     toy = small(disk / "toy")
     pages = (8, 40, 120)[case] if case < 3 else random.Random(case).randrange(0, 160)
     ballast = filled(disk, pages * 4096)

@@ -1,4 +1,6 @@
-"""Valid files with bytes changed at random: rows are accounted for or refused, in bounded memory (faults.md Q2)."""
+"""Valid files with bytes changed at random: rows are accounted for or refused, in bounded memory
+(faults.md Q2).
+"""
 
 import json
 import subprocess

@@ -1,8 +1,10 @@
-"""Collecting garbage takes neither what a build needs nor what a killed one had made, and never runs beside one."""
+"""Collecting garbage takes neither what a build needs nor what a killed one had made, and never
+runs beside one.
+"""
 
 import pytest
 
-from safelm.executor import locked
+from safelm.builder.stage import locked
 from tests.faults.damage import look
 from tests.faults.toy import Toy
 
@@ -16,7 +18,7 @@ def edited(finished: Toy) -> Toy:
 
 
 def collect(toy: Toy, *arguments: str) -> str:
-    running = toy.start("safelm.gc", *arguments)
+    running = toy.start("safelm.maintenance.gc", *arguments)
     assert running.wait() == 0, running.text
     return running.text
 
@@ -25,7 +27,9 @@ def test_a_killed_build_keeps_its_shards_for_a_day(edited: Toy) -> None:
     (edited.root / ".dvc/cache/files/md5/00").mkdir(exist_ok=True)
     (edited.root / ".dvc/cache/files/md5/00" / ("1" * 30)).write_bytes(b"nobody needs this")
     assert "1 of " in collect(edited)
-    assert not (edited.root / "unfinished.dvc").exists() and not [one for one in look().findings if one.md5]
+    assert not (edited.root / "unfinished.dvc").exists() and not [
+        one for one in look().findings if one.md5
+    ]
     assert edited.made(edited.build("tag")) == {"tag/unsafe": 0}
 
 
@@ -40,5 +44,5 @@ def test_everything_else_goes_when_asked(edited: Toy, oracle: Toy) -> None:
 
 def test_it_is_refused_beside_a_build(edited: Toy) -> None:
     with locked("score"):
-        running = edited.start("safelm.gc")
+        running = edited.start("safelm.maintenance.gc")
         assert running.wait() == 1 and "is building score" in running.text

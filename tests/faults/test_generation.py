@@ -1,4 +1,6 @@
-"""A language model's server that misbehaves: each question ends with one right answer, or with a reason (G1, G2)."""
+"""A language model's server that misbehaves: each question ends with one right answer, or with a
+reason (G1, G2).
+"""
 
 import random
 from collections import Counter
@@ -13,19 +15,35 @@ from safelm.llm.model import LanguageModel
 from tests.endpoint import FAULTS, HANG, HARMLESS, MODEL, FakeEndpoint, Plan, digest, text_of
 
 ROW = {
-    "name": "writer", "kind": "endpoint", "model": MODEL, "digest": "weights-1", "characters": 2000,
-    "temperature": 0.7, "top_p": 1.0, "tokens": 64,
-}  # fmt: skip
+    "name": "writer",
+    "kind": "endpoint",
+    "model": MODEL,
+    "digest": "weights-1",
+    "characters": 2000,
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "tokens": 64,
+}
 PROBLEMS = {
-    "status_500": "status_500", "status_429": "status_429", "hang": "timed_out", "reset": "connection_lost",
-    "cut": "connection_lost", "half_json": "broken_reply", "empty": "broken_reply", "not_utf8": "broken_reply",
-    "wrong_model": "wrong_model", "no_choice": "broken_reply", "odd_finish": "broken_reply",
-}  # fmt: skip
+    "status_500": "status_500",
+    "status_429": "status_429",
+    "hang": "timed_out",
+    "reset": "connection_lost",
+    "cut": "connection_lost",
+    "half_json": "broken_reply",
+    "empty": "broken_reply",
+    "not_utf8": "broken_reply",
+    "wrong_model": "wrong_model",
+    "no_choice": "broken_reply",
+    "odd_finish": "broken_reply",
+}
 QUESTIONS = 12
 
 
 def question(number: int) -> Request:
-    return Request(f"d{number}", "tests/say", 1, (("system", "Say."), ("user", f"page {number}")), seed=1)
+    return Request(
+        f"d{number}", "tests/say", 1, (("system", "Say."), ("user", f"page {number}")), seed=1
+    )
 
 
 def body(request: Request, row: dict = ROW) -> dict:
@@ -33,12 +51,18 @@ def body(request: Request, row: dict = ROW) -> dict:
     return {"messages": messages, "model": row["model"], "temperature": row["temperature"]}
 
 
-def model(endpoint: FakeEndpoint, answers: Path, row: dict = ROW, timeout: float = 60.0) -> LanguageModel:
-    return LanguageModel(row, Endpoint(endpoint.url, "canary-key", timeout=timeout, first_pause=0.01), answers)
+def model(
+    endpoint: FakeEndpoint, answers: Path, row: dict = ROW, timeout: float = 60.0
+) -> LanguageModel:
+    return LanguageModel(
+        row, Endpoint(endpoint.url, "canary-key", timeout=timeout, first_pause=0.01), answers
+    )
 
 
 def plan(fault: str, draw: random.Random) -> tuple[Plan, set[str]]:
-    """Some questions meet the fault once or twice, some always, most never; and which meet it always."""
+    """Some questions meet the fault once or twice, some always, most never; and which meet it
+    always.
+    """
     names = [digest(body(question(number))) for number in range(QUESTIONS)]
     draw.shuffle(names)
     always, sometimes = set(names[:3]), {name: draw.randrange(1, TRIES) for name in names[3:7]}
@@ -57,7 +81,9 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
     log: list[str] = []
     sink = logger.add(log.append, level="DEBUG")
     with FakeEndpoint(planned).running() as endpoint:
-        engine = model(endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0)
+        engine = model(
+            endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0
+        )
         engine.ask([question(QUESTIONS)])  # so that it has answered once, in the model's own name
         answers = engine.ask(asked)
     logger.remove(sink)
@@ -70,13 +96,19 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
     assert max(endpoint.asked.values()) <= TRIES
     assert engine.counts["requests"] == sum(endpoint.asked.values())
     retries = sum(count for name, count in engine.counts.items() if name.startswith("retry"))
-    assert retries == sum(f"of {TRIES}" in line for line in log) == (0 if fault in HARMLESS else endpoint.faults[fault])
+    assert (
+        retries
+        == sum(f"of {TRIES}" in line for line in log)
+        == (0 if fault in HARMLESS else endpoint.faults[fault])
+    )
     lines = (tmp_path / "answers.jsonl").read_bytes().splitlines()
     assert len(lines) == len(set(lines)) == QUESTIONS + 1 - len(failed)
 
 
 @pytest.mark.cases(quick=6, full=60)
-def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(case: int, tmp_path: Path) -> None:
+def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
+    case: int, tmp_path: Path
+) -> None:
     draw = random.Random(case)
     planned, _ = plan("status_500", draw)
     numbers = [draw.randrange(QUESTIONS) for _ in range(20)]  # with repeats
@@ -93,12 +125,19 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
         assert sum(endpoint.asked.values()) == len(set(numbers)) - whole
         assert [answer.text for answer in second] == [text_of(body(request)) for request in asked]
         assert all(one == two for one, two in zip(first, second, strict=True) if not one.problem)
-        for change in ({"digest": "weights-2"}, {"temperature": 0.2}, {"top_p": 0.5}, {"model": "tests/other"}):
+        for change in (
+            {"digest": "weights-2"},
+            {"temperature": 0.2},
+            {"top_p": 0.5},
+            {"model": "tests/other"},
+        ):
             endpoint.asked.clear()
             other = {**ROW, **change}
             answers = model(endpoint, tmp_path / "answers.jsonl", other).ask(asked)
             assert endpoint.asked == Counter({digest(body(request)): 1 for request in asked})
-            assert [answer.text for answer in answers] == [text_of(body(request, other)) for request in asked]
+            assert [answer.text for answer in answers] == [
+                text_of(body(request, other)) for request in asked
+            ]
 
 
 def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_path: Path) -> None:
@@ -110,30 +149,46 @@ def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_pa
 
 
 @pytest.mark.parametrize("fault", ["filtered", "filtered_400"])
-def test_what_a_provider_filters_is_asked_once_and_is_no_silence(tmp_path: Path, fault: str) -> None:
+def test_what_a_provider_filters_is_asked_once_and_is_no_silence(
+    tmp_path: Path, fault: str
+) -> None:
     with FakeEndpoint(lambda name, before: fault).running() as endpoint:
         engine = model(endpoint, tmp_path / "answers.jsonl")
-        answers = engine.ask([question(number) for number in range(40)])  # more than make a server count as down
-    assert {answer.problem for answer in answers} == {"content_filter"} and set(endpoint.asked.values()) == {1}
+        answers = engine.ask(
+            [question(number) for number in range(40)]
+        )  # more than make a server count as down
+    assert {answer.problem for answer in answers} == {"content_filter"} and set(
+        endpoint.asked.values()
+    ) == {1}
     assert engine.counts["unanswered content_filter"] == 40
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("refused", r"the server refuses every question \(status 400: \{\}\); mend its address, with the /v1"),
+        (
+            "refused",
+            r"the server refuses every question \(status 400: \{\}\); mend its address, with the /v1",
+        ),
         ("dated", "answers as 'tests/writer-2024-07-18': write that as engines.writer.model"),
     ],
 )
-def test_a_row_that_is_wrong_fails_the_stage_at_once(tmp_path: Path, fault: str, message: str) -> None:
-    with FakeEndpoint(lambda name, before: fault).running() as endpoint, pytest.raises(EngineError, match=message):
+def test_a_row_that_is_wrong_fails_the_stage_at_once(
+    tmp_path: Path, fault: str, message: str
+) -> None:
+    with (
+        FakeEndpoint(lambda name, before: fault).running() as endpoint,
+        pytest.raises(EngineError, match=message),
+    ):
         model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
     assert len(endpoint.bodies) == (2 if fault == "refused" else 1)
 
 
 def test_a_page_that_alone_is_refused_is_its_own_matter(tmp_path: Path) -> None:
     (known,) = [digest(body(question(1)))]
-    with FakeEndpoint(lambda name, before: "refused" if name == known else None).running() as endpoint:
+    with FakeEndpoint(
+        lambda name, before: "refused" if name == known else None
+    ).running() as endpoint:
         (answer,) = model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
     assert answer.problem == "refused" and len(endpoint.bodies) == 2
 
@@ -142,7 +197,10 @@ def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path
     log: list[str] = []
     sink = logger.add(log.append, level="TRACE")
     denies = FakeEndpoint(lambda name, before: "denied")
-    with denies.running() as endpoint, pytest.raises(EngineError, match="does not take the key") as error:
+    with (
+        denies.running() as endpoint,
+        pytest.raises(EngineError, match="does not take the key") as error,
+    ):
         model(endpoint, tmp_path / "answers.jsonl").ask([question(number) for number in range(3)])
     logger.remove(sink)
     assert endpoint.keys == {"Bearer canary-key"}

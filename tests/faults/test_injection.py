@@ -1,8 +1,9 @@
-"""Words of params.yaml that a shell would run: none of them reaches a command of dvc.yaml (faults.md S6).
+"""Words of params.yaml that a shell would run: none of them reaches a command of dvc.yaml
+(faults.md S6).
 
-A row's name is the one word that does; whatever a shell could read in it is refused by the grammar, which
-`python -m pipeline` asks before anything runs. A bare `dvc repro` asks nobody: params.yaml is as trusted as a Makefile.
-"""
+A row's name is the one word that does; whatever a shell could read in it is refused by the grammar,
+which `python -m pipeline` asks before anything runs. A bare `dvc repro` asks nobody: params.yaml is
+as trusted as a Makefile."""
 
 import re
 import shutil
@@ -23,23 +24,60 @@ TABLES = ("sources", "corpora", "mixtures", "models")
 COMMAND = re.compile(r"python -m pipeline\.[a-z]+( [a-z][a-z0-9_]*)*")
 
 PAYLOADS = [
-    "web; touch canary", "web;touch canary;", "; touch canary #", "web && touch canary", "web || touch canary",
-    "web & touch canary", "web | touch canary", "web\ntouch canary", "web\rtouch canary", "web\n\ntouch canary\n",
-    "$(touch canary)", "`touch canary`", "web $(touch canary)", "web`touch canary`", "${IFS}touch canary",
-    "web$(touch${IFS}canary)", "<(touch canary)", ">(touch canary)", "web > canary", "web >> canary", "web 2> canary",
-    "web < /dev/null; touch canary", "'; touch canary; '", '"; touch canary; "', "\\'; touch canary; \\'",
-    "web' && touch canary && '", "$'\\x3b touch canary'", "web\t;touch canary", "web\u2028touch canary",
-    "web\u00a0; touch canary", "\uff1b touch canary", "--help; touch canary", "-c 'touch canary'", "{web,touch canary}",
-    "web\\; touch canary", "${sources.web.path}; touch canary", "%(touch canary)", "!touch canary", "~+; touch canary",
-    "(touch canary)", "web\x1b; touch canary", "web\b; touch canary",
-]  # fmt: skip
+    "web; touch canary",
+    "web;touch canary;",
+    "; touch canary #",
+    "web && touch canary",
+    "web || touch canary",
+    "web & touch canary",
+    "web | touch canary",
+    "web\ntouch canary",
+    "web\rtouch canary",
+    "web\n\ntouch canary\n",
+    "$(touch canary)",
+    "`touch canary`",
+    "web $(touch canary)",
+    "web`touch canary`",
+    "${IFS}touch canary",
+    "web$(touch${IFS}canary)",
+    "<(touch canary)",
+    ">(touch canary)",
+    "web > canary",
+    "web >> canary",
+    "web 2> canary",
+    "web < /dev/null; touch canary",
+    "'; touch canary; '",
+    '"; touch canary; "',
+    "\\'; touch canary; \\'",
+    "web' && touch canary && '",
+    "$'\\x3b touch canary'",
+    "web\t;touch canary",
+    "web\u2028touch canary",
+    "web\u00a0; touch canary",
+    "\uff1b touch canary",
+    "--help; touch canary",
+    "-c 'touch canary'",
+    "{web,touch canary}",
+    "web\\; touch canary",
+    "${sources.web.path}; touch canary",
+    "%(touch canary)",
+    "!touch canary",
+    "~+; touch canary",
+    "(touch canary)",
+    "web\x1b; touch canary",
+    "web\b; touch canary",
+]
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with dvc.yaml, DVC's settings and what the grammar reads, and no canary in it."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
+    shutil.copytree(
+        ROOT / ".dvc",
+        tmp_path / ".dvc",
+        ignore=shutil.ignore_patterns("cache", "tmp", "config.local"),
+    )
     for folder in ("specs", "pipeline", "safelm"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
@@ -73,7 +111,9 @@ def commands(values: dict[str, Any]) -> list[str]:
 
     write(values)
     folder = str(Path.cwd())
-    resolver = DataResolver(Repo(folder, uninitialized=True), folder, yaml.safe_load(Path("dvc.yaml").read_text()))
+    resolver = DataResolver(
+        Repo(folder, uninitialized=True), folder, yaml.safe_load(Path("dvc.yaml").read_text())
+    )
     return [entry["cmd"] for entry in resolver.resolve()["stages"].values()]
 
 
@@ -86,7 +126,10 @@ def test_no_other_word_reaches_a_command(project: Path) -> None:
         values["models"][f"model_{number}"] = {"mixture": words, "shape": words, "seed": 1}
     values["report"]["title"] = values["card"]["ngrams"] = values["tokenizer"]["path"] = PAYLOADS[0]
     found = commands(values)
-    assert len(found) > 3 * len(PAYLOADS) and [line for line in found if not COMMAND.fullmatch(line)] == []
+    assert (
+        len(found) > 3 * len(PAYLOADS)
+        and [line for line in found if not COMMAND.fullmatch(line)] == []
+    )
 
 
 @pytest.mark.cases(quick=2, full=len(PAYLOADS))

@@ -1,4 +1,6 @@
-"""I1, I2: whatever happens to the bytes of a build, `verify` finds it and names its stage, and `--repair` undoes it."""
+"""I1, I2: whatever happens to the bytes of a build, `verify` finds it and names its stage, and
+`--repair` undoes it.
+"""
 
 import hashlib
 import json
@@ -10,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from safelm.paths import cache
-from safelm.verify.check import Fault
-from safelm.verify.lock import read_lock
+from safelm.builder.paths import cache
+from safelm.maintenance.verify.check import Fault
+from safelm.maintenance.verify.lock import read_lock
 from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
 from tests.faults.toy import Toy
 
@@ -21,12 +23,14 @@ Counter = Callable[[int, int], int]
 
 
 def verify(toy: Toy, *arguments: str) -> tuple[int, str]:
-    running = toy.start("safelm.verify", *arguments)
+    running = toy.start("safelm.maintenance.verify", *arguments)
     return running.wait(), running.text
 
 
 def restores(toy: Toy, oracle: Toy) -> None:
-    """Repair must lead back to the build that never was damaged, and DVC must find nothing to do there."""
+    """Repair must lead back to the build that never was damaged, and DVC must find nothing to do
+    there.
+    """
     code, text = verify(toy, "--repair")
     assert code == 0 and "all whole" in text, text
     assert toy.state() == oracle.state()
@@ -35,13 +39,16 @@ def restores(toy: Toy, oracle: Toy) -> None:
 
 
 def names(target: Target) -> bool:
-    """Whether the damaged file is found, by its own path or as the link that it is, with a stage that owns it.
+    """Whether the damaged file is found, by its own path or as the link that it is, with a stage
+    that owns it.
 
     A swap may damage the listing of the same folder too, behind which nothing can be seen.
     """
     for finding in look().findings:
         there = finding.path.exists() and target.path.exists()
-        same = target.path in (finding.path, finding.name) or (there and finding.path.samefile(target.path))
+        same = target.path in (finding.path, finding.name) or (
+            there and finding.path.samefile(target.path)
+        )
         if finding.stage in target.stages and (same or finding.path.suffix == ".dir"):
             return True
     return False
@@ -58,7 +65,9 @@ def test_every_flipped_bit_is_found_and_its_stage_named(finished: Toy, count: Co
         assert not look().findings
 
 
-def test_every_other_damage_is_found_and_its_stage_named(finished: Toy, count: Counter, tmp_path: Path) -> None:
+def test_every_other_damage_is_found_and_its_stage_named(
+    finished: Toy, count: Counter, tmp_path: Path
+) -> None:
     draw, all_of_them = random.Random(2), targets()
     for number in range(count(20, 100)):
         kind, target = list(DAMAGE)[number % len(DAMAGE)], draw.choice(all_of_them)
@@ -85,14 +94,19 @@ def test_every_other_damage_is_undone(finished: Toy, oracle: Toy, case: int) -> 
         DAMAGE[kind](draw.choice([one for one in targets() if one.path.exists()]), draw)
     junk(draw)
     restores(finished, oracle)
-    doctor = finished.start("safelm.doctor", "--fix")
-    assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, doctor.text
+    doctor = finished.start("safelm.maintenance.doctor", "--fix")
+    assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, (
+        doctor.text
+    )
 
 
 def test_damage_behind_a_damaged_listing_is_not_taken_by_key(finished: Toy, oracle: Toy) -> None:
     stage = read_lock()["ingest"]
     md5 = str(stage.outs[0].md5)
-    for path in (finished.root / "build/ingest/web/00002.quarantine.jsonl", cache() / md5[:2] / md5[2:]):
+    for path in (
+        finished.root / "build/ingest/web/00002.quarantine.jsonl",
+        cache() / md5[:2] / md5[2:],
+    ):
         flip(Target(path, frozenset()), random.Random(6))
     restores(finished, oracle)
 
@@ -110,7 +124,10 @@ def colleague(toy: Toy, root: Path, *, verified: bool) -> Toy:
 
 def push(toy: Toy) -> list[Path]:
     """Give the build to a remote in `remote/`; its objects."""
-    for words in (("remote", "add", "--default", "shared", str(toy.root / "remote")), ("push", "--quiet")):
+    for words in (
+        ("remote", "add", "--default", "shared", str(toy.root / "remote")),
+        ("push", "--quiet"),
+    ):
         assert toy.start("dvc", *words).wait() == 0
     return sorted(path for path in (toy.root / "remote/files/md5").rglob("*") if path.is_file())
 
@@ -120,7 +137,12 @@ def test_damage_in_the_remote_is_refused_or_found_and_undone(
     finished: Toy, oracle: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
 ) -> None:
     draw = random.Random(case)
-    flip(Target(draw.choice([path for path in push(finished) if path.suffix != ".dir"]), frozenset()), draw)
+    flip(
+        Target(
+            draw.choice([path for path in push(finished) if path.suffix != ".dir"]), frozenset()
+        ),
+        draw,
+    )
     careful = colleague(finished, tmp_path / "careful", verified=True)
     assert careful.start("dvc", "pull", "--quiet").wait() != 0
     trusting = colleague(finished, tmp_path / "trusting", verified=False)
@@ -132,18 +154,26 @@ def test_damage_in_the_remote_is_refused_or_found_and_undone(
 
 def test_what_the_remote_has_whole_is_not_made_again(finished: Toy, oracle: Toy) -> None:
     push(finished)
-    for target in random.Random(3).sample([one for one in targets() if one.path.parts[0] == ".dvc"], 8):
+    for target in random.Random(3).sample(
+        [one for one in targets() if one.path.parts[0] == ".dvc"], 8
+    ):
         flip(target, random.Random(4))
     code, text = verify(finished, "--repair")
     assert code == 0 and "fetched" in text and "again" not in text, text
     assert finished.state() == oracle.state()
 
 
-def test_a_listing_that_leads_out_is_not_followed(finished: Toy, oracle: Toy, tmp_path: Path) -> None:
-    """S1: dvc.lock and a listing as a hostile remote gives them; DVC alone writes outside of the project (F10)."""
+def test_a_listing_that_leads_out_is_not_followed(
+    finished: Toy, oracle: Toy, tmp_path: Path
+) -> None:
+    """S1: dvc.lock and a listing as a hostile remote gives them; DVC alone writes outside of the
+    project (F10).
+    """
     stage = read_lock()["tokenizer"]
     old = str(stage.outs[0].md5)
-    evil = json.dumps([{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../../escaped"}]).encode()
+    evil = json.dumps(
+        [{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../../escaped"}]
+    ).encode()
     new = hashlib.md5(evil).hexdigest() + ".dir"
     finished.edit("dvc.lock", old, new)
     for md5, data in ((new, evil), (hashlib.md5(b"x").hexdigest(), b"x")):
@@ -152,7 +182,9 @@ def test_a_listing_that_leads_out_is_not_followed(finished: Toy, oracle: Toy, tm
         path.write_bytes(data)
         path.chmod(0o444)
     build = finished.start("pipeline")
-    assert build.wait() == 1 and "names a file outside of its folder: '../../../escaped'" in build.text
+    assert (
+        build.wait() == 1 and "names a file outside of its folder: '../../../escaped'" in build.text
+    )
     assert verify(finished)[0] & Fault.CORRUPT
     code, text = verify(finished, "--repair")
     assert code == 0, text
@@ -160,7 +192,9 @@ def test_a_listing_that_leads_out_is_not_followed(finished: Toy, oracle: Toy, tm
     assert not list(tmp_path.rglob("escaped")) and not list(tmp_path.parent.glob("escaped"))
 
 
-def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(finished: Toy, oracle: Toy) -> None:
+def test_a_damaged_object_of_an_earlier_build_is_found_before_dvc_brings_it_back(
+    finished: Toy, oracle: Toy
+) -> None:
     earlier = [one for one in targets() if one.path.parts[0] == ".dvc" and "tag" in one.stages]
     finished.change("tags.unsafe", rate=0.25)
     finished.build()

@@ -1,4 +1,6 @@
-"""K1 to K3: processes of a build are killed. The next build equals the oracle; no orphan works on; nothing hangs."""
+"""K1 to K3: processes of a build are killed. The next build equals the oracle; no orphan works on;
+nothing hangs.
+"""
 
 import json
 import os
@@ -15,15 +17,25 @@ from pathlib import Path
 import pytest
 from datatrove.data import Document
 
-from safelm import executor, local
-from safelm.blocks import Block, WriteDocuments
+from safelm.builder import run as executor
+from safelm.builder.blocks import Block
+from safelm.builder.executors import local
+from safelm.documents.shards import WriteDocuments
 from tests.faults import forked
 from tests.faults.dags import Beside
 from tests.faults.toy import PATIENCE, ROOT, Running, State, Toy, small
 from tests.faults.whole import torn
 
-WIDE = ("safelm/local.py", "SMALL = 4 << 20", "SMALL = 0")  # workers also where there is little to read
-EDIT = ("safelm/tagging.py", "chosen = [place for place in places if draw() < rate]", "chosen = places[::2]")
+WIDE = (
+    "safelm/builder/executors/local.py",
+    "SMALL = 4 << 20",
+    "SMALL = 0",
+)  # workers also where there is little to read
+EDIT = (
+    "safelm/corpora/tagging.py",
+    "chosen = [place for place in places if draw() < rate]",
+    "chosen = places[::2]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +96,9 @@ def kill_at(toy: Toy, running: Running, steps: int, delay: float) -> None:
 
 
 @pytest.mark.cases(quick=1, full=30)
-def test_a_build_heals_after_a_kill_of_all_its_processes(case: int, wide: Toy, oracle: Toy, tmp_path: Path) -> None:
+def test_a_build_heals_after_a_kill_of_all_its_processes(
+    case: int, wide: Toy, oracle: Toy, tmp_path: Path
+) -> None:
     draw = random.Random(case)
     toy = wide.copy(tmp_path / "toy")
     for _ in range(draw.choice([1, 1, 1, 2, 3, 4])):
@@ -125,7 +139,9 @@ def stages_timed() -> None:
 
 
 def stages_killed_after(seconds: float) -> None:
-    """A signal that nothing catches, after so much processor time: a busy machine does not shift the point."""
+    """A signal that nothing catches, after so much processor time: a busy machine does not shift
+    the point.
+    """
     signal.setitimer(signal.ITIMER_PROF, max(seconds, 0.001))
     forked.stages(*forked.STAGES)
 
@@ -140,7 +156,8 @@ def test_no_orphan_of_a_killed_dvc_mixes_versions(
     stage = draw.choice(["ingest", "score", "tag", "tokenizer"])
     until(
         lambda: (
-            any(f"pipeline.{stage}" in line for line in commands(first).values()) or first.process.poll() is not None
+            any(f"pipeline.{stage}" in line for line in commands(first).values())
+            or first.process.poll() is not None
         )
     )
     time.sleep(draw.uniform(0, 0.5))
@@ -176,12 +193,19 @@ DEATHS = (
 
 
 @pytest.mark.cases(quick=2, full=50)
-def test_a_worker_that_dies_is_an_error_that_names_its_shard(case: int, scored: Toy, tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_an_error_that_names_its_shard(
+    case: int, scored: Toy, tmp_path: Path
+) -> None:
     draw, death = random.Random(case), DEATHS[case % len(DEATHS)]
     toy = scored.copy(tmp_path / "toy")
     before = len(records(toy))
     stage = toy.start("pipeline.tag", "unsafe")
-    until(lambda: (bool(workers(stage)) and len(records(toy)) >= before + case % 3) or stage.process.poll() is not None)
+    until(
+        lambda: (
+            (bool(workers(stage)) and len(records(toy)) >= before + case % 3)
+            or stage.process.poll() is not None
+        )
+    )
     time.sleep(draw.uniform(0, 0.5) if case % 3 == 0 else 0)
     victims = workers(stage)
     assert victims, stage.text
@@ -190,7 +214,9 @@ def test_a_worker_that_dies_is_an_error_that_names_its_shard(case: int, scored: 
     code = stage.wait()
     print(f"K3: {death.name}: {time.monotonic() - killed:.1f} s")
     if code:
-        assert re.search(rf"tag/unsafe: shard \d+-\d+: its worker died \({death.name}\)", stage.text), stage.text
+        assert re.search(
+            rf"tag/unsafe: shard \d+-\d+: its worker died \({death.name}\)", stage.text
+        ), stage.text
     assert until(lambda: not stage.members(), 10)
     left = 8 - (len(records(toy)) - before)
     again = toy.start("pipeline.tag", "unsafe")
@@ -213,13 +239,22 @@ def test_workers_die_with_their_stage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
-    """Also one that has read nothing yet, and under a shell that stays between (Debian's /bin/sh does)."""
+    """Also one that has read nothing yet, and under a shell that stays between (Debian's /bin/sh
+    does).
+    """
     say = "import pipeline, os, pathlib, time; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
-    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleepy": {"cmd": f"{sys.executable} -c '{say}'"}}}))
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text(
+        json.dumps({"stages": {"sleepy": {"cmd": f"{sys.executable} -c '{say}'"}}})
+    )
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHELL": shell}
     dvc = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
     assert until(lambda: any(path.name.isdecimal() for path in tmp_path.iterdir()))
     stage = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal())
@@ -250,7 +285,9 @@ def sleepy() -> None:
 
 
 def records(toy: Toy) -> list[Path]:
-    return [path for path in toy.root.glob(".safelm/index/??/*.json") if not path.name.startswith(".")]
+    return [
+        path for path in toy.root.glob(".safelm/index/??/*.json") if not path.name.startswith(".")
+    ]
 
 
 def workers(stage: Running) -> list[int]:
@@ -258,8 +295,12 @@ def workers(stage: Running) -> list[int]:
 
 
 @pytest.mark.cases(quick=1, full=20)
-def test_a_killed_stage_redoes_at_most_one_shard_a_worker(case: int, scored: Toy, tmp_path: Path) -> None:
-    """R1: when four of five shards are finished, the next build makes the others and no finished one."""
+def test_a_killed_stage_redoes_at_most_one_shard_a_worker(
+    case: int, scored: Toy, tmp_path: Path
+) -> None:
+    """R1: when four of five shards are finished, the next build makes the others and no finished
+    one.
+    """
     toy = scored.copy(tmp_path / "toy")
     before = len(records(toy))
     stage = toy.start("pipeline.tag", "unsafe")

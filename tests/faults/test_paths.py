@@ -1,4 +1,6 @@
-"""Names that lead out of a folder, wherever one can stand: nothing is written outside (faults.md S1)."""
+"""Names that lead out of a folder, wherever one can stand: nothing is written outside (faults.md
+S1).
+"""
 
 import gzip
 import io
@@ -12,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from safelm.blocks import WriteDocuments
-from safelm.executor import run
-from safelm.reading.readers import READERS
-from safelm.reading.source import SourceError
-from safelm.shards import Manifest
+from safelm.builder.manifest import Manifest
+from safelm.builder.run import run
+from safelm.documents.shards import WriteDocuments
+from safelm.ingestion.base import SourceError
+from safelm.ingestion.registry import READERS
 from specs.__main__ import problems
 from tests.faults.corpora import record
 from tests.reading import VALUES
@@ -26,18 +28,50 @@ OUTSIDE = "{outside}/escape"  # an absolute path
 TABLES = ("sources", "corpora", "mixtures", "models")
 
 NAMES = [
-    "../escape", "../../escape", "../../../../../../escape", "./../escape", "a/../../escape", "....//escape", OUTSIDE,
-    "~/escape", "$HOME/escape", "file://{outside}/escape", "..\\..\\escape", "C:\\escape", "\\\\host\\share\\escape",
-    "%2e%2e%2fescape", "..%2fescape", "..%c0%afescape", "\uff0e\uff0e\uff0fescape", "\u2024\u2024/escape",
-    "escape\0.txt", "../escape\n", "\r../escape", "\u202e../escape", "e\u0301scape/../../escape", "CON", "NUL.txt",
-    "aux:stream", "-rf", "| touch escape", ".git/hooks/pre-commit", ".dvc/config", "dvc.yaml", "x" * 300,
-    "../" * 100 + "escape", ".", "..", "",
-]  # fmt: skip
+    "../escape",
+    "../../escape",
+    "../../../../../../escape",
+    "./../escape",
+    "a/../../escape",
+    "....//escape",
+    OUTSIDE,
+    "~/escape",
+    "$HOME/escape",
+    "file://{outside}/escape",
+    "..\\..\\escape",
+    "C:\\escape",
+    "\\\\host\\share\\escape",
+    "%2e%2e%2fescape",
+    "..%2fescape",
+    "..%c0%afescape",
+    "\uff0e\uff0e\uff0fescape",
+    "\u2024\u2024/escape",
+    "escape\0.txt",
+    "../escape\n",
+    "\r../escape",
+    "\u202e../escape",
+    "e\u0301scape/../../escape",
+    "CON",
+    "NUL.txt",
+    "aux:stream",
+    "-rf",
+    "| touch escape",
+    ".git/hooks/pre-commit",
+    ".dvc/config",
+    "dvc.yaml",
+    "x" * 300,
+    "../" * 100 + "escape",
+    ".",
+    "..",
+    "",
+]
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder above the project, whose other files must be the same afterwards; the working directory is inside."""
+    """The folder above the project, whose other files must be the same afterwards; the working
+    directory is inside.
+    """
     project = tmp_path / "deep" / "project"
     (project / "pages").mkdir(parents=True)
     (project / ".dvc").mkdir()
@@ -53,13 +87,20 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file beside the project."""
-    files = (file for file in folder.rglob("*") if file.is_file() and "project" not in file.relative_to(folder).parts)
+    files = (
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and "project" not in file.relative_to(folder).parts
+    )
     return {file.as_posix(): file.read_bytes() for file in files}
 
 
 def sources(name: str) -> dict[str, bytes]:
     """Files that hold a name wherever their format has one."""
-    row = {"text": f"a page called {name}", **dict.fromkeys(("id", "url", "title", "license", "crawl", "source"), name)}
+    row = {
+        "text": f"a page called {name}",
+        **dict.fromkeys(("id", "url", "title", "license", "crawl", "source"), name),
+    }
     line = json.dumps({**row, "metadata": row, "file_path": name}).encode() + b"\n"
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
@@ -69,11 +110,24 @@ def sources(name: str) -> dict[str, bytes]:
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as file:
         file.writestr(name or "a", line)
-    header = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + name.replace("\0", "").encode("utf-8", "replace") + b"\0"
+    header = (
+        b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
+        + name.replace("\0", "").encode("utf-8", "replace")
+        + b"\0"
+    )
     plain = name.replace("\n", " ").replace("\r", " ")
-    wet = record(f"a page called {name}", **{"WARC-Target-URI": plain, "WARC-Filename": plain, "WARC-Record-ID": plain})
+    wet = record(
+        f"a page called {name}",
+        **{"WARC-Target-URI": plain, "WARC-Filename": plain, "WARC-Record-ID": plain},
+    )
     packed = header + gzip.compress(line)[10:]
-    return {"a.jsonl": line, "b.tar.gz": data.getvalue(), "c.zip": zipped.getvalue(), "d.gz": packed, "e.wet": wet}
+    return {
+        "a.jsonl": line,
+        "b.tar.gz": data.getvalue(),
+        "c.zip": zipped.getvalue(),
+        "d.gz": packed,
+        "e.wet": wet,
+    }
 
 
 def build(path: Path, kind: str = "jsonl", files: str = "*") -> Manifest:
@@ -117,7 +171,9 @@ def test_a_spec_gives_no_folder_of_such_a_name(tmp_path: Path, name: str) -> Non
     params = yaml.safe_load(PARAMS)
     for table in TABLES:
         params[table][name] = next(iter(params[table].values()))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump(params, allow_unicode=True), encoding="utf-8"
+    )
     found = [str(problem) for problem in problems(tmp_path / "params.yaml")]
     assert [table for table in TABLES if not any(f" {table}." in line for line in found)] == []
 
@@ -126,7 +182,11 @@ def test_a_spec_gives_no_folder_of_such_a_name(tmp_path: Path, name: str) -> Non
 def test_a_manifest_names_no_file_outside(outside: Path, name: str) -> None:
     file = {"suffix": ".parquet", "rows": 1, "bytes": 1, "md5": "0" * 32, "sha256": "0" * 64}
     name = f"../{name.format(outside=outside)}"
-    for bad in ({"name": name}, {"files": [{**file, "suffix": f"/{name}"}]}, {"files": [{**file, "md5": name}]}):
+    for bad in (
+        {"name": name},
+        {"files": [{**file, "suffix": f"/{name}"}]},
+        {"files": [{**file, "md5": name}]},
+    ):
         task = {"name": "00000", "key": "a", "files": [file], "ledger": {}, **bad}
         values = {"format": 1, "stage": "ingest/web", "ledger": {}, "tasks": [task]}
         with pytest.raises((ValueError, RuntimeError)):

@@ -1,4 +1,6 @@
-"""D4: random DAGs and random edits, against a model that knows what must be made and what comes out."""
+"""D4: random DAGs and random edits, against a model that knows what must be made and what comes
+out.
+"""
 
 import json
 import random
@@ -33,15 +35,28 @@ def test_what_is_made_and_what_comes_out_are_the_models(case: int, tmp_path: Pat
 
 def stages(nodes: list[Node]) -> str:
     """dvc.yaml, as JSON, which is YAML too."""
-    return json.dumps({"stages": {
-        f"n{number}": {
-            "cmd": f"python -m tests.faults.dags {number}",
-            "deps": [*([f"lines-{number}"] if node.lines else []), *(f"build/n{parent}" for parent in node.parents)],
-            "params": [{"nodes.json": [f"n{number}.{name}" for name in ("value", "kind", "parents")]}],
-            "outs": [f"build/n{number}"],
+    return json.dumps(
+        {
+            "stages": {
+                f"n{number}": {
+                    "cmd": f"python -m tests.faults.dags {number}",
+                    "deps": [
+                        *([f"lines-{number}"] if node.lines else []),
+                        *(f"build/n{parent}" for parent in node.parents),
+                    ],
+                    "params": [
+                        {
+                            "nodes.json": [
+                                f"n{number}.{name}" for name in ("value", "kind", "parents")
+                            ]
+                        }
+                    ],
+                    "outs": [f"build/n{number}"],
+                }
+                for number, node in enumerate(nodes)
+            }
         }
-        for number, node in enumerate(nodes)
-    }})  # fmt: skip
+    )
 
 
 @pytest.mark.cases(quick=1, full=12)

@@ -1,4 +1,6 @@
-"""R2 and R3: after a change, and whatever lies about from before, a build gives what a clean build gives."""
+"""R2 and R3: after a change, and whatever lies about from before, a build gives what a clean build
+gives.
+"""
 
 import random
 import shutil
@@ -16,7 +18,9 @@ from tests.faults.whole import torn
 
 def add_a_row(toy: Toy) -> None:
     with (toy.root / "web/01.jsonl").open("a") as file:
-        file.write('{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n')
+        file.write(
+            '{"text": "How to steal the painting in street 9. First, wait. Then, take it."}\n'
+        )
 
 
 def add_a_file(toy: Toy) -> None:
@@ -80,7 +84,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], State]:
 
 
 @pytest.mark.cases(quick=len(CHANGES) // 2 + 1, full=len(CHANGES) * TRIES)
-def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
+def test_nothing_stale_is_used_after_a_change(
+    case: int, clean: Callable[[str], State], tmp_path: Path
+) -> None:
     draw, name = random.Random(case), list(CHANGES)[case * 2 % len(CHANGES)]
     toy = small(tmp_path / "toy")
     first = forked.build(toy, fault=Fault(draw.randrange(60, 400)))
@@ -94,10 +100,25 @@ def test_nothing_stale_is_used_after_a_change(case: int, clean: Callable[[str], 
 
 
 EDITS = {
-    "code": ("tag unsafe", "safelm/tagging.py", "if draw() < rate]", "if draw() < rate / 2]"),
-    "code far away": ("tag unsafe", "safelm/grammar.py", ".join(map(str, key))", ".join(map(str, key[::-1]))"),
+    "code": (
+        "tag unsafe",
+        "safelm/corpora/tagging.py",
+        "if draw() < rate]",
+        "if draw() < rate / 2]",
+    ),
+    "code far away": (
+        "tag unsafe",
+        "safelm/text/grammar.py",
+        ".join(map(str, key))",
+        ".join(map(str, key[::-1]))",
+    ),
     "model": ("score", "specs/hazards.yaml", "steal", "take"),
-    "prompt": ("rephrase", "specs/prompts/rephrase/talk.yaml", "no one is afraid", "nobody is afraid"),
+    "prompt": (
+        "rephrase",
+        "specs/prompts/rephrase/talk.yaml",
+        "no one is afraid",
+        "nobody is afraid",
+    ),
     "styles": ("rephrase", "params.yaml", "- talk", "- article"),
 }
 
@@ -157,7 +178,9 @@ def remove_an_object(toy: Toy, draw: random.Random) -> None:
 
 def empty_an_object(toy: Toy, draw: random.Random) -> None:
     """What a power loss leaves of a file that was not synced."""
-    objects = [path for path in sorted(toy.root.glob(".dvc/cache/files/md5/??/*")) if path.stat().st_size]
+    objects = [
+        path for path in sorted(toy.root.glob(".dvc/cache/files/md5/??/*")) if path.stat().st_size
+    ]
     if objects:
         path = draw.choice(objects)
         path.unlink()  # build/ has its own name for the good bytes
@@ -165,7 +188,9 @@ def empty_an_object(toy: Toy, draw: random.Random) -> None:
 
 
 def damage_objects(toy: Toy, draw: random.Random) -> None:
-    """Every object of a stage holds other bytes, and nothing knows of it: what is made anew must take its place."""
+    """Every object of a stage holds other bytes, and nothing knows of it: what is made anew must
+    take its place.
+    """
     remove(".safelm/index", "build")(toy, draw)
     for path in toy.root.glob(".dvc/cache/files/md5/??/*"):
         data = bytearray(path.read_bytes())
@@ -209,15 +234,26 @@ def leave_attempts(toy: Toy, draw: random.Random) -> None:
 
 
 REMAINS = (
-    remove("build"), remove("build/tag/unsafe", "build/tokenizer"), remove("build/score"), remove(".safelm/index"),
-    remove(".safelm"), remove(".dvc/cache"), remove_an_object, empty_an_object,
-    damage_objects, damage_a_shard, leave_stale_shards, leave_marks,
+    remove("build"),
+    remove("build/tag/unsafe", "build/tokenizer"),
+    remove("build/score"),
+    remove(".safelm/index"),
+    remove(".safelm"),
+    remove(".dvc/cache"),
+    remove_an_object,
+    empty_an_object,
+    damage_objects,
+    damage_a_shard,
+    leave_stale_shards,
+    leave_marks,
     leave_attempts,
-)  # fmt: skip
+)
 
 
 @pytest.mark.cases(quick=len(REMAINS), full=4 * len(REMAINS))
-def test_what_lies_about_from_before_changes_nothing(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
+def test_what_lies_about_from_before_changes_nothing(
+    case: int, clean: Callable[[str], State], tmp_path: Path
+) -> None:
     draw = random.Random(case)
     toy = small(tmp_path / "toy")
     name = ("", "a file more", "a file less")[case % 3]

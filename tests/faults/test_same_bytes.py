@@ -1,4 +1,6 @@
-"""D1 to D3: same params, same bytes, wherever and by whomever; an edit that alters no byte costs nothing behind it."""
+"""D1 to D3: same params, same bytes, wherever and by whomever; an edit that alters no byte costs
+nothing behind it.
+"""
 
 import random
 import shutil
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safelm.shards import tables
+from safelm.builder.shards import tables
 from tests.faults import forked
 from tests.faults.toy import STAGES, State, Toy, good_texts, small
 
@@ -58,36 +60,90 @@ def test_documents_do_not_depend_on_the_number_of_shards(case: int, tmp_path: Pa
     found = []
     for number in (1, (2, 7, *range(3, 17))[case]):
         toy = small(tmp_path / str(number))
-        lines = [line for path in sorted(toy.root.glob("web/*")) for line in path.read_bytes().splitlines()]
+        lines = [
+            line
+            for path in sorted(toy.root.glob("web/*"))
+            for line in path.read_bytes().splitlines()
+        ]
         shutil.rmtree(toy.root / "web")
         (toy.root / "web").mkdir()
         for index in range(number):
-            (toy.root / f"web/{index:02d}.jsonl").write_bytes(b"\n".join(lines[index::number]) + b"\n")
+            (toy.root / f"web/{index:02d}.jsonl").write_bytes(
+                b"\n".join(lines[index::number]) + b"\n"
+            )
         assert forked.build(toy).code == 0
-        rows = [row for stage in STAGES for table in tables(toy.root / "build" / stage) for row in table.to_pylist()]
+        rows = [
+            row
+            for stage in STAGES
+            for table in tables(toy.root / "build" / stage)
+            for row in table.to_pylist()
+        ]
         found.append(sorted(str({**row, "url": None}) for row in rows))
         assert len(found[-1]) >= 2 * len(good_texts(lines))
     assert found[0] == found[1]
 
 
-# (file, old, new, the stages that DVC runs for it, whether their shards are made again); none alters a byte
+# (file, old, new, the stages that DVC runs for it, whether their shards are made again); none
+# alters a byte
 NO_OPS = (
-    ("safelm/tagging.py", "SPACE = re", "# What stands between words.\nSPACE = re", {"tag"}, False),
-    ("safelm/tagging.py", '"""The rounded share', '"""Rounded: the share', {"tag"}, False),
-    ("safelm/tagging.py", "wanted = round(rate * len(places))", "wanted  =  round( rate*len(places) )", {"tag"}, False),
-    ("safelm/tagging.py", "chosen: list[int] = []", "chosen: list[int] = list()", {"tag"}, True),
-    ("safelm/grammar.py", "import", "# Nothing.\nimport", {"tag"}, False),
-    ("safelm/reading/jsonl.py", "BOM = ", "\n\nBOM = ", {"ingest"}, False),
-    ("safelm/reading/jsonl.py", '"""Every line of a file."""', '"""All lines of a file."""', {"ingest"}, False),
-    ("safelm/reading/lines.py", "offset, rest = 0, b\"\"", "rest, offset = b\"\", 0", {"ingest"}, True),
+    (
+        "safelm/corpora/tagging.py",
+        "SPACE = re",
+        "# What stands between words.\nSPACE = re",
+        {"tag"},
+        False,
+    ),
+    ("safelm/corpora/tagging.py", '"""The rounded share', '"""Rounded: the share', {"tag"}, False),
+    (
+        "safelm/corpora/tagging.py",
+        "wanted = round(rate * len(places))",
+        "wanted  =  round( rate*len(places) )",
+        {"tag"},
+        False,
+    ),
+    (
+        "safelm/corpora/tagging.py",
+        "chosen: list[int] = []",
+        "chosen: list[int] = list()",
+        {"tag"},
+        True,
+    ),
+    ("safelm/text/grammar.py", "import", "# Nothing.\nimport", {"tag"}, False),
+    ("safelm/ingestion/jsonl.py", "BOM = ", "\n\nBOM = ", {"ingest"}, False),
+    (
+        "safelm/ingestion/jsonl.py",
+        '"""Every line of a file."""',
+        '"""All lines of a file."""',
+        {"ingest"},
+        False,
+    ),
+    (
+        "safelm/ingestion/lines.py",
+        'offset, rest = 0, b""',
+        'rest, offset = b"", 0',
+        {"ingest"},
+        True,
+    ),
     ("safelm/scoring/ensemble.py", '"""', '"""So: ', {"score"}, False),
-    ("safelm/scoring/scorers.py", "GRADERS:", "# By name.\nGRADERS:", {"score"}, False),
-    ("pipeline/tag.py", "from safelm.paths", "# Where.\nfrom safelm.paths", {"tag"}, False),
+    ("safelm/scoring/registry.py", "GRADERS:", "# By name.\nGRADERS:", {"score"}, False),
+    (
+        "pipeline/tag.py",
+        "from safelm.builder.paths",
+        "# Where.\nfrom safelm.builder.paths",
+        {"tag"},
+        False,
+    ),
     ("pipeline/score.py", '"""score: ', '"""score, ', {"score"}, False),
-    ("safelm/tokens.py", "RAREST = 2  #", "RAREST = 2  # Here:", {"tokenizer"}, False),
+    (
+        "safelm/corpora/tokenization.py",
+        "RAREST = 2  #",
+        "RAREST = 2  # Here:",
+        {"tokenizer"},
+        False,
+    ),
     ("params.yaml", "sources:", "# What one turns.\nsources:", set(), False),
     ("dvc.yaml", "stages:", "# The stages.\nstages:", set(), False),
-)  # fmt: skip
+)
 
 
 @pytest.mark.cases(quick=2, full=len(NO_OPS))
@@ -97,9 +153,13 @@ def test_an_edit_that_alters_no_byte_stops_there(case: int, oracle: Toy, tmp_pat
     toy.edit(file, old, new)
     printed = toy.build()
     ran = {line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")}
-    assert ran == stages if not is_made else ran >= stages, printed  # DVC asks those behind it; they make nothing
+    assert ran == stages if not is_made else ran >= stages, (
+        printed
+    )  # DVC asks those behind it; they make nothing
     made = {name.partition("/")[0]: number for name, number in toy.made(printed).items()}
-    assert {name for name, number in made.items() if number} == (stages if is_made else set()), printed
+    assert {name for name, number in made.items() if number} == (stages if is_made else set()), (
+        printed
+    )
     before, after = oracle.state().files, toy.state().files
     assert {name for name in before | after if before.get(name) != after.get(name)} <= (
         {name for name in before if name.endswith("manifest.json")} if is_made else set()

@@ -1,4 +1,6 @@
-"""I4: the small files of DVC and of the store, cut at every length: used as they are, made anew, or told in a line."""
+"""I4: the small files of DVC and of the store, cut at every length: used as they are, made anew, or
+told in a line.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +14,11 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from voluptuous import Invalid
 
-from safelm.doctor import dvc, examine, leftovers, surroundings
-from safelm.doctor.sign import Sign
-from safelm.paths import cache, scratch
-from safelm.record import Record
-from safelm.shards import DamagedShard, Manifest
-from safelm.store import Store
+from safelm.builder.manifest import DamagedShard, Manifest, Record
+from safelm.builder.paths import cache, scratch
+from safelm.builder.store import Store
+from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
+from safelm.maintenance.doctor.sign import Sign
 from tests.faults.toy import Toy
 
 Counter = Callable[[int, int], int]
@@ -25,7 +26,11 @@ Counter = Callable[[int, int], int]
 
 def lengths(size: int, number: int) -> Sequence[int]:
     """So many lengths from 0 on, evenly; all of them if there are no more."""
-    return sorted({size * index // number for index in range(min(number, size))}) if number < size else range(size)
+    return (
+        sorted({size * index // number for index in range(min(number, size))})
+        if number < size
+        else range(size)
+    )
 
 
 def told(check: Callable[[], Iterator[Sign]]) -> list[str]:
@@ -58,8 +63,12 @@ def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> Non
     path.write_bytes(whole[: len(whole) * case // 20])
     if told(dvc.lock_file):
         build = finished.start("pipeline", "--jobs", "1")
-        assert build.wait() == 1 and build.text.startswith("dvc.lock: ") and build.text.count("\n") == 1, build.text
-        doctor = finished.start("safelm.doctor", "--fix")
+        assert (
+            build.wait() == 1
+            and build.text.startswith("dvc.lock: ")
+            and build.text.count("\n") == 1
+        ), build.text
+        doctor = finished.start("safelm.maintenance.doctor", "--fix")
         assert doctor.wait() == 0, doctor.text
     printed = finished.build()
     assert sum(finished.made(printed).values()) == 0
@@ -68,7 +77,9 @@ def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> Non
 
 def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy) -> None:
     holder = {"pid": 2**22 + 1, "cmd": "dvc repro"}
-    whole = json.dumps({"write": {"/a/build/score": holder}, "read": {"/a/build/web": [holder, holder]}})
+    whole = json.dumps(
+        {"write": {"/a/build/score": holder}, "read": {"/a/build/web": [holder, holder]}}
+    )
     for length in range(len(whole) + 1):
         Path(".dvc/tmp/rwlock").write_text(whole[:length])
         try:
@@ -83,7 +94,10 @@ def test_an_entry_of_the_run_cache_of_every_length_is_told(finished: Toy, count:
         whole = path.read_bytes()
         for length in lengths(len(whole), count(200, 10**6)):
             path.write_bytes(whole[:length])
-            assert told(dvc.run_cache) or _content(whole[:length]) == _content(whole), (path, length)
+            assert told(dvc.run_cache) or _content(whole[:length]) == _content(whole), (
+                path,
+                length,
+            )
         path.write_bytes(whole)
     assert not told(dvc.run_cache)
 
@@ -93,9 +107,15 @@ def _content(data: bytes) -> Any:
 
 
 @pytest.mark.cases(quick=1, full=18)
-def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(finished: Toy, oracle: Toy, case: int) -> None:
+def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(
+    finished: Toy, oracle: Toy, case: int
+) -> None:
     left = ("temporary", "torn", "empty")[case % 3]
-    entries = [path for path in sorted(Path(".dvc/cache/runs").glob("??/*/*")) if b"build/score" in path.read_bytes()]
+    entries = [
+        path
+        for path in sorted(Path(".dvc/cache/runs").glob("??/*/*"))
+        if b"build/score" in path.read_bytes()
+    ]
     for path in entries:
         data = path.read_bytes()
         path.unlink()
@@ -104,7 +124,7 @@ def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(finished: Toy, or
         elif left == "temporary":
             path.with_name(".Ab3xQ.tmp").write_bytes(data[: len(data) * case // 18])
     assert told(dvc.run_cache)
-    doctor = finished.start("safelm.doctor", "--fix")
+    doctor = finished.start("safelm.maintenance.doctor", "--fix")
     assert doctor.wait() == 0, doctor.text
     Path("dvc.lock").unlink()
     printed = finished.build()
@@ -152,9 +172,11 @@ def test_torn_databases_of_dvc_get_a_new_place(finished: Toy, oracle: Toy, case:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * (2 * (case // 2) + 1) // 25])
     if finished.start("dvc", "status", "--quiet").wait() not in (0, 1):
-        doctor = finished.start("safelm.doctor")
-        assert doctor.wait() == 1 and "databases of known digests are damaged" in doctor.text, doctor.text
+        doctor = finished.start("safelm.maintenance.doctor")
+        assert doctor.wait() == 1 and "databases of known digests are damaged" in doctor.text, (
+            doctor.text
+        )
         assert doctor.text.count("\n") == 1, doctor.text
-        assert finished.start("safelm.doctor", "--fix").wait() == 0
+        assert finished.start("safelm.maintenance.doctor", "--fix").wait() == 0
     assert "up to date" in finished.build()
     assert finished.state() == oracle.state()

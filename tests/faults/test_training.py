@@ -1,4 +1,6 @@
-"""Training killed at any moment, also inside a save, ends in the bytes of a run that was left alone."""
+"""Training killed at any moment, also inside a save, ends in the bytes of a run that was left
+alone.
+"""
 
 import multiprocessing
 import random
@@ -11,14 +13,21 @@ from typing import Any
 import psutil
 import pytest
 
-from safelm.training.config import CHECKPOINTS
-from safelm.training.launch import Trained, TrainingError, pretrain
+from safelm.pretraining.config import CHECKPOINTS
+from safelm.pretraining.launch import Trained, TrainingError, pretrain
 from specs.shape import Shape
 from tests.test_pretrain import flip, planned
 from tests.token_files import write_tokenizer
 
-TINY = Shape.read("nano").model_copy(update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2})
-KINDS = ("inside a save", "the newest checkpoint damaged", *["the launcher"] * 4, *["the worker"] * 4)
+TINY = Shape.read("nano").model_copy(
+    update={"hidden": 16, "layers": 1, "ffn": 32, "heads": 2, "kv_heads": 2}
+)
+KINDS = (
+    "inside a save",
+    "the newest checkpoint damaged",
+    *["the launcher"] * 4,
+    *["the worker"] * 4,
+)
 PATIENCE = 300  # seconds, for a busy machine
 Outcome = dict[str, bytes]
 
@@ -33,23 +42,38 @@ class Run:
     @property
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there."""
-        return sorted(int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit())
+        return sorted(
+            int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit()
+        )
 
     def to_the_end(self) -> Trained:
         """Train; the outcome is in `out`."""
         shutil.rmtree(self.folder / "out", ignore_errors=True)
         (self.folder / "out").mkdir(parents=True)
         build = self.project / "build"
-        return pretrain("tiny", TINY, build / "mix/small", build / "tokenizer", seed=7,
-                        aside=self.folder / "scratch", folder=self.folder / "out")  # fmt: skip
+        return pretrain(
+            "tiny",
+            TINY,
+            build / "mix/small",
+            build / "tokenizer",
+            seed=7,
+            aside=self.folder / "scratch",
+            folder=self.folder / "out",
+        )
 
     def outcome(self) -> Outcome:
         """Every file that was made: weights, curve, checkpoint, summary."""
         out = self.folder / "out"
-        return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(out)): path.read_bytes()
+            for path in sorted(out.rglob("*"))
+            if path.is_file()
+        }
 
     def killed(self, moment: Callable[[], None], launcher: bool) -> None:
-        """Start training and kill it, launcher or worker, at a moment; nothing of it is alive afterwards."""
+        """Start training and kill it, launcher or worker, at a moment; nothing of it is alive
+        afterwards.
+        """
         process = multiprocessing.get_context("fork").Process(target=self._quietly)
         process.start()
         (worker,) = until(psutil.Process(process.pid).children)
@@ -93,7 +117,11 @@ def alone(project: Path) -> tuple[Outcome, float]:
 
 @pytest.mark.cases(quick=3, full=50)
 def test_a_killed_run_ends_in_the_same_bytes(
-    case: int, project: Path, alone: tuple[Outcome, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: int,
+    project: Path,
+    alone: tuple[Outcome, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outcome, seconds = alone
     draw, kind, run = random.Random(case), KINDS[case % len(KINDS)], Run(tmp_path, project)
@@ -102,7 +130,12 @@ def test_a_killed_run_ends_in_the_same_bytes(
     def moment() -> None:
         step = draw.randrange(34)
         if kind == "inside a save":
-            until(lambda: step <= max(run.steps, default=0) + 5 and list(run.checkpoints.glob("*.attempt")))
+            until(
+                lambda: (
+                    step <= max(run.steps, default=0) + 5
+                    and list(run.checkpoints.glob("*.attempt"))
+                )
+            )
         elif kind == "the newest checkpoint damaged":
             until(lambda: len(run.steps) > 1)
         elif step < 5:

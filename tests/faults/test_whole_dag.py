@@ -1,4 +1,6 @@
-"""K1 over the project itself: all of its processes are killed a few times; in the end it is what it is without that."""
+"""K1 over the project itself: all of its processes are killed a few times; in the end it is what it
+is without that.
+"""
 
 import os
 import random
@@ -23,9 +25,13 @@ def killed(project: Project, seconds: float) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline"], cwd=project.root, stdout=file, stderr=file, start_new_session=True,
+            [sys.executable, "-m", "pipeline"],
+            cwd=project.root,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
             env={**os.environ, "PATH": path, **site},
-        )  # fmt: skip
+        )
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -40,7 +46,9 @@ def outputs(project: Project) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.cases(quick=0, full=3)
-def test_the_project_heals_after_kills_of_all_its_processes(case: int, built: Project, tmp_path: Path) -> None:
+def test_the_project_heals_after_kills_of_all_its_processes(
+    case: int, built: Project, tmp_path: Path
+) -> None:
     draw = random.Random(case)
     project = copy_of_the_project(tmp_path / "safelm")
     for _ in range(4):

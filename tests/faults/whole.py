@@ -1,22 +1,33 @@
-"""Whether what a fault left behind is whole: a file with a final name is finished, or it is not there."""
+"""Whether what a fault left behind is whole: a file with a final name is finished, or it is not
+there.
+"""
 
 import hashlib
 import json
 from pathlib import Path
 
-from safelm.shards import Manifest, shards
+from safelm.builder.manifest import Manifest
+from safelm.builder.shards import shards
 
 OUTPUTS = ("build/ingest/web", "build/score", "build/tag/unsafe")
 
 
 def torn(root: Path) -> list[str]:
     """What is not whole: objects, records, and shards of a stage's folder."""
-    return [*_objects(root / ".dvc/cache/files/md5"), *_records(root / ".safelm/index"), *_folders(root)]
+    return [
+        *_objects(root / ".dvc/cache/files/md5"),
+        *_records(root / ".safelm/index"),
+        *_folders(root),
+    ]
 
 
 def _objects(cache: Path) -> list[str]:
     found = [path for path in cache.glob("??/*") if path.is_file() and len(path.name) == 30]
-    wrong = [path for path in found if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name]
+    wrong = [
+        path
+        for path in found
+        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name
+    ]
     loose = [path for path in found if path.stat().st_mode & 0o222]
     return [
         *(f"object {path.parent.name}{path.name} does not hold its bytes" for path in wrong),

@@ -1,4 +1,6 @@
-"""A small project in a folder of its own: real stages under a real DVC, which the tests may break as they like."""
+"""A small project in a folder of its own: real stages under a real DVC, which the tests may break
+as they like.
+"""
 
 import hashlib
 import json
@@ -18,7 +20,8 @@ from typing import Any, Self
 
 import yaml
 
-from safelm.shards import Manifest, tables
+from safelm.builder.manifest import Manifest
+from safelm.builder.shards import tables
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
@@ -45,7 +48,13 @@ PARAMS: dict[str, dict[str, Any]] = {
     "tokenizer": {"vocabulary": 300},
     "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},
 }
-BROKEN = [b"{not json", b"\xff\xfe\x00 bytes", b"[1, 2]", b'{"tokenizer": "no text"}', b'{"text": 7}']
+BROKEN = [
+    b"{not json",
+    b"\xff\xfe\x00 bytes",
+    b"[1, 2]",
+    b'{"tokenizer": "no text"}',
+    b'{"text": 7}',
+]
 
 
 def text(number: int) -> str:
@@ -58,20 +67,33 @@ def text(number: int) -> str:
 
 
 def write_source(folder: Path, files: int = FILES, rows: int = ROWS) -> None:
-    """JSON lines with broken rows, blank lines and repeats among them, within a file and across files."""
+    """JSON lines with broken rows, blank lines and repeats among them, within a file and across
+    files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(files):
         draw = random.Random(number)
-        lines = [json.dumps({"text": text(number * rows + row), "url": f"https://example.org/{row}"}).encode()
-                 for row in range(rows)]  # fmt: skip
-        lines += [draw.choice(BROKEN), b"", lines[draw.randrange(rows)], json.dumps({"text": text(3)}).encode()]
+        lines = [
+            json.dumps(
+                {"text": text(number * rows + row), "url": f"https://example.org/{row}"}
+            ).encode()
+            for row in range(rows)
+        ]
+        lines += [
+            draw.choice(BROKEN),
+            b"",
+            lines[draw.randrange(rows)],
+            json.dumps({"text": text(3)}).encode(),
+        ]
         draw.shuffle(lines)
         (folder / f"{number:02d}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
 
 
 @dataclass
 class Running:
-    """A process in a session of its own. What it prints goes to a file: a pipe would be kept open by what it leaves."""
+    """A process in a session of its own. What it prints goes to a file: a pipe would be kept open
+    by what it leaves.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -98,11 +120,17 @@ class Running:
 
     def members(self) -> list[int]:
         """The living processes of its session, itself among them."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_member(pid)]
+        return [
+            pid
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+            if self._is_member(pid)
+        ]
 
     def _is_member(self, pid: int) -> bool:
         try:
-            state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, session = (
+                Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+            )
         except (OSError, ValueError):
             return False
         return int(session) == self.process.pid and state not in "ZX"
@@ -123,7 +151,9 @@ class State:
 
 @dataclass
 class Toy:
-    """The project: `root` has dvc.yaml, params.yaml, the source `web/`, and a copy of the code that may be edited."""
+    """The project: `root` has dvc.yaml, params.yaml, the source `web/`, and a copy of the code that
+    may be edited.
+    """
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -135,15 +165,24 @@ class Toy:
         for name in ("safelm", "specs") if code else ():
             shutil.copytree(ROOT / name, root / name)  # keeps times, so the byte code is good
         shutil.copytree(ROOT / "pipeline", root / "pipeline")
-        shutil.copytree(HERE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
+        shutil.copytree(
+            HERE,
+            root,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__init__.py", "__pycache__"),
+        )
         (root / ".dvc").mkdir()
         config = (ROOT / ".dvc/config").read_text(encoding="utf-8")
-        (root / ".dvc/config").write_text(config.replace("[core]", "[core]\n    no_scm = true"), encoding="utf-8")
+        (root / ".dvc/config").write_text(
+            config.replace("[core]", "[core]\n    no_scm = true"), encoding="utf-8"
+        )
         shutil.copy(ROOT / ".dvcignore", root)
         write_source(root / "web", files, rows)
         toy = cls(root)
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        (root / "params.yaml").write_text(yaml.safe_dump({**params, "sources": {}}, sort_keys=False), encoding="utf-8")
+        (root / "params.yaml").write_text(
+            yaml.safe_dump({**params, "sources": {}}, sort_keys=False), encoding="utf-8"
+        )
         for block, values in PARAMS.items():
             toy.change(block, **values)
         return toy
@@ -165,9 +204,14 @@ class Toy:
         log = self.root / f"out-{self.started}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", *command], cwd=self.root, env=self.variables(), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [*prefix, sys.executable, "-m", *command],
+                cwd=self.root,
+                env=self.variables(),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
         return Running(process, log)
 
     def repro(self, *arguments: str) -> Running:
@@ -188,7 +232,9 @@ class Toy:
         path.write_text(before.replace(old, new, 1), encoding="utf-8")
 
     def change(self, block: str, **values: Any) -> None:
-        """Set values of a block of params.yaml, or of a row, `table.row`; those never set are the project's own."""
+        """Set values of a block of params.yaml, or of a row, `table.row`; those never set are the
+        project's own.
+        """
         path = self.root / "params.yaml"
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
         reduce(getitem, block.split("."), params).update(values)
@@ -196,8 +242,11 @@ class Toy:
 
     def state(self) -> State:
         """What is there now."""
-        files = {path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-                 for path in sorted(self.root.glob("build/[!.]*/**/*")) if path.is_file()}  # fmt: skip
+        files = {
+            path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.root.glob("build/[!.]*/**/*"))
+            if path.is_file()
+        }
         lock = self.root / "dvc.lock"
         return State(files, lock.read_text(encoding="utf-8") if lock.exists() else None)
 
@@ -207,13 +256,23 @@ class Toy:
         return {line[0]: int(line[3].lstrip("(")) for line in lines}
 
     def check(self) -> None:
-        """Whether the build is right by itself: every row is accounted for, every document is there once."""
-        source = [line for path in sorted(self.root.glob("web/*.jsonl")) for line in path.read_bytes().splitlines()]
+        """Whether the build is right by itself: every row is accounted for, every document is there
+        once.
+        """
+        source = [
+            line
+            for path in sorted(self.root.glob("web/*.jsonl"))
+            for line in path.read_bytes().splitlines()
+        ]
         ledger = Manifest.read(self.root / "build/ingest/web").ledger
         assert ledger.rows_in == len(source)
         for stage in STAGES:
             Manifest.read(self.root / "build" / stage).ledger.check(stage)
-        ids = [id for table in tables(self.root / "build/ingest/web", ["id"]) for id in table["id"].to_pylist()]
+        ids = [
+            id
+            for table in tables(self.root / "build/ingest/web", ["id"])
+            for id in table["id"].to_pylist()
+        ]
         assert len(ids) == len(set(ids)) == ledger.rows_out == len(good_texts(source))
 
 

@@ -1,9 +1,11 @@
-"""everything: the four stages in one process, side by side where SAFELM_WORKERS says so, however small they are."""
+"""everything: the four stages in one process, side by side where SAFELM_WORKERS says so, however
+small they are.
+"""
 
 import importlib
 import sys
 
-from safelm import local
+from safelm.builder.executors import local
 
 local.SMALL = 0
 

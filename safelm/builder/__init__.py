@@ -1,0 +1,3 @@
+"""The build system: fingerprints, a content-addressed store, manifests, executors and a scheduler
+over DVC.
+"""

@@ -1,0 +1,1 @@
+"""DataTrove executors that make each shard once, by its key: local, Ray and Slurm."""

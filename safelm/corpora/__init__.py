@@ -1,0 +1,1 @@
+"""Corpora made from scored documents: tagging, report cards, token files and mixtures."""

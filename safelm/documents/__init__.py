@@ -1,0 +1,1 @@
+"""Shards of documents: read, select, sample and write them."""

@@ -1,0 +1,3 @@
+"""Probes of a model's internal signals: linear probes of its layers, and the probability of the
+tag.
+"""

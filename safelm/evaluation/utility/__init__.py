@@ -1,0 +1,1 @@
+"""Utility, measured by lm-evaluation-harness."""

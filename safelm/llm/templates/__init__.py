@@ -1,0 +1,1 @@
+"""The engine that writes from templates, for the demo."""

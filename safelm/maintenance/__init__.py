@@ -1,0 +1,1 @@
+"""Maintain a build: verify, repair, garbage collection, diagnosis."""

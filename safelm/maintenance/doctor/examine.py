@@ -1,0 +1,62 @@
+"""All checks in order: the few that come before every build, and the rest."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from safelm.maintenance.doctor import dvc, leftovers, surroundings
+from safelm.maintenance.doctor.sign import Sign
+from safelm.maintenance.quarantine import aside
+from safelm.maintenance.verify.busy import Busy, all_stages_locked
+
+Check = Callable[[], Iterator[Sign]]
+
+# Milliseconds in all, and each names what stops a build: these come before every one.
+HASTY: tuple[Check, ...] = (
+    surroundings.variables,
+    dvc.lock_file,
+    dvc.rwlock,
+    dvc.run_cache,
+    dvc.listings,
+)
+THOROUGH: tuple[Check, ...] = (
+    surroundings.python,
+    surroundings.configuration,
+    surroundings.disk,
+    surroundings.variables,
+    dvc.lock_file,
+    dvc.rwlock,
+    partial(dvc.run_cache, None),
+    dvc.listings,
+)
+# While no build runs, whatever stands in these places is a left-over.
+QUIET: tuple[Check, ...] = (leftovers.half_written, leftovers.attempts, leftovers.records)
+
+
+def hasty() -> list[Sign]:
+    """What would stop a build now."""
+    if unreadable := list(surroundings.readable()):
+        return unreadable  # nobody knows where the cache is
+    return [sign for check in HASTY for sign in check()]
+
+
+def examine(fix: bool = False) -> Iterator[Sign]:
+    """Every sign, as it is found; with `fix`, what can be moved aside is."""
+    if unreadable := list(surroundings.readable()):
+        yield from unreadable  # nobody knows where the cache is
+        return
+    for check in THOROUGH:
+        yield from _mended(check, fix)
+    try:
+        with all_stages_locked(), dvc.alone(dvc.TEMPORARY / "lock") as free:
+            for check in QUIET if free else ():
+                yield from _mended(check, fix)
+    except Busy:
+        pass  # what a build is writing now is no left-over
+    yield from _mended(dvc.answer, fix)
+
+
+def _mended(check: Check, fix: bool) -> Iterator[Sign]:
+    for sign in list(check()):
+        if fix and sign.aside is not None and sign.aside.exists():
+            sign = Sign(sign.where, sign.what, f"moved to {aside(sign.aside)}", mended=True)
+        yield sign

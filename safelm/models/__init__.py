@@ -1,0 +1,1 @@
+"""Load models, format chats, and train quietly with transformers."""

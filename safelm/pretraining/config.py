@@ -1,0 +1,111 @@
+"""Nanotron's own configuration, written from a shape and a plan."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from safelm.corpora.mixing.plan import Plan
+from safelm.corpora.mixing.rows import END_ID
+from safelm.pretraining.schedule import warmup_and_decay
+from specs.shape import Recipe, Shape
+
+CHECKPOINTS = (
+    "checkpoints"  # in the folder of the run, so that no path of a machine comes into a checkpoint
+)
+
+
+def nanotron_config(
+    model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp: int
+) -> dict[str, Any]:
+    """The YAML of one run (Nanotron 0.4, config/config.py:295): all steps of the plan, then one
+    checkpoint.
+    """
+    recipe = shape.recipe
+    micro_batch = rows_at_once(recipe, plan.batch, dp)
+    return {
+        "general": {"project": "safelm", "run": model, "seed": seed, "ignore_sanity_checks": True},
+        "checkpoints": {"checkpoints_path": CHECKPOINTS, "checkpoint_interval": plan.steps},
+        "data": {"dataset": None, "seed": seed, "num_loading_workers": 0},
+        "logging": {
+            "log_level": "error",
+            "log_level_replica": "error",
+            "iteration_step_info_interval": 1,
+        },
+        "model": {
+            "dtype": shape.dtype,
+            "init_method": {"std": shape.init_std},
+            "make_vocab_size_divisible_by": 1,
+            "model_config": _architecture(shape, plan.sequence),
+        },
+        "optimizer": _optimizer(recipe, plan, shape.dtype),
+        "parallelism": {"dp": dp, "tp": tp, "pp": 1, "pp_engine": "1f1b", "tp_mode": "ALL_REDUCE"},
+        "tokenizer": {"tokenizer_name_or_path": None},
+        "tokens": {
+            "sequence_length": plan.sequence,
+            "train_steps": plan.steps,
+            "micro_batch_size": micro_batch,
+            "batch_accumulation_per_replica": plan.batch // (micro_batch * dp),
+        },
+    }
+
+
+def rows_at_once(recipe: Recipe, batch: int, dp: int) -> int:
+    """The micro batch of a rank: the recipe's, or what it has in common with the rank's share of a
+    small batch.
+    """
+    if batch % dp:
+        raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch {batch} (got {dp})")
+    return math.gcd(recipe.micro_batch, batch // dp)
+
+
+def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
+    """LlamaConfig (config/models_config.py:21); it has no rope_theta, which patches.plain_rotary
+    sets.
+    """
+    return {
+        "bos_token_id": END_ID,
+        "eos_token_id": END_ID,
+        "hidden_size": shape.hidden,
+        "initializer_range": shape.init_std,
+        "intermediate_size": shape.ffn,
+        "is_llama_config": True,
+        "max_position_embeddings": sequence,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": shape.norm_eps,
+        "tie_word_embeddings": shape.tied,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
+    warmup, decay = warmup_and_decay(recipe, plan.steps, plan.full_steps)
+    return {
+        "accumulate_grad_in_fp32": dtype != "float32",
+        "adam_beta1": recipe.beta1,
+        "adam_beta2": recipe.beta2,
+        "adam_eps": recipe.epsilon,
+        "clip_grad": recipe.clip,
+        "torch_adam_is_fused": True,
+        "weight_decay": recipe.weight_decay,
+        "zero_stage": 0,
+        "learning_rate_scheduler": {
+            "learning_rate": recipe.learning_rate,
+            "lr_warmup_steps": warmup,
+            "lr_warmup_style": "linear",
+            "lr_decay_style": "cosine"
+            if recipe.decay_style == "cosine"
+            else "linear",  # 1-sqrt: see patches.schedule
+            "lr_decay_steps": decay,
+            "lr_decay_starting_step": plan.steps - decay,
+            "min_decay_lr": recipe.min_learning_rate,
+        },
+    }
+
+
+def write_config(config: dict[str, Any], path: Path) -> None:
+    """The configuration as the YAML file that Nanotron reads."""
+    path.write_text(yaml.safe_dump(config, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,66 @@
+"""Safetensors files without torch: read as raw numbers, written with one header for the same
+content.
+
+The library writes the metadata of a file in random order, so equal tensors give unequal bytes; here
+names are sorted."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ITEM = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "U8": "u1",
+    "BOOL": "u1",
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Numbers, and what safetensors calls their type; bfloat16, which numpy lacks, is kept as its
+    16 bits.
+    """
+
+    kind: str
+    values: np.ndarray
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file by name, mapped, and its metadata."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    metadata = header.pop("__metadata__", {})
+    data = np.memmap(path, np.uint8, "r", offset=8 + size)
+    tensors = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        values = data[start:stop].view(ITEM[entry["dtype"]]).reshape(entry["shape"])
+        tensors[name] = Tensor(entry["dtype"], values)
+    return tensors, metadata
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A file with the tensors in the order of their names."""
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    at = 0
+    for name, tensor in sorted(tensors.items()):
+        header[name] = {
+            "dtype": tensor.kind,
+            "shape": list(tensor.values.shape),
+            "data_offsets": [at, at := at + tensor.values.nbytes],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in sorted(tensors.items()):
+            file.write(np.ascontiguousarray(tensor.values).data)

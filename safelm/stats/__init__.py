@@ -1,0 +1,1 @@
+"""Statistics: rates with intervals, ranking, classification, bootstrap."""

@@ -1,5 +1,0 @@
-"""Post-training (paper §7): safety instruction tuning and benign finetuning, with TRL and loss on the answers only."""
-
-from safelm.tuning.stages import finetune, instruct
-
-__all__ = ["finetune", "instruct"]
