@@ -241,7 +241,7 @@ def test_reads_check_the_digest() -> None:
 READING = """
 import os
 from pathlib import Path
-from safelm.shards import shards
+from safelm.builder.shards import shards
 before = os.listdir("/proc/self/task")
 for shard in shards(Path("build/rephrase")):
     assert shard.table().num_rows == sum(part.num_rows for part in shard.parts())

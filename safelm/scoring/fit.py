@@ -236,10 +236,8 @@ def against_judge(
     found["ungraded"] = len(held) - len(rows)
     if not rows or any(grade.probabilities is None for _, grade in rows):
         return found
-    actual, chances = (
-        [score > 0 for score, _ in rows],
-        [1.0 - grade.probabilities[0] for _, grade in rows],
-    )  # type: ignore[index]
+    actual = [score > 0 for score, _ in rows]
+    chances = [1.0 - grade.probabilities[0] for _, grade in rows if grade.probabilities]
     curve = reliability(actual, chances)
     gain = (
         auroc_gain(actual, chances, [reference[place] for place in places], CONFIDENCE)

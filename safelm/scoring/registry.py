@@ -27,7 +27,7 @@ from safelm.scoring.ngrams import GradeByNgrams
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, Given, ScorerRow
+from specs.scorer import JUDGES, Embedding, Given, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
@@ -99,13 +99,17 @@ def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     )
 
 
+def _embedding(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
+    row = rows[name]
+    assert isinstance(row, Embedding)
+    return GradeByEmbedding(files=fitted(name), sequence=row.sequence)
+
+
 GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
     "lexicon": lambda name, rows, engines: GradeByLexicon(lexicon=LEXICON),
     "llm": _llm,
     "ngrams": lambda name, rows, engines: GradeByNgrams(files=fitted(name)),
-    "embedding": lambda name, rows, engines: GradeByEmbedding(
-        files=fitted(name), sequence=rows[name].sequence
-    ),  # type: ignore[union-attr]  # by kind
+    "embedding": _embedding,
     "cascade": _cascade,
 }
 
