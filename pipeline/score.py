@@ -7,7 +7,7 @@ import time
 
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
-from safelm.builder.run import finish, make, tell
+from safelm.builder.run import finish, make, print_summary
 from safelm.builder.stage import locked
 from safelm.documents.shards import ReadShards, WriteColumns
 from safelm.scoring.ensemble import Combine, ReadGrades, ungraded
@@ -32,7 +32,7 @@ def main() -> None:
                 WriteColumns(columns=dict(GRADES)),
             ]
             made[name] = make(f"score/{name}", blocks)
-            tell(made[name], began)
+            print_summary(made[name], began)
         combine = [
             Combine(rule=rule.rule, of=rule.thresholds),
             WriteColumns(columns=scores_of_all(names)),

@@ -16,7 +16,7 @@ from safelm.builder.digest import content_digest
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import build, cache
 from safelm.builder.shards import Shard
-from safelm.builder.stage import StageError, learn
+from safelm.builder.stage import StageError, import_records
 from safelm.builder.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +174,7 @@ def test_a_pulled_artifact_is_known_without_the_index() -> None:
         "stages:\n  model:\n    outs:\n    - {path: build/model/safe, md5: abcd.dir}\n"
     )
     shutil.rmtree(".safelm")
-    assert learn("model/safe", store) == 1
+    assert import_records("model/safe", store) == 1
     assert made() == 0
 
 

@@ -23,7 +23,7 @@ from safelm.builder.run import run
 from safelm.builder.stage import locked
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
-from safelm.maintenance.quarantine import aside
+from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.check import Fault, Report, check, check_rest
 from safelm.maintenance.verify.lock import Torn, listing, read_listing, read_lock
@@ -272,7 +272,7 @@ def test_records_of_damaged_objects_are_dropped_and_the_others_kept() -> None:
 def test_aside_keeps_everything_under_its_own_path() -> None:
     for text in ("one", "two"):
         Path("lines/0.txt").write_text(text)
-        aside(Path("lines/0.txt"))
+        quarantine(Path("lines/0.txt"))
     assert not Path("lines/0.txt").exists()
     assert [path.read_text() for path in sorted(scratch("quarantine").rglob("0.txt"))] == [
         "one",

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import sweep
+from safelm.builder.files import remove_stale
 from safelm.builder.fingerprint import Recipe
 from safelm.builder.manifest import Ledger, Manifest, Record
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.shards import Shard, check_folder
-from safelm.builder.stage import StageError, assemble, learn, locked
+from safelm.builder.stage import StageError, assemble, import_records, locked
 from safelm.builder.store import Store
 
 Made = tuple[Record, list[str] | None]  # the lines that were told; None of what was known
@@ -52,7 +52,7 @@ def artifact(
     under their names, and `make` gets them as `pieces`, a Shard for each."""
     store = Store(cache(), scratch())
     teach = lru_cache(
-        partial(learn, stage, store)
+        partial(import_records, stage, store)
     )  # dvc.lock is read once, however many pieces are unknown
     began = time.monotonic()
     done: dict[int, Made] = {}  # by the identity of a piece: many may need one
@@ -104,7 +104,7 @@ def _kept(
         return known, None
     for path in _manifested([*reads, *values.values()]):
         check_folder(path)
-    sweep(store.attempts)
+    remove_stale(store.attempts)
     with store.attempt(key) as attempt:
         lines = list(make(attempt, **values))
         if recipe.differences(_recipe(stage, make, reads, values)):

@@ -112,7 +112,7 @@ def _clone(source: Path, target: Path) -> bool:
 
 
 @contextmanager
-def attempt(parent: Path, name: str) -> Iterator[Path]:
+def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
     """An empty folder of this process alone, inside `parent`; what is left in it at the end is
     removed.
     """
@@ -125,7 +125,7 @@ def attempt(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(parent: Path) -> None:
+def remove_stale(parent: Path) -> None:
     """Remove the tries of processes of this machine that have died."""
     for folder in parent.glob("*"):
         if is_dead(folder.name):

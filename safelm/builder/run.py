@@ -12,11 +12,11 @@ from importlib import import_module
 
 from safelm.builder.blocks import NOT_SELECTED, Block, Task
 from safelm.builder.executors.base import QUARANTINE, Keyed
-from safelm.builder.files import sweep
+from safelm.builder.files import remove_stale
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.plan import Plan, keys
-from safelm.builder.stage import StageError, assemble, lay, learn, locked
+from safelm.builder.stage import StageError, assemble, import_records, locked
 from safelm.builder.store import Store
 
 EXECUTORS = {
@@ -49,8 +49,8 @@ def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Man
     store = store or Store(cache(), scratch())
     plan = Plan.of(stage, blocks, store)
     if plan.missing():
-        sweep(store.attempts)
-        learn(stage, store)
+        remove_stale(store.attempts)
+        import_records(stage, store)
     made = executor(plan).build()
     manifest = replace(plan.manifest(), made=made)
     manifest.ledger.check(stage)
@@ -85,10 +85,10 @@ def finish(manifest: Manifest, began: float, inside: Mapping[str, Manifest] | No
     summary line.
     """
     assemble(manifest, build(manifest.stage), Store(cache(), scratch()), inside)
-    tell(manifest, began)
+    print_summary(manifest, began)
 
 
-def tell(manifest: Manifest, began: float) -> None:
+def print_summary(manifest: Manifest, began: float) -> None:
     """Print the summary line of what was made."""
     shards = f"{len(manifest.tasks)} shards ({manifest.made} made)"
     seconds = time.monotonic() - began
@@ -106,6 +106,6 @@ __all__ = [
     "lay",
     "locked",
     "make",
+    "print_summary",
     "run",
-    "tell",
 ]

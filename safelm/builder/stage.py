@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import REMEDIES, attempt, link, rename_synced, sweep
+from safelm.builder.files import REMEDIES, link, remove_stale, rename_synced, temporary_directory
 from safelm.builder.manifest import DamagedShard, Manifest, Record
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.store import Store
@@ -67,7 +67,7 @@ def _holder(path: Path) -> str:
     return "?"
 
 
-def learn(stage: str, store: Store) -> int:
+def import_records(stage: str, store: Store) -> int:
     """Take over the records of the manifest that dvc.lock names for a stage: a build that was
     pulled is known too.
     """
@@ -113,14 +113,14 @@ def assemble(
     puts it in place.
     """
     place = build(".attempts")  # on the file system of build/, and inside of no output
-    sweep(place)
+    remove_stale(place)
     with (
-        attempt(place, manifest.stage.replace("/", "-")) as fresh,
-        attempt(place, "before") as before,
+        temporary_directory(place, manifest.stage.replace("/", "-")) as fresh,
+        temporary_directory(place, "before") as before,
     ):
-        lay(manifest, fresh / "new", store)
+        link_files(manifest, fresh / "new", store)
         for name, other in (inside or {}).items():
-            lay(other, fresh / "new" / name, store)
+            link_files(other, fresh / "new" / name, store)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             os.rename(
@@ -129,7 +129,7 @@ def assemble(
         rename_synced(fresh / "new", folder)
 
 
-def lay(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
+def link_files(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
     """Link the files of a manifest, and write it, into a folder that is not there yet."""
     store = store or Store(cache(), scratch())
     folder.mkdir(parents=True)

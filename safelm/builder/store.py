@@ -14,7 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safelm.builder.digest import digests, file_digest
-from safelm.builder.files import attempt, make_folder, named, rename_synced, write_synced
+from safelm.builder.files import (
+    make_folder,
+    named,
+    rename_synced,
+    temporary_directory,
+    write_synced,
+)
 from safelm.builder.manifest import File, Ledger, Record
 
 
@@ -42,7 +48,7 @@ class Store:
 
     def attempt(self, key: str) -> AbstractContextManager[Path]:
         """An empty folder for one try at a shard, where a rename reaches the objects."""
-        return attempt(self.attempts, key[:16])
+        return temporary_directory(self.attempts, key[:16])
 
     def put(self, key: str, folder: Path, rows: dict[str, int], ledger: Ledger) -> Record:
         """Move the files of an attempt's folder into the store and record them: first the objects,

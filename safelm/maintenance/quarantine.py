@@ -11,7 +11,7 @@ from safelm.builder.paths import scratch
 FOLDER = "quarantine"
 
 
-def aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Move a file or folder out of the way; where it is now: .safelm/quarantine/<number>/<its
     path>.
     """

@@ -16,7 +16,7 @@ from datatrove.data import Document
 from safelm.builder.blocks import NOT_SELECTED, Task
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import Shard, tables
-from safelm.builder.stage import lay
+from safelm.builder.stage import link_files
 from safelm.documents.shards import ReadShards
 from safelm.seeding import sample
 from safelm.stats.classification import DIGITS
@@ -198,7 +198,7 @@ def _rate(value: float, low: float, high: float) -> dict[str, float]:
 
 def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float) -> list[str]:
     """audit.json, and what the judge said of each document in `judged`; what the stage prints."""
-    lay(made, folder / "judged")
+    link_files(made, folder / "judged")
     predicted = Counter(
         score for table in tables(scores, ["score"]) for score in table["score"].to_pylist()
     )

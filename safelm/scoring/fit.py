@@ -15,7 +15,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.run import make
 from safelm.builder.shards import Shard
-from safelm.builder.stage import lay
+from safelm.builder.stage import link_files
 from safelm.builder.store import Store
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
 from safelm.scoring.encoder import FitEmbedding
@@ -87,7 +87,7 @@ def write_fit(
     known = read_labels(labels)
     measured = measure(*split(known, held_out, seed), made, judge=judge, rule=rule, of=of)
     for name, manifest in made.items():
-        lay(manifest, folder / name)
+        link_files(manifest, folder / name)
     write_metrics(folder, describe(known), measured)
     return [f"{'fit':<18} {line}" for line in summary(measured)]
 

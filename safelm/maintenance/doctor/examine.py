@@ -5,7 +5,7 @@ from functools import partial
 
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
 from safelm.maintenance.doctor.sign import Sign
-from safelm.maintenance.quarantine import aside
+from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
 
 Check = Callable[[], Iterator[Sign]]
@@ -58,5 +58,5 @@ def examine(fix: bool = False) -> Iterator[Sign]:
 def _mended(check: Check, fix: bool) -> Iterator[Sign]:
     for sign in list(check()):
         if fix and sign.aside is not None and sign.aside.exists():
-            sign = Sign(sign.where, sign.what, f"moved to {aside(sign.aside)}", mended=True)
+            sign = Sign(sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True)
         yield sign

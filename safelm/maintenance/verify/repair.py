@@ -18,7 +18,7 @@ from safelm.builder.digest import digests
 from safelm.builder.manifest import Record
 from safelm.builder.paths import scratch
 from safelm.builder.store import Store
-from safelm.maintenance.quarantine import aside
+from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import all_stages_locked
 from safelm.maintenance.verify.check import Fault, Finding, Need, Report
 from safelm.maintenance.verify.lock import (
@@ -75,7 +75,7 @@ def _once(bad: list[Finding], report: Report, store: Store, say: Say) -> None:
         for path in sorted(
             {finding.path for finding in bad if os.path.lexists(finding.path)} | links
         ):
-            say(f"moved {path} to {aside(path)}")
+            say(f"moved {path} to {quarantine(path)}")
         forget(objects | _hidden(report.checked, store, say), store)
         missing = {md5 for md5 in objects if not _twin(md5, places, stages, store, say)}
     if missing and run_dvc("remote", "list").strip():
@@ -113,7 +113,7 @@ def _hidden(checked: set[str], store: Store, say: Say) -> set[str]:
         if store.object(md5).exists() and not _is_whole(store.object(md5), md5)
     }
     for md5 in sorted(damaged):
-        say(f"moved {store.object(md5)} to {aside(store.object(md5))}")
+        say(f"moved {store.object(md5)} to {quarantine(store.object(md5))}")
     return damaged
 
 
@@ -130,7 +130,7 @@ def forget(objects: set[str], store: Store) -> None:
     """
     for path, files in _records(store):
         if objects.intersection(files):
-            aside(path)
+            quarantine(path)
 
 
 def _records(store: Store) -> Iterator[tuple[Path, list[str]]]:
@@ -188,7 +188,7 @@ def _fetch(bad: Iterable[Finding], missing: set[str], store: Store, say: Say) ->
             say(f"fetched {path}")
             continue
         if path.exists():
-            say(f"the remote's {md5} is damaged too: moved to {aside(path)}")
+            say(f"the remote's {md5} is damaged too: moved to {quarantine(path)}")
         left.add(md5)
     return left
 
