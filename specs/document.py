@@ -137,6 +137,54 @@ ATTACKED = MappingProxyType(
     {"attack": "string", "model": "string", "stage": "string", "condition": "string", **SAMPLES}
 )
 
+# One number that was measured of a model, a row each: written by evaluate, compare, relearn and
+# attack. The rows of one output stand in the order of params.yaml. Columns that a measure has no
+# use for are null.
+#
+# metric, by what was measured:
+#   a harmful suite      asr, asr_strict, refused, neither, unjudged
+#   a harmless suite     complied, unhelpful, partial_refusal, refused, short_circuit, over_refusal,
+#                        unjudged
+#   the suite itself     rows, prompts, left_out_<reason> (count alone; decoder is null)
+#   the model itself     knows_tag (value 1 or 0)
+#   utility, demo world  accuracy, perplexity (a word)
+#   utility, harness     the names of lm-evaluation-harness (acc, acc_norm, exact_match, ...), and
+#                        too_long: items with a choice longer than the model, which were left out
+#   p(tag) of pages      tag_auroc (after `words` words; null for the mean of a whole page),
+#                        tag_bin (readings on unsafe pages), tag_bin_mean (mean p(tag)), by
+#                        `bin_edge`
+#   linear probes        probe_auroc (by `layer`), probe_auroc_best and probe_auroc_last (`layer`
+#                        says which), probe_auroc_words (TF-IDF, no model), probe_pages_fitted,
+#                        probe_pages_measured
+#   relearning           the rates of its suites by `checkpoint`, held_out_loss (nats a token)
+#   suffix attacks       the rates of its suite by `condition`; target_opening and
+#                        target_log_likelihood (nats), target_tag_probability: means over prompts
+MEASUREMENTS = MappingProxyType(
+    {
+        "model": "string",
+        "stage": "string",  # training stage of the model; of relearn, the one it starts from
+        "checkpoint": "int64",  # pairs of further tuning; null at the end of a stage
+        "decoder": "string",
+        "suite": "string",
+        "suite_kind": "string",  # harmful, benign, dual_use or utility
+        "judge": "string",
+        "judge_kind": "string",  # demo, refusal_phrases, scorer or llm
+        "is_first_judge": "bool",  # the suite's first judge gives its rates; others stand beside it
+        "form": "string",  # of the prompt; null for all forms together
+        "metric": "string",
+        "count": "int64",  # of an area under the ROC curve: unsafe pages
+        "of": "int64",  # of an area: all pages
+        "value": "float64",  # count / of, or a number that is no share
+        "low": "float64",  # 95 % interval of an area (DeLong); else null
+        "high": "float64",
+        "row": "string",  # the row of relearn or attacks
+        "condition": "string",  # of a suffix attack: plain, random or optimised
+        "words": "int64",  # of tag_auroc: words that were read
+        "bin_edge": "float64",  # of tag_bin: upper edge of the bin of p(tag)
+        "layer": "int64",  # of probe_auroc: 0 are the embeddings
+    }
+)
+
 # Of each prompt of a suite: whether it stands in the training text (exact, near or none), the
 # largest share of its n-grams that one document holds, and where.
 OVERLAP = MappingProxyType(

@@ -10,8 +10,9 @@ from loguru import logger
 
 from safelm.builder.paths import scratch
 from safelm.builder.shards import Shard, write_table
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.evaluation.judges.registry import Tables, open_judge
+from safelm.evaluation.measurements import evaluation_rows, write_measurements
 from safelm.evaluation.metrics import Answer, Reply, counted, judged
 from safelm.evaluation.prompts import Question, Stock, stock
 from safelm.models.metadata import DOSES, knows_tag
@@ -114,6 +115,11 @@ def evaluate(
     (folder / METRICS).write_text(
         json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
+    kinds = {
+        suite: "demo_utility" if isinstance(row, DemoSuite) else "utility"
+        for suite, row in utility.items()
+    }
+    write_measurements(evaluation_rows(metrics, kinds), folder)
     lines = table(metrics)
     lines += [
         _left_out(suite, found) for suite, found in metrics["suites"].items() if found["left_out"]
@@ -201,7 +207,7 @@ def table(metrics: Json) -> list[str]:
             first = metrics["suites"][suite]["judge"]
             for judge, rates in {first: found, **found["judges"]}.items():
                 lines.append((decoder, suite, judge, *_line(rates)))
-    return aligned(lines, 3)
+    return align_columns(lines, 3)
 
 
 def _line(rates: Json) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safelm.builder.artifact import Piece, artifact
+from safelm.builder.artifact import Part, artifact
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.evaluation.attacks.relearning_curve import curve
 from safelm.evaluation.judges.registry import Judge, Tables, open_judge
+from safelm.evaluation.measurements import relearn_rows, write_measurements
 from safelm.evaluation.metrics import counted, judged
 from safelm.evaluation.prompts import Stock, in_chat
 from safelm.evaluation.protocol import Asked
@@ -50,7 +51,7 @@ def relearn_models(
             reading = {"base": base, "source": build("ingest", row.source), "questions": questions}
             reading |= {"chat": {suite: in_chat(suites[suite], CHAT) for suite in row.suites}}
             reading |= {"decoders": asked.decoders_of(base, row.decoders)}
-            pieces[f"{name}/{model}"] = Piece(curve, {**dials, **reading, **answering})
+            pieces[f"{name}/{model}"] = Part(curve, {**dials, **reading, **answering})
     artifact(
         folder,
         relearn,
@@ -96,8 +97,15 @@ def relearn(
     (folder / METRICS).write_text(
         json.dumps({"rows": found}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
+    kinds = {
+        suite: (row.kind, {judge: judges[judge].kind for judge in row.judges}, row.judges[0])
+        for suite, row in suites.items()
+    }
+    write_measurements(relearn_rows(found, kinds), folder)
     return (
-        aligned([HEAD, *_lines(found)], 3) if found else [f"{'relearn':<18} no rows in params.yaml"]
+        align_columns([HEAD, *_lines(found)], 3)
+        if found
+        else [f"{'relearn':<18} no rows in params.yaml"]
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.shards import Shard, write_table
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS
 from safelm.evaluation.judges.registry import Judge, Tables, open_judge
+from safelm.evaluation.measurements import attack_rows, write_measurements
 from safelm.evaluation.metrics import counted, judged
 from safelm.evaluation.prompts import Question
 from safelm.evaluation.results import Suites, log_to_file, read_replies
@@ -86,6 +87,11 @@ def measure(
     (folder / METRICS).write_text(
         json.dumps(metrics, indent=1) + "\n", encoding="utf-8"
     )  # in the order of params.yaml
+    kinds = {
+        suite: (row.kind, {judge: judges[judge].kind for judge in row.judges}, row.judges[0])
+        for suite, row in suites.items()
+    }
+    write_measurements(attack_rows(metrics["attacks"], kinds), folder)
     return (
         _lines(metrics)
         if attacked
@@ -157,4 +163,4 @@ def _lines(metrics: Json) -> list[str]:
                     asr = [conditions[condition]["asr"]["value"] for condition in CONDITIONS]
                     shown = ["" if value is None else f"{value:.1%}" for value in asr]
                     lines.append((attack, model, stage, decoder, str(found["asked"]), *shown))
-    return aligned(lines, 4)
+    return align_columns(lines, 4)
