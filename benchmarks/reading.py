@@ -30,12 +30,12 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block
 from safelm.builder.run import run
-from safelm.builder.shards import schema
+from safelm.builder.shards import arrow_schema
 from safelm.documents.shards import ReadShards, WriteDocuments
 from safelm.ingestion.registry import READERS
 
 LONG = 500  # characters of the shortest document that is kept
-LIMITS = {"line_bytes": 1 << 24, "document_bytes": 10 << 20, "expansion": 200}
+LIMITS = {"max_line_bytes": 1 << 24, "max_document_bytes": 10 << 20, "max_expansion_ratio": 200}
 SOURCE = {
     "files": "*",
     "source": "web",
@@ -57,7 +57,7 @@ class LongEnough(Block):
     name: ClassVar[str] = "long enough"
     characters: int = LONG
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """Drop or pass on."""
         if len(document.text) < self.characters:
             self.drop("too_short")
@@ -91,7 +91,7 @@ def datatroves(folder: Path, kind: str) -> None:
     columns = (
         parquet.read_schema(next(folder.glob("*.parquet")))
         if "jsonl" not in kind
-        else schema(TABLE)
+        else arrow_schema(TABLE)
     )
     write = ParquetWriter(
         str(Path("out").absolute()), compression="zstd", expand_metadata=True, schema=columns

@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from safelm.builder.digest import digests
-from safelm.builder.manifest import File, Ledger, Manifest, Record
+from safelm.builder.digest import md5_and_sha256
+from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
 from safelm.corpora.mixing.mixture import mix
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining.batches import Batches
@@ -56,12 +56,13 @@ def corpus(folder: Path, vocabulary: int, tokens: int, sequence: int) -> Path:
             suffix,
             len(ends),
             (folder / f"00000{suffix}").stat().st_size,
-            *digests(folder / f"00000{suffix}"),
+            *md5_and_sha256(folder / f"00000{suffix}"),
         )
         for suffix in (".ds", ".ds.index")
     ]
     Manifest(
-        "tokenize/web", (("00000", Record("00000", tuple(files), Ledger(len(ends), len(ends)))),)
+        "tokenize/web",
+        (("00000", ManifestEntry("00000", tuple(files), Ledger(len(ends), len(ends)))),),
     ).write(folder)
     return folder
 

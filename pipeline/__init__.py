@@ -9,14 +9,14 @@ import sys
 from types import TracebackType
 
 from safelm.builder.files import REMEDIES
-from safelm.builder.workers import die_with_dvc, sentence
+from safelm.builder.workers import describe_error, die_with_dvc
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("stopped; what was finished is kept", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno in REMEDIES:
-        print(sentence(error), file=sys.stderr)
+        print(describe_error(error), file=sys.stderr)
     elif kind.__module__.partition(".")[0] in ("safelm", "specs"):
         print(error, file=sys.stderr)
     else:

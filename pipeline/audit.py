@@ -7,7 +7,7 @@ python -m pipeline.audit
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
-from safelm.builder.run import make
+from safelm.builder.run import make_shards
 from safelm.documents.shards import WriteColumns
 from safelm.scoring.audit import ReadStratified, write_audit
 from safelm.scoring.base import KeepGraded
@@ -23,7 +23,9 @@ def main() -> None:
     params, web, scores = tables.audit, build("ingest", "web"), build("score")
     reader = ReadStratified(folder=web, scores=scores, documents=params.documents, seed=params.seed)
     judge = grader(params.judge, tables.scorers, tables.engines)
-    judged = make("audit/judged", [reader, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))])
+    judged = make_shards(
+        "audit/judged", [reader, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
+    )
     artifact("audit", write_audit, made=judged, scores=scores, confidence=params.confidence)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
-from safelm.builder.run import make
+from safelm.builder.run import make_shards
 from safelm.corpora.report_card import WriteCounts, write_card
 from safelm.documents.shards import ReadShards
 from safelm.scoring.lexicon import LEXICON
@@ -34,7 +34,7 @@ def main() -> None:
         *([] if beside else [SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds)]),
         WriteCounts(ngrams=ngrams, hazards=LEXICON),
     ]
-    counts = make(f"card/{name}", blocks)
+    counts = make_shards(f"card/{name}", blocks)
     artifact(f"card/{name}", write_card, corpus=name, counts=counts, ngrams=ngrams, hazards=LEXICON)
 
 

@@ -7,11 +7,11 @@ import time
 
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
-from safelm.builder.run import finish, make, print_summary
+from safelm.builder.run import finish, make_shards, print_summary
 from safelm.builder.stage import locked
 from safelm.documents.shards import ReadShards, WriteColumns
 from safelm.scoring.ensemble import Combine, ReadGrades, ungraded
-from safelm.scoring.registry import columns_beside, graders
+from safelm.scoring.registry import graders, scorer_shards
 from specs.document import GRADES, scores_of_all
 from specs.params import Params
 
@@ -31,13 +31,13 @@ def main() -> None:
                 grade,
                 WriteColumns(columns=dict(GRADES)),
             ]
-            made[name] = make(f"score/{name}", blocks)
+            made[name] = make_shards(f"score/{name}", blocks)
             print_summary(made[name], began)
         combine = [
             Combine(rule=rule.rule, of=rule.thresholds),
             WriteColumns(columns=scores_of_all(names)),
         ]
-        combined = make("score", [ReadGrades(columns=columns_beside(made)), *combine])
+        combined = make_shards("score", [ReadGrades(columns=scorer_shards(made)), *combine])
         finish(combined, began, inside=made)
         for line in ungraded(build("score"), names):
             print(line, flush=True)

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from safelm.builder.manifest import Ledger, Manifest, Record
+from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
 from safelm.report.build import Declared
 from safelm.scoring.audit import audit
 from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
@@ -358,7 +358,7 @@ def write_ledgers(root: Path) -> None:
     }
     for stage, ledger in ledgers.items():
         (root / stage).mkdir(parents=True, exist_ok=True)
-        Manifest(stage, (("00000", Record("key", (), ledger)),)).write(root / stage)
+        Manifest(stage, (("00000", ManifestEntry("key", (), ledger)),)).write(root / stage)
 
 
 def write_build(root: Path, rows: dict[str, Model]) -> None:

@@ -18,7 +18,7 @@ from specs.document import scores_of_all
 class Trust(Block):
     """Scores a document by its label."""
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         label = document.metadata["label"]
         document.metadata |= {"lexicon": label, "ngrams": label, "score": label}
         yield document

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder import fingerprint as code
-from safelm.builder.artifact import Piece, artifact
+from safelm.builder.artifact import Part, artifact
 from safelm.builder.digest import content_digest
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import build, cache
@@ -89,7 +89,7 @@ def test_a_comment_makes_nothing_and_a_change_makes_it(
 def test_code_that_is_started_by_name_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "safelm.pretraining.worker" in code.closure(["safelm.pretraining.launch"])
+    assert "safelm.pretraining.worker" in code.import_closure(["safelm.pretraining.launch"])
     assert "nanotron" in code.libraries(["safelm.pretraining.launch"])
 
 
@@ -198,10 +198,10 @@ def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_diff
     def calls(second: str) -> str:
         Path("calls").write_text("")
         parts = {
-            "first": Piece(words_of, {"text": "rose"}),
-            "second": Piece(words_of, {"text": second}),
+            "first": Part(words_of, {"text": "rose"}),
+            "second": Part(words_of, {"text": second}),
         }
-        whole = Piece(joined, {"parts": list(parts.values())})
+        whole = Part(joined, {"parts": list(parts.values())})
         artifact(
             "parts",
             lambda folder, pieces: (folder / "names").write_text("x") and [],

@@ -59,7 +59,7 @@ class Shout(Block):
     system would.
     """
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         if document.text == "fuse" and Path("fuse").exists():
             Path("fuse").unlink()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -192,9 +192,9 @@ def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
 
 def test_left_overs_are_told_and_moved_aside_and_nothing_else_is() -> None:
     store = Store(cache(), scratch())
-    with store.attempt("k" * 64) as attempt:
+    with store.temporary_directory("k" * 64) as attempt:
         (attempt / ".txt").write_text("whole")
-        record = store.put("k" * 64, attempt, {".txt": 1}, Ledger())
+        record = store.commit("k" * 64, attempt, {".txt": 1}, Ledger())
     write(".dvc/cache/files/md5/.abc.tmp", "half")
     write(".dvc/cache/files/md5/ab/.cdef.tmp", "half")
     write(".safelm/attempts/0123.host.1/.parquet", "half")

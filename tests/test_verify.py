@@ -15,8 +15,8 @@ import yaml
 from datatrove.data import Document
 
 from safelm.builder.blocks import Input, Reader, Task
-from safelm.builder.digest import digests, file_digest
-from safelm.builder.files import is_inside
+from safelm.builder.digest import file_digest, md5_and_sha256
+from safelm.builder.files import is_safe_name
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.run import run
@@ -56,7 +56,7 @@ def commit(**folders: Path) -> None:
     stages = {}
     for stage, folder in folders.items():
         files = {
-            path.relative_to(folder).as_posix(): digests(path)[0]
+            path.relative_to(folder).as_posix(): md5_and_sha256(path)[0]
             for path in folder.rglob("*")
             if path.is_file()
         }
@@ -140,14 +140,14 @@ def test_a_copy_in_build_is_compared_too() -> None:
 
 def test_truncated_swapped_missing_and_extra() -> None:
     first, second = (
-        store().object(digests(build("web", name))[0]) for name in ("0.parquet", "2.parquet")
+        store().object(md5_and_sha256(build("web", name))[0]) for name in ("0.parquet", "2.parquet")
     )
     data = first.read_bytes(), second.read_bytes()
     for path, other in ((first, data[1]), (second, data[0])):
         path.unlink()
         path.write_bytes(other)
     build("web", "more.parquet").write_bytes(b"more")
-    store().object(digests(build("fit", "weights"))[0]).unlink()
+    store().object(md5_and_sha256(build("fit", "weights"))[0]).unlink()
     assert sorted(found()) == [
         (Fault.CORRUPT, "web", "build/web/0.parquet"),
         (Fault.CORRUPT, "web", "build/web/2.parquet"),
@@ -330,7 +330,7 @@ def test_makers_come_before_readers() -> None:
     ],
 )
 def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
-    assert not is_inside(name)
+    assert not is_safe_name(name)
     with pytest.raises(Torn):
         read_listing(json.dumps([{"md5": "a" * 32, "relpath": name}]).encode())
 

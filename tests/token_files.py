@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from safelm.builder.digest import digests
-from safelm.builder.manifest import File, Ledger, Manifest, Record
+from safelm.builder.digest import md5_and_sha256
+from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
 
 END = 0
 
@@ -29,9 +29,10 @@ def write_corpus(
         )
         paths = {suffix: folder / f"{name}{suffix}" for suffix in (".ds", ".ds.index")}
         files = tuple(
-            File(s, len(own), path.stat().st_size, *digests(path)) for s, path in paths.items()
+            File(s, len(own), path.stat().st_size, *md5_and_sha256(path))
+            for s, path in paths.items()
         )
-        tasks.append((name, Record(name, files, Ledger(len(own), len(own)))))
+        tasks.append((name, ManifestEntry(name, files, Ledger(len(own), len(own)))))
     Manifest(f"tokenize/{folder.name}", tuple(tasks)).write(folder)
     return folder
 

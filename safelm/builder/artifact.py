@@ -10,18 +10,18 @@ from typing import Any
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.files import remove_stale
-from safelm.builder.fingerprint import Recipe
-from safelm.builder.manifest import Ledger, Manifest, Record
+from safelm.builder.fingerprint import Fingerprint
+from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.shards import Shard, check_folder
 from safelm.builder.stage import StageError, assemble, import_records, locked
 from safelm.builder.store import Store
 
-Made = tuple[Record, list[str] | None]  # the lines that were told; None of what was known
+Made = tuple[ManifestEntry, list[str] | None]  # the lines that were told; None of what was known
 
 
 @dataclass(frozen=True)
-class Piece:
+class Part:
     """A file of an artifact with a key of its own: `make(folder, **values)` writes it, named by its
     suffix alone.
 
@@ -39,7 +39,7 @@ def artifact(
     /,
     *,
     reads: Sequence[Path] = (),
-    pieces: Mapping[str, Piece] | None = None,
+    pieces: Mapping[str, Part] | None = None,
     **values: Any,
 ) -> None:
     """Build the folder build/<stage> with `make(folder, **values)`, or take it where its key is
@@ -57,13 +57,13 @@ def artifact(
     began = time.monotonic()
     done: dict[int, Made] = {}  # by the identity of a piece: many may need one
 
-    def piece_made(piece: Piece) -> Made:
+    def piece_made(piece: Part) -> Made:
         if id(piece) not in done:
             found = {name: _with_shards(value, shard_of) for name, value in piece.values.items()}
             done[id(piece)] = _kept(stage, piece.make, [], found, store, teach)
         return done[id(piece)]
 
-    def shard_of(piece: Piece) -> Shard:
+    def shard_of(piece: Part) -> Shard:
         return _shard(piece_made(piece)[0], store)
 
     with locked(stage):
@@ -104,34 +104,34 @@ def _kept(
         return known, None
     for path in _manifested([*reads, *values.values()]):
         check_folder(path)
-    remove_stale(store.attempts)
-    with store.attempt(key) as attempt:
+    remove_stale(store.temporary_root)
+    with store.temporary_directory(key) as attempt:
         lines = list(make(attempt, **values))
         if recipe.differences(_recipe(stage, make, reads, values)):
             raise StageError(
                 f"{stage}: input changed during run, a file or the code; run the stage again"
             )
-        return store.put(key, attempt, _files(stage, attempt), Ledger()), lines
+        return store.commit(key, attempt, _files(stage, attempt), Ledger()), lines
 
 
-def _with_shards(value: Any, shard_of: Callable[[Piece], Shard]) -> Any:
+def _with_shards(value: Any, shard_of: Callable[[Part], Shard]) -> Any:
     """A value of a piece, with a Shard in the place of every other piece."""
-    if isinstance(value, Piece):
+    if isinstance(value, Part):
         return shard_of(value)
     return [_with_shards(item, shard_of) for item in value] if isinstance(value, list) else value
 
 
-def _shard(record: Record, store: Store) -> Shard:
+def _shard(record: ManifestEntry, store: Store) -> Shard:
     (file,) = record.files
     return Shard(store.object(file.md5), file.rows, file.sha256)
 
 
 def _recipe(
     stage: str, make: Callable[..., Any], reads: Sequence[Path], values: Mapping[str, Any]
-) -> Recipe:
+) -> Fingerprint:
     main = sys.modules["__main__"].__spec__  # a module that was started has another name in itself
     module = main.name if main and make.__module__ == "__main__" else make.__module__
-    return Recipe.of(stage, [make.__qualname__, dict(values), list(reads)], [module])
+    return Fingerprint.of(stage, [make.__qualname__, dict(values), list(reads)], [module])
 
 
 def _files(stage: str, attempt: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from safelm.builder.fingerprint import plain
+from safelm.builder.fingerprint import jsonable
 
 NOT_SELECTED = "not_selected"
 
@@ -56,7 +56,7 @@ class Block(PipelineStep):
 
     def begin(self, task: Task, attempt: Path) -> None:
         """Called in the worker before a task: which one, and the folder that its files go to."""
-        self.task, self.attempt = task, attempt
+        self.task, self.folder = task, attempt
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count documents that this block does not pass on; `reason` is the filter's name in the
@@ -85,13 +85,13 @@ class Block(PipelineStep):
     def declared(self) -> list[Any]:
         """The class and its declared values, as JSON: the block's part of a shard's key."""
         values = {
-            item.name: plain(getattr(self, item.name))
+            item.name: jsonable(getattr(self, item.name))
             for item in fields(self)
             if item.metadata.get("key", True)
         }
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """The rule, met by one document: yield it, something made of it, or nothing (after `drop`)."""
         yield document
 
@@ -100,7 +100,7 @@ class Block(PipelineStep):
     ) -> Iterator[Document]:
         """DataTrove's entry point."""
         for document in data or ():
-            yield from self.each(document)
+            yield from self.process(document)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -161,7 +161,7 @@ class Writer(Block):
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
         """Write, counting what comes."""
-        self.write(self._counted(data or ()), self.attempt)
+        self.write(self._counted(data or ()), self.folder)
         yield from ()
 
     def _counted(self, data: Iterable[Document]) -> Iterator[Document]:

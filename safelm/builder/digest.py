@@ -1,49 +1,63 @@
-"""Digests of files and folders."""
+"""Digests of files, folders and JSON values."""
 
 import hashlib
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "manifest.json"
 BLOCK = 1 << 20
 SETTLED = 2_000_000_000  # ns: coarser than the clock of any file system
-_known: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+Stamp = tuple[int, int, int, int]
+_cache: dict[Path, tuple[Stamp, str]] = {}
+
+
+def json_digest(values: Any) -> str:
+    """Return the sha256 of a JSON value; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file."""
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def known_digest(path: Path) -> str:
-    """sha256 of a file. It is not read again while inode, size and both times are those it was read
-    under.
+def cached_digest(path: Path) -> str:
+    """Return the sha256 of a file; read it again only if inode, size or a time has changed.
 
-    The time of its last change of any kind (ctime) cannot be set back, so only a write within
-    SETTLED of the one before could be missed: a file that changed so recently is not remembered.
+    The time of the last change of any kind (ctime) cannot be set back. Only a write within
+    SETTLED of the one before could be missed, so the digest of so recent a file is not cached.
     """
     state = path.stat()
-    stamp = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    if (known := _known.get(path)) and known[0] == stamp:
-        return known[1]
+    cached = _cache.get(path)
+    if cached and cached[0] == _stamp(state):
+        return cached[1]
     began = time.time_ns()
     digest = file_digest(path)
-    if began - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED:
-        _known[path] = stamp, digest
+    _remember(path, state, digest, began)
     return digest
 
 
 def remember_digest(path: Path, state: os.stat_result, digest: str) -> None:
-    """Take over a digest that a reader took; `state` is that of the file before it was read."""
-    if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED:
-        _known[path] = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns), digest
+    """Cache a digest that a reader took; `state` is that of the file before it was read."""
+    _remember(path, state, digest, time.time_ns())
 
 
-def digests(path: Path) -> tuple[str, str]:
-    """md5 and sha256 of a file, read once."""
+def _remember(path: Path, state: os.stat_result, digest: str, now: int) -> None:
+    if now - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED:
+        _cache[path] = _stamp(state), digest
+
+
+def _stamp(state: os.stat_result) -> Stamp:
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def md5_and_sha256(path: Path) -> tuple[str, str]:
+    """Return both digests of a file, which is read once."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -53,22 +67,20 @@ def digests(path: Path) -> tuple[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """The digest of a file, or of a folder: by its manifest where it has one, else by all that is
-    in it.
+    """Return the digest of a file or folder, or "nothing" where neither exists.
 
-    Of a manifest only what was made counts, not the keys it was made by: code that changed and gave
-    the same bytes changes nothing for those who read them. What is not there has a digest too."""
+    A folder with a manifest counts by what the manifest lists, any other by its visible content.
+    Keys in a manifest do not count: changed code that gives the same bytes changes nothing for
+    those who read them.
+    """
     if path.is_file():
-        return known_digest(path)
+        return cached_digest(path)
     if not path.is_dir():
         return "nothing"
-    if (path / MANIFEST).is_file():
-        values = json.loads((path / MANIFEST).read_bytes())
-        tasks = [[task["name"], task["files"], task["ledger"]] for task in values["tasks"]]
-        return hashlib.sha256(json.dumps(tasks, sort_keys=True).encode()).hexdigest()
-    listing = [
-        (inside.name, content_digest(inside))
-        for inside in sorted(path.iterdir())
-        if inside.name[0] != "."
-    ]
+    manifest = path / MANIFEST
+    if manifest.is_file():
+        tasks = json.loads(manifest.read_bytes())["tasks"]
+        return json_digest([[task["name"], task["files"], task["ledger"]] for task in tasks])
+    visible = [child for child in sorted(path.iterdir()) if child.name[0] != "."]
+    listing = [(child.name, content_digest(child)) for child in visible]
     return hashlib.sha256(repr(listing).encode()).hexdigest()

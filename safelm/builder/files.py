@@ -29,7 +29,7 @@ NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def attach_filename(path: Path) -> Iterator[None]:
     """Give an error of the disk the name of the file: writing and syncing fail without one."""
     try:
         yield
@@ -39,7 +39,7 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
-def remedy(error: OSError) -> str:
+def suggest_remedy(error: OSError) -> str:
     """What to do about an error of the disk, or of the system in front of it; if it is full, how
     much room there is.
     """
@@ -55,7 +55,7 @@ def write_synced(path: Path, data: bytes) -> None:
     """Write a small file through a temporary name, synced, so that it is never seen half-written."""
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     try:
-        with named(temporary), temporary.open("wb") as file:
+        with attach_filename(temporary), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -85,7 +85,7 @@ def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with named(folder):
+        with attach_filename(folder):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -155,7 +155,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 NAME_BYTES = 255  # the longest name of a file that common file systems take
 
 
-def is_inside(name: Any) -> bool:
+def is_safe_name(name: Any) -> bool:
     """Whether a name stays in the folder it is joined to: no `..`, no root, no NUL, no backslash,
     no empty part.
     """

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import SHA256, is_digest, is_inside, write_synced
+from safelm.builder.files import SHA256, is_digest, is_safe_name, write_synced
 
 
 class LedgerError(RuntimeError):
@@ -33,12 +33,12 @@ class Ledger:
         )
         if lost:
             raise LedgerError(
-                f"{where}: expected rows in = out + dropped + quarantined, got {self.sentence()} "
+                f"{where}: expected rows in = out + dropped + quarantined, got {self.summary()} "
                 f"({lost:+,} unaccounted for); a block drops or adds documents without saying so"
             )
         return self
 
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """`1,000 in = 990 out + 7 dropped (duplicate 7) + 3 quarantined (not_json 3)`."""
         parts = [f"{self.rows_in:,} in = {self.rows_out:,} out"]
         for word, reasons in (("dropped", self.dropped), ("quarantined", self.quarantined)):
@@ -78,12 +78,14 @@ class File:
         """Refuse what would lead out of the cache or the folder: records are read from manifests
         that were pulled.
         """
-        if not (is_inside(self.suffix) and is_digest(self.md5) and is_digest(self.sha256, SHA256)):
+        if not (
+            is_safe_name(self.suffix) and is_digest(self.md5) and is_digest(self.sha256, SHA256)
+        ):
             raise ValueError(f"{self.suffix!r}: expected the name of a file and its digests")
 
 
 @dataclass(frozen=True)
-class Record:
+class ManifestEntry:
     """What one key gave: its files and its ledger."""
 
     key: str
@@ -91,7 +93,7 @@ class Record:
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def load(cls, values: dict) -> "Record":
+    def load(cls, values: dict) -> "ManifestEntry":
         """A record as it stands in a JSON file."""
         files = tuple(File(**file) for file in values["files"])
         return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))
@@ -111,7 +113,7 @@ class Manifest:
     """
 
     stage: str
-    tasks: tuple[tuple[str, Record], ...]
+    tasks: tuple[tuple[str, ManifestEntry], ...]
     made: int = field(default=0, compare=False)
 
     @property
@@ -146,10 +148,10 @@ class Manifest:
             raise DamagedShard(
                 f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})"
             )
-        tasks = tuple((task.pop("name"), Record.load(task)) for task in values["tasks"])
+        tasks = tuple((task.pop("name"), ManifestEntry.load(task)) for task in values["tasks"])
         manifest = cls(values["stage"], tasks)
         for name, _ in manifest.files():
-            if not is_inside(name):
+            if not is_safe_name(name):
                 raise DamagedShard(
                     f"manifest of stage {manifest.stage}: {name!r} is not a file of its folder"
                 )

@@ -36,10 +36,10 @@ def workers() -> int:
     """How many processes a data step may use: SAFELM_WORKERS, else the cores this process may run
     on.
     """
-    return number("SAFELM_WORKERS") or len(os.sched_getaffinity(0))
+    return environment_number("SAFELM_WORKERS") or len(os.sched_getaffinity(0))
 
 
-def number(variable: str) -> int | None:
+def environment_number(variable: str) -> int | None:
     """A whole number above 0 from the environment; None where the variable is not set."""
     asked = os.environ.get(variable, "")
     if asked and not (asked.isdigit() and int(asked)):

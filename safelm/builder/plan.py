@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safelm.builder.blocks import Block, Reader, Task, Writer
-from safelm.builder.fingerprint import Recipe, code_digest
+from safelm.builder.fingerprint import Fingerprint, code_digest
 from safelm.builder.manifest import Manifest
 from safelm.builder.stage import StageError
 from safelm.builder.store import Store
 
 
-def recipe(stage: str, blocks: Sequence[Block]) -> Recipe:
+def stage_fingerprint(stage: str, blocks: Sequence[Block]) -> Fingerprint:
     """How the shards of a stage are made."""
     values = [block.declared() for block in blocks]
     modules = {type(block).__module__ for block in blocks}
-    return Recipe.of(
+    return Fingerprint.of(
         stage, values, modules, (library for block in blocks for library in block.libraries)
     )
 
 
-def keys(stage: str, blocks: Sequence[Block], tasks: Iterable[Task]) -> list[str]:
+def shard_keys(stage: str, blocks: Sequence[Block], tasks: Iterable[Task]) -> list[str]:
     """The keys of tasks of a stage."""
-    made = recipe(stage, blocks)
+    made = stage_fingerprint(stage, blocks)
     return [made.key([item.sha256 for item in task.inputs], task.values) for task in tasks]
 
 
@@ -39,7 +39,7 @@ class Plan:
 
     stage: str
     blocks: tuple[Block, ...]
-    recipe: Recipe
+    fingerprint: Fingerprint
     tasks: tuple[Task, ...]
     keys: tuple[str, ...]
     store: Store
@@ -52,14 +52,20 @@ class Plan:
         assert isinstance(reader, Reader) and isinstance(writer, Writer), (
             "a stage begins with a reader and ends with a writer"
         )
-        made, tasks = recipe(stage, blocks), tuple(reader.tasks())
+        made, tasks = stage_fingerprint(stage, blocks), tuple(reader.tasks())
         return cls(
-            stage, tuple(blocks), made, tasks, tuple(keys(stage, blocks, tasks)), store, Path.cwd()
+            stage,
+            tuple(blocks),
+            made,
+            tasks,
+            tuple(shard_keys(stage, blocks, tasks)),
+            store,
+            Path.cwd(),
         )
 
     def refuse_difference(self) -> None:
         """Raise StageError where this process would make other bytes than the keys promise."""
-        differing = self.recipe.differences(recipe(self.stage, self.blocks))
+        differing = self.fingerprint.differences(stage_fingerprint(self.stage, self.blocks))
         if differing:
             raise StageError(
                 f"the {' and '.join(differing)} of this stage are not those that it was planned with: they were "
@@ -70,7 +76,9 @@ class Plan:
         """Whether the code is still that of the keys: a module may be imported at any time during
         the run.
         """
-        return code_digest({type(block).__module__ for block in self.blocks}) == self.recipe.code
+        return (
+            code_digest({type(block).__module__ for block in self.blocks}) == self.fingerprint.code
+        )
 
     def missing(self) -> list[int]:
         """The tasks whose shard is not in the store, by number."""

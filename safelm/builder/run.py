@@ -11,11 +11,11 @@ from dataclasses import replace
 from importlib import import_module
 
 from safelm.builder.blocks import NOT_SELECTED, Block, Task
-from safelm.builder.executors.base import QUARANTINE, Keyed
+from safelm.builder.executors.base import QUARANTINE, CachedExecutor
 from safelm.builder.files import remove_stale
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.paths import build, cache, scratch
-from safelm.builder.plan import Plan, keys
+from safelm.builder.plan import Plan, shard_keys
 from safelm.builder.stage import StageError, assemble, import_records, locked
 from safelm.builder.store import Store
 
@@ -26,7 +26,7 @@ EXECUTORS = {
 }
 
 
-def executor(plan: Plan) -> Keyed:
+def executor(plan: Plan) -> CachedExecutor:
     """The executor that SAFELM_EXECUTOR names."""
     name = os.environ.get("SAFELM_EXECUTOR") or "local"
     if name not in EXECUTORS:
@@ -37,19 +37,19 @@ def executor(plan: Plan) -> Keyed:
     return getattr(import_module(module), kind)(plan)
 
 
-def key_of(stage: str, task: Task, blocks: Sequence[Block]) -> str:
+def shard_key(stage: str, task: Task, blocks: Sequence[Block]) -> str:
     """The key of one shard of a stage."""
-    return keys(stage, blocks, [task])[0]
+    return shard_keys(stage, blocks, [task])[0]
 
 
-def make(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Manifest:
+def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Manifest:
     """Make the shards of a stage, or take them where their keys are known; nothing is put into
     build/ yet.
     """
     store = store or Store(cache(), scratch())
     plan = Plan.of(stage, blocks, store)
     if plan.missing():
-        remove_stale(store.attempts)
+        remove_stale(store.temporary_root)
         import_records(stage, store)
     made = executor(plan).build()
     manifest = replace(plan.manifest(), made=made)
@@ -65,7 +65,7 @@ def _something(stage: str, ledger: Ledger) -> None:
     wanted = ledger.rows_in - ledger.dropped.get(NOT_SELECTED, 0)
     if wanted and not ledger.rows_out:
         raise StageError(
-            f"{stage}: made nothing of {wanted:,} rows: {ledger.sentence()}; see the quarantine or loosen the filters"
+            f"{stage}: made nothing of {wanted:,} rows: {ledger.summary()}; see the quarantine or loosen the filters"
         )
 
 
@@ -75,7 +75,7 @@ def run(stage: str, blocks: Sequence[Block]) -> Manifest:
     """
     began = time.monotonic()
     with locked(stage):
-        manifest = make(stage, blocks)
+        manifest = make_shards(stage, blocks)
         finish(manifest, began)
     return manifest
 
@@ -93,7 +93,7 @@ def print_summary(manifest: Manifest, began: float) -> None:
     shards = f"{len(manifest.tasks)} shards ({manifest.made} made)"
     seconds = time.monotonic() - began
     print(
-        f"{manifest.stage:<18} {shards}  {manifest.ledger.sentence()}  {seconds:.1f} s", flush=True
+        f"{manifest.stage:<18} {shards}  {manifest.ledger.summary()}  {seconds:.1f} s", flush=True
     )
 
 
@@ -102,10 +102,10 @@ __all__ = [
     "StageError",
     "executor",
     "finish",
-    "key_of",
+    "shard_key",
     "lay",
     "locked",
-    "make",
+    "make_shards",
     "print_summary",
     "run",
 ]

@@ -11,7 +11,7 @@ from functools import partial
 from tqdm import tqdm
 
 from safelm.builder.paths import scratch
-from safelm.builder.workers import die_with
+from safelm.builder.workers import die_with_parent
 
 DVC = [sys.executable, "-m", "dvc"]
 
@@ -85,7 +85,7 @@ class Lane:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=partial(die_with, os.getpid()),
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
     def finished(self) -> bool:

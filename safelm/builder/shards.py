@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from safelm.builder.digest import known_digest, remember_digest
-from safelm.builder.files import named
+from safelm.builder.digest import cached_digest, remember_digest
+from safelm.builder.files import attach_filename
 from safelm.builder.manifest import DamagedShard, Manifest
 
 BATCH = 1024  # rows that are Python objects at a time
@@ -44,7 +44,7 @@ class Shard:
     def check(self) -> None:
         """Raise DamagedShard unless the file has its digest; of large files little is in memory."""
         try:
-            got = known_digest(self.path)
+            got = cached_digest(self.path)
         except FileNotFoundError as error:
             raise DamagedShard(
                 f"{self.path}: is missing; run `dvc checkout` or `dvc repro`"
@@ -62,7 +62,7 @@ class Shard:
         """The shard as an Arrow table, or only some of its columns."""
         return self._file().read(columns=list(columns) if columns else None, use_threads=False)
 
-    def parts(self) -> Iterator[pa.Table]:
+    def batches(self) -> Iterator[pa.Table]:
         """The shard as small Arrow tables, one after another: less memory, and faster for it."""
         for batch in self._file().iter_batches(batch_size=BATCH, use_threads=False):
             yield pa.Table.from_batches([batch])
@@ -99,7 +99,7 @@ def tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
         yield shard.table(columns)
 
 
-def schema(columns: Mapping[str, str]) -> pa.Schema:
+def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
     """An Arrow schema from a table of specs/document.py."""
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
@@ -108,12 +108,12 @@ def write_table(
     rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], path: Path
 ) -> None:
     """Rows to Parquet; a key that is not a column is not written."""
-    write_parts(
+    write_row_groups(
         [{name: [row.get(name) for row in rows] for name in columns}] if rows else (), columns, path
     )
 
 
-def write_parts(
+def write_row_groups(
     parts: Iterable[Mapping[str, Sequence[object]]], columns: Mapping[str, str], path: Path
 ) -> int:
     """Columns to Parquet, a row group for each part, null where a part has no such column; the
@@ -121,9 +121,9 @@ def write_parts(
 
     One declared schema, zstd, page checksums, no clock and no path inside.
     """
-    shape, rows = schema(columns), 0
+    shape, rows = arrow_schema(columns), 0
     settings = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
-    with named(path), pq.ParquetWriter(path, shape, **settings) as writer:
+    with attach_filename(path), pq.ParquetWriter(path, shape, **settings) as writer:
         for part in parts:
             size = len(next(iter(part.values())))
             arrays = [

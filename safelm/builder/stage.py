@@ -15,10 +15,10 @@ import yaml
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.files import REMEDIES, link, remove_stale, rename_synced, temporary_directory
-from safelm.builder.manifest import DamagedShard, Manifest, Record
+from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.store import Store
-from safelm.builder.workers import sentence
+from safelm.builder.workers import describe_error
 
 
 class StageError(RuntimeError):
@@ -38,7 +38,7 @@ def locked(stage: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise StageError(f"{stage}: {sentence(error)}") from error
+        raise StageError(f"{stage}: {describe_error(error)}") from error
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def import_records(stage: str, store: Store) -> int:
     """Take over the records of the manifest that dvc.lock names for a stage: a build that was
     pulled is known too.
     """
-    return store.learn(_locked_records(stage, store))
+    return store.add_entries(_locked_records(stage, store))
 
 
 def _locked_outs(lock: Path) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def _locked_outs(lock: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _locked_records(stage: str, store: Store) -> Iterator[Record]:
+def _locked_records(stage: str, store: Store) -> Iterator[ManifestEntry]:
     for out in _locked_outs(Path("dvc.lock")):
         if build(stage).is_relative_to(out["path"]) and out["md5"].endswith(".dir"):
             manifest = (build(stage) / MANIFEST).relative_to(out["path"]).as_posix()

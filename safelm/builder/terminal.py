@@ -49,7 +49,7 @@ class Progress:
         return f"{known}{rate:,.0f} rows/s"
 
 
-def aligned(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
     """Lines of cells as text in columns: the first `left` columns begin together, the others end
     together.
     """

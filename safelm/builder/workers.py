@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from safelm.builder.files import remedy
+from safelm.builder.files import suggest_remedy
 
 
 class WorkFailed(RuntimeError):
@@ -29,7 +29,9 @@ class WorkFailed(RuntimeError):
         self.number = number
 
 
-def side_by_side(work: Callable[[int], Any], numbers: Sequence[int], workers: int) -> Iterator[int]:
+def run_in_processes(
+    work: Callable[[int], Any], numbers: Sequence[int], workers: int
+) -> Iterator[int]:
     """Call work(number) for every number in `workers` fresh processes; yields each number when it
     is done.
 
@@ -64,7 +66,7 @@ def side_by_side(work: Callable[[int], Any], numbers: Sequence[int], workers: in
             connection.close()
 
 
-def die_with(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Ask the system to kill this process when its parent ends. It dies at once if the parent has
     ended already.
     """
@@ -92,7 +94,7 @@ def die_with_dvc() -> None:
             os._exit(1)  # it has ended already
         if dvc != parent:
             threading.Thread(target=_die_after, args=(os.pidfd_open(dvc),), daemon=True).start()
-    die_with(parent)
+    die_with_parent(parent)
 
 
 def _is_of_this_stage(pid: int) -> bool:
@@ -108,9 +110,9 @@ def _die_after(pidfd: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def sentence(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error in one line, for a message or another process."""
-    todo = remedy(error) if isinstance(error, OSError) else ""
+    todo = suggest_remedy(error) if isinstance(error, OSError) else ""
     return f"{type(error).__name__}: {error}{todo}"[:2000]
 
 
@@ -131,7 +133,7 @@ def _answer(connection: Connection, process: BaseProcess, number: int) -> None:
 
 
 def _worker(work: Callable[[int], Any], connection: Connection, parent: int) -> None:
-    die_with(parent)
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and stops its workers
     while True:
         number = connection.recv()
@@ -139,7 +141,7 @@ def _worker(work: Callable[[int], Any], connection: Connection, parent: int) -> 
             work(number)
             connection.send(None)
         except Exception as error:
-            connection.send(sentence(error))
+            connection.send(describe_error(error))
 
 
 def _cause(code: int | None) -> str:

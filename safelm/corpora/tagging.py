@@ -26,7 +26,7 @@ class InsertTags(Block):
     mode: Mode
     seed: int
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """The tagged document; its parent is the raw one."""
         if TAG in document.text:
             return self.drop("spells_the_tag")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datatrove.data import Document
 
 from safelm.builder.blocks import NOT_SELECTED, Input, Reader, Task, Writer
-from safelm.builder.shards import Shard, shards, write_parts
+from safelm.builder.shards import Shard, shards, write_row_groups
 from safelm.documents.batches import Size, batches
 from specs.document import DOCUMENT, GUARDED
 
@@ -54,7 +54,7 @@ class ReadShards(Reader):
         text, *side = [Shard(item.path, 0, item.sha256) for item in task.inputs]
         scores = side[0].table(("id", "score", "hazard")) if side else None
         first = 0
-        for part in text.parts():
+        for part in text.batches():
             yield from documents_of(
                 part if scores is None else self._selected(part, scores.slice(first), task)
             )
@@ -142,7 +142,7 @@ class WriteDocuments(Writer):
 def write_documents(documents: Iterable[Document], columns: Mapping[str, str], path: Path) -> int:
     """Documents to Parquet, a row group at a time; how many there were."""
     parts = batches(documents, GROUP)
-    return write_parts((columns_of(part, columns) for part in parts), columns, path)
+    return write_row_groups((columns_of(part, columns) for part in parts), columns, path)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

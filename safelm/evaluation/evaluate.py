@@ -5,7 +5,7 @@ is made of it.
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from safelm.builder.artifact import Piece, artifact
+from safelm.builder.artifact import Part, artifact
 from safelm.demo.prompts import SPECS as DEMO
 from safelm.evaluation.completions import ask, solve, usefulness
 from safelm.evaluation.probes.linear import probe
@@ -13,7 +13,7 @@ from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.prompts import Stock, in_chat
 from safelm.evaluation.protocol import Asked
 from safelm.evaluation.results import PROBE, UTILITY, evaluate, piece_name, stocks_of
-from safelm.models.metadata import DOSES
+from safelm.models.metadata import CHECKPOINTS
 from specs.decoder import Decoder
 from specs.suite import AnySuite, DemoSuite, HarnessSuite
 
@@ -35,7 +35,7 @@ def evaluate_model(
     stocks = stocks_of(suites, stage=stage, limit=asked.prompts, seed=asked.seed)
     chosen = asked.decoders_of(base, asked.decoders)
     few = [name for name in chosen if name in doses]
-    kept = sorted((base / DOSES).glob("*"), key=lambda path: int(path.name)) if few else []
+    kept = sorted((base / CHECKPOINTS).glob("*"), key=lambda path: int(path.name)) if few else []
     models = {"": (base, list(chosen)), **{path.name: (path, few) for path in kept}}
     pieces = {
         piece_name(decoder, suite, dose): _replies(
@@ -51,7 +51,7 @@ def evaluate_model(
         if suite.kind == "utility"
     }
     pieces |= {
-        f"{PROBE}/{name}": Piece(probe, {"model": base, "demo": DEMO, **sizes})
+        f"{PROBE}/{name}": Part(probe, {"model": base, "demo": DEMO, **sizes})
         for name, suite in suites.items()
         if isinstance(suite, DemoSuite) and suite.kind == "utility"
     }
@@ -78,22 +78,22 @@ def _replies(
     found: Stock,
     decoder: Decoder,
     sizes: Mapping[str, int],
-) -> Piece:
+) -> Part:
     """The replies to one suite with one decoder. Neither's name is in their key, only what they
     stand for.
     """
     prompts = [(question.id, question.text) for question in found.asked]
     values = {"chat": in_chat(suite, stage), "prompts": prompts, "decoder": decoder}
-    return Piece(ask, {"model": model, **values, **sizes})
+    return Part(ask, {"model": model, **values, **sizes})
 
 
-def _measured(name: str, model: Path, suite: AnySuite, sizes: Mapping[str, int]) -> Piece:
+def _measured(name: str, model: Path, suite: AnySuite, sizes: Mapping[str, int]) -> Part:
     """What a model knows beside safety, by one suite."""
     values = {"model": model, "suite": suite, **sizes}
     if isinstance(suite, HarnessSuite):
         if mistake := suite.mistake():
             raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
-        return Piece(
+        return Part(
             solve, {**values, "files": [Path(file) for file in (suite.path, suite.shots) if file]}
         )
-    return Piece(usefulness, {**values, "demo": DEMO})
+    return Part(usefulness, {**values, "demo": DEMO})

@@ -15,7 +15,7 @@ from safelm.evaluation.judges.registry import Tables, open_judge
 from safelm.evaluation.measurements import evaluation_rows, write_measurements
 from safelm.evaluation.metrics import Answer, Reply, counted, judged
 from safelm.evaluation.prompts import Question, Stock, stock
-from safelm.models.metadata import DOSES, knows_tag
+from safelm.models.metadata import CHECKPOINTS, knows_tag
 from safelm.stats.rates import Json
 from specs.document import SAMPLES
 from specs.judge import JudgeRow
@@ -171,7 +171,7 @@ def piece_name(decoder: str, suite: str, dose: str = "") -> str:
     """Where the replies to a suite with a decoder stand in the folder of an evaluation, or of a
     dose of finetuning.
     """
-    return f"{f'{DOSES}/{dose}/' if dose else ''}replies/{decoder}/{suite}"
+    return f"{f'{CHECKPOINTS}/{dose}/' if dose else ''}replies/{decoder}/{suite}"
 
 
 def read_replies(

@@ -99,7 +99,7 @@ class ChildSafety(Block):
         """The lists, read when the first document comes."""
         return Words.read(self.words)
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """Drop or pass on one document, by its text, the prompt it answers and the hazard that its
         source names.
         """

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task
-from safelm.builder.manifest import File, Ledger, Manifest, Record
-from safelm.builder.run import make
+from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
+from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments, documents_of
@@ -43,7 +43,7 @@ def without_repeats(manifest: Manifest, store: Store, rows: int | None) -> Manif
         if name in repeats and len(repeats[name]) < record.ledger.rows_out
     ]
     blocks = [ReadAgain(again=again), WriteDocuments(rows_per_file=rows)]
-    written = dict(make(f"{manifest.stage}/repeats", blocks, store).tasks) if again else {}
+    written = dict(make_shards(f"{manifest.stage}/repeats", blocks, store).tasks) if again else {}
     tasks = [
         (name, _merged(record, written.get(name), repeats[name]) if name in repeats else record)
         for name, record in manifest.tasks
@@ -51,7 +51,7 @@ def without_repeats(manifest: Manifest, store: Store, rows: int | None) -> Manif
     return replace(manifest, tasks=tuple(tasks))
 
 
-def _tables(record: Record) -> list[File]:
+def _tables(record: ManifestEntry) -> list[File]:
     return [file for file in record.files if file.suffix.endswith(TABLE)]
 
 
@@ -85,7 +85,9 @@ def _ids(store: Store, file: File) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
 
 
-def _merged(first: Record, again: Record | None, ids: tuple[str, ...]) -> Record:
+def _merged(
+    first: ManifestEntry, again: ManifestEntry | None, ids: tuple[str, ...]
+) -> ManifestEntry:
     """One record for a task that was read once and written twice. A task of which nothing is left
     has no table.
     """
@@ -99,7 +101,7 @@ def _merged(first: Record, again: Record | None, ids: tuple[str, ...]) -> Record
         "duplicates across files"
     )
     key = hashlib.sha256("\n".join([first.key, *ids]).encode()).hexdigest()
-    return Record(key, tuple(sorted(files, key=lambda file: file.suffix)), ledger)
+    return ManifestEntry(key, tuple(sorted(files, key=lambda file: file.suffix)), ledger)
 
 
 DUPLICATE = "duplicate"
@@ -118,7 +120,7 @@ class DropDuplicates(Block):
         super().__post_init__()
         self.seen: set[bytes] = set()
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """Pass on a document whose id is new."""
         key = bytes.fromhex(document.id)
         if key in self.seen:
@@ -145,7 +147,7 @@ class ReadAgain(Reader):
         """Every document that is not a repeat."""
         repeats = pa.array(task.values, pa.string())
         for item in task.inputs:
-            for part in Shard(item.path, 0, item.sha256).parts():
+            for part in Shard(item.path, 0, item.sha256).batches():
                 kept = part.filter(pc.invert(pc.is_in(part["id"], repeats)))
                 self.drop(DUPLICATE, part.num_rows - kept.num_rows)
                 yield from documents_of(kept)

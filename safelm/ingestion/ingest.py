@@ -7,16 +7,16 @@ from typing import Any
 
 from safelm.builder.blocks import Block, Reader
 from safelm.builder.executors.base import QUARANTINE
-from safelm.builder.manifest import Manifest, Record
+from safelm.builder.manifest import Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
-from safelm.builder.run import finish, key_of, make
+from safelm.builder.run import finish, make_shards, shard_key
 from safelm.builder.stage import StageError, locked
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.dedup import without_repeats
 
 
-def ingest(stage: str, blocks: Sequence[Block], *, quarantine: float) -> Manifest:
+def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
     """Build a stage as `run` does, with what a source needs: no document twice, and not too much in
     quarantine.
     """
@@ -26,7 +26,7 @@ def ingest(stage: str, blocks: Sequence[Block], *, quarantine: float) -> Manifes
     assert isinstance(writer, WriteDocuments)
     with locked(stage):
         manifest = _made(stage, blocks, store)
-        _check(manifest, store, quarantine)
+        _check(manifest, store, max_quarantined_share)
         manifest = without_repeats(manifest, store, writer.rows_per_file)
         finish(manifest, began)
     return manifest
@@ -35,11 +35,11 @@ def ingest(stage: str, blocks: Sequence[Block], *, quarantine: float) -> Manifes
 def _made(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
     """The shards. Where nothing of the source is usable, the error says what was wrong with it."""
     try:
-        return make(stage, blocks, store)
+        return make_shards(stage, blocks, store)
     except StageError as error:
         reader = blocks[0]
         assert isinstance(reader, Reader)
-        records = [store.get(key_of(stage, task, blocks)) for task in reader.tasks()]
+        records = [store.get(shard_key(stage, task, blocks)) for task in reader.tasks()]
         whole = tuple((str(number), record) for number, record in enumerate(records) if record)
         if len(whole) < len(records) or not any(record.ledger.quarantined for _, record in whole):
             raise
@@ -56,8 +56,8 @@ def _check(manifest: Manifest, store: Store, allowed: float) -> None:
     broken = sum(ledger.quarantined.values())
     if broken > allowed * ledger.rows_in:
         raise StageError(
-            f"{manifest.stage}: {broken:,} of {ledger.rows_in:,} rows are in quarantine, more than ingest.quarantine "
-            f"allows ({allowed:.2%}); mend the source, or allow more in params.yaml\n{_table(manifest, store)}"
+            f"{manifest.stage}: {broken:,} of {ledger.rows_in:,} rows are in quarantine, more than "
+            f"ingest.max_quarantined_share allows ({allowed:.2%}); mend the source, or allow more in params.yaml\n{_table(manifest, store)}"
         )
 
 
@@ -86,7 +86,7 @@ def _table(manifest: Manifest, store: Store) -> str:
     )
 
 
-def _quarantined(record: Record, store: Store) -> Iterator[dict[str, Any]]:
+def _quarantined(record: ManifestEntry, store: Store) -> Iterator[dict[str, Any]]:
     for file in record.files:
         if file.suffix == QUARANTINE:
             yield from map(json.loads, store.object(file.md5).read_bytes().splitlines())

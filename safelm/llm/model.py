@@ -10,10 +10,10 @@ from typing import Any
 
 from loguru import logger
 
-from safelm.builder.paths import number
+from safelm.builder.paths import environment_number
 from safelm.llm.answers import Answers
 from safelm.llm.client import Endpoint
-from safelm.llm.engine import Row
+from safelm.llm.engine import EngineRow
 from safelm.llm.request import Answer, Request
 from safelm.llm.runner import Runner
 
@@ -33,7 +33,7 @@ class LanguageModel:
     where any of them changes, nothing is reused. How many requests are in flight is
     SAFELM_REQUESTS."""
 
-    def __init__(self, row: Row, endpoint: Endpoint, answers: Path) -> None:
+    def __init__(self, row: EngineRow, endpoint: Endpoint, answers: Path) -> None:
         self.row, self.endpoint, self.answers = row, endpoint, answers
         self.identity = {name: value for name, value in row.items() if name not in LIMITS}
         self.counts: Counter[str] = (
@@ -73,7 +73,7 @@ class LanguageModel:
                     kept.put(key, answer)
 
             if todo:
-                in_flight = number("SAFELM_REQUESTS") or IN_FLIGHT
+                in_flight = environment_number("SAFELM_REQUESTS") or IN_FLIGHT
                 runner = Runner(self.row, self.endpoint, in_flight, take, self.served)
                 try:
                     runner.ask(todo)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import safelm
-from safelm.builder.paths import number, scratch
+from safelm.builder.paths import environment_number, scratch
 from safelm.llm.client import Endpoint
-from safelm.llm.engine import EngineError, Row
+from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.weights import checked_folder
 
 START = 1800  # seconds that a server may take to load its model
@@ -34,7 +34,7 @@ ADDRESS, USERS, STARTING, LOG = "address.json", "users", "starting", "server.log
 _held: dict[Path, IO[str]] = {}  # this process's locks, for its life
 
 
-def serve(row: Row) -> Endpoint:
+def serve(row: EngineRow) -> Endpoint:
     """The server of a row, started if it does not stand. Raises EngineError where it cannot."""
     settings = {name: row[name] for name in SETTINGS}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -58,7 +58,7 @@ def _standing(folder: Path) -> Endpoint | None:
     return Endpoint(found["url"], found["key"])
 
 
-def _start(folder: Path, row: Row) -> Endpoint:
+def _start(folder: Path, row: EngineRow) -> Endpoint:
     (folder / ADDRESS).unlink(missing_ok=True)
     command = [
         sys.executable,
@@ -78,7 +78,7 @@ def _start(folder: Path, row: Row) -> Endpoint:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": paths},
         )
-    end = time.monotonic() + (number("SAFELM_SERVER_START") or START)
+    end = time.monotonic() + (environment_number("SAFELM_SERVER_START") or START)
     while time.monotonic() < end and supervisor.poll() is None:
         if endpoint := _standing(folder):
             return endpoint
@@ -87,7 +87,7 @@ def _start(folder: Path, row: Row) -> Endpoint:
     raise EngineError(f"engines.{row['name']}: vLLM did not start; its words are in {folder / LOG}")
 
 
-def _arguments(row: Row) -> list[str]:
+def _arguments(row: EngineRow) -> list[str]:
     """vLLM's command line. It takes neither the sampling that the model's authors like nor any code
     of theirs.
     """
@@ -99,7 +99,7 @@ def _arguments(row: Row) -> list[str]:
         "load-format": "safetensors",
         "generation-config": "vllm",
         "seed": 0,
-        "tensor-parallel-size": number("SAFELM_DEVICES") or 1,
+        "tensor-parallel-size": environment_number("SAFELM_DEVICES") or 1,
         "structured-outputs-config": json.dumps(
             {"backend": "xgrammar", "disable_any_whitespace": True}
         ),

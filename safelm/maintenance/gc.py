@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safelm.builder.manifest import Record
+from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
@@ -77,11 +77,11 @@ def _kept(objects: list[str], store: Store) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _records(store: Store, since: float) -> Iterator[Record]:
+def _records(store: Store, since: float) -> Iterator[ManifestEntry]:
     for path in store.scratch.glob("index/??/*.json"):
         try:
             if path.stat().st_mtime >= since:
-                yield Record.load(json.loads(path.read_bytes()))
+                yield ManifestEntry.load(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # torn: its shard is not done
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.paths import build
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.report.charts.numbers import NONE, percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
@@ -151,4 +151,4 @@ def screen(book: Book, found: Sequence[Claim]) -> list[str]:
         for stage in measured.stages(group)
     ]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items()) or NONE
-    return [*aligned([head, *rows], 2), f"claims: {counts}"]
+    return [*align_columns([head, *rows], 2), f"claims: {counts}"]

@@ -45,7 +45,7 @@ UNKNOWN = dict.fromkeys(
 )  # of a document that a scorer could not grade
 
 
-def columns_of(grade: Grade | None) -> dict[str, Any]:
+def grade_columns(grade: Grade | None) -> dict[str, Any]:
     """The columns of specs/document.py GRADES and LABELS."""
     if grade is None:
         return dict(UNKNOWN)
@@ -106,7 +106,9 @@ class GradeDocuments(Block):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
                 document.metadata |= (
-                    columns_of(grade) if grade else {**UNKNOWN, "reason": self.why(document.text)}
+                    grade_columns(grade)
+                    if grade
+                    else {**UNKNOWN, "reason": self.why(document.text)}
                 )
                 self.stat_update(f"score {grade.score}" if grade else "ungraded")
                 yield document
@@ -122,7 +124,7 @@ class KeepGraded(Block):
         super().__post_init__()
         self.seen = 0
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """The document, if it has a score."""
         self.seen += 1
         if document.metadata["score"] is None:

@@ -27,7 +27,9 @@ RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
 }
 
 
-def ensemble(rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]) -> int | None:
+def ensemble_score(
+    rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]
+) -> int | None:
     """The score of one document from the columns that `of` names, each with its threshold, which
     `any` asks for.
 
@@ -46,7 +48,7 @@ def ungraded(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
     """A line on the documents of build/score that have no score, if there are any: how many each
     scorer left.
     """
-    columns = {**{name: name for name in scorers}, "score": "ensemble"}
+    columns = {**{name: name for name in scorers}, "score": "ensemble_score"}
     counts: Counter[str] = Counter()
     for table in tables(folder, list(columns)):
         counts.update({shown: table[name].null_count for name, shown in columns.items()})
@@ -93,22 +95,22 @@ class ReadGrades(Reader):
 class Combine(Block):
     """Make one score of the columns. `hazard` is that of the first scorer that names one."""
 
-    name: ClassVar[str] = "ensemble"
+    name: ClassVar[str] = "ensemble_score"
     rule: str
     of: dict[str, int]
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """The document with a column for each scorer, the score and the hazard."""
-        document.metadata |= combined(document.metadata.pop("grades"), self.rule, self.of)
+        document.metadata |= combine_grades(document.metadata.pop("grades"), self.rule, self.of)
         self.stat_update(f"score {document.metadata['score']}")
         yield document
 
 
-def combined(
+def combine_grades(
     grades: Mapping[str, Mapping[str, object]], rule: str, of: Mapping[str, int]
 ) -> dict[str, int | str | None]:
     """The columns of specs/document.py scores_of_all for one document."""
     scores: dict[str, int | None] = {name: grade["score"] for name, grade in grades.items()}  # type: ignore[misc]  # rows of GRADES
     hazards = [str(grade["hazard"]) for grade in grades.values() if grade["hazard"]]
     hazard = next((name for name in hazards if name in GUARDED), hazards[0] if hazards else None)
-    return {**scores, "score": ensemble(rule, scores, of), "hazard": hazard}
+    return {**scores, "score": ensemble_score(rule, scores, of), "hazard": hazard}

@@ -13,13 +13,13 @@ from typing import Any
 from safelm.builder.blocks import Block
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
-from safelm.builder.run import make
+from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
-from safelm.scoring.encoder import FitEmbedding
-from safelm.scoring.ensemble import ensemble
+from safelm.scoring.encoder import FitEncoder
+from safelm.scoring.ensemble import ensemble_score
 from safelm.scoring.labels import (
     HELD_OUT,
     Label,
@@ -28,15 +28,14 @@ from safelm.scoring.labels import (
     TrustLabels,
     read_graded,
     read_labels,
-    split,
+    split_labels,
 )
 from safelm.scoring.ngrams import FEWEST, FitNgrams
 from safelm.scoring.registry import Engines, Rows, grader
-from safelm.stats.baseline import baseline
-from safelm.stats.classification import DIGITS, LEVELS, measures
+from safelm.stats.classification import DIGITS, LEVELS, baseline, measures
 from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
 from safelm.text.lexicon import Grade
-from specs.scorer import JUDGES, Cascade, Given, Recipe, ScorerRow
+from specs.scorer import JUDGES, Cascade, Labels, Recipe, ScorerRow
 
 CONFIDENCE = 0.95
 Grades = Sequence[Grade | None]
@@ -55,16 +54,18 @@ def fit_all(
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
         row = rows[name]
         if isinstance(row, Cascade):
-            made[name] = make(f"fit/{name}", _cascade(row, made, seed))
+            made[name] = make_shards(f"fit/{name}", _cascade(row, made, seed))
         elif name == judge:
-            made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), TrustLabels(**shared)])
-        elif isinstance(row, Given):
+            made[name] = make_shards(
+                f"fit/{name}", [ReadLabels(folder=labels), TrustLabels(**shared)]
+            )
+        elif isinstance(row, Labels):
             continue  # every scorer is measured by the source's labels anyway
         elif row.kind in JUDGES:
             other = MeasureJudge(judge=grader(name, rows, engines), **shared)
-            made[name] = make(f"fit/{name}", [ReadLabels(folder=labels), other])
+            made[name] = make_shards(f"fit/{name}", [ReadLabels(folder=labels), other])
         else:
-            made[name] = make(
+            made[name] = make_shards(
                 f"fit/{name}", [ReadLabels(folder=labels), FITTERS[row.kind](row, shared)]
             )
     return {name: made[name] for name in rows if name in made}
@@ -85,7 +86,7 @@ def write_fit(
     stage prints.
     """
     known = read_labels(labels)
-    measured = measure(*split(known, held_out, seed), made, judge=judge, rule=rule, of=of)
+    measured = measure(*split_labels(known, held_out, seed), made, judge=judge, rule=rule, of=of)
     for name, manifest in made.items():
         link_files(manifest, folder / name)
     write_metrics(folder, describe(known), measured)
@@ -94,10 +95,10 @@ def write_fit(
 
 def _embedding(row: Any, shared: Mapping[str, Any]) -> Block:
     recipe = Recipe.read(row.recipe)
-    return FitEmbedding(
+    return FitEncoder(
         encoder=Path(row.encoder) if row.revision is None else row.encoder,
         revision=row.revision,
-        sequence=row.sequence,
+        sequence=row.sequence_length,
         unsafe_weight=row.unsafe_weight,
         warmup=recipe.warmup,
         steps=tuple(step.model_dump() for step in recipe.steps),
@@ -117,12 +118,12 @@ def _ngrams(row: Any, shared: Mapping[str, Any]) -> Block:
 
 
 def _cascade(row: Cascade, made: Mapping[str, Manifest], seed: int) -> list[Block]:
-    reader = ReadHeldOut(cheap=held_out_of(made[row.cheap]), dear=held_out_of(made[row.dear]))
+    reader = ReadHeldOut(cheap=held_out_of(made[row.cheap]), dear=held_out_of(made[row.expensive]))
     return [
         reader,
         FitCascade(
-            names=(row.cheap, row.dear),
-            level=row.level,
+            names=(row.cheap, row.expensive),
+            level=row.min_score,
             recall=row.recall,
             precision=row.precision,
             seed=seed,
@@ -132,7 +133,7 @@ def _cascade(row: Cascade, made: Mapping[str, Manifest], seed: int) -> list[Bloc
 
 FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
     "ngrams": _ngrams,
-    "embedding": _embedding,
+    "encoder": _embedding,
 }
 
 
@@ -272,7 +273,7 @@ def against_source(
         name: [grade and grade.score for grade in grades] for name, grades in columns.items()
     }
     rows = [{name: column[place] for name, column in scores.items()} for place in range(len(held))]
-    scores["ensemble"] = [ensemble(rule, row, of) for row in rows]
+    scores["ensemble"] = [ensemble_score(rule, row, of) for row in rows]
     pairs = {
         name: [
             (label.label, score)

@@ -14,7 +14,7 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, shards, tables, write_table
-from safelm.scoring.base import GradeDocuments, Scorer, columns_of
+from safelm.scoring.base import GradeDocuments, Scorer, grade_columns
 from safelm.seeding import draw
 from safelm.text.lexicon import LEVELS, Grade
 
@@ -53,7 +53,9 @@ def _sorted(rows: Iterable[dict[str, Any]]) -> list[Label]:
     return sorted((Label(**row) for row in rows), key=lambda label: label.id)
 
 
-def split(labels: Sequence[Label], share: float, seed: int) -> tuple[list[Label], list[Label]]:
+def split_labels(
+    labels: Sequence[Label], share: float, seed: int
+) -> tuple[list[Label], list[Label]]:
     """(for training, held out), stratified by score and drawn by id; a class always keeps one for
     training.
     """
@@ -73,12 +75,12 @@ class GradeByLabel(Block):
 
     name: ClassVar[str] = "label"
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         """The document with its label as the score, and the source's hazard; None where there is no
         label.
         """
         score, hazard = document.metadata.get("label"), document.metadata.get("hazard")
-        document.metadata |= columns_of(
+        document.metadata |= grade_columns(
             None if score is None else Grade(score, "the source's label", hazard)
         )
         yield document
@@ -124,7 +126,7 @@ class MeasureScorer(Writer):
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
         """HELD_OUT, and what `measured` saves."""
-        train, held_out = split(
+        train, held_out = split_labels(
             [document.metadata["label"] for document in documents], self.held_out, self.seed
         )
         grades = self.measured(train, held_out, attempt)

@@ -23,7 +23,10 @@ from specs.yaml_source import SpecError, YamlFile
 from tests.reading import VALUES, reasons
 
 MEGABYTE = 1 << 20
-LIMITS = {"line_bytes": 16 * MEGABYTE, "document_bytes": 10 * MEGABYTE}  # those of params.yaml
+LIMITS = {
+    "max_line_bytes": 16 * MEGABYTE,
+    "max_document_bytes": 10 * MEGABYTE,
+}  # those of params.yaml
 
 
 def repeated(pack: Callable[[bytes], bytes], times: int) -> bytes:

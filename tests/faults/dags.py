@@ -70,7 +70,7 @@ class Change(Block):
         with Path(self.seen).open("a") as file:
             file.write(f"{task.name}\n")
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         text = changed(document.text, self.value, self.kind)
         if text is None:
             return self.drop("not kept")

@@ -371,7 +371,7 @@ MUTANTS = (
     Mutant(
         "no limit on a document",
         "safelm/ingestion/base.py",
-        'return "document_too_long" if size > self.document_bytes else None',
+        'return "document_too_long" if size > self.max_document_bytes else None',
         "return None",
         (READING,),
     ),

@@ -10,7 +10,7 @@ import pytest
 from loguru import logger
 
 from safelm.llm import EngineError, Request
-from safelm.llm.client import TRIES, Endpoint
+from safelm.llm.client import MAX_ATTEMPTS, Endpoint
 from safelm.llm.model import LanguageModel
 from tests.endpoint import FAULTS, HANG, HARMLESS, MODEL, FakeEndpoint, Plan, digest, text_of
 
@@ -65,7 +65,10 @@ def plan(fault: str, draw: random.Random) -> tuple[Plan, set[str]]:
     """
     names = [digest(body(question(number))) for number in range(QUESTIONS)]
     draw.shuffle(names)
-    always, sometimes = set(names[:3]), {name: draw.randrange(1, TRIES) for name in names[3:7]}
+    always, sometimes = (
+        set(names[:3]),
+        {name: draw.randrange(1, MAX_ATTEMPTS) for name in names[3:7]},
+    )
 
     def found(name: str, before: int) -> str | None:
         return fault if name in always or before < sometimes.get(name, 0) else None
@@ -93,12 +96,12 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
             assert (answer.problem, answer.text) == (PROBLEMS[fault], "")
         else:
             assert (answer.problem, answer.text) == (None, text_of(body(request)))
-    assert max(endpoint.asked.values()) <= TRIES
+    assert max(endpoint.asked.values()) <= MAX_ATTEMPTS
     assert engine.counts["requests"] == sum(endpoint.asked.values())
     retries = sum(count for name, count in engine.counts.items() if name.startswith("retry"))
     assert (
         retries
-        == sum(f"of {TRIES}" in line for line in log)
+        == sum(f"of {MAX_ATTEMPTS}" in line for line in log)
         == (0 if fault in HARMLESS else endpoint.faults[fault])
     )
     lines = (tmp_path / "answers.jsonl").read_bytes().splitlines()

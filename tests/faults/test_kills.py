@@ -270,7 +270,7 @@ def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
 class Sleep(Block):
     """Says who sleeps, and sleeps."""
 
-    def each(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Iterator[Document]:
         Path(f"asleep-{os.getpid()}").touch()
         time.sleep(PATIENCE)
         yield document

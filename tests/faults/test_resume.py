@@ -55,8 +55,10 @@ CHANGES: dict[str, Callable[[Toy], None]] = {
     "files swapped": swap_two_files,
     "a file less": remove_a_file,
     "licence of the source": change_the_licence,
-    "number of shards": lambda toy: toy.change("ingest", rows=5),
-    "longest document": lambda toy: toy.change("ingest", document_bytes=64, quarantine=0.9),
+    "number of shards": lambda toy: toy.change("ingest", rows_per_shard=5),
+    "longest document": lambda toy: toy.change(
+        "ingest", max_document_bytes=64, max_quarantined_share=0.9
+    ),
     "ensemble": lambda toy: toy.change("score", ensemble={"rule": "mean", "of": ["lexicon"]}),
     "rate": lambda toy: toy.change("tags.unsafe", rate=0.25),
     "seed": lambda toy: toy.change("tags.unsafe", seed=2),

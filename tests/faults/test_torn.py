@@ -14,7 +14,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from voluptuous import Invalid
 
-from safelm.builder.manifest import DamagedShard, Manifest, Record
+from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
@@ -140,7 +140,7 @@ def test_a_record_of_every_length_is_not_done_and_told(finished: Toy, count: Cou
     for length in lengths(len(whole), count(100, 10**6)):
         path.write_bytes(whole[:length])
         assert store.get(path.stem) is None and len(told(leftovers.records)) == 1, length
-    assert isinstance(record, Record)
+    assert isinstance(record, ManifestEntry)
 
 
 def test_a_manifest_of_every_length_is_one_line(finished: Toy, count: Counter) -> None:

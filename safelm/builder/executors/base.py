@@ -17,9 +17,9 @@ from datatrove.executor import base as datatrove_base
 from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
-from safelm.builder.digest import known_digest
+from safelm.builder.digest import cached_digest
 from safelm.builder.manifest import Ledger
-from safelm.builder.paths import number, scratch
+from safelm.builder.paths import environment_number, scratch
 from safelm.builder.plan import Plan
 from safelm.builder.stage import StageError
 from safelm.builder.terminal import Progress
@@ -46,7 +46,7 @@ datatrove_base.add_task_logger = _log_to_file
 datatrove_base.close_task_logger = _close_log
 
 
-class Keyed(PipelineExecutor):
+class CachedExecutor(PipelineExecutor):
     """A mixin, to stand before one of DataTrove's executors: `class RayExecutor(Keyed,
     RayPipelineExecutor)`.
 
@@ -111,7 +111,7 @@ class Keyed(PipelineExecutor):
             return None
         self.pipeline = deepcopy(list(self.plan.blocks))
         try:
-            with self.plan.store.attempt(self.plan.keys[rank]) as attempt:
+            with self.plan.store.temporary_directory(self.plan.keys[rank]) as attempt:
                 for block in self.pipeline:
                     block.begin(self.plan.tasks[rank], attempt)
                 # Not that of the Ray executor, which writes its log into a folder of the node, by
@@ -138,7 +138,7 @@ class Keyed(PipelineExecutor):
         reader, *_, writer = self.pipeline
         task = self.plan.tasks[rank]
         for item in task.inputs:
-            if known_digest(item.path) != item.sha256:
+            if cached_digest(item.path) != item.sha256:
                 raise StageError(f"{item.path}: input changed during run; run the stage again")
         quarantined = [row for block in self.pipeline for row in block.quarantined]
         ledger = Ledger(
@@ -152,9 +152,9 @@ class Keyed(PipelineExecutor):
             lines = "".join(
                 json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in quarantined
             )
-            (writer.attempt / QUARANTINE).write_text(lines, encoding="utf-8")
+            (writer.folder / QUARANTINE).write_text(lines, encoding="utf-8")
             files[QUARANTINE] = len(quarantined)
-        self.plan.store.put(self.plan.keys[rank], writer.attempt, files, ledger)
+        self.plan.store.commit(self.plan.keys[rank], writer.folder, files, ledger)
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
@@ -174,8 +174,8 @@ def resources() -> dict[str, Any]:
     it; 0 GB: not said.
     """
     return {
-        "cpus_per_task": number("SAFELM_TASK_CPUS") or 1,
-        "gpus_per_task": number("SAFELM_TASK_GPUS") or 0,
-        "mem_per_cpu_gb": number("SAFELM_TASK_MEMORY") or 0,
-        "workers": number("SAFELM_WORKERS") or -1,
+        "cpus_per_task": environment_number("SAFELM_TASK_CPUS") or 1,
+        "gpus_per_task": environment_number("SAFELM_TASK_GPUS") or 0,
+        "mem_per_cpu_gb": environment_number("SAFELM_TASK_MEMORY") or 0,
+        "workers": environment_number("SAFELM_WORKERS") or -1,
     }

@@ -7,16 +7,16 @@ from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 
-from safelm.builder.executors.base import Keyed
+from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.paths import workers
 from safelm.builder.plan import Plan
 from safelm.builder.stage import StageError
-from safelm.builder.workers import WorkFailed, sentence, side_by_side
+from safelm.builder.workers import WorkFailed, describe_error, run_in_processes
 
 SMALL = 4 << 20  # bytes of input under which starting worker processes costs more than they save
 
 
-class LocalExecutor(Keyed, LocalPipelineExecutor):
+class LocalExecutor(CachedExecutor, LocalPipelineExecutor):
     """DataTrove's local executor with a pool of its own: DataTrove's waits for ever for a worker
     that was killed.
     """
@@ -39,12 +39,12 @@ class LocalExecutor(Keyed, LocalPipelineExecutor):
             try:
                 self._run_for_rank(rank)
             except Exception as error:
-                raise StageError(self._failed(rank, sentence(error))) from error
+                raise StageError(self._failed(rank, describe_error(error))) from error
             self.finished(rank)
 
     def _side_by_side(self, todo: Sequence[int]) -> None:
         try:
-            for rank in side_by_side(self._run_for_rank, todo, self.workers):
+            for rank in run_in_processes(self._run_for_rank, todo, self.workers):
                 self.finished(rank)
         except WorkFailed as error:
             raise StageError(self._failed(error.number, str(error))) from None

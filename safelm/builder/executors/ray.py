@@ -13,18 +13,18 @@ from typing import Any
 
 from datatrove.executor.ray import RayPipelineExecutor
 
-from safelm.builder.executors.base import Keyed, resources
+from safelm.builder.executors.base import CachedExecutor, resources
 from safelm.builder.fingerprint import ROOT
 from safelm.builder.paths import workers
 from safelm.builder.plan import Plan
 from safelm.builder.stage import StageError
-from safelm.builder.workers import sentence
+from safelm.builder.workers import describe_error
 
 STORE = 100 << 20  # bytes of shared memory; only the plan goes through it, for shards are files
 GIGABYTE = 1 << 30
 
 
-class RayExecutor(Keyed, RayPipelineExecutor):
+class RayExecutor(CachedExecutor, RayPipelineExecutor):
     """DataTrove's Ray executor with tasks in Ray's own workers: DataTrove's wait for ever for one
     that was killed.
     """
@@ -77,7 +77,7 @@ class RayExecutor(Keyed, RayPipelineExecutor):
         ) as error:  # before the work began, which gives its own errors as sentences
             failure = f"a worker of Ray could not begin: {str(error).strip().splitlines()[-1]}"
         except ray.exceptions.RayError as error:
-            cause = sentence(error).partition("\n")[0]
+            cause = describe_error(error).partition("\n")[0]
             failure = f"its worker died ({cause}); finished shards are kept, run the stage again"
         if failure:
             raise StageError(f"{self.plan.stage}: shard {self.plan.tasks[rank].name}: {failure}")
@@ -89,7 +89,7 @@ def _make(executor: RayExecutor, rank: int) -> str | None:
     try:
         executor._run_for_rank(rank)
     except Exception as error:
-        return sentence(error)
+        return describe_error(error)
     return None
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from datatrove.executor.slurm import SlurmPipelineExecutor
 
-from safelm.builder.executors.base import Keyed, resources
+from safelm.builder.executors.base import CachedExecutor, resources
 from safelm.builder.fingerprint import ROOT
-from safelm.builder.paths import number
+from safelm.builder.paths import environment_number
 from safelm.builder.plan import Plan
 from safelm.builder.stage import StageError
 
@@ -29,7 +29,7 @@ PAUSE = 2.0  # seconds between two looks at the queue
 NAMED = 8  # lost jobs named in an error
 
 
-class SlurmExecutor(Keyed, SlurmPipelineExecutor):
+class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
     """DataTrove's Slurm executor, which waits for its job and says which shards were lost, and why."""
 
     def __init__(self, plan: Plan) -> None:
@@ -41,7 +41,7 @@ class SlurmExecutor(Keyed, SlurmPipelineExecutor):
             qos="",
             job_name=f"safelm-{plan.stage.replace('/', '-')}",
             tasks_per_job=max(
-                number("SAFELM_TASKS_PER_JOB") or 1, math.ceil(len(plan.tasks) / ARRAY)
+                environment_number("SAFELM_TASKS_PER_JOB") or 1, math.ceil(len(plan.tasks) / ARRAY)
             ),
             env_command=_setup(plan.root),
             requeue=False,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.corpora.mixing.rows import Layout, Order, Rows, Tokens, cut, hold_out
 
 PLAN = "plan.json"
@@ -143,4 +143,4 @@ class Plan:
         ]
         if not any(corpus.documents for corpus in self.corpora.values()):
             del columns[2]  # a dry run
-        yield from aligned(list(zip(*columns, strict=True)), 2)
+        yield from align_columns(list(zip(*columns, strict=True)), 2)

@@ -22,10 +22,10 @@ from specs.judge import JudgeRow
 METRICS, ANSWERS = "metrics.json", "answers.parquet"
 DIALS = (
     "suite",
-    "tokens",
+    "suffix_tokens",
     "steps",
     "candidates",
-    "top",
+    "top_k",
     "tag_weight",
 )  # of a row, told beside its rates
 SAID = (

@@ -5,7 +5,7 @@ asked, by key.
 from collections.abc import Mapping
 from typing import Any
 
-from safelm.builder.artifact import Piece, artifact
+from safelm.builder.artifact import Part, artifact
 from safelm.builder.paths import build
 from safelm.demo.prompts import steps
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS, ask_attacked, attack
@@ -26,12 +26,15 @@ def attack_models(
     An attack takes the first of the prompts of `evaluate`: they were asked without a suffix too.
     """
     sizes = {"tokens": asked.tokens, "batch": asked.batch, "seed": asked.seed}
-    pieces: dict[str, Piece] = {}
+    pieces: dict[str, Part] = {}
     attacked = []
     for name, row in attacks.items():
         for model, stage in ((model, stage) for model in row.models for stage in row.stages):
             base, suite = build(stage, model), asked.suites[row.suite]
-            limit, chosen = min(asked.prompts, row.prompts), asked.decoders_of(base, row.decoders)
+            limit, chosen = (
+                min(asked.prompts, row.max_prompts),
+                asked.decoders_of(base, row.decoders),
+            )
             first = questions(row.suite, suite, stage=stage, limit=limit, seed=asked.seed)
             found = Attacked(name, row, model, stage, tuple(first), tuple(chosen))
             pieces |= _pieces(
@@ -56,12 +59,16 @@ def _pieces(
     decoders: Mapping[str, Decoder],
     model: Mapping[str, Any],
     sizes: Mapping[str, int],
-) -> dict[str, Piece]:
+) -> dict[str, Part]:
     """A suffix for each prompt, and the replies to all of them under each condition and decoder."""
     row = found.row
-    dials = row.model_dump(include={"tokens", "steps", "candidates", "top", "tag_weight", "seed"})
+    dials = {
+        "tokens": row.suffix_tokens,
+        "top": row.top_k,
+        **row.model_dump(include={"steps", "candidates", "tag_weight", "seed"}),
+    }
     suffixes = {
-        suffix_name(found, place): Piece(
+        suffix_name(found, place): Part(
             attack,
             {
                 **model,
@@ -75,7 +82,7 @@ def _pieces(
         for place, question in enumerate(found.asked)
     }
     replies = {
-        replies_name(found, decoder, condition): Piece(
+        replies_name(found, decoder, condition): Part(
             ask_attacked,
             {
                 **model,

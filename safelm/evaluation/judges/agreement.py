@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelm.builder.terminal import aligned
+from safelm.builder.terminal import align_columns
 from safelm.documents.shards import text_digest
 from safelm.evaluation.judges.registry import Exchange, Judge
 from safelm.evaluation.prompt_files import (
@@ -165,7 +165,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each judge, aligned."""
     head = ("judge", "answers", "unjudged", "accuracy", "kappa", "two classes", "kappa")
     lines = [head, *((name, *_cells(found)) for name, found in rows.items())]
-    return aligned(lines, 1)
+    return align_columns(lines, 1)
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from safelm.builder.manifest import Record
+from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import BUILD, cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.sign import Sign, left_over
@@ -32,7 +32,7 @@ def half_written() -> Iterator[Sign]:
 
 def attempts() -> Iterator[Sign]:
     """Folders of tries that did not end; the shards they finished are in the store."""
-    places = (Store(cache(), scratch()).attempts, scratch("attempts"), BUILD / ".attempts")
+    places = (Store(cache(), scratch()).temporary_root, scratch("attempts"), BUILD / ".attempts")
     for path in (path for place in places for path in sorted(place.glob("*"))):
         yield left_over(path, f"is a try that did not end ({_size(path) / 1e6:,.1f} MB)")
 
@@ -46,7 +46,7 @@ def records() -> Iterator[Sign]:
             yield left_over(path, "was being written to the index")
             continue
         try:
-            whole = Record.load(json.loads(path.read_bytes())).key == path.stem
+            whole = ManifestEntry.load(json.loads(path.read_bytes())).key == path.stem
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole = False
         if not whole:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from safelm.builder.digest import MANIFEST, digests
+from safelm.builder.digest import MANIFEST, md5_and_sha256
 from safelm.builder.files import is_digest
 from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest
 from safelm.builder.paths import workers
@@ -173,7 +173,7 @@ class Hashes:
     def _hash(self, same: list[Path]) -> tuple[str, str] | OSError:
         try:
             before = same[0].stat()
-            found = digests(same[0])
+            found = md5_and_sha256(same[0])
             self.stamps.put(same[0], before, found)
             return found
         except OSError as error:
@@ -297,7 +297,7 @@ def _broken_laws(manifest: Manifest, total: Ledger) -> Iterator[str]:
     except LedgerError as error:
         yield str(error)
     if total != manifest.ledger:
-        yield f"the stage's ledger is not the sum of its shards': {total.sentence()}"
+        yield f"the stage's ledger is not the sum of its shards': {total.summary()}"
 
 
 def _once(needs: Sequence[Need]) -> Iterator[Need]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safelm.builder.files import is_digest, is_inside
+from safelm.builder.files import is_digest, is_safe_name
 
 LOCK = Path("dvc.lock")
 DIR = ".dir"  # ends the digest of a folder's listing
@@ -144,7 +144,7 @@ def read_listing(data: bytes) -> dict[str, str]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Torn(f"is not a listing of files ({_line(error)})") from None
     for name, md5 in files.items():
-        if not is_inside(name):
+        if not is_safe_name(name):
             raise Torn(f"names a file outside of its folder: {str(name)[:80]!r}")
         if not is_digest(md5):
             raise Torn(f"{name}: expected an md5 (got {str(md5)[:40]!r})")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from safelm.builder.digest import digests
-from safelm.builder.manifest import Record
+from safelm.builder.digest import md5_and_sha256
+from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import scratch
 from safelm.builder.store import Store
 from safelm.maintenance.quarantine import quarantine
@@ -137,7 +137,10 @@ def _records(store: Store) -> Iterator[tuple[Path, list[str]]]:
     """Every record that can be read, with the objects it speaks of; a torn one is none."""
     for path in sorted(store.scratch.glob("index/??/*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            yield path, [file.md5 for file in Record.load(json.loads(path.read_bytes())).files]
+            yield (
+                path,
+                [file.md5 for file in ManifestEntry.load(json.loads(path.read_bytes())).files],
+            )
 
 
 def _twin(
@@ -156,13 +159,13 @@ def _twin(
         files = {
             path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()
         }
-        data = listing({name: digests(path)[0] for name, path in files.items()})
+        data = listing({name: md5_and_sha256(path)[0] for name, path in files.items()})
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5.removesuffix(DIR):
             return False
         part.write_bytes(data)
     else:
         for twin in (need.name for need in places if need.md5 == md5):
-            if twin.is_file() and digests(twin)[0] == md5:
+            if twin.is_file() and md5_and_sha256(twin)[0] == md5:
                 shutil.copyfile(twin, part)
                 break
         else:
@@ -197,7 +200,7 @@ def _is_whole(path: Path, md5: str) -> bool:
     try:
         if md5.endswith(DIR):
             read_listing(path.read_bytes())
-        return digests(path)[0] == md5.removesuffix(DIR)
+        return md5_and_sha256(path)[0] == md5.removesuffix(DIR)
     except (OSError, Torn):
         return False
 

@@ -41,11 +41,16 @@ PARAMS: dict[str, dict[str, Any]] = {
             "license": "CC0-1.0",
         }
     },
-    "ingest": {"rows": 4096, "line_bytes": 65536, "document_bytes": 32768, "quarantine": 0.5},
+    "ingest": {
+        "rows_per_shard": 4096,
+        "max_line_bytes": 65536,
+        "max_document_bytes": 32768,
+        "max_quarantined_share": 0.5,
+    },
     "engines": {},
     "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
     "tags.unsafe": {"scores": [4, 5], "rate": 0.5},
-    "tokenizer": {"vocabulary": 300},
+    "tokenizer": {"vocab_size": 300},
     "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},
 }
 BROKEN = [
