@@ -26,8 +26,8 @@ from datatrove.data import Document
 
 from benchmarks.labels import SEED, UNSAFE, read
 from safelm.scoring.base import GradeDocuments
-from safelm.scoring.cascade import CascadeScorer, chance, thresholds
-from safelm.scoring.encoder import EmbeddingScorer, GradeByEmbedding, load, save
+from safelm.scoring.cascade import CascadeScorer, fit_thresholds, probability_of_level
+from safelm.scoring.encoder import EncoderScorer, GradeByEncoder, load, save
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, NgramScorer, fit_ngrams
 from safelm.text.lexicon import Hazards
@@ -108,7 +108,7 @@ def compare(
 
 def fitted(
     arguments: argparse.Namespace, rows: Sequence[tuple[str, str, bool]], row: Any
-) -> tuple[NgramScorer, EmbeddingScorer]:
+) -> tuple[NgramScorer, EncoderScorer]:
     """Both classifiers, fitted on labelled rows; the encoder is taken from --model where it is
     there.
     """
@@ -135,12 +135,12 @@ def fitted(
         )
         arguments.model.mkdir(parents=True)
         save(model, tokenizer, losses, arguments.model)
-    return cheap, EmbeddingScorer.read(arguments.model, arguments.sequence)
+    return cheap, EncoderScorer.read(arguments.model, arguments.sequence)
 
 
 def cascade(
     cheap: NgramScorer,
-    block: GradeByEmbedding,
+    block: GradeByEncoder,
     texts: Sequence[str],
     recall: float,
     precision: float,
@@ -150,8 +150,11 @@ def cascade(
     """
     fit, measure = texts[::2], texts[1::2]
     found = [grade.score >= LEVEL for grade in block.scorer.grade(fit) if grade]
-    limits = thresholds(
-        [chance(grade, LEVEL) for grade in cheap.grade(fit) if grade], found, recall, precision
+    limits = fit_thresholds(
+        [probability_of_level(grade, LEVEL) for grade in cheap.grade(fit) if grade],
+        found,
+        recall,
+        precision,
     )
     both = CascadeScorer(cheap, block, ("cheap", "dear"), LEVEL, limits)
     dear, ours = seconds(lambda: block.scorer.grade(measure)), seconds(lambda: both.grade(measure))
@@ -217,7 +220,7 @@ def main() -> None:
         few = texts_of(arguments.path, arguments.few, 1000) + [
             text[:1000] for _, text, _ in rows[1::2]
         ]
-        deep = GradeByEmbedding(files=(), sequence=arguments.sequence)
+        deep = GradeByEncoder(files=(), sequence=arguments.sequence)
         deep.__dict__["scorer"] = dear
         bare = plain_loop(dear.model, dear.tokenizer, arguments.sequence, few)
         compare("embedding", deep, bare, few, arguments.rounds)

@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import web
 from loguru import logger
 
-from safelm.llm import Page, Request, as_data, fenced
+from safelm.llm import Request, TemplateInput, fence_document, strip_control_tokens
 from safelm.llm.client import Endpoint
 from safelm.llm.model import IN_FLIGHT, LanguageModel
 from safelm.llm.templates.engine import TemplateEngine
@@ -91,9 +91,9 @@ def requests_of(count: int, words: int) -> list[Request]:
             f"They steal the wallet in street {number}. "
             + "The day was long and the way was far. " * (words // 9)
         )
-        user = fenced(shared.frame, prompt.instruction, text)
+        user = fence_document(shared.frame, prompt.instruction, text)
         messages = (("system", shared.instructions["rephrase"]), ("user", user))
-        page = Page(as_data(text), prompt)
+        page = TemplateInput(strip_control_tokens(text), prompt)
         found.append(Request(str(number), prompt.id, prompt.version, messages, 1, page=page))
     return found
 
@@ -130,15 +130,15 @@ def main() -> None:
             engine = LanguageModel(ROW, Endpoint(url), Path(folder) / "answers.jsonl")
             bodies = [engine.payload(request) for request in asked]
             theirs.append(seconds(lambda bodies=bodies: asyncio.run(directly(url, bodies))))
-            ours.append(seconds(lambda engine=engine: engine.ask(asked)))
+            ours.append(seconds(lambda engine=engine: engine.generate(asked)))
     server.kill()
     direct, door = (
         options.requests / statistics.median(theirs),
         options.requests / statistics.median(ours),
     )
     templates = TemplateEngine(SHARED, HAZARDS)
-    templates.ask(asked[:10])
-    written = len(asked) / seconds(lambda: templates.ask(asked))
+    templates.generate(asked[:10])
+    written = len(asked) / seconds(lambda: templates.generate(asked))
     print(
         f"{IN_FLIGHT} in flight, {options.answer} s an answer: directly {direct:,.1f} requests/s, through the door"
     )

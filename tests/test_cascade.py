@@ -11,7 +11,7 @@ import pytest
 from datatrove.data import Document
 
 from safelm.builder.paths import build
-from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, thresholds
+from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, fit_thresholds
 from safelm.scoring.labels import HELD_OUT
 from safelm.text.lexicon import Grade
 from tests.endpoint import Body, FakeEndpoint
@@ -19,9 +19,7 @@ from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, 
 from tests.test_rubric import JUDGE, right
 from tests.test_rubric import ROWS as ENGINE
 
-ROW = (
-    "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 3, recall: 0.9, precision: 0.9}\n"
-)
+ROW = "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 3, recall: 0.9, precision: 0.9}\n"
 
 
 def sample(size: int) -> tuple[list[float], list[bool]]:
@@ -35,7 +33,7 @@ def sample(size: int) -> tuple[list[float], list[bool]]:
 @pytest.mark.parametrize("precision", [0.5, 0.9, 0.99])
 def test_the_thresholds_keep_recall_and_precision(recall: float, precision: float) -> None:
     chances, found = sample(2000)
-    low, high = thresholds(chances, found, recall, precision)
+    low, high = fit_thresholds(chances, found, recall, precision)
     kept = [value >= low for value, hit in zip(chances, found, strict=True) if hit]
     assert sum(kept) / len(kept) >= recall
     assert sum(kept) / len(kept) - 1 / len(kept) < recall  # and `low` could be no higher
@@ -45,12 +43,12 @@ def test_the_thresholds_keep_recall_and_precision(recall: float, precision: floa
 
 def test_equal_chances_fall_on_the_same_side() -> None:
     chances, found = [0.9, 0.9, 0.9, 0.1], [True, True, False, False]
-    assert thresholds(chances, found, 0.99, 0.9) == (0.9, NEVER)
-    assert thresholds(chances, found, 0.99, 0.6) == (0.9, 0.9)
+    assert fit_thresholds(chances, found, 0.99, 0.9) == (0.9, NEVER)
+    assert fit_thresholds(chances, found, 0.99, 0.6) == (0.9, 0.9)
 
 
 def test_where_nothing_is_found_the_dear_scorer_sees_everything() -> None:
-    assert thresholds([0.1, 0.9], [False, False], 0.9, 0.9) == (0.0, NEVER)
+    assert fit_thresholds([0.1, 0.9], [False, False], 0.9, 0.9) == (0.0, NEVER)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_a_page_that_the_dear_scorer_could_not_grade_is_ungraded_where_it_had_to
     text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE).replace(
         "fit: {", f"{JUDGE}{ROW}fit: {{"
     )
-    Path("params.yaml").write_text(text.replace("dear: lexicon", "dear: judge"))
+    Path("params.yaml").write_text(text.replace("expensive: lexicon", "expensive: judge"))
     ingested("ingest/web", WEB, 30)
 
     def silent(body: Body) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder.paths import build
-from safelm.synthesis.writer import Write
+from safelm.synthesis.writer import WriteSynthetic
 from safelm.text.lexicon import Hazards
 from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
@@ -19,7 +19,7 @@ from tests.written import BLOCKS, writer
 JUDGE = Hazards.read(HAZARDS)
 
 
-def write() -> Write:
+def write() -> WriteSynthetic:
     return writer([PROMPTS / "educate" / "article.yaml"])
 
 

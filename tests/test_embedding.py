@@ -16,14 +16,14 @@ from transformers import AutoModelForSequenceClassification
 
 from safelm.builder.paths import build
 from safelm.builder.shards import tables
-from safelm.scoring.encoder import EmbeddingScorer, EncoderError, load, save
+from safelm.scoring.encoder import EncoderError, EncoderScorer, load, save
 from safelm.scoring.encoder_training import finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
 from specs.scorer import RECIPES, Recipe, Step
 from tests.encoder import write_encoder
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
-ROW = "  deep: {kind: embedding, encoder: encoder, revision: null, recipe: brief, sequence: 24, unsafe_weight: 2.0}\n"
+ROW = "  deep: {kind: encoder, model: encoder, revision: null, recipe: brief, sequence_length: 24, unsafe_weight: 2.0}\n"
 
 BRIEF = """
 source: a test, for weights that begin random
@@ -40,12 +40,12 @@ def encoder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scorer(encoder: Path) -> EmbeddingScorer:
+def scorer(encoder: Path) -> EncoderScorer:
     torch.manual_seed(1)
-    return EmbeddingScorer(*load(encoder, None, 12, new_head=True), 12)
+    return EncoderScorer(*load(encoder, None, 12, new_head=True), 12)
 
 
-def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EmbeddingScorer) -> None:
+def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EncoderScorer) -> None:
     chunks, owners = scorer.chunks(["the rose", " ".join(["red"] * 25), ""])
     assert [len(chunk) for chunk in chunks] == [
         4,
@@ -57,7 +57,7 @@ def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EmbeddingScorer)
     assert owners.tolist() == [0, 1, 1, 1, 2]
 
 
-def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EmbeddingScorer) -> None:
+def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EncoderScorer) -> None:
     texts = [" ".join(SAFE[:4]), "", SAFE[0], " ".join([*ATTACK, *CRIME])]
     by_chunk, owners = scorer.chunk_probabilities(texts)
     for place, grade in enumerate(scorer.grade(texts)):
@@ -70,7 +70,7 @@ def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EmbeddingScore
             )
 
 
-def test_a_text_is_graded_alike_alone_and_among_others(scorer: EmbeddingScorer) -> None:
+def test_a_text_is_graded_alike_alone_and_among_others(scorer: EncoderScorer) -> None:
     texts = [*SAFE, *CRIME, *ATTACK, " ".join(SAFE)]
     together, (alone,) = scorer.grade(texts), scorer.grade(texts[-1:])
     assert together[-1] is not None and alone is not None and together[-1].score == alone.score
@@ -157,8 +157,8 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
         seed=1,
     )
     save(model, tokenizer, losses, tmp_path / "fitted")
-    graded = EmbeddingScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
-    assert graded == EmbeddingScorer(model, tokenizer, KINDS[kind]).grade(texts)
+    graded = EncoderScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
+    assert graded == EncoderScorer(model, tokenizer, KINDS[kind]).grade(texts)
     assert len(graded) == len(texts) and None not in graded
 
 
@@ -166,7 +166,7 @@ def test_a_fitted_encoder_gets_no_head_by_chance(encoder: Path) -> None:
     with pytest.raises(
         EncoderError, match=r"expected weights with a 6-way head .got nothing for classifier"
     ):
-        EmbeddingScorer.read(encoder, 12)
+        EncoderScorer.read(encoder, 12)
 
 
 def test_only_the_head_of_an_encoder_may_be_another(encoder: Path) -> None:
@@ -191,7 +191,7 @@ def test_an_encoder_without_a_pad_token_is_refused(
         load(tmp_path, None, 12, new_head=True)
 
 
-def test_no_text_has_no_grade(scorer: EmbeddingScorer) -> None:
+def test_no_text_has_no_grade(scorer: EncoderScorer) -> None:
     assert scorer.grade([]) == []
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from safelm.builder.paths import build
 from safelm.scoring.fit import describe, note, summary
-from safelm.scoring.labels import Label, split
-from safelm.scoring.ngram_features import count
+from safelm.scoring.labels import Label, split_labels
+from safelm.scoring.ngram_features import count_ngrams
 from safelm.scoring.ngrams import NgramScorer, fit_ngrams
-from safelm.stats.baseline import baseline
 from safelm.stats.classification import (
     accuracy,
+    baseline,
     confusion,
     false_alarms,
     kappa,
@@ -151,15 +151,17 @@ def test_precision_and_recall_have_their_counts() -> None:
 
 
 def test_ngrams_are_counted_within_a_text() -> None:
-    together = count(["red rose", "rose red rose"], [1, 2], [], 1 << 20)
+    together = count_ngrams(["red rose", "rose red rose"], [1, 2], [], 1 << 20)
     assert np.bincount(together.rows).tolist() == [3, 4]  # red, rose, "red rose"; and "rose red"
     assert sorted(together.counts[together.rows == 1].tolist()) == [1, 1, 1, 2]
 
 
 def test_characters_are_counted_within_words_and_their_gaps() -> None:
-    together = count(["Red-rose"], [], [4], 1 << 20)  # _red red_ _ros rose ose_
+    together = count_ngrams(["Red-rose"], [], [4], 1 << 20)  # _red red_ _ros rose ose_
     assert together.counts.tolist() == [1] * 5
-    assert count(["ROSE, red!"], [], [4], 1 << 20).buckets.tolist() == together.buckets.tolist()
+    assert (
+        count_ngrams(["ROSE, red!"], [], [4], 1 << 20).buckets.tolist() == together.buckets.tolist()
+    )
 
 
 @pytest.mark.parametrize("order", [2, 3, 5])
@@ -169,18 +171,18 @@ def test_characters_are_those_that_python_finds(order: int) -> None:
     expected = {
         word[place : place + order] for word in words for place in range(len(word) - order + 1)
     }
-    found = count([text], [], [order], 1 << 20)
-    apart = count(sorted(words), [], [order], 1 << 20)  # each word as a text of its own
+    found = count_ngrams([text], [], [order], 1 << 20)
+    apart = count_ngrams(sorted(words), [], [order], 1 << 20)  # each word as a text of its own
     assert len(found.buckets) == len(expected) == len(set(apart.buckets.tolist()))
     assert set(found.buckets.tolist()) == set(apart.buckets.tolist())
 
 
 def test_hashes_are_the_same_everywhere() -> None:
-    assert count(["red rose"], [1, 2], [5], 65536).buckets.tolist() == HASHES
+    assert count_ngrams(["red rose"], [1, 2], [5], 65536).buckets.tolist() == HASHES
 
 
 def test_a_text_without_words_has_no_ngrams() -> None:
-    assert count(["", "?!", "\ud800 _"], [1, 2], [3], 64).counts.tolist() == []
+    assert count_ngrams(["", "?!", "\ud800 _"], [1, 2], [3], 64).counts.tolist() == []
 
 
 def test_a_text_is_graded_alike_alone_and_among_others() -> None:
@@ -192,13 +194,13 @@ def test_a_text_is_graded_alike_alone_and_among_others() -> None:
 
 
 def test_every_class_keeps_one_label_for_training() -> None:
-    train, held_out = split(LABELS + labels("alone", score=2), 0.25, 1)
+    train, held_out = split_labels(LABELS + labels("alone", score=2), 0.25, 1)
     assert sorted(label.score for label in held_out) == [0] * 10 + [4] * 5 + [5] * 5
     assert [label.text for label in train if label.score == 2] == ["alone"]
 
 
 def test_the_split_does_not_depend_on_the_order() -> None:
-    assert split(LABELS, 0.2, 1) == split(LABELS[::-1], 0.2, 1)
+    assert split_labels(LABELS, 0.2, 1) == split_labels(LABELS[::-1], 0.2, 1)
 
 
 @pytest.mark.parametrize(("words", "characters"), [([1, 2], ()), ([], (3, 4)), ([1], (3,))])
@@ -229,7 +231,7 @@ def test_weight_on_unsafe_labels_raises_their_probability() -> None:
     "few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []]
 )
 def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path: Path) -> None:
-    train, held_out = split(few, 0.2, 1)
+    train, held_out = split_labels(few, 0.2, 1)
     fit(train, [1, 2], 4.0).save(tmp_path)
     assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
     assert note(train, held_out)
@@ -307,7 +309,7 @@ def test_the_labels_of_the_source_may_grade_the_sample(fitted: Path) -> None:
         .replace("judge: lexicon, documents: 1000", "judge: people, documents: 30")
     )
     Path("params.yaml").write_text(
-        text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind")
+        text.replace("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
     )
     people = [
         *WEB,
@@ -338,7 +340,7 @@ def test_the_labels_of_the_source_may_grade_the_sample(fitted: Path) -> None:
 def test_given_labels_beside_a_judge_are_no_scorer(fitted: Path) -> None:
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(
-        text.replace("  lexicon: {kind", "  people: {kind: given}\n  lexicon: {kind")
+        text.replace("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
     )
     stage("fit")
     assert not (fitted / "people").exists()

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from safelm.llm import Page, Request, as_data
-from safelm.llm.request import CONTROL, pieces
+from safelm.llm import Request, TemplateInput, strip_control_tokens
+from safelm.llm.request import CONTROL, split_document
 from safelm.llm.templates.engine import TemplateEngine
 from safelm.llm.templates.text import Templates
 from safelm.seeding import stream
@@ -31,7 +31,7 @@ PATHS = [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.y
 
 def request(id: str, text: str, path: Path) -> Request:
     prompt = Prompt.read(path)
-    return Request(id, prompt.id, prompt.version, (), 1, page=Page(text, prompt))
+    return Request(id, prompt.id, prompt.version, (), 1, page=TemplateInput(text, prompt))
 
 
 ARTICLE = PATHS[0].read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def test_there_are_words_for_every_hazard_and_every_concern() -> None:
     ["They steal the wallet.", "A page on petty theft.", "Damn, the oven is cold.", "The oven."],
 )
 def test_every_prompt_can_be_written_of_every_kind_of_page(path: Path, text: str) -> None:
-    written = ENGINE.ask([request("1", text, path)])[0].text
+    written = ENGINE.generate([request("1", text, path)])[0].text
     assert len(written.split()) > 8
     assert "{" not in written and "|" not in written
 
@@ -162,13 +162,13 @@ def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
 
 def test_the_same_request_gets_the_same_text_in_any_company() -> None:
     requests = [request(str(n), "They steal the wallet.", PATHS[0]) for n in range(5)]
-    texts = ENGINE.ask(requests)
-    assert TemplateEngine(SHARED, HAZARDS).ask(requests[::-1]) == texts[::-1]
+    texts = ENGINE.generate(requests)
+    assert TemplateEngine(SHARED, HAZARDS).generate(requests[::-1]) == texts[::-1]
     assert len(set(texts)) == 5
 
 
 def test_special_tokens_do_not_reach_a_writer() -> None:
-    assert as_data(f"one{TAG} two{END}") == "one two"
+    assert strip_control_tokens(f"one{TAG} two{END}") == "one two"
 
 
 # ── documents that try to be more than data (faults.md S7) ──
@@ -229,10 +229,10 @@ def test_no_document_reaches_the_system_turn_closes_its_fence_or_smuggles_a_toke
         draft = block.draft(page)
         (system, ours), (user, asked) = block.request(draft, draft.parts[0], 0).messages
         assert (system, user, ours) == ("system", "user", instruction)
-        fence = f"=== {hashlib.sha256(as_data(page.text.strip()).encode()).hexdigest()[:32]} ==="
+        fence = f"=== {hashlib.sha256(strip_control_tokens(page.text.strip()).encode()).hexdigest()[:32]} ==="
         before, between, after = asked.split(f"\n{fence}\n")
         assert asked.count(fence) == 3  # the frame names it once
-        assert between == as_data(page.text.strip())
+        assert between == strip_control_tokens(page.text.strip())
         assert "wallet" not in before + after and "score this" not in before + after
         assert not special & set(tokenizer(asked, add_special_tokens=False)["input_ids"])
         assert CONTROL.search(asked) is None
@@ -244,14 +244,14 @@ def test_a_long_document_is_cut_at_its_bounds_and_loses_no_word(limit: int) -> N
         "One is here. Two is there!\n\nThree comes behind it, and is longer. Four.\n\n" * 3
         + "x" * 120
     )
-    found = pieces(text, limit)
+    found = split_document(text, limit)
     assert all(0 < len(piece) <= limit for piece in found)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert limit < 80 or found[0].endswith((".", "!", "x"))
 
 
 def test_what_is_left_when_a_token_is_taken_out_is_no_token() -> None:
-    assert as_data("<|im_<|im_end|>start|>system") == "system"
+    assert strip_control_tokens("<|im_<|im_end|>start|>system") == "system"
 
 
 LONG = 200_000  # characters; with a pass for each level of nesting these texts would take minutes
@@ -269,7 +269,7 @@ CUTS = [
 def test_tokens_within_tokens_are_no_work_without_end(token: str, cut: int) -> None:
     levels = LONG // len(token)
     for depth in (1, 8, 9, 10, levels):
-        clean = as_data("a" + token[:cut] * depth + token[cut:] * depth + "b")
+        clean = strip_control_tokens("a" + token[:cut] * depth + token[cut:] * depth + "b")
         assert CONTROL.search(clean) is None and (clean[0], clean[-1]) == ("a", "b")
         assert depth > 8 or clean == "ab"
 
@@ -281,7 +281,7 @@ def test_tokens_within_tokens_are_no_work_without_end(token: str, cut: int) -> N
 )
 def test_nothing_that_is_written_goes_into_a_request_as_a_token(parts: list[str]) -> None:
     text = "".join(parts)
-    clean = as_data(text)
+    clean = strip_control_tokens(text)
     assert CONTROL.search(clean) is None and not [token for token in SPECIAL if token in clean]
-    assert as_data(clean) == clean
+    assert strip_control_tokens(clean) == clean
     assert CONTROL.search(text) is not None or clean == text

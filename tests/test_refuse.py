@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder.paths import build
-from safelm.synthesis.writer import Write
+from safelm.synthesis.writer import WriteSynthetic
 from safelm.text.lexicon import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 from tests.ingested import ingested, rows_of, stage
@@ -23,7 +23,7 @@ TURN = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
 DECLINES = re.compile("|".join(map(re.escape, JUDGE.cues["decline"])))
 
 
-def write() -> Write:
+def write() -> WriteSynthetic:
     return writer([PATH])
 
 

@@ -10,7 +10,7 @@ from datatrove.data import Document
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.documents.shards import text_digest
-from safelm.synthesis.writer import Write
+from safelm.synthesis.writer import WriteSynthetic
 from safelm.text.lexicon import Hazards
 from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
@@ -41,7 +41,7 @@ def pages() -> list[Document]:
     return [document(GUIDE.format(verb=verb, object=noun), label=5) for verb, noun in ACTS]
 
 
-def write(max_score: int = 3, seed: int = 1) -> Write:
+def write(max_score: int = 3, seed: int = 1) -> WriteSynthetic:
     return writer(PATHS, max_score=max_score, seed=seed)
 
 

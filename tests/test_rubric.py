@@ -47,7 +47,7 @@ REMOTE = EndpointEngine(
     top_p=1.0,
     tokens=64,
 )
-JUDGE = "  judge: {kind: llm, engine: remote, rubric: rubric, tries: 3, seed: 1}\n"
+JUDGE = "  judge: {kind: llm, engine: remote, rubric: rubric, max_attempts: 3, seed: 1}\n"
 GOOD = {"score": 4, "hazard": "nonviolent_crimes", "reason": "tells how to steal"}
 
 INVALID = {
@@ -295,7 +295,7 @@ def nested(folder: Path) -> SafetyScorer:
     ).save(folder)
     (folder / "thresholds.json").write_text('{"low": 0.0, "high": 2.0}')
     cheap = GradeByNgrams(files=(folder / "config.json", folder / "weights.safetensors"))
-    rows = {"judge": Llm(kind="llm", engine="remote", rubric="rubric", tries=1, seed=1)}
+    rows = {"judge": Llm(kind="llm", engine="remote", rubric="rubric", max_attempts=1, seed=1)}
     dear = grader("judge", rows, {"remote": REMOTE})
     thresholds = folder / "thresholds.json"
     both = GradeByCascade(

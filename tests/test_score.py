@@ -10,7 +10,7 @@ from safelm.builder.paths import build, cache, scratch
 from safelm.builder.store import Store
 from safelm.documents.batches import Size, batches
 from safelm.documents.shards import ReadShards
-from safelm.scoring.ensemble import combined, ensemble
+from safelm.scoring.ensemble import combine_grades, ensemble_score
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
 from safelm.scoring.registry import SafetyScorer
@@ -38,7 +38,7 @@ from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
 )
 def test_the_ensemble_rule(rule: str, scores: list[int | None], score: int | None) -> None:
     columns = {str(place): value for place, value in enumerate(scores)}
-    assert ensemble(rule, columns, dict.fromkeys(columns, 0)) == score
+    assert ensemble_score(rule, columns, dict.fromkeys(columns, 0)) == score
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_ensemble_rule(rule: str, scores: list[int | None], score: int | Non
     [((1, 0), 1), ((0, 2), 0), ((0, 3), 3), ((1, 4), 4), ((0, 0), 0), ((1, 2), 1)],
 )
 def test_any_of_the_scorers_that_reach_their_threshold(scores: tuple[int, int], score: int) -> None:
-    assert ensemble("any", dict(zip("ab", scores, strict=True)), {"a": 1, "b": 3}) == score
+    assert ensemble_score("any", dict(zip("ab", scores, strict=True)), {"a": 1, "b": 3}) == score
 
 
 def documents(*texts: str) -> list[Document]:
@@ -62,9 +62,9 @@ def test_a_guarded_hazard_is_kept_whichever_scorer_names_it() -> None:
             ("three", "child_exploitation"),
         )
     }
-    assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "child_exploitation"
+    assert combine_grades(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "child_exploitation"
     del grades["three"]
-    assert combined(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "sexual_content"
+    assert combine_grades(grades, "max", dict.fromkeys(grades, 0))["hazard"] == "sexual_content"
 
 
 def test_batches_are_closed_by_rows_or_by_characters() -> None:

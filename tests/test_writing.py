@@ -11,9 +11,9 @@ import pytest
 from datatrove.data import Document
 
 from safelm.llm import Answer
-from safelm.synthesis.gates import Text, fault
-from safelm.synthesis.pii import KINDS, kinds, luhn
-from safelm.synthesis.writer import Write
+from safelm.synthesis.gates import WrittenText, failed_gate
+from safelm.synthesis.pii import KINDS, luhn, pii_kinds
+from safelm.synthesis.writer import WriteSynthetic
 from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
 from tests.endpoint import MODEL, Body, FakeEndpoint, digest
@@ -74,11 +74,14 @@ TEXTS: list[tuple[str, str, str | None]] = [
 
 @pytest.mark.parametrize(("text", "source", "reason"), TEXTS)
 def test_a_gate_has_a_name(text: str, source: str, reason: str | None) -> None:
-    assert fault(Text(Answer(text), source, False), BOUNDS, COMMON) == reason
+    assert failed_gate(WrittenText(Answer(text), source, False), BOUNDS, COMMON) == reason
 
 
 def test_a_text_that_was_cut_off_is_not_kept() -> None:
-    assert fault(Text(Answer(SAFE, "length"), "a page", False), BOUNDS, COMMON) == "cut_off"
+    assert (
+        failed_gate(WrittenText(Answer(SAFE, "length"), "a page", False), BOUNDS, COMMON)
+        == "cut_off"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,13 +116,17 @@ def test_a_text_that_was_cut_off_is_not_kept() -> None:
 def test_a_refusal_is_a_dialogue_in_which_the_second_declines(
     text: str, reason: str | None
 ) -> None:
-    assert fault(Text(Answer(text), "a page", True), BOUNDS, COMMON) == reason
+    assert failed_gate(WrittenText(Answer(text), "a page", True), BOUNDS, COMMON) == reason
 
 
 def test_the_gates_know_nothing_against_what_templates_write() -> None:
-    faults = [fault(Text(Answer(text), "a " * 200, True), BOUNDS, COMMON) for text in DIALOGUES]
+    faults = [
+        failed_gate(WrittenText(Answer(text), "a " * 200, True), BOUNDS, COMMON)
+        for text in DIALOGUES
+    ]
     faults += [
-        fault(Text(Answer(found.text), "a " * 200, False), BOUNDS, COMMON) for found in ARTICLES
+        failed_gate(WrittenText(Answer(found.text), "a " * 200, False), BOUNDS, COMMON)
+        for found in ARTICLES
     ]
     assert Counter(faults) == {None: len(DIALOGUES) + len(ARTICLES)}
 
@@ -254,7 +261,7 @@ def seeded(kind: str) -> list[str]:
 @pytest.mark.parametrize("kind", FORMS)
 def test_nearly_all_of_a_thousand_seeded_cases_are_found(kind: str) -> None:
     texts = seeded(kind)
-    missed = [text for text in texts if kind not in kinds(text)]
+    missed = [text for text in texts if kind not in pii_kinds(text)]
     assert len(missed) <= 0.05 * len(texts), missed[:5]
 
 
@@ -280,7 +287,7 @@ FOUND = [
 
 @pytest.mark.parametrize(("text", "kind"), FOUND)
 def test_a_number_or_an_address_is_found_whatever_stands_beside_it(text: str, kind: str) -> None:
-    assert kinds(text) == [kind]
+    assert pii_kinds(text) == [kind]
 
 
 CLEAN = [
@@ -309,11 +316,13 @@ CLEAN = [
 
 @pytest.mark.parametrize("text", CLEAN)
 def test_clean_text_is_clean(text: str) -> None:
-    assert kinds(text) == []
+    assert pii_kinds(text) == []
 
 
 def test_the_texts_of_the_templates_are_clean() -> None:
-    assert [text for text in [*DIALOGUES, *(found.text for found in ARTICLES)] if kinds(text)] == []
+    assert [
+        text for text in [*DIALOGUES, *(found.text for found in ARTICLES)] if pii_kinds(text)
+    ] == []
 
 
 LONG = 200_000  # characters; what looked at them again for each of them would take minutes or hours
@@ -342,8 +351,8 @@ LONG = 200_000  # characters; what looked at them again for each of them would t
 )
 def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
     text = (unit * (LONG // len(unit)))[:LONG] + end
-    assert kinds(text) == []
-    assert fault(Text(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {
+    assert pii_kinds(text) == []
+    assert failed_gate(WrittenText(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {
         None,
         "too_long",
         "wrong_language",
@@ -351,11 +360,11 @@ def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
 
 
 def test_a_number_of_a_character_may_be_of_any_length() -> None:
-    assert kinds("&#" + "1" * LONG + "; bob&#64;example.org") == ["email"]
+    assert pii_kinds("&#" + "1" * LONG + "; bob&#64;example.org") == ["email"]
 
 
 def test_accents_in_any_number_do_not_hide_an_address() -> None:
-    assert kinds("a\u0301\u0316" * LONG + " ｂｏｂ＠example.org") == ["email"]
+    assert pii_kinds("a\u0301\u0316" * LONG + " ｂｏｂ＠example.org") == ["email"]
 
 
 def test_every_kind_has_cases() -> None:
@@ -379,7 +388,7 @@ DECLINED = "I'm sorry, but I can't help with that, because it hurts people. You 
 
 def refused(
     endpoint: FakeEndpoint, folder: Path, patch: pytest.MonkeyPatch
-) -> tuple[Write, list[Document]]:
+) -> tuple[WriteSynthetic, list[Document]]:
     """The block of refuse with this endpoint as its engine, and what it makes of twelve pages."""
     patch.chdir(folder)
     patch.setenv("SAFELM_WRITER_URL", endpoint.url)
@@ -429,7 +438,7 @@ def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
     def plan(name: str, before: int) -> str | None:
-        return fault if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
+        return failed_gate if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
 
     with FakeEndpoint(plan).running() as endpoint:
         block, found = refused(endpoint, tmp_path, monkeypatch)

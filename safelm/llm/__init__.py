@@ -6,18 +6,25 @@ describes, and asks it."""
 
 from safelm.llm.engine import Engine, EngineError
 from safelm.llm.engines import ENGINES, answers_file, open_engine
-from safelm.llm.request import Answer, Page, Request, as_data, fenced, pieces
+from safelm.llm.request import (
+    Answer,
+    Request,
+    TemplateInput,
+    fence_document,
+    split_document,
+    strip_control_tokens,
+)
 
 __all__ = [
     "ENGINES",
     "Answer",
     "Engine",
     "EngineError",
-    "Page",
     "Request",
+    "TemplateInput",
     "answers_file",
-    "as_data",
-    "fenced",
+    "fence_document",
     "open_engine",
-    "pieces",
+    "split_document",
+    "strip_control_tokens",
 ]

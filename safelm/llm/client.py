@@ -19,7 +19,7 @@ from loguru import logger
 from safelm.llm.engine import EngineError
 from safelm.llm.request import FILTERED
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 TIMEOUT = 600.0  # seconds that one try may take: a long text of a large model, behind a queue
 FIRST_PAUSE = 0.5  # seconds, doubled each time: 7.5 s in all
 LONGEST_PAUSE = 30.0  # seconds; the most that a server's Retry-After is heeded
@@ -103,11 +103,11 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=endpoint.timeout),
         )
 
-    async def ask(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    async def generate(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The checked reply of /chat/completions. Raises Unanswered after TRIES tries, and Denied
         at once.
         """
-        for number in range(1, TRIES + 1):
+        for number in range(1, MAX_ATTEMPTS + 1):
             try:
                 return await self._try(payload)
             except _Retry as error:
@@ -119,8 +119,8 @@ class Client:
             except (aiohttp.ClientError, OSError):
                 problem, pause = "connection_lost", 0.0
             self.counts[f"retry {problem}"] += 1
-            logger.warning(f"{payload['model']}: {problem}, try {number} of {TRIES}")
-            if number < TRIES:
+            logger.warning(f"{payload['model']}: {problem}, try {number} of {MAX_ATTEMPTS}")
+            if number < MAX_ATTEMPTS:
                 await asyncio.sleep(max(self.endpoint.first_pause * 2 ** (number - 1), pause))
         raise self._unanswered(problem)
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from safelm.llm.request import Answer, Request
 
-Row = Mapping[str, Any]  # a row of `engines`, with its `name`
+EngineRow = Mapping[str, Any]  # a row of `engines`, with its `name`
 
 
 class EngineError(RuntimeError):
@@ -29,5 +29,5 @@ class Engine(Protocol):
     def characters(self) -> int | None:
         """How much of a document it reads at a time; null where there is no limit."""
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, in their order."""

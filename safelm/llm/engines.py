@@ -7,45 +7,45 @@ from pathlib import Path
 
 from safelm.builder.blocks import Task
 from safelm.builder.paths import scratch
-from safelm.llm.engine import Engine, Row
+from safelm.llm.engine import Engine, EngineRow
 
 
-def _template(row: Row, answers: Path) -> Engine:
+def _template(row: EngineRow, answers: Path) -> Engine:
     from safelm.llm.templates.engine import TemplateEngine
     from specs.prompt import HAZARDS, SHARED
 
     return TemplateEngine(SHARED, HAZARDS)
 
 
-def _endpoint(row: Row, answers: Path) -> Engine:
+def _endpoint(row: EngineRow, answers: Path) -> Engine:
     from safelm.llm.client import Endpoint
     from safelm.llm.model import LanguageModel
 
     return LanguageModel(row, Endpoint.of_environment(row["name"]), answers)
 
 
-def _vllm(row: Row, answers: Path) -> Engine:
+def _vllm(row: EngineRow, answers: Path) -> Engine:
     from safelm.llm.model import LanguageModel
     from safelm.llm.server import serve
 
     return LanguageModel(row, serve(row), answers)
 
 
-ENGINES: dict[str, Callable[[Row, Path], Engine]] = {
+ENGINES: dict[str, Callable[[EngineRow, Path], Engine]] = {
     "template": _template,
     "endpoint": _endpoint,
     "vllm": _vllm,
 }
 
 
-def open_engine(row: Row, answers: Path) -> Engine:
+def open_engine(row: EngineRow, answers: Path) -> Engine:
     """The engine of a row. `answers` is the file that keeps what a language model answers;
     templates keep nothing.
     """
     return ENGINES[row["kind"]](row, answers)
 
 
-def answers_file(row: Row, stage: str, task: Task) -> Path:
+def answers_file(row: EngineRow, stage: str, task: Task) -> Path:
     """Where the answers for one shard are kept, by stage, model and the shard's text; it may be
     deleted at any time.
     """

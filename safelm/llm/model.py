@@ -56,7 +56,7 @@ class LanguageModel:
         """How much of a document goes into one request."""
         return self.row["characters"]
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request, in their order; requests that are the same in everything are
         asked once.
         """
@@ -76,7 +76,7 @@ class LanguageModel:
                 in_flight = environment_number("SAFELM_REQUESTS") or IN_FLIGHT
                 runner = Runner(self.row, self.endpoint, in_flight, take, self.served)
                 try:
-                    runner.ask(todo)
+                    runner.generate(todo)
                 finally:
                     self.counts += runner.counts
                     self.served = runner.served

@@ -35,7 +35,7 @@ REFUSALS = frozenset({"refused", FILTERED})
 
 
 @dataclass(frozen=True)
-class Page:
+class TemplateInput:
     """What the template engine reads of a request: the document, the prompt with its templates, the
     hazard if known.
     """
@@ -60,7 +60,7 @@ class Request:
     seed: int
     attempt: int = 0
     schema: Mapping[str, Any] | None = None
-    page: Page | None = None
+    page: TemplateInput | None = None
 
     @property
     def draw(self) -> int:
@@ -94,7 +94,7 @@ class Answer:
         return self.problem in REFUSALS
 
 
-def as_data(text: str) -> str:
+def strip_control_tokens(text: str) -> str:
     """A document as it goes into a request: without the tag and without the control tokens of chat
     models.
 
@@ -104,19 +104,19 @@ def as_data(text: str) -> str:
     return taken_out(CONTROL, text, "\n")[0]  # no token holds a line break
 
 
-def fenced(frame: str, instruction: str, text: str) -> str:
+def fence_document(frame: str, instruction: str, text: str) -> str:
     """The user's message: {instruction}, and {document} between two {fence} lines that it cannot
     hold.
 
     The fence is a digest of the text, so no document can close it: it would have to name its own
     digest."""
-    data = as_data(text)
+    data = strip_control_tokens(text)
     fence = f"=== {hashlib.sha256(data.encode()).hexdigest()[:32]} ==="
     parts = {"instruction": instruction.strip(), "document": data, "fence": fence}
     return re.sub(r"\{(instruction|document|fence)\}", lambda found: parts[found[1]], frame).strip()
 
 
-def pieces(text: str, characters: int) -> list[str]:
+def split_document(text: str, characters: int) -> list[str]:
     """A document in pieces of at most that many characters, cut between paragraphs, else sentences,
     words, letters.
     """

@@ -20,7 +20,7 @@ from datatrove.pipeline.inference.servers import InferenceServer
 from datatrove.pipeline.inference.types import GenerateFunction, InferenceError, ServerError
 
 from safelm.llm.client import Client, Denied, Endpoint, Unanswered
-from safelm.llm.engine import EngineError, Row
+from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.request import REFUSALS, Answer
 
 IN_A_ROW = 32  # questions without any answer after which the server counts as down
@@ -47,7 +47,7 @@ class Connection(InferenceServer):
 
     async def _make_request(self, payload: dict) -> dict:
         try:
-            reply = await self.client.ask(payload)
+            reply = await self.client.generate(payload)
         except Denied as error:
             raise ServerError(str(error)) from None
         except Unanswered as error:
@@ -76,7 +76,7 @@ class Runner(InferenceRunner):
 
     def __init__(
         self,
-        row: Row,
+        row: EngineRow,
         endpoint: Endpoint,
         in_flight: int,
         take: Callable[[str, Answer], None],
@@ -93,7 +93,7 @@ class Runner(InferenceRunner):
         self.row, self.endpoint, self.take, self.served = row, endpoint, take, served
         self.counts: Counter[str] = Counter()
 
-    def ask(self, payloads: Mapping[str, dict[str, Any]]) -> None:
+    def generate(self, payloads: Mapping[str, dict[str, Any]]) -> None:
         """Ask every payload, each under its key. Raises EngineError where the server does not
         serve.
         """

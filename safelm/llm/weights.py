@@ -11,7 +11,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from safelm.builder.digest import file_digest
-from safelm.llm.engine import EngineError, Row
+from safelm.llm.engine import EngineError, EngineRow
 
 # Safetensors only, and nothing that holds code.
 FILES = (
@@ -44,7 +44,7 @@ def digest_of(folder: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def checked_folder(row: Row) -> Path:
+def checked_folder(row: EngineRow) -> Path:
     """The folder of a row's model, if its weights are those that the row promises."""
     folder = folder_of(row["model"], row["revision"])
     found = digest_of(folder)

@@ -45,7 +45,7 @@ class Thresholds(NamedTuple):
 NEVER = 2.0  # above every probability: nothing is clear on that side
 
 
-def chance(grade: Grade, level: int) -> float:
+def probability_of_level(grade: Grade, level: int) -> float:
     """The cheap scorer's probability of a score of `level` or above."""
     assert grade.probabilities is not None, (
         "the cheap scorer of a cascade gives probabilities (specs/checks/params.py)"
@@ -53,7 +53,7 @@ def chance(grade: Grade, level: int) -> float:
     return sum(grade.probabilities[level:])
 
 
-def thresholds(
+def fit_thresholds(
     chances: Sequence[float], found: Sequence[bool], recall: float, precision: float
 ) -> Thresholds:
     """The widest clear sides that keep the share `recall` of what the dear scorer finds, and are
@@ -82,7 +82,7 @@ def decide(cheap: Grade, limits: Thresholds, level: int, name: str) -> Grade | N
     """The cheap scorer's grade where it is clear: its most probable score on that side. None for
     the dear one.
     """
-    value = chance(cheap, level)
+    value = probability_of_level(cheap, level)
     if limits.low <= value < limits.high:
         return None
     assert cheap.probabilities is not None
@@ -134,7 +134,7 @@ class GradeByCascade(GradeDocuments):
     dear: GradeDocuments = field(metadata={"key": False})
     names: tuple[str, str]
     level: int
-    thresholds: Path
+    fit_thresholds: Path
 
     def declared(self) -> list[Any]:
         """Its own values and those of both scorers."""
@@ -208,10 +208,10 @@ class FitCascade(Writer):
         both = [row for row in every if row["dear"] and row["cheap"]]
         fitted, measured = halves(both, self.seed)
         chances, found = (
-            [chance(row["cheap"], self.level) for row in fitted],
+            [probability_of_level(row["cheap"], self.level) for row in fitted],
             [self._found(row["dear"]) for row in fitted],
         )
-        limits = thresholds(chances, found, self.recall, self.precision)
+        limits = fit_thresholds(chances, found, self.recall, self.precision)
         values = {**limits._asdict(), "fitted_on": len(fitted), **self._measure(measured, limits)}
         (attempt / THRESHOLDS).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         rows = [{**row["row"], **self._graded(row, limits)} for row in every]

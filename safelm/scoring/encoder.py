@@ -30,7 +30,7 @@ class EncoderError(RuntimeError):
     """An encoder cannot be loaded or does not fit what is asked of it."""
 
 
-class EmbeddingScorer:
+class EncoderScorer:
     """A finetuned encoder. The last bits of its probabilities depend on the texts beside a text and
     on the processor, as with every neural network; its scores change by them only where two are
     equally probable."""
@@ -39,7 +39,7 @@ class EmbeddingScorer:
         self.model, self.tokenizer, self.sequence = model.eval(), tokenizer, sequence
 
     @classmethod
-    def read(cls, folder: Path, sequence: int) -> "EmbeddingScorer":
+    def read(cls, folder: Path, sequence: int) -> "EncoderScorer":
         """From a folder that `save` wrote, or any other with a 6-way head. Raises EncoderError."""
         model, tokenizer = load(folder, None, sequence)
         return cls(model, tokenizer, sequence)
@@ -230,7 +230,7 @@ def _first(error: Exception) -> str:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FitEmbedding(FitScorer):
+class FitEncoder(FitScorer):
     """Finetune an encoder on the labels: its head first, then all of it (LP-FT)."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
@@ -241,7 +241,7 @@ class FitEmbedding(FitScorer):
     warmup: float
     steps: tuple[dict[str, Any], ...]
 
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[EmbeddingScorer, list[str]]:
+    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[EncoderScorer, list[str]]:
         """The scorer, and the files of its folder: transformers loads them without code of ours."""
         from transformers import set_seed
 
@@ -261,7 +261,7 @@ class FitEmbedding(FitScorer):
             seed=self.seed,
         )
         save(model, tokenizer, losses, attempt)
-        return EmbeddingScorer(model, tokenizer, self.sequence), sorted(
+        return EncoderScorer(model, tokenizer, self.sequence), sorted(
             path.name for path in attempt.iterdir()
         )
 
@@ -279,13 +279,13 @@ def save(
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class GradeByEmbedding(GradeDocuments):
+class GradeByEncoder(GradeDocuments):
     """Grade every document by a finetuned encoder, from the maximum over its chunks (paper §1.3)."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
     files: tuple[Path, ...]
     sequence: int
 
-    def open(self) -> EmbeddingScorer:
+    def open(self) -> EncoderScorer:
         """What `fit` saved."""
-        return EmbeddingScorer.read(self.files[0].parent, self.sequence)
+        return EncoderScorer.read(self.files[0].parent, self.sequence)

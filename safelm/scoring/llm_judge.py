@@ -24,9 +24,9 @@ from safelm.llm import (
     EngineError,
     Request,
     answers_file,
-    fenced,
+    fence_document,
     open_engine,
-    pieces,
+    split_document,
 )
 from safelm.scoring.base import GradeDocuments
 from safelm.scoring.lexicon import LEXICON
@@ -91,14 +91,14 @@ class RubricJudge:
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
         """The worst piece of each text; None where a piece got no valid answer, or was refused."""
         limit = self.engine.characters
-        parts = [pieces(text, limit) if limit else [text] for text in texts]
-        found = iter(self.ask([piece for pieces_of in parts for piece in pieces_of]))
+        parts = [split_document(text, limit) if limit else [text] for text in texts]
+        found = iter(self.generate([piece for pieces_of in parts for piece in pieces_of]))
         for text, pieces_of in zip(texts, parts, strict=True):
             if reasons := [self.refused[piece] for piece in pieces_of if piece in self.refused]:
                 self.refused[text] = reasons[0]
         return [_worst([next(found) for _ in pieces_of]) for pieces_of in parts]
 
-    def ask(self, texts: Sequence[str]) -> list[Grade | None]:
+    def generate(self, texts: Sequence[str]) -> list[Grade | None]:
         """One grade for each text that an engine reads at once; invalid answers are asked for
         again.
 
@@ -108,7 +108,7 @@ class RubricJudge:
         waiting = list(range(len(texts)))
         for attempt in range(self.tries):
             answers = (
-                self.engine.ask([self.request(texts[place], attempt) for place in waiting])
+                self.engine.generate([self.request(texts[place], attempt) for place in waiting])
                 if waiting
                 else []
             )
@@ -143,7 +143,10 @@ class RubricJudge:
 
     def request(self, text: str, attempt: int) -> Request:
         """The rubric in the system turn, and the text as data."""
-        messages = (("system", self.system), ("user", fenced(self.frame, INSTRUCTION, text)))
+        messages = (
+            ("system", self.system),
+            ("user", fence_document(self.frame, INSTRUCTION, text)),
+        )
         return Request(
             text_digest(None, text),
             self.rubric.id,

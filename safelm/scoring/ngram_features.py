@@ -53,7 +53,7 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def count(
+def count_ngrams(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Counts:
     """Count n-grams of the given lengths. Words are runs of letters and digits, in lower case; the

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 
 from safelm.scoring.base import GradeDocuments, Probabilities, grades_of
 from safelm.scoring.labels import FitScorer, Label
-from safelm.scoring.ngram_features import Counts, count
+from safelm.scoring.ngram_features import Counts, count_ngrams
 from safelm.text.lexicon import LEVELS, Grade
 
 FORMAT = 2
@@ -76,7 +76,7 @@ class NgramScorer:
         """
         if not len(self.columns):
             return np.tile(self.bias.astype(np.float64), (len(texts), 1))
-        counts = count(texts, self.words, self.characters, self.buckets)
+        counts = count_ngrams(texts, self.words, self.characters, self.buckets)
         idf, weights = self._padded
         places = self._places[counts.buckets]
         values = counts.weights(idf[places])
@@ -133,7 +133,7 @@ def fit_ngrams(
     shape = (tuple(words), tuple(characters), buckets)
     if len(texts) < FEWEST or len(set(scores)) < 2:
         return _constant(scores, *shape)
-    counts = count(texts, words, characters, buckets)
+    counts = count_ngrams(texts, words, characters, buckets)
     columns, places, frequency = np.unique(counts.buckets, return_inverse=True, return_counts=True)
     if not len(columns):
         return _constant(scores, *shape)

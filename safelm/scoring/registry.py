@@ -16,10 +16,10 @@ from safelm.builder.paths import build, cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
 from safelm.documents.batches import batches
-from safelm.scoring.base import GradeDocuments, columns_of
+from safelm.scoring.base import GradeDocuments, grade_columns
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
-from safelm.scoring.encoder import GradeByEmbedding
-from safelm.scoring.ensemble import combined
+from safelm.scoring.encoder import GradeByEncoder
+from safelm.scoring.ensemble import combine_grades
 from safelm.scoring.labels import HELD_OUT, GradeByLabel
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.llm_judge import GradeByRubric
@@ -27,7 +27,7 @@ from safelm.scoring.ngrams import GradeByNgrams
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, Embedding, Given, ScorerRow
+from specs.scorer import JUDGES, Encoder, Labels, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
@@ -46,7 +46,7 @@ def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
 
 def labeller(name: str, rows: Rows, engines: Engines) -> Block:
     """The block that labels the sample: a judge that reads the text, or what the source says of it."""
-    return GradeByLabel() if isinstance(rows[name], Given) else grader(name, rows, engines)
+    return GradeByLabel() if isinstance(rows[name], Labels) else grader(name, rows, engines)
 
 
 def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
@@ -72,7 +72,7 @@ def fitted(name: str) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def columns_beside(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
+def scorer_shards(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
     """The files of several scorers' manifests by shard, where the store has them."""
     store = Store(cache(), scratch())
     return {
@@ -87,29 +87,33 @@ def columns_beside(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
 def _llm(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     row = rows[name]
     engine, rubric = engine_row(dict(engines), row.engine), RUBRICS / f"{row.rubric}.yaml"
-    return GradeByRubric(engine=engine, rubric=rubric, seed=row.seed, tries=row.tries)
+    return GradeByRubric(engine=engine, rubric=rubric, seed=row.seed, tries=row.max_attempts)
 
 
 def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     row = rows[name]
-    cheap, dear = (grader(part, rows, engines) for part in (row.cheap, row.dear))
+    cheap, dear = (grader(part, rows, engines) for part in (row.cheap, row.expensive))
     thresholds = build("fit", name, THRESHOLDS)
     return GradeByCascade(
-        cheap=cheap, dear=dear, names=(row.cheap, row.dear), level=row.level, thresholds=thresholds
+        cheap=cheap,
+        dear=dear,
+        names=(row.cheap, row.expensive),
+        level=row.min_score,
+        thresholds=thresholds,
     )
 
 
 def _embedding(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
     row = rows[name]
-    assert isinstance(row, Embedding)
-    return GradeByEmbedding(files=fitted(name), sequence=row.sequence)
+    assert isinstance(row, Encoder)
+    return GradeByEncoder(files=fitted(name), sequence=row.sequence_length)
 
 
 GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
     "lexicon": lambda name, rows, engines: GradeByLexicon(lexicon=LEXICON),
     "llm": _llm,
     "ngrams": lambda name, rows, engines: GradeByNgrams(files=fitted(name)),
-    "embedding": _embedding,
+    "encoder": _embedding,
     "cascade": _cascade,
 }
 
@@ -146,8 +150,8 @@ class SafetyScorer(Block):
             texts = [document.text for document in batch]
             columns = {name: block.grade(texts) for name, block in self.graders.items()}
             for place, document in enumerate(batch):
-                grades = {name: columns_of(column[place]) for name, column in columns.items()}
-                found = combined(grades, self.rule, self.of)
+                grades = {name: grade_columns(column[place]) for name, column in columns.items()}
+                found = combine_grades(grades, self.rule, self.of)
                 document.metadata |= {**found, "score_hazard": found["hazard"]}
                 self.stat_update(f"score {found['score']}")
                 yield document

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from safelm.llm.request import CONTROL, Answer
-from safelm.synthesis.pii import kinds
+from safelm.synthesis.pii import pii_kinds
 from specs.tokens import TAG
 
 SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
@@ -54,17 +54,17 @@ ROLE = re.compile(r"(?:User|Assistant|System|Human|AI) ?:", re.IGNORECASE)
 class Bounds:
     """The block `gates` of params.yaml, as plain values."""
 
-    shortest: int  # words
-    longest: int  # words
-    growth: float  # or this many times the words of the document, where that is more
+    min_words: int  # words
+    max_words: int  # words
+    max_length_ratio: float  # or this many times the words of the document, where that is more
     ngram: int  # words that count as copied when the document has them in this order
-    copied: float  # the largest share of its n-grams that a text may copy
-    english: float  # the smallest share of function words in a text in English
-    rounds: int  # how often a text is asked for, at most
+    max_copied_share: float  # the largest share of its n-grams that a text may copy
+    min_english_share: float  # the smallest share of function words in a text in English
+    max_attempts: int  # how often a text is asked for, at most
 
 
 @dataclass(frozen=True)
-class Text:
+class WrittenText:
     """A written text beside what it was made from."""
 
     answer: Answer
@@ -82,14 +82,14 @@ class Text:
         return self.text.split()
 
 
-def fault(text: Text, bounds: Bounds, common: frozenset[str]) -> str | None:
+def failed_gate(text: WrittenText, bounds: Bounds, common: frozenset[str]) -> str | None:
     """The name of the first gate that a text does not pass, or None; `common` are the function
     words of English.
     """
     found = next((name for name, fails in GATES.items() if fails(text, bounds)), None)
-    if found is None and is_foreign(text.text, bounds.english, common):
+    if found is None and is_foreign(text.text, bounds.min_english_share, common):
         found = "wrong_language"
-    if found is None and (data := kinds(text.text)):
+    if found is None and (data := pii_kinds(text.text)):
         found = f"pii_{data[0]}"
     return found
 
@@ -114,15 +114,17 @@ def is_foreign(text: str, least: float, common: frozenset[str]) -> bool:
     )
 
 
-def _too_long(text: Text, bounds: Bounds) -> bool:
-    return len(text.words) > max(bounds.longest, bounds.growth * len(text.source.split()))
+def _too_long(text: WrittenText, bounds: Bounds) -> bool:
+    return len(text.words) > max(
+        bounds.max_words, bounds.max_length_ratio * len(text.source.split())
+    )
 
 
-def _copy(text: Text, bounds: Bounds) -> bool:
-    return copied(text.words, text.source.split(), bounds.ngram) > bounds.copied
+def _copy(text: WrittenText, bounds: Bounds) -> bool:
+    return copied(text.words, text.source.split(), bounds.ngram) > bounds.max_copied_share
 
 
-def _left_over(text: Text, bounds: Bounds) -> bool:
+def _left_over(text: WrittenText, bounds: Bounds) -> bool:
     return bool(SLOT.search(text.text) or LEFT_OVER.search(text.text)) or (
         not text.is_dialogue and bool(ROLE.match(text.text))
     )
@@ -138,7 +140,7 @@ def turns(text: str) -> list[tuple[str, str]] | None:
     return None if None in found else [(match[1], match[2]) for match in found if match]
 
 
-def _no_dialogue(text: Text, bounds: Bounds) -> bool:
+def _no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
     """Two people take turns, the first of whom begins."""
     if not text.is_dialogue:
         return False
@@ -152,20 +154,20 @@ def _no_dialogue(text: Text, bounds: Bounds) -> bool:
     )
 
 
-def _complied(text: Text, bounds: Bounds) -> bool:
+def _complied(text: WrittenText, bounds: Bounds) -> bool:
     """The second speaker declines somewhere."""
     said = turns(text.text) if text.is_dialogue else None
     return said is not None and not any(DECLINES.search(words) for _, words in said[1::2])
 
 
-GATES: Mapping[str, Callable[[Text, Bounds], bool]] = {
+GATES: Mapping[str, Callable[[WrittenText, Bounds], bool]] = {
     "empty": lambda text, bounds: not text.words,
     "cut_off": lambda text, bounds: text.answer.finish == "length",
     "literal_tag": lambda text, bounds: TAG in text.text,
     "control_token": lambda text, bounds: bool(CONTROL.search(text.text)),
     "refusal": lambda text, bounds: not text.is_dialogue and bool(REFUSAL.match(text.text[:START])),
     "left_over": _left_over,
-    "too_short": lambda text, bounds: len(text.words) < bounds.shortest,
+    "too_short": lambda text, bounds: len(text.words) < bounds.min_words,
     "too_long": _too_long,
     "no_dialogue": _no_dialogue,
     "not_declined": _complied,

@@ -103,7 +103,7 @@ def plain(text: str) -> str:
     return INVISIBLE.sub("", compatible(html.unescape(ENDLESS.sub("", text))))
 
 
-def kinds(text: str) -> list[str]:
+def pii_kinds(text: str) -> list[str]:
     """The kinds of personal data that a text holds, in the order of the table KINDS."""
     text = plain(text)
     return [kind for kind, find in KINDS.items() if next(find(text), None)]

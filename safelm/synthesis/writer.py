@@ -16,18 +16,18 @@ from safelm.documents.shards import text_digest
 from safelm.llm import (
     Answer,
     Engine,
-    Page,
     Request,
+    TemplateInput,
     answers_file,
-    as_data,
-    fenced,
+    fence_document,
     open_engine,
-    pieces,
+    split_document,
+    strip_control_tokens,
 )
 from safelm.llm.templates.text import people
 from safelm.scoring.registry import SafetyScorer
 from safelm.seeding import pick, stream
-from safelm.synthesis.gates import Bounds, Text, fault, turns
+from safelm.synthesis.gates import Bounds, WrittenText, failed_gate, turns
 from specs.prompt import SHARED, Prompt, Shared
 
 INHERITED = ("source", "url", "crawl", "license")
@@ -40,7 +40,7 @@ class Draft:
     document: Document
     prompt: Prompt
     parts: list[str]  # the pieces that are asked about
-    text: Text | None = None
+    text: WrittenText | None = None
     score: int | None = None  # of the written text
     reason: str | None = None  # why it is dropped, if nothing better comes
     problem: str | None = None  # why there is no answer
@@ -52,12 +52,12 @@ class Draft:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Write(Block):
+class WriteSynthetic(Block):
     """Each document becomes one text, by one of the prompts, drawn by its id (paper §2: uniformly
     at random).
 
     A text is a new document with the chain to the one it was made from. What fails a gate, or is
-    scored above `max_score` by the scorers of the web, is asked for again, `gates.rounds` times in
+    scored above `max_score` by the scorers of the web, is asked for again, `gates.max_attempts` times in
     all, and then dropped by the name of the gate. What an engine does not answer goes into the
     quarantine. A document longer than the engine reads at a time is written in pieces and joined;
     of one that is refused, the first piece is asked about."""
@@ -135,17 +135,17 @@ class Write(Block):
         """What will be asked about a document."""
         prompt = pick(self.choice, stream(self.seed, "style", document.id))
         limit = self.opened.characters
-        parts = pieces(document.text, limit) if limit else [document.text]
+        parts = split_document(document.text, limit) if limit else [document.text]
         return Draft(document, prompt, parts[:1] if prompt.writes == "refusal" else parts)
 
     def write(self, drafts: Sequence[Draft]) -> None:
         """Ask, check, and ask again about what did not pass."""
         waiting = list(drafts)
-        for attempt in range(self.bounds.rounds):
+        for attempt in range(self.bounds.max_attempts):
             requests = [
                 self.request(draft, part, attempt) for draft in waiting for part in draft.parts
             ]
-            answers = iter(self.opened.ask(requests))
+            answers = iter(self.opened.generate(requests))
             for draft in waiting:
                 self.take(draft, [next(answers) for _ in draft.parts])
             self.rescore([draft for draft in waiting if not draft.problem and not draft.reason])
@@ -164,11 +164,11 @@ class Write(Block):
             version=prompt.version,
             messages=(
                 ("system", self.words.instructions[stage].strip()),
-                ("user", fenced(self.words.frame, prompt.instruction, part)),
+                ("user", fence_document(self.words.frame, prompt.instruction, part)),
             ),
             seed=self.seed,
             attempt=attempt,
-            page=Page(as_data(part), prompt, hazard_of(draft.document)),
+            page=TemplateInput(strip_control_tokens(part), prompt, hazard_of(draft.document)),
         )
 
     def take(self, draft: Draft, answers: Sequence[Answer]) -> None:
@@ -179,10 +179,10 @@ class Write(Block):
             return
         whole = "\n\n".join(filter(None, (answer.text.strip() for answer in answers)))
         finish = next((answer.finish for answer in answers if answer.finish != "stop"), "stop")
-        draft.text = Text(
+        draft.text = WrittenText(
             Answer(self.named(draft, whole), finish), draft.document.text, draft.is_refusal
         )
-        draft.reason = fault(draft.text, self.bounds, self.common)
+        draft.reason = failed_gate(draft.text, self.bounds, self.common)
 
     def named(self, draft: Draft, text: str) -> str:
         """A dialogue of User and Assistant with two people, drawn by the document's id, in their

@@ -87,8 +87,8 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
         engine = model(
             endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0
         )
-        engine.ask([question(QUESTIONS)])  # so that it has answered once, in the model's own name
-        answers = engine.ask(asked)
+        engine.generate([question(QUESTIONS)])  # so that it has answered once, in the model's own name
+        answers = engine.generate(asked)
     logger.remove(sink)
     failed = set() if fault in HARMLESS else always
     for request, answer in zip(asked, answers, strict=True):
@@ -117,14 +117,14 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
     numbers = [draw.randrange(QUESTIONS) for _ in range(20)]  # with repeats
     asked = [question(number) for number in numbers]
     with FakeEndpoint(planned).running() as endpoint:
-        first = model(endpoint, tmp_path / "answers.jsonl").ask(asked)
+        first = model(endpoint, tmp_path / "answers.jsonl").generate(asked)
         kept = (tmp_path / "answers.jsonl").read_bytes()
         cut = draw.randrange(len(kept))
         (tmp_path / "answers.jsonl").write_bytes(kept[:cut])  # as a kill leaves it, at any byte
         whole = kept[:cut].count(b"\n")
         endpoint.plan = lambda name, before: None
         endpoint.asked.clear()
-        second = model(endpoint, tmp_path / "answers.jsonl").ask(asked)
+        second = model(endpoint, tmp_path / "answers.jsonl").generate(asked)
         assert sum(endpoint.asked.values()) == len(set(numbers)) - whole
         assert [answer.text for answer in second] == [text_of(body(request)) for request in asked]
         assert all(one == two for one, two in zip(first, second, strict=True) if not one.problem)
@@ -136,7 +136,7 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
         ):
             endpoint.asked.clear()
             other = {**ROW, **change}
-            answers = model(endpoint, tmp_path / "answers.jsonl", other).ask(asked)
+            answers = model(endpoint, tmp_path / "answers.jsonl", other).generate(asked)
             assert endpoint.asked == Counter({digest(body(request)): 1 for request in asked})
             assert [answer.text for answer in answers] == [
                 text_of(body(request, other)) for request in asked
@@ -145,9 +145,9 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
 
 def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_path: Path) -> None:
     with FakeEndpoint(lambda name, before: None).running() as endpoint:
-        model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+        model(endpoint, tmp_path / "answers.jsonl").generate([question(1)])
     with pytest.raises(EngineError, match="gave no answer to 32 questions in a row"):
-        model(endpoint, tmp_path / "answers.jsonl").ask([question(number) for number in range(60)])
+        model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(60)])
     assert len((tmp_path / "answers.jsonl").read_bytes().splitlines()) == 1
 
 
@@ -157,7 +157,7 @@ def test_what_a_provider_filters_is_asked_once_and_is_no_silence(
 ) -> None:
     with FakeEndpoint(lambda name, before: fault).running() as endpoint:
         engine = model(endpoint, tmp_path / "answers.jsonl")
-        answers = engine.ask(
+        answers = engine.generate(
             [question(number) for number in range(40)]
         )  # more than make a server count as down
     assert {answer.problem for answer in answers} == {"content_filter"} and set(
@@ -183,7 +183,7 @@ def test_a_row_that_is_wrong_fails_the_stage_at_once(
         FakeEndpoint(lambda name, before: fault).running() as endpoint,
         pytest.raises(EngineError, match=message),
     ):
-        model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+        model(endpoint, tmp_path / "answers.jsonl").generate([question(1)])
     assert len(endpoint.bodies) == (2 if fault == "refused" else 1)
 
 
@@ -192,7 +192,7 @@ def test_a_page_that_alone_is_refused_is_its_own_matter(tmp_path: Path) -> None:
     with FakeEndpoint(
         lambda name, before: "refused" if name == known else None
     ).running() as endpoint:
-        (answer,) = model(endpoint, tmp_path / "answers.jsonl").ask([question(1)])
+        (answer,) = model(endpoint, tmp_path / "answers.jsonl").generate([question(1)])
     assert answer.problem == "refused" and len(endpoint.bodies) == 2
 
 
@@ -204,7 +204,7 @@ def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path
         denies.running() as endpoint,
         pytest.raises(EngineError, match="does not take the key") as error,
     ):
-        model(endpoint, tmp_path / "answers.jsonl").ask([question(number) for number in range(3)])
+        model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(3)])
     logger.remove(sink)
     assert endpoint.keys == {"Bearer canary-key"}
     assert "canary" not in "".join(log) + repr(error.value) + repr(error.getrepr(showlocals=True))

@@ -18,13 +18,13 @@ from loguru import logger
 from safelm.builder.blocks import Task
 from safelm.demo.prompts import WORLD, Prompt
 from safelm.evaluation.judges.demo_rule import judge as judge_act
-from safelm.llm import Engine, Request, answers_file, as_data, open_engine
+from safelm.llm import Engine, Request, answers_file, open_engine, strip_control_tokens
 from safelm.scoring.base import Scorer
 from safelm.scoring.registry import grader
 from safelm.text.lexicon import BREAKS, words_of
 from specs.engine import Engine as EngineRow
 from specs.engine import row as engine_row
-from specs.judge import ActsJudge, JudgeRow, LlmJudge, PhrasesJudge, ScorerJudge
+from specs.judge import DemoJudge, JudgeRow, LlmJudge, RefusalPhrasesJudge, ScorerJudge
 from specs.outcome import Outcome, Verdict
 from specs.scorer import ScorerRow
 from specs.verdict import KEY, VerdictPrompt
@@ -172,7 +172,7 @@ class ByLanguageModel:
         """Ask about these; the places of those to ask about again: that got an answer, and no valid
         verdict.
         """
-        replies = self.engine.ask([self.request(exchanges[place], attempt) for place in places])
+        replies = self.engine.generate([self.request(exchanges[place], attempt) for place in places])
         down = Counter(reply.problem for reply in replies if reply.problem and not reply.is_refused)
         if down:
             problem, _ = down.most_common(1)[0]
@@ -218,8 +218,8 @@ class ByLanguageModel:
         """
         limit = self.engine.characters
         asked, answer = (
-            as_data(one.prompt),
-            as_data(one.answer)[:limit],
+            strip_control_tokens(one.prompt),
+            strip_control_tokens(one.answer)[:limit],
         )  # as HarmBench cuts long answers
         fence = f"=== {sha256(f'{asked}{chr(0)}{answer}'.encode()).hexdigest()[:FENCE]} ==="
         parts = {"request": asked[:limit], "answer": answer, "fence": fence}
@@ -250,21 +250,21 @@ class Tables:
 def open_judge(name: str, row: JudgeRow, tables: Tables) -> Judge:
     """The judge of a row."""
     match row:
-        case ActsJudge():
+        case DemoJudge():
             return ByActs()
-        case PhrasesJudge():
+        case RefusalPhrasesJudge():
             return ByPhrases()
         case ScorerJudge():
             block = grader(row.scorer, tables.scorers, tables.engines)
             block.begin(
                 Task(tables.answers, ()), Path()
             )  # a judge in it keeps its answers by this name
-            return ByScorer(block, row.level)
+            return ByScorer(block, row.min_score)
         case LlmJudge():
             engine = engine_row(dict(tables.engines), row.engine)
             opened = open_engine(engine, answers_file(engine, "verdict", Task(tables.answers, ())))
             return ByLanguageModel(
-                name, opened, VerdictPrompt.read(row.prompt), row.tries, row.seed
+                name, opened, VerdictPrompt.read(row.prompt), row.max_attempts, row.seed
             )
 
 

@@ -5,7 +5,7 @@ machine.
 from collections.abc import Sequence
 from pathlib import Path
 
-from safelm.llm.request import Answer, Page, Request
+from safelm.llm.request import Answer, Request, TemplateInput
 from safelm.llm.templates.subject import Reader, Subject
 from safelm.llm.templates.text import Templates, people
 from safelm.seeding import Draw, pick, stream
@@ -30,11 +30,11 @@ class TemplateEngine:
         self.reader = Reader(Hazards.read(hazards), self.shared)
         self._templates: dict[tuple[str, int, str], Templates] = {}
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request; its text is empty where no template fits."""
         return [Answer(self.text(request, request.page)) for request in requests if request.page]
 
-    def text(self, request: Request, page: Page) -> str:
+    def text(self, request: Request, page: TemplateInput) -> str:
         """A text on what the document is about, in the style of the prompt."""
         subject, prompt = self.reader.subject(page.text, page.hazard), page.prompt
         again = (request.attempt,) if request.attempt else ()
