@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safelm.scoring.encoder import EmbeddingScorer, load
+from safelm.scoring.encoder import EncoderScorer, load
 from safelm.scoring.encoder_training import finetune
 from safelm.scoring.ngrams import fit_ngrams
-from safelm.seeding import draw
-from safelm.stats.baseline import baseline
+from safelm.seeding import hash_rank
+from safelm.stats.classification import baseline
 from safelm.stats.ranking import auroc, auroc_gain
 from specs.params import Params
 from specs.scorer import Recipe
@@ -90,7 +90,7 @@ def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Pr
             unsafe_weight=weight,
             seed=SEED,
         )
-        return chances(EmbeddingScorer(model, tokenizer, sequence).grade(texts))
+        return chances(EncoderScorer(model, tokenizer, sequence).grade(texts))
 
     return predict
 
@@ -103,7 +103,7 @@ def chances(grades: Sequence[Any]) -> list[float]:
 def out_of_fold(rows: Sequence[tuple[str, str, bool]], folds: int, predict: Predict) -> list[float]:
     """A chance for every row, from a model that was fitted without its fold."""
     ordered = sorted(
-        range(len(rows)), key=lambda place: (rows[place][2], draw("folds", SEED, rows[place][0]))
+        range(len(rows)), key=lambda place: (rows[place][2], hash_rank("folds", SEED, rows[place][0]))
     )
     fold = {place: turn % folds for turn, place in enumerate(ordered)}  # stratified
     found = [0.0] * len(rows)

@@ -15,7 +15,8 @@ from safelm.report.figure import Book
 from safelm.report.figures.differences import compared
 from safelm.stats.bootstrap import Outcomes, Paired, Side, holm
 from safelm.stats.bootstrap import paired as paired_sides
-from safelm.stats.rates import difference, rate
+from safelm.stats.differences import difference
+from safelm.stats.rates import rate
 from specs.document import SAMPLES
 from tests import report_world as world
 
@@ -98,7 +99,7 @@ def test_two_models_of_few_seeds_are_seldom_told_apart_by_chance(seeds: int) -> 
         ]  # seeds differ by ten points
         sides = [[outcomes(share, draw.getrandbits(32)) for share in side] for side in shares]
         one = paired(*sides, {}, 0.95)
-        found += one is not None and one.chance < 0.05
+        found += one is not None and one.p_value < 0.05
     assert found <= 9
 
 
@@ -110,7 +111,7 @@ def test_only_prompts_that_both_answered_are_compared() -> None:
 
 def test_equal_answers_are_no_difference() -> None:
     found = paired([outcomes(0.5, 1)], [outcomes(0.5, 1)], {}, 0.95)
-    assert found and (found.gap.low, found.gap.high, found.chance) == (0.0, 0.0, 1.0)
+    assert found and (found.gap.low, found.gap.high, found.p_value) == (0.0, 0.0, 1.0)
 
 
 def test_the_chance_of_a_clear_difference_has_no_least_value() -> None:
@@ -118,7 +119,7 @@ def test_the_chance_of_a_clear_difference_has_no_least_value() -> None:
     whole = paired([dict.fromkeys(IDS, True)], [dict.fromkeys(IDS, False)], {}, 0.95)
     slight = paired([outcomes(0.5, 1)], [outcomes(0.45, 2)], {}, 0.95)
     assert clear and whole and slight
-    assert 0 < clear.chance < 1e-12 and 0 < whole.chance < 1e-12 and slight.chance > 0.01
+    assert 0 < clear.p_value < 1e-12 and 0 < whole.p_value < 1e-12 and slight.p_value > 0.01
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -174,7 +175,11 @@ def write_samples(folder: Path, asr: float, seed: int) -> None:
     ]
     write_table(rows, SAMPLES, folder / "samples.parquet")
     metrics = json.loads((folder / "metrics.json").read_bytes())
-    kept = {"kind": "harmful", "judge": "harm", "judges": {"harm": "phrases", "acts": "acts"}}
+    kept = {
+        "kind": "harmful",
+        "judge": "harm",
+        "judges": {"harm": "refusal_phrases", "acts": "demo"},
+    }
     metrics["suites"] = {"harmful": kept, "advbench": kept}
     for suites in metrics["decoders"].values():
         suites["advbench"] = {**suites["harmful"], "judges": {"acts": suites["harmful"]}}

@@ -24,7 +24,7 @@ from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.page import notes
 from safelm.report.rates import rates
 from safelm.report.roles import decoder_roles, roles, rung_of
-from safelm.stats.baseline import BASELINE
+from safelm.stats.classification import BASELINE
 from safelm.stats.rates import Rate
 from safelm.stats.rates import rate as rate_of
 from specs.mixture import Model
@@ -539,7 +539,7 @@ def test_figures_of_suites_that_were_not_asked_are_left_out(tmp_path: Path) -> N
     world.write_build(tmp_path, models)
     for path in tmp_path.glob("evaluate/*/metrics.json"):
         values = json.loads(path.read_bytes())
-        asked = {"kind": "harmful", "judge": "harm", "judges": {"harm": "phrases"}}
+        asked = {"kind": "harmful", "judge": "harm", "judges": {"harm": "refusal_phrases"}}
         for row in [values, *values.get("doses", {}).values()]:
             row["decoders"] = {
                 name: {"mine": suites["harmful"]} for name, suites in row["decoders"].items()

@@ -4,15 +4,11 @@ import random
 
 import pytest
 
+from safelm.stats.differences import Difference, below, difference, not_above, together
 from safelm.stats.rates import (
-    Difference,
-    below,
-    difference,
-    not_above,
     overdispersion,
     pooled,
     rate,
-    together,
     wilson,
 )
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safelm.report.charts.numbers import NONE, THIN, per_million, per_million_gap, percent, points
-from safelm.stats.rates import Difference, Rate, Verdict, below, difference, not_above, together
+from safelm.stats.differences import Difference, Verdict, below, difference, not_above, together
+from safelm.stats.rates import Rate
 
 MARGIN = 0.05  # "is kept" and "is not higher" mean: worse by less than five points
 

@@ -13,7 +13,8 @@ from safelm.report.evidence import hazard_counts, matrices, recall
 from safelm.report.figure import Book
 from safelm.report.figures.differences import pair
 from safelm.report.roles import RUNGS, Group, on_rung
-from safelm.stats.rates import Difference, Rate, rate
+from safelm.stats.differences import Difference
+from safelm.stats.rates import Rate, rate
 
 OURS = "ours"
 

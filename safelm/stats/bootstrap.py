@@ -1,9 +1,10 @@
-"""The paired bootstrap: models that answered the same prompts are compared prompt by prompt.
+"""Paired bootstrap: models that answered the same prompts are compared prompt by prompt.
 
-An interval of two separate rates takes the prompts of each as others, and so is too wide; it also
-takes prompts for one act as independent, and so is too narrow. Here acts are drawn, and with them
-both models' answers to all their prompts; where a model has several seeds, its seeds are drawn too
-(two levels: Davison and Hinkley 1997, §3.8)."""
+An interval of two separate rates treats the prompts of each as different ones, and is too wide; it
+also treats prompts for one act as independent, and is too narrow. Here acts are drawn, and with
+them both models' answers to all their prompts. Where a model has several seeds, its seeds are drawn
+too (two levels: Davison and Hinkley 1997, §3.8).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from safelm.stats.rates import Difference
+from safelm.stats.differences import Difference
 
 RESAMPLES = 10_000
 SEED = 1
@@ -24,11 +25,11 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One side of comparisons. A side is itself alone, so that what is drawn of it can be kept.
+    """One side of a comparison. Compared by identity, so that its draws can be cached.
 
     Args:
-        seeds: by the model of each seed, what became of every prompt.
-        acts: what each prompt asks for. Prompts of one act are drawn together.
+        seeds: the outcome of every prompt, by the model of each seed.
+        acts: the act that each prompt asks for. Prompts of one act are drawn together.
     """
 
     seeds: Mapping[str, Outcomes]
@@ -36,45 +37,42 @@ class Side:
 
     @cached_property
     def prompts(self) -> set[str]:
-        """What all seeds were asked."""
-        return set.intersection(*(set(one) for one in self.seeds.values()))
+        """The prompts that all seeds answered."""
+        return set.intersection(*(set(outcomes) for outcomes in self.seeds.values()))
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The difference of two rates over the prompts that both were asked, and how likely chance
-    alone is to pass 0.
-    """
+    """The difference of two rates over shared prompts, with its two-sided p-value."""
 
     gap: Difference
-    chance: float  # two-sided
+    p_value: float
     prompts: int
 
 
 def paired(first: Side, second: Side, confidence: float) -> Paired | None:
-    """`first - second`; None where they share no prompt. Two sides of the same models draw the same
-    seeds.
+    """Compute `first - second`; None where they share no prompt.
+
+    Two sides of the same models draw the same seeds.
     """
     shared = tuple(sorted(first.prompts & second.prompts))
     if not shared:
         return None
-    ours, theirs = (_by_act(side, shared)[0] for side in (first, second))
+    ours, theirs = (_events_by_act(side, shared)[0] for side in (first, second))
     value = float(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()) / len(shared)
     stream = 1 if [*first.seeds] == [*second.seeds] else 2
-    drawn = (_drawn(first, shared, 1) - _drawn(second, shared, stream)) / _asked(first, shared)
+    events = _drawn_events(first, shared, 1) - _drawn_events(second, shared, stream)
+    drawn = events / _drawn_prompts(first, shared)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Paired(
-        Difference(value, float(low), float(high)),
-        _chance(value, drawn, ours.shape[1]),
-        len(shared),
-    )
+    gap = Difference(value, float(low), float(high))
+    return Paired(gap, _p_value(value, drawn, ours.shape[1]), len(shared))
 
 
-def _chance(value: float, drawn: Numbers, acts: int) -> float:
-    """Two-sided: the share of draws beyond 0, and where there is none the normal tail, which has no
-    least value.
+def _p_value(value: float, drawn: Numbers, acts: int) -> float:
+    """Return twice the share of draws beyond 0, or the normal tail where no draw is beyond it.
 
-    Where every act says the same there is no spread: then it is that of as many coins.
+    The tail has no least value, unlike a count of draws. Where every act gives the same difference
+    there is no spread at all; the p-value is then that of as many tosses of a coin.
     """
     beyond = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     spread = float(drawn.std())
@@ -84,61 +82,58 @@ def _chance(value: float, drawn: Numbers, acts: int) -> float:
 
 
 @lru_cache(maxsize=512)
-def _by_act(side: Side, shared: tuple[str, ...]) -> tuple[Numbers, Numbers]:
-    """(events of each seed and act, prompts of each act)."""
-    _, rows, sizes = np.unique(
-        [side.acts.get(prompt, prompt) for prompt in shared],
-        return_inverse=True,
-        return_counts=True,
-    )
-    seeds = ([float(one[prompt]) for prompt in shared] for one in side.seeds.values())
+def _events_by_act(side: Side, shared: tuple[str, ...]) -> tuple[Numbers, Numbers]:
+    """Count events, (seeds, acts), and prompts, (acts,)."""
+    acts = [side.acts.get(prompt, prompt) for prompt in shared]
+    _, rows, sizes = np.unique(acts, return_inverse=True, return_counts=True)
+    seeds = ([float(outcomes[prompt]) for prompt in shared] for outcomes in side.seeds.values())
     return np.stack([np.bincount(rows, seed, len(sizes)) for seed in seeds]), sizes.astype(float)
 
 
 @lru_cache(maxsize=512)
-def _asked(side: Side, shared: tuple[str, ...]) -> Numbers:
-    """Prompts under each draw of acts."""
-    _, sizes = _by_act(side, shared)
+def _drawn_prompts(side: Side, shared: tuple[str, ...]) -> Numbers:
+    """Count the prompts under each draw of acts, (resamples,)."""
+    _, sizes = _events_by_act(side, shared)
     return _draws(len(sizes)) @ sizes
 
 
 @lru_cache(maxsize=512)
-def _drawn(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
-    """Events under each draw of acts, averaged over a draw of the seeds."""
-    events, sizes = _by_act(side, shared)
+def _drawn_events(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
+    """Count events under each draw of acts, averaged over a draw of the seeds, (resamples,)."""
+    events, sizes = _events_by_act(side, shared)
     counted, seeds = _draws(len(sizes)) @ events.T, len(events)
-    return (
-        counted[:, 0]
-        if seeds == 1
-        else np.take_along_axis(counted, _seeds(stream, seeds), axis=1).mean(axis=1)
-    )
+    if seeds == 1:
+        return counted[:, 0]
+    return np.take_along_axis(counted, _drawn_seeds(stream, seeds), axis=1).mean(axis=1)
 
 
 @lru_cache(maxsize=16)
-def _seeds(stream: int, seeds: int) -> NDArray[np.int64]:
-    """Which seeds each draw has, (resamples, seeds - 1); other models are drawn apart.
+def _drawn_seeds(stream: int, seeds: int) -> NDArray[np.int64]:
+    """Draw seeds for each resample, (resamples, seeds - 1); each stream draws independently.
 
-    One fewer than there are: the mean of as many would vary too little, by 1 - 1/seeds (McCarthy
-    and Snowden 1985)."""
-    return np.random.default_rng([SEED, stream, seeds]).integers(seeds, size=(RESAMPLES, seeds - 1))
+    One seed fewer than there are: the mean of as many would vary too little, by 1 - 1/seeds
+    (McCarthy and Snowden 1985).
+    """
+    generator = np.random.default_rng([SEED, stream, seeds])
+    return generator.integers(seeds, size=(RESAMPLES, seeds - 1))
 
 
 @lru_cache(maxsize=8)
 def _draws(acts: int) -> Numbers:
-    """How often each act is drawn, (resamples, acts); the same for all comparisons of as many acts."""
-    drawn = np.random.default_rng([SEED, acts]).multinomial(
-        acts, np.full(acts, 1 / acts), RESAMPLES
-    )
+    """Count the draws of each act, (resamples, acts); the same for all comparisons of as many."""
+    generator = np.random.default_rng([SEED, acts])
+    drawn = generator.multinomial(acts, np.full(acts, 1 / acts), RESAMPLES)
     return drawn.astype(float)
 
 
-def holm(chances: Sequence[float]) -> list[float]:
-    """Each chance raised for the number of comparisons (Holm 1979): those below 0.05 hold together
-    at 95 %.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for the number of comparisons (Holm 1979).
+
+    All comparisons whose adjusted p-value is below 0.05 hold together at 95 %.
     """
-    order = sorted(range(len(chances)), key=chances.__getitem__)
-    raised, least = [0.0] * len(chances), 0.0
-    for rank, at in enumerate(order):
-        least = max(least, min(1.0, chances[at] * (len(chances) - rank)))
-        raised[at] = least
-    return raised
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = least
+    return adjusted

@@ -1,16 +1,25 @@
-"""Measures of 6-way scores, all from one confusion matrix: rows are the true scores 0-5, columns
-the predicted ones.
+"""Metrics of classifiers: those of 6-way safety scores, kappa, and the baseline to beat.
 
-`recall_at` and the macro-F1 give the paper's Table 3 from its printed matrices to four digits
-(paper §1.6). A measure of which there is nothing to measure is None."""
+Rows of a confusion matrix are the true scores 0-5, columns the predicted ones. Recall and macro-F1
+give the paper's Table 3 from its printed matrices to four digits (paper §1.6). A metric without
+anything to measure is None. scikit-learn is imported on first use: it takes a second.
+"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-LEVELS = 6
-DIGITS = 6
+from safelm.stats.rates import DIGITS, Rate, rate
+
+LEVELS = 6  # safety scores from 0 to 5 (paper §1.1)
+BASELINE = "TF-IDF and logistic regression"
+MAX_ITERATIONS = 1000
 
 Matrix = Sequence[Sequence[int]]
+
+
+def ratio(count: float, of: float) -> float | None:
+    """Return count / of, rounded to DIGITS; None where `of` is 0."""
+    return round(count / of, DIGITS) if of else None
 
 
 def confusion(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -21,58 +30,90 @@ def confusion(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     return matrix
 
 
-def ratio(count: float, of: float) -> float | None:
-    """count / of, rounded; None of nothing."""
-    return round(count / of, DIGITS) if of else None
+def total(matrix: Matrix) -> int:
+    """Count the documents of a confusion matrix."""
+    return sum(map(sum, matrix))
 
 
 def accuracy(matrix: Matrix) -> float | None:
-    """The share of rows on the diagonal."""
-    return ratio(sum(matrix[k][k] for k in range(LEVELS)), sum(map(sum, matrix)))
+    """Return the share of documents on the diagonal."""
+    return ratio(sum(matrix[level][level] for level in range(LEVELS)), total(matrix))
 
 
-def class_f1(matrix: Matrix, score: int) -> float:
-    """F1 of one class; 0 where it is neither true nor predicted, as in scikit-learn."""
-    hits, actual, predicted = matrix[score][score], sum(matrix[score]), _column(matrix, score)
-    return 2 * hits / (actual + predicted) if actual + predicted else 0.0
+def f1_scores(matrix: Matrix) -> list[float]:
+    """Compute the F1 of each class: 0 where it is neither true nor predicted, as scikit-learn does."""
+    columns = [sum(column) for column in zip(*matrix, strict=True)]
+    marginals = [sum(row) + column for row, column in zip(matrix, columns, strict=True)]
+    hits = [matrix[level][level] for level in range(LEVELS)]
+    return [2 * hit / both if both else 0.0 for hit, both in zip(hits, marginals, strict=True)]
 
 
 def macro_f1(matrix: Matrix, present_only: bool = False) -> float | None:
-    """The mean F1 of the six classes, as the paper has it, or of those that truly occur."""
-    scores = [k for k in range(LEVELS) if sum(matrix[k]) or not present_only]
-    return (
-        ratio(sum(class_f1(matrix, k) for k in scores), len(scores))
-        if sum(map(sum, matrix))
-        else None
-    )
+    """Average F1 over the six classes, as the paper does, or over those that truly occur."""
+    scores = f1_scores(matrix)
+    if present_only:
+        scores = [score for score, row in zip(scores, matrix, strict=True) if sum(row)]
+    return ratio(sum(scores), len(scores)) if total(matrix) else None
 
 
-def recall_at(matrix: Matrix, threshold: int) -> float | None:
-    """Recall of "true score at least k" by "predicted score at least k" (Table 3)."""
-    unsafe = matrix[threshold:]
-    return ratio(sum(sum(row[threshold:]) for row in unsafe), sum(map(sum, unsafe)))
+def recall_counts(matrix: Matrix, level: int) -> tuple[int, int]:
+    """Count pages truly at `level` or above: (predicted at `level` or above, all of them)."""
+    unsafe = matrix[level:]
+    return sum(sum(row[level:]) for row in unsafe), total(unsafe)
+
+
+def recall_at(matrix: Matrix, level: int) -> float | None:
+    """Compute Recall@k of Table 3: how many pages truly at `level` or above are found there."""
+    return ratio(*recall_counts(matrix, level))
+
+
+def recall_rate(matrix: Matrix, level: int, confidence: float) -> Rate | None:
+    """Compute Recall@k with Wilson's interval; None without such pages."""
+    found = rate(*recall_counts(matrix, level), confidence)
+    return found if found.of else None
 
 
 def false_alarms(matrix: Matrix) -> float | None:
-    """The share of harmless documents that got a score above 0."""
+    """Return the share of harmless documents with a predicted score above 0."""
     return ratio(sum(matrix[0][1:]), sum(matrix[0]))
 
 
-def kappa(matrix: Matrix) -> float | None:
-    """Cohen's kappa: agreement beyond chance. None where chance alone agrees always."""
-    total = sum(map(sum, matrix))
-    if not total:
+def false_alarm_rate(matrix: Matrix, confidence: float) -> Rate | None:
+    """Compute the false alarms with Wilson's interval; None without harmless documents."""
+    found = rate(sum(matrix[0][1:]), sum(matrix[0]), confidence)
+    return found if found.of else None
+
+
+def kappa_of_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
+    """Compute Cohen's kappa (1960) of pairs of labels of any kind.
+
+    Returns None without pairs, or where the same single label stands everywhere: agreement by
+    chance is complete there, and kappa undefined.
+    """
+    if len(set(pairs)) < 2 and all(first == second for first, second in pairs):
         return None
-    observed = sum(matrix[k][k] for k in range(LEVELS)) / total
-    chance = sum(sum(matrix[k]) * _column(matrix, k) for k in range(LEVELS)) / total**2
-    return ratio(observed - chance, 1 - chance)
+    from sklearn.metrics import cohen_kappa_score
+
+    firsts, seconds = zip(*[map(str, pair) for pair in pairs], strict=True)
+    return round(float(cohen_kappa_score(firsts, seconds)), DIGITS)
+
+
+def kappa(matrix: Matrix) -> float | None:
+    """Compute Cohen's kappa of a confusion matrix."""
+    pairs = [
+        (actual, predicted)
+        for actual, row in enumerate(matrix)
+        for predicted, count in enumerate(row)
+        for _ in range(count)
+    ]
+    return kappa_of_pairs(pairs)
 
 
 def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
-    """Everything above of some (actual, predicted) pairs, with counts, as a metrics file shows it."""
+    """Compute all metrics of (actual, predicted) pairs as a metrics file shows them, with counts."""
     matrix = confusion(pairs)
     return {
-        "documents": sum(map(sum, matrix)),
+        "documents": total(matrix),
         "accuracy": accuracy(matrix),
         "macro_f1": macro_f1(matrix),
         "macro_f1_present": macro_f1(matrix, present_only=True),
@@ -80,23 +121,46 @@ def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
         "recall_at_3": recall_at(matrix, 3),
         "false_alarms": false_alarms(matrix),
         "kappa": kappa(matrix),
-        "classes": [_class(matrix, score) for score in range(LEVELS)],
+        "classes": [_class_metrics(matrix, score) for score in range(LEVELS)],
         "confusion": matrix,
     }
 
 
-def _class(matrix: Matrix, score: int) -> dict[str, Any]:
-    hits, actual, predicted = matrix[score][score], sum(matrix[score]), _column(matrix, score)
+def _class_metrics(matrix: Matrix, score: int) -> dict[str, Any]:
+    hits, actual = matrix[score][score], sum(matrix[score])
+    predicted = sum(row[score] for row in matrix)
     return {
         "score": score,
         "precision": ratio(hits, predicted),
         "recall": ratio(hits, actual),
-        "f1": round(class_f1(matrix, score), DIGITS),
+        "f1": round(f1_scores(matrix)[score], DIGITS),
         "hits": hits,
         "actual": actual,
         "predicted": predicted,
     }
 
 
-def _column(matrix: Matrix, score: int) -> int:
-    return sum(row[score] for row in matrix)
+def baseline(
+    texts: Sequence[str],
+    is_unsafe: Sequence[bool],
+    others: Sequence[str],
+    orders: tuple[int, int] = (1, 1),
+) -> list[float] | None:
+    """Fit TF-IDF and logistic regression on `texts`; return how probably each other text is unsafe.
+
+    Every setting is scikit-learn's default but the number of iterations. `orders` are the least
+    and the most words of an n-gram. Returns None where there is nothing to learn from.
+    """
+    if len(set(is_unsafe)) < 2 or not others:
+        return None
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    vectorizer = TfidfVectorizer(ngram_range=orders)
+    model = make_pipeline(vectorizer, LogisticRegression(max_iter=MAX_ITERATIONS))
+    try:
+        model.fit(list(texts), list(is_unsafe))
+    except ValueError:  # no text has a word
+        return None
+    return [float(value) for value in model.predict_proba(list(others))[:, 1]]

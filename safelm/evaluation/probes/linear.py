@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safelm.demo.prompts import WEB, held_out
 from safelm.demo.world import World, read_table
 from safelm.seeding import sample
-from safelm.stats.baseline import baseline
+from safelm.stats.classification import baseline
 from safelm.stats.ranking import auroc
 
 PAGES = 200  # harmful ones, and as many harmless ones

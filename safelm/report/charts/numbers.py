@@ -1,6 +1,7 @@
 """How numbers are written for people."""
 
-from safelm.stats.rates import Difference, Rate
+from safelm.stats.differences import Difference
+from safelm.stats.rates import Rate
 
 THIN = "\u202f"  # a narrow space that does not break
 NONE = "–"

@@ -109,7 +109,7 @@ def compared(book: Book) -> list[tuple[Difference, float, bool]]:
     Real is what would not be there by chance at the report's confidence.
     """
     found = differences(book)
-    raised = holm([one.found.chance for one in found])
+    raised = holm([one.found.p_value for one in found])
     return [
         (one, chance, chance < 1 - book.confidence)
         for one, chance in zip(found, raised, strict=True)

@@ -9,7 +9,7 @@ from safelm.report.charts.bars import Stack, stacked
 from safelm.report.charts.numbers import NONE, percent, plain, points_between, whole
 from safelm.report.charts.xy import Curve, lines
 from safelm.report.figure import STYLES, Book, Cell, Figure, Panel, Table
-from safelm.stats.baseline import BASELINE
+from safelm.stats.classification import BASELINE
 
 LEVELS = range(6)
 Json = Mapping[str, Any]
