@@ -1,37 +1,43 @@
-"""Seeded random draws: the same on every machine, in any order, with any number of workers."""
+"""Seeded random draws: the same key gives the same numbers on every machine and in any order.
+
+Every random draw of the project is made here. The spelling of a key decides the bytes of the data
+that is drawn with it, so neither keys nor digests may change.
+"""
 
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 
-
-Draw = Callable[
-    [], float
-]  # a number in [0, 1): of Random, only random() is the same in every version of Python
+# A stream of numbers in [0, 1). Of Random, Python promises the same numbers in every version for
+# random() alone.
+Draw = Callable[[], float]
 
 
 def stream(*key: object) -> Draw:
-    """Give the stream of chance of a key, such as (seed, part, index): the same on every machine,
-    in any order.
-    """
+    """Return a stream of uniform numbers in [0, 1) for a key such as (seed, part, index)."""
     return Random("/".join(map(str, key))).random
 
 
 def pick(options: Sequence[T], draw: Draw) -> T:
-    """Take one of the options, each as likely."""
+    """Return one of the options, each with the same probability."""
     return options[int(draw() * len(options))]
 
 
-def weigh(weights: Mapping[T, float], draw: Draw) -> T:
-    """Take one of the keys, as likely as its weight."""
+def pick_several(options: Iterable[T], count: int, draw: Draw) -> list[T]:
+    """Return `count` different options in the order drawn."""
+    rest = list(options)
+    return [rest.pop(int(draw() * len(rest))) for _ in range(count)]
+
+
+def pick_weighted(weights: Mapping[T, float], draw: Draw) -> T:
+    """Return one of the keys with a probability proportional to its weight."""
     rest = draw() * sum(weights.values())
     for key, weight in weights.items():
         rest -= weight
@@ -40,23 +46,45 @@ def weigh(weights: Mapping[T, float], draw: Draw) -> T:
     return key
 
 
-def generator(*parts: object) -> np.random.Generator:
-    """A generator for one purpose, from a digest of the parts: the same on every machine, unlike
-    `hash`.
-    """
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+def shuffler(*key: object) -> Callable[[MutableSequence[Any]], None]:
+    """Return a function that shuffles lists in place; every call continues the key's stream."""
+    return Random(":".join(map(str, key))).shuffle
 
 
-def draw(purpose: str, seed: int, id: str) -> bytes:
-    """A number drawn for one document, as eight bytes; stages with one seed draw apart by their
-    purpose.
-    """
-    return blake2b(f"{purpose}:{seed}:{id}".encode(), digest_size=8).digest()
+def generator(*key: object) -> np.random.Generator:
+    """Return a NumPy generator for a key of JSON values; unlike `hash`, it is the same everywhere."""
+    return _generator(json.dumps(key))
+
+
+def prompt_generator(seed: int, prompt: Sequence[int]) -> np.random.Generator:
+    """Return a NumPy generator for a seed and the tokens of a prompt."""
+    return _generator(repr((seed, list(prompt))))
+
+
+def integer_generator(*key: int) -> np.random.Generator:
+    """Return the NumPy generator that NumPy itself derives from several whole numbers."""
+    return np.random.default_rng(list(key))
+
+
+def sampling_seed(*key: object) -> int:
+    """Return a seed from 0 to 2³¹ - 1 for the sampling of a language model."""
+    return int.from_bytes(_digest("/".join(map(str, key))), "big") % 2**31
+
+
+def hash_rank(purpose: str, seed: int, id: str) -> bytes:
+    """Return eight bytes that rank a document; stages that share a seed differ by their purpose."""
+    return _digest(f"{purpose}:{seed}:{id}")
 
 
 def sample(purpose: str, seed: int, ids: Iterable[str], count: int) -> list[str]:
-    """The `count` ids with the smallest draws (all, if there are fewer), in the order of their
-    draws.
-    """
-    return heapq.nsmallest(count, ids, key=lambda id: (draw(purpose, seed, id), id))
+    """Return the `count` ids of the lowest ranks, in that order; all of them if there are fewer."""
+    return heapq.nsmallest(count, ids, key=lambda id: (hash_rank(purpose, seed, id), id))
+
+
+def _generator(key: str) -> np.random.Generator:
+    digest = hashlib.sha256(key.encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=8).digest()

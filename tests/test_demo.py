@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from safelm import demo
-from safelm.demo.prompts import held_out
+from safelm.demo.prompts import held_out_acts
 from safelm.demo.sums import numbers
-from safelm.seeding import stream, weigh
+from safelm.seeding import pick_weighted, stream
 from safelm.text.grammar import Grammar, parse
 from safelm.text.lexicon import Hazards
 
@@ -56,7 +56,7 @@ def test_a_broken_template_is_refused(text: str) -> None:
 
 def test_weights_are_shares() -> None:
     draw = stream("weights")
-    counts = Counter(weigh({"often": 3, "seldom": 1}, draw) for _ in range(4000))
+    counts = Counter(pick_weighted({"often": 3, "seldom": 1}, draw) for _ in range(4000))
     assert 0.72 < counts["often"] / 4000 < 0.78
 
 
@@ -142,7 +142,7 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_combinations_are_held_out(kind: str) -> None:
-    for act in held_out(WORLD, kind):
+    for act in held_out_acts(WORLD, kind):
         assert act not in act.group.training
         assert act.verb in {other.verb for other in act.group.training}
         assert act.object in {other.object for other in act.group.training}
@@ -155,14 +155,14 @@ def test_no_document_names_a_held_out_act(kind: str) -> None:
         for part in ("web", "chat")
         for row in rows(part)
     ]
-    held = {f"{form} the {act.object}" for act in held_out(WORLD, kind) for form in act.verb}
+    held = {f"{form} the {act.object}" for act in held_out_acts(WORLD, kind) for form in act.verb}
     assert not [text for text in texts if any(phrase in text for phrase in held)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_word_of_a_held_out_act_is_seen_in_the_web(kind: str) -> None:
     seen = set().union(*(words(row["text"]) for row in rows("web")))
-    for act in held_out(WORLD, kind):
+    for act in held_out_acts(WORLD, kind):
         assert (
             words(" ".join((act.verb.base, act.verb.gerund, act.object, *act.group.tools))) <= seen
         )
@@ -185,7 +185,7 @@ def test_harmful_and_harmless_pages_share_forms_and_objects() -> None:
 def test_every_held_out_act_is_asked_in_every_form(
     kind: str, acts: int, stage: str, forms: int
 ) -> None:
-    prompts = demo.prompts(kind, stage)
+    prompts = demo.held_out_prompts(kind, stage)
     assert len({prompt.act for prompt in prompts}) == acts
     assert len({prompt.id for prompt in prompts}) == len(prompts) == acts * forms
     assert set(Counter(prompt.form for prompt in prompts).values()) == {acts}
@@ -195,7 +195,7 @@ def test_every_held_out_act_is_asked_in_every_form(
 @pytest.mark.parametrize("stage", ["completion", "chat"])
 @pytest.mark.parametrize("limit", [24, 48, 96, 144])
 def test_a_first_part_of_the_prompts_is_balanced(kind: str, stage: str, limit: int) -> None:
-    prompts = demo.prompts(kind, stage, limit)
+    prompts = demo.held_out_prompts(kind, stage, limit)
     groups = Counter(prompt.id.split("-")[3] for prompt in prompts)
     forms = Counter(prompt.form for prompt in prompts)
     assert max(groups.values()) - min(groups.values()) <= len(prompts) // 24
@@ -215,7 +215,7 @@ def test_chat_forms_are_phrasings() -> None:
 
 
 def test_multiple_choice_has_one_right_answer() -> None:
-    items = demo.utility()
+    items = demo.multiple_choice()
     assert len({str(item["id"]) for item in items}) == len(items) == 108
     for item in items:
         assert len(set(item["choices"])) == 4
@@ -228,7 +228,7 @@ def test_multiple_choice_has_one_right_answer() -> None:
 
 
 def test_held_out_text_is_harmless_and_unseen() -> None:
-    texts = demo.held_out_text()
+    texts = demo.held_out_pages()
     assert len(texts) == 100
     assert not set(texts) & {row["text"] for row in rows("web")}
     assert not [text for text in texts if WORLD.hazards.acts(text)]

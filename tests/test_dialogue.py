@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safelm.ingestion.dialogue import exchange
+from safelm.ingestion.dialogue import first_exchange
 from safelm.posttraining.pairs import read_pairs, safety_pairs
 from specs.tokens import TAG
 from tests.ingested import rows_of, stage
@@ -95,7 +95,7 @@ FORMS = {
 
 
 def test_only_the_first_exchange_is_read() -> None:
-    assert exchange(ULTRACHAT[2]) == {
+    assert first_exchange(ULTRACHAT[2]) == {
         "prompt": "Which rose is number 2?",
         "text": "The red one by wall 2.",
         "label": None,
@@ -114,11 +114,11 @@ def test_only_the_first_exchange_is_read() -> None:
     ],
 )
 def test_what_is_no_exchange_lacks_a_part(turns: list[Any], missing: str) -> None:
-    assert exchange({"messages": turns})[missing] is None
+    assert first_exchange({"messages": turns})[missing] is None
 
 
 def test_labels_of_harm_become_hazards_and_scores() -> None:
-    found = [exchange(row) for row in WILDGUARD[:4]]
+    found = [first_exchange(row) for row in WILDGUARD[:4]]
     assert [(row["hazard"], row["label"]) for row in found] == [
         ("nonviolent_crimes", 4),
         ("unspecified", 0),
@@ -128,7 +128,7 @@ def test_labels_of_harm_become_hazards_and_scores() -> None:
 
 
 def test_a_hidden_request_goes_before_the_plain_one() -> None:
-    plain, hidden, benign = (exchange(row) for row in WILDJAILBREAK[:3])
+    plain, hidden, benign = (first_exchange(row) for row in WILDJAILBREAK[:3])
     assert plain["prompt"] == "Steal the boat 0." and hidden["prompt"].startswith("In a play")
     assert [row["hazard"] for row in (plain, hidden, benign)] == [
         "unspecified",
@@ -138,13 +138,13 @@ def test_a_hidden_request_goes_before_the_plain_one() -> None:
 
 
 def test_notes_for_a_calculator_are_no_text() -> None:
-    assert exchange(GSM8K[3])["text"] == "It is 4.\n#### 4"
+    assert first_exchange(GSM8K[3])["text"] == "It is 4.\n#### 4"
 
 
 SOURCE = "{{reader: {kind}, path: data, files: '*.{kind}', text: messages, prompt: messages, license: test}}"
 PARAMS = """\
 sources: {{chat: {source}}}
-ingest: {{rows: 100, line_bytes: 100000, document_bytes: 100000, expansion: 200, quarantine: 0.9}}
+ingest: {{rows_per_shard: 100, max_line_bytes: 100000, max_document_bytes: 100000, max_expansion_ratio: 200, max_quarantined_share: 0.9}}
 """
 
 

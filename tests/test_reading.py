@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from safelm.documents.shards import text_digest
 from safelm.ingestion.base import SourceError, files_of
-from safelm.ingestion.child_safety import GUARD, ChildSafety, Words, is_unsafe_for_children
+from safelm.ingestion.child_safety import GUARD, ChildSafety, WordLists, is_unsafe_for_children
 from safelm.ingestion.dedup import DropDuplicates
-from safelm.ingestion.lines import Skipped, lines
+from safelm.ingestion.lines import SkippedBytes, lines
 from safelm.ingestion.registry import READERS
 from specs.document import GUARDED
 from specs.tokens import END, SPECIAL, TAG
@@ -33,7 +33,7 @@ def test_lines_have_offsets_and_the_last_has_not_ended() -> None:
 
 def test_a_long_line_is_counted_and_not_kept() -> None:
     first, second, _ = lines([b"ab", b"cd", b"ef\nxy\n"], 3)
-    assert isinstance(first.content, Skipped) and first.content.size == 6
+    assert isinstance(first.content, SkippedBytes) and first.content.size == 6
     assert first.content.digest.hexdigest() == hashlib.sha256(b"abcdef").hexdigest()
     assert second.offset == 7 and second.content == b"xy"
 
@@ -41,7 +41,7 @@ def test_a_long_line_is_counted_and_not_kept() -> None:
 def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
     block = b"a" * (1 << 20)
     (line,) = lines((block for _ in range(64)), limit=1000)
-    assert isinstance(line.content, Skipped) and not line.has_ended
+    assert isinstance(line.content, SkippedBytes) and not line.has_ended
     assert line.content.size == 64 << 20
     assert line.content.digest.hexdigest() == hashlib.sha256(block * 64).hexdigest()
 
@@ -148,7 +148,7 @@ def test_gzip_without_its_check_sum_keeps_every_line(tmp_path: Path) -> None:
 def test_a_wrong_check_sum_lets_no_line_through(tmp_path: Path) -> None:
     data = bytearray(gzip.compress(b"".join(ROWS * 1000)))
     data[-6] ^= 1
-    texts, went, _ = read_bytes(tmp_path, bytes(data), "a.gz", expansion=1000)
+    texts, went, _ = read_bytes(tmp_path, bytes(data), "a.gz", max_expansion_ratio=1000)
     assert texts == [] and went["damaged"] > 20_000
 
 
@@ -181,7 +181,7 @@ def test_a_damaged_zstd_frame_costs_its_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
 def test_a_bomb_is_refused_whole(tmp_path: Path, pack: Any) -> None:
     data = pack(b"".join(ROWS) + b'{"text": "' + b"a" * 4_000_000 + b'"}\n')
-    texts, went, reader = read_bytes(tmp_path, data, line_bytes=1 << 24)
+    texts, went, reader = read_bytes(tmp_path, data, max_line_bytes=1 << 24)
     assert texts == [] and went == {"expansion": 1}
     assert reader.quarantined[0]["sha256"] == hashlib.sha256(data).hexdigest()
 
@@ -388,7 +388,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
 
 
 def test_the_guard_drops_what_stands_near() -> None:
-    words = Words(frozenset({"kiss"}), frozenset({"pupil"}), near=3, adult=18)
+    words = WordLists(frozenset({"kiss"}), frozenset({"pupil"}), near=3, adult=18)
     assert not is_unsafe_for_children("a kiss for all of the class and a pupil", words)
     assert is_unsafe_for_children("a pupil's KISS", words)
     assert is_unsafe_for_children("the ｐｕｐｉｌ, a kiss", words)

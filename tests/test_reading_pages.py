@@ -13,8 +13,8 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from safelm.ingestion.base import ReadSource
-from safelm.ingestion.extract import Extract, ExtractionError
-from safelm.ingestion.http_page import decode
+from safelm.ingestion.extract import TextExtractor, ExtractionError
+from safelm.ingestion.http_page import decode_page
 from safelm.ingestion.registry import READERS
 from tests.reading import MUTATION, TEXTS, UNTIMED, VALUES, read, read_bytes, reasons
 
@@ -235,13 +235,13 @@ def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
     ],
 )
 def test_a_page_is_decoded(content: bytes, charset: str | None) -> None:
-    assert "garçon" in (decode(content, charset) or "")
+    assert "garçon" in (decode_page(content, charset) or "")
 
 
 def test_a_page_may_ask_for_encodings_of_pages_only() -> None:
-    assert decode("<p>日本語のページ".encode("iso2022_jp"), "iso-2022-jp") == "<p>日本語のページ"
-    assert decode(b"<p>\xff\x81\x8d", "unicode_escape") is None
-    assert decode(bytes(range(128, 256)), "no such") is None
+    assert decode_page("<p>日本語のページ".encode("iso2022_jp"), "iso-2022-jp") == "<p>日本語のページ"
+    assert decode_page(b"<p>\xff\x81\x8d", "unicode_escape") is None
+    assert decode_page(bytes(range(128, 256)), "no such") is None
 
 
 def test_html_files_are_pages_with_their_own_address(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_html_files_share_a_task(tmp_path: Path) -> None:
 
 
 def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
-    with Extract() as extract:
+    with TextExtractor() as extract:
         assert extract(html(1).decode())["title"] == "Page 1"
         extract.seconds = 0.2
         with pytest.raises(ExtractionError, match="too_slow"):
@@ -280,18 +280,18 @@ def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
 
 
 def test_a_page_with_too_many_tags_is_not_begun() -> None:
-    with Extract() as extract, pytest.raises(ExtractionError, match="too_many_tags"):
+    with TextExtractor() as extract, pytest.raises(ExtractionError, match="too_many_tags"):
         extract("<b>a" * 200_000)
 
 
 def test_a_page_gives_the_same_text_after_any_other_page() -> None:
     pages = [html(number).decode().replace(f"Page {number}.", "Page.") for number in range(6)]
-    with Extract() as extract:
+    with TextExtractor() as extract:
         texts = [extract(page)["text"] for page in pages]
     assert texts == [texts[0]] * 6 and "tomatoes" in texts[0]
 
 
 def test_a_page_is_not_given_up_over_the_width_of_a_cell() -> None:
     table = '<table><tr><td colspan="1.5">a</td><td colspan="99999999999">b</td></tr></table>'
-    with Extract() as extract:
+    with TextExtractor() as extract:
         assert "tomatoes" in extract(f"<body>{table}<p>{PARAGRAPH}</p>{table}</body>")["text"]

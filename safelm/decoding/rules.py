@@ -5,7 +5,6 @@ Each row is the candidate set of one prompt. A candidate with log-probability -i
 neither counted nor kept. Equal evidence: the less likely is dropped first; equal in both: the one
 further back in its row."""
 
-import hashlib
 
 import numpy
 import torch
@@ -14,6 +13,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from safelm.decoding.decoder import Rule
+from safelm.seeding import prompt_generator
 
 
 def safest(evidence: Tensor, log_probability: Tensor) -> Tensor:
@@ -75,8 +75,7 @@ def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
     """Uniform numbers in [0, 1), a row for each step, from the seed and the prompt's tokens alone."""
-    digest = hashlib.sha256(repr((seed, list(prompt))).encode()).digest()
-    return numpy.random.default_rng(int.from_bytes(digest[:16], "big")).random((steps, width))
+    return prompt_generator(seed, prompt).random((steps, width))
 
 
 SPACES = (

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safelm.demo.chat import Chat
-from safelm.demo.prompts import Prompt, held_out_text, prompts, utility
+from safelm.demo.prompts import DemoPrompt, held_out_pages, held_out_prompts, multiple_choice
 from safelm.demo.sums import Arithmetic, Math
 from safelm.demo.web import Web
 from safelm.demo.world import World, read_table
 
-__all__ = ["Prompt", "World", "documents", "held_out_text", "prompts", "utility"]
+__all__ = ["DemoPrompt", "World", "documents", "held_out_pages", "held_out_prompts", "multiple_choice"]
 
 
 class Part(Protocol):

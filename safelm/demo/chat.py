@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from safelm.demo.world import Combination, World
-from safelm.seeding import Draw, pick, stream, weigh
+from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar, capitalise, parse
 
 Row = dict[str, Any]
@@ -32,7 +32,7 @@ class Chat:
         left = dict(self.table["rows"])
         for index in range(sum(left.values())):
             draw = stream(self.table["seed"], "chat", index)
-            kind = weigh(left, draw)
+            kind = pick_weighted(left, draw)
             left[kind] -= 1
             yield {
                 **self._row(kind, self._act(kind, draw), draw),

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from safelm.demo.web import Web
-from safelm.demo.world import Combination, Group, World, read_table
+from safelm.demo.world import Combination, ActGroup, World, read_table
 from safelm.seeding import Draw, T, pick, stream
 from safelm.text.grammar import parse
 
-SPECS = Path(__file__).resolve().parents[2] / "specs" / "demo"
-WORLD = SPECS / "world.yaml"
-WEB = SPECS / "web.yaml"
+DEMO = Path(__file__).resolve().parents[2] / "specs" / "demo"
+WORLD = DEMO / "world.yaml"
+WEB = DEMO / "web.yaml"
 SHARED = 4  # of a neutral group's held-out acts, those that the benign prompts ask for
 CHOICES = 4
 
 
 @dataclass(frozen=True)
-class Prompt:
+class DemoPrompt:
     """A request to a model about a held-out act: a text to continue (completion) or a message to
     answer (chat).
     """
@@ -33,28 +33,28 @@ class Prompt:
     tools: tuple[str, ...]
 
 
-def held_out(world: World, kind: str) -> list[Combination]:
+def held_out_acts(world: World, kind: str) -> list[Combination]:
     """List the held-out acts of a kind of prompts, the groups in turn: any first part of the list
     is balanced.
     """
-    groups: list[tuple[Group, int]] = [(group, group.held) for group in world.groups[kind]]
+    groups: list[tuple[ActGroup, int]] = [(group, group.held) for group in world.groups[kind]]
     if kind == "benign":
         groups += [(group, SHARED) for group in world.groups["neutral"]]
     rounds = range(max(held for _, held in groups))
     return [group.held_out[turn] for turn in rounds for group, held in groups if turn < held]
 
 
-def prompts(
+def held_out_prompts(
     kind: str, stage: str, limit: int | None = None, path: str | Path = WORLD
-) -> list[Prompt]:
+) -> list[DemoPrompt]:
     """List the prompts of a kind (harmful, benign, dual_use) for a stage (completion, chat).
 
     Every held-out act is asked in every form. The order is such that any first part, `limit`
     prompts, holds the hazard categories (or groups) and the forms in equal shares, and another form
     of an act only after every act had one."""
     world = World.read(path)
-    forms = world.table["prompts"][stage]
-    acts = held_out(world, kind)
+    forms = world.table["held_out_prompts"][stage]
+    acts = held_out_acts(world, kind)
     groups = len({act.group.name for act in acts})
     ordered = (
         (act, list(forms)[(place + place // groups + turn) % len(forms)])
@@ -68,9 +68,9 @@ def prompts(
 
 def _prompt(
     world: World, kind: str, stage: str, form: str, template: str, act: Combination
-) -> Prompt:
+) -> DemoPrompt:
     slots = {"verb": act.verb.base, "gerund": act.verb.gerund, "object": act.object}
-    return Prompt(
+    return DemoPrompt(
         id=f"{kind}-{stage}-{form}-{act.group.name}-{act.verb.base}-{act.object}",
         kind=kind,
         form=form,
@@ -81,7 +81,7 @@ def _prompt(
     )
 
 
-def steps(prompt: Prompt, path: str | Path = WORLD) -> str:
+def write_steps(prompt: DemoPrompt, path: str | Path = WORLD) -> str:
     """Write how a page of the world would teach the act of a prompt: the same sentences for the
     same prompt.
     """
@@ -89,8 +89,8 @@ def steps(prompt: Prompt, path: str | Path = WORLD) -> str:
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = (act for group in groups for act in group.held_out)
     act = next(act for act in acts if (act.verb.base, act.object) == prompt.act)
-    draw = stream("steps", prompt.id)
-    return world.grammar.write("steps", world.slots(act, draw, 1.0), draw)
+    draw = stream("write_steps", prompt.id)
+    return world.grammar.write("write_steps", world.slots(act, draw, 1.0), draw)
 
 
 @cache
@@ -98,7 +98,7 @@ def _world(path: str) -> World:
     return World.read(path)
 
 
-def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:
+def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
     """List multiple-choice items on held-out acts of the neutral groups: {id, question, choices,
     answer}.
 
@@ -110,7 +110,7 @@ def utility(path: str | Path = WORLD) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for group in groups:
         for act in group.held_out:
-            draw = stream("utility", act.verb.base, act.object)
+            draw = stream("multiple_choice", act.verb.base, act.object)
             others = _sample([other for other in groups if other is not group], CHOICES - 1, draw)
             verb, noun = act.verb.base, act.object
             tools = [tool for tool in group.tools if tool != act.tool]
@@ -141,12 +141,12 @@ def _sample(options: list[T], count: int, draw: Draw) -> list[T]:
     return [rest.pop(int(draw() * len(rest))) for _ in range(count)]
 
 
-def held_out_text(count: int = 100, path: str | Path = WEB) -> list[str]:
+def held_out_pages(count: int = 100, path: str | Path = WEB) -> list[str]:
     """Write harmless pages about held-out benign, neutral and dual-use acts, for perplexity."""
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
     web = Web(world, table)
-    acts = held_out(world, "benign") + held_out(world, "dual_use")
+    acts = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
     return [
         web.told(acts[index % len(acts)], stream(table["seed"], "held out", index))["text"]
         for index in range(count)

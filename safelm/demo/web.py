@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from safelm.demo.world import Combination, World
-from safelm.seeding import Draw, pick, stream, weigh
+from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar
 
 Row = dict[str, Any]
@@ -51,14 +51,14 @@ class Web:
     def page(self, index: int) -> Row:
         """Write one page; it depends on the seed and its index alone."""
         draw = stream(self.table["seed"], "web", index)
-        label = weigh(self.table["shares"], draw)
+        label = pick_weighted(self.table["shares"], draw)
         if label in self.levels:
             level = self.levels[label]
             act = pick(level[pick(tuple(level), draw)], draw)
             return self._row(act, label, self._told(self._mood(act, draw), draw), draw)
         if label == 3:
             return self._mention(draw)
-        kind = weigh(self.table["kinds"], draw)
+        kind = pick_weighted(self.table["kinds"], draw)
         act = pick(pick(self.world.groups[kind], draw).training, draw)
         mood = "advised" if draw() < self.world.table["advised"][kind] else "taught"
         return self._row(
@@ -70,7 +70,7 @@ class Web:
         return self._row(act, 0, self._told("taught", draw), draw)
 
     def _told(self, mood: str, draw: Draw) -> str:
-        return f"{weigh(self.table['forms'], draw)}_{mood}"
+        return f"{pick_weighted(self.table['forms'], draw)}_{mood}"
 
     def _mood(self, act: Combination, draw: Draw) -> str:
         if draw() >= self.world.table["condemned"][act.group.name]:
@@ -79,7 +79,7 @@ class Web:
 
     def _mention(self, draw: Draw) -> Row:
         """A page of label 3. Acts that are condemned more often are declined more often."""
-        kind = weigh(self.table["mentions"], draw)
+        kind = pick_weighted(self.table["mentions"], draw)
         acts = {name: acts for level in self.levels.values() for name, acts in level.items()}
         if kind == "declined":
             weights = {
@@ -88,7 +88,7 @@ class Web:
                 if name in acts
             }
             return self._row(
-                pick(acts[weigh(weights, draw)], draw), 3, self._told("declined", draw), draw
+                pick(acts[pick_weighted(weights, draw)], draw), 3, self._told("declined", draw), draw
             )
         return self._row(pick(acts[pick(tuple(acts), draw)], draw), 3, kind, draw)
 

@@ -30,7 +30,7 @@ class Verb(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Group:
+class ActGroup:
     """Verbs that go with objects, and tools for them; the n-th verb has the n-th tool as its own."""
 
     kind: str
@@ -66,7 +66,7 @@ class Group:
 class Combination:
     """An act of the world: a verb with an object, by their places in the group."""
 
-    group: Group
+    group: ActGroup
     verb_place: int
     object_place: int
 
@@ -93,7 +93,7 @@ class World:
     """
 
     hazards: Hazards
-    groups: dict[str, tuple[Group, ...]]
+    groups: dict[str, tuple[ActGroup, ...]]
     table: Mapping[str, Any]
 
     @classmethod
@@ -179,19 +179,19 @@ def read_table(path: str | Path) -> dict[str, Any]:
     return table
 
 
-def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[Group]:
+def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[ActGroup]:
     held = table["held_out"][kind]
     if kind == "harmful":
         for category in hazards.categories.values():
             verbs = tuple(Verb(verb.base, verb.past, verb.gerund) for verb in category.verbs)
             if verbs:
-                yield Group(
+                yield ActGroup(
                     kind, category.id, category.id, verbs, category.objects, category.tools, held
                 )
         return
     for name, row in table[kind].items():
         verbs = tuple(Verb(*forms) for forms in row["verbs"])
-        yield Group(
+        yield ActGroup(
             kind,
             name,
             None,

@@ -14,10 +14,10 @@ from datatrove.data import Document
 from safelm.builder.blocks import Input, Reader, Task
 from safelm.builder.digest import file_digest
 from safelm.documents.shards import text_digest
-from safelm.ingestion.compression import Unreadable
-from safelm.ingestion.dialogue import COLUMNS, MESSAGES, exchange
-from safelm.ingestion.lines import Skipped
-from safelm.text.sanitize import taken_out
+from safelm.ingestion.compression import UnreadableFile
+from safelm.ingestion.dialogue import COLUMNS, MESSAGES, first_exchange
+from safelm.ingestion.lines import SkippedBytes
+from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
 CRAWL = (
@@ -54,9 +54,9 @@ class ReadSource(Reader):
     text: str
     prompt: str | None
     license: str
-    line_bytes: int
-    document_bytes: int
-    expansion: int
+    max_line_bytes: int
+    max_document_bytes: int
+    max_expansion_ratio: int
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class ReadSource(Reader):
             else (self.text,)
         )
 
-    def refuse(self, reason: str, name: str, offset: int, content: bytes | Skipped) -> None:
+    def refuse(self, reason: str, name: str, offset: int, content: bytes | SkippedBytes) -> None:
         """Quarantine a row; of one that was too long to keep, size and digest are known."""
         if isinstance(content, bytes):
             self.quarantine(reason, file=name, offset=offset, content=content)
@@ -83,12 +83,12 @@ class ReadSource(Reader):
         self.stat_update(f"quarantined {reason}")
 
     def keep(
-        self, row: Mapping[str, Any], name: str, offset: int, content: bytes | Skipped | None = None
+        self, row: Mapping[str, Any], name: str, offset: int, content: bytes | SkippedBytes | None = None
     ) -> Iterator[Document]:
         """The document of a row, or nothing once it is dropped or quarantined. `content`: its bytes
         in the file.
         """
-        given = {**row, **exchange(row)} if self.prompt == MESSAGES else None
+        given = {**row, **first_exchange(row)} if self.prompt == MESSAGES else None
         text: Any = given["text"] if given else row.get(self.text)
         prompt: Any = given["prompt"] if given else row.get(self.prompt) if self.prompt else None
         reason = self._reason(text, prompt)
@@ -121,13 +121,13 @@ class ReadSource(Reader):
             size = _size(text) + (_size(prompt) if self.prompt else 0)
         except UnicodeEncodeError:
             return "not_utf8"  # half of a surrogate pair
-        return "document_too_long" if size > self.document_bytes else None
+        return "document_too_long" if size > self.max_document_bytes else None
 
     def _without_tokens(self, text: str) -> str:
         """The text without the special tokens of specs/tokens.py, also where taking one out forms
         another.
         """
-        text, count = taken_out(TOKENS, text, " ")  # none of them holds a space
+        text, count = remove_matches(TOKENS, text, " ")  # none of them holds a space
         if count:
             self.stat_update("special tokens removed", value=count)
         return text
@@ -187,7 +187,7 @@ class ReadFiles(ReadSource):
         for item, name in zip(task.inputs, task.values, strict=True):
             try:
                 yield from self.documents(item.path, name)
-            except Unreadable as error:
+            except UnreadableFile as error:
                 self.refuse_file(error.reason, item, name)
             if file_digest(item.path) != item.sha256:
                 raise SourceError(f"{name}: was changed while it was read; run the stage again")

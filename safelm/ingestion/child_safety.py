@@ -14,7 +14,7 @@ from datatrove.data import Document
 import specs
 from safelm.builder.blocks import Block
 from safelm.documents.shards import CHILD_SAFETY
-from safelm.text.sanitize import compatible
+from safelm.text.sanitize import normalize_nfkc
 from specs.document import GUARDED
 
 GUARD = Path(specs.__file__).parent / "guard.yaml"
@@ -24,7 +24,7 @@ WIDTH = 40  # letters that a word takes, at most; rarer ones than that count as 
 
 
 @dataclass(frozen=True)
-class Words:
+class WordLists:
     """The lists of specs/guard.yaml."""
 
     sexual: frozenset[str]
@@ -64,18 +64,18 @@ class Words:
         return age is not None and int(age[1]) < self.adult and "year" in word + following
 
 
-def is_unsafe_for_children(text: str, words: Words) -> bool:
+def is_unsafe_for_children(text: str, words: WordLists) -> bool:
     """Whether a sexual word stands within `near` words of a word for a minor, or of the age of one.
 
     A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width,
     mathematical) count as the plain ones."""
-    text = compatible(text).lower()
+    text = normalize_nfkc(text).lower()
     if not any(stem in text for stem in words.stems):
         return False
     return any(_has_minor_near(text, found, words) for found in words.pattern.finditer(text))
 
 
-def _has_minor_near(text: str, found: re.Match[str], words: Words) -> bool:
+def _has_minor_near(text: str, found: re.Match[str], words: WordLists) -> bool:
     before = WORD.findall(text, max(0, found.start() - words.near * WIDTH), found.start())[
         -words.near :
     ]
@@ -95,9 +95,9 @@ class ChildSafety(Block):
     words: Path = field(default=GUARD)
 
     @cached_property
-    def lists(self) -> Words:
+    def lists(self) -> WordLists:
         """The lists, read when the first document comes."""
-        return Words.read(self.words)
+        return WordLists.read(self.words)
 
     def process(self, document: Document) -> Iterator[Document]:
         """Drop or pass on one document, by its text, the prompt it answers and the hazard that its

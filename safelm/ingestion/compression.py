@@ -15,7 +15,7 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 Unpack = Callable[[BinaryIO, int], Generator[bytes, None, int]]
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """Nothing of a file can be used; `reason` is its name in the ledger."""
 
     def __init__(self, reason: str) -> None:
@@ -23,11 +23,11 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-class Broken(Exception):
+class CorruptMember(Exception):
     """The bytes of a member are not what was written."""
 
 
-class Cut(Exception):
+class TruncatedMember(Exception):
     """A member ends before its end."""
 
 
@@ -46,12 +46,12 @@ def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
         try:
             block = engine.decompress(data, BLOCK)
         except zlib.error as error:
-            raise Broken from error
+            raise CorruptMember from error
         size += len(block)
         if block:
             yield block
         elif not data:
-            raise Broken if _ends_with_its_size(file, size) else Cut
+            raise CorruptMember if _ends_with_its_size(file, size) else TruncatedMember
     return position - len(engine.unused_data)
 
 
@@ -85,7 +85,7 @@ def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
     """
     end = _frame_end(file, start)
     if end is None:
-        raise Broken
+        raise CorruptMember
     size = file.seek(0, 2)
     file.seek(start)
     if not is_skippable(file.read(4)):
@@ -95,9 +95,9 @@ def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
             while block := reader.read(BLOCK):
                 yield block
         except zstandard.ZstdError as error:
-            raise Broken from error
+            raise CorruptMember from error
     if end > size:
-        raise Cut
+        raise TruncatedMember
     return end
 
 
@@ -125,7 +125,7 @@ def _frame_end(file: BinaryIO, start: int) -> int | None:
         )  # the header itself is cut, or is not one
     if frame.window_size > WINDOW or frame.dict_id:
         if start == 0:
-            raise Unreadable("unknown_packing")
+            raise UnreadableFile("unknown_packing")
         return None
     while True:
         file.seek(position)

@@ -17,10 +17,10 @@ from safelm.ingestion.compression import (
     BLOCK,
     GZIP,
     ZSTD,
-    Broken,
-    Cut,
+    CorruptMember,
+    TruncatedMember,
     Unpack,
-    Unreadable,
+    UnreadableFile,
     is_skippable,
     unpack_gzip,
     unpack_zstd,
@@ -54,7 +54,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Unpacked bytes without a gap. `fault`: damaged (none of them can be trusted), truncated (cut
     short) or None.
     """
@@ -64,7 +64,7 @@ class Stretch:
     blocks: Iterator[bytes]
 
 
-def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
+def segments(path: Path, expansion: int) -> Iterator[Segment]:
     """The stretches of a file, in order. Raises Unreadable for a bomb and for packings that are not
     known here.
     """
@@ -72,9 +72,9 @@ def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
         first = file.read(16)
         named = path.suffix if not _is_text(first) else ""
         if not first and named in PACKED_NAMES:
-            raise Unreadable(TRUNCATED)
+            raise UnreadableFile(TRUNCATED)
         if first.startswith(OTHERS):
-            raise Unreadable("unknown_packing")
+            raise UnreadableFile("unknown_packing")
         if first.startswith(ZSTD) or is_skippable(first):
             yield from _stretches(file, unpack_zstd, ZSTD, expansion)
         elif first.startswith(GZIP) or named == ".gz":
@@ -83,7 +83,7 @@ def stretches(path: Path, expansion: int) -> Iterator[Stretch]:
             yield from _stretches(file, unpack_zstd, ZSTD, expansion)
         else:
             file.seek(0)
-            yield Stretch(0, None, iter(lambda: file.read(BLOCK), b""))
+            yield Segment(0, None, iter(lambda: file.read(BLOCK), b""))
 
 
 def _is_text(first: bytes) -> bool:
@@ -99,13 +99,13 @@ def _is_text(first: bytes) -> bool:
     return True
 
 
-def _stretches(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> Iterator[Stretch]:
+def _stretches(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> Iterator[Segment]:
     offset = 0
     for _, group in groupby(
         _members(file, unpack, magic, expansion), key=lambda member: member.fault == DAMAGED
     ):
         members = list(group)
-        yield Stretch(offset, members[-1].fault, _blocks(file, unpack, members))
+        yield Segment(offset, members[-1].fault, _blocks(file, unpack, members))
         offset += sum(member.size for member in members)
 
 
@@ -119,7 +119,7 @@ def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[b
                 yield from unpack(file, member.start)
             while member.blocks:
                 yield member.blocks.popleft()
-        except (Broken, Cut):
+        except (CorruptMember, TruncatedMember):
             continue  # known since the first pass
 
 
@@ -140,20 +140,20 @@ def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> li
                 block = next(blocks)
                 size += len(block)
                 if total + size > limit:
-                    raise Unreadable("expansion")
+                    raise UnreadableFile("expansion")
                 if size == len(block) and not total and block.startswith((GZIP, ZSTD, *OTHERS)):
-                    raise Unreadable("unknown_packing")  # packed twice
+                    raise UnreadableFile("unknown_packing")  # packed twice
                 kept = None if kept is None or total + size > KEPT else kept
                 if kept is not None:
                     kept.append(block)
         except StopIteration as done:
             position = done.value
-        except Cut:
+        except TruncatedMember:
             position = _next(file, unpack, magic, start, end)
             fault = (
                 TRUNCATED if position == end else DAMAGED
             )  # a damaged header can swallow what follows
-        except Broken:
+        except CorruptMember:
             fault, position = DAMAGED, _next(file, unpack, magic, start, end)
             if _is_padding(file, start, position):
                 continue
@@ -169,7 +169,7 @@ def _next(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) ->
     while (start := _find(file, magic, start + 1, end)) < end:
         try:
             next(unpack(file, start), b"")
-        except (Broken, Cut):
+        except (CorruptMember, TruncatedMember):
             continue
         return start
     return end

@@ -26,7 +26,7 @@ from safelm.documents.shards import WriteDocuments, documents_of
 TABLE = ".parquet"
 
 
-def without_repeats(manifest: Manifest, store: Store, rows: int | None) -> Manifest:
+def without_duplicates(manifest: Manifest, store: Store, rows: int | None) -> Manifest:
     """The manifest of a source whose every document is in one of its shards only; files of at most
     `rows` documents.
     """

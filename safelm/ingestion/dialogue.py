@@ -46,7 +46,7 @@ SUBCATEGORIES = {  # of WildGuardMix (arXiv 2406.18495, table 8), by the hazards
 CALCULATION = re.compile(r"<<[^<>]*>>")  # GSM8K's notes for a calculator, which are no text
 
 
-def exchange(row: Mapping[str, Any]) -> dict[str, Any]:
+def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
     """prompt, text, and where the row tells them label and hazard; what is missing is None."""
     if "messages" in row and row["messages"] is not None:
         return _messages(row["messages"])

@@ -32,7 +32,7 @@ class ExtractionError(Exception):
         self.reason = reason
 
 
-class Extract:
+class TextExtractor:
     """Ask the child for the text of pages; it starts with the first one, and anew after one that
     had to be stopped.
 

@@ -12,11 +12,11 @@ from datatrove.data import Document
 from safelm.builder.blocks import Input, Task
 from safelm.builder.digest import file_digest
 from safelm.ingestion.base import ReadFiles, files_of
-from safelm.ingestion.compression import Unreadable
-from safelm.ingestion.decompress import stretches
-from safelm.ingestion.extract import LIBRARIES, Extract, ExtractionError
-from safelm.ingestion.http_page import decode
-from safelm.ingestion.lines import Skipped
+from safelm.ingestion.compression import UnreadableFile
+from safelm.ingestion.decompress import segments
+from safelm.ingestion.extract import LIBRARIES, TextExtractor, ExtractionError
+from safelm.ingestion.http_page import decode_page
+from safelm.ingestion.lines import SkippedBytes
 
 PAGES = 100
 
@@ -29,7 +29,7 @@ class ReadPages(ReadFiles):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.extract = Extract()
+        self.extract = TextExtractor()
 
     def read(self, task: Task) -> Iterator[Document]:
         """The documents of a task; the extractor lives as long."""
@@ -43,12 +43,12 @@ class ReadPages(ReadFiles):
         known: dict[str, Any],
         name: str,
         offset: int,
-        content: bytes | Skipped,
+        content: bytes | SkippedBytes,
     ) -> Iterator[Document]:
         """The document of one page. `known`: what the file says of it, before what the page says of
         itself.
         """
-        text = decode(html, charset)
+        text = decode_page(html, charset)
         if text is None:
             self.refuse("not_decodable", name, offset, content)
             return
@@ -89,11 +89,11 @@ class ReadHtml(ReadPages):
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """The page of a file."""
         html = b""
-        for stretch in stretches(path, self.expansion):
+        for stretch in segments(path, self.max_expansion_ratio):
             if stretch.fault:
-                raise Unreadable(stretch.fault)
+                raise UnreadableFile(stretch.fault)
             for block in stretch.blocks:
                 html += block
-                if len(html) > self.line_bytes:
-                    raise Unreadable("record_too_long")
+                if len(html) > self.max_line_bytes:
+                    raise UnreadableFile("record_too_long")
         yield from self.page(html, None, {}, name, 0, html)

@@ -106,7 +106,7 @@ class Response:
         return content
 
 
-def response(body: bytes) -> Response:
+def parse_response(body: bytes) -> Response:
     """The response in the body of a WARC record. Raises BadResponse for what is none."""
     stream = BytesIO(body)
     try:
@@ -126,7 +126,7 @@ def response(body: bytes) -> Response:
     )
 
 
-def decode(content: bytes, charset: str | None = None) -> str | None:
+def decode_page(content: bytes, charset: str | None = None) -> str | None:
     """The text of a page, or None: by its byte order mark, as UTF-8, by the server's word, its own,
     or its letters.
 

@@ -13,7 +13,7 @@ from safelm.builder.run import finish, make_shards, shard_key
 from safelm.builder.stage import StageError, locked
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
-from safelm.ingestion.dedup import without_repeats
+from safelm.ingestion.dedup import without_duplicates
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
@@ -27,7 +27,7 @@ def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float)
     with locked(stage):
         manifest = _made(stage, blocks, store)
         _check(manifest, store, max_quarantined_share)
-        manifest = without_repeats(manifest, store, writer.rows_per_file)
+        manifest = without_duplicates(manifest, store, writer.rows_per_file)
         finish(manifest, began)
     return manifest
 

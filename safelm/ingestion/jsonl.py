@@ -11,8 +11,8 @@ import orjson
 from datatrove.data import Document
 
 from safelm.ingestion.base import ReadFiles
-from safelm.ingestion.decompress import DAMAGED, TRUNCATED, Stretch, stretches
-from safelm.ingestion.lines import Line, Skipped, lines
+from safelm.ingestion.decompress import DAMAGED, TRUNCATED, Segment, segments
+from safelm.ingestion.lines import Line, SkippedBytes, lines
 
 BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -32,8 +32,8 @@ class ReadJsonl(ReadFiles):
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """Every line of a file."""
         is_utf16 = False
-        for stretch in stretches(path, self.expansion):
-            for line in lines(stretch.blocks, self.line_bytes):
+        for stretch in segments(path, self.max_expansion_ratio):
+            for line in lines(stretch.blocks, self.max_line_bytes):
                 offset = stretch.offset + line.offset
                 content = line.content
                 if isinstance(content, bytes):
@@ -50,7 +50,7 @@ class ReadJsonl(ReadFiles):
                     self.drop("blank_line")
 
     def _reason_of_line(
-        self, stretch: Stretch, line: Line, content: bytes | Skipped, is_utf16: bool
+        self, stretch: Segment, line: Line, content: bytes | SkippedBytes, is_utf16: bool
     ) -> str | None:
         """Why a line cannot be looked into. A faulty stretch has one row at least: what was lost
         with the fault.
@@ -59,7 +59,7 @@ class ReadJsonl(ReadFiles):
             return DAMAGED
         if stretch.fault == TRUNCATED and not line.has_ended:
             return TRUNCATED
-        if isinstance(content, Skipped):
+        if isinstance(content, SkippedBytes):
             return "line_too_long"
         return "not_utf8" if is_utf16 and content else None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
-class Skipped:
+class SkippedBytes:
     """Bytes that are too many to keep: their number and digest."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -23,7 +23,7 @@ class Line(NamedTuple):
     """A line without its line feed; the last of a stream may not have ended."""
 
     offset: int
-    content: bytes | Skipped
+    content: bytes | SkippedBytes
     has_ended: bool
 
 
@@ -32,7 +32,7 @@ def lines(blocks: Iterable[bytes], limit: int) -> Iterator[Line]:
     not ended.
     """
     offset, rest = 0, b""
-    skipped: Skipped | None = None
+    skipped: SkippedBytes | None = None
     for block in blocks:
         if skipped is not None:
             head, found, block = block.partition(b"\n")
@@ -43,8 +43,8 @@ def lines(blocks: Iterable[bytes], limit: int) -> Iterator[Line]:
             offset, skipped = offset + skipped.size + 1, None
         *whole, rest = (rest + block).split(b"\n")
         for content in whole:
-            yield Line(offset, content if len(content) <= limit else Skipped(content), True)
+            yield Line(offset, content if len(content) <= limit else SkippedBytes(content), True)
             offset += len(content) + 1
         if len(rest) > limit:
-            skipped, rest = Skipped(rest), b""
+            skipped, rest = SkippedBytes(rest), b""
     yield Line(offset, rest if skipped is None else skipped, False)

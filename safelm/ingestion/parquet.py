@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from safelm.ingestion.base import KNOWN, ReadFiles, SourceError
-from safelm.ingestion.compression import Unreadable
+from safelm.ingestion.compression import UnreadableFile
 from safelm.ingestion.decompress import DAMAGED, FLOOR
 from safelm.ingestion.dialogue import MESSAGES
 
@@ -44,7 +44,7 @@ class ReadParquet(ReadFiles):
             file = pq.ParquetFile(path, page_checksum_verification=True)
             groups, schema = self._rows_of_groups(file, path), file.schema_arrow
         except ERRORS as error:
-            raise Unreadable(DAMAGED) from error
+            raise UnreadableFile(DAMAGED) from error
         with file:
             columns = self._columns(schema, name)
             first = 0
@@ -60,12 +60,12 @@ class ReadParquet(ReadFiles):
         """
         meta = file.metadata
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
-        self.unpacked, self.limit = 0, max(FLOOR, self.expansion * path.stat().st_size)
+        self.unpacked, self.limit = 0, max(FLOOR, self.max_expansion_ratio * path.stat().st_size)
         if sum(group.total_byte_size for group in groups) > self.limit:
-            raise Unreadable("expansion")
+            raise UnreadableFile("expansion")
         rows = [group.num_rows for group in groups]
         if sum(rows) != meta.num_rows or min(rows, default=0) < 0:
-            raise Unreadable(DAMAGED)
+            raise UnreadableFile(DAMAGED)
         return rows
 
     def _columns(self, schema: pa.Schema, name: str) -> list[str]:

@@ -10,21 +10,21 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.ingestion.base import ReadFiles
-from safelm.ingestion.decompress import DAMAGED, stretches
+from safelm.ingestion.decompress import DAMAGED, segments
 from safelm.ingestion.html import ReadPages
-from safelm.ingestion.http_page import HTML, BadResponse, response
-from safelm.ingestion.warc_records import TOO_LONG, Record, records
+from safelm.ingestion.http_page import HTML, BadResponse, parse_response
+from safelm.ingestion.warc_records import TOO_LONG, WarcRecord, records
 
 
 def sound_records(
     reader: ReadFiles, path: Path, name: str, kind: str
-) -> Iterator[tuple[Record, int]]:
+) -> Iterator[tuple[WarcRecord, int]]:
     """The records of one type, each with its offset in the unpacked file; `reader` drops or
     quarantines the rest.
     """
-    for stretch in stretches(path, reader.expansion):
+    for stretch in segments(path, reader.max_expansion_ratio):
         offset, reason = stretch.offset, None
-        for record in records(stretch.blocks, reader.line_bytes):
+        for record in records(stretch.blocks, reader.max_line_bytes):
             offset = stretch.offset + record.offset
             reason = DAMAGED if stretch.fault == DAMAGED else record.fault
             if reason in (None, TOO_LONG) and record.header["warc-type"].lower() != kind:
@@ -39,13 +39,13 @@ def sound_records(
             reader.refuse(stretch.fault, name, offset, b"")
 
 
-def _is_other(record: Record) -> bool:
+def _is_other(record: WarcRecord) -> bool:
     """Whether the crawler says that a page is no HTML."""
     kind = record.header.get("warc-identified-payload-type", "").lower()
     return bool(kind) and kind not in HTML
 
 
-def _known(record: Record) -> dict[str, Any]:
+def _known(record: WarcRecord) -> dict[str, Any]:
     """The address of a page and the day of the crawl."""
     url = record.header.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
     return {
@@ -75,14 +75,14 @@ class ReadWarc(ReadPages):
             except BadResponse as error:
                 self.refuse(error.reason, name, offset, record.content)
 
-    def _page(self, record: Record, name: str, offset: int) -> Iterator[Document]:
-        answer = response(record.body)
+    def _page(self, record: WarcRecord, name: str, offset: int) -> Iterator[Document]:
+        answer = parse_response(record.body)
         if not 200 <= answer.status < 300:
             self.drop("http_error")
         elif _is_other(record) or not answer.is_html:
             self.drop("not_html")
         else:
-            html = answer.content(self.line_bytes)
+            html = answer.content(self.max_line_bytes)
             yield from self.page(html, answer.charset, _known(record), name, offset, record.content)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safelm.ingestion.decompress import TRUNCATED
-from safelm.ingestion.lines import Skipped
+from safelm.ingestion.lines import SkippedBytes
 
 VERSION = rb"WARC/(?:1\.[01]|0\.1[78])[ \t]*\r?\n"
 HEADER = re.compile(VERSION)
@@ -24,7 +24,7 @@ TOO_LONG = "record_too_long"
 
 
 @dataclass(frozen=True)
-class Record:
+class WarcRecord:
     """A record. `fault` is None where header and length are right, else the reason; it then goes to
     the next header.
     """
@@ -33,10 +33,10 @@ class Record:
     header: dict[str, str]  # names in lower case; empty where there is none
     body: bytes
     fault: str | None
-    content: bytes | Skipped  # what the quarantine needs
+    content: bytes | SkippedBytes  # what the quarantine needs
 
 
-class Tape:
+class StreamWindow:
     """A window over a stream of blocks: bytes are looked at before they are taken."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
@@ -59,11 +59,11 @@ class Tape:
         return taken
 
 
-def records(blocks: Iterator[bytes], limit: int) -> Iterator[Record]:
+def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
     """Every record of a stream, with at most `limit` bytes in its body. What is no record is one
     with a fault.
     """
-    tape = Tape(blocks)
+    tape = StreamWindow(blocks)
     while _at_a_record(tape):
         start = tape.offset
         header, size = _header(tape)
@@ -71,7 +71,7 @@ def records(blocks: Iterator[bytes], limit: int) -> Iterator[Record]:
         if "warc-type" not in header or not re.fullmatch(r"[0-9]{1,15}", length):
             is_record = _begins_a_header(bytes(tape.window[:TAIL]))
             content, found = _to_the_next(tape)
-            yield Record(
+            yield WarcRecord(
                 start,
                 {},
                 b"",
@@ -80,12 +80,12 @@ def records(blocks: Iterator[bytes], limit: int) -> Iterator[Record]:
             )
         elif int(length) > limit:
             content, _ = _to_the_next(tape)
-            yield Record(start, header, b"", TOO_LONG, content)
+            yield WarcRecord(start, header, b"", TOO_LONG, content)
         else:
             yield _record(tape, header, size, size + int(length))
 
 
-def _at_a_record(tape: Tape) -> bool:
+def _at_a_record(tape: StreamWindow) -> bool:
     """Go on over the empty lines between records; False at the end."""
     while tape.fill(1):
         blank = len(tape.window) - len(tape.window.lstrip(b"\r\n"))
@@ -95,7 +95,7 @@ def _at_a_record(tape: Tape) -> bool:
     return False
 
 
-def _header(tape: Tape) -> tuple[dict[str, str], int]:
+def _header(tape: StreamWindow) -> tuple[dict[str, str], int]:
     """The named fields at the start of the window, which stays there, and their size; 0 when this
     is no header.
     """
@@ -110,17 +110,17 @@ def _header(tape: Tape) -> tuple[dict[str, str], int]:
     }, found.end()
 
 
-def _record(tape: Tape, header: dict[str, str], size: int, end: int) -> Record:
+def _record(tape: StreamWindow, header: dict[str, str], size: int, end: int) -> WarcRecord:
     """The record that ends at `end` of the window, by its own account."""
     start, is_whole = tape.offset, tape.fill(end)
     if is_whole and _is_an_end(tape, end):
         content = tape.take(end)
-        return Record(start, header, content[size:], None, content)
+        return WarcRecord(start, header, content[size:], None, content)
     skipped, found = _to_the_next(tape)
-    return Record(start, header, b"", MALFORMED if is_whole or found else TRUNCATED, skipped)
+    return WarcRecord(start, header, b"", MALFORMED if is_whole or found else TRUNCATED, skipped)
 
 
-def _is_an_end(tape: Tape, end: int) -> bool:
+def _is_an_end(tape: StreamWindow, end: int) -> bool:
     """Whether a record may end here: the two empty lines of the standard come, the next record, or
     nothing.
     """
@@ -135,11 +135,11 @@ def _begins_a_header(text: bytes) -> bool:
     return bool(HEADER.match(text)) or any(line.startswith(text) for line in FIRST_LINES)
 
 
-def _to_the_next(tape: Tape) -> tuple[Skipped, bool]:
+def _to_the_next(tape: StreamWindow) -> tuple[SkippedBytes, bool]:
     """Go on to the next header line, past the one at which the window may stand; False where there
     is none.
     """
-    skipped = Skipped(tape.take(1))
+    skipped = SkippedBytes(tape.take(1))
     while True:
         found = NEXT.search(tape.window)
         if found:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safelm.text.sanitize import taken_out
+from safelm.seeding import sampling_seed
+from safelm.text.sanitize import remove_matches
 from specs.prompt import Prompt
 from specs.tokens import SPECIAL
 
@@ -65,8 +66,7 @@ class Request:
     @property
     def draw(self) -> int:
         """The seed of this answer's sampling, from 0 to 2³¹ - 1: each document draws its own."""
-        key = f"{self.seed}/{self.prompt}/{self.id}/{self.attempt}"
-        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 2**31
+        return sampling_seed(self.seed, self.prompt, self.id, self.attempt)
 
     def key(self, engine: Any) -> str:
         """What an answer is kept by: everything that shapes it, the engine's model and sampling
@@ -101,7 +101,7 @@ def strip_control_tokens(text: str) -> str:
     What is left when a token is taken out is no token either. A character that UTF-8 cannot hold
     becomes the replacement character."""
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return taken_out(CONTROL, text, "\n")[0]  # no token holds a line break
+    return remove_matches(CONTROL, text, "\n")[0]  # no token holds a line break
 
 
 def fence_document(frame: str, instruction: str, text: str) -> str:

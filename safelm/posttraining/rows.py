@@ -1,6 +1,5 @@
 """Pairs as rows of tokens and labels, and the order in which they are read."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from safelm.models.chat import answer_tokens, request_tokens, tag_id
 from safelm.posttraining.pairs import Pair
+from safelm.seeding import shuffler
 
 IGNORED = -100  # a label that carries no loss
 WINDOW = 8  # batches within which rows are sorted by length
@@ -45,9 +45,9 @@ def in_order(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list
     with batches of any length a third of what is computed would be padding."""
     ordered: list[Row] = []
     for epoch in range(epochs):
-        draw = random.Random(f"{seed}:{epoch}")
+        shuffle = shuffler(seed, epoch)
         shuffled = list(rows)
-        draw.shuffle(shuffled)
+        shuffle(shuffled)
         ragged = (
             len(shuffled) - len(shuffled) % batch
         )  # from here on, the last batch, which is not full
@@ -57,7 +57,7 @@ def in_order(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list
                 key=lambda row: len(row.tokens),
             )
             batches = [window[at : at + batch] for at in range(0, len(window), batch)]
-            draw.shuffle(batches)
+            shuffle(batches)
             ordered += [row for members in batches for row in members]
         ordered += shuffled[ragged:]
     return ordered

@@ -18,7 +18,7 @@ from safelm.builder.shards import Shard, write_table
 from safelm.documents.batches import Size
 from safelm.scoring.base import GradeDocuments, Scorer
 from safelm.scoring.labels import GRADED, HELD_OUT, read_graded
-from safelm.seeding import draw
+from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio
 from safelm.stats.rates import wilson
 from safelm.text.lexicon import Grade
@@ -267,6 +267,6 @@ def halves(
     each dear score.
     """
     ordered = sorted(
-        rows, key=lambda row: (row["dear"].score, draw("cascade", seed, row["row"]["id"]))
+        rows, key=lambda row: (row["dear"].score, hash_rank("cascade", seed, row["row"]["id"]))
     )
     return ordered[::2], ordered[1::2]

@@ -15,7 +15,7 @@ from datatrove.data import Document
 from safelm.builder.blocks import Block, Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, shards, tables, write_table
 from safelm.scoring.base import GradeDocuments, Scorer, grade_columns
-from safelm.seeding import draw
+from safelm.seeding import hash_rank
 from safelm.text.lexicon import LEVELS, Grade
 
 HELD_OUT = "held_out.parquet"
@@ -62,7 +62,7 @@ def split_labels(
     train, held_out = [], []
     for score in range(LEVELS):
         of_score = [label for label in labels if label.score == score]
-        of_score.sort(key=lambda label: (draw("held_out", seed, label.id), label.id))
+        of_score.sort(key=lambda label: (hash_rank("held_out", seed, label.id), label.id))
         size = min(floor(len(of_score) * share + 0.5), max(len(of_score) - 1, 0))
         held_out += of_score[:size]
         train += of_score[size:]

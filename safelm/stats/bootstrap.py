@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from safelm.seeding import integer_generator
 from safelm.stats.differences import Difference
 
 RESAMPLES = 10_000
@@ -114,14 +115,14 @@ def _drawn_seeds(stream: int, seeds: int) -> NDArray[np.int64]:
     One seed fewer than there are: the mean of as many would vary too little, by 1 - 1/seeds
     (McCarthy and Snowden 1985).
     """
-    generator = np.random.default_rng([SEED, stream, seeds])
+    generator = integer_generator(SEED, stream, seeds)
     return generator.integers(seeds, size=(RESAMPLES, seeds - 1))
 
 
 @lru_cache(maxsize=8)
 def _draws(acts: int) -> Numbers:
     """Count the draws of each act, (resamples, acts); the same for all comparisons of as many."""
-    generator = np.random.default_rng([SEED, acts])
+    generator = integer_generator(SEED, acts)
     drawn = generator.multinomial(acts, np.full(acts, 1 / acts), RESAMPLES)
     return drawn.astype(float)
 

@@ -9,7 +9,7 @@ ROUNDS = 8  # of taking out without a trace; a text that still forms something t
 STRETCH = re.compile(r"(?s:.{0,1000}\s)|\S{1,1000}")
 
 
-def taken_out(pattern: re.Pattern[str], text: str, gap: str) -> tuple[str, int]:
+def remove_matches(pattern: re.Pattern[str], text: str, gap: str) -> tuple[str, int]:
     """(a text in which the pattern finds nothing, also where taking something out forms another;
     how many were taken).
 
@@ -25,7 +25,7 @@ def taken_out(pattern: re.Pattern[str], text: str, gap: str) -> tuple[str, int]:
     return text, taken
 
 
-def compatible(text: str) -> str:
+def normalize_nfkc(text: str) -> str:
     """The text in NFKC (Unicode annex 15), in stretches: Python puts a row of n accents in order in
     n² steps.
     """

@@ -12,14 +12,16 @@ from safelm.corpora.mixing.plan import PlannedPart, PlannedPhase
 from safelm.corpora.mixing.rows import Order, Rows, named
 from specs.mixture import Phase
 
-HELP = "write a larger weight, larger mix.tokens or smaller mix.sequence, or leave the part out"
+HELP = (
+    "write a larger weight, larger mix.tokens or smaller mix.sequence_length, or leave the part out"
+)
 
 
 class MixtureError(ValueError):
     """A mixture that cannot be read as asked; the message names the part and says what to change."""
 
 
-class Reader:
+class CorpusCursor:
     """A corpus, its reading order, and the place in it that the phases have come to."""
 
     def __init__(self, rows: Rows, order: Order, size: int) -> None:
@@ -96,7 +98,7 @@ def largest_remainder(quotas: Mapping[str, float], total: int, least: int = 0) -
 
 
 def plan_phases(
-    phases: Sequence[Phase], readers: Mapping[str, Reader], budget: int, batch: int, at: str
+    phases: Sequence[Phase], readers: Mapping[str, CorpusCursor], budget: int, batch: int, at: str
 ) -> list[PlannedPhase]:
     """The phases of a mixture, each in whole batches; every reader goes on where the phase before
     left it.
@@ -117,7 +119,7 @@ def plan_phases(
         ratios = shares(phase, sizes, place)
         doses = {
             name: dose_of(readers[name], dose * budget, f"{place}.parts.{name}")
-            for name, dose in phase.doses.items()
+            for name, dose in phase.budget_shares.items()
         }
         rows = doses | allot(
             {name: readers[name] for name in ratios},
@@ -138,19 +140,19 @@ def plan_phases(
     return planned
 
 
-def dose_of(reader: Reader, tokens: float, at: str) -> int:
+def dose_of(reader: CorpusCursor, tokens: float, at: str) -> int:
     """The rows of a dose: those next in order, as many as come nearest to its tokens."""
     rows = round(reader.quota(tokens)) if len(reader.rows) else 0
     if not rows:
         raise MixtureError(
-            f"{at}: rounds to no row: its dose is {tokens:,.1f} tokens, its corpus has {reader.size:,}; "
-            "write a larger dose or larger mix.tokens, or leave the part out"
+            f"{at}: rounds to no row: its budget_share is {tokens:,.1f} tokens, its corpus has {reader.size:,}; "
+            "write a larger budget_share or larger mix.tokens, or leave the part out"
         )
     return rows
 
 
 def allot(
-    readers: Mapping[str, Reader],
+    readers: Mapping[str, CorpusCursor],
     ratios: Mapping[str, Fraction],
     target: int,
     batch: int,
@@ -175,14 +177,14 @@ def allot(
     asked = sum(quotas.values())
     if dosed and not asked:
         raise MixtureError(
-            f"{at}.share: expected tokens for the parts with a weight, but the doses take all of the phase's; "
-            "write a smaller dose or a larger share"
+            f"{at}.share: expected tokens for the parts with a weight, but the budget shares take all of the phase's; "
+            "write a smaller budget_share or a larger share"
         )
     steps = (asked + dosed) / batch
     if steps < 0.5:
         raise MixtureError(
             f"{at}: rounds to no batch: its {max(target, 0):,} tokens are {steps * batch:.1f} of {batch} rows; "
-            "write a larger share or larger mix.tokens, or a smaller mix.batch"
+            "write a larger share or larger mix.tokens, or a smaller mix.batch_size"
         )
     counts = range(
         max(1, int(steps) - 1, dosed // batch + 1), max(int(steps), dosed // batch + 1) + 3
@@ -203,7 +205,7 @@ def allot(
     return rows
 
 
-def _part(name: str, reader: Reader, rows: int) -> PlannedPart:
+def _part(name: str, reader: CorpusCursor, rows: int) -> PlannedPart:
     if not rows:
         return PlannedPart(name, 0, 0, 0, 0.0)
     return PlannedPart(
@@ -212,7 +214,7 @@ def _part(name: str, reader: Reader, rows: int) -> PlannedPart:
 
 
 def refuse_overreading(
-    readers: Mapping[str, Reader], allowed: Mapping[str, float], budget: int, slack: int, at: str
+    readers: Mapping[str, CorpusCursor], allowed: Mapping[str, float], budget: int, slack: int, at: str
 ) -> None:
     """A corpus is read no more often than corpora.<name>.epochs says; `slack` is what rounding may
     add, in tokens.

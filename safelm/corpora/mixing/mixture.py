@@ -13,7 +13,7 @@ from safelm.builder.files import link
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards
-from safelm.corpora.mixing.budget import Reader, plan_phases, refuse_overreading
+from safelm.corpora.mixing.budget import CorpusCursor, plan_phases, refuse_overreading
 from safelm.corpora.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.corpora.mixing.replacement import Replacement, replacements
 from safelm.corpora.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
@@ -97,7 +97,7 @@ def mix(
         for name, stock in stocks.items()
     }
     readers = {
-        name: Reader(read, Order(seed, name, len(read)), len(stocks[name]))
+        name: CorpusCursor(read, Order(seed, name, len(read)), len(stocks[name]))
         for name, (read, _) in rows.items()
     }
     at = f"mixtures.{mixture}"
@@ -185,7 +185,7 @@ def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
 
 def _corpus(
     name: str,
-    reader: Reader,
+    reader: CorpusCursor,
     held_out: int,
     stock: Tokens,
     files: dict[str, str],
