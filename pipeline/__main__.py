@@ -17,8 +17,8 @@ from pathlib import Path
 
 from safelm.builder.paths import workers
 from safelm.builder.scheduler import DVC, Group, build, narrowed, outdated
-from safelm.maintenance.doctor.dvc import answer
-from safelm.maintenance.doctor.examine import hasty
+from safelm.maintenance.doctor.dvc import dvc_responds
+from safelm.maintenance.doctor.examine import check_before_build
 from specs.__main__ import problems
 from specs.params import Params
 
@@ -101,7 +101,7 @@ def main() -> None:
         "--jobs", type=int, default=workers(), help="groups built side by side (default: the cores)"
     )
     jobs = max(1, parser.parse_args().jobs)
-    if found := hasty() or problems():
+    if found := check_before_build() or problems():
         raise SystemExit("\n".join(map(str, found)))
     began = time.monotonic()
     try:
@@ -109,7 +109,7 @@ def main() -> None:
     except (
         Exception
     ) as error:  # DVC's own, or SQLite's of its databases: `answer` knows the remedies
-        raise SystemExit("\n".join(map(str, answer())) or f"DVC: {error}") from error
+        raise SystemExit("\n".join(map(str, dvc_responds())) or f"DVC: {error}") from error
     if stale:
         build(narrowed(groups(list(Params.read("models").models), jobs), stale), jobs)
         subprocess.run([*DVC, "repro", "--quiet"], check=True)

@@ -17,8 +17,8 @@ from safelm.builder.manifest import Ledger
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
-from safelm.maintenance.doctor.sign import Sign
-from safelm.maintenance.verify.lock import Torn, read_lock
+from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock
 
 LOCK = """schema: '2.0'
 stages:
@@ -54,7 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def lines(check: Callable[[], Iterator[Sign]]) -> list[str]:
+def lines(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
     found = [str(sign) for sign in check()]
     assert all("\n" not in line and "; " in line for line in found)
     return found
@@ -70,7 +70,7 @@ def write(path: str, text: str) -> Path:
 def test_a_sound_project_says_nothing() -> None:
     write("dvc.lock", LOCK)
     write(".dvc/tmp/rwlock", '{"write": {}}')
-    assert examine.hasty() == []
+    assert examine.check_before_build() == []
     checks = (*examine.THOROUGH, *examine.QUIET)
     assert [sign for check in checks if check is not surroundings.disk for sign in check()] == []
 
@@ -105,7 +105,7 @@ def test_a_lock_that_dvc_did_not_write_is_refused(old: str, new: str) -> None:
     if "*a" in new:
         assert read_lock()["web"].name == "web"  # an alias is YAML; params are not ours to judge
         return
-    with pytest.raises(Torn):
+    with pytest.raises(DamagedLockFile):
         read_lock()
 
 
@@ -187,7 +187,7 @@ def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
         "the listing of build/web (web) names a file outside of its folder" in line
         and "do not run" in line
     )
-    assert [str(sign) for sign in examine.hasty()] == [line]
+    assert [str(sign) for sign in examine.check_before_build()] == [line]
 
 
 def test_left_overs_are_told_and_moved_aside_and_nothing_else_is() -> None:
@@ -245,7 +245,7 @@ def test_settings_that_lose_disk_safety_or_privacy_are_told(config: str, told: s
 
 def test_settings_that_cannot_be_read_are_told_and_nothing_else_is() -> None:
     Path(".dvc/config").write_text("[core")
-    (line,) = map(str, examine.hasty())
+    (line,) = map(str, examine.check_before_build())
     assert line.startswith(".dvc/config: cannot be read (File contains no section headers")
     assert [str(sign) for sign in examine.examine()] == [line]
 

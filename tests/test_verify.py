@@ -26,7 +26,7 @@ from safelm.documents.shards import WriteDocuments
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.check import Fault, Report, check, check_rest
-from safelm.maintenance.verify.lock import Torn, listing, read_listing, read_lock
+from safelm.maintenance.verify.lock_file import DamagedLockFile, listing, read_listing, read_lock
 from safelm.maintenance.verify.repair import forget
 from safelm.maintenance.verify.stamps import Stamps
 
@@ -331,7 +331,7 @@ def test_makers_come_before_readers() -> None:
 )
 def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
     assert not is_safe_name(name)
-    with pytest.raises(Torn):
+    with pytest.raises(DamagedLockFile):
         read_listing(json.dumps([{"md5": "a" * 32, "relpath": name}]).encode())
 
 
@@ -350,7 +350,7 @@ def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
     ],
 )
 def test_a_listing_that_is_none_is_refused(entries: object) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(DamagedLockFile):
         read_listing(json.dumps(entries).encode())
 
 

@@ -20,7 +20,7 @@ from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
-from safelm.maintenance.verify.lock import DIR, listing
+from safelm.maintenance.verify.lock_file import DIR, listing
 from safelm.maintenance.verify.repair import RepairError, run_dvc
 
 KEEP = Path(

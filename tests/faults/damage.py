@@ -11,7 +11,7 @@ from pathlib import Path
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.verify.check import Report, check
-from safelm.maintenance.verify.lock import read_lock
+from safelm.maintenance.verify.lock_file import read_lock
 
 
 @dataclass(frozen=True)

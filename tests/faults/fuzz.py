@@ -19,7 +19,7 @@ import numpy as np
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.shards import Shard
 from safelm.ingestion.base import SourceError
-from safelm.ingestion.extract import Extract
+from safelm.ingestion.extract import TextExtractor
 from safelm.ingestion.html import ReadPages
 from safelm.ingestion.registry import READERS
 from tests.faults.corpora import GZIP, PACKED, PLAIN, ROWS, TEXTS, WET, WHOLE, ZSTD, page, record
@@ -50,7 +50,7 @@ KINDS = {
 READER = {"gzip": "jsonl", "zstd": "jsonl", "packed wet": "wet"}
 
 
-class Kept(Extract):
+class Kept(TextExtractor):
     """An extractor that stays for the next mutant."""
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, bool]:
     return bytes(changed), is_edit
 
 
-def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: Extract) -> str | None:
+def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: TextExtractor) -> str | None:
     """What is wrong with how a mutant was read."""
     if kind in ("index", "manifest"):
         shard = Shard(path, 1, hashlib.sha256(INDEX).hexdigest())

@@ -14,7 +14,7 @@ import pytest
 
 from safelm.builder.paths import cache
 from safelm.maintenance.verify.check import Fault
-from safelm.maintenance.verify.lock import read_lock
+from safelm.maintenance.verify.lock_file import read_lock
 from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
 from tests.faults.toy import Toy
 

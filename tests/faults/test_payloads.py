@@ -20,8 +20,8 @@ import pytest
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import Shard
 from safelm.corpora.report_card import read_queries
-from safelm.corpora.tokenization import take
-from safelm.ingestion.child_safety import Words
+from safelm.corpora.tokenization import adopt_tokenizer
+from safelm.ingestion.child_safety import WordLists
 from safelm.models.chat import load
 from safelm.scoring.encoder import load as load_encoder
 from specs.__main__ import problems
@@ -142,7 +142,7 @@ def model(
 
 
 def tokens(folder: Path) -> object:
-    return take(folder, 1 << 20)
+    return adopt_tokenizer(folder, 1 << 20)
 
 
 def hub(path: Path) -> object:
@@ -210,12 +210,12 @@ PAYLOADS: dict[str, Callable[[], object]] = {
     "an object in hazards": named(
         "a.json", '{"py/object": "os.system"}', lambda path: read_queries(path, HAZARDS)
     ),
-    "a tag in the guard": named("guard.yaml", TAG, Words.read),
+    "a tag in the guard": named("guard.yaml", TAG, WordLists.read),
     "a pickle as a manifest": named(
         "manifest.json", PICKLE, lambda path: Manifest.parse(path.read_bytes())
     ),
     "a pickle as a tokenizer": named(
-        "tokenizer.json", PICKLE, lambda path: take(path.parent, 1 << 20)
+        "tokenizer.json", PICKLE, lambda path: adopt_tokenizer(path.parent, 1 << 20)
     ),
     "code beside a tokenizer": model(
         tokens, LLAMA, tokenizer_config__json=TOKENIZER, code__py=MODULE

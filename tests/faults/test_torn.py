@@ -18,7 +18,7 @@ from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
-from safelm.maintenance.doctor.sign import Sign
+from safelm.maintenance.doctor.diagnosis import Diagnosis
 from tests.faults.toy import Toy
 
 Counter = Callable[[int, int], int]
@@ -33,7 +33,7 @@ def lengths(size: int, number: int) -> Sequence[int]:
     )
 
 
-def told(check: Callable[[], Iterator[Sign]]) -> list[str]:
+def told(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
     lines = [str(sign) for sign in check()]
     assert all("\n" not in line and "Traceback" not in line for line in lines)
     return lines
@@ -161,7 +161,7 @@ def test_settings_of_every_length_are_told_or_read(finished: Toy) -> None:
     for length in range(len(whole)):
         path.write_text(whole[:length])
         told(surroundings.readable)
-        examine.hasty()
+        examine.check_before_build()
 
 
 @pytest.mark.cases(quick=1, full=24)

@@ -17,8 +17,8 @@ import yaml
 
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.doctor.sign import Sign, left_over
-from safelm.maintenance.verify.lock import LOCK, Torn, folders, read_entry, read_listing, read_lock
+from safelm.maintenance.doctor.diagnosis import Diagnosis, left_over
+from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, folders, read_entry, read_listing, read_lock
 
 TEMPORARY = Path(".dvc/tmp")
 BTIME = TEMPORARY / "btime"  # DVC names the folder of its databases after the time of this file
@@ -27,21 +27,21 @@ DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|
 HASTE = 200  # entries of the run cache that are read before every build, the newest: a crash tears no older one
 
 
-def lock_file() -> Iterator[Sign]:
+def lock_file() -> Iterator[Diagnosis]:
     """dvc.lock: written in place by DVC, so a crash leaves it empty or cut."""
     if not LOCK.exists():
         return
     try:
         read_lock()
-    except Torn as torn:
+    except DamagedLockFile as torn:
         where, _, what = str(torn).partition(": ")
         git = "; then `git checkout dvc.lock` if it was committed, and `make repro`: finished shards are kept"
-        yield Sign(where, what, f"`make doctor FIX=1` moves it aside{git}", LOCK)
+        yield Diagnosis(where, what, f"`make doctor FIX=1` moves it aside{git}", LOCK)
     except OSError as error:
-        yield Sign(str(LOCK), f"cannot be read ({error.strerror})", "make it a readable file")
+        yield Diagnosis(str(LOCK), f"cannot be read ({error.strerror})", "make it a readable file")
 
 
-def rwlock() -> Iterator[Sign]:
+def rwlock() -> Iterator[Diagnosis]:
     """.dvc/tmp/rwlock: which process reads and writes what. Torn, it stops every command of DVC."""
     path = TEMPORARY / "rwlock"
     with alone(TEMPORARY / "rwlock.lock") as free:
@@ -103,7 +103,7 @@ def alone(path: Path) -> Iterator[bool]:
         yield True
 
 
-def run_cache(most: int | None = HASTE) -> Iterator[Sign]:
+def run_cache(most: int | None = HASTE) -> Iterator[Diagnosis]:
     """.dvc/cache/runs: what each stage gave before, a folder for each input. DVC falls over torn
     and empty ones.
 
@@ -161,13 +161,13 @@ def _without_sizes(value: Any) -> Any:
     return [_without_sizes(one) for one in value] if isinstance(value, list) else value
 
 
-def listings() -> Iterator[Sign]:
+def listings() -> Iterator[Diagnosis]:
     """The listings that dvc.lock names: one that leads out of its folder must not reach `dvc
     checkout`.
     """
     try:
         stages = read_lock()
-    except (OSError, Torn):
+    except (OSError, DamagedLockFile):
         return  # told by lock_file
     store = Store(cache(), scratch())
     for stage, out, md5 in folders(stages):
@@ -175,14 +175,14 @@ def listings() -> Iterator[Sign]:
             read_listing(store.object(md5).read_bytes())
         except OSError:
             continue  # not in this cache: DVC fetches or makes it
-        except Torn as torn:
+        except DamagedLockFile as torn:
             remedy = "do not run `dvc checkout`; `make verify REPAIR=1` moves it aside and makes it again"
-            yield Sign(
+            yield Diagnosis(
                 str(store.object(md5)), f"the listing of {out.path} ({stage.name}) {torn}", remedy
             )
 
 
-def answer() -> Iterator[Sign]:
+def dvc_responds() -> Iterator[Diagnosis]:
     """Whether DVC itself can say what is out of date; if not, its last words."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status"], capture_output=True, text=True)
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -192,9 +192,9 @@ def answer() -> Iterator[Sign]:
     if DATABASE.search(error):
         what = f"DVC's databases of known digests are damaged ({error.rpartition(' - ')[2]})"
         remedy = "`make doctor FIX=1` gives them a new place; every file is hashed once more"
-        yield Sign(str(BTIME), what, remedy, BTIME)
+        yield Diagnosis(str(BTIME), what, remedy, BTIME)
     else:
-        yield Sign(
+        yield Diagnosis(
             "dvc status",
             error[:300] or f"failed (exit code {done.returncode})",
             "see `dvc status --verbose`",

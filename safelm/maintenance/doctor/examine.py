@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
-from safelm.maintenance.doctor.sign import Sign
+from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
 
-Check = Callable[[], Iterator[Sign]]
+Check = Callable[[], Iterator[Diagnosis]]
 
 # Milliseconds in all, and each names what stops a build: these come before every one.
 HASTY: tuple[Check, ...] = (
@@ -32,14 +32,14 @@ THOROUGH: tuple[Check, ...] = (
 QUIET: tuple[Check, ...] = (leftovers.half_written, leftovers.attempts, leftovers.records)
 
 
-def hasty() -> list[Sign]:
+def check_before_build() -> list[Diagnosis]:
     """What would stop a build now."""
     if unreadable := list(surroundings.readable()):
         return unreadable  # nobody knows where the cache is
     return [sign for check in HASTY for sign in check()]
 
 
-def examine(fix: bool = False) -> Iterator[Sign]:
+def examine(fix: bool = False) -> Iterator[Diagnosis]:
     """Every sign, as it is found; with `fix`, what can be moved aside is."""
     if unreadable := list(surroundings.readable()):
         yield from unreadable  # nobody knows where the cache is
@@ -52,11 +52,11 @@ def examine(fix: bool = False) -> Iterator[Sign]:
                 yield from _mended(check, fix)
     except Busy:
         pass  # what a build is writing now is no left-over
-    yield from _mended(dvc.answer, fix)
+    yield from _mended(dvc.dvc_responds, fix)
 
 
-def _mended(check: Check, fix: bool) -> Iterator[Sign]:
+def _mended(check: Check, fix: bool) -> Iterator[Diagnosis]:
     for sign in list(check()):
         if fix and sign.aside is not None and sign.aside.exists():
-            sign = Sign(sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True)
+            sign = Diagnosis(sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True)
         yield sign

@@ -10,14 +10,14 @@ from pathlib import Path
 from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import BUILD, cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.doctor.sign import Sign, left_over
+from safelm.maintenance.doctor.diagnosis import Diagnosis, left_over
 from safelm.maintenance.quarantine import FOLDER
 
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 PREFIX = re.compile(r"[0-9a-f]{2}")
 
 
-def half_written() -> Iterator[Sign]:
+def half_written() -> Iterator[Diagnosis]:
     """Files in the cache whose name is no digest: DVC and the store write under another name first."""
     for folder in sorted(cache().glob("*")):
         if not PREFIX.fullmatch(folder.name):
@@ -30,14 +30,14 @@ def half_written() -> Iterator[Sign]:
                 )
 
 
-def attempts() -> Iterator[Sign]:
+def attempts() -> Iterator[Diagnosis]:
     """Folders of tries that did not end; the shards they finished are in the store."""
     places = (Store(cache(), scratch()).temporary_root, scratch("attempts"), BUILD / ".attempts")
     for path in (path for place in places for path in sorted(place.glob("*"))):
         yield left_over(path, f"is a try that did not end ({_size(path) / 1e6:,.1f} MB)")
 
 
-def records() -> Iterator[Sign]:
+def records() -> Iterator[Diagnosis]:
     """Records that cannot be read. Their shards count as not made, so this costs work and nothing
     else.
     """
@@ -53,12 +53,12 @@ def records() -> Iterator[Sign]:
             yield left_over(path, "is a damaged record; its shard is made again if it is needed")
 
 
-def quarantine() -> Iterator[Sign]:
+def quarantine() -> Iterator[Diagnosis]:
     """What was moved aside before and takes room."""
     folder = scratch(FOLDER)
     if size := _size(folder):
         remedy = "delete it when you have looked at it"
-        yield Sign(str(folder), f"keeps {size / 1e6:,.1f} MB that was moved aside", remedy)
+        yield Diagnosis(str(folder), f"keeps {size / 1e6:,.1f} MB that was moved aside", remedy)
 
 
 def _size(folder: Path) -> int:

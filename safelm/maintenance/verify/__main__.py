@@ -17,7 +17,7 @@ from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.check import Fault, Report, check, check_rest
-from safelm.maintenance.verify.lock import LOCK, Torn, read_lock
+from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
 from safelm.maintenance.verify.repair import RepairError, declared, repair, save_log
 from safelm.maintenance.verify.stamps import Stamps
 
@@ -50,7 +50,7 @@ def main() -> None:
         with all_stages_locked():
             pass
         sys.exit(_verify(asked))
-    except (Torn, Busy, RepairError, OSError) as error:
+    except (DamagedLockFile, Busy, RepairError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(Fault.UNVERIFIABLE)
 

@@ -23,7 +23,7 @@ from safelm.builder.files import is_digest
 from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest
 from safelm.builder.paths import workers
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock import DIR, Out, Stage, Torn, folders, read_listing
+from safelm.maintenance.verify.lock_file import DIR, Out, Stage, DamagedLockFile, folders, read_listing
 from safelm.maintenance.verify.stamps import Stamps
 
 
@@ -199,9 +199,9 @@ def _folder(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iter
         data = path.read_bytes()
         got = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if got != out.md5.removesuffix(DIR):
-            raise Torn(_differs("md5", out.md5, got, len(data)))
+            raise DamagedLockFile(_differs("md5", out.md5, got, len(data)))
         files = read_listing(data)
-    except Torn as error:
+    except DamagedLockFile as error:
         findings.append(Finding(Fault.CORRUPT, stage, out.path, path, str(error), out.md5))
         return
     except OSError as error:

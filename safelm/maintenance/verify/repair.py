@@ -21,10 +21,10 @@ from safelm.builder.store import Store
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.busy import all_stages_locked
 from safelm.maintenance.verify.check import Fault, Finding, Need, Report
-from safelm.maintenance.verify.lock import (
+from safelm.maintenance.verify.lock_file import (
     DIR,
     Stage,
-    Torn,
+    DamagedLockFile,
     folders,
     listing,
     read_listing,
@@ -201,7 +201,7 @@ def _is_whole(path: Path, md5: str) -> bool:
         if md5.endswith(DIR):
             read_listing(path.read_bytes())
         return md5_and_sha256(path)[0] == md5.removesuffix(DIR)
-    except (OSError, Torn):
+    except (OSError, DamagedLockFile):
         return False
 
 

@@ -20,7 +20,7 @@ LOCK = Path("dvc.lock")
 DIR = ".dir"  # ends the digest of a folder's listing
 
 
-class Torn(ValueError):
+class DamagedLockFile(ValueError):
     """A file of DVC does not hold what DVC writes; the message is one line and says where."""
 
 
@@ -48,14 +48,14 @@ def read_lock(path: Path = LOCK) -> dict[str, Stage]:
     try:
         values = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise Torn(f"{path}: is not YAML ({_line(error)})") from None
+        raise DamagedLockFile(f"{path}: is not YAML ({_line(error)})") from None
     if not isinstance(values, dict) or values.get("schema") != "2.0":
-        raise Torn(
+        raise DamagedLockFile(
             f"{path}: is not a lock file of DVC ({path.stat().st_size:,} bytes, no schema 2.0)"
         )
     entries = values.get("stages", {})
     if not isinstance(entries, dict):
-        raise Torn(f"{path}: stages: expected a table (got {type(entries).__name__})")
+        raise DamagedLockFile(f"{path}: stages: expected a table (got {type(entries).__name__})")
     return _in_order(
         {name: read_entry(f"{path}: {name}", name, entry) for name, entry in entries.items()}
     )
@@ -64,14 +64,14 @@ def read_lock(path: Path = LOCK) -> dict[str, Stage]:
 def read_entry(where: str, name: Any, entry: Any) -> Stage:
     """A stage as dvc.lock and the run cache write it, refused where DVC would stumble over it."""
     if not isinstance(name, str) or not isinstance(entry, dict):
-        raise Torn(f"{where}: expected a table (got {type(entry).__name__})")
+        raise DamagedLockFile(f"{where}: expected a table (got {type(entry).__name__})")
     if not isinstance(entry.get("cmd"), str | list):
-        raise Torn(f"{where}: has no cmd")
+        raise DamagedLockFile(f"{where}: has no cmd")
     params = entry.get("params", {})
     if not isinstance(params, dict) or not all(
         isinstance(values, dict) for values in params.values()
     ):
-        raise Torn(f"{where}: params: expected a table for each file")
+        raise DamagedLockFile(f"{where}: params: expected a table for each file")
     deps = [_path(where, "deps", dep) for dep in _list(where, "deps", entry)]
     outs = [
         Out(Path(_path(where, "outs", out)), _digest(where, out, strict=True))
@@ -85,27 +85,27 @@ def read_entry(where: str, name: Any, entry: Any) -> Stage:
 def _list(where: str, key: str, entry: dict) -> list:
     values = entry.get(key, [])
     if not isinstance(values, list):
-        raise Torn(f"{where}: {key}: expected a list (got {type(values).__name__})")
+        raise DamagedLockFile(f"{where}: {key}: expected a list (got {type(values).__name__})")
     return values
 
 
 def _path(where: str, key: str, value: Any) -> str:
     path = value.get("path") if isinstance(value, dict) else None
     if not isinstance(path, str) or not path:
-        raise Torn(f"{where}: {key}: an entry has no path")
+        raise DamagedLockFile(f"{where}: {key}: an entry has no path")
     return path
 
 
 def _digest(where: str, value: dict, *, strict: bool) -> str | None:
     md5 = value.get("md5")
     if md5 is None and value.get("hash", "md5") == "md5" and strict:
-        raise Torn(f"{where}: {value['path']}: has no md5")
+        raise DamagedLockFile(f"{where}: {value['path']}: has no md5")
     if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
-        raise Torn(f"{where}: {value['path']}: expected an md5 (got {str(md5)[:40]!r})")
+        raise DamagedLockFile(f"{where}: {value['path']}: expected an md5 (got {str(md5)[:40]!r})")
     if not isinstance(value.get("hash", "md5"), str):
-        raise Torn(f"{where}: {value['path']}: hash: expected a name")
+        raise DamagedLockFile(f"{where}: {value['path']}: hash: expected a name")
     if any(not isinstance(value.get(key, 0), int) for key in ("size", "nfiles")):
-        raise Torn(f"{where}: {value['path']}: size and nfiles: expected whole numbers")
+        raise DamagedLockFile(f"{where}: {value['path']}: size and nfiles: expected whole numbers")
     return md5
 
 
@@ -142,15 +142,15 @@ def read_listing(data: bytes) -> dict[str, str]:
         entries = json.loads(data)
         files = {entry["relpath"]: entry["md5"] for entry in entries}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Torn(f"is not a listing of files ({_line(error)})") from None
+        raise DamagedLockFile(f"is not a listing of files ({_line(error)})") from None
     for name, md5 in files.items():
         if not is_safe_name(name):
-            raise Torn(f"names a file outside of its folder: {str(name)[:80]!r}")
+            raise DamagedLockFile(f"names a file outside of its folder: {str(name)[:80]!r}")
         if not is_digest(md5):
-            raise Torn(f"{name}: expected an md5 (got {str(md5)[:40]!r})")
+            raise DamagedLockFile(f"{name}: expected an md5 (got {str(md5)[:40]!r})")
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
     if len(files) != len(entries) or folders & files.keys():
-        raise Torn("names a file twice")
+        raise DamagedLockFile("names a file twice")
     return files
 
 

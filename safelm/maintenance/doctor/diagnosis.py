@@ -7,7 +7,7 @@ FIX = "`make doctor FIX=1` moves it aside"
 
 
 @dataclass(frozen=True)
-class Sign:
+class Diagnosis:
     """Where, what, and what to do about it; `aside` is what `--fix` moves out of the way, `mended`
     that it did.
     """
@@ -22,6 +22,6 @@ class Sign:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
 
 
-def left_over(path: Path, what: str, then: str = "") -> Sign:
+def left_over(path: Path, what: str, then: str = "") -> Diagnosis:
     """A file that is only in the way."""
-    return Sign(str(path), what, FIX + then, path)
+    return Diagnosis(str(path), what, FIX + then, path)
