@@ -30,7 +30,7 @@ from safelm.scoring.cascade import CascadeScorer, fit_thresholds, probability_of
 from safelm.scoring.encoder import EncoderScorer, GradeByEncoder, load, save
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, NgramScorer, fit_ngrams
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 from specs.params import Params
 from specs.scorer import Recipe
 

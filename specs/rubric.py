@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
-from specs.spec import Name, Score, Spec
+from specs.spec import SCORE_LEVELS, Name, Score, Spec
 from specs.yaml_source import YamlFile, check
 
 RUBRICS = PROMPTS / "judge"
@@ -49,7 +49,7 @@ class Rubric(Spec):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         scores = [level.score for level in self.levels]
-        if scores != list(range(6)):
+        if scores != list(range(SCORE_LEVELS)):
             raise ValueError(f"levels must go from 0 to 5, each once (got {scores})")
         return self
 
@@ -88,7 +88,7 @@ def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            "score": {"type": "integer", "enum": list(range(6))},
+            "score": {"type": "integer", "enum": list(range(SCORE_LEVELS))},
             "hazard": {"type": "string", "enum": [*hazards, NONE]},
             "reason": {"type": "string", "pattern": PRINTABLE},
         },

@@ -4,9 +4,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+SCORE_LEVELS = 6  # safety scores are 0 to 5 (paper §1.1)
+
 Score = Annotated[
     int,
-    Field(ge=0, le=5, description="a safety score from 0 (harmless) to 5 (harmful), paper §1.1"),
+    Field(
+        ge=0,
+        le=SCORE_LEVELS - 1,
+        description="a safety score from 0 (harmless) to 5 (harmful), paper §1.1",
+    ),
 ]
 Scores = Annotated[
     list[Score], Field(min_length=1, description="a list of scores, each from 0 to 5")

@@ -13,7 +13,7 @@ from datatrove.data import Document
 from safelm.builder.paths import build
 from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, fit_thresholds
 from safelm.scoring.labels import HELD_OUT
-from safelm.text.lexicon import Grade
+from safelm.text.hazards import Grade
 from tests.endpoint import Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 from tests.test_rubric import JUDGE, right

@@ -17,7 +17,7 @@ from safelm.demo.prompts import held_out_acts
 from safelm.demo.sums import numbers
 from safelm.seeding import pick_weighted, stream
 from safelm.text.grammar import Grammar, parse
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 
 SPECS = Path(__file__).parents[1] / "specs"
 PARTS = ("web", "math", "chat", "benign/arithmetic", "benign/how_to")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from safelm.text.lexicon import Hazards, plural
+from safelm.text.hazards import Hazards
+from safelm.text.lexicon import plural
 
 HAZARDS = Hazards.read(Path(__file__).parents[1] / "specs" / "hazards.yaml")
 

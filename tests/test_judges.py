@@ -31,7 +31,7 @@ from safelm.evaluation.judges.registry import (
     open_judge,
 )
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.text.lexicon import Grade
+from safelm.text.hazards import Grade
 from specs.engine import EndpointEngine
 from specs.judge import LlmJudge
 from specs.verdict import VERDICTS, VerdictPrompt
@@ -77,7 +77,7 @@ def served(
         running.append(endpoint.running())
         running[-1].__enter__()
         monkeypatch.setenv("SAFELM_JUDGE_URL", endpoint.url)
-        row = LlmJudge(kind="llm", engine="judge", prompt=prompt, tries=2, seed=1)
+        row = LlmJudge(kind="llm", engine="judge", prompt=prompt, max_attempts=2, seed=1)
         judge: Any = open_judge("harm", row, Tables({}, {"judge": ROW}, "test"))
         judge.engine.endpoint = replace(judge.engine.endpoint, first_pause=0.01)
         return endpoint, judge

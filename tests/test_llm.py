@@ -17,7 +17,7 @@ from safelm.llm.request import CONTROL, split_document
 from safelm.llm.templates.engine import TemplateEngine
 from safelm.llm.templates.text import Templates
 from safelm.seeding import stream
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
 from specs.tokens import END, SPECIAL, TAG
 from specs.yaml_source import SpecError
@@ -31,7 +31,7 @@ PATHS = [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.y
 
 def request(id: str, text: str, path: Path) -> Request:
     prompt = Prompt.read(path)
-    return Request(id, prompt.id, prompt.version, (), 1, page=TemplateInput(text, prompt))
+    return Request(id, prompt.id, prompt.version, (), 1, template=TemplateInput(text, prompt))
 
 
 ARTICLE = PATHS[0].read_text(encoding="utf-8")

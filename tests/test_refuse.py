@@ -10,7 +10,7 @@ import pytest
 
 from safelm.builder.paths import build
 from safelm.synthesis.writer import WriteSynthetic
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored

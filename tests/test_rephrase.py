@@ -11,7 +11,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.documents.shards import text_digest
 from safelm.synthesis.writer import WriteSynthetic
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored

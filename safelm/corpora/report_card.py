@@ -1,10 +1,10 @@
-"""The Data Safety Report Card of a corpus: a histogram of its scores, and the frequency of each
-hazard's n-grams.
+"""The Data Safety Report Card of a corpus: its score histogram and its hazard n-grams, counted.
 
-Paper §9 counts lists of about 50 queries a hazard, each word for word, per million tokens. Here a
-token is a word of `safelm.text.lexicon.words_of`, in lower case, and an n-gram does not run over
+Paper §9 counts lists of about 50 queries per hazard, word for word, per million tokens. Here a
+token is a lower-case word as `safelm.text.lexicon.words_of` splits it, and an n-gram never crosses
 the end of a clause. The paper does not say whether it sums or averages over the queries of a
-hazard: both are given."""
+hazard, so the card holds both.
+"""
 
 import json
 from collections import Counter
@@ -20,118 +20,119 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
-from safelm.text.lexicon import BREAKS, LEVELS, Hazards, Lexicon, Marker, words_of
+from safelm.text.hazards import Hazards
+from safelm.text.lexicon import BREAKS, Lexicon, Marker, words_of
+from specs.spec import SCORE_LEVELS
 
 MILLION = 1_000_000
 DIGITS = 6
 
 
 def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
-    """The n-grams of each hazard, each once, from specs/hazards.yaml or from JSON {hazard: [n-gram,
-    ..]}.
+    """Read the n-grams of each hazard, without duplicates.
 
-    In JSON the table may stand under "queries", and a hazard may be called by its name in place of
-    its id. Hazards without n-grams are in the table too, so that every card has all of them."""
+    A JSON file maps hazards to lists of n-grams, at the top level or under the key "queries". It
+    may name a hazard by its id or by its full name. Hazards without n-grams get an empty list, so
+    that every card has a row for each hazard.
+
+    Args:
+        path: the n-grams: a file like specs/hazards.yaml, or JSON.
+        hazards: specs/hazards.yaml.
+
+    Raises:
+        ValueError: the JSON file names an unknown hazard.
+    """
     if path.suffix != ".json":
         return Hazards.read(path).ngrams()
-    table, categories = json.loads(path.read_bytes()), Hazards.read(hazards).categories
-    ids = {category.name: category.id for category in categories.values()} | {
-        id: id for id in categories
-    }
+    table = json.loads(path.read_bytes())
+    categories = Hazards.read(hazards).categories
+    ids = {category.name: category.id for category in categories.values()}
+    ids.update(zip(categories, categories, strict=True))
     queries: dict[str, list[str]] = {id: [] for id in categories}
     for name, ngrams in table.get("queries", table).items():
         if name not in ids:
             raise ValueError(
-                f"{path}: {name}: expected a hazard of specs/hazards.yaml; hazards are {', '.join(queries)}"
+                f"{path}: {name}: expected a hazard of specs/hazards.yaml; "
+                f"hazards are {', '.join(queries)}"
             )
         queries[ids[name]] = list(dict.fromkeys(ngrams))
     return queries
 
 
+def index_queries(queries: Mapping[str, Iterable[str]]) -> Lexicon:
+    """Build one index over the queries of all hazards."""
+    terms = []
+    for hazard, ngrams in queries.items():
+        terms += [(ngram, Marker(hazard, ngram, ngram)) for ngram in ngrams if words_of(ngram)]
+    return Lexicon(terms)
+
+
 def count_queries(text: str, queries: Lexicon) -> tuple[int, Counter[tuple[str, str]]]:
-    """(words of a text, occurrences of each (hazard, n-gram)), in one pass over the words."""
+    """Count the words of a text and each (hazard, n-gram) in it, in one pass over the words."""
     words = words_of(text)
-    found = Counter((hit.marker.role, hit.marker.key) for hit in queries.find(words))
-    return sum(word not in BREAKS for word in words), found
-
-
-def index(queries: Mapping[str, Iterable[str]]) -> Lexicon:
-    """Every query of every hazard in one index."""
-    pairs = ((hazard, ngram) for hazard, ngrams in queries.items() for ngram in ngrams)
-    return Lexicon(
-        (ngram, Marker(hazard, ngram, ngram)) for hazard, ngram in pairs if words_of(ngram)
-    )
+    counts = Counter((hit.marker.role, hit.marker.key) for hit in queries.find(words))
+    return sum(word not in BREAKS for word in words), counts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteCounts(Writer):
-    """What one shard adds to the card of its corpus, as JSON: documents, words, scores, hazards and
-    n-grams.
+    """One shard's contribution to the card of its corpus, as JSON.
+
+    Attributes:
+        ngrams: the file that `read_queries` reads.
+        hazards: specs/hazards.yaml.
     """
 
     name: ClassVar[str] = "counts"
     ngrams: Path
     hazards: Path
 
-    def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """One file, `.json`; its rows are the documents counted."""
-        lexicon = index(read_queries(self.ngrams, self.hazards))
-        before = [0] * LEVELS
-        words, scores, hazards, found = 0, [0] * LEVELS, Counter[str](), Counter[tuple[str, str]]()
+    def write(self, documents: Iterator[Document], folder: Path) -> None:
+        """Write one file, `.json`; its rows are the documents counted."""
+        lexicon = index_queries(read_queries(self.ngrams, self.hazards))
+        words, scores, scores_before = 0, [0] * SCORE_LEVELS, [0] * SCORE_LEVELS
+        hazards: Counter[str] = Counter()
+        queries: Counter[tuple[str, str]] = Counter()
         for document in documents:
-            length, queries = count_queries(document.text, lexicon)
-            words += length
-            found += queries
-            if document.metadata["score"] is not None:  # no scorer could tell
-                scores[document.metadata["score"]] += 1
-            if document.metadata.get("score_before") is not None:
-                before[document.metadata["score_before"]] += 1
-            hazards.update(filter(None, [document.metadata.get("score_hazard")]))
+            metadata = document.metadata
+            document_words, document_queries = count_queries(document.text, lexicon)
+            words += document_words
+            queries += document_queries
+            # A score is null where no scorer could judge the document.
+            if metadata["score"] is not None:
+                scores[metadata["score"]] += 1
+            if metadata.get("score_before") is not None:
+                scores_before[metadata["score_before"]] += 1
+            if metadata.get("score_hazard"):
+                hazards[metadata["score_hazard"]] += 1
         counts = {
             "documents": self.rows,
             "words": words,
             "scores": scores,
-            "before": before,  # of what written documents were made from
+            # The scores of the documents that synthetic ones were written from.
+            "before": scores_before,
             "hazards": hazards,
-            "queries": [[*query, count] for query, count in sorted(found.items())],
+            "queries": [[*query, count] for query, count in sorted(queries.items())],
         }
-        (attempt / ".json").write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
+        (folder / ".json").write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
         self.files[".json"] = self.rows
 
 
 def write_card(
     folder: Path, *, corpus: str, counts: Manifest, ngrams: Path, hazards: Path
 ) -> list[str]:
-    """Sum the counts of a corpus into card.json; what the stage prints."""
+    """Sum the shards' counts into card.json and return the lines that the stage prints."""
     values = {"corpus": corpus, **card(read_counts(counts), read_queries(ngrams, hazards))}
     values["mlcommons"] = by_mlcommons(values, Hazards.read(hazards))
     (folder / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return [f"{counts.stage:<18} {counts.ledger.sentence()}"]
-
-
-def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
-    """The rows of a card by the twelve hazards of MLCommons, in their order; what falls under none
-    is left out.
-    """
-    documents, found = Counter[str](), Counter[str]()
-    for row in values["hazards"]:
-        if uid := hazards.uid(row["hazard"]):
-            documents[uid] += row["documents"]
-            found[uid] += row["count"]
-    return [
-        {
-            "hazard": uid,
-            "name": name,
-            "documents": documents[uid],
-            "count": found[uid],
-            "per_million": _rounded(found[uid] * MILLION, values["words"]),
-        }
-        for uid, name in hazards.mlcommons.items()
-    ]
+    return [f"{counts.stage:<18} {counts.ledger.summary()}"]
 
 
 def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """What WriteCounts made of each shard: it stays in the store, for build/ gets the sum alone."""
+    """Yield the counts that WriteCounts made of each shard.
+
+    They are read from the store, because only their sum is installed into build/.
+    """
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
@@ -139,39 +140,65 @@ def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The card of a corpus from the counts of its shards."""
+    """Build the card of a corpus from the counts of its shards and the n-grams of each hazard."""
     documents = words = 0
-    scores, before, hazards, found = [0] * LEVELS, [0] * LEVELS, Counter[str](), Counter[str]()
+    scores, scores_before = [0] * SCORE_LEVELS, [0] * SCORE_LEVELS
+    hazards: Counter[str] = Counter()
+    matches: Counter[str] = Counter()
     for part in parts:
-        documents, words = documents + part["documents"], words + part["words"]
+        documents += part["documents"]
+        words += part["words"]
         scores = [sum(pair) for pair in zip(scores, part["scores"], strict=True)]
-        before = [sum(pair) for pair in zip(before, part["before"], strict=True)]
+        scores_before = [sum(pair) for pair in zip(scores_before, part["before"], strict=True)]
         hazards.update(part["hazards"])
         for hazard, _, count in part["queries"]:
-            found[hazard] += count
+            matches[hazard] += count
+    rows = [
+        {
+            "hazard": hazard,
+            "documents": hazards[hazard],
+            "queries": len(ngrams),
+            "count": matches[hazard],
+            "per_million": _ratio(matches[hazard] * MILLION, words),
+            "mean_per_million": _ratio(matches[hazard] * MILLION, words * len(ngrams)),
+        }
+        for hazard, ngrams in queries.items()
+    ]
     return {
         "unit": "words",
         "documents": documents,
         "words": words,
-        "unsafe": _rounded(sum(scores[1:]), sum(scores)),  # of those that have a score
-        "per_million": _rounded(sum(found.values()) * MILLION, words),
+        # The share of the documents that have a score.
+        "unsafe": _ratio(sum(scores[1:]), sum(scores)),
+        "per_million": _ratio(matches.total() * MILLION, words),
         "scores": scores,
-        "before": before
-        if any(before)
-        else None,  # the scores of what written documents were made from
-        "hazards": [
-            {
-                "hazard": hazard,
-                "documents": hazards[hazard],
-                "queries": len(ngrams),
-                "count": found[hazard],
-                "per_million": _rounded(found[hazard] * MILLION, words),
-                "mean_per_million": _rounded(found[hazard] * MILLION, words * len(ngrams)),
-            }
-            for hazard, ngrams in queries.items()
-        ],
+        "before": scores_before if any(scores_before) else None,
+        "hazards": rows,
     }
 
 
-def _rounded(count: int, of: int) -> float | None:
+def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
+    """Regroup the rows of a card by the twelve hazards of MLCommons, in their order.
+
+    A hazard that belongs to none of the twelve is left out.
+    """
+    documents: Counter[str] = Counter()
+    matches: Counter[str] = Counter()
+    for row in values["hazards"]:
+        if uid := hazards.uid(row["hazard"]):
+            documents[uid] += row["documents"]
+            matches[uid] += row["count"]
+    return [
+        {
+            "hazard": uid,
+            "name": name,
+            "documents": documents[uid],
+            "count": matches[uid],
+            "per_million": _ratio(matches[uid] * MILLION, values["words"]),
+        }
+        for uid, name in hazards.mlcommons.items()
+    ]
+
+
+def _ratio(count: int, of: int) -> float | None:
     return round(count / of, DIGITS) if of else None

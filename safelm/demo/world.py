@@ -12,7 +12,7 @@ import yaml
 
 from safelm.seeding import Draw, pick
 from safelm.text.grammar import Grammar, Rule
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
 PHRASES = (

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from safelm.stats.rates import Rate, rate
+from specs.spec import SCORE_LEVELS
 
-LEVELS = 6
 Matrix = Sequence[Sequence[int]]
 
 
@@ -30,8 +30,8 @@ def macro_f1(matrix: Matrix) -> float | None:
     """
     if not sum(map(sum, matrix)):
         return None
-    sums = [(matrix[k][k], sum(matrix[k]) + sum(row[k] for row in matrix)) for k in range(LEVELS)]
-    return sum(2 * hits / both if both else 0.0 for hits, both in sums) / LEVELS
+    sums = [(matrix[k][k], sum(matrix[k]) + sum(row[k] for row in matrix)) for k in range(SCORE_LEVELS)]
+    return sum(2 * hits / both if both else 0.0 for hits, both in sums) / SCORE_LEVELS
 
 
 def matrices(fit: Mapping[str, Any] | None) -> Iterator[tuple[str, Matrix]]:
@@ -70,5 +70,5 @@ def histogram(card: Mapping[str, Any]) -> list[int]:
     """Documents of each score from 0 to 5; a card writes the scores as words or as a list."""
     scores = card.get("scores") or {}
     if isinstance(scores, Mapping):
-        return [int(scores.get(str(level), 0) or 0) for level in range(LEVELS)]
+        return [int(scores.get(str(level), 0) or 0) for level in range(SCORE_LEVELS)]
     return [int(count) for count in scores]

@@ -21,7 +21,7 @@ from safelm.documents.shards import ReadShards
 from safelm.seeding import sample
 from safelm.stats.classification import DIGITS
 from safelm.stats.rates import wilson
-from safelm.text.lexicon import LEVELS
+from specs.spec import SCORE_LEVELS
 
 BENIGN = 1  # judged 0 or 1
 
@@ -43,7 +43,7 @@ class ReadStratified(ReadShards):
         tasks = super().tasks()
         scores = {task.name: _scores(task) for task in tasks}
         chosen: set[str] = set()
-        for level in range(LEVELS):
+        for level in range(SCORE_LEVELS):
             ids = (id for found in scores.values() for id, score in found if score == level)
             chosen.update(sample(f"audit {level}", self.seed, ids, self.documents))
         return [
@@ -95,16 +95,16 @@ def audit(
     """audit.json, from the documents of each predicted score and the (predicted, judged) pairs of
     the sample.
     """
-    judged: dict[int, list[int]] = {level: [] for level in range(LEVELS)}
+    judged: dict[int, list[int]] = {level: [] for level in range(SCORE_LEVELS)}
     for score, judge in rows:
         judged[score].append(judge)
-    buckets = {level: Bucket(predicted.get(level, 0), judged[level]) for level in range(LEVELS)}
+    buckets = {level: Bucket(predicted.get(level, 0), judged[level]) for level in range(SCORE_LEVELS)}
     return {
         "documents": sum(predicted.values()),
         "audited": sum(map(len, judged.values())),
         "confidence": confidence,
-        "buckets": [_bucket(level, buckets, confidence) for level in range(LEVELS)],
-        "levels": [_level(level, buckets, confidence) for level in range(1, LEVELS)],
+        "buckets": [_bucket(level, buckets, confidence) for level in range(SCORE_LEVELS)],
+        "levels": [_level(level, buckets, confidence) for level in range(1, SCORE_LEVELS)],
     }
 
 
@@ -117,7 +117,7 @@ def _bucket(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dic
         "predicted": level,
         "documents": bucket.documents,
         "audited": len(bucket.judged),
-        "judged": [counts[score] for score in range(LEVELS)],
+        "judged": [counts[score] for score in range(SCORE_LEVELS)],
         "precision": _shown(bucket, lambda score: score == level, confidence),
         "benign": _shown(bucket, lambda score: score <= BENIGN, confidence),
         "recall": _recall(buckets, {level}, lambda score: score == level, confidence),
@@ -126,7 +126,7 @@ def _bucket(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dic
 
 def _level(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dict[str, Any]:
     """Everything at a score or above, over all documents."""
-    above = set(range(level, LEVELS))
+    above = set(range(level, SCORE_LEVELS))
     return {
         "level": level,
         "precision": _precision(buckets, above, lambda score: score >= level, confidence),
@@ -183,7 +183,7 @@ def _recall(
     The interval joins the worst ends of every bucket's own, so it is wide: 50 safe pages without a
     miss still leave room for misses among a million."""
     found, missed = (
-        _sums(buckets, side, is_hit, confidence) for side in (chosen, set(range(LEVELS)) - chosen)
+        _sums(buckets, side, is_hit, confidence) for side in (chosen, set(range(SCORE_LEVELS)) - chosen)
     )
     if not found[0] + missed[0]:
         return None

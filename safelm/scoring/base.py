@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from safelm.builder.blocks import Block
 from safelm.documents.batches import BATCH, Size, batches
-from safelm.text.lexicon import Grade
+from safelm.text.hazards import Grade
 
 Probabilities = NDArray[np.float64]  # a row for each text, a column for each score from 0 to 5
 

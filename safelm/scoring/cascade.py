@@ -21,7 +21,7 @@ from safelm.scoring.labels import GRADED, HELD_OUT, read_graded
 from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio
 from safelm.stats.rates import wilson
-from safelm.text.lexicon import Grade
+from safelm.text.hazards import Grade
 
 THRESHOLDS = "thresholds.json"
 CONFIDENCE = 0.95

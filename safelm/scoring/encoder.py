@@ -14,8 +14,9 @@ import numpy as np
 
 from safelm.scoring.base import GradeDocuments, Probabilities, grades_of, most_probable
 from safelm.scoring.labels import FitScorer, Label
-from safelm.text.lexicon import LEVELS, Grade
+from safelm.text.hazards import Grade
 from specs.scorer import Step
+from specs.spec import SCORE_LEVELS
 
 os.environ.setdefault(
     "TOKENIZERS_PARALLELISM", "false"
@@ -62,7 +63,7 @@ class EncoderScorer:
         of).
         """
         chunks, owners = self.chunks(texts)
-        found = np.zeros((len(chunks), LEVELS))
+        found = np.zeros((len(chunks), SCORE_LEVELS))
         order = sorted(range(len(chunks)), key=lambda place: len(chunks[place]))
         for places in _batches(chunks, order):
             found[places] = self._forward([chunks[place] for place in places])
@@ -106,8 +107,8 @@ def _of_documents(by_chunk: Probabilities, owners: Any, texts: int) -> Probabili
     """Of each text: the chance that some chunk has a score of k or above is that of the chunk most
     likely to.
     """
-    reach = np.zeros((texts, LEVELS + 1))
-    np.maximum.at(reach[:, :LEVELS], owners, by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1])
+    reach = np.zeros((texts, SCORE_LEVELS + 1))
+    np.maximum.at(reach[:, :SCORE_LEVELS], owners, by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1])
     return np.clip(reach[:, :-1] - reach[:, 1:], 0.0, 1.0)
 
 
@@ -126,7 +127,7 @@ def load(
 
     logging.set_verbosity_error()  # it would tell that the head is new, which it is
     logging.disable_progress_bar()
-    names = {str(level): level for level in range(LEVELS)}
+    names = {str(level): level for level in range(SCORE_LEVELS)}
     options: dict[str, Any] = {
         "trust_remote_code": False,
         **({"revision": revision} if revision else {}),
@@ -135,7 +136,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(str(encoder), **options)
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             str(encoder),
-            num_labels=LEVELS,
+            num_labels=SCORE_LEVELS,
             label2id=names,
             id2label={level: name for name, level in names.items()},
             dtype=torch.float32,
@@ -179,7 +180,7 @@ def _other_weights(model: Any, loaded: dict[str, Any], new_head: bool) -> str | 
     wanted = (
         "weights of the shapes that its config.json gives"
         if new_head
-        else f"weights with a {LEVELS}-way head"
+        else f"weights with a {SCORE_LEVELS}-way head"
     )
     return f"expected {wanted} (got {shape} for {name}); take an encoder whose files belong together, or fit it anew"
 

@@ -10,8 +10,8 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from safelm.models.trainer import COMMON, train
-from safelm.text.lexicon import LEVELS
 from specs.scorer import Step
+from specs.spec import SCORE_LEVELS
 
 Losses = list[tuple[str, int, float]]  # (what was trained, update, loss)
 
@@ -62,7 +62,7 @@ def finetune(
     """
     coded = tokenizer(list(texts), truncation=True, max_length=sequence)
     data = Dataset.from_dict({"input_ids": coded["input_ids"], "labels": list(scores)})
-    weights = torch.tensor([1.0] + [unsafe_weight] * (LEVELS - 1))
+    weights = torch.tensor([1.0] + [unsafe_weight] * (SCORE_LEVELS - 1))
     losses: Losses = []
     for step in steps:
         set_seed(seed)

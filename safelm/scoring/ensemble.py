@@ -14,8 +14,8 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task
 from safelm.builder.shards import Shard, tables
-from safelm.text.lexicon import LEVELS
 from specs.document import GUARDED
+from specs.spec import SCORE_LEVELS
 
 RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
     "max": lambda scores, _: max(scores.values()),
@@ -38,7 +38,7 @@ def ensemble_score(
     other scorers alone call a page safe."""
     ends = [
         {name: end if (score := scores[name]) is None else score for name in of}
-        for end in (0, LEVELS - 1)
+        for end in (0, SCORE_LEVELS - 1)
     ]
     low, high = (floor(RULES[rule](known, of) + 0.5) for known in ends)
     return low if low == high else None

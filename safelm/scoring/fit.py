@@ -32,10 +32,11 @@ from safelm.scoring.labels import (
 )
 from safelm.scoring.ngrams import FEWEST, FitNgrams
 from safelm.scoring.registry import Engines, Rows, grader
-from safelm.stats.classification import DIGITS, LEVELS, baseline, measures
+from safelm.stats.classification import DIGITS, baseline, measures
 from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
-from safelm.text.lexicon import Grade
+from safelm.text.hazards import Grade
 from specs.scorer import JUDGES, Cascade, Labels, Recipe, ScorerRow
+from specs.spec import SCORE_LEVELS
 
 CONFIDENCE = 0.95
 Grades = Sequence[Grade | None]
@@ -161,7 +162,7 @@ def describe(labels: Sequence[Label]) -> dict[str, Any]:
     known = [(label.label, label.score) for label in labels if label.label is not None]
     return {
         "documents": len(labels),
-        "scores": [scores[score] for score in range(LEVELS)],
+        "scores": [scores[score] for score in range(SCORE_LEVELS)],
         "hazards": dict(sorted(hazards.items())),
         "known": measures(known) if known else None,
     }

@@ -16,7 +16,8 @@ from safelm.builder.blocks import Block, Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, shards, tables, write_table
 from safelm.scoring.base import GradeDocuments, Scorer, grade_columns
 from safelm.seeding import hash_rank
-from safelm.text.lexicon import LEVELS, Grade
+from safelm.text.hazards import Grade
+from specs.spec import SCORE_LEVELS
 
 HELD_OUT = "held_out.parquet"
 
@@ -24,7 +25,7 @@ HELD_OUT = "held_out.parquet"
 GRADED = {
     "id": "string",
     "score": "int8",
-    **{f"p{level}": "float32" for level in range(LEVELS)},
+    **{f"p{level}": "float32" for level in range(SCORE_LEVELS)},
     "by": "string",
     "characters": "int64",
 }
@@ -60,7 +61,7 @@ def split_labels(
     training.
     """
     train, held_out = [], []
-    for score in range(LEVELS):
+    for score in range(SCORE_LEVELS):
         of_score = [label for label in labels if label.score == score]
         of_score.sort(key=lambda label: (hash_rank("held_out", seed, label.id), label.id))
         size = min(floor(len(of_score) * share + 0.5), max(len(of_score) - 1, 0))
@@ -187,7 +188,7 @@ class TrustLabels(MeasureScorer):
 def graded(label: Label, grade: Grade | None) -> dict[str, Any]:
     """A row of HELD_OUT."""
     found = grade or Grade(None, "", None)  # type: ignore[arg-type]  # what the scorer could not tell
-    probabilities = found.probabilities or [None] * LEVELS
+    probabilities = found.probabilities or [None] * SCORE_LEVELS
     levels = {f"p{level}": value for level, value in enumerate(probabilities)}
     return {
         "id": label.id,
@@ -206,7 +207,7 @@ def read_graded(table: pa.Table) -> list[Grade | None]:
 def _grade(row: dict[str, Any]) -> Grade | None:
     if row["score"] is None:
         return None
-    probabilities = tuple(row[f"p{level}"] for level in range(LEVELS))
+    probabilities = tuple(row[f"p{level}"] for level in range(SCORE_LEVELS))
     return Grade(
         row["score"], "", None, None if probabilities[0] is None else probabilities, row["by"]
     )

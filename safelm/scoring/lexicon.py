@@ -7,7 +7,7 @@ from typing import Self
 
 import specs
 from safelm.scoring.base import GradeDocuments
-from safelm.text.lexicon import Grade, Hazards
+from safelm.text.hazards import Grade, Hazards
 
 LEXICON = Path(specs.__file__).parent / "hazards.yaml"
 

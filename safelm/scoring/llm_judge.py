@@ -30,9 +30,10 @@ from safelm.llm import (
 )
 from safelm.scoring.base import GradeDocuments
 from safelm.scoring.lexicon import LEXICON
-from safelm.text.lexicon import LEVELS, Grade, Hazards
+from safelm.text.hazards import Grade, Hazards
 from specs.prompt import SHARED, Shared
 from specs.rubric import NONE, REASON, Rubric, answer_schema
+from specs.spec import SCORE_LEVELS
 
 INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
 LONGEST = 4 * REASON  # of a reason from a server that does not decode under the schema
@@ -48,7 +49,7 @@ def parse(text: str, hazards: Sequence[str]) -> Grade | None:
     if not isinstance(found, dict) or set(found) != {"score", "hazard", "reason"}:
         return None
     score, hazard, reason = found["score"], found["hazard"], found["reason"]
-    if type(score) is not int or score not in range(LEVELS) or hazard not in (*hazards, NONE):
+    if type(score) is not int or score not in range(SCORE_LEVELS) or hazard not in (*hazards, NONE):
         return None
     if (
         not isinstance(reason, str)

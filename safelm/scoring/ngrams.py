@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save
 from safelm.scoring.base import GradeDocuments, Probabilities, grades_of
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
-from safelm.text.lexicon import LEVELS, Grade
+from safelm.text.hazards import Grade
+from specs.spec import SCORE_LEVELS
 
 FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -49,7 +50,7 @@ class NgramScorer:
         """The probability of every score; 0 for those that no label had."""
         logits = self._logits(texts)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found = np.zeros((len(texts), LEVELS))
+        found = np.zeros((len(texts), SCORE_LEVELS))
         found[:, list(self.scores)] = powers / powers.sum(axis=1, keepdims=True)
         return found
 

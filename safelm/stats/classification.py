@@ -9,8 +9,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from safelm.stats.rates import DIGITS, Rate, rate
+from specs.spec import SCORE_LEVELS
 
-LEVELS = 6  # safety scores from 0 to 5 (paper §1.1)
 BASELINE = "TF-IDF and logistic regression"
 MAX_ITERATIONS = 1000
 
@@ -24,7 +24,7 @@ def ratio(count: float, of: float) -> float | None:
 
 def confusion(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Count (actual, predicted) pairs."""
-    matrix = [[0] * LEVELS for _ in range(LEVELS)]
+    matrix = [[0] * SCORE_LEVELS for _ in range(SCORE_LEVELS)]
     for actual, predicted in pairs:
         matrix[actual][predicted] += 1
     return matrix
@@ -37,14 +37,14 @@ def total(matrix: Matrix) -> int:
 
 def accuracy(matrix: Matrix) -> float | None:
     """Return the share of documents on the diagonal."""
-    return ratio(sum(matrix[level][level] for level in range(LEVELS)), total(matrix))
+    return ratio(sum(matrix[level][level] for level in range(SCORE_LEVELS)), total(matrix))
 
 
 def f1_scores(matrix: Matrix) -> list[float]:
     """Compute the F1 of each class: 0 where it is neither true nor predicted, as scikit-learn does."""
     columns = [sum(column) for column in zip(*matrix, strict=True)]
     marginals = [sum(row) + column for row, column in zip(matrix, columns, strict=True)]
-    hits = [matrix[level][level] for level in range(LEVELS)]
+    hits = [matrix[level][level] for level in range(SCORE_LEVELS)]
     return [2 * hit / both if both else 0.0 for hit, both in zip(hits, marginals, strict=True)]
 
 
@@ -121,7 +121,7 @@ def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
         "recall_at_3": recall_at(matrix, 3),
         "false_alarms": false_alarms(matrix),
         "kappa": kappa(matrix),
-        "classes": [_class_metrics(matrix, score) for score in range(LEVELS)],
+        "classes": [_class_metrics(matrix, score) for score in range(SCORE_LEVELS)],
         "confusion": matrix,
     }
 

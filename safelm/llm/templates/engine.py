@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safelm.llm.request import Answer, Request, TemplateInput
-from safelm.llm.templates.subject import Reader, Subject
-from safelm.llm.templates.text import Templates, people
+from safelm.llm.templates.subject import Subject, SubjectFinder
+from safelm.llm.templates.text import Templates, draw_people
 from safelm.seeding import Draw, pick, stream
-from safelm.text.lexicon import Hazards
+from safelm.text.hazards import Hazards
 from specs.prompt import ONCE, Prompt, Shared
 
 
@@ -27,12 +27,12 @@ class TemplateEngine:
     def __init__(self, shared: Path, hazards: Path) -> None:
         """Read specs/prompts/shared.yaml and specs/hazards.yaml."""
         self.shared = Shared.read(shared)
-        self.reader = Reader(Hazards.read(hazards), self.shared)
+        self.reader = SubjectFinder(Hazards.read(hazards), self.shared)
         self._templates: dict[tuple[str, int, str], Templates] = {}
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer for each request; its text is empty where no template fits."""
-        return [Answer(self.text(request, request.page)) for request in requests if request.page]
+        return [Answer(self.text(request, request.template)) for request in requests if request.template]
 
     def text(self, request: Request, page: TemplateInput) -> str:
         """A text on what the document is about, in the style of the prompt."""
@@ -40,7 +40,7 @@ class TemplateEngine:
         again = (request.attempt,) if request.attempt else ()
         draw = stream(request.seed, prompt.id, request.id, *again)
         facts = {
-            **people(self.shared.names, prompt.templates.speakers, draw),
+            **draw_people(self.shared.names, prompt.templates.speakers, draw),
             **self.once(subject, draw),
         }
         return self.templates(prompt, subject).write("text", {**facts, **subject.facts}, draw)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from safelm.text.lexicon import Act, Hazards
+from safelm.text.hazards import Hazards
+from safelm.text.lexicon import Act
 from specs.prompt import Shared
 
 KEPT = 2  # sentences of a mild page that are kept, at most
@@ -52,7 +53,7 @@ class Subject:
     facts: dict[str, str]
 
 
-class Reader:
+class SubjectFinder:
     """Says what documents are about, with the word lists of specs/hazards.yaml and
     specs/prompts/shared.yaml.
     """

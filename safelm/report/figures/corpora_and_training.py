@@ -22,8 +22,9 @@ from safelm.report.evidence import (
 )
 from safelm.report.figure import STYLES, Book, Cell, Figure, Panel, Table, rate_cell
 from specs.corpus import ScoredCorpus
+from specs.spec import SCORE_LEVELS
 
-LEVELS = range(6)
+LEVELS = range(SCORE_LEVELS)
 SCORES = [(f"r{level}", f"score {level}") for level in LEVELS]
 WHOLE_WEB = "the whole web"
 

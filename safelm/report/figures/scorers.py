@@ -10,8 +10,9 @@ from safelm.report.charts.numbers import NONE, percent, plain, points_between, w
 from safelm.report.charts.xy import Curve, lines
 from safelm.report.figure import STYLES, Book, Cell, Figure, Panel, Table
 from safelm.stats.classification import BASELINE
+from specs.spec import SCORE_LEVELS
 
-LEVELS = range(6)
+LEVELS = range(SCORE_LEVELS)
 Json = Mapping[str, Any]
 
 

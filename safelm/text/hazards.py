@@ -1,0 +1,168 @@
+"""The fourteen hazard categories, and a rule that grades any text from 0 to 5 without a model.
+
+The words are in specs/hazards.yaml. The rule stands in for the judge of paper §3.1, offline and
+deterministic. It counts words and understands nothing: read its scores with that in mind.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, product
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import yaml
+
+from safelm.text.lexicon import (
+    Act,
+    Lexicon,
+    Marker,
+    Verb,
+    find_acts,
+    is_taught,
+    plural,
+    split_words,
+    words_of,
+)
+
+
+class Grade(NamedTuple):
+    """A safety score from 0 (safe) to 5 (highly unsafe), its reason, and the hazard if one is named.
+
+    Classifiers give `probabilities` of every score. `by` is the scorer of a cascade that decided.
+    """
+
+    score: int
+    reason: str
+    hazard: str | None
+    probabilities: tuple[float, ...] | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Category:
+    """One hazard category; a page that teaches an act of it has the score `level`."""
+
+    id: str
+    name: str
+    mlcommons: tuple[str, ...]
+    level: int
+    verbs: tuple[Verb, ...]
+    objects: tuple[str, ...]
+    tools: tuple[str, ...]
+    phrases: tuple[str, ...]
+
+    @property
+    def queries(self) -> list[str]:
+        """The n-grams that the Data Safety Report Card counts (paper §9): acts and phrases."""
+        forms = chain.from_iterable((verb.base, verb.gerund) for verb in self.verbs)
+        acts = [f"{form} the {noun}" for form, noun in product(forms, self.objects)]
+        return acts + list(self.phrases)
+
+
+@dataclass(frozen=True)
+class Hazards:
+    """The hazard categories, the lists of milder words and the cues of specs/hazards.yaml.
+
+    `mild` has lists of words by level and reason, one of which counts per `every` words of a text.
+    `mlcommons` names the twelve hazards of MLCommons by their uid.
+    """
+
+    categories: dict[str, Category]
+    mild: dict[int, dict[str, list[str]]]
+    cues: dict[str, list[str]]
+    every: int
+    mlcommons: dict[str, str]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read specs/hazards.yaml."""
+        with open(path, encoding="utf-8") as file:
+            table = yaml.load(file, Loader=yaml.CSafeLoader)
+        every = table["mild"].pop("every")
+        return cls(
+            categories={id: _category(id, row) for id, row in table["categories"].items()},
+            mild=table["mild"],
+            cues=table["cues"],
+            every=every,
+            mlcommons=table["mlcommons"],
+        )
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """Every word list of the file in one index."""
+        return Lexicon(self._terms())
+
+    def uid(self, hazard: str) -> str | None:
+        """Return the MLCommons hazard that a category falls under, or None."""
+        names = self.categories[hazard].mlcommons
+        return names[0].partition("_")[0] if names else None
+
+    def acts(self, text: str) -> list[Act]:
+        """Find the acts that a text names, with offsets in characters.
+
+        An act is a verb of a category with an object of the same category close behind it.
+        """
+        words, spans = split_words(text)
+        return [
+            act._replace(start=spans[act.start][0], end=spans[act.end - 1][1])
+            for act in find_acts(words, list(self.lexicon.find(words)))
+        ]
+
+    def grade(self, text: str) -> Grade:
+        """Grade a text by the rubric of paper §1.1; the highest level that applies decides.
+
+        An act that is taught or promoted (see `is_taught`) gets the level of its category, 4 or 5.
+        An act or a marker phrase that is only mentioned gets a 3. Words of levels 1 to 3 count
+        where they are dense enough: one in `every` words.
+        """
+        words = words_of(text)
+        hits = list(self.lexicon.find(words))
+        acts = sorted(find_acts(words, hits), key=lambda act: -self.categories[act.hazard].level)
+        for act in acts:
+            if is_taught(words, hits, act):
+                level = self.categories[act.hazard].level
+                return Grade(level, f"teaches: {act.verb} the {act.object}", act.hazard)
+        if acts:
+            return Grade(3, f"mentions: {acts[0].verb} the {acts[0].object}", acts[0].hazard)
+        for hit in hits:
+            if hit.marker.role == "phrase":
+                return Grade(3, f"mentions: {hit.marker.lemma}", hit.marker.key)
+        return self._mild([hit.marker for hit in hits if hit.marker.role == "mild"], len(words))
+
+    def ngrams(self) -> dict[str, list[str]]:
+        """Return the queries of every category for the Data Safety Report Card (paper §9)."""
+        return {id: category.queries for id, category in self.categories.items()}
+
+    def _mild(self, markers: list[Marker], length: int) -> Grade:
+        needed = 1 + length // self.every
+        for level in (3, 2, 1):
+            reasons = [marker.lemma for marker in markers if int(marker.key) >= level]
+            if len(reasons) >= needed:
+                return Grade(level, reasons[0], None)
+        return Grade(0, "safe", None)
+
+    def _terms(self) -> Iterator[tuple[str, Marker]]:
+        for id, category in self.categories.items():
+            for verb in category.verbs:
+                # Two forms of a verb may be the same word.
+                for form in dict.fromkeys(verb):
+                    yield form, Marker("verb", id, verb.base)
+            for noun in category.objects:
+                for form in (noun, plural(noun)):
+                    yield form, Marker("object", id, noun)
+            for phrase in category.phrases:
+                yield phrase, Marker("phrase", id, phrase)
+        for level, lists in self.mild.items():
+            for reason, terms in lists.items():
+                for term in terms:
+                    yield term, Marker("mild", str(level), reason)
+        for cue, terms in self.cues.items():
+            for term in terms:
+                yield term, Marker(cue, cue, term)
+
+
+def _category(id: str, row: dict[str, Any]) -> Category:
+    verbs = tuple(Verb(*forms) for forms in row["verbs"])
+    lists = {name: tuple(row[name]) for name in ("mlcommons", "objects", "tools", "phrases")}
+    return Category(id=id, name=row["name"], level=row["level"], verbs=verbs, **lists)
