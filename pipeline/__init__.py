@@ -1,27 +1,41 @@
-"""When things run: one small file for each stage of dvc.yaml, called as `python -m
-pipeline.<stage>`.
+"""The stages of dvc.yaml, a module each, and the command line.
 
-An error of our own (its class stands in safelm or specs) is written for people and is shown as its
-message alone, one of the disk with its remedy; every other error is a mistake in the code and keeps
-its traceback."""
+DVC calls a stage as `python -m pipeline.<stage>`. An exception class of safelm or specs is a
+message for the user: it is shown without a traceback, and so is an error of the disk, with its
+remedy. Any other exception is a mistake in the code and keeps its traceback.
+"""
 
+import gc
 import sys
 from types import TracebackType
 
 from safelm.builder.files import REMEDIES
 from safelm.builder.workers import describe_error, die_with_dvc
 
+OURS = ("safelm", "specs", "pipeline")
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("stopped; what was finished is kept", file=sys.stderr)
-    elif isinstance(error, OSError) and error.errno in REMEDIES:
-        print(describe_error(error), file=sys.stderr)
-    elif kind.__module__.partition(".")[0] in ("safelm", "specs"):
-        print(error, file=sys.stderr)
-    else:
+
+def message(error: BaseException) -> str | None:
+    """Say what the user can do about an error; None for a mistake in the code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; finished work is kept, run the same command to go on"
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return describe_error(error)
+    if type(error).__module__.partition(".")[0] in OURS:
+        return str(error)
+    return None
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    text = message(error)
+    if text is None:
         sys.__excepthook__(kind, error, trace)
+    else:
+        print(text, file=sys.stderr)
 
 
-sys.excepthook = _tell
+sys.excepthook = _show
 die_with_dvc()
+# Importing torch and transformers makes millions of objects. The collector would walk over them
+# hundreds of times, a tenth of the time that a stage takes to start.
+gc.set_threshold(200_000, 20, 100)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as in a stage: before transformers is imported
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Text edits that make the DAG small enough for a test; every stage still runs for real.
@@ -20,7 +22,7 @@ SMALL = {
         ("  documents: 4000\n", "  documents: 600\n"),
         ("  examples: 2000\n", "  examples: 96\n"),
         ("  examples: 500\n", "  examples: 32\n"),
-        ("  doses: [32, 128] ", "  doses: [16] "),
+        ("  checkpoints: [32, 128] ", "  checkpoints: [16] "),
         ("  filtered: {mixture: filtered, shape: nano, seed: 1}\n", ""),
     ],
 }
