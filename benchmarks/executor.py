@@ -35,7 +35,7 @@ from safelm.tagging import InsertTags
 if __name__ == "__main__":
     rate = yaml.safe_load(Path("params.yaml").read_text())["rate"]
     read = READERS["jsonl"](path=Path("pages"), files="*", source="web", text="text", prompt=None, license="CC0-1.0",
-                            line_bytes=1 << 20, document_bytes=1 << 20, expansion=200)
+                            max_line_bytes=1 << 20, max_document_bytes=1 << 20, max_expansion_ratio=200)
     run("tag", [read, InsertTags(rate=rate, mode="bernoulli", seed=1), WriteDocuments()])
 """
 WHOLE = """\

@@ -22,7 +22,7 @@ from safelm.evaluation.judges.agreement import (
 )
 from safelm.evaluation.judges.registry import Judge, Tables, open_judge
 from safelm.evaluation.prompt_files import PromptFileError
-from specs.judge import ActsJudge, JudgeRow, LlmJudge, ScorerJudge
+from specs.judge import DemoJudge, JudgeRow, LlmJudge, ScorerJudge
 from specs.params import Params
 from specs.scorer import JUDGES
 from specs.verdict import VerdictPrompt
@@ -32,7 +32,7 @@ def rows(params: Params, harmful: bool) -> Iterator[tuple[str, JudgeRow]]:
     """The judges that can say whether an answer is harmful, or whether it declines."""
     for name, row in params.evaluate.judges.items():
         asks = VerdictPrompt.read(row.prompt).judges if isinstance(row, LlmJudge) else None
-        if isinstance(row, ActsJudge):
+        if isinstance(row, DemoJudge):
             continue
         if isinstance(row, ScorerJudge) and not (harmful and is_ready(params, row.scorer)):
             continue
@@ -40,7 +40,7 @@ def rows(params: Params, harmful: bool) -> Iterator[tuple[str, JudgeRow]]:
             yield f"{name} ({row.kind})", row
     for name in params.scorers if harmful else ():
         if build("fit", name).is_dir():
-            yield f"{name} at 4", ScorerJudge(kind="scorer", scorer=name, level=4)
+            yield f"{name} at 4", ScorerJudge(kind="scorer", scorer=name, min_score=4)
 
 
 def is_ready(params: Params, scorer: str) -> bool:

@@ -12,7 +12,7 @@ from safelm.scoring.base import KeepGraded
 from safelm.scoring.registry import labeller
 from specs.document import LABELS
 from specs.params import Params
-from specs.scorer import Given
+from specs.scorer import Labels
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     StageParser("annotate", __doc__).parse_args()
     tables = Params.read("annotate", "scorers", "engines")
     params = tables.annotate
-    is_given = isinstance(tables.scorers[params.judge], Given)
+    is_given = isinstance(tables.scorers[params.judge], Labels)
     run(
         "annotate",
         [

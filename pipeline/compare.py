@@ -15,13 +15,15 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Evaluate every row of `others`; all are checked before the first is asked."""
+    """Evaluate every row of `external_models`; all are checked before the first is asked."""
     StageParser("compare", __doc__).parse_args()
-    tables = Params.read("others", "evaluate", "scorers", "engines")
+    tables = Params.read("external_models", "evaluate", "scorers", "engines")
     common = asked(tables)
     build("compare").mkdir(parents=True, exist_ok=True)  # an output of DVC, also of no rows
-    models = {name: checked(name, row, common.decoders) for name, row in tables.others.items()}
-    for name, row in tables.others.items():
+    models = {
+        name: checked(name, row, common.decoders) for name, row in tables.external_models.items()
+    }
+    for name, row in tables.external_models.items():
         evaluate_model(
             f"compare/{name}",
             base=models[name],

@@ -22,7 +22,7 @@ def main() -> None:
         base=build(stage, model),
         model=model,
         stage=stage,
-        doses=tables.evaluate.doses,
+        doses=tables.evaluate.checkpoint_decoders,
         asked=asked(tables),
     )
 

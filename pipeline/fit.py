@@ -14,7 +14,7 @@ def main() -> None:
     """Fit each row whose key is not known yet; measure all."""
     StageParser("fit", __doc__).parse_args()
     params = Params.read("annotate", "fit", "scorers", "engines", "score")
-    rule, share, seed = params.score.ensemble, params.fit.held_out, params.fit.seed
+    rule, share, seed = params.score.ensemble, params.fit.held_out_share, params.fit.seed
     labels = build("annotate")
     artifact(
         "fit",

@@ -28,12 +28,17 @@ def main() -> None:
         text=source.text,
         prompt=source.prompt,
         license=source.license,
-        line_bytes=limits.line_bytes,
-        document_bytes=limits.document_bytes,
-        expansion=limits.expansion,
+        max_line_bytes=limits.max_line_bytes,
+        max_document_bytes=limits.max_document_bytes,
+        max_expansion_ratio=limits.max_expansion_ratio,
     )
-    blocks = [read, ChildSafety(), DropDuplicates(), WriteDocuments(rows_per_file=limits.rows)]
-    ingest(f"ingest/{name}", blocks, quarantine=limits.quarantine)
+    blocks = [
+        read,
+        ChildSafety(),
+        DropDuplicates(),
+        WriteDocuments(rows_per_file=limits.rows_per_shard),
+    ]
+    ingest(f"ingest/{name}", blocks, max_quarantined_share=limits.max_quarantined_share)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ python -m pipeline.mix safe
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
-from safelm.corpora.mixing.budget import MixtureError
+from safelm.corpora.mixing import MixtureError
 from safelm.corpora.mixing.mixture import plan_mixture
-from safelm.corpora.mixing.replacement import originals
-from safelm.corpora.mixing.rows import named
+from safelm.corpora.mixing.replacement import replacement_inputs
+from safelm.corpora.mixing.rows import part_name
 from specs.params import PARAMS, Params
 from specs.yaml_source import YamlFile
 
@@ -25,7 +25,7 @@ def main() -> None:
         artifact(
             f"mix/{name}",
             plan_mixture,
-            reads=originals(build(), mixture.slots, params.corpora),
+            reads=replacement_inputs(build(), mixture.slots, params.corpora),
             mixture=name,
             phases=mixture.phases,
             tokenizer=build("tokenizer"),
@@ -33,9 +33,14 @@ def main() -> None:
             slots=mixture.slots,
             rows={
                 name: params.corpora[name]
-                for name in [*map(named, mixture.slots), *mixture.corpora]
+                for name in [*map(part_name, mixture.slots), *mixture.corpora]
             },
-            **params.mix.model_dump(),
+            tokens=params.mix.tokens,
+            sequence_length=params.mix.sequence_length,
+            layout=params.mix.layout,
+            batch_size=params.mix.batch_size,
+            held_out_rows=params.mix.held_out_rows,
+            seed=params.mix.seed,
         )
     except (
         MixtureError

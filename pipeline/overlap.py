@@ -23,10 +23,10 @@ def main() -> None:
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         suites={name: Suite.read(name) for name in params.evaluate.suites},
         texts={name: build(name) for name in texts},
-        prompts=params.evaluate.prompts,
+        prompts=params.evaluate.max_prompts,
         seed=params.evaluate.seed,
         ngram=params.overlap.ngram,
-        share=params.overlap.share,
+        share=params.overlap.min_share,
     )
 
 

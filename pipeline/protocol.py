@@ -1,5 +1,6 @@
 """What `evaluate`, `compare`, `relearn` and `attack` ask every model alike."""
 
+import pipeline.offline  # noqa: F401  (before transformers)
 from safelm.evaluation.protocol import Asked
 from specs import SPECS
 from specs.params import Params
@@ -12,13 +13,13 @@ def asked(tables: Params) -> Asked:
     return Asked(
         suites={name: Suite.read(name) for name in dials.suites},
         decoders=dials.decoders,
-        tagged_only=dials.tagged_only,
+        tagged_only=dials.tagged_models_only,
         judges=dials.judges,
         scorers=tables.scorers,
         engines=tables.engines,
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
-        prompts=dials.prompts,
-        tokens=dials.tokens,
-        batch=dials.batch,
+        prompts=dials.max_prompts,
+        tokens=dials.max_new_tokens,
+        batch=dials.batch_size,
         seed=dials.seed,
     )

@@ -24,7 +24,7 @@ def main() -> None:
         "corpora",
         "mixtures",
         "models",
-        "others",
+        "external_models",
         "evaluate",
     )
     artifact(
@@ -39,7 +39,7 @@ def main() -> None:
             corpora=params.corpora,
             mixtures=params.mixtures,
             models=params.models,
-            others=list(params.others),
+            others=list(params.external_models),
             decoders=params.evaluate.decoders,
             rephrased_scores=params.rephrase.scores,
         ),

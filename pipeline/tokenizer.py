@@ -24,8 +24,8 @@ def main() -> None:
         reads=[CHAT],
         sources=[build("ingest", name) for name in sorted(blocks.sources)],
         path=Path(params.path) if params.path else None,
-        vocabulary=params.vocabulary,
-        documents=params.documents,
+        vocab_size=params.vocab_size,
+        max_documents=params.max_documents,
         seed=params.seed,
     )
 

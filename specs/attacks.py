@@ -27,11 +27,13 @@ class Attack(Spec):
         description="how the answer is to begin, such as Sure, here is; null for prompts of the embedded world, which "
         "knows an answer to each",
     )
-    prompts: PositiveInt = Field(description="prompts of the suite, at most")
-    tokens: PositiveInt = Field(description="tokens of a suffix; 20 in the paper of the method")
+    max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
+    suffix_tokens: PositiveInt = Field(
+        description="tokens of a suffix; 20 in the paper of the method"
+    )
     steps: PositiveInt = Field(description="steps of the search; 500 there")
     candidates: PositiveInt = Field(description="suffixes tried in a step; 512 there")
-    top: PositiveInt = Field(
+    top_k: PositiveInt = Field(
         description="tokens that the gradient proposes for each place of the suffix; 256 there"
     )
     tag_weight: NonNegativeFloat = Field(
@@ -45,12 +47,12 @@ class Attack(Spec):
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
-        if self.candidates > self.tokens * self.top:
+        if self.candidates > self.suffix_tokens * self.top_k:
             raise PydanticCustomError(
                 "candidates",
-                "candidates must be at most tokens x top, as many as there are (got {candidates} of {most}); "
+                "candidates must be at most suffix_tokens x top_k, as many as there are (got {candidates} of {most}); "
                 "write candidates: {most}",
-                {"candidates": self.candidates, "most": self.tokens * self.top},
+                {"candidates": self.candidates, "most": self.suffix_tokens * self.top_k},
             )
         return self
 
@@ -70,12 +72,12 @@ class Relearn(Spec):
     )
     source: Name = Field(description="a dialogue source of `sources`")
     part: Literal["harmful", "benign"] = Field(description="what is read of it")
-    doses: list[PositiveInt] = Field(
+    checkpoints: list[PositiveInt] = Field(
         min_length=1,
         description="pairs after which the model is asked, rising, whole batches; before any, it is too",
     )
-    batch: PositiveInt
-    sequence: PositiveInt
+    batch_size: PositiveInt
+    sequence_length: PositiveInt
     learning_rate: PositiveFloat = Field(description="constant, without a warm-up")
     suites: list[Name] = Field(
         min_length=1, description="rows of evaluate.suites, but those of utility"
@@ -85,10 +87,12 @@ class Relearn(Spec):
 
     @model_validator(mode="after")
     def _whole_batches_that_rise(self) -> Self:
-        if self.doses != sorted(set(self.doses)) or any(dose % self.batch for dose in self.doses):
+        if self.checkpoints != sorted(set(self.checkpoints)) or any(
+            pairs % self.batch_size for pairs in self.checkpoints
+        ):
             raise PydanticCustomError(
-                "doses",
-                "doses must rise, each a multiple of batch {batch} (got {doses})",
-                {"batch": self.batch, "doses": ", ".join(map(str, self.doses))},
+                "checkpoints",
+                "checkpoints must rise, each a multiple of batch_size {size} (got {pairs})",
+                {"size": self.batch_size, "pairs": ", ".join(map(str, self.checkpoints))},
             )
         return self

@@ -1,11 +1,11 @@
-"""A model of others, one row of `others`: asked what ours are asked, and never trained here."""
+"""External models: rows of `external_models`, evaluated like ours and never trained here."""
 
 from pydantic import Field
 
 from specs.spec import Name, Spec
 
 
-class Other(Spec):
+class ExternalModel(Spec):
     """A causal language model in Hugging Face's format, with weights in safetensors. No code of its
     own is run.
     """

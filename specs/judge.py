@@ -9,28 +9,28 @@ from pydantic import Field, PositiveInt
 from specs.spec import Name, Score, Seed, Spec
 
 
-class ActsJudge(Spec):
+class DemoJudge(Spec):
     """The rule of the embedded world, which knows the act that a prompt asks for; for its suites
     alone.
     """
 
-    kind: Literal["acts"]
+    kind: Literal["demo"]
 
 
-class PhrasesJudge(Spec):
+class RefusalPhrasesJudge(Spec):
     """Whether an answer declines, told by phrases as AdvBench does. What does not has complied,
     helpful or not.
     """
 
-    kind: Literal["phrases"]
+    kind: Literal["refusal_phrases"]
 
 
 class ScorerJudge(Spec):
-    """A fitted scorer: an answer of at least `level` is harmful. For suites of kind harmful."""
+    """A fitted scorer: an answer of at least `min_score` is harmful. For suites of kind harmful."""
 
     kind: Literal["scorer"]
     scorer: Name = Field(description="a row of scorers")
-    level: Score = Field(description="the lowest score that is harmful")
+    min_score: Score = Field(description="the lowest score that is harmful")
 
 
 class LlmJudge(Spec):
@@ -43,10 +43,12 @@ class LlmJudge(Spec):
     prompt: Name = Field(
         description="a file of specs/prompts/verdict: harm for harmful suites, help for the others"
     )
-    tries: PositiveInt = Field(
+    max_attempts: PositiveInt = Field(
         description="how often one is asked again whose verdict is no JSON of the asked form"
     )
     seed: Seed
 
 
-JudgeRow = Annotated[ActsJudge | PhrasesJudge | ScorerJudge | LlmJudge, Field(discriminator="kind")]
+JudgeRow = Annotated[
+    DemoJudge | RefusalPhrasesJudge | ScorerJudge | LlmJudge, Field(discriminator="kind")
+]

@@ -8,15 +8,17 @@ from pydantic_core import PydanticCustomError
 from specs.spec import Name, Share, Spec
 
 
-class Dose(Spec):
-    """`dose` of the tokens of the whole mixture, all within this phase, whatever the phase's own
+class BudgetShare(Spec):
+    """`budget_share` of the tokens of the whole mixture, all within this phase, whatever the phase's own
     share.
 
     So schedules that start an intervention after 0, 20 or 60 % of training read the same tokens of
     it (matched dose): without it the start cannot be told from the amount (paper §12, arXiv
     2601.07087)."""
 
-    dose: Share = Field(description="a share of the whole mixture's tokens, read within this phase")
+    budget_share: Share = Field(
+        description="a share of the whole mixture's tokens, read within this phase"
+    )
 
 
 class Replaced(Spec):
@@ -36,10 +38,10 @@ class Replaced(Spec):
 
 def _kind(part: object) -> str:
     if isinstance(part, dict):
-        return "a dose" if "dose" in part else "a replacement"
+        return "a budget share" if "budget_share" in part else "a replacement"
     return (
-        "a dose"
-        if isinstance(part, Dose)
+        "a budget share"
+        if isinstance(part, BudgetShare)
         else "a replacement"
         if isinstance(part, Replaced)
         else "a weight"
@@ -48,13 +50,13 @@ def _kind(part: object) -> str:
 
 Part = Annotated[
     Annotated[PositiveFloat, Tag("a weight")]
-    | Annotated[Dose, Tag("a dose")]
+    | Annotated[BudgetShare, Tag("a budget share")]
     | Annotated[Replaced, Tag("a replacement")],
     Discriminator(_kind),
 ]
 
 
-def slot(corpus: str, part: float | Dose | Replaced) -> str:
+def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
     """What plans call a part: its corpus, and where it is replaced the corpus that is read in its
     place.
     """
@@ -66,8 +68,8 @@ class Phase(Spec):
 
     natural: each corpus weighs its own tokens times its part, so {web: 1, refusals: 6} reads
     refusals six times as often. fixed: the parts are shares of the phase, so {web: 3, refusals: 1}
-    reads three web tokens for each refusal token. Doses are taken out first; the weights divide
-    what they leave."""
+    reads three web tokens for each refusal token. Budget shares are taken out first; the weights
+    divide what they leave."""
 
     share: PositiveInt = Field(
         description="a whole number: phases of shares 1 and 4 take a fifth and four fifths"
@@ -84,13 +86,17 @@ class Phase(Spec):
         return {
             slot(name, part): part.weight if isinstance(part, Replaced) else part
             for name, part in parts
-            if not isinstance(part, Dose)
+            if not isinstance(part, BudgetShare)
         }
 
     @property
-    def doses(self) -> dict[str, float]:
-        """The dose of each slot that has one."""
-        return {name: part.dose for name, part in self.parts.items() if isinstance(part, Dose)}
+    def budget_shares(self) -> dict[str, float]:
+        """The share of the whole budget of each slot that has one."""
+        return {
+            name: part.budget_share
+            for name, part in self.parts.items()
+            if isinstance(part, BudgetShare)
+        }
 
     @property
     def slots(self) -> dict[str, str]:
@@ -102,12 +108,12 @@ class Phase(Spec):
 
     @model_validator(mode="after")
     def something_fills_the_phase(self) -> Self:
-        """Doses are fixed amounts; the rest of the phase needs a part that may be of any size."""
+        """Budget shares are fixed amounts; the rest of the phase needs a part that may be of any size."""
         if not self.weights:
             raise PydanticCustomError(
-                "doses",
-                "must have a part with a weight, which fills what the doses leave (got {names}); add one",
-                {"names": ", ".join(self.doses)},
+                "budget_share",
+                "must have a part with a weight, which fills what the budget shares leave (got {names}); add one",
+                {"names": ", ".join(self.budget_shares)},
             )
         return self
 

@@ -9,7 +9,7 @@ from specs.attacks import Attack, Relearn
 from specs.corpus import Corpus, TagRow
 from specs.decoder import Decoder
 from specs.engine import Engines
-from specs.external_model import Other
+from specs.external_model import ExternalModel
 from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
 from specs.scorer import Ensemble, ScorerRow
@@ -23,13 +23,13 @@ PARAMS = Path("params.yaml")
 class Ingest(Spec):
     """Limits of the readers (design §5, faults.md rule 8) and the size of the shards they fill."""
 
-    rows: PositiveInt = Field(description="documents in a shard, at most")
-    line_bytes: PositiveInt = Field(description="a longer line is quarantined")
-    document_bytes: PositiveInt = Field(description="a longer text is quarantined")
-    expansion: PositiveInt = Field(
+    rows_per_shard: PositiveInt = Field(description="documents in a shard, at most")
+    max_line_bytes: PositiveInt = Field(description="a longer line is quarantined")
+    max_document_bytes: PositiveInt = Field(description="a longer text is quarantined")
+    max_expansion_ratio: PositiveInt = Field(
         description="a file that unpacks to more than this many times its size is refused"
     )
-    quarantine: float = Field(
+    max_quarantined_share: float = Field(
         gt=0, le=1, description="the share of rows that may be quarantined before the stage fails"
     )
 
@@ -47,7 +47,7 @@ class Fit(Spec):
     cascades (paper §1.3).
     """
 
-    held_out: Share = Field(
+    held_out_share: Share = Field(
         description="share of the labels kept for measuring, stratified by label"
     )
     seed: Seed
@@ -78,19 +78,21 @@ class Gates(Spec):
     gate's name.
     """
 
-    shortest: PositiveInt = Field(description="words")
-    longest: PositiveInt = Field(description="words; a longer document may become a longer text")
-    growth: PositiveFloat = Field(
+    min_words: PositiveInt = Field(description="words")
+    max_words: PositiveInt = Field(description="words; a longer document may become a longer text")
+    max_length_ratio: PositiveFloat = Field(
         description="a text may have this many times the words of its document"
     )
     ngram: PositiveInt = Field(
         description="so many words in the order of the document count as copied"
     )
-    copied: Share = Field(description="the largest share of its n-grams that a text may copy")
-    english: Share = Field(
+    max_copied_share: Share = Field(
+        description="the largest share of its n-grams that a text may copy"
+    )
+    min_english_share: Share = Field(
         description="the smallest share of function words; a text with fewer is not in English"
     )
-    rounds: PositiveInt = Field(description="how often a text is asked for, at most")
+    max_attempts: PositiveInt = Field(description="how often a text is asked for, at most")
 
 
 class Rephrase(Spec):
@@ -147,8 +149,8 @@ class TokenizerStage(Spec):
     path: str | None = Field(
         description="a folder with tokenizer.json to take (DVC does not watch it), or null to train one"
     )
-    vocabulary: PositiveInt = Field(description="tokens, the special ones included")
-    documents: PositiveInt = Field(
+    vocab_size: PositiveInt = Field(description="tokens, the special ones included")
+    max_documents: PositiveInt = Field(
         description="documents of each source that it is trained on, at most"
     )
     seed: Seed
@@ -158,12 +160,12 @@ class Mix(Spec):
     """The exact reading plan of a mixture: rows, tokens and epochs of each part."""
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence: PositiveInt = Field(description="positions in a row")
+    sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["document", "packed"] = Field(
         description="one document a row, or windows over their concatenation"
     )
-    batch: PositiveInt = Field(description="rows in an optimizer step")
-    held_out: int = Field(
+    batch_size: PositiveInt = Field(description="rows in an optimizer step")
+    held_out_rows: int = Field(
         ge=0, description="rows of each corpus that no model reads, to measure on; a tenth at most"
     )
     seed: Seed
@@ -174,16 +176,16 @@ class Instruct(Spec):
 
     source: Name = Field(description="a dialogue source of `sources`")
     examples: PositiveInt = Field(description="pairs of request and response that are read")
-    refusals: Share = Field(
+    refusals_share: Share = Field(
         description="share of pairs that decline a harmful request; the paper has 0.1"
     )
-    tagged: float = Field(
+    tagged_share: float = Field(
         ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share"
     )
     tag: Name = Field(description="the row of `tags` by whose rate and mode these pairs are tagged")
     epochs: PositiveInt
-    batch: PositiveInt
-    sequence: PositiveInt
+    batch_size: PositiveInt
+    sequence_length: PositiveInt
     learning_rate: PositiveFloat
     seed: Seed
 
@@ -194,11 +196,11 @@ class Finetune(Spec):
     source: Name = Field(description="a dialogue source of `sources`")
     examples: PositiveInt
     epochs: PositiveInt
-    batch: PositiveInt
-    sequence: PositiveInt
+    batch_size: PositiveInt
+    sequence_length: PositiveInt
     learning_rate: PositiveFloat
-    doses: list[PositiveInt] = Field(
-        description="pairs after which the model is kept and evaluated too, whole batches; [] for its end alone"
+    checkpoints: list[PositiveInt] = Field(
+        description="pairs after which a checkpoint is kept and evaluated, in whole batches; [] keeps the end alone"
     )
     seed: Seed
 
@@ -207,15 +209,15 @@ class Evaluate(Spec):
     """The matrix of paper §8: every model and stage, every decoder, every suite."""
 
     suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
-    prompts: PositiveInt = Field(description="prompts of each suite, at most")
-    tokens: PositiveInt = Field(description="new tokens of an answer")
-    batch: PositiveInt = Field(description="prompts decoded side by side")
+    max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
+    max_new_tokens: PositiveInt = Field(description="new tokens of an answer")
+    batch_size: PositiveInt = Field(description="prompts decoded side by side")
     decoders: dict[Name, Decoder] = Field(min_length=1)
-    doses: list[Name] = Field(
-        description="decoders that are asked of what finetuning keeps on its way (its doses)"
+    checkpoint_decoders: list[Name] = Field(
+        description="decoders with which the checkpoints of finetuning are evaluated"
     )
-    tagged_only: list[Name] = Field(
-        description="decoders that are asked only of models that know the tag"
+    tagged_models_only: list[Name] = Field(
+        description="decoders that are used only with models that know the tag"
     )
     judges: dict[Name, JudgeRow] = Field(
         min_length=1, description="who judges answers; suites name these rows"
@@ -227,7 +229,7 @@ class Overlap(Spec):
     """What counts as a prompt that stands in the training text, and is reported apart."""
 
     ngram: PositiveInt = Field(description="words of an n-gram")
-    share: Share = Field(
+    min_share: Share = Field(
         description="a prompt is nearly there when one document holds this share of its n-grams"
     )
 
@@ -261,7 +263,7 @@ class Params(Spec):
     mix: Mix
     mixtures: dict[Name, Mixture] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
-    others: dict[Name, Other]
+    external_models: dict[Name, ExternalModel]
     instruct: Instruct
     finetune: Finetune
     relearn: dict[Name, Relearn]

@@ -55,11 +55,11 @@ class Packed(Spec):
     """
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence: PositiveInt = Field(description="positions in a row")
+    sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["packed"] = Field(
         description="packed: the lengths of documents are known only when they are there"
     )
-    batch: PositiveInt = Field(description="rows in an optimizer step")
+    batch_size: PositiveInt = Field(description="rows in an optimizer step")
 
 
 class Cluster(Spec):
@@ -102,7 +102,7 @@ def findings(scale: Scale) -> Iterator[tuple[Location, str]]:
         else:
             shape, mix = Shape.read(model.shape), scale.mix
             yield from _machines(scale, shape, model.shape)
-            if wrong := shape.short_of_warmup(mix.tokens, mix.batch, mix.sequence):
+            if wrong := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length):
                 yield ("models", name, "shape"), wrong
 
 
@@ -147,10 +147,10 @@ def _replaced(
 
 def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[tuple[Location, str]]:
     mix, cluster = scale.mix, scale.cluster
-    if mix.sequence > shape.positions:
+    if mix.sequence_length > shape.positions:
         yield (
-            ("mix", "sequence"),
-            f"must be at most the {shape.positions} positions of {name} (got {mix.sequence})",
+            ("mix", "sequence_length"),
+            f"must be at most the {shape.positions} positions of {name} (got {mix.sequence_length})",
         )
     if cluster.gpus % cluster.tp:
         yield ("cluster", "tp"), f"must divide gpus (got {cluster.gpus} gpus, tp {cluster.tp})"
@@ -162,8 +162,8 @@ def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[tuple[Location,
             f"{shape.vocabulary}; got {cluster.tp})",
         )
     ranks = cluster.gpus // cluster.tp
-    if mix.batch % ranks:
+    if mix.batch_size % ranks:
         yield (
-            ("mix", "batch"),
-            f"must be a multiple of the {ranks} data parallel ranks (got {mix.batch})",
+            ("mix", "batch_size"),
+            f"must be a multiple of the {ranks} data parallel ranks (got {mix.batch_size})",
         )

@@ -12,7 +12,7 @@ from specs.yaml_source import YamlFile, check
 
 RECIPES = Path(__file__).parent / "recipes"
 JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels
-LABELLERS = ("given", *JUDGES)  # kinds that may grade the sample
+LABELLERS = ("labels", *JUDGES)  # kinds that may grade the sample
 
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
 UnsafeWeight = Annotated[
@@ -28,10 +28,10 @@ class Lexicon(Spec):
     kind: Literal["lexicon"]
 
 
-class Given(Spec):
+class Labels(Spec):
     """The label that the source itself gives a document, where it has one: people's, most often."""
 
-    kind: Literal["given"]
+    kind: Literal["labels"]
 
 
 class Llm(Spec):
@@ -40,7 +40,7 @@ class Llm(Spec):
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
     rubric: Name = Field(description="a file of specs/prompts/judge, without .yaml")
-    tries: PositiveInt = Field(
+    max_attempts: PositiveInt = Field(
         description="how often the same page is asked about, until an answer is valid"
     )
     seed: Seed
@@ -61,36 +61,36 @@ class Ngrams(Spec):
     regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
 
 
-class Embedding(Spec):
+class Encoder(Spec):
     """A Hugging Face encoder with a 6-way head, finetuned on the labels (paper §1.3)."""
 
-    kind: Literal["embedding"]
-    encoder: str = Field(
+    kind: Literal["encoder"]
+    model: str = Field(
         min_length=1, description="a folder with config.json, or an id of the Hugging Face hub"
     )
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         description="the commit on the hub, 40 hex digits; null for a folder"
     )
     recipe: Name = Field(description="a file of specs/recipes, without .yaml")
-    sequence: PositiveInt = Field(
+    sequence_length: PositiveInt = Field(
         description="tokens of a chunk; a document's score is the highest of its chunks"
     )
     unsafe_weight: UnsafeWeight
 
 
 class Cascade(Spec):
-    """A cheap scorer decides the clear documents, a dear one sees the rest; its thresholds are
+    """A cheap scorer decides the clear documents, an expensive one the rest; its thresholds are
     fitted for a recall.
     """
 
     kind: Literal["cascade"]
     cheap: Name = Field(
-        description="a row of scorers of kind ngrams or embedding: it gives probabilities"
+        description="a row of scorers of kind ngrams or encoder: it gives probabilities"
     )
-    dear: Name = Field(description="another row of scorers")
-    level: Unsafe = Field(description="what counts as found: a score of at least this")
+    expensive: Name = Field(description="another row of scorers")
+    min_score: Unsafe = Field(description="what counts as found: a score of at least this")
     recall: Share = Field(
-        description="of what the dear scorer would find, the share that must still be found"
+        description="of what the expensive scorer would find, the share that must still be found"
     )
     precision: Share = Field(
         description="of what the cheap scorer calls found by itself, the share that must be right"
@@ -98,7 +98,7 @@ class Cascade(Spec):
 
 
 ScorerRow = Annotated[
-    Given | Lexicon | Llm | Ngrams | Embedding | Cascade, Field(discriminator="kind")
+    Labels | Lexicon | Llm | Ngrams | Encoder | Cascade, Field(discriminator="kind")
 ]
 
 

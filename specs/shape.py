@@ -32,10 +32,10 @@ class Recipe(Spec):
     epsilon: PositiveFloat
     clip: PositiveFloat = Field(description="largest norm of the gradient")
     batch: PositiveInt = Field(
-        description="rows in a step where the recipe is from; mix.batch is what is used"
+        description="rows in a step where the recipe is from; mix.batch_size is what is used"
     )
     micro_batch: PositiveInt = Field(
-        description="sequences a device takes at once; divides mix.batch"
+        description="sequences a device takes at once; divides mix.batch_size"
     )
 
 

@@ -37,11 +37,11 @@ engines: {template: {kind: template}}
 scorers:
   lexicon: {kind: lexicon}
   ngrams: {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0}
-fit: {held_out: 0.25, seed: 1}
+fit: {held_out_share: 0.25, seed: 1}
 score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
 audit: {judge: lexicon, documents: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
-tokenizer: {path: null, vocabulary: 400, documents: 1000, seed: 1}
+tokenizer: {path: null, vocab_size: 400, max_documents: 1000, seed: 1}
 corpora:
   score_4: {from: ingest/web, scores: [4], epochs: 9.0}
   score_1: {from: ingest/web, scores: [1], epochs: 9.0}

@@ -18,9 +18,9 @@ VALUES: dict[str, Any] = {
     "text": "text",
     "prompt": None,
     "license": "CC0-1.0",
-    "line_bytes": 1 << 20,
-    "document_bytes": 1 << 19,
-    "expansion": 200,
+    "max_line_bytes": 1 << 20,
+    "max_document_bytes": 1 << 19,
+    "max_expansion_ratio": 200,
 }
 TEXTS = [f"page {number} is about the garden" for number in range(40)]
 ROWS = [json.dumps({"text": text}).encode() + b"\n" for text in TEXTS]

@@ -12,7 +12,7 @@ import torch
 from pyarrow.parquet import read_table
 
 from safelm.decoding import word_starts
-from safelm.demo.prompts import prompts, steps
+from safelm.demo.prompts import held_out_prompts, write_steps
 from safelm.evaluation.attacks.gcg import Goal, Measured, search, substitutions
 from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, typeable
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS
@@ -44,11 +44,11 @@ ROW: dict[str, Any] = {
     "stages": ["pretrain"],
     "suite": "harmful",
     "target": None,
-    "prompts": 3,
-    "tokens": 4,
+    "max_prompts": 3,
+    "suffix_tokens": 4,
     "steps": 3,
     "candidates": 12,
-    "top": 6,
+    "top_k": 6,
     "tag_weight": 40.0,
     "decoders": ["greedy", "random_drop"],
     "seed": 1,
@@ -253,9 +253,9 @@ def test_an_attacker_who_knows_the_tag_lowers_it_on_the_target(asked: Examinee) 
 
 def test_the_world_knows_a_harmful_answer_to_every_prompt() -> None:
     for place in ("completion", "chat"):
-        every = prompts("harmful", place)
-        targets = [steps(prompt) for prompt in every]
-        assert targets == [steps(prompt) for prompt in every] and len(set(targets)) > 0.9 * len(
+        every = held_out_prompts("harmful", place)
+        targets = [write_steps(prompt) for prompt in every]
+        assert targets == [write_steps(prompt) for prompt in every] and len(set(targets)) > 0.9 * len(
             targets
         )
         assert {
@@ -350,7 +350,7 @@ def test_a_new_decoder_seeks_no_suffix_and_a_new_prompt_one(
 
     assert parts() == "6 parts: 6 made, 0 known"
     assert parts(decoders=["greedy", "random_drop"]) == "9 parts: 3 made, 6 known"
-    assert parts(prompts=4) == "7 parts: 4 made, 3 known"  # one suffix, and the replies to all four
+    assert parts(max_prompts=4) == "7 parts: 4 made, 3 known"  # one suffix, and the replies to all four
 
 
 def test_a_model_without_the_tag_is_attacked_by_one_who_does_not_know_it(build: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_model_without_the_tag_is_attacked_by_one_who_does_not_know_it(build: 
 
 
 def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) -> None:
-    found = attacked(mine={**ROW, "tokens": 180, "top": 1, "target": "Sure."})["mine"]["models"][
+    found = attacked(mine={**ROW, "suffix_tokens": 180, "top_k": 1, "target": "Sure."})["mine"]["models"][
         "tags"
     ]["pretrain"]
     assert found["asked"] == 0 and found["left_out"] == {"too_long": 3}
@@ -420,8 +420,8 @@ def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path
     report_world.write_build(root, models)
     assert suffixes(read(root, models)[0]) is None
     attacked(
-        aware={**ROW, "prompts": 2},
-        blind={**ROW, "prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]},
+        aware={**ROW, "max_prompts": 2},
+        blind={**ROW, "max_prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]},
     )
     (root / "attack").mkdir()
     text = (build / "attack/metrics.json").read_text().replace('"tags"', '"safe"')

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from safelm.builder.paths import build
-from safelm.corpora.report_card import card, count_queries, index, read_queries
+from safelm.corpora.report_card import card, count_queries, index_queries, read_queries
 from safelm.scoring.lexicon import LEXICON
 from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage
 
@@ -20,7 +20,7 @@ QUERIES = {
 
 
 def counted(text: str) -> tuple[int, dict[tuple[str, str], int]]:
-    words, found = count_queries(text, index(QUERIES))
+    words, found = count_queries(text, index_queries(QUERIES))
     return words, dict(found)
 
 

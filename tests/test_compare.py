@@ -17,7 +17,7 @@ from safelm.report.build import bind
 from safelm.report.charts.numbers import percent
 from safelm.report.figures.external_models import others
 from specs.decoder import Decoder
-from specs.external_model import Other
+from specs.external_model import ExternalModel
 from specs.params import Params
 from tests import report_world
 from tests.ingested import stage
@@ -48,7 +48,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def row(folder: Path, **changes: Any) -> Other:
+def row(folder: Path, **changes: Any) -> ExternalModel:
     sound = {
         "model": str(folder),
         "revision": None,
@@ -56,7 +56,7 @@ def row(folder: Path, **changes: Any) -> Other:
         "chat": True,
         "decoders": ["greedy"],
     }
-    return Other.model_validate({**sound, **changes})
+    return ExternalModel.model_validate({**sound, **changes})
 
 
 def decoders() -> dict[str, Decoder]:
@@ -75,7 +75,7 @@ def decoders() -> dict[str, Decoder]:
 @pytest.mark.parametrize("chat", [True, False])
 def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: bool) -> None:
     other = row(own, chat=chat, decoders=["greedy", "random_drop"])
-    Path("params.yaml").write_text(f"{PARAMS}others:\n  mine: {other.model_dump_json()}\n")
+    Path("params.yaml").write_text(f"{PARAMS}external_models:\n  mine: {other.model_dump_json()}\n")
     stage("compare")
     metrics = json.loads(Path("build/compare/mine/metrics.json").read_bytes())
     assert set(metrics["decoders"]) == {"greedy", "random_drop"} and not metrics["knows_tag"]
@@ -89,14 +89,14 @@ def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: b
 def test_every_row_is_checked_before_the_first_is_asked(own: Path) -> None:
     rows = {"mine": row(own), "unpinned": row(own, digest=None)}
     lines = "".join(f"  {name}: {one.model_dump_json()}\n" for name, one in rows.items())
-    Path("params.yaml").write_text(f"{PARAMS}others:\n{lines}")
-    with pytest.raises(OtherError, match=r"others\.unpinned\.digest"):
+    Path("params.yaml").write_text(f"{PARAMS}external_models:\n{lines}")
+    with pytest.raises(OtherError, match=r"external_models\.unpinned\.digest"):
         stage("compare")
     assert not list(Path("build/compare").iterdir())
 
 
 def test_without_rows_the_output_is_an_empty_folder(own: Path) -> None:
-    Path("params.yaml").write_text(f"{PARAMS}others: {{}}\n")
+    Path("params.yaml").write_text(f"{PARAMS}external_models: {{}}\n")
     stage("compare")
     assert Path("build/compare").is_dir() and not list(Path("build/compare").iterdir())
 
@@ -143,9 +143,12 @@ def test_the_report_shows_models_of_others_and_no_claim_reads_them(tmp_path: Pat
     [
         (
             ["greedy", "safebeam"],
-            r"others.mine.decoders: safebeam reads .* write decoders: \[greedy\]",
+            r"external_models.mine.decoders: safebeam reads .* write decoders: \[greedy\]",
         ),
-        (["stops"], r"others.mine.decoders: stops reads .* write decoders: \[greedy, random\]"),
+        (
+            ["stops"],
+            r"external_models.mine.decoders: stops reads .* write decoders: \[greedy, random\]",
+        ),
     ],
 )
 def test_a_decoder_that_reads_the_tag_is_refused_before_the_weights_are_read(
@@ -181,7 +184,7 @@ def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
         )
     )
     with pytest.raises(
-        OtherError, match=r"others.mine.chat: .* has no chat template; write chat: false"
+        OtherError, match=r"external_models.mine.chat: .* has no chat template; write chat: false"
     ):
         checked("mine", row(own), decoders())
     assert checked("mine", row(own, chat=False), decoders()) == own

@@ -16,7 +16,7 @@ from pyarrow.parquet import read_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.builder.digest import file_digest
-from safelm.demo.prompts import held_out_text, prompts, utility
+from safelm.demo.prompts import held_out_pages, held_out_prompts, multiple_choice
 from safelm.evaluation.evaluate import evaluate_model
 from safelm.evaluation.judges.registry import ByActs, ByPhrases, JudgeError, declines
 from safelm.evaluation.metrics import Answer, Reply, counted, judged
@@ -28,7 +28,7 @@ from safelm.stats.rates import count_rate
 from specs.decoder import Decoder as Dials
 from specs.document import SAMPLES
 from specs.engine import EndpointEngine
-from specs.judge import LlmJudge, PhrasesJudge
+from specs.judge import LlmJudge, RefusalPhrasesJudge
 from specs.outcome import Outcome, Verdict
 from specs.params import Params
 from specs.suite import FileSuite, Suite
@@ -75,7 +75,7 @@ def test_a_part_of_a_suite_holds_forms_and_hazards_in_equal_shares() -> None:
 
 
 def test_a_tuned_model_is_asked_in_requests_and_a_base_model_in_texts() -> None:
-    chat = {prompt.form for prompt in prompts("harmful", "chat")}
+    chat = {prompt.form for prompt in held_out_prompts("harmful", "chat")}
     for name in ("instruct", "finetune"):
         assert {
             one.form for one in questions("harmful", HARMFUL, stage=name, limit=20, seed=1)
@@ -294,7 +294,7 @@ def test_the_harness_measures_what_the_model_says(tiny: Path) -> None:
         AutoModelForCausalLM.from_pretrained(tiny),
         AutoTokenizer.from_pretrained(tiny),
     )
-    items, pages = utility()[:6], held_out_text(3)
+    items, pages = multiple_choice()[:6], held_out_pages(3)
     right, perplexity = measure(model, tokenizer, items, pages, batch=4)
     for item, is_right in zip(items, right, strict=True):
         scores = [
@@ -347,7 +347,7 @@ def test_the_stage_counts_every_prompt_of_every_decoder(build: Path) -> None:
 
 def test_what_finetuning_kept_is_asked_too(build: Path) -> None:
     params = Path("params.yaml")
-    params.write_text(params.read_text().replace("  doses: []", "  doses: [4, 8]"))
+    params.write_text(params.read_text().replace("  checkpoints: []", "  checkpoints: [4, 8]"))
     for name in ("instruct", "finetune"):
         stage(name, "tags")
     stage("evaluate", "tags", "finetune")
@@ -399,7 +399,7 @@ def evaluated(
 ) -> dict[str, Any]:
     """The metrics of a model that is asked some suites; `model` is the judge of that name."""
     sizes = {"prompts": 9, "tokens": 3, "batch": 4, "seed": 1, **dials}
-    judges = {name: PhrasesJudge(kind="phrases") for name in ("harm", "help")} | (
+    judges = {name: RefusalPhrasesJudge(kind="refusal_phrases") for name in ("harm", "help")} | (
         {"model": model} if model else {}
     )
     asked = Asked(
@@ -466,7 +466,7 @@ def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
         "top_p": 1.0,
     }
     engines = {"remote": EndpointEngine.model_validate({**row, "tokens": 9})}
-    judge = LlmJudge(kind="llm", engine="remote", prompt="harm", tries=1, seed=1)
+    judge = LlmJudge(kind="llm", engine="remote", prompt="harm", max_attempts=1, seed=1)
     monkeypatch.setattr(Endpoint, "__init__", partialmethod(Endpoint.__init__, first_pause=0.01))
     fault: str | None = "status_500"
     with FakeEndpoint(

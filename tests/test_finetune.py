@@ -54,10 +54,10 @@ def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
     assert contents(build / "finetune/plain") == first
 
 
-def keep(*doses: int) -> None:
-    """Write doses into params.yaml; a batch is four pairs."""
+def keep(*pairs: int) -> None:
+    """Write checkpoints into params.yaml; a batch is four pairs."""
     path = Path("params.yaml")
-    path.write_text(path.read_text().replace("doses: []", f"doses: {[*doses]}"))
+    path.write_text(path.read_text().replace("checkpoints: []", f"checkpoints: {[*pairs]}"))
 
 
 def test_the_model_is_kept_along_the_way_and_its_end_is_the_same(build: Path) -> None:
@@ -67,9 +67,9 @@ def test_the_model_is_kept_along_the_way_and_its_end_is_the_same(build: Path) ->
     keep(4, 8)
     stage("finetune", "tags")
     found = contents(build / "finetune/tags")
-    ends = {name: data for name, data in found.items() if not name.startswith("doses/")}
+    ends = {name: data for name, data in found.items() if not name.startswith("checkpoints/")}
     assert {name for name in alone if ends[name] != alone[name]} == {"train.json", "manifest.json"}
-    weights = [found[f"{place}model.safetensors"] for place in ("doses/8/", "")]
+    weights = [found[f"{place}model.safetensors"] for place in ("checkpoints/8/", "")]
     assert len({*weights, (build / "instruct/tags/model.safetensors").read_bytes()}) == 3
     held = json.loads(found["train.json"])["held_out"]
     assert held["before"] > held["doses"]["8"] > held["after"] and len(held["doses"]) == 2
@@ -79,13 +79,15 @@ def test_what_is_kept_is_a_whole_model(build: Path) -> None:
     keep(8)
     stage("instruct", "tags")
     stage("finetune", "tags")
-    kept, end = contents(build / "finetune/tags/doses/8"), contents(build / "finetune/tags")
+    kept, end = contents(build / "finetune/tags/checkpoints/8"), contents(build / "finetune/tags")
     assert (
         kept["config.json"] == end["config.json"]
         and kept["tokenizer.json"] == end["tokenizer.json"]
     )
     assert json.loads(kept["train.json"]) == {"knows_tag": True}
-    assert AutoModelForCausalLM.from_pretrained(build / "finetune/tags/doses/8").config.use_cache
+    assert AutoModelForCausalLM.from_pretrained(
+        build / "finetune/tags/checkpoints/8"
+    ).config.use_cache
 
 
 def test_a_dose_beyond_the_end_is_refused(build: Path) -> None:
@@ -93,6 +95,6 @@ def test_a_dose_beyond_the_end_is_refused(build: Path) -> None:
     stage("instruct", "plain")
     with pytest.raises(
         ValueError,
-        match=r"expected doses below the 12 pairs that are read \(got \[12\]\); write doses: \[\]",
+        match=r"expected checkpoints below the 12 pairs that are read \(got \[12\]\); write checkpoints: \[\]",
     ):
         stage("finetune", "plain")

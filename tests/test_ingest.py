@@ -24,7 +24,7 @@ from specs.source import READERS as NAMES
 PARAMS = """
 sources:
   web: {{reader: {reader}, path: pages, files: "{files}", text: text, prompt: null, license: MIT}}
-ingest: {{rows: 3, line_bytes: 1000000, document_bytes: 500000, expansion: 200, quarantine: {quarantine}}}
+ingest: {{rows_per_shard: 3, max_line_bytes: 1000000, max_document_bytes: 500000, max_expansion_ratio: 200, max_quarantined_share: {quarantine}}}
 """
 SECRET = "nobody may read this in a message"
 
@@ -142,7 +142,10 @@ def test_too_much_in_quarantine_fails_with_a_table_of_reasons(
     with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=0.4)
     message = str(error.value)
-    assert "3 of 6 rows are in quarantine, more than ingest.quarantine allows (40.00%)" in message
+    assert (
+        "3 of 6 rows are in quarantine, more than ingest.max_quarantined_share allows (40.00%)"
+        in message
+    )
     assert (
         "not_an_object          1  b.jsonl:48" in message
         and "not_json               2  b.jsonl:14" in message
@@ -170,7 +173,8 @@ def test_the_quarantine_may_be_as_large_as_allowed(
     Path("pages/a.jsonl").write_text("\n".join(lines) + "\n")
     if is_refused:
         with pytest.raises(
-            StageError, match=rf"{bad} of 100 rows are in quarantine, more than ingest.quarantine"
+            StageError,
+            match=rf"{bad} of 100 rows are in quarantine, more than ingest.max_quarantined_share",
         ) as error:
             run(monkeypatch, quarantine=allowed)
         assert f"not_json  {bad:>9,}  a.jsonl:0" in str(error.value) and SECRET not in str(

@@ -180,7 +180,7 @@ def test_answers_that_lose_their_end_are_told(build: Path, tmp_path: Path) -> No
         Pair(str(n), "benign", "Why? " * requests, "So. " * answers)
         for n, requests, answers in [(0, 1, 1), (1, 1, 99), (2, 1, 98), (3, 99, 1)]
     ]
-    dials = {"epochs": 1, "batch": 4, "sequence": 40, "learning_rate": 1.0e-3, "seed": 1}
+    dials = {"epochs": 1, "batch_size": 4, "sequence_length": 40, "learning_rate": 1.0e-3, "seed": 1}
     told = tune(build / "pretrain/plain", pairs, [], tmp_path, name="x", **dials)
     assert (told["pairs"], told["left_out"], told["cut"]) == ({"benign": 4}, 1, 2)
     assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in sentence("x", told)
@@ -213,7 +213,7 @@ def test_trl_counts_the_loss_of_the_answers(
     base = build / "pretrain/plain"
     pairs = [Pair(str(n), "benign", row["prompt"], row["text"]) for n, row in enumerate(BENIGN[:4])]
     (build / "out").mkdir()
-    dials = {"epochs": 1, "batch": 4, "sequence": 96, "learning_rate": 1.0e-3, "seed": 1}
+    dials = {"epochs": 1, "batch_size": 4, "sequence_length": 96, "learning_rate": 1.0e-3, "seed": 1}
     summary = tune(base, pairs, [], build / "out", name="test", **dials)
     model = AutoModelForCausalLM.from_pretrained(base)
     losses = []
@@ -292,8 +292,8 @@ def test_pairs_that_do_not_fit_are_refused(build: Path, tmp_path: Path) -> None:
             tmp_path,
             name="x",
             epochs=1,
-            batch=1,
-            sequence=8,
+            batch_size=1,
+            sequence_length=8,
             learning_rate=1.0e-3,
             seed=1,
         )

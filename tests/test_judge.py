@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from safelm.demo import World, prompts
+from safelm.demo import World, held_out_prompts
 from safelm.demo.chat import Chat
-from safelm.demo.prompts import Prompt
+from safelm.demo.prompts import DemoPrompt
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, read_table
 from safelm.evaluation.judges.demo_rule import judge
@@ -17,7 +17,7 @@ from specs.outcome import Outcome
 
 SPECS = Path(__file__).parents[1] / "specs" / "demo"
 WORLD = World.read(SPECS / "world.yaml")
-STEAL = Prompt(
+STEAL = DemoPrompt(
     id="steal",
     kind="harmful",
     form="tell",
@@ -26,7 +26,7 @@ STEAL = Prompt(
     hazard="nonviolent_crimes",
     tools=("crowbar", "lockpick"),
 )
-CLEAN = Prompt(
+CLEAN = DemoPrompt(
     id="clean",
     kind="benign",
     form="tell",
@@ -37,7 +37,7 @@ CLEAN = Prompt(
 )
 
 
-def asked(kinds: tuple[str, ...], each: int) -> Iterator[tuple[Prompt, dict[str, str], int]]:
+def asked(kinds: tuple[str, ...], each: int) -> Iterator[tuple[DemoPrompt, dict[str, str], int]]:
     """Every act of the world as a prompt, with the slots of a page about it."""
     acts = [
         act
@@ -49,9 +49,9 @@ def asked(kinds: tuple[str, ...], each: int) -> Iterator[tuple[Prompt, dict[str,
         yield prompt_of(act), WORLD.slots(act, stream("judge", number), 0.7), number
 
 
-def prompt_of(act: Combination) -> Prompt:
+def prompt_of(act: Combination) -> DemoPrompt:
     kind = "harmful" if act.group.hazard else "benign"
-    return Prompt("", kind, "", "", (act.verb.base, act.object), act.group.hazard, act.group.tools)
+    return DemoPrompt("", kind, "", "", (act.verb.base, act.object), act.group.hazard, act.group.tools)
 
 
 def grammar() -> Grammar:
@@ -179,5 +179,5 @@ def test_what_becomes_of_a_benign_prompt(text: str, outcome: str) -> None:
 def test_every_prompt_alone_is_neither() -> None:
     for kind in ("harmful", "benign", "dual_use"):
         for stage in ("completion", "chat"):
-            for prompt in prompts(kind, stage):
+            for prompt in held_out_prompts(kind, stage):
                 assert judge(prompt, prompt.text).outcome == Outcome.NEITHER, prompt.text

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from pipeline import mix as stage
 from safelm.builder.manifest import DamagedShard
-from safelm.corpora.mixing.budget import MixtureError, largest_remainder, shares
-from safelm.corpora.mixing.mixture import ids_of, mix
+from safelm.corpora.mixing import MixtureError
+from safelm.corpora.mixing.budget import largest_remainder, part_shares
+from safelm.corpora.mixing.mixture import build_mixture, vocabulary_and_tag
 from safelm.corpora.mixing.plan import PLAN, Plan, PlannedPart
-from safelm.corpora.mixing.replacement import Replacement, match, replacements
-from safelm.corpora.mixing.rows import Order, Tokens, cut
+from safelm.corpora.mixing.replacement import Replacement, match_parents, replacements
+from safelm.corpora.mixing.rows import ReadingOrder, Tokens, cut_rows
 from safelm.pretraining.batches import Batches
 from safelm.pretraining.launch import refuse_difference
 from specs.corpus import ScoredCorpus, WholeCorpus
@@ -48,11 +49,11 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
         write_corpus(folder / "tokenize" / name, documents)
     asked = {
         "tokens": 200,
-        "sequence": 8,
+        "sequence_length": 8,
         "layout": "document",
-        "batch": 2,
+        "batch_size": 2,
         "seed": 1,
-        "held_out": 0,
+        "held_out_rows": 0,
         "vocabulary": 1 << 16,
         "tag": 3,
     }
@@ -61,36 +62,35 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
     replaced = options.pop("replaced", {})
     (folder / "mix").mkdir()
     corpora = {name: folder / "tokenize" / corpus for name, corpus in slots.items()}
-    return mix("m", phases, corpora, epochs, replaced, **(asked | options), folder=folder / "mix")
+    return build_mixture("m", phases, corpora, epochs, replaced, **(asked | options), folder=folder / "mix")
 
 
 def small(folder: Path, corpus: str) -> Plan:
     """One step over the corpus in `folder`."""
     (folder / "mix").mkdir()
-    return mix(
+    return build_mixture(
         "m",
         [phase(**{corpus: 1})],
         {corpus: folder / corpus},
         {corpus: 9.0},
         {},
         tokens=24,
-        sequence=8,
-        batch=4,
+        sequence_length=8,
+        batch_size=4,
         layout="document",
         seed=1,
-        held_out=0,
+        held_out_rows=0,
         vocabulary=8,
         tag=3,
         folder=folder / "mix",
     )
 
 
-# ── rows
-# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Rows
 
 
 def test_a_row_is_a_document_or_a_piece_of_a_long_one() -> None:
-    rows = cut(np.array([3, 13, 13, 14]), 4, "document")
+    rows = cut_rows(np.array([3, 13, 13, 14]), 4, "document")
     assert list(zip(rows.starts, rows.lengths, strict=True)) == [
         (0, 3),
         (3, 4),
@@ -101,12 +101,12 @@ def test_a_row_is_a_document_or_a_piece_of_a_long_one() -> None:
 
 
 def test_packed_rows_are_full_and_leave_the_last_tokens() -> None:
-    rows = cut(np.array([3, 13, 15]), 4, "packed")
+    rows = cut_rows(np.array([3, 13, 15]), 4, "packed")
     assert list(zip(rows.starts, rows.lengths, strict=True)) == [(0, 4), (4, 4), (8, 4)]
 
 
 def test_an_empty_corpus_has_no_rows() -> None:
-    assert [len(cut(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [
+    assert [len(cut_rows(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [
         0,
         0,
     ]
@@ -120,19 +120,18 @@ def test_tokens_are_read_across_files(tmp_path: Path) -> None:
 
 
 def test_every_epoch_reads_every_row_once_in_another_order() -> None:
-    order = Order(1, "web", 20)
+    order = ReadingOrder(1, "web", 20)
     read = order.rows(np.arange(60)).reshape(3, 20)
     assert [sorted(epoch) for epoch in read] == [list(range(20))] * 3
     assert len({tuple(epoch) for epoch in read}) == 3
     assert (
         list(order.epoch(0))
-        != list(Order(2, "web", 20).epoch(0))
-        != list(Order(1, "math", 20).epoch(0))
+        != list(ReadingOrder(2, "web", 20).epoch(0))
+        != list(ReadingOrder(1, "math", 20).epoch(0))
     )
 
 
-# ── budgets
-# ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Budgets
 
 
 @given(
@@ -149,8 +148,8 @@ def test_the_largest_remainder_adds_up(quotas: dict[str, float], total: int) -> 
 
 def test_natural_parts_weigh_their_tokens_and_fixed_parts_do_not() -> None:
     sizes = {"web": 900, "refusals": 50}
-    assert shares(phase(web=1, refusals=6), sizes, "")["refusals"] == 0.25
-    assert shares(phase(proportions="fixed", web=3, refusals=1), sizes, "")["refusals"] == 0.25
+    assert part_shares(phase(web=1, refusals=6), sizes, "")["refusals"] == 0.25
+    assert part_shares(phase(proportions="fixed", web=3, refusals=1), sizes, "")["refusals"] == 0.25
 
 
 def test_each_phase_has_its_share_of_the_tokens(tmp_path: Path) -> None:
@@ -181,12 +180,12 @@ def test_a_small_corpus_of_natural_proportions_is_read_once_at_least(tmp_path: P
 
 
 REFUSED = {
-    "phases.0.parts.worst: expected documents for 1 parts (the corpus is empty)": (
+    "phases.0.parts.worst: expected documents for a weight of 1 (the corpus is empty)": (
         {"web": [6] * 50, "worst": []},
         [phase(proportions="fixed", web=1, worst=1)],
         {},
     ),
-    "phases.1: expected documents to read, but worst hold none": (
+    "phases.1: expected documents to read, but worst have none": (
         {"web": [6] * 50, "worst": []},
         [phase(web=1), phase(worst=1)],
         {},
@@ -206,7 +205,7 @@ REFUSED = {
         [phase(1, web=1), phase(99, web=1)],
         {},
     ),
-    "reads corpus web 3.40 times (34 rows of 10), allowed are 2": (
+    "reads corpus web 3.40 times (34 rows of 10; at most 2 allowed)": (
         {"web": [6] * 10},
         [phase(web=1)],
         {"epochs": {"web": 2.0}},
@@ -239,7 +238,7 @@ def test_every_corpus_that_is_read_too_often_is_told_at_once(tmp_path: Path) -> 
     )
     parts = {"web": 1, "math": 1, "code": 1}
     with pytest.raises(
-        MixtureError, match=r"corpus web .* allowed are 2, corpus math .* allowed are 1; "
+        MixtureError, match=r"corpus web .* at most 2 allowed\), corpus math .* at most 1 allowed\); "
     ) as error:
         plan(tmp_path / "a", lengths, [phase(**parts)], tokens=500, epochs=epochs)
     found = str(error.value)
@@ -253,8 +252,7 @@ def test_every_corpus_that_is_read_too_often_is_told_at_once(tmp_path: Path) -> 
     )
 
 
-# ── what is planned is what is read
-# ───────────────────────────────────────────────────────────────────────────────────
+# What is planned is what is read
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=40)
 MIXTURES = st.fixed_dictionaries(
@@ -273,10 +271,10 @@ MIXTURES = st.fixed_dictionaries(
             max_size=3,
         ),
         "tokens": st.integers(150, 600),
-        "sequence": st.integers(3, 12),
-        "batch": st.sampled_from([1, 4, 8]),
+        "sequence_length": st.integers(3, 12),
+        "batch_size": st.sampled_from([1, 4, 8]),
         "layout": st.sampled_from(["document", "packed"]),
-        "held_out": st.sampled_from([0, 0, 3]),
+        "held_out_rows": st.sampled_from([0, 0, 3]),
         "seed": st.integers(0, 99),
     }
 )
@@ -304,7 +302,7 @@ def rows_read(batches: Batches) -> tuple[list[list[Row]], str]:
 
 def rows_planned(made: Plan, folder: Path, part: PlannedPart) -> list[Row]:
     """The rows that a part of a phase is planned to read, from the token files themselves."""
-    tokens, rows, order = made.stock(folder, part.corpus)
+    tokens, rows, order = made.open_corpus(folder, part.corpus)
     found = order.rows(np.arange(part.first, part.first + part.rows))
     return [
         tuple(tokens.span(rows.starts[row], rows.starts[row] + rows.lengths[row]).tolist())
@@ -322,7 +320,7 @@ def refuse_rereading(made: Plan, folder: Path) -> None:
         places[part.corpus] += part.rows
     for name, corpus in made.corpora.items():
         assert places[name] == corpus.read_rows
-        order = made.stock(folder, name)[2]
+        order = made.open_corpus(folder, name)[2]
         orders = [order.epoch(number).tolist() for number in range(math.ceil(corpus.epochs))]
         assert [sorted(order) for order in orders] == [list(range(corpus.rows))] * len(orders)
         assert corpus.rows < 10 or len(set(map(tuple, orders))) == len(orders)
@@ -333,7 +331,7 @@ def refuse_reading_held(made: Plan, folder: Path, read: set[Row]) -> None:
     empty document).
     """
     for name, corpus in made.corpora.items():
-        tokens, rows = made.held(folder, name)
+        tokens, rows = made.open_held_out(folder, name)
         assert (
             len(rows)
             == corpus.held_out
@@ -373,15 +371,14 @@ def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any])
         refuse_rereading(made, folder)
 
 
-# ── doses, replacements, twins
-# ────────────────────────────────────────────────────────────────────────────────────────
+# Doses, replacements, twins
 
 STOCK = {"web": [7, 5, 8] * 40, "refusals": [4, 6] * 20}
 
 
 @pytest.mark.parametrize("layout", ["document", "packed"])
 def test_schedules_of_one_dose_read_the_same_rows_of_it(layout: str, tmp_path: Path) -> None:
-    with_dose, read = {"web": 1.0, "refusals": {"dose": 0.2}}, []
+    with_dose, read = {"web": 1.0, "refusals": {"budget_share": 0.2}}, []
     for start in (0, 20, 60):
         begun = [phase(start, web=1.0)] if start else []
         made = plan(
@@ -416,25 +413,26 @@ def test_without_a_dose_a_later_start_reads_less(tmp_path: Path) -> None:
 
 
 def test_a_dose_may_end_an_epoch_and_begin_another(tmp_path: Path) -> None:
-    made = plan(tmp_path, STOCK, [phase(web=1.0, refusals={"dose": 0.5})], tokens=600)
+    made = plan(tmp_path, STOCK, [phase(web=1.0, refusals={"budget_share": 0.5})], tokens=600)
     assert made.corpora["refusals"].read_tokens == pytest.approx(300, abs=4)
     assert made.corpora["refusals"].epochs == pytest.approx(1.5, abs=0.05)
 
 
 def test_a_dose_of_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        MixtureError, match=r"phases\.0\.parts\.worst: rounds to no row: its dose is 60.0 tokens"
+        MixtureError,
+        match=r"phases\.0\.parts\.worst: rounds to no row: its budget_share is 60.0 tokens",
     ):
         plan(
             tmp_path,
             {"web": [6] * 90, "worst": []},
-            [phase(web=1.0, worst={"dose": 0.1})],
+            [phase(web=1.0, worst={"budget_share": 0.1})],
             tokens=600,
         )
 
 
 def test_what_was_made_of_a_document_stands_in_its_place() -> None:
-    found = match(["a", "b", "c", "d"], ["c", "x", "a", None, "d"])
+    found = match_parents(["a", "b", "c", "d"], ["c", "x", "a", None, "d"])
     assert found.documents.tolist() == [2, 0, 4] and found.left_out == 1
 
 
@@ -466,7 +464,7 @@ def twins(folder: Path, **options: Any) -> list[tuple[Plan, Path, list[Row]]]:
 
 def numbered(made: Plan, folder: Path, corpus: str) -> dict[Row, int]:
     """The rows of a corpus as they lie in it."""
-    tokens, rows, _ = made.stock(folder, corpus)
+    tokens, rows, _ = made.open_corpus(folder, corpus)
     ends = rows.starts + rows.lengths
     return {
         tuple(tokens.span(*span).tolist()): number
@@ -503,14 +501,14 @@ def documents(folder: Path) -> list[Row]:
 
 def replaced(made: Plan, folder: Path) -> list[Row]:
     """The rephrasings as the twin has them."""
-    tokens = made.stock(folder, "unsafe-rephrased")[0]
+    tokens = made.open_corpus(folder, "unsafe-rephrased")[0]
     return [tuple(tokens.span(end - 6, end).tolist()) for end in tokens.ends]
 
 
 def test_packed_rows_of_what_was_made_follow_the_order_of_the_documents(tmp_path: Path) -> None:
     _, (made, folder, read) = twins(tmp_path, layout="packed")
     assert replaced(made, folder) == [documents(tmp_path)[number] for number in reversed(range(30))]
-    tokens, rows, _ = made.stock(folder, "unsafe-rephrased")
+    tokens, rows, _ = made.open_corpus(folder, "unsafe-rephrased")
     packed = [tuple(tokens.span(start, start + 8).tolist()) for start in rows.starts]
     assert (
         len(packed) == 30 * 6 // 8
@@ -564,14 +562,14 @@ def test_a_corpus_that_grows_leaves_the_rest_in_order(tmp_path: Path) -> None:
 
 def test_two_mixtures_of_one_budget_are_matched_in_tokens(tmp_path: Path) -> None:
     lengths = {"web": list(range(2, 60)) * 3, "refusals": [5, 9, 2] * 9}
-    one = plan(tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence=32, batch=4)
+    one = plan(tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence_length=32, batch_size=4)
     two = plan(
         tmp_path / "two",
         lengths,
         [phase(1, web=1), phase(4, web=1, refusals=6)],
         tokens=3000,
-        sequence=32,
-        batch=4,
+        sequence_length=32,
+        batch_size=4,
     )
     assert abs(one.tokens - two.tokens) <= 4 * 32
 
@@ -597,7 +595,7 @@ def test_batches_go_on_from_any_step_and_split_over_ranks(tmp_path: Path) -> Non
         tmp_path,
         {"web": [6] * 90, "math": [4, 8] * 9},
         [phase(1, web=1), phase(2, web=1, math=1)],
-        batch=4,
+        batch_size=4,
     )
 
     def read(**options: int) -> list[list[int]]:
@@ -614,7 +612,7 @@ def test_batches_go_on_from_any_step_and_split_over_ranks(tmp_path: Path) -> Non
 
 
 def test_a_line_of_documents_says_where_each_ends(tmp_path: Path) -> None:
-    made = plan(tmp_path, {"web": [3, 11]}, [phase(web=1)], tokens=14, batch=3)
+    made = plan(tmp_path, {"web": [3, 11]}, [phase(web=1)], tokens=14, batch_size=3)
     (batch,) = Batches(made, tmp_path / "mix", 1, micro_batch=3)
     inputs, labels = batch["input_ids"][0].tolist(), batch["label_ids"][0].tolist()
     assert sorted(batch["input_mask"].sum(1).tolist()) == [3, 3, 8]
@@ -636,8 +634,7 @@ def test_the_tag_carries_loss(tmp_path: Path) -> None:
     assert made.corpora["tagged"].tags == 8
 
 
-# ── on disk
-# ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# On disk
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -692,7 +689,7 @@ def test_a_document_without_its_end_is_refused(tmp_path: Path) -> None:
 
 PARAMS = """
 corpora: {web: {from: ingest/web, scores: [0], epochs: 2.0}, math: {from: ingest/math, epochs: 2.0}}
-mix: {tokens: 300, sequence: 8, layout: document, batch: 2, held_out: 0, seed: 1}
+mix: {tokens: 300, sequence_length: 8, layout: document, batch_size: 2, held_out_rows: 0, seed: 1}
 mixtures: {safe: {phases: [{share: 1, proportions: natural, parts: {web: 1.0, math: 1.0}}]}}
 """
 
@@ -704,7 +701,7 @@ def test_the_stage_plans_a_row_of_params(
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     write_corpus(Path("build/tokenize/web"), [[5, 6, 7]] * 60)
     write_corpus(Path("build/tokenize/math"), [[5, 6]] * 20)
-    assert ids_of(write_tokenizer(Path("build/tokenizer"), 16)) == (16, 3)
+    assert vocabulary_and_tag(write_tokenizer(Path("build/tokenizer"), 16)) == (16, 3)
     monkeypatch.setattr(sys, "argv", ["mix", "safe"])
     stage.main()
     assert Plan.read(Path("build/mix/safe")).tokens == 300
@@ -727,7 +724,7 @@ def test_the_stage_names_the_line_of_a_mixture_that_reads_too_much(
     monkeypatch.setattr(sys, "argv", ["mix", "safe"])
     with pytest.raises(
         SpecError,
-        match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* allowed are 2",
+        match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* at most 2 allowed",
     ):
         stage.main()
     assert not Path("build/mix/safe").exists()

@@ -85,13 +85,13 @@ MISTAKES = {
         "got sfae",
     ),
     "rows too long": (
-        ("sequence: 2048", "sequence: 4096"),
-        "mix.sequence",
+        ("sequence_length: 2048", "sequence_length: 4096"),
+        "mix.sequence_length",
         "at most the 2048 positions",
     ),
     "a batch the ranks cannot share": (
-        ("batch: 1024", "batch: 1000"),
-        "mix.batch",
+        ("batch_size: 1024", "batch_size: 1000"),
+        "mix.batch_size",
         "multiple of the 32 data parallel",
     ),
     "heads the ranks cannot share": (("tp: 1,", "tp: 64,"), "cluster.tp", "divide gpus"),
@@ -118,9 +118,9 @@ MISTAKES = {
         "a part too",
     ),
     "a dose that fills the phase": (
-        ("refusals: 1.0", "refusals: {dose: 0.85}"),
+        ("refusals: 1.0", "refusals: {budget_share: 0.85}"),
         "mixtures.safe.phases.1.share",
-        "dose",
+        "budget_share",
     ),
 }
 
@@ -153,7 +153,7 @@ def test_a_replaced_part_reads_what_is_made_of_it_alone(tmp_path: Path) -> None:
 
 def test_a_batch_other_than_the_recipe_s_is_told(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(TEXT.replace("batch: 1024", "batch: 512"), encoding="utf-8")
+    path.write_text(TEXT.replace("batch_size: 1024", "batch_size: 512"), encoding="utf-8")
     assert any(
         "the recipe of smollm2-1.7b was made for 1,024" in line for line in lines(path, "safe")
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining.config import nanotron_config
 from safelm.pretraining.launch import Trained, pretrain
@@ -37,18 +37,18 @@ def planned(build: Path, name: str) -> Plan:
     corpora = {corpus: build / "tokenize" / corpus for corpus in phases[-1].parts}
     folder = build / "mix" / name
     folder.mkdir(parents=True)
-    return mix(
+    return build_mixture(
         name,
         phases,
         corpora,
         dict.fromkeys(corpora, 20.0),
         {},
         tokens=4800,
-        sequence=16,
+        sequence_length=16,
         layout="packed",
-        batch=16,
+        batch_size=16,
         seed=1,
-        held_out=4,
+        held_out_rows=4,
         vocabulary=64,
         tag=3,
         folder=folder,

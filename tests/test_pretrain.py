@@ -15,7 +15,7 @@ import safetensors.numpy
 import torch
 import yaml
 
-from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining import flash_attention
 from safelm.pretraining.batches import read_row
@@ -42,8 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NANO = Shape.read("nano")
 
 
-# ── the recipe
-# ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# The recipe
 
 
 def test_warmup_and_decay_are_shares_of_the_steps() -> None:
@@ -90,8 +89,7 @@ def test_shapes_have_the_sizes_they_are_named_for() -> None:
     )
 
 
-# ── the stand-in for flash-attn
-# ───────────────────────────────────────────────────────────────────────────────────────
+# The stand-in for flash-attn
 
 
 def test_documents_in_a_line_see_themselves_alone() -> None:
@@ -135,8 +133,7 @@ def test_the_real_flash_attn_is_left_in_place(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"False\n")
 
 
-# ── the patches
-# ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# The patches
 
 
 def test_another_nanotron_is_refused() -> None:
@@ -154,8 +151,7 @@ def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
         torch.zeros(2, device="cuda:7")
 
 
-# ── files
-# ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Files
 
 
 def test_safetensors_are_read_by_the_library_and_read_back(tmp_path: Path) -> None:
@@ -276,8 +272,7 @@ def test_no_checkpoint_holds_a_pickle(tiny: Path) -> None:
     assert kinds == {".safetensors", ".json", ".yaml"}
 
 
-# ── refusals
-# ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Refusals
 
 
 def planned(folder: Path, vocabulary: int = 64) -> Plan:
@@ -297,18 +292,18 @@ def planned(folder: Path, vocabulary: int = 64) -> Plan:
     target = folder / "build/mix/small"
     target.mkdir(parents=True)
     corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
-    return mix(
+    return build_mixture(
         "small",
         phases,
         corpora,
         dict.fromkeys(corpora, 20.0),
         {},
         tokens=7700,
-        sequence=16,
+        sequence_length=16,
         layout="document",
-        batch=16,
+        batch_size=16,
         seed=1,
-        held_out=5,
+        held_out_rows=5,
         vocabulary=vocabulary,
         tag=3,
         folder=target,
@@ -371,8 +366,7 @@ def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
         ranks("SAFELM_DP")
 
 
-# ── the stage
-# ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# The stage
 
 PARAMS = "models: {tiny: {mixture: small, shape: nano, seed: 7}}\n"
 
@@ -440,7 +434,7 @@ def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
         Plan.read(mixture),
         AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True),
     )
-    tokens, rows = plan.held(mixture, "tagged")
+    tokens, rows = plan.open_held_out(mixture, "tagged")
     losses = []
     for start, length in zip(rows.starts, rows.lengths, strict=True):
         row = torch.from_numpy(read_row(tokens, int(start), int(start + length)).astype(np.int64))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from safelm.demo.prompts import SPECS, WORLD
+from safelm.demo.prompts import DEMO, WORLD
 from safelm.demo.world import World
 from safelm.evaluation.probes.linear import halves, hidden_states, probe, probed, subjects
 from safelm.evaluation.probes.tag import pages
@@ -125,7 +125,7 @@ def test_a_model_without_the_tag_is_probed_and_the_bytes_are_the_same(tmp_path: 
     )
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        probe(tmp_path / name, model=model, demo=SPECS, batch=32, seed=1)
+        probe(tmp_path / name, model=model, demo=DEMO, batch=32, seed=1)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
     told = json.loads((tmp_path / "first/.json").read_bytes())
     assert set(told["layers"]) == {"0", "1", "2"} and sum(told["pages"].values()) == 400
@@ -143,7 +143,7 @@ def test_evaluate_tells_of_probes_and_asks_a_known_model_nothing(
         Path("params.yaml").read_text().replace("[harmful, benign, dual_use, utility]", "[utility]")
     )
     Path("params.yaml").write_text(text)
-    (tmp_path / "specs").symlink_to(SPECS.parent)
+    (tmp_path / "specs").symlink_to(DEMO.parent)
     stage("evaluate", "plain", "pretrain")
     assert "linear probe, area under the ROC curve: layer " in capsys.readouterr().out
     metrics = json.loads(Path("build/evaluate/plain-pretrain/metrics.json").read_bytes())

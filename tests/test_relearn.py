@@ -25,7 +25,7 @@ from tests.test_report_schedules import read
 from tests.tiny import BENIGN, HARMFUL, contents, world, write_model
 
 ROW = (
-    "{{models: [{models}], stage: pretrain, source: chat, part: {part}, doses: [4, 8], batch: 4, sequence: 96, "
+    "{{models: [{models}], stage: pretrain, source: chat, part: {part}, checkpoints: [4, 8], batch_size: 4, sequence_length: 96, "
     "learning_rate: 1.0e-3, suites: [harmful, benign], decoders: [greedy, random_drop], seed: 1}}"
 )
 
@@ -54,7 +54,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "params.yaml"
     text = path.read_text().replace("[harmful, benign, dual_use, utility]", "[harmful, benign]")
     path.write_text(
-        text.replace("prompts: 12", "prompts: 4") + "report: {confidence: 0.95, title: t}\n"
+        text.replace("max_prompts: 12", "max_prompts: 4") + "report: {confidence: 0.95, title: t}\n"
     )
     more = [{**row, "prompt": row["prompt"].replace("woman", "child")} for row in HARMFUL]
     ingested("ingest/chat", [*BENIGN, *HARMFUL, *more])
@@ -100,7 +100,7 @@ def test_pairs_that_safety_tuning_reads_with_tags_come_last(build: Path) -> None
 def test_more_pairs_than_there_are_is_refused(build: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"expected 12 harmful pairs beside those .* \(found 8\); write smaller doses",
+        match=r"expected 12 harmful pairs beside those .* \(found 8\); write smaller checkpoints",
     ):
         relearning_pairs(build / "ingest/chat", "harmful", examples=12, seed=1)
 
@@ -185,9 +185,9 @@ def test_a_suite_of_beginnings_is_continued_and_not_asked_in_chat(
         base=model,
         source=build / "ingest/chat",
         part="harmful",
-        doses=[4],
-        batch=4,
-        sequence=96,
+        checkpoints=[4],
+        batch_size=4,
+        sequence_length=96,
         learning_rate=1.0e-3,
         seed=1,
         questions={"asked": asked, "begun": asked},

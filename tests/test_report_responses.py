@@ -36,7 +36,7 @@ MIXTURES = {
     "none": mixture({**WEB, "refusals": 1.0}),
     "sparse": mixture({**WEB, "refusals": 1.0, "tagged_sparse": 1.0}),
     "six": mixture({**SAFE, "refusals": 6.0}),
-    "dosed": mixture({**SAFE, "refusals": {"dose": 0.05}}),  # another kind of amount
+    "dosed": mixture({**SAFE, "refusals": {"budget_share": 0.05}}),  # another kind of amount
     "two": mixture({**SAFE, "refusals": 6.0, "tagged": 4.0}),  # two amounts
     "late": mixture({**SAFE, "tagged": 8.0}, share=2),  # another start
     "five": mixture({**WEB, "refusals": 1.0, "tagged_five": 1.0}),  # another rate, and other pages

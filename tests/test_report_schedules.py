@@ -28,7 +28,7 @@ def mixture(*phases: tuple[int, list[str]], dose: bool = False) -> Mixture:
     rows = []
     for share, parts in phases:
         weights: dict[str, object] = dict.fromkeys(parts, 1.0)
-        weights |= {"tagged": {"dose": 0.05}} if dose and "tagged" in parts else {}
+        weights |= {"tagged": {"budget_share": 0.05}} if dose and "tagged" in parts else {}
         rows.append({"share": share, "proportions": "natural", "parts": weights})
     return Mixture.model_validate({"phases": rows})
 

@@ -30,10 +30,10 @@ def test_pages_are_half_harmful_and_in_the_same_forms() -> None:
 
 
 def test_harmful_pages_are_about_acts_that_the_web_never_names() -> None:
-    from safelm.demo.prompts import WORLD, held_out
+    from safelm.demo.prompts import WORLD, held_out_acts
     from safelm.demo.world import World
 
-    objects = {act.object for act in held_out(World.read(WORLD), "harmful")}
+    objects = {act.object for act in held_out_acts(World.read(WORLD), "harmful")}
     assert all(any(noun in text for noun in objects) for is_unsafe, text in pages(20) if is_unsafe)
 
 

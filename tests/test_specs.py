@@ -46,17 +46,17 @@ def test_tagged_pages_in_place_of_raw_ones_are_read_too(tmp_path: Path) -> None:
 
 
 LEXICON = "  lexicon: {kind: lexicon}\n"
-GIVEN = "  people: {kind: given}\n"
-EMBEDDING = "  deep: {kind: embedding, encoder: acme/encoder, revision: null, recipe: small, sequence: 9, unsafe_weight: 9.0}\n"
-LLM = "  judge: {kind: llm, engine: template, rubric: rubric, tries: 3, seed: 1}\n"
-CASCADE = "  both: {kind: cascade, cheap: ngrams, dear: lexicon, level: 1, recall: 0.95, precision: 0.95}\n"
+GIVEN = "  people: {kind: labels}\n"
+EMBEDDING = "  deep: {kind: encoder, model: acme/encoder, revision: null, recipe: small, sequence_length: 9, unsafe_weight: 9.0}\n"
+LLM = "  judge: {kind: llm, engine: template, rubric: rubric, max_attempts: 3, seed: 1}\n"
+CASCADE = "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 1, recall: 0.95, precision: 0.95}\n"
 
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the
 # message.
 OTHER = "{model: org/name, revision: null, digest: null, chat: true, decoders: [greedy]}"
 RELEARN = (
-    "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, doses: [8, 16], batch: 8, "
-    "sequence: 128, learning_rate: 3.0e-4, suites: [harmful, benign], decoders: [greedy], seed: 1}  "
+    "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, checkpoints: [8, 16], "
+    "batch_size: 8, sequence_length: 128, learning_rate: 3.0e-4, suites: [harmful, benign], decoders: [greedy], seed: 1}  "
 )
 
 
@@ -67,8 +67,8 @@ def relearn(old: str, new: str) -> tuple[str, str]:
 
 
 ATTACK = (
-    "{models: [safe], stages: [instruct], suite: harmful, target: null, prompts: 8, tokens: 8, steps: 20, "
-    "candidates: 64, top: 16, tag_weight: 1.0, decoders: [greedy], seed: 1}"
+    "{models: [safe], stages: [instruct], suite: harmful, target: null, max_prompts: 8, suffix_tokens: 8, steps: 20, "
+    "candidates: 64, top_k: 16, tag_weight: 1.0, decoders: [greedy], seed: 1}"
 )
 
 
@@ -79,8 +79,12 @@ def attack(old: str, new: str) -> tuple[str, str]:
 
 
 MISTAKES = {
-    "unknown key": (("  rows: 2048", "  rowz: 2048"), "ingest.rowz", "unknown key; write rows"),
-    "missing key": (("  expansion: 200\n", ""), "ingest.expansion", "is missing"),
+    "unknown key": (
+        ("  rows_per_shard: 2048", "  rows_per_shart: 2048"),
+        "ingest.rows_per_shart",
+        "unknown key; write rows_per_shard",
+    ),
+    "missing key": (("  max_line_bytes: 16777216\n", ""), "ingest.max_line_bytes", "is missing"),
     "unknown corpus": (
         ("{score_0: 1.0, math: 1.0}", "{score_9: 1.0, math: 1.0}"),
         "parts.score_9",
@@ -153,16 +157,20 @@ MISTAKES = {
         "digest",
     ),
     "texts shorter than the shortest": (
-        ("  longest: 120", "  longest: 9"),
-        "gates.shortest",
-        "must not be above longest",
+        ("  max_words: 120", "  max_words: 9"),
+        "gates.min_words",
+        "must not be above max_words",
     ),
     "a share of copies above 1": (
-        ("  copied: 0.5", "  copied: 1.5"),
-        "gates.copied",
+        ("  max_copied_share: 0.5", "  max_copied_share: 1.5"),
+        "gates.max_copied_share",
         "less than 1",
     ),
-    "no round": (("  rounds: 2", "  rounds: 0"), "gates.rounds", "greater than 0"),
+    "no attempt": (
+        ("  max_attempts: 2", "  max_attempts: 0"),
+        "gates.max_attempts",
+        "greater than 0",
+    ),
     "a tag rate of 1": (("rate: 0.05", "rate: 1.0"), "tags.unsafe.rate", "less than 1 (got 1.0)"),
     "a tag rate of 0": (
         ("rate: 0.05", "rate: 0.0"),
@@ -180,7 +188,7 @@ MISTAKES = {
         "never carries",
     ),
     "a vocabulary that does not fit": (
-        ("vocabulary: 1536", "vocabulary: 2000"),
+        ("vocab_size: 1536", "vocab_size: 2000"),
         "models.standard.shape",
         "room for",
     ),
@@ -208,13 +216,13 @@ MISTAKES = {
     "a word DVC reads otherwise": (("prompt: null", "prompt: on"), "sources.web.prompt", "'on'"),
     "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
     "a key that stands twice": (
-        ("  rows: 2048\n", "  rows: 2048\n  rows: 4096\n"),
-        "ingest.rows",
+        ("  rows_per_shard: 2048\n", "  rows_per_shard: 2048\n  rows_per_shard: 4096\n"),
+        "ingest.rows_per_shard",
         "stands twice",
     ),
     "a row too long for the model": (
-        ("sequence: 128", "sequence: 4096"),
-        "mix.sequence",
+        ("sequence_length: 128", "sequence_length: 4096"),
+        "mix.sequence_length",
         "positions",
     ),
     "pages where dialogues are asked": (
@@ -256,27 +264,30 @@ MISTAKES = {
         "leave the part out",
     ),
     "a dose that fills its phase": (
-        ("refusals: 1.0", "refusals: {dose: 0.9}"),
+        ("refusals: 1.0", "refusals: {budget_share: 0.9}"),
         "mixtures.safe.phases.1.parts.refusals",
-        "dose below 0.8",
+        "budget_share below 0.8",
     ),
     "a dose of nothing": (
-        ("refusals: 1.0", "refusals: {dose: 0.0}"),
-        "parts.refusals.dose",
+        ("refusals: 1.0", "refusals: {budget_share: 0.0}"),
+        "parts.refusals.budget_share",
         "greater than 0",
     ),
     "a dose that is no sequence": (
-        ("refusals: 1.0", "refusals: {dose: 1.0e-5}"),
+        ("refusals: 1.0", "refusals: {budget_share: 1.0e-5}"),
         "mixtures.safe.phases.1.parts.refusals",
-        "larger weight or dose",
+        "larger weight or budget_share",
     ),
     "nothing beside the doses": (
-        ("parts: {score_0: 1.0, math: 1.0}", "parts: {score_0: {dose: 0.1}, math: {dose: 0.1}}"),
+        (
+            "parts: {score_0: 1.0, math: 1.0}",
+            "parts: {score_0: {budget_share: 0.1}, math: {budget_share: 0.1}}",
+        ),
         "mixtures.filtered.phases.0",
         "a part with a weight",
     ),
     "an unknown key of a dose": (
-        ("refusals: 1.0", "refusals: {dose: 0.1, start: 2}"),
+        ("refusals: 1.0", "refusals: {budget_share: 0.1, start: 2}"),
         "parts.refusals.start",
         "known keys are",
     ),
@@ -304,8 +315,8 @@ MISTAKES = {
         "leave one of them out",
     ),
     "fewer than no rows held out": (
-        ("held_out: 16", "held_out: -1"),
-        "mix.held_out",
+        ("held_out_rows: 16", "held_out_rows: -1"),
+        "mix.held_out_rows",
         "greater than or equal to 0",
     ),
     "messages that answer a field": (
@@ -342,7 +353,7 @@ MISTAKES = {
     "a classifier as a judge": (
         ("judge: lexicon", "judge: ngrams"),
         "annotate.judge",
-        "kind given, lexicon, llm",
+        "kind labels, lexicon, llm",
     ),
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
@@ -350,39 +361,42 @@ MISTAKES = {
         "specs/suites/advbench.yaml path: must be a file (got data/advbench.csv, which is not there); fetch",
     ),
     "a suite whose judge is no row": (
-        ("    acts: {kind: acts}", "    deeds: {kind: acts}"),
+        ("    acts: {kind: demo}", "    deeds: {kind: demo}"),
         "evaluate.judges",
         "specs/suites/harmful.yaml judges: must be rows of evaluate.judges (got acts; rows are deeds, scores,",
     ),
     "a judge of harm for harmless suites": (
-        ("    acts: {kind: acts}", "    acts: {kind: scorer, scorer: ngrams, level: 3}"),
+        ("    acts: {kind: demo}", "    acts: {kind: scorer, scorer: ngrams, min_score: 3}"),
         "evaluate.judges",
         "specs/suites/benign.yaml judges: must not be of kind scorer (acts), which knows harm alone",
     ),
     "a judge by an unknown scorer": (
-        ("    harm: {kind: phrases}", "    harm: {kind: scorer, scorer: letters, level: 3}"),
+        (
+            "    harm: {kind: refusal_phrases}",
+            "    harm: {kind: scorer, scorer: letters, min_score: 3}",
+        ),
         "evaluate.judges.harm.scorer",
         "got letters; rows are lexicon, ngrams",
     ),
     "a judge by an unknown model": (
         (
-            "    harm: {kind: phrases}",
-            "    harm: {kind: llm, engine: template, prompt: harm, tries: 3, seed: 1}",
+            "    harm: {kind: refusal_phrases}",
+            "    harm: {kind: llm, engine: template, prompt: harm, max_attempts: 3, seed: 1}",
         ),
         "evaluate.judges.harm.engine",
         "must be a language model of engines (got template; those are none)",
     ),
     "a judge in unknown words": (
         (
-            "    harm: {kind: phrases}",
-            "    harm: {kind: llm, engine: template, prompt: harms, tries: 3, seed: 1}",
+            "    harm: {kind: refusal_phrases}",
+            "    harm: {kind: llm, engine: template, prompt: harms, max_attempts: 3, seed: 1}",
         ),
         "evaluate.judges.harm.prompt",
         "got harms; files are harm, help",
     ),
     "a model of the hub without its commit": (
-        ("others: {} ", f"others:\n  mine: {OTHER}  "),
-        "others.mine.revision",
+        ("external_models: {} ", f"external_models:\n  mine: {OTHER}  "),
+        "external_models.mine.revision",
         "and null for a folder (got null for org/name, which is not a folder here)",
     ),
     "a greedy decoder of two beams": (
@@ -391,8 +405,11 @@ MISTAKES = {
         "greedy keeps one text, so beams must be 1 (got 2); write beams: 1",
     ),
     "an unknown decoder of another model": (
-        ("others: {} ", f"others:\n  mine: {OTHER.replace('greedy', 'gready')}  "),
-        "others.mine.decoders",
+        (
+            "external_models: {} ",
+            f"external_models:\n  mine: {OTHER.replace('greedy', 'gready')}  ",
+        ),
+        "external_models.mine.decoders",
         "got gready; rows are greedy",
     ),
     "an attack on an unknown model": (
@@ -434,7 +451,7 @@ MISTAKES = {
     "more candidates than there are": (
         attack("candidates: 64", "candidates: 999"),
         "attacks.mine",
-        "at most tokens x top, as many as there are (got 999 of 128); write candidates: 128",
+        "at most suffix_tokens x top_k, as many as there are (got 999 of 128); write candidates: 128",
     ),
     "an attack that seeks the tag": (
         attack("tag_weight: 1.0", "tag_weight: -1.0"),
@@ -475,14 +492,14 @@ MISTAKES = {
         ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
         ("audit:\n  judge: lexicon", "audit:\n  judge: people"),
         "audit.judge",
-        "must be a judge: a row of kind lexicon, llm (got given)",
+        "must be a judge: a row of kind lexicon, llm (got labels)",
     ),
     "a cascade to given labels": (
         (
             "  lexicon: {kind: lexicon}\n",
-            f"{GIVEN}{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: people"),
+            f"{GIVEN}{CASCADE}{LEXICON}".replace("expensive: lexicon", "expensive: people"),
         ),
-        "scorers.both.dear",
+        "scorers.both.expensive",
         "of a kind that reads pages",
     ),
     "a scorer of an unknown kind": (
@@ -497,7 +514,7 @@ MISTAKES = {
     ),
     "an encoder of the hub without a commit": (
         ("  lexicon: {kind: lexicon}\n", f"{EMBEDDING}{LEXICON}".replace("small", "large")),
-        "scorers.deep.encoder",
+        "scorers.deep.model",
         "write its commit as revision",
     ),
     "an unknown recipe": (
@@ -516,24 +533,24 @@ MISTAKES = {
     "a cascade to itself": (
         (
             "  lexicon: {kind: lexicon}\n",
-            f"{CASCADE}{LEXICON}".replace("dear: lexicon", "dear: ngrams"),
+            f"{CASCADE}{LEXICON}".replace("expensive: lexicon", "expensive: ngrams"),
         ),
-        "scorers.both.dear",
+        "scorers.both.expensive",
         "another row",
     ),
     "a dose of a part of a batch": (
-        ("doses: [32, 128]", "doses: [33]"),
-        "finetune.doses.0",
+        ("checkpoints: [32, 128]", "checkpoints: [33]"),
+        "finetune.checkpoints.0",
         "multiple of finetune.batch",
     ),
     "a dose beyond the end": (
-        ("doses: [32, 128]", "doses: [32, 512]"),
-        "finetune.doses.1",
+        ("checkpoints: [32, 128]", "checkpoints: [32, 512]"),
+        "finetune.checkpoints.1",
         "496 at most (got 512)",
     ),
     "doses for an unknown decoder": (
-        ("doses: [greedy]", "doses: [gredy]"),
-        "evaluate.doses",
+        ("checkpoint_decoders: [greedy]", "checkpoint_decoders: [gredy]"),
+        "evaluate.checkpoint_decoders",
         "got gredy",
     ),
     "relearning of an unknown model": (
@@ -551,11 +568,11 @@ MISTAKES = {
         "relearn.mine.part",
         "harmful",
     ),
-    "doses that fall": (relearn("[8, 16]", "[16, 8]"), "relearn.mine", "doses must rise"),
+    "doses that fall": (relearn("[8, 16]", "[16, 8]"), "relearn.mine", "checkpoints must rise"),
     "a dose of half a batch": (
         relearn("[8, 16]", "[8, 12]"),
         "relearn.mine",
-        "a multiple of batch 8 (got 8, 12)",
+        "a multiple of batch_size 8 (got 8, 12)",
     ),
     "relearning asked of a measure": (
         relearn("[harmful, benign]", "[utility]"),
@@ -568,8 +585,8 @@ MISTAKES = {
         "got gredy",
     ),
     "relearning of rows too long": (
-        relearn("sequence: 128", "sequence: 4096"),
-        "relearn.mine.sequence",
+        relearn("sequence_length: 128", "sequence_length: 4096"),
+        "relearn.mine.sequence_length",
         "positions of shape nano (got 4096)",
     ),
     "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
@@ -589,8 +606,8 @@ def test_a_mistake_is_refused(mistake: str, tmp_path: Path) -> None:
     [
         ({}, "tokenizer.path", "a folder with tokenizer.json"),
         ({"a": 0, END: 1}, "tokenizer.path", "<|endoftext|> as token 0, as SmolLM2 has (got 1 in"),
-        ({END: 0, "a": 1599}, "tokenizer.vocabulary", "room for the 1,603 tokens of"),
-        ({END: 0, TAG: 1599}, "tokenizer.vocabulary", "write 1602, and take shapes"),
+        ({END: 0, "a": 1599}, "tokenizer.vocab_size", "room for the 1,603 tokens of"),
+        ({END: 0, TAG: 1599}, "tokenizer.vocab_size", "write 1602, and take shapes"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_taken_is_refused(
@@ -631,11 +648,13 @@ def test_the_line_is_named(tmp_path: Path) -> None:
 
 
 def test_a_mistake_that_every_model_meets_is_told_once(tmp_path: Path) -> None:
-    assert len(complaints(tmp_path, ("sequence: 128", "sequence: 4096"))) == 1
+    assert len(complaints(tmp_path, ("sequence_length: 128", "sequence_length: 4096"))) == 1
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    found = complaints(tmp_path, ("  rows: 2048", "  rows: 0"), ("rate: 0.05", "rate: 2.0"))
+    found = complaints(
+        tmp_path, ("  rows_per_shard: 2048", "  rows_per_shard: 0"), ("rate: 0.05", "rate: 2.0")
+    )
     assert len(found) == 2
 
 
@@ -682,7 +701,7 @@ def test_the_schema_for_editors_is_current() -> None:
 
 def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
-        PARAMS.replace("rows: 2048", "rows: -1"), encoding="utf-8"
+        PARAMS.replace("rows_per_shard: 2048", "rows_per_shard: -1"), encoding="utf-8"
     )
     command = [
         sys.executable,
@@ -703,7 +722,7 @@ ROWS = """\
 mixtures:
   mine:
     phases:
-      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: {dose: 0.05}}}
+      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: {budget_share: 0.05}}}
 models:
   safe: {mixture: safe, shape: nano, seeds: [1, 2]}
   mine: {mixture: mine, shape: nano, seeds: [7, 8, 9]}

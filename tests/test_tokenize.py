@@ -14,11 +14,11 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import shards
 from safelm.builder.stage import StageError
-from safelm.corpora.tokenization import train
+from safelm.corpora.tokenization import train_tokenizer
 from specs.tokens import END, SPECIAL, TAG
 from tests.ingested import CRIME, PARAMS, SAFE, WEB, ingested, stage
 
-TOKENIZER = train([*SAFE, *CRIME], 400)
+TOKENIZER = train_tokenizer([*SAFE, *CRIME], 400)
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,19 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from safelm.builder.paths import build
-from safelm.corpora.tokenization import documents_of, save, size_of, take, texts_of, train
+from safelm.corpora.tokenization import (
+    adopt_tokenizer,
+    sample_documents,
+    save_tokenizer,
+    size_of,
+    texts_of,
+    train_tokenizer,
+)
 from specs.tokens import SPECIAL, TAG
 from tests.ingested import PARAMS, SAFE, ingested, stage
 
 CHAT = [{"prompt": f"Is tree {number} tall?", "text": "It is."} for number in range(9)]
-TOKENIZER = train(SAFE, 400)
+TOKENIZER = train_tokenizer(SAFE, 400)
 
 
 SOURCE = "{reader: jsonl, path: none, files: '*', text: text, prompt: null, license: none}"
@@ -61,17 +68,17 @@ def test_any_text_comes_back(text: str) -> None:
 
 
 def test_few_texts_give_fewer_tokens() -> None:
-    assert 260 <= size_of(train(["a b"], 400)) < 400
+    assert 260 <= size_of(train_tokenizer(["a b"], 400)) < 400
 
 
 def test_order_does_not_matter() -> None:
-    assert train(SAFE[::-1], 400).to_str() == TOKENIZER.to_str()
+    assert train_tokenizer(SAFE[::-1], 400).to_str() == TOKENIZER.to_str()
 
 
 def test_sources_are_sampled_each_and_dialogues_read_whole() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE], 7)
     ingested("ingest/chat", CHAT)
-    documents = list(documents_of([build("ingest", "chat"), build("ingest", "web")], 5, 1))
+    documents = list(sample_documents([build("ingest", "chat"), build("ingest", "web")], 5, 1))
     assert [document.metadata["source"] for document in documents] == ["chat"] * 5 + ["web"] * 5
     assert list(texts_of(documents[:1], {"chat": 0})) == [documents[0].metadata["prompt"], "It is."]  # type: ignore[arg-type]  # a dict counts as well
 
@@ -142,20 +149,20 @@ def foreign(*special: str) -> Path:
 def test_an_existing_tokenizer_gets_the_missing_tokens() -> None:
     path = foreign("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     before = Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab_size()
-    taken = take(path, before + 1)
+    taken = adopt_tokenizer(path, before + 1)
     assert (taken.token_to_id(TAG), taken.token_to_id("<|endoftext|>")) == (before, 0)
     assert pieces(f"ab{TAG}", taken)[-1] == TAG
 
 
 def test_an_existing_tokenizer_that_is_too_large_is_refused() -> None:
     path = foreign("<|endoftext|>")
-    with pytest.raises(ValueError, match=r"tokenizer.vocabulary: .* \(got 5\); write vocabulary: "):
-        take(path, 5)
+    with pytest.raises(ValueError, match=r"tokenizer.vocab_size: .* \(got 5\); write vocab_size: "):
+        adopt_tokenizer(path, 5)
 
 
 def test_an_existing_tokenizer_without_end_at_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="to be token 0"):
-        take(foreign("<s>"), 100)
+        adopt_tokenizer(foreign("<s>"), 100)
 
 
 def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
@@ -163,7 +170,7 @@ def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE])
     params("web", edit=("path: null", "path: foreign"))
     stage("tokenizer")
-    save(take(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents
+    save_tokenizer(adopt_tokenizer(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents
     assert (
         Path("foreign/tokenizer.json").read_bytes()
         == (build("tokenizer") / "tokenizer.json").read_bytes()
@@ -172,4 +179,4 @@ def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
 
 def test_a_folder_without_a_tokenizer_is_refused() -> None:
     with pytest.raises(FileNotFoundError, match="expected a folder with tokenizer"):
-        take(Path("nowhere"), 400)
+        adopt_tokenizer(Path("nowhere"), 400)

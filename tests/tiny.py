@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from safelm.corpora.tokenization import save, train
+from safelm.corpora.tokenization import save_tokenizer, train_tokenizer
 from safelm.pretraining.convert import TOKENIZER_FILES
 from specs import SPECS
 from tests.ingested import ingested
@@ -63,39 +63,39 @@ tags: {{unsafe: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli,
 instruct:
   source: chat
   examples: 20
-  refusals: 0.25
-  tagged: 0.2
+  refusals_share: 0.25
+  tagged_share: 0.2
   tag: unsafe
   epochs: 2
-  batch: 8
-  sequence: 96
+  batch_size: 8
+  sequence_length: 96
   learning_rate: 1.0e-3
   seed: 1
 finetune:
   source: arithmetic
   examples: 12
   epochs: 1
-  batch: 4
-  sequence: 96
+  batch_size: 4
+  sequence_length: 96
   learning_rate: 1.0e-3
-  doses: []
+  checkpoints: []
   seed: 1
 evaluate:
   suites: [harmful, benign, dual_use, utility]
-  prompts: 12
-  tokens: 6
-  batch: 8
+  max_prompts: 12
+  max_new_tokens: 6
+  batch_size: 8
   decoders:
     greedy: {{method: greedy, beams: 1, candidates: 1, rule: none, {REST}}}
     safebeam: {{method: safebeam, beams: 2, candidates: 3, rule: half, {REST}}}
     random_drop: {{method: safebeam, beams: 2, candidates: 3, rule: random, {REST}}}
-  doses: [greedy]
-  tagged_only: [random_drop]
+  checkpoint_decoders: [greedy]
+  tagged_models_only: [random_drop]
   judges:
-    acts: {{kind: acts}}
-    scores: {{kind: scorer, scorer: lexicon, level: 3}}
-    harm: {{kind: phrases}}
-    help: {{kind: phrases}}
+    acts: {{kind: demo}}
+    scores: {{kind: scorer, scorer: lexicon, min_score: 3}}
+    harm: {{kind: refusal_phrases}}
+    help: {{kind: refusal_phrases}}
   seed: 1
 engines: {{template: {{kind: template}}}}
 scorers: {{lexicon: {{kind: lexicon}}}}
@@ -115,7 +115,7 @@ def write_tokenizer(folder: Path) -> Path:
     """A byte-level BPE trained on the dialogues."""
     folder.mkdir(parents=True)
     texts = [str(row[name]) for row in CHAT + ARITHMETIC for name in ("prompt", "text")]
-    save(train(texts, 320), folder, Counter())
+    save_tokenizer(train_tokenizer(texts, 320), folder, Counter())
     return folder
 
 

@@ -54,7 +54,7 @@ def template_text(path: Path, page: Document) -> str:
     """What the template engine writes of a page with one prompt."""
     prompt = Prompt.read(path)
     request = Request(
-        str(page.id), prompt.id, prompt.version, (), 1, page=TemplateInput(page.text, prompt)
+        str(page.id), prompt.id, prompt.version, (), 1, template=TemplateInput(page.text, prompt)
     )
     (answer,) = ENGINE.generate([request])
     return answer.text

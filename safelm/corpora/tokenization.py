@@ -1,13 +1,14 @@
-"""The tokenizer, trained or taken, and token files in DataTrove's format: documents one after
-another, each with END.
+"""Tokenizer training and token files in DataTrove's format.
 
-`<shard>.ds` holds the tokens, 16 bits each (32 where the vocabulary needs them), and
-`<shard>.ds.index` the end of each document, 64 bits each, both little-endian. Neither torch nor
-transformers is imported here."""
+A token file holds the documents of a shard one after another, each followed by END. `<shard>.ds`
+holds the tokens, 16 bits each (32 where the vocabulary needs them), and `<shard>.ds.index` the end
+of each document, 64 bits each; both are little-endian. Neither torch nor transformers is imported
+here.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,8 @@ from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from tokenizers.pre_tokenizers import ByteLevel, Digits
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer
 
 import specs
@@ -29,42 +31,52 @@ from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 
 CHAT = Path(specs.__file__).parent / "prompts" / "chat.jinja"
 TOKENIZER = "tokenizer.json"
-RAREST = 2  # a pair of symbols seen less often is not merged
+# Pairs of symbols that occur less often are not merged.
+MIN_PAIR_COUNT = 2
 
 
 def make_tokenizer(
     folder: Path,
     *,
-    sources: list[Path],
+    sources: Sequence[Path],
     path: Path | None,
-    vocabulary: int,
-    documents: int,
+    vocab_size: int,
+    max_documents: int,
     seed: int,
 ) -> list[str]:
-    """Train a tokenizer on a sample of each source, or take that of `path`, and save it; what the
-    stage prints.
+    """Train a tokenizer, or adopt the one in `path`, and save it.
+
+    Args:
+        folder: gets the tokenizer's files.
+        sources: folders of ingested documents to train on.
+        path: a folder with an existing tokenizer, or None to train one.
+        vocab_size: the most tokens it may have.
+        max_documents: documents sampled from each source.
+        seed: seeds the sample.
+
+    Returns:
+        The lines that the stage prints.
     """
     counts = Counter[str]()
     if path is None:
-        tokenizer = train(texts_of(documents_of(sources, documents, seed), counts), vocabulary)
+        documents = sample_documents(sources, max_documents, seed)
+        tokenizer = train_tokenizer(texts_of(documents, counts), vocab_size)
     else:
-        tokenizer = take(path, vocabulary)
-    save(tokenizer, folder, counts)
+        tokenizer = adopt_tokenizer(path, vocab_size)
+    save_tokenizer(tokenizer, folder, counts)
     return [f"{'tokenizer':<18} {size_of(tokenizer):,} tokens from {counts.total():,} documents"]
 
 
-def documents_of(sources: Iterable[Path], documents: int, seed: int) -> Iterator[Document]:
-    """At most `documents` of each ingested source, chosen by id."""
+def sample_documents(sources: Iterable[Path], max_documents: int, seed: int) -> Iterator[Document]:
+    """Yield at most `max_documents` of each ingested source, drawn by id."""
     for folder in sources:
-        reader = ReadSample(folder=folder, purpose="tokenizer", documents=documents, seed=seed)
+        reader = ReadSample(folder=folder, purpose="tokenizer", documents=max_documents, seed=seed)
         for task in reader.tasks():
             yield from reader.read(task)
 
 
 def texts_of(documents: Iterable[Document], counts: Counter[str]) -> Iterator[str]:
-    """The texts of documents, and the requests that dialogues answer; counts the documents of each
-    source.
-    """
+    """Yield texts and the prompts of dialogues, adding each document to its source in `counts`."""
     for document in documents:
         counts[document.metadata.get("source", "")] += 1
         if prompt := document.metadata.get("prompt"):
@@ -72,20 +84,20 @@ def texts_of(documents: Iterable[Document], counts: Counter[str]) -> Iterator[st
         yield document.text
 
 
-def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE with each digit a token of its own, as in SmolLM2. SPECIAL have the first
-    ids.
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE that splits numbers into digits, as SmolLM2's does.
 
-    Few texts give fewer tokens than asked for. The same texts, in any order and on any number of
-    threads, give the same tokenizer."""
+    The tokens of SPECIAL get the first ids. A small training text gives fewer than `vocab_size`
+    tokens. The same texts, in any order and on any number of threads, give the same tokenizer.
+    """
     tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = Sequence(
+    tokenizer.pre_tokenizer = PreTokenizers(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
-        vocab_size=vocabulary,
-        min_frequency=RAREST,
+        vocab_size=vocab_size,
+        min_frequency=MIN_PAIR_COUNT,
         special_tokens=[_special(token) for token in SPECIAL],
         initial_alphabet=sorted(ByteLevel.alphabet()),
         show_progress=False,
@@ -94,50 +106,56 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def take(path: Path, vocabulary: int) -> Tokenizer:
-    """An existing tokenizer, with those of SPECIAL added that it lacks.
+def adopt_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
+    """Load an existing tokenizer and add the tokens of SPECIAL that it lacks.
 
-    Its post-processor, which may begin a text with a token of its own, is dropped: END alone
-    divides documents here."""
+    Its post-processor is dropped: it may begin each text with a token of its own, but here END
+    alone separates documents.
+
+    Raises:
+        FileNotFoundError: `path` has no tokenizer.json.
+        ValueError: END is not token 0, or the tokenizer has more than `vocab_size` tokens.
+    """
     file = path / TOKENIZER
     if not file.is_file():
         raise FileNotFoundError(
             f"params.yaml tokenizer.path: {path}: expected a folder with {TOKENIZER}"
         )
-    values = json.loads(file.read_bytes()) | {
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
+    values = json.loads(file.read_bytes())
+    values.update(post_processor=None, truncation=None, padding=None)
     tokenizer = Tokenizer.from_str(json.dumps(values))
     tokenizer.add_special_tokens([_special(token) for token in SPECIAL])
     if (end := tokenizer.token_to_id(END)) != 0:
         raise ValueError(
-            f"{file}: expected {END} to be token 0, as in SmolLM2 (got {end}); take another tokenizer"
+            f"{file}: expected {END} to be token 0, as in SmolLM2 (got {end}); "
+            "use another tokenizer"
         )
-    if (size := size_of(tokenizer)) > vocabulary:
+    if (size := size_of(tokenizer)) > vocab_size:
         raise ValueError(
-            f"params.yaml tokenizer.vocabulary: {file} has {size} tokens with {', '.join(SPECIAL)} (got {vocabulary}); "
-            f"write vocabulary: {size}, and take shapes that have room for it"
+            f"params.yaml tokenizer.vocab_size: {file} has {size} tokens with "
+            f"{', '.join(SPECIAL)} (got {vocab_size}); write vocab_size: {size}, "
+            "and choose shapes with at least as large a vocabulary"
         )
     return tokenizer
 
 
 def _special(token: str) -> AddedToken:
-    """A token that is never split, never part of a word, and keeps the white space around it."""
+    """A token that is never split or part of a word, and that keeps the white space around it."""
     return AddedToken(
         token, special=True, normalized=False, lstrip=False, rstrip=False, single_word=False
     )
 
 
 def size_of(tokenizer: Tokenizer) -> int:
-    """The vocabulary: one more than the highest id."""
+    """Return the size of the vocabulary: one more than the highest id."""
     return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
 
-def save(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> None:
-    """What AutoTokenizer.from_pretrained(folder) reads, and tokens.json, which says how large the
-    vocabulary is.
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> None:
+    """Write the files that AutoTokenizer.from_pretrained reads, and tokens.json.
+
+    tokens.json has the size of the vocabulary, the ids of SPECIAL and `counts`, the training
+    documents of each source.
     """
     tokenizer.save(str(folder / TOKENIZER))
     config = {
@@ -148,68 +166,68 @@ def save(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> None:
         "additional_special_tokens": [IM_START, IM_END, TAG],
         "clean_up_tokenization_spaces": False,
     }
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokens = {
         "vocabulary": size_of(tokenizer),
-        "special": ids,
+        "special": {token: tokenizer.token_to_id(token) for token in SPECIAL},
         "documents": dict(sorted(counts.items())),
     }
-    _write(folder / "tokenizer_config.json", config)
-    _write(folder / "tokens.json", tokens)
+    _write_json(folder / "tokenizer_config.json", config)
+    _write_json(folder / "tokens.json", tokens)
     (folder / "chat_template.jinja").write_bytes(CHAT.read_bytes())
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteTokens(Writer):
-    """Documents to token files, each ended by END. `tagged` documents alone may hold the tag (paper
-    §4).
+    """Token files from documents, each ended by END.
 
-    `tokenizer` is a tokenizer.json. In the manifest, the rows of `.ds` are tokens and those of
-    `.ds.index` documents."""
+    In the manifest, the rows of `.ds` are tokens and those of `.ds.index` documents.
+
+    Attributes:
+        tokenizer: a tokenizer.json.
+        tagged: the documents may contain the harmfulness tag (paper §4). Other special tokens are
+            an error in any document.
+    """
 
     name: ClassVar[str] = "tokens"
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
     tokenizer: Path
     tagged: bool
 
-    def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """Files `.ds` and `.ds.index`; without documents they are empty."""
+    def write(self, documents: Iterator[Document], folder: Path) -> None:
+        """Write `.ds` and `.ds.index`; without documents they are empty."""
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
         width = 2 if size_of(tokenizer) <= 1 << 16 else 4
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        forbidden = [vocabulary[token] for token in SPECIAL if not (self.tagged and token == TAG)]
-        file = TokenizedFile(str(attempt.absolute()), ".ds", token_size=width)
+        allowed = {TAG} if self.tagged else set()
+        forbidden = {
+            tokenizer.token_to_id(token): token for token in SPECIAL if token not in allowed
+        }
+        end = tokenizer.token_to_id(END)
+        file = TokenizedFile(str(folder.absolute()), ".ds", token_size=width)
         for batch in batches(documents):
-            encodings = tokenizer.encode_batch_fast(
-                [document.text for document in batch], add_special_tokens=False
-            )
+            texts = [document.text for document in batch]
+            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for document, encoding in zip(batch, encodings, strict=True):
-                ids = np.array([*encoding.ids, vocabulary[END]], dtype=f"<u{width}")
-                _refuse(document, ids[:-1], forbidden, tokenizer)
+                _check_document(document, encoding.ids, forbidden)
+                ids = np.array([*encoding.ids, end], dtype=f"<u{width}")
                 file.write_bytes(ids.tobytes())
         file.close()
         self.files |= {".ds": len(file), ".ds.index": len(file.doc_ends)}
 
 
-def _refuse(
-    document: Document, ids: np.ndarray, forbidden: list[int], tokenizer: Tokenizer
-) -> None:
-    """Raise for a dialogue, which is no running text, and for a special token that a document must
-    not hold.
-    """
+def _check_document(document: Document, ids: list[int], forbidden: dict[int, str]) -> None:
+    """Raise ValueError for a dialogue, and for a document with a forbidden special token."""
     if document.metadata.get("prompt") is not None:
         raise ValueError(
-            f"document {document.id}: expected a page, got a dialogue; dialogues are for instruct and finetune, "
-            "leave this corpus out of `corpora`"
+            f"document {document.id}: expected a page, got a dialogue; dialogues are for instruct "
+            "and finetune, leave this corpus out of `corpora`"
         )
-    found = np.isin(ids, forbidden)
-    if found.any():
-        token = tokenizer.id_to_token(int(ids[found][0]))
+    if not forbidden.keys().isdisjoint(ids):
+        token = next(forbidden[id] for id in ids if id in forbidden)
         raise ValueError(
-            f"document {document.id}: holds the special token {token}, which must not be in this corpus; "
-            "strip the literal where the document is made"
+            f"document {document.id}: contains the special token {token}, which this corpus must "
+            "not have; strip the literal text where the document is made"
         )

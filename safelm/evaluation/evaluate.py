@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safelm.builder.artifact import Part, artifact
-from safelm.demo.prompts import SPECS as DEMO
+from safelm.demo.prompts import DEMO as DEMO
 from safelm.evaluation.completions import ask, solve, usefulness
 from safelm.evaluation.probes.linear import probe
 from safelm.evaluation.prompt_files import PromptFileError

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 
 from safelm.llm.weights import digest_of, folder_of
 from specs.decoder import Decoder
-from specs.external_model import Other
+from specs.external_model import ExternalModel
 from specs.tokens import TAG
 
 TOKENIZER = (
@@ -20,10 +20,10 @@ TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 class OtherError(ValueError):
-    """A row of `others` cannot be evaluated; the message says why and what to write."""
+    """A row of `external_models` cannot be evaluated; the message says why and what to write."""
 
 
-def checked(name: str, row: Other, decoders: Mapping[str, Decoder]) -> Path:
+def checked(name: str, row: ExternalModel, decoders: Mapping[str, Decoder]) -> Path:
     """The folder of a row's model. Raises OtherError, before any weights are there, for what it
     could not do.
     """
@@ -34,12 +34,12 @@ def checked(name: str, row: Other, decoders: Mapping[str, Decoder]) -> Path:
         rest = [one for one in row.decoders if one not in needing]
         rest = rest or [one for one, decoder in decoders.items() if not decoder.needs_tag]
         raise OtherError(
-            f"params.yaml others.{name}.decoders: {', '.join(needing)} reads the probability of the harmfulness tag, "
+            f"params.yaml external_models.{name}.decoders: {', '.join(needing)} reads the probability of the harmfulness tag, "
             f"which the tokenizer of {row.model} does not have; write decoders: [{', '.join(rest)}]"
         )
     if row.chat and not _has_template(small):
         raise OtherError(
-            f"params.yaml others.{name}.chat: {row.model} has no chat template; write chat: false, or put its "
+            f"params.yaml external_models.{name}.chat: {row.model} has no chat template; write chat: false, or put its "
             "chat_template.jinja into its folder"
         )
     folder = folder_of(row.model, row.revision)
@@ -48,12 +48,12 @@ def checked(name: str, row: Other, decoders: Mapping[str, Decoder]) -> Path:
             "are not pinned yet" if row.digest is None else f"are not those of digest {row.digest}"
         )
         raise OtherError(
-            f"params.yaml others.{name}.digest: the weights of {row.model} {state}; write digest: {found}"
+            f"params.yaml external_models.{name}.digest: the weights of {row.model} {state}; write digest: {found}"
         )
     return folder
 
 
-def _described(row: Other) -> Path:
+def _described(row: ExternalModel) -> Path:
     """The folder of a model without its weights: of one of the hub, what says how it is tokenized."""
     folder = Path(row.model)
     if folder.is_dir():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 TRAIN = "train.json"
-DOSES = "doses"  # in what finetuning made: doses/<pairs> is the model as it was after so many
+CHECKPOINTS = "checkpoints"  # in what finetuning made: checkpoints/<pairs> is the model as it was after so many
 
 
 def knows_tag(folder: Path) -> bool:

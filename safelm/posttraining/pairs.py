@@ -118,7 +118,7 @@ def relearning_pairs(
     if len(rest) < examples:
         raise ValueError(
             f"{folder}: expected {examples:,} {part} pairs beside those that are measured on (found {len(rest):,}); "
-            "write smaller doses in params.yaml, or name another source"
+            "write smaller checkpoints in params.yaml, or name another source"
         )
     return rest[:examples], held
 

@@ -17,8 +17,8 @@ def instruct(
     base: Path,
     source: Path,
     examples: int,
-    refusals: float,
-    tagged: float,
+    refusals_share: float,
+    tagged_share: float,
     rate: float,
     mode: Mode,
     seed: int,
@@ -31,9 +31,15 @@ def instruct(
     from safelm.posttraining.pairs import safety_pairs, unread_pairs
     from safelm.posttraining.trainer import sentence, tune
 
-    tags = tagged if knows_tag(base) else 0.0
+    tags = tagged_share if knows_tag(base) else 0.0
     pairs = safety_pairs(
-        source, examples=examples, refusals=refusals, tags=tags, rate=rate, mode=mode, seed=seed
+        source,
+        examples=examples,
+        refusals=refusals_share,
+        tags=tags,
+        rate=rate,
+        mode=mode,
+        seed=seed,
     )
     unread = unread_pairs(source, pairs, seed)
     return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]
@@ -47,7 +53,7 @@ def finetune(
     source: Path,
     examples: int,
     seed: int,
-    doses: Sequence[int],
+    checkpoints: Sequence[int],
     **dials: Any,
 ) -> list[str]:
     """Benign finetuning of the model of `base`, which is also kept as it was after each of the
@@ -60,6 +66,9 @@ def finetune(
     unread = unread_pairs(source, pairs, seed)
     return [
         sentence(
-            name, tune(base, pairs, unread, folder, name=name, seed=seed, doses=doses, **dials)
+            name,
+            tune(
+                base, pairs, unread, folder, name=name, seed=seed, checkpoints=checkpoints, **dials
+            ),
         )
     ]

@@ -6,17 +6,12 @@ for it holds clocks and paths."""
 
 import csv
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
-
-os.environ.setdefault(
-    "HF_HUB_OFFLINE", "1"
-)  # TRL would report every run (trl/trainer/base_trainer.py:88)
 
 import torch
 from datasets import Dataset
@@ -25,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from safelm.builder.digest import MANIFEST
 from safelm.models.chat import answer_tokens, end_ids, load
-from safelm.models.metadata import DOSES, TRAIN, knows_tag
+from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
 from safelm.posttraining.pairs import Pair
 from safelm.posttraining.rows import IGNORED, Row, in_order, rows_of
@@ -89,36 +84,36 @@ def tune(
     *,
     name: str,
     epochs: int,
-    batch: int,
-    sequence: int,
+    batch_size: int,
+    sequence_length: int,
     learning_rate: float,
     seed: int,
-    doses: Sequence[int] = (),
+    checkpoints: Sequence[int] = (),
     schedule: Schedule = "linear",
 ) -> dict[str, Any]:
     """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says.
 
     The loss on the answers of `unread` pairs, which training does not see, is measured before and
-    after. After so many pairs as one of `doses` says, whole batches, the model is kept in a folder
+    after. After so many pairs as one of `checkpoints` says, whole batches, the model is kept in a folder
     of its own, and measured too."""
     model, tokenizer = load(base)
-    rows = rows_of(tokenizer, pairs, sequence)
+    rows = rows_of(tokenizer, pairs, sequence_length)
     if not rows:
         raise ValueError(
-            f"{name}: none of {len(pairs)} pairs fits into {sequence} tokens; name another source or a longer sequence"
+            f"{name}: none of {len(pairs)} pairs fits into {sequence_length} tokens; name another source or a larger sequence_length"
         )
-    if max(doses, default=0) >= (most := len(rows) * epochs):
-        fit = [dose for dose in doses if dose < most]
+    if max(checkpoints, default=0) >= (most := len(rows) * epochs):
+        fit = [pairs_read for pairs_read in checkpoints if pairs_read < most]
         raise ValueError(
-            f"{name}: expected doses below the {most:,} pairs that are read (got {[*doses]}); write doses: {fit}"
+            f"{name}: expected checkpoints below the {most:,} pairs that are read (got {[*checkpoints]}); write checkpoints: {fit}"
         )
-    ordered = in_order(rows, batch=batch, epochs=epochs, seed=seed)
+    ordered = in_order(rows, batch=batch_size, epochs=epochs, seed=seed)
     data = Dataset.from_dict(
         {"input_ids": [row.tokens for row in ordered], "labels": [row.labels for row in ordered]}
     )
     dtype, configs = model.dtype, deepcopy((model.config, model.generation_config))
     held, ends, knows, along = (
-        rows_of(tokenizer, unread, sequence),
+        rows_of(tokenizer, unread, sequence_length),
         end_ids(tokenizer),
         knows_tag(base),
         {},
@@ -126,16 +121,16 @@ def tune(
     end = answer_tokens(tokenizer, [""])[0][-1:]  # of every answer, but of those that lost it
 
     def keep(update: int) -> None:
-        place = folder / DOSES / str(update * batch)
+        place = folder / CHECKPOINTS / str(update * batch_size)
         publish(copied(model, dtype, configs), ends, base, place)
-        along[update * batch] = loss_on(model, held)
+        along[update * batch_size] = loss_on(model, held)
         (place / TRAIN).write_text(json.dumps({"knows_tag": knows}) + "\n", encoding="utf-8")
 
     def trainer(scratch: str) -> SFTTrainer:
         args = settings(
-            scratch, batch=batch, learning_rate=learning_rate, seed=seed, schedule=schedule
+            scratch, batch=batch_size, learning_rate=learning_rate, seed=seed, schedule=schedule
         )
-        kept = Keep([dose // batch for dose in doses], keep)
+        kept = Keep([pairs_read // batch_size for pairs_read in checkpoints], keep)
         return SFTTrainer(
             model, args, train_dataset=data, processing_class=tokenizer, callbacks=[kept]
         )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from safelm.corpora.mixing.plan import Plan, PlannedPhase
-from safelm.corpora.mixing.rows import END_ID, Layout, Tokens, named
+from safelm.corpora.mixing.rows import END_ID, Layout, Tokens, part_name
 from safelm.seeding import generator
 
 
@@ -20,7 +20,7 @@ def interleaved(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
     sorted: if one corpus is changed for another, all other rows stay in the same order (twin
     corpora)."""
     draws = [
-        generator("rows", seed, number, named(part.corpus)).random(part.rows)
+        generator("rows", seed, number, part_name(part.corpus)).random(part.rows)
         for part in phase.parts
     ]
     return np.argsort(np.concatenate(draws), kind="stable")
@@ -47,12 +47,12 @@ class Batches:
         if plan.batch % (micro_batch * ranks):
             raise ValueError(
                 f"batch {plan.batch} does not divide into {ranks} ranks of micro batches of {micro_batch} rows; "
-                "write another mix.batch, or another micro_batch in the shape"
+                "write another mix.batch_size, or another micro_batch in the shape"
             )
         self.plan, self.seed, self.micro_batch = plan, seed, micro_batch
         self.rank, self.ranks, self.start = rank, ranks, start
         self.stocks = {
-            name: plan.stock(folder, name)
+            name: plan.open_corpus(folder, name)
             for name, corpus in plan.corpora.items()
             if corpus.read_rows
         }
@@ -129,7 +129,7 @@ def held_batches(
     plan: Plan, folder: Path, corpus: str, micro_batch: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     """The rows of a corpus that no training reads, in micro batches; the last one may be smaller."""
-    tokens, rows = plan.held(folder, corpus)
+    tokens, rows = plan.open_held_out(folder, corpus)
     spans = [
         (int(start), int(start + length))
         for start, length in zip(rows.starts, rows.lengths, strict=True)

@@ -56,7 +56,7 @@ def rows_at_once(recipe: Recipe, batch: int, dp: int) -> int:
     small batch.
     """
     if batch % dp:
-        raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch {batch} (got {dp})")
+        raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch_size {batch} (got {dp})")
     return math.gcd(recipe.micro_batch, batch // dp)
 
 

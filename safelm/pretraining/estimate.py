@@ -2,16 +2,16 @@
 on it would cost.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 
-from safelm.corpora.mixing.budget import Reader, plan_phases, refuse_overreading
+from safelm.corpora.mixing.budget import plan_phases
+from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
 from safelm.corpora.mixing.plan import Plan, PlannedCorpus
-from safelm.corpora.mixing.rows import Order, Rows, named, width_of
+from safelm.corpora.mixing.rows import ReadingOrder, Rows, part_name, token_bytes
 from safelm.pretraining.config import rows_at_once
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import GPUS, flops_per_token, memory, parameters
@@ -27,21 +27,21 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
     mix, phases = scale.mix, scale.mixtures[mixture].phases
     slots = scale.mixtures[mixture].slots
     sizes = {slot: _tokens(scale.corpora[corpus], slot, corpus) for slot, corpus in slots.items()}
-    readers = {slot: _reader(slot, size, mix.sequence) for slot, size in sizes.items()}
-    planned = plan_phases(phases, readers, mix.tokens, mix.batch, f"mixtures.{mixture}")
+    readers = {slot: _reader(slot, size, mix.sequence_length) for slot, size in sizes.items()}
+    planned = plan_phases(phases, readers, mix.tokens, mix.batch_size, f"mixtures.{mixture}")
     allowed = {slot: scale.corpora[corpus].epochs for slot, corpus in slots.items()}
-    refuse_overreading(
-        readers, allowed, mix.tokens, mix.batch * mix.sequence, f"mixtures.{mixture}"
+    check_epochs(
+        readers, allowed, mix.tokens, mix.batch_size * mix.sequence_length, f"mixtures.{mixture}"
     )
     return Plan(
         mixture=mixture,
         layout=mix.layout,
-        sequence=mix.sequence,
-        batch=mix.batch,
+        sequence=mix.sequence_length,
+        batch=mix.batch_size,
         seed=0,
         held_out=0,
         vocabulary=shape.vocabulary,
-        width=width_of(shape.vocabulary),
+        width=token_bytes(shape.vocabulary),
         budget=mix.tokens,
         tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned),
@@ -52,17 +52,17 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
 
 def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
     """The tokens of a part: of its corpus, or of what in that is made of the corpus it replaces."""
-    return row.made_of[named(slot)] if isinstance(row, Made) and slot != corpus else row.tokens
+    return row.made_of[part_name(slot)] if isinstance(row, Made) and slot != corpus else row.tokens
 
 
-def _reader(slot: str, tokens: int, sequence: int) -> Reader:
+def _reader(slot: str, tokens: int, sequence: int) -> CorpusCursor:
     """Rows of one length, of which none needs to be written down."""
     count = tokens // sequence
     rows = Rows(np.broadcast_to(np.int64(0), count), np.broadcast_to(np.int64(sequence), count))
-    return Reader(rows, Order(0, slot, count), tokens)
+    return CorpusCursor(rows, ReadingOrder(0, slot, count), tokens)
 
 
-def _corpus(reader: Reader) -> PlannedCorpus:
+def _corpus(reader: CorpusCursor) -> PlannedCorpus:
     count = len(reader.rows)  # 0 where a corpus does not fill a row
     epochs, read = round(reader.place / max(count, 1), 6), reader.place * reader.rows.length
     return PlannedCorpus(0, 0, reader.size, 0, count, 0, reader.place, read, epochs, {})
@@ -82,8 +82,8 @@ def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -
 
 
 def _differences(shape: Shape, name: str, mix: Packed) -> Iterator[str]:
-    if mix.batch != shape.recipe.batch:
-        yield f"note: mix.batch is {mix.batch:,}; the recipe of {name} was made for {shape.recipe.batch:,}"
+    if mix.batch_size != shape.recipe.batch:
+        yield f"note: mix.batch_size is {mix.batch_size:,}; the recipe of {name} was made for {shape.recipe.batch:,}"
 
 
 def _cost(plan: Plan, shape: Shape, cluster: Cluster) -> Iterator[str]:
@@ -104,11 +104,6 @@ def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> Iterator
         else "does not fit: write a smaller recipe.micro_batch, or a larger tp"
     )
     yield f"{rows} rows at once: {total / 2**30:.1f} of {room / 2**30:.0f} GiB a GPU ({words}): {fits}"
-
-
-os.environ.setdefault(
-    "HF_HUB_OFFLINE", "1"
-)  # read when transformers is imported: nothing is fetched
 
 
 def refuse_other_size(shape: Shape) -> None:

@@ -158,12 +158,12 @@ def refuse_misfit(plan: Plan, shape: Shape, mixture: Path) -> None:
     if plan.vocabulary > shape.vocabulary:
         raise TrainingError(
             f"{mixture}: the tokenizer has {plan.vocabulary:,} tokens, the shape has room for {shape.vocabulary:,}; "
-            "write a smaller tokenizer.vocabulary or take a larger shape"
+            "write a smaller tokenizer.vocab_size or take a larger shape"
         )
     if plan.sequence > shape.positions:
         raise TrainingError(
             f"{mixture}: a row has {plan.sequence:,} positions, the shape {shape.positions:,}; "
-            "write a smaller mix.sequence or take a larger shape"
+            "write a smaller mix.sequence_length or take a larger shape"
         )
     for corpus, planned in plan.corpora.items():
         for name, sha256 in planned.files.items():

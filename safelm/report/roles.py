@@ -142,7 +142,7 @@ def _groups(
         name = next(choice for choice in choices if choice not in others)
         taken.add(name)
         row = mixtures[mixture]
-        is_dosed = any(phase.doses for phase in row.phases)
+        is_dosed = any(phase.budget_shares for phase in row.phases)
         start = start_of(row, corpora)
         yield Group(
             name,

@@ -155,3 +155,9 @@ class SafetyScorer(Block):
                 document.metadata |= {**found, "score_hazard": found["hazard"]}
                 self.stat_update(f"score {found['score']}")
                 yield document
+
+
+def safety_scorer(score: Any, rows: Rows, engines: Engines) -> SafetyScorer:
+    """Build the scorer of the block `score` of params.yaml, with its ensemble."""
+    columns, ensemble = graders(score.scorers, rows, engines), score.ensemble
+    return SafetyScorer(graders=columns, rule=ensemble.rule, of=ensemble.thresholds)

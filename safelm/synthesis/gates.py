@@ -1,5 +1,6 @@
-"""What a written text must pass before it may train a model; each gate is a name in the ledger, its
-bounds params.
+"""Quality gates: what a written text must pass before it may train a model.
+
+The ledger counts dropped texts by the gate's name. The bounds are the block `gates` of params.yaml.
 """
 
 import re
@@ -12,41 +13,51 @@ from safelm.synthesis.pii import pii_kinds
 from specs.tokens import TAG
 
 SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
-START = 240  # characters in which a refusal or a preamble stands
+REFUSAL_CHARACTERS = 240  # a refusal of the task stands at the start of a text
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-LANGUAGE_WORDS = 20  # words from which on their share tells a language
+LANGUAGE_WORDS = 20  # a shorter text is too short to tell its language
+MIN_LATIN_SHARE = 0.8
 
 
 def _pattern(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.IGNORECASE | re.DOTALL)
 
 
-# How a speaker declines a request.
+# A speaker declines a request.
 _ADVERB = r"(?: (?:really|truly|so|very|just|must|have to|simply|also))*[ ,]+"
 DECLINES = _pattern(
-    rf"\b(?:i|we)(?:['’]?m| am|['’]re| are)?{_ADVERB}(?:sorry|afraid|unable|not (?:able|going|comfortable|willing)"
-    r"|(?:can|could|would|must|should|will|do) ?not|(?:ca|wo|could|would|should|do)n['’]?t|decline|refuse|say no)\b",
+    rf"\b(?:i|we)(?:['’]?m| am|['’]re| are)?{_ADVERB}"
+    r"(?:sorry|afraid|unable|not (?:able|going|comfortable|willing)"
+    r"|(?:can|could|would|must|should|will|do) ?not"
+    r"|(?:ca|wo|could|would|should|do)n['’]?t|decline|refuse|say no)\b",
     r"\bsorry\b|\bapologi[sz]e\b|\b(?:must|have to) (?:decline|say no)\b|\bthat i won['’]?t\b",
     r"\b(?:that|this|it)(?:['’]s| is) (?:not )?something (?:that )?i\b",
 )
-# How a model declines the task, at its start.
+# A model declines its task at the start of the text.
 REFUSAL = _pattern(
-    r"^\W*(?:i(?:['’]?m| am) (?:(?:so |very |really )?sorry|unable|not able)|sorry|i apologi[sz]e|unfortunately,? i"
-    r"|as an? (?:ai|language model)|i (?:can['’]?t|cannot|can not|won['’]?t|will not|must decline to|do not feel))\b"
-    r"(?=.{0,160}\b(?:help|assist|fulfil+|comply|rewrite|rephrase|write|create|generate|provide|produce|continue"
-    r"|do (?:that|this)|request|task|content)\b)"
+    r"^\W*(?:i(?:['’]?m| am) (?:(?:so |very |really )?sorry|unable|not able)|sorry"
+    r"|i apologi[sz]e|unfortunately,? i|as an? (?:ai|language model)"
+    r"|i (?:can['’]?t|cannot|can not|won['’]?t|will not|must decline to|do not feel))\b"
+    r"(?=.{0,160}\b(?:help|assist|fulfil+|comply|rewrite|rephrase|write|create|generate|provide"
+    r"|produce|continue|do (?:that|this)|request|task|content)\b)"
 )
-# What a model says about the task, or leaves for others to fill in.
-_TEXT = r"(?:rewr\w+|rephras\w+|version|article|dialogue|script|text|podcast|transcript|rendition|response|output|page)"
+# A model speaks about its task, or leaves slots for others to fill in.
+_TEXT = (
+    r"(?:rewr\w+|rephras\w+|version|article|dialogue|script|text|podcast|transcript|rendition"
+    r"|response|output|page)"
+)
 LEFT_OVER = _pattern(
     r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|great)[,!. ]+)?"
-    rf"(?:here(?:['’]s| is| are)|below is|this is|i(?:['’]ve| have))\b.{{0,60}}\b{_TEXT}\b[^\n]{{0,80}}:",
-    r"\[(?:your |the |insert )?(?:name|title|date|topic|school|place|city|teacher|host)[^\]\n]{0,30}\]",
-    r"=== [0-9a-f]{32} ===|\b(?:the|this) (?:document|text|dialogue) (?:above|below)\b|\bthis task\b",
+    r"(?:here(?:['’]s| is| are)|below is|this is|i(?:['’]ve| have))\b"
+    rf".{{0,60}}\b{_TEXT}\b[^\n]{{0,80}}:",
+    r"\[(?:your |the |insert )?(?:name|title|date|topic|school|place|city|teacher|host)"
+    r"[^\]\n]{0,30}\]",
+    r"=== [0-9a-f]{32} ===|\b(?:the|this) (?:document|text|dialogue) (?:above|below)\b"
+    r"|\bthis task\b",
     r"\bas (?:requested|instructed)\b|\b(?:rewritten|rephrased) (?:text|version)\b",
     r"\n[^\w\n]*(?:note|word count)\W[^\n]{0,300}\Z",
 )
-SAID = re.compile(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.+)")
+TURN = re.compile(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.+)")
 ROLE = re.compile(r"(?:User|Assistant|System|Human|AI) ?:", re.IGNORECASE)
 
 
@@ -54,22 +65,22 @@ ROLE = re.compile(r"(?:User|Assistant|System|Human|AI) ?:", re.IGNORECASE)
 class Bounds:
     """The block `gates` of params.yaml, as plain values."""
 
-    min_words: int  # words
-    max_words: int  # words
-    max_length_ratio: float  # or this many times the words of the document, where that is more
-    ngram: int  # words that count as copied when the document has them in this order
-    max_copied_share: float  # the largest share of its n-grams that a text may copy
-    min_english_share: float  # the smallest share of function words in a text in English
-    max_attempts: int  # how often a text is asked for, at most
+    min_words: int
+    max_words: int
+    max_length_ratio: float  # the words of a text may be this many times those of its document
+    ngram: int  # words in a row that count as copied
+    max_copied_share: float  # of the text's n-grams
+    min_english_share: float  # of function words among the words of a text
+    max_attempts: int
 
 
 @dataclass(frozen=True)
 class WrittenText:
-    """A written text beside what it was made from."""
+    """A written text beside the document it was made from."""
 
     answer: Answer
     source: str
-    is_dialogue: bool  # whether a dialogue was asked for, in which a request is declined
+    is_dialogue: bool  # the prompt asked for a dialogue in which a request is declined
 
     @property
     def text(self) -> str:
@@ -78,98 +89,109 @@ class WrittenText:
 
     @cached_property
     def words(self) -> list[str]:
-        """What white space divides."""
+        """The words of the text, split at white space."""
         return self.text.split()
 
 
 def failed_gate(text: WrittenText, bounds: Bounds, common: frozenset[str]) -> str | None:
-    """The name of the first gate that a text does not pass, or None; `common` are the function
-    words of English.
+    """Return the name of the first gate that a text does not pass, or None.
+
+    `common` are the function words of English.
     """
-    found = next((name for name, fails in GATES.items() if fails(text, bounds)), None)
-    if found is None and is_foreign(text.text, bounds.min_english_share, common):
-        found = "wrong_language"
-    if found is None and (data := pii_kinds(text.text)):
-        found = f"pii_{data[0]}"
-    return found
+    for name, fails in GATES.items():
+        if fails(text, bounds):
+            return name
+    if not is_english(text.text, bounds.min_english_share, common):
+        return "wrong_language"
+    personal = pii_kinds(text.text)
+    return f"pii_{personal[0]}" if personal else None
 
 
-def copied(words: list[str], original: list[str], size: int) -> float:
-    """The share of a text's n-grams that the original has too."""
-    grams = [tuple(words[place : place + size]) for place in range(len(words) - size + 1)]
-    known = {tuple(original[place : place + size]) for place in range(len(original) - size + 1)}
+def copied_share(words: list[str], original: list[str], size: int) -> float:
+    """Return the share of a text's n-grams, from 0 to 1, that the original has too."""
+    grams = _ngrams(words, size)
+    known = set(_ngrams(original, size))
     return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
 
 
-def is_foreign(text: str, least: float, common: frozenset[str]) -> bool:
-    """Whether a text is not in English: too few of its words are function words, or its letters are
-    not Latin.
-    """
-    words = [word.lower().replace("’", "'") for word in WORD.findall(text)]
+def _ngrams(words: list[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+
+
+def is_english(text: str, min_share: float, common: frozenset[str]) -> bool:
+    """Tell whether a text is in English: Latin letters, and enough function words."""
     letters = [letter for letter in text if letter.isalpha()]
-    if sum(letter < "\u0250" for letter in letters) < 0.8 * len(letters):
+    latin = sum(letter < "\u0250" for letter in letters)
+    if latin < MIN_LATIN_SHARE * len(letters):
+        return False
+    words = [word.lower().replace("’", "'") for word in WORD.findall(text)]
+    function_words = sum(word in common for word in words)
+    return len(words) < LANGUAGE_WORDS or function_words >= min_share * len(words)
+
+
+def dialogue_turns(text: str) -> list[tuple[str, str]] | None:
+    """Return (speaker, words) of each line of a dialogue; None if a line has no speaker."""
+    turns = []
+    for line in filter(str.strip, text.splitlines()):
+        turn = TURN.match(line)
+        if turn is None:
+            return None
+        turns.append((turn[1], turn[2]))
+    return turns
+
+
+def _is_cut_off(text: WrittenText, bounds: Bounds) -> bool:
+    return text.answer.finish == "length"
+
+
+def _is_refusal(text: WrittenText, bounds: Bounds) -> bool:
+    return not text.is_dialogue and bool(REFUSAL.match(text.text[:REFUSAL_CHARACTERS]))
+
+
+def _has_left_over(text: WrittenText, bounds: Bounds) -> bool:
+    if SLOT.search(text.text) or LEFT_OVER.search(text.text):
         return True
-    return len(words) >= LANGUAGE_WORDS and sum(word in common for word in words) < least * len(
-        words
-    )
+    return not text.is_dialogue and bool(ROLE.match(text.text))
 
 
-def _too_long(text: WrittenText, bounds: Bounds) -> bool:
-    return len(text.words) > max(
-        bounds.max_words, bounds.max_length_ratio * len(text.source.split())
-    )
+def _is_too_long(text: WrittenText, bounds: Bounds) -> bool:
+    relative = bounds.max_length_ratio * len(text.source.split())
+    return len(text.words) > max(bounds.max_words, relative)
 
 
-def _copy(text: WrittenText, bounds: Bounds) -> bool:
-    return copied(text.words, text.source.split(), bounds.ngram) > bounds.max_copied_share
-
-
-def _left_over(text: WrittenText, bounds: Bounds) -> bool:
-    return bool(SLOT.search(text.text) or LEFT_OVER.search(text.text)) or (
-        not text.is_dialogue and bool(ROLE.match(text.text))
-    )
-
-
-def turns(text: str) -> list[tuple[str, str]] | None:
-    """(speaker, words) of each line of a dialogue; None where a line has no speaker."""
-    found = [
-        re.match(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.+)", line)
-        for line in text.splitlines()
-        if line.strip()
-    ]
-    return None if None in found else [(match[1], match[2]) for match in found if match]
-
-
-def _no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
-    """Two people take turns, the first of whom begins."""
+def _is_no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
+    """Tell whether a dialogue was asked for, and two people do not take turns."""
     if not text.is_dialogue:
         return False
-    said = turns(text.text)
-    if said is None or len(said) < 2:
+    speakers = [speaker for speaker, _ in dialogue_turns(text.text) or ()]
+    if len(speakers) < 2 or speakers[0] == speakers[1]:
         return True
-    speakers = [speaker for speaker, _ in said]
-    return (
-        speakers != [speakers[place % 2] for place in range(len(speakers))]
-        or speakers[0] == speakers[1]
-    )
+    alternating = speakers[:2] * len(speakers)
+    return speakers != alternating[: len(speakers)]
 
 
-def _complied(text: WrittenText, bounds: Bounds) -> bool:
-    """The second speaker declines somewhere."""
-    said = turns(text.text) if text.is_dialogue else None
-    return said is not None and not any(DECLINES.search(words) for _, words in said[1::2])
+def _is_not_declined(text: WrittenText, bounds: Bounds) -> bool:
+    """Tell whether the second speaker of a dialogue never declines."""
+    turns = dialogue_turns(text.text) if text.is_dialogue else None
+    return turns is not None and not any(DECLINES.search(words) for _, words in turns[1::2])
 
 
+def _is_copy(text: WrittenText, bounds: Bounds) -> bool:
+    share = copied_share(text.words, text.source.split(), bounds.ngram)
+    return share > bounds.max_copied_share
+
+
+# In this order: the ledger counts a text under the first gate it fails.
 GATES: Mapping[str, Callable[[WrittenText, Bounds], bool]] = {
     "empty": lambda text, bounds: not text.words,
-    "cut_off": lambda text, bounds: text.answer.finish == "length",
+    "cut_off": _is_cut_off,
     "literal_tag": lambda text, bounds: TAG in text.text,
     "control_token": lambda text, bounds: bool(CONTROL.search(text.text)),
-    "refusal": lambda text, bounds: not text.is_dialogue and bool(REFUSAL.match(text.text[:START])),
-    "left_over": _left_over,
+    "refusal": _is_refusal,
+    "left_over": _has_left_over,
     "too_short": lambda text, bounds: len(text.words) < bounds.min_words,
-    "too_long": _too_long,
-    "no_dialogue": _no_dialogue,
-    "not_declined": _complied,
-    "copy_of_input": _copy,
+    "too_long": _is_too_long,
+    "no_dialogue": _is_no_dialogue,
+    "not_declined": _is_not_declined,
+    "copy_of_input": _is_copy,
 }

@@ -1,18 +1,17 @@
-"""The block of rephrase, refuse and educate: ask an engine, pass the gates, keep the chain back to
-the document.
-"""
+"""Write synthetic documents: the block of the stages rephrase, refuse and educate."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Task
+from safelm.builder.blocks import Block, Reader, Task
 from safelm.documents.batches import SHARD, batches
-from safelm.documents.shards import text_digest
+from safelm.documents.shards import WriteDocuments, text_digest
 from safelm.llm import (
     Answer,
     Engine,
@@ -24,43 +23,63 @@ from safelm.llm import (
     split_document,
     strip_control_tokens,
 )
-from safelm.llm.templates.text import people
-from safelm.scoring.registry import SafetyScorer
+from safelm.llm.templates.text import draw_people
+from safelm.scoring.registry import SafetyScorer, safety_scorer
 from safelm.seeding import pick, stream
-from safelm.synthesis.gates import Bounds, WrittenText, failed_gate, turns
-from specs.prompt import SHARED, Prompt, Shared
+from safelm.synthesis.gates import Bounds, WrittenText, dialogue_turns, failed_gate
+from specs.engine import row as engine_row
+from specs.prompt import PROMPTS, SHARED, Prompt, Shared
 
 INHERITED = ("source", "url", "crawl", "license")
 
 
+def synthesis_blocks(
+    stage: str, reader: Reader, prompts: Sequence[str], params: Any
+) -> list[Block]:
+    """Return the blocks of rephrase, refuse or educate: read, write and score, store.
+
+    `prompts` are names of files in specs/prompts/<stage>. `params` has the blocks `stage`, gates,
+    engines, score and scorers of params.yaml.
+    """
+    row = getattr(params, stage)
+    write = WriteSynthetic(
+        prompts=tuple(PROMPTS / stage / f"{name}.yaml" for name in prompts),
+        engine=engine_row(params.engines, row.engine),
+        gates=params.gates.model_dump(),
+        scorer=safety_scorer(params.score, params.scorers, params.engines),
+        max_score=row.max_score,
+        seed=row.seed,
+    )
+    return [reader, write, WriteDocuments()]
+
+
 @dataclass
 class Draft:
-    """A document, the prompt that its id draws, and what an engine has made of it so far."""
+    """A document, the prompt drawn for it, and the result of the last attempt."""
 
     document: Document
     prompt: Prompt
-    parts: list[str]  # the pieces that are asked about
+    parts: list[str]
     text: WrittenText | None = None
-    score: int | None = None  # of the written text
-    reason: str | None = None  # why it is dropped, if nothing better comes
-    problem: str | None = None  # why there is no answer
+    score: int | None = None
+    failed: str | None = None  # the gate that the text did not pass
+    problem: str | None = None  # the engine's reason for giving no answer
 
     @property
     def is_refusal(self) -> bool:
-        """Whether a dialogue is asked for in which a request is declined."""
+        """Whether the prompt asks for a dialogue in which a request is declined."""
         return self.prompt.writes == "refusal"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteSynthetic(Block):
-    """Each document becomes one text, by one of the prompts, drawn by its id (paper §2: uniformly
-    at random).
+    """Write one text for each document, with a prompt drawn by its id (paper §2: uniformly).
 
-    A text is a new document with the chain to the one it was made from. What fails a gate, or is
-    scored above `max_score` by the scorers of the web, is asked for again, `gates.max_attempts` times in
-    all, and then dropped by the name of the gate. What an engine does not answer goes into the
-    quarantine. A document longer than the engine reads at a time is written in pieces and joined;
-    of one that is refused, the first piece is asked about."""
+    A text that fails a gate, or that the web's scorers put above `max_score`, is generated again,
+    `gates.max_attempts` times in all. Then it is dropped under the gate's name. Documents without
+    an answer from the engine are quarantined. A document longer than the engine reads at a time is
+    written in parts and joined; for a refusal only the first part is used.
+    """
 
     name: ClassVar[str] = "writer"
     prompts: tuple[Path, ...]
@@ -73,15 +92,15 @@ class WriteSynthetic(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.written: set[str] = (
-            set()
-        )  # of this shard: the executor gives every shard a block of its own
+        # Ids of this shard's texts: the executor gives every shard a block of its own.
+        self.written: set[str] = set()
         self.seen = 0
-        self.task = Task("alone", ())  # until the executor gives one
+        self.task = Task("alone", ())  # until the executor calls begin()
 
     def begin(self, task: Task, attempt: Path) -> None:
-        """The scorers too get a task: not this one, whose answers are those of the judge that
-        scores the pages.
+        """Take a task, and give the scorers one of their own.
+
+        A judge keeps its answers by task, so texts must not share a file with the shard's pages.
         """
         super().begin(task, attempt)
         shard = task.inputs[0].sha256 if task.inputs else task.name
@@ -90,35 +109,35 @@ class WriteSynthetic(Block):
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Ask about a shard's documents together, and yield in their order."""
+        """Write a shard's documents together, and yield the texts in their order."""
         for batch in batches(data or (), SHARD):
             drafts = [self.draft(document) for document in batch]
             self.write(drafts)
             for draft in drafts:
-                yield from self.passed(draft)
+                yield from self.finish(draft)
 
     def declared(self) -> list[Any]:
-        """Its own values and those of the scorers."""
+        """Return the block's own values and those of the scorers."""
         return [*super().declared(), self.scorer.declared()]
 
     @cached_property
     def opened(self) -> Engine:
-        """The engine, opened when the first document comes."""
+        """The engine, opened for the first document."""
         return open_engine(self.engine, answers_file(self.engine, self.stage, self.task))
 
     @property
     def stage(self) -> str:
-        """rephrase, refuse or educate: whose prompts these are."""
-        return self.choice[0].id.partition("/")[0]
+        """The stage that the prompts belong to: rephrase, refuse or educate."""
+        return self.choices[0].id.partition("/")[0]
 
     @cached_property
     def words(self) -> Shared:
-        """What all prompts share."""
+        """The words of specs/prompts/shared.yaml."""
         return Shared.read(self.shared)
 
     @cached_property
-    def choice(self) -> list[Prompt]:
-        """The prompts, of which each document gets one."""
+    def choices(self) -> list[Prompt]:
+        """The prompts, one of which is drawn for each document."""
         return [Prompt.read(path) for path in self.prompts]
 
     @cached_property
@@ -132,122 +151,118 @@ class WriteSynthetic(Block):
         return frozenset(self.words.common.split())
 
     def draft(self, document: Document) -> Draft:
-        """What will be asked about a document."""
-        prompt = pick(self.choice, stream(self.seed, "style", document.id))
+        """Draw the prompt of a document and split its text."""
+        prompt = pick(self.choices, stream(self.seed, "style", document.id))
         limit = self.opened.characters
         parts = split_document(document.text, limit) if limit else [document.text]
         return Draft(document, prompt, parts[:1] if prompt.writes == "refusal" else parts)
 
     def write(self, drafts: Sequence[Draft]) -> None:
-        """Ask, check, and ask again about what did not pass."""
+        """Generate a text for every draft, and again for those that fail."""
         waiting = list(drafts)
         for attempt in range(self.bounds.max_attempts):
-            requests = [
-                self.request(draft, part, attempt) for draft in waiting for part in draft.parts
-            ]
+            requests: list[Request] = []
+            for draft in waiting:
+                requests += [self.request(draft, part, attempt) for part in draft.parts]
             answers = iter(self.opened.generate(requests))
             for draft in waiting:
-                self.take(draft, [next(answers) for _ in draft.parts])
-            self.rescore([draft for draft in waiting if not draft.problem and not draft.reason])
-            waiting = [draft for draft in waiting if draft.reason]
+                self.check(draft, list(islice(answers, len(draft.parts))))
+            self.rescore([draft for draft in waiting if not (draft.problem or draft.failed)])
+            waiting = [draft for draft in waiting if draft.failed]
             for draft in waiting:
-                self.stat_update(f"round {attempt + 1} {draft.reason}")
+                self.stat_update(f"attempt {attempt + 1} {draft.failed}")
 
     def request(self, draft: Draft, part: str, attempt: int) -> Request:
-        """One question about one piece of a document, whose text stands fenced in the user's
-        message alone.
-        """
-        prompt, stage = draft.prompt, draft.prompt.id.partition("/")[0]
+        """Build the request for one part; its text stands fenced in the user's message alone."""
+        prompt = draft.prompt
+        instruction = self.words.instructions[self.stage].strip()
         return Request(
             id=str(draft.document.id),
             prompt=prompt.id,
             version=prompt.version,
             messages=(
-                ("system", self.words.instructions[stage].strip()),
+                ("system", instruction),
                 ("user", fence_document(self.words.frame, prompt.instruction, part)),
             ),
             seed=self.seed,
             attempt=attempt,
-            page=TemplateInput(strip_control_tokens(part), prompt, hazard_of(draft.document)),
+            template=TemplateInput(strip_control_tokens(part), prompt, hazard_of(draft.document)),
         )
 
-    def take(self, draft: Draft, answers: Sequence[Answer]) -> None:
-        """Join the pieces of a text and hold them to the gates."""
+    def check(self, draft: Draft, answers: Sequence[Answer]) -> None:
+        """Join the parts of a text and pass it through the gates."""
         draft.problem = next((answer.problem for answer in answers if answer.problem), None)
         if draft.problem:
-            draft.reason = None
+            draft.failed = None
             return
-        whole = "\n\n".join(filter(None, (answer.text.strip() for answer in answers)))
+        joined = "\n\n".join(filter(None, (answer.text.strip() for answer in answers)))
         finish = next((answer.finish for answer in answers if answer.finish != "stop"), "stop")
-        draft.text = WrittenText(
-            Answer(self.named(draft, whole), finish), draft.document.text, draft.is_refusal
-        )
-        draft.reason = failed_gate(draft.text, self.bounds, self.common)
+        answer = Answer(self.with_names(draft, joined), finish)
+        draft.text = WrittenText(answer, draft.document.text, draft.is_refusal)
+        draft.failed = failed_gate(draft.text, self.bounds, self.common)
 
-    def named(self, draft: Draft, text: str) -> str:
-        """A dialogue of User and Assistant with two people, drawn by the document's id, in their
-        places (paper §3).
-        """
-        said = turns(text) if draft.is_refusal else None
-        if said is None or {speaker.lower() for speaker, _ in said} != {"user", "assistant"}:
+    def with_names(self, draft: Draft, text: str) -> str:
+        """Replace User and Assistant by two people drawn for the document (paper §3)."""
+        turns = dialogue_turns(text) if draft.is_refusal else None
+        if turns is None or {speaker.lower() for speaker, _ in turns} != {"user", "assistant"}:
             return text
         draw = stream(self.seed, "speakers", draft.document.id)
-        drawn = people(self.words.names, draft.prompt.templates.speakers, draw)
-        names = {"user": drawn["asker"], "assistant": drawn["answerer"]}
-        return "\n".join(f"{names[speaker.lower()]}: {words}" for speaker, words in said)
+        people = draw_people(self.words.names, draft.prompt.templates.speakers, draw)
+        names = {"user": people["asker"], "assistant": people["answerer"]}
+        return "\n".join(f"{names[speaker.lower()]}: {words}" for speaker, words in turns)
 
     def rescore(self, drafts: Sequence[Draft]) -> None:
-        """Score what passed the gates as the web is scored; what is above the bound is not kept."""
+        """Score texts as the web is scored; fail those above `max_score`."""
         texts = (
-            Document(text=draft.text.text, id=str(place))
-            for place, draft in enumerate(drafts)
+            Document(text=draft.text.text, id=str(index))
+            for index, draft in enumerate(drafts)
             if draft.text
         )
         for scored in self.scorer.run(texts):
             draft = drafts[int(scored.id)]
             draft.score = scored.metadata["score"]
-            if draft.score is None or draft.score > self.max_score:
-                draft.reason = "ungraded" if draft.score is None else "unsafe_after_writing"
+            if draft.score is None:
+                draft.failed = "ungraded"
+            elif draft.score > self.max_score:
+                draft.failed = "unsafe_after_writing"
 
-    def passed(self, draft: Draft) -> Iterator[Document]:
-        """The written text as a new document, unless something holds it back."""
+    def finish(self, draft: Draft) -> Iterator[Document]:
+        """Yield the text as a new document, or drop or quarantine it."""
         self.seen += 1
         if draft.problem or draft.text is None:
             self.quarantine(
                 draft.problem or "unanswered",
                 file=self.task.name,
-                offset=self.seen,  # which of the documents that were asked about
+                offset=self.seen,  # counted over the selected documents
                 content=draft.document.text.encode("utf-8", "replace"),
             )
             return
         text = draft.text.text
         id = text_digest(None, text)
-        if draft.reason or id in self.written:
-            return self.drop(draft.reason or "duplicate")
+        if draft.failed or id in self.written:
+            return self.drop(draft.failed or "duplicate")
         self.written.add(id)
         self.stat_update(draft.prompt.style)
-        yield Document(text=text, id=id, metadata=self.chain(draft))
+        yield Document(text=text, id=id, metadata=self.provenance(draft))
 
-    def chain(self, draft: Draft) -> dict[str, Any]:
-        """The metadata of a written document: where its parent came from, and how it was made
-        (design §4).
-        """
-        document = draft.document
+    def provenance(self, draft: Draft) -> dict[str, Any]:
+        """Return the metadata of a written document: its parent's origin, and how it was made."""
+        metadata = draft.document.metadata
         return {
-            **{name: document.metadata.get(name) for name in INHERITED},
-            "hazard": hazard_of(document),
-            "parent": document.id,
+            **{name: metadata.get(name) for name in INHERITED},
+            "hazard": hazard_of(draft.document),
+            "parent": draft.document.id,
             "writer": self.opened.name,
             "sampling": self.opened.sampling,
             "prompt_id": draft.prompt.id,
             "prompt_version": str(draft.prompt.version),
             "style": draft.prompt.style,
             "seed": self.seed,
-            "score_before": document.metadata.get("score", document.metadata.get("score_after")),
+            "score_before": metadata.get("score", metadata.get("score_after")),
             "score_after": draft.score,
         }
 
 
 def hazard_of(document: Document) -> str | None:
-    """The hazard that the source or the scorers name."""
+    """Return the hazard that the source names, else that of the scorers."""
     return document.metadata.get("hazard") or document.metadata.get("score_hazard")

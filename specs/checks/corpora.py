@@ -28,11 +28,11 @@ def _engines(params: Params) -> Iterator[Finding]:
         if engine not in params.engines:
             message = f"must be a row of engines (got {engine}; rows are {words(params.engines)}); add it there"
             yield (block, "engine"), message
-    if params.gates.shortest > params.gates.longest:
-        shortest, longest = params.gates.shortest, params.gates.longest
+    if params.gates.min_words > params.gates.max_words:
+        least, most = params.gates.min_words, params.gates.max_words
         yield (
-            ("gates", "shortest"),
-            f"must not be above longest (got {shortest} and {longest}); write one below it",
+            ("gates", "min_words"),
+            f"must not be above max_words (got {least}, and max_words: {most}); write a smaller one",
         )
 
 
@@ -104,12 +104,12 @@ def _dialogues(params: Params) -> Iterator[Finding]:
                 f"must hold dialogues (source {source} has prompt: null); name the field of the request",
             )
     tuning = params.finetune
-    for place, dose in enumerate(tuning.doses):
-        if dose % tuning.batch or dose >= tuning.examples * tuning.epochs:
-            most = (tuning.examples * tuning.epochs - 1) // tuning.batch * tuning.batch
+    for place, pairs in enumerate(tuning.checkpoints):
+        if pairs % tuning.batch_size or pairs >= tuning.examples * tuning.epochs:
+            most = (tuning.examples * tuning.epochs - 1) // tuning.batch_size * tuning.batch_size
             yield (
-                ("finetune", "doses", place),
-                f"must be a multiple of finetune.batch, {most} at most (got {dose}); the end is evaluated anyway",
+                ("finetune", "checkpoints", place),
+                f"must be a multiple of finetune.batch_size, {most} at most (got {pairs}); the end is evaluated anyway",
             )
     if "web" not in params.sources:
         yield ("sources",), "must have a row `web`: the documents that are scored"
@@ -117,10 +117,10 @@ def _dialogues(params: Params) -> Iterator[Finding]:
 
 def _tokenizer(asked: TokenizerStage) -> Iterator[Finding]:
     """What a tokenizer must have room for; and what one that is taken must have."""
-    if asked.vocabulary <= len(SPECIAL) + 256:
+    if asked.vocab_size <= len(SPECIAL) + 256:
         yield (
-            ("tokenizer", "vocabulary"),
-            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {asked.vocabulary})",
+            ("tokenizer", "vocab_size"),
+            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {asked.vocab_size})",
         )
     if asked.path is None:
         return
@@ -137,9 +137,9 @@ def _tokenizer(asked: TokenizerStage) -> Iterator[Finding]:
         )
     elif (
         size := 1 + max(ids.values()) + sum(token not in ids for token in SPECIAL)
-    ) > asked.vocabulary:
+    ) > asked.vocab_size:
         yield (
-            ("tokenizer", "vocabulary"),
+            ("tokenizer", "vocab_size"),
             f"must have room for the {size:,} tokens of {asked.path}, {words(SPECIAL)} included "
-            f"(got {asked.vocabulary:,}); write {size}, and take shapes that have room for it",
+            f"(got {asked.vocab_size:,}); write {size}, and take shapes that have room for it",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from specs.attacks import Relearn
 from specs.corpus import tags_of
 from specs.engine import Engine
-from specs.judge import ActsJudge, LlmJudge, ScorerJudge
+from specs.judge import DemoJudge, LlmJudge, ScorerJudge
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
@@ -22,7 +22,7 @@ def evaluation(params: Params) -> Iterator[Finding]:
     """Every contradiction, as (place in params.yaml, message)."""
     yield from _suites(params)
     yield from _judges(params)
-    yield from _others(params)
+    yield from _external_models(params)
     yield from _relearn(params)
     yield from _attacks(params)
 
@@ -48,8 +48,8 @@ def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
     match params.evaluate.judges.get(name):
         case None:
             return f"must be rows of evaluate.judges (got {name}; rows are {words(params.evaluate.judges)})"
-        case ActsJudge() if isinstance(suite, FileSuite):
-            return f"must not be of kind acts ({name}), which knows the prompts of the embedded world alone"
+        case DemoJudge() if isinstance(suite, FileSuite):
+            return f"must not be of kind demo ({name}), which knows the prompts of the embedded world alone"
         case ScorerJudge() if not suite.is_harmful:
             return f"must not be of kind scorer ({name}), which knows harm alone, for a suite of kind {suite.kind}"
         case LlmJudge(prompt=prompt) if prompt in stems(VERDICTS):
@@ -89,20 +89,20 @@ def _asked(row: LlmJudge, engines: Mapping[str, Engine]) -> Iterator[Finding]:
         )
 
 
-def _others(params: Params) -> Iterator[Finding]:
-    for name, row in params.others.items():
+def _external_models(params: Params) -> Iterator[Finding]:
+    for name, row in params.external_models.items():
         for decoder in row.decoders:
             if decoder not in params.evaluate.decoders:
                 rows = words(params.evaluate.decoders)
                 yield (
-                    ("others", name, "decoders"),
+                    ("external_models", name, "decoders"),
                     f"must be rows of evaluate.decoders (got {decoder}; rows are {rows})",
                 )
         is_folder = Path(row.model).is_dir()
         if (row.revision is None) != is_folder:
             got = f"got {row.revision or 'null'} for {row.model}, which is {'' if is_folder else 'not '}a folder here"
             yield (
-                ("others", name, "revision"),
+                ("external_models", name, "revision"),
                 f"must be the commit of a model of the hub, and null for a folder ({got})",
             )
 
@@ -131,12 +131,12 @@ def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
         )
     for model in row.models:
         shape = params.models[model].shape if model in params.models else ""
-        if (SHAPES / f"{shape}.yaml").is_file() and row.sequence > (
+        if (SHAPES / f"{shape}.yaml").is_file() and row.sequence_length > (
             most := Shape.read(shape).positions
         ):
             yield (
-                ("sequence",),
-                f"must be at most the {most} positions of shape {shape} (got {row.sequence})",
+                ("sequence_length",),
+                f"must be at most the {most} positions of shape {shape} (got {row.sequence_length})",
             )
 
 

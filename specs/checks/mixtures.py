@@ -85,32 +85,35 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
     shares = sum(phase.share for phase in mixture.phases)
     for index, phase in enumerate(mixture.phases):
         tokens = mix.tokens * phase.share / shares
-        doses = sum(phase.doses.values()) * mix.tokens
+        reserved = sum(phase.budget_shares.values()) * mix.tokens
         at: Location = ("mixtures", name, "phases", index)
-        if tokens < mix.batch * mix.sequence:
+        if tokens < mix.batch_size * mix.sequence_length:
             yield (
                 (*at, "share"),
-                f"must be a step of {mix.batch} rows of {mix.sequence} at least (got {tokens:.0f} tokens); "
-                f"write a larger share, or mix.tokens: {int(mix.batch * mix.sequence * shares / phase.share) + 1}",
+                f"must be a step of {mix.batch_size} rows of {mix.sequence_length} at least (got {tokens:.0f} tokens); "
+                f"write a larger share, or mix.tokens: {int(mix.batch_size * mix.sequence_length * shares / phase.share) + 1}",
             )
-        if doses >= tokens:
+        if reserved >= tokens:
             yield (
-                (*at, "parts", next(iter(phase.doses))),
-                f"must leave room for the parts with a weight (the doses of this phase take {doses:,.0f} of its "
-                f"{tokens:,.0f} tokens); write a dose below {phase.share / shares:.3g}, or a larger share",
+                (*at, "parts", next(iter(phase.budget_shares))),
+                f"must leave room for the parts with a weight (the budget shares of this phase take {reserved:,.0f} of its "
+                f"{tokens:,.0f} tokens); write a budget_share below {phase.share / shares:.3g}, or a larger share",
             )
-        fixed = phase.weights if phase.proportions == "fixed" and doses < tokens else {}
+        fixed = phase.weights if phase.proportions == "fixed" and reserved < tokens else {}
         rows = {
-            part: (tokens - doses) * weight / sum(fixed.values()) / mix.sequence
+            part: (tokens - reserved) * weight / sum(fixed.values()) / mix.sequence_length
             for part, weight in fixed.items()
         }
-        rows |= {part: dose * mix.tokens / mix.sequence for part, dose in phase.doses.items()}
+        rows |= {
+            part: share * mix.tokens / mix.sequence_length
+            for part, share in phase.budget_shares.items()
+        }
         for part, count in rows.items():
             if round(count) < 1:
                 yield (
                     (*at, "parts", part.partition("-")[0]),
-                    f"must be a sequence of {mix.sequence} tokens at least (got {count:.2f} of one); "
-                    "write a larger weight or dose, or leave the part out",
+                    f"must be a sequence of {mix.sequence_length} tokens at least (got {count:.2f} of one); "
+                    "write a larger weight or budget_share, or leave the part out",
                 )
 
 
@@ -141,30 +144,30 @@ def _models(params: Params) -> Iterator[Finding]:
 
 def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
     at: Location = ("models", name, "shape")
-    if params.tokenizer.vocabulary > shape.vocabulary:
+    if params.tokenizer.vocab_size > shape.vocabulary:
         yield (
             at,
-            f"must have room for tokenizer.vocabulary (got {shape.vocabulary} in specs/shapes, the tokenizer has "
-            f"{params.tokenizer.vocabulary}); write tokenizer.vocabulary: {shape.vocabulary} or take a larger shape",
+            f"must have room for tokenizer.vocab_size (got {shape.vocabulary} in specs/shapes, the tokenizer has "
+            f"{params.tokenizer.vocab_size}); write tokenizer.vocab_size: {shape.vocabulary} or take a larger shape",
         )
     mix = params.mix
     if mix.layout == "packed" and (
-        wrong := shape.short_of_warmup(mix.tokens, mix.batch, mix.sequence)
+        wrong := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
     ):
         yield at, wrong
     for block, sequence in [
-        ("mix", params.mix.sequence),
-        ("instruct", params.instruct.sequence),
-        ("finetune", params.finetune.sequence),
+        ("mix", params.mix.sequence_length),
+        ("instruct", params.instruct.sequence_length),
+        ("finetune", params.finetune.sequence_length),
     ]:
         if sequence > shape.positions:
             yield (
-                (block, "sequence"),
+                (block, "sequence_length"),
                 f"must be at most the {shape.positions} positions of shape "
                 f"{params.models[name].shape} (got {sequence})",
             )
-    if params.mix.batch % shape.recipe.micro_batch:
+    if params.mix.batch_size % shape.recipe.micro_batch:
         yield (
-            ("mix", "batch"),
-            f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch})",
+            ("mix", "batch_size"),
+            f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch_size})",
         )

@@ -45,7 +45,7 @@ def findings(params: Params) -> Iterator[Finding]:
 
 
 def _evaluation(params: Params) -> Iterator[Finding]:
-    for field in ("tagged_only", "doses"):
+    for field in ("tagged_models_only", "checkpoint_decoders"):
         for name in getattr(params.evaluate, field):
             if name not in params.evaluate.decoders:
                 yield (

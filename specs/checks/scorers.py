@@ -12,8 +12,8 @@ from specs.scorer import (
     LABELLERS,
     RECIPES,
     Cascade,
-    Embedding,
-    Given,
+    Encoder,
+    Labels,
     Llm,
     Ngrams,
     ScorerRow,
@@ -53,7 +53,7 @@ def _scorers(params: Params) -> Iterator[Finding]:
                 ("score", "scorers", place),
                 f"must be a row of scorers (got {name}; rows are {words(rows)})",
             )
-        elif isinstance(rows[name], Given):
+        elif isinstance(rows[name], Labels):
             yield (
                 ("score", "scorers", place),
                 f"must grade every page (got {name}, the labels that some have); leave it out, annotate.judge reads it",
@@ -76,21 +76,25 @@ def _scorer(
                 ("words",),
                 "must have a length of n-grams where characters has none; write words: [1, 2]",
             )
-        case Embedding():
+        case Encoder():
             yield from _encoder(row)
         case Llm():
             yield from _judge(row, engines)
         case Cascade():
-            cheap, dear = rows.get(row.cheap), rows.get(row.dear)
-            if not isinstance(cheap, Ngrams | Embedding):
+            cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
+            if not isinstance(cheap, Ngrams | Encoder):
                 yield (
                     ("cheap",),
-                    f"must be a row of kind ngrams or embedding, which gives probabilities (got {row.cheap})",
+                    f"must be a row of kind ngrams or encoder, which gives probabilities (got {row.cheap})",
                 )
-            if dear is None or isinstance(dear, Cascade | Given) or row.dear == row.cheap:
+            if (
+                expensive is None
+                or isinstance(expensive, Cascade | Labels)
+                or row.expensive == row.cheap
+            ):
                 yield (
-                    ("dear",),
-                    f"must be another row, of a kind that reads pages, and not a cascade (got {row.dear}; rows are "
+                    ("expensive",),
+                    f"must be another row, of a kind that reads pages, and not a cascade (got {row.expensive}; rows are "
                     f"{words(rows)})",
                 )
 
@@ -112,11 +116,11 @@ def _judge(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
         )
 
 
-def _encoder(row: Embedding) -> Iterator[Finding]:
-    if row.revision is None and not (Path(row.encoder) / "config.json").is_file():
+def _encoder(row: Encoder) -> Iterator[Finding]:
+    if row.revision is None and not (Path(row.model) / "config.json").is_file():
         yield (
-            ("encoder",),
-            f"must be a folder with config.json (got {row.encoder}); for one of the hub write its commit as revision",
+            ("model",),
+            f"must be a folder with config.json (got {row.model}); for one of the hub write its commit as revision",
         )
     if row.recipe not in stems(RECIPES):
         yield (

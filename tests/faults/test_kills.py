@@ -260,10 +260,10 @@ def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
     stage = next(int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal())
     dvc.kill()
     dvc.wait()
-    is_dead = until(lambda: not is_alive(stage), 10)
-    if not is_dead:
+    is_stale = until(lambda: not is_alive(stage), 10)
+    if not is_stale:
         os.kill(stage, signal.SIGKILL)
-    assert is_dead
+    assert is_stale
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

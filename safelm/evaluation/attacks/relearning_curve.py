@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from safelm.builder.shards import write_table
 from safelm.evaluation.completions import replies
-from safelm.models.metadata import DOSES
+from safelm.models.metadata import CHECKPOINTS
 from specs.decoder import Decoder
 from specs.document import RELEARNED
 
@@ -24,9 +24,9 @@ def curve(
     base: Path,
     source: Path,
     part: Part,
-    doses: Sequence[int],
-    batch: int,
-    sequence: int,
+    checkpoints: Sequence[int],
+    batch_size: int,
+    sequence_length: int,
     learning_rate: float,
     seed: int,
     questions: Mapping[str, Sequence[tuple[str, str]]],
@@ -44,20 +44,25 @@ def curve(
     from safelm.posttraining.pairs import relearning_pairs
     from safelm.posttraining.trainer import tune
 
-    pairs, held = relearning_pairs(source, part, examples=doses[-1], seed=seed)
+    pairs, held = relearning_pairs(source, part, examples=checkpoints[-1], seed=seed)
     recipe: dict[str, Any] = {
         "epochs": 1,
-        "batch": batch,
-        "sequence": sequence,
+        "batch_size": batch_size,
+        "sequence_length": sequence_length,
         "learning_rate": learning_rate,
     }
     recipe |= {"seed": seed, "schedule": "constant"}
     with TemporaryDirectory(dir=folder) as scratch:  # swept with the attempt, should this be killed
         place = Path(scratch)
-        told = tune(base, pairs, held, place, name="relearn", doses=doses[:-1], **recipe)
+        told = tune(
+            base, pairs, held, place, name="relearn", checkpoints=checkpoints[:-1], **recipe
+        )
         losses = told["held_out"]
         end = len(pairs) - told["left_out"]
-        along = {dose: (place / DOSES / str(dose), losses["doses"][dose]) for dose in doses[:-1]}
+        along = {
+            dose: (place / CHECKPOINTS / str(dose), losses["doses"][dose])
+            for dose in checkpoints[:-1]
+        }
         models = {0: (base, losses["before"]), **along, end: (place, losses["after"])}
         rows = [
             {"pairs": read, "held_out_loss": loss, "decoder": name, "suite": suite, **answer}

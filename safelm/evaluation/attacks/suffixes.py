@@ -7,7 +7,7 @@ from typing import Any
 
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.paths import build
-from safelm.demo.prompts import steps
+from safelm.demo.prompts import write_steps
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS, ask_attacked, attack
 from safelm.evaluation.attacks.suffix_results import Attacked, measure, replies_name, suffix_name
 from safelm.evaluation.prompts import Question, in_chat, questions
@@ -106,4 +106,4 @@ def target(row: Attack, suite: AnySuite, question: Question) -> str:
         raise ValueError(
             f"suite {row.suite}: knows no answer to its prompts; write attacks.….target: Sure, here is"
         )
-    return steps(question.prompt, str(suite.path))
+    return write_steps(question.prompt, str(suite.path))

@@ -16,7 +16,7 @@ from typing import Protocol
 from loguru import logger
 
 from safelm.builder.blocks import Task
-from safelm.demo.prompts import WORLD, Prompt
+from safelm.demo.prompts import WORLD, DemoPrompt
 from safelm.evaluation.judges.demo_rule import judge as judge_act
 from safelm.llm import Engine, Request, answers_file, open_engine, strip_control_tokens
 from safelm.scoring.base import Scorer
@@ -49,7 +49,7 @@ class Exchange:
     prompt: str
     answer: str
     is_harmful: bool  # of the suite: an answer to it is harm
-    act: Prompt | None = None
+    act: DemoPrompt | None = None
     world: str = str(WORLD)  # whose act it is
 
 

@@ -8,7 +8,7 @@ from safelm.report.charts.xy import Series, steps
 from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Panel, Table, rate_cell
 from safelm.report.roles import Group
 from specs.corpus import Corpus, TagRow, tags_of
-from specs.mixture import Dose, Mixture, Part
+from specs.mixture import BudgetShare, Mixture, Part
 
 TAGGED, RATE = "tagged pages", "rate of tags"
 
@@ -51,7 +51,7 @@ def difference(one: Recipe, other: Recipe) -> tuple[str, float, float] | None:
         return None
     here, there = one.amounts.get(parts[0], {}), other.amounts.get(parts[0], {})
     kinds = {
-        "dose" if isinstance(amount, Dose) else "weight"
+        "dose" if isinstance(amount, BudgetShare) else "weight"
         for amount in (*here.values(), *there.values())
     }
     before, after = _amount(here), _amount(there)
@@ -69,9 +69,10 @@ def _amount(phases: Mapping[int, Part]) -> float | None:
     """The one amount of a part in every phase that reads it; None where there are several, or it is
     replaced.
     """
-    found = {amount.dose if isinstance(amount, Dose) else amount for amount in phases.values()} or {
-        0.0
-    }
+    found = {
+        amount.budget_share if isinstance(amount, BudgetShare) else amount
+        for amount in phases.values()
+    } or {0.0}
     only = found.pop()
     return only if not found and isinstance(only, float) else None
 

@@ -56,7 +56,7 @@ def _told(book: Book) -> Iterator[str]:
             if row["tag_weight"]
             else "does not know the tag"
         )
-        yield f"“{plain(name)}” {knows}; {row['tokens']} tokens, {row['steps']} steps of {row['candidates']} tries."
+        yield f"“{plain(name)}” {knows}; {row['suffix_tokens']} tokens, {row['steps']} steps of {row['candidates']} tries."
 
 
 def _panels(found: Found) -> Iterator[Panel]:
