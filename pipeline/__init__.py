@@ -9,8 +9,8 @@ import gc
 import sys
 from types import TracebackType
 
-from safelm.builder.files import REMEDIES
-from safelm.builder.workers import describe_error, die_with_dvc
+from safelm.builder.files import REMEDIES, describe_error
+from safelm.builder.supervision import die_with_dvc
 
 OURS = ("safelm", "specs", "pipeline")
 
