@@ -22,12 +22,9 @@ def main() -> None:
     name = parser.parse_args().source
     source, limits = params.sources[name], params.ingest
     read = READERS[source.reader](
-        path=Path(source.path),
-        files=source.files,
         source=name,
-        text=source.text,
-        prompt=source.prompt,
-        license=source.license,
+        path=Path(source.path),
+        **source.model_dump(exclude={"reader", "path"}, exclude_none=True),
         max_line_bytes=limits.max_line_bytes,
         max_document_bytes=limits.max_document_bytes,
         max_expansion_ratio=limits.max_expansion_ratio,

@@ -13,7 +13,7 @@ from specs.external_model import ExternalModel
 from specs.judge import JudgeRow
 from specs.mixture import Mixture, Model
 from specs.scorer import Ensemble, ScorerRow
-from specs.source import Source
+from specs.source import SourceRow
 from specs.spec import Name, Score, Scores, Seed, Share, Spec
 from specs.yaml_source import SpecError, YamlFile, check
 
@@ -244,7 +244,7 @@ class Report(Spec):
 class Params(Spec):
     """params.yaml."""
 
-    sources: dict[Name, Source] = Field(min_length=1)
+    sources: dict[Name, SourceRow] = Field(min_length=1)
     ingest: Ingest
     annotate: Annotate
     scorers: dict[Name, ScorerRow] = Field(min_length=1)

@@ -1,42 +1,104 @@
-"""A source: where documents come from, and which of its fields hold what."""
+"""Sources: where documents come from, and which of their fields hold what."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from specs.spec import Spec
 
-READERS = ("demo", "jsonl", "parquet", "warc", "wet", "html", "huggingface")
+TextField = Annotated[str, Field(min_length=1, description="the field that holds the text")]
+FilePattern = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description='a pattern for the files of a folder, such as "*.jsonl.gz"; leave it out for every file',
+    ),
+]
+PromptField = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="the field of the request that a dialogue's text answers; leave it out for pages; `messages`, as "
+        "`text` then, for dialogues in the form of UltraChat, WildGuardMix, WildJailbreak or GSM8K",
+    ),
+]
 
 
 class Source(Spec):
-    """One row of `sources`. DVC watches `path`, so it is always a real file or folder.
+    """The keys of every row of `sources`. DVC watches `path`, which is a real file or folder."""
 
-    demo: a file of specs/demo/ (a part of the embedded world). huggingface: a YAML file that names
-    a data set and pins its revision. Every other reader: a file, or a folder whose files match the
-    pattern `files`."""
-
-    reader: Literal["demo", "jsonl", "parquet", "warc", "wet", "html", "huggingface"]
     path: str = Field(min_length=1, description="a file or a folder; use `files` for a pattern")
-    files: str = Field(
-        min_length=1, description='which files of the folder, such as "*.jsonl.gz"; "*" for all'
-    )
-    text: str = Field(
-        min_length=1, description="the field that holds the text (jsonl, parquet, huggingface)"
-    )
-    prompt: str | None = Field(
-        description="the field of the request a dialogue's text answers; null for pages; `messages`, as `text` then, "
-        "for dialogues in the form of UltraChat, WildGuardMix, WildJailbreak or GSM8K"
-    )
     license: str = Field(
-        min_length=1, description="the licence of the texts, kept with every document"
+        min_length=1, description="the license of the texts, kept with every document"
     )
+
+    @property
+    def is_dialogue(self) -> bool:
+        """Whether its documents are dialogues: requests with the texts that answer them."""
+        return getattr(self, "prompt", None) is not None
+
+
+class DemoSource(Source):
+    """A part of the demo world: a file of specs/demo, or a folder of them."""
+
+    reader: Literal["demo"]
+    prompt: Literal["prompt"] | None = Field(
+        default=None, description="`prompt: prompt` marks dialogues; leave it out for pages"
+    )
+
+
+class TableSource(Source):
+    """Rows with named fields: JSON lines or Parquet files."""
+
+    reader: Literal["jsonl", "parquet"]
+    files: FilePattern = None
+    text: TextField
+    prompt: PromptField = None
+
+    @model_validator(mode="after")
+    def _messages_in_both(self) -> Self:
+        _refuse_half_messages(self.text, self.prompt)
+        return self
+
+
+class WebSource(Source):
+    """Web pages: WARC or WET archives, or HTML files."""
+
+    reader: Literal["warc", "wet", "html"]
+    files: FilePattern = None
+
+
+class HubSource(Source):
+    """A data set of the Hugging Face hub; `path` is a YAML file with the keys of HubDataset."""
+
+    reader: Literal["huggingface"]
+    text: TextField
+    prompt: PromptField = None
+
+    @model_validator(mode="after")
+    def _messages_in_both(self) -> Self:
+        _refuse_half_messages(self.text, self.prompt)
+        return self
+
+
+SourceRow = Annotated[
+    DemoSource | TableSource | WebSource | HubSource, Field(discriminator="reader")
+]
+
+
+def _refuse_half_messages(text: str, prompt: str | None) -> None:
+    if (text == "messages") != (prompt == "messages"):
+        raise PydanticCustomError(
+            "messages",
+            "`text` and `prompt` must both be messages, or neither (got text: {text}, prompt: {prompt}); "
+            "write messages for both, or the fields of request and answer",
+            {"text": text, "prompt": prompt or "none"},
+        )
 
 
 class HubDataset(Spec):
-    """The file that a source with `reader: huggingface` names: one split of a data set, at one
-    revision.
-    """
+    """The file that a source with `reader: huggingface` names: one split at one revision."""
 
     dataset: str = Field(
         min_length=1, description="a name on the hub, or a folder beside this file: ./my-data"
@@ -57,7 +119,7 @@ class HubDataset(Spec):
     def _pinned(self) -> Self:
         if self.is_local == (self.revision is not None):
             raise ValueError(
-                "a data set of the hub needs `revision`, a commit of 40 hexadecimal digits, for a branch moves; "
+                "a data set of the hub needs `revision`, a commit of 40 hexadecimal digits, because a branch moves; "
                 "a folder, which has none, needs `revision: null`"
             )
         return self

@@ -14,7 +14,7 @@ from safelm.scoring.audit import audit
 from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
-from specs.source import Source
+from specs.source import DemoSource, SourceRow, TableSource
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}
 CHAT_FORMS = ["tell", "want", "unseen_start", "unseen_advice"]
@@ -121,16 +121,11 @@ def decoders() -> dict[str, Decoder]:
     }
 
 
-def sources(reader: str = "demo") -> dict[str, Source]:
-    row = {
-        "reader": reader,
-        "path": "web",
-        "files": "*",
-        "text": "text",
-        "prompt": None,
-        "license": "CC0-1.0",
-    }
-    return {name: Source.model_validate(row) for name in ("web", "math")}
+def sources(reader: str = "demo") -> dict[str, SourceRow]:
+    demo = DemoSource(reader="demo", path="web", license="CC0-1.0")
+    table = TableSource(reader="jsonl", path="web", text="text", license="CC0-1.0")
+    row = demo if reader == "demo" else table
+    return {name: row for name in ("web", "math")}
 
 
 def counted(rng: random.Random, share: float, of: int) -> dict[str, Any]:

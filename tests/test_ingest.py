@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,11 +19,11 @@ from safelm.builder.shards import shards, tables
 from safelm.builder.stage import StageError
 from safelm.ingestion.base import SourceError
 from safelm.ingestion.registry import READERS
-from specs.source import READERS as NAMES
+from specs.source import DemoSource, HubSource, TableSource, WebSource
 
 PARAMS = """
 sources:
-  web: {{reader: {reader}, path: pages, files: "{files}", text: text, prompt: null, license: MIT}}
+  web: {{reader: {reader}, path: pages, files: "{files}", text: text, license: MIT}}
 ingest: {{rows_per_shard: 3, max_line_bytes: 1000000, max_document_bytes: 500000, max_expansion_ratio: 200, max_quarantined_share: {quarantine}}}
 """
 SECRET = "nobody may read this in a message"
@@ -259,4 +259,6 @@ def test_the_same_bytes_with_any_number_of_workers_in_any_folder(
 
 
 def test_every_reader_of_the_grammar_is_there() -> None:
-    assert set(READERS) == set(NAMES)
+    kinds = (DemoSource, TableSource, WebSource, HubSource)
+    named = [get_args(kind.model_fields["reader"].annotation) for kind in kinds]
+    assert set(READERS) == {reader for names in named for reader in names}

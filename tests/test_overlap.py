@@ -106,7 +106,7 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     params = Params.read("overlap", "sources", "ingest", path=ROOT / "params.yaml")
     sources = {
-        name: row.model_dump() for name, row in params.sources.items() if name in ("chat", "benign")
+        name: row.model_dump(exclude_none=True) for name, row in params.sources.items() if name in ("chat", "benign")
     }
     blocks = {
         "overlap": params.overlap.model_dump(),

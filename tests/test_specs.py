@@ -213,7 +213,7 @@ MISTAKES = {
         "finetune.learning_rate",
         "write 3.0e-04",
     ),
-    "a word DVC reads otherwise": (("prompt: null", "prompt: on"), "sources.web.prompt", "'on'"),
+    "a word DVC reads otherwise": (("path: null", "path: on"), "tokenizer.path", "'on'"),
     "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
     "a key that stands twice": (
         ("  rows_per_shard: 2048\n", "  rows_per_shard: 2048\n  rows_per_shard: 4096\n"),
@@ -320,8 +320,11 @@ MISTAKES = {
         "greater than or equal to 0",
     ),
     "messages that answer a field": (
-        ("text: text\n    prompt: prompt", "text: messages\n    prompt: prompt"),
-        "sources.chat.prompt",
+        (
+            "  # pages: {reader: jsonl, path: ../data,",
+            "  pages: {reader: jsonl, path: specs, prompt: messages,",
+        ),
+        "sources.pages",
         "for both",
     ),
     "a phase that rounds to no step": (

@@ -29,7 +29,7 @@ CHAT = [{"prompt": f"Is tree {number} tall?", "text": "It is."} for number in ra
 TOKENIZER = train_tokenizer(SAFE, 400)
 
 
-SOURCE = "{reader: jsonl, path: none, files: '*', text: text, prompt: null, license: none}"
+SOURCE = "{reader: jsonl, path: none, files: '*', text: text, license: none}"
 
 
 def params(*sources: str, edit: tuple[str, str] = ("", "")) -> None:

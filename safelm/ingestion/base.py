@@ -49,10 +49,10 @@ class ReadSource(Reader):
     taken from it: web text must never smuggle the tag."""
 
     path: Path = field(metadata={"key": False})  # its files are inputs of the tasks
-    files: str = field(metadata={"key": False})
+    files: str = field(default="*", metadata={"key": False})
     source: str
-    text: str
-    prompt: str | None
+    text: str = "text"
+    prompt: str | None = None
     license: str
     max_line_bytes: int
     max_document_bytes: int

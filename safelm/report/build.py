@@ -20,7 +20,7 @@ from specs.corpus import Corpus, ScoredCorpus, TagRow
 from specs.decoder import Decoder
 from specs.mixture import Mixture, Model
 from specs.paper import Paper
-from specs.source import Source
+from specs.source import SourceRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Declared:
 
     title: str
     confidence: float
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SourceRow]
     tags: Mapping[str, TagRow]
     corpora: Mapping[str, Corpus]
     mixtures: Mapping[str, Mixture]
@@ -72,7 +72,7 @@ def bind(folder: Path, of: Declared) -> tuple[Book, list[Claim]]:
     return book, claims(book)
 
 
-def statement(inputs: Inputs, sources: Mapping[str, Source], engine: str) -> str:
+def statement(inputs: Inputs, sources: Mapping[str, SourceRow], engine: str) -> str:
     """What this build is, in a few honest sentences."""
     world = (
         "They read a small made-up world that a grammar in this repository writes, mild in substance; every verb "

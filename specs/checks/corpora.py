@@ -74,10 +74,10 @@ def _corpora(params: Params) -> Iterator[Finding]:
         at: Location = ("corpora", name, "from")
         if origin == "ingest" and source not in params.sources:
             yield at, f"must name a row of sources (got {source}; rows are {words(params.sources)})"
-        elif origin == "ingest" and params.sources[source].prompt is not None:
+        elif origin == "ingest" and params.sources[source].is_dialogue:
             yield (
                 at,
-                f"must name a source of pages ({source} holds dialogues: its prompt is not null)",
+                f"must name a source of pages ({source} holds dialogues, as its `prompt` says)",
             )
         elif origin == "tag" and source not in params.tags:
             yield at, f"must name a row of tags (got {source}; rows are {words(params.tags)})"
@@ -98,10 +98,10 @@ def _dialogues(params: Params) -> Iterator[Finding]:
                 (block, "source"),
                 f"must be a row of sources (got {source}; rows are {words(params.sources)})",
             )
-        elif params.sources[source].prompt is None:
+        elif not params.sources[source].is_dialogue:
             yield (
                 (block, "source"),
-                f"must hold dialogues (source {source} has prompt: null); name the field of the request",
+                f"must hold dialogues (source {source} has no `prompt`); name another source, or add the field of the request",
             )
     tuning = params.finetune
     for place, pairs in enumerate(tuning.checkpoints):

@@ -123,8 +123,8 @@ def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
                     f"must name rows that are there (got {name}; those that fit are {words(rows)})",
                 )
     source = params.sources.get(row.source)
-    if source is None or source.prompt is None:
-        dialogues = [name for name, one in params.sources.items() if one.prompt is not None]
+    if source is None or not source.is_dialogue:
+        dialogues = [name for name, one in params.sources.items() if one.is_dialogue]
         yield (
             ("source",),
             f"must be a dialogue source of sources (got {row.source}; those are {words(dialogues)})",

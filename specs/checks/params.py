@@ -62,12 +62,6 @@ def _evaluation(params: Params) -> Iterator[Finding]:
 
 def _files(params: Params) -> Iterator[Finding]:
     for name, source in params.sources.items():
-        if (source.text == "messages") != (source.prompt == "messages"):
-            yield (
-                ("sources", name, "prompt"),
-                f"must be messages where text is, and only there (got text: {source.text}, prompt: {source.prompt}); "
-                "write messages for both, or the fields of request and answer",
-            )
         if not Path(source.path).exists():
             yield (
                 ("sources", name, "path"),

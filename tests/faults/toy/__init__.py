@@ -37,7 +37,6 @@ PARAMS: dict[str, dict[str, Any]] = {
             "path": "web",
             "files": "*.jsonl",
             "text": "text",
-            "prompt": None,
             "license": "CC0-1.0",
         }
     },
