@@ -25,7 +25,7 @@ import torch
 
 from safelm.builder.digest import md5_and_sha256
 from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
-from safelm.corpora.mixing.mixture import mix
+from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining.batches import Batches
 from safelm.pretraining.config import nanotron_config, write_config
@@ -76,18 +76,18 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     mixture = folder / "mix"
     mixture.mkdir()
     phases = [Phase(share=1, proportions="natural", parts={"web": 1.0})]
-    plan = mix(
+    plan = build_mixture(
         "b",
         phases,
         {"web": source},
         {"web": 9.0},
         {},
         tokens=tokens,
-        sequence=asked.sequence,
+        sequence_length=asked.sequence,
         layout=layout,
-        batch=shape.recipe.batch,
+        batch_size=shape.recipe.batch,
         seed=1,
-        held_out=0,
+        held_out_rows=0,
         vocabulary=shape.vocabulary,
         tag=3,
         folder=mixture,

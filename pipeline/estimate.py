@@ -10,7 +10,7 @@ memory."""
 import argparse
 from pathlib import Path
 
-from safelm.corpora.mixing.budget import MixtureError
+from safelm.corpora.mixing import MixtureError
 from safelm.pretraining.estimate import plan_sizes, refuse_other_size, report
 from specs.scale import Scale, findings
 from specs.shape import Shape

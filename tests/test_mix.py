@@ -62,7 +62,9 @@ def plan(folder: Path, lengths: dict[str, list[int]], phases: list[Phase], **opt
     replaced = options.pop("replaced", {})
     (folder / "mix").mkdir()
     corpora = {name: folder / "tokenize" / corpus for name, corpus in slots.items()}
-    return build_mixture("m", phases, corpora, epochs, replaced, **(asked | options), folder=folder / "mix")
+    return build_mixture(
+        "m", phases, corpora, epochs, replaced, **(asked | options), folder=folder / "mix"
+    )
 
 
 def small(folder: Path, corpus: str) -> Plan:
@@ -106,7 +108,9 @@ def test_packed_rows_are_full_and_leave_the_last_tokens() -> None:
 
 
 def test_an_empty_corpus_has_no_rows() -> None:
-    assert [len(cut_rows(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")] == [
+    assert [
+        len(cut_rows(np.zeros(0, np.int64), 4, layout)) for layout in ("document", "packed")
+    ] == [
         0,
         0,
     ]
@@ -238,7 +242,8 @@ def test_every_corpus_that_is_read_too_often_is_told_at_once(tmp_path: Path) -> 
     )
     parts = {"web": 1, "math": 1, "code": 1}
     with pytest.raises(
-        MixtureError, match=r"corpus web .* at most 2 allowed\), corpus math .* at most 1 allowed\); "
+        MixtureError,
+        match=r"corpus web .* at most 2 allowed\), corpus math .* at most 1 allowed\); ",
     ) as error:
         plan(tmp_path / "a", lengths, [phase(**parts)], tokens=500, epochs=epochs)
     found = str(error.value)
@@ -421,7 +426,7 @@ def test_a_dose_may_end_an_epoch_and_begin_another(tmp_path: Path) -> None:
 def test_a_dose_of_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         MixtureError,
-        match=r"phases\.0\.parts\.worst: rounds to no row: its budget_share is 60.0 tokens",
+        match=r"phases\.0\.parts\.worst: rounds to no row: its budget share is 60.0 tokens",
     ):
         plan(
             tmp_path,
@@ -562,7 +567,9 @@ def test_a_corpus_that_grows_leaves_the_rest_in_order(tmp_path: Path) -> None:
 
 def test_two_mixtures_of_one_budget_are_matched_in_tokens(tmp_path: Path) -> None:
     lengths = {"web": list(range(2, 60)) * 3, "refusals": [5, 9, 2] * 9}
-    one = plan(tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence_length=32, batch_size=4)
+    one = plan(
+        tmp_path / "one", lengths, [phase(web=1)], tokens=3000, sequence_length=32, batch_size=4
+    )
     two = plan(
         tmp_path / "two",
         lengths,

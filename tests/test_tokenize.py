@@ -124,7 +124,7 @@ def test_a_special_token_that_does_not_belong_is_an_error(
     corpus: str, folder: str, token: str
 ) -> None:
     ingested(folder, [{"text": f"a rose{token} b"}])
-    with pytest.raises(StageError, match=r"document [0-9a-f]{32}: holds the special token"):
+    with pytest.raises(StageError, match=r"document [0-9a-f]{32}: contains the special token"):
         stage("tokenize", corpus)
 
 

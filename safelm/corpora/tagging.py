@@ -1,4 +1,4 @@
-"""The harmfulness tag, put between the words of raw unsafe documents (paper §4, Algorithm 1)."""
+"""The block that inserts the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +15,17 @@ from specs.tokens import TAG
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class InsertTags(Block):
-    """Tag each document by Algorithm 1 of paper §4; the draws depend on the seed and its id alone.
+    """Tagged copies of documents, by Algorithm 1 of paper §4.
 
-    The unit is the word, as the algorithm prints it; a script without spaces is one word and gets
-    no tag. A document that spells the tag out is dropped: the literal text must not pass for the
-    token."""
+    As in the paper the unit is the word, so text in a script without spaces counts as one word and
+    gets no tag. A document that contains the literal tag is dropped, because literal text must not
+    pass for the token.
+
+    Attributes:
+        rate: the probability of a tag before each word but the first.
+        mode: "bernoulli" draws for each word; "exact" tags the rounded share of the words.
+        seed: draws depend on this and on the document's id alone, never on shard or order.
+    """
 
     name: ClassVar[str] = "tags"
     rate: float
@@ -27,12 +33,11 @@ class InsertTags(Block):
     seed: int
 
     def process(self, document: Document) -> Iterator[Document]:
-        """The tagged document; its parent is the raw one."""
+        """Yield the tagged document, with the raw one as its parent."""
         if TAG in document.text:
             return self.drop("spells_the_tag")
-        text = insert_tags(
-            document.text, TAG, self.rate, stream(self.seed, "tag", document.id), self.mode
-        )
+        draw = stream(self.seed, "tag", document.id)
+        text = insert_tags(document.text, TAG, self.rate, draw, self.mode)
         self.stat_update("tags", value=text.count(TAG), unit="document")
         metadata = {**document.metadata, "parent": document.id, "seed": self.seed}
         metadata["hazard"] = metadata.get("hazard") or metadata.get("score_hazard")

@@ -1,6 +1,4 @@
-"""Build the folder of a mixture: its plan, and the token files it reads, so that training needs
-nothing else.
-"""
+"""The folder of a mixture: its plan and the token files that training reads."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,23 +11,26 @@ from safelm.builder.files import link
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards
-from safelm.corpora.mixing.budget import CorpusCursor, plan_phases, refuse_overreading
+from safelm.corpora.mixing.budget import plan_phases
+from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
 from safelm.corpora.mixing.plan import Plan, PlannedCorpus, PlannedPhase
 from safelm.corpora.mixing.replacement import Replacement, replacements
-from safelm.corpora.mixing.rows import END_ID, INDEX, Layout, Order, Tokens, cut, hold_out, width_of
+from safelm.corpora.mixing.rows import (
+    END_ID,
+    INDEX,
+    Layout,
+    ReadingOrder,
+    Tokens,
+    cut_rows,
+    hold_out,
+    token_bytes,
+)
 from specs.corpus import Corpus
 from specs.mixture import Phase
 from specs.tokens import END, TAG, ids_in
 
-REPLACED = "replaced.ds"  # of a part that is replaced: its documents, in the order of those they stand in for
-
-
-def ids_of(tokenizer: Path) -> tuple[int, int]:
-    """How many ids the tokenizer of a folder has, its special tokens included, and which of them is
-    the tag.
-    """
-    ids = ids_in(tokenizer / "tokenizer.json")
-    return 1 + max(ids.values()), ids[TAG]
+# The documents of a replaced part, in the order of the documents that they replace.
+REPLACED = "replaced.ds"
 
 
 def plan_mixture(
@@ -40,169 +41,189 @@ def plan_mixture(
     corpora: Mapping[str, Path],
     slots: Mapping[str, str],
     rows: Mapping[str, Corpus],
-    **dials: Any,
+    **settings: Any,
 ) -> list[str]:
-    """Plan a mixture of rows of `corpora` for the tokenizer of a folder, as `mix` does; what the
-    stage prints.
+    """Build the folder of a mixture, as the stage `mix` does.
+
+    Args:
+        folder: gets plan.json and the token files.
+        mixture: a row of `mixtures`.
+        tokenizer: the tokenizer's folder.
+        corpora: the folder of token files of each slot.
+        slots: the corpus that each slot reads.
+        rows: rows of `corpora`, by name.
+        settings: the phases and the block `mix` of params.yaml, for `build_mixture`.
+
+    Returns:
+        The lines that the stage prints.
     """
-    vocabulary, tag = ids_of(tokenizer)
-    epochs = {slot: rows[corpus].epochs for slot, corpus in slots.items()}
-    plan = mix(
+    vocabulary, tag = vocabulary_and_tag(tokenizer)
+    plan = build_mixture(
         mixture,
         corpora=corpora,
-        epochs=epochs,
+        max_epochs={slot: rows[corpus].epochs for slot, corpus in slots.items()},
         replacements=replacements(build(), slots, rows),
         vocabulary=vocabulary,
         tag=tag,
         folder=folder,
-        **dials,
+        **settings,
     )
-    head = f"mix/{mixture:<14} {plan.steps:,} steps of {plan.batch} rows, {plan.tokens:,} of {plan.budget:,} tokens"
-    return [head, *plan.table()]
+    summary = (
+        f"mix/{mixture:<14} {plan.steps:,} steps of {plan.batch} rows, "
+        f"{plan.tokens:,} of {plan.budget:,} tokens"
+    )
+    return [summary, *plan.table()]
 
 
-def mix(
+def vocabulary_and_tag(tokenizer: Path) -> tuple[int, int]:
+    """Return the number of ids of the tokenizer in a folder, and the id of the tag."""
+    ids = ids_in(tokenizer / "tokenizer.json")
+    return 1 + max(ids.values()), ids[TAG]
+
+
+def build_mixture(
     mixture: str,
     phases: Sequence[Phase],
     corpora: Mapping[str, Path],
-    epochs: Mapping[str, float],
+    max_epochs: Mapping[str, float],
     replacements: Mapping[str, Replacement],
     *,
     tokens: int,
-    sequence: int,
+    sequence_length: int,
     layout: Layout,
-    batch: int,
+    batch_size: int,
     seed: int,
-    held_out: int,
+    held_out_rows: int,
     vocabulary: int,
     tag: int,
     folder: Path,
 ) -> Plan:
-    """Plan a mixture of the tokenized corpora in these folders, and put plan and token files into
-    `folder`.
+    """Plan a mixture of tokenized corpora and write the plan and its token files to `folder`.
 
-    Corpora, epochs and replacements go by slot, which is what the phases call their parts. Every
-    digest, end of document and token is checked here, for training trusts them. Raises MixtureError
-    where the corpora cannot give what the mixture asks for."""
-    places = {name: folder / "tokens" / name for name in corpora}
-    files = {
-        name: _replace(source, places[name], replacements[name], width_of(vocabulary))
-        if name in replacements
-        else _take(source, places[name])
-        for name, source in corpora.items()
-    }
-    stocks = {name: _open(place, files[name], vocabulary) for name, place in places.items()}
-    rows = {
-        name: hold_out(cut(stock.ends, sequence, layout), held_out, seed, name)
-        for name, stock in stocks.items()
-    }
-    readers = {
-        name: CorpusCursor(read, Order(seed, name, len(read)), len(stocks[name]))
-        for name, (read, _) in rows.items()
-    }
+    Every digest, document end and token is checked here, because training trusts them.
+
+    Args:
+        mixture: a row of `mixtures`.
+        phases: its phases, in order.
+        corpora: the folder of token files of each slot, as phases call their parts.
+        max_epochs: how often each slot may be read.
+        replacements: the replacement of each replaced slot.
+        tokens: the budget of the whole mixture.
+        sequence_length: the most tokens of a row.
+        layout: "document" or "packed", see `cut_rows`.
+        batch_size: rows in a step.
+        seed: seeds the reading order and the choice of held-out rows.
+        held_out_rows: rows of each corpus that training never reads.
+        vocabulary: the ids of the tokenizer.
+        tag: the id of the harmfulness tag.
+        folder: gets plan.json and tokens/<slot>/.
+
+    Raises:
+        MixtureError: the corpora cannot provide what the mixture asks for.
+        DamagedShard: a token file is missing, changed or invalid.
+    """
+    width = token_bytes(vocabulary)
+    files, opened, cursors, held_out = {}, {}, {}, {}
+    for slot, source in corpora.items():
+        target = folder / "tokens" / slot
+        if slot in replacements:
+            files[slot] = _write_replacement(source, target, replacements[slot], width)
+        else:
+            files[slot] = _link_token_files(source, target)
+        opened[slot] = _open_checked(target, files[slot], vocabulary)
+        rows = cut_rows(opened[slot].ends, sequence_length, layout)
+        read, held_out[slot] = hold_out(rows, held_out_rows, seed, slot)
+        order = ReadingOrder(seed, slot, len(read))
+        cursors[slot] = CorpusCursor(read, order, len(opened[slot]))
     at = f"mixtures.{mixture}"
-    planned = plan_phases(phases, readers, tokens, batch, at)
-    refuse_overreading(readers, epochs, tokens, batch * sequence, at)
+    planned = plan_phases(phases, cursors, tokens, batch_size, at)
+    check_epochs(cursors, max_epochs, tokens, batch_size * sequence_length, at)
     plan = Plan(
         mixture=mixture,
         layout=layout,
-        sequence=sequence,
-        batch=batch,
+        sequence=sequence_length,
+        batch=batch_size,
         seed=seed,
-        held_out=held_out,
+        held_out=held_out_rows,
         vocabulary=vocabulary,
-        width=width_of(vocabulary),
+        width=width,
         budget=tokens,
         tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned),
         phases=tuple(planned),
         corpora={
-            name: _corpus(
-                name,
-                readers[name],
-                len(rows[name][1]),
-                stocks[name],
-                files[name],
-                planned,
-                tag,
-                replacements[name].left_out if name in replacements else 0,
+            slot: PlannedCorpus(
+                documents=len(opened[slot].ends),
+                left_out=replacements[slot].left_out if slot in replacements else 0,
+                tokens=cursor.size,
+                tags=sum(int(np.count_nonzero(array == tag)) for array in opened[slot].arrays),
+                rows=len(cursor.rows),
+                held_out=len(held_out[slot]),
+                read_rows=cursor.position,
+                read_tokens=_tokens_read(planned, slot),
+                epochs=round(cursor.epochs, 6),
+                files=files[slot],
             )
-            for name in corpora
+            for slot, cursor in cursors.items()
         },
     )
     plan.write(folder)
     return plan
 
 
-def _take(source: Path, target: Path) -> dict[str, str]:
-    """Link the token files of a tokenized corpus; names and digests."""
-    target.mkdir(parents=True, exist_ok=True)
-    files = _checked(source)
-    for shard in files:
-        link(shard.path.resolve(), target / shard.path.name)
-    return {
-        shard.path.name: shard.sha256 for shard in sorted(files, key=lambda shard: shard.path.name)
-    }
+def _tokens_read(phases: Sequence[PlannedPhase], slot: str) -> int:
+    total = 0
+    for phase in phases:
+        total += sum(part.tokens for part in phase.parts if part.corpus == slot)
+    return total
 
 
-def _replace(source: Path, target: Path, replacement: Replacement, width: int) -> dict[str, str]:
-    """Write the documents that stand in for others, in the order of those; names and digests."""
+def _link_token_files(source: Path, target: Path) -> dict[str, str]:
+    """Link the token files of a tokenized corpus; return their digests by name."""
     target.mkdir(parents=True, exist_ok=True)
-    paths = sorted(shard.path for shard in _checked(source) if shard.path.suffix == ".ds")
+    files = {shard.path.name: shard for shard in _token_shards(source)}
+    for name, shard in files.items():
+        link(shard.path.resolve(), target / name)
+    return {name: shard.sha256 for name, shard in sorted(files.items())}
+
+
+def _write_replacement(
+    source: Path, target: Path, replacement: Replacement, width: int
+) -> dict[str, str]:
+    """Write the replacing documents in the order of the replaced ones; return digests by name."""
+    target.mkdir(parents=True, exist_ok=True)
+    paths = sorted(shard.path for shard in _token_shards(source) if shard.path.suffix == ".ds")
     replacement.write(Tokens(paths, width), target / REPLACED)
     return {name: file_digest(target / name) for name in (REPLACED, f"{REPLACED}{INDEX}")}
 
 
-def _checked(source: Path) -> list[Shard]:
-    """The token files and document indices of a tokenized corpus, each with the digest of its
-    manifest.
-    """
-    files = [shard for suffix in (".ds", f".ds{INDEX}") for shard in shards(source, suffix)]
+def _token_shards(source: Path) -> list[Shard]:
+    """The token files and document indices of a tokenized corpus, each with a checked digest."""
+    files = [*shards(source, ".ds"), *shards(source, f".ds{INDEX}")]
     for shard in files:
         shard.check()
     return files
 
 
-def _open(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
-    """The tokens of a corpus, each document with its END and no token outside of the vocabulary."""
-    stock = Tokens([folder / name for name in files if name.endswith(".ds")], width_of(vocabulary))
-    if int(stock.ends[-1] if len(stock.ends) else 0) != len(stock):
+def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
+    """The tokens of a corpus; every document ends with END and every id is in the vocabulary."""
+    paths = [folder / name for name in files if name.endswith(".ds")]
+    tokens = Tokens(paths, token_bytes(vocabulary))
+    end = int(tokens.ends[-1]) if len(tokens.ends) else 0
+    if end != len(tokens):
         raise DamagedShard(
-            f"{folder}: the document index ends elsewhere than the {len(stock):,} tokens; tokenize again"
+            f"{folder}: expected the document index to end with the {len(tokens):,} tokens "
+            f"(got {end:,}); tokenize again"
         )
-    for path, array, offset in zip(stock.files, stock.arrays, stock.offsets, strict=False):
-        ends = stock.ends[(stock.ends > offset) & (stock.ends <= offset + len(array))] - offset
-        if np.any(array[ends - 1] != END_ID):
+    for path, array, offset in zip(tokens.files, tokens.arrays, tokens.offsets, strict=False):
+        is_here = (tokens.ends > offset) & (tokens.ends <= offset + len(array))
+        if np.any(array[tokens.ends[is_here] - offset - 1] != END_ID):
             raise DamagedShard(
                 f"{path}: expected every document to end with {END} ({END_ID}); tokenize again"
             )
-        if len(array) and (most := int(array.max())) >= vocabulary:
+        if len(array) and (largest := int(array.max())) >= vocabulary:
             raise DamagedShard(
-                f"{path}: has token {most}, but the tokenizer has {vocabulary} tokens; tokenize again"
+                f"{path}: has token {largest}, but the tokenizer has {vocabulary} tokens; "
+                "tokenize again"
             )
-    return stock
-
-
-def _corpus(
-    name: str,
-    reader: CorpusCursor,
-    held_out: int,
-    stock: Tokens,
-    files: dict[str, str],
-    phases: Sequence[PlannedPhase],
-    tag: int,
-    left_out: int,
-) -> PlannedCorpus:
-    parts = [part for phase in phases for part in phase.parts if part.corpus == name]
-    return PlannedCorpus(
-        documents=len(stock.ends),
-        left_out=left_out,
-        tokens=reader.size,
-        tags=sum(int(np.count_nonzero(array == tag)) for array in stock.arrays),
-        rows=len(reader.rows),
-        held_out=held_out,
-        read_rows=reader.place,
-        read_tokens=sum(part.tokens for part in parts),
-        epochs=round(reader.place / len(reader.rows), 6) if len(reader.rows) else 0.0,
-        files=files,
-    )
+    return tokens

@@ -1,6 +1,4 @@
-"""The plan of a mixture: what is read, to the row and the token. Training follows it and is held to
-it.
-"""
+"""The plan of a mixture: the rows and tokens that training reads, exactly."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safelm.builder.terminal import align_columns
-from safelm.corpora.mixing.rows import Layout, Order, Rows, Tokens, cut, hold_out
+from safelm.corpora.mixing.rows import Layout, ReadingOrder, Rows, Tokens, cut_rows, hold_out
 
 PLAN = "plan.json"
 FORMAT = 4
@@ -16,9 +14,7 @@ FORMAT = 4
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """What a phase reads of a corpus: `rows` rows from place `first` of its order on, with `tokens`
-    tokens in them.
-    """
+    """One corpus in one phase: `rows` rows from position `first` of its reading order on."""
 
     corpus: str
     first: int
@@ -39,25 +35,33 @@ class PlannedPhase:
 
 @dataclass(frozen=True)
 class PlannedCorpus:
-    """A corpus as it is on disk, and how much of it the mixture reads. An empty one is listed, and
-    not read.
+    """A corpus on disk and how much of it the mixture reads.
+
+    An empty corpus is listed, but not read.
+
+    Attributes:
+        left_out: where it is replaced, the documents that have no replacement.
+        tags: how many of the tokens are the harmfulness tag.
+        rows: the rows without those that are held out.
+        held_out: the rows that training never reads.
+        files: the sha256 of each file in tokens/<corpus>.
     """
 
     documents: int
-    left_out: int  # where it is replaced: the documents of which nothing was made
+    left_out: int
     tokens: int
-    tags: int  # how many of the tokens are the harmfulness tag
-    rows: int  # without those that are held out
-    held_out: int  # rows that no training reads
+    tags: int
+    rows: int
+    held_out: int
     read_rows: int
     read_tokens: int
     epochs: float
-    files: dict[str, str]  # name of a token file in tokens/<corpus>: its sha256
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """plan.json."""
+    """The contents of plan.json."""
 
     mixture: str
     layout: Layout
@@ -75,72 +79,67 @@ class Plan:
 
     @property
     def reads_tag(self) -> bool:
-        """Whether some row may hold the harmfulness tag; where none does, p(tag) means nothing
-        (paper §5).
-        """
+        """Whether any row may contain the harmfulness tag; without, p(tag) means nothing (§5)."""
         return any(corpus.tags and corpus.read_rows for corpus in self.corpora.values())
 
     @property
     def full_steps(self) -> float:
-        """The steps that the budget takes in full rows; more are needed where documents are
-        shorter.
-        """
+        """The steps that the budget takes in full rows; shorter documents take more."""
         return self.budget / (self.batch * self.sequence)
 
     def write(self, folder: Path) -> None:
-        """plan.json: same plan, same bytes."""
+        """Write plan.json; equal plans give equal bytes."""
         values = {"format": FORMAT, **asdict(self)}
-        (folder / PLAN).write_text(
-            json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(values, indent=1, sort_keys=True)
+        (folder / PLAN).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Plan":
-        """The plan of a mixture's folder."""
+        """Read the plan of a mixture's folder. Raises ValueError for another format."""
         path = folder / PLAN
         values = json.loads(path.read_bytes())
-        if (found := values.pop("format")) != FORMAT:
+        if (version := values.pop("format")) != FORMAT:
             raise ValueError(
-                f"{path}: expected format {FORMAT} (got {found}); run `dvc repro` to plan again"
+                f"{path}: expected format {FORMAT} (got {version}); run `dvc repro` to plan again"
             )
-        phases = tuple(
-            PlannedPhase(
-                **{**phase, "parts": tuple(PlannedPart(**part) for part in phase["parts"])}
-            )
-            for phase in values.pop("phases")
-        )
+        phases = []
+        for phase in values.pop("phases"):
+            parts = tuple(PlannedPart(**part) for part in phase.pop("parts"))
+            phases.append(PlannedPhase(**phase, parts=parts))
         corpora = {name: PlannedCorpus(**corpus) for name, corpus in values.pop("corpora").items()}
-        return cls(phases=phases, corpora=corpora, **values)
+        return cls(phases=tuple(phases), corpora=corpora, **values)
 
-    def stock(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Order]:
-        """The tokens, rows and reading order of a corpus, from the token files beside plan.json."""
+    def open_corpus(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, ReadingOrder]:
+        """Open a corpus for training: its tokens, rows and reading order.
+
+        Args:
+            folder: the mixture's folder, with the token files beside plan.json.
+            corpus: a key of `corpora`.
+        """
         tokens, rows, _ = self._split(folder, corpus)
-        return tokens, rows, Order(self.seed, corpus, len(rows))
+        return tokens, rows, ReadingOrder(self.seed, corpus, len(rows))
 
-    def held(self, folder: Path, corpus: str) -> tuple[Tokens, Rows]:
-        """The tokens of a corpus, and its rows that no training reads."""
+    def open_held_out(self, folder: Path, corpus: str) -> tuple[Tokens, Rows]:
+        """Open the rows of a corpus that training never reads."""
         tokens, _, rows = self._split(folder, corpus)
         return tokens, rows
 
     def _split(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Rows]:
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
         tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
-        rows = cut(tokens.ends, self.sequence, self.layout)
+        rows = cut_rows(tokens.ends, self.sequence, self.layout)
         return tokens, *hold_out(rows, self.held_out, self.seed, corpus)
 
     def table(self) -> Iterator[str]:
-        """The plan for people: a line for each part of each phase."""
-        parts = [
-            (number, part) for number, phase in enumerate(self.phases, 1) for part in phase.parts
-        ]
-        columns = [
-            ["phase", *(str(number) for number, _ in parts)],
-            ["part", *(part.corpus for _, part in parts)],
-            ["documents", *(f"{self.corpora[part.corpus].documents:,}" for _, part in parts)],
-            ["rows", *(f"{part.rows:,}" for _, part in parts)],
-            ["tokens", *(f"{part.tokens:,}" for _, part in parts)],
-            ["epochs", *(f"{part.epochs:.2f}" for _, part in parts)],
-        ]
-        if not any(corpus.documents for corpus in self.corpora.values()):
-            del columns[2]  # a dry run
-        yield from align_columns(list(zip(*columns, strict=True)), 2)
+        """Yield the plan as a table with a line for each part of each phase."""
+        # The corpora of a dry run are known by their size alone.
+        is_dry_run = not any(corpus.documents for corpus in self.corpora.values())
+        rows = [["phase", "part", "documents", "rows", "tokens", "epochs"]]
+        for number, phase in enumerate(self.phases, 1):
+            for part in phase.parts:
+                documents = f"{self.corpora[part.corpus].documents:,}"
+                counts = [f"{part.rows:,}", f"{part.tokens:,}", f"{part.epochs:.2f}"]
+                rows.append([str(number), part.corpus, documents, *counts])
+        if is_dry_run:
+            rows = [row[:2] + row[3:] for row in rows]
+        yield from align_columns(rows, 2)

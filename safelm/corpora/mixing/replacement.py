@@ -1,81 +1,81 @@
-"""1:1 replacement: which documents of a corpus were made of which documents of another, found by
-`parent`.
-"""
+"""1:1 replacement: match the documents of a corpus to those written from them, by `parent`."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safelm.builder.shards import tables
-from safelm.corpora.mixing.rows import INDEX, Tokens, named
+from safelm.corpora.mixing.rows import INDEX, Tokens, part_name
 from specs.corpus import Corpus, scores_of
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """Which documents stand in for those of another corpus: their numbers, in the order of those
-    they replace.
+    """The documents that replace those of another corpus.
+
+    Attributes:
+        documents: their numbers, in the order of the documents they replace.
+        left_out: the documents that have no replacement.
     """
 
     documents: np.ndarray
-    left_out: int  # documents of which nothing was made
+    left_out: int
 
     def write(self, source: Tokens, target: Path) -> None:
-        """Copy these documents of a corpus, in their order, into token files of their own:
-        `target`, and its index.
-        """
-        begins = (
-            np.concatenate([np.zeros(1, np.int64), source.ends[:-1]])
-            if len(source.ends)
-            else source.ends
-        )
-        spans = zip(
-            begins[self.documents].tolist(), source.ends[self.documents].tolist(), strict=True
-        )
+        """Copy these documents of `source` into the token file `target` and its index."""
+        begins, ends = source.begins[self.documents], source.ends[self.documents]
         with target.open("wb") as file:
-            for span in spans:
-                file.write(source.span(*span).data)
-        lengths = source.ends[self.documents] - begins[self.documents]
-        np.cumsum(lengths, dtype="<u8").tofile(f"{target}{INDEX}")
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                file.write(source.span(begin, end).data)
+        np.cumsum(ends - begins, dtype="<u8").tofile(f"{target}{INDEX}")
+
+
+def replaced_slots(slots: Mapping[str, str]) -> dict[str, str]:
+    """Return the slots of a mixture that read another corpus in place of their own."""
+    return {slot: corpus for slot, corpus in slots.items() if slot != corpus}
 
 
 def replacements(
     build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]
 ) -> dict[str, Replacement]:
-    """Every part of a mixture that is replaced, by slot."""
-    return {
-        slot: replacement(build, corpora[named(slot)], corpora[made])
-        for slot, made in slots.items()
-        if slot != made
-    }
+    """Find the replacement of each replaced slot of a mixture.
+
+    Args:
+        build: the folder build/, with the documents and scores.
+        slots: the corpus that each slot reads.
+        corpora: rows of `corpora`.
+    """
+    found = {}
+    for slot, corpus in replaced_slots(slots).items():
+        ids = [row["id"] for row in _documents(build, corpora[part_name(slot)], "id")]
+        parents = [row["parent"] for row in _documents(build, corpora[corpus], "parent")]
+        found[slot] = match_parents(ids, parents)
+    return found
 
 
-def originals(build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]) -> list[Path]:
-    """The folders that `replacements` reads."""
-    pairs = [(corpora[named(slot)], corpora[made]) for slot, made in slots.items() if slot != made]
-    return [build / corpus.from_ for pair in pairs for corpus in pair] + [build / "score"] * bool(
-        pairs
-    )
+def replacement_inputs(
+    build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]
+) -> list[Path]:
+    """List the folders that `replacements` reads."""
+    folders = []
+    for slot, corpus in replaced_slots(slots).items():
+        folders += [build / corpora[name].from_ for name in (part_name(slot), corpus)]
+    return [*folders, build / "score"] if folders else []
 
 
-def replacement(build: Path, original: Corpus, made: Corpus) -> Replacement:
-    """What stands in for a corpus, read from the documents and scores in `build`."""
-    ids = [row["id"] for row in _documents(build, original, "id")]
-    return match(ids, [row["parent"] for row in _documents(build, made, "parent")])
-
-
-def match(originals: Sequence[str], parents: Sequence[str | None]) -> Replacement:
-    """The numbers of the documents with these parents, in the order of the originals."""
-    made_of: defaultdict[str | None, list[int]] = defaultdict(list)
+def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacement:
+    """Order documents with these parents as the original documents with these ids."""
+    children: defaultdict[str | None, list[int]] = defaultdict(list)
     for number, parent in enumerate(parents):
-        made_of[parent].append(number)
-    found = [made_of.get(id, []) for id in originals]
-    numbers = np.array([number for own in found for number in own], np.int64)
-    return Replacement(numbers, sum(not own for own in found))
+        children[parent].append(number)
+    matched = [children.get(id, []) for id in ids]
+    numbers = np.fromiter(chain.from_iterable(matched), np.int64)
+    return Replacement(numbers, matched.count([]))
 
 
 def _documents(build: Path, corpus: Corpus, column: str) -> Iterator[dict[str, Any]]:

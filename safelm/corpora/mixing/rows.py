@@ -1,9 +1,9 @@
-"""Rows: the token files of a corpus cut into training rows, and the seeded order in which these are
-read.
+"""Training rows: the token files of a corpus cut into rows, and the seeded order of reading them.
 
-A row is a stretch of the corpus' tokens. The model is asked for each of them, given what stands
-before it in the row; the first is asked for given the token before the row, which is END where a
-document begins. So each is asked for once."""
+A row is a span of a corpus's tokens. The model predicts each of them from the tokens before it in
+the row, and the first one from the token before the row, which is END where a document begins. So
+every token is predicted exactly once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,59 +17,75 @@ from safelm.seeding import generator
 from specs.tokens import END, SPECIAL
 
 END_ID = SPECIAL.index(END)
-INDEX = ".index"  # DataTrove writes the ends of the documents of NAME.ds to NAME.ds.index (data/tokenization)
+# DataTrove writes the ends of the documents of NAME.ds to NAME.ds.index (data/tokenization).
+INDEX = ".index"
 
 Layout = Literal["document", "packed"]
 
 
-def width_of(vocabulary: int) -> int:
-    """Bytes of a token: DataTrove stores 16 bits where the vocabulary allows it
-    (utils/tokenization.py).
+def token_bytes(vocabulary: int) -> int:
+    """Return the bytes of a stored token.
+
+    DataTrove stores 16 bits where the vocabulary allows it (utils/tokenization.py).
     """
     return 2 if vocabulary <= 1 << 16 else 4
 
 
+def part_name(slot: str) -> str:
+    """Return the name of a part in params.yaml, without the corpus that replaces it, if any."""
+    return slot.partition("-")[0]
+
+
 class Tokens:
-    """The tokens of a corpus: its .ds files one after another, mapped and never read as a whole."""
+    """The tokens of a corpus: its .ds files one after another, memory-mapped."""
 
     def __init__(self, files: Sequence[Path], width: int) -> None:
         self.files = list(files)
-        self.arrays = [_map(path, np.dtype(f"<u{width}")) for path in self.files]
+        self.arrays = [_map_file(path, np.dtype(f"<u{width}")) for path in self.files]
         self.offsets = np.cumsum([0, *map(len, self.arrays)], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
 
     def span(self, start: int, stop: int) -> np.ndarray:
-        """Tokens start … stop - 1, also across files."""
-        at = int(np.searchsorted(self.offsets, start, "right")) - 1
+        """Return tokens start … stop - 1, across files where needed."""
+        number = int(np.searchsorted(self.offsets, start, "right")) - 1
         pieces = []
         while start < stop:
-            piece = self.arrays[at][start - self.offsets[at] : stop - self.offsets[at]]
-            pieces.append(piece)
-            start, at = start + len(piece), at + 1
+            offset = self.offsets[number]
+            pieces.append(self.arrays[number][start - offset : stop - offset])
+            start += len(pieces[-1])
+            number += 1
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Where each document ends: the place behind its END."""
-        indices = [np.fromfile(f"{path}{INDEX}", "<u8").astype(np.int64) for path in self.files]
-        pieces = [ends + offset for ends, offset in zip(indices, self.offsets, strict=False)]
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+        """The end of each document: the position after its END."""
+        ends = [np.zeros(0, np.int64)]
+        for path, offset in zip(self.files, self.offsets, strict=False):
+            ends.append(np.fromfile(f"{path}{INDEX}", "<u8").astype(np.int64) + offset)
+        return np.concatenate(ends)
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """The first position of each document."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends])[:-1]
 
 
-def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+def _map_file(path: Path, dtype: np.dtype) -> np.ndarray:
     size = path.stat().st_size
     if size % dtype.itemsize:
         raise ValueError(
-            f"{path}: expected whole tokens of {dtype.itemsize} bytes (got {size:,} bytes); tokenize again"
+            f"{path}: expected whole tokens of {dtype.itemsize} bytes (got {size:,} bytes); "
+            "tokenize again"
         )
+    # An empty file cannot be mapped.
     return np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Where every row of a corpus starts, and of how many tokens it is made."""
+    """The first position and the length, in tokens, of every row of a corpus."""
 
     starts: np.ndarray
     lengths: np.ndarray
@@ -84,78 +100,87 @@ class Rows:
 
     @property
     def length(self) -> int:
-        """The length that all rows have, where they are packed; 0 where each has its own."""
+        """The common length of packed rows; 0 where each row has its own."""
+        # Packed rows broadcast one number, which takes no memory and has a stride of 0.
         return int(self.lengths[0]) if len(self) and self.lengths.strides == (0,) else 0
 
+    def spans(self, numbers: np.ndarray | slice = slice(None)) -> list[tuple[int, int]]:
+        """Return the first and the last position, plus one, of the rows with these numbers."""
+        starts = self.starts[numbers]
+        stops = starts + self.lengths[numbers]
+        return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
-def named(slot: str) -> str:
-    """The name that a part has in params.yaml; behind it stands what it is replaced by, if it is."""
-    return slot.partition("-")[0]
+    def select(self, mask: np.ndarray) -> "Rows":
+        """Return the rows where `mask` is true."""
+        starts = self.starts[mask]
+        if self.length:
+            return packed_rows(starts, self.length)
+        return Rows(starts, self.lengths[mask])
 
 
-def cut(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
-    """Cut a corpus, given the ends of its documents, into rows of at most `sequence` tokens.
+def packed_rows(starts: np.ndarray, length: int) -> Rows:
+    """Make rows of one length."""
+    return Rows(starts, np.broadcast_to(np.int64(length), len(starts)))
 
-    document: a row holds one document, or a piece of one that is too long for a row. packed: full
-    rows over the documents one after another; the last tokens, too few for a row, are left unread.
+
+def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
+    """Cut a corpus into rows of at most `sequence` tokens.
+
+    Args:
+        ends: the end of each document, in tokens.
+        sequence: the most tokens of a row.
+        layout: "document" puts one document, or a piece of a longer one, into each row. "packed"
+            makes full rows across documents; the last tokens, too few for a row, are not read.
     """
     total = int(ends[-1]) if len(ends) else 0
     if layout == "packed":
-        starts = np.arange(total // sequence, dtype=np.int64) * sequence
-        return Rows(starts, np.broadcast_to(np.int64(sequence), len(starts)))
-    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+        return packed_rows(np.arange(total // sequence, dtype=np.int64) * sequence, sequence)
+    begins = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     pieces = -(-(ends - begins) // sequence)
-    within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts = np.repeat(begins, pieces) + sequence * within
+    first_rows = np.repeat(np.cumsum(pieces) - pieces, pieces)
+    piece_numbers = np.arange(pieces.sum()) - first_rows
+    starts = np.repeat(begins, pieces) + sequence * piece_numbers
     return Rows(starts, np.minimum(sequence, np.repeat(ends, pieces) - starts))
 
 
-def hold_out(rows: Rows, most: int, seed: int, corpus: str) -> tuple[Rows, Rows]:
-    """The rows that are read, and those that are kept from training to measure on: `most`, or a
-    tenth of a few.
+def hold_out(rows: Rows, max_rows: int, seed: int, corpus: str) -> tuple[Rows, Rows]:
+    """Split rows into those to train on and those to measure the loss on.
+
+    `max_rows` rows are held out, or a tenth of a corpus that has fewer than ten times as many.
     """
-    count = min(most, len(rows) // 10)
-    if not count:
-        return rows, Rows(rows.starts[:0], rows.lengths[:0])
+    count = min(max_rows, len(rows) // 10)
     is_held = np.zeros(len(rows), np.bool_)
-    is_held[generator("held out", seed, named(corpus)).choice(len(rows), count, replace=False)] = (
-        True
-    )
-    return _some(rows, ~is_held), _some(rows, is_held)
+    if count:
+        draw = generator("held out", seed, part_name(corpus))
+        is_held[draw.choice(len(rows), count, replace=False)] = True
+    return rows.select(~is_held), rows.select(is_held)
 
 
-def _some(rows: Rows, mask: np.ndarray) -> Rows:
-    starts = rows.starts[mask]
-    lengths = (
-        np.broadcast_to(np.int64(rows.length), len(starts)) if rows.length else rows.lengths[mask]
-    )
-    return Rows(starts, lengths)
+class ReadingOrder:
+    """The order of reading a corpus: every row once per epoch, in another order each epoch.
 
-
-class Order:
-    """The order in which a corpus is read: every row once an epoch, another order in each.
-
-    Reading has places 0, 1, 2, …; place 0 of epoch 1 follows the last place of epoch 0, in whatever
-    phase that is. A corpus and what it is replaced by have the same order."""
+    Positions count 0, 1, 2, … across epochs and phases. A corpus and its replacement have the same
+    order.
+    """
 
     def __init__(self, seed: int, corpus: str, rows: int) -> None:
-        self.seed, self.corpus, self.count = seed, named(corpus), rows
+        self.seed, self.corpus, self.count = seed, part_name(corpus), rows
         self._epochs: dict[int, np.ndarray] = {}
 
     def epoch(self, number: int) -> np.ndarray:
-        """All rows, in the order of one epoch."""
+        """Return all rows in the order of one epoch."""
         if number not in self._epochs:
-            rows = np.arange(self.count, dtype=np.uint32 if self.count < 1 << 32 else np.int64)
-            self._epochs[number] = generator("epoch", self.seed, self.corpus, number).permutation(
-                rows
-            )
+            # Half the memory of int64 for all but the largest corpora.
+            dtype = np.uint32 if self.count < 1 << 32 else np.int64
+            draw = generator("epoch", self.seed, self.corpus, number)
+            self._epochs[number] = draw.permutation(np.arange(self.count, dtype=dtype))
         return self._epochs[number]
 
-    def rows(self, places: np.ndarray) -> np.ndarray:
-        """The rows that are read at these places."""
-        epochs, within = np.divmod(places, self.count)
-        found = np.empty(len(places), np.int64)
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Return the rows at these positions."""
+        epochs, within = np.divmod(positions, self.count)
+        rows = np.empty(len(positions), np.int64)
         for number in np.unique(epochs):
-            chosen = epochs == number
-            found[chosen] = self.epoch(int(number))[within[chosen]]
-        return found
+            is_in_epoch = epochs == number
+            rows[is_in_epoch] = self.epoch(int(number))[within[is_in_epoch]]
+        return rows

@@ -1,0 +1,84 @@
+"""Reading positions: how far a plan has read each corpus, in rows, tokens and epochs."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from safelm.corpora.mixing import MixtureError
+from safelm.corpora.mixing.rows import ReadingOrder, Rows
+
+
+class CorpusCursor:
+    """A corpus, its reading order, and the position that the phases planned so far have reached."""
+
+    def __init__(self, rows: Rows, order: ReadingOrder, size: int) -> None:
+        self.rows, self.order, self.size = rows, order, size
+        self.position = 0
+        self._cumulative: dict[int, np.ndarray] = {}
+
+    @property
+    def epochs(self) -> float:
+        """How often the corpus has been read; 0 where it has no rows."""
+        return self.position / max(len(self.rows), 1)
+
+    def tokens(self, rows: int) -> int:
+        """Count the tokens of the next rows."""
+        return self._tokens_before(self.position + rows) - self._tokens_before(self.position)
+
+    def quota(self, tokens: float) -> float:
+        """Return how many of the next rows have this many tokens, with a fraction inside a row."""
+        if self.rows.length:
+            return tokens / self.rows.length
+        epoch, rest = divmod(self._tokens_before(self.position) + tokens, self.rows.tokens)
+        row_numbers = np.arange(len(self.rows) + 1)
+        within = float(np.interp(rest, self._cumulative_tokens(int(epoch)), row_numbers))
+        return int(epoch) * len(self.rows) + within - self.position
+
+    def _tokens_before(self, position: int) -> int:
+        if self.rows.length:
+            return position * self.rows.length
+        epoch, within = divmod(position, len(self.rows))
+        return epoch * self.rows.tokens + int(self._cumulative_tokens(epoch)[within])
+
+    def _cumulative_tokens(self, epoch: int) -> np.ndarray:
+        if epoch not in self._cumulative:
+            lengths = self.rows.lengths[self.order.epoch(epoch)]
+            self._cumulative[epoch] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return self._cumulative[epoch]
+
+
+def check_epochs(
+    cursors: Mapping[str, CorpusCursor],
+    max_epochs: Mapping[str, float],
+    budget: int,
+    slack: int,
+    at: str,
+) -> None:
+    """Raise MixtureError if a corpus is read more often than corpora.<name>.epochs allows.
+
+    Args:
+        cursors: the final positions, by slot.
+        max_epochs: the limit of each slot.
+        budget: the tokens of the mixture.
+        slack: the tokens that rounding may add to a budget; the advised mix.tokens leaves room.
+        at: the mixture's path in params.yaml.
+    """
+    exceeded = [slot for slot, cursor in cursors.items() if cursor.epochs > max_epochs[slot]]
+    if not exceeded:
+        return
+    exceeded.sort(key=lambda slot: cursors[slot].epochs)
+    readings, limits, budgets = [], {}, []
+    for slot in exceeded:
+        cursor = cursors[slot]
+        readings.append(
+            f"corpus {slot} {cursor.epochs:.2f} times ({cursor.position:,} rows of "
+            f"{len(cursor.rows):,}; at most {max_epochs[slot]:g} allowed)"
+        )
+        # A corpus that replaces several is listed once, with its largest number.
+        limits[slot.rpartition("-")[2]] = math.ceil(cursor.epochs * 100) / 100
+        budgets.append(int(budget * max_epochs[slot] / cursor.epochs))
+    advice = [f"mix.tokens: {min(budgets) - slack}"] if min(budgets) > slack else []
+    epochs = [f"corpora.{corpus}.epochs: {limit:g}" for corpus, limit in sorted(limits.items())]
+    advice += [" and ".join(epochs), "a smaller weight"]
+    raise MixtureError(f"{at}: reads {', '.join(readings)}; write {' or '.join(advice)}")
