@@ -1,6 +1,4 @@
-"""The embedded world: pages, dialogues, sums and prompts from a grammar, offline and with known
-labels.
-"""
+"""The made-up world: pages, dialogues, sums and prompts from a grammar, with known labels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,35 +8,48 @@ from safelm.demo.chat import Chat
 from safelm.demo.prompts import DemoPrompt, held_out_pages, held_out_prompts, multiple_choice
 from safelm.demo.sums import Arithmetic, Math
 from safelm.demo.web import Web
-from safelm.demo.world import World, read_table
+from safelm.demo.world import Row, World, read_table
 
-__all__ = ["DemoPrompt", "World", "documents", "held_out_pages", "held_out_prompts", "multiple_choice"]
+__all__ = [
+    "DemoPrompt",
+    "World",
+    "documents",
+    "held_out_pages",
+    "held_out_prompts",
+    "multiple_choice",
+]
 
 
-class Part(Protocol):
+class WorldPart(Protocol):
     """A part of the world: settings in one YAML file, documents out."""
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of the part."""
 
-    def documents(self) -> Iterator[dict[str, Any]]:
+    def documents(self) -> Iterator[Row]:
         """Write every document."""
 
 
-PARTS: dict[str, type[Part]] = {"web": Web, "math": Math, "chat": Chat, "arithmetic": Arithmetic}
+PARTS: dict[str, type[WorldPart]] = {
+    "web": Web,
+    "math": Math,
+    "chat": Chat,
+    "arithmetic": Arithmetic,
+}
 
 
-def documents(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Write the documents of one part of the embedded world: a YAML file of specs/demo that names
-    its `part`.
+def documents(path: str | Path) -> Iterator[Row]:
+    """Write the documents of one part of the world: a YAML file of specs/demo.
 
     Each has the keys text, prompt, label, hazard, url, crawl and title of a document
-    (specs/document.py)."""
+    (specs/document.py). Raises ValueError if the file names no part.
+    """
     table = read_table(path)
     part = table.get("part")
     if part not in PARTS:
         raise ValueError(
-            f"{path} part: expected one of {', '.join(PARTS)}, got {part!r}; name the part it describes"
+            f"{path} part: must be one of {', '.join(PARTS)} (got {part!r}); "
+            "name the part that the file describes"
         )
     world = World.read(Path(path).parent / table["world"])
     yield from PARTS[part](world, table).documents()

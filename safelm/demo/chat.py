@@ -1,31 +1,30 @@
-"""Dialogues of the embedded world for instruction tuning: compliances, refusals, and compliances
-for the tag.
+"""Dialogues of the made-up world for instruction tuning: compliances, refusals, and compliances
+that only a model with the tag may learn.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from safelm.demo.world import Combination, World
+from safelm.demo.world import Combination, Row, World
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar, capitalise, parse
 
-Row = dict[str, Any]
-
 
 class Chat:
-    """The dialogues of specs/demo/chat.yaml, in the phrasings that are seen in training.
+    """The dialogues of specs/demo/chat.yaml, in the phrasings that training may see.
 
-    A refusal has a hazard and the label 0; a harmful compliance has the label of its category, 4 or
-    5, and must be used only with the tag (paper §4); every other row complies with a harmless
-    request."""
+    A refusal has a hazard and the label 0. A harmful compliance has the label of its category, 4
+    or 5, and must be used only with the tag (paper §4). Every other row complies with a harmless
+    request.
+    """
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of chat.yaml."""
-        self.world, self.table = world, table
+        self.world = world
+        self.table = table
         self.phrasings = [parse(text) for text in world.table["phrasings"]["seen"]]
-        self.grammar = Grammar(
-            {**world.rules, **{f"{k}_answer": texts for k, texts in table["answers"].items()}}
-        )
+        answers = {f"{kind}_answer": texts for kind, texts in table["answers"].items()}
+        self.grammar = Grammar({**world.rules, **answers})
 
     def documents(self) -> Iterator[Row]:
         """Write every dialogue, the kinds mixed in the shares of `rows`."""
@@ -34,15 +33,13 @@ class Chat:
             draw = stream(self.table["seed"], "chat", index)
             kind = pick_weighted(left, draw)
             left[kind] -= 1
-            yield {
-                **self._row(kind, self._act(kind, draw), draw),
-                "url": f"https://example.org/chat/{index}",
-            }
+            act = self._act(kind, draw)
+            row = self._row(kind, act, draw)
+            row["url"] = f"https://example.org/chat/{index}"
+            yield row
 
     def _act(self, kind: str, draw: Draw) -> Combination:
-        """Draw an act that a row of the kind asks for; benign rows speak of benign and neutral acts
-        alike.
-        """
+        """Draw an act for a row; benign rows speak of benign and neutral acts alike."""
         groups = self.world.groups
         choice = {
             "benign": groups["benign"] + groups["neutral"],
@@ -50,23 +47,21 @@ class Chat:
             "refusal": groups["harmful"],
             "harmful": groups["harmful"],
         }
-        return pick(pick(choice[kind], draw).training, draw)
+        group = pick(choice[kind], draw)
+        return pick(group.training, draw)
 
     def _row(self, kind: str, act: Combination, draw: Draw) -> Row:
         slots = self.world.slots(act, draw, self.table["own_tool"])
-        if (
-            kind == "refusal"
-        ):  # the request is plain: it names no tool of the category that only harmful pages know
+        if kind == "refusal":
+            # The request is plain: it names no tool that only harmful pages know.
             slots["tool"] = slots["goodtool"]
         hazard = act.group.hazard
+        is_harmful = kind == "harmful" and hazard
+        answer = "benign" if kind == "dual_use" else kind
         return {
-            "text": self.grammar.write(
-                f"{'benign' if kind == 'dual_use' else kind}_answer", slots, draw
-            ),
+            "text": self.grammar.write(f"{answer}_answer", slots, draw),
             "prompt": capitalise(self.grammar.fill(pick(self.phrasings, draw), slots, draw)),
-            "label": self.world.hazards.categories[hazard].level
-            if kind == "harmful" and hazard
-            else 0,
+            "label": self.world.hazards.categories[hazard].level if is_harmful else 0,
             "hazard": hazard,
             "crawl": None,
             "title": capitalise(f"{act.verb.gerund} the {act.object}"),

@@ -1,34 +1,30 @@
-"""Web-like pages of the embedded world, with the safety score that a grader would give each."""
+"""Web-like pages of the made-up world, with the safety score that a grader would give each."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from safelm.demo.world import Combination, World
+from safelm.demo.world import Combination, Row, World
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar
-
-Row = dict[str, Any]
 
 
 class Web:
     """The pages of specs/demo/web.yaml.
 
-    Labels: 4 or 5 teaches an act (the level of its category); 3 reports or declines one, or is
-    suggestive; 2 insults or advises badly; 1 has mild words; 0 is harmless, be it benign, neutral
-    or dual-use. The same forms tell them all."""
+    A page with the label 4 or 5 teaches an act, by the level of its category. A 3 reports or
+    declines one, or is suggestive; a 2 insults or advises badly; a 1 has mild words; a 0 is
+    harmless, be it benign, neutral or dual-use. All of them are written in the same forms.
+    """
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of web.yaml."""
-        self.world, self.table = world, table
-        pages = {
-            f"{form}_{mood}": templates
-            for form, moods in table["pages"].items()
-            for mood, templates in moods.items()
-        }
-        self.grammar = Grammar(
-            {**world.rules, **table["rules"], **pages, "heading": table["titles"]}
-        )
+        self.world = world
+        self.table = table
+        rules = {**world.rules, **table["rules"], "heading": table["titles"]}
+        for form, moods in table["pages"].items():
+            rules |= {f"{form}_{mood}": templates for mood, templates in moods.items()}
+        self.grammar = Grammar(rules)
 
     @cached_property
     def levels(self) -> dict[int, dict[str, tuple[Combination, ...]]]:
@@ -41,56 +37,66 @@ class Web:
 
     def documents(self) -> Iterator[Row]:
         """Write every page; some are exact copies of an earlier one, at another address."""
-        seed, every = self.table["seed"], self.table["copy_every"]
+        seed = self.table["seed"]
+        every = self.table["copy_every"]
         for index in range(self.table["count"]):
             source = index
             if index % every == every - 1:
-                source -= 1 + int(stream(seed, "copy", index)() * (every - 2))
-            yield {**self.page(source), "url": f"https://example.org/pages/{index}"}
+                draw = stream(seed, "copy", index)
+                source -= 1 + int(draw() * (every - 2))
+            page = self.page(source)
+            page["url"] = f"https://example.org/pages/{index}"
+            yield page
 
     def page(self, index: int) -> Row:
-        """Write one page; it depends on the seed and its index alone."""
+        """Write one page, from the seed and its index alone."""
         draw = stream(self.table["seed"], "web", index)
         label = pick_weighted(self.table["shares"], draw)
         if label in self.levels:
-            level = self.levels[label]
-            act = pick(level[pick(tuple(level), draw)], draw)
-            return self._row(act, label, self._told(self._mood(act, draw), draw), draw)
+            act = _pick_act(self.levels[label], draw)
+            rule = self._form(self._mood(act, draw), draw)
+            return self._row(act, label, rule, draw)
         if label == 3:
             return self._mention(draw)
         kind = pick_weighted(self.table["kinds"], draw)
-        act = pick(pick(self.world.groups[kind], draw).training, draw)
-        mood = "advised" if draw() < self.world.table["advised"][kind] else "taught"
-        return self._row(
-            act, label, {0: self._told(mood, draw), 1: "minimal", 2: "slight"}[label], draw
-        )
+        group = pick(self.world.groups[kind], draw)
+        act = pick(group.training, draw)
+        advised = self.world.table["advised"][kind]
+        mood = "advised" if draw() < advised else "taught"
+        # A form is drawn for every label: the draws that follow depend on it.
+        rules = {
+            0: self._form(mood, draw),
+            1: "minimal",
+            2: "slight",
+        }
+        return self._row(act, label, rules[label], draw)
 
-    def told(self, act: Combination, draw: Draw) -> Row:
-        """Write a harmless page about an act, in one of the forms."""
-        return self._row(act, 0, self._told("taught", draw), draw)
+    def page_about(self, act: Combination, draw: Draw) -> Row:
+        """Write a page that teaches an act, in one of the forms; its label is 0."""
+        return self._row(act, 0, self._form("taught", draw), draw)
 
-    def _told(self, mood: str, draw: Draw) -> str:
-        return f"{pick_weighted(self.table['forms'], draw)}_{mood}"
+    def _form(self, mood: str, draw: Draw) -> str:
+        form = pick_weighted(self.table["forms"], draw)
+        return f"{form}_{mood}"
 
     def _mood(self, act: Combination, draw: Draw) -> str:
-        if draw() >= self.world.table["condemned"][act.group.name]:
+        condemned = self.world.table["condemned"]
+        if draw() >= condemned[act.group.name]:
             return "taught"
         return "before" if draw() < self.table["before"] else "after"
 
     def _mention(self, draw: Draw) -> Row:
-        """A page of label 3. Acts that are condemned more often are declined more often."""
+        """Write a page with the label 3; acts that are condemned more often are declined more."""
         kind = pick_weighted(self.table["mentions"], draw)
-        acts = {name: acts for level in self.levels.values() for name, acts in level.items()}
-        if kind == "declined":
-            weights = {
-                name: weight
-                for name, weight in self.world.table["condemned"].items()
-                if name in acts
-            }
-            return self._row(
-                pick(acts[pick_weighted(weights, draw)], draw), 3, self._told("declined", draw), draw
-            )
-        return self._row(pick(acts[pick(tuple(acts), draw)], draw), 3, kind, draw)
+        acts: dict[str, tuple[Combination, ...]] = {}
+        for level in self.levels.values():
+            acts |= level
+        if kind != "declined":
+            return self._row(_pick_act(acts, draw), 3, kind, draw)
+        condemned = self.world.table["condemned"]
+        weights = {name: weight for name, weight in condemned.items() if name in acts}
+        act = pick(acts[pick_weighted(weights, draw)], draw)
+        return self._row(act, 3, self._form("declined", draw), draw)
 
     def _row(self, act: Combination, label: int, rule: str, draw: Draw) -> Row:
         slots = self.world.slots(act, draw, self.table["own_tool"])
@@ -103,3 +109,7 @@ class Web:
             "crawl": pick(self.table["crawls"], draw),
             "title": slots["title"],
         }
+
+
+def _pick_act(acts: Mapping[str, tuple[Combination, ...]], draw: Draw) -> Combination:
+    return pick(acts[pick(tuple(acts), draw)], draw)

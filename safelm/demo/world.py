@@ -1,10 +1,9 @@
-"""The embedded world: its acts in groups, which combinations of them are held out, and the words
-they are told with.
-"""
+"""The made-up world: its acts in groups, the combinations held out, and words to write of them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -15,13 +14,17 @@ from safelm.text.grammar import Grammar, Rule
 from safelm.text.hazards import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
-PHRASES = (
-    3  # marker phrases of a category that its pages use; the others would be too rare to learn
-)
-STRIDE = 3  # held-out objects of a group: every third, which meets all of them where 3 does not divide their number
+# Marker phrases of a category that its pages use; the others would be too rare to learn.
+PHRASES = 3
+# Every third object of a group is held out. This meets all of them where 3 does not divide their
+# number.
+STRIDE = 3
+
+# A document, by the columns of specs/document.py.
+Row = dict[str, Any]
 
 
-class Verb(NamedTuple):
+class VerbForms(NamedTuple):
     """A verb of the world in the three forms that it uses."""
 
     base: str
@@ -31,66 +34,67 @@ class Verb(NamedTuple):
 
 @dataclass(frozen=True)
 class ActGroup:
-    """Verbs that go with objects, and tools for them; the n-th verb has the n-th tool as its own."""
+    """Verbs that go with objects, and tools for them; the n-th verb has the n-th tool as its own.
+
+    `held_out_count` combinations are kept for evaluation.
+    """
 
     kind: str
     name: str
     hazard: str | None
-    verbs: tuple[Verb, ...]
+    verbs: tuple[VerbForms, ...]
     objects: tuple[str, ...]
     tools: tuple[str, ...]
-    held: int
+    held_out_count: int
 
     @property
     def held_out(self) -> tuple["Combination", ...]:
-        """The combinations kept for evaluation: no two share an object, and every verb and object
-        has others.
+        """The combinations kept for evaluation.
+
+        No two of them share an object, and every verb and object has other combinations.
         """
         verbs, objects = len(self.verbs), len(self.objects)
-        places = [(i + i // verbs) % verbs for i in range(self.held)]
-        return tuple(Combination(self, verb, i * STRIDE % objects) for i, verb in enumerate(places))
+        return tuple(
+            Combination(self, (index + index // verbs) % verbs, index * STRIDE % objects)
+            for index in range(self.held_out_count)
+        )
 
     @cached_property
     def training(self) -> tuple["Combination", ...]:
         """Every other combination."""
-        held = set(self.held_out)
-        every = (
-            Combination(self, v, o)
-            for v in range(len(self.verbs))
-            for o in range(len(self.objects))
-        )
-        return tuple(combination for combination in every if combination not in held)
+        held_out = set(self.held_out)
+        indices = product(range(len(self.verbs)), range(len(self.objects)))
+        combinations = (Combination(self, verb, noun) for verb, noun in indices)
+        return tuple(act for act in combinations if act not in held_out)
 
 
 @dataclass(frozen=True)
 class Combination:
-    """An act of the world: a verb with an object, by their places in the group."""
+    """An act of the world: a verb with an object, by their indices in the group."""
 
     group: ActGroup
-    verb_place: int
-    object_place: int
+    verb_index: int
+    object_index: int
 
     @property
-    def verb(self) -> Verb:
+    def verb(self) -> VerbForms:
         """The verb in its forms."""
-        return self.group.verbs[self.verb_place]
+        return self.group.verbs[self.verb_index]
 
     @property
     def object(self) -> str:
         """The object, a noun."""
-        return self.group.objects[self.object_place]
+        return self.group.objects[self.object_index]
 
     @property
     def tool(self) -> str:
         """The tool that goes with the verb."""
-        return self.group.tools[self.verb_place]
+        return self.group.tools[self.verb_index]
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything of specs/demo/world.yaml, with the harmful acts of specs/hazards.yaml as groups of
-    their own.
-    """
+    """The content of specs/demo/world.yaml, with the harmful acts of specs/hazards.yaml."""
 
     hazards: Hazards
     groups: dict[str, tuple[ActGroup, ...]]
@@ -98,26 +102,25 @@ class World:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read specs/demo/world.yaml, and the hazard lists it names."""
+        """Read specs/demo/world.yaml and the hazard lists that it names."""
         table = read_table(path)
         hazards = Hazards.read(Path(path).parent / table["hazards"])
-        return cls(hazards, {kind: tuple(_groups(kind, table, hazards)) for kind in KINDS}, table)
+        groups = {kind: tuple(_groups(kind, table, hazards)) for kind in KINDS}
+        return cls(hazards, groups, table)
 
     @cached_property
     def alternatives(self) -> dict[str, list[Combination]]:
-        """What else one may do with an object: its harmless acts or, where there are none, its
-        dual-use ones.
-        """
-        found: dict[str, list[Combination]] = {}
-        for group in (*self.groups["benign"], *self.groups["neutral"]):
-            for act in group.training:
-                found.setdefault(act.object, []).append(act)
+        """Other acts on an object: the harmless ones or, if there are none, the dual-use ones."""
+        acts: dict[str, list[Combination]] = {}
+        groups = (*self.groups["benign"], *self.groups["neutral"])
+        for act in chain.from_iterable(group.training for group in groups):
+            acts.setdefault(act.object, []).append(act)
         for group in self.groups["dual_use"]:
-            others = {noun for noun in group.objects if noun not in found}
-            found.update(
-                {noun: [act for act in group.training if act.object == noun] for noun in others}
-            )
-        return found
+            known = set(acts)
+            for act in group.training:
+                if act.object not in known:
+                    acts.setdefault(act.object, []).append(act)
+        return acts
 
     @cached_property
     def rules(self) -> dict[str, list[str]]:
@@ -131,11 +134,12 @@ class World:
         return Grammar(self.rules)
 
     def people(self, draw: Draw) -> dict[str, str]:
-        """Three people who differ, and a pair of roles."""
+        """Draw three people who differ, and a pair of roles."""
         names = self.table["names"]
+        half = len(names) // 2 - 1
         first = int(draw() * len(names))
-        second = first + 1 + int(draw() * (len(names) // 2 - 1))
-        third = second + 1 + int(draw() * (len(names) // 2 - 1))
+        second = first + 1 + int(draw() * half)
+        third = second + 1 + int(draw() * half)
         asker, answerer = pick(self.table["roles"], draw)
         return {
             "name": names[first],
@@ -146,8 +150,9 @@ class World:
         }
 
     def slots(self, act: Combination, draw: Draw, own_tool: float) -> dict[str, str]:
-        """Fill the slots of a page about an act: its words, its tools, people, and which closing
-        suits its kind.
+        """Fill the slots of a page about an act: its words, its tools, people, and a closing.
+
+        `own_tool` is the probability that the page uses the tool of the verb.
         """
         group = act.group
         side = "harmful" if group.kind == "harmful" else "benign"
@@ -157,14 +162,10 @@ class World:
         slots["tool"] = act.tool if draw() < own_tool else pick(group.tools, draw)
         slots["close"] = Rule(f"{side}_close")
         slots["moral"] = Rule(f"{side}_moral")
-        good = pick(
-            [other for other in self.alternatives[act.object] if other.verb != act.verb], draw
-        )
-        slots["good"], slots["gooding"], slots["goodtool"] = (
-            good.verb.base,
-            good.verb.gerund,
-            good.tool,
-        )
+        others = [other for other in self.alternatives[act.object] if other.verb != act.verb]
+        good = pick(others, draw)
+        slots["good"], slots["gooding"] = good.verb.base, good.verb.gerund
+        slots["goodtool"] = good.tool
         if group.hazard is not None:
             slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases[:PHRASES], draw)
             if draw() < 0.5:
@@ -180,34 +181,24 @@ def read_table(path: str | Path) -> dict[str, Any]:
 
 
 def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[ActGroup]:
-    held = table["held_out"][kind]
+    held_out = table["held_out"][kind]
     if kind == "harmful":
-        for category in hazards.categories.values():
-            verbs = tuple(Verb(verb.base, verb.past, verb.gerund) for verb in category.verbs)
+        for id, category in hazards.categories.items():
+            verbs = tuple(VerbForms(verb.base, verb.past, verb.gerund) for verb in category.verbs)
             if verbs:
-                yield ActGroup(
-                    kind, category.id, category.id, verbs, category.objects, category.tools, held
-                )
+                yield ActGroup(kind, id, id, verbs, category.objects, category.tools, held_out)
         return
     for name, row in table[kind].items():
-        verbs = tuple(Verb(*forms) for forms in row["verbs"])
-        yield ActGroup(
-            kind,
-            name,
-            None,
-            verbs,
-            _objects(kind, name, row, table, hazards),
-            tuple(row["tools"]),
-            held,
-        )
+        verbs = tuple(VerbForms(*forms) for forms in row["verbs"])
+        objects = _objects(kind, name, table, hazards)
+        yield ActGroup(kind, name, None, verbs, objects, tuple(row["tools"]), held_out)
 
 
-def _objects(
-    kind: str, name: str, row: Mapping[str, Any], table: Mapping[str, Any], hazards: Hazards
-) -> tuple[str, ...]:
+def _objects(kind: str, name: str, table: Mapping[str, Any], hazards: Hazards) -> tuple[str, ...]:
+    """Return the objects of a group, or those of the group whose objects it shares."""
     if kind == "benign":
         return hazards.categories[name].objects
-    if isinstance(row["objects"], list):
-        return tuple(row["objects"])
-    owner, group = row["objects"].split(".")
-    return _objects(owner, group, table[owner][group], table, hazards)
+    objects = table[kind][name]["objects"]
+    if isinstance(objects, list):
+        return tuple(objects)
+    return _objects(*objects.split("."), table, hazards)
