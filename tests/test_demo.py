@@ -133,7 +133,7 @@ def test_the_lexicon_rule_agrees_well_but_not_perfectly() -> None:
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
     path.write_text("part: pages\nworld: world.yaml\n")
-    with pytest.raises(ValueError, match=r"other.yaml part: expected one of web, math"):
+    with pytest.raises(ValueError, match=r"other.yaml part: must be one of web, math"):
         list(demo.documents(path))
 
 

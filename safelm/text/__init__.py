@@ -1,1 +1,1 @@
-"""Text tools: a grammar, the hazard lexicon, clean-up of untrusted text, the harmfulness tag."""
+"""Text tools: grammar, lexicon, hazards, clean-up of untrusted text, the harmfulness tag."""

@@ -1,6 +1,4 @@
-"""Sentences from a grammar: templates with slots and choices, expanded with a seeded stream of
-chance.
-"""
+"""Sentences from a grammar: templates with slots and choices, expanded by a seeded stream."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,43 +10,47 @@ SENTENCE = re.compile(r"(?:^|(?<=[.!?:] )|(?<=\n))[a-z]")
 
 
 class Rule(str):
-    """As the value of a slot: the name of a rule to expand in its place."""
+    """A rule's name as the value of a slot: the rule is expanded in the slot."""
 
 
 class Slot(str):
-    """In a template: the name of a slot or, where no slot has it, of a rule."""
+    """A name in a template: of a slot or, where no slot has it, of a rule."""
 
 
 class Choice(list["Template"]):
-    """In a template: alternatives, of which one is written."""
+    """Alternatives in a template, of which one is written."""
 
 
 Template = tuple[str | Slot | Choice, ...]
 
 
 def parse(text: str) -> Template:
-    """Read a template: {name} is a slot or a rule, [a|b|] a choice, which may hold slots and
-    choices.
+    """Read a template: {name} is a slot or a rule, [a|b|] a choice; choices may be nested.
+
+    Raises ValueError if a brace or bracket is not closed.
     """
     tokens = TOKEN.findall(text)
     if "".join(tokens) != text:
         raise ValueError(
-            f"template {text!r}: expected {{name}}, [a|b] and plain words, found a lone brace"
+            f"template {text!r}: expected {{name}}, [a|b] and plain words (got a lone brace)"
         )
     try:
         return _sequence(tokens[::-1], inside=False)
     except IndexError as error:
-        raise ValueError(f"template {text!r}: a [ is not closed") from error
+        raise ValueError(f"template {text!r}: a [ is not closed; add the ]") from error
 
 
 def _sequence(tokens: list[str], inside: bool) -> Template:
+    """Read nodes from the end of `tokens`, up to the mark that ends an alternative."""
     nodes: list[str | Slot | Choice] = []
     while tokens and not (inside and tokens[-1] in "|]"):
         token = tokens.pop()
         if token == "[":
             nodes.append(_choice(tokens))
+        elif token[0] == "{":
+            nodes.append(Slot(token[1:-1]))
         else:
-            nodes.append(Slot(token[1:-1]) if token[0] == "{" else token)
+            nodes.append(token)
     return tuple(nodes)
 
 
@@ -69,15 +71,12 @@ class Grammar:
 
     def __init__(self, rules: Mapping[str, Iterable[str]]) -> None:
         """Parse the templates of every rule."""
-        self.rules = {
-            name: [parse(text) for text in templates] for name, templates in rules.items()
-        }
+        self.rules = {name: list(map(parse, templates)) for name, templates in rules.items()}
 
     def write(self, rule: str, slots: Mapping[str, str], draw: Draw) -> str:
-        """Write a rule: slots are filled, rules and choices are drawn, sentences begin with a
-        capital.
-        """
-        return capitalise(self.fill(pick(self.rules[rule], draw), slots, draw))
+        """Write a rule: fill slots, draw templates and choices, begin sentences with a capital."""
+        template = pick(self.rules[rule], draw)
+        return capitalise(self.fill(template, slots, draw))
 
     def fill(self, template: Template, slots: Mapping[str, str], draw: Draw) -> str:
         """Write one template, as it is."""
@@ -86,16 +85,17 @@ class Grammar:
         return "".join(written)
 
     def _expand(
-        self, template: Template, slots: Mapping[str, str], draw: Draw, written: list[str]
+        self,
+        template: Template,
+        slots: Mapping[str, str],
+        draw: Draw,
+        written: list[str],
     ) -> None:
         for node in template:
-            if isinstance(node, Choice):
-                self._expand(pick(node, draw), slots, draw, written)
-            elif isinstance(node, Slot):
-                value = slots.get(node, Rule(node))
-                if isinstance(value, Rule):
-                    self._expand(pick(self.rules[value], draw), slots, draw, written)
-                else:
-                    written.append(value)
+            value = slots.get(node, Rule(node)) if isinstance(node, Slot) else node
+            if isinstance(value, Choice):
+                self._expand(pick(value, draw), slots, draw, written)
+            elif isinstance(value, Rule):
+                self._expand(pick(self.rules[value], draw), slots, draw, written)
             else:
-                written.append(node)
+                written.append(value)

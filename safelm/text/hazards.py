@@ -27,7 +27,7 @@ from safelm.text.lexicon import (
 
 
 class Grade(NamedTuple):
-    """A safety score from 0 (safe) to 5 (highly unsafe), its reason, and the hazard if one is named.
+    """A safety score from 0 (safe) to 5 (highly unsafe), its reason, and the hazard, if any.
 
     Classifiers give `probabilities` of every score. `by` is the scorer of a cascade that decided.
     """

@@ -2,6 +2,7 @@
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
@@ -77,6 +78,9 @@ def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     return words, spans
 
 
+START = attrgetter("start")
+
+
 class Lexicon:
     """Words and phrases with their markers, found in one pass over a list of words."""
 
@@ -111,11 +115,13 @@ def find_acts(words: list[str], hits: list[Hit]) -> list[Act]:
         if verb.marker.role != "verb":
             continue
         hazard = verb.marker.key
-        for index in range(verb.end, min(verb.end + GAP + 1, len(words))):
+        last = min(verb.end + GAP + 1, len(words))
+        for index in range(verb.end, last):
             if words[index] in BREAKS:
                 break
             if noun := objects.get((index, hazard)):
-                acts.append(Act(hazard, verb.marker.lemma, noun.marker.lemma, verb.start, noun.end))
+                names = verb.marker.lemma, noun.marker.lemma
+                acts.append(Act(hazard, *names, verb.start, noun.end))
                 break
     return acts
 
@@ -127,13 +133,15 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
     stand before the first declining phrase; when there are STEPS steps and the act itself is one,
     whatever declines it; or when nothing declines and the act follows "how to" or the like.
     """
-    low, high = max(0, act.start - NEAR), min(len(words), act.end + NEAR)
-    first, last = (bisect_left(hits, index, key=attrgetter("start")) for index in (low, high))
-    near: dict[str, list[Hit]] = {"steps": [], "decline": [], "guide": []}
+    low = max(0, act.start - NEAR)
+    high = min(len(words), act.end + NEAR)
+    first = bisect_left(hits, low, key=START)
+    last = bisect_left(hits, high, key=START)
+    near: defaultdict[str, list[Hit]] = defaultdict(list)
     for hit in hits[first:last]:
-        near.setdefault(hit.marker.role, []).append(hit)
+        near[hit.marker.role].append(hit)
     steps = near["steps"]
-    declined = min((hit.start for hit in near["decline"]), default=high)
+    declined = min(map(START, near["decline"]), default=high)
     early = sum(hit.start < declined for hit in steps)
     if max(early, _list_items(words, low, declined)) >= STEPS:
         return True

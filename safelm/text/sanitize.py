@@ -1,36 +1,37 @@
-"""What is done to whole texts of strangers, each in a time that grows with the length of the text
-and no faster.
-"""
+"""Linear-time clean-up of untrusted text."""
 
 import re
 import unicodedata
 
-ROUNDS = 8  # of taking out without a trace; a text that still forms something then was made to
+# Rounds that remove matches without a trace. A text that still forms a match after so many was
+# crafted to do so.
+ROUNDS = 8
+# At most 1000 characters, up to white space if there is any.
 STRETCH = re.compile(r"(?s:.{0,1000}\s)|\S{1,1000}")
 
 
 def remove_matches(pattern: re.Pattern[str], text: str, gap: str) -> tuple[str, int]:
-    """(a text in which the pattern finds nothing, also where taking something out forms another;
-    how many were taken).
+    """Remove every match of a pattern, also those that a removal forms, and count them.
 
-    Repeating that until nothing changes would take a round for each level of nesting. So from
-    ROUNDS on a `gap`, a character that no match holds, stays where a match was, and nothing forms
-    across it."""
-    taken = 0
+    Repeating this until nothing changes would take one round for each level of nesting. After
+    ROUNDS rounds a `gap` therefore replaces each match: no match holds that character, so nothing
+    forms across it. Returns (text, number of matches).
+    """
+    removed = 0
     for number in range(ROUNDS + 1):
         text, count = pattern.subn("" if number < ROUNDS else gap, text)
-        taken += count
+        removed += count
         if not count:
             break
-    return text, taken
+    return text, removed
 
 
 def normalize_nfkc(text: str) -> str:
-    """The text in NFKC (Unicode annex 15), in stretches: Python puts a row of n accents in order in
-    n² steps.
+    """Normalize a text to NFKC (Unicode annex 15).
+
+    Python sorts a run of n combining characters in n² steps, so the text is normalized in
+    stretches.
     """
-    return (
-        text
-        if text.isascii()
-        else STRETCH.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    )
+    if text.isascii():
+        return text
+    return STRETCH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)

@@ -8,42 +8,41 @@ from safelm.seeding import Draw
 
 Mode = Literal["bernoulli", "exact"]
 
-
 SPACE = re.compile(r"\s+")
 
 
 def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str:
-    """Put the tag before words, but never before the first: p·(n-1) tags are expected in n words
-    (Algorithm 1).
+    """Insert the tag before words, but never before the first word.
 
-    The tag stands directly behind the word before, so white space stays as it was: `w1<tag> w2`.
-    bernoulli: a coin for each word, as in the paper. exact: the rounded share of the places, drawn
-    without replacement.
+    The tag follows the word before it directly, so white space stays as it was: `w1<tag> w2`. A
+    text of n words gets rate·(n-1) tags on average. `bernoulli` draws for each word, as in the
+    paper; `exact` draws the rounded share of the gaps without replacement.
 
     Raises ValueError if the text has the tag already.
     """
     if tag in text:
-        raise ValueError(
-            f"expected a text without {tag}, got one that has it; only raw text is tagged, and once"
-        )
-    gaps = (match.span() for match in SPACE.finditer(text))
-    places = [start for start, end in gaps if start > 0 and end < len(text)]
-    chosen = (
-        [place for place in places if draw() < rate]
-        if mode == "bernoulli"
-        else exactly(places, rate, draw)
-    )
+        raise ValueError(f"expected a text without {tag}; only raw text is tagged, and only once")
+    gaps = []
+    for match in SPACE.finditer(text):
+        if match.start() > 0 and match.end() < len(text):
+            gaps.append(match.start())
+    if mode == "bernoulli":
+        chosen = [gap for gap in gaps if draw() < rate]
+    else:
+        chosen = _sample_gaps(gaps, rate, draw)
     edges = [0, *chosen, len(text)]
     return tag.join(text[start:end] for start, end in pairwise(edges))
 
 
-def exactly(places: list[int], rate: float, draw: Draw) -> list[int]:
-    """The rounded share of the places, in order; each choice of that many is as likely (Knuth's
-    selection sampling).
+def _sample_gaps(gaps: list[int], rate: float, draw: Draw) -> list[int]:
+    """Return the rounded share of the gaps, in order (Knuth's selection sampling).
+
+    Every choice of that many gaps has the same probability.
     """
-    wanted = round(rate * len(places))
+    count = round(rate * len(gaps))
     chosen: list[int] = []
-    for index, place in enumerate(places):
-        if draw() * (len(places) - index) < wanted - len(chosen):
-            chosen.append(place)
+    for index, gap in enumerate(gaps):
+        left = len(gaps) - index
+        if draw() * left < count - len(chosen):
+            chosen.append(gap)
     return chosen

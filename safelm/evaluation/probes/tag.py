@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.decoding import word_starts
 from safelm.decoding.check import positions_of
 from safelm.decoding.rules import word_ends
-from safelm.demo.prompts import WEB, held_out, held_out_text
+from safelm.demo.prompts import WEB, held_out_acts, held_out_pages
 from safelm.demo.web import Web
 from safelm.demo.world import World, read_table
 from safelm.models.chat import page_tokens, tag_id
@@ -35,13 +35,13 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
     """
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
-    web, acts = Web(world, table), held_out(world, "harmful")
+    web, acts = Web(world, table), held_out_acts(world, "harmful")
     harmful = (
-        web.told(acts[index % len(acts)], stream(table["seed"], "harmful", index))
+        web.page_about(acts[index % len(acts)], stream(table["seed"], "harmful", index))
         for index in range(count)
     )
     return [
-        *((False, text) for text in held_out_text(count, path)),
+        *((False, text) for text in held_out_pages(count, path)),
         *((True, row["text"]) for row in harmful),
     ]
 
