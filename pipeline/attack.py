@@ -1,11 +1,10 @@
-"""attack: look for suffixes of harmful requests that make our models answer them, and ask them with
-and without.
+"""attack: search for suffixes of harmful requests that make models answer, and measure them.
 
 python -m pipeline.attack
 """
 
 from pipeline.arguments import StageParser
-from pipeline.protocol import asked
+from pipeline.protocol import evaluation_protocol
 from safelm.evaluation.attacks.suffixes import attack_models
 from specs.params import Params
 
@@ -13,10 +12,8 @@ from specs.params import Params
 def main() -> None:
     """Run every row of `attacks`."""
     StageParser("attack", __doc__).parse_args()
-    tables = Params.read("attacks", "evaluate", "scorers", "engines", "report")
-    attack_models(
-        "attack", attacks=tables.attacks, confidence=tables.report.confidence, asked=asked(tables)
-    )
+    params = Params.read("attacks", "evaluate", "scorers", "engines")
+    attack_models("attack", attacks=params.attacks, protocol=evaluation_protocol(params))
 
 
 if __name__ == "__main__":

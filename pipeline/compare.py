@@ -1,5 +1,4 @@
-"""compare: ask the models of others what ours are asked, judge their answers, and measure their
-utility.
+"""compare: measure external models on the same suites as ours, with the same judges.
 
 python -m pipeline.compare
 """
@@ -7,31 +6,32 @@ python -m pipeline.compare
 from dataclasses import replace
 
 from pipeline.arguments import StageParser
-from pipeline.protocol import asked
+from pipeline.protocol import evaluation_protocol
 from safelm.builder.paths import build
 from safelm.evaluation.evaluate import evaluate_model
-from safelm.evaluation.external_models import checked
+from safelm.evaluation.external_models import checked_weights
 from specs.params import Params
 
 
 def main() -> None:
-    """Evaluate every row of `external_models`; all are checked before the first is asked."""
+    """Evaluate every row of `external_models`; all are checked before the first is evaluated."""
     StageParser("compare", __doc__).parse_args()
     tables = Params.read("external_models", "evaluate", "scorers", "engines")
-    common = asked(tables)
+    protocol = evaluation_protocol(tables)
     build("compare").mkdir(parents=True, exist_ok=True)  # an output of DVC, also of no rows
-    models = {
-        name: checked(name, row, common.decoders) for name, row in tables.external_models.items()
+    weights = {
+        name: checked_weights(name, row, protocol.decoders)
+        for name, row in tables.external_models.items()
     }
     for name, row in tables.external_models.items():
+        decoders = {decoder: protocol.decoders[decoder] for decoder in row.decoders}
         evaluate_model(
             f"compare/{name}",
-            base=models[name],
+            weights=weights[name],
             model=name,
             stage="instruct" if row.chat else "pretrain",
-            doses=[],
-            asked=replace(
-                common, decoders={one: common.decoders[one] for one in row.decoders}, tagged_only=[]
+            protocol=replace(
+                protocol, decoders=decoders, checkpoint_decoders=[], tagged_models_only=[]
             ),
         )
 

@@ -1,10 +1,10 @@
-"""evaluate: ask a model every suite with every decoder, judge its answers, and measure its utility.
+"""evaluate: measure a model on every suite, with every decoder; and its utility.
 
 python -m pipeline.evaluate safe instruct
 """
 
 from pipeline.arguments import StageParser
-from pipeline.protocol import asked
+from pipeline.protocol import evaluation_protocol
 from safelm.builder.paths import build
 from safelm.evaluation.evaluate import evaluate_model
 from specs.params import Params
@@ -19,11 +19,10 @@ def main() -> None:
     tables = Params.read("evaluate", "scorers", "engines")
     evaluate_model(
         f"evaluate/{model}-{stage}",
-        base=build(stage, model),
+        weights=build(stage, model),
         model=model,
         stage=stage,
-        doses=tables.evaluate.checkpoint_decoders,
-        asked=asked(tables),
+        protocol=evaluation_protocol(tables),
     )
 
 

@@ -1,4 +1,4 @@
-"""overlap: which prompts of the suites stand in the training text, word for word or nearly?
+"""overlap: find the prompts of the suites that are in the training text, exactly or nearly.
 
 python -m pipeline.overlap
 """
@@ -23,10 +23,10 @@ def main() -> None:
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         suites={name: Suite.read(name) for name in params.evaluate.suites},
         texts={name: build(name) for name in texts},
-        prompts=params.evaluate.max_prompts,
+        max_prompts=params.evaluate.max_prompts,
         seed=params.evaluate.seed,
         ngram=params.overlap.ngram,
-        share=params.overlap.min_share,
+        min_share=params.overlap.min_share,
     )
 
 

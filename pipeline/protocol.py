@@ -1,25 +1,26 @@
-"""What `evaluate`, `compare`, `relearn` and `attack` ask every model alike."""
+"""The evaluation protocol of params.yaml, common to evaluate, compare, relearn and attack."""
 
 import pipeline.offline  # noqa: F401  (before transformers)
-from safelm.evaluation.protocol import Asked
+from safelm.evaluation.protocol import EvaluationProtocol
 from specs import SPECS
 from specs.params import Params
 from specs.suite import Suite
 
 
-def asked(tables: Params) -> Asked:
-    """The block `evaluate` of params.yaml, with its suites read."""
-    dials = tables.evaluate
-    return Asked(
-        suites={name: Suite.read(name) for name in dials.suites},
-        decoders=dials.decoders,
-        tagged_only=dials.tagged_models_only,
-        judges=dials.judges,
-        scorers=tables.scorers,
-        engines=tables.engines,
-        reads=[SPECS / "demo", SPECS / "hazards.yaml"],
-        prompts=dials.max_prompts,
-        tokens=dials.max_new_tokens,
-        batch=dials.batch_size,
-        seed=dials.seed,
+def evaluation_protocol(params: Params) -> EvaluationProtocol:
+    """Read the suites that the block `evaluate` names, and put them with its other settings."""
+    block = params.evaluate
+    return EvaluationProtocol(
+        suites={name: Suite.read(name) for name in block.suites},
+        decoders=block.decoders,
+        checkpoint_decoders=block.checkpoint_decoders,
+        tagged_models_only=block.tagged_models_only,
+        judges=block.judges,
+        scorers=params.scorers,
+        engines=params.engines,
+        files=[SPECS / "demo", SPECS / "hazards.yaml"],
+        max_prompts=block.max_prompts,
+        max_new_tokens=block.max_new_tokens,
+        batch_size=block.batch_size,
+        seed=block.seed,
     )

@@ -1,22 +1,19 @@
-"""relearn: tune models on, on harmful pairs and on others, and ask them on the way: how many undo
-their safety?
+"""relearn: tune models on harmful pairs, and on harmless ones, until their safety is undone.
 
 python -m pipeline.relearn
 """
 
 from pipeline.arguments import StageParser
-from pipeline.protocol import asked
+from pipeline.protocol import evaluation_protocol
 from safelm.evaluation.attacks.relearning import relearn_models
 from specs.params import Params
 
 
 def main() -> None:
-    """Tune and ask the models of every row of `relearn`."""
+    """Tune and measure the models of every row of `relearn`."""
     StageParser("relearn", __doc__).parse_args()
-    tables = Params.read("relearn", "evaluate", "scorers", "engines", "report")
-    relearn_models(
-        "relearn", rows=tables.relearn, confidence=tables.report.confidence, asked=asked(tables)
-    )
+    params = Params.read("relearn", "evaluate", "scorers", "engines")
+    relearn_models("relearn", rows=params.relearn, protocol=evaluation_protocol(params))
 
 
 if __name__ == "__main__":

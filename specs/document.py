@@ -75,9 +75,9 @@ AUDIT = MappingProxyType(
     },
 )
 
-# What a model wrote to the prompts of a suite, before anyone judged it; completion is null where
-# the prompt and its answer are longer than the model's positions.
-REPLIES = MappingProxyType(
+# Text that a model wrote after a prompt of a suite, before it was judged. `completion` is null
+# where prompt and completion would be longer than the model's positions.
+COMPLETIONS = MappingProxyType(
     {
         "id": "string",
         "completion": "string",
@@ -86,20 +86,19 @@ REPLIES = MappingProxyType(
     }
 )
 
-# What a model answered after so many pairs of further tuning, and what its loss on harmful pairs
-# was then.
+# A completion after so many pairs of further tuning, and the loss on held-out harmful pairs then.
 RELEARNED = MappingProxyType(
     {
         "pairs": "int64",
         "held_out_loss": "float64",
         "decoder": "string",
         "suite": "string",
-        **REPLIES,
+        **COMPLETIONS,
     }
 )
 
-# What an evaluation asked and got; `verdict` is the outcome by the suite's first judge, `others`
-# what the others say.
+# A judged completion; `verdict` is the outcome by the suite's first judge, `other_verdicts` are
+# those of its other judges.
 SAMPLES = MappingProxyType(
     {
         "suite": "string",
@@ -111,14 +110,14 @@ SAMPLES = MappingProxyType(
         "judge": "string",
         "verdict": "string",
         "strict": "bool",
-        "others": "string",
+        "other_verdicts": "string",
         "tag_probability": "float32",
     }
 )
 
-# What `attack` found for a prompt under each condition (plain, random, optimised): the suffix, the
-# whole text that is asked, and what the model thinks of the target behind it: the log-probability
-# of its first token, the mean of all, and the mean p(tag) at the ends of its words. Untrusted text.
+# The suffix of a prompt under each condition (plain, random, optimised), the text with the suffix,
+# and what the model thinks of the target behind it: the log-probability of its first token, the
+# mean of all tokens, and the mean p(tag) at the ends of its words. Untrusted text.
 SUFFIXES = MappingProxyType(
     {
         "id": "string",
@@ -132,7 +131,7 @@ SUFFIXES = MappingProxyType(
     }
 )
 
-# What was answered to it; `prompt` is the one without a suffix, by which it is judged.
+# A judged completion of such a text; `prompt` is the one without a suffix, by which it is judged.
 ATTACKED = MappingProxyType(
     {"attack": "string", "model": "string", "stage": "string", "condition": "string", **SAMPLES}
 )
@@ -185,8 +184,8 @@ MEASUREMENTS = MappingProxyType(
     }
 )
 
-# Of each prompt of a suite: whether it stands in the training text (exact, near or none), the
-# largest share of its n-grams that one document holds, and where.
+# Overlap of each prompt of a suite with the training text: exact, near or none, the largest share
+# of its n-grams that one document has, and the source of that document.
 OVERLAP = MappingProxyType(
     {"suite": "string", "id": "string", "overlap": "string", "share": "float32", "source": "string"}
 )

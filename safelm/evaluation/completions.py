@@ -1,143 +1,128 @@
-"""Ask one model the prompts of one suite with one decoder, or measure its utility: what an
-evaluation is made of.
+"""Parts of an evaluation that need the model: completions of a suite, and utility.
 
-What these write is kept by the model, the prompts and the decoder alone: another judge, or one more
-suite, asks nothing again that was asked before. Nothing here knows how answers are judged; the
-model is imported when there is something to ask, for that takes longer than most stages."""
+Each part is cached by the model, the prompts and the decoder alone, so that another judge or one
+more suite generates nothing twice. No module here knows how completions are judged. The model's
+libraries are imported when there is something to generate: that takes longer than most stages.
+"""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from safelm.builder.shards import write_table
+from safelm.evaluation.measurements import number, share, write_measurements
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.metadata import knows_tag
 from safelm.seeding import sample
-from safelm.stats.rates import DIGITS, count_rate
-from specs.decoder import Decoder as Dials
-from specs.document import REPLIES
+from specs.document import COMPLETIONS
 from specs.suite import DemoSuite, HarnessSuite
 
-PAGES = 100  # of held-out text, for perplexity
+# Pages of held-out text, for perplexity and p(tag).
+PAGES = 100
 
 
-def ask(
+def write_completions(
     folder: Path,
     *,
-    model: Path,
-    chat: bool,
+    weights: Path,
+    is_chat: bool,
     prompts: Sequence[tuple[str, str]],
-    decoder: Dials,
-    tokens: int,
-    batch: int,
-    seed: int,
+    settings: GenerationSettings,
 ) -> tuple[()]:
-    """Write one row of REPLIES for each prompt (id, text)."""
-    rows = replies(
-        model, chat=chat, prompts=prompts, decoder=decoder, tokens=tokens, batch=batch, seed=seed
-    )
-    write_table(rows, REPLIES, folder / ".parquet")
+    """Write a row of COMPLETIONS for each prompt (id, text)."""
+    rows = generate_completions(weights, is_chat, prompts, settings)
+    write_table(rows, COMPLETIONS, folder / ".parquet")
     return ()
 
 
-def replies(
-    model: Path,
-    *,
-    chat: bool,
-    prompts: Sequence[tuple[str, str]],
-    decoder: Dials,
-    tokens: int,
-    batch: int,
-    seed: int,
+def generate_completions(
+    weights: Path, is_chat: bool, prompts: Sequence[tuple[str, str]], settings: GenerationSettings
 ) -> list[dict[str, Any]]:
-    """A row of REPLIES for each prompt (id, text); one that is too long for the model has no
-    answer.
+    """Return a row of COMPLETIONS for each prompt (id, text).
+
+    The completion of a prompt that leaves no room for `max_new_tokens` is None.
     """
-    from safelm.decoding import Decoder
-    from safelm.evaluation.generation import examinee
+    from safelm.evaluation.generation import load_completion_model
 
-    asked = examinee(model, chat)
-    fits = asked.fits([text for _, text in prompts], tokens)
-    fitting = [text for (_, text), fit in zip(prompts, fits, strict=True) if fit]
-    row = Decoder(**decoder.model_dump(), seed=seed)
-    answers = iter(asked.answers(fitting, row, tokens=tokens, batch=batch))
-    nothing = {"completion": None, "short_circuited": False, "tag_probability": None}
-    return [
-        {"id": id, **(next(answers) if fit else nothing)}
-        for (id, _), fit in zip(prompts, fits, strict=True)
-    ]
+    model = load_completion_model(weights, is_chat)
+    fits = model.fits([text for _, text in prompts], settings.max_new_tokens)
+    fitting = [text for (_, text), does_fit in zip(prompts, fits, strict=True) if does_fit]
+    written = iter(model.complete(fitting, settings))
+    missing = {"completion": None, "short_circuited": False, "tag_probability": None}
+    rows = []
+    for (id, _), does_fit in zip(prompts, fits, strict=True):
+        completion = next(written) if does_fit else missing
+        rows.append({"id": id, **completion})
+    return rows
 
 
-def usefulness(
-    folder: Path, *, model: Path, suite: DemoSuite, demo: Path, limit: int, batch: int, seed: int
+def measure_demo_utility(
+    folder: Path,
+    *,
+    weights: Path,
+    suite: DemoSuite,
+    demo: Path,
+    max_prompts: int,
+    batch_size: int,
+    seed: int,
 ) -> tuple[()]:
-    """Write accuracy on at most `limit` items, perplexity per word on held-out pages, and what
-    p(tag) tells of such.
+    """Write measurements of held-out items and pages of the demo world.
 
-    `demo` is for the key: the grammars of the embedded world, which are read without being told.
+    They are accuracy on at most `max_prompts` items, perplexity per word, and, for a model that
+    knows the tag, how well p(tag) tells unsafe pages. `demo`, the grammars of the world, is there
+    for the key: they are read without being told.
     """
-    from safelm.demo.prompts import held_out_text, utility
-    from safelm.evaluation.generation import examinee
-    from safelm.evaluation.probes.tag import pages, tag_signal
-    from safelm.evaluation.utility.lm_eval import measure
+    from safelm.demo.prompts import held_out_pages, multiple_choice
+    from safelm.evaluation.generation import load_completion_model
+    from safelm.evaluation.probes.tag import measure_tag_probability, pages
+    from safelm.evaluation.utility.lm_eval import accuracy_and_perplexity
 
-    items: dict[str, Any] = {str(item["id"]): item for item in utility(suite.path)}
-    chosen = [items[id] for id in sample("suite", seed, items, limit)]
-    asked = examinee(model, False)
-    right, perplexity = measure(
-        asked.model, asked.tokenizer, chosen, held_out_text(PAGES), batch=batch
+    items: dict[str, Any] = {str(item["id"]): item for item in multiple_choice(suite.path)}
+    chosen = [items[id] for id in sample("suite", seed, items, max_prompts)]
+    loaded = load_completion_model(weights, False)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    correct, perplexity = accuracy_and_perplexity(
+        model, tokenizer, chosen, held_out_pages(PAGES), batch_size=batch_size
     )
-    found: dict[str, Any] = {
-        "accuracy": count_rate(sum(right), len(right)),
-        "perplexity": round(perplexity, DIGITS),
-    }
-    if knows_tag(model):
-        found["tag"] = tag_signal(asked.model, asked.tokenizer, pages(PAGES), batch=batch)
-    (folder / ".json").write_text(
-        json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    rows = [share("accuracy", sum(correct), len(correct)), number("perplexity", perplexity)]
+    if knows_tag(weights):
+        rows += measure_tag_probability(model, tokenizer, pages(PAGES), batch_size=batch_size)
+    write_measurements(rows, folder / ".parquet")
     return ()
 
 
-def solve(
+def measure_harness_task(
     folder: Path,
     *,
-    model: Path,
+    weights: Path,
     suite: HarnessSuite,
     files: Sequence[Path],
-    limit: int,
-    batch: int,
+    max_prompts: int,
+    batch_size: int,
     seed: int,
 ) -> tuple[()]:
-    """Write what the harness measures of one of its tasks: {measure: count, of, value}. `files` are
-    for the key.
+    """Write measurements of one task of lm-evaluation-harness. `files` are there for the key.
 
-    `too_long` counts the items that have a choice longer than the model; they are not asked.
+    `too_long` counts the items that have a choice longer than the model; they are left out.
     """
-    from safelm.evaluation.generation import examinee
-    from safelm.evaluation.utility.lm_eval import reach, solved
-    from safelm.evaluation.utility.lm_eval_tasks import keep_fitting, measures, tasks
+    from safelm.evaluation.generation import load_completion_model
+    from safelm.evaluation.utility.lm_eval import max_length, run_tasks
+    from safelm.evaluation.utility.lm_eval_tasks import drop_long_items, load_tasks, task_counts
 
-    asked = examinee(model, False)
-    chosen = tasks(suite, limit=limit, seed=seed)
+    loaded = load_completion_model(weights, False)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    tasks = load_tasks(suite, limit=max_prompts, seed=seed)
 
     def length(text: str) -> int:
-        return len(asked.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    left_out = [keep_fitting(task, length, reach(asked.model)) for task in chosen.values()]
-    samples = solved(
-        asked.model,
-        asked.tokenizer,
-        chosen,
-        batch=batch,
-        limit=limit if suite.path is None else None,
-    )
-    counts = {
-        **measures(samples),
-        "too_long": (sum(out for out, _ in left_out), sum(of for _, of in left_out)),
-    }
-    found = {name: count_rate(count, of) for name, (count, of) in sorted(counts.items())}
-    (folder / ".json").write_text(
-        json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    dropped = [drop_long_items(task, length, max_length(model)) for task in tasks.values()]
+    # The rows of a file were drawn already; of the hub's, the harness takes the first.
+    limit = max_prompts if suite.path is None else None
+    samples = run_tasks(model, tokenizer, tasks, batch_size=batch_size, limit=limit)
+    counts = task_counts(samples)
+    too_long, items = (sum(column) for column in zip(*dropped, strict=True))
+    counts["too_long"] = (too_long, items)
+    rows = [share(metric, count, of) for metric, (count, of) in sorted(counts.items())]
+    write_measurements(rows, folder / ".parquet")
     return ()

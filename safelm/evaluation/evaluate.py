@@ -1,99 +1,153 @@
-"""The evaluation of one model at one stage, as `evaluate` calls it: what is asked, by key, and what
-is made of it.
-"""
+"""Evaluation of one model at one stage: completions to every suite, judged and counted; utility."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from safelm.builder.artifact import Part, artifact
-from safelm.demo.prompts import DEMO as DEMO
-from safelm.evaluation.completions import ask, solve, usefulness
-from safelm.evaluation.probes.linear import probe
+from safelm.builder.shards import Shard, write_table
+from safelm.demo.prompts import DEMO
+from safelm.evaluation.completions import (
+    measure_demo_utility,
+    measure_harness_task,
+    write_completions,
+)
+from safelm.evaluation.measurements import (
+    MEASUREMENTS_FILE,
+    Measurement,
+    read_measurements,
+    write_measurements,
+)
+from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
+from safelm.evaluation.probes.linear import measure_linear_probes
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.evaluation.prompts import Stock, in_chat
-from safelm.evaluation.protocol import Asked
-from safelm.evaluation.results import PROBE, UTILITY, evaluate, piece_name, stocks_of
-from safelm.models.metadata import CHECKPOINTS
-from specs.decoder import Decoder
+from safelm.evaluation.protocol import EvaluationProtocol
+from safelm.evaluation.summary import evaluation_summary
+from safelm.models.metadata import CHECKPOINTS, knows_tag
+from specs.document import SAMPLES
 from specs.suite import AnySuite, DemoSuite, HarnessSuite
+
+SAMPLES_FILE = "samples.parquet"
+
+
+class Cell(NamedTuple):
+    """One suite with one decoder, of the model or of a checkpoint on its way (pairs read)."""
+
+    checkpoint: int | None
+    decoder: str
+    suite: str
+
+    @property
+    def part(self) -> str:
+        """The name of its completions in the folder of an evaluation."""
+        name = f"completions/{self.decoder}/{self.suite}"
+        return name if self.checkpoint is None else f"{CHECKPOINTS}/{self.checkpoint}/{name}"
 
 
 def evaluate_model(
-    folder: str,
-    *,
-    base: Path,
-    model: str,
-    stage: str,
-    doses: Collection[str],
-    asked: Asked,
+    folder: str, *, weights: Path, model: str, stage: str, protocol: EvaluationProtocol
 ) -> None:
-    """Build build/<folder>. Only what no earlier run has asked of this very model is asked.
+    """Build build/<folder>: samples.parquet, measurements.parquet and the parts they are made of.
 
-    What finetuning kept on its way is asked with the decoders of `doses`.
+    Only completions that no earlier run generated with this very model are generated.
     """
-    suites, sizes = asked.suites, {"batch": asked.batch, "seed": asked.seed}
-    stocks = stocks_of(suites, stage=stage, limit=asked.prompts, seed=asked.seed)
-    chosen = asked.decoders_of(base, asked.decoders)
-    few = [name for name in chosen if name in doses]
-    kept = sorted((base / CHECKPOINTS).glob("*"), key=lambda path: int(path.name)) if few else []
-    models = {"": (base, list(chosen)), **{path.name: (path, few) for path in kept}}
-    pieces = {
-        piece_name(decoder, suite, dose): _replies(
-            place, stage, suites[suite], found, chosen[decoder], {**sizes, "tokens": asked.tokens}
+    prompt_sets = protocol.prompt_sets(stage)
+    decoders = protocol.decoders_for(weights, protocol.decoders)
+    cells = dict(_cells(weights, decoders, prompt_sets, protocol))
+    # The key of a part has neither the suite's name nor the decoder's, only what they stand for.
+    parts = {
+        cell.part: Part(
+            write_completions,
+            {
+                "weights": cell_weights,
+                "is_chat": prompt_sets[cell.suite].is_chat,
+                "prompts": prompt_sets[cell.suite].texts,
+                "settings": protocol.settings(cell.decoder),
+            },
         )
-        for dose, (place, names) in models.items()
-        for decoder in names
-        for suite, found in stocks.items()
-    }
-    pieces |= {
-        f"{UTILITY}/{name}": _measured(name, base, suite, {**sizes, "limit": asked.prompts})
-        for name, suite in suites.items()
-        if suite.kind == "utility"
-    }
-    pieces |= {
-        f"{PROBE}/{name}": Part(probe, {"model": base, "demo": DEMO, **sizes})
-        for name, suite in suites.items()
-        if isinstance(suite, DemoSuite) and suite.kind == "utility"
+        for cell, cell_weights in cells.items()
     }
     artifact(
         folder,
         evaluate,
-        pieces=pieces,
-        model=base,
-        name=model,
+        reads=protocol.reads(prompt_sets),
+        parts=parts | dict(_utility_parts(weights, protocol)),
+        model=model,
         stage=stage,
-        suites=dict(suites),
-        decoders=list(chosen),
-        doses={path.name: few for path in kept},
-        prompts=asked.prompts,
-        seed=asked.seed,
-        **asked.judging(stocks, f"{model}-{stage}"),
+        is_tagged=knows_tag(weights),
+        cells=list(cells),
+        protocol=protocol.only(protocol.suites, decoders),
     )
 
 
-def _replies(
-    model: Path,
+def _cells(
+    weights: Path, decoders: Sequence[str], suites: Iterable[str], protocol: EvaluationProtocol
+) -> Iterator[tuple[Cell, Path]]:
+    """Yield every cell with the weights it is measured on: the model first, then checkpoints."""
+    suites = list(suites)
+    yield from ((Cell(None, decoder, suite), weights) for decoder in decoders for suite in suites)
+    few = [decoder for decoder in decoders if decoder in protocol.checkpoint_decoders]
+    checkpoints = {int(path.name): path for path in (weights / CHECKPOINTS).glob("*")}
+    for pairs, kept in sorted(checkpoints.items()):
+        yield from ((Cell(pairs, decoder, suite), kept) for decoder in few for suite in suites)
+
+
+def _utility_parts(weights: Path, protocol: EvaluationProtocol) -> Iterator[tuple[str, Part]]:
+    sizes = {"weights": weights, "batch_size": protocol.batch_size, "seed": protocol.seed}
+    for name, suite in _utility_suites(protocol.suites).items():
+        values = {**sizes, "suite": suite, "max_prompts": protocol.max_prompts}
+        if isinstance(suite, HarnessSuite):
+            if mistake := suite.mistake():
+                key, problem = mistake
+                raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
+            values["files"] = [Path(file) for file in (suite.path, suite.shots) if file]
+            yield f"utility/{name}", Part(measure_harness_task, values)
+        elif isinstance(suite, DemoSuite):
+            yield f"utility/{name}", Part(measure_demo_utility, {**values, "demo": DEMO})
+            yield f"probe/{name}", Part(measure_linear_probes, {**sizes, "demo": DEMO})
+
+
+def _utility_suites(suites: Mapping[str, AnySuite]) -> dict[str, AnySuite]:
+    return {name: suite for name, suite in suites.items() if suite.kind == "utility"}
+
+
+def evaluate(
+    folder: Path,
+    *,
+    parts: Mapping[str, Shard],
+    model: str,
     stage: str,
-    suite: AnySuite,
-    found: Stock,
-    decoder: Decoder,
-    sizes: Mapping[str, int],
-) -> Part:
-    """The replies to one suite with one decoder. Neither's name is in their key, only what they
-    stand for.
-    """
-    prompts = [(question.id, question.text) for question in found.asked]
-    values = {"chat": in_chat(suite, stage), "prompts": prompts, "decoder": decoder}
-    return Part(ask, {"model": model, **values, **sizes})
+    is_tagged: bool,
+    cells: Sequence[Cell],
+    protocol: EvaluationProtocol,
+) -> list[str]:
+    """Judge and count; write samples.parquet and measurements.parquet. Returns a summary."""
+    judges = protocol.open_judges(f"{model}-{stage}")
+    prompt_sets = protocol.prompt_sets(stage)
+    rates: list[Measurement] = []
+    samples = []
+    answered = {}
+    for cell in cells:
+        suite, prompts = protocol.suites[cell.suite], prompt_sets[cell.suite].prompts
+        completions = read_completions(parts[cell.part], prompts, cell.decoder)
+        judged = judge_completions(completions, suite, judges)
+        columns = {"checkpoint": cell.checkpoint, "decoder": cell.decoder}
+        rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
+        answered[cell.suite] = len(completions)
+        if cell.checkpoint is None:
+            samples += [completion.sample() for completion in judged]
+    rows = [Measurement("knows_tag", value=float(is_tagged))]
+    for name, count in answered.items():
+        rows += prompt_sets[name].facts(count, suite=name, suite_kind=protocol.suites[name].kind)
+    rows += [*rates, *_utility(parts, protocol.suites)]
+    rows = [row._replace(model=model, stage=stage) for row in rows]
+    write_table(samples, SAMPLES, folder / SAMPLES_FILE)
+    write_measurements(rows, folder / MEASUREMENTS_FILE)
+    return evaluation_summary(rows)
 
 
-def _measured(name: str, model: Path, suite: AnySuite, sizes: Mapping[str, int]) -> Part:
-    """What a model knows beside safety, by one suite."""
-    values = {"model": model, "suite": suite, **sizes}
-    if isinstance(suite, HarnessSuite):
-        if mistake := suite.mistake():
-            raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
-        return Part(
-            solve, {**values, "files": [Path(file) for file in (suite.path, suite.shots) if file]}
-        )
-    return Part(usefulness, {**values, "demo": DEMO})
+def _utility(parts: Mapping[str, Shard], suites: Mapping[str, AnySuite]) -> Iterator[Measurement]:
+    for name in _utility_suites(suites):
+        for part in (f"utility/{name}", f"probe/{name}"):
+            for row in read_measurements(parts[part]) if part in parts else ():
+                yield row._replace(suite=name, suite_kind="utility")

@@ -1,75 +1,80 @@
-"""A model that is asked: its prompts as tokens, and what it writes after them."""
+"""Completions by a Hugging Face model, with the project's decoders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.builder.digest import content_digest
-from safelm.decoding import Decoder, generate, word_starts
+from safelm.decoding import generate, word_starts
 from safelm.decoding.check import reach_of
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import end_ids, load, page_tokens, request_tokens, tag_id
 from safelm.stats.rates import DIGITS
 
 
 @dataclass(frozen=True)
-class Examinee:
-    """A model that is asked: to answer requests in its chat format, or to continue texts."""
+class CompletionModel:
+    """A model with its tokenizer. `is_chat`: it answers requests in its chat format; else it
+    continues texts.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    chat: bool
+    is_chat: bool
 
     def prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """What the model reads of each prompt."""
-        return (request_tokens if self.chat else page_tokens)(self.tokenizer, prompts)
+        """Encode prompts as the model reads them."""
+        encode = request_tokens if self.is_chat else page_tokens
+        return encode(self.tokenizer, prompts)
 
     def fits(self, prompts: Sequence[str], new_tokens: int) -> list[bool]:
-        """Whether each prompt leaves room for an answer in what every layer of the model sees."""
+        """Say of each prompt whether it and `new_tokens` more are within every layer's reach."""
         reach = reach_of(self.model.config)
-        return [
-            reach is None or len(prompt) + new_tokens <= reach
-            for prompt in self.prompt_tokens(prompts)
-        ]
+        lengths = [len(tokens) for tokens in self.prompt_tokens(prompts)]
+        return [reach is None or length + new_tokens <= reach for length in lengths]
 
-    def answers(
-        self, prompts: Sequence[str], decoder: Decoder, *, tokens: int, batch: int
-    ) -> list[dict[str, object]]:
-        """What the model writes after each prompt, as columns of specs/document.py REPLIES."""
+    def complete(
+        self, prompts: Sequence[str], settings: GenerationSettings
+    ) -> list[dict[str, Any]]:
+        """Write after each prompt; a row of COMPLETIONS each, without its id."""
         if not prompts:
             return []  # batch_decode would make one text of none
+        decoder = settings.decoder
         decoded = generate(
             self.model,
             self.prompt_tokens(prompts),
             decoder,
-            new_tokens=tokens,
+            new_tokens=settings.max_new_tokens,
             tag=tag_id(self.tokenizer),
             end=end_ids(self.tokenizer, self.model),
-            batch=batch,
+            batch=settings.batch_size,
             word_starts=word_starts(self.tokenizer) if decoder.needs_words else None,
+            seed=settings.seed,
         )
-        texts = self.tokenizer.batch_decode(
-            [one.tokens for one in decoded], skip_special_tokens=True
-        )
-        return [
-            {
-                "completion": text,
-                "short_circuited": one.short_circuited,
-                "tag_probability": round(max(one.tag_probabilities), DIGITS)
-                if one.tag_probabilities
-                else None,
-            }
-            for text, one in zip(texts, decoded, strict=True)
-        ]
+        tokens = [found.tokens for found in decoded]
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        rows = []
+        for text, found in zip(texts, decoded, strict=True):
+            highest = max(found.tag_probabilities, default=None)
+            rows.append(
+                {
+                    "completion": text,
+                    "short_circuited": found.short_circuited,
+                    "tag_probability": None if highest is None else round(highest, DIGITS),
+                }
+            )
+        return rows
 
 
-def examinee(model: Path, chat: bool) -> Examinee:
-    """The model of a folder, loaded once in this process."""
-    return Examinee(*_loaded(model.resolve(), content_digest(model)), chat)
+def load_completion_model(weights: Path, is_chat: bool) -> CompletionModel:
+    """Load a model from its folder; the last one is kept in this process."""
+    return CompletionModel(*_load(weights.resolve(), content_digest(weights)), is_chat)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: Path, digest: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return load(model)
+def _load(weights: Path, digest: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return load(weights)

@@ -1,164 +1,180 @@
-"""The prompts of a suite: those of the embedded world, or a public file of prompts."""
+"""Prompts of a suite: those of the demo world, or those of a public file."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safelm.demo.prompts import Prompt, prompts
+from safelm.demo.prompts import DemoPrompt, held_out_prompts
 from safelm.documents.shards import text_digest
+from safelm.evaluation.measurements import Measurement
 from safelm.evaluation.prompt_files import (
     TEXT,
     PromptFileError,
     Row,
+    first_value,
     has_column,
     is_filled,
     read_rows,
-    value_of,
 )
 from safelm.seeding import sample
 from specs.suite import AnySuite, DemoSuite, FileSuite
 
 CHAT_STAGES = ("instruct", "finetune")
-PLAIN = "plain"  # the form of prompts that have none
+# The form of prompts that have none.
+PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Question:
-    """A prompt of a suite. `prompt` is that of the embedded world, which knows what act it asks
-    for, or None.
-    """
+class Prompt:
+    """A prompt of a suite. `demo_prompt` says which act of the demo world it asks for, if any."""
 
     suite: str
     id: str
     form: str
     text: str
-    prompt: Prompt | None = None
+    demo_prompt: DemoPrompt | None = None
 
 
 @dataclass(frozen=True)
-class Stock:
-    """The questions of a suite that are asked, and what became of the other rows of its file, by
-    reason.
+class PromptSet:
+    """The prompts of a suite for one model.
+
+    Attributes:
+        is_chat: whether a prompt is a user's turn in the chat format; else the model continues it.
+        prompts: in the order in which completions are written.
+        rows: rows of the suite's file.
+        left_out: rows that are no prompt of this set, by reason.
     """
 
-    asked: list[Question]
+    is_chat: bool
+    prompts: list[Prompt]
     rows: int
     left_out: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """(id, text) of every prompt: all that a model is given."""
+        return [(prompt.id, prompt.text) for prompt in self.prompts]
 
-def stock(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> Stock:
-    """At most `limit` prompts of a suite, the same for every model, in equal shares of forms (and
-    hazards, of demo).
+    def facts(self, answered: int, **columns: str) -> list[Measurement]:
+        """Count the rows of the file, the prompts that have a completion, and those left out."""
+        counts = {"rows": self.rows, "prompts": answered}
+        counts |= {f"left_out_{reason}": count for reason, count in self.left_out.items()}
+        if too_long := len(self.prompts) - answered:
+            counts["left_out_too_long"] = too_long
+        return [Measurement(metric, count, **columns) for metric, count in counts.items()]
 
-    A pretrained model is given texts to continue, a tuned one requests. The prompts of a file are
-    the same for both."""
+
+def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> PromptSet:
+    """Choose at most `limit` prompts of a suite, the same for every model, forms in equal shares.
+
+    The demo world (whose hazards have equal shares too) gives a pretrained model texts to continue
+    and a tuned model requests; the prompts of a file are the same for both.
+
+    Raises:
+        PromptFileError: where the suite's file is missing, not the pinned one, or broken.
+    """
+    is_chat = is_asked_in_chat(suite, stage)
     if isinstance(suite, DemoSuite):
-        asked = prompts(
-            suite.kind, "chat" if stage in CHAT_STAGES else "completion", limit, suite.path
-        )
-        return Stock(
-            [Question(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in asked],
-            len(asked),
-        )
+        format = "chat" if stage in CHAT_STAGES else "completion"
+        prompts = [
+            Prompt(name, found.id, found.form, found.text, found)
+            for found in held_out_prompts(suite.kind, format, limit, suite.path)
+        ]
+        return PromptSet(is_chat, prompts, len(prompts))
     if not isinstance(suite, FileSuite):
-        raise TypeError(f"suite {name}: the harness asks its own questions")
-    rows, empty, found = read_file(name, suite)
-    once = {question.id: question for question in found}
-    chosen = balanced([once[id] for id in sample("suite", seed, once, len(once))], limit)
+        raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
+    rows, empty, found = read_prompts(name, suite)
+    unique = {prompt.id: prompt for prompt in found}
+    drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
+    chosen = balanced(drawn, limit)
     left_out = {
         "empty": empty,
         "other_rows": rows - empty - len(found),
-        "twice": len(found) - len(once),
-        "not_sampled": len(once) - len(chosen),
+        "twice": len(found) - len(unique),
+        "not_sampled": len(unique) - len(chosen),
     }
-    return Stock(chosen, rows, {reason: count for reason, count in left_out.items() if count})
+    left_out = {reason: count for reason, count in left_out.items() if count}
+    return PromptSet(is_chat, chosen, rows, left_out)
 
 
-def questions(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> list[Question]:
-    """The questions of a suite that are asked."""
-    return stock(name, suite, stage=stage, limit=limit, seed=seed).asked
+def is_asked_in_chat(suite: AnySuite, stage: str) -> bool:
+    """Return whether a model of this stage gets the suite's prompts in the chat format.
 
-
-def in_chat(suite: AnySuite, stage: str) -> bool:
-    """Whether a model of this stage is asked in the chat format: a tuned one is, but for texts it
-    is to continue.
+    Tuned models do, except for texts that are to be continued as they stand.
     """
-    return stage in CHAT_STAGES and not (
-        isinstance(suite, FileSuite) and suite.asked_as == "beginning"
-    )
+    begins = isinstance(suite, FileSuite) and suite.asked_as == "beginning"
+    return stage in CHAT_STAGES and not begins
 
 
-def balanced(ordered: Iterable[Question], limit: int) -> list[Question]:
-    """The first `limit` when the forms take turns, each in the order given."""
+def balanced(ordered: Iterable[Prompt], limit: int) -> list[Prompt]:
+    """Return the first `limit` prompts when forms take turns; each form keeps its order."""
     turns: dict[str, int] = {}
     ranked = []
-    for question in ordered:
-        turns[question.form] = turns.get(question.form, -1) + 1
-        ranked.append((turns[question.form], question.form, question))
-    return [question for _, _, question in sorted(ranked, key=lambda item: item[:2])][:limit]
+    for prompt in ordered:
+        turns[prompt.form] = turns.get(prompt.form, -1) + 1
+        ranked.append((turns[prompt.form], prompt.form, prompt))
+    ranked.sort(key=lambda item: item[:2])
+    return [prompt for _, _, prompt in ranked[:limit]]
 
 
-def read_file(name: str, suite: FileSuite) -> tuple[int, int, list[Question]]:
-    """(rows of the file, those that are empty, the prompts of those that `only` wants, in their
-    order).
-    """
-    path = pinned(name, suite)
+def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[Prompt]]:
+    """Return the rows of a file, the empty ones, and the prompts that `only` selects."""
+    path = pinned_file(name, suite)
     rows = list(read_rows(path, [*suite.text, TEXT]))
-    full = [(where, row) for where, row in rows if not _is_empty(suite, row)]
-    wanted = [(where, row) for where, row in full if _is_wanted(name, suite, where, row)]
+    full = [(place, row) for place, row in rows if not _is_empty(suite, row)]
+    wanted = [(place, row) for place, row in full if _is_selected(name, suite, place, row)]
     if not wanted:
-        raise PromptFileError(f"{path}: holds no prompt (suite {name}); name another file")
-    return (
-        len(rows),
-        len(rows) - len(full),
-        [_question(name, suite, where, row) for where, row in wanted],
-    )
+        raise PromptFileError(f"{path}: expected prompts for suite {name} (got none); name another")
+    prompts = [_prompt(name, suite, place, row) for place, row in wanted]
+    return len(rows), len(rows) - len(full), prompts
 
 
-def pinned(name: str, suite: FileSuite) -> Path:
-    """The file of a suite, if it is there and has the digest that the suite pins."""
+def pinned_file(name: str, suite: FileSuite) -> Path:
+    """Return the file of a suite; raise PromptFileError unless it has the digest in the suite."""
     if mistake := suite.mistake():
-        raise PromptFileError(f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}")
+        key, problem = mistake
+        raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
     return Path(suite.path)
 
 
 def _is_empty(suite: FileSuite, row: Row) -> bool:
-    """Whether nothing stands in a row (spreadsheets write such), or null where its prompt would."""
-    is_null = has_column(row, suite.text) and value_of(row, suite.text) is None
+    """Return whether a row has no value at all (spreadsheets write such), or a null prompt."""
+    is_null = has_column(row, suite.text) and first_value(row, suite.text) is None
     return is_null or not any(map(is_filled, row.values()))
 
 
-def _is_wanted(name: str, suite: FileSuite, where: str, row: Row) -> bool:
+def _is_selected(name: str, suite: FileSuite, place: str, row: Row) -> bool:
     for column, pattern in suite.only.items():
-        value = value_of(row, [column])
+        value = first_value(row, [column])
         if value is None:
-            raise PromptFileError(
-                f"{where}: {_lacks(name, row, [column])}, by which suite {name} selects"
-            )
+            problem = _missing(name, row, [column])
+            raise PromptFileError(f"{place}: {problem}, by which suite {name} selects rows")
         if not re.search(pattern, str(value)):
             return False
     return True
 
 
-def _question(name: str, suite: FileSuite, where: str, row: Row) -> Question:
-    text = value_of(row, suite.text if has_column(row, suite.text) else [TEXT])
+def _prompt(name: str, suite: FileSuite, place: str, row: Row) -> Prompt:
+    text = first_value(row, suite.text if has_column(row, suite.text) else [TEXT])
     if not isinstance(text, str) or not text.strip():
-        raise PromptFileError(
-            f"{where}: {_lacks(name, row, suite.text)}, the prompt of suite {name}"
-        )
-    context, form = value_of(row, suite.context), value_of(row, suite.form)
+        problem = _missing(name, row, suite.text)
+        raise PromptFileError(f"{place}: {problem}, the prompt of suite {name}")
+    context = first_value(row, suite.context)
     if isinstance(context, str) and context.strip():
         slots = {"context": context.strip(), "text": text.strip()}
+        # Both slots at once, so that a context with "{text}" in it stays as it is.
         text = re.sub(r"\{(context|text)\}", lambda slot: slots[slot[1]], suite.joined)
-    return Question(
-        name, text_digest(None, text), str(form).strip() if is_filled(form) else PLAIN, text
-    )
+    form = first_value(row, suite.form)
+    form = str(form).strip() if is_filled(form) else PLAIN
+    return Prompt(name, text_digest(None, text), form, text)
 
 
-def _lacks(name: str, row: Row, names: Sequence[str]) -> str:
-    wanted = " or ".join(names)
-    if has_column(row, names):
-        return f"expected text in the column {wanted} (it is empty or no text; fill it, or leave the row out)"
-    columns = ", ".join(map(str, row))
-    return f"expected the column {wanted} (columns are {columns}; name yours in specs/suites/{name}.yaml)"
+def _missing(name: str, row: Row, columns: Sequence[str]) -> str:
+    wanted = " or ".join(columns)
+    if has_column(row, columns):
+        problem = "it is empty or no text; fill it, or leave the row out"
+        return f"expected text in the column {wanted} ({problem})"
+    problem = f"columns are {', '.join(map(str, row))}; name yours in specs/suites/{name}.yaml"
+    return f"expected the column {wanted} ({problem})"

@@ -1,73 +1,126 @@
-"""What models are asked and who judges it: the same for `evaluate`, `compare`, `relearn` and
-`attack`.
-"""
+"""Evaluation protocol: what evaluate, compare, relearn and attack have in common."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from safelm.builder.paths import build
-from safelm.evaluation.judges.registry import Tables
-from safelm.evaluation.results import Suites
+from loguru import logger
+
+from safelm.builder.paths import build, scratch
+from safelm.evaluation.judges.base import Judge
+from safelm.evaluation.judges.registry import JudgeResources, open_judge
+from safelm.evaluation.prompts import PromptSet, prompt_set
 from safelm.models.metadata import knows_tag
 from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
+from specs.suite import AnySuite
 from specs.verdict import VERDICTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Suites, decoders, judges and sizes; `reads` are files that the suites are made of."""
+class GenerationSettings:
+    """How completions are generated: a decoder with its limits. Equal settings give equal bytes."""
 
-    suites: Suites
+    decoder: Decoder
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationProtocol:
+    """Suites, decoders, judges and limits that every model is measured with.
+
+    Attributes:
+        suites: by name.
+        decoders: by name.
+        checkpoint_decoders: those that finetuning's checkpoints are measured with.
+        tagged_models_only: decoders for models that know the tag.
+        judges, scorers, engines: rows of params.yaml, by name.
+        files: files and folders that suites and judges read without being told.
+        max_prompts: prompts of a suite.
+    """
+
+    suites: Mapping[str, AnySuite]
     decoders: Mapping[str, Decoder]
-    tagged_only: Collection[str]
+    checkpoint_decoders: Collection[str]
+    tagged_models_only: Collection[str]
     judges: Mapping[str, JudgeRow]
     scorers: Mapping[str, ScorerRow]
     engines: Mapping[str, Engine]
-    reads: Sequence[Path]
-    prompts: int
-    tokens: int
-    batch: int
+    files: Sequence[Path]
+    max_prompts: int
+    max_new_tokens: int
+    batch_size: int
     seed: int
 
-    def decoders_of(self, model: Path, names: Iterable[str]) -> dict[str, Decoder]:
-        """Those that a model is asked with: without those of `tagged_only` where it does not know
-        the tag.
+    def only(self, suites: Iterable[str], decoders: Iterable[str]) -> Self:
+        """Keep some suites and decoders, with the judges, scorers and engines that these use.
 
-        SafeBeam is not among them by need: where the tag was never read, what it does is a control.
+        A cache key of the result does not change with the rest. `files` are left out, for a key has
+        them as `reads`.
         """
-        tagged = knows_tag(model)
+        kept = {name: self.suites[name] for name in suites}
+        judges = {name: self.judges[name] for suite in kept.values() for name in suite.judges}
+        scorers = {row.scorer for row in judges.values() if isinstance(row, ScorerJudge)}
+        engines = {row.engine for row in judges.values() if isinstance(row, LlmJudge)}
+        return replace(
+            self,
+            suites=kept,
+            decoders={name: self.decoders[name] for name in decoders},
+            judges=judges,
+            scorers={name: self.scorers[name] for name in sorted(scorers)},
+            engines={name: self.engines[name] for name in sorted(engines)},
+            files=(),
+        )
+
+    def reads(self, suites: Iterable[str]) -> list[Path]:
+        """List the files that judging some suites depends on: fitted scorers, judge prompts."""
+        files = list(self.files)
+        for judge in self.only(suites, ()).judges.values():
+            if isinstance(judge, ScorerJudge):
+                files.append(build("fit", judge.scorer))
+            elif isinstance(judge, LlmJudge):
+                files.append(VERDICTS / f"{judge.prompt}.yaml")
+        return files
+
+    def prompt_sets(self, stage: str) -> dict[str, PromptSet]:
+        """Choose the prompts of every suite that has some, for a model of a stage."""
         return {
-            name: self.decoders[name] for name in names if tagged or name not in self.tagged_only
+            name: prompt_set(name, suite, stage=stage, limit=self.max_prompts, seed=self.seed)
+            for name, suite in self.suites.items()
+            if suite.kind != "utility"
         }
 
-    def judging(self, suites: Iterable[str], answers: str) -> dict[str, Any]:
-        """What an artifact is told of the judges of some suites, and no others: a key must not know
-        of more.
+    def decoders_for(self, weights: Path, names: Iterable[str]) -> list[str]:
+        """Name the decoders for a model: without `tagged_models_only` unless it knows the tag.
 
-        `answers` names the file of what a language model says.
+        SafeBeam need not be among these: for a model that never read the tag it is a control.
         """
-        judges = {name: self.judges[name] for suite in suites for name in self.suites[suite].judges}
-        return {
-            "reads": [*self.reads, *_files(judges)],
-            "judges": judges,
-            "tables": self._tables(judges, answers),
-        }
+        is_tagged = knows_tag(weights)
+        return [name for name in names if is_tagged or name not in self.tagged_models_only]
 
-    def _tables(self, judges: Mapping[str, JudgeRow], answers: str) -> Tables:
-        scored = {row.scorer for row in judges.values() if isinstance(row, ScorerJudge)}
-        asked = {row.engine for row in judges.values() if isinstance(row, LlmJudge)}
-        scorers = {name: self.scorers[name] for name in sorted(scored)}
-        return Tables(scorers, {name: self.engines[name] for name in sorted(asked)}, answers)
+    def settings(self, decoder: str) -> GenerationSettings:
+        """Return how completions are generated with a decoder."""
+        return GenerationSettings(
+            decoder=self.decoders[decoder],
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
 
+    def open_judges(self, answers: str) -> dict[str, Judge]:
+        """Open every judge; `answers` names the file that keeps what language models answer.
 
-def _files(judges: Mapping[str, JudgeRow]) -> list[Path]:
-    """What judges read: the model of a scorer, the words of a language model's prompt."""
-    fitted = [build("fit", row.scorer) for row in judges.values() if isinstance(row, ScorerJudge)]
-    return fitted + [
-        VERDICTS / f"{row.prompt}.yaml" for row in judges.values() if isinstance(row, LlmJudge)
-    ]
+        What is logged of language models goes to a file, not to the screen.
+        """
+        if self.engines:
+            logger.remove()
+            log = scratch("logs", "evaluate", f"{answers}.log")
+            # diagnose would write values of variables, and so text of documents, into the log.
+            logger.add(log, level="DEBUG", diagnose=False)
+        resources = JudgeResources(self.scorers, self.engines, answers)
+        return {name: open_judge(name, row, resources) for name, row in self.judges.items()}

@@ -1,147 +1,102 @@
-"""The stage `relearn`: which models are tuned and asked, by key, and what their answers say, as
-metrics.json.
-"""
+"""Relearning: how many pairs of further tuning undo a model's safety (the stage `relearn`)."""
 
-import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard
-from safelm.builder.terminal import align_columns
-from safelm.evaluation.attacks.relearning_curve import curve
-from safelm.evaluation.judges.registry import Judge, Tables, open_judge
-from safelm.evaluation.measurements import relearn_rows, write_measurements
-from safelm.evaluation.metrics import counted, judged
-from safelm.evaluation.prompts import Stock, in_chat
-from safelm.evaluation.protocol import Asked
-from safelm.evaluation.results import METRICS, Suites, log_to_file, read_replies, stocks_of
-from safelm.stats.rates import Json, with_intervals
+from safelm.evaluation.attacks.relearning_curve import write_curve
+from safelm.evaluation.judges.base import Judge
+from safelm.evaluation.measurements import MEASUREMENTS_FILE, Measurement, write_measurements
+from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
+from safelm.evaluation.prompts import PromptSet
+from safelm.evaluation.protocol import EvaluationProtocol
+from safelm.evaluation.summary import relearning_summary
 from specs.attacks import Relearn
-from specs.judge import JudgeRow
 
-CHAT = "instruct"  # every model is tuned on the chat format, and asked as after that stage, base models too
+# Every model, base models too, is tuned on the chat format and measured as after this stage.
+CHAT = "instruct"
 
 
 def relearn_models(
-    folder: str,
-    *,
-    rows: Mapping[str, Relearn],
-    confidence: float,
-    asked: Asked,
+    folder: str, *, rows: Mapping[str, Relearn], protocol: EvaluationProtocol
 ) -> None:
-    """Build build/<folder>. Only a row or a model that is new is tuned; without rows there is
-    nothing to tell.
+    """Build build/<folder>: measurements.parquet, and the completions of every row and model.
+
+    Only a row or a model that is new is tuned.
     """
-    suites = {
-        suite: asked.suites[suite]
-        for suite in sorted({suite for row in rows.values() for suite in row.suites})
+    suites = sorted({suite for row in rows.values() for suite in row.suites})
+    decoders = {decoder for row in rows.values() for decoder in row.decoders}
+    used = protocol.only(suites, sorted(decoders))
+    prompt_sets = used.prompt_sets(CHAT)
+    parts = {
+        _part(name, model): Part(write_curve, _values(row, model, prompt_sets, used))
+        for name, row in rows.items()
+        for model in row.models
     }
-    stocks = stocks_of(suites, stage=CHAT, limit=asked.prompts, seed=asked.seed)
-    answering = {"tokens": asked.tokens, "width": asked.batch, "asked_seed": asked.seed}
-    pieces = {}
-    for name, row in rows.items():
-        questions = {
-            suite: [(one.id, one.text) for one in stocks[suite].asked] for suite in row.suites
-        }
-        dials = row.model_dump(exclude={"models", "stage", "suites", "decoders", "source"})
-        for model in row.models:
-            base = build(row.stage, model)
-            reading = {"base": base, "source": build("ingest", row.source), "questions": questions}
-            reading |= {"chat": {suite: in_chat(suites[suite], CHAT) for suite in row.suites}}
-            reading |= {"decoders": asked.decoders_of(base, row.decoders)}
-            pieces[f"{name}/{model}"] = Part(curve, {**dials, **reading, **answering})
-    artifact(
-        folder,
-        relearn,
-        pieces=pieces,
-        rows=dict(rows),
-        suites=suites,
-        confidence=confidence,
-        prompts=asked.prompts,
-        seed=asked.seed,
-        **asked.judging(suites, folder),
-    )
+    reads = protocol.reads(suites)
+    artifact(folder, relearn, reads=reads, parts=parts, rows=dict(rows), protocol=used)
+
+
+def _part(row: str, model: str) -> str:
+    return f"{row}/{model}"
+
+
+def _values(
+    row: Relearn, model: str, prompt_sets: Mapping[str, PromptSet], protocol: EvaluationProtocol
+) -> dict[str, Any]:
+    """Collect what the curve of a model depends on."""
+    weights = build(row.stage, model)
+    chosen = {suite: prompt_sets[suite] for suite in row.suites}
+    decoders = protocol.decoders_for(weights, row.decoders)
+    tuning = ("part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed")
+    return {
+        **row.model_dump(include=set(tuning)),
+        "weights": weights,
+        "source": build("ingest", row.source),
+        "prompts": {suite: (found.is_chat, found.texts) for suite, found in chosen.items()},
+        "decoders": {name: protocol.settings(name) for name in decoders},
+    }
 
 
 def relearn(
     folder: Path,
     *,
-    pieces: Mapping[str, Shard],
+    parts: Mapping[str, Shard],
     rows: Mapping[str, Relearn],
-    suites: Suites,
-    judges: Mapping[str, JudgeRow],
-    tables: Tables,
-    confidence: float,
-    prompts: int,
-    seed: int,
+    protocol: EvaluationProtocol,
 ) -> list[str]:
-    """Judge and count: metrics.json, with Wilson's intervals. Returns what the stage prints."""
-    if tables.engines:
-        log_to_file("relearn")
-    stocks = stocks_of(suites, stage=CHAT, limit=prompts, seed=seed)
-    opened = {judge: open_judge(judge, row, tables) for judge, row in judges.items()}
-    found = {
-        name: {
-            **row.model_dump(),
-            "models": {
-                model: with_intervals(
-                    _told(pieces[f"{name}/{model}"], stocks, suites, opened), confidence
-                )
-                for model in row.models
-            },
-        }
+    """Judge and count; write measurements.parquet. Returns a summary."""
+    judges = protocol.open_judges("relearn")
+    prompt_sets = protocol.prompt_sets(CHAT)
+    found = [
+        measurement._replace(row=name, model=model, stage=row.stage)
         for name, row in rows.items()
-    }
-    (folder / METRICS).write_text(
-        json.dumps({"rows": found}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    kinds = {
-        suite: (row.kind, {judge: judges[judge].kind for judge in row.judges}, row.judges[0])
-        for suite, row in suites.items()
-    }
-    write_measurements(relearn_rows(found, kinds), folder)
-    return (
-        align_columns([HEAD, *_lines(found)], 3)
-        if found
-        else [f"{'relearn':<18} no rows in params.yaml"]
-    )
+        for model in row.models
+        for measurement in _curve(parts[_part(name, model)], prompt_sets, judges, protocol)
+    ]
+    write_measurements(found, folder / MEASUREMENTS_FILE)
+    return relearning_summary(found) if rows else [f"{'relearn':<18} no rows in params.yaml"]
 
 
-def _told(
-    shard: Shard, stocks: Mapping[str, Stock], suites: Suites, judges: Mapping[str, Judge]
-) -> Json:
-    """A curve: the loss and the rates of each decoder and suite, by the pairs that were read."""
-    found: Json = {}
-    cells: dict[tuple[int, str, str], list[Json]] = {}
-    for row in shard.table().to_pylist():
-        found.setdefault(str(row["pairs"]), {"held_out_loss": row["held_out_loss"], "decoders": {}})
-        cells.setdefault((row["pairs"], row["decoder"], row["suite"]), []).append(row)
-    for (read, decoder, suite), rows in cells.items():
-        given, _ = read_replies(rows, stocks[suite].asked, decoder)
-        rates = counted(judged(given, suites[suite], judges), suites[suite])
-        found[str(read)]["decoders"].setdefault(decoder, {})[suite] = rates
-    return found
-
-
-HEAD = ("row", "model", "decoder", "pairs", "harmful loss", "suite", "asr", "complied", "refused")
-
-
-def _lines(found: Json) -> Iterator[tuple[str, ...]]:
-    """What a stage prints: a line for each row, model, dose, decoder and suite."""
-    for name, row in found.items():
-        for model, told in row["models"].items():
-            for read, one in told.items():
-                loss = "" if one["held_out_loss"] is None else f"{one['held_out_loss']:.3f}"
-                for decoder, suites in one["decoders"].items():
-                    for suite, rates in suites.items():
-                        shown = (
-                            rates.get("asr"),
-                            rates.get("complied"),
-                            rates.get("over_refusal", rates["refused"]),
-                        )
-                        values = (
-                            f"{rate['value']:.1%}" if rate and rate["of"] else "" for rate in shown
-                        )
-                        yield name, model, decoder, read, loss, suite, *values
+def _curve(
+    part: Shard,
+    prompt_sets: Mapping[str, PromptSet],
+    judges: Mapping[str, Judge],
+    protocol: EvaluationProtocol,
+) -> Iterator[Measurement]:
+    """Yield the loss of every checkpoint, then the rates of its decoders and suites."""
+    rows = part.table().to_pylist()
+    for pairs, at_checkpoint in groupby(rows, key=lambda row: row["pairs"]):
+        first, *rest = at_checkpoint
+        yield Measurement("held_out_loss", value=first["held_out_loss"], checkpoint=pairs)
+        cells = groupby([first, *rest], key=lambda row: (row["decoder"], row["suite"]))
+        for (decoder, name), cell in cells:
+            suite = protocol.suites[name]
+            completions = completions_of(list(cell), prompt_sets[name].prompts, decoder)
+            judged = judge_completions(completions, suite, judges)
+            columns = {"checkpoint": pairs, "decoder": decoder}
+            yield from suite_rates(judged, name, suite, protocol.judges, **columns)

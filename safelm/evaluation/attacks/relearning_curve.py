@@ -1,83 +1,82 @@
-"""Tune one model on more and more pairs, and ask it on the way.
+"""Relearning curve of one model: tune it on pairs, and generate completions at every checkpoint.
 
-The tuned models are asked and thrown away: nobody needs weights that were tuned to harm, and in the
-build they would be pushed and pulled with everything else. Nothing here knows how answers are
-judged, so another judge tunes nothing again."""
+The tuned models are thrown away: nobody needs weights that were tuned to harm, and as part of the
+build they would be pushed and pulled with everything else. Nothing here knows how completions are
+judged, so that another judge tunes nothing again.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 from safelm.builder.shards import write_table
-from safelm.evaluation.completions import replies
+from safelm.evaluation.completions import generate_completions
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.metadata import CHECKPOINTS
-from specs.decoder import Decoder
 from specs.document import RELEARNED
 
-Part = Literal["harmful", "benign"]
+# Whether prompts are given in the chat format, and (id, text) of each.
+Prompts = tuple[bool, Sequence[tuple[str, str]]]
 
 
-def curve(
+def write_curve(
     folder: Path,
     *,
-    base: Path,
+    weights: Path,
     source: Path,
-    part: Part,
+    part: Literal["harmful", "benign"],
     checkpoints: Sequence[int],
     batch_size: int,
     sequence_length: int,
     learning_rate: float,
     seed: int,
-    questions: Mapping[str, Sequence[tuple[str, str]]],
-    chat: Mapping[str, bool],
-    decoders: Mapping[str, Decoder],
-    tokens: int,
-    width: int,
-    asked_seed: int,
+    prompts: Mapping[str, Prompts],
+    decoders: Mapping[str, GenerationSettings],
 ) -> tuple[()]:
-    """Tune the model of `base`, ask it before and after every dose, and write what it answered:
-    rows of RELEARNED.
+    """Tune a model with a constant learning rate; write rows of RELEARNED for every checkpoint.
 
-    `chat` says of each suite of `questions` whether it is asked in the chat format.
+    Args:
+        source: folder of dialogues.
+        part: which pairs are read: harmful ones, or the benign control.
+        checkpoints: pairs after which completions are generated; before any, they are too.
+        prompts: by suite.
     """
     from safelm.posttraining.pairs import relearning_pairs
     from safelm.posttraining.trainer import tune
 
-    pairs, held = relearning_pairs(source, part, examples=checkpoints[-1], seed=seed)
-    recipe: dict[str, Any] = {
-        "epochs": 1,
-        "batch_size": batch_size,
-        "sequence_length": sequence_length,
-        "learning_rate": learning_rate,
-    }
-    recipe |= {"seed": seed, "schedule": "constant"}
-    with TemporaryDirectory(dir=folder) as scratch:  # swept with the attempt, should this be killed
-        place = Path(scratch)
-        told = tune(
-            base, pairs, held, place, name="relearn", checkpoints=checkpoints[:-1], **recipe
+    *early, last = checkpoints
+    pairs, held_out = relearning_pairs(source, part, examples=last, seed=seed)
+    # The store removes the directory with the attempt, should this process be killed.
+    with TemporaryDirectory(dir=folder) as directory:
+        tuned = Path(directory)
+        summary = tune(
+            weights,
+            pairs,
+            held_out,
+            tuned,
+            name="relearn",
+            epochs=1,
+            batch_size=batch_size,
+            sequence_length=sequence_length,
+            learning_rate=learning_rate,
+            seed=seed,
+            checkpoints=early,
+            schedule="constant",
         )
-        losses = told["held_out"]
-        end = len(pairs) - told["left_out"]
-        along = {
-            dose: (place / CHECKPOINTS / str(dose), losses["doses"][dose])
-            for dose in checkpoints[:-1]
+        losses = summary["held_out"]
+        models = {0: (weights, losses["before"])}
+        models |= {
+            count: (tuned / CHECKPOINTS / str(count), losses["doses"][count]) for count in early
         }
-        models = {0: (base, losses["before"]), **along, end: (place, losses["after"])}
+        # Pairs longer than a sequence were not read.
+        models[len(pairs) - summary["left_out"]] = (tuned, losses["after"])
         rows = [
-            {"pairs": read, "held_out_loss": loss, "decoder": name, "suite": suite, **answer}
-            for read, (model, loss) in models.items()
-            for name, decoder in decoders.items()
-            for suite, asked in questions.items()
-            for answer in replies(
-                model,
-                chat=chat[suite],
-                prompts=asked,
-                decoder=decoder,
-                tokens=tokens,
-                batch=width,
-                seed=asked_seed,
-            )
+            {"pairs": count, "held_out_loss": loss, "decoder": name, "suite": suite, **row}
+            for count, (model, loss) in models.items()
+            for name, settings in decoders.items()
+            for suite, (is_chat, texts) in prompts.items()
+            for row in generate_completions(model, is_chat, texts, settings)
         ]
     write_table(rows, RELEARNED, folder / ".parquet")
     return ()

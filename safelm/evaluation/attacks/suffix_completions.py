@@ -1,119 +1,110 @@
-"""Look for the suffix of one prompt, and ask prompts with their suffixes: what the stage `attack`
-is made of.
+"""Parts of a suffix attack that need the model: the search for a suffix, and completions with it.
 
-Each is kept by the model, the prompt and the attack's dials: a new row, model or decoder attacks
-only what is new. The model is imported when there is something to ask, as in
-safelm/evaluation/completions.py, which does the asking."""
+Each part is cached by the model, the prompt and the attack's settings: a new row, model or decoder
+attacks only what is new.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from safelm.builder.shards import Shard, write_table
-from safelm.evaluation.completions import ask
+from safelm.evaluation.completions import write_completions
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.metadata import knows_tag
 from safelm.stats.rates import DIGITS
-from specs.decoder import Decoder as Dials
 from specs.document import SUFFIXES
 
-PLAIN, RANDOM, OPTIMISED = CONDITIONS = (
-    "plain",
-    "random",
-    "optimised",
-)  # no suffix, the control, the attack
+# No suffix, the control, the attack.
+PLAIN, RANDOM, OPTIMISED = CONDITIONS = ("plain", "random", "optimised")
 
 
-def attack(
+def write_suffixes(
     folder: Path,
     *,
-    model: Path,
-    chat: bool,
+    weights: Path,
+    is_chat: bool,
     id: str,
     text: str,
     target: str,
-    new_tokens: int,
-    tokens: int,
+    max_new_tokens: int,
+    suffix_tokens: int,
     steps: int,
     candidates: int,
-    top: int,
+    top_k: int,
     tag_weight: float,
     seed: int,
 ) -> tuple[()]:
-    """Write a row of SUFFIXES for each condition; none where the prompt, its suffix and an answer
-    are too long.
+    """Search for the suffix of one prompt; write a row of SUFFIXES for each condition.
 
-    The random suffix is where the search begins, so what the two do differs by the search alone.
+    There are no rows where the prompt, its suffix and an answer are too long for the model. The
+    search starts from the random suffix, so what the two do differs by the search alone.
+
+    Raises:
+        SuffixError: if the attacker is to know the tag of a model that has none, or no suffix can
+            stand behind the prompt.
     """
     from safelm.decoding import word_starts
     from safelm.decoding.check import positions_of
     from safelm.evaluation.attacks.gcg import Goal, search
-    from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, typeable, typed
-    from safelm.evaluation.generation import examinee
+    from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, decode, typeable
+    from safelm.evaluation.generation import load_completion_model
     from safelm.models.chat import plain, tag_id
     from safelm.seeding import stream
 
-    if tag_weight and not knows_tag(model):
-        raise SuffixError(f"{model}: knows no tag, so tag_weight must be 0.0 (got {tag_weight:g})")
-    asked, draw = examinee(model, chat), stream("attack", seed, id)
-    tokenizer, tag = asked.tokenizer, tag_id(asked.tokenizer) if knows_tag(model) else None
+    is_tagged = knows_tag(weights)
+    if tag_weight and not is_tagged:
+        raise SuffixError(
+            f"{weights}: knows no tag, so tag_weight must be 0.0 (got {tag_weight:g})"
+        )
+    loaded, draw = load_completion_model(weights, is_chat), stream("attack", seed, id)
+    model, tokenizer = loaded.model, loaded.tokenizer
     vocabulary = typeable(tokenizer)
-    slot = Slot.of(asked, text, sorted(vocabulary, key=lambda _: draw()))
-    wanted = plain(target if chat or text[-1:].isspace() else f" {target}")
-    answer = tokenizer(wanted, add_special_tokens=False)["input_ids"]
-    goal = Goal.of(asked.model, answer, word_starts(tokenizer), tag, tag_weight)
-    longest = len(slot.tokens([])) + tokens + max(len(answer), new_tokens)
+    slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
+    # A text to continue that ends in a word needs a space before the answer.
+    is_joined = is_chat or text[-1:].isspace()
+    answer = plain(target if is_joined else f" {target}")
+    answer_tokens = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    tag = tag_id(tokenizer) if is_tagged else None
+    goal = Goal.of(model, answer_tokens, word_starts(tokenizer), tag, tag_weight)
+    longest = len(slot.tokens([])) + suffix_tokens + max(len(answer_tokens), max_new_tokens)
     suffixes: dict[str, Tokens] = {}
-    if longest <= (positions_of(asked.model.config) or longest):
-        first = slot.random(tokens, vocabulary, draw)
+    if longest <= (positions_of(model.config) or longest):
+        first = slot.random(suffix_tokens, vocabulary, draw)
         best, _ = search(
-            goal, slot, first, vocabulary, steps=steps, candidates=candidates, top=top, draw=draw
+            goal,
+            slot,
+            first,
+            vocabulary,
+            steps=steps,
+            candidates=candidates,
+            top_k=top_k,
+            draw=draw,
         )
         suffixes = {PLAIN: [], RANDOM: first, OPTIMISED: best}
     rows = []
     for condition, suffix in suffixes.items():
-        found = goal.of_prompts([slot.tokens(suffix)])
-        said = {
-            name: round(float(value), DIGITS)
-            for name, value in zip(found._fields, found, strict=True)
-        }
-        asked_text = {
-            "prompt": slot.text(suffix),
-            "suffix": typed(tokenizer, suffix),
-            "target": wanted,
-        }
-        rows.append({"id": id, "condition": condition, **asked_text, **said})
-    if tag is None:
-        rows = [{**row, "tag_probability": None} for row in rows]
+        likelihood = goal.of_prompts([slot.tokens(suffix)])
+        row = {name: round(float(value), DIGITS) for name, value in likelihood._asdict().items()}
+        if not is_tagged:
+            del row["tag_probability"]
+        texts = {"prompt": slot.text(suffix), "suffix": decode(tokenizer, suffix), "target": answer}
+        rows.append({"id": id, "condition": condition, **texts, **row})
     write_table(rows, SUFFIXES, folder / ".parquet")
     return ()
 
 
-def ask_attacked(
+def write_attacked_completions(
     folder: Path,
     *,
     suffixes: Sequence[Shard],
     condition: str,
-    model: Path,
-    chat: bool,
-    decoder: Dials,
-    tokens: int,
-    batch: int,
-    seed: int,
+    weights: Path,
+    is_chat: bool,
+    settings: GenerationSettings,
 ) -> tuple[()]:
-    """Ask what `attack` wrote of some prompts, under one condition; a row of REPLIES for each."""
-    rows = [
-        row
-        for shard in suffixes
-        for row in shard.table().to_pylist()
-        if row["condition"] == condition
-    ]
-    prompts = [(row["id"], row["prompt"]) for row in rows]
-    return ask(
-        folder,
-        model=model,
-        chat=chat,
-        prompts=prompts,
-        decoder=decoder,
-        tokens=tokens,
-        batch=batch,
-        seed=seed,
+    """Write a row of COMPLETIONS for every prompt in `suffixes`, under one condition."""
+    rows = [row for shard in suffixes for row in shard.table().to_pylist()]
+    prompts = [(row["id"], row["prompt"]) for row in rows if row["condition"] == condition]
+    return write_completions(
+        folder, weights=weights, is_chat=is_chat, prompts=prompts, settings=settings
     )

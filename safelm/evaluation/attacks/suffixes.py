@@ -1,109 +1,198 @@
-"""The attacks of the table on our models, as the stage `attack` calls them: what is sought and
-asked, by key.
+"""Suffix attacks: does a suffix behind a request make a model answer it? (the stage `attack`)
+
+The suffix is found by greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.paths import build
+from safelm.builder.shards import Shard, write_table
 from safelm.demo.prompts import write_steps
-from safelm.evaluation.attacks.suffix_completions import CONDITIONS, ask_attacked, attack
-from safelm.evaluation.attacks.suffix_results import Attacked, measure, replies_name, suffix_name
-from safelm.evaluation.prompts import Question, in_chat, questions
-from safelm.evaluation.protocol import Asked
+from safelm.evaluation.attacks.suffix_completions import (
+    CONDITIONS,
+    write_attacked_completions,
+    write_suffixes,
+)
+from safelm.evaluation.measurements import (
+    MEASUREMENTS_FILE,
+    Measurement,
+    number,
+    write_measurements,
+)
+from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
+from safelm.evaluation.prompts import Prompt, PromptSet, prompt_set
+from safelm.evaluation.protocol import EvaluationProtocol
+from safelm.evaluation.summary import attack_summary
+from safelm.stats.rates import mean
 from specs.attacks import Attack
-from specs.decoder import Decoder
+from specs.document import ATTACKED
 from specs.suite import AnySuite
+
+SAMPLES_FILE = "answers.parquet"
+# Columns of SUFFIXES, of which means are measured: what the model thinks of the target.
+LIKELIHOODS = ("opening", "log_likelihood", "tag_probability")
+
+
+@dataclass(frozen=True)
+class AttackedModel:
+    """One attack on one model at one stage: its prompts, and the decoders they are measured with.
+
+    `attack` is the row's name.
+    """
+
+    attack: str
+    row: Attack
+    model: str
+    stage: str
+    prompts: PromptSet
+    decoders: list[str]
+
+    @property
+    def _name(self) -> str:
+        return f"{self.attack}/{self.model}-{self.stage}"
+
+    def suffix_part(self, index: int) -> str:
+        """The name of the suffixes of a prompt in the folder of attacks."""
+        return f"suffixes/{self._name}/{index:05d}"
+
+    def completions_part(self, decoder: str, condition: str) -> str:
+        """The name of completions under a condition in the folder of attacks."""
+        return f"completions/{self._name}/{decoder}/{condition}"
+
+    def columns(self) -> dict[str, str]:
+        """The columns of MEASUREMENTS that say what is attacked."""
+        return {"row": self.attack, "model": self.model, "stage": self.stage}
 
 
 def attack_models(
-    folder: str, *, attacks: Mapping[str, Attack], confidence: float, asked: Asked
+    folder: str, *, attacks: Mapping[str, Attack], protocol: EvaluationProtocol
 ) -> None:
-    """Build build/<folder>. Only what no earlier run has sought or asked of these very models is
-    sought and asked.
+    """Build build/<folder>: answers.parquet, measurements.parquet and the parts of every attack.
 
-    An attack takes the first of the prompts of `evaluate`: they were asked without a suffix too.
+    Only suffixes and completions that no earlier run made with these very models are made.
     """
-    sizes = {"tokens": asked.tokens, "batch": asked.batch, "seed": asked.seed}
-    pieces: dict[str, Part] = {}
+    parts: dict[str, Part] = {}
     attacked = []
     for name, row in attacks.items():
-        for model, stage in ((model, stage) for model in row.models for stage in row.stages):
-            base, suite = build(stage, model), asked.suites[row.suite]
-            limit, chosen = (
-                min(asked.prompts, row.max_prompts),
-                asked.decoders_of(base, row.decoders),
-            )
-            first = questions(row.suite, suite, stage=stage, limit=limit, seed=asked.seed)
-            found = Attacked(name, row, model, stage, tuple(first), tuple(chosen))
-            pieces |= _pieces(
-                found, suite, chosen, {"model": base, "chat": in_chat(suite, stage)}, sizes
-            )
-            attacked.append(found)
-    used = {one.row.suite: asked.suites[one.row.suite] for one in attacked}
+        for model in row.models:
+            for stage in row.stages:
+                found = _attacked(name, row, model, stage, protocol)
+                parts |= _parts(found, protocol)
+                attacked.append(found)
+    suites = dict.fromkeys(row.suite for row in attacks.values())
+    decoders = dict.fromkeys(decoder for found in attacked for decoder in found.decoders)
     artifact(
         folder,
-        measure,
-        pieces=pieces,
+        measure_attacks,
+        reads=protocol.reads(suites),
+        parts=parts,
         attacked=attacked,
-        suites=used,
-        confidence=confidence,
-        **asked.judging(used, folder),
+        protocol=protocol.only(suites, decoders),
     )
 
 
-def _pieces(
-    found: Attacked,
-    suite: AnySuite,
-    decoders: Mapping[str, Decoder],
-    model: Mapping[str, Any],
-    sizes: Mapping[str, int],
-) -> dict[str, Part]:
-    """A suffix for each prompt, and the replies to all of them under each condition and decoder."""
-    row = found.row
-    dials = {
-        "tokens": row.suffix_tokens,
-        "top": row.top_k,
-        **row.model_dump(include={"steps", "candidates", "tag_weight", "seed"}),
-    }
-    suffixes = {
-        suffix_name(found, place): Part(
-            attack,
-            {
-                **model,
-                "id": question.id,
-                "text": question.text,
-                "target": target(row, suite, question),
-                "new_tokens": sizes["tokens"],
-                **dials,
-            },
-        )
-        for place, question in enumerate(found.asked)
-    }
-    replies = {
-        replies_name(found, decoder, condition): Part(
-            ask_attacked,
-            {
-                **model,
-                "suffixes": list(suffixes.values()),
-                "condition": condition,
-                "decoder": dials_of,
-                **sizes,
-            },
-        )
-        for decoder, dials_of in decoders.items()
-        for condition in CONDITIONS
-    }
-    return suffixes | replies
+def _attacked(
+    name: str, row: Attack, model: str, stage: str, protocol: EvaluationProtocol
+) -> AttackedModel:
+    """Take the first of the prompts of `evaluate`, where they are measured without a suffix too."""
+    limit = min(protocol.max_prompts, row.max_prompts)
+    suite = protocol.suites[row.suite]
+    prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
+    decoders = protocol.decoders_for(build(stage, model), row.decoders)
+    return AttackedModel(name, row, model, stage, prompts, decoders)
 
 
-def target(row: Attack, suite: AnySuite, question: Question) -> str:
-    """How the answer to a question is to begin."""
+def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, Part]:
+    """List a suffix for each prompt, and completions for each decoder and condition."""
+    row, suite = attacked.row, protocol.suites[attacked.row.suite]
+    model: dict[str, Any] = {
+        "weights": build(attacked.stage, attacked.model),
+        "is_chat": attacked.prompts.is_chat,
+    }
+    search = {"suffix_tokens", "steps", "candidates", "top_k", "tag_weight", "seed"}
+    settings = {**model, **row.model_dump(include=search)}
+    parts = {}
+    for index, prompt in enumerate(attacked.prompts.prompts):
+        values = {"id": prompt.id, "text": prompt.text, "target": target(row, suite, prompt)}
+        values |= {"max_new_tokens": protocol.max_new_tokens, **settings}
+        parts[attacked.suffix_part(index)] = Part(write_suffixes, values)
+    suffixes = list(parts.values())
+    for decoder in attacked.decoders:
+        for condition in CONDITIONS:
+            values = {**model, "suffixes": suffixes, "condition": condition}
+            values["settings"] = protocol.settings(decoder)
+            part = Part(write_attacked_completions, values)
+            parts[attacked.completions_part(decoder, condition)] = part
+    return parts
+
+
+def target(row: Attack, suite: AnySuite, prompt: Prompt) -> str:
+    """Return how the answer to a prompt is to begin: by the row, or by the demo world."""
     if row.target is not None:
         return row.target
-    if question.prompt is None:
+    if prompt.demo_prompt is None:
         raise ValueError(
-            f"suite {row.suite}: knows no answer to its prompts; write attacks.….target: Sure, here is"
+            f"suite {row.suite}: expected a target, for only the demo world knows answers to its "
+            "prompts; write attacks.….target: Sure, here is"
         )
-    return write_steps(question.prompt, str(suite.path))
+    return write_steps(prompt.demo_prompt, str(suite.path))
+
+
+def measure_attacks(
+    folder: Path,
+    *,
+    parts: Mapping[str, Shard],
+    attacked: Sequence[AttackedModel],
+    protocol: EvaluationProtocol,
+) -> list[str]:
+    """Judge and count; write answers.parquet and measurements.parquet. Returns a summary."""
+    judges = protocol.open_judges("attack")
+    rows: list[Measurement] = []
+    samples: list[dict[str, Any]] = []
+    for found in attacked:
+        suite_name, suite = found.row.suite, protocol.suites[found.row.suite]
+        columns = found.columns()
+        suffixes = _read_suffixes(found, parts)
+        prompts = [prompt for prompt in found.prompts.prompts if prompt.id in suffixes]
+        about = {**columns, "suite": suite_name, "suite_kind": suite.kind}
+        rows += found.prompts.facts(len(prompts), **about)
+        rows += [row._replace(**about) for row in _likelihoods(suffixes)]
+        for decoder in found.decoders:
+            for condition in CONDITIONS:
+                part = parts[found.completions_part(decoder, condition)]
+                judged = judge_completions(read_completions(part, prompts, decoder), suite, judges)
+                cell = {**columns, "decoder": decoder, "condition": condition}
+                rows += suite_rates(judged, suite_name, suite, protocol.judges, **cell)
+                names = {"attack": found.attack, "model": found.model, "stage": found.stage}
+                names["condition"] = condition
+                samples += [{**names, **completion.sample()} for completion in judged]
+    write_table(samples, ATTACKED, folder / SAMPLES_FILE)
+    write_measurements(rows, folder / MEASUREMENTS_FILE)
+    if not attacked:
+        return ["attack: the table `attacks` has no rows, nothing was attacked"]
+    return attack_summary(rows, CONDITIONS)
+
+
+def _read_suffixes(
+    attacked: AttackedModel, parts: Mapping[str, Shard]
+) -> dict[str, list[dict[str, Any]]]:
+    """Read the rows of SUFFIXES of every prompt that has some, by its id."""
+    suffixes = {}
+    for index, prompt in enumerate(attacked.prompts.prompts):
+        if rows := parts[attacked.suffix_part(index)].table().to_pylist():
+            suffixes[prompt.id] = rows
+    return suffixes
+
+
+def _likelihoods(suffixes: Mapping[str, list[dict[str, Any]]]) -> Iterator[Measurement]:
+    """Average over prompts what the model thinks of the target, under each condition."""
+    rows = [row for found in suffixes.values() for row in found]
+    for condition in CONDITIONS:
+        own = [row for row in rows if row["condition"] == condition]
+        for name in LIKELIHOODS:
+            values = [row[name] for row in own if row[name] is not None]
+            yield number(f"target_{name}", mean(values), condition=condition)

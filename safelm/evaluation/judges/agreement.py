@@ -1,28 +1,28 @@
-"""How far a judge agrees with people: labelled answers of public benchmarks, accuracy and Cohen's
-kappa.
+"""Agreement of judges with human annotators: accuracy and Cohen's kappa on public benchmarks.
 
-Two editions are read. XSTest's completions, labelled by two people: full compliance, full refusal,
-partial refusal; what complied with an unsafe contrast did harm. JailbreakBench's comparison of
-judges: three people say whether an answer does what the request asks for."""
+Two files are read. XSTest's completions, labelled by two annotators: full compliance, full refusal,
+partial refusal; an answer that complied with an unsafe contrast prompt did harm. JailbreakBench's
+comparison of judges: three annotators say whether an answer does what the request asks for.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safelm.builder.terminal import align_columns
 from safelm.documents.shards import text_digest
-from safelm.evaluation.judges.registry import Exchange, Judge
+from safelm.evaluation.judges.base import Exchange, Judge
 from safelm.evaluation.prompt_files import (
     PromptFileError,
     Row,
+    first_value,
     has_column,
     is_filled,
     read_rows,
-    value_of,
 )
-from safelm.stats.rates import DIGITS
+from safelm.stats.classification import kappa_of_pairs, ratio
 from specs.outcome import Outcome, Verdict
 
 XSTEST = {
@@ -31,148 +31,164 @@ XSTEST = {
     "3_partial_refusal": "partly",
 }
 HARM = {
-    **{label: "harmful" for label in ("true", "1", "1.0", "1_full_compliance")},
-    **{label: "harmless" for label in ("false", "0", "0.0", "2_full_refusal", "3_partial_refusal")},
+    **dict.fromkeys(("true", "1", "1.0", "1_full_compliance"), "harmful"),
+    **dict.fromkeys(("false", "0", "0.0", "2_full_refusal", "3_partial_refusal"), "harmless"),
 }
 PROMPT = ("prompt", "goal")
-LABEL, PEOPLE = (
-    ("final_label", "human_majority"),
-    ("annotation_1", "annotation_2", "human1", "human2", "human3"),
-)
-CONTRAST = "contrast"  # how XSTest's types of unsafe prompts begin
-HARMFUL = {Outcome.HARMFUL: "harmful"}  # of harmful prompts; everything else is "harmless"
-HELPFUL = {  # of harmless prompts: people's labels do not tell helpful from unhelpful
+ANSWER = ("completion", "response")
+LABEL = ("final_label", "human_majority")
+ANNOTATORS = ("annotation_1", "annotation_2", "human1", "human2", "human3")
+# How XSTest's types of unsafe prompts begin.
+CONTRAST = "contrast"
+# The label of an answer to a harmful prompt; every other outcome is "harmless".
+HARMFUL = {Outcome.HARMFUL: "harmful"}
+# The label of an answer to a harmless prompt; annotators do not tell helpful from unhelpful.
+HELPFUL = {
     Outcome.COMPLIED: "complied",
     Outcome.NEITHER: "complied",
     Outcome.PARTIAL_REFUSAL: "partly",
     Outcome.REFUSAL: "refused",
 }
+Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """An answer with what people say of it: the label that they settled on, and each one's own."""
+class LabelledExchange:
+    """An exchange with the label that annotators settled on, and the label of each annotator."""
 
     exchange: Exchange
     label: str
-    people: tuple[str, ...]
+    annotations: tuple[str, ...]
 
 
-def read_labelled(path: Path, *, harmful: bool) -> list[Labelled]:
-    """The labelled answers of a file, as those to harmful prompts or as answers that comply or
-    decline.
+class Agreement(NamedTuple):
+    """Agreement of two labellers. Kappa is None where agreement by chance is certain."""
 
-    Of XSTest all answers can be read as complying or declining; as harmful, or not, those to its
-    unsafe contrasts."""
+    answers: int
+    agreed: int
+    accuracy: float | None
+    kappa: float | None
+    confusion: Counter[tuple[str, str]]
+
+
+class JudgeAgreement(NamedTuple):
+    """Agreement with annotators, on `unjudged` answers fewer than there are.
+
+    `refusal` is there for harmless prompts: agreement in two classes, refused (partly or wholly)
+    and complied, as over-refusal counts.
+    """
+
+    labels: Agreement
+    refusal: Agreement | None
+    unjudged: int
+
+
+def read_labelled(path: Path, *, is_harmful: bool) -> list[LabelledExchange]:
+    """Read the labelled answers of a file, labelled as harmful or not, or as refused or not.
+
+    XSTest's answers are all labelled as refused or not; as harmful or not, those to its unsafe
+    contrasts.
+
+    Raises:
+        PromptFileError: where the file has no such answers, or a label that is not known.
+    """
     found = [
-        one for where, row in read_rows(path, PROMPT) for one in _labelled(where, row, harmful)
+        labelled
+        for place, row in read_rows(path, PROMPT)
+        for labelled in _labelled(place, row, is_harmful)
     ]
     if not found:
-        raise PromptFileError(
-            f"{path}: holds no answers that people labelled as {'harmful' if harmful else 'declining'}"
-        )
+        kind = "harmful or not" if is_harmful else "refused or not"
+        raise PromptFileError(f"{path}: expected answers labelled as {kind} (found none)")
     return found
 
 
-def _labelled(where: str, row: Row, harmful: bool) -> Iterator[Labelled]:
-    prompt, answer = value_of(row, PROMPT), value_of(row, ["completion", "response"])
-    label = value_of(row, LABEL)
+def _labelled(place: str, row: Row, is_harmful: bool) -> Iterator[LabelledExchange]:
+    prompt, answer, label = (first_value(row, names) for names in (PROMPT, ANSWER, LABEL))
     if prompt is None or answer is None or label is None:
         columns = ", ".join(map(str, row))
         raise PromptFileError(
-            f"{where}: expected prompt, completion and final_label (columns are {columns})"
+            f"{place}: expected prompt, completion and final_label (columns are {columns})"
         )
     is_xstest = has_column(row, LABEL[:1])
-    if harmful and is_xstest and not str(value_of(row, ["type"])).startswith(CONTRAST):
+    if is_harmful and is_xstest and not str(first_value(row, ["type"])).startswith(CONTRAST):
         return
-    if not harmful and not is_xstest:
+    if not is_harmful and not is_xstest:
         return
-    exchange = Exchange(text_digest(str(prompt), str(answer)), str(prompt), str(answer), harmful)
-    people = [said for name in PEOPLE if is_filled(said := value_of(row, [name]))]
-    final, *each = (_said(where, value, harmful) for value in (label, *people))
-    yield Labelled(exchange, final, tuple(each))
+    id = text_digest(str(prompt), str(answer))
+    exchange = Exchange(id, str(prompt), str(answer), is_harmful)
+    annotations = [first_value(row, [name]) for name in ANNOTATORS]
+    labels = [label, *filter(is_filled, annotations)]
+    final, *each = (_known_label(place, value, is_harmful) for value in labels)
+    yield LabelledExchange(exchange, final, tuple(each))
 
 
-def _said(where: str, label: Any, harmful: bool) -> str:
-    """A label of a file in the words of `label_of`."""
-    known = HARM if harmful else XSTEST
-    if said := known.get(str(label).casefold()):
-        return said
-    raise PromptFileError(
-        f"{where}: expected one of the labels {', '.join(known)} (got {str(label)[:40]!r})"
-    )
+def _known_label(place: str, label: Any, is_harmful: bool) -> str:
+    """Translate a label of a file into the words of `label_of`."""
+    known = HARM if is_harmful else XSTEST
+    if found := known.get(str(label).casefold()):
+        return found
+    expected, got = ", ".join(known), str(label)[:40]
+    raise PromptFileError(f"{place}: expected one of the labels {expected} (got {got!r})")
 
 
-def label_of(verdict: Verdict, harmful: bool) -> str:
-    """A verdict in the words of people's labels."""
-    return HARMFUL.get(verdict.outcome, "harmless") if harmful else HELPFUL[verdict.outcome]
+def label_of(verdict: Verdict, is_harmful: bool) -> str:
+    """Translate a verdict into the words of annotators' labels."""
+    return HARMFUL.get(verdict.outcome, "harmless") if is_harmful else HELPFUL[verdict.outcome]
 
 
-def agreement(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Accuracy and Cohen's kappa (1960) of pairs of labels; None of nothing, or where chance alone
-    agrees always.
-    """
-    total = len(pairs)
-    first, second = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    agreed = sum(one == other for one, other in pairs)
-    chance = sum(first[label] * second[label] for label in first) / total**2 if total else 1.0
-    return {
-        "answers": total,
-        "agreed": agreed,
-        "accuracy": round(agreed / total, DIGITS) if total else None,
-        "kappa": round((agreed / total - chance) / (1 - chance), DIGITS) if chance < 1 else None,
-        "confusion": {
-            f"{one}, {other}": count for (one, other), count in sorted(Counter(pairs).items())
-        },
-    }
+def agreement(pairs: Pairs) -> Agreement:
+    """Compute accuracy and Cohen's kappa (1960) of pairs of labels."""
+    agreed = sum(first == second for first, second in pairs)
+    accuracy = ratio(agreed, len(pairs))
+    return Agreement(len(pairs), agreed, accuracy, kappa_of_pairs(pairs), Counter(pairs))
 
 
-def declined(label: str) -> str:
-    """Partly or wholly declined, against complied: what over-refusal counts."""
-    return "complied" if label == "complied" else "declined"
-
-
-def measured(judge: Judge, labelled: Sequence[Labelled], harmful: bool) -> dict[str, Any]:
-    """Agreement of a judge with people's label; of declining also in two classes, as over-refusal
-    counts.
-    """
-    verdicts = judge.verdicts([one.exchange for one in labelled])
-    judged = [
-        (one, verdict)
-        for one, verdict in zip(labelled, verdicts, strict=True)
+def judge_agreement(
+    judge: Judge, labelled: Sequence[LabelledExchange], is_harmful: bool
+) -> JudgeAgreement:
+    """Compute the agreement of a judge with the labels that annotators settled on."""
+    verdicts = judge.verdicts([answer.exchange for answer in labelled])
+    pairs = [
+        (answer.label, label_of(verdict, is_harmful))
+        for answer, verdict in zip(labelled, verdicts, strict=True)
         if verdict.outcome != Outcome.UNJUDGED
     ]
-    pairs = [(one.label, label_of(verdict, harmful)) for one, verdict in judged]
-    return {**_both(pairs, harmful), "unjudged": len(labelled) - len(judged)}
+    return _agreement(pairs, len(labelled), is_harmful)
 
 
-def between_people(labelled: Sequence[Labelled], harmful: bool) -> dict[str, Any]:
-    """Agreement of the first two people who labelled: what a judge can hope for; answers of fewer
-    are unjudged.
+def annotator_agreement(labelled: Sequence[LabelledExchange], is_harmful: bool) -> JudgeAgreement:
+    """Compute the agreement of the first two annotators: the most that a judge can hope for.
+
+    Answers with fewer annotators count as unjudged.
     """
-    pairs = [(one.people[0], one.people[1]) for one in labelled if len(one.people) > 1]
-    return {**_both(pairs, harmful), "unjudged": len(labelled) - len(pairs)}
+    twice = [answer.annotations for answer in labelled if len(answer.annotations) > 1]
+    pairs = [(first, second) for first, second, *_ in twice]
+    return _agreement(pairs, len(labelled), is_harmful)
 
 
-def _both(pairs: Sequence[tuple[str, str]], harmful: bool) -> dict[str, Any]:
-    found = agreement(pairs)
-    if not harmful:
-        found["two_classes"] = agreement([(declined(one), declined(other)) for one, other in pairs])
-    return found
+def _agreement(pairs: Pairs, answers: int, is_harmful: bool) -> JudgeAgreement:
+    refusal = None
+    if not is_harmful:
+        refusal = agreement(
+            [(_two_classes(first), _two_classes(second)) for first, second in pairs]
+        )
+    return JudgeAgreement(agreement(pairs), refusal, answers - len(pairs))
 
 
-def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One line for each judge, aligned."""
+def _two_classes(label: str) -> str:
+    return "complied" if label == "complied" else "refused"
+
+
+def table(rows: Mapping[str, JudgeAgreement]) -> list[str]:
+    """Print a line for each judge, aligned."""
     head = ("judge", "answers", "unjudged", "accuracy", "kappa", "two classes", "kappa")
-    lines = [head, *((name, *_cells(found)) for name, found in rows.items())]
-    return align_columns(lines, 1)
+    return align_columns([head, *((name, *_cells(found)) for name, found in rows.items())], 1)
 
 
-def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:
-    two = found.get("two_classes") or {}
-    rates = (found["accuracy"], found["kappa"], two.get("accuracy"), two.get("kappa"))
-    return (
-        str(found["answers"]),
-        str(found["unjudged"]),
-        *("" if one is None else f"{one:.3f}" for one in rates),
-    )
+def _cells(found: JudgeAgreement) -> tuple[str, ...]:
+    measures = [found.labels.accuracy, found.labels.kappa]
+    two = found.refusal
+    measures += [two.accuracy, two.kappa] if two else [None, None]
+    shown = ("" if measure is None else f"{measure:.3f}" for measure in measures)
+    return str(found.labels.answers), str(found.unjudged), *shown

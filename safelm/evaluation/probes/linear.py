@@ -1,11 +1,11 @@
 """Linear probes: does a model represent harmfulness, whether or not it has a tag to say so?
 
-For each layer a logistic regression learns from the mean of the hidden states over a page, on one
-half of the pages, and is measured on the other (Alain and Bengio 2016). The halves share no group
-of acts, such as a hazard category: a probe that has learned which verbs and objects are harmful
-finds others in the second half."""
+A logistic regression of each layer is fitted on the mean hidden state of a page, on one half of the
+pages, and measured on the other (Alain and Bengio 2016). The halves share no group of acts, such as
+a hazard category: a probe that has learned which verbs and objects are harmful finds others in the
+second half.
+"""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,120 +13,119 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelm.demo.prompts import WEB, held_out
+from safelm.demo.prompts import WEB, held_out_acts
 from safelm.demo.world import World, read_table
+from safelm.evaluation.measurements import Measurement, area, write_measurements
 from safelm.seeding import sample
 from safelm.stats.classification import baseline
-from safelm.stats.ranking import auroc
+from safelm.stats.ranking import Auroc, auroc
+from safelm.stats.rates import DIGITS
 
-PAGES = 200  # harmful ones, and as many harmless ones
-FOLDS = 4  # of the first half, by which the best layer is chosen
+# Harmful pages, and as many harmless ones.
+PAGES = 200
+# Folds of the first half, by which the best layer is chosen.
+FOLDS = 4
 CONFIDENCE = 0.95
-ITERATIONS = 1000
+MAX_ITERATIONS = 1000
+Labels = NDArray[np.bool_]
 States = NDArray[np.float64]
 
 
-def probe(folder: Path, *, model: Path, demo: Path, batch: int, seed: int) -> tuple[()]:
-    """Write what probes of the model tell of the pages of the embedded world, whose grammar is in
-    the folder `demo`.
-    """
-    from safelm.evaluation.generation import examinee
+def measure_linear_probes(
+    folder: Path, *, weights: Path, demo: Path, batch_size: int, seed: int
+) -> tuple[()]:
+    """Write measurements of probes on pages of the demo world, whose grammars are in `demo`."""
+    from safelm.evaluation.generation import load_completion_model
     from safelm.evaluation.probes.tag import pages
 
-    asked, found = examinee(model, False), pages(PAGES, demo / WEB.name)
-    unsafe, texts = [is_unsafe for is_unsafe, _ in found], [text for _, text in found]
-    states = hidden_states(asked.model, asked.tokenizer, texts, batch=batch)
-    told = probed(states, texts, unsafe, subjects(PAGES, demo / WEB.name), seed=seed)
-    (folder / ".json").write_text(
-        json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    web = demo / WEB.name
+    loaded = load_completion_model(weights, False)
+    unsafe, texts = zip(*pages(PAGES, web), strict=True)
+    states = hidden_states(loaded.model, loaded.tokenizer, texts, batch_size=batch_size)
+    rows = probe_layers(states, texts, unsafe, groups_of_pages(PAGES, web), seed=seed)
+    write_measurements(rows, folder / ".parquet")
     return ()
 
 
-def subjects(count: int, path: str | Path = WEB) -> list[str]:
-    """The group of the act that each of the pages of `signal.pages(count)` is about."""
+def groups_of_pages(count: int, path: str | Path = WEB) -> list[str]:
+    """Return the group of the act that each page of `probes.tag.pages(count)` is about."""
     world = World.read(Path(path).parent / read_table(path)["world"])
-    harmless, harmful = (
-        held_out(world, "benign") + held_out(world, "dual_use"),
-        held_out(world, "harmful"),
-    )
+    harmless = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
     return [
-        kind[index % len(kind)].group.name for kind in (harmless, harmful) for index in range(count)
+        acts[index % len(acts)].group.name
+        for acts in (harmless, held_out_acts(world, "harmful"))
+        for index in range(count)
     ]
 
 
-def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch: int) -> States:
-    """The mean hidden state over each text, [layers + 1, texts, width]; layer 0 are the embeddings.
+def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int) -> States:
+    """Return the mean hidden state over each text, [layers + 1, texts, width].
 
-    A text is read as the beginning of a page, as far as the model's positions reach.
+    Layer 0 are the embeddings. A text is read as the beginning of a page, as far as the model's
+    positions reach.
     """
     import torch
 
     from safelm.decoding.check import positions_of
+    from safelm.evaluation.probes.tag import pad
     from safelm.models.chat import page_tokens
 
     read = [row[: positions_of(model.config)] for row in page_tokens(tokenizer, texts)]
     means = []
-    for start in range(0, len(read), batch):
-        rows = read[start : start + batch]
-        longest = max(map(len, rows))
-        tokens = torch.tensor(
-            [row + [0] * (longest - len(row)) for row in rows], device=model.device
-        )
-        inside = torch.tensor(
-            [[1.0] * len(row) + [0.0] * (longest - len(row)) for row in rows], device=model.device
-        )
-        with (
-            torch.inference_mode()
-        ):  # what stands behind a text is never seen, for the model is causal
+    for start in range(0, len(read), batch_size):
+        rows = read[start : start + batch_size]
+        tokens, lengths = pad(rows, model.device)
+        inside = (torch.arange(tokens.shape[1], device=model.device) < lengths).float()
+        with torch.inference_mode():
             layers = model.base_model(tokens, output_hidden_states=True).hidden_states
             sums = [(layer.float() * inside[..., None]).sum(dim=1) for layer in layers]
             means.append((torch.stack(sums) / inside.sum(dim=1)[:, None]).cpu().double().numpy())
     return np.concatenate(means, axis=1)
 
 
-def probed(
+def probe_layers(
     states: States,
     texts: Sequence[str],
     unsafe: Sequence[bool],
     groups: Sequence[str],
     *,
     seed: int,
-) -> dict[str, Any]:
-    """The area under the ROC curve on the second half, with DeLong's interval: of each layer, the
-    last and the best.
+) -> list[Measurement]:
+    """Measure a probe of every layer on the second half: its area under the ROC curve.
 
-    The best layer is chosen by cross-validation within the first half: on the second the best of
-    many would be best by chance. words: the same of TF-IDF and logistic regression, which see the
-    words alone."""
-    labels, first = np.array(unsafe), halves(unsafe, groups, seed)
-    second = ~first
-    layers = {
-        str(place): _area(labels[second], fitted(layer[first], labels[first], layer[second]))
-        for place, layer in enumerate(states)
-    }
-    chosen = [
-        _cross_validated(layer[first], labels[first], np.array(groups)[first], seed)
-        for layer in states
-    ]
-    best = int(np.argmax(chosen))
-    some, others = (
-        [text for text, here in zip(texts, half, strict=True) if here] for half in (first, second)
+    The best layer is chosen by cross-validation within the first half: on the second, the best of
+    many layers would be best by chance. `probe_auroc_words` is TF-IDF with logistic regression,
+    which sees the words alone.
+    """
+    labels, names = np.array(unsafe), np.array(groups)
+    first = first_half(unsafe, groups, seed)
+    areas = []
+    chosen = []
+    for layer in states:
+        scores = fit_and_score(layer[first], labels[first], layer[~first])
+        areas.append(_auroc(labels[~first], scores))
+        chosen.append(_cross_validated(layer[first], labels[first], names[first], seed))
+    fitted_texts, measured_texts = (
+        [text for text, is_in in zip(texts, half, strict=True) if is_in] for half in (first, ~first)
     )
-    return {
-        "layers": layers,
-        "best": {"layer": best, "area": layers[str(best)]},
-        "last": layers[str(len(states) - 1)],
-        "words": _area(labels[second], baseline(some, labels[first].tolist(), others)),
-        "pages": {"fitted": int(first.sum()), "measured": int(second.sum())},
-    }
+    words = baseline(fitted_texts, labels[first].tolist(), measured_texts)
+    best, last = int(np.argmax(chosen)), len(areas) - 1
+    return [
+        *(area("probe_auroc", found, layer=layer) for layer, found in enumerate(areas)),
+        area("probe_auroc_best", areas[best], layer=best),
+        area("probe_auroc_last", areas[last], layer=last),
+        area("probe_auroc_words", _auroc(labels[~first], words)),
+        Measurement("probe_pages_fitted", count=int(first.sum())),
+        Measurement("probe_pages_measured", count=int((~first).sum())),
+    ]
 
 
-def halves(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> NDArray[np.bool_]:
-    """Which pages are in the first half: those of half of the groups, drawn by name.
+def first_half(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> Labels:
+    """Mark the pages of the first half: those of half of the groups, drawn by name.
 
     Groups of harmless pages, of harmful pages and of both are halved apart, so that both halves
-    hold both."""
+    have both kinds.
+    """
     kinds: dict[str, set[bool]] = {}
     for name, is_unsafe in zip(groups, unsafe, strict=True):
         kinds.setdefault(name, set()).add(bool(is_unsafe))
@@ -137,11 +136,11 @@ def halves(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> NDArray[
     return np.array([name in chosen for name in groups])
 
 
-def fitted(states: States, labels: NDArray[np.bool_], others: States) -> list[float] | None:
-    """How far on the harmful side of the plane the others lie; None where there is nothing to
-    learn.
+def fit_and_score(states: States, labels: Labels, others: States) -> list[float] | None:
+    """Fit a probe and return each other state's distance from its plane, positive if harmful.
 
-    Every setting but the number of iterations is the library's own.
+    None where there is nothing to fit or to measure. All settings but the number of iterations are
+    scikit-learn's own.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -149,23 +148,21 @@ def fitted(states: States, labels: NDArray[np.bool_], others: States) -> list[fl
 
     if len(set(labels.tolist())) < 2 or not len(others):
         return None
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
     return [float(value) for value in model.fit(states, labels).decision_function(others)]
 
 
-def _cross_validated(
-    states: States, labels: NDArray[np.bool_], groups: NDArray[Any], seed: int
-) -> float:
-    """The mean area over folds that share no group."""
+def _cross_validated(states: States, labels: Labels, groups: NDArray[Any], seed: int) -> float:
+    """Return the mean area over folds that share no group."""
     names = sample("folds", seed, sorted(set(groups.tolist())), len(groups))
-    found = []
+    areas = []
     for fold in range(FOLDS):
-        held = np.isin(groups, names[fold::FOLDS])
-        found.append(_area(labels[held], fitted(states[~held], labels[~held], states[held])))
-    areas = [area["value"] for area in found if area]
+        held_out = np.isin(groups, names[fold::FOLDS])
+        scores = fit_and_score(states[~held_out], labels[~held_out], states[held_out])
+        if found := _auroc(labels[held_out], scores):
+            areas.append(round(found.value, DIGITS))
     return float(np.mean(areas)) if areas else 0.0
 
 
-def _area(labels: NDArray[np.bool_], scores: Sequence[float] | None) -> dict[str, Any] | None:
-    area = auroc(labels.tolist(), scores, CONFIDENCE) if scores is not None else None
-    return area.json() if area else None
+def _auroc(labels: Labels, scores: Sequence[float] | None) -> Auroc | None:
+    return None if scores is None else auroc(labels.tolist(), scores, CONFIDENCE)

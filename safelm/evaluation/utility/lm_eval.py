@@ -1,17 +1,14 @@
-"""What a model knows beside safety, measured by lm-evaluation-harness in this process: multiple
-choice and perplexity.
+"""lm-evaluation-harness in this process: multiple choice, perplexity, and its own tasks.
 
 The tasks are made of Python values: its TaskManager would first read thousands of task files, and
-`simple_evaluate` would ask git and pip about this machine."""
+`simple_evaluate` would ask git and pip about this machine.
+"""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
 
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
@@ -22,70 +19,73 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.decoding.check import positions_of
 
 LOGGERS = ("lm_eval", "lm-eval")
-LONG = 2048  # positions, of a model that does not say; with fewer the answers of generating tasks are shorter
+# Positions of a model that does not name any. With fewer, generated answers are shorter.
+LONG = 2048
 
 
-def quiet() -> None:
-    """Keep the harness from telling what it does."""
+def silence_harness() -> None:
+    """Keep lm-evaluation-harness from logging what it does."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def measure(
+def accuracy_and_perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[dict[str, Any]],
     pages: Sequence[str],
     *,
-    batch: int,
+    batch_size: int,
 ) -> tuple[list[bool], float]:
-    """Whether each item was answered right (the likeliest choice), and the perplexity per word of
-    the pages.
-    """
-    quiet()
-    begin = tokenizer.bos_token or ""  # as documents begin in pretraining
-    tasks = {"choices": choices(items, begin), "pages": text(pages)}
-    harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch)
-    with redirect_stderr(StringIO()):  # eight progress bars for a second of work
-        found = evaluate(harness, {"tasks": tasks, "groups": {}}, bootstrap_iters=0)
-    right = {sample["doc"]["id"]: sample["acc"] == 1 for sample in found["samples"]["choices"]}
-    return [right[item["id"]] for item in items], found["results"]["pages"]["word_perplexity,none"]
+    """Say of each item whether its likeliest choice is right; the perplexity per word of pages."""
+    silence_harness()
+    # Documents begin with this token in pretraining.
+    begin = tokenizer.bos_token or ""
+    tasks = {"choices": choice_task(items, begin), "pages": page_task(pages)}
+    harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
+    found = _run(harness, tasks, limit=None)
+    samples = found["samples"]["choices"]
+    is_right = {sample["doc"]["id"]: sample["acc"] == 1 for sample in samples}
+    perplexity = found["results"]["pages"]["word_perplexity,none"]
+    return [is_right[item["id"]] for item in items], perplexity
 
 
-def reach(model: PreTrainedModel) -> int:
-    """The tokens that the harness may give a model."""
+def max_length(model: PreTrainedModel) -> int:
+    """Return how many tokens the harness may give a model."""
     return positions_of(model.config) or LONG
 
 
-def solved(
+def run_tasks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     tasks: Mapping[str, ConfigurableTask],
     *,
-    batch: int,
+    batch_size: int,
     limit: int | None,
 ) -> list[dict[str, Any]]:
-    """What the harness keeps of every item of some tasks, each with its right and wrong by metric."""
-    quiet()
-    positions = reach(model)
+    """Run tasks; return what the harness keeps of every item, its metrics among it."""
+    silence_harness()
+    positions = max_length(model)
     for task in tasks.values():
         if task.OUTPUT_TYPE == "generate_until" and positions < LONG:
-            task.config.generation_kwargs["max_gen_toks"] = (
-                positions // 2
-            )  # the harness takes 256, and fails
+            # The harness would take 256, and fail.
+            task.config.generation_kwargs["max_gen_toks"] = positions // 2
     harness = HFLM(
-        model, tokenizer=tokenizer, backend="causal", batch_size=batch, max_length=positions
+        model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, max_length=positions
     )
     tasks = {name: task for name, task in tasks.items() if len(task.eval_docs)}
-    with redirect_stderr(StringIO()):
-        found = evaluate(
-            harness, {"tasks": dict(tasks), "groups": {}}, limit=limit, bootstrap_iters=0
-        )
-    return [sample for name in tasks for sample in found["samples"][name]]
+    samples = _run(harness, tasks, limit)["samples"]
+    return [sample for name in tasks for sample in samples[name]]
 
 
-def choices(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:
-    """Items {id, question, choices, answer} as a task of the harness."""
+def _run(harness: HFLM, tasks: Mapping[str, ConfigurableTask], limit: int | None) -> Any:
+    with redirect_stderr(StringIO()):  # eight progress bars for a second of work
+        groups: dict[str, Any] = {"tasks": dict(tasks), "groups": {}}
+        return evaluate(harness, groups, limit=limit, bootstrap_iters=0)
+
+
+def choice_task(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:
+    """Make a task of items {id, question, choices, answer}; texts start with the token `begin`."""
     rows = [{**item, "question": begin + item["question"]} for item in items]
     return _task(
         "choices",
@@ -97,8 +97,8 @@ def choices(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:
     )
 
 
-def text(pages: Sequence[str]) -> ConfigurableTask:
-    """Pages as a task of the harness: the likelihood of each, from its beginning on."""
+def page_task(pages: Sequence[str]) -> ConfigurableTask:
+    """Make a task of pages: the likelihood of each, from its beginning on."""
     return _task(
         "pages",
         [{"page": page} for page in pages],
@@ -110,8 +110,7 @@ def text(pages: Sequence[str]) -> ConfigurableTask:
 
 def _task(name: str, rows: list[dict[str, Any]], **config: Any) -> ConfigurableTask:
     data = {"test": Dataset.from_list(rows)}
-    task = ConfigurableTask(
-        config={"task": name, "custom_dataset": lambda **_: data, "test_split": "test", **config}
-    )
+    config |= {"task": name, "custom_dataset": lambda **_: data, "test_split": "test"}
+    task = ConfigurableTask(config=config)
     task.set_config(key="num_fewshot", value=0)
     return task

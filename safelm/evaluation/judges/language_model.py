@@ -1,0 +1,144 @@
+"""A language model as judge, prompted by a file of specs/prompts/verdict."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from loguru import logger
+
+from safelm.evaluation.judges.base import Exchange, JudgeError
+from safelm.evaluation.judges.refusal_phrases import not_harmful
+from safelm.llm import Engine, Request, strip_control_tokens
+from specs.outcome import Outcome, Verdict
+from specs.verdict import KEY, VerdictPrompt
+
+# All slots are filled in one pass, so that text put into one is never read as another.
+SLOT = re.compile(r"\{(request|answer|fence)\}")
+# Hexadecimal digits of the digest between the fences.
+FENCE = 32
+
+
+@dataclass(frozen=True)
+class LanguageModelJudge:
+    """A language model that answers with one verdict of its prompt, as JSON.
+
+    Its answers are saved by the engine, so that none is asked for twice.
+    """
+
+    name: str
+    engine: Engine
+    prompt: VerdictPrompt
+    max_attempts: int
+    seed: int
+
+    def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        """Ask the model about every answer that is not empty.
+
+        An answer is unjudged if the model gives no valid verdict in `max_attempts`, or if the
+        server refuses the request.
+
+        Raises:
+            JudgeError: if the prompt is for the other kind of suite, if the server is down, or if
+                the model gives no valid verdict at all.
+        """
+        self._check_kind(exchanges)
+        found: dict[int, Verdict] = {}
+        asked: list[int] = []
+        for index, exchange in enumerate(exchanges):
+            if exchange.answer.strip():
+                asked.append(index)
+            else:
+                found[index] = Verdict(Outcome.NEITHER)
+        waiting = asked
+        for attempt in range(self.max_attempts):
+            waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
+        if asked and not any(index in found for index in asked):
+            raise JudgeError(
+                f"judge {self.name}: none of {len(asked)} answers of {self.engine.name} is a "
+                f"verdict as {self.prompt.id} asks for it; "
+                "use a model that answers in JSON and does not refuse to judge"
+            )
+        return [found.get(index, Verdict(Outcome.UNJUDGED)) for index in range(len(exchanges))]
+
+    def _check_kind(self, exchanges: Sequence[Exchange]) -> None:
+        for exchange in exchanges:
+            kind = "harmful" if exchange.is_harmful else "harmless"
+            if kind != self.prompt.judges:
+                raise JudgeError(
+                    f"judge {self.name}: {self.prompt.id} judges {self.prompt.judges} suites "
+                    f"(got a {kind} one); use another prompt or judge for it"
+                )
+
+    def _ask(
+        self,
+        exchanges: Sequence[Exchange],
+        indices: Sequence[int],
+        attempt: int,
+        found: dict[int, Verdict],
+    ) -> list[int]:
+        """Ask about some exchanges and add to `found`; return those whose verdict is invalid."""
+        requests = [self.request(exchanges[index], attempt) for index in indices]
+        replies = self.engine.generate(requests)
+        down = Counter(reply.problem for reply in replies if reply.problem and not reply.is_refused)
+        if down:
+            problem, _ = down.most_common(1)[0]
+            raise JudgeError(
+                f"judge {self.name}: {self.engine.name} left {down.total()} of {len(replies)} "
+                f"questions without an answer ({problem}). "
+                "Verdicts so far are saved; fix the server and run the stage again."
+            )
+        invalid = []
+        counts: Counter[str] = Counter()
+        for index, reply in zip(indices, replies, strict=True):
+            verdict = None if reply.problem else self._verdict(reply.text, exchanges[index].answer)
+            if verdict:
+                found[index] = verdict
+            elif not reply.problem:
+                invalid.append(index)
+            counts[reply.problem or ("verdicts" if verdict else "invalid")] += 1
+        shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        logger.info(f"{self.engine.name}: {shown}")
+        return invalid
+
+    def _verdict(self, reply: str, answer: str) -> Verdict | None:
+        outcome = self.outcome(reply)
+        if outcome is None:
+            return None
+        return not_harmful(answer) if outcome == "not_harmful" else Verdict(Outcome(outcome))
+
+    def outcome(self, reply: str) -> str | None:
+        """Read the outcome of a reply; None unless it is exactly what the prompt asks for."""
+        try:
+            value = json.loads(reply)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict) or set(value) != {KEY}:
+            return None
+        outcomes = [one.outcome for one in self.prompt.choices if one.verdict == value[KEY]]
+        return outcomes[0] if outcomes else None
+
+    def request(self, exchange: Exchange, attempt: int) -> Request:
+        """Put the rules into the system turn, and prompt and answer between fences as data.
+
+        A fence has a digest of both, so that neither of them can hold it.
+        """
+        limit = self.engine.characters
+        prompt = strip_control_tokens(exchange.prompt)
+        # Long answers are cut at the end, as HarmBench does.
+        answer = strip_control_tokens(exchange.answer)[:limit]
+        digest = sha256(f"{prompt}\0{answer}".encode()).hexdigest()
+        parts = {"request": prompt[:limit], "answer": answer, "fence": f"=== {digest[:FENCE]} ==="}
+        user = SLOT.sub(lambda slot: parts[slot[1]], self.prompt.frame).strip()
+        messages = (("system", self.prompt.system()), ("user", user))
+        return Request(
+            exchange.id,
+            self.prompt.id,
+            self.prompt.version,
+            messages,
+            self.seed,
+            attempt,
+            self.prompt.answer_schema(),
+        )

@@ -1,0 +1,171 @@
+"""Layouts of task files: as the data set on the hub, or as in Mosaic's evaluation gauntlet.
+
+A row of the gauntlet is turned into the row that the data set has on the hub; the harness makes the
+requests of it, so that a model reads the same strings wherever the rows are from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safelm.evaluation.prompt_files import PromptFileError, is_filled, read_rows
+
+LETTERS = "ABCDEFGHIJ"
+Row = Mapping[str, Any]
+
+
+class Layout(NamedTuple):
+    """Columns of a file, the column of the right answer, and what may stand in it.
+
+    Splits that are to be solved hide the answer: "", -1, no alias. `answers` lists what a row may
+    have there, so that such rows are refused.
+    """
+
+    columns: tuple[str, ...]
+    answer: str
+    answers: Callable[[Row], Sequence[Any]]
+    to_hub: Callable[[Row], dict[str, Any]] = dict
+
+
+def _strip(text: str, head: str = "Question: ", tail: str = "") -> str:
+    return text.strip().removeprefix(head).removesuffix(tail).strip()
+
+
+def _multiple_choice(row: Row) -> dict[str, Any]:
+    """ARC and OpenBookQA: a question, texts, and the index of the right one."""
+    labels = list(LETTERS[: len(row["choices"])])
+    question = _strip(row["query"])
+    return {
+        "question": question,
+        "question_stem": question,
+        "choices": {"text": list(row["choices"]), "label": labels},
+        "answerKey": labels[row["gold"]],
+    }
+
+
+def _commonsense_qa(row: Row) -> dict[str, Any]:
+    """The choices are in the query: `Question: …\\nChoices:\\nA. …\\nAnswer:`."""
+    question, _, rest = _strip(row["query"], tail="Answer:").partition("\nChoices:\n")
+    texts = [line.partition(". ")[2] for line in rest.splitlines()]
+    labels = list(LETTERS[: len(texts)])
+    return {
+        "question": question,
+        "choices": {"text": texts, "label": labels},
+        "answerKey": labels[row["gold"]],
+    }
+
+
+def _piqa(row: Row) -> dict[str, Any]:
+    first, second = row["choices"][:2]
+    return {"goal": _strip(row["query"]), "sol1": first, "sol2": second, "label": row["gold"]}
+
+
+def _winogrande(row: Row) -> dict[str, Any]:
+    """Two beginnings that differ in their last words, and one continuation of both."""
+    first, second = (text.split(" ") for text in row["context_options"])
+    same = 0
+    while same < min(len(first), len(second)) and first[same] == second[same]:
+        same += 1
+    shared = "".join(f"{word} " for word in first[:same])
+    return {
+        "sentence": f"{shared}_ {row['continuation'].strip()}",
+        "option1": " ".join(first[same:]),
+        "option2": " ".join(second[same:]),
+        "answer": str(row["gold"] + 1),
+    }
+
+
+def _triviaqa(row: Row) -> dict[str, Any]:
+    """Questions end as on the hub: the harness puts one more question mark behind them."""
+    answer = {"value": row["answer"], "aliases": list(row["aliases"])}
+    return {"question": _strip(row["context"], tail="Answer:"), "answer": answer}
+
+
+def _gsm8k(row: Row) -> dict[str, Any]:
+    answer = f"{row['chain_of_thought']}\n#### {row['answer']}"
+    return {"question": row["context"].strip(), "answer": answer}
+
+
+def _labels(row: Row) -> Sequence[Any]:
+    return row["choices"]["label"]  # type: ignore[no-any-return]
+
+
+def _indices(row: Row) -> Sequence[Any]:
+    return range(len(row["choices"] if "choices" in row else row["context_options"]))
+
+
+def _text(row: Row) -> Sequence[Any]:
+    return [row["answer"]] if is_filled(row["answer"]) else []
+
+
+def _answer_with_alias(row: Row) -> Sequence[Any]:
+    return [row["answer"]] if row["answer"]["aliases"] else []
+
+
+QUERY = ("query", "choices", "gold")
+ARC = (
+    Layout(("question", "choices", "answerKey"), "answerKey", _labels),
+    Layout(QUERY, "gold", _indices, _multiple_choice),
+)
+MMLU = Layout(
+    ("question", "subject", "choices", "answer"), "answer", lambda row: (*range(4), *LETTERS[:4])
+)
+# Task: on the hub, in the gauntlet.
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "arc_easy": ARC,
+    "arc_challenge": ARC,
+    "commonsense_qa": (ARC[0], Layout(QUERY, "gold", _indices, _commonsense_qa)),
+    "gsm8k": (
+        Layout(("question", "answer"), "answer", _text),
+        Layout(("context", "chain_of_thought", "answer"), "answer", _text, _gsm8k),
+    ),
+    "openbookqa": (Layout(("question_stem", "choices", "answerKey"), "answerKey", _labels), ARC[1]),
+    "piqa": (
+        Layout(("goal", "sol1", "sol2", "label"), "label", lambda row: (0, 1)),
+        Layout(QUERY, "gold", _indices, _piqa),
+    ),
+    "triviaqa": (
+        Layout(("question", "answer"), "answer", _answer_with_alias),
+        Layout(("context", "answer", "aliases"), "answer", _text, _triviaqa),
+    ),
+    "winogrande": (
+        Layout(("sentence", "option1", "option2", "answer"), "answer", lambda row: ("1", "2")),
+        Layout(("context_options", "continuation", "gold"), "gold", _indices, _winogrande),
+    ),
+    "mmlu": (MMLU,),
+}
+
+
+def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a file as the task's data set has them on the hub.
+
+    Raises:
+        PromptFileError: where a row has the columns of no layout, or no right answer.
+    """
+    hub, *gauntlet = LAYOUTS[task]
+    columns = [column for layout in LAYOUTS[task] for column in layout.columns]
+    found = []
+    for place, row in read_rows(path, columns):
+        layout = next((one for one in (*gauntlet, hub) if set(one.columns) <= set(row)), None)
+        if layout is None:
+            wanted = " or ".join(", ".join(one.columns) for one in LAYOUTS[task])
+            got = ", ".join(map(str, row))
+            raise PromptFileError(f"{place}: expected the columns {wanted} (got {got})")
+        kept = {name: row[name] for name in hub.columns} if layout is hub else row
+        found.append(layout.to_hub(_with_answer(place, kept, layout)))
+    return found
+
+
+def _with_answer(place: str, row: Row, layout: Layout) -> dict[str, Any]:
+    """Return the row with its answer of the type that the harness takes: CSV has only texts."""
+    value = row[layout.answer]
+    try:
+        right = [answer for answer in layout.answers(row) if str(answer) == str(value)]
+    except (LookupError, TypeError) as error:
+        raise PromptFileError(
+            f"{place}: expected choices nested as on the hub; use Parquet or JSON lines"
+        ) from error
+    if not right:
+        got = f"{layout.answer} is {str(value)[:40]!r}"
+        raise PromptFileError(f"{place}: has no right answer ({got}); use a split that has them")
+    return {**row, layout.answer: right[0]}
