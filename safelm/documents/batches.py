@@ -1,4 +1,4 @@
-"""Documents in batches that fit into memory, for what is fast only on many at once."""
+"""Batches of documents that fit into memory, for work that is fast only on many at once."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,21 +7,28 @@ from datatrove.data import Document
 
 
 class Size(NamedTuple):
-    """How large a batch may be."""
+    """The largest size of a batch."""
 
     rows: int
     characters: int
 
 
-BATCH = Size(512, 4 << 20)
+BATCH = Size(
+    rows=512,
+    characters=4 << 20,
+)
+
+# More than a shard holds: a server gets all its requests at once and is never idle.
 SHARD = Size(
-    1 << 16, 256 << 20
-)  # a shard holds less: it is asked about at once, and a server is never idle between
+    rows=1 << 16,
+    characters=256 << 20,
+)
 
 
 def batches(documents: Iterable[Document], size: Size = BATCH) -> Iterator[list[Document]]:
-    """Lists of at most `size.rows` documents, closed early by the document that fills them to
-    `size.characters`.
+    """Yield lists of at most `size.rows` documents.
+
+    The document that brings a list to `size.characters` closes it.
     """
     batch: list[Document] = []
     characters = 0
