@@ -15,11 +15,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from safelm.builder.paths import workers
+from safelm.builder.environment import workers
 from safelm.builder.scheduler import DVC, Group, build, narrowed, outdated
 from safelm.maintenance.doctor.dvc import dvc_responds
 from safelm.maintenance.doctor.examine import check_before_build
-from specs.__main__ import problems
+from specs.validation import problems
 from specs.params import Params
 
 STAGES = ("pretrain", "instruct", "finetune")  # of a model, each evaluated

@@ -6,11 +6,11 @@ python -m pipeline.score
 import time
 
 from pipeline.arguments import StageParser
+from safelm.builder.locks import locked
 from safelm.builder.paths import build
 from safelm.builder.run import finish, make_shards, print_summary
-from safelm.builder.stage import locked
 from safelm.documents.shards import ReadShards, WriteColumns
-from safelm.scoring.ensemble import Combine, ReadGrades, ungraded
+from safelm.scoring.ensemble import CombineGrades, ReadGrades, ungraded_summary
 from safelm.scoring.registry import graders, scorer_shards
 from specs.document import GRADES, scores_of_all
 from specs.params import Params
@@ -34,12 +34,12 @@ def main() -> None:
             made[name] = make_shards(f"score/{name}", blocks)
             print_summary(made[name], began)
         combine = [
-            Combine(rule=rule.rule, of=rule.thresholds),
+            CombineGrades(rule=rule.rule, of=rule.thresholds),
             WriteColumns(columns=scores_of_all(names)),
         ]
         combined = make_shards("score", [ReadGrades(columns=scorer_shards(made)), *combine])
         finish(combined, began, inside=made)
-        for line in ungraded(build("score"), names):
+        for line in ungraded_summary(build("score"), names):
             print(line, flush=True)
 
 

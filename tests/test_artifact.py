@@ -13,10 +13,11 @@ import pytest
 from safelm.builder import fingerprint as code
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.digest import content_digest
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import build, cache
 from safelm.builder.shards import Shard
-from safelm.builder.stage import StageError, import_records
+from safelm.builder.stage import import_records
 from safelm.builder.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def test_a_known_artifact_is_not_made_again(capsys: pytest.CaptureFixture[str]) 
     assert (made(), made()) == (1, 0)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "model of rose" and second.startswith(
-        "model/safe         known, not made again  2 files, 10 bytes"
+        "model/safe         cached  2 files, 10 bytes"
     )
     assert build("model/safe/deep/state").read_text() == "rose"
 
@@ -121,13 +122,13 @@ def test_a_killed_artifact_leaves_nothing() -> None:
 
 
 def test_an_input_that_changes_during_the_run_is_an_error() -> None:
-    with pytest.raises(StageError, match="model/safe: input changed during run"):
+    with pytest.raises(StageError, match="model/safe: a file or the code changed during the run"):
         made(change="tree")
     assert not build("model/safe").exists() and not Path(".safelm/index").exists()
 
 
 def test_one_that_writes_no_file_is_an_error() -> None:
-    with pytest.raises(StageError, match="model/safe: has written no file"):
+    with pytest.raises(StageError, match="model/safe: expected at least one file, but none was written"):
         artifact("model/safe", lambda folder: [])
 
 
@@ -204,8 +205,8 @@ def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_diff
         whole = Part(joined, {"parts": list(parts.values())})
         artifact(
             "parts",
-            lambda folder, pieces: (folder / "names").write_text("x") and [],
-            pieces={"whole": whole, **parts},
+            lambda folder, parts: (folder / "names").write_text("x") and [],
+            parts={"whole": whole, **parts},
         )
         return Path("calls").read_text()
 

@@ -19,9 +19,9 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task
 from safelm.builder.digest import file_digest
+from safelm.builder.locks import StageError
 from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.builder.stage import StageError
 from safelm.documents.shards import WriteDocuments, text_digest
 from tests.clusters import no_ray, no_slurm, ray_head, slurm_node
 from tests.faults.toy import FILES, Running, Toy
@@ -189,7 +189,7 @@ def test_code_that_was_edited_after_the_plan_makes_nothing(
     toy.edit("safelm/builder/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
     (toy.root / "go").touch()
     assert running.wait() != 0
-    assert "the code of this stage are not those that it was planned with" in running.text
+    assert "the code of this stage differ from its plan" in running.text
     assert list(toy.root.rglob(".safelm/index/*/*.json")) == []
 
 

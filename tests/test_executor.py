@@ -17,12 +17,12 @@ from safelm.builder.blocks import Block, Input, Reader, Task
 from safelm.builder.digest import file_digest
 from safelm.builder.executors import local
 from safelm.builder.fingerprint import ROOT, code_digest, import_closure
+from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import DamagedShard, Ledger, LedgerError, Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.plan import Plan
 from safelm.builder.run import make_shards, run, shard_key
 from safelm.builder.shards import shards, tables
-from safelm.builder.stage import StageError, locked
 from safelm.builder.store import Store
 from safelm.documents.shards import ReadShards, WriteDocuments, text_digest
 
@@ -330,7 +330,7 @@ def test_a_pulled_build_is_known_without_the_index(capsys: pytest.CaptureFixture
 def test_a_stage_that_made_nothing_has_failed() -> None:
     for file in Path("lines").iterdir():
         file.write_text("ab\n")
-    with pytest.raises(StageError, match="made nothing of 4 rows"):
+    with pytest.raises(StageError, match="produced no output from 4 rows"):
         shout()
 
 
@@ -430,7 +430,7 @@ def test_a_process_with_other_code_than_the_plan_refuses() -> None:
 def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
     Path("lines/1.txt").write_text("hello\nchange\n")
     with pytest.raises(
-        StageError, match=r"shard 1: StageError: lines/1.txt: input changed during run"
+        StageError, match=r"shard 1: StageError: lines/1.txt: input changed during the run"
     ):
         shout()
 

@@ -13,10 +13,10 @@ import pytest
 
 from pipeline import ingest
 from safelm.builder.executors.base import QUARANTINE
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import shards, tables
-from safelm.builder.stage import StageError
 from safelm.ingestion.base import SourceError
 from safelm.ingestion.registry import READERS
 from specs.source import DemoSource, HubSource, TableSource, WebSource
@@ -190,7 +190,7 @@ def test_a_source_without_a_usable_document_fails_with_its_ledger(
     Path("pages/a.jsonl").write_text(f"{SECRET}\n{SECRET}\n")
     with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=1.0)
-    assert "made nothing of 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in str(error.value)
+    assert "produced no output from 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in str(error.value)
     assert "not_json          2  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
     rows = Path(".safelm/logs/ingest/web.quarantine.jsonl").read_text().splitlines()
     assert [json.loads(row)["offset"] for row in rows] == [0, len(SECRET) + 1]

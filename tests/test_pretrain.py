@@ -15,24 +15,20 @@ import safetensors.numpy
 import torch
 import yaml
 
+from safelm.builder.environment import VariableError
 from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining import flash_attention
 from safelm.pretraining.batches import read_row
 from safelm.pretraining.checkpoint import CURVE, commit, newest
 from safelm.pretraining.config import nanotron_config
-from safelm.pretraining.convert import llama, nanotron, shape_of
+from safelm.pretraining.convert import llama_tensors, parse_shape, read_nanotron
 from safelm.pretraining.job import CONFIG, Job
-from safelm.pretraining.launch import (
-    TrainingError,
-    environment,
-    pretrain,
-    ranks,
-    refuse_difference,
-    refuse_misfit,
-)
-from safelm.pretraining.patches import PatchError, check_version, cuda_is_cpu
-from safelm.pretraining.schedule import factor, rates, warmup_and_decay
+from safelm.pretraining.launch import check_plan, pretrain
+from safelm.pretraining.patches import PatchError, check_version, cuda_as_cpu
+from safelm.pretraining.process import TrainingError, environment
+from safelm.pretraining.publish import check_read_counts
+from safelm.pretraining.schedule import learning_rates, rate_factor, warmup_and_decay
 from safelm.pretraining.tensors import Tensor, read, write
 from specs.mixture import Phase
 from specs.shape import SHAPES, Shape
@@ -53,9 +49,9 @@ def test_warmup_and_decay_are_shares_of_the_steps() -> None:
 
 def test_mixtures_of_one_budget_warm_up_alike_whatever_their_steps() -> None:
     assert (
-        rates(NANO.recipe, 531, 220, 100)
-        == rates(NANO.recipe, 666, 220, 100)
-        != rates(NANO.recipe, 531, 300, 100)
+        learning_rates(NANO.recipe, 531, 220, 100)
+        == learning_rates(NANO.recipe, 666, 220, 100)
+        != learning_rates(NANO.recipe, 531, 300, 100)
     )
 
 
@@ -66,7 +62,7 @@ def test_a_warm_up_longer_than_training_is_refused() -> None:
 
 def test_one_minus_square_root_falls_fast_and_then_slowly() -> None:
     law = [
-        factor(step, warmup=10, start=100, decay=100, low=0.2, style="1-sqrt")
+        rate_factor(step, warmup=10, start=100, decay=100, low=0.2, style="1-sqrt")
         for step in (5, 50, 125, 200, 300)
     ]
     assert law == pytest.approx([0.5, 1.0, 0.2 + 0.8 * (1 - math.sqrt(0.25)), 0.2, 0.2])
@@ -145,7 +141,7 @@ def test_another_nanotron_is_refused() -> None:
 
 
 def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
-    with cuda_is_cpu():
+    with cuda_as_cpu():
         assert torch.zeros(2, device="cuda").to("cuda").device.type == "cpu"
     with pytest.raises((AssertionError, RuntimeError)):
         torch.zeros(2, device="cuda:7")
@@ -183,8 +179,8 @@ def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
         path = tmp_path / f"qkv/model_weight_pp-rank-0-of-1_tp-rank-{rank}-of-2.safetensors"
         path.parent.mkdir(exist_ok=True)
         write(path, {"data": Tensor("F32", whole[rank::2])}, metadata)
-    assert np.array_equal(nanotron(tmp_path)["qkv.weight"].values, whole)
-    assert shape_of("(np.int64(384), 128)") == shape_of("(384, 128)") == (384, 128)
+    assert np.array_equal(read_nanotron(tmp_path)["qkv.weight"].values, whole)
+    assert parse_shape("(np.int64(384), 128)") == parse_shape("(384, 128)") == (384, 128)
 
 
 def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
@@ -209,7 +205,7 @@ def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
         "lm_head.pp_block",
     ):
         tensors[f"model.{name}.weight"] = Tensor("F32", np.arange(1))
-    rows = {name: tensor.values.tolist() for name, tensor in llama(tensors, shape).items()}
+    rows = {name: tensor.values.tolist() for name, tensor in llama_tensors(tensors, shape).items()}
     attention = [rows[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qkv"]
     assert attention == [[*range(8)], [*range(8, 12)], [*range(12, 16)]]
     assert (
@@ -315,7 +311,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match="the tokenizer has 2,000 tokens, the shape has room for 1,536"
     ):
-        refuse_misfit(plan, NANO, tmp_path / "build/mix/small")
+        check_plan(plan, NANO, tmp_path / "build/mix/small")
 
 
 def test_changed_tokens_are_refused(tmp_path: Path) -> None:
@@ -324,18 +320,18 @@ def test_changed_tokens_are_refused(tmp_path: Path) -> None:
     path.unlink()
     path.write_bytes(data[:-4] + data[-2:] * 2)
     with pytest.raises(TrainingError, match=r"00000-00000.ds: is not the file of the plan"):
-        refuse_misfit(plan, NANO, tmp_path / "build/mix/small")
+        check_plan(plan, NANO, tmp_path / "build/mix/small")
 
 
 def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     counts = [[[part.rows, part.tokens] for part in phase.parts] for phase in plan.phases]
-    refuse_difference(plan, counts)
+    check_read_counts(plan, counts)
     counts[1][1][1] -= 1
     with pytest.raises(
         TrainingError, match=r"phases.1.parts.tagged: planned .* rows and .* tokens, read"
     ):
-        refuse_difference(plan, counts)
+        check_read_counts(plan, counts)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(
@@ -352,18 +348,27 @@ def test_a_loss_that_is_no_number_ends_the_training(
             tmp_path / "build/mix/small",
             tmp_path,
             seed=1,
-            aside=tmp_path / "scratch",
+            scratch_folder=tmp_path / "scratch",
             folder=tmp_path,
         )
     assert "pretrain/wild: the loss is nan at step" in capfd.readouterr().err
 
 
-def test_ranks_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_a_whole_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(tmp_path)
     monkeypatch.setenv("SAFELM_DP", "two")
     with pytest.raises(
-        TrainingError, match=r"SAFELM_DP: expected a whole number above 0 \(got 'two'\)"
+        VariableError, match=r"SAFELM_DP: expected a whole number above 0 \(got 'two'\)"
     ):
-        ranks("SAFELM_DP")
+        pretrain(
+            "tiny",
+            NANO,
+            tmp_path / "build/mix/small",
+            tmp_path,
+            seed=1,
+            scratch_folder=tmp_path / "scratch",
+            folder=tmp_path,
+        )
 
 
 # The stage
@@ -489,19 +494,18 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     mixture = tiny.parents[1] / "mix/small"
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
-    recipe = NANO.recipe
     Job(
-        "tiny",
-        str(mixture),
-        7,
-        NANO.rope_theta,
-        recipe.decay_style,
-        "",
-        9,
-        str(tiny / "nanotron"),
-        1.0,
-        "",
-        {},
+        model="tiny",
+        mixture=str(mixture),
+        seed=7,
+        rope_theta=NANO.rope_theta,
+        decay_style=NANO.recipe.decay_style,
+        key="",
+        checkpoint_interval=9,
+        start=str(tiny / "nanotron"),
+        flops_per_token=1.0,
+        plots="",
+        shared={},
     ).write(run)
     command = [sys.executable, "-m", "tests.nanotron_probe"]
     subprocess.run(command, cwd=run, env=environment(1), check=True)

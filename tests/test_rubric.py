@@ -16,9 +16,9 @@ from datatrove.data import Document
 from loguru import logger
 
 from safelm.builder.blocks import Task
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
-from safelm.builder.stage import StageError
 from safelm.llm.client import Endpoint
 from safelm.scoring.cascade import GradeByCascade
 from safelm.scoring.llm_judge import GradeByRubric, parse
@@ -263,7 +263,7 @@ def test_a_long_document_has_the_score_of_its_worst_piece(
     ("fault", "message"),
     [
         ("refused", r"refuses every question \(status 400: \{\}\); mend"),
-        ("status_500", "30 of 30 questions on pages una"),
+        ("status_500", "30 of 30 requests unanswered"),
     ],
 )
 def test_a_server_that_grades_nothing_makes_no_column(
@@ -296,10 +296,14 @@ def nested(folder: Path) -> SafetyScorer:
     (folder / "thresholds.json").write_text('{"low": 0.0, "high": 2.0}')
     cheap = GradeByNgrams(files=(folder / "config.json", folder / "weights.safetensors"))
     rows = {"judge": Llm(kind="llm", engine="remote", rubric="rubric", max_attempts=1, seed=1)}
-    dear = grader("judge", rows, {"remote": REMOTE})
+    expensive = grader("judge", rows, {"remote": REMOTE})
     thresholds = folder / "thresholds.json"
     both = GradeByCascade(
-        cheap=cheap, dear=dear, names=("cheap", "judge"), level=3, thresholds=thresholds
+        cheap=cheap,
+        expensive=expensive,
+        names=("cheap", "judge"),
+        min_score=3,
+        thresholds=thresholds,
     )
     return SafetyScorer(graders={"both": both}, rule="max", of={"both": 0})
 
@@ -327,8 +331,8 @@ def test_a_judge_of_written_text_has_another_file_than_that_of_the_pages(tmp_pat
     block = replace(writer([PROMPTS / "refuse" / "dialogue.yaml"]), scorer=nested(tmp_path))
     block.begin(Task("00007", ()), tmp_path)
     (both,) = block.scorer.graders.values()
-    assert isinstance(both, GradeByCascade) and isinstance(both.dear, GradeByRubric)
-    assert both.dear.task.name not in ("alone", "00007")
+    assert isinstance(both, GradeByCascade) and isinstance(both.expensive, GradeByRubric)
+    assert both.expensive.task.name not in ("alone", "00007")
 
 
 def test_the_judge_scores_the_web_beside_the_rest(

@@ -10,10 +10,10 @@ from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 from datatrove.utils.dataset import DatatroveFolderDataset
 from tokenizers import Tokenizer
 
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import shards
-from safelm.builder.stage import StageError
 from safelm.corpora.tokenization import train_tokenizer
 from specs.tokens import END, SPECIAL, TAG
 from tests.ingested import CRIME, PARAMS, SAFE, WEB, ingested, stage

@@ -17,14 +17,13 @@ from datatrove.data import Document
 from safelm.builder.blocks import Input, Reader, Task
 from safelm.builder.digest import file_digest, md5_and_sha256
 from safelm.builder.files import is_safe_name
+from safelm.builder.locks import LockedError, all_stages_locked, locked
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.run import run
-from safelm.builder.stage import locked
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.maintenance.quarantine import quarantine
-from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.check import Fault, Report, check, check_rest
 from safelm.maintenance.verify.lock_file import DamagedLockFile, listing, read_listing, read_lock
 from safelm.maintenance.verify.repair import forget
@@ -281,12 +280,12 @@ def test_aside_keeps_everything_under_its_own_path() -> None:
 
 
 def test_nothing_is_moved_while_a_build_runs() -> None:
-    with all_stages_locked():
+    with all_stages_locked("is repairing files"):
         pass
     with (
         locked("web"),
-        pytest.raises(Busy, match=f"process {os.getpid()} is building web"),
-        all_stages_locked(),
+        pytest.raises(LockedError, match=f"web: process {os.getpid()} is building it"),
+        all_stages_locked("is repairing files"),
     ):
         pass
 
@@ -299,7 +298,7 @@ def test_nothing_is_moved_while_a_build_runs() -> None:
 def test_a_pulled_record_that_leads_out_is_no_record(value: dict) -> None:
     manifest = json.loads(build("web", "manifest.json").read_text())
     manifest["tasks"][0]["files"][0] |= value
-    with pytest.raises(ValueError, match="expected the name of a file and its digests"):
+    with pytest.raises(ValueError, match="expected a file name, an md5 and a sha256"):
         Manifest.parse(json.dumps(manifest).encode())
     key = manifest["tasks"][0]["key"]
     scratch("index", key[:2], f"{key}.json").write_text(json.dumps(manifest["tasks"][0]))

@@ -1,6 +1,4 @@
-"""The base of every DataTrove block here: declared values, and a ledger of the documents that a
-block takes away.
-"""
+"""DataTrove blocks with declared values and counts of the documents that they take away."""
 
 import hashlib
 from abc import abstractmethod
@@ -20,7 +18,7 @@ NOT_SELECTED = "not_selected"
 
 @dataclass(frozen=True)
 class Input:
-    """A file that a task reads, and the digest it must have."""
+    """A file that a task reads, and the digest that it must have."""
 
     path: Path
     sha256: str
@@ -28,9 +26,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Task:
-    """The unit of work: what one shard is made from. `values` are declared values of this task
-    alone.
-    """
+    """The unit of work: the inputs of one shard, and declared values of this task alone."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -39,11 +35,12 @@ class Task:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Block(PipelineStep):
-    """A DataTrove block whose keyword-only fields are the values that shape its output; they go
-    into the shard's key.
+    """A DataTrove block whose keyword-only fields shape its output and go into the shard's key.
 
-    A field that holds a Path counts by the content of that file or folder. `libraries` names the
-    packages, beyond those every stage uses, whose version shapes the bytes."""
+    A field that holds a Path counts by the content of that file or folder. A field with the
+    metadata {"key": False} does not count. `libraries` names packages whose version shapes the
+    bytes, beyond those that the code imports.
+    """
 
     type: ClassVar[str] = "block"
     name: ClassVar[str] = "block"
@@ -54,58 +51,53 @@ class Block(PipelineStep):
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
 
-    def begin(self, task: Task, attempt: Path) -> None:
-        """Called in the worker before a task: which one, and the folder that its files go to."""
-        self.task, self.folder = task, attempt
+    def begin(self, task: Task, folder: Path) -> None:
+        """Prepare for a task, in the worker; the files of the task go into `folder`."""
+        # Not `folder`: that is a declared value of blocks that read an earlier stage.
+        self.task, self.task_folder = task, folder
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count documents that this block does not pass on; `reason` is the filter's name in the
-        ledger.
-        """
+        """Count documents that are not passed on; `reason` is the filter's name in the ledger."""
         if count:
             self.dropped[reason] += count
             self.stat_update(reason, value=count)
 
     def quarantine(self, reason: str, *, file: str, offset: int, content: bytes) -> None:
-        """Record a row that cannot be used. Its text is not kept: file, offset and digest find it
-        again.
+        """Record a row that cannot be used.
+
+        Its text is not kept: file, offset and digest are enough to find it again.
         """
-        digest = hashlib.sha256(content).hexdigest()
-        self.quarantined.append(
-            {
-                "file": file,
-                "offset": offset,
-                "reason": reason,
-                "sha256": digest,
-                "bytes": len(content),
-            }
-        )
+        row = {
+            "file": file,
+            "offset": offset,
+            "reason": reason,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+        }
+        self.quarantined.append(row)
         self.stat_update(f"quarantined {reason}")
 
     def declared(self) -> list[Any]:
-        """The class and its declared values, as JSON: the block's part of a shard's key."""
-        values = {
-            item.name: jsonable(getattr(self, item.name))
-            for item in fields(self)
-            if item.metadata.get("key", True)
-        }
+        """Return the class and its declared values as JSON: the block's part of a shard's key."""
+        names = [item.name for item in fields(self) if item.metadata.get("key", True)]
+        values = {name: jsonable(getattr(self, name)) for name in names}
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
     def process(self, document: Document) -> Iterator[Document]:
-        """The rule, met by one document: yield it, something made of it, or nothing (after `drop`)."""
+        """Yield a document, something made of it, or nothing (after `drop`)."""
         yield document
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """DataTrove's entry point."""
+        """Process every document, as DataTrove calls it."""
         for document in data or ():
             yield from self.process(document)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Reader(Block):
-    """The first block of a stage. It says which tasks there are and reads the documents of one."""
+    """The first block of a stage: it lists the tasks and reads the documents of each."""
 
     type: ClassVar[str] = "reader"
 
@@ -115,13 +107,11 @@ class Reader(Block):
 
     @abstractmethod
     def tasks(self) -> list[Task]:
-        """The tasks of the stage, in an order that does not depend on the machine."""
+        """List the tasks of the stage, in an order that does not depend on the machine."""
 
     @abstractmethod
     def read(self, task: Task) -> Iterator[Document]:
-        """The documents of one task; what cannot be used is dropped by name or quarantined by
-        reason.
-        """
+        """Yield the documents of a task; drop or quarantine every other row with a reason."""
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
@@ -140,9 +130,7 @@ class Reader(Block):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Writer(Block):
-    """The last block of a stage. It writes the files of one task into the attempt's folder and
-    counts their rows.
-    """
+    """The last block of a stage: it writes the files of a task and counts their rows."""
 
     type: ClassVar[str] = "writer"
 
@@ -152,16 +140,14 @@ class Writer(Block):
         self.files: dict[str, int] = {}
 
     @abstractmethod
-    def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """Write every document; set `self.files[suffix]` to the rows of each file `attempt /
-        suffix`.
-        """
+    def write(self, documents: Iterator[Document], folder: Path) -> None:
+        """Write every document; set `self.files[suffix]` to the rows of each file in `folder`."""
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Write, counting what comes."""
-        self.write(self._counted(data or ()), self.folder)
+        """Write the documents, and count them."""
+        self.write(self._counted(data or ()), self.task_folder)
         yield from ()
 
     def _counted(self, data: Iterable[Document]) -> Iterator[Document]:

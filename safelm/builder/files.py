@@ -1,6 +1,4 @@
-"""Files that are whole or not there: synced before they get their name, and shared between names
-where links work.
-"""
+"""Atomic files: synced before they get their name, and linked instead of copied where possible."""
 
 import errno
 import fcntl
@@ -8,52 +6,64 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+from safelm.builder.supervision import is_alive
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+MAKE_ROOM = "make room (`make gc` removes what no build needs) and run it again"
+NOT_PERMITTED = "check the owner and the mode of the file and of its folder"
 REMEDIES = {
-    errno.ENOSPC: "make room (`make gc` removes what no build needs) and run it again",
-    errno.EDQUOT: "the quota is used up: make room (`make gc` removes what no build needs) and run it again",
-    errno.EFBIG: "the file system or a limit (`ulimit -f`) takes no file of this size",
-    errno.EIO: "the disk does not answer: look into the system's log",
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: f"the quota is used up: {MAKE_ROOM}",
+    errno.EFBIG: "the file system or a limit (`ulimit -f`) does not allow a file of this size",
+    errno.EIO: "the disk does not respond: check the system's log",
     errno.EROFS: "the file system is read-only: mount it for writing",
-    errno.EACCES: "this user may not: look at the owner and the mode of the file and of its folder",
-    errno.EPERM: "this user may not: look at the owner and the mode of the file and of its folder",
+    errno.EACCES: NOT_PERMITTED,
+    errno.EPERM: NOT_PERMITTED,
     errno.EMFILE: "too many open files: raise the limit (`ulimit -n 4096`)",
     errno.ENFILE: "the system has too many open files: end other programs",
 }
-FICLONE = 0x40049409  # linux/fs.h: the bytes of another file, shared until one of them is written
+# linux/fs.h: share the bytes of another file until one of the two is written.
+FICLONE = 0x40049409
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+MD5 = re.compile(r"[0-9a-f]{32}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+NAME_BYTES = 255  # the longest file name that common file systems take
 
 
 @contextmanager
 def attach_filename(path: Path) -> Iterator[None]:
-    """Give an error of the disk the name of the file: writing and syncing fail without one."""
+    """Add the file's name to disk errors of the block: writing and syncing raise them without."""
     try:
         yield
     except OSError as error:
-        if error.errno in DISK:
+        if error.errno in DISK_ERRORS:
             error.filename = error.filename or str(path)
         raise
 
 
 def suggest_remedy(error: OSError) -> str:
-    """What to do about an error of the disk, or of the system in front of it; if it is full, how
-    much room there is.
-    """
-    todo = REMEDIES.get(error.errno or 0, "")
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return f"; {todo}" if todo else ""
-    place = Path(error.filename or ".").absolute()
-    folder = next(parent for parent in (place, *place.parents) if parent.is_dir())
-    return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}: {todo}"
+    """Return what to do about an error of the file system, with the free bytes of a full disk."""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        path = Path(error.filename or ".").absolute()
+        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}: {remedy}"
+    return f"; {remedy}" if remedy else ""
+
+
+def describe_error(error: BaseException) -> str:
+    """Describe an error in at most 2,000 characters, with the remedy if one is known."""
+    remedy = suggest_remedy(error) if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}: {error}{remedy}"[:2000]
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a small file through a temporary name, synced, so that it is never seen half-written."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    """Write a small file atomically: under a temporary name, then synced, then renamed."""
+    temporary = path.with_name(f".{path.name}.{_process_name()}")
     try:
         with attach_filename(temporary), temporary.open("wb") as file:
             file.write(data)
@@ -66,15 +76,13 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def rename_synced(source: Path, target: Path) -> None:
-    """Give a synced file its name, also in the event of a power loss; what had the name is
-    replaced.
-    """
+    """Rename a synced file, over an existing one too, so that the name survives a power loss."""
     os.replace(source, target)
     sync_folder(target.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it is in, so that they are there after a power loss too."""
+    """Make a folder and its parents, so that they survive a power loss."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -92,7 +100,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """The same bytes under a second name: a hard link; where none is possible a clone, else a copy."""
+    """Give a file a second name: a hard link, or else a clone, or else a copy."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -113,10 +121,8 @@ def _clone(source: Path, target: Path) -> bool:
 
 @contextmanager
 def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
-    """An empty folder of this process alone, inside `parent`; what is left in it at the end is
-    removed.
-    """
-    folder = parent / f"{name}.{os.uname().nodename}.{os.getpid()}"
+    """Provide an empty folder inside `parent`, of this process alone; remove it at the end."""
+    folder = parent / f"{name}.{_process_name()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -126,48 +132,36 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove the tries of processes of this machine that have died."""
+    """Remove the temporary directories of processes of this machine that have died."""
     for folder in parent.glob("*"):
-        if is_dead(folder.name):
+        if is_stale(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_dead(name: str) -> bool:
-    """Whether a name is that of a try of this machine whose process is no more."""
+def is_stale(name: str) -> bool:
+    """Return whether a temporary name belongs to a process of this machine that has died."""
     rest, _, process = name.rpartition(".")
-    if not rest.endswith(f".{os.uname().nodename}") or not process.isdigit():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass  # it is another user's, and alive
-    return False
+    is_of_this_machine = rest.endswith(f".{os.uname().nodename}")
+    return is_of_this_machine and process.isdecimal() and not is_alive(int(process))
 
 
-MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-NAME_BYTES = 255  # the longest name of a file that common file systems take
+def _process_name() -> str:
+    return f"{os.uname().nodename}.{os.getpid()}"
 
 
 def is_safe_name(name: Any) -> bool:
-    """Whether a name stays in the folder it is joined to: no `..`, no root, no NUL, no backslash,
-    no empty part.
+    """Return whether a name stays in the folder that it is joined to.
+
+    It has no `..`, root, NUL, backslash or empty part, and no part longer than NAME_BYTES.
     """
     if not isinstance(name, str) or "\0" in name or "\\" in name:
         return False
-    try:
+    with suppress(UnicodeEncodeError):
         parts = [part.encode() for part in name.split("/")]
-    except UnicodeEncodeError:
-        return False
-    return all(0 < len(part) <= NAME_BYTES and part not in (b".", b"..") for part in parts)
+        return all(0 < len(part) <= NAME_BYTES and part not in (b".", b"..") for part in parts)
+    return False
 
 
 def is_digest(value: Any, pattern: re.Pattern[str] = MD5) -> bool:
-    """Whether a value is a digest in hexadecimal, an md5 unless told otherwise."""
-    return isinstance(value, str) and bool(pattern.fullmatch(value))
+    """Return whether a value is a hexadecimal digest: an md5, or one of another `pattern`."""
+    return isinstance(value, str) and pattern.fullmatch(value) is not None

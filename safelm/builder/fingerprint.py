@@ -95,7 +95,9 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return jsonable(value.model_dump())
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: jsonable(getattr(value, item.name)) for item in fields(value)}
+        # A field that is not compared says how a value came about, not what it is.
+        names = [item.name for item in fields(value) if item.compare]
+        return {name: jsonable(getattr(value, name)) for name in names}
     if isinstance(value, tuple | list):
         return [jsonable(item) for item in value]
     if isinstance(value, Mapping):
@@ -171,9 +173,9 @@ def _imported_names(node: ast.AST, package: str) -> Iterator[str]:
 
 def _started_modules(node: ast.AST) -> Iterator[str]:
     """Yield a string that names a module: `[sys.executable, "-m", "safelm.pretraining.worker"]`."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        if MODULE_NAME.fullmatch(node.value):
-            yield node.value
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, str) and MODULE_NAME.fullmatch(value):
+        yield value
 
 
 def _tree_digest(tree: ast.Module) -> str:

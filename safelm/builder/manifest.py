@@ -1,22 +1,29 @@
-"""What the making of one shard came to: its files and where its rows went."""
+"""Manifests: the files that a stage made, by task, and a ledger of where its rows went."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.files import SHA256, is_digest, is_safe_name, write_synced
+
+FORMAT = 1
 
 
 class LedgerError(RuntimeError):
     """Some rows are unaccounted for."""
 
 
+class DamagedShard(RuntimeError):
+    """A file does not hold the bytes that its manifest promises."""
+
+
 @dataclass(frozen=True)
 class Ledger:
-    """Where the rows of a shard, or of a stage, went."""
+    """Counts of the rows of a shard, or of a stage: rows in = out + dropped + quarantined."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -24,48 +31,54 @@ class Ledger:
     quarantined: dict[str, int] = field(default_factory=dict)
 
     def check(self, where: str) -> "Ledger":
-        """Itself, if the law holds; else LedgerError with the sums."""
-        lost = (
-            self.rows_in
-            - self.rows_out
-            - sum(self.dropped.values())
-            - sum(self.quarantined.values())
-        )
+        """Return the ledger itself if its counts add up.
+
+        Raises:
+            LedgerError: some rows are unaccounted for; the message begins with `where`.
+        """
+        accounted = self.rows_out + sum(self.dropped.values()) + sum(self.quarantined.values())
+        lost = self.rows_in - accounted
         if lost:
             raise LedgerError(
                 f"{where}: expected rows in = out + dropped + quarantined, got {self.summary()} "
-                f"({lost:+,} unaccounted for); a block drops or adds documents without saying so"
+                f"({lost:+,} unaccounted for); a block drops or adds rows without counting them"
             )
         return self
 
     def summary(self) -> str:
-        """`1,000 in = 990 out + 7 dropped (duplicate 7) + 3 quarantined (not_json 3)`."""
-        parts = [f"{self.rows_in:,} in = {self.rows_out:,} out"]
+        """Write `1,000 in = 990 out + 7 dropped (duplicate 7) + 3 quarantined (not_json 3)`."""
+        terms = [f"{self.rows_in:,} in = {self.rows_out:,} out"]
         for word, reasons in (("dropped", self.dropped), ("quarantined", self.quarantined)):
             if reasons:
                 names = ", ".join(f"{name} {count:,}" for name, count in sorted(reasons.items()))
-                parts.append(f"{sum(reasons.values()):,} {word} ({names})")
-        return " + ".join(parts)
+                terms.append(f"{sum(reasons.values()):,} {word} ({names})")
+        return " + ".join(terms)
 
     @classmethod
     def total(cls, ledgers: Iterable["Ledger"]) -> "Ledger":
-        """The sum of the shards' ledgers."""
+        """Add up ledgers."""
         rows_in = rows_out = 0
         dropped: Counter[str] = Counter()
         quarantined: Counter[str] = Counter()
         for ledger in ledgers:
-            rows_in, rows_out = rows_in + ledger.rows_in, rows_out + ledger.rows_out
+            rows_in += ledger.rows_in
+            rows_out += ledger.rows_out
             dropped.update(ledger.dropped)
             quarantined.update(ledger.quarantined)
-        return cls(
-            rows_in, rows_out, dict(sorted(dropped.items())), dict(sorted(quarantined.items()))
-        )
+        return cls(rows_in, rows_out, sorted_counts(dropped), sorted_counts(quarantined))
+
+
+def sorted_counts(counts: Counter[str]) -> dict[str, int]:
+    """Return counts ordered by name: same content, same bytes."""
+    return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a shard. `suffix` follows the shard's name; `md5` is DVC's address, `sha256` what
-    readers check.
+    """A file of a shard.
+
+    `suffix` follows the shard's name. `md5` is the file's address in DVC's cache, `sha256` the
+    digest that readers check.
     """
 
     suffix: str
@@ -75,41 +88,32 @@ class File:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Refuse what would lead out of the cache or the folder: records are read from manifests
-        that were pulled.
-        """
-        if not (
-            is_safe_name(self.suffix) and is_digest(self.md5) and is_digest(self.sha256, SHA256)
-        ):
-            raise ValueError(f"{self.suffix!r}: expected the name of a file and its digests")
+        """Refuse names that lead out of the folder: entries are read from pulled manifests."""
+        has_digests = is_digest(self.md5) and is_digest(self.sha256, SHA256)
+        if not (is_safe_name(self.suffix) and has_digests):
+            raise ValueError(f"{self.suffix!r}: expected a file name, an md5 and a sha256")
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """What one key gave: its files and its ledger."""
+    """The result of making one shard: its key, files and ledger."""
 
     key: str
     files: tuple[File, ...]
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def load(cls, values: dict) -> "ManifestEntry":
-        """A record as it stands in a JSON file."""
+    def load(cls, values: dict[str, Any]) -> "ManifestEntry":
+        """Read an entry from the values of a JSON file."""
         files = tuple(File(**file) for file in values["files"])
         return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))
 
 
-FORMAT = 1
-
-
-class DamagedShard(RuntimeError):
-    """A file does not hold the bytes that its manifest promises."""
-
-
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage made: the records of its tasks in order, by task name; `made` of them by the run
-    that gives it.
+    """The result of a stage: the entries of its tasks, in order, by task name.
+
+    `made` counts the entries that this run made; it is neither compared nor written.
     """
 
     stage: str
@@ -118,55 +122,64 @@ class Manifest:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger of the whole stage."""
-        return Ledger.total(record.ledger for _, record in self.tasks)
+        """The sum of the tasks' ledgers."""
+        return Ledger.total(entry.ledger for entry in self.entries())
+
+    def entries(self) -> Iterator[ManifestEntry]:
+        """Yield the entry of each task."""
+        for _, entry in self.tasks:
+            yield entry
 
     def files(self) -> Iterator[tuple[str, File]]:
-        """Every file with its name in the folder."""
-        for name, record in self.tasks:
-            for file in record.files:
+        """Yield every file with its name in the folder."""
+        for name, entry in self.tasks:
+            for file in entry.files:
                 yield name + file.suffix, file
 
     def write(self, folder: Path) -> None:
-        """manifest.json: same inputs, same bytes."""
-        tasks = [{"name": name, **asdict(record)} for name, record in self.tasks]
+        """Write manifest.json: same content, same bytes."""
         values = {
             "format": FORMAT,
             "stage": self.stage,
             "ledger": asdict(self.ledger),
-            "tasks": tasks,
+            "tasks": [{"name": name, **asdict(entry)} for name, entry in self.tasks],
         }
-        write_synced(
-            folder / MANIFEST, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
-        )
+        text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+        write_synced(folder / MANIFEST, text.encode())
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":
-        """A manifest from its bytes."""
+        """Read a manifest from its bytes.
+
+        Raises:
+            DamagedShard: the format is another one, or a file lies outside of the folder.
+        """
         values = json.loads(data)
+        where = f"manifest of stage {values['stage']}"
         if values["format"] != FORMAT:
-            raise DamagedShard(
-                f"manifest of stage {values['stage']}: expected format {FORMAT} (got {values['format']})"
-            )
+            raise DamagedShard(f"{where}: expected format {FORMAT} (got {values['format']})")
         tasks = tuple((task.pop("name"), ManifestEntry.load(task)) for task in values["tasks"])
         manifest = cls(values["stage"], tasks)
         for name, _ in manifest.files():
             if not is_safe_name(name):
-                raise DamagedShard(
-                    f"manifest of stage {manifest.stage}: {name!r} is not a file of its folder"
-                )
+                raise DamagedShard(f"{where}: {name!r} is not a file of its folder")
         return manifest
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of a folder."""
+        """Read the manifest of a folder.
+
+        Raises:
+            DamagedShard: it is missing or damaged.
+        """
+        path = folder / MANIFEST
         try:
-            return cls.parse((folder / MANIFEST).read_bytes())
+            return cls.parse(path.read_bytes())
         except FileNotFoundError as error:
             raise DamagedShard(
                 f"{folder}: has no {MANIFEST}; run `dvc repro` to build it"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedShard(
-                f"{folder / MANIFEST}: is damaged; `make verify REPAIR=1` makes it again"
+                f"{path}: is damaged; `make verify REPAIR=1` makes it again"
             ) from error

@@ -1,38 +1,47 @@
-"""What a stage is to make: its tasks, and for each the key under which the store knows its shard.
+"""The plan of a stage: its tasks, and for each the key of its shard in the store.
 
 A key is a digest of the shard's inputs, the declared values, the first-party code and the versions
-of the libraries that shape the bytes. No path, no rank and no number of workers goes into it."""
+of the libraries that shape the bytes. No path, rank or number of workers goes into it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from safelm.builder.blocks import Block, Reader, Task, Writer
 from safelm.builder.fingerprint import Fingerprint, code_digest
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
-from safelm.builder.stage import StageError
 from safelm.builder.store import Store
+
+NAMED = 8  # missing shards that an error names
 
 
 def stage_fingerprint(stage: str, blocks: Sequence[Block]) -> Fingerprint:
-    """How the shards of a stage are made."""
+    """Take the fingerprint that the shards of a stage share."""
     values = [block.declared() for block in blocks]
-    modules = {type(block).__module__ for block in blocks}
-    return Fingerprint.of(
-        stage, values, modules, (library for block in blocks for library in block.libraries)
-    )
+    libraries = chain.from_iterable(block.libraries for block in blocks)
+    return Fingerprint.of(stage, values, _modules(blocks), libraries)
+
+
+def _modules(blocks: Iterable[Block]) -> set[str]:
+    return {type(block).__module__ for block in blocks}
 
 
 def shard_keys(stage: str, blocks: Sequence[Block], tasks: Iterable[Task]) -> list[str]:
-    """The keys of tasks of a stage."""
-    made = stage_fingerprint(stage, blocks)
-    return [made.key([item.sha256 for item in task.inputs], task.values) for task in tasks]
+    """Return the keys of tasks of a stage."""
+    fingerprint = stage_fingerprint(stage, blocks)
+    return [_task_key(fingerprint, task) for task in tasks]
+
+
+def _task_key(fingerprint: Fingerprint, task: Task) -> str:
+    return fingerprint.key([item.sha256 for item in task.inputs], task.values)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The tasks of a stage with their keys. It is sent to every process that makes shards, here or
-    on another machine.
+    """The tasks of a stage with their keys, sent to every process that makes shards.
 
     Paths in it are relative to `root`, the folder of the project.
     """
@@ -47,53 +56,52 @@ class Plan:
 
     @classmethod
     def of(cls, stage: str, blocks: Sequence[Block], store: Store) -> "Plan":
-        """The plan of a stage whose first block is a reader and whose last is a writer."""
+        """Plan a stage whose first block is a reader and whose last is a writer."""
         reader, writer = blocks[0], blocks[-1]
-        assert isinstance(reader, Reader) and isinstance(writer, Writer), (
-            "a stage begins with a reader and ends with a writer"
-        )
-        made, tasks = stage_fingerprint(stage, blocks), tuple(reader.tasks())
-        return cls(
-            stage,
-            tuple(blocks),
-            made,
-            tasks,
-            tuple(shard_keys(stage, blocks, tasks)),
-            store,
-            Path.cwd(),
-        )
+        assert isinstance(reader, Reader), "the first block of a stage is a reader"
+        assert isinstance(writer, Writer), "the last block of a stage is a writer"
+        fingerprint = stage_fingerprint(stage, blocks)
+        tasks = tuple(reader.tasks())
+        keys = tuple(_task_key(fingerprint, task) for task in tasks)
+        return cls(stage, tuple(blocks), fingerprint, tasks, keys, store, Path.cwd())
 
     def refuse_difference(self) -> None:
-        """Raise StageError where this process would make other bytes than the keys promise."""
+        """Check that this process would make the bytes that the keys promise.
+
+        Raises:
+            StageError: its code, values or libraries are not those of the plan.
+        """
         differing = self.fingerprint.differences(stage_fingerprint(self.stage, self.blocks))
         if differing:
             raise StageError(
-                f"the {' and '.join(differing)} of this stage are not those that it was planned with: they were "
+                f"the {' and '.join(differing)} of this stage differ from its plan: they were "
                 "changed during the run, or this machine has others; run the stage again"
             )
 
-    def is_followed(self) -> bool:
-        """Whether the code is still that of the keys: a module may be imported at any time during
-        the run.
-        """
-        return (
-            code_digest({type(block).__module__ for block in self.blocks}) == self.fingerprint.code
-        )
+    def code_is_unchanged(self) -> bool:
+        """Return whether the code is still that of the keys; modules are imported at any time."""
+        return code_digest(_modules(self.blocks)) == self.fingerprint.code
 
     def missing(self) -> list[int]:
-        """The tasks whose shard is not in the store, by number."""
+        """Return the ranks of the tasks whose shard is not in the store."""
         return [rank for rank, key in enumerate(self.keys) if self.store.get(key) is None]
 
     def manifest(self) -> Manifest:
-        """What the stage made. Raises StageError with names when a shard is not there."""
-        records = [
-            (task.name, self.store.get(key))
-            for task, key in zip(self.tasks, self.keys, strict=True)
-        ]
-        lost = [name for name, record in records if record is None]
+        """Return the manifest of the finished stage.
+
+        Raises:
+            StageError: some shards are missing; the message names them.
+        """
+        made, lost = [], []
+        for task, key in zip(self.tasks, self.keys, strict=True):
+            if entry := self.store.get(key):
+                made.append((task.name, entry))
+            else:
+                lost.append(task.name)
         if lost:
+            more = ", …" if len(lost) > NAMED else ""
             raise StageError(
-                f"{self.stage}: {len(lost)} of {len(records)} shards are missing after the run "
-                f"({', '.join(lost[:8])}{', …' if len(lost) > 8 else ''}); run the stage again"
+                f"{self.stage}: {len(lost)} of {len(self.tasks)} shards are missing after the run "
+                f"({', '.join(lost[:NAMED])}{more}); run the stage again"
             )
-        return Manifest(self.stage, tuple((name, record) for name, record in records if record))
+        return Manifest(self.stage, tuple(made))

@@ -1,152 +1,210 @@
-"""Build the stages that are out of date, independent branches side by side."""
+"""Build stages that are out of date, independent ones side by side.
+
+The graph is DVC's own. Every stage is built by `dvc repro --single-item`, which its locks allow to
+run side by side. A DVC process needs seconds to load the graph before its first stage, so each gets
+several stages at once where that holds up no other lane.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property, partial
 
 from tqdm import tqdm
 
+from safelm.builder.locks import StageError
 from safelm.builder.paths import scratch
-from safelm.builder.workers import die_with_parent
+from safelm.builder.supervision import die_with_parent
 
 DVC = [sys.executable, "-m", "dvc"]
-
-
 BUSY = "is busy"  # another process reads or writes what a stage writes: try again
-
-
 TRIES = 20
+SHOWN_LINES = 25  # of the log of a stage that failed
+LARGEST_BATCH = 4  # stages of one kind that one process builds
+SLOW = 20.0  # seconds of a stage beside which the start of a process does not count
+# What DVC prints before it runs or skips a stage.
+STARTS = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
+CHATTER = re.compile(
+    r"Running stage|Stage '|> python -m|Generating lock|Updating lock|To track|To enable|"
+    r"\t(?:dvc config|git add)|Data and pipelines|Use `dvc push`|'[^']+' didn't change"
+)
+Needs = Mapping[str, Collection[str]]  # by stage: the stages among them whose outputs it reads
 
 
-@dataclass(frozen=True)
-class Group:
-    """Stages that one DVC process builds, and the groups that must be finished before."""
-
-    name: str
-    stages: tuple[str, ...]
-    needs: tuple[str, ...] = ()
+def kind(stage: str) -> str:
+    """Return the name that the branches of a stage share: tokenize of tokenize@math."""
+    return stage.partition("@")[0]
 
 
-def outdated() -> set[str]:
-    """The stages that are out of date, and all that read of them."""
+class BuildError(StageError):
+    """A stage failed; the message is the end of its log."""
+
+
+def outdated() -> dict[str, frozenset[str]]:
+    """Ask DVC which stages are out of date.
+
+    Returns:
+        These stages and all that read from them, each with those among them that it waits for.
+    """
+    # Importing DVC takes half a second, which only a build has to spend.
     from dvc.repo import Repo
     from dvc.repo.graph import get_subgraph_of_nodes
 
     with Repo() as repo:
         changed, graph = repo.status(), repo.index.graph
         stages = [stage for stage in graph if stage.addressing in changed]
-        found = get_subgraph_of_nodes(graph, stages, downstream=True) if stages else ()
-        return {stage.addressing for stage in found}
+        if not stages:
+            return {}
+        affected = get_subgraph_of_nodes(graph, stages, downstream=True)
+        return {
+            stage.addressing: frozenset(
+                needed.addressing for needed in graph.successors(stage) if needed in affected
+            )
+            for stage in affected
+        }
 
 
-def narrowed(plan: Iterable[Group], stages: Collection[str]) -> list[Group]:
-    """The groups with those of their stages alone that are to be built, and without groups that
-    have none.
+class Schedule:
+    """The stages that are still to be started, and which of them may start now.
+
+    The longest way to the end of the graph goes first. Quick stages of one kind, such as tokenize@a
+    and tokenize@b, share a process.
     """
-    rows: dict[str, list[str]] = {}
-    for stage in sorted(stages):
-        for name in {stage, stage.partition("@")[0]}:
-            rows.setdefault(name, []).append(stage)
-    found = [
-        replace(group, stages=tuple(stage for name in group.stages for stage in rows.get(name, [])))
-        for group in plan
-    ]
-    names = {group.name for group in found if group.stages}
-    return [
-        replace(one, needs=tuple(need for need in one.needs if need in names))
-        for one in found
-        if one.stages
-    ]
+
+    def __init__(self, needs: Needs, jobs: int) -> None:
+        self.needs, self.jobs = needs, jobs
+        self.waiting = sorted(needs)
+        self.done, self.slow = set[str](), set[str]()
+
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Stages on the longest way from a stage to the end of the graph, itself included."""
+        readers: dict[str, list[str]] = {stage: [] for stage in self.needs}
+        for stage, needed in self.needs.items():
+            for name in needed:
+                readers[name].append(stage)
+        lengths: dict[str, int] = {}
+
+        def measure(stage: str) -> int:
+            if stage not in lengths:
+                lengths[stage] = 1 + max(map(measure, readers[stage]), default=0)
+            return lengths[stage]
+
+        for stage in self.needs:
+            measure(stage)
+        return lengths
+
+    def next_batch(self) -> list[str]:
+        """Take the stages that one process builds next, in order; none where all must wait."""
+        ready = self._ready(self.done)
+        if not ready:
+            return []
+        longest = max(self.lengths[stage] for stage in ready)
+        first, *others = [stage for stage in ready if self.lengths[stage] == longest]
+        peers = [first, *(stage for stage in others if kind(stage) == kind(first))]
+        share = 1 if kind(first) in self.slow else max(1, len(peers) // self.jobs)
+        batch = peers[: min(share, LARGEST_BATCH)]
+        # A stage that waits for nothing but this batch follows it, unless there are several: those
+        # may run side by side.
+        while True:
+            done = self.done.union(batch)
+            followers = set(self._ready(done)).difference(ready, batch)
+            if len(followers) != 1:
+                break
+            batch += followers
+        self.waiting = [stage for stage in self.waiting if stage not in batch]
+        return batch
+
+    def record(self, stages: Collection[str], seconds: float) -> None:
+        """Remember kinds of stages that take so long that each is worth a process."""
+        if seconds / len(stages) > SLOW:
+            self.slow.update(map(kind, stages))
+
+    def _ready(self, done: Collection[str]) -> list[str]:
+        return [stage for stage in self.waiting if set(self.needs[stage]).issubset(done)]
 
 
 class Lane:
-    """One running group."""
+    """A DVC process that builds a batch of stages, one after another."""
 
-    def __init__(self, group: Group) -> None:
-        self.group, self.tries, self.began = group, 0, time.monotonic()
-        self.log = scratch("logs", f"{group.name}.log")
+    def __init__(self, stages: list[str]) -> None:
+        self.stages, self.tries, self.seconds = stages, 0, 0.0
+        self.began = time.monotonic()
+        self.log = scratch("logs", f"{stages[0]}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.start()
 
     def start(self) -> None:
-        """Start the group's DVC process, or start it again.
+        """Start the process, or start it again.
 
-        It waits for DVC's lock, which a process that finds many stages up to date holds all the
-        while."""
+        It waits for DVC's lock: another process may hold it for a while to look at many stages.
+        """
         self.tries += 1
         with self.log.open("w") as log:
-            command = [*DVC, "--wait-for-lock", "repro", "--single-item", *self.group.stages]
             self.process = subprocess.Popen(
-                command,
+                [*DVC, "--wait-for-lock", "repro", "--single-item", *self.stages],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
-    def finished(self) -> bool:
-        """Whether the group is built. Raises SystemExit with the end of its log when it failed."""
+    def check(self) -> list[str]:
+        """List the stages that are built so far; all of them once the process has ended.
+
+        Raises:
+            BuildError: a stage failed.
+        """
         code = self.process.poll()
-        if code is None:
-            return False
         text = self.log.read_text(errors="replace")
         if code == 0:
-            tqdm.write(_summary(self.group, text, time.monotonic() - self.began))
-            sys.stdout.flush()
-            return True
+            self.seconds = time.monotonic() - self.began
+            return self.stages
+        if code is None:
+            return self._before(text)
         if self.tries < TRIES and BUSY in text:
             time.sleep(0.5)
             self.start()
-            return False
-        tail = "\n".join(text.splitlines()[-25:])
-        raise SystemExit(
-            f"{tail}\n\n{self.group.name} failed (exit code {code}); the whole log is {self.log}"
-        )
+            return []
+        shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
+        raise BuildError(f"{shown}\n\nthe build stopped here; the whole log is {self.log}")
+
+    def _before(self, text: str) -> list[str]:
+        """List the stages before the one that DVC started last."""
+        started = [name for name in STARTS.findall(text) if name in self.stages]
+        return self.stages[: self.stages.index(started[-1])] if started else []
+
+    def summary(self) -> str:
+        """Return what the stages printed, without DVC's own lines, and the time they took."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        printed = [line for line in lines if line.strip() and not CHATTER.match(line)]
+        more = f" and {len(self.stages) - 1} more" if len(self.stages) > 1 else ""
+        return "\n".join([*printed, f"{self.stages[0] + more:<28} {self.seconds:6.1f} s"])
 
 
-def _summary(group: Group, log: str, seconds: float) -> str:
-    """What the stages themselves printed, without DVC's own lines."""
-    dvc = (
-        "Running stage",
-        "Generating lock",
-        "Data and pipelines",
-        "\tdvc config",
-        "> python -m",
-        "Stage '",
-        "Updating lock",
-        "To track",
-        "\tgit add",
-        "To enable",
-        "Use `dvc push`",
-    )
-    lines = [
-        line
-        for line in log.splitlines()
-        if line.strip() and not line.startswith(dvc) and "didn't change" not in line
-    ]
-    return "\n".join([*lines, f"{group.name:<28} {seconds:6.1f} s"])
+def build(needs: Needs, jobs: int) -> None:
+    """Build stages in at most `jobs` lanes, each stage after those it needs.
 
-
-def build(plan: list[Group], jobs: int) -> None:
-    """Run the groups, at most `jobs` side by side, each after what it needs."""
-    waiting, done = list(plan), set[str]()
-    lanes: list[Lane] = []
-    bar = tqdm(total=len(plan), unit="group", leave=False, disable=not sys.stderr.isatty())
+    Raises:
+        BuildError: a stage failed; the other lanes are stopped.
+    """
+    schedule, lanes = Schedule(needs, jobs), list[Lane]()
+    bar = tqdm(total=len(needs), unit="stage", leave=False, disable=not sys.stderr.isatty())
     try:
-        while waiting or lanes:
-            ready = [group for group in waiting if done.issuperset(group.needs)]
-            for group in ready[: jobs - len(lanes)]:
-                waiting.remove(group)
-                lanes.append(Lane(group))
-                bar.set_description_str(", ".join(lane.group.name for lane in lanes))
-            for lane in [lane for lane in lanes if lane.finished()]:
-                lanes.remove(lane)
-                done.add(lane.group.name)
-                bar.update()
+        while schedule.waiting or lanes:
+            for lane in list(lanes):
+                schedule.done.update(lane.check())
+                if lane.seconds:
+                    schedule.record(lane.stages, lane.seconds)
+                    tqdm.write(lane.summary())
+                    sys.stdout.flush()
+                    lanes.remove(lane)
+            lanes += _started(schedule, jobs - len(lanes))
+            bar.set_description_str(", ".join(lane.stages[0] for lane in lanes))
+            bar.update(len(schedule.done) - bar.n)
             time.sleep(0.05)
     finally:
         bar.close()
@@ -154,3 +212,9 @@ def build(plan: list[Group], jobs: int) -> None:
             lane.process.terminate()
         for lane in lanes:
             lane.process.wait()
+
+
+def _started(schedule: Schedule, free: int) -> Iterator[Lane]:
+    for _ in range(free):
+        if batch := schedule.next_batch():
+            yield Lane(batch)

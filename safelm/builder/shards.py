@@ -1,4 +1,4 @@
-"""Shards on disk: a folder of files and the manifest that lists them; every read checks the digest."""
+"""Shards on disk: files of a manifest, whose digest every read checks."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ BATCH = 1024  # rows that are Python objects at a time
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a manifest."""
+    """A file of a manifest, with the number of its rows and the digest that it must have."""
 
     path: Path
     rows: int
@@ -29,106 +29,111 @@ class Shard:
         return self.path.name.partition(".")[0]
 
     def bytes(self) -> bytes:
-        """The whole file, checked against its digest."""
+        """Read the whole file.
+
+        Raises:
+            DamagedShard: it is missing, or its digest is another one.
+        """
         try:
             state = self.path.stat()
             data = self.path.read_bytes()
         except FileNotFoundError as error:
-            raise DamagedShard(
-                f"{self.path}: is missing; run `dvc checkout` or `dvc repro`"
-            ) from error
-        self._compare(got := hashlib.sha256(data).hexdigest())
-        remember_digest(self.path, state, got)
+            raise self._missing() from error
+        digest = hashlib.sha256(data).hexdigest()
+        self._compare(digest)
+        remember_digest(self.path, state, digest)
         return data
 
     def check(self) -> None:
-        """Raise DamagedShard unless the file has its digest; of large files little is in memory."""
+        """Raise DamagedShard unless the file has its digest; it is not held in memory."""
         try:
-            got = cached_digest(self.path)
+            digest = cached_digest(self.path)
         except FileNotFoundError as error:
-            raise DamagedShard(
-                f"{self.path}: is missing; run `dvc checkout` or `dvc repro`"
-            ) from error
-        self._compare(got)
+            raise self._missing() from error
+        self._compare(digest)
 
-    def _compare(self, got: str) -> None:
-        if got != self.sha256:
+    def _missing(self) -> DamagedShard:
+        return DamagedShard(f"{self.path}: is missing; run `dvc checkout` or `dvc repro`")
+
+    def _compare(self, digest: str) -> None:
+        if digest != self.sha256:
             raise DamagedShard(
-                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {got[:16]}…: "
+                f"{self.path}: expected sha256 {self.sha256[:16]}…, got {digest[:16]}…: "
                 "the file was changed after it was built; `make verify REPAIR=1` makes it again"
             )
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The shard as an Arrow table, or only some of its columns."""
-        return self._file().read(columns=list(columns) if columns else None, use_threads=False)
+        """Read the shard, or some of its columns, as an Arrow table."""
+        return self._open().read(columns=list(columns) if columns else None, use_threads=False)
 
     def batches(self) -> Iterator[pa.Table]:
-        """The shard as small Arrow tables, one after another: less memory, and faster for it."""
-        for batch in self._file().iter_batches(batch_size=BATCH, use_threads=False):
+        """Read the shard as Arrow tables of BATCH rows: faster than whole, and less memory."""
+        for batch in self._open().iter_batches(batch_size=BATCH, use_threads=False):
             yield pa.Table.from_batches([batch])
 
-    def _file(self) -> pq.ParquetFile:
-        # Never read with threads: one of Arrow's that lets go of these bytes while Python ends
+    def _open(self) -> pq.ParquetFile:
+        # Never read with threads: one of Arrow's that releases these bytes while Python ends
         # aborts the process, its work done (apache/arrow#34314; 4 of 65 reads on a busy machine).
-        return pq.ParquetFile(
-            pa.BufferReader(self.bytes())
-        )  # pq.read_table would import pandas, half a second
+        # Not pq.read_table, which imports pandas: half a second.
+        return pq.ParquetFile(pa.BufferReader(self.bytes()))
 
 
 def shards(folder: Path, suffix: str = ".parquet") -> list[Shard]:
-    """The shards of a folder that end in `suffix`, in order."""
-    files = Manifest.read(folder).files()
-    return [
-        Shard(folder / name, file.rows, file.sha256)
-        for name, file in files
-        if name.endswith(suffix)
-    ]
+    """List the shards of a folder that end in `suffix`, in order."""
+    return [shard for shard in _listed(folder) if shard.path.name.endswith(suffix)]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise DamagedShard where a file of a folder is missing or has other bytes than its manifest
-    promises.
-    """
+    """Raise DamagedShard where a file is missing or has other bytes than the manifest promises."""
+    for shard in _listed(folder):
+        shard.check()
+
+
+def _listed(folder: Path) -> Iterator[Shard]:
     for name, file in Manifest.read(folder).files():
-        Shard(folder / name, file.rows, file.sha256).check()
+        yield Shard(folder / name, file.rows, file.sha256)
 
 
 def tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The Parquet shards of a folder, one after another."""
+    """Read the Parquet shards of a folder, one after another."""
     for shard in shards(folder):
         yield shard.table(columns)
 
 
 def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
-    """An Arrow schema from a table of specs/document.py."""
+    """Build an Arrow schema from the names and types of columns, in order."""
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
 
 
 def write_table(
     rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], path: Path
 ) -> None:
-    """Rows to Parquet; a key that is not a column is not written."""
-    write_row_groups(
-        [{name: [row.get(name) for row in rows] for name in columns}] if rows else (), columns, path
-    )
+    """Write rows to Parquet; a key that is not among `columns` is left out."""
+    values = {name: _column(rows, name) for name in columns}
+    write_row_groups([values] if rows else (), columns, path)
+
+
+def _column(rows: Sequence[Mapping[str, object]], name: str) -> list[object]:
+    return [row.get(name) for row in rows]
 
 
 def write_row_groups(
-    parts: Iterable[Mapping[str, Sequence[object]]], columns: Mapping[str, str], path: Path
+    groups: Iterable[Mapping[str, Sequence[object]]], columns: Mapping[str, str], path: Path
 ) -> int:
-    """Columns to Parquet, a row group for each part, null where a part has no such column; the
-    number of rows.
+    """Write columns to Parquet, a row group for each group of them; return the number of rows.
 
-    One declared schema, zstd, page checksums, no clock and no path inside.
+    A column that a group lacks is null. Bytes depend on the values alone: one declared schema,
+    zstd, page checksums, no clock and no path.
     """
-    shape, rows = arrow_schema(columns), 0
+    schema, rows = arrow_schema(columns), 0
     settings = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
-    with attach_filename(path), pq.ParquetWriter(path, shape, **settings) as writer:
-        for part in parts:
-            size = len(next(iter(part.values())))
-            arrays = [
-                pa.array(part.get(field.name) or [None] * size, field.type) for field in shape
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=shape))
+    with attach_filename(path), pq.ParquetWriter(path, schema, **settings) as writer:
+        for group in groups:
+            size = len(next(iter(group.values())))
+            arrays = []
+            for field in schema:
+                values = group.get(field.name) or [None] * size
+                arrays.append(pa.array(values, field.type))
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             rows += size
     return rows

@@ -1,10 +1,10 @@
-"""Finished shards, kept in DVC's own content-addressed cache, and an index that says which key gave
-which digest.
+"""A content-addressed store of finished shards in DVC's cache, and an index from key to digest.
 
 An object is `<cache>/ab/cdef…` (md5, mode 0444), where DVC itself would put it, so a shard is on
-disk once. A record is `.safelm/index/<k2>/<key>.json`. A shard is done when its record can be read
-and its objects are there: nothing is trusted because some file exists. The index is disposable:
-manifests hold the same records (`learn`)."""
+disk once. The index holds a manifest entry for each key, `.safelm/index/<k2>/<key>.json`. A shard
+is done when its entry can be read and its objects are there; that a file exists proves nothing.
+The index is disposable: manifests hold the same entries (`add_entries`).
+"""
 
 import json
 import os
@@ -25,65 +25,63 @@ from safelm.builder.manifest import File, Ledger, ManifestEntry
 
 
 class Store:
-    """Objects and records; plain files, any number of writers."""
+    """Objects and their index, as plain files; any number of processes may write."""
 
     def __init__(self, cache: Path, scratch: Path) -> None:
         self.cache, self.scratch = cache, scratch
-        self.temporary_root = (
-            cache.parent.parent / "safelm"
-        )  # DVC's own <cache dir>/files/md5 has objects only
+        # Beside <cache dir>/files/md5, which holds objects only.
+        self.temporary_root = cache.parent.parent / "safelm"
 
     def object(self, md5: str) -> Path:
-        """Where an object of this digest is."""
+        """Return the path of an object, whether it exists or not."""
         return self.cache / md5[:2] / md5[2:]
 
     def get(self, key: str) -> ManifestEntry | None:
-        """The record of a key, if its objects are all there."""
+        """Return the entry of a key if all of its objects exist with the right size."""
         try:
-            record = ManifestEntry.load(json.loads(self._record(key).read_bytes()))
-            whole = all(self.object(file.md5).stat().st_size == file.bytes for file in record.files)
+            entry = ManifestEntry.load(json.loads(self._entry_path(key).read_bytes()))
+            sizes = [self.object(file.md5).stat().st_size for file in entry.files]
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # a torn or missing record, or a missing object: not done
-        return record if whole else None
+            return None  # a damaged or missing entry, or a missing object: not done
+        return entry if sizes == [file.bytes for file in entry.files] else None
 
     def temporary_directory(self, key: str) -> AbstractContextManager[Path]:
-        """An empty folder for one try at a shard, where a rename reaches the objects."""
+        """Provide an empty folder to make a shard in, on the file system of the objects."""
         return temporary_directory(self.temporary_root, key[:16])
 
     def commit(self, key: str, folder: Path, rows: dict[str, int], ledger: Ledger) -> ManifestEntry:
-        """Move the files of an attempt's folder into the store and record them: first the objects,
-        then the record.
-        """
-        files = tuple(self._take(folder / suffix, suffix, rows[suffix]) for suffix in sorted(rows))
-        record = ManifestEntry(key=key, files=files, ledger=ledger)
-        self.write_entry(record)
-        return record
+        """Move files of a temporary directory into the store, then write their entry.
 
-    def write_entry(self, record: ManifestEntry) -> None:
-        """Write a record, whole or not at all."""
-        path = self._record(record.key)
+        `rows` gives each file's suffix, which is its name in `folder`, and its number of rows.
+        """
+        suffixes = sorted(rows)
+        files = [self._add_file(folder / suffix, suffix, rows[suffix]) for suffix in suffixes]
+        entry = ManifestEntry(key=key, files=tuple(files), ledger=ledger)
+        self.write_entry(entry)
+        return entry
+
+    def write_entry(self, entry: ManifestEntry) -> None:
+        """Write an entry of the index, atomically."""
+        path = self._entry_path(entry.key)
         make_folder(path.parent)
-        write_synced(path, json.dumps(asdict(record), sort_keys=True).encode())
+        write_synced(path, json.dumps(asdict(entry), sort_keys=True).encode())
 
-    def add_entries(self, records: Iterable[ManifestEntry]) -> int:
-        """Take over the records of a manifest that came from elsewhere (`dvc pull`); the number
-        that were new.
-        """
-        new = [record for record in records if self.get(record.key) is None]
-        for record in new:
-            self.write_entry(record)
+    def add_entries(self, entries: Iterable[ManifestEntry]) -> int:
+        """Add entries of a manifest made elsewhere (`dvc pull`); return how many were new."""
+        new = [entry for entry in entries if self.get(entry.key) is None]
+        for entry in new:
+            self.write_entry(entry)
         return len(new)
 
-    def _record(self, key: str) -> Path:
+    def _entry_path(self, key: str) -> Path:
         return self.scratch / "index" / key[:2] / f"{key}.json"
 
-    def _take(self, path: Path, suffix: str, rows: int) -> File:
+    def _add_file(self, path: Path, suffix: str, rows: int) -> File:
         md5, sha256 = md5_and_sha256(path)
         size = path.stat().st_size
         with attach_filename(path), path.open("rb") as file:
-            os.fchmod(
-                file.fileno(), 0o444
-            )  # DVC takes a read-only object as whole without hashing it again
+            # DVC trusts a read-only object without hashing it again.
+            os.fchmod(file.fileno(), 0o444)
             os.fsync(file.fileno())
         target = self.object(md5)
         make_folder(target.parent)

@@ -1,4 +1,4 @@
-"""How far a stage is, in one line of a terminal; nothing where nobody looks."""
+"""Terminal output: the progress bar of a stage, and text in columns."""
 
 import sys
 import time
@@ -12,16 +12,17 @@ FORMAT = (
 
 
 class Progress:
-    """The bar of one stage: shards that are done, those of them that were known before, rows a
-    second, time left.
+    """The progress bar of a stage: finished and cached shards, rows a second, time left.
+
+    Nothing is drawn unless standard error is a terminal.
     """
 
-    def __init__(self, stage: str, shards: int, known: int) -> None:
-        self.rows, self.known, self.began = 0, known, time.monotonic()
+    def __init__(self, stage: str, shards: int, cached: int) -> None:
+        self.rows, self.cached, self.began = 0, cached, time.monotonic()
         self.bar = tqdm(
             desc=stage,
             total=shards,
-            initial=known,
+            initial=cached,
             leave=False,
             dynamic_ncols=True,
             bar_format=FORMAT,
@@ -30,34 +31,29 @@ class Progress:
 
     @property
     def is_shown(self) -> bool:
-        """Whether somebody may look at it."""
+        """Whether the bar is drawn."""
         return not self.bar.disable
 
-    def made(self, rows: int) -> None:
-        """One shard more, of so many rows that were read."""
+    def advance(self, rows: int) -> None:
+        """Count one more shard, made from so many rows."""
         self.rows += rows
-        self.bar.set_postfix_str(self._beside(), refresh=False)
+        rate = self.rows / max(time.monotonic() - self.began, 1e-9)
+        cached = f"{self.cached:,} cached, " if self.cached else ""
+        self.bar.set_postfix_str(f"{cached}{rate:,.0f} rows/s", refresh=False)
         self.bar.update()
 
     def close(self) -> None:
         """Clear the line."""
         self.bar.close()
 
-    def _beside(self) -> str:
-        rate = self.rows / max(time.monotonic() - self.began, 1e-9)
-        known = f"{self.known:,} known, " if self.known else ""
-        return f"{known}{rate:,.0f} rows/s"
-
 
 def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Lines of cells as text in columns: the first `left` columns begin together, the others end
-    together.
-    """
+    """Pad lines of cells to columns: the first `left` align left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = ["<"] * left + [">"] * (len(widths) - left)
-    return [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
+    return [_padded(line, widths, left) for line in lines]
+
+
+def _padded(line: Sequence[str], widths: Sequence[int], left: int) -> str:
+    first = [cell.ljust(width) for cell, width in zip(line[:left], widths, strict=False)]
+    rest = [cell.rjust(width) for cell, width in zip(line[left:], widths[left:], strict=True)]
+    return "  ".join([*first, *rest]).rstrip()

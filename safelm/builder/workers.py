@@ -1,140 +1,108 @@
-"""Worker processes that are watched: one that dies is an error in moments, and none outlives its
-parent.
+"""A pool of supervised worker processes: one that dies is an error at once, and none is orphaned.
 
-A pool of Python's own waits for ever for a worker that the system killed (faults.md F6), and leaks
-a manager process."""
+Python's own pool waits for ever for a worker that the system killed (faults.md F6), and leaks a
+manager process.
+"""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
 
-from safelm.builder.files import suggest_remedy
+from safelm.builder.files import describe_error
+from safelm.builder.supervision import die_with_parent
+
+Work = Callable[[int], object]
 
 
 class WorkFailed(RuntimeError):
-    """A piece of work that could not be done, by number."""
+    """An item of work failed; `number` says which, the message why."""
 
     def __init__(self, number: int, cause: str) -> None:
         super().__init__(cause)
         self.number = number
 
 
-def run_in_processes(
-    work: Callable[[int], Any], numbers: Sequence[int], workers: int
-) -> Iterator[int]:
-    """Call work(number) for every number in `workers` fresh processes; yields each number when it
-    is done.
+def run_in_processes(work: Work, numbers: Sequence[int], workers: int) -> Iterator[int]:
+    """Call work(number) for every number in fresh processes; yield each number when it is done.
 
-    `work` is sent to the processes once. Raises WorkFailed at the first failure; the others are
-    stopped."""
-    context = multiprocessing.get_context("spawn")
-    todo, busy = deque(numbers), dict[Connection, int]()
-    processes: dict[Connection, BaseProcess] = {}
+    `work` is sent to each of at most `workers` processes once. The first failure stops the others.
+
+    Raises:
+        WorkFailed: a call raised an error, or its process died.
+    """
+    pool = _Pool(work, deque(numbers))
     try:
-        for _ in range(min(workers, len(todo))):
-            ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(
-                target=_worker, args=(work, theirs, os.getpid()), daemon=True
-            )
-            process.start()
-            theirs.close()
-            processes[ours] = process
-            _give(ours, todo, busy)
-        while busy:
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
-                number = busy.pop(connection)
-                _answer(connection, processes[connection], number)
-                if todo:
-                    _give(connection, todo, busy)
-                yield number
+        for _ in range(min(workers, len(numbers))):
+            pool.start_worker()
+        while pool.busy:
+            yield from pool.finished()
     finally:
-        for process in processes.values():
+        pool.stop()
+
+
+class _Pool:
+    """Worker processes by the connection to each, and the numbers that they work on."""
+
+    def __init__(self, work: Work, waiting: deque[int]) -> None:
+        self.work, self.waiting = work, waiting
+        self.busy: dict[Connection, int] = {}
+        self.processes: dict[Connection, BaseProcess] = {}
+
+    def start_worker(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        arguments = (self.work, theirs, os.getpid())
+        process = context.Process(target=_run_worker, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        self.processes[ours] = process
+        self._send_next(ours)
+
+    def finished(self) -> Iterator[int]:
+        """Wait for results; yield their numbers, and give each worker its next one."""
+        for connection in wait(list(self.busy)):
+            assert isinstance(connection, Connection)
+            number = self.busy.pop(connection)
+            self._check_result(connection, number)
+            if self.waiting:
+                self._send_next(connection)
+            yield number
+
+    def stop(self) -> None:
+        for process in self.processes.values():
             process.kill()
-        for connection, process in processes.items():
+        for connection, process in self.processes.items():
             process.join()
             connection.close()
 
+    def _send_next(self, connection: Connection) -> None:
+        number = self.waiting.popleft()
+        self.busy[connection] = number
+        # The pipe of a worker that died is broken: reading its result says how it died.
+        with suppress(BrokenPipeError):
+            connection.send(number)
 
-def die_with_parent(parent: int) -> None:
-    """Ask the system to kill this process when its parent ends. It dies at once if the parent has
-    ended already.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
+    def _check_result(self, connection: Connection, number: int) -> None:
+        try:
+            error = connection.recv()
+        except (EOFError, ConnectionResetError):
+            process = self.processes[connection]
+            process.join()
+            cause = describe_exit(process.exitcode)
+            error = f"its worker died ({cause}); finished shards are kept, run the stage again"
+        if error:
+            raise WorkFailed(number, error)
 
 
-def die_with_dvc() -> None:
-    """End when the `dvc` that started this stage does: else the stage works on beside the next one
-    (faults.md F4).
-
-    DVC starts a stage in the shell of $SHELL, or /bin/sh. Some replace themselves by the command,
-    others (dash 0.5.12) stay between, and outlive their dvc: then `dvc` is an ancestor, the first
-    that is not of this stage."""
-    if "DVC_STAGE" not in os.environ or sys.platform != "linux":
-        return
-    parent = os.getppid()
-    with suppress(OSError):  # of another user, or ended: the check of the parent says so
-        dvc = parent
-        while dvc != 1 and _is_of_this_stage(dvc):
-            dvc = int(_proc(dvc, "stat").rpartition(b")")[2].split()[1])
-        if dvc == 1 and b"dvc" not in _proc(1, "cmdline"):
-            os._exit(1)  # it has ended already
-        if dvc != parent:
-            threading.Thread(target=_die_after, args=(os.pidfd_open(dvc),), daemon=True).start()
+def _run_worker(work: Work, connection: Connection, parent: int) -> None:
     die_with_parent(parent)
-
-
-def _is_of_this_stage(pid: int) -> bool:
-    return f"DVC_STAGE={os.environ['DVC_STAGE']}".encode() in _proc(pid, "environ").split(b"\0")
-
-
-def _proc(pid: int, what: str) -> bytes:
-    return Path(f"/proc/{pid}/{what}").read_bytes()
-
-
-def _die_after(pidfd: int) -> None:
-    wait([pidfd])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def describe_error(error: BaseException) -> str:
-    """An error in one line, for a message or another process."""
-    todo = suggest_remedy(error) if isinstance(error, OSError) else ""
-    return f"{type(error).__name__}: {error}{todo}"[:2000]
-
-
-def _give(connection: Connection, todo: deque[int], busy: dict[Connection, int]) -> None:
-    busy[connection] = number = todo.popleft()
-    with suppress(BrokenPipeError):  # it died: reading its answer says how
-        connection.send(number)
-
-
-def _answer(connection: Connection, process: BaseProcess, number: int) -> None:
-    try:
-        error = connection.recv()
-    except (EOFError, ConnectionResetError):
-        process.join()
-        error = f"its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"
-    if error:
-        raise WorkFailed(number, error)
-
-
-def _worker(work: Callable[[int], Any], connection: Connection, parent: int) -> None:
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and stops its workers
+    # Ctrl-C reaches the parent too, which stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         number = connection.recv()
         try:
@@ -144,5 +112,8 @@ def _worker(work: Callable[[int], Any], connection: Connection, parent: int) -> 
             connection.send(describe_error(error))
 
 
-def _cause(code: int | None) -> str:
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+def describe_exit(code: int | None) -> str:
+    """Name the end of a process: its signal, or its exit code."""
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -8,10 +8,12 @@ import select
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from safelm.builder.supervision import die_with_parent
 from safelm.ingestion import extract_worker as extractor
 
 SECONDS = (
@@ -86,6 +88,7 @@ class TextExtractor:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         try:
             self._ask(b"", START)

@@ -5,13 +5,11 @@ A page of one megabyte can hold lxml for minutes inside one call that no signal 
 the process; the reader, which started it, stops it then and starts another. Run by
 safelm/ingestion/extract.py, and imports nothing of it."""
 
-import ctypes
 import json
 import logging
 import os
 import re
 import resource
-import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -60,7 +58,6 @@ def read(stream: BinaryIO) -> bytes | None:
 
 def main() -> None:
     """Answer until the input ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive its reader
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer

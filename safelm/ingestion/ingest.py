@@ -7,10 +7,10 @@ from typing import Any
 
 from safelm.builder.blocks import Block, Reader
 from safelm.builder.executors.base import QUARANTINE
+from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.run import finish, make_shards, shard_key
-from safelm.builder.stage import StageError, locked
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.dedup import without_duplicates

@@ -1,11 +1,10 @@
 """The table of engines: what a row of `engines` in params.yaml opens. A new engine is a new row."""
 
-import json
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 from safelm.builder.blocks import Task
+from safelm.builder.digest import json_digest
 from safelm.builder.paths import scratch
 from safelm.llm.engine import Engine, EngineRow
 
@@ -49,8 +48,6 @@ def answers_file(row: EngineRow, stage: str, task: Task) -> Path:
     """Where the answers for one shard are kept, by stage, model and the shard's text; it may be
     deleted at any time.
     """
-    model = sha256(
-        json.dumps([row["kind"], row.get("model"), row.get("digest")]).encode()
-    ).hexdigest()
+    model = json_digest([row["kind"], row.get("model"), row.get("digest")])
     shard = task.inputs[0].sha256 if task.inputs else task.name
     return scratch("answers", stage, model[:16], f"{shard[:32]}.jsonl")

@@ -10,7 +10,7 @@ from typing import Any
 
 from loguru import logger
 
-from safelm.builder.paths import environment_number
+from safelm.builder.environment import environment_number
 from safelm.llm.answers import Answers
 from safelm.llm.client import Endpoint
 from safelm.llm.engine import EngineRow

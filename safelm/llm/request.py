@@ -3,12 +3,12 @@ fenced, in pieces.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safelm.builder.digest import json_digest
 from safelm.seeding import sampling_seed
 from safelm.text.sanitize import remove_matches
 from specs.prompt import Prompt
@@ -61,7 +61,7 @@ class Request:
     seed: int
     attempt: int = 0
     schema: Mapping[str, Any] | None = None
-    page: TemplateInput | None = None
+    template: TemplateInput | None = None
 
     @property
     def draw(self) -> int:
@@ -73,7 +73,7 @@ class Request:
         included.
         """
         parts = [engine, self.prompt, self.version, self.messages, self.draw, self.schema]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return json_digest(parts)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ A user holds a lock on the server's folder for as long as its process lives; the
 starts it. It listens on 127.0.0.1 alone, wants a random key, and runs no code of the model's."""
 
 import fcntl
-import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import safelm
-from safelm.builder.paths import environment_number, scratch
+from safelm.builder.digest import json_digest
+from safelm.builder.environment import environment_number
+from safelm.builder.paths import scratch
 from safelm.llm.client import Endpoint
 from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.weights import checked_folder
@@ -37,7 +38,7 @@ _held: dict[Path, IO[str]] = {}  # this process's locks, for its life
 def serve(row: EngineRow) -> Endpoint:
     """The server of a row, started if it does not stand. Raises EngineError where it cannot."""
     settings = {name: row[name] for name in SETTINGS}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(settings)
     folder = scratch("servers", f"{digest[:16]}.{os.uname().nodename}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if folder not in _held:

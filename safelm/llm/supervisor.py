@@ -5,7 +5,6 @@ It answers for the whole process group: vLLM's engine and its workers outlive a 
 killed. A supervisor that is killed itself takes the server along, by the signal that the kernel
 sends to its child."""
 
-import ctypes
 import fcntl
 import json
 import os
@@ -18,17 +17,18 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from safelm.builder.files import write_synced
+from safelm.builder.supervision import die_with_parent
 from safelm.llm.server import ADDRESS, USERS
 
 HOST = "127.0.0.1"
 LINGER = 3.0  # seconds without a user after which the server goes
 POLL = 0.25
 STOP = 15.0  # seconds that it may take to end by itself
-PR_SET_PDEATHSIG = 1
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -60,12 +60,8 @@ def start(arguments: list[str], port: int, key: str) -> subprocess.Popen:
         [*command, *arguments],
         env=environment,
         start_new_session=True,
-        preexec_fn=_end_with_the_supervisor,
+        preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
     )
-
-
-def _end_with_the_supervisor() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def is_up(port: int) -> bool:

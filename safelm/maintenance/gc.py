@@ -1,47 +1,39 @@
 """Free the disk of what no build needs. DVC collects; this keeps its hands off a running build and
 off unfinished work.
-
-    python -m safelm.maintenance.gc             what `make gc` calls
-    python -m safelm.maintenance.gc --hours 0   also what a killed build had made
-
 A bare `dvc gc` takes away the shards of a stage that has not finished, and objects from under one
 that runs."""
 
-import argparse
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safelm.builder.locks import all_stages_locked
 from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.lock_file import DIR, listing
-from safelm.maintenance.verify.repair import RepairError, run_dvc
+from safelm.maintenance.verify.repair import run_dvc
 
 KEEP = Path(
     "unfinished.dvc"
 )  # there while DVC collects, so that it sees the shards that only the index knows
 
 
-def main() -> None:
-    """Collect, and say what that freed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m safelm.maintenance.gc",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    help = "keep shards made in so many hours although no finished stage has them (default: 24)"
-    parser.add_argument("--hours", type=float, default=24, help=help)
-    try:
-        with all_stages_locked():
-            print(collect(Store(cache(), scratch()), parser.parse_args().hours))
-    except (Busy, RepairError) as error:
-        sys.exit(str(error))
+def collect_garbage(hours: float = 24.0) -> str:
+    """Free the disk of what no build needs, and say what that freed.
+
+    Args:
+        hours: keep shards made in so many hours although no finished stage has them.
+
+    Raises:
+        LockedError: a build runs.
+        RepairError: DVC failed.
+    """
+    with all_stages_locked("is collecting garbage"):
+        return collect(Store(cache(), scratch()), hours)
 
 
 def collect(store: Store, hours: float) -> str:
@@ -98,6 +90,3 @@ def _size(store: Store) -> tuple[int, int]:
     sizes = [path.stat().st_size for path in store.cache.glob("??/*") if path.is_file()]
     return sum(sizes), len(sizes)
 
-
-if __name__ == "__main__":
-    main()

@@ -5,16 +5,11 @@ The template is the one in the model's folder. Literal special tokens are taken 
 for in a request they would end its turn, or feign a tag."""
 
 import ctypes
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault(
-    "HF_HUB_OFFLINE", "1"
-)  # read when transformers is imported: nothing is fetched, nothing reported
 
 import torch
 from transformers import (
@@ -25,7 +20,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from safelm.text.sanitize import taken_out
+from safelm.builder.environment import environment_number
+from safelm.text.sanitize import remove_matches
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
 TODAY = date(
@@ -47,20 +43,20 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         )
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(int(os.environ.get("SAFELM_THREADS", "1")))
+    torch.set_num_threads(environment_number("SAFELM_THREADS") or 1)
     keep_buffers()
     tokenizer = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False
+        folder, trust_remote_code=False, local_files_only=True
     )  # None would ask, and wait
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="sdpa", trust_remote_code=False
+            folder, attn_implementation="sdpa", trust_remote_code=False, local_files_only=True
         )
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
         model = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="eager", trust_remote_code=False
+            folder, attn_implementation="eager", trust_remote_code=False, local_files_only=True
         )
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
@@ -80,7 +76,7 @@ def plain(text: str) -> str:
     """The text without literal special tokens; also without those that appear when others are taken
     out.
     """
-    return taken_out(SPECIALS, text, " ")[0]  # none of them holds a space
+    return remove_matches(SPECIALS, text, " ")[0]  # none of them holds a space
 
 
 def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Sequence[str]) -> list[list[int]]:

@@ -1,13 +1,11 @@
-"""Shared beginnings: runs whose first phases are the same train them once, and each ends as if it
-had trained alone.
+"""Shared beginnings: runs with the same first phases train them once.
 
-At the end of a phase a run leaves its checkpoint under a key of everything that led to it: rows,
-shape, seed, recipe and the learning rate of every step. Another run with that key goes on from
-there; one that comes too early waits."""
+At the end of a phase a run leaves its checkpoint under a key of all that led to it: rows, shape,
+seed, recipe and the learning rate of every step. Another run with that key continues from there
+and ends with the same bytes as if trained alone. A run that comes too early waits.
+"""
 
 import fcntl
-import hashlib
-import json
 import shutil
 import sys
 import time
@@ -17,99 +15,104 @@ from copy import deepcopy
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from safelm.builder.digest import json_digest
 from safelm.corpora.mixing.plan import Plan
-from safelm.pretraining.checkpoint import Checkpoint, is_whole
-from safelm.pretraining.schedule import rates
+from safelm.pretraining.checkpoint import Checkpoint, is_intact
+from safelm.pretraining.schedule import learning_rates
 from specs.shape import Shape
 
-OF_THE_RUN = (
+# The settings in which runs that share a beginning may differ.
+RUN_SETTINGS = (
     ("general", "run"),
     ("checkpoints", "checkpoint_interval"),
     ("tokens", "train_steps"),
     ("optimizer", "learning_rate_scheduler"),
-)  # what may differ between runs that share
+)
 
 
 def prefix_keys(
-    plan: Plan, shape: Shape, config: dict[str, Any], makers: list[str]
+    plan: Plan, shape: Shape, config: dict[str, Any], versions: list[str]
 ) -> dict[int, str]:
-    """The key of each phase but the last, by the step at which it ends; `makers` are code and
-    libraries.
+    """Return the key of the end of each phase but the last, by step.
+
+    Args:
+        plan: the mixture's plan.
+        shape: architecture and training recipe.
+        config: Nanotron's configuration.
+        versions: the digest of the code and the versions of libraries.
     """
-    own = deepcopy(config)
-    for block, name in OF_THE_RUN:
-        del own[block][name]
-    ends = list(accumulate(phase.steps for phase in plan.phases))
-    laws = rates(shape.recipe, plan.steps, plan.full_steps, ends[-2]) if ends[1:] else []
-    return {
-        end: _key(plan, number, shape, own, laws[:end], makers)
-        for number, end in enumerate(ends[:-1], 1)
-    }
+    common = deepcopy(config)
+    for block, name in RUN_SETTINGS:
+        del common[block][name]
+    ends = list(accumulate(phase.steps for phase in plan.phases))[:-1]
+    rates: list[float] = []
+    if ends:
+        rates = learning_rates(shape.recipe, plan.steps, plan.full_steps, ends[-1])
+    keys = {}
+    for phases, end in enumerate(ends, 1):
+        keys[end] = _prefix_key(plan, phases, shape, common, rates[:end], versions)
+    return keys
 
 
-def _key(
+def _prefix_key(
     plan: Plan,
     phases: int,
     shape: Shape,
     config: dict[str, Any],
-    laws: list[float],
-    makers: list[str],
+    rates: list[float],
+    versions: list[str],
 ) -> str:
-    begun = plan.phases[:phases]
-    files = {
-        part.corpus: plan.corpora[part.corpus].files for phase in begun for part in phase.parts
-    }
-    cut = [
-        plan.layout,
-        plan.sequence,
-        plan.batch,
-        plan.seed,
-        plan.held_out,
-        plan.width,
-        plan.vocabulary,
-    ]
+    files = {}
+    for phase in plan.phases[:phases]:
+        for part in phase.parts:
+            files[part.corpus] = plan.corpora[part.corpus].files
+    cut = [plan.layout, plan.sequence, plan.batch, plan.seed]
+    cut += [plan.held_out, plan.width, plan.vocabulary]
+    planned = [asdict(phase) for phase in plan.phases[:phases]]
     architecture = shape.model_dump(exclude={"recipe"})
-    parts = [cut, [asdict(phase) for phase in begun], files, architecture, config, laws, makers]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_digest([cut, planned, files, architecture, config, rates, versions])
 
 
 @contextmanager
-def longest(shared: Path, keys: dict[int, str], name: str) -> Iterator[Checkpoint | None]:
-    """The checkpoint of the longest beginning that there is; meanwhile nobody else trains those
-    that there are not.
+def longest_prefix(shared: Path, keys: dict[int, str], name: str) -> Iterator[Checkpoint | None]:
+    """Give the checkpoint of the longest shared beginning, or None.
+
+    While the context is open no other run trains the beginnings that are missing.
+
+    Args:
+        shared: the folder of shared checkpoints.
+        keys: the keys of the run, by step.
+        name: the run's name, for the message of a run that waits.
     """
     shared.mkdir(parents=True, exist_ok=True)
-    found = None
-    with ExitStack() as held:
+    checkpoint = None
+    with ExitStack() as locks:
         for step, key in sorted(keys.items()):
-            if _claim(
-                shared,
-                key,
-                f"{name}: waits for its first {step:,} steps, which another run is training",
-                held,
-            ):
-                found = Checkpoint(step, shared / key)
-        yield found
+            message = f"{name}: waits for its first {step:,} steps, which another run is training"
+            if _claim(shared, key, message, locks):
+                checkpoint = Checkpoint(step, shared / key)
+        yield checkpoint
 
 
-def _claim(shared: Path, key: str, waiting: str, held: ExitStack) -> bool:
-    """Wait until there is a checkpoint of this key, which is True, or until it is ours to make."""
-    lock: IO[str] = held.enter_context((shared / f"{key}.lock").open("w"))
-    told = False
+def _claim(shared: Path, key: str, message: str, locks: ExitStack) -> bool:
+    """Wait until the checkpoint exists (True), or this run has the lock to train it (False)."""
+    lock = locks.enter_context((shared / f"{key}.lock").open("w"))
+    is_waiting = False
     while not (shared / key).is_dir():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if not told:
-                print(waiting, file=sys.stderr, flush=True)
-            told = True
+            if not is_waiting:
+                print(message, file=sys.stderr, flush=True)
+            is_waiting = True
             time.sleep(1)
     if not (shared / key).is_dir():
         return False
-    if is_whole(shared / key, key):
+    if is_intact(shared / key, key):
         return True
-    shutil.rmtree(shared / key)  # damaged: it is made again
+    # Damaged: train it again.
+    shutil.rmtree(shared / key)
     return False

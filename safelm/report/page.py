@@ -2,8 +2,6 @@
 them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from safelm.builder.digest import json_digest
 from safelm.report.charts.numbers import whole
 from safelm.report.charts.svg import swatch
 from safelm.report.claim import Claim, paper_lines, verdicts
@@ -225,7 +224,7 @@ def _models(book: Book) -> Table:
 
 
 def _digest(params: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(params)
     return (
         f"Digest of the blocks of params.yaml that the report reads ({', '.join(sorted(params))}): {digest[:16]}. "
         "The same params give the same bytes: there is no clock, no host name and no path in this file."

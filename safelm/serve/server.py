@@ -1,6 +1,5 @@
 """The server: HTTP on 127.0.0.1, one answer after another, for there is one model."""
 
-import hashlib
 import json
 import threading
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from safelm.builder.digest import json_digest
 from safelm.decoding import Decoded, Decoder, generate, word_starts
 from safelm.decoding.check import reach_of
 from safelm.models.chat import dialogue_tokens, end_ids, page_tokens, tag_id
@@ -37,6 +37,7 @@ class Service:
     tokenizer: PreTrainedTokenizerBase
     decoder: Decoder
     batch: int = 64
+    seed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, body: Any, kind: str) -> Json:
@@ -56,12 +57,13 @@ class Service:
                 end=end_ids(self.tokenizer, self.model),
                 batch=self.batch,
                 word_starts=word_starts(self.tokenizer),
+                seed=self.seed,
             )
         asked, written = (
             sum(map(len, texts)) for texts in (prompts, [one.tokens for one in decoded])
         )
         return {
-            "id": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24],
+            "id": json_digest(body)[:24],
             "object": kind,
             "created": int(time.time()),
             "model": self.name,

@@ -17,7 +17,7 @@ from tests.faults.forked import Forked
 from tests.faults.toy import SMALL, Toy, small
 from tests.faults.whole import torn
 
-BUSY = ("is building it now", "is busy", "Unable to acquire lock")  # ours; DVC's
+BUSY = ("is building it", "is busy", "Unable to acquire lock")  # ours; DVC's
 
 
 @pytest.fixture(scope="module")

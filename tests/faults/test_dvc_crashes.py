@@ -70,7 +70,7 @@ def test_dvc_heals_or_is_healed(
         print(
             f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {again.text.strip().splitlines()[-1][:200]}"
         )
-        doctor = toy.start("safelm.maintenance.doctor", "--fix")
+        doctor = toy.start("pipeline", "doctor", "--fix")
         doctor.wait()
         last = toy.repro("--single-item", "ingest")
         assert last.wait() == 0, (where, again.text, doctor.text, last.text)

@@ -4,7 +4,7 @@ runs beside one.
 
 import pytest
 
-from safelm.builder.stage import locked
+from safelm.builder.locks import locked
 from tests.faults.damage import look
 from tests.faults.toy import Toy
 
@@ -18,7 +18,7 @@ def edited(finished: Toy) -> Toy:
 
 
 def collect(toy: Toy, *arguments: str) -> str:
-    running = toy.start("safelm.maintenance.gc", *arguments)
+    running = toy.start("pipeline", "gc", *arguments)
     assert running.wait() == 0, running.text
     return running.text
 
@@ -44,5 +44,5 @@ def test_everything_else_goes_when_asked(edited: Toy, oracle: Toy) -> None:
 
 def test_it_is_refused_beside_a_build(edited: Toy) -> None:
     with locked("score"):
-        running = edited.start("safelm.maintenance.gc")
-        assert running.wait() == 1 and "is building score" in running.text
+        running = edited.start("pipeline", "gc")
+        assert running.wait() == 1 and "score: process" in running.text and "is building it" in running.text

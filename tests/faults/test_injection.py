@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from specs.__main__ import problems
+from specs.validation import problems
 
 ROOT = Path.cwd()
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -138,6 +138,6 @@ def test_a_build_of_such_params_runs_nothing(project: Path, case: int) -> None:
     for table in TABLES:
         values[table][PAYLOADS[case]] = next(iter(values[table].values()))
     write(values)
-    done = subprocess.run([sys.executable, "-m", "pipeline"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "pipeline", "build"], capture_output=True, text=True)
     assert done.returncode == 1 and "sources." in done.stderr
     assert not Path("canary").exists() and not Path("build").exists()

@@ -23,7 +23,7 @@ Counter = Callable[[int, int], int]
 
 
 def verify(toy: Toy, *arguments: str) -> tuple[int, str]:
-    running = toy.start("safelm.maintenance.verify", *arguments)
+    running = toy.start("pipeline", "verify", *arguments)
     return running.wait(), running.text
 
 
@@ -94,7 +94,7 @@ def test_every_other_damage_is_undone(finished: Toy, oracle: Toy, case: int) -> 
         DAMAGE[kind](draw.choice([one for one in targets() if one.path.exists()]), draw)
     junk(draw)
     restores(finished, oracle)
-    doctor = finished.start("safelm.maintenance.doctor", "--fix")
+    doctor = finished.start("pipeline", "doctor", "--fix")
     assert doctor.wait() == 0 and doctor.text.count("was being written to the cache") == 2, (
         doctor.text
     )
@@ -181,7 +181,7 @@ def test_a_listing_that_leads_out_is_not_followed(
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o444)
-    build = finished.start("pipeline")
+    build = finished.start("pipeline", "build")
     assert (
         build.wait() == 1 and "names a file outside of its folder: '../../../escaped'" in build.text
     )

@@ -19,7 +19,7 @@ from safelm.builder.run import run
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import SourceError
 from safelm.ingestion.registry import READERS
-from specs.__main__ import problems
+from specs.validation import problems
 from tests.faults.corpora import record
 from tests.reading import VALUES
 

@@ -23,8 +23,8 @@ from safelm.corpora.report_card import read_queries
 from safelm.corpora.tokenization import adopt_tokenizer
 from safelm.ingestion.child_safety import WordLists
 from safelm.models.chat import load
-from safelm.scoring.encoder import load as load_encoder
-from specs.__main__ import problems
+from safelm.scoring.encoder_model import load_encoder
+from specs.validation import problems
 from tests.reading import read
 from tests.tiny import write_tokenizer
 

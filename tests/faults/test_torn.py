@@ -62,13 +62,13 @@ def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> Non
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * case // 20])
     if told(dvc.lock_file):
-        build = finished.start("pipeline", "--jobs", "1")
+        build = finished.start("pipeline", "build", "--jobs", "1")
         assert (
             build.wait() == 1
             and build.text.startswith("dvc.lock: ")
             and build.text.count("\n") == 1
         ), build.text
-        doctor = finished.start("safelm.maintenance.doctor", "--fix")
+        doctor = finished.start("pipeline", "doctor", "--fix")
         assert doctor.wait() == 0, doctor.text
     printed = finished.build()
     assert sum(finished.made(printed).values()) == 0
@@ -124,7 +124,7 @@ def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(
         elif left == "temporary":
             path.with_name(".Ab3xQ.tmp").write_bytes(data[: len(data) * case // 18])
     assert told(dvc.run_cache)
-    doctor = finished.start("safelm.maintenance.doctor", "--fix")
+    doctor = finished.start("pipeline", "doctor", "--fix")
     assert doctor.wait() == 0, doctor.text
     Path("dvc.lock").unlink()
     printed = finished.build()
@@ -172,11 +172,11 @@ def test_torn_databases_of_dvc_get_a_new_place(finished: Toy, oracle: Toy, case:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * (2 * (case // 2) + 1) // 25])
     if finished.start("dvc", "status", "--quiet").wait() not in (0, 1):
-        doctor = finished.start("safelm.maintenance.doctor")
+        doctor = finished.start("pipeline", "doctor")
         assert doctor.wait() == 1 and "databases of known digests are damaged" in doctor.text, (
             doctor.text
         )
         assert doctor.text.count("\n") == 1, doctor.text
-        assert finished.start("safelm.maintenance.doctor", "--fix").wait() == 0
+        assert finished.start("pipeline", "doctor", "--fix").wait() == 0
     assert "up to date" in finished.build()
     assert finished.state() == oracle.state()

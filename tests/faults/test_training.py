@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from safelm.pretraining.config import CHECKPOINTS
-from safelm.pretraining.launch import Trained, TrainingError, pretrain
+from safelm.pretraining.launch import pretrain
+from safelm.pretraining.process import TrainingError
+from safelm.pretraining.publish import Trained
 from specs.shape import Shape
 from tests.test_pretrain import flip, planned
 from tests.token_files import write_tokenizer
@@ -57,7 +59,7 @@ class Run:
             build / "mix/small",
             build / "tokenizer",
             seed=7,
-            aside=self.folder / "scratch",
+            scratch_folder=self.folder / "scratch",
             folder=self.folder / "out",
         )
 
@@ -111,7 +113,7 @@ def alone(project: Path) -> tuple[Outcome, float]:
     """What an uninterrupted run made, and in how many seconds."""
     run = Run(project / "alone", project)
     began = time.monotonic()
-    assert run.to_the_end().taken == 0
+    assert run.to_the_end().resumed_tokens == 0
     return run.outcome(), time.monotonic() - began
 
 
@@ -151,4 +153,4 @@ def test_a_killed_run_ends_in_the_same_bytes(
         flip(next((run.checkpoints / str(left[-1]) / "optimizer").iterdir()))
     done = run.to_the_end()
     assert run.outcome() == outcome
-    assert (done.taken > 0) == (len(left) > damaged)
+    assert (done.resumed_tokens > 0) == (len(left) > damaged)

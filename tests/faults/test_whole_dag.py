@@ -25,7 +25,7 @@ def killed(project: Project, seconds: float) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline"],
+            [sys.executable, "-m", "pipeline", "build"],
             cwd=project.root,
             stdout=file,
             stderr=file,
@@ -53,6 +53,6 @@ def test_the_project_heals_after_kills_of_all_its_processes(
     project = copy_of_the_project(tmp_path / "safelm")
     for _ in range(4):
         killed(project, draw.uniform(5, 90))
-    project.run(sys.executable, "-m", "pipeline")
+    project.run(sys.executable, "-m", "pipeline", "build")
     assert outputs(project) == outputs(built)
-    assert "up to date" in project.run(sys.executable, "-m", "pipeline").stdout
+    assert "up to date" in project.run(sys.executable, "-m", "pipeline", "build").stdout

@@ -1,36 +1,35 @@
-"""The store in place of DataTrove's completion marks, over any of its executors: local, Ray, Slurm.
+"""An executor that asks the store, not DataTrove's marks, which shards are done.
 
-DataTrove's marks are named by rank alone and outlive the outputs they speak of: they never decide
-(design §5)."""
+DataTrove marks a task by its rank alone, and the mark outlives the output. Its marks are ignored.
+"""
 
 import json
 import os
-from collections.abc import Iterable
+from collections import Counter
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
-os.environ.setdefault(
-    "LOGURU_DIAGNOSE", "NO"
-)  # a traceback must not show the values of variables: they hold web text
+# Read when loguru is imported: a traceback must not show values of variables, which hold web text.
+os.environ.setdefault("LOGURU_DIAGNOSE", "NO")
 
 from datatrove.executor import base as datatrove_base
 from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
+from safelm.builder.blocks import Block, Reader, Task, Writer
 from safelm.builder.digest import cached_digest
-from safelm.builder.manifest import Ledger
-from safelm.builder.paths import environment_number, scratch
+from safelm.builder.locks import StageError
+from safelm.builder.manifest import Ledger, sorted_counts
+from safelm.builder.paths import scratch
 from safelm.builder.plan import Plan
-from safelm.builder.stage import StageError
 from safelm.builder.terminal import Progress
 
 QUARANTINE = ".quarantine.jsonl"
 
 
 def _log_to_file(logging_dir: Any, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-    """Stands in for datatrove/utils/logging.py:40, which also writes some 15 lines a task to the
-    screen.
-    """
+    """Open a task's log; datatrove/utils/logging.py:40 also writes some 15 lines to the screen."""
     logger.remove()
     file = logging_dir.open(f"logs/task_{rank:05d}.log", "w")
     logger.add(file, level="DEBUG", diagnose=False)
@@ -44,15 +43,18 @@ def _close_log(file: Any) -> None:
 
 datatrove_base.add_task_logger = _log_to_file
 datatrove_base.close_task_logger = _close_log
+# Its messages are for the screen; those of a task go to the task's log.
+logger.disable("datatrove.executor")
 
 
 class CachedExecutor(PipelineExecutor):
-    """A mixin, to stand before one of DataTrove's executors: `class RayExecutor(Keyed,
-    RayPipelineExecutor)`.
+    """A mixin that stands before one of DataTrove's executors.
 
-    Such a class has a `run` that calls `_run_for_rank` for each of `get_incomplete_ranks()`, in as
-    many processes as it likes, calls `finished(rank)` in the first one, and raises StageError when
-    one fails."""
+    `class RayExecutor(CachedExecutor, RayPipelineExecutor)` has a `run` that calls
+    `_run_for_rank` for each of `get_incomplete_ranks()`, in as many processes as it likes. In the
+    first process it calls `finished(rank)` for each shard that was made. It raises StageError when
+    one fails.
+    """
 
     pipeline: list[Any]
 
@@ -65,117 +67,107 @@ class CachedExecutor(PipelineExecutor):
         )
         self.plan = plan
         self.progress: Progress | None = None
-        self.checked = 0  # the process that has compared its own code with the plan's
+        self.checked_process = 0  # that compared its code with the plan's
 
     def build(self) -> int:
-        """Make what is missing; the number made."""
-        todo = self.get_incomplete_ranks()
-        if todo:
-            self.progress = Progress(
-                self.plan.stage, len(self.plan.tasks), len(self.plan.tasks) - len(todo)
-            )
+        """Make the shards that are not cached; return their number."""
+        missing, tasks = len(self.get_incomplete_ranks()), len(self.plan.tasks)
+        if missing:
+            self.progress = Progress(self.plan.stage, tasks, tasks - missing)
             try:
                 self.run()
             finally:
                 self.progress.close()
-        return len(todo)
+        return missing
 
     def finished(self, rank: int) -> None:
-        """Called in the first process for each shard that was made."""
-        if (
-            self.progress
-            and self.progress.is_shown
-            and (record := self.plan.store.get(self.plan.keys[rank]))
-        ):
-            self.progress.made(record.ledger.rows_in)
+        """Advance the progress bar by a shard; called in the first process only."""
+        # The entry is read from disk, so only where the bar is drawn.
+        if self.progress and self.progress.is_shown and (entry := self._entry(rank)):
+            self.progress.advance(entry.ledger.rows_in)
+
+    def failure(self, rank: int, cause: str) -> StageError:
+        """Return the error of a shard that could not be made."""
+        return StageError(f"{self.plan.stage}: shard {self.plan.tasks[rank].name}: {cause}")
+
+    def _entry(self, rank: int) -> Any:
+        return self.plan.store.get(self.plan.keys[rank])
 
     def __getstate__(self) -> dict[str, Any]:
-        """What other processes get: all but the bar."""
+        """Leave the progress bar out of what is sent to other processes."""
         return {**self.__dict__, "progress": None}
 
     def is_rank_completed(self, rank: int) -> bool:
-        """A shard is done when the store has its key."""
-        return self.plan.store.get(self.plan.keys[rank]) is not None
+        """Return whether the store has the shard's key."""
+        return self._entry(rank) is not None
 
     def get_incomplete_ranks(self, ranks: Any = None, skip_completed: Any = None) -> list[int]:
-        """The shards to make."""
+        """Return the shards to make."""
         return self.plan.missing()
 
     def save_executor_as_json(self, indent: int = 4) -> None:
-        """Nothing: DataTrove would write every value of the blocks, secrets too, in clear."""
+        """Do nothing: DataTrove would write all values of blocks, secrets too, in the clear."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         """Make one shard, in whatever process this is."""
-        self._enter()
+        self._check_process()
         if self.is_rank_completed(rank):
             return None
         self.pipeline = deepcopy(list(self.plan.blocks))
         try:
-            with self.plan.store.temporary_directory(self.plan.keys[rank]) as attempt:
+            with self.plan.store.temporary_directory(self.plan.keys[rank]) as folder:
                 for block in self.pipeline:
-                    block.begin(self.plan.tasks[rank], attempt)
-                # Not that of the Ray executor, which writes its log into a folder of the node, by
-                # rank alone.
+                    block.begin(self.plan.tasks[rank], folder)
+                # Not the method of the Ray executor, which writes its log into a folder of the
+                # node, by rank alone.
                 return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
         finally:
             self.pipeline = list(self.plan.blocks)
 
-    def _enter(self) -> None:
-        """Once in each process: it imported the code when it started, perhaps after an edit, or on
-        another machine.
-        """
-        if self.checked != os.getpid():
+    def _check_process(self) -> None:
+        """Compare this process with the plan once: it may run newer code, or another machine's."""
+        if self.checked_process != os.getpid():
             os.chdir(self.plan.root)
             self.plan.refuse_difference()
-            self.checked = os.getpid()
+            self.checked_process = os.getpid()
 
     def mark_rank_as_completed(self, rank: int) -> None:
-        """Commit the attempt: check the inputs and the ledger, hash, sync, rename, record."""
-        if not self.plan.is_followed():
-            raise StageError(
-                "the code of this stage was changed during the run; run the stage again"
-            )
-        reader, *_, writer = self.pipeline
-        task = self.plan.tasks[rank]
-        for item in task.inputs:
-            if cached_digest(item.path) != item.sha256:
-                raise StageError(f"{item.path}: input changed during run; run the stage again")
-        quarantined = [row for block in self.pipeline for row in block.quarantined]
-        ledger = Ledger(
-            rows_in=reader.rows_in,
-            rows_out=writer.rows,
-            dropped=_counts(name for block in self.pipeline for name in block.dropped.elements()),
-            quarantined=_counts(row["reason"] for row in quarantined),
-        ).check(f"{self.plan.stage}: shard {task.name}")
+        """Check the code, the inputs and the ledger of a shard, then commit its files.
+
+        Raises:
+            StageError: the code or an input changed during the run.
+            LedgerError: a block added or lost rows without counting them.
+        """
+        if not self.plan.code_is_unchanged():
+            raise StageError("the code of this stage changed during the run; run the stage again")
+        task, writer = self.plan.tasks[rank], self.pipeline[-1]
+        _check_inputs(task)
+        quarantined = list(chain.from_iterable(block.quarantined for block in self.pipeline))
+        ledger = _ledger(self.pipeline, quarantined).check(f"{self.plan.stage}: shard {task.name}")
         files = dict(writer.files)
         if quarantined:
-            lines = "".join(
-                json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in quarantined
-            )
-            (writer.folder / QUARANTINE).write_text(lines, encoding="utf-8")
+            rows = [json.dumps(row, sort_keys=True, ensure_ascii=False) for row in quarantined]
+            text = "".join(f"{row}\n" for row in rows)
+            (writer.task_folder / QUARANTINE).write_text(text, encoding="utf-8")
             files[QUARANTINE] = len(quarantined)
-        self.plan.store.commit(self.plan.keys[rank], writer.folder, files, ledger)
+        self.plan.store.commit(self.plan.keys[rank], writer.task_folder, files, ledger)
 
 
-def _counts(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))
+def _check_inputs(task: Task) -> None:
+    for item in task.inputs:
+        if cached_digest(item.path) != item.sha256:
+            raise StageError(f"{item.path}: input changed during the run; run the stage again")
 
 
-logger.disable(
-    "datatrove.executor"
-)  # what it says to the screen; what a task says goes to the log of the task
-
-
-def resources() -> dict[str, Any]:
-    """What each task may use and how many run at once, as DataTrove's executors of clusters name
-    it; 0 GB: not said.
-    """
-    return {
-        "cpus_per_task": environment_number("SAFELM_TASK_CPUS") or 1,
-        "gpus_per_task": environment_number("SAFELM_TASK_GPUS") or 0,
-        "mem_per_cpu_gb": environment_number("SAFELM_TASK_MEMORY") or 0,
-        "workers": environment_number("SAFELM_WORKERS") or -1,
-    }
+def _ledger(blocks: list[Block], quarantined: list[dict[str, Any]]) -> Ledger:
+    reader, writer = blocks[0], blocks[-1]
+    assert isinstance(reader, Reader) and isinstance(writer, Writer)
+    dropped: Counter[str] = Counter()
+    for block in blocks:
+        dropped.update(block.dropped)
+    return Ledger(
+        rows_in=reader.rows_in,
+        rows_out=writer.rows,
+        dropped=sorted_counts(dropped),
+        quarantined=sorted_counts(Counter(row["reason"] for row in quarantined)),
+    )

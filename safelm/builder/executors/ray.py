@@ -1,7 +1,8 @@
 """The executor of a Ray cluster: one plain Ray task a shard.
 
-The cluster is the one that RAY_ADDRESS names; without it, one of this process's own, which listens
-on the loopback interface only. Ray is an extra: `make cluster` installs it."""
+RAY_ADDRESS names the cluster. Without it Ray starts one of this process's own, which listens on
+the loopback interface only. Ray is an extra: `make cluster` installs it.
+"""
 
 import logging
 import os
@@ -13,79 +14,81 @@ from typing import Any
 
 from datatrove.executor.ray import RayPipelineExecutor
 
-from safelm.builder.executors.base import CachedExecutor, resources
+from safelm.builder.environment import task_resources, workers
+from safelm.builder.executors.base import CachedExecutor
+from safelm.builder.files import describe_error
 from safelm.builder.fingerprint import ROOT
-from safelm.builder.paths import workers
+from safelm.builder.locks import StageError
 from safelm.builder.plan import Plan
-from safelm.builder.stage import StageError
-from safelm.builder.workers import describe_error
 
-STORE = 100 << 20  # bytes of shared memory; only the plan goes through it, for shards are files
+# Bytes of shared memory. Only the plan goes through it, because shards are files.
+OBJECT_STORE = 100 << 20
 GIGABYTE = 1 << 30
 
 
 class RayExecutor(CachedExecutor, RayPipelineExecutor):
-    """DataTrove's Ray executor with tasks in Ray's own workers: DataTrove's wait for ever for one
-    that was killed.
-    """
+    """DataTrove's Ray executor with plain tasks: DataTrove's waits for ever for a killed one."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan, **resources())
+        super().__init__(plan, **task_resources())
 
     def run(self) -> Any:
-        """Make every missing shard. A task that fails or dies is not tried again, and the others
-        are stopped.
+        """Make every missing shard; the first task that fails or dies stops the others.
+
+        Raises:
+            StageError: a task failed, or asks for more than the cluster has.
         """
         with connection():
             import ray
 
             self._refuse_too_small(ray.cluster_resources())
-            todo, busy = deque(self.get_incomplete_ranks()), dict[Any, int]()
-            executor, task = ray.put(self), ray.remote(_make).options(**self._options())
+            waiting, busy = deque(self.get_incomplete_ranks()), dict[Any, int]()
+            executor, task = ray.put(self), ray.remote(_make_shard).options(**self._options())
             try:
-                while todo or busy:
-                    while todo and len(busy) < self.workers:
-                        rank = todo.popleft()
+                while waiting or busy:
+                    while waiting and len(busy) < self.workers:
+                        rank = waiting.popleft()
                         busy[task.remote(executor, rank)] = rank
                     for reference in ray.wait(list(busy))[0]:
-                        self._answer(reference, busy.pop(reference))
+                        self._check_result(reference, busy.pop(reference))
             finally:
                 for reference in busy:
                     ray.cancel(reference, force=True)
 
     def _options(self) -> dict[str, Any]:
-        memory = self.mem_per_cpu_gb * self.cpus_per_task * GIGABYTE
         options = {"num_cpus": self.cpus_per_task, "num_gpus": self.gpus_per_task, "max_retries": 0}
-        return {**options, "memory": memory} if memory else options
+        if memory := self.mem_per_cpu_gb * self.cpus_per_task * GIGABYTE:
+            options["memory"] = memory
+        return options
 
     def _refuse_too_small(self, cluster: dict[str, float]) -> None:
-        """Ray would wait for ever, and say nothing, for a node that has what a task asks for."""
-        for name, asked in {"CPU": self.cpus_per_task, "GPU": self.gpus_per_task}.items():
-            if cluster.get(name, 0) < asked:
+        """Refuse a task that no node can run: Ray would wait for such a node for ever, silently."""
+        for name, count in {"CPU": self.cpus_per_task, "GPU": self.gpus_per_task}.items():
+            available = cluster.get(name, 0)
+            if available < count:
                 raise StageError(
-                    f"SAFELM_TASK_{name}S: expected at most the {cluster.get(name, 0):.0f} of the whole Ray cluster "
-                    f"(got {asked}); ask for fewer, or add nodes before the stage begins"
+                    f"SAFELM_TASK_{name}S: expected at most the {available:.0f} of the whole Ray "
+                    f"cluster (got {count}); lower it, or add nodes before the stage begins"
                 )
 
-    def _answer(self, reference: Any, rank: int) -> None:
+    def _check_result(self, reference: Any, rank: int) -> None:
         import ray
 
         try:
             failure = ray.get(reference)
-        except (
-            ray.exceptions.RayTaskError
-        ) as error:  # before the work began, which gives its own errors as sentences
+        except ray.exceptions.RayTaskError as error:
+            # Before the work began: the work returns its errors.
             failure = f"a worker of Ray could not begin: {str(error).strip().splitlines()[-1]}"
         except ray.exceptions.RayError as error:
             cause = describe_error(error).partition("\n")[0]
             failure = f"its worker died ({cause}); finished shards are kept, run the stage again"
         if failure:
-            raise StageError(f"{self.plan.stage}: shard {self.plan.tasks[rank].name}: {failure}")
+            raise self.failure(rank, failure)
         self.finished(rank)
 
 
-def _make(executor: RayExecutor, rank: int) -> str | None:
-    """Make one shard in a worker of Ray; the error in one line, if there was one."""
+def _make_shard(executor: RayExecutor, rank: int) -> str | None:
+    """Make one shard in a worker of Ray; return its error, if any, in one line."""
     try:
         executor._run_for_rank(rank)
     except Exception as error:
@@ -95,12 +98,12 @@ def _make(executor: RayExecutor, rank: int) -> str | None:
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Ray, connected for as long as the block runs."""
+    """Connect to Ray for as long as the block runs."""
     address = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not address:
-        # Ray's name for: take the loopback address as the node's own. On Linux too; read when ray
-        # is imported.
+        # Has Ray take the loopback address as the node's own, on Linux too, whatever its name
+        # says. It is read when ray is imported.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
@@ -109,14 +112,15 @@ def connection() -> Iterator[None]:
             "SAFELM_EXECUTOR=ray: the package ray is not installed; run `make cluster`, or unset it"
         ) from error
     with tempfile.TemporaryDirectory(prefix="safelm-ray-") as folder:
-        own = {
+        own_cluster = {
             "address": "local",
             "num_cpus": workers(),
-            "object_store_memory": STORE,
+            "object_store_memory": OBJECT_STORE,
             "_temp_dir": folder,
         }
+        cluster = {"address": address} if address else own_cluster
         ray.init(
-            **({"address": address} if address else own),
+            **cluster,
             include_dashboard=False,
             job_config=ray.job_config.JobConfig(code_search_path=[str(ROOT)]),
             log_to_driver=False,

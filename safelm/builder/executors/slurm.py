@@ -3,7 +3,8 @@
 Partition, time limit, account and the like are sbatch's own variables (SBATCH_PARTITION,
 SBATCH_TIMELIMIT, …). DataTrove pickles the executor for its jobs. Only the job script reads that
 file, it lies in a folder that no other user may enter, and it holds what the plan holds: declared
-values, no secret."""
+values, no secret.
+"""
 
 import json
 import math
@@ -18,48 +19,52 @@ from typing import Any
 
 from datatrove.executor.slurm import SlurmPipelineExecutor
 
-from safelm.builder.executors.base import CachedExecutor, resources
+from safelm.builder.environment import environment_number, task_resources
+from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.fingerprint import ROOT
-from safelm.builder.paths import environment_number
+from safelm.builder.locks import StageError
 from safelm.builder.plan import Plan
-from safelm.builder.stage import StageError
 
 ARRAY = 1000  # Slurm's own limit of an array job is 1001 (MaxArraySize)
 PAUSE = 2.0  # seconds between two looks at the queue
-NAMED = 8  # lost jobs named in an error
+NAMED = 8  # lost jobs that an error names
 
 
 class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
-    """DataTrove's Slurm executor, which waits for its job and says which shards were lost, and why."""
+    """DataTrove's Slurm executor, which waits for its job and says why shards were lost."""
 
     def __init__(self, plan: Plan) -> None:
+        per_job = environment_number("SAFELM_TASKS_PER_JOB") or 1
         super().__init__(
             plan,
-            **resources(),
+            **task_resources(),
             time="",
             partition="",
             qos="",
             job_name=f"safelm-{plan.stage.replace('/', '-')}",
-            tasks_per_job=max(
-                environment_number("SAFELM_TASKS_PER_JOB") or 1, math.ceil(len(plan.tasks) / ARRAY)
-            ),
-            env_command=_setup(plan.root),
+            tasks_per_job=max(per_job, math.ceil(len(plan.tasks) / ARRAY)),
+            env_command=_shell_setup(plan.root),
             requeue=False,
             requeue_signals=None,
             sbatch_args={"no-requeue": ""},
             with_srun=False,
         )
-        self.sent = False
+        self.is_submitted = False
         self.job_id: str | None = None
 
     def run(self) -> Any:
-        """Make every missing shard in one array job. In a job: those of this job."""
-        if self.sent:
+        """Make every missing shard in one array job; within a job, make the shards of this job.
+
+        Raises:
+            StageError: the job could not be submitted, or it lost shards.
+        """
+        if self.is_submitted:
             return super().run()
         folder = Path(self.logging_dir.path)
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # what a job unpickles is its own user's
-        self.sent = True
+        # No other user may change what a job unpickles.
+        folder.chmod(0o700)
+        self.is_submitted = True
         try:
             self.launch_job()
         except (OSError, subprocess.CalledProcessError) as error:
@@ -71,83 +76,77 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
             subprocess.run(["scancel", str(self.job_id)])
             raise
         if lost:
-            raise StageError(self._lost(ranks, lost))
+            raise StageError(self._loss_report(ranks, lost))
 
     def launch_merge_stats(self) -> None:
-        """Nothing: DataTrove would submit one more job to add up its own statistics."""
+        """Do nothing: DataTrove would submit one more job to add up its own statistics."""
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
-        """What the environment does not say is left out: sbatch reads variables of its own, and has
-        defaults.
-        """
-        unsaid = {"partition", "time"} | (set() if self.mem_per_cpu_gb else {"mem-per-cpu"})
-        return {
-            name: value
-            for name, value in super().get_sbatch_args(max_array).items()
-            if name not in unsaid
-        }
+        """Leave out unset options: sbatch has defaults, and reads variables of its own."""
+        unset = {"partition", "time"}
+        if not self.mem_per_cpu_gb:
+            unset.add("mem-per-cpu")
+        options = super().get_sbatch_args(max_array)
+        return {name: value for name, value in options.items() if name not in unset}
 
     def _wait(self, ranks: Sequence[int]) -> list[int]:
-        """Until every shard is made or the job has ended; the shards that are not made."""
+        """Wait until every shard is made or the job has ended; return the shards not made."""
         waiting = list(ranks)
         while True:
-            ended = not self._is_queued()  # asked first: what is not made then, never will be
+            # Asked first: what is not made after the job has ended never will be.
+            has_ended = not self._is_queued()
             made = {rank for rank in waiting if self.is_rank_completed(rank)}
             waiting = [rank for rank in waiting if rank not in made]
             for rank in sorted(made):
                 self.finished(rank)
-            if ended or not waiting:
+            if has_ended or not waiting:
                 return waiting
             time.sleep(PAUSE)
 
     def _is_queued(self) -> bool:
-        """Whether some task of the job is pending or running. A controller that does not answer may
-        come back.
+        """Return whether a task of the job is pending or running.
+
+        A controller that does not respond counts as yes: it may come back.
         """
         command = ["squeue", "--noheader", "--format=%T", f"--jobs={self.job_id}"]
         done = subprocess.run(command, capture_output=True, text=True)
-        return (
-            bool(done.stdout.strip())
-            if done.returncode == 0
-            else "Invalid job id" not in done.stderr
-        )
+        if done.returncode:
+            return "Invalid job id" not in done.stderr
+        return bool(done.stdout.strip())
 
-    def _lost(self, ranks: Sequence[int], lost: Sequence[int]) -> str:
+    def _loss_report(self, ranks: Sequence[int], lost: Sequence[int]) -> str:
         jobs: dict[int, list[str]] = {}
         for rank in lost:
-            jobs.setdefault(ranks.index(rank) // self.tasks_per_job, []).append(
-                self.plan.tasks[rank].name
-            )
-        lines = [
-            f"shard {', '.join(names)}: {self._last_words(number)}"
-            for number, names in jobs.items()
+            job = ranks.index(rank) // self.tasks_per_job
+            jobs.setdefault(job, []).append(self.plan.tasks[rank].name)
+        causes = [
+            f"\n  shard {', '.join(shards)}: {self._last_log_line(job)}"
+            for job, shards in list(jobs.items())[:NAMED]
         ]
+        more = "\n  …" if len(jobs) > NAMED else ""
         return (
-            f"{self.plan.stage}: {len(lost)} of {len(ranks)} shards were lost; finished shards are kept, run the stage "
-            f"again\n  " + "\n  ".join([*lines[:NAMED], *(["…"] if len(lines) > NAMED else [])])
+            f"{self.plan.stage}: {len(lost)} of {len(ranks)} shards were lost; finished shards are "
+            f"kept, run the stage again{''.join(causes)}{more}"
         )
 
-    def _last_words(self, number: int) -> str:
-        """The last line that a job left: an error of ours, or what ended it, as the shell or Slurm
-        says it.
-        """
-        log = Path(self.slurm_logs_folder) / f"{self.job_id}_{number}.out"
+    def _last_log_line(self, job: int) -> str:
+        """Return the last line of a job's log: an error of ours, of the shell or of Slurm."""
+        log = Path(self.slurm_logs_folder) / f"{self.job_id}_{job}.out"
         try:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
-            return f"its job left no log; see `scontrol show job {self.job_id}_{number}`"
-        return f"{next(line for line in reversed(lines) if line.strip())[:2000]} ({log})"
+            return f"its job left no log; see `scontrol show job {self.job_id}_{job}`"
+        last = next(line for line in reversed(lines) if line.strip())
+        return f"{last[:2000]} ({log})"
 
 
-def _setup(root: Path) -> str:
-    """What a job's shell does first: SAFELM_SLURM_SETUP (`module load …`), then this Python, this
-    code, this folder.
-    """
+def _shell_setup(root: Path) -> str:
+    """Set up a job's shell: SAFELM_SLURM_SETUP first, then this Python, this code, this folder."""
     path = shlex.quote(str(Path(sys.executable).parent))
-    return "\n".join(
-        [
-            os.environ.get("SAFELM_SLURM_SETUP", ""),
-            f"cd {shlex.quote(str(root))}",
-            f"export PATH={path}:$PATH PYTHONPATH={shlex.quote(str(ROOT))} LOGURU_DIAGNOSE=NO",
-        ]
-    )
+    code = shlex.quote(str(ROOT))
+    lines = [
+        os.environ.get("SAFELM_SLURM_SETUP", ""),
+        f"cd {shlex.quote(str(root))}",
+        f"export PATH={path}:$PATH PYTHONPATH={code} LOGURU_DIAGNOSE=NO",
+    ]
+    return "\n".join(lines)

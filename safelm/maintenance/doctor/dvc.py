@@ -18,7 +18,14 @@ import yaml
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.diagnosis import Diagnosis, left_over
-from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, folders, read_entry, read_listing, read_lock
+from safelm.maintenance.verify.lock_file import (
+    LOCK,
+    DamagedLockFile,
+    folders,
+    read_entry,
+    read_listing,
+    read_lock,
+)
 
 TEMPORARY = Path(".dvc/tmp")
 BTIME = TEMPORARY / "btime"  # DVC names the folder of its databases after the time of this file

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.quarantine import quarantine
-from safelm.maintenance.verify.busy import Busy, all_stages_locked
 
 Check = Callable[[], Iterator[Diagnosis]]
 
@@ -47,10 +47,13 @@ def examine(fix: bool = False) -> Iterator[Diagnosis]:
     for check in THOROUGH:
         yield from _mended(check, fix)
     try:
-        with all_stages_locked(), dvc.alone(dvc.TEMPORARY / "lock") as free:
+        with (
+            all_stages_locked("is looking for leftovers"),
+            dvc.alone(dvc.TEMPORARY / "lock") as free,
+        ):
             for check in QUIET if free else ():
                 yield from _mended(check, fix)
-    except Busy:
+    except LockedError:
         pass  # what a build is writing now is no left-over
     yield from _mended(dvc.dvc_responds, fix)
 
@@ -58,5 +61,7 @@ def examine(fix: bool = False) -> Iterator[Diagnosis]:
 def _mended(check: Check, fix: bool) -> Iterator[Diagnosis]:
     for sign in list(check()):
         if fix and sign.aside is not None and sign.aside.exists():
-            sign = Diagnosis(sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True)
+            sign = Diagnosis(
+                sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True
+            )
         yield sign

@@ -77,7 +77,9 @@ def _settings(parser: configparser.ConfigParser) -> Iterator[Diagnosis]:
         what = f"cache.type is {','.join(types) or 'not set'}: shards are on disk twice, or can be written through"
         yield Diagnosis(str(CONFIG), what, "`dvc config cache.type reflink,hardlink,copy`")
     if parser.get("core", "analytics", fallback="true").strip('"') != "false":
-        yield Diagnosis(str(CONFIG), "DVC sends usage statistics", "`dvc config core.analytics false`")
+        yield Diagnosis(
+            str(CONFIG), "DVC sends usage statistics", "`dvc config core.analytics false`"
+        )
 
 
 def _remote(file: Path, section: str, values: configparser.SectionProxy) -> Iterator[Diagnosis]:
@@ -90,7 +92,9 @@ def _remote(file: Path, section: str, values: configparser.SectionProxy) -> Iter
     for key in values:
         if file == CONFIG and SECRET.search(key):
             remedy = f"`dvc remote modify --unset {name} {key}`, set it with --local, and change it: git may hold it"
-            yield Diagnosis(str(file), f"remote {name}: {key} stands in a file that git tracks", remedy)
+            yield Diagnosis(
+                str(file), f"remote {name}: {key} stands in a file that git tracks", remedy
+            )
 
 
 def disk() -> Iterator[Diagnosis]:

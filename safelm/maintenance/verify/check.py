@@ -19,11 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safelm.builder.digest import MANIFEST, md5_and_sha256
+from safelm.builder.environment import workers
 from safelm.builder.files import is_digest
 from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest
-from safelm.builder.paths import workers
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock_file import DIR, Out, Stage, DamagedLockFile, folders, read_listing
+from safelm.maintenance.verify.lock_file import (
+    DIR,
+    DamagedLockFile,
+    Out,
+    Stage,
+    folders,
+    read_listing,
+)
 from safelm.maintenance.verify.stamps import Stamps
 
 

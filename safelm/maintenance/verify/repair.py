@@ -15,16 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from safelm.builder.digest import md5_and_sha256
+from safelm.builder.locks import all_stages_locked
 from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import scratch
 from safelm.builder.store import Store
 from safelm.maintenance.quarantine import quarantine
-from safelm.maintenance.verify.busy import all_stages_locked
 from safelm.maintenance.verify.check import Fault, Finding, Need, Report
 from safelm.maintenance.verify.lock_file import (
     DIR,
-    Stage,
     DamagedLockFile,
+    Stage,
     folders,
     listing,
     read_listing,
@@ -70,7 +70,7 @@ def _once(bad: list[Finding], report: Report, store: Store, say: Say) -> None:
     stages = read_lock()
     objects = {finding.md5 for finding in bad if finding.md5}
     places = [need for need in report.needs if need.md5 in objects]
-    with all_stages_locked():
+    with all_stages_locked("is repairing files"):
         links = {need.name for need in places if _same(need.name, store.object(need.md5))}
         for path in sorted(
             {finding.path for finding in bad if os.path.lexists(finding.path)} | links

@@ -1,11 +1,11 @@
-"""one: the stage ingest as `make repro` builds a group, which tries once."""
+"""one: the stage ingest as `safelm build` builds it, but with a single try."""
 
-from pipeline import __main__ as repro
+from safelm.builder import scheduler
 
 
 def main() -> None:
-    repro.TRIES = 1
-    repro.build([repro.Group("one", ("ingest",))], jobs=1)
+    scheduler.TRIES = 1
+    scheduler.build({"ingest": frozenset()}, jobs=1)
 
 
 if __name__ == "__main__":

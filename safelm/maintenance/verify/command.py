@@ -1,21 +1,13 @@
-"""Re-hash every object that the current build needs; with --repair, make those that are damaged
-again.
+"""The command `safelm verify`: hash what the build needs, and make what is damaged again."""
 
-    python -m safelm.maintenance.verify            what `make verify` calls
-    python -m safelm.maintenance.verify --repair   move bad objects aside and make only them again
-
-The exit code is 0 if all is whole, else the sum of: 1 something is corrupt, 2 something is missing,
-4 something cannot be verified."""
-
-import argparse
 import sys
 from functools import partial
 
 from tqdm import tqdm
 
+from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.verify.busy import Busy, all_stages_locked
 from safelm.maintenance.verify.check import Fault, Report, check, check_rest
 from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
 from safelm.maintenance.verify.repair import RepairError, declared, repair, save_log
@@ -24,60 +16,53 @@ from safelm.maintenance.verify.stamps import Stamps
 SHOWN = 20
 
 
-def main() -> None:
-    """Check, tell, and repair if asked to."""
-    parser = argparse.ArgumentParser(
-        prog="python -m safelm.maintenance.verify",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument(
-        "--repair", action="store_true", help="move bad objects aside and make only them again"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="hash only files whose time, inode or size has changed"
-    )
-    parser.add_argument(
-        "--all",
-        action="store_true",
-        help="also the objects of earlier builds, which DVC may bring back",
-    )
-    parser.add_argument(
-        "--objects", action="store_true", help="only the cache, as after `dvc fetch`: not build/"
-    )
-    asked = parser.parse_args()
+def verify(
+    *, repair_found: bool = False, quick: bool = False, earlier: bool = False, built: bool = True
+) -> int:
+    """Hash every object that the current build needs, and print what is damaged or missing.
+
+    Args:
+        repair_found: move damaged objects aside and make only them again.
+        quick: hash only files whose time, inode or size has changed.
+        earlier: also the objects of earlier builds, which DVC may bring back.
+        built: also the files in build/, not the cache alone.
+
+    Returns:
+        0 if all is whole, else the sum of: 1 something is corrupt, 2 something is missing, 4
+        something cannot be verified.
+    """
     try:
-        with all_stages_locked():
+        with all_stages_locked("is verifying files"):
             pass
-        sys.exit(_verify(asked))
-    except (DamagedLockFile, Busy, RepairError, OSError) as error:
+        return _verify(repair_found, quick, earlier, built)
+    except (DamagedLockFile, LockedError, RepairError, OSError) as error:
         print(error, file=sys.stderr)
-        sys.exit(Fault.UNVERIFIABLE)
+        return Fault.UNVERIFIABLE
 
 
-def _verify(asked: argparse.Namespace) -> int:
+def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
     if not LOCK.is_file():
         print("nothing is built yet: there is no dvc.lock; run `make repro`")
         return Fault.UNVERIFIABLE
     store, names = Store(cache(), scratch()), declared()
 
-    def look(quick: bool = False) -> Report:
+    def look(trust_stamps: bool = False) -> Report:
         stages = {name: stage for name, stage in read_lock().items() if name in names}
         with tqdm(
             desc="verify", unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()
         ) as bar:
-            stamps = Stamps.read() if quick else Stamps()
+            stamps = Stamps.read() if trust_stamps else Stamps()
             report = check(
-                stages, store, build=not asked.objects, stamps=stamps, progress=partial(_move, bar)
+                stages, store, build=built, stamps=stamps, progress=partial(_move, bar)
             )
             stamps.write()
-            if asked.all:
+            if earlier:
                 check_rest(report, store, partial(_move, bar))
         _tell(report)
         return report
 
-    report = look(asked.quick)
-    if report.findings and asked.repair:
+    report = look(quick)
+    if report.findings and repair_found:
         return repair(report, look, store, print).code
     if report.code & ~Fault.UNVERIFIABLE:
         print("`make verify REPAIR=1` moves what is damaged aside and makes only that again")
@@ -100,6 +85,3 @@ def _tell(report: Report) -> None:
         print(f"and {len(report.findings) - SHOWN:,} more, all of them in {log}")
     print(report.summary(), flush=True)
 
-
-if __name__ == "__main__":
-    main()
