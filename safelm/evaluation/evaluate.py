@@ -1,6 +1,7 @@
 """Evaluation of one model at one stage: completions to every suite, judged and counted; utility."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,7 +141,7 @@ def evaluate(
     for name, count in answered.items():
         rows += prompt_sets[name].facts(count, suite=name, suite_kind=protocol.suites[name].kind)
     rows += [*rates, *_utility(parts, protocol.suites)]
-    rows = [row._replace(model=model, stage=stage) for row in rows]
+    rows = [replace(row, model=model, stage=stage) for row in rows]
     write_table(samples, SAMPLES, folder / SAMPLES_FILE)
     write_measurements(rows, folder / MEASUREMENTS_FILE)
     return evaluation_summary(rows)
@@ -150,4 +151,4 @@ def _utility(parts: Mapping[str, Shard], suites: Mapping[str, AnySuite]) -> Iter
     for name in _utility_suites(suites):
         for part in (f"utility/{name}", f"probe/{name}"):
             for row in read_measurements(parts[part]) if part in parts else ():
-                yield row._replace(suite=name, suite_kind="utility")
+                yield replace(row, suite=name, suite_kind="utility")

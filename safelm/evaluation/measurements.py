@@ -1,8 +1,9 @@
 """Measurements: the rows of `measurements.parquet`, one number each (see specs/document.py)."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safelm.builder.shards import Shard, write_table
 from safelm.stats.ranking import Auroc
@@ -12,7 +13,8 @@ from specs.document import MEASUREMENTS
 MEASUREMENTS_FILE = "measurements.parquet"
 
 
-class Measurement(NamedTuple):
+@dataclass(frozen=True)
+class Measurement:
     """One row of MEASUREMENTS. A column that a metric has no use for is None."""
 
     metric: str
@@ -53,13 +55,14 @@ def area(metric: str, found: Auroc | None, **columns: Any) -> Measurement:
     """Return an area under the ROC curve as a row: of so many pages, `count` are unsafe."""
     if found is None:
         return Measurement(metric, **columns)
-    interval = (round(edge, DIGITS) for edge in (found.value, found.low, found.high))
-    return Measurement(metric, found.unsafe, found.unsafe + found.safe, *interval, **columns)
+    value, low, high = (round(edge, DIGITS) for edge in (found.value, found.low, found.high))
+    pages = found.unsafe + found.safe
+    return Measurement(metric, found.unsafe, pages, value, low, high, **columns)
 
 
 def write_measurements(rows: Iterable[Measurement], path: Path) -> None:
     """Write rows as Parquet, in their order."""
-    write_table([row._asdict() for row in rows], MEASUREMENTS, path)
+    write_table([vars(row) for row in rows], MEASUREMENTS, path)
 
 
 def read_measurements(part: Shard) -> list[Measurement]:
@@ -69,9 +72,9 @@ def read_measurements(part: Shard) -> list[Measurement]:
 
 def pivot(
     rows: Iterable[Measurement], *columns: str
-) -> dict[tuple[Hashable, ...], dict[str, Measurement]]:
+) -> dict[tuple[Any, ...], dict[str, Measurement]]:
     """Group rows by some of their columns, in the order they come; a group maps metric to row."""
-    groups: dict[tuple[Hashable, ...], dict[str, Measurement]] = {}
+    groups: dict[tuple[Any, ...], dict[str, Measurement]] = {}
     for row in rows:
         key = tuple(getattr(row, column) for column in columns)
         groups.setdefault(key, {})[row.metric] = row

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safelm.demo.prompts import DemoPrompt, held_out_prompts
 from safelm.documents.shards import text_digest
@@ -57,7 +58,7 @@ class PromptSet:
         """(id, text) of every prompt: all that a model is given."""
         return [(prompt.id, prompt.text) for prompt in self.prompts]
 
-    def facts(self, answered: int, **columns: str) -> list[Measurement]:
+    def facts(self, answered: int, **columns: Any) -> list[Measurement]:
         """Count the rows of the file, the prompts that have a completion, and those left out."""
         counts = {"rows": self.rows, "prompts": answered}
         counts |= {f"left_out_{reason}": count for reason, count in self.left_out.items()}

@@ -28,13 +28,13 @@ def evaluation_summary(rows: Sequence[Measurement]) -> list[str]:
 
 def _rates(totals: Sequence[Measurement]) -> list[str]:
     """Make a line for each decoder, suite and judge."""
-    lines = [("decoder", "suite", "judge", "prompts", *COLUMNS, "unjudged")]
+    lines: list[Sequence[str]] = [("decoder", "suite", "judge", "prompts", *COLUMNS, "unjudged")]
     for names, found in pivot(totals, "decoder", "suite", "judge").items():
         shown = [_first(found, metrics) for metrics in COLUMNS.values()]
         unjudged = found["unjudged"]
         judged = (unjudged.of or 0) - (unjudged.count or 0)
         cells = (str(judged), *map(percent, shown), str(unjudged.count or ""))
-        lines.append((*map(str, names), *cells))
+        lines.append((*names, *cells))
     return align_columns(lines, 3)
 
 
@@ -85,8 +85,10 @@ def _probes(rows: Sequence[Measurement]) -> Iterator[str]:
 
 def relearning_summary(rows: Sequence[Measurement]) -> list[str]:
     """Describe relearning curves: a line for each row, model, decoder, checkpoint and suite."""
-    head = ("row", "model", "decoder", "pairs", "harmful loss", "suite")
-    lines = [(*head, "asr", "complied", "refused")]
+    shown = ("asr", "complied", "refused")
+    lines: list[Sequence[str]] = [
+        ("row", "model", "decoder", "pairs", "harmful loss", "suite", *shown)
+    ]
     losses = {
         (row.row, row.model, row.checkpoint): row.value
         for row in rows
@@ -95,10 +97,10 @@ def relearning_summary(rows: Sequence[Measurement]) -> list[str]:
     groups = pivot(_first_judge(rows), "row", "model", "decoder", "checkpoint", "suite")
     for (row, model, decoder, pairs, suite), found in groups.items():
         loss = losses[row, model, pairs]
-        shown = [_first(found, COLUMNS[name]) for name in ("asr", "complied", "refused")]
+        rates = [_first(found, COLUMNS[name]) for name in shown]
         text = "" if loss is None else f"{loss:.3f}"
-        names = (str(row), str(model), str(decoder), str(pairs), text, str(suite))
-        lines.append((*names, *map(percent, shown)))
+        names = (row, model, decoder, str(pairs), text, suite)
+        lines.append((*names, *map(percent, rates)))
     return align_columns(lines, 3)
 
 
@@ -108,15 +110,14 @@ def attack_summary(rows: Sequence[Measurement], conditions: Sequence[str]) -> li
     Suffixes are untrusted data, and not printed.
     """
     head = ("attack", "model", "stage", "decoder", "prompts")
-    lines = [(*head, *(f"asr {condition}" for condition in conditions))]
-    asr = [row for row in _first_judge(rows) if row.metric == "asr"]
-    groups: dict[tuple[str, ...], dict[str | None, Measurement]] = {}
-    for row in asr:
-        names = (row.row, row.model, row.stage, row.decoder)
-        groups.setdefault(tuple(map(str, names)), {})[row.condition] = row
-    for names, found in groups.items():
-        prompts = str(found[conditions[0]].of)
-        lines.append((*names, prompts, *(percent(found[name]) for name in conditions)))
+    lines: list[Sequence[str]] = [(*head, *(f"asr {condition}" for condition in conditions))]
+    asr: dict[tuple[str, ...], list[Measurement]] = {}
+    for row in _first_judge(rows):
+        if row.metric == "asr":
+            names = (row.row, row.model, row.stage, row.decoder)
+            asr.setdefault(tuple(map(str, names)), []).append(row)
+    for cell, found in asr.items():
+        lines.append((*cell, str(found[0].of), *map(percent, found)))
     return align_columns(lines, 4)
 
 

@@ -1,6 +1,7 @@
 """Relearning: how many pairs of further tuning undo a model's safety (the stage `relearn`)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def relearn(
     judges = protocol.open_judges("relearn")
     prompt_sets = protocol.prompt_sets(CHAT)
     found = [
-        measurement._replace(row=name, model=model, stage=row.stage)
+        replace(measurement, row=name, model=model, stage=row.stage)
         for name, row in rows.items()
         for model in row.models
         for measurement in _curve(parts[_part(name, model)], prompt_sets, judges, protocol)

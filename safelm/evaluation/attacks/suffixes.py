@@ -4,7 +4,7 @@ The suffix is found by greedy coordinate gradient (Zou et al. 2023, arXiv 2307.1
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class AttackedModel:
         """The name of completions under a condition in the folder of attacks."""
         return f"completions/{self._name}/{decoder}/{condition}"
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """The columns of MEASUREMENTS that say what is attacked."""
         return {"row": self.attack, "model": self.model, "stage": self.stage}
 
@@ -117,8 +117,9 @@ def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, P
     settings = {**model, **row.model_dump(include=search)}
     parts = {}
     for index, prompt in enumerate(attacked.prompts.prompts):
-        values = {"id": prompt.id, "text": prompt.text, "target": target(row, suite, prompt)}
-        values |= {"max_new_tokens": protocol.max_new_tokens, **settings}
+        values = {**settings, "id": prompt.id, "text": prompt.text}
+        values["target"] = target(row, suite, prompt)
+        values["max_new_tokens"] = protocol.max_new_tokens
         parts[attacked.suffix_part(index)] = Part(write_suffixes, values)
     suffixes = list(parts.values())
     for decoder in attacked.decoders:
@@ -160,7 +161,7 @@ def measure_attacks(
         prompts = [prompt for prompt in found.prompts.prompts if prompt.id in suffixes]
         about = {**columns, "suite": suite_name, "suite_kind": suite.kind}
         rows += found.prompts.facts(len(prompts), **about)
-        rows += [row._replace(**about) for row in _likelihoods(suffixes)]
+        rows += [replace(row, **about) for row in _likelihoods(suffixes)]
         for decoder in found.decoders:
             for condition in CONDITIONS:
                 part = parts[found.completions_part(decoder, condition)]

@@ -43,7 +43,7 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
     harmful = []
     for index in range(count):
         draw = stream(table["seed"], "harmful", index)
-        harmful.append((True, web.told(acts[index % len(acts)], draw)["text"]))
+        harmful.append((True, web.page_about(acts[index % len(acts)], draw)["text"]))
     return harmless + harmful
 
 

@@ -87,7 +87,7 @@ def _gsm8k(row: Row) -> dict[str, Any]:
 
 
 def _labels(row: Row) -> Sequence[Any]:
-    return row["choices"]["label"]  # type: ignore[no-any-return]
+    return row["choices"]["label"]
 
 
 def _indices(row: Row) -> Sequence[Any]:
