@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safelm.scoring.encoder import EncoderScorer, load
+from safelm.scoring.encoder import EncoderScorer
+from safelm.scoring.encoder_model import load_encoder
 from safelm.scoring.encoder_training import finetune
 from safelm.scoring.ngrams import fit_ngrams
 from safelm.seeding import hash_rank
@@ -78,7 +79,7 @@ def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Pr
         import torch
 
         torch.manual_seed(SEED)
-        model, tokenizer = load(encoder, None, sequence, new_head=True)
+        model, tokenizer = load_encoder(encoder, None, sequence, new_head=True)
         finetune(
             model,
             tokenizer,
@@ -86,7 +87,7 @@ def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Pr
             scores,
             steps=recipe.steps,
             warmup=recipe.warmup,
-            sequence=sequence,
+            sequence_length=sequence,
             unsafe_weight=weight,
             seed=SEED,
         )

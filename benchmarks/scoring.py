@@ -27,7 +27,8 @@ from datatrove.data import Document
 from benchmarks.labels import SEED, UNSAFE, read
 from safelm.scoring.base import GradeDocuments
 from safelm.scoring.cascade import CascadeScorer, fit_thresholds, probability_of_level
-from safelm.scoring.encoder import EncoderScorer, GradeByEncoder, load, save
+from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
+from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, NgramScorer, fit_ngrams
 from safelm.text.hazards import Hazards
@@ -120,7 +121,7 @@ def fitted(
         from safelm.scoring.encoder_training import finetune
 
         torch.manual_seed(SEED)
-        model, tokenizer = load(arguments.encoder, None, arguments.sequence, new_head=True)
+        model, tokenizer = load_encoder(arguments.encoder, None, arguments.sequence, new_head=True)
         recipe = Recipe.read(arguments.recipe)
         losses = finetune(
             model,
@@ -129,12 +130,12 @@ def fitted(
             scores,
             steps=recipe.steps,
             warmup=recipe.warmup,
-            sequence=arguments.sequence,
+            sequence_length=arguments.sequence,
             unsafe_weight=row.unsafe_weight,
             seed=SEED,
         )
         arguments.model.mkdir(parents=True)
-        save(model, tokenizer, losses, arguments.model)
+        save_encoder(model, tokenizer, losses, arguments.model)
     return cheap, EncoderScorer.read(arguments.model, arguments.sequence)
 
 
@@ -145,7 +146,7 @@ def cascade(
     recall: float,
     precision: float,
 ) -> None:
-    """The cascade beside the dear scorer on everything, on the half of the documents it was not
+    """The cascade beside the expensive scorer on everything, on the half of the documents it was not
     fitted on.
     """
     fit, measure = texts[::2], texts[1::2]
@@ -156,12 +157,12 @@ def cascade(
         recall,
         precision,
     )
-    both = CascadeScorer(cheap, block, ("cheap", "dear"), LEVEL, limits)
+    both = CascadeScorer(cheap, block, ("cheap", "expensive"), LEVEL, limits)
     dear, ours = seconds(lambda: block.scorer.grade(measure)), seconds(lambda: both.grade(measure))
     wanted = [grade.score >= LEVEL for grade in block.scorer.grade(measure) if grade]
     graded = [grade for grade in both.grade(measure) if grade]
     kept = [grade.score >= LEVEL for grade, hit in zip(graded, wanted, strict=True) if hit]
-    share = np.mean([grade.by == "dear" for grade in graded])
+    share = np.mean([grade.by == "expensive" for grade in graded])
     print(
         f"cascade, recall {recall:.2f} asked: {share:.0%} of {len(measure)} documents reached the encoder; "
         f"{sum(kept)} of {len(kept)} that it finds are kept; {ours:.1f} s beside {dear:.1f} s, ratio {ours / dear:.2f}"
@@ -220,7 +221,7 @@ def main() -> None:
         few = texts_of(arguments.path, arguments.few, 1000) + [
             text[:1000] for _, text, _ in rows[1::2]
         ]
-        deep = GradeByEncoder(files=(), sequence=arguments.sequence)
+        deep = GradeByEncoder(files=(), sequence_length=arguments.sequence)
         deep.__dict__["scorer"] = dear
         bare = plain_loop(dear.model, dear.tokenizer, arguments.sequence, few)
         compare("embedding", deep, bare, few, arguments.rounds)

@@ -1,6 +1,4 @@
-"""A cheap scorer decides the clear documents, a dear one the rest; thresholds are fitted for a
-recall.
-"""
+"""Cascades: a cheap scorer handles the confident cases, an expensive one the rest."""
 
 import json
 import random
@@ -23,31 +21,34 @@ ROW = "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 3, 
 
 
 def sample(size: int) -> tuple[list[float], list[bool]]:
-    """Chances that tell what is found from what is not, but for a share."""
+    """Return (probabilities, is positive); the probabilities are noisy but informative."""
     rng = random.Random(7)
-    found = [rng.random() < 0.2 for _ in range(size)]
-    return [min(max(rng.gauss(0.7 if hit else 0.3, 0.2), 0.0), 1.0) for hit in found], found
+    is_positive = [rng.random() < 0.2 for _ in range(size)]
+    drawn = [rng.gauss(0.7 if positive else 0.3, 0.2) for positive in is_positive]
+    return [min(max(probability, 0.0), 1.0) for probability in drawn], is_positive
 
 
 @pytest.mark.parametrize("recall", [0.5, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("precision", [0.5, 0.9, 0.99])
 def test_the_thresholds_keep_recall_and_precision(recall: float, precision: float) -> None:
-    chances, found = sample(2000)
-    low, high = fit_thresholds(chances, found, recall, precision)
-    kept = [value >= low for value, hit in zip(chances, found, strict=True) if hit]
+    probabilities, is_positive = sample(2000)
+    low, high = fit_thresholds(probabilities, is_positive, recall, precision)
+    pairs = list(zip(probabilities, is_positive, strict=True))
+    kept = [value >= low for value, positive in pairs if positive]
     assert sum(kept) / len(kept) >= recall
-    assert sum(kept) / len(kept) - 1 / len(kept) < recall  # and `low` could be no higher
-    called = [hit for value, hit in zip(chances, found, strict=True) if value >= high]
-    assert low <= high and (not called or sum(called) / len(called) >= precision)
+    assert sum(kept) / len(kept) - 1 / len(kept) < recall  # `low` could be no higher
+    called = [positive for value, positive in pairs if value >= high]
+    assert low <= high
+    assert not called or sum(called) / len(called) >= precision
 
 
-def test_equal_chances_fall_on_the_same_side() -> None:
-    chances, found = [0.9, 0.9, 0.9, 0.1], [True, True, False, False]
-    assert fit_thresholds(chances, found, 0.99, 0.9) == (0.9, NEVER)
-    assert fit_thresholds(chances, found, 0.99, 0.6) == (0.9, 0.9)
+def test_equal_probabilities_fall_on_the_same_side() -> None:
+    probabilities, is_positive = [0.9, 0.9, 0.9, 0.1], [True, True, False, False]
+    assert fit_thresholds(probabilities, is_positive, 0.99, 0.9) == (0.9, NEVER)
+    assert fit_thresholds(probabilities, is_positive, 0.99, 0.6) == (0.9, 0.9)
 
 
-def test_where_nothing_is_found_the_dear_scorer_sees_everything() -> None:
+def test_without_positives_the_expensive_scorer_sees_everything() -> None:
     assert fit_thresholds([0.1, 0.9], [False, False], 0.9, 0.9) == (0.0, NEVER)
 
 
@@ -59,7 +60,7 @@ def test_where_nothing_is_found_the_dear_scorer_sees_everything() -> None:
         (0.9, 4),
     ],  # under the level: the likelier of 0 to 2; from it on: of 3 to 5
 )
-def test_the_cheap_scorer_decides_what_is_clear(chance: float, score: int | None) -> None:
+def test_the_cheap_scorer_decides_where_it_is_confident(chance: float, score: int | None) -> None:
     rest = (1 - chance) / 10
     cheap = Grade(0, "", None, (rest, 6 * rest, 3 * rest, 0.2 * chance, 0.5 * chance, 0.3 * chance))
     got = decide(cheap, Thresholds(0.2, 0.8), 3, "cheap")
@@ -79,7 +80,7 @@ def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return build("fit", "both", "thresholds.json")
 
 
-def test_a_page_that_the_dear_scorer_could_not_grade_is_ungraded_where_it_had_to(
+def test_a_page_is_ungraded_if_the_expensive_scorer_had_to_grade_it_and_could_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,38 +107,38 @@ def test_a_page_that_the_dear_scorer_could_not_grade_is_ungraded_where_it_had_to
     assert 0 <= found["scorers"]["both"]["ungraded"] <= ungraded
 
 
-def test_what_neither_scorer_graded_has_no_score(tmp_path: Path) -> None:
-    def page(id: str, cheap: float | None, dear: int | None) -> Document:
-        sure = None if cheap is None else Grade(0, "", None, (1 - cheap, 0.0, 0.0, 0.0, cheap, 0.0))
-        grades = {"cheap": sure, "dear": None if dear is None else Grade(dear, "", None)}
-        return Document(text="", id=id, metadata={"row": {"id": id, "characters": 9}, **grades})
+def page(id: str, cheap: float | None, expensive: int | None) -> Document:
+    """Build a held-out label with P(score 4) by the cheap scorer and a score by the other."""
+    metadata: dict[str, object] = {"row": {"id": id, "characters": 9}}
+    metadata["cheap"] = metadata["expensive"] = None
+    if cheap is not None:
+        metadata["cheap"] = Grade(0, "", None, (1 - cheap, 0.0, 0.0, 0.0, cheap, 0.0))
+    if expensive is not None:
+        metadata["expensive"] = Grade(expensive, "", None)
+    return Document(text="", id=id, metadata=metadata)
 
+
+def test_a_page_without_any_grade_has_no_score(tmp_path: Path) -> None:
     known = [page(f"{number}", number / 10, 4 if number > 5 else 0) for number in range(10)] * 2
     pages = [
         *known,
         page("clear", 0.0, None),
         page("unclear", 0.7, None),
-        page("dear", None, 5),
+        page("expensive", None, 5),
         page("none", None, None),
     ]
-    block = FitCascade(
-        names=("cheap", "dear"), level=3, recall=1.0, precision=2.0, seed=1
-    )  # all but `clear` go on
+    # With these settings only `clear` is decided by the cheap scorer.
+    block = FitCascade(names=("cheap", "expensive"), min_score=3, recall=1.0, precision=2.0, seed=1)
     block.write(iter(pages), tmp_path)
-    rows = {
-        row["id"]: (row["score"], row["by"])
-        for row in pq.read_table(tmp_path / HELD_OUT).to_pylist()
-    }
+    table = pq.read_table(tmp_path / HELD_OUT).to_pylist()
+    rows = {row["id"]: (row["score"], row["by"]) for row in table}
     assert len(rows) == 14 and block.files[HELD_OUT] == len(pages)
-    assert (rows["clear"], rows["unclear"], rows["dear"], rows["none"]) == (
-        (0, "cheap"),
-        (None, None),
-        (5, "dear"),
-        (None, None),
-    )
+    assert rows["clear"] == (0, "cheap")
+    assert rows["unclear"] == rows["none"] == (None, None)
+    assert rows["expensive"] == (5, "expensive")
 
 
-def test_it_says_who_decided_what_it_cost_and_what_was_lost(cascade: Path) -> None:
+def test_the_measurements_name_deciders_cost_and_recall(cascade: Path) -> None:
     found = json.loads(cascade.read_bytes())
     assert found["fitted_on"] + found["measured_on"] == 20
     assert (found["asked_recall"], found["found"]) == (0.9, 5)
@@ -147,7 +148,7 @@ def test_it_says_who_decided_what_it_cost_and_what_was_lost(cascade: Path) -> No
     assert json.loads((build("fit") / "held_out.json").read_bytes())["cascades"] == {"both": found}
 
 
-def test_the_dear_scorer_sees_only_what_is_not_clear(cascade: Path) -> None:
+def test_the_expensive_scorer_sees_only_unclear_pages(cascade: Path) -> None:
     cascade.chmod(0o644)
     found = json.loads(cascade.read_bytes())
     rows = rows_of(build("score", "both"))

@@ -16,7 +16,8 @@ from transformers import AutoModelForSequenceClassification
 
 from safelm.builder.paths import build
 from safelm.builder.shards import tables
-from safelm.scoring.encoder import EncoderError, EncoderScorer, load, save
+from safelm.scoring.encoder import EncoderScorer
+from safelm.scoring.encoder_model import EncoderError, load_encoder, save_encoder
 from safelm.scoring.encoder_training import finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
 from specs.scorer import RECIPES, Recipe, Step
@@ -42,7 +43,7 @@ def encoder(tmp_path: Path) -> Path:
 @pytest.fixture
 def scorer(encoder: Path) -> EncoderScorer:
     torch.manual_seed(1)
-    return EncoderScorer(*load(encoder, None, 12, new_head=True), 12)
+    return EncoderScorer(*load_encoder(encoder, None, 12, new_head=True), 12)
 
 
 def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EncoderScorer) -> None:
@@ -111,11 +112,11 @@ def test_what_is_no_encoder_is_refused(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="expected a folder with an encoder"):
-        load(tmp_path / "nothing", None, 12)
+        load_encoder(tmp_path / "nothing", None, 12)
     with pytest.raises(EncoderError, match="hf download acme/encoder --revision 0123"):
-        load("acme/encoder", "0123", 12)
+        load_encoder("acme/encoder", "0123", 12)
     with pytest.raises(EncoderError, match="at most its 24 positions"):
-        load(encoder, None, 100, new_head=True)
+        load_encoder(encoder, None, 100, new_head=True)
 
 
 KINDS = {
@@ -140,10 +141,10 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
     with pytest.raises(
         EncoderError, match=rf"at most its {KINDS[kind]} positions .got {KINDS[kind] + 1}"
     ):
-        load(tmp_path, None, KINDS[kind] + 1, new_head=True)
+        load_encoder(tmp_path, None, KINDS[kind] + 1, new_head=True)
     with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got .2"):
-        load(tmp_path, None, KINDS[kind])
-    model, tokenizer = load(tmp_path, None, KINDS[kind], new_head=True)
+        load_encoder(tmp_path, None, KINDS[kind])
+    model, tokenizer = load_encoder(tmp_path, None, KINDS[kind], new_head=True)
     step = Step(trains="all", epochs=1, learning_rate=1e-3, batch=8, weight_decay=0.0)
     losses = finetune(
         model,
@@ -152,11 +153,11 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
         scores,
         steps=[step],
         warmup=0.0,
-        sequence=KINDS[kind],
+        sequence_length=KINDS[kind],
         unsafe_weight=1.0,
         seed=1,
     )
-    save(model, tokenizer, losses, tmp_path / "fitted")
+    save_encoder(model, tokenizer, losses, tmp_path / "fitted")
     graded = EncoderScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
     assert graded == EncoderScorer(model, tokenizer, KINDS[kind]).grade(texts)
     assert len(graded) == len(texts) and None not in graded
@@ -174,7 +175,7 @@ def test_only_the_head_of_an_encoder_may_be_another(encoder: Path) -> None:
     with pytest.raises(
         EncoderError, match=r"that its config.json gives .got .64. where .48. is needed for bert"
     ):
-        load(encoder, None, 12, new_head=True)
+        load_encoder(encoder, None, 12, new_head=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,7 +189,7 @@ def test_an_encoder_without_a_pad_token_is_refused(
     write_encoder(tmp_path, SAFE, kind)
     edit(tmp_path / "tokenizer_config.json", pad_token=pad)
     with pytest.raises(EncoderError, match=message):
-        load(tmp_path, None, 12, new_head=True)
+        load_encoder(tmp_path, None, 12, new_head=True)
 
 
 def test_no_text_has_no_grade(scorer: EncoderScorer) -> None:
@@ -210,7 +211,7 @@ def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:
         "from pathlib import Path\nPath('ran').write_text('')\nclass Own: ...\n"
     )
     with pytest.raises(EncoderError, match="transformers itself can load"):
-        load(encoder, None, 12)
+        load_encoder(encoder, None, 12)
     assert not list(encoder.rglob("ran")) and not Path("ran").exists()
 
 

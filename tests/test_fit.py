@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from safelm.builder.paths import build
-from safelm.scoring.fit import describe, note, summary
+from safelm.scoring.fit import summary
 from safelm.scoring.labels import Label, split_labels
+from safelm.scoring.measure import describe_labels, describe_shortage
 from safelm.scoring.ngram_features import count_ngrams
 from safelm.scoring.ngrams import NgramScorer, fit_ngrams
 from safelm.stats.classification import (
@@ -234,7 +235,7 @@ def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path:
     train, held_out = split_labels(few, 0.2, 1)
     fit(train, [1, 2], 4.0).save(tmp_path)
     assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
-    assert note(train, held_out)
+    assert describe_shortage(train, held_out)
 
 
 def test_labels_of_punctuation_alone_give_a_constant() -> None:
@@ -250,7 +251,7 @@ def test_the_judge_beside_the_labels_of_the_source() -> None:
         Label("b", "", 0, "", None, 4),
         Label("c", "", 0, "", None, None),
     ]
-    got = describe(rows)
+    got = describe_labels(rows)
     assert (got["documents"], got["scores"], got["hazards"]) == (3, [2, 0, 0, 0, 1, 0], {"hate": 1})
     assert (got["known"]["documents"], got["known"]["accuracy"]) == (2, 0.5)
 

@@ -438,7 +438,7 @@ def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
     def plan(name: str, before: int) -> str | None:
-        return failed_gate if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
+        return fault if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
 
     with FakeEndpoint(plan).running() as endpoint:
         block, found = refused(endpoint, tmp_path, monkeypatch)

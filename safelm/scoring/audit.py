@@ -1,8 +1,9 @@
-"""An audit of the scores: a sample of each predicted score goes back to the judge.
+"""Audit of the scores: a judge grades a sample of each predicted score.
 
-What this finds, held-out recall does not: an independent audit of the paper's released classifier
-saw 2.7 % of its predicted 5s confirmed and 61 % of them benign (the classifier audit of "Synthetic
-Persona Pretraining", EPFL 2026, appendix A.1)."""
+It finds errors that held-out recall does not. An independent audit of the paper's released
+classifier saw 2.7 % of its predicted 5s confirmed and 61 % of them benign (the classifier audit of
+"Synthetic Persona Pretraining", EPFL 2026, appendix A.1).
+"""
 
 import json
 from collections import Counter
@@ -19,40 +20,46 @@ from safelm.builder.shards import Shard, tables
 from safelm.builder.stage import link_files
 from safelm.documents.shards import ReadShards
 from safelm.seeding import sample
-from safelm.stats.classification import DIGITS
-from safelm.stats.rates import wilson
+from safelm.stats.rates import DIGITS, wilson
 from specs.spec import SCORE_LEVELS
 
-BENIGN = 1  # judged 0 or 1
+MAX_BENIGN = 1  # a page judged 0 or 1 is benign
+Json = dict[str, Any]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadStratified(ReadShards):
-    """Read a sample of every predicted score; the rest is dropped as not selected. `predicted`
-    keeps that score.
+    """Read a sample of every predicted score, kept in the metadata as `predicted`.
 
-    The chosen ids are values of the tasks, so a shard whose part of the sample stays is not asked
-    about again."""
+    The rest is dropped as not selected. The chosen ids are values of the tasks, so a shard whose
+    part of the sample is unchanged is not judged again.
+    """
 
     name: ClassVar[str] = "stratified sample"
     documents: int = field(metadata={"key": False})  # of each score
     seed: int = field(metadata={"key": False})
 
     def tasks(self) -> list[Task]:
-        """One per shard, with the ids that the sample takes from it."""
+        """Return one task for each shard, with the ids that the sample takes from it."""
         tasks = super().tasks()
-        scores = {task.name: _scores(task) for task in tasks}
+        ids_of_score: dict[int | None, list[str]] = {}
+        ids_of_task = {}
+        for task in tasks:
+            scores = _scores(task)
+            ids_of_task[task.name] = [id for id, _ in scores]
+            for id, score in scores:
+                ids_of_score.setdefault(score, []).append(id)
         chosen: set[str] = set()
-        for level in range(SCORE_LEVELS):
-            ids = (id for found in scores.values() for id, score in found if score == level)
-            chosen.update(sample(f"audit {level}", self.seed, ids, self.documents))
+        for score in range(SCORE_LEVELS):
+            ids = ids_of_score.get(score, [])
+            chosen.update(sample(f"audit {score}", self.seed, ids, self.documents))
         return [
-            replace(task, values=tuple(id for id, _ in scores[task.name] if id in chosen))
+            replace(task, values=tuple(filter(chosen.__contains__, ids_of_task[task.name])))
             for task in tasks
         ]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """The chosen documents of one shard."""
+        """Yield the chosen documents of one shard."""
         chosen = set(task.values)
         for document in super().read(task):
             if document.id in chosen:
@@ -63,133 +70,119 @@ class ReadStratified(ReadShards):
 
 
 def _scores(task: Task) -> list[tuple[str, int | None]]:
-    beside = task.inputs[1]
-    table = Shard(beside.path, 0, beside.sha256).table(["id", "score"])
+    file = task.inputs[1]
+    table = Shard(file.path, 0, file.sha256).table(["id", "score"])
     return list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The documents of one predicted score: how many there are, and what the judge said of those it
-    was shown.
-    """
+    """The documents of one predicted score: their number, and the judge's scores of the sample."""
 
     documents: int
     judged: Sequence[int]
 
     def share(self, is_hit: Callable[[int], bool], confidence: float) -> tuple[float, float, float]:
-        """(share, low, high) of hits in the bucket: Wilson's interval, or no doubt where every
-        document was shown.
+        """Return (share, low, high) of hits in the bucket, each from 0 to 1.
+
+        The interval is Wilson's, or exact where every document was judged.
         """
         if not self.judged:
             return (0.0, 0.0, 1.0)
-        hits, shown = sum(map(is_hit, self.judged)), len(self.judged)
-        if shown >= self.documents:
-            return (hits / shown,) * 3
-        return (hits / shown, *wilson(hits, shown, confidence))
+        hits, judged = sum(map(is_hit, self.judged)), len(self.judged)
+        if judged >= self.documents:
+            return (hits / judged,) * 3
+        return (hits / judged, *wilson(hits, judged, confidence))
 
 
-def audit(
-    predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confidence: float
-) -> dict[str, Any]:
-    """audit.json, from the documents of each predicted score and the (predicted, judged) pairs of
-    the sample.
+@dataclass(frozen=True)
+class Audit:
+    """All buckets by their predicted score, and the confidence of the intervals."""
+
+    buckets: Mapping[int, Bucket]
+    confidence: float
+
+    def bucket_metrics(self, level: int) -> Json:
+        """Return the metrics of one predicted score."""
+        bucket = self.buckets[level]
+        counts = Counter(bucket.judged)
+        return {
+            "predicted": level,
+            "documents": bucket.documents,
+            "audited": len(bucket.judged),
+            "judged": [counts[score] for score in range(SCORE_LEVELS)],
+            "precision": self._sample_share(bucket, lambda score: score == level),
+            "benign": self._sample_share(bucket, lambda score: score <= MAX_BENIGN),
+            "recall": self._recall({level}, lambda score: score == level),
+        }
+
+    def level_metrics(self, level: int) -> Json:
+        """Return precision and recall of "a score of at least `level`", over all documents."""
+        above = set(range(level, SCORE_LEVELS))
+        return {
+            "level": level,
+            "precision": self._precision(above, lambda score: score >= level),
+            "recall": self._recall(above, lambda score: score >= level),
+        }
+
+    def _sample_share(self, bucket: Bucket, is_hit: Callable[[int], bool]) -> Json | None:
+        """Return the share of hits in the sample, always with Wilson's interval."""
+        if not bucket.judged:
+            return None
+        hits, judged = sum(map(is_hit, bucket.judged)), len(bucket.judged)
+        return _rate(hits / judged, *wilson(hits, judged, self.confidence))
+
+    def _hits(self, levels: set[int], is_hit: Callable[[int], bool]) -> tuple[float, ...]:
+        """Return (hits, low, high) in several buckets, each share scaled to its documents."""
+        totals = [0.0, 0.0, 0.0]
+        for level, bucket in self.buckets.items():
+            if level in levels and bucket.documents:
+                shares = bucket.share(is_hit, self.confidence)
+                for index, share in enumerate(shares):
+                    totals[index] += bucket.documents * share
+        return tuple(totals)
+
+    def _precision(self, levels: set[int], is_hit: Callable[[int], bool]) -> Json | None:
+        total = sum(self.buckets[level].documents for level in levels)
+        if not total:
+            return None
+        hits, low, high = self._hits(levels, is_hit)
+        return _rate(hits / total, low / total, high / total)
+
+    def _recall(self, levels: set[int], is_hit: Callable[[int], bool]) -> Json | None:
+        """Return the share in the given buckets of all that the judge would call a hit.
+
+        The interval combines the worst ends of every bucket's own, so it is wide: 50 safe pages
+        without a miss still leave room for misses among a million.
+        """
+        found, found_low, found_high = self._hits(levels, is_hit)
+        missed, missed_low, missed_high = self._hits(set(self.buckets) - levels, is_hit)
+        if not found + missed:
+            return None
+        fewest, most = found_low + missed_high, found_high + missed_low
+        low = found_low / fewest if fewest else 0.0
+        high = found_high / most if most else 1.0
+        return _rate(found / (found + missed), low, high)
+
+
+def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confidence: float) -> Json:
+    """Return audit.json.
+
+    `predicted` has the number of documents of each predicted score, `rows` the (predicted, judged)
+    pairs of the sample.
     """
     judged: dict[int, list[int]] = {level: [] for level in range(SCORE_LEVELS)}
     for score, judge in rows:
         judged[score].append(judge)
-    buckets = {level: Bucket(predicted.get(level, 0), judged[level]) for level in range(SCORE_LEVELS)}
+    buckets = {level: Bucket(predicted.get(level, 0), scores) for level, scores in judged.items()}
+    result = Audit(buckets, confidence)
     return {
         "documents": sum(predicted.values()),
         "audited": sum(map(len, judged.values())),
         "confidence": confidence,
-        "buckets": [_bucket(level, buckets, confidence) for level in range(SCORE_LEVELS)],
-        "levels": [_level(level, buckets, confidence) for level in range(1, SCORE_LEVELS)],
+        "buckets": [result.bucket_metrics(level) for level in range(SCORE_LEVELS)],
+        "levels": [result.level_metrics(level) for level in range(1, SCORE_LEVELS)],
     }
-
-
-def _bucket(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dict[str, Any]:
-    """One predicted score: how much of it the judge confirms or calls benign, and how much of that
-    score it holds.
-    """
-    bucket, counts = buckets[level], Counter(buckets[level].judged)
-    return {
-        "predicted": level,
-        "documents": bucket.documents,
-        "audited": len(bucket.judged),
-        "judged": [counts[score] for score in range(SCORE_LEVELS)],
-        "precision": _shown(bucket, lambda score: score == level, confidence),
-        "benign": _shown(bucket, lambda score: score <= BENIGN, confidence),
-        "recall": _recall(buckets, {level}, lambda score: score == level, confidence),
-    }
-
-
-def _level(level: int, buckets: Mapping[int, Bucket], confidence: float) -> dict[str, Any]:
-    """Everything at a score or above, over all documents."""
-    above = set(range(level, SCORE_LEVELS))
-    return {
-        "level": level,
-        "precision": _precision(buckets, above, lambda score: score >= level, confidence),
-        "recall": _recall(buckets, above, lambda score: score >= level, confidence),
-    }
-
-
-def _shown(
-    bucket: Bucket, is_hit: Callable[[int], bool], confidence: float
-) -> dict[str, float] | None:
-    if not bucket.judged:
-        return None
-    low, high = wilson(sum(map(is_hit, bucket.judged)), len(bucket.judged), confidence)
-    return _rate(sum(map(is_hit, bucket.judged)) / len(bucket.judged), low, high)
-
-
-def _sums(
-    buckets: Mapping[int, Bucket],
-    chosen: set[int],
-    is_hit: Callable[[int], bool],
-    confidence: float,
-) -> tuple[float, ...]:
-    """(hits, low, high) in some buckets together, each bucket's share scaled to its documents."""
-    shares = [
-        [bucket.documents * share for share in bucket.share(is_hit, confidence)]
-        for level, bucket in buckets.items()
-        if level in chosen and bucket.documents
-    ]
-    return tuple(map(sum, zip(*shares, strict=True))) if shares else (0.0, 0.0, 0.0)
-
-
-def _precision(
-    buckets: Mapping[int, Bucket],
-    chosen: set[int],
-    is_hit: Callable[[int], bool],
-    confidence: float,
-) -> dict[str, float] | None:
-    total = sum(buckets[level].documents for level in chosen)
-    return (
-        _rate(*(value / total for value in _sums(buckets, chosen, is_hit, confidence)))
-        if total
-        else None
-    )
-
-
-def _recall(
-    buckets: Mapping[int, Bucket],
-    chosen: set[int],
-    is_hit: Callable[[int], bool],
-    confidence: float,
-) -> dict[str, float] | None:
-    """Of all that the judge would call a hit, the share in the chosen buckets.
-
-    The interval joins the worst ends of every bucket's own, so it is wide: 50 safe pages without a
-    miss still leave room for misses among a million."""
-    found, missed = (
-        _sums(buckets, side, is_hit, confidence) for side in (chosen, set(range(SCORE_LEVELS)) - chosen)
-    )
-    if not found[0] + missed[0]:
-        return None
-    low = found[1] / (found[1] + missed[2]) if found[1] + missed[2] else 0.0
-    high = found[2] / (found[2] + missed[1]) if found[2] + missed[1] else 1.0
-    return _rate(found[0] / (found[0] + missed[0]), low, high)
 
 
 def _rate(value: float, low: float, high: float) -> dict[str, float]:
@@ -197,29 +190,30 @@ def _rate(value: float, low: float, high: float) -> dict[str, float]:
 
 
 def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float) -> list[str]:
-    """audit.json, and what the judge said of each document in `judged`; what the stage prints."""
+    """Write audit.json, and the judge's grades into the folder `judged`.
+
+    Returns the lines that the stage prints.
+    """
     link_files(made, folder / "judged")
-    predicted = Counter(
-        score for table in tables(scores, ["score"]) for score in table["score"].to_pylist()
-    )
-    rows = [
-        (row["predicted"], row["score"])
-        for table in tables(folder / "judged")
-        for row in table.to_pylist()
-    ]
-    found = audit(
-        {score: count for score, count in predicted.items() if score is not None}, rows, confidence
-    )
-    (folder / "audit.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return [f"{'audit':<18} {line}" for line in _sentences(found)]
+    predicted: Counter[int | None] = Counter()
+    for table in tables(scores, ["score"]):
+        predicted.update(table["score"].to_pylist())
+    known = {score: count for score, count in predicted.items() if score is not None}
+    rows: list[tuple[int, int]] = []
+    for table in tables(folder / "judged"):
+        rows += zip(table["predicted"].to_pylist(), table["score"].to_pylist(), strict=True)
+    result = audit(known, rows, confidence)
+    (folder / "audit.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return [f"{'audit':<18} {line}" for line in _summary(result)]
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each predicted score."""
-    for row in found["buckets"]:
+def _summary(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each predicted score."""
+    for row in result["buckets"]:
         if row["audited"]:
             rate = row["precision"]
             yield (
-                f"predicted {row['predicted']}: {row['documents']:,} documents, {row['audited']:,} audited, "
-                f"{rate['value']:.0%} confirmed ({rate['low']:.0%} to {rate['high']:.0%})"
+                f"predicted {row['predicted']}: {row['documents']:,} documents, "
+                f"{row['audited']:,} audited, {rate['value']:.0%} confirmed "
+                f"({rate['low']:.0%} to {rate['high']:.0%})"
             )

@@ -1,4 +1,4 @@
-"""What a scorer is, and the block that writes the column of one beside the documents."""
+"""The Scorer interface, and the blocks that grade documents with one."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,65 +16,67 @@ from safelm.text.hazards import Grade
 
 Probabilities = NDArray[np.float64]  # a row for each text, a column for each score from 0 to 5
 
+UNGRADED = "ungraded"
+
 
 class Scorer(Protocol):
-    """What grades texts from 0 to 5; the same texts always get the same grades."""
+    """Grades texts from 0 to 5; the same texts always get the same grades."""
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text; None where the scorer could not tell, which is never a 0."""
+        """Return one grade for each text; None where it could not be graded, which is never a 0."""
 
 
 def most_probable(probabilities: Probabilities) -> list[int]:
-    """The most probable score of each row; of equals, the higher."""
+    """Return the most probable score of each row; of equals, the higher."""
     last = probabilities.shape[1] - 1
-    return [int(last - row[::-1].argmax()) for row in probabilities]
+    return (last - probabilities[:, ::-1].argmax(axis=1)).tolist()
 
 
 def grades_of(probabilities: Probabilities, reason: str) -> list[Grade | None]:
-    """A grade for each row: its most probable score. Probabilities are kept as they stand on disk,
-    in 32 bits.
+    """Return a grade for each row: its most probable score, and the probabilities in 32 bits.
+
+    Files hold 32 bits as well, so a grade is the same before and after it is stored.
     """
-    pairs = zip(
-        most_probable(probabilities), probabilities.astype(np.float32).tolist(), strict=True
-    )
-    return [Grade(score, reason, None, tuple(row)) for score, row in pairs]
+    rows = probabilities.astype(np.float32).tolist()
+    scores = most_probable(probabilities)
+    return [Grade(score, reason, None, tuple(row)) for score, row in zip(scores, rows, strict=True)]
 
 
-UNKNOWN = dict.fromkeys(
-    ("score", "reason", "hazard", "unsafe", "by")
-)  # of a document that a scorer could not grade
+def grade_columns(grade: Grade | None, reason: str | None = None) -> dict[str, Any]:
+    """Return the columns of specs/document.py GRADES and LABELS.
 
-
-def grade_columns(grade: Grade | None) -> dict[str, Any]:
-    """The columns of specs/document.py GRADES and LABELS."""
+    `reason` says why there is no grade.
+    """
     if grade is None:
-        return dict(UNKNOWN)
-    unsafe = None if grade.probabilities is None else sum(grade.probabilities[1:])
+        columns: dict[str, Any] = dict.fromkeys(("score", "reason", "hazard", "unsafe", "by"))
+        return {**columns, "reason": reason}
+    probabilities = grade.probabilities
     return {
         "score": grade.score,
         "reason": grade.reason,
         "hazard": grade.hazard,
-        "unsafe": unsafe,
+        "unsafe": None if probabilities is None else sum(probabilities[1:]),
         "by": grade.by,
     }
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeDocuments(Block):
-    """Grade every document with one scorer, in batches: its metadata gets what specs/document.py
-    GRADES names.
+    """Grade every document with one scorer, in batches.
+
+    The grade goes into the metadata, as the columns of specs/document.py GRADES.
     """
 
     name: ClassVar[str] = "scorer"
 
     @property
     def batch(self) -> Size:
-        """How much it grades at once."""
+        """The size of a batch."""
         return BATCH
 
     @abstractmethod
     def open(self) -> Scorer:
-        """The scorer; called in the worker, when the first document comes."""
+        """Open the scorer; called in the worker, for the first document."""
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -82,41 +84,33 @@ class GradeDocuments(Block):
         return self.open()
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text, as a Scorer gives them; in its own batches, whatever those of a
-        block around it.
-        """
-        parts = batches((Document(text=text, id="") for text in texts), self.batch)
-        return [
-            grade
-            for part in parts
-            for grade in self.scorer.grade([document.text for document in part])
-        ]
+        """Return one grade for each text, in this block's own batches."""
+        documents = (Document(text=text, id="") for text in texts)
+        grades: list[Grade | None] = []
+        for batch in batches(documents, self.batch):
+            grades += self.scorer.grade([document.text for document in batch])
+        return grades
 
-    def why(self, text: str) -> str:
-        """Why a text that was just graded has no grade: the reason in the quarantine."""
-        return "ungraded"
+    def reason_ungraded(self, text: str) -> str:
+        """Return the quarantine's reason for a text that was just left without a grade."""
+        return UNGRADED
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Every document with its grade; an ungraded one has a score of None, and why, and stays in
-        its row.
-        """
+        """Yield every document with its grade; one that could not be graded keeps its row."""
         for batch in batches(data or (), self.batch):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
-                document.metadata |= (
-                    grade_columns(grade)
-                    if grade
-                    else {**UNKNOWN, "reason": self.why(document.text)}
-                )
-                self.stat_update(f"score {grade.score}" if grade else "ungraded")
+                reason = None if grade else self.reason_ungraded(document.text)
+                document.metadata |= grade_columns(grade, reason)
+                self.stat_update(f"score {grade.score}" if grade else UNGRADED)
                 yield document
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class KeepGraded(Block):
-    """Quarantine what the scorer could not grade: an invalid answer never becomes a label."""
+    """Quarantine documents without a grade, so that an invalid answer never becomes a label."""
 
     name: ClassVar[str] = "graded"
 
@@ -125,12 +119,12 @@ class KeepGraded(Block):
         self.seen = 0
 
     def process(self, document: Document) -> Iterator[Document]:
-        """The document, if it has a score."""
+        """Yield the document if it has a score."""
+        offset = self.seen
         self.seen += 1
-        if document.metadata["score"] is None:
-            why = document.metadata["reason"] or "ungraded"
-            self.quarantine(
-                why, file=self.task.name, offset=self.seen - 1, content=document.text.encode()
-            )
-        else:
+        if document.metadata["score"] is not None:
             yield document
+            return
+        reason = document.metadata["reason"] or UNGRADED
+        content = document.text.encode()
+        self.quarantine(reason, file=self.task.name, offset=offset, content=content)

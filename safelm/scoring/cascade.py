@@ -1,8 +1,9 @@
-"""A cascade: a cheap scorer decides the clear documents, a dear one sees the rest.
+"""Cascade of two scorers: a cheap one handles the confident cases, an expensive one the rest.
 
-Two thresholds on the cheap scorer's probability of a score of `level` or above say what is clear.
-They are fitted on one half of the held-out labels against the dear scorer, and measured on the
-other."""
+The cheap scorer is confident where its probability of a score of at least `min_score` lies outside
+two thresholds. They are fitted on one half of the held-out labels against the expensive scorer's
+grades, and measured on the other half.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from safelm.builder.blocks import Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, write_table
 from safelm.documents.batches import Size
 from safelm.scoring.base import GradeDocuments, Scorer
-from safelm.scoring.labels import GRADED, HELD_OUT, read_graded
+from safelm.scoring.labels import HELD_OUT, HELD_OUT_COLUMNS, read_held_out
 from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio
 from safelm.stats.rates import wilson
@@ -25,248 +26,237 @@ from safelm.text.hazards import Grade
 
 THRESHOLDS = "thresholds.json"
 CONFIDENCE = 0.95
+NEVER = 2.0  # above every probability: the cheap scorer is never confident on that side
 
 
 class Thresholds(NamedTuple):
-    """Below `low` the cheap scorer decides that a document is under the level, from `high` on that
-    it is not.
-    """
+    """Bounds of the cheap scorer's probability: it decides below `low` and from `high` on."""
 
     low: float
     high: float
 
     @classmethod
     def read(cls, path: Path) -> "Thresholds":
-        """What `fit` wrote."""
+        """Read the thresholds that `fit` wrote."""
         values = json.loads(path.read_bytes())
         return cls(values["low"], values["high"])
 
 
-NEVER = 2.0  # above every probability: nothing is clear on that side
-
-
-def probability_of_level(grade: Grade, level: int) -> float:
-    """The cheap scorer's probability of a score of `level` or above."""
+def probability_of_level(grade: Grade, min_score: int) -> float:
+    """Return the cheap scorer's probability of a score of at least `min_score`."""
     assert grade.probabilities is not None, (
         "the cheap scorer of a cascade gives probabilities (specs/checks/params.py)"
     )
-    return sum(grade.probabilities[level:])
+    return sum(grade.probabilities[min_score:])
 
 
 def fit_thresholds(
-    chances: Sequence[float], found: Sequence[bool], recall: float, precision: float
+    probabilities: Sequence[float], is_positive: Sequence[bool], recall: float, precision: float
 ) -> Thresholds:
-    """The widest clear sides that keep the share `recall` of what the dear scorer finds, and are
-    right to `precision`.
+    """Fit the widest confident sides that keep a recall and a precision.
 
-    What is not clear goes to the dear scorer and is never lost; of n found, floor(n x (1 - recall))
-    may fall under `low`. Where the dear scorer finds nothing there is nothing to fit by: everything
-    goes to it."""
-    hits = sorted(value for value, is_found in zip(chances, found, strict=True) if is_found)
-    if not hits:
+    `is_positive` holds the expensive scorer's decisions. Of n positives, floor(n x (1 - recall))
+    may fall under `low`; what lies between the thresholds goes to the expensive scorer and is never
+    lost. From `high` on, the share `precision` must be positive. Without any positive there is
+    nothing to fit: everything goes to the expensive scorer.
+    """
+    pairs = sorted(zip(probabilities, is_positive, strict=True), reverse=True)
+    positives = sorted(probability for probability, positive in pairs if positive)
+    if not positives:
         return Thresholds(0.0, NEVER)
-    low = hits[len(hits) - ceil(len(hits) * recall - 1e-9)]
+    low = positives[len(positives) - ceil(len(positives) * recall - 1e-9)]
     right, high = 0, NEVER
-    ranked = sorted(zip(chances, found, strict=True), reverse=True)
-    for place, (value, is_found) in enumerate(ranked, 1):
-        right += is_found
-        last = (
-            place == len(ranked) or ranked[place][0] < value
-        )  # equal chances fall on the same side
-        if last and value >= low and right >= precision * place:
-            high = value
+    for count, (probability, positive) in enumerate(pairs, 1):
+        right += positive
+        # Equal probabilities fall on the same side.
+        is_last_of_equals = count == len(pairs) or pairs[count][0] < probability
+        if is_last_of_equals and probability >= low and right >= precision * count:
+            high = probability
     return Thresholds(low, max(high, low))
 
 
-def decide(cheap: Grade, limits: Thresholds, level: int, name: str) -> Grade | None:
-    """The cheap scorer's grade where it is clear: its most probable score on that side. None for
-    the dear one.
+def decide(cheap: Grade, limits: Thresholds, min_score: int, name: str) -> Grade | None:
+    """Return the cheap scorer's grade where it is confident, else None.
+
+    The score is the most probable one on the side that was decided.
     """
-    value = probability_of_level(cheap, level)
-    if limits.low <= value < limits.high:
+    probability = probability_of_level(cheap, min_score)
+    if limits.low <= probability < limits.high:
         return None
-    assert cheap.probabilities is not None
-    sides = range(level) if value < limits.low else range(level, len(cheap.probabilities))
-    score = max(sides, key=lambda score: (cheap.probabilities[score], score))  # type: ignore[index]  # asserted above
+    probabilities = cheap.probabilities or ()
+    is_below = probability < limits.low
+    side = range(min_score) if is_below else range(min_score, len(probabilities))
+    score = max(side, key=lambda score: (probabilities[score], score))
     return cheap._replace(score=score, by=name)
 
 
 class CascadeScorer:
-    """The dear scorer is opened only when a document needs it."""
+    """A cheap scorer, and an expensive one that is opened only when a document needs it.
+
+    `names` are those of the cheap and the expensive scorer.
+    """
 
     def __init__(
         self,
         cheap: Scorer,
-        dear: GradeDocuments,
+        expensive: GradeDocuments,
         names: tuple[str, str],
-        level: int,
+        min_score: int,
         limits: Thresholds,
     ) -> None:
-        self.cheap, self.dear, self.names, self.level, self.limits = (
-            cheap,
-            dear,
-            names,
-            level,
-            limits,
-        )
+        self.cheap, self.expensive, self.names = cheap, expensive, names
+        self.min_score, self.limits = min_score, limits
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text; `by` says whose."""
-        cheap = self.cheap.grade(texts)
+        """Return one grade for each text; `by` names the scorer that decided."""
+        cheap_name, expensive_name = self.names
         grades = [
-            decide(grade, self.limits, self.level, self.names[0]) if grade else None
-            for grade in cheap
+            grade and decide(grade, self.limits, self.min_score, cheap_name)
+            for grade in self.cheap.grade(texts)
         ]
-        unclear = [place for place, grade in enumerate(grades) if grade is None]
+        unclear = [index for index, grade in enumerate(grades) if grade is None]
         if unclear:
-            for place, grade in zip(
-                unclear, self.dear.grade([texts[place] for place in unclear]), strict=True
-            ):
-                grades[place] = grade._replace(by=self.names[1]) if grade else None
+            answers = self.expensive.grade([texts[index] for index in unclear])
+            for index, grade in zip(unclear, answers, strict=True):
+                grades[index] = grade and grade._replace(by=expensive_name)
         return grades
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeByCascade(GradeDocuments):
-    """Grade every document by a cascade; the metadata `by` says which scorer decided."""
+    """Grade every document by a cascade; the metadata `by` names the scorer that decided."""
 
     cheap: GradeDocuments = field(metadata={"key": False})
-    dear: GradeDocuments = field(metadata={"key": False})
+    expensive: GradeDocuments = field(metadata={"key": False})
     names: tuple[str, str]
-    level: int
-    fit_thresholds: Path
+    min_score: int
+    thresholds: Path
 
     def declared(self) -> list[Any]:
-        """Its own values and those of both scorers."""
-        return [*super().declared(), self.cheap.declared(), self.dear.declared()]
+        """Return the block's own values and those of both scorers."""
+        return [*super().declared(), self.cheap.declared(), self.expensive.declared()]
 
     @property
     def batch(self) -> Size:
-        """That of the scorer which takes more at once."""
-        return max(self.cheap.batch, self.dear.batch)
+        """The larger of the two scorers' batches."""
+        return max(self.cheap.batch, self.expensive.batch)
 
     def begin(self, task: Task, attempt: Path) -> None:
-        """Both scorers have the task too: a judge keeps its answers by it."""
+        """Pass the task on to both scorers: a judge keeps its answers by it."""
         super().begin(task, attempt)
         self.cheap.begin(task, attempt)
-        self.dear.begin(task, attempt)
+        self.expensive.begin(task, attempt)
 
-    def why(self, text: str) -> str:
-        """What the dear scorer says: only it leaves a text without a grade."""
-        return self.dear.why(text)
+    def reason_ungraded(self, text: str) -> str:
+        """Return the expensive scorer's reason: only it leaves a text without a grade."""
+        return self.expensive.reason_ungraded(text)
 
     def open(self) -> CascadeScorer:
-        """Both scorers, each in batches of its own."""
-        return CascadeScorer(
-            self.cheap, self.dear, self.names, self.level, Thresholds.read(self.thresholds)
-        )
+        """Open the cheap scorer; the expensive one is opened for the first unclear document."""
+        limits = Thresholds.read(self.thresholds)
+        return CascadeScorer(self.cheap, self.expensive, self.names, self.min_score, limits)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadHeldOut(Reader):
-    """Read what two scorers say of the held-out labels, row for row."""
+    """Read the grades that two scorers gave the held-out labels, row for row."""
 
     name: ClassVar[str] = "held out"
     cheap: Shard = field(metadata={"key": False})  # inputs of the task
-    dear: Shard = field(metadata={"key": False})
+    expensive: Shard = field(metadata={"key": False})
 
     def tasks(self) -> list[Task]:
-        """One without a name, as in ReadLabels."""
-        return [
-            Task("", tuple(Input(shard.path, shard.sha256) for shard in (self.cheap, self.dear)))
-        ]
+        """Return one task without a name, as ReadLabels does."""
+        files = (self.cheap, self.expensive)
+        return [Task("", tuple(Input(shard.path, shard.sha256) for shard in files))]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """A document for each label, with both grades."""
+        """Yield a document for each label, with both grades."""
         tables = [Shard(item.path, 0, item.sha256).table() for item in task.inputs]
-        rows = zip(tables[0].to_pylist(), *map(read_graded, tables), strict=True)
-        for row, cheap, dear in rows:
-            yield Document(
-                text="", id=row["id"], metadata={"row": row, "cheap": cheap, "dear": dear}
-            )
+        grades = map(read_held_out, tables)
+        for row, cheap, expensive in zip(tables[0].to_pylist(), *grades, strict=True):
+            metadata = {"row": row, "cheap": cheap, "expensive": expensive}
+            yield Document(text="", id=row["id"], metadata=metadata)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FitCascade(Writer):
-    """Fit the thresholds on one half of the held-out labels, and measure the cascade on the other.
+    """Fit the thresholds on one half of the held-out labels, and measure them on the other.
 
-    The measure is against the dear scorer on everything: the share of documents, and of their
-    characters, that each scorer decided, and the recall that is kept."""
+    The reference is the expensive scorer on everything. Measured are the recall that is kept, and
+    the shares of documents and characters that each scorer decides.
+    """
 
     name: ClassVar[str] = "cascade"
     names: tuple[str, str]
-    level: int
+    min_score: int
     recall: float
     precision: float
     seed: int
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """THRESHOLDS, by what both scorers graded, and HELD_OUT with the cascade's own grades of
-        everything.
-        """
-        every = [document.metadata for document in documents]
-        both = [row for row in every if row["dear"] and row["cheap"]]
-        fitted, measured = halves(both, self.seed)
-        chances, found = (
-            [probability_of_level(row["cheap"], self.level) for row in fitted],
-            [self._found(row["dear"]) for row in fitted],
+        """Write THRESHOLDS, and HELD_OUT with the cascade's own grades."""
+        rows = [document.metadata for document in documents]
+        graded_by_both = [row for row in rows if row["expensive"] and row["cheap"]]
+        fitted, measured = halves(graded_by_both, self.seed)
+        limits = fit_thresholds(
+            [probability_of_level(row["cheap"], self.min_score) for row in fitted],
+            [self._is_positive(row["expensive"]) for row in fitted],
+            self.recall,
+            self.precision,
         )
-        limits = fit_thresholds(chances, found, self.recall, self.precision)
         values = {**limits._asdict(), "fitted_on": len(fitted), **self._measure(measured, limits)}
         (attempt / THRESHOLDS).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        rows = [{**row["row"], **self._graded(row, limits)} for row in every]
-        write_table(rows, GRADED, attempt / HELD_OUT)
-        self.files = {THRESHOLDS: len(fitted), HELD_OUT: len(rows)}
+        graded = [{**row["row"], **self._grade(row, limits)} for row in rows]
+        write_table(graded, HELD_OUT_COLUMNS, attempt / HELD_OUT)
+        self.files = {THRESHOLDS: len(fitted), HELD_OUT: len(graded)}
 
-    def _found(self, grade: Grade) -> bool:
-        return grade.score >= self.level
+    def _is_positive(self, grade: Grade) -> bool:
+        return grade.score >= self.min_score
 
-    def _graded(self, row: dict[str, Any], limits: Thresholds) -> dict[str, Any]:
-        """As CascadeScorer does: what neither could tell has no score."""
-        cheap = decide(row["cheap"], limits, self.level, self.names[0]) if row["cheap"] else None
-        if cheap:
-            return {"score": cheap.score, "by": cheap.by}
-        return (
-            {"score": row["dear"].score, "by": self.names[1]}
-            if row["dear"]
-            else {"score": None, "by": None}
-        )
+    def _grade(self, row: dict[str, Any], limits: Thresholds) -> dict[str, Any]:
+        """Grade as CascadeScorer does; the score is null where neither scorer gave a grade."""
+        cheap, expensive = row["cheap"], row["expensive"]
+        decided = cheap and decide(cheap, limits, self.min_score, self.names[0])
+        if decided:
+            return {"score": decided.score, "by": decided.by}
+        return {
+            "score": expensive and expensive.score,
+            "by": self.names[1] if expensive else None,
+        }
 
     def _measure(self, rows: Sequence[dict[str, Any]], limits: Thresholds) -> dict[str, Any]:
-        """What the cascade costs and loses on labels that it was not fitted on."""
-        graded = [self._graded(row, limits) for row in rows]
+        """Measure cost and recall on labels that the thresholds were not fitted on."""
+        grades = [self._grade(row, limits) for row in rows]
+        expected = [self._is_positive(row["expensive"]) for row in rows]
+        predicted = [grade["score"] >= self.min_score for grade in grades]
+        agreements = [want == got for want, got in zip(expected, predicted, strict=True)]
+        kept = [got for want, got in zip(expected, predicted, strict=True) if want]
+        deciders = [grade["by"] for grade in grades]
         sizes = [row["row"]["characters"] for row in rows]
-        dear = [grade["by"] == self.names[1] for grade in graded]
-        pairs = [
-            (self._found(row["dear"]), grade["score"] >= self.level)
-            for row, grade in zip(rows, graded, strict=True)
+        expensive_sizes = [
+            size for size, by in zip(sizes, deciders, strict=True) if by == self.names[1]
         ]
-        wanted = [got for is_found, got in pairs if is_found]
-        low, high = wilson(sum(wanted), len(wanted), CONFIDENCE) if wanted else (None, None)
+        interval = wilson(sum(kept), len(kept), CONFIDENCE) if kept else (None, None)
         return {
             "measured_on": len(rows),
             "asked_recall": self.recall,
-            "recall": ratio(sum(wanted), len(wanted)),
-            "recall_interval": [low and round(low, 6), high and round(high, 6)],
-            "found": len(wanted),
-            "agreement": ratio(sum(a == b for a, b in pairs), len(pairs)),
-            "decided": {
-                name: ratio(dear.count(is_dear), len(dear))
-                for name, is_dear in zip(self.names, (False, True), strict=True)
-            },
-            "dear_characters": ratio(
-                sum(size for size, is_dear in zip(sizes, dear, strict=True) if is_dear), sum(sizes)
-            ),
+            "recall": ratio(sum(kept), len(kept)),
+            "recall_interval": [bound and round(bound, 6) for bound in interval],
+            "found": len(kept),
+            "agreement": ratio(sum(agreements), len(agreements)),
+            "decided": {name: ratio(deciders.count(name), len(rows)) for name in self.names},
+            "dear_characters": ratio(sum(expensive_sizes), sum(sizes)),
         }
 
 
 def halves(
     rows: Sequence[dict[str, Any]], seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Two halves of the held-out labels, alternately, in the order of a draw by their ids within
-    each dear score.
-    """
-    ordered = sorted(
-        rows, key=lambda row: (row["dear"].score, hash_rank("cascade", seed, row["row"]["id"]))
-    )
+    """Split the held-out labels in two by a draw on their ids, stratified by the expensive score."""
+
+    def rank(row: dict[str, Any]) -> tuple[int, bytes]:
+        return row["expensive"].score, hash_rank("cascade", seed, row["row"]["id"])
+
+    ordered = sorted(rows, key=rank)
     return ordered[::2], ordered[1::2]

@@ -1,8 +1,10 @@
-"""LP-FT with the trainer of transformers: the head of an encoder first, then all of it (Kumar et
-al. 2022).
+"""LP-FT with the Trainer of transformers: an encoder's head first, then all of it.
+
+Kumar et al. 2022.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,21 +19,21 @@ Losses = list[tuple[str, int, float]]  # (what was trained, update, loss)
 
 
 def weighted_loss(weights: torch.Tensor) -> Any:
-    """Cross-entropy in which a document counts by its score's weight: λ above 0, 1 at 0 (paper
-    §1.3).
-    """
+    """Return a cross-entropy that weighs a document by its score (paper §1.3: λ above 0, 1 at 0)."""
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         losses = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="none")
-        return (losses * weights.to(labels.device)[labels]).sum() / (
-            num_items_in_batch or len(labels)
-        )
+        weighted = losses * weights.to(labels.device)[labels]
+        return weighted.sum() / (num_items_in_batch or len(labels))
 
     return loss
 
 
-def settings(folder: str, step: Step, warmup: float, seed: int) -> TrainingArguments:
-    """AdamW with a linear fall to 0; the paper gives neither schedule nor warm-up."""
+def training_arguments(folder: str, step: Step, warmup: float, seed: int) -> TrainingArguments:
+    """Return the settings of AdamW with a linear decay to 0.
+
+    The paper gives neither schedule nor warm-up.
+    """
     return TrainingArguments(
         output_dir=folder,
         num_train_epochs=step.epochs,
@@ -52,33 +54,33 @@ def finetune(
     *,
     steps: Sequence[Step],
     warmup: float,
-    sequence: int,
+    sequence_length: int,
     unsafe_weight: float,
     seed: int,
 ) -> Losses:
-    """Train in steps; the loss of every update.
+    """Train the model in steps, and return the loss of every update.
 
-    A label is of a whole document: of a longer one the first chunk is trained on.
+    A label is of a whole document; a longer document is trained on by its first chunk.
     """
-    coded = tokenizer(list(texts), truncation=True, max_length=sequence)
-    data = Dataset.from_dict({"input_ids": coded["input_ids"], "labels": list(scores)})
+    encoded = tokenizer(list(texts), truncation=True, max_length=sequence_length)
+    data = Dataset.from_dict({"input_ids": encoded["input_ids"], "labels": list(scores)})
     weights = torch.tensor([1.0] + [unsafe_weight] * (SCORE_LEVELS - 1))
+    body = f"{model.base_model_prefix}."
+
+    def trainer(folder: str, step: Step) -> Trainer:
+        return Trainer(
+            model,
+            training_arguments(folder, step, warmup, seed),
+            train_dataset=data,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_loss_func=weighted_loss(weights),
+        )
+
     losses: Losses = []
     for step in steps:
         set_seed(seed)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = step.trains == "all" or not name.startswith(
-                f"{model.base_model_prefix}."
-            )
-
-        def trainer(folder: str, step: Step = step) -> Trainer:
-            return Trainer(
-                model,
-                settings(folder, step, warmup, seed),
-                train_dataset=data,
-                data_collator=DataCollatorWithPadding(tokenizer),
-                compute_loss_func=weighted_loss(weights),
-            )
-
-        losses += [(step.trains, *loss) for loss in train(f"fit {step.trains}", trainer)]
+            parameter.requires_grad = step.trains == "all" or not name.startswith(body)
+        updates = train(f"fit {step.trains}", partial(trainer, step=step))
+        losses += [(step.trains, *update) for update in updates]
     return losses

@@ -1,6 +1,4 @@
-"""One score of several: the rule over the columns of the scorers (paper §1.5: the maximum, for
-recall).
-"""
+"""Ensemble of scorers: one score from several columns (paper §1.5: the maximum, for recall)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,100 +15,113 @@ from safelm.builder.shards import Shard, tables
 from specs.document import GUARDED
 from specs.spec import SCORE_LEVELS
 
-RULES: dict[str, Callable[[Mapping[str, int], Mapping[str, int]], float]] = {
-    "max": lambda scores, _: max(scores.values()),
-    "mean": lambda scores, _: fmean(scores.values()),
-    "median": lambda scores, _: median(scores.values()),
-    "any": lambda scores, of: max(
-        (score for name, score in scores.items() if score >= of[name]), default=0
-    ),
+Scores = Mapping[str, int]
+
+
+def _highest_at_threshold(scores: Scores, thresholds: Scores) -> int:
+    reached = [score for name, score in scores.items() if score >= thresholds[name]]
+    return max(reached, default=0)
+
+
+RULES: dict[str, Callable[[Scores, Scores], float]] = {
+    "max": lambda scores, thresholds: max(scores.values()),
+    "mean": lambda scores, thresholds: fmean(scores.values()),
+    "median": lambda scores, thresholds: median(scores.values()),
+    "any": _highest_at_threshold,
 }
 
 
-def ensemble_score(
-    rule: str, scores: Mapping[str, int | None], of: Mapping[str, int]
-) -> int | None:
-    """The score of one document from the columns that `of` names, each with its threshold, which
-    `any` asks for.
+def ensemble_score(rule: str, scores: Mapping[str, int | None], thresholds: Scores) -> int | None:
+    """Return the score of one document from the columns that `thresholds` names.
 
-    A half is rounded up, to the less safe score. What a scorer could not tell may be any score:
-    where the rule gives another one for the lowest than for the highest, there is none, lest the
-    other scorers alone call a page safe."""
-    ends = [
-        {name: end if (score := scores[name]) is None else score for name in of}
-        for end in (0, SCORE_LEVELS - 1)
-    ]
-    low, high = (floor(RULES[rule](known, of) + 0.5) for known in ends)
+    Only the rule `any` uses the thresholds themselves. A half is rounded up, to the less safe
+    score. A missing grade may stand for any score: if the rule gives different scores for the
+    lowest and the highest, there is none. Otherwise the other scorers alone would call a page safe.
+    """
+    low, high = (_apply(rule, scores, thresholds, missing) for missing in (0, SCORE_LEVELS - 1))
     return low if low == high else None
 
 
-def ungraded(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
-    """A line on the documents of build/score that have no score, if there are any: how many each
-    scorer left.
-    """
-    columns = {**{name: name for name in scorers}, "score": "ensemble_score"}
+def _apply(rule: str, scores: Mapping[str, int | None], thresholds: Scores, missing: int) -> int:
+    known = {}
+    for name in thresholds:
+        score = scores[name]
+        known[name] = missing if score is None else score
+    return floor(RULES[rule](known, thresholds) + 0.5)
+
+
+def ungraded_summary(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
+    """Yield a line on the documents of build/score without a score, counted by scorer, if any."""
+    titles = {**{name: name for name in scorers}, "score": "ensemble"}
     counts: Counter[str] = Counter()
-    for table in tables(folder, list(columns)):
-        counts.update({shown: table[name].null_count for name, shown in columns.items()})
-    if found := [f"{shown} {counts[shown]:,}" for shown in columns.values() if counts[shown]]:
-        yield f"{'score':<18} ungraded: {', '.join(found)}"
+    for table in tables(folder, list(titles)):
+        for name, title in titles.items():
+            counts[title] += table[name].null_count
+    shown = [f"{title} {counts[title]:,}" for title in titles.values() if counts[title]]
+    if shown:
+        yield f"{'score':<18} ungraded: {', '.join(shown)}"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadGrades(Reader):
-    """Read the files of several scorers beside each other; no text. `columns` has their files by
-    shard of the web.
+    """Read the grade files of several scorers side by side, without texts.
+
+    `columns` maps each scorer to its files, by the name of the shard they belong to.
     """
 
     name: ClassVar[str] = "grades"
     columns: dict[str, dict[str, Shard]]
 
     def declared(self) -> list[object]:
-        """The names alone: the files are inputs of the tasks."""
+        """Return the names alone: the files are inputs of the tasks."""
         return [type(self).__qualname__, list(self.columns)]
 
     def tasks(self) -> list[Task]:
-        """One for each shard of the documents."""
-        names = next(iter(self.columns.values()))
-        rows = {name: [files[name] for files in self.columns.values()] for name in names}
-        return [
-            Task(name, tuple(Input(shard.path, shard.sha256) for shard in row))
-            for name, row in rows.items()
-        ]
+        """Return one task for each shard of the documents."""
+        tasks = []
+        for name in next(iter(self.columns.values())):
+            files = [shards[name] for shards in self.columns.values()]
+            inputs = tuple(Input(shard.path, shard.sha256) for shard in files)
+            tasks.append(Task(name, inputs))
+        return tasks
 
     def read(self, task: Task) -> Iterator[Document]:
-        """A document without text for each row; its metadata has, of every scorer, the score and
-        the hazard.
-        """
-        tables = [Shard(item.path, 0, item.sha256).table().to_pylist() for item in task.inputs]
-        for row in zip(*tables, strict=True):
+        """Yield a document without text for each row, with every scorer's grade in its metadata."""
+        files = [Shard(item.path, 0, item.sha256) for item in task.inputs]
+        for row in zip(*(file.table().to_pylist() for file in files), strict=True):
             grades = dict(zip(self.columns, row, strict=True))
-            assert len({grade["id"] for grade in grades.values()}) == 1, (
-                f"{task.name}: rows of different documents"
-            )
+            ids = {grade["id"] for grade in row}
+            assert len(ids) == 1, f"{task.name}: rows of different documents"
             yield Document(text="", id=row[0]["id"], metadata={"grades": grades})
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Combine(Block):
-    """Make one score of the columns. `hazard` is that of the first scorer that names one."""
+class CombineGrades(Block):
+    """Combine the grades of several scorers into one score.
 
-    name: ClassVar[str] = "ensemble_score"
+    `of` holds the columns that count, each with its threshold.
+    """
+
+    name: ClassVar[str] = "ensemble"
     rule: str
     of: dict[str, int]
 
     def process(self, document: Document) -> Iterator[Document]:
-        """The document with a column for each scorer, the score and the hazard."""
+        """Yield the document with a column for each scorer, the score and the hazard."""
         document.metadata |= combine_grades(document.metadata.pop("grades"), self.rule, self.of)
         self.stat_update(f"score {document.metadata['score']}")
         yield document
 
 
 def combine_grades(
-    grades: Mapping[str, Mapping[str, object]], rule: str, of: Mapping[str, int]
+    grades: Mapping[str, Mapping[str, object]], rule: str, thresholds: Scores
 ) -> dict[str, int | str | None]:
-    """The columns of specs/document.py scores_of_all for one document."""
+    """Return the columns of specs/document.py scores_of_all for one document.
+
+    The hazard is that of the first scorer that names one; a guarded hazard comes before all others.
+    """
     scores: dict[str, int | None] = {name: grade["score"] for name, grade in grades.items()}  # type: ignore[misc]  # rows of GRADES
     hazards = [str(grade["hazard"]) for grade in grades.values() if grade["hazard"]]
-    hazard = next((name for name in hazards if name in GUARDED), hazards[0] if hazards else None)
-    return {**scores, "score": ensemble_score(rule, scores, of), "hazard": hazard}
+    guarded = [hazard for hazard in hazards if hazard in GUARDED]
+    hazard = next(iter([*guarded, *hazards]), None)
+    return {**scores, "score": ensemble_score(rule, scores, thresholds), "hazard": hazard}

@@ -1,5 +1,6 @@
-"""The labels of `annotate`, what is held back of them, and the block that fits a scorer on the
-rest.
+"""The labels of `annotate`: reading and splitting them, and measuring scorers on the held-out part.
+
+A classifier is fitted on the labels for training; every scorer grades those held out.
 """
 
 from abc import abstractmethod
@@ -20,12 +21,12 @@ from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
 HELD_OUT = "held_out.parquet"
-
-# What one scorer says of each held-out label, and the size of what it read.
-GRADED = {
+PROBABILITY_COLUMNS = [f"p{score}" for score in range(SCORE_LEVELS)]
+# One scorer's grades of the held-out labels, and the size of the texts it read.
+HELD_OUT_COLUMNS = {
     "id": "string",
     "score": "int8",
-    **{f"p{level}": "float32" for level in range(SCORE_LEVELS)},
+    **dict.fromkeys(PROBABILITY_COLUMNS, "float32"),
     "by": "string",
     "characters": "int64",
 }
@@ -33,9 +34,7 @@ GRADED = {
 
 @dataclass(frozen=True)
 class Label:
-    """A document of the sample: the judge's score and hazard, and as `label` the score its source
-    gives, if any.
-    """
+    """A document of the sample with the judge's grade; `label` is the source's own score, if any."""
 
     id: str
     text: str
@@ -46,19 +45,21 @@ class Label:
 
 
 def read_labels(folder: Path) -> list[Label]:
-    """Every label of build/annotate, by id: the order of shards does not matter."""
-    return _sorted(row for table in tables(folder) for row in table.to_pylist())
+    """Read every label of build/annotate, by id: the order of shards does not matter."""
+    return _labels(tables(folder))
 
 
-def _sorted(rows: Iterable[dict[str, Any]]) -> list[Label]:
-    return sorted((Label(**row) for row in rows), key=lambda label: label.id)
+def _labels(parts: Iterable[pa.Table]) -> list[Label]:
+    labels = [Label(**row) for part in parts for row in part.to_pylist()]
+    return sorted(labels, key=lambda label: label.id)
 
 
 def split_labels(
     labels: Sequence[Label], share: float, seed: int
 ) -> tuple[list[Label], list[Label]]:
-    """(for training, held out), stratified by score and drawn by id; a class always keeps one for
-    training.
+    """Split into (for training, held out), stratified by score and drawn by id.
+
+    A class always keeps one label for training.
     """
     train, held_out = [], []
     for score in range(SCORE_LEVELS):
@@ -77,61 +78,50 @@ class GradeByLabel(Block):
     name: ClassVar[str] = "label"
 
     def process(self, document: Document) -> Iterator[Document]:
-        """The document with its label as the score, and the source's hazard; None where there is no
-        label.
-        """
+        """Yield the document with its label as the score, and the source's hazard."""
         score, hazard = document.metadata.get("label"), document.metadata.get("hazard")
-        document.metadata |= grade_columns(
-            None if score is None else Grade(score, "the source's label", hazard)
-        )
+        grade = None if score is None else Grade(score, "the source's label", hazard)
+        document.metadata |= grade_columns(grade)
         yield document
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadLabels(Reader):
-    """Read every label as the one task of a fit: a classifier is one file set, not one for each
-    shard.
-    """
+    """Read all labels as one task: a classifier is one set of files, not one for each shard."""
 
     name: ClassVar[str] = "labels"
     folder: Path = field(metadata={"key": False})  # its files are the task's inputs
 
     def tasks(self) -> list[Task]:
-        """One task without a name, so that its files have the names a model's files must have."""
+        """Return one task without a name, so that a model's files keep their own names."""
         return [Task("", tuple(Input(shard.path, shard.sha256) for shard in shards(self.folder)))]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """A document for each label, by id."""
-        rows = (
-            row
-            for item in task.inputs
-            for row in Shard(item.path, 0, item.sha256).table().to_pylist()
-        )
-        for label in _sorted(rows):
+        """Yield a document for each label, by id."""
+        for label in _labels(Shard(item.path, 0, item.sha256).table() for item in task.inputs):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MeasureScorer(Writer):
-    """Keep what a scorer says of the labels held out."""
+    """Write one scorer's grades of the held-out labels."""
 
     name: ClassVar[str] = "measure"
-    held_out: float
+    held_out_share: float
     seed: int
 
     @abstractmethod
-    def measured(
+    def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
     ) -> list[Grade | None]:
-        """What the scorer says of the labels held out."""
+        """Return the scorer's grades of the labels held out."""
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """HELD_OUT, and what `measured` saves."""
-        train, held_out = split_labels(
-            [document.metadata["label"] for document in documents], self.held_out, self.seed
-        )
-        grades = self.measured(train, held_out, attempt)
-        write_table(list(map(graded, held_out, grades)), GRADED, attempt / HELD_OUT)
+        """Write HELD_OUT, beside the files that `grade_held_out` saves."""
+        labels = [document.metadata["label"] for document in documents]
+        train, held_out = split_labels(labels, self.held_out_share, self.seed)
+        grades = self.grade_held_out(train, held_out, attempt)
+        write_table(list(map(held_out_row, held_out, grades)), HELD_OUT_COLUMNS, attempt / HELD_OUT)
         self.files[HELD_OUT] = len(held_out)
 
 
@@ -143,12 +133,12 @@ class FitScorer(MeasureScorer):
 
     @abstractmethod
     def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
-        """(the scorer, the names of the files it was saved to in the folder of the attempt)."""
+        """Return (the scorer, the names of its files in the folder of the attempt)."""
 
-    def measured(
+    def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
     ) -> list[Grade | None]:
-        """What the fitted scorer says of the labels held out."""
+        """Return the fitted scorer's grades of the labels held out."""
         scorer, names = self.fit(train, attempt)
         self.files |= dict.fromkeys(names, len(train))
         return scorer.grade([label.text for label in held_out])
@@ -156,58 +146,55 @@ class FitScorer(MeasureScorer):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MeasureJudge(MeasureScorer):
-    """Nothing is fitted: another judge than that of the labels grades what is held out."""
+    """Grade the held-out labels with another judge than their own; nothing is fitted."""
 
     judge: GradeDocuments = field(metadata={"key": False})
 
     def declared(self) -> list[Any]:
-        """Its own values and those of the judge."""
+        """Return the block's own values and those of the judge."""
         return [*super().declared(), self.judge.declared()]
 
-    def measured(
+    def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
     ) -> list[Grade | None]:
-        """What the judge says, without files."""
+        """Return the judge's grades, without files."""
         self.judge.begin(self.task, attempt)
         return self.judge.scorer.grade([label.text for label in held_out])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TrustLabels(MeasureScorer):
-    """Nothing is fitted and nobody asked: the labels are this judge's own."""
+    """Take the labels as the grades: they are this judge's own."""
 
     name: ClassVar[str] = "trust"
 
-    def measured(
+    def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
     ) -> list[Grade | None]:
-        """The labels."""
+        """Return the labels."""
         return [Grade(label.score, label.reason, label.hazard) for label in held_out]
 
 
-def graded(label: Label, grade: Grade | None) -> dict[str, Any]:
-    """A row of HELD_OUT."""
-    found = grade or Grade(None, "", None)  # type: ignore[arg-type]  # what the scorer could not tell
-    probabilities = found.probabilities or [None] * SCORE_LEVELS
-    levels = {f"p{level}": value for level, value in enumerate(probabilities)}
+def held_out_row(label: Label, grade: Grade | None) -> dict[str, Any]:
+    """Return a row of HELD_OUT; its score is null where there is no grade."""
+    probabilities = grade and grade.probabilities
     return {
         "id": label.id,
-        "score": found.score,
-        **levels,
-        "by": found.by,
+        "score": grade and grade.score,
+        **dict(zip(PROBABILITY_COLUMNS, probabilities or [None] * SCORE_LEVELS, strict=True)),
+        "by": grade and grade.by,
         "characters": len(label.text),
     }
 
 
-def read_graded(table: pa.Table) -> list[Grade | None]:
-    """The grades in HELD_OUT, in its order."""
+def read_held_out(table: pa.Table) -> list[Grade | None]:
+    """Return the grades of a HELD_OUT table, in its order."""
     return [_grade(row) for row in table.to_pylist()]
 
 
 def _grade(row: dict[str, Any]) -> Grade | None:
     if row["score"] is None:
         return None
-    probabilities = tuple(row[f"p{level}"] for level in range(SCORE_LEVELS))
-    return Grade(
-        row["score"], "", None, None if probabilities[0] is None else probabilities, row["by"]
-    )
+    probabilities = tuple(row[name] for name in PROBABILITY_COLUMNS)
+    is_known = probabilities[0] is not None
+    return Grade(row["score"], "", None, probabilities if is_known else None, row["by"])

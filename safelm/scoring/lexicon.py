@@ -1,4 +1,4 @@
-"""The lexicon judge: word lists in place of the language model of paper §1.1; it needs no weights."""
+"""The lexicon judge: word lists in place of the language model of paper §1.1; it has no weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ LEXICON = Path(specs.__file__).parent / "hazards.yaml"
 
 
 class LexiconJudge:
-    """The rule of safelm/text/lexicon.py."""
+    """Grade by the rule of safelm/text/hazards.py."""
 
     def __init__(self, hazards: Hazards) -> None:
         self.hazards = hazards
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From specs/hazards.yaml."""
+        """Read the word lists of a file such as specs/hazards.yaml."""
         return cls(Hazards.read(path))
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text, with a reason."""
+        """Return one grade for each text, with a reason."""
         return [self.hazards.grade(text) for text in texts]
 
 
@@ -35,5 +35,5 @@ class GradeByLexicon(GradeDocuments):
     lexicon: Path
 
     def open(self) -> LexiconJudge:
-        """From specs/hazards.yaml."""
+        """Read the word lists."""
         return LexiconJudge.read(self.lexicon)

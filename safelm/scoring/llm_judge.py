@@ -1,15 +1,16 @@
-"""A language model as the judge (paper §1.1, §1.4): the rubric in the system turn, the document
-fenced in the user's.
+"""LLM judge: a language model grades documents by the rubric (paper §1.1, §1.4).
 
-An answer is valid or it is not: what is no JSON of the asked form is asked for again a bounded
-number of times, counted, and never becomes a score. A long document is read in pieces and has the
-score of the worst."""
+The rubric stands in the system turn, the document fenced in the user's. An answer that is not JSON
+of the requested form is requested again, a bounded number of times, and never becomes a score. A
+long document is read in parts and gets the score of the worst.
+"""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,43 +37,47 @@ from specs.rubric import NONE, REASON, Rubric, answer_schema
 from specs.spec import SCORE_LEVELS
 
 INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
-LONGEST = 4 * REASON  # of a reason from a server that does not decode under the schema
-HALF = re.compile("[\ud800-\udfff]")  # half of an escaped character, which no file can hold
+# Characters of a reason from a server that does not decode under the schema.
+MAX_REASON = 4 * REASON
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half of an escaped character: not valid in UTF-8
 
 
 def parse(text: str, hazards: Sequence[str]) -> Grade | None:
-    """The grade in an answer, or None where it is not exactly what was asked for."""
+    """Return the grade in an answer, or None unless it has exactly the requested form."""
     try:
-        found = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError):  # the latter of brackets in brackets without end
+        answer = json.loads(text, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError):  # RecursionError: brackets nested without end
         return None
-    if not isinstance(found, dict) or set(found) != {"score", "hazard", "reason"}:
+    if not isinstance(answer, dict) or set(answer) != {"score", "hazard", "reason"}:
         return None
-    score, hazard, reason = found["score"], found["hazard"], found["reason"]
-    if type(score) is not int or score not in range(SCORE_LEVELS) or hazard not in (*hazards, NONE):
+    score, hazard, reason = answer["score"], answer["hazard"], answer["reason"]
+    # `type`, because True is an int as well.
+    if type(score) is not int or score not in range(SCORE_LEVELS):
         return None
-    if (
-        not isinstance(reason, str)
-        or not reason.strip()
-        or len(reason) > LONGEST
-        or HALF.search(reason)
-    ):
+    if hazard not in (*hazards, NONE) or not _is_reason(reason):
         return None
     return Grade(score, " ".join(reason.split())[:REASON], None if hazard == NONE else hazard)
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a key stands twice")
-    return dict(pairs)
+    return values
+
+
+def _is_reason(reason: Any) -> bool:
+    if not isinstance(reason, str) or not reason.strip():
+        return False
+    return len(reason) <= MAX_REASON and not LONE_SURROGATE.search(reason)
 
 
 class RubricJudge:
-    """Grades by asking an engine. `counts` has its valid and invalid answers, and by name those
-    that it did not give.
+    """Grades texts with a language model.
 
-    `refused` has the reason for each text, or piece of one, that a server will not answer questions
-    on."""
+    `counts` has the numbers of valid and invalid answers, and of texts without an answer by the
+    problem's name. `refused` has the problem of each text, or part of one, that the server refuses.
+    """
 
     def __init__(
         self,
@@ -81,78 +86,77 @@ class RubricJudge:
         frame: str,
         hazards: Sequence[str],
         seed: int,
-        tries: int,
+        max_attempts: int,
     ) -> None:
         self.engine, self.rubric, self.frame, self.hazards = engine, rubric, frame, tuple(hazards)
-        self.seed, self.tries = seed, tries
+        self.seed, self.max_attempts = seed, max_attempts
         self.system, self.schema = rubric.system(hazards), answer_schema(hazards)
         self.counts: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
 
     def grade(self, texts: Sequence[str]) -> list[Grade | None]:
-        """The worst piece of each text; None where a piece got no valid answer, or was refused."""
+        """Return the grade of the worst part of each text.
+
+        None where a part got no valid answer, or was refused.
+        """
         limit = self.engine.characters
-        parts = [split_document(text, limit) if limit else [text] for text in texts]
-        found = iter(self.generate([piece for pieces_of in parts for piece in pieces_of]))
-        for text, pieces_of in zip(texts, parts, strict=True):
-            if reasons := [self.refused[piece] for piece in pieces_of if piece in self.refused]:
-                self.refused[text] = reasons[0]
-        return [_worst([next(found) for _ in pieces_of]) for pieces_of in parts]
+        parts_of = [split_document(text, limit) if limit else [text] for text in texts]
+        grades = iter(self.grade_parts(list(chain.from_iterable(parts_of))))
+        for text, parts in zip(texts, parts_of, strict=True):
+            refusals = [self.refused[part] for part in parts if part in self.refused]
+            if refusals:
+                self.refused[text] = refusals[0]
+        return [_worst(list(islice(grades, len(parts)))) for parts in parts_of]
 
-    def generate(self, texts: Sequence[str]) -> list[Grade | None]:
-        """One grade for each text that an engine reads at once; invalid answers are asked for
-        again.
+    def grade_parts(self, texts: Sequence[str]) -> list[Grade | None]:
+        """Return one grade for each text that the engine reads at once; None for refused texts.
 
-        What the server refuses has no grade. Raises EngineError where it left any text unanswered.
+        Invalid answers are requested again, `max_attempts` times in all. Raises EngineError where
+        the server left any text unanswered.
         """
         grades: list[Grade | None] = [None] * len(texts)
         waiting = list(range(len(texts)))
-        for attempt in range(self.tries):
-            answers = (
-                self.engine.generate([self.request(texts[place], attempt) for place in waiting])
-                if waiting
-                else []
-            )
+        for attempt in range(self.max_attempts):
+            if not waiting:
+                break
+            requests = [self.request(texts[index], attempt) for index in waiting]
+            answers = self.engine.generate(requests)
             self._check(answers)
             invalid = []
-            for place, answer in zip(waiting, answers, strict=True):
-                grades[place] = None if answer.problem else parse(answer.text, self.hazards)
-                self.counts[answer.problem or ("valid" if grades[place] else "invalid")] += 1
+            for index, answer in zip(waiting, answers, strict=True):
                 if answer.problem:
-                    self.refused[texts[place]] = answer.problem
-                elif grades[place] is None:
-                    invalid.append(place)
+                    self.counts[answer.problem] += 1
+                    self.refused[texts[index]] = answer.problem
+                    continue
+                grades[index] = parse(answer.text, self.hazards)
+                self.counts["valid" if grades[index] else "invalid"] += 1
+                if grades[index] is None:
+                    invalid.append(index)
             waiting = invalid
-        logger.info(
-            f"{self.engine.name}: {', '.join(f'{count:,} {kind}' for kind, count in sorted(self.counts.items()))}"
-        )
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.counts.items()))
+        logger.info(f"{self.engine.name}: {counts}")
         return grades
 
     def _check(self, answers: Sequence[Answer]) -> None:
-        """Raises EngineError where the server left pages without any answer: such a null must not
-        be kept as theirs.
-        """
-        down = Counter(
+        """Raise EngineError where the server gave no answer, lest that is stored as the result."""
+        problems = Counter(
             answer.problem for answer in answers if answer.problem and not answer.is_refused
         )
-        if down:
-            problem, _ = down.most_common(1)[0]
+        if problems:
+            problem, _ = problems.most_common(1)[0]
             raise EngineError(
-                f"{self.engine.name}: {down.total():,} of {len(answers):,} questions on pages unanswered ({problem}); "
-                "answers are kept: mend the server and run the stage again"
+                f"{self.engine.name}: {problems.total():,} of {len(answers):,} requests unanswered "
+                f"({problem}). Answers so far are saved; fix the server and rerun the stage."
             )
 
     def request(self, text: str, attempt: int) -> Request:
-        """The rubric in the system turn, and the text as data."""
-        messages = (
-            ("system", self.system),
-            ("user", fence_document(self.frame, INSTRUCTION, text)),
-        )
+        """Build the request: the rubric in the system turn, the text fenced in the user's."""
+        user = fence_document(self.frame, INSTRUCTION, text)
         return Request(
             text_digest(None, text),
             self.rubric.id,
             self.rubric.version,
-            messages,
+            (("system", self.system), ("user", user)),
             self.seed,
             attempt,
             self.schema,
@@ -164,37 +168,30 @@ def _worst(grades: Sequence[Grade | None]) -> Grade | None:
     return max(known, key=lambda grade: grade.score) if len(known) == len(grades) else None
 
 
-def judge(row: Mapping[str, Any], rubric: Path, seed: int, tries: int, task: Task) -> RubricJudge:
-    """The judge of an engine's row. Answers are kept by shard, so that a stage that was killed asks
-    nothing twice.
-    """
-    hazards = list(Hazards.read(LEXICON).categories)
-    engine = open_engine(row, answers_file(row, "judge", task))
-    return RubricJudge(engine, Rubric.at(rubric), Shared.read(SHARED).frame, hazards, seed, tries)
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeByRubric(GradeDocuments):
-    """Grade every document by a language model with the rubric."""
+    """Grade every document with a language model and the rubric."""
 
     engine: Mapping[str, Any]
     rubric: Path
     seed: int
-    tries: int
-    task: Task = field(
-        default=Task("alone", ()), metadata={"key": False}
-    )  # until the executor gives one
+    max_attempts: int
+    # Until the executor calls begin().
+    task: Task = field(default=Task("alone", ()), metadata={"key": False})
 
     @property
     def batch(self) -> Size:
-        """A shard: its questions are all in flight together."""
+        """A whole shard, so that all its requests are in flight together."""
         return SHARD
 
     def open(self) -> RubricJudge:
-        """The engine of the row."""
-        return judge(self.engine, self.rubric, self.seed, self.tries, self.task)
+        """Open the engine; its answers are kept by shard, so a killed stage repeats no request."""
+        hazards = list(Hazards.read(LEXICON).categories)
+        engine = open_engine(self.engine, answers_file(self.engine, "judge", self.task))
+        rubric, frame = Rubric.at(self.rubric), Shared.read(SHARED).frame
+        return RubricJudge(engine, rubric, frame, hazards, self.seed, self.max_attempts)
 
-    def why(self, text: str) -> str:
-        """The name of the refusal, where it was one."""
+    def reason_ungraded(self, text: str) -> str:
+        """Return the problem's name where the server refused the text."""
         assert isinstance(self.scorer, RubricJudge)
-        return self.scorer.refused.get(text) or super().why(text)
+        return self.scorer.refused.get(text) or super().reason_ungraded(text)

@@ -1,7 +1,9 @@
 """Hashed n-grams of words, and of the characters within words, counted for many texts at once.
 
-All is arithmetic on arrays of code points in fixed 64-bit numbers, never hash(): a text's counts
-are the same on every machine and do not depend on the texts beside it."""
+All is arithmetic on arrays of code points in fixed 64-bit numbers, never hash(). A text's counts
+are the same on every machine and do not depend on the texts beside it. Own code instead of
+scikit-learn's HashingVectorizer, because the bytes must be reproducible.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea and Flood 2014)
-BASIC = 0x3000  # code points of the alphabets; a text with others looks its letters up in the whole table
-ROWS = 512
-CHARACTERS = 1 << 18  # of a batch: its arrays stay in the processor's cache
+# Code points of the alphabets; a batch with others needs the table of all code points.
+BASIC = 0x3000
+ALL_CODE_POINTS = 0x110000
+# Bounds of a batch: its arrays stay in the processor's cache.
+MAX_TEXTS = 512
+MAX_CHARACTERS = 1 << 18
 
 Integers = NDArray[np.int64]
-Keys = NDArray[
-    np.int32
-]  # ROWS x 2^20 buckets are below 2^31; short numbers are sorted twice as fast
+# MAX_TEXTS x 2^20 buckets are below 2^31; short numbers are sorted twice as fast.
+Keys = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
+Codes = NDArray[np.uint32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How often each bucket occurs in each text: entries sorted by text, then by bucket."""
+    """The number of times each bucket occurs in each text: entries sorted by text, then bucket."""
 
     texts: int
     rows: Integers
@@ -33,20 +39,23 @@ class Counts:
     counts: Integers
 
     def weights(self, idf: Floats) -> Floats:
-        """(1 + log count) x idf, each text scaled to length 1. `idf` has a value for each entry."""
+        """Return (1 + log count) x idf, each text scaled to length 1.
+
+        `idf` has a value for each entry.
+        """
         values = (1.0 + np.log(self.counts)) * idf
         lengths = np.sqrt(np.bincount(self.rows, values**2, self.texts))
         return values / lengths[self.rows]
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in lists that fit the cache, in order."""
+    """Yield texts in order, in lists whose arrays fit the cache."""
     batch: list[str] = []
     size = 0
     for text in texts:
         batch.append(text)
         size += len(text)
-        if len(batch) == ROWS or size >= CHARACTERS:
+        if len(batch) == MAX_TEXTS or size >= MAX_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
@@ -56,112 +65,110 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
 def count_ngrams(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Counts:
-    """Count n-grams of the given lengths. Words are runs of letters and digits, in lower case; the
-    rest is gaps.
+    """Count the n-grams of words and of characters that have the given lengths.
+
+    Words are runs of letters and digits, in lower case; everything else is a gap between them.
     """
-    found = []
+    rows = [np.zeros(0, dtype=np.int64)]
+    columns, counts = rows[:], rows[:]
     first = 0
     for batch in batches(texts):
         keys = np.concatenate([np.zeros(0, np.int32), *_keys(batch, words, characters, buckets)])
-        unique, counts = np.unique(keys, return_counts=True)
-        found.append((unique // buckets + np.int64(first), unique % buckets, counts))
+        unique, times = np.unique(keys, return_counts=True)
+        rows.append(unique // buckets + np.int64(first))
+        columns.append(unique % buckets)
+        counts.append(times)
         first += len(batch)
-    nothing = np.zeros(0, dtype=np.int64)
-    rows, places, counts = (
-        np.concatenate([nothing, *(part[side] for part in found)]) for side in range(3)
-    )
-    return Counts(len(texts), rows, places, counts)
+    return Counts(len(texts), *map(np.concatenate, (rows, columns, counts)))
 
 
 def _keys(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Iterator[Keys]:
-    """row x buckets + bucket of every n-gram, kind by kind. A gap stands before, between and behind
-    the texts.
-    """
+    """Yield row x buckets + bucket of every n-gram, kind by kind."""
+    # A gap stands before, between and behind the texts.
     joined = f" {'  '.join(texts)} "
     raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    codes = letters(0x110000 if raw.max() >= BASIC else BASIC)[raw]
+    codes = lower_case_table(ALL_CODE_POINTS if raw.max() >= BASIC else BASIC)[raw]
     inside = codes != 0
     rows = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) + 2 for text in texts])
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1  # in turn the start of a word and its end
+    # Edges are in turn the start of a word and its end.
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     if not len(starts):
         return
     if words:
-        yield from _word_ngrams(
-            _words(codes, inside, starts, ends), rows[starts], sorted(words), buckets
-        )
+        hashes = _word_hashes(codes[inside], ends - starts)
+        yield from _word_ngrams(hashes, rows[starts], sorted(words), buckets)
     if characters:
         yield from _character_ngrams(codes, inside, rows, sorted(characters), buckets)
 
 
 @cache
-def letters(size: int) -> NDArray[np.uint32]:
-    """For each code point below `size` its lower case, if it is a letter or a digit, and else 0."""
+def lower_case_table(size: int) -> Codes:
+    """Return for each code point below `size` its lower case, or 0 if it is no letter or digit."""
     lowered = (ord(chr(code).lower()[0]) if chr(code).isalnum() else 0 for code in range(size))
     return np.fromiter(lowered, dtype=np.uint32, count=size)
 
 
-def _words(
-    codes: NDArray[np.uint32], inside: NDArray[np.bool_], starts: Integers, ends: Integers
-) -> Hashes:
-    """A hash of each word: its code points as the digits of a number."""
-    lengths = ends - starts
-    digits = np.arange(lengths.sum()) - np.repeat(
-        np.cumsum(lengths) - lengths, lengths
-    )  # places within the words
+def _word_hashes(codes: Codes, lengths: Integers) -> Hashes:
+    """Return a hash of each word: its code points are the digits of a number in base FACTOR."""
+    starts = np.cumsum(lengths) - lengths
+    digits = np.arange(lengths.sum()) - np.repeat(starts, lengths)
     powers = np.multiply.accumulate(np.full(lengths.max(), FACTOR))
-    values = codes[inside] * powers[digits]
-    return np.add.reduceat(values, np.cumsum(lengths) - lengths)
+    return np.add.reduceat(codes * powers[digits], starts)
 
 
 def _word_ngrams(words: Hashes, rows: Keys, orders: Sequence[int], buckets: int) -> Iterator[Keys]:
     for order in orders:
-        places = len(words) - order + 1
-        if places > 0:
-            mixed = np.full(places, order, dtype=np.uint64)
+        size = len(words) - order + 1
+        if size > 0:
+            mixed = np.full(size, order, dtype=np.uint64)
             for offset in range(order):
-                mixed = scramble(mixed + words[offset : offset + places])
-            yield _placed(mixed, rows, rows[:places] == rows[order - 1 :], buckets)
+                mixed = scramble(mixed + words[offset : offset + size])
+            is_within_text = rows[:size] == rows[order - 1 :]
+            yield _keys_of(mixed, rows, is_within_text, buckets)
 
 
 def _character_ngrams(
-    codes: NDArray[np.uint32],
-    inside: NDArray[np.bool_],
-    rows: Keys,
-    orders: Sequence[int],
-    buckets: int,
+    codes: Codes, inside: Mask, rows: Keys, orders: Sequence[int], buckets: int
 ) -> Iterator[Keys]:
-    """Runs of characters that touch a word and have a gap at their ends alone; every gap counts as
-    one space.
+    """Yield the keys of runs of characters that touch a word, with gaps at their ends alone.
+
+    Every gap counts as one space.
     """
     kept = inside.copy()
     kept[:-1] |= inside[1:]
     kept[1:] |= inside[:-1]
-    codes, inside, rows = codes[kept].astype(np.uint64), inside[kept], rows[kept]
+    hashed, inside, rows = codes[kept].astype(np.uint64), inside[kept], rows[kept]
     gaps = np.cumsum(~inside, dtype=np.int32)
-    mixed = np.full(len(codes), 1 << 20, dtype=np.uint64)  # apart from the words'
+    mixed = np.full(len(hashed), 1 << 20, dtype=np.uint64)  # another start than the words'
     for order in range(1, orders[-1] + 1):
-        places = len(codes) - order + 1
-        if places <= 0:
+        size = len(hashed) - order + 1
+        if size <= 0:
             return
-        mixed = scramble(mixed[:places] + codes[order - 1 :])
-        if order in orders:  # two gaps stand between two texts, so that no run crosses
-            within = gaps[order - 2 : len(gaps) - 1] == gaps[:places]
-            within &= inside[:places] | inside[order - 1 :] if order == 2 else True
-            yield _placed(mixed, rows, within, buckets)
+        mixed = scramble(mixed[:size] + hashed[order - 1 :])
+        if order in orders:
+            # Two gaps stand between two texts, so no run crosses from one to the next.
+            is_within_word = gaps[order - 2 : len(gaps) - 1] == gaps[:size]
+            if order == 2:
+                is_within_word &= inside[:size] | inside[order - 1 :]
+            yield _keys_of(mixed, rows, is_within_word, buckets)
 
 
-def _placed(hashes: Hashes, rows: Keys, chosen: NDArray[np.bool_], buckets: int) -> Keys:
-    """row x buckets + bucket of the chosen ones: the upper half of a hash, scaled to the buckets."""
-    places = np.flatnonzero(chosen)
-    bucket = ((hashes.take(places) >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
-    return rows.take(places) * np.int32(buckets) + bucket.astype(np.int32)
+def _keys_of(hashes: Hashes, rows: Keys, chosen: Mask, buckets: int) -> Keys:
+    """Return row x buckets + bucket of the chosen hashes; their upper half selects the bucket."""
+    indices = np.flatnonzero(chosen)
+    upper = hashes.take(indices) >> np.uint64(32)
+    bucket = (upper * np.uint64(buckets)) >> np.uint64(32)
+    return rows.take(indices) * np.int32(buckets) + bucket.astype(np.int32)
 
 
 def scramble(values: Hashes) -> Hashes:
-    """The finaliser of splitmix64; unsigned 64-bit numbers wrap around on every machine alike."""
+    """Apply the finaliser of splitmix64.
+
+    Unsigned 64-bit numbers wrap around on every machine alike.
+    """
     values = values * FACTOR
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return values ^ (values >> np.uint64(31))

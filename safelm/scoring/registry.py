@@ -1,6 +1,4 @@
-"""The table of scorers: a row of params.yaml becomes the block that grades with it, and the block
-that fits it.
-"""
+"""Registry of scorers: from a row of params.yaml to the block that grades with it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,101 +25,117 @@ from safelm.scoring.ngrams import GradeByNgrams
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, Encoder, Labels, ScorerRow
+from specs.scorer import JUDGES, Labels, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
-HAZARDS = "hazards"  # the column of the lexicon where no judge is among the scorers: it names hazards and scores nothing
-ORDER = {
-    "llm": 0,
-    "cascade": 1,
-    "lexicon": 3,
-}  # who names hazards comes first: language models, word lists last
+# The lexicon's column where no judge is among the scorers: it names hazards and scores nothing.
+HAZARDS = "hazards"
+# The first column that names a hazard counts: language models come first, word lists last.
+HAZARD_PRIORITY = {"llm": 0, "cascade": 1, "lexicon": 3}
+OTHER_PRIORITY = 2
 
 
 def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
-    """The block that grades with a row of `scorers`; a language model is a row of `engines`."""
+    """Return the block that grades with a row of `scorers`.
+
+    The language model of a judge is a row of `engines`.
+    """
     return GRADERS[rows[name].kind](name, rows, engines)
 
 
 def labeller(name: str, rows: Rows, engines: Engines) -> Block:
-    """The block that labels the sample: a judge that reads the text, or what the source says of it."""
+    """Return the block that labels the sample: a judge, or the labels of the source."""
     return GradeByLabel() if isinstance(rows[name], Labels) else grader(name, rows, engines)
 
 
 def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
-    """A block for each column, those first whose word on hazards counts most.
+    """Return a block for each column, those first whose hazard counts most.
 
-    Classifiers name no hazard; where no judge is among the columns, the lexicon is added for the
-    hazards alone."""
-    ordered = sorted(names, key=lambda name: ORDER.get(rows[name].kind, 2))
-    found = {name: grader(name, rows, engines) for name in ordered}
-    has_judge = any(rows[name].kind in JUDGES for name in names)
-    return found if has_judge else {**found, HAZARDS: GradeByLexicon(lexicon=LEXICON)}
-
-
-def fitted(name: str) -> tuple[Path, ...]:
-    """The files of the model that `fit` made of a row. Raises FileNotFoundError where there are
-    none.
+    Classifiers name no hazard. Where no judge is among the columns, the lexicon is added for the
+    hazards alone.
     """
-    files = sorted(
-        path for path in build("fit", name).glob("*") if path.name not in (MANIFEST, HELD_OUT)
-    )
+    ordered = sorted(names, key=lambda name: HAZARD_PRIORITY.get(rows[name].kind, OTHER_PRIORITY))
+    blocks = {name: grader(name, rows, engines) for name in ordered}
+    if not any(rows[name].kind in JUDGES for name in names):
+        blocks[HAZARDS] = GradeByLexicon(lexicon=LEXICON)
+    return blocks
+
+
+def fitted_files(name: str) -> tuple[Path, ...]:
+    """Return the files of the model that `fit` made for a row.
+
+    Raises FileNotFoundError where there are none.
+    """
+    folder = build("fit", name)
+    others = (MANIFEST, HELD_OUT)
+    files = sorted(path for path in folder.glob("*") if path.name not in others)
     if not files:
-        raise FileNotFoundError(f"{build('fit', name)}: has no fitted scorer; run `dvc repro fit`")
+        raise FileNotFoundError(f"{folder}: has no fitted scorer; run `dvc repro fit`")
     return tuple(files)
 
 
-def scorer_shards(made: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
-    """The files of several scorers' manifests by shard, where the store has them."""
+def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
+    """Return the grade files of several scorers in the store, by scorer and shard."""
     store = Store(cache(), scratch())
-    return {
-        scorer: {
+    columns: dict[str, dict[str, Shard]] = {}
+    for scorer, manifest in manifests.items():
+        columns[scorer] = {
             name.partition(".")[0]: Shard(store.object(file.md5), file.rows, file.sha256)
             for name, file in manifest.files()
         }
-        for scorer, manifest in made.items()
-    }
+    return columns
+
+
+def _lexicon(name: str, rows: Any, engines: Engines) -> GradeDocuments:
+    return GradeByLexicon(lexicon=LEXICON)
 
 
 def _llm(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     row = rows[name]
-    engine, rubric = engine_row(dict(engines), row.engine), RUBRICS / f"{row.rubric}.yaml"
-    return GradeByRubric(engine=engine, rubric=rubric, seed=row.seed, tries=row.max_attempts)
+    return GradeByRubric(
+        engine=engine_row(dict(engines), row.engine),
+        rubric=RUBRICS / f"{row.rubric}.yaml",
+        seed=row.seed,
+        max_attempts=row.max_attempts,
+    )
+
+
+def _ngrams(name: str, rows: Any, engines: Engines) -> GradeDocuments:
+    return GradeByNgrams(files=fitted_files(name))
+
+
+def _encoder(name: str, rows: Any, engines: Engines) -> GradeDocuments:
+    return GradeByEncoder(files=fitted_files(name), sequence_length=rows[name].sequence_length)
 
 
 def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     row = rows[name]
-    cheap, dear = (grader(part, rows, engines) for part in (row.cheap, row.expensive))
-    thresholds = build("fit", name, THRESHOLDS)
     return GradeByCascade(
-        cheap=cheap,
-        dear=dear,
+        cheap=grader(row.cheap, rows, engines),
+        expensive=grader(row.expensive, rows, engines),
         names=(row.cheap, row.expensive),
-        level=row.min_score,
-        thresholds=thresholds,
+        min_score=row.min_score,
+        thresholds=build("fit", name, THRESHOLDS),
     )
 
 
-def _embedding(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
-    row = rows[name]
-    assert isinstance(row, Encoder)
-    return GradeByEncoder(files=fitted(name), sequence=row.sequence_length)
-
-
 GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
-    "lexicon": lambda name, rows, engines: GradeByLexicon(lexicon=LEXICON),
+    "lexicon": _lexicon,
     "llm": _llm,
-    "ngrams": lambda name, rows, engines: GradeByNgrams(files=fitted(name)),
-    "encoder": _embedding,
+    "ngrams": _ngrams,
+    "encoder": _encoder,
     "cascade": _cascade,
 }
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SafetyScorer(Block):
-    """Grade documents with several scorers and make one score of them, in one go: for corpora that
-    `score` has not scored. ReadShards calls the hazard `score_hazard`, and so does this block."""
+    """Grade documents with several scorers and their ensemble in one pass.
+
+    For corpora that the stage `score` has not scored. The hazard is also called `score_hazard`, as
+    ReadShards does.
+    """
 
     name: ClassVar[str] = "scorers"
     graders: dict[str, GradeDocuments] = field(metadata={"key": False})
@@ -129,14 +143,12 @@ class SafetyScorer(Block):
     of: dict[str, int]
 
     def declared(self) -> list[Any]:
-        """Its own values and those of every scorer."""
-        return [
-            *super().declared(),
-            {name: block.declared() for name, block in self.graders.items()},
-        ]
+        """Return the block's own values and those of every scorer."""
+        scorers = {name: block.declared() for name, block in self.graders.items()}
+        return [*super().declared(), scorers]
 
     def begin(self, task: Task, attempt: Path) -> None:
-        """Every scorer has the task too: a judge keeps its answers by it."""
+        """Pass the task on to every scorer: a judge keeps its answers by it."""
         super().begin(task, attempt)
         for block in self.graders.values():
             block.begin(task, attempt)
@@ -144,16 +156,16 @@ class SafetyScorer(Block):
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Every document, with a column for each scorer, the score and the hazard in its metadata."""
+        """Yield every document with a column for each scorer, the score and the hazard."""
         size = max(block.batch for block in self.graders.values())
         for batch in batches(data or (), size):
             texts = [document.text for document in batch]
-            columns = {name: block.grade(texts) for name, block in self.graders.items()}
-            for place, document in enumerate(batch):
-                grades = {name: grade_columns(column[place]) for name, column in columns.items()}
-                found = combine_grades(grades, self.rule, self.of)
-                document.metadata |= {**found, "score_hazard": found["hazard"]}
-                self.stat_update(f"score {found['score']}")
+            columns = [block.grade(texts) for block in self.graders.values()]
+            for document, row in zip(batch, zip(*columns, strict=True), strict=True):
+                grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
+                combined = combine_grades(grades, self.rule, self.of)
+                document.metadata |= {**combined, "score_hazard": combined["hazard"]}
+                self.stat_update(f"score {combined['score']}")
                 yield document
 
 

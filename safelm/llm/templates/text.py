@@ -81,7 +81,7 @@ class _Text:
         return written
 
 
-def people(names: Sequence[str], speakers: Speakers | None, draw: Draw) -> dict[str, str]:
+def draw_people(names: Sequence[str], speakers: Speakers | None, draw: Draw) -> dict[str, str]:
     """Two given names that differ and, in a dialogue, who asks and who answers."""
     first = int(draw() * len(names))
     friend = names[(first + 1 + int(draw() * (len(names) - 1))) % len(names)]

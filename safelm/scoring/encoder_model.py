@@ -1,0 +1,155 @@
+"""Loading and saving encoders with a 6-way head, checked so that one that cannot work is refused.
+
+Any encoder of transformers' own AutoModelForSequenceClassification is accepted. Those that bring
+code of their own, such as the paper's gte-base-en-v1.5, are refused: no remote code runs here.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from specs.spec import SCORE_LEVELS
+
+Losses = Sequence[tuple[str, int, float]]  # (what was trained, update, loss)
+
+
+class EncoderError(RuntimeError):
+    """An encoder cannot be loaded, or does not fit its row of params.yaml."""
+
+
+def load_encoder(
+    encoder: Path | str, revision: str | None, sequence_length: int, *, new_head: bool = False
+) -> tuple[Any, Any]:
+    """Return (model with a 6-way head, tokenizer), on the accelerator if there is one.
+
+    With `new_head` an encoder with another head or none gets one with random weights; otherwise it
+    is refused with an EncoderError. Without an accelerator one thread is used: the executor has a
+    worker for each core, and the bytes do not depend on how many.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are processes already
+    logging.set_verbosity_error()  # no warning that a new head is new
+    logging.disable_progress_bar()
+    ids = {str(score): score for score in range(SCORE_LEVELS)}
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if revision:
+        options["revision"] = revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(encoder), **options)
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            str(encoder),
+            num_labels=SCORE_LEVELS,
+            label2id=ids,
+            id2label={score: name for name, score in ids.items()},
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise EncoderError(_unreadable(encoder, revision, error)) from error
+    _check_weights(encoder, model, loaded, new_head)
+    for problem in _problems(model, tokenizer, sequence_length):
+        raise EncoderError(f"{encoder}: {problem}")
+    if _padding_index(model) is None:
+        # A decoder's head reads the last token that is not padding.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+        return model.to("cuda"), tokenizer
+    torch.set_num_threads(1)
+    return model, tokenizer
+
+
+def save_encoder(model: Any, tokenizer: Any, losses: Losses, folder: Path) -> None:
+    """Save the model as safetensors, its tokenizer, and loss.csv.
+
+    The names of the folders they were read from are removed: an output holds no path.
+    """
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.name_or_path = ""
+    tokenizer.save_pretrained(folder)
+    lines = [f"{trains},{step},{loss:.6g}\n" for trains, step, loss in losses]
+    (folder / "loss.csv").write_text("".join(["trains,step,loss\n", *lines]), encoding="utf-8")
+
+
+def _check_weights(encoder: Path | str, model: Any, loaded: dict[str, Any], new_head: bool) -> None:
+    """Raise EncoderError where weights are missing or of other shapes than the model's.
+
+    With a new head, those of the head may be.
+    """
+    shapes = {
+        name: f"{list(there)} where {list(here)} is needed"
+        for name, there, here in loaded["mismatched_keys"]
+    }
+    wanted = f"weights with a {SCORE_LEVELS}-way head"
+    if new_head:
+        body = f"{model.base_model_prefix}."
+        shapes = {name: shape for name, shape in shapes.items() if name.startswith(body)}
+        wanted = "weights of the shapes that its config.json gives"
+    else:
+        shapes |= dict.fromkeys(loaded["missing_keys"], "nothing")
+    if shapes:
+        name, shape = min(shapes.items())
+        raise EncoderError(
+            f"{encoder}: expected {wanted} (got {shape} for {name}); "
+            "take an encoder whose files belong together, or fit it anew"
+        )
+
+
+def _problems(model: Any, tokenizer: Any, sequence_length: int) -> Iterator[str]:
+    """Yield why chunks of that many tokens cannot be batched for the model."""
+    positions = _positions(model)
+    if positions is not None and sequence_length > positions:
+        yield (
+            f"expected a sequence_length of at most its {positions} positions "
+            f"(got {sequence_length}); write a smaller one"
+        )
+    if tokenizer.pad_token_id is None:
+        yield (
+            "expected a tokenizer with a pad token (got none); "
+            "name one of its tokens as pad_token in its files"
+        )
+        return
+    known = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id >= known:
+        yield (
+            f"expected a pad token among the {known} of its model "
+            f"(got {tokenizer.pad_token_id}); name another"
+        )
+
+
+def _positions(model: Any) -> int | None:
+    """Return the number of positions of the model, if its config says so."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    padding = _padding_index(model)
+    return positions if positions is None or padding is None else positions - (padding + 1)
+
+
+def _padding_index(model: Any) -> int | None:
+    """Return the position that RoBERTa-like models give to padding; others have none.
+
+    These models count the positions of all other tokens from behind it.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("embeddings.position_embeddings"):
+            return getattr(module, "padding_idx", None)
+    return None
+
+
+def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> str:
+    got = f"(got {str(error).strip().partition(chr(10))[0][:200]})"
+    if isinstance(encoder, Path):
+        return (
+            f"{encoder}: expected a folder with an encoder that transformers itself can load {got}"
+        )
+    return (
+        f"{encoder} at {revision}: expected an encoder that transformers itself can load, "
+        f"in the cache of the Hugging Face hub or on the hub {got}; fetch it where there is a "
+        f"network with `hf download {encoder} --revision {revision}`, or name a folder that holds it"
+    )
