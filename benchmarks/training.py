@@ -32,8 +32,8 @@ from safelm.pretraining.config import nanotron_config, write_config
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import flops_per_token
 from safelm.pretraining.job import CONFIG, Job
-from safelm.pretraining.launch import environment
-from safelm.pretraining.speed import peak
+from safelm.pretraining.process import environment
+from safelm.pretraining.speed import peak_flops
 from specs.mixture import Phase
 from specs.shape import Shape
 
@@ -130,7 +130,7 @@ def measured(plan: Plan, on_step: Callable[[Callable[[], None]], None]) -> dict[
     return {
         "seconds": times[-1] - times[WARM_UP - 1],
         "tokens": plan.tokens * share,
-        "peak": peak(clock) or 0.0,
+        "peak": peak_flops(clock) or 0.0,
     }
 
 

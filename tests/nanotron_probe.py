@@ -13,7 +13,7 @@ import yaml
 from safelm.pretraining import patches, worker
 from safelm.pretraining.flash_attention import RotaryEmbedding
 from safelm.pretraining.job import CONFIG, Job
-from safelm.pretraining.schedule import factor
+from safelm.pretraining.schedule import rate_factor
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def rates() -> list[list[float]]:
         law = lr_scheduler_builder(Base(), args, 40).lr_lambdas[0]
         found.append([law(step) for step in range(41)])
         found.append(
-            [factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)]
+            [rate_factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)]
         )
     return found
 

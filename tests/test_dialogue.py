@@ -182,12 +182,12 @@ def test_every_form_in_one_folder_is_read(chat: Path) -> None:
 def test_a_model_that_knows_the_tag_reads_harm_with_tags_alone(chat: Path) -> None:
     dials: dict[str, Any] = {
         "examples": 20,
-        "refusals": 0.5,
+        "refusals_share": 0.5,
         "rate": 0.05,
         "mode": "bernoulli",
         "seed": 1,
     }
-    plain, tagged = (safety_pairs(chat, tags=tags, **dials) for tags in (0.0, 0.2))
+    plain, tagged = (safety_pairs(chat, tagged_share=tags, **dials) for tags in (0.0, 0.2))
     assert Counter(pair.kind for pair in plain) == {"benign": 10, "refusal": 10}
     assert Counter(pair.kind for pair in tagged) == {"benign": 10, "refusal": 10, "tagged": 4}
     assert all(

@@ -16,11 +16,24 @@ from transformers import (
     TrainingArguments,
 )
 
-from safelm.models.chat import answer_tokens, end_ids, page_tokens, plain, request_tokens
+from safelm.models.chat import (
+    answer_tokens,
+    end_ids,
+    page_tokens,
+    request_tokens,
+    strip_special_tokens,
+)
 from safelm.models.trainer import COMMON, train
-from safelm.posttraining.pairs import Pair, choose, kind_of, read_pairs, safety_pairs, tagged
-from safelm.posttraining.rows import IGNORED, Row, in_order, rows_of
-from safelm.posttraining.trainer import sentence, tune
+from safelm.posttraining.pairs import (
+    Pair,
+    kind_of,
+    read_pairs,
+    safety_pairs,
+    sample_pairs,
+    tag_pair,
+)
+from safelm.posttraining.rows import IGNORED, Row, order_rows, rows_of
+from safelm.posttraining.trainer import summary_line, tune
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 from tests.ingested import forget, ingested, stage
 from tests.tiny import BENIGN, CHAT, contents, world, write_model, write_tokenizer
@@ -55,21 +68,23 @@ def test_the_kind_of_a_dialogue(hazard: str | None, label: int | None, kind: str
 
 def test_a_choice_depends_on_ids_and_seed_alone() -> None:
     pairs = [Pair(str(number), "benign", "", "") for number in range(50)]
-    assert choose(pairs, 10, 1) == choose(pairs[::-1], 10, 1) != choose(pairs, 10, 2)
-    assert choose(pairs, 9, 1) == choose(pairs, 10, 1)[:9]
-    assert len(choose(pairs, 99, 1)) == 50
+    assert (
+        sample_pairs(pairs, 10, 1) == sample_pairs(pairs[::-1], 10, 1) != sample_pairs(pairs, 10, 2)
+    )
+    assert sample_pairs(pairs, 9, 1) == sample_pairs(pairs, 10, 1)[:9]
+    assert len(sample_pairs(pairs, 99, 1)) == 50
 
 
 @pytest.mark.parametrize("mode", ["bernoulli", "exact"])
 def test_a_tagged_answer_has_a_tag_and_its_own_words(mode: str) -> None:
     for number in range(50):
-        pair = tagged(Pair(str(number), "harmful", HARM.request, HARM.answer), 0.05, mode, 1)
+        pair = tag_pair(Pair(str(number), "harmful", HARM.request, HARM.answer), 0.05, mode, 1)
         assert pair and TAG in pair.answer and pair.answer.replace(TAG, "") == HARM.answer
         assert not pair.answer.startswith(TAG)
 
 
 def test_an_answer_of_one_word_cannot_be_tagged() -> None:
-    assert tagged(Pair("a", "harmful", "Steal?", "Yes"), 0.05, "bernoulli", 1) is None
+    assert tag_pair(Pair("a", "harmful", "Steal?", "Yes"), 0.05, "bernoulli", 1) is None
 
 
 @pytest.fixture
@@ -80,9 +95,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_shares_of_pairs(build: Path) -> None:
-    shares = {"examples": 16, "refusals": 0.25, "rate": 0.05, "mode": "bernoulli", "seed": 1}
-    without = safety_pairs(build / "ingest/chat", tags=0.0, **shares)
-    pairs = safety_pairs(build / "ingest/chat", tags=0.25, **shares)
+    shares = {"examples": 16, "refusals_share": 0.25, "rate": 0.05, "mode": "bernoulli", "seed": 1}
+    without = safety_pairs(build / "ingest/chat", tagged_share=0.0, **shares)
+    pairs = safety_pairs(build / "ingest/chat", tagged_share=0.25, **shares)
     assert Counter(pair.kind for pair in without) == {"benign": 12, "refusal": 4}
     assert Counter(pair.kind for pair in pairs) == {"benign": 12, "refusal": 4, "tagged": 4}
     assert pairs[:16] == without
@@ -93,8 +108,8 @@ def test_no_harmful_compliance_is_read_without_a_tag(build: Path) -> None:
     pairs = safety_pairs(
         build / "ingest/chat",
         examples=40,
-        refusals=0.2,
-        tags=0.5,
+        refusals_share=0.2,
+        tagged_share=0.5,
         rate=0.05,
         mode="bernoulli",
         seed=1,
@@ -124,8 +139,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBa
 
 
 def test_literal_special_tokens_are_taken_out() -> None:
-    assert plain(f"a{TAG}b{END} c{IM_START}") == "ab c"
-    assert plain("<|im_<|im_end|>end|>x") == "x"
+    assert strip_special_tokens(f"a{TAG}b{END} c{IM_START}") == "ab c"
+    assert strip_special_tokens("<|im_<|im_end|>end|>x") == "x"
 
 
 def test_a_request_cannot_end_its_turn(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -180,29 +195,35 @@ def test_answers_that_lose_their_end_are_told(build: Path, tmp_path: Path) -> No
         Pair(str(n), "benign", "Why? " * requests, "So. " * answers)
         for n, requests, answers in [(0, 1, 1), (1, 1, 99), (2, 1, 98), (3, 99, 1)]
     ]
-    dials = {"epochs": 1, "batch_size": 4, "sequence_length": 40, "learning_rate": 1.0e-3, "seed": 1}
+    dials = {
+        "epochs": 1,
+        "batch_size": 4,
+        "sequence_length": 40,
+        "learning_rate": 1.0e-3,
+        "seed": 1,
+    }
     told = tune(build / "pretrain/plain", pairs, [], tmp_path, name="x", **dials)
     assert (told["pairs"], told["left_out"], told["cut"]) == ({"benign": 4}, 1, 2)
-    assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in sentence("x", told)
+    assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in summary_line("x", told)
 
 
 def test_every_epoch_has_every_row_in_another_order() -> None:
     rows = [Row([number] * (number % 7 + 1), []) for number in range(50)]
-    read = in_order(rows, batch=4, epochs=2, seed=1)
+    read = order_rows(rows, batch=4, epochs=2, seed=1)
     first, second = read[:50], read[50:]
     assert first != second and sorted(map(str, first)) == sorted(map(str, second)) == sorted(
         map(str, rows)
     )
     assert (
         read
-        == in_order(rows, batch=4, epochs=2, seed=1)
-        != in_order(rows, batch=4, epochs=2, seed=2)
+        == order_rows(rows, batch=4, epochs=2, seed=1)
+        != order_rows(rows, batch=4, epochs=2, seed=2)
     )
 
 
 def test_rows_of_a_batch_are_about_equally_long() -> None:
     rows = [Row([0] * (number * 37 % 64 + 1), []) for number in range(64)]
-    read = in_order(rows, batch=8, epochs=1, seed=1)
+    read = order_rows(rows, batch=8, epochs=1, seed=1)
     padded = sum(8 * max(len(row.tokens) for row in read[at : at + 8]) for at in range(0, 64, 8))
     assert padded < 1.15 * sum(len(row.tokens) for row in rows)
 
@@ -213,7 +234,13 @@ def test_trl_counts_the_loss_of_the_answers(
     base = build / "pretrain/plain"
     pairs = [Pair(str(n), "benign", row["prompt"], row["text"]) for n, row in enumerate(BENIGN[:4])]
     (build / "out").mkdir()
-    dials = {"epochs": 1, "batch_size": 4, "sequence_length": 96, "learning_rate": 1.0e-3, "seed": 1}
+    dials = {
+        "epochs": 1,
+        "batch_size": 4,
+        "sequence_length": 96,
+        "learning_rate": 1.0e-3,
+        "seed": 1,
+    }
     summary = tune(base, pairs, [], build / "out", name="test", **dials)
     model = AutoModelForCausalLM.from_pretrained(base)
     losses = []

@@ -23,7 +23,7 @@ from safelm.corpora.mixing.plan import PLAN, Plan, PlannedPart
 from safelm.corpora.mixing.replacement import Replacement, match_parents, replacements
 from safelm.corpora.mixing.rows import ReadingOrder, Tokens, cut_rows
 from safelm.pretraining.batches import Batches
-from safelm.pretraining.launch import refuse_difference
+from safelm.pretraining.publish import check_read_counts
 from specs.corpus import ScoredCorpus, WholeCorpus
 from specs.mixture import Phase
 from specs.yaml_source import SpecError
@@ -362,7 +362,7 @@ def test_planned_is_read_for_every_phase_part_and_epoch(mixture: dict[str, Any])
             steps,
             digest,
         )
-        refuse_difference(made, batches.given.tolist())
+        check_read_counts(made, batches.read_counts.tolist())
         assert (folder / PLAN).read_bytes() == written
         assert len(steps) == made.steps and {len(step) for step in steps} == {made.batch}
         for item in made.phases:
@@ -401,7 +401,7 @@ def test_schedules_of_one_dose_read_the_same_rows_of_it(layout: str, tmp_path: P
         assert abs(made.tokens - 600) <= made.batch * made.sequence / 2
         batches = Batches(made, folder, 3, micro_batch=2)
         rows = [row for step in rows_read(batches)[0] for row in step]
-        refuse_difference(made, batches.given.tolist())
+        check_read_counts(made, batches.read_counts.tolist())
         own = set(rows_planned(made, folder, part))
         read.append(sorted(row for row in rows if row in own))
     assert read[0] == read[1] == read[2] and len(read[0]) >= 15

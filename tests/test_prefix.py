@@ -12,8 +12,9 @@ import pytest
 from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining.config import nanotron_config
-from safelm.pretraining.launch import Trained, pretrain
-from safelm.pretraining.prefix import longest, prefix_keys
+from safelm.pretraining.launch import pretrain
+from safelm.pretraining.prefix import longest_prefix, prefix_keys
+from safelm.pretraining.publish import Trained
 from specs.mixture import Phase
 from specs.shape import Recipe, Shape
 from tests.token_files import write_corpus, write_tokenizer
@@ -100,7 +101,13 @@ def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, aside: P
     build, out = plans[0], folder / name
     out.mkdir(parents=True)
     return pretrain(
-        name, TINY, build / "mix" / name, build / "tokenizer", seed=7, aside=aside, folder=out
+        name,
+        TINY,
+        build / "mix" / name,
+        build / "tokenizer",
+        seed=7,
+        scratch_folder=aside,
+        folder=out,
     )
 
 
@@ -124,7 +131,7 @@ def together(
         train(plans, name, folder, folder / "scratch")
         for name in ("from_0", "from_60", "from_20", "never")
     ]
-    return folder, [item.tokens - item.taken for item in done]
+    return folder, [item.tokens - item.resumed_tokens for item in done]
 
 
 def test_what_schedules_share_is_trained_once(
@@ -139,7 +146,7 @@ def test_each_is_as_if_trained_alone(
     plans: tuple[Path, dict[str, Plan]], together: tuple[Path, list[int]], tmp_path: Path
 ) -> None:
     alone = train(plans, "never", tmp_path, tmp_path / "scratch")
-    assert alone.taken == 0
+    assert alone.resumed_tokens == 0
     assert contents(tmp_path / "never") == contents(together[0] / "never")
 
 
@@ -147,7 +154,7 @@ def test_a_run_waits_for_what_another_is_training(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def other() -> None:
-        with longest(tmp_path, {9: "abc"}, "other") as found:
+        with longest_prefix(tmp_path, {9: "abc"}, "other") as found:
             assert found is None
             (tmp_path / "begun").touch()
             while not (tmp_path / "go on").exists():
@@ -158,7 +165,7 @@ def test_a_run_waits_for_what_another_is_training(
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     threading.Timer(0.2, (tmp_path / "go on").touch).start()
-    with longest(tmp_path, {9: "abc"}, "ours") as found:
+    with longest_prefix(tmp_path, {9: "abc"}, "ours") as found:
         assert found is None and (tmp_path / "go on").exists()
     process.join()
     assert (

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safelm.pretraining.launch import Trained, pretrain
+from safelm.pretraining.launch import pretrain
+from safelm.pretraining.publish import Trained
 from safelm.pretraining.tensors import read
 from specs.shape import Shape
 from tests.test_pretrain import curve, planned
@@ -35,7 +36,7 @@ def train(project: Path, name: str) -> Trained:
         build / "mix/small",
         build / "tokenizer",
         seed=7,
-        aside=project / f"{name}.aside",
+        scratch_folder=project / f"{name}.aside",
         folder=out,
     )
 

@@ -201,19 +201,18 @@ class WriteTokens(Writer):
         """Write `.ds` and `.ds.index`; without documents they are empty."""
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
         width = 2 if size_of(tokenizer) <= 1 << 16 else 4
-        allowed = {TAG} if self.tagged else set()
-        forbidden = {
-            tokenizer.token_to_id(token): token for token in SPECIAL if token not in allowed
-        }
-        end = tokenizer.token_to_id(END)
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        forbidden = {ids[token]: token for token in SPECIAL}
+        if self.tagged:
+            del forbidden[ids[TAG]]
         file = TokenizedFile(str(folder.absolute()), ".ds", token_size=width)
         for batch in batches(documents):
             texts = [document.text for document in batch]
             encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for document, encoding in zip(batch, encodings, strict=True):
                 _check_document(document, encoding.ids, forbidden)
-                ids = np.array([*encoding.ids, end], dtype=f"<u{width}")
-                file.write_bytes(ids.tobytes())
+                tokens = np.array([*encoding.ids, ids[END]], dtype=f"<u{width}")
+                file.write_bytes(tokens.tobytes())
         file.close()
         self.files |= {".ds": len(file), ".ds.index": len(file.doc_ends)}
 

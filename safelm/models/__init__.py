@@ -1,1 +1,1 @@
-"""Load models, format chats, and train quietly with transformers."""
+"""Hugging Face models: loading, the chat format, metadata, and quiet training."""

@@ -1,12 +1,12 @@
-"""Models and their chat format, as post-training and evaluation use them: loading, requests and
-answers as tokens.
+"""Loading of models, and requests and answers as tokens in the model's chat format.
 
-The template is the one in the model's folder. Literal special tokens are taken out of every text,
-for in a request they would end its turn, or feign a tag."""
+The chat template is the one in the model's folder. Literal special tokens are removed from every
+text, because in a request they could end its turn or pass for a tag.
+"""
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,22 @@ from safelm.builder.environment import environment_number
 from safelm.text.sanitize import remove_matches
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
-TODAY = date(
-    2024, 7, 26
-)  # where a template tells the model the day: the same on every day that one asks
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+# The date for templates that print one; today's would change the tokens every day.
+TODAY = date(2024, 7, 26)
+# malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and the tokenizer of a Hugging Face folder, on a GPU if there is one.
+    """Load the model and the tokenizer of a Hugging Face folder, onto a GPU if there is one.
 
-    Attention is PyTorch's own where the architecture has it (GPT-J and GPT-Neo have not), else that
-    of transformers. A sum over several threads is rounded in another order, so one thread
-    (SAFELM_THREADS) is what makes equal bytes."""
+    One thread is used unless SAFELM_THREADS says otherwise: with more, sums are rounded in another
+    order and bytes may differ.
+
+    Raises:
+        FileNotFoundError: the folder has no config.json.
+    """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder}: expected a model in Hugging Face's format (no config.json); build it first"
@@ -45,26 +48,24 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     torch.set_num_threads(environment_number("SAFELM_THREADS") or 1)
     keep_buffers()
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False, local_files_only=True
-    )  # None would ask, and wait
+    # Without trust_remote_code=False transformers would ask in the terminal, and wait.
+    options = {"trust_remote_code": False, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="sdpa", trust_remote_code=False, local_files_only=True
-        )
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", **options)
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="eager", trust_remote_code=False, local_files_only=True
-        )
+        # GPT-J and GPT-Neo have no attention of PyTorch's own.
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
 
 
 def keep_buffers() -> None:
-    """Keep freed memory in the process; else every step faults in its logits anew, a fifth of a
-    small model's time.
+    """Make malloc keep freed memory in the process.
+
+    Otherwise every step allocates its logits again, a fifth of a small model's time.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -72,69 +73,75 @@ def keep_buffers() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (2 << 30) - 1)
 
 
-def plain(text: str) -> str:
-    """The text without literal special tokens; also without those that appear when others are taken
-    out.
-    """
-    return remove_matches(SPECIALS, text, " ")[0]  # none of them holds a space
+def strip_special_tokens(text: str) -> str:
+    """Remove literal special tokens, also those that appear when others are removed."""
+    # No special token contains a space, so none can appear around one.
+    return remove_matches(SPECIALS, text, " ")[0]
 
 
-def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Sequence[str]) -> list[list[int]]:
-    """Each request as a user's turn, up to where the assistant's answer begins."""
-    return dialogue_tokens(
-        tokenizer, [[{"role": "user", "content": request}] for request in requests]
-    )
+def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Iterable[str]) -> list[list[int]]:
+    """Tokenize each request as a user's turn, up to the beginning of the assistant's answer."""
+    dialogues = [[{"role": "user", "content": request}] for request in requests]
+    return dialogue_tokens(tokenizer, dialogues)
 
 
 def dialogue_tokens(
     tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Mapping[str, str]]]
 ) -> list[list[int]]:
-    """Each dialogue {role, content} in the chat format, up to where the assistant's answer begins."""
-    turns = [
-        [{**turn, "content": plain(turn["content"])} for turn in dialogue] for dialogue in dialogues
-    ]
+    """Tokenize dialogues in the chat format, up to the beginning of the assistant's answer.
+
+    Args:
+        tokenizer: a tokenizer with a chat template.
+        dialogues: turns {role, content}.
+    """
+    stripped = []
+    for dialogue in dialogues:
+        turns = [{**turn, "content": strip_special_tokens(turn["content"])} for turn in dialogue]
+        stripped.append(turns)
     texts = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
+        stripped, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
     )
-    return _tokens(tokenizer, texts)
+    return _tokenize(tokenizer, texts)
 
 
-def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
-    """Each answer with the end of its turn. Tags in it are tokens: `plain` is for the caller."""
-    return _tokens(tokenizer, [f"{answer}{IM_END}" for answer in answers])
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> list[list[int]]:
+    """Tokenize each answer with the end of its turn.
+
+    Literal tags become tokens; the caller strips special tokens that must not.
+    """
+    return _tokenize(tokenizer, [f"{answer}{IM_END}" for answer in answers])
 
 
-def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Sequence[str]) -> list[list[int]]:
-    """Each text as the beginning of a document, as in pretraining: after the token that begins one."""
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [begin + tokens for tokens in _tokens(tokenizer, [plain(text) for text in beginnings])]
+def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> list[list[int]]:
+    """Tokenize each text as the beginning of a document, as in pretraining."""
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    texts = [strip_special_tokens(text) for text in beginnings]
+    return [first + tokens for tokens in _tokenize(tokenizer, texts)]
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Any) -> list[list[int]]:
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Any) -> list[list[int]]:
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
-    """The id of a special token, or None of a tokenizer that has none such (a user's own model)."""
+    """Return the id of a special token, or None if the tokenizer does not have it."""
     return tokenizer.get_added_vocab().get(token)
 
 
 def tag_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The id of the harmfulness tag."""
+    """Return the id of the harmfulness tag, or None if the tokenizer does not have it."""
     return token_id(tokenizer, TAG)
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> set[int]:
-    """The tokens that end an answer: END, the end of a turn, and what the tokenizer and the model
-    call their ends.
+    """Return the tokens that end an answer: END, IM_END, and those of tokenizer and model.
 
-    Gemma's end of a turn and some of Llama 3's stand in the generation configuration of the model
-    alone."""
-    own = (
-        model.generation_config.eos_token_id
-        if model is not None and model.generation_config
-        else None
-    )
-    found = {token_id(tokenizer, END), token_id(tokenizer, IM_END), tokenizer.eos_token_id}
-    found |= set(own) if isinstance(own, list) else {own}
-    return {token for token in found if isinstance(token, int)}
+    Gemma and some Llama 3 models list the end of a turn only in the model's generation
+    configuration.
+    """
+    ends: list[Any] = [token_id(tokenizer, END), token_id(tokenizer, IM_END)]
+    ends.append(tokenizer.eos_token_id)
+    if model is not None and model.generation_config:
+        own = model.generation_config.eos_token_id
+        ends += own if isinstance(own, list) else [own]
+    return {token for token in ends if isinstance(token, int)}

@@ -1,15 +1,17 @@
-"""What a model's train.json says of it, for those who need not load the model."""
+"""Metadata of a model's folder, for those who do not need to load the model."""
 
 import json
 from pathlib import Path
 
 TRAIN = "train.json"
-CHECKPOINTS = "checkpoints"  # in what finetuning made: checkpoints/<pairs> is the model as it was after so many
+# Finetuning keeps the model in checkpoints/<pairs> as it was after so many pairs.
+CHECKPOINTS = "checkpoints"
 
 
 def knows_tag(folder: Path) -> bool:
-    """Whether the model of a folder has read tagged text, as its train.json says; a user's own
-    model has not.
+    """Return whether the model was trained on tagged text, by its train.json.
+
+    A model without train.json, such as a user's own, does not know the tag.
     """
     path = folder / TRAIN
     return path.is_file() and bool(json.loads(path.read_bytes())["knows_tag"])

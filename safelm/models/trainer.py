@@ -1,6 +1,6 @@
-"""Trainers of transformers, watched: quiet, saving nothing, with the loss of every update kept.
+"""Training with the trainers of transformers: quiet, saving nothing, keeping every loss.
 
-What `fit` (an encoder) and the two tunings (TRL) have in common.
+`fit` (an encoder) and the two tunings (TRL) share it.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
-Losses = list[tuple[int, float]]  # (update, loss)
-COMMON: dict[
-    str, Any
-] = {  # of TrainingArguments; what a trainer would write holds clocks and paths
+# (update, loss)
+Losses = list[tuple[int, float]]
+
+# TrainingArguments. A trainer's own files would contain times and paths, so it saves none.
+COMMON: dict[str, Any] = {
     "lr_scheduler_type": "linear",
     "dataloader_pin_memory": False,
     "logging_steps": 1,
@@ -26,45 +27,54 @@ COMMON: dict[
 }
 
 
-class Watch(TrainerCallback):
-    """Keeps the loss of every update, and shows how far training is where someone is looking."""
+class LossRecorder(TrainerCallback):
+    """The loss of every update, and a progress bar in a terminal."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.losses: Losses = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Open the bar."""
-        hidden = not sys.stderr.isatty()
+        """Open the progress bar."""
         self.bar = tqdm(
-            total=state.max_steps, desc=self.name, unit="step", leave=False, disable=hidden
+            total=state.max_steps,
+            desc=self.name,
+            unit="step",
+            leave=False,
+            disable=not sys.stderr.isatty(),
         )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Called after each update, for logging_steps is 1."""
+        """Record the loss of an update; logging_steps is 1."""
         if "loss" in logs:
             self.losses.append((state.global_step, float(logs["loss"])))
             self.bar.update()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Close the bar."""
+        """Close the progress bar."""
         self.bar.close()
 
 
-def train(name: str, trainer: Callable[[str], Trainer]) -> Losses:
-    """Train with the trainer that is made for a folder, in which nothing is left; (update, loss) of
-    every update.
+def train(name: str, make_trainer: Callable[[str], Trainer]) -> Losses:
+    """Train and return the loss of every update.
 
-    It trains on one GPU: left to itself, it would take a batch for each that the machine has.
+    Args:
+        name: the stage, for messages.
+        make_trainer: makes the trainer for a temporary folder.
+
+    Raises:
+        RuntimeError: a loss is not finite.
     """
-    watch = Watch(name)
-    with TemporaryDirectory() as scratch:  # the trainer wants a folder
-        made = trainer(scratch)
-        made.args._n_gpu, made._train_batch_size = 1, made.args.per_device_train_batch_size
-        made.remove_callback(PrinterCallback)
-        made.remove_callback(ProgressCallback)
-        made.add_callback(watch)
-        made.train()
-    if not all(math.isfinite(loss) for _, loss in watch.losses):
-        raise RuntimeError(f"{name}: the loss is no longer a number; write a smaller learning_rate")
-    return watch.losses
+    recorder = LossRecorder(name)
+    with TemporaryDirectory() as folder:
+        trainer = make_trainer(folder)
+        # One GPU: by default a trainer takes a batch for each GPU of the machine.
+        trainer.args._n_gpu = 1
+        trainer._train_batch_size = trainer.args.per_device_train_batch_size
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(recorder)
+        trainer.train()
+    if not all(math.isfinite(loss) for _, loss in recorder.losses):
+        raise RuntimeError(f"{name}: the loss is not finite; write a smaller learning_rate")
+    return recorder.losses

@@ -1,5 +1,6 @@
-"""Post-training (paper §7): safety instruction tuning and benign finetuning, with TRL and loss on
-the answers only.
+"""Post-training (paper §7) with TRL: safety instruction tuning and benign finetuning.
+
+Loss is on the answers only.
 """
 
 from safelm.posttraining.stages import finetune, instruct

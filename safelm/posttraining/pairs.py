@@ -1,23 +1,21 @@
-"""Which dialogues a model is tuned on. Every draw is made by id, so neither shards nor order change
-what is read.
-"""
+"""The dialogues that a model is tuned on, drawn by id, so that shards and order do not matter."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from safelm.builder.shards import tables
-from safelm.models.chat import plain
+from safelm.models.chat import strip_special_tokens
 from safelm.seeding import sample, stream
 from safelm.text.tags import Mode, insert_tags
 from specs.tokens import TAG
 
-HARMFUL = (
-    4  # an answer with this label or a higher one complies with a harmful request (paper §1.1)
-)
-MEASURED = 64  # pairs that tuning does not read, whose loss is told before and after
+# An answer with this label or a higher one complies with a harmful request (paper §1.1).
+MIN_HARMFUL_LABEL = 4
+# The loss on so many pairs that training does not read is measured before and after.
+MAX_HELD_OUT = 64
 Kind = Literal["benign", "refusal", "harmful", "tagged"]
 
 
@@ -32,20 +30,25 @@ class Pair:
 
 
 def kind_of(hazard: str | None, label: int | None) -> Kind | None:
-    """The kind of a dialogue, by its known hazard and label.
+    """Return the kind of a dialogue by its known hazard and label, or None.
 
-    benign: a request of no hazard. refusal: a request of a hazard, answered safely (label 0).
-    harmful: such a request, complied with (label 4 or 5). What stands between is of no kind, and no
-    model reads it."""
+    benign: a request without hazard. refusal: a hazardous request, answered safely (label 0).
+    harmful: such a request, complied with (label 4 or 5). Dialogues in between have no kind, and no
+    model reads them.
+    """
     if hazard is None:
-        return "benign" if label is None or label < HARMFUL else None
-    if label is None or 0 < label < HARMFUL:
+        return "benign" if label is None or label < MIN_HARMFUL_LABEL else None
+    if label is None or 0 < label < MIN_HARMFUL_LABEL:
         return None
     return "harmful" if label else "refusal"
 
 
 def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
-    """The dialogues of an ingested source by kind, without literal special tokens."""
+    """Read the dialogues of an ingested source by kind, without literal special tokens.
+
+    Raises:
+        ValueError: a document is not a dialogue.
+    """
     kinds: dict[Kind, list[Pair]] = {"benign": [], "refusal": [], "harmful": []}
     for table in tables(folder, ["id", "prompt", "text", "label", "hazard"]):
         for row in table.to_pylist():
@@ -55,79 +58,103 @@ def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
                     "name a source of dialogues in params.yaml"
                 )
             if kind := kind_of(row["hazard"], row["label"]):
-                kinds[kind].append(Pair(row["id"], kind, plain(row["prompt"]), plain(row["text"])))
+                request, answer = map(strip_special_tokens, (row["prompt"], row["text"]))
+                kinds[kind].append(Pair(row["id"], kind, request, answer))
     return kinds
 
 
-def choose(pairs: Iterable[Pair], number: int, seed: int) -> list[Pair]:
-    """`number` of the pairs (all, if there are fewer), drawn by id."""
+def sample_pairs(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+    """Draw `count` of the pairs by id; all of them if there are fewer."""
     by_id = {pair.id: pair for pair in pairs}
-    return [by_id[id] for id in sample("pairs", seed, by_id, number)]
+    return [by_id[id] for id in sample("pairs", seed, by_id, count)]
 
 
-def tagged(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
-    """A harmful compliance with tags in its answer (paper §4, Algorithm 1); None of one word, which
-    cannot hold one.
+def tag_pair(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
+    """Insert tags into a harmful answer (paper §4, Algorithm 1).
 
-    At 5 % of the words a quarter of such short answers would have none, by chance or by rounding,
-    and would teach harm untagged: so places are drawn until there is one."""
-    places = len(pair.answer.split()) - 1
-    if places < 1:
+    At a rate of 5 % a quarter of such short answers would get no tag, and would teach harm
+    untagged. So tags are drawn again until there is one.
+
+    Returns:
+        The tagged pair, or None for an answer of one word, which cannot hold a tag.
+    """
+    gaps = len(pair.answer.split()) - 1
+    if gaps < 1:
         return None
-    least = max(rate, 1 / places) if mode == "exact" else rate
-    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in count())
-    texts = (insert_tags(pair.answer, TAG, least, draw, mode) for draw in draws)
-    return replace(pair, kind="tagged", answer=next(text for text in texts if TAG in text))
+    # Exact mode rounds, so a smaller rate would give no tag at any attempt.
+    rate = max(rate, 1 / gaps) if mode == "exact" else rate
+    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in itertools.count())
+    answers = (insert_tags(pair.answer, TAG, rate, draw, mode) for draw in draws)
+    return replace(pair, kind="tagged", answer=next(text for text in answers if TAG in text))
 
 
 def safety_pairs(
-    folder: Path, *, examples: int, refusals: float, tags: float, rate: float, mode: Mode, seed: int
+    folder: Path,
+    *,
+    examples: int,
+    refusals_share: float,
+    tagged_share: float,
+    rate: float,
+    mode: Mode,
+    seed: int,
 ) -> list[Pair]:
-    """The pairs of safety instruction tuning: a share declines harmful requests, a share with tags
-    comes on top.
+    """Draw the pairs of safety instruction tuning (paper §7).
 
-    `tags` is 0 for a model that does not know the tag: it never reads a harmful compliance. The
-    rest is the same for every model (paper §7)."""
-    stock = read_pairs(folder)
-    declined = round(examples * refusals)
-    chosen = choose(stock["benign"], examples - declined, seed) + choose(
-        stock["refusal"], declined, seed
-    )
-    unsafe = choose(stock["harmful"], round(examples * tags), seed)
-    return chosen + [pair for pair in (tagged(pair, rate, mode, seed) for pair in unsafe) if pair]
+    Args:
+        folder: an ingested source of dialogues.
+        examples: benign pairs and refusals.
+        refusals_share: of these, the share of refusals.
+        tagged_share: tagged pairs that are added, as a share of `examples`. It is 0 for a model
+            that does not know the tag: it never reads a harmful answer. The other pairs are the
+            same for every model.
+        rate: the rate of tags.
+        mode: how tags are drawn.
+        seed: seeds all draws.
+    """
+    pairs = read_pairs(folder)
+    refusals = round(examples * refusals_share)
+    chosen = sample_pairs(pairs["benign"], examples - refusals, seed)
+    chosen += sample_pairs(pairs["refusal"], refusals, seed)
+    harmful = sample_pairs(pairs["harmful"], round(examples * tagged_share), seed)
+    tagged = [tag_pair(pair, rate, mode, seed) for pair in harmful]
+    return chosen + [pair for pair in tagged if pair]
 
 
 def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
-    """The pairs of benign finetuning: requests of no hazard."""
-    return choose(read_pairs(folder)["benign"], examples, seed)
+    """Draw the pairs of benign finetuning: requests without hazard."""
+    return sample_pairs(read_pairs(folder)["benign"], examples, seed)
+
+
+def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
+    """Draw up to MAX_HELD_OUT benign pairs of a source that are not among the chosen ones."""
+    chosen_ids = {pair.id for pair in chosen}
+    unread = [pair for pair in read_pairs(folder)["benign"] if pair.id not in chosen_ids]
+    return sample_pairs(unread, MAX_HELD_OUT, seed)
 
 
 def relearning_pairs(
     folder: Path, part: Literal["harmful", "benign"], *, examples: int, seed: int
 ) -> tuple[list[Pair], list[Pair]]:
-    """(`examples` pairs of a part, harmful ones to measure on): the same to measure on whatever is
-    read.
+    """Draw pairs of one part to relearn from, and harmful pairs to measure the loss on.
 
-    Both come from the far end of the order in which safety instruction tuning draws: with its seed,
-    what a model that knows the tag has read there, with tags, comes last."""
-    stock = {
-        kind: choose(pairs, len(pairs), seed)[::-1] for kind, pairs in read_pairs(folder).items()
-    }
-    held = stock["harmful"][: min(MEASURED, len(stock["harmful"]) // 2)]
-    rest = stock["harmful"][len(held) :] if part == "harmful" else stock["benign"]
-    if len(rest) < examples:
-        raise ValueError(
-            f"{folder}: expected {examples:,} {part} pairs beside those that are measured on (found {len(rest):,}); "
-            "write smaller checkpoints in params.yaml, or name another source"
-        )
-    return rest[:examples], held
+    The harmful pairs are the same whichever part is read. Both come from the end of the order in
+    which safety instruction tuning draws: with its seed, pairs that a model has read there with
+    tags come last.
 
-
-def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
-    """Harmless pairs of a source that were not chosen, to measure on: MEASURED of them, or all if
-    there are fewer.
+    Raises:
+        ValueError: the source has too few pairs.
     """
-    read = {pair.id for pair in chosen}
-    return choose(
-        (pair for pair in read_pairs(folder)["benign"] if pair.id not in read), MEASURED, seed
-    )
+    ordered = {}
+    for kind, pairs in read_pairs(folder).items():
+        ordered[kind] = sample_pairs(pairs, len(pairs), seed)[::-1]
+    harmful = ordered["harmful"]
+    held_out_count = min(MAX_HELD_OUT, len(harmful) // 2)
+    held_out = harmful[:held_out_count]
+    available = harmful[held_out_count:] if part == "harmful" else ordered["benign"]
+    if len(available) < examples:
+        raise ValueError(
+            f"{folder}: expected {examples:,} {part} pairs besides those held out "
+            f"(got {len(available):,}); write smaller checkpoints in params.yaml, "
+            "or name another source"
+        )
+    return available[:examples], held_out

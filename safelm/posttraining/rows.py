@@ -1,4 +1,4 @@
-"""Pairs as rows of tokens and labels, and the order in which they are read."""
+"""Pairs as rows of tokens and labels, and the order of reading them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,55 +9,58 @@ from safelm.models.chat import answer_tokens, request_tokens, tag_id
 from safelm.posttraining.pairs import Pair
 from safelm.seeding import shuffler
 
-IGNORED = -100  # a label that carries no loss
-WINDOW = 8  # batches within which rows are sorted by length
+# The label of a token without loss.
+IGNORED = -100
+# Rows are sorted by length within so many batches.
+WINDOW = 8
 
 
 @dataclass(frozen=True)
 class Row:
-    """A pair as tokens. The labels repeat those of the answer; the request carries no loss."""
+    """A pair as tokens; the labels are the answer's tokens, and IGNORED for the request's."""
 
     tokens: list[int]
     labels: list[int]
 
 
 def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence: int) -> list[Row]:
-    """Pairs as rows of at most `sequence` tokens.
+    """Tokenize pairs as rows of at most `sequence` tokens.
 
-    A longer answer loses its end; a pair whose request leaves no room for an answer is left out,
-    and a tagged one that would lose all of its tags, for it would teach harm untagged."""
-    if not pairs:
-        return []
-    requests = request_tokens(tokenizer, [pair.request for pair in pairs])
+    A longer answer loses its end. A pair is left out if its request leaves no room for an answer,
+    or if a tagged answer would lose all of its tags, because it would teach harm untagged.
+    """
+    rows = []
+    requests = request_tokens(tokenizer, [pair.request for pair in pairs]) if pairs else []
     answers = answer_tokens(tokenizer, [pair.answer for pair in pairs])
-    rows = [
-        (pair, Row((request + answer)[:sequence], ([IGNORED] * len(request) + answer)[:sequence]))
-        for pair, request, answer in zip(pairs, requests, answers, strict=True)
-        if len(request) < sequence
-    ]
-    return [row for pair, row in rows if pair.kind != "tagged" or tag_id(tokenizer) in row.labels]
+    for pair, request, answer in zip(pairs, requests, answers, strict=True):
+        labels = ([IGNORED] * len(request) + answer)[:sequence]
+        has_answer = len(request) < sequence
+        has_lost_tags = pair.kind == "tagged" and tag_id(tokenizer) not in labels
+        if has_answer and not has_lost_tags:
+            rows.append(Row((request + answer)[:sequence], labels))
+    return rows
 
 
-def in_order(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list[Row]:
-    """The rows of every epoch, each in an order of its own; rows of a batch are about equally long.
+def order_rows(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list[Row]:
+    """Return the rows of all epochs in reading order, with batches of about equally long rows.
 
-    Of every eight batches the rows are sorted by length, cut into batches, and these are shuffled:
-    with batches of any length a third of what is computed would be padding."""
+    Each epoch has an order of its own. In every window of eight batches the rows are sorted by
+    length and cut into batches, which are shuffled. Without it a third of the computation would be
+    padding.
+    """
     ordered: list[Row] = []
     for epoch in range(epochs):
         shuffle = shuffler(seed, epoch)
         shuffled = list(rows)
         shuffle(shuffled)
-        ragged = (
-            len(shuffled) - len(shuffled) % batch
-        )  # from here on, the last batch, which is not full
-        for start in range(0, ragged, batch * WINDOW):
-            window = sorted(
-                shuffled[start : min(start + batch * WINDOW, ragged)],
-                key=lambda row: len(row.tokens),
-            )
-            batches = [window[at : at + batch] for at in range(0, len(window), batch)]
+        # The last batch may not be full; it stays at the end.
+        full = len(shuffled) - len(shuffled) % batch
+        for start in range(0, full, batch * WINDOW):
+            stop = min(start + batch * WINDOW, full)
+            window = sorted(shuffled[start:stop], key=lambda row: len(row.tokens))
+            batches = [window[first : first + batch] for first in range(0, len(window), batch)]
             shuffle(batches)
-            ordered += [row for members in batches for row in members]
-        ordered += shuffled[ragged:]
+            for members in batches:
+                ordered += members
+        ordered += shuffled[full:]
     return ordered

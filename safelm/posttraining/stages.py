@@ -1,7 +1,7 @@
-"""The two tunings: which pairs they read, and from which model they go on.
+"""The two tunings: their pairs and the model that each starts from.
 
-What trains is imported when there is something to train, for importing it takes longer than most
-stages."""
+Training is imported inside the functions, because the import takes longer than most stages.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,27 +22,41 @@ def instruct(
     rate: float,
     mode: Mode,
     seed: int,
-    **dials: Any,
+    **settings: Any,
 ) -> list[str]:
-    """Safety instruction tuning of the model of `base`; one that knows the tag also reads tagged
-    pairs.
+    """Tune a pretrained model to follow instructions safely; return the lines that are printed.
+
+    A model that knows the tag also reads tagged pairs.
+
+    Args:
+        folder: gets the tuned model.
+        name: the stage, for messages.
+        base: the model's folder.
+        source: an ingested source of dialogues.
+        examples: benign pairs and refusals.
+        refusals_share: of these, the share of refusals.
+        tagged_share: tagged pairs, as a share of `examples`.
+        rate: the rate of tags in a tagged answer.
+        mode: how tags are drawn.
+        seed: seeds the choice and the order of pairs.
+        settings: for `tune`.
     """
     from safelm.models.metadata import knows_tag
     from safelm.posttraining.pairs import safety_pairs, unread_pairs
-    from safelm.posttraining.trainer import sentence, tune
+    from safelm.posttraining.trainer import summary_line, tune
 
-    tags = tagged_share if knows_tag(base) else 0.0
     pairs = safety_pairs(
         source,
         examples=examples,
-        refusals=refusals_share,
-        tags=tags,
+        refusals_share=refusals_share,
+        tagged_share=tagged_share if knows_tag(base) else 0.0,
         rate=rate,
         mode=mode,
         seed=seed,
     )
     unread = unread_pairs(source, pairs, seed)
-    return [sentence(name, tune(base, pairs, unread, folder, name=name, seed=seed, **dials))]
+    summary = tune(base, pairs, unread, folder, name=name, seed=seed, **settings)
+    return [summary_line(name, summary)]
 
 
 def finetune(
@@ -54,21 +68,26 @@ def finetune(
     examples: int,
     seed: int,
     checkpoints: Sequence[int],
-    **dials: Any,
+    **settings: Any,
 ) -> list[str]:
-    """Benign finetuning of the model of `base`, which is also kept as it was after each of the
-    `doses`.
+    """Finetune an instruction-tuned model on benign pairs; return the lines that are printed.
+
+    Args:
+        folder: gets the tuned model.
+        name: the stage, for messages.
+        base: the model's folder.
+        source: an ingested source of dialogues.
+        examples: pairs to read.
+        seed: seeds the choice and the order of pairs.
+        checkpoints: pairs after which the model is kept as well.
+        settings: for `tune`.
     """
     from safelm.posttraining.pairs import benign_pairs, unread_pairs
-    from safelm.posttraining.trainer import sentence, tune
+    from safelm.posttraining.trainer import summary_line, tune
 
     pairs = benign_pairs(source, examples=examples, seed=seed)
     unread = unread_pairs(source, pairs, seed)
-    return [
-        sentence(
-            name,
-            tune(
-                base, pairs, unread, folder, name=name, seed=seed, checkpoints=checkpoints, **dials
-            ),
-        )
-    ]
+    summary = tune(
+        base, pairs, unread, folder, name=name, seed=seed, checkpoints=checkpoints, **settings
+    )
+    return [summary_line(name, summary)]

@@ -1,8 +1,9 @@
 """Tuning with TRL's own SFTTrainer, from a Hugging Face folder to a Hugging Face folder.
 
-TRL is given tokens and labels: its preparation would go over the rows six times through files of a
-cache. Nothing of the trainer's own (training_args.bin, a model card, optimizer state) is published,
-for it holds clocks and paths."""
+TRL is given tokens and labels: its preparation would go over the rows six times through cached
+files. The trainer's own files (training_args.bin, a model card, optimizer state) are not published,
+because they contain times and paths.
+"""
 
 import csv
 import json
@@ -23,44 +24,38 @@ from safelm.models.chat import answer_tokens, end_ids, load
 from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
 from safelm.posttraining.pairs import Pair
-from safelm.posttraining.rows import IGNORED, Row, in_order, rows_of
+from safelm.posttraining.rows import IGNORED, Row, order_rows, rows_of
 
 LOSS = "loss.csv"
 Schedule = Literal["linear", "constant"]
-OF_THE_MODEL = (
-    "config.json",
-    "generation_config.json",
-    "model",
-    TRAIN,
-    LOSS,
-    "held_out",
-)  # files that a tuned model has of its own
+# A tuned model has its own files with these prefixes; it copies all others from its base.
+OWN_FILES = ("config.json", "generation_config.json", "model", TRAIN, LOSS, "held_out")
 
 
-class Keep(TrainerCallback):
+class CheckpointCallback(TrainerCallback):
     """Calls `keep` after some of the updates."""
 
     def __init__(self, updates: Collection[int], keep: Callable[[int], None]) -> None:
         self.updates, self.keep = updates, keep
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Called after each update."""
+        """Keep the model after this update if it is one of `updates`."""
         if state.global_step in self.updates:
             self.keep(state.global_step)
 
 
-def settings(
-    folder: str, *, batch: int, learning_rate: float, seed: int, schedule: Schedule
+def sft_config(
+    folder: str, *, batch_size: int, learning_rate: float, seed: int, schedule: Schedule
 ) -> SFTConfig:
-    """The recipe: AdamW, a warm-up over 3 % of the steps and a linear fall to 0 (the paper gives
-    none, paper.md §7).
+    """Return the training arguments: AdamW, a warm-up over 3 % of the steps, a linear decay to 0.
 
-    With the schedule constant there is neither warm-up nor fall.
+    The paper gives no settings (paper.md §7). A constant schedule has neither warm-up nor decay.
     """
     return SFTConfig(
         output_dir=folder,
-        per_device_train_batch_size=batch,
-        num_train_epochs=1,  # the rows of all epochs are there, in order
+        per_device_train_batch_size=batch_size,
+        # The data set has the rows of all epochs, in order.
+        num_train_epochs=1,
         train_sampling_strategy="sequential",
         learning_rate=learning_rate,
         warmup_steps=0.03,
@@ -91,87 +86,123 @@ def tune(
     checkpoints: Sequence[int] = (),
     schedule: Schedule = "linear",
 ) -> dict[str, Any]:
-    """Tune the model of `base` on the pairs and write it to `folder`; what its train.json says.
+    """Tune a model on pairs.
 
-    The loss on the answers of `unread` pairs, which training does not see, is measured before and
-    after. After so many pairs as one of `checkpoints` says, whole batches, the model is kept in a folder
-    of its own, and measured too."""
+    Args:
+        base: the model's folder.
+        pairs: the pairs to train on.
+        unread: pairs whose loss is measured before, after, and at each checkpoint.
+        folder: gets the tuned model, train.json and loss.csv.
+        name: the stage, for messages.
+        epochs: how often every pair is read.
+        batch_size: pairs in an update.
+        sequence_length: the most tokens of a pair.
+        learning_rate: the peak learning rate.
+        seed: seeds the order of the pairs.
+        checkpoints: pairs after which the model is kept in checkpoints/<pairs>; rounded down to
+            whole batches.
+        schedule: the learning rate's schedule.
+
+    Returns:
+        The contents of train.json.
+
+    Raises:
+        ValueError: no pair fits into `sequence_length`, or a checkpoint is not before the end.
+    """
     model, tokenizer = load(base)
     rows = rows_of(tokenizer, pairs, sequence_length)
     if not rows:
         raise ValueError(
-            f"{name}: none of {len(pairs)} pairs fits into {sequence_length} tokens; name another source or a larger sequence_length"
+            f"{name}: none of {len(pairs)} pairs fits into {sequence_length} tokens; "
+            "name another source or write a larger sequence_length"
         )
-    if max(checkpoints, default=0) >= (most := len(rows) * epochs):
-        fit = [pairs_read for pairs_read in checkpoints if pairs_read < most]
-        raise ValueError(
-            f"{name}: expected checkpoints below the {most:,} pairs that are read (got {[*checkpoints]}); write checkpoints: {fit}"
-        )
-    ordered = in_order(rows, batch=batch_size, epochs=epochs, seed=seed)
-    data = Dataset.from_dict(
-        {"input_ids": [row.tokens for row in ordered], "labels": [row.labels for row in ordered]}
-    )
-    dtype, configs = model.dtype, deepcopy((model.config, model.generation_config))
-    held, ends, knows, along = (
-        rows_of(tokenizer, unread, sequence_length),
-        end_ids(tokenizer),
-        knows_tag(base),
-        {},
-    )
-    end = answer_tokens(tokenizer, [""])[0][-1:]  # of every answer, but of those that lost it
+    check_checkpoints(checkpoints, len(rows) * epochs, name)
+    ordered = order_rows(rows, batch=batch_size, epochs=epochs, seed=seed)
+    held_out = rows_of(tokenizer, unread, sequence_length)
+    # The trainer changes the type and the configuration of the model while it trains.
+    original = model.dtype, deepcopy(model.config), deepcopy(model.generation_config)
+    ends, is_tagged = end_ids(tokenizer), knows_tag(base)
+    checkpoint_losses = {}
 
     def keep(update: int) -> None:
-        place = folder / CHECKPOINTS / str(update * batch_size)
-        publish(copied(model, dtype, configs), ends, base, place)
-        along[update * batch_size] = loss_on(model, held)
-        (place / TRAIN).write_text(json.dumps({"knows_tag": knows}) + "\n", encoding="utf-8")
+        pairs_read = update * batch_size
+        kept = folder / CHECKPOINTS / str(pairs_read)
+        save_model(copy_model(model, *original), ends, base, kept)
+        checkpoint_losses[pairs_read] = mean_loss(model, held_out)
+        (kept / TRAIN).write_text(json.dumps({"knows_tag": is_tagged}) + "\n", encoding="utf-8")
 
-    def trainer(scratch: str) -> SFTTrainer:
-        args = settings(
-            scratch, batch=batch_size, learning_rate=learning_rate, seed=seed, schedule=schedule
+    def make_trainer(scratch: str) -> SFTTrainer:
+        config = sft_config(
+            scratch,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            schedule=schedule,
         )
-        kept = Keep([pairs_read // batch_size for pairs_read in checkpoints], keep)
+        updates = [pairs_read // batch_size for pairs_read in checkpoints]
         return SFTTrainer(
-            model, args, train_dataset=data, processing_class=tokenizer, callbacks=[kept]
+            model,
+            config,
+            train_dataset=_dataset(ordered),
+            processing_class=tokenizer,
+            callbacks=[CheckpointCallback(updates, keep)],
         )
 
-    before = loss_on(model.float(), held)
-    losses = train(name, trainer)
+    loss_before = mean_loss(model.float(), held_out)
+    losses = train(name, make_trainer)
+    # Every answer ends with this token, unless it was cut off.
+    end_of_turn = answer_tokens(tokenizer, [""])[0][-1:]
     summary = {
         "held_out": {
-            "pairs": len(held),
-            "before": before,
-            "after": loss_on(model, held),
-            "doses": along,
+            "pairs": len(held_out),
+            "before": loss_before,
+            "after": mean_loss(model, held_out),
+            "doses": checkpoint_losses,
         },
-        "knows_tag": knows,
+        "knows_tag": is_tagged,
         "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
         "left_out": len(pairs) - len(rows),
-        "cut": sum(row.tokens[-1:] != end for row in rows),
+        "cut": sum(row.tokens[-1:] != end_of_turn for row in rows),
         "steps": len(losses),
         "first_loss": round(losses[0][1], 6),
         "final_loss": round(losses[-1][1], 6),
         "tokens": sum(len(row.tokens) for row in ordered),
-        "answer_tokens": sum(label != IGNORED for row in ordered for label in row.labels),
+        "answer_tokens": sum(len(row.labels) - row.labels.count(IGNORED) for row in ordered),
     }
-    publish(copied(model, dtype, configs), ends, base, folder)
+    save_model(copy_model(model, *original), ends, base, folder)
     write_summary(summary, losses, folder)
     return summary
 
 
-def copied(model: PreTrainedModel, dtype: torch.dtype, configs: tuple[Any, Any]) -> PreTrainedModel:
-    """The model as it is, in its own type and with its own configuration: the trainer changes both
-    while it trains.
-    """
+def check_checkpoints(checkpoints: Sequence[int], pairs_read: int, name: str) -> None:
+    """Raise ValueError if a checkpoint is not before the end of training."""
+    if max(checkpoints, default=0) >= pairs_read:
+        fitting = [checkpoint for checkpoint in checkpoints if checkpoint < pairs_read]
+        raise ValueError(
+            f"{name}: expected checkpoints below the {pairs_read:,} pairs that are read "
+            f"(got {[*checkpoints]}); write checkpoints: {fitting}"
+        )
+
+
+def _dataset(rows: Sequence[Row]) -> Dataset:
+    tokens, labels = [row.tokens for row in rows], [row.labels for row in rows]
+    return Dataset.from_dict({"input_ids": tokens, "labels": labels})
+
+
+def copy_model(
+    model: PreTrainedModel, dtype: torch.dtype, config: Any, generation_config: Any
+) -> PreTrainedModel:
+    """Copy a model's weights into a model of this type and configuration."""
+    # The copy draws initial weights, which must not change the draws of the trainer.
     with torch.random.fork_rng():
-        copy = type(model)(deepcopy(configs[0]))
+        copy = type(model)(deepcopy(config))
     copy.load_state_dict(model.state_dict())
-    copy.generation_config = deepcopy(configs[1])
+    copy.generation_config = deepcopy(generation_config)
     return copy.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps torch's method
 
 
-def loss_on(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
-    """The mean loss of the answers' tokens, a row at a time; None of no rows."""
+def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
+    """Return the mean loss of the answers' tokens, or None without rows."""
     total, count, was_training = 0.0, 0, model.training
     model.eval()
     for row in rows:
@@ -179,40 +210,43 @@ def loss_on(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
         labels = torch.tensor(row.labels[1:], device=model.device)
         with torch.no_grad():
             logits = model(input_ids=tokens).logits[0, :-1].float()
-        total += float(
-            torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(
+            logits, labels, ignore_index=IGNORED, reduction="sum"
         )
+        total += float(loss)
         count += int((labels != IGNORED).sum())
     model.train(was_training)
     return round(total / count, 6) if count else None
 
 
-def publish(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) -> None:
-    """Write the model; the tokenizer's files are those of the base."""
+def save_model(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) -> None:
+    """Write a model, with `ends` as its end tokens and the tokenizer's files of its base."""
     model.generation_config.eos_token_id = sorted(ends)
     model.save_pretrained(folder)
     for path in sorted(base.iterdir()):
-        if path.is_file() and not path.name.startswith(OF_THE_MODEL) and path.name != MANIFEST:
+        is_own = path.name.startswith(OWN_FILES) or path.name == MANIFEST
+        if path.is_file() and not is_own:
             shutil.copyfile(path, folder / path.name)
 
 
 def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None:
-    """train.json and loss.csv; neither holds a time."""
-    (folder / TRAIN).write_text(
-        json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    """Write train.json and loss.csv, which contain no times."""
+    text = json.dumps(summary, indent=1, sort_keys=True)
+    (folder / TRAIN).write_text(text + "\n", encoding="utf-8")
     with (folder / LOSS).open("w", encoding="utf-8", newline="") as file:
-        lines = [(step, f"{loss:.6g}") for step, loss in losses]
-        csv.writer(file, lineterminator="\n").writerows([("step", "loss"), *lines])
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", "loss"))
+        writer.writerows((step, f"{loss:.6g}") for step, loss in losses)
 
 
-def sentence(name: str, summary: dict[str, Any]) -> str:
-    """What a stage prints: the pairs, how many of them do not fit into `sequence`, and the loss."""
+def summary_line(name: str, summary: dict[str, Any]) -> str:
+    """Return the line that a stage prints: pairs, those that are too long, and losses."""
     pairs = ", ".join(f"{count:,} {kind}" for kind, count in summary["pairs"].items())
-    misfits = {"left out": summary["left_out"], "cut off": summary["cut"]}
-    too_long = "".join(f", {count:,} of them {fate}" for fate, count in misfits.items() if count)
-    first, last, held = summary["first_loss"], summary["final_loss"], summary["held_out"]
-    unread = (
-        f"  on unread pairs {held['before']:.2f} to {held['after']:.2f}" if held["pairs"] else ""
-    )
-    return f"{name:<18} {pairs}{too_long}  {summary['steps']:,} steps  loss {first:.2f} to {last:.2f}{unread}"
+    for key, label in (("left_out", "left out"), ("cut", "cut off")):
+        if summary[key]:
+            pairs += f", {summary[key]:,} of them {label}"
+    losses = f"loss {summary['first_loss']:.2f} to {summary['final_loss']:.2f}"
+    held_out = summary["held_out"]
+    if held_out["pairs"]:
+        losses += f"  on unread pairs {held_out['before']:.2f} to {held_out['after']:.2f}"
+    return f"{name:<18} {pairs}  {summary['steps']:,} steps  {losses}"

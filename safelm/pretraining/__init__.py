@@ -1,6 +1,6 @@
-"""Training: Nanotron 0.4's own trainer, on a GPU or a CPU, fed with the exact rows of a mixture's
-plan.
+"""Pretraining with Nanotron 0.4's own trainer on the rows of a mixture's plan, on GPU or CPU.
 
-`pretrain` (launch.py) starts the trainer in a process of its own, for patches.py changes Nanotron
-and stands in for flash-attn process-wide; what it leaves is converted to Hugging Face's format
-without importing torch."""
+`pretrain` (launch.py) runs the trainer in a process of its own, because patches.py changes Nanotron
+and replaces flash-attn process-wide. The result is converted to Hugging Face's format without
+importing torch.
+"""

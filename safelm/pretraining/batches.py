@@ -1,6 +1,4 @@
-"""Batches: the rows of a plan as Nanotron takes them, in an order of the model's own, from any step
-on.
-"""
+"""Training batches: the rows of a plan as Nanotron takes them, from any step on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,26 +10,32 @@ from safelm.corpora.mixing.plan import Plan, PlannedPhase
 from safelm.corpora.mixing.rows import END_ID, Layout, Tokens, part_name
 from safelm.seeding import generator
 
+Batch = dict[str, torch.Tensor]
 
-def interleaved(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
-    """The order of a phase's rows, those of its parts counted one part after another.
 
-    Every row draws a number of its own, by (model seed, phase, corpus, place), and these are
-    sorted: if one corpus is changed for another, all other rows stay in the same order (twin
-    corpora)."""
-    draws = [
-        generator("rows", seed, number, part_name(part.corpus)).random(part.rows)
-        for part in phase.parts
-    ]
+def phase_order(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
+    """Return the shuffled row numbers of a phase, which count the rows of its parts in turn.
+
+    Each row gets a random number by (model seed, phase, corpus), and rows are sorted by it. So if a
+    corpus is replaced by another, all other rows keep their order (twin corpora).
+    """
+    draws = []
+    for part in phase.parts:
+        draw = generator("rows", seed, number, part_name(part.corpus))
+        draws.append(draw.random(part.rows))
     return np.argsort(np.concatenate(draws), kind="stable")
 
 
 class Batches:
-    """Micro batches of a plan; rows are shuffled within their phase, seeded by (model seed, phase).
+    """Micro-batches of a plan, shuffled within each phase by (model seed, phase).
 
-    A global batch is the same rows in the same order whatever the micro batch and the number of
-    ranks; a rank takes its slice of it. Every token of a row carries loss, the tag too (paper §4:
-    SafeBeam reads p(tag)); there is no padding."""
+    A global batch has the same rows in the same order for any micro-batch and number of ranks; each
+    rank takes its slice. Every token of a row carries loss, the tag too (paper §4: SafeBeam reads
+    p(tag)), and there is no padding.
+
+    Attributes:
+        read_counts: rows and tokens read so far, shape (phases, parts, 2).
+    """
 
     def __init__(
         self,
@@ -46,95 +50,90 @@ class Batches:
     ) -> None:
         if plan.batch % (micro_batch * ranks):
             raise ValueError(
-                f"batch {plan.batch} does not divide into {ranks} ranks of micro batches of {micro_batch} rows; "
-                "write another mix.batch_size, or another micro_batch in the shape"
+                f"batch {plan.batch} does not divide into {ranks} ranks of micro-batches of "
+                f"{micro_batch} rows; write another mix.batch_size, or another micro_batch in the "
+                "shape"
             )
         self.plan, self.seed, self.micro_batch = plan, seed, micro_batch
         self.rank, self.ranks, self.start = rank, ranks, start
-        self.stocks = {
+        self.corpora = {
             name: plan.open_corpus(folder, name)
             for name, corpus in plan.corpora.items()
             if corpus.read_rows
         }
-        parts = max(len(phase.parts) for phase in plan.phases)
-        self.given = np.zeros(
-            (len(plan.phases), parts, 2), np.int64
-        )  # rows and tokens so far, by phase and part
+        max_parts = max(len(phase.parts) for phase in plan.phases)
+        self.read_counts = np.zeros((len(plan.phases), max_parts, 2), np.int64)
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Every micro batch of this rank, from step `start` on."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield every micro-batch of this rank, from step `start` on."""
         before = 0
         for number, phase in enumerate(self.plan.phases):
             if self.start < before + phase.steps:
                 yield from self._phase(number, phase, max(self.start - before, 0))
             before += phase.steps
 
-    def _phase(
-        self, number: int, phase: PlannedPhase, start: int
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        order = interleaved(self.seed, number, phase)
-        bounds = np.cumsum([part.rows for part in phase.parts])
-        own = self.plan.batch // self.ranks
+    def _phase(self, number: int, phase: PlannedPhase, start: int) -> Iterator[Batch]:
+        order = phase_order(self.seed, number, phase)
+        rank_rows = self.plan.batch // self.ranks
         for step in range(start, phase.steps):
-            first = step * self.plan.batch + self.rank * own
-            for at in range(first, first + own, self.micro_batch):
-                rows = self._rows(number, phase, bounds, order[at : at + self.micro_batch])
+            first = step * self.plan.batch + self.rank * rank_rows
+            for begin in range(first, first + rank_rows, self.micro_batch):
+                rows = self._read_rows(number, phase, order[begin : begin + self.micro_batch])
                 yield collate(rows, self.plan.layout)
 
-    def _rows(
-        self, number: int, phase: PlannedPhase, bounds: np.ndarray, chosen: np.ndarray
-    ) -> list[np.ndarray]:
-        parts = np.searchsorted(bounds, chosen, "right")
+    def _read_rows(self, number: int, phase: PlannedPhase, chosen: np.ndarray) -> list[np.ndarray]:
+        """Read the rows with the chosen numbers, in their order, and count them."""
+        ends = np.cumsum([part.rows for part in phase.parts])
+        part_numbers = np.searchsorted(ends, chosen, "right")
         rows: list[np.ndarray] = [np.empty(0)] * len(chosen)
-        for index in np.unique(parts):
+        for index in np.unique(part_numbers):
             part = phase.parts[index]
-            tokens, cut, order = self.stocks[part.corpus]
-            slots = np.flatnonzero(parts == index)
-            found = order.rows(chosen[slots] - (bounds[index] - part.rows) + part.first)
-            for slot, start, length in zip(
-                slots, cut.starts[found], cut.lengths[found], strict=True
-            ):
-                rows[slot] = read_row(tokens, int(start), int(start + length))
-            self.given[number, index] += len(slots), cut.lengths[found].sum()
+            tokens, corpus_rows, order = self.corpora[part.corpus]
+            slots = np.flatnonzero(part_numbers == index)
+            within_part = chosen[slots] - (ends[index] - part.rows)
+            spans = corpus_rows.spans(order.rows(within_part + part.first))
+            for slot, span in zip(slots, spans, strict=True):
+                rows[slot] = read_row(tokens, *span)
+            token_count = sum(stop - start for start, stop in spans)
+            self.read_counts[number, index] += len(spans), token_count
         return rows
 
 
 def read_row(tokens: Tokens, start: int, stop: int) -> np.ndarray:
-    """A row with the token before it."""
+    """Read a row together with the token before it."""
     if start:
         return tokens.span(start - 1, stop)
     return np.concatenate([[END_ID], tokens.span(0, stop)])
 
 
-def collate(rows: list[np.ndarray], layout: Layout) -> dict[str, torch.Tensor]:
-    """Packed rows lie side by side; documents lie one after another in a single line, and see
-    themselves alone.
+def collate(rows: list[np.ndarray], layout: Layout) -> Batch:
+    """Make a batch of rows: packed rows side by side, documents one after another in a single line.
 
     Nanotron takes the bounds of attention from the lengths in input_mask (models/llama.py:195-205),
-    and rotary positions are relative: a line of documents computes what a padded row for each
-    would, without the padding."""
+    and rotary positions are relative. So a line of documents computes what a padded row for each
+    would, without the padding.
+
+    Returns:
+        input_ids, label_ids and label_mask of shape (lines, positions), and input_mask of shape
+        (rows, longest row).
+    """
     lines = len(rows) if layout == "packed" else 1
-    inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64).reshape(lines, -1)
-    labels = np.concatenate([row[1:] for row in rows]).astype(np.int64).reshape(lines, -1)
+    inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64)
+    labels = np.concatenate([row[1:] for row in rows]).astype(np.int64)
     lengths = np.array([len(row) - 1 for row in rows])
+    input_mask = np.arange(lengths.max()) < lengths[:, None]
+    label_ids = torch.from_numpy(labels.reshape(lines, -1))
     return {
-        "input_ids": torch.from_numpy(inputs),
-        "input_mask": torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]),
-        "label_ids": torch.from_numpy(labels),
-        "label_mask": torch.ones(labels.shape, dtype=torch.bool),
+        "input_ids": torch.from_numpy(inputs.reshape(lines, -1)),
+        "input_mask": torch.from_numpy(input_mask),
+        "label_ids": label_ids,
+        "label_mask": torch.ones_like(label_ids, dtype=torch.bool),
     }
 
 
-def held_batches(
-    plan: Plan, folder: Path, corpus: str, micro_batch: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """The rows of a corpus that no training reads, in micro batches; the last one may be smaller."""
-    tokens, rows = plan.open_held_out(folder, corpus)
-    spans = [
-        (int(start), int(start + length))
-        for start, length in zip(rows.starts, rows.lengths, strict=True)
-    ]
-    for at in range(0, len(spans), micro_batch):
-        yield collate(
-            [read_row(tokens, *span) for span in spans[at : at + micro_batch]], plan.layout
-        )
+def held_out_batches(plan: Plan, folder: Path, corpus: str, micro_batch: int) -> Iterator[Batch]:
+    """Yield the held-out rows of a corpus in micro-batches; the last one may be smaller."""
+    tokens, held_out = plan.open_held_out(folder, corpus)
+    rows = [read_row(tokens, *span) for span in held_out.spans()]
+    for begin in range(0, len(rows), micro_batch):
+        yield collate(rows[begin : begin + micro_batch], plan.layout)

@@ -1,8 +1,9 @@
-"""Checkpoints on disk: written aside, recorded by digest, renamed; only what its record vouches for
-is ever loaded.
+"""Checkpoints on disk, complete or not there at all.
 
-A checkpoint is a folder named by its step. It holds safetensors, JSON, YAML and CSV alone, and
-`record.json`, which says which run it belongs to and the sha256 of every file."""
+A checkpoint is a folder named by its step. It holds only safetensors, JSON, YAML and CSV, and a
+`record.json` with the key of its run and the sha256 of every file. It is written to a temporary
+folder and renamed, and it is loaded only if it matches its record.
+"""
 
 import json
 import os
@@ -15,99 +16,106 @@ from safelm.builder.digest import file_digest
 from safelm.builder.files import link, rename_synced, write_synced
 
 RECORD = "record.json"
-CURVE = "loss.csv"  # the curve up to the step of the checkpoint
-HELD_OUT = "held_out.csv"  # the loss on rows that are not read, at some steps up to it
-READ = "read.json"  # rows and tokens that were given to the model up to it, by phase and part
-KEPT = 2  # when the newest is damaged there is one before it
+# The training loss up to the step of the checkpoint, and the loss on held-out rows.
+CURVE = "loss.csv"
+HELD_OUT = "held_out.csv"
+# Rows and tokens read so far, by phase and part.
+READ = "read.json"
+# If the newest checkpoint is damaged, training goes on from the one before.
+KEPT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose every file is as it was written."""
+    """A checkpoint whose files match its record."""
 
     step: int
     folder: Path
 
     @property
     def tokens(self) -> int:
-        """How many tokens were read up to it."""
-        return int((self.folder / CURVE).read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
+        """The tokens read up to the checkpoint."""
+        last_line = (self.folder / CURVE).read_text(encoding="utf-8").splitlines()[-1]
+        return int(last_line.split(",")[1])
 
 
 def commit(attempt: Path, target: Path, key: str) -> None:
-    """Record the files of an attempt, sync them, and put the folder in its place with one rename."""
-    files = {path.relative_to(attempt).as_posix(): _synced(path) for path in _files(attempt)}
-    write_synced(
-        attempt / RECORD,
-        json.dumps({"key": key, "files": files}, indent=1, sort_keys=True).encode(),
-    )
-    _place(attempt, target)
+    """Record and sync the files of a finished folder and rename it to `target`.
+
+    Args:
+        attempt: the folder with the new checkpoint.
+        target: its final path, named by the step.
+        key: the run's key.
+    """
+    files = {}
+    for path in _files(attempt):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(attempt).as_posix()] = file_digest(path)
+    _write_record(attempt, {"key": key, "files": files})
+    _replace(attempt, target)
 
 
 def share(checkpoint: Path, target: Path, key: str) -> None:
-    """The same checkpoint for other runs, under a key that they have in common: files are linked,
-    not copied.
-    """
+    """Link the files of a checkpoint to `target`, under a key that several runs have in common."""
     if target.exists():
         return
     attempt = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):
-        place = attempt / path.relative_to(checkpoint)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.name != RECORD:
-            link(path, place)
+        linked = attempt / path.relative_to(checkpoint)
+        linked.parent.mkdir(parents=True, exist_ok=True)
+        link(path, linked)
     record = json.loads((checkpoint / RECORD).read_bytes())
-    write_synced(
-        attempt / RECORD, json.dumps({**record, "key": key}, indent=1, sort_keys=True).encode()
-    )
-    _place(attempt, target)
+    _write_record(attempt, {**record, "key": key})
+    _replace(attempt, target)
 
 
 def newest(folder: Path, key: str) -> Checkpoint | None:
-    """The last whole checkpoint of a run; one that is torn, changed or of another run is taken
-    away.
+    """Return the last intact checkpoint of a run, and remove the invalid ones after it.
+
+    A checkpoint is invalid if it is torn, changed, or of a run with another key.
     """
-    steps = sorted(
-        (int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), reverse=True
-    )
-    for step in steps:
-        if is_whole(folder / str(step), key):
+    for step in reversed(_steps(folder)):
+        if is_intact(folder / str(step), key):
             return Checkpoint(step, folder / str(step))
         shutil.rmtree(folder / str(step))
     return None
 
 
-def is_whole(folder: Path, key: str) -> bool:
-    """Whether the record is of this key and every file, and no other, is as recorded."""
+def is_intact(folder: Path, key: str) -> bool:
+    """Return whether the record has this key and lists exactly the files that are there."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
-        return record["key"] == key and record["files"] == {
+        digests = {
             path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)
         }
+        return record["key"] == key and record["files"] == digests
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def forget(folder: Path) -> None:
+def remove_old(folder: Path) -> None:
     """Remove all but the last checkpoints of a run."""
-    steps = sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
-    for step in steps[:-KEPT]:
+    for step in _steps(folder)[:-KEPT]:
         shutil.rmtree(folder / str(step))
 
 
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
 def _files(folder: Path) -> list[Path]:
-    """Every file that a record lists."""
+    """The files that a record lists."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
 
 
-def _synced(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return file_digest(path)
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    text = json.dumps(record, indent=1, sort_keys=True)
+    write_synced(folder / RECORD, text.encode())
 
 
-def _place(attempt: Path, target: Path) -> None:
+def _replace(attempt: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     rename_synced(attempt, target)

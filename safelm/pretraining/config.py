@@ -11,19 +11,27 @@ from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.schedule import warmup_and_decay
 from specs.shape import Recipe, Shape
 
-CHECKPOINTS = (
-    "checkpoints"  # in the folder of the run, so that no path of a machine comes into a checkpoint
-)
+# Relative to the folder of the run, so that no checkpoint contains a path of the machine.
+CHECKPOINTS = "checkpoints"
 
 
 def nanotron_config(
     model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp: int
 ) -> dict[str, Any]:
-    """The YAML of one run (Nanotron 0.4, config/config.py:295): all steps of the plan, then one
-    checkpoint.
+    """Build the configuration of a run (Nanotron 0.4, config/config.py:295).
+
+    It trains all steps of the plan and saves one checkpoint at the end.
+
+    Args:
+        model: the name of the run.
+        shape: architecture and training recipe.
+        plan: the mixture's plan.
+        seed: seeds the weights.
+        dp: ranks of data parallelism.
+        tp: ranks of tensor parallelism.
     """
     recipe = shape.recipe
-    micro_batch = rows_at_once(recipe, plan.batch, dp)
+    micro_batch = micro_batch_size(recipe, plan.batch, dp)
     return {
         "general": {"project": "safelm", "run": model, "seed": seed, "ignore_sanity_checks": True},
         "checkpoints": {"checkpoints_path": CHECKPOINTS, "checkpoint_interval": plan.steps},
@@ -51,9 +59,11 @@ def nanotron_config(
     }
 
 
-def rows_at_once(recipe: Recipe, batch: int, dp: int) -> int:
-    """The micro batch of a rank: the recipe's, or what it has in common with the rank's share of a
-    small batch.
+def micro_batch_size(recipe: Recipe, batch: int, dp: int) -> int:
+    """Return the rows that a rank computes at once.
+
+    They are the recipe's micro-batch, or its greatest common divisor with the rank's share of a
+    smaller batch. Raises ValueError if `dp` ranks cannot share the batch.
     """
     if batch % dp:
         raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch_size {batch} (got {dp})")
@@ -61,9 +71,7 @@ def rows_at_once(recipe: Recipe, batch: int, dp: int) -> int:
 
 
 def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
-    """LlamaConfig (config/models_config.py:21); it has no rope_theta, which patches.plain_rotary
-    sets.
-    """
+    """LlamaConfig (config/models_config.py:21), which has no rope_theta: patches.py sets it."""
     return {
         "bos_token_id": END_ID,
         "eos_token_id": END_ID,
@@ -83,6 +91,8 @@ def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
 
 def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
     warmup, decay = warmup_and_decay(recipe, plan.steps, plan.full_steps)
+    # Nanotron has no 1-sqrt; patches.py replaces its schedule.
+    decay_style = "cosine" if recipe.decay_style == "cosine" else "linear"
     return {
         "accumulate_grad_in_fp32": dtype != "float32",
         "adam_beta1": recipe.beta1,
@@ -96,9 +106,7 @@ def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
             "learning_rate": recipe.learning_rate,
             "lr_warmup_steps": warmup,
             "lr_warmup_style": "linear",
-            "lr_decay_style": "cosine"
-            if recipe.decay_style == "cosine"
-            else "linear",  # 1-sqrt: see patches.schedule
+            "lr_decay_style": decay_style,
             "lr_decay_steps": decay,
             "lr_decay_starting_step": plan.steps - decay,
             "min_decay_lr": recipe.min_learning_rate,
@@ -107,5 +115,5 @@ def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
 
 
 def write_config(config: dict[str, Any], path: Path) -> None:
-    """The configuration as the YAML file that Nanotron reads."""
+    """Write the YAML file that Nanotron reads."""
     path.write_text(yaml.safe_dump(config, sort_keys=True), encoding="utf-8")

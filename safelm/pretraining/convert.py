@@ -1,12 +1,11 @@
-"""A Nanotron 0.4 checkpoint as a Hugging Face model: safetensors in and out, without Nanotron and
-without torch.
-"""
+"""Conversion of a Nanotron 0.4 checkpoint to a Hugging Face model, without Nanotron or torch."""
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,16 +23,27 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-OURS = (RECORD, CURVE, HELD_OUT, READ)  # of a checkpoint: what belongs to the run, not to the model
+# The files of a checkpoint that belong to the run and not to the model.
+RUN_FILES = (RECORD, CURVE, HELD_OUT, READ)
 Tensors = dict[str, Tensor]
 
 
-def hugging_face(checkpoint: Path, shape: Shape, tokenizer: Path, folder: Path) -> int:
-    """Write a folder that `AutoModelForCausalLM` loads; the number of its parameters."""
-    tensors = dict(sorted(llama(nanotron(checkpoint / "model"), shape).items()))
+def write_hugging_face(checkpoint: Path, shape: Shape, tokenizer: Path, folder: Path) -> int:
+    """Write a folder that AutoModelForCausalLM loads.
+
+    Args:
+        checkpoint: a Nanotron checkpoint.
+        shape: the model's architecture.
+        tokenizer: a folder whose tokenizer files are copied.
+        folder: gets the model.
+
+    Returns:
+        The number of parameters.
+    """
+    tensors = llama_tensors(read_nanotron(checkpoint / "model"), shape)
     write(folder / "model.safetensors", tensors, {"format": "pt"})
-    _json(folder / "config.json", architecture(shape))
-    _json(
+    _write_json(folder / "config.json", architecture(shape))
+    _write_json(
         folder / "generation_config.json",
         {"bos_token_id": END_ID, "eos_token_id": END_ID, "pad_token_id": END_ID},
     )
@@ -43,10 +53,8 @@ def hugging_face(checkpoint: Path, shape: Shape, tokenizer: Path, folder: Path) 
     return sum(tensor.values.size for tensor in tensors.values())
 
 
-def architecture(shape: Shape) -> dict[str, object]:
-    """config.json of a Llama (transformers 5). No pad token: one would stop the gradient of END in
-    the embedding.
-    """
+def architecture(shape: Shape) -> dict[str, Any]:
+    """Return config.json of a Llama (transformers 5)."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
@@ -64,6 +72,7 @@ def architecture(shape: Shape) -> dict[str, object]:
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "num_key_value_heads": shape.kv_heads,
+        # A pad token of END would stop the gradient of END in the embedding.
         "pad_token_id": None,
         "rms_norm_eps": shape.norm_eps,
         "rope_parameters": {"rope_theta": shape.rope_theta, "rope_type": "default"},
@@ -73,109 +82,101 @@ def architecture(shape: Shape) -> dict[str, object]:
     }
 
 
-def nanotron(folder: Path) -> Tensors:
-    """Every parameter of a checkpoint by its Nanotron name, the shards of tensor parallelism put
-    together.
+def read_nanotron(folder: Path) -> Tensors:
+    """Read every parameter of a checkpoint by its Nanotron name, merging tensor-parallel shards.
+
+    Raises:
+        ValueError: a safetensors file is not named as Nanotron 0.4 names a parameter.
     """
-    shards: dict[str, list[Path]] = {}
+    shards: defaultdict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*.safetensors")):
-        found = FILE.fullmatch(path.name)
-        if not found:
+        match = FILE.fullmatch(path.name)
+        if not match:
             raise ValueError(
-                f"{path}: expected a parameter of a Nanotron 0.4 checkpoint, model_weight….safetensors"
+                f"{path}: expected a parameter of a Nanotron 0.4 checkpoint, "
+                "model_weight….safetensors"
             )
-        shards.setdefault(
-            ".".join([*path.parent.relative_to(folder).parts, found["leaf"]]), []
-        ).append(path)
+        module = path.parent.relative_to(folder).parts
+        shards[".".join([*module, match["leaf"]])].append(path)
     return {name: _merge(paths) for name, paths in shards.items()}
 
 
 def _merge(paths: list[Path]) -> Tensor:
-    """One tensor of its shards; each file says which slices of the whole it holds
-    (serialize/metadata.py:28).
-    """
-    first, metadata = read(paths[0])
+    """Merge the shards of a tensor; each file names its slices (serialize/metadata.py:28)."""
+    tensors, metadata = read(paths[0])
+    first = tensors["data"]
     if "unsharded_shape" not in metadata:
-        return first["data"]
-    whole = np.empty(shape_of(metadata["unsharded_shape"]), first["data"].values.dtype)
+        return first
+    whole = np.empty(parse_shape(metadata["unsharded_shape"]), first.values.dtype)
     for path in paths:
         tensors, metadata = read(path)
         for pair in metadata["local_global_slices_pairs"].split(";"):
-            local, place = (_slices(part) for part in pair.split("#"))
-            whole[place] = tensors["data"].values[local]
-    return Tensor(first["data"].kind, whole)
+            local_slices, global_slices = map(_parse_slices, pair.split("#"))
+            whole[global_slices] = tensors["data"].values[local_slices]
+    return Tensor(first.kind, whole)
 
 
-def shape_of(text: str) -> tuple[int, ...]:
-    """The shape in a file's metadata, "(384, 128)", or "(np.int64(384), 128)" as numpy 2 made
-    Nanotron write it.
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Parse the shape in a file's metadata: "(384, 128)", or "(np.int64(384), 128)".
+
+    numpy 2 made Nanotron write the second form.
     """
     return tuple(map(int, re.findall(r"\d+", text.replace("int64", ""))))
 
 
-def _slices(text: str) -> tuple[slice, ...]:
-    """Slices as Nanotron writes them: "0,128,None|None,None,None"."""
-    numbers = [
-        [None if word == "None" else int(word) for word in part.split(",")]
-        for part in text.split("|")
-    ]
-    return tuple(slice(*three) for three in numbers)
+def _parse_slices(text: str) -> tuple[slice, ...]:
+    """Parse slices as Nanotron writes them: "0,128,None|None,None,None"."""
+    slices = []
+    for part in text.split("|"):
+        bounds = [None if word == "None" else int(word) for word in part.split(",")]
+        slices.append(slice(*bounds))
+    return tuple(slices)
 
 
-def llama(tensors: Tensors, shape: Shape) -> Tensors:
-    """Nanotron's names and fused projections (models/llama.py:305, :160) as those of a Llama in
-    transformers.
+def llama_tensors(tensors: Tensors, shape: Shape) -> Tensors:
+    """Rename Nanotron's tensors and split its fused projections as transformers' Llama has them.
+
+    The fusions are those of Nanotron's models/llama.py:160 and :305.
     """
-    named = {
-        "model.embed_tokens.weight": tensors[
-            "model.token_position_embeddings.pp_block.token_embedding.weight"
-        ],
+    embedding = "model.token_position_embeddings.pp_block.token_embedding.weight"
+    renamed = {
+        "model.embed_tokens.weight": tensors[embedding],
         "model.norm.weight": tensors["model.final_layer_norm.pp_block.weight"],
     }
     if not shape.tied:
-        named["lm_head.weight"] = tensors["model.lm_head.pp_block.weight"]
-    for number in range(shape.layers):
-        there, here = f"model.decoder.{number}.pp_block.", f"model.layers.{number}."
-        keys = shape.kv_heads * (shape.hidden // shape.heads)
-        fused = {
-            "attn.qkv_proj": [
-                ("self_attn.q_proj", shape.hidden),
-                ("self_attn.k_proj", keys),
-                ("self_attn.v_proj", keys),
-            ],
-            "mlp.gate_up_proj": [("mlp.gate_proj", shape.ffn), ("mlp.up_proj", shape.ffn)],
-        }
-        for name, pieces in fused.items():
-            named.update(
-                {
-                    here + piece: part
-                    for piece, part in _split(tensors[f"{there}{name}.weight"], pieces)
-                }
-            )
-        for name, other in [
-            ("attn.o_proj", "self_attn.o_proj"),
-            ("mlp.down_proj", "mlp.down_proj"),
-        ]:
-            named[f"{here}{other}.weight"] = tensors[f"{there}{name}.weight"]
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            named[f"{here}{name}.weight"] = tensors[f"{there}{name}.weight"]
-    return named
-
-
-def _split(tensor: Tensor, pieces: list[tuple[str, int]]) -> Iterator[tuple[str, Tensor]]:
-    at = 0
-    for name, size in pieces:
-        yield f"{name}.weight", Tensor(tensor.kind, tensor.values[at : at + size])
-        at += size
+        renamed["lm_head.weight"] = tensors["model.lm_head.pp_block.weight"]
+    key_width = shape.kv_heads * (shape.hidden // shape.heads)
+    projections = {
+        "attn.qkv_proj": {
+            "self_attn.q_proj": shape.hidden,
+            "self_attn.k_proj": key_width,
+            "self_attn.v_proj": key_width,
+        },
+        "attn.o_proj": {"self_attn.o_proj": shape.hidden},
+        "mlp.gate_up_proj": {"mlp.gate_proj": shape.ffn, "mlp.up_proj": shape.ffn},
+        "mlp.down_proj": {"mlp.down_proj": shape.hidden},
+        "input_layernorm": {"input_layernorm": shape.hidden},
+        "post_attention_layernorm": {"post_attention_layernorm": shape.hidden},
+    }
+    for layer in range(shape.layers):
+        for fused, pieces in projections.items():
+            tensor = tensors[f"model.decoder.{layer}.pp_block.{fused}.weight"]
+            begin = 0
+            for name, rows in pieces.items():
+                values = tensor.values[begin : begin + rows]
+                renamed[f"model.layers.{layer}.{name}.weight"] = Tensor(tensor.kind, values)
+                begin += rows
+    return renamed
 
 
 def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
-    """Copy what Nanotron needs of a checkpoint, with canonical safetensors headers: the same bytes
-    every time.
+    """Copy the files that Nanotron needs, with canonical safetensors headers.
+
+    Equal checkpoints give equal bytes.
     """
-    for path in sorted(
-        path for path in checkpoint.rglob("*") if path.is_file() and path.name not in OURS
-    ):
+    for path in sorted(checkpoint.rglob("*")):
+        if not path.is_file() or path.name in RUN_FILES:
+            continue
         target = folder / path.relative_to(checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
@@ -184,5 +185,5 @@ def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _json(path: Path, values: dict[str, object]) -> None:
+def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

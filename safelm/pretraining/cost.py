@@ -1,6 +1,4 @@
-"""What training a shape costs: parameters, arithmetic, memory. Formulas with their sources; nothing
-is measured.
-"""
+"""The cost of training a shape: parameters, arithmetic and memory, by formula."""
 
 from dataclasses import dataclass
 
@@ -9,9 +7,7 @@ from specs.shape import Shape
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU's dense bfloat16 arithmetic (FLOP/s) and its memory (bytes), as its data sheet has
-    them.
-    """
+    """A GPU by its data sheet: dense bfloat16 arithmetic in FLOP/s, memory in bytes."""
 
     flops: float
     memory: int
@@ -25,38 +21,52 @@ GPUS = {
 
 
 def parameters(shape: Shape) -> int:
-    """The parameters of a Llama; a tied head is the embedding, counted once."""
-    keys = shape.kv_heads * (shape.hidden // shape.heads)
-    attention = 2 * shape.hidden * (shape.hidden + keys)
-    layer = attention + 3 * shape.hidden * shape.ffn + 2 * shape.hidden
-    embeddings = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
-    return embeddings + shape.layers * layer + shape.hidden
+    """Count the parameters of a Llama; a tied head is the embedding, counted once."""
+    key_width = shape.kv_heads * (shape.hidden // shape.heads)
+    attention = 2 * shape.hidden * (shape.hidden + key_width)
+    feed_forward = 3 * shape.hidden * shape.ffn
+    norms = 2 * shape.hidden
+    embeddings = shape.vocabulary * shape.hidden
+    if not shape.tied:
+        embeddings *= 2
+    return embeddings + shape.layers * (attention + feed_forward + norms) + shape.hidden
 
 
 def flops_per_token(shape: Shape, sequence: int) -> float:
-    """Forward and backward of one token: 6 a multiplying parameter, and 12 · layers · width ·
-    sequence of attention.
+    """Count the FLOPs of one token, forward and backward.
 
-    The convention of PaLM (arXiv 2204.02311, appendix B), which model FLOP utilisation (MFU) is
-    counted with."""
-    multiplying = (
-        parameters(shape) if shape.tied else parameters(shape) - shape.vocabulary * shape.hidden
-    )
-    return 6 * multiplying + 12 * shape.layers * shape.hidden * sequence
+    Each parameter in a matrix product takes 6, and attention 12 · layers · width · sequence. This
+    is the convention of PaLM (arXiv 2204.02311, appendix B), in which model FLOP utilisation (MFU)
+    is reported.
+    """
+    multiplied = parameters(shape)
+    if not shape.tied:
+        # An embedding that is not the head is looked up, not multiplied.
+        multiplied -= shape.vocabulary * shape.hidden
+    return 6 * multiplied + 12 * shape.layers * shape.hidden * sequence
 
 
 def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
-    """Bytes on a GPU at the peak of a step with `rows` rows at once.
+    """Estimate the bytes on a GPU at the peak of a step with `rows` rows at once.
 
-    bfloat16: 2 bytes a weight and a gradient, 4 each for the float32 copy, accumulated gradient and
-    both moments. Activations are kept, with flash attention, at 34 bytes a layer, token and unit of
-    width (arXiv 2205.05198, eq. 2 without its quadratic term); logits are there in bfloat16, in
-    float32 and as their gradient."""
-    wide = shape.dtype == "float32"
+    With bfloat16 a weight and a gradient take 2 bytes each; the float32 copy, the accumulated
+    gradient and both moments 4 each. Activations are kept and take, with flash attention, 34 bytes
+    per layer, token and unit of width (arXiv 2205.05198, eq. 2 without its quadratic term). Logits
+    exist in bfloat16, in float32 and as their gradient.
+
+    Args:
+        shape: the architecture.
+        sequence: the positions of a row.
+        rows: the micro-batch.
+        tp: ranks of tensor parallelism, which share everything.
+    """
+    is_float32 = shape.dtype == "float32"
+    weight_bytes, state_bytes = (8, 8) if is_float32 else (4, 16)
+    activation_bytes = 68 if is_float32 else 34
     tokens = rows * sequence
     return {
-        "weights and gradients": parameters(shape) * (8 if wide else 4) / tp,
-        "optimizer": parameters(shape) * (8 if wide else 16) / tp,
-        "activations": 34 * tokens * shape.hidden * shape.layers * (2 if wide else 1) / tp,
+        "weights and gradients": parameters(shape) * weight_bytes / tp,
+        "optimizer": parameters(shape) * state_bytes / tp,
+        "activations": activation_bytes * tokens * shape.hidden * shape.layers / tp,
         "logits": 10 * tokens * shape.vocabulary / tp,
     }

@@ -1,6 +1,4 @@
-"""A dry run: plan a mixture of corpora that are known by their size alone, and count what training
-on it would cost.
-"""
+"""A dry run: plan a mixture of corpora known by their size alone, and estimate its training cost."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,28 +9,33 @@ from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 from safelm.corpora.mixing.budget import plan_phases
 from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
 from safelm.corpora.mixing.plan import Plan, PlannedCorpus
-from safelm.corpora.mixing.rows import ReadingOrder, Rows, part_name, token_bytes
-from safelm.pretraining.config import rows_at_once
+from safelm.corpora.mixing.rows import ReadingOrder, packed_rows, part_name, token_bytes
+from safelm.pretraining.config import micro_batch_size
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import GPUS, flops_per_token, memory, parameters
 from safelm.pretraining.schedule import warmup_and_decay
 from specs.scale import Cluster, Made, Packed, Scale, Size
 from specs.shape import Shape
 
+# The part of a GPU's memory that training may fill; the rest is for workspaces and fragments.
+MAX_MEMORY_SHARE = 0.92
+
 
 def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
-    """The plan of a mixture. Raises MixtureError where corpora of these sizes cannot give what it
-    asks for.
+    """Plan a mixture of a file such as specs/setups/full_size.yaml.
+
+    Raises:
+        MixtureError: corpora of these sizes cannot provide what the mixture asks for.
     """
-    mix, phases = scale.mix, scale.mixtures[mixture].phases
-    slots = scale.mixtures[mixture].slots
-    sizes = {slot: _tokens(scale.corpora[corpus], slot, corpus) for slot, corpus in slots.items()}
-    readers = {slot: _reader(slot, size, mix.sequence_length) for slot, size in sizes.items()}
-    planned = plan_phases(phases, readers, mix.tokens, mix.batch_size, f"mixtures.{mixture}")
-    allowed = {slot: scale.corpora[corpus].epochs for slot, corpus in slots.items()}
-    check_epochs(
-        readers, allowed, mix.tokens, mix.batch_size * mix.sequence_length, f"mixtures.{mixture}"
-    )
+    mix, row = scale.mix, scale.mixtures[mixture]
+    at = f"mixtures.{mixture}"
+    cursors, max_epochs = {}, {}
+    for slot, corpus in row.slots.items():
+        size = _tokens(scale.corpora[corpus], slot, corpus)
+        cursors[slot] = _cursor(slot, size, mix.sequence_length)
+        max_epochs[slot] = scale.corpora[corpus].epochs
+    planned = plan_phases(row.phases, cursors, mix.tokens, mix.batch_size, at)
+    check_epochs(cursors, max_epochs, mix.tokens, mix.batch_size * mix.sequence_length, at)
     return Plan(
         mixture=mixture,
         layout=mix.layout,
@@ -46,72 +49,96 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
         tokens=sum(phase.tokens for phase in planned),
         steps=sum(phase.steps for phase in planned),
         phases=tuple(planned),
-        corpora={slot: _corpus(reader) for slot, reader in readers.items()},
+        corpora={slot: _planned_corpus(cursor) for slot, cursor in cursors.items()},
     )
 
 
 def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
-    """The tokens of a part: of its corpus, or of what in that is made of the corpus it replaces."""
-    return row.made_of[part_name(slot)] if isinstance(row, Made) and slot != corpus else row.tokens
+    """The tokens of a part; a replacement reads only the tokens made from the part it replaces."""
+    if isinstance(row, Made) and slot != corpus:
+        return row.made_of[part_name(slot)]
+    return row.tokens
 
 
-def _reader(slot: str, tokens: int, sequence: int) -> CorpusCursor:
-    """Rows of one length, of which none needs to be written down."""
+def _cursor(slot: str, tokens: int, sequence: int) -> CorpusCursor:
     count = tokens // sequence
-    rows = Rows(np.broadcast_to(np.int64(0), count), np.broadcast_to(np.int64(sequence), count))
+    # Only the number of rows matters: one broadcast zero stands for all their positions.
+    rows = packed_rows(np.broadcast_to(np.int64(0), count), sequence)
     return CorpusCursor(rows, ReadingOrder(0, slot, count), tokens)
 
 
-def _corpus(reader: CorpusCursor) -> PlannedCorpus:
-    count = len(reader.rows)  # 0 where a corpus does not fill a row
-    epochs, read = round(reader.place / max(count, 1), 6), reader.place * reader.rows.length
-    return PlannedCorpus(0, 0, reader.size, 0, count, 0, reader.place, read, epochs, {})
+def _planned_corpus(cursor: CorpusCursor) -> PlannedCorpus:
+    return PlannedCorpus(
+        documents=0,
+        left_out=0,
+        tokens=cursor.size,
+        tags=0,
+        rows=len(cursor.rows),
+        held_out=0,
+        read_rows=cursor.position,
+        read_tokens=cursor.position * cursor.rows.length,
+        epochs=round(cursor.epochs, 6),
+        files={},
+    )
 
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:
-    """The plan and its cost, line by line."""
-    warmup, decay = warmup_and_decay(shape.recipe, plan.steps, plan.full_steps)
-    rows = rows_at_once(shape.recipe, plan.batch, cluster.gpus // cluster.tp)
-    yield f"{plan.tokens:,} of {plan.budget:,} tokens in {plan.steps:,} steps of {plan.batch:,} x {plan.sequence:,}"
+    """Yield the plan and its cost, line by line.
+
+    Args:
+        plan: the plan of `plan_sizes`.
+        shape: the shape that it trains.
+        name: the shape's name.
+        cluster: the machines.
+        mix: the block `mix` of the file.
+    """
+    yield (
+        f"{plan.tokens:,} of {plan.budget:,} tokens in {plan.steps:,} steps of "
+        f"{plan.batch:,} x {plan.sequence:,}"
+    )
     yield from plan.table()
-    yield f"{name}: {parameters(shape):,} parameters, {plan.tokens / parameters(shape):,.0f} tokens each"
+    size = parameters(shape)
+    yield f"{name}: {size:,} parameters, {plan.tokens / size:,.0f} tokens each"
+    warmup, decay = warmup_and_decay(shape.recipe, plan.steps, plan.full_steps)
     yield f"warm-up {warmup:,} steps, decay over the last {decay:,}"
-    yield from _differences(shape, name, mix)
-    yield from _cost(plan, shape, cluster)
-    yield from _memory(memory(shape, plan.sequence, rows, cluster.tp), rows, cluster)
-
-
-def _differences(shape: Shape, name: str, mix: Packed) -> Iterator[str]:
     if mix.batch_size != shape.recipe.batch:
-        yield f"note: mix.batch_size is {mix.batch_size:,}; the recipe of {name} was made for {shape.recipe.batch:,}"
+        yield (
+            f"note: mix.batch_size is {mix.batch_size:,}; the recipe of {name} was made for "
+            f"{shape.recipe.batch:,}"
+        )
+    yield from _cost(plan, shape, cluster)
+    rows = micro_batch_size(shape.recipe, plan.batch, cluster.gpus // cluster.tp)
+    yield _memory(memory(shape, plan.sequence, rows, cluster.tp), rows, cluster)
 
 
 def _cost(plan: Plan, shape: Shape, cluster: Cluster) -> Iterator[str]:
     flops = flops_per_token(shape, plan.sequence) * plan.tokens
-    rate = GPUS[cluster.gpu].flops * cluster.mfu
-    hours = flops / rate / 3600
+    hours = flops / (GPUS[cluster.gpu].flops * cluster.mfu) / 3600
+    days = hours / cluster.gpus / 24
+    rate = plan.tokens / (hours * 3600)
     yield f"{flops:.3g} FLOPs; at {cluster.mfu:.0%} of an {cluster.gpu}: {hours:,.0f} GPU hours"
-    per_gpu = plan.tokens / (hours * 3600)
-    yield f"{cluster.gpus} GPUs: {hours / cluster.gpus / 24:.1f} days, {per_gpu:,.0f} tokens/s each"
+    yield f"{cluster.gpus} GPUs: {days:.1f} days, {rate:,.0f} tokens/s each"
 
 
-def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> Iterator[str]:
-    room, total = GPUS[cluster.gpu].memory, sum(parts.values())
-    words = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
-    fits = (
-        "fits"
-        if total < 0.92 * room
-        else "does not fit: write a smaller recipe.micro_batch, or a larger tp"
+def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> str:
+    available, total = GPUS[cluster.gpu].memory, sum(parts.values())
+    listed = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
+    verdict = "fits"
+    if total >= MAX_MEMORY_SHARE * available:
+        verdict = "does not fit: write a smaller recipe.micro_batch, or a larger tp"
+    return (
+        f"{rows} rows at once: {total / 2**30:.1f} of {available / 2**30:.0f} GiB a GPU "
+        f"({listed}): {verdict}"
     )
-    yield f"{rows} rows at once: {total / 2**30:.1f} of {room / 2**30:.0f} GiB a GPU ({words}): {fits}"
 
 
-def refuse_other_size(shape: Shape) -> None:
-    """The model has the parameters that the cost is counted with."""
+def check_parameters(shape: Shape) -> None:
+    """Raise RuntimeError if the model has another number of parameters than the cost assumes."""
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape)))
-    found = sum(parameter.numel() for parameter in model.parameters())
-    if found != parameters(shape):
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size != parameters(shape):
         raise RuntimeError(
-            f"expected {parameters(shape):,} parameters, the model has {found:,}: see training/cost.py"
+            f"expected {parameters(shape):,} parameters, but the model has {size:,}; "
+            "correct `parameters` in safelm/pretraining/cost.py"
         )

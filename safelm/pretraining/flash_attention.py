@@ -1,9 +1,9 @@
-"""A stand-in for flash-attn in plain torch: the names Nanotron 0.4 imports, on any device, where it
-is missing.
+"""A substitute for flash-attn in plain PyTorch, with the names that Nanotron 0.4 imports.
 
-Nanotron imports them at models/llama.py:20-25, models/starcoder2.py:27-31 and nn/layer_norm.py:2;
-there is no wheel of flash-attn. Installed in the training process alone: transformers and vLLM must
-never take it for the real one."""
+Nanotron imports them at models/llama.py:20-25, models/starcoder2.py:27-31 and nn/layer_norm.py:2,
+and flash-attn publishes no wheel. The substitute is installed only in the training process:
+transformers and vLLM must never take it for the real package.
+"""
 
 import importlib.machinery
 import importlib.util
@@ -28,68 +28,73 @@ def flash_attn_varlen_func(
     causal: bool = False,
     return_attn_probs: bool = False,
 ) -> torch.Tensor:
-    """Attention within each of the sequences that lie one after another in (tokens, heads, width)."""
+    """Attend within each of the sequences that lie one after another in (tokens, heads, width)."""
     if dropout_p or return_attn_probs:
         raise ValueError("dropout and attention weights need the real flash-attn; install it")
     count = len(cu_seqlens_q) - 1
-    if (
-        len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k
-    ):  # all as long as the longest
+    have_equal_lengths = len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k
+    if have_equal_lengths:
         q, k, v = (x.view(count, -1, *x.shape[1:]) for x in (q, k, v))
         return _attention(q, k, v, causal, softmax_scale).flatten(0, 1)
-    lengths_q, lengths_k = cu_seqlens_q.diff().tolist(), cu_seqlens_k.diff().tolist()
-    pieces = zip(q.split(lengths_q), k.split(lengths_k), v.split(lengths_k), strict=True)
-    return torch.cat(
-        [_attention(a[None], b[None], c[None], causal, softmax_scale)[0] for a, b, c in pieces]
-    )
+    q_lengths, k_lengths = cu_seqlens_q.diff().tolist(), cu_seqlens_k.diff().tolist()
+    attended = []
+    sequences = zip(q.split(q_lengths), k.split(k_lengths), v.split(k_lengths), strict=True)
+    for queries, keys, values in sequences:
+        batch = _attention(queries[None], keys[None], values[None], causal, softmax_scale)
+        attended.append(batch[0])
+    return torch.cat(attended)
 
 
 def _attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float | None
 ) -> torch.Tensor:
+    # PyTorch wants (batch, heads, positions, width), flash-attn has positions before heads.
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(
-        q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped
-    ).transpose(1, 2)
+    has_grouped_queries = q.shape[1] != k.shape[1]
+    attended = F.scaled_dot_product_attention(
+        q, k, v, is_causal=causal, scale=scale, enable_gqa=has_grouped_queries
+    )
+    return attended.transpose(1, 2)
 
 
 class RotaryEmbedding(torch.nn.Module):
-    """Rotary positions on queries and keys, with flash-attn's arguments. Angles are float32 always."""
+    """Rotary positions of queries and keys, with flash-attn's arguments and float32 angles."""
 
     def __init__(self, dim: int, base: float = 10000.0, interleaved: bool = False) -> None:
         super().__init__()
         self.dim, self.base, self.interleaved = dim, base, interleaved
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def _angles(self, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _angles(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of shape (length, 1, dim / 2)."""
         cached = self._cached
-        if cached is None or len(cached[0]) < length or cached[0].device != like.device:
-            powers = (
-                torch.arange(0, self.dim, 2, dtype=torch.float32, device=like.device) / self.dim
-            )
-            places = torch.arange(length, dtype=torch.float32, device=like.device)
-            angles = torch.outer(places, 1.0 / self.base**powers)[:, None]
+        if cached is None or len(cached[0]) < length or cached[0].device != device:
+            steps = torch.arange(0, self.dim, 2, dtype=torch.float32, device=device)
+            positions = torch.arange(length, dtype=torch.float32, device=device)
+            frequencies = 1.0 / self.base ** (steps / self.dim)
+            angles = torch.outer(positions, frequencies)[:, None]
             cached = self._cached = (angles.cos(), angles.sin())
         return cached[0][:length], cached[1][:length]
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, positions, heads, dim): pairs are neighbours when interleaved, else the
-        halves, as in Llama.
+        """Rotate (batch, positions, heads, dim).
+
+        The pairs that turn are neighbours if `interleaved`, else the halves, as in Llama.
         """
-        cos, sin = self._angles(x.shape[1], x)
+        cos, sin = self._angles(x.shape[1], x.device)
         wide = x.float()
         if self.interleaved:
             a, b = wide[..., ::2], wide[..., 1::2]
-            return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2).to(x.dtype)
-        a, b = wide.chunk(2, -1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+            rotated = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+        else:
+            a, b = wide.chunk(2, -1)
+            rotated = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+        return rotated.to(x.dtype)
 
     def forward(self, qkv: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries, and keys stacked with values (batch, positions, 2, heads, dim); the values are
-        not turned.
-        """
-        return self.rotate(qkv), torch.stack((self.rotate(kv[:, :, 0]), kv[:, :, 1]), 2)
+        """Rotate queries, and the keys of stacked (batch, positions, 2, heads, dim)."""
+        keys, values = kv[:, :, 0], kv[:, :, 1]
+        return self.rotate(qkv), torch.stack((self.rotate(keys), values), 2)
 
 
 def layer_norm_fn(
@@ -103,15 +108,14 @@ def layer_norm_fn(
     is_rms_norm: bool = False,
     **_: Any,
 ) -> torch.Tensor:
-    """Layer or RMS norm in float32."""
+    """Apply layer or RMS norm in float32."""
     if residual is not None or dropout_p or prenorm:
         raise ValueError("residual, dropout and prenorm need the real flash-attn; install it")
     wide, shape = x.float(), x.shape[-1:]
     if is_rms_norm:
         return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
-    return F.layer_norm(
-        wide, shape, weight.float(), None if bias is None else bias.float(), eps
-    ).to(x.dtype)
+    wide_bias = None if bias is None else bias.float()
+    return F.layer_norm(wide, shape, weight.float(), wide_bias, eps).to(x.dtype)
 
 
 def _missing(name: str) -> Any:
@@ -124,8 +128,10 @@ def _missing(name: str) -> Any:
 
 
 def install() -> bool:
-    """Put the stand-in where `import flash_attn` finds it, unless there is a real one; whether it
-    was put there.
+    """Make `import flash_attn` find the substitute, unless the real package is installed.
+
+    Returns:
+        Whether the substitute was installed.
     """
     if importlib.util.find_spec("flash_attn") is not None:
         return False

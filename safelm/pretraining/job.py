@@ -1,11 +1,10 @@
-"""What the training process is told: one small JSON file in the folder of the run, which is its
-working directory.
-"""
+"""Instructions to the training process: one small JSON file in the folder of the run."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+
+from safelm.pretraining.schedule import DecayStyle
 
 JOB = "job.json"
 CONFIG = "nanotron.yaml"
@@ -13,32 +12,38 @@ CONFIG = "nanotron.yaml"
 
 @dataclass(frozen=True)
 class Job:
-    """A run: whose rows it reads (a folder of build/mix), and what Nanotron's own configuration
-    cannot say.
+    """What a training process needs beyond Nanotron's own configuration.
+
+    The folder of the run is its working directory.
+
+    Attributes:
+        mixture: the folder of build/mix whose rows are read.
+        key: identifies the run; its checkpoints have the same key.
+        checkpoint_interval: steps between checkpoints.
+        start: the checkpoint to continue from, or None.
+        flops_per_token: forward and backward.
+        plots: the folder that gets the speed of the run.
+        shared: steps at which the checkpoint is shared, and the folder to share it as.
     """
 
     model: str
     mixture: str
     seed: int
     rope_theta: float
-    decay_style: Literal["linear", "cosine", "1-sqrt"]
-    key: str  # what makes this run this run: its checkpoints bear it
-    every: int  # steps between checkpoints
-    start: str | None  # the checkpoint that training goes on from
-    flops: float  # of a token, forward and backward
-    plots: str  # where the pace of the run is written to
-    shared: dict[
-        str, str
-    ]  # steps at which the checkpoint is shared, and the folder that it is shared as
+    decay_style: DecayStyle
+    key: str
+    checkpoint_interval: int
+    start: str | None
+    flops_per_token: float
+    plots: str
+    shared: dict[str, str]
 
     def write(self, folder: Path) -> None:
-        """job.json."""
-        (folder / JOB).write_text(
-            json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        """Write job.json."""
+        text = json.dumps(asdict(self), indent=1, sort_keys=True)
+        (folder / JOB).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
-        """The job of a folder."""
-        values: dict[str, Any] = json.loads((folder / JOB).read_bytes())
-        return cls(**values)
+        """Read the job of a folder."""
+        return cls(**json.loads((folder / JOB).read_bytes()))

@@ -1,9 +1,9 @@
-"""What must change in Nanotron 0.4 for it to be imported at all, to train a plain Llama, and to run
-on a CPU.
+"""Changes to Nanotron 0.4, so that it can be imported, trains a plain Llama and runs on a CPU.
 
 The released wheel has an import cycle (upstream issues 191, 213, 235), its own rotary embedding,
-and "cuda" spelled out in some twenty places. Each patch names the line it answers; all are
-process-wide, so only worker.py applies them."""
+and "cuda" spelled out in some twenty places. Each patch names the line it answers. All of them are
+process-wide, so only worker.py applies them.
+"""
 
 import functools
 import json
@@ -23,7 +23,7 @@ import torch.distributed
 from torch.overrides import TorchFunctionMode
 
 from safelm.pretraining import flash_attention, state
-from safelm.pretraining.schedule import Style, factor
+from safelm.pretraining.schedule import DecayStyle, rate_factor
 
 NANOTRON = "0.4"
 
@@ -32,18 +32,24 @@ class PatchError(RuntimeError):
     """The patches do not fit the installed Nanotron."""
 
 
-def install(rope_theta: float, decay_style: Style, start: Path | None) -> None:
-    """Apply every patch that this machine needs; call once, before anything of Nanotron is
-    imported.
+def install(rope_theta: float, decay_style: DecayStyle, start: Path | None) -> None:
+    """Apply every patch that this machine needs.
+
+    Call it once, before anything of Nanotron is imported.
+
+    Args:
+        rope_theta: the base of the rotary embedding.
+        decay_style: the form of the learning rate's decay.
+        start: the checkpoint to continue from, or None.
     """
     check_version(version("nanotron"))
     flash_attention.install()
     break_import_cycle()
-    with without("datasets", "transformers"):
+    with hide_modules("datasets", "transformers"):
         _nanotron("trainer")
-    plain_rotary(rope_theta)
-    schedule(decay_style)
-    plain_checkpoints(start)
+    use_llama_rotary(rope_theta)
+    use_schedule(decay_style)
+    use_safe_checkpoints(start)
     if not torch.cuda.is_available():
         run_on_cpu()
 
@@ -52,21 +58,21 @@ def _nanotron(name: str) -> Any:
     return import_module(f"nanotron.{name}")
 
 
-def check_version(found: str) -> None:
-    """Refuse any other Nanotron: the patches answer lines of this one."""
-    if found != NANOTRON:
+def check_version(installed: str) -> None:
+    """Raise PatchError for any other Nanotron, because the patches answer lines of this one."""
+    if installed != NANOTRON:
         raise PatchError(
-            f"safelm/pretraining/patches.py is written for nanotron {NANOTRON} (got {found}); "
+            f"safelm/pretraining/patches.py is written for nanotron {NANOTRON} (got {installed}); "
             f"install nanotron=={NANOTRON}, or check each patch against the new source"
         )
 
 
 def break_import_cycle() -> None:
-    """logging.py:38 imports config/config.py, which imports logging again by way of the pipeline
-    engine (config.py:24).
+    """Import nanotron.logging first, without the module that would import it again.
 
-    logging needs LoggingArgs for an annotation only: it is imported first, with a name in its
-    place."""
+    logging.py:38 imports config/config.py, which imports logging by way of the pipeline engine
+    (config.py:24). logging needs LoggingArgs only for an annotation, so a placeholder will do.
+    """
     if "nanotron.logging" in sys.modules:
         return
     package, module = ModuleType("nanotron.config"), ModuleType("nanotron.config.config")
@@ -78,13 +84,16 @@ def break_import_cycle() -> None:
 
 
 @contextmanager
-def without(*names: str) -> Iterator[None]:
-    """dataloader.py:22-36 imports datasets and transformers if it can, seconds long, for loaders
-    not used here.
+def hide_modules(*names: str) -> Iterator[None]:
+    """Make imports of these modules fail.
+
+    dataloader.py:22-36 imports datasets and transformers if it can, which takes seconds, for
+    loaders that are not used here.
     """
     modules: dict[str, Any] = sys.modules
     hidden = {name: modules.get(name) for name in names}
-    modules.update(dict.fromkeys(names))  # None: an ImportError, which dataloader.py expects
+    # With None in sys.modules an import raises ImportError, which dataloader.py expects.
+    modules.update(dict.fromkeys(names))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,43 +106,42 @@ def without(*names: str) -> Iterator[None]:
                 modules[name] = module
 
 
-def plain_rotary(theta: float) -> None:
-    """models/llama.py:324 asks for interleaved pairs and base 10,000; Llama has halves, and a base
-    of its own.
+def use_llama_rotary(theta: float) -> None:
+    """Rotate halves with Llama's own base.
+
+    models/llama.py:324 rotates interleaved pairs with base 10,000.
     """
+    # The real flash-attn, if it is installed.
+    rotary = import_module("flash_attn.layers.rotary").RotaryEmbedding
     llama = _nanotron("models.llama")
-    rotary = import_module(
-        "flash_attn.layers.rotary"
-    ).RotaryEmbedding  # the real one, if it is installed
     llama.FlashRotaryEmbedding = lambda dim, interleaved: rotary(dim, base=theta, interleaved=False)
 
 
-def schedule(style: Style) -> None:
-    """helpers.py:75 has linear and cosine decay; our law is the same, and has SmolLM's 1-sqrt as
-    well.
-    """
+def use_schedule(style: DecayStyle) -> None:
+    """Use our learning rates: those of helpers.py:75 and SmolLM's 1-sqrt as well."""
 
     def build(optimizer: Any, lr_scheduler_args: Any, total_training_steps: int) -> Any:
-        law = functools.partial(
-            factor,
+        factor = functools.partial(
+            rate_factor,
             warmup=lr_scheduler_args.lr_warmup_steps,
             start=lr_scheduler_args.lr_decay_starting_step,
             decay=lr_scheduler_args.lr_decay_steps,
             low=lr_scheduler_args.min_decay_lr / lr_scheduler_args.learning_rate,
             style=style,
         )
-        return torch.optim.lr_scheduler.LambdaLR(optimizer.get_base_optimizer(), law)
+        return torch.optim.lr_scheduler.LambdaLR(optimizer.get_base_optimizer(), factor)
 
     _nanotron("trainer").lr_scheduler_builder = build
 
 
-def plain_checkpoints(start: Path | None) -> None:
-    """Training goes on from the checkpoint `start`, and from nothing else.
+def use_safe_checkpoints(start: Path | None) -> None:
+    """Continue from the checkpoint `start`, or from nothing, without unpickling.
 
-    trainer.py:176 and :190 would unpickle the optimizer and the schedule; ours are safetensors, and
-    numbers. What loads the weights is safetensors already. serialize/weights.py:45 draws a progress
-    bar; serialize/metadata.py:49 writes shapes as "(np.int64(384), 128)" under numpy 2, which it
-    cannot read again."""
+    trainer.py:176 and :190 would unpickle the optimizer and the schedule; ours are safetensors and
+    numbers. Nanotron's weights are safetensors already. serialize/weights.py:45 draws a progress
+    bar. serialize/metadata.py:49 writes shapes as "(np.int64(384), 128)" under numpy 2, which it
+    cannot read again.
+    """
     trainer = _nanotron("trainer")
     trainer.parse_ckpt_path = lambda config: start
 
@@ -142,48 +150,46 @@ def plain_checkpoints(start: Path | None) -> None:
         rank = _nanotron("distributed").get_rank(group)
         state.load_optimizer(optimizer, root_folder / state.state_file(rank, group.size()))
 
-    def schedule_at(lr_scheduler: Any, root_folder: Path) -> None:
+    def load_schedule(lr_scheduler: Any, root_folder: Path) -> None:
         metadata = json.loads((root_folder / "checkpoint_metadata.json").read_bytes())
         state.set_step(lr_scheduler, metadata["metas"]["last_train_step"])
 
-    trainer.load_optimizer, trainer.load_lr_scheduler = load, schedule_at
+    trainer.load_optimizer, trainer.load_lr_scheduler = load, load_schedule
     _nanotron("serialize.weights").tqdm = lambda items, **_: items
     metadata = _nanotron("serialize.metadata").TensorMetadata
     to_strings = metadata.to_str_dict
 
-    def plain(self: Any) -> dict[str, str]:
+    def to_readable_strings(self: Any) -> dict[str, str]:
         return {**to_strings(self), "unsharded_shape": str(tuple(map(int, self.unsharded_shape)))}
 
-    metadata.to_str_dict = plain
+    metadata.to_str_dict = to_readable_strings
 
 
 def run_on_cpu() -> None:
-    """Everything that stands in the way of a CPU; nothing of it is applied where CUDA is."""
+    """Replace everything that needs CUDA."""
     trainer, llama = _nanotron("trainer"), _nanotron("models.llama")
     context = _nanotron("parallel.context")
-    context.ParallelContext.set_device = lambda self: (
-        None
-    )  # parallel/context.py:118 torch.cuda.set_device
-    llama.RotaryEmbedding.init_rotary_embeddings = lambda self: (
-        None
-    )  # llama.py:77 asserts cuda; used to generate only
-    trainer.build_model = functools.partial(
-        trainer.build_model, device=torch.device("cpu")
-    )  # models/base.py:159
-    trainer.log_memory = lambda logger: None  # logging.py:257 torch.cuda.reset_peak_memory_stats
-    trainer.sanity_check_dataloader = lambda dataloader, **_: (
-        dataloader
-    )  # dataloader.py:48 .to("cuda")
-    _collectives()
+    # parallel/context.py:118 calls torch.cuda.set_device.
+    context.ParallelContext.set_device = lambda self: None
+    # models/llama.py:77 asserts cuda, for embeddings that are used only to generate.
+    llama.RotaryEmbedding.init_rotary_embeddings = lambda self: None
+    # models/base.py:159 builds on cuda.
+    trainer.build_model = functools.partial(trainer.build_model, device=torch.device("cpu"))
+    # logging.py:257 calls torch.cuda.reset_peak_memory_stats.
+    trainer.log_memory = lambda logger: None
+    # dataloader.py:48 moves batches to cuda.
+    trainer.sanity_check_dataloader = lambda dataloader, **_: dataloader
+    _patch_collectives()
     if int(os.environ["WORLD_SIZE"]) == 1:
-        _no_compiler()
+        _skip_compiler()
 
 
-def _collectives() -> None:
-    """Gloo averages in place, which autograd forbids on a leaf (trainer.py:582); random.py:143
-    names a cuda device.
+def _patch_collectives() -> None:
+    """Reduce without autograd, and broadcast without a CUDA device.
 
-    A group of one has nothing to reduce, and some 25 such calls a step cost a twentieth of it.
+    Gloo averages in place, which autograd forbids on a leaf (trainer.py:582), and random.py:143
+    names a cuda device. A group of one has nothing to reduce; some 25 such calls per step would
+    take a twentieth of it.
     """
     distributed = _nanotron("distributed")
     reduce, broadcast = distributed.all_reduce, distributed.broadcast_object_list
@@ -206,9 +212,10 @@ def _collectives() -> None:
     distributed.all_reduce, distributed.broadcast_object_list = all_reduce, broadcast_object_list
 
 
-def _no_compiler() -> None:
-    """torch/optim/optimizer.py:61 imports torch._dynamo, 1.5 seconds, to say that nothing is
-    compiled. Nothing is.
+def _skip_compiler() -> None:
+    """Replace torch._dynamo, which torch/optim/optimizer.py:61 imports only to disable it.
+
+    The import would take 1.5 seconds.
     """
     if "torch._dynamo" in sys.modules:
         return
@@ -218,31 +225,31 @@ def _no_compiler() -> None:
     sys.modules["torch._dynamo"] = torch._dynamo = module
 
 
-class _CudaIsCpu(TorchFunctionMode):
+class _CudaAsCpu(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if "device" in kwargs:
-            kwargs["device"] = _there(kwargs["device"])
+            kwargs["device"] = _without_cuda(kwargs["device"])
         if func is torch.Tensor.to:
-            args = tuple(map(_there, args))
+            args = tuple(map(_without_cuda, args))
         return func(*args, **kwargs)
 
 
-def _there(value: Any) -> Any:
+def _without_cuda(value: Any) -> Any:
     if isinstance(value, str | torch.device) and torch.device(value).type == "cuda":
         return torch.device("cpu")
     return value
 
 
 @contextmanager
-def cuda_is_cpu() -> Iterator[None]:
-    """Read "cuda" as the device there is (trainer.py:632, optim/gradient_accumulator.py:95,
-    sanity_checks.py:245).
+def cuda_as_cpu() -> Iterator[None]:
+    """Read the device "cuda" as the CPU where there is no GPU.
 
-    For building and saving only: during steps it would cost more than it answers.
+    This answers trainer.py:632, optim/gradient_accumulator.py:95 and sanity_checks.py:245. Use it
+    to build and to save; during steps it would cost more than it is worth.
     """
     if torch.cuda.is_available():
         yield
     else:
-        with _CudaIsCpu():
+        with _CudaAsCpu():
             yield

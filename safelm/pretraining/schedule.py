@@ -1,4 +1,4 @@
-"""The learning rate of every step: a warm-up, a plateau and a decay (WSD), as shares of the steps."""
+"""The learning rate of every step: warm-up, plateau and decay (WSD)."""
 
 import math
 from functools import partial
@@ -6,49 +6,69 @@ from typing import Literal
 
 from specs.shape import Recipe
 
-Style = Literal["linear", "cosine", "1-sqrt"]
+DecayStyle = Literal["linear", "cosine", "1-sqrt"]
 
 
-def warmup_and_decay(recipe: Recipe, steps: int, full: float) -> tuple[int, int]:
-    """How many steps the rate rises and falls, at least one each.
+def warmup_and_decay(recipe: Recipe, steps: int, full_steps: float) -> tuple[int, int]:
+    """Return the steps of the warm-up and of the decay, at least one each.
 
-    A warm-up that is a share is one of the `full` steps that the budget takes in full rows:
-    mixtures of one budget then have the same, however long their documents are, and can share a
-    beginning. The decay is a share of the steps."""
-    share = max(1, min(round(recipe.warmup * full), steps - 1))
-    warmup = recipe.warmup if isinstance(recipe.warmup, int) else share
+    A warm-up given as a share is one of `full_steps`, the steps that the budget takes in full rows.
+    So mixtures of one budget have the same warm-up, however long their documents are, and can share
+    a beginning. The decay is a share of `steps`.
+
+    Raises:
+        ValueError: the warm-up is as long as the whole training.
+    """
+    warmup = recipe.warmup
+    if not isinstance(warmup, int):
+        warmup = max(1, min(round(warmup * full_steps), steps - 1))
     if warmup >= steps > 1:
         raise ValueError(
             f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,}); "
             "write a larger mix.tokens, or another warmup in specs/shapes"
         )
-    return warmup, max(1, min(round(recipe.decay * steps), steps - warmup))
+    decay = max(1, min(round(recipe.decay * steps), steps - warmup))
+    return warmup, decay
 
 
-def rates(recipe: Recipe, steps: int, full: float, first: int) -> list[float]:
-    """The learning rates of the first steps of a run of `steps` steps."""
-    warmup, decay = warmup_and_decay(recipe, steps, full)
+def learning_rates(recipe: Recipe, steps: int, full_steps: float, count: int) -> list[float]:
+    """Return the learning rates of the first `count` steps of a run of `steps` steps."""
+    warmup, decay = warmup_and_decay(recipe, steps, full_steps)
     peak = recipe.learning_rate
-    low = recipe.min_learning_rate / peak
-    law = partial(
-        factor, warmup=warmup, start=steps - decay, decay=decay, low=low, style=recipe.decay_style
+    factor = partial(
+        rate_factor,
+        warmup=warmup,
+        start=steps - decay,
+        decay=decay,
+        low=recipe.min_learning_rate / peak,
+        style=recipe.decay_style,
     )
-    return [peak * law(step) for step in range(first)]
+    return [peak * factor(step) for step in range(count)]
 
 
-def factor(step: int, *, warmup: int, start: int, decay: int, low: float, style: Style) -> float:
-    """The learning rate of a step, counted from 0, as a factor of its peak; `low` is the factor it
-    falls to.
+def rate_factor(
+    step: int, *, warmup: int, start: int, decay: int, low: float, style: DecayStyle
+) -> float:
+    """Return the learning rate of a step as a factor of its peak.
 
-    Nanotron's law (helpers.py:97-146), and 1-sqrt beside it: 1 - √(share of the decay that is
-    over), SmolLM's cooldown (paper §6)."""
+    These are Nanotron's schedules (helpers.py:97-146) and 1-sqrt, the cooldown of SmolLM (paper
+    §6): 1 - √(share of the decay that is over).
+
+    Args:
+        step: counted from 0.
+        warmup: steps of the warm-up.
+        start: the first step of the decay.
+        decay: steps of the decay.
+        low: the factor at the end of the decay.
+        style: the form of the decay.
+    """
     if step <= warmup:
         return step / warmup
-    over = min(max(step - start, 0) / decay, 1.0)
+    progress = min(max(step - start, 0) / decay, 1.0)
     if style == "linear":
-        left = 1 - over
+        remaining = 1 - progress
     elif style == "cosine":
-        left = (1 + math.cos(math.pi * over)) / 2
+        remaining = (1 + math.cos(math.pi * progress)) / 2
     else:
-        left = 1 - math.sqrt(over)
-    return low + (1 - low) * left
+        remaining = 1 - math.sqrt(progress)
+    return low + (1 - low) * remaining

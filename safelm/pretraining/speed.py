@@ -1,5 +1,6 @@
-"""Tokens a second and MFU of a run, for the screen and for DVC's plots. They hold a clock, so no
-output has them.
+"""The speed of a run in tokens per second and MFU, for DVC's plots.
+
+Speeds depend on the machine and its load, so no output of a stage contains them.
 """
 
 import csv
@@ -11,53 +12,59 @@ import torch
 
 from safelm.pretraining.cost import GPUS
 
-EVERY = 10  # steps that a point of the plots is the mean of
-NAMES = ("tokens_per_second", "mfu")
+# A point of the plots is the mean of so many steps.
+STEPS_PER_POINT = 10
+COLUMNS = ("tokens_per_second", "mfu")
 
 
-def peak(clock: Callable[[], float] = time.perf_counter) -> float | None:
-    """FLOP/s of the device: of a GPU by its data sheet (None if not listed), of a CPU what a matrix
-    product reaches.
+def peak_flops(clock: Callable[[], float] = time.perf_counter) -> float | None:
+    """Return the FLOP/s of the device.
+
+    For a GPU it is the number of its data sheet, or None if it is not listed; for a CPU the speed
+    of a matrix product.
     """
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name().lower()
         return next((gpu.flops for key, gpu in GPUS.items() if key in name), None)
-    matrix = torch.ones(768, 768)
+    size = 768
+    matrix = torch.ones(size, size)
     seconds = []
     for _ in range(5):
         began = clock()
         matrix @ matrix
         seconds.append(clock() - began)
-    return 2 * 768**3 / min(seconds)
+    return 2 * size**3 / min(seconds)
 
 
-class Speed:
-    """The pace of a run: called once a step with the tokens read so far, over all ranks."""
+class SpeedLog:
+    """Speeds of a run over all ranks; `step` is called once per step."""
 
-    def __init__(self, flops: float, ranks: int) -> None:
-        self.flops, self.ranks, self.peak = flops, ranks, peak()
-        self.rows: list[tuple[int, float, float | None]] = []
-        self.since: tuple[float, int] | None = None
+    def __init__(self, flops_per_token: float, ranks: int) -> None:
+        self.flops_per_token, self.ranks, self.peak = flops_per_token, ranks, peak_flops()
+        self.points: list[tuple[int, float, float | None]] = []
+        # Time and tokens at the last point.
+        self.last: tuple[float, int] | None = None
 
     def step(self, number: int, tokens: int) -> None:
-        """Count a step; every tenth gives a point."""
+        """Count a step; `tokens` are those read since the start."""
         now = time.perf_counter()
-        if self.since and number % EVERY == 0:
-            rate = (tokens - self.since[1]) / (now - self.since[0])
-            self.rows.append(
-                (number, rate, rate * self.flops / (self.ranks * self.peak) if self.peak else None)
-            )
-        if self.since is None or number % EVERY == 0:
-            self.since = now, tokens
+        is_point = number % STEPS_PER_POINT == 0
+        if self.last and is_point:
+            rate = (tokens - self.last[1]) / (now - self.last[0])
+            mfu = None
+            if self.peak:
+                mfu = rate * self.flops_per_token / (self.ranks * self.peak)
+            self.points.append((number, rate, mfu))
+        if self.last is None or is_point:
+            self.last = now, tokens
 
     def write(self, folder: Path, model: str) -> None:
-        """A file of its own for each figure and model: DVC draws one folder as one plot."""
-        for column, name in enumerate(NAMES, 1):
+        """Write <column>/<model>.csv for each column, because DVC draws one folder as one plot."""
+        for column, name in enumerate(COLUMNS, 1):
             path = folder / name / f"{model}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
+            values = [(point[0], point[column]) for point in self.points]
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["step", name])
-                writer.writerows(
-                    (row[0], f"{row[column]:.4g}") for row in self.rows if row[column] is not None
-                )
+                writer.writerows((step, f"{x:.4g}") for step, x in values if x is not None)

@@ -1,8 +1,8 @@
-"""Safetensors files without torch: read as raw numbers, written with one header for the same
-content.
+"""Safetensors files without torch, read as raw numbers and written in one canonical form.
 
-The library writes the metadata of a file in random order, so equal tensors give unequal bytes; here
-names are sorted."""
+The safetensors library writes a file's metadata in random order, so equal tensors give unequal
+bytes; here names are sorted.
+"""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-ITEM = {
+# The numpy type of each safetensors type; bfloat16, which numpy lacks, is kept as its 16 bits.
+DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
@@ -25,16 +26,14 @@ ITEM = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers, and what safetensors calls their type; bfloat16, which numpy lacks, is kept as its
-    16 bits.
-    """
+    """An array and the name of its type in safetensors, a key of DTYPES."""
 
     kind: str
     values: np.ndarray
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by name, mapped, and its metadata."""
+    """Return the memory-mapped tensors of a file by name, and its metadata."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -43,22 +42,25 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {}
     for name, entry in header.items():
         start, stop = entry["data_offsets"]
-        values = data[start:stop].view(ITEM[entry["dtype"]]).reshape(entry["shape"])
+        values = data[start:stop].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         tensors[name] = Tensor(entry["dtype"], values)
     return tensors, metadata
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A file with the tensors in the order of their names."""
+    """Write a file with the tensors in the order of their names."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    at = 0
+    begin = 0
     for name, tensor in sorted(tensors.items()):
+        end = begin + tensor.values.nbytes
         header[name] = {
             "dtype": tensor.kind,
             "shape": list(tensor.values.shape),
-            "data_offsets": [at, at := at + tensor.values.nbytes],
+            "data_offsets": [begin, end],
         }
+        begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
+    # The data begins at a multiple of 8 bytes.
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)

@@ -1,6 +1,4 @@
-"""Nanotron's trainer, reading the rows of a plan and keeping a curve. Importable only after
-`patches.install`.
-"""
+"""Nanotron's trainer on the rows of a plan, with loss curves; import it after `patches.install`."""
 
 import json
 import math
@@ -19,183 +17,173 @@ from nanotron.serialize.weights import save_weights
 from nanotron.trainer import DistributedTrainer
 from tqdm import tqdm
 
-from safelm.corpora.mixing.plan import Plan
-from safelm.pretraining.batches import Batches, held_batches
-from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, commit, forget, share
+from safelm.corpora.mixing.plan import Plan, PlannedPhase
+from safelm.pretraining.batches import Batch, Batches, held_out_batches
+from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, commit, remove_old, share
 from safelm.pretraining.config import CHECKPOINTS
 from safelm.pretraining.job import Job
-from safelm.pretraining.patches import cuda_is_cpu
-from safelm.pretraining.speed import Speed
+from safelm.pretraining.patches import cuda_as_cpu
+from safelm.pretraining.speed import SpeedLog
 from safelm.pretraining.state import save_optimizer, state_file
 
-HEAD = "step,tokens,loss,learning_rate\n"
-HELD_HEAD = "step,tokens,corpus,loss\n"
+CURVE_HEADER = "step,tokens,loss,learning_rate\n"
+HELD_OUT_HEADER = "step,tokens,corpus,loss\n"
 
 
 class PlanTrainer(DistributedTrainer):
-    """DistributedTrainer with our batches and checkpoints; steps, optimizer and parallelism are
-    Nanotron's.
+    """DistributedTrainer with the batches of a plan and intact checkpoints.
+
+    Steps, optimizer and parallelism are Nanotron's.
     """
 
     def __init__(self, config: Path, job: Job) -> None:
-        with cuda_is_cpu():
+        with cuda_as_cpu():
             super().__init__(str(config))
-        self.job, self.plan = job, Plan.read(Path(job.mixture))
+        self.job, self.mixture = job, Path(job.mixture)
+        self.plan = Plan.read(self.mixture)
+        # Lines of loss.csv and held_out.csv.
         self.curve: list[str] = []
-        self.held: list[str] = []
-        self.measured = measured_steps(self.plan)
-        context = self.parallel_context
-        ranks = context.dp_pg
+        self.held_out: list[str] = []
+        self.measured_steps = measured_steps(self.plan)
+        world, data_ranks = self.parallel_context.world_pg, self.parallel_context.dp_pg
+        self.is_first = distributed.get_rank(world) == 0
+        self.is_first_data_rank = distributed.get_rank(data_ranks) == 0
         self.batches = Batches(
             self.plan,
-            Path(job.mixture),
+            self.mixture,
             job.seed,
             micro_batch=self.micro_batch_size,
-            rank=distributed.get_rank(ranks),
-            ranks=ranks.size(),
+            rank=distributed.get_rank(data_ranks),
+            ranks=data_ranks.size(),
             start=self.start_iteration_step,
         )
-        self.speed = Speed(job.flops, context.world_pg.size())
-        self.is_first = distributed.get_rank(context.world_pg) == 0
-        self.is_first_of_data = distributed.get_rank(ranks) == 0
-
-    def _go_on(self, checkpoint: Path) -> None:
-        """Take the curves and counts of a checkpoint; the counts are sums, so one rank of data goes
-        on from them.
-        """
-        self.curve, self.held = (
-            (checkpoint / name).read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-            for name in (CURVE, HELD_OUT)
-        )
-        if self.is_first_of_data:
-            for given, counts in zip(
-                self.batches.given, json.loads((checkpoint / READ).read_bytes()), strict=False
-            ):
-                given[: len(counts)] = counts[
-                    : len(given)
-                ]  # the run that shared it may have other phases to come
+        self.speed = SpeedLog(job.flops_per_token, world.size())
 
     def run(self) -> None:
-        """Every step of the plan that is left, with a checkpoint at its end."""
+        """Train the steps of the plan that are left, with a checkpoint at the end."""
         if self.job.start:
-            self._go_on(Path(self.job.start))
+            self._restore(Path(self.job.start))
         else:
-            self._measure(0, 0)
-        hidden = not (self.is_first and sys.stderr.isatty())
-        steps, done = self.plan.steps, self.start_iteration_step
-        name = f"pretrain/{self.job.model}"
-        with tqdm(total=steps, initial=done, desc=name, unit="step", disable=hidden) as self.bar:
+            self._measure_held_out(0, 0)
+        self.bar = tqdm(
+            total=self.plan.steps,
+            initial=self.start_iteration_step,
+            desc=f"pretrain/{self.job.model}",
+            unit="step",
+            disable=not (self.is_first and sys.stderr.isatty()),
+        )
+        with self.bar:
             self.train(iter(self.batches))
         if self.is_first:
             self.speed.write(Path(self.job.plots), self.job.model)
 
-    def pre_training(self, *_: Any, **__: Any) -> None:
-        """Nothing: Nanotron would start wandb wherever that is installed (trainer.py:235)."""
+    def _restore(self, checkpoint: Path) -> None:
+        """Take the curves and counts of a checkpoint."""
+        self.curve = _lines(checkpoint / CURVE)
+        self.held_out = _lines(checkpoint / HELD_OUT)
+        # The counts are sums over the data ranks, so only one of them continues from them.
+        if self.is_first_data_rank:
+            saved_counts = json.loads((checkpoint / READ).read_bytes())
+            # The run that shared the checkpoint may have other phases after it.
+            for counts, saved in zip(self.batches.read_counts, saved_counts, strict=False):
+                parts = min(len(counts), len(saved))
+                counts[:parts] = saved[:parts]
 
-    def training_step(self, dataloader: Iterator[dict[str, torch.Tensor]]) -> Any:
-        """A step; the learning rate is read before it, for the scheduler moves on at its end."""
-        self.rate = self.lr_scheduler.get_last_lr()[0]
+    def pre_training(self, *_: Any, **__: Any) -> None:
+        """Do nothing; Nanotron would start wandb wherever it is installed (trainer.py:235)."""
+
+    def training_step(self, dataloader: Iterator[Batch]) -> Any:
+        """Train one step."""
+        # The scheduler moves on at the end of the step.
+        self.learning_rate = self.lr_scheduler.get_last_lr()[0]
         return super().training_step(dataloader)
 
     def train_step_logs(self, outputs: Any, loss_avg: torch.Tensor) -> None:
-        """A line of the curve, which holds no clock, and a checkpoint where one is due before the
-        last.
+        """Log a step, and save a checkpoint where one is due before the last step.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
         """
-        tokens = int(self._over_ranks(torch.tensor(int(self.batches.given[..., 1].sum()))))
-        loss = loss_avg.item()
+        step, loss = self.iteration_step, loss_avg.item()
+        tokens_read = torch.tensor(int(self.batches.read_counts[..., 1].sum()))
+        tokens = int(self._sum_over_data_ranks(tokens_read))
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"pretrain/{self.job.model}: the loss is {loss} at step {self.iteration_step}; "
+                f"pretrain/{self.job.model}: the loss is {loss} at step {step}; "
                 "write a smaller recipe.learning_rate in the shape"
             )
-        self.curve.append(f"{self.iteration_step},{tokens},{loss:.6f},{self.rate:.6g}\n")
-        self.speed.step(self.iteration_step, tokens)
-        if self.iteration_step in self.measured:
-            self._measure(self.iteration_step, tokens)
+        # No time: the same run must give the same bytes.
+        self.curve.append(f"{step},{tokens},{loss:.6f},{self.learning_rate:.6g}\n")
+        self.speed.step(step, tokens)
+        if step in self.measured_steps:
+            self._measure_held_out(step, tokens)
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
-        due = (
-            self.iteration_step % self.job.every == 0 or str(self.iteration_step) in self.job.shared
-        )
-        if due and self.iteration_step < self.plan.steps:
+        is_due = step % self.job.checkpoint_interval == 0 or str(step) in self.job.shared
+        if is_due and step < self.plan.steps:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        """Nanotron's files, with the optimizer as safetensors, the curve and the counts, committed
-        as a whole.
-        """
+        """Save a checkpoint, complete or not at all, and share it where the job says so."""
         target = Path(CHECKPOINTS, str(self.iteration_step))
         attempt = target.with_suffix(".attempt")
         if self.is_first:
             shutil.rmtree(attempt, ignore_errors=True)
             attempt.mkdir(parents=True)
         distributed.barrier(self.parallel_context.world_pg)
-        with cuda_is_cpu():
-            self._write(attempt)
+        with cuda_as_cpu():
+            self._write_checkpoint(attempt)
         distributed.barrier(self.parallel_context.world_pg)
         if self.is_first:
             commit(attempt, target, self.job.key)
-            if place := self.job.shared.get(target.name):
-                share(target, Path(place), Path(place).name)
-            forget(target.parent)
+            if shared := self.job.shared.get(target.name):
+                share(target, Path(shared), Path(shared).name)
+            remove_old(target.parent)
         return target
 
-    def _write(self, folder: Path) -> None:
+    def _write_checkpoint(self, folder: Path) -> None:
+        """Write Nanotron's files, the optimizer as safetensors, the curves and the counts."""
         context, config = self.parallel_context, self.config
-        if self.is_first_of_data:
-            group = context.tp_pg
+        if self.is_first_data_rank:
+            rank, ranks = distributed.get_rank(context.tp_pg), context.tp_pg.size()
             save_weights(self.unwrapped_model, context, folder)
-            save_optimizer(
-                self.optimizer, folder / state_file(distributed.get_rank(group), group.size())
-            )
-        counts = self._over_ranks(torch.from_numpy(self.batches.given)).tolist()
-        config.general.step, config.general.consumed_train_samples = (
-            self.iteration_step,
-            self.consumed_train_samples,
-        )
-        save_meta(
-            context,
-            folder,
-            {
-                "last_train_step": self.iteration_step,
-                "consumed_train_samples": self.consumed_train_samples,
-            },
-        )
+            save_optimizer(self.optimizer, folder / state_file(rank, ranks))
+        read_counts = self._sum_over_data_ranks(torch.from_numpy(self.batches.read_counts))
+        step, samples = self.iteration_step, self.consumed_train_samples
+        config.general.step, config.general.consumed_train_samples = step, samples
+        save_meta(context, folder, {"last_train_step": step, "consumed_train_samples": samples})
         if self.is_first:
             config.save_as_yaml(folder / "config.yaml")
-            (folder / "model_config.json").write_text(
-                json.dumps(asdict(self.model_config)), encoding="utf-8"
-            )
-            (folder / CURVE).write_text(HEAD + "".join(self.curve), encoding="utf-8")
-            (folder / HELD_OUT).write_text(HELD_HEAD + "".join(self.held), encoding="utf-8")
-            (folder / READ).write_text(json.dumps(counts), encoding="utf-8")
+            texts = {
+                "model_config.json": json.dumps(asdict(self.model_config)),
+                CURVE: CURVE_HEADER + "".join(self.curve),
+                HELD_OUT: HELD_OUT_HEADER + "".join(self.held_out),
+                READ: json.dumps(read_counts.tolist()),
+            }
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
 
-    def _measure(self, step: int, tokens: int) -> None:
-        """The loss on rows held out of each corpus of the phase that `step` belongs to; every rank
-        does the same.
-        """
-        ends = accumulate(phase.steps for phase in self.plan.phases)
-        phase = self.plan.phases[next(number for number, end in enumerate(ends) if step <= end)]
-        for corpus in (
-            part.corpus for part in phase.parts if self.plan.corpora[part.corpus].held_out
-        ):
-            total, count = 0.0, 0
-            for batch in held_batches(
-                self.plan, Path(self.job.mixture), corpus, self.micro_batch_size
-            ):
-                there = (
-                    {name: value.to("cuda") for name, value in batch.items()}
-                    if torch.cuda.is_available()
-                    else batch
-                )
-                with torch.no_grad():
-                    loss = float(self.unwrapped_model(**there)["loss"])
-                labels = batch["label_ids"].numel()
-                total, count = total + loss * labels, count + labels
-            self.held.append(f"{step},{tokens},{corpus},{total / count:.6f}\n")
+    def _measure_held_out(self, step: int, tokens: int) -> None:
+        """Log the loss on held-out rows of each corpus of the phase that `step` belongs to."""
+        for part in phase_at(self.plan, step).parts:
+            if self.plan.corpora[part.corpus].held_out:
+                loss = self._held_out_loss(part.corpus)
+                self.held_out.append(f"{step},{tokens},{part.corpus},{loss:.6f}\n")
 
-    def _over_ranks(self, counts: torch.Tensor) -> torch.Tensor:
-        """The sum over the ranks of data parallelism."""
+    def _held_out_loss(self, corpus: str) -> float:
+        """The mean loss of a token; every rank computes the same."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        total, count = 0.0, 0
+        for batch in held_out_batches(self.plan, self.mixture, corpus, self.micro_batch_size):
+            inputs = {name: value.to(device) for name, value in batch.items()}
+            with torch.no_grad():
+                loss = float(self.unwrapped_model(**inputs)["loss"])
+            labels = batch["label_ids"].numel()
+            total += loss * labels
+            count += labels
+        return total / count
+
+    def _sum_over_data_ranks(self, counts: torch.Tensor) -> torch.Tensor:
         group = self.parallel_context.dp_pg
         if group.size() == 1:
             return counts
@@ -205,8 +193,22 @@ class PlanTrainer(DistributedTrainer):
 
 
 def measured_steps(plan: Plan) -> set[int]:
-    """Powers of four, and the end of each phase: steps that do not depend on how long a run is
-    after them.
+    """Return the steps at which the held-out loss is measured: powers of four and ends of phases.
+
+    They do not depend on how long a run is after them, so runs can share a beginning.
     """
     powers = {4**power for power in range(32) if 4**power < plan.steps}
-    return powers | set(accumulate(phase.steps for phase in plan.phases))
+    return powers.union(accumulate(phase.steps for phase in plan.phases))
+
+
+def phase_at(plan: Plan, step: int) -> PlannedPhase:
+    """Return the phase that ends at or after a step."""
+    for phase, end in zip(plan.phases, accumulate(p.steps for p in plan.phases), strict=True):
+        if step <= end:
+            return phase
+    raise ValueError(f"expected a step up to {plan.steps:,} (got {step:,})")
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a CSV file after its header."""
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]

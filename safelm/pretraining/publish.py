@@ -1,0 +1,99 @@
+"""The output of pretraining: the converted model, its checkpoint, loss.csv and train.json."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from safelm.corpora.mixing.plan import Plan, PlannedPhase
+from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ
+from safelm.pretraining.convert import publish_checkpoint, write_hugging_face
+from safelm.pretraining.process import TrainingError
+from specs.shape import Shape
+
+# (rows, tokens) read of each part of each phase.
+ReadCounts = list[list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a run, for the terminal.
+
+    Attributes:
+        resumed_tokens: of the tokens, those read before the checkpoint that the run continued.
+        seconds: the duration of the run, without those tokens.
+    """
+
+    parameters: int
+    steps: int
+    tokens: int
+    first_loss: float
+    final_loss: float
+    resumed_tokens: int = 0
+    seconds: float = 0.0
+
+    def summary(self, name: str) -> str:
+        """Return the line that the stage prints."""
+        resumed = f" ({self.resumed_tokens:,} of them before)" if self.resumed_tokens else ""
+        rate = (self.tokens - self.resumed_tokens) / self.seconds
+        return (
+            f"{name:<18} {self.parameters:,} parameters  {self.steps:,} steps  "
+            f"{self.tokens:,} tokens{resumed}  loss {self.first_loss:.2f} to "
+            f"{self.final_loss:.2f}  {rate:,.0f} tokens/s  {self.seconds:.1f} s"
+        )
+
+
+def publish(
+    model: str, shape: Shape, plan: Plan, tokenizer: Path, checkpoint: Path, folder: Path
+) -> Trained:
+    """Write the folder of a model from its last checkpoint.
+
+    Raises:
+        TrainingError: training read other rows than planned.
+    """
+    read_counts = json.loads((checkpoint / READ).read_bytes())
+    check_read_counts(plan, read_counts)
+    parameters = write_hugging_face(checkpoint, shape, tokenizer, folder)
+    publish_checkpoint(checkpoint, folder / "nanotron")
+    for name in (CURVE, HELD_OUT):
+        shutil.copyfile(checkpoint / name, folder / name)
+    losses = np.loadtxt(checkpoint / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
+    phases = zip(plan.phases, read_counts, strict=True)
+    values = {
+        "model": model,
+        "parameters": parameters,
+        "steps": plan.steps,
+        "tokens": plan.tokens,
+        "final_loss": losses[-1],
+        "knows_tag": plan.reads_tag,
+        "phases": [_phase_summary(phase, counts) for phase, counts in phases],
+    }
+    (folder / "train.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return Trained(parameters, plan.steps, plan.tokens, losses[0], losses[-1])
+
+
+def _phase_summary(phase: PlannedPhase, counts: list[list[int]]) -> dict[str, object]:
+    parts = {}
+    # Phases of fewer parts than others have zeros at the end of their counts.
+    for part, (rows, tokens) in zip(phase.parts, counts, strict=False):
+        parts[part.corpus] = {
+            "planned": part.tokens,
+            "read": tokens,
+            "rows": rows,
+            "epochs": part.epochs,
+        }
+    return {"steps": phase.steps, "parts": parts}
+
+
+def check_read_counts(plan: Plan, read_counts: ReadCounts) -> None:
+    """Raise TrainingError if any part was not read exactly as planned, in rows and in tokens."""
+    for number, (phase, counts) in enumerate(zip(plan.phases, read_counts, strict=True)):
+        for part, (rows, tokens) in zip(phase.parts, counts, strict=False):
+            if (rows, tokens) != (part.rows, part.tokens):
+                raise TrainingError(
+                    f"mixtures.{plan.mixture}.phases.{number}.parts.{part.corpus}: planned "
+                    f"{part.rows:,} rows and {part.tokens:,} tokens, read {rows:,} and "
+                    f"{tokens:,}; report this as a fault of safelm/pretraining/batches.py"
+                )
