@@ -16,8 +16,10 @@ import pytest
 from safelm.builder.manifest import Ledger
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
+from safelm.builder.supervision import is_alive
 from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.run_cache import entry_digest, run_cache
 from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock
 
 LOCK = """schema: '2.0'
@@ -55,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
-    found = [str(sign) for sign in check()]
+    found = [str(diagnosis) for diagnosis in check()]
     assert all("\n" not in line and "; " in line for line in found)
     return found
 
@@ -71,8 +73,10 @@ def test_a_sound_project_says_nothing() -> None:
     write("dvc.lock", LOCK)
     write(".dvc/tmp/rwlock", '{"write": {}}')
     assert examine.check_before_build() == []
-    checks = (*examine.THOROUGH, *examine.QUIET)
-    assert [sign for check in checks if check is not surroundings.disk for sign in check()] == []
+    checks = (*examine.ALL, *examine.BETWEEN_BUILDS)
+    assert [
+        diagnosis for check in checks if check is not surroundings.disk for diagnosis in check()
+    ] == []
 
 
 def test_an_empty_lock_is_told_with_its_remedy() -> None:
@@ -118,16 +122,30 @@ def test_a_torn_rwlock_is_told_unless_dvc_is_writing_it() -> None:
         assert lines(dvc.rwlock) == []
 
 
-def test_a_lock_of_a_recycled_process_number_is_told() -> None:
-    def held(pid: int) -> None:
-        write(".dvc/tmp/rwlock", json.dumps({"write": {"/a": {"pid": pid, "cmd": "dvc repro"}}}))
+def hold_rwlock(pid: int) -> None:
+    write(".dvc/tmp/rwlock", json.dumps({"write": {"/a": {"pid": pid, "cmd": "dvc repro"}}}))
 
-    held(2**22 + 1)  # dead: DVC sees that by itself
+
+def test_rwlock_of_a_dead_process_is_left_to_dvc() -> None:
+    hold_rwlock(2**22 + 1)
     assert lines(dvc.rwlock) == []
+
+
+def test_rwlock_of_a_zombie_is_a_leftover() -> None:
+    process = subprocess.Popen(["true"])
+    while is_alive(process.pid):
+        time.sleep(0.01)
+    hold_rwlock(process.pid)
+    (line,) = lines(dvc.rwlock)
+    process.wait()
+    assert f"its process {process.pid} is a zombie" in line
+
+
+def test_rwlock_of_a_recycled_process_number_is_a_leftover() -> None:
     process = subprocess.Popen(["sleep", "30"])
     while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
         time.sleep(0.01)
-    held(process.pid)
+    hold_rwlock(process.pid)
     (line,) = lines(dvc.rwlock)
     process.kill()
     process.wait()
@@ -139,18 +157,18 @@ def run_entry() -> tuple[Path, str]:
     import yaml
 
     text = LOCK.partition("  web:\n")[2].replace("\n    ", "\n").removeprefix("    ")
-    name = dvc._digest(yaml.safe_load(text))
+    name = entry_digest(yaml.safe_load(text))
     return Path(f".dvc/cache/runs/ab/{'ab' * 32}/{name}"), text
 
 
 def test_the_run_cache_is_whole_or_told() -> None:
     path, text = run_entry()
     write(str(path), text)
-    assert lines(dvc.run_cache) == []
+    assert lines(run_cache) == []
     write(str(path), text.replace("rate: 0.00001", "rate: 1e-05"))  # as DVC's YAML writes it
-    assert lines(dvc.run_cache) == []
+    assert lines(run_cache) == []
     write(f"{path.parent}/.Xyz.tmp", "")
-    (line,) = lines(dvc.run_cache)
+    (line,) = lines(run_cache)
     assert line.startswith(
         f"{path.parent}/.Xyz.tmp: an entry of DVC's run cache was being written (0 bytes)"
     )
@@ -159,11 +177,11 @@ def test_the_run_cache_is_whole_or_told() -> None:
 def test_a_folder_of_the_run_cache_with_nothing_whole_goes_as_one() -> None:
     path, text = run_entry()
     write(str(path), text[:100])
-    (sign,) = dvc.run_cache()
-    assert sign.aside == path.parent and "is damaged (100 bytes)" in str(sign)
+    (diagnosis,) = run_cache()
+    assert diagnosis.leftover == path.parent and "is damaged (100 bytes)" in str(diagnosis)
     path.unlink()
-    (sign,) = dvc.run_cache()
-    assert sign.aside == path.parent and "is empty" in str(sign)
+    (diagnosis,) = run_cache()
+    assert diagnosis.leftover == path.parent and "is empty" in str(diagnosis)
 
 
 def test_every_length_of_a_run_cache_entry_is_told() -> None:
@@ -175,7 +193,7 @@ def test_every_length_of_a_run_cache_entry_is_told() -> None:
     }  # only a size less
     for length in range(len(text)):
         write(str(path), text[:length])
-        assert len(lines(dvc.run_cache)) == (length not in harmless), length
+        assert len(lines(run_cache)) == (length not in harmless), length
 
 
 def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
@@ -187,7 +205,7 @@ def test_a_listing_that_leads_out_is_told_before_a_checkout() -> None:
         "the listing of build/web (web) names a file outside of its folder" in line
         and "do not run" in line
     )
-    assert [str(sign) for sign in examine.check_before_build()] == [line]
+    assert [str(diagnosis) for diagnosis in examine.check_before_build()] == [line]
 
 
 def test_left_overs_are_told_and_moved_aside_and_nothing_else_is() -> None:
@@ -200,12 +218,16 @@ def test_left_overs_are_told_and_moved_aside_and_nothing_else_is() -> None:
     write(".safelm/attempts/0123.host.1/.parquet", "half")
     write(".safelm/index/ab/abcd.json", '{"key": "ab')
     write(".safelm/index/ab/.abcd.json.host.1", "")
-    found = [sign for check in examine.QUIET for sign in check()]
+    found = [diagnosis for check in examine.BETWEEN_BUILDS for diagnosis in check()]
     assert len(found) == 5
-    assert all(sign.aside and sign.aside.exists() for sign in found)
-    mended = [sign for check in examine.QUIET for sign in examine._mended(check, True)]
-    assert [sign.mended for sign in mended] == [True] * 5
-    assert [sign for check in examine.QUIET for sign in check()] == []
+    assert all(diagnosis.leftover and diagnosis.leftover.exists() for diagnosis in found)
+    mended = [
+        diagnosis
+        for check in examine.BETWEEN_BUILDS
+        for diagnosis in examine.run_check(check, True)
+    ]
+    assert [diagnosis.is_fixed for diagnosis in mended] == [True] * 5
+    assert [diagnosis for check in examine.BETWEEN_BUILDS for diagnosis in check()] == []
     kept = [path.read_text() for path in scratch("quarantine").rglob("*") if path.is_file()]
     assert sorted(kept) == sorted(["half", "half", "half", '{"key": "ab', ""])
     assert store.get("k" * 64) == record
@@ -215,7 +237,7 @@ def test_a_variable_that_nothing_reads_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SAFELM_WORKER", "2")
     monkeypatch.setenv("SAFELM_WORKERS", "many")
     assert lines(surroundings.variables) == [
-        "SAFELM_WORKER: is no variable that SafeLM reads; unset it, or write SAFELM_WORKERS",
+        "SAFELM_WORKER: is no variable that SafeLM reads; unset it; did you mean SAFELM_WORKERS?",
         "SAFELM_WORKERS: expected a whole number above 0 (got 'many'); unset it for the default",
     ]
 
@@ -247,7 +269,7 @@ def test_settings_that_cannot_be_read_are_told_and_nothing_else_is() -> None:
     Path(".dvc/config").write_text("[core")
     (line,) = map(str, examine.check_before_build())
     assert line.startswith(".dvc/config: cannot be read (File contains no section headers")
-    assert [str(sign) for sign in examine.examine()] == [line]
+    assert [str(diagnosis) for diagnosis in examine.examine()] == [line]
 
 
 def test_a_secret_beside_the_tracked_file_is_nothing_to_tell() -> None:
@@ -283,15 +305,14 @@ def test_versions_that_the_lock_does_not_name_are_told() -> None:
 
 def test_what_cannot_be_moved_aside_stays_a_sign() -> None:
     write("dvc.lock", "")
-    (sign,) = examine._mended(dvc.lock_file, True)
-    assert sign.mended and not Path("dvc.lock").exists()
-    assert list(leftovers.quarantine()) == []  # 0 bytes
+    (diagnosis,) = examine.run_check(dvc.lock_file, True)
+    assert diagnosis.is_fixed and not Path("dvc.lock").exists()
+    assert list(leftovers.quarantined()) == []  # 0 bytes
 
 
-def test_help_says_what_it_does() -> None:
-    for module in ("safelm.maintenance.doctor", "safelm.maintenance.verify"):
-        root = Path(surroundings.__file__).parents[3]
-        done = subprocess.run(
-            [sys.executable, "-m", module, "--help"], cwd=root, capture_output=True, text=True
-        )
-        assert done.returncode == 0 and "exit code" in done.stdout
+@pytest.mark.parametrize("command", ["doctor", "verify"])
+def test_help_explains_the_exit_code(command: str) -> None:
+    root = Path(surroundings.__file__).parents[3]
+    words = [sys.executable, "-m", "pipeline", command, "--help"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and "exit code" in done.stdout

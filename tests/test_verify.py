@@ -24,10 +24,16 @@ from safelm.builder.run import run
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.maintenance.quarantine import quarantine
-from safelm.maintenance.verify.check import Fault, Report, check, check_rest
-from safelm.maintenance.verify.lock_file import DamagedLockFile, listing, read_listing, read_lock
-from safelm.maintenance.verify.repair import forget
-from safelm.maintenance.verify.stamps import Stamps
+from safelm.maintenance.verify.check import check, check_rest
+from safelm.maintenance.verify.hashes import Stamps
+from safelm.maintenance.verify.lock_file import (
+    DamagedLockFile,
+    read_listing,
+    read_lock,
+    write_listing,
+)
+from safelm.maintenance.verify.repair import remove_entries
+from safelm.maintenance.verify.report import Fault, Report
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -61,7 +67,7 @@ def commit(**folders: Path) -> None:
         }
         for name, md5 in files.items():
             keep((folder / name).read_bytes(), md5)
-        data = listing(files)
+        data = write_listing(files)
         md5 = hashlib.md5(data).hexdigest() + ".dir"
         keep(data, md5)
         deps = [{"path": "build/web", "md5": md5}] if stage != "web" else []
@@ -264,7 +270,7 @@ def test_objects_of_earlier_builds_are_verified_when_asked_for() -> None:
 def test_records_of_damaged_objects_are_dropped_and_the_others_kept() -> None:
     manifest = Manifest.read(build("web"))
     first, second = (record for _, record in manifest.tasks[:2])
-    forget({first.files[0].md5}, store())
+    remove_entries({first.files[0].md5}, store())
     assert store().get(first.key) is None and store().get(second.key) == second
 
 
@@ -354,7 +360,7 @@ def test_a_listing_that_is_none_is_refused(entries: object) -> None:
 
 
 def test_a_listing_is_what_dvc_writes() -> None:
-    assert listing({"b": "2" * 32, "a/c": "1" * 32}) == (
+    assert write_listing({"b": "2" * 32, "a/c": "1" * 32}) == (
         b'[{"md5": "%s", "relpath": "a/c"}, {"md5": "%s", "relpath": "b"}]' % (b"1" * 32, b"2" * 32)
     )
 

@@ -73,6 +73,10 @@ class Store:
             self.write_entry(entry)
         return len(new)
 
+    def index(self) -> list[Path]:
+        """List the files of the index; the name of each is a key."""
+        return sorted(self.scratch.glob("index/??/*.json"))
+
     def _entry_path(self, key: str) -> Path:
         return self.scratch / "index" / key[:2] / f"{key}.json"
 

@@ -1,7 +1,8 @@
-"""Free the disk of what no build needs. DVC collects; this keeps its hands off a running build and
-off unfinished work.
-A bare `dvc gc` takes away the shards of a stage that has not finished, and objects from under one
-that runs."""
+"""The command `safelm gc`: free the disk of what no build needs, sparing unfinished work.
+
+DVC collects. A bare `dvc gc` would also remove the shards of a stage that has not finished, and
+objects that a running build uses.
+"""
 
 import hashlib
 import json
@@ -14,48 +15,64 @@ from safelm.builder.locks import all_stages_locked
 from safelm.builder.manifest import ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock_file import DIR, listing
-from safelm.maintenance.verify.repair import run_dvc
+from safelm.maintenance.dvc import run_dvc
+from safelm.maintenance.verify.lock_file import (
+    DIR,
+    LOCK,
+    DamagedLockFile,
+    read_lock,
+    write_listing,
+)
 
-KEEP = Path(
-    "unfinished.dvc"
-)  # there while DVC collects, so that it sees the shards that only the index knows
+# Exists while DVC collects, so that it keeps the shards that only the index names.
+KEEP = Path("unfinished.dvc")
+HOURS = 24.0
 
 
-def collect_garbage(hours: float = 24.0) -> str:
-    """Free the disk of what no build needs, and say what that freed.
+def collect_garbage(hours: float = HOURS) -> str:
+    """Free the disk of what no build needs, and return a summary.
 
     Args:
-        hours: keep shards made in so many hours although no finished stage has them.
+        hours: keep shards made in the last hours, although no finished stage has them.
 
     Raises:
         LockedError: a build runs.
-        RepairError: DVC failed.
+        DvcError: DVC failed.
+        DamagedLockFile: dvc.lock, which says what is needed, is missing or damaged.
     """
+    try:
+        read_lock()
+    except FileNotFoundError:
+        raise DamagedLockFile(
+            f"{LOCK}: is missing, and without it every object would go; restore it with "
+            "`git checkout dvc.lock`, or run `make repro` first"
+        ) from None
+    except DamagedLockFile as error:
+        raise DamagedLockFile(f"{error}; `make doctor` names the remedy") from None
     with all_stages_locked("is collecting garbage"):
         return collect(Store(cache(), scratch()), hours)
 
 
 def collect(store: Store, hours: float) -> str:
-    """Collect what neither dvc.lock names nor the last `hours` made; a sentence on what was freed."""
-    before, count = _size(store)
-    recent = {
-        file.md5 for record in _records(store, time.time() - 3600 * hours) for file in record.files
-    }
+    """Remove what neither dvc.lock names nor the last `hours` made; return a summary."""
+    size_before, count_before = _size(store)
+    recent = set[str]()
+    for entry in _entries(store, time.time() - 3600 * hours):
+        recent.update(file.md5 for file in entry.files)
     with _kept(sorted(md5 for md5 in recent if store.object(md5).exists()), store):
         run_dvc("gc", "--quiet", "--workspace", "--force")
-    after, left = _size(store)
-    dropped = _forget(store)
+    size, count = _size(store)
+    entries = _remove_unusable_entries(store)
     return (
-        f"freed {(before - after) / 1e6:,.1f} MB: {count - left:,} of {count:,} objects and {dropped:,} records gone, "
-        f"{after / 1e6:,.1f} MB kept"
+        f"freed {(size_before - size) / 1e6:,.1f} MB: removed {count_before - count:,} of "
+        f"{count_before:,} objects and {entries:,} index entries; {size / 1e6:,.1f} MB kept"
     )
 
 
 @contextmanager
 def _kept(objects: list[str], store: Store) -> Iterator[None]:
     """Name objects in a file of DVC's while it collects."""
-    data = listing({f"{md5[:2]}/{md5[2:]}": md5 for md5 in objects})
+    data = write_listing({f"{md5[:2]}/{md5[2:]}": md5 for md5 in objects})
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest() + DIR
     path = store.object(md5)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,24 +86,24 @@ def _kept(objects: list[str], store: Store) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _records(store: Store, since: float) -> Iterator[ManifestEntry]:
-    for path in store.scratch.glob("index/??/*.json"):
+def _entries(store: Store, since: float) -> Iterator[ManifestEntry]:
+    """Yield the entries of the index written since a time; a damaged one names no shard."""
+    for path in store.index():
         try:
             if path.stat().st_mtime >= since:
                 yield ManifestEntry.load(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # torn: its shard is not done
+            continue
 
 
-def _forget(store: Store) -> int:
-    """Drop the records whose objects are gone; the number dropped."""
-    gone = [path for path in store.scratch.glob("index/??/*.json") if store.get(path.stem) is None]
-    for path in gone:
+def _remove_unusable_entries(store: Store) -> int:
+    """Remove the entries whose objects are gone; return their number."""
+    unusable = [path for path in store.index() if store.get(path.stem) is None]
+    for path in unusable:
         path.unlink()
-    return len(gone)
+    return len(unusable)
 
 
 def _size(store: Store) -> tuple[int, int]:
     sizes = [path.stat().st_size for path in store.cache.glob("??/*") if path.is_file()]
     return sum(sizes), len(sizes)
-

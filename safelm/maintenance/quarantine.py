@@ -1,6 +1,4 @@
-"""Where damaged and left-over files go: .safelm/quarantine, never the bin: look at them, then
-delete it.
-"""
+"""A quarantine, .safelm/quarantine, where damaged files and leftovers are kept, not deleted."""
 
 import os
 import shutil
@@ -8,20 +6,25 @@ from pathlib import Path
 
 from safelm.builder.paths import scratch
 
-FOLDER = "quarantine"
+
+def quarantine_folder() -> Path:
+    """Return the folder of the quarantine, whose files may be deleted at any time."""
+    return scratch("quarantine")
 
 
 def quarantine(path: Path) -> Path:
-    """Move a file or folder out of the way; where it is now: .safelm/quarantine/<number>/<its
-    path>.
-    """
-    folder = scratch(FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1 + max(
-        (int(child.name) for child in folder.iterdir() if child.name.isdigit()), default=0
-    )
+    """Move a file or folder to .safelm/quarantine/<number>/<its path>; return where it is now."""
+    root = quarantine_folder()
+    root.mkdir(parents=True, exist_ok=True)
+    numbers = [int(child.name) for child in root.iterdir() if child.name.isdecimal()]
+    number = max(numbers, default=0) + 1
     parts = [part for part in Path(os.path.relpath(path)).parts if part != ".."]
-    target = folder.joinpath(f"{number:05d}", *parts)
+    target = root.joinpath(f"{number:05d}", *parts)
     target.parent.mkdir(parents=True)
     shutil.move(path, target)
     return target
+
+
+def size(root: Path) -> int:
+    """Add up the bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

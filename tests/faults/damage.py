@@ -10,7 +10,8 @@ from pathlib import Path
 
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.verify.check import Report, check
+from safelm.maintenance.verify.check import check
+from safelm.maintenance.verify.report import Report
 from safelm.maintenance.verify.lock_file import read_lock
 
 

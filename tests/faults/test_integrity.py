@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder.paths import cache
-from safelm.maintenance.verify.check import Fault
+from safelm.maintenance.verify.report import Fault
 from safelm.maintenance.verify.lock_file import read_lock
 from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
 from tests.faults.toy import Toy

@@ -1,4 +1,5 @@
-"""What a crash left behind, and what is wrong around the build: one line each, with the remedy.
+"""The doctor: leftovers of crashes and faulty settings, each named in one line with its remedy.
 
-DVC writes its own files in place and never syncs them; killed at the wrong moment it cannot be run
-again until a person deletes the right one. Here each has a name, and `--fix` moves it aside."""
+DVC writes its own files in place and never syncs them. Killed at the wrong moment, it cannot run
+again until the right one is deleted. Each is named here, and `--fix` moves it to the quarantine.
+"""

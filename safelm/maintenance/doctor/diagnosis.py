@@ -1,27 +1,29 @@
-"""A sign that something is wrong."""
+"""A diagnosis: something that is wrong, with its remedy."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-FIX = "`make doctor FIX=1` moves it aside"
+FIX = "`make doctor FIX=1` moves it to .safelm/quarantine"
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Where, what, and what to do about it; `aside` is what `--fix` moves out of the way, `mended`
-    that it did.
+    """A fault in one line: where it is, what is wrong, and the remedy.
+
+    `leftover` is the file or folder that `--fix` moves to the quarantine; `is_fixed` says that it
+    has done so.
     """
 
     where: str
     what: str
     remedy: str
-    aside: Path | None = None
-    mended: bool = False
+    leftover: Path | None = None
+    is_fixed: bool = False
 
     def __str__(self) -> str:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
 
 
-def left_over(path: Path, what: str, then: str = "") -> Diagnosis:
-    """A file that is only in the way."""
-    return Diagnosis(str(path), what, FIX + then, path)
+def leftover(path: Path, what: str) -> Diagnosis:
+    """Diagnose a file that serves no purpose any more."""
+    return Diagnosis(str(path), what, FIX, path)

@@ -1,67 +1,94 @@
-"""All checks in order: the few that come before every build, and the rest."""
+"""The command `safelm doctor`: all checks in order, and the few that come before every build."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 
 from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.run_cache import run_cache
 from safelm.maintenance.quarantine import quarantine
 
 Check = Callable[[], Iterator[Diagnosis]]
 
-# Milliseconds in all, and each names what stops a build: these come before every one.
-HASTY: tuple[Check, ...] = (
+# They take milliseconds in all, and each finds something that stops a build.
+BEFORE_BUILD: tuple[Check, ...] = (
     surroundings.variables,
     dvc.lock_file,
     dvc.rwlock,
-    dvc.run_cache,
+    run_cache,
     dvc.listings,
 )
-THOROUGH: tuple[Check, ...] = (
+ALL: tuple[Check, ...] = (
     surroundings.python,
     surroundings.configuration,
     surroundings.disk,
     surroundings.variables,
     dvc.lock_file,
     dvc.rwlock,
-    partial(dvc.run_cache, None),
+    partial(run_cache, None),
     dvc.listings,
 )
-# While no build runs, whatever stands in these places is a left-over.
-QUIET: tuple[Check, ...] = (leftovers.half_written, leftovers.attempts, leftovers.records)
+# What stands in these places is a leftover only while no build runs.
+BETWEEN_BUILDS: tuple[Check, ...] = (
+    leftovers.half_written,
+    leftovers.temporary_directories,
+    leftovers.index_entries,
+)
+
+
+def doctor(*, fix: bool = False) -> int:
+    """Print a line with the remedy for everything that is wrong.
+
+    Args:
+        fix: move leftovers to .safelm/quarantine; nothing is deleted.
+
+    Returns:
+        1 if something is left to be done, else 0.
+    """
+    diagnoses = []
+    for diagnosis in examine(fix):
+        print(diagnosis, flush=True)
+        diagnoses.append(diagnosis)
+    if not diagnoses:
+        print("nothing is wrong")
+    for note in leftovers.quarantined():
+        print(note)
+    return int(any(not diagnosis.is_fixed for diagnosis in diagnoses))
 
 
 def check_before_build() -> list[Diagnosis]:
-    """What would stop a build now."""
-    if unreadable := list(surroundings.readable()):
-        return unreadable  # nobody knows where the cache is
-    return [sign for check in HASTY for sign in check()]
+    """Find what would stop a build now."""
+    # Unless DVC's settings can be read, it is not known where the cache is.
+    unreadable = list(surroundings.readable())
+    return unreadable or list(chain.from_iterable(check() for check in BEFORE_BUILD))
 
 
 def examine(fix: bool = False) -> Iterator[Diagnosis]:
-    """Every sign, as it is found; with `fix`, what can be moved aside is."""
+    """Yield everything that is wrong, as it is found; with `fix`, quarantine leftovers."""
     if unreadable := list(surroundings.readable()):
-        yield from unreadable  # nobody knows where the cache is
+        yield from unreadable
         return
-    for check in THOROUGH:
-        yield from _mended(check, fix)
+    for check in ALL:
+        yield from run_check(check, fix)
     try:
         with (
             all_stages_locked("is looking for leftovers"),
-            dvc.alone(dvc.TEMPORARY / "lock") as free,
+            dvc.try_lock(dvc.TEMPORARY / "lock") as is_held,
         ):
-            for check in QUIET if free else ():
-                yield from _mended(check, fix)
+            for check in BETWEEN_BUILDS if is_held else ():
+                yield from run_check(check, fix)
     except LockedError:
-        pass  # what a build is writing now is no left-over
-    yield from _mended(dvc.dvc_responds, fix)
+        pass  # what a build is writing now is no leftover
+    yield from run_check(dvc.dvc_responds, fix)
 
 
-def _mended(check: Check, fix: bool) -> Iterator[Diagnosis]:
-    for sign in list(check()):
-        if fix and sign.aside is not None and sign.aside.exists():
-            sign = Diagnosis(
-                sign.where, sign.what, f"moved to {quarantine(sign.aside)}", mended=True
-            )
-        yield sign
+def run_check(check: Check, fix: bool) -> Iterator[Diagnosis]:
+    """Yield what a check finds, after moving it to the quarantine if `fix` is set."""
+    for diagnosis in list(check()):
+        path = diagnosis.leftover
+        if fix and path is not None and path.exists():
+            remedy = f"moved to {quarantine(path)}"
+            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, remedy, is_fixed=True)
+        yield diagnosis

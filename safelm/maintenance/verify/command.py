@@ -2,18 +2,21 @@
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from tqdm import tqdm
 
 from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.maintenance.verify.check import Fault, Report, check, check_rest
+from safelm.maintenance.dvc import DvcError, declared_stages
+from safelm.maintenance.verify.check import check, check_rest
+from safelm.maintenance.verify.hashes import Stamps
 from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
-from safelm.maintenance.verify.repair import RepairError, declared, repair, save_log
-from safelm.maintenance.verify.stamps import Stamps
+from safelm.maintenance.verify.repair import repair
+from safelm.maintenance.verify.report import Fault, Report
 
-SHOWN = 20
+SHOWN = 20  # findings that are printed; the log has them all
 
 
 def verify(
@@ -22,7 +25,7 @@ def verify(
     """Hash every object that the current build needs, and print what is damaged or missing.
 
     Args:
-        repair_found: move damaged objects aside and make only them again.
+        repair_found: quarantine damaged objects and make only them again.
         quick: hash only files whose time, inode or size has changed.
         earlier: also the objects of earlier builds, which DVC may bring back.
         built: also the files in build/, not the cache alone.
@@ -31,44 +34,48 @@ def verify(
         0 if all is whole, else the sum of: 1 something is corrupt, 2 something is missing, 4
         something cannot be verified.
     """
-    try:
-        with all_stages_locked("is verifying files"):
-            pass
-        return _verify(repair_found, quick, earlier, built)
-    except (DamagedLockFile, LockedError, RepairError, OSError) as error:
-        print(error, file=sys.stderr)
-        return Fault.UNVERIFIABLE
-
-
-def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
     if not LOCK.is_file():
         print("nothing is built yet: there is no dvc.lock; run `make repro`")
         return Fault.UNVERIFIABLE
-    store, names = Store(cache(), scratch()), declared()
+    try:
+        with all_stages_locked("is verifying files"):
+            pass  # refuse to check beside a build; the check itself only reads
+        return _verify(repair_found, quick, earlier, built)
+    except DamagedLockFile as error:
+        print(f"{error}; `make doctor` names the remedy", file=sys.stderr)
+    except (LockedError, DvcError, OSError) as error:
+        print(error, file=sys.stderr)
+    return Fault.UNVERIFIABLE
 
-    def look(trust_stamps: bool = False) -> Report:
-        stages = {name: stage for name, stage in read_lock().items() if name in names}
-        with tqdm(
-            desc="verify", unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()
-        ) as bar:
-            stamps = Stamps.read() if trust_stamps else Stamps()
-            report = check(
-                stages, store, build=built, stamps=stamps, progress=partial(_move, bar)
-            )
-            stamps.write()
-            if earlier:
-                check_rest(report, store, partial(_move, bar))
-        _tell(report)
-        return report
 
-    report = look(quick)
+def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
+    store, declared = Store(cache(), scratch()), declared_stages()
+    recheck = partial(_check, store, declared, earlier, built)
+    report = recheck(quick)
     if report.findings and repair_found:
-        return repair(report, look, store, print).code
+        return repair(report, recheck, store, print).code
     if report.code & ~Fault.UNVERIFIABLE:
-        print("`make verify REPAIR=1` moves what is damaged aside and makes only that again")
-    if unbuilt := sorted(names - read_lock().keys()):
+        print("`make verify REPAIR=1` quarantines what is damaged and makes only that again")
+    if unbuilt := sorted(declared - read_lock().keys()):
         print(f"not built yet, so not verified: {', '.join(unbuilt)}")
     return report.code
+
+
+def _check(
+    store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
+) -> Report:
+    """Check the stages of dvc.yaml; dvc.lock also remembers rows that left params.yaml."""
+    stages = {name: stage for name, stage in read_lock().items() if name in declared}
+    stamps = Stamps.read() if quick else Stamps()
+    hidden = not sys.stderr.isatty()
+    with tqdm(desc="verify", unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
+        progress = partial(_move, bar)
+        report = check(stages, store, build=built, stamps=stamps, progress=progress)
+        stamps.write()
+        if earlier:
+            check_rest(report, store, progress)
+    _print_report(report)
+    return report
 
 
 def _move(bar: tqdm, done: int, total: int) -> None:
@@ -76,8 +83,7 @@ def _move(bar: tqdm, done: int, total: int) -> None:
     bar.update(done - bar.n)
 
 
-def _tell(report: Report) -> None:
-    """The findings, a screen of them at most, and one line that sums up."""
+def _print_report(report: Report) -> None:
     for finding in report.findings[:SHOWN]:
         print(finding)
     log = save_log(report)
@@ -85,3 +91,10 @@ def _tell(report: Report) -> None:
         print(f"and {len(report.findings) - SHOWN:,} more, all of them in {log}")
     print(report.summary(), flush=True)
 
+
+def save_log(report: Report) -> Path:
+    """Write every finding, one a line, to the log of the check; return its path."""
+    path = scratch("logs", "verify.log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{finding}\n" for finding in report.findings), encoding="utf-8")
+    return path

@@ -1,9 +1,9 @@
-"""What the build is made of: dvc.lock, and the listings of folders in DVC's cache, read with
-distrust.
+"""Readers of dvc.lock and of folder listings in DVC's cache, neither of which is trusted.
 
-Both name paths and digests that DVC follows without a question: a listing that was pulled with
-`../` in a name makes `dvc checkout` write outside of the project. So every name and digest is
-checked before anybody acts on it."""
+Both name paths and digests that DVC follows without a check. A listing that was pulled with `../`
+in a name makes `dvc checkout` write outside of the project. So every name and digest is checked
+before anything acts on it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -26,9 +26,7 @@ class DamagedLockFile(ValueError):
 
 @dataclass(frozen=True)
 class Out:
-    """An output as dvc.lock names it; `md5` ends in `.dir` when it is a folder, and is None when
-    there is none.
-    """
+    """An output in dvc.lock; `md5` ends in `.dir` for a folder, and None means that it has none."""
 
     path: Path
     md5: str | None
@@ -36,7 +34,7 @@ class Out:
 
 @dataclass(frozen=True)
 class Stage:
-    """What dvc.lock says of one stage: its outputs, and the paths that it reads."""
+    """A stage in dvc.lock: its outputs, and the paths that it reads."""
 
     name: str
     outs: tuple[Out, ...]
@@ -44,45 +42,54 @@ class Stage:
 
 
 def read_lock(path: Path = LOCK) -> dict[str, Stage]:
-    """The stages of dvc.lock, each after those whose outputs it reads. Raises Torn, or OSError."""
+    """Read the stages of dvc.lock, each after those whose outputs it reads.
+
+    Raises:
+        DamagedLockFile: the file does not hold what DVC writes.
+        OSError: the file cannot be read.
+    """
     try:
         values = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise DamagedLockFile(f"{path}: is not YAML ({_line(error)})") from None
+        raise DamagedLockFile(f"{path}: is not YAML ({_one_line(error)})") from None
     if not isinstance(values, dict) or values.get("schema") != "2.0":
-        raise DamagedLockFile(
-            f"{path}: is not a lock file of DVC ({path.stat().st_size:,} bytes, no schema 2.0)"
-        )
+        size = path.stat().st_size
+        raise DamagedLockFile(f"{path}: is not a lock file of DVC ({size:,} bytes, no schema 2.0)")
     entries = values.get("stages", {})
     if not isinstance(entries, dict):
         raise DamagedLockFile(f"{path}: stages: expected a table (got {type(entries).__name__})")
-    return _in_order(
-        {name: read_entry(f"{path}: {name}", name, entry) for name, entry in entries.items()}
-    )
+    stages = [read_entry(f"{path}: {name}", name, entry) for name, entry in entries.items()]
+    return _in_order({stage.name: stage for stage in stages})
 
 
 def read_entry(where: str, name: Any, entry: Any) -> Stage:
-    """A stage as dvc.lock and the run cache write it, refused where DVC would stumble over it."""
+    """Read a stage as dvc.lock and the run cache hold it.
+
+    Raises:
+        DamagedLockFile: DVC would fail on the entry; the message begins with `where`.
+    """
     if not isinstance(name, str) or not isinstance(entry, dict):
         raise DamagedLockFile(f"{where}: expected a table (got {type(entry).__name__})")
     if not isinstance(entry.get("cmd"), str | list):
         raise DamagedLockFile(f"{where}: has no cmd")
-    params = entry.get("params", {})
-    if not isinstance(params, dict) or not all(
-        isinstance(values, dict) for values in params.values()
-    ):
-        raise DamagedLockFile(f"{where}: params: expected a table for each file")
-    deps = [_path(where, "deps", dep) for dep in _list(where, "deps", entry)]
-    outs = [
-        Out(Path(_path(where, "outs", out)), _digest(where, out, strict=True))
-        for out in _list(where, "outs", entry)
-    ]
-    for dep in entry.get("deps", []):
-        _digest(where, dep, strict=False)
+    _check_params(where, entry.get("params", {}))
+    deps, outs = [], []
+    for dep in _list(where, "deps", entry):
+        deps.append(_path(where, "deps", dep))
+        _md5(where, dep, required=False)
+    for out in _list(where, "outs", entry):
+        path = Path(_path(where, "outs", out))
+        outs.append(Out(path, _md5(where, out, required=True)))
     return Stage(name, tuple(outs), tuple(deps))
 
 
-def _list(where: str, key: str, entry: dict) -> list:
+def _check_params(where: str, params: Any) -> None:
+    files = params.values() if isinstance(params, dict) else [None]
+    if not all(isinstance(values, dict) for values in files):
+        raise DamagedLockFile(f"{where}: params: expected a table for each file")
+
+
+def _list(where: str, key: str, entry: dict[str, Any]) -> list[Any]:
     values = entry.get(key, [])
     if not isinstance(values, list):
         raise DamagedLockFile(f"{where}: {key}: expected a list (got {type(values).__name__})")
@@ -96,76 +103,80 @@ def _path(where: str, key: str, value: Any) -> str:
     return path
 
 
-def _digest(where: str, value: dict, *, strict: bool) -> str | None:
-    md5 = value.get("md5")
-    if md5 is None and value.get("hash", "md5") == "md5" and strict:
-        raise DamagedLockFile(f"{where}: {value['path']}: has no md5")
+def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
+    """Return the md5 of a file, after a check of the other values beside it."""
+    where = f"{where}: {value['path']}"
+    md5, algorithm = value.get("md5"), value.get("hash", "md5")
+    if md5 is None and algorithm == "md5" and required:
+        raise DamagedLockFile(f"{where}: has no md5")
     if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
-        raise DamagedLockFile(f"{where}: {value['path']}: expected an md5 (got {str(md5)[:40]!r})")
-    if not isinstance(value.get("hash", "md5"), str):
-        raise DamagedLockFile(f"{where}: {value['path']}: hash: expected a name")
+        raise DamagedLockFile(f"{where}: expected an md5 (got {str(md5)[:40]!r})")
+    if not isinstance(algorithm, str):
+        raise DamagedLockFile(f"{where}: hash: expected a name")
     if any(not isinstance(value.get(key, 0), int) for key in ("size", "nfiles")):
-        raise DamagedLockFile(f"{where}: {value['path']}: size and nfiles: expected whole numbers")
+        raise DamagedLockFile(f"{where}: size and nfiles: expected whole numbers")
     return md5
 
 
 def _in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
-    """Makers before readers. A stage reads an output when it names the output, a folder around it,
-    or a file in it.
-    """
+    """Sort stages so that each comes after those whose outputs it reads."""
     makers: dict[Path, set[str]] = {}
-    around: dict[Path, set[str]] = {}
-    for name, stage in stages.items():
+    makers_within: dict[Path, set[str]] = {}
+    for stage in stages.values():
         for out in stage.outs:
-            makers.setdefault(out.path, set()).add(name)
+            makers.setdefault(out.path, set()).add(stage.name)
             for folder in out.path.parents:
-                around.setdefault(folder, set()).add(name)
-    needs = {
-        name: set().union(*(_makers(Path(dep), makers, around) for dep in stage.deps)) - {name}
-        for name, stage in stages.items()
-    }
+                makers_within.setdefault(folder, set()).add(stage.name)
+    graph: dict[str, set[str]] = {}
+    for stage in stages.values():
+        needed = set[str]()
+        for dep in map(Path, stage.deps):
+            # A stage reads an output when it names the output, a folder around it, or a file in it.
+            needed |= makers_within.get(dep, set())
+            for path in (dep, *dep.parents):
+                needed |= makers.get(path, set())
+        graph[stage.name] = needed - {stage.name}
     try:
-        return {name: stages[name] for name in TopologicalSorter(needs).static_order()}
+        return {name: stages[name] for name in TopologicalSorter(graph).static_order()}
     except CycleError:
-        return stages  # DVC refuses such a DAG in its own words
-
-
-def _makers(dep: Path, makers: dict[Path, set[str]], around: dict[Path, set[str]]) -> set[str]:
-    return around.get(dep, set()).union(*(makers.get(path, set()) for path in (dep, *dep.parents)))
+        return stages  # DVC refuses such a graph with an error of its own
 
 
 def read_listing(data: bytes) -> dict[str, str]:
-    """The files of a folder, name → md5, from its `.dir` object. Raises Torn for anything but plain
-    names.
+    """Read the files of a folder, name → md5, from its `.dir` object.
+
+    Raises:
+        DamagedLockFile: it is no listing, or names a file twice or outside of the folder.
     """
     try:
         entries = json.loads(data)
         files = {entry["relpath"]: entry["md5"] for entry in entries}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedLockFile(f"is not a listing of files ({_line(error)})") from None
+        raise DamagedLockFile(f"is not a listing of files ({_one_line(error)})") from None
+    parents = set[str]()
     for name, md5 in files.items():
         if not is_safe_name(name):
             raise DamagedLockFile(f"names a file outside of its folder: {str(name)[:80]!r}")
         if not is_digest(md5):
             raise DamagedLockFile(f"{name}: expected an md5 (got {str(md5)[:40]!r})")
-    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
-    if len(files) != len(entries) or folders & files.keys():
+        parents.update(map(str, PurePosixPath(name).parents))
+    if len(files) != len(entries) or parents & files.keys():
         raise DamagedLockFile("names a file twice")
     return files
 
 
-def listing(files: dict[str, str]) -> bytes:
-    """The bytes of a `.dir` object, as DVC writes them (its page "Internal directories and files")."""
+def write_listing(files: dict[str, str]) -> bytes:
+    """Write a `.dir` object as DVC does (its page "Internal directories and files")."""
     return json.dumps([{"md5": files[name], "relpath": name} for name in sorted(files)]).encode()
 
 
 def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:
-    """The outputs that are folders in the cache, with their digest."""
+    """Yield the outputs that are folders in the cache, with their digests."""
     for stage in stages.values():
         for out in stage.outs:
             if out.md5 and out.md5.endswith(DIR):
                 yield stage, out, out.md5
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,42 @@
+"""The DVC command, as maintenance and repair run it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DVC = [sys.executable, "-m", "dvc"]
+TAIL = 12  # lines of DVC's output that an error shows
+
+
+class DvcError(RuntimeError):
+    """A command of DVC failed; the message holds the end of its output."""
+
+
+def run_dvc(*arguments: str) -> str:
+    """Run a command of DVC and return what it printed.
+
+    Raises:
+        DvcError: the command failed.
+    """
+    done = try_dvc(*arguments)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-TAIL:]
+        command = f"dvc {' '.join(arguments)}"
+        raise DvcError(f"{command} failed (exit code {done.returncode}):\n" + "\n".join(lines))
+    return done.stdout
+
+
+def try_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of DVC that may fail.
+
+    Stages start `python` by that name, so the Python that runs now comes first in PATH.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=environment)
+
+
+def declared_stages() -> set[str]:
+    """List the stages of dvc.yaml, which has no more those whose rows left params.yaml."""
+    return set(run_dvc("stage", "list", "--all", "--name-only").split())
