@@ -19,25 +19,25 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from safelm.decoding import Decoder, generate
+from safelm.decoding import BeamSearch, Branch, Greedy, SafeBeam, TopK, generate
 
 VOCABULARY, TAG = 1536, 3
 BEAMS, CANDIDATES = 4, 4
-SAFEBEAM = Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="half")
+SAFEBEAM = SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="half")
 DECODERS = {
-    "SafeBeam, as printed": SAFEBEAM,
-    "SafeBeam, absolute": Decoder(
-        "safebeam", beams=BEAMS, candidates=CANDIDATES, rule="absolute", threshold=0.02
+    "SafeBeam, as published": SAFEBEAM,
+    "SafeBeam, absolute": SafeBeam(
+        beams=BEAMS, candidates=CANDIDATES, drop="absolute", max_tag_probability=0.02
     ),
-    "SafeBeam, boundary": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="boundary"),
-    "branch 8": Decoder("branch", beams=8, weight=240.0),
-    "random drop": Decoder("safebeam", beams=BEAMS, candidates=CANDIDATES, rule="random"),
-    f"beam {BEAMS}": Decoder("beam", beams=BEAMS, candidates=BEAMS),
-    f"beam {BEAMS * CANDIDATES}": Decoder(
-        "beam", beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES
+    "SafeBeam, boundary": SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="boundary"),
+    "branch 8": Branch(branches=8, tag_weight=240.0),
+    "random drop": SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="random"),
+    f"beam {BEAMS}": BeamSearch(beams=BEAMS, candidates=BEAMS),
+    f"beam {BEAMS * CANDIDATES}": BeamSearch(
+        beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES
     ),
-    "greedy": Decoder("greedy"),
-    "top-k 50": Decoder("top_k", top_k=50),
+    "greedy": Greedy(),
+    "top-k 50": TopK(top_k=50),
 }
 
 

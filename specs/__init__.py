@@ -1,6 +1,6 @@
 """What is built: the grammar of params.yaml, and the words, shapes and suites that its rows name.
 
-Nothing here imports torch, datatrove or pyarrow, so that `python -m specs` answers in under a
+Nothing here imports torch, datatrove or pyarrow, so that `safelm check` answers in under a
 second."""
 
 from pathlib import Path

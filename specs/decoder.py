@@ -1,115 +1,223 @@
-"""A decoder: one row of evaluate.decoders. Every variant of SafeBeam is a row, none is a copied
-loop.
+"""Decoders: how the next token is chosen (paper §5). A row of evaluate.decoders, a union by method.
+
+The classes are also what `safelm.decoding` takes: `Branch(branches=8, tag_weight=240.0)`.
 """
 
-from typing import Literal, Protocol, Self
+import warnings
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs.spec import Spec
 
-LOOKS_AHEAD = ("half", "boundary", "absolute")  # the rules that read p(tag) before they choose
-
-
-class Values(Protocol):
-    """What `contradiction` reads, of a row or of what decodes."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def beams(self) -> int: ...
-    @property
-    def candidates(self) -> int: ...
-    @property
-    def rule(self) -> str: ...
-    @property
-    def threshold(self) -> float: ...
-    @property
-    def weight(self) -> float: ...
-    @property
-    def short_circuit(self) -> bool: ...
-    @property
-    def top_k(self) -> int: ...
-    @property
-    def temperature(self) -> float: ...
-
-
-def contradiction(values: Values) -> str | None:
-    """What contradicts the method, and what to write; None where nothing does."""
-    method, beams, candidates = values.method, values.beams, values.candidates
-    if method in ("greedy", "top_k") and beams != 1:
-        return f"{method} keeps one text, so beams must be 1 (got {beams}); write beams: 1"
-    if method != "safebeam" and values.rule != "none":
-        return f"{method} drops no candidates, only safebeam does (got rule: {values.rule}); write rule: none"
-    if method == "branch" and candidates != 1:
-        return f"each text of branch goes on greedily (got candidates: {candidates}); write candidates: 1"
-    if method != "branch" and values.weight:
-        return f"{method} weighs no texts, only branch does (got weight: {values.weight}); write weight: 0.0"
-    if method in ("greedy", "top_k") and candidates != 1:
-        return (
-            f"{method} compares no candidates (got candidates: {candidates}); write candidates: 1"
-        )
-    if method != "top_k" and (values.top_k != 1 or values.temperature != 1):
-        return (
-            f"{method} draws nothing, only top_k does (got top_k: {values.top_k}, temperature: "
-            f"{values.temperature:g}); write top_k: 1, temperature: 1.0"
-        )
-    if (
-        values.threshold
-        and values.rule != "absolute"
-        and not (method == "branch" and values.short_circuit)
-    ):
-        return (
-            f"{method} reads no threshold, only rule absolute does and branch with short_circuit "
-            f"(got threshold: {values.threshold:g}); write threshold: 0.0"
-        )
-    if method == "beam" and candidates < beams:
-        return (
-            f"beam with {candidates} candidates a beam can miss the {beams} likeliest texts; write candidates: {beams} "
-            "or more"
-        )
-    return None
+Drop = Literal["half", "boundary", "absolute", "random"]
+TagProbability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Decoder(Spec):
-    """How the next token is chosen (paper §5).
+    """The properties of every decoder."""
 
-    method: greedy, beam, top_k (sampling), safebeam or branch. rule says which candidates safebeam
-    drops: half (as printed, the half with the highest tag probability), boundary (the same,
-    compared at word boundaries), absolute (those over `threshold`) or random (the control: a random
-    half, whatever the tag says). branch is ours: it writes `beams` whole answers that begin
-    differently, and gives the one that is likely and little tagged."""
-
-    method: Literal["greedy", "beam", "top_k", "safebeam", "branch"]
-    beams: PositiveInt = Field(
-        description="k, the beams kept; 1 for greedy and top_k; of branch, the answers written"
+    min_probability: NonNegativeFloat = Field(
+        default=0.0,
+        lt=1,
+        description="tokens less likely than this are not tried; the likeliest always is",
     )
-    candidates: PositiveInt = Field(description="N, the tokens tried per beam; 1 for branch")
-    rule: Literal["none", "half", "boundary", "absolute", "random"]
-    threshold: NonNegativeFloat = Field(
-        le=1,
-        description="tag probability above which rule absolute drops, or branch with short_circuit refuses; else 0",
-    )
-    weight: NonNegativeFloat = Field(
-        description="nats of log-probability that branch pays for a mean tag probability of 1; 0 for the others"
-    )
-    floor: NonNegativeFloat = Field(
-        lt=1, description="least probability of a candidate; 0 for no floor"
-    )
-    short_circuit: bool = Field(
-        description="stop and refuse when the tag is the likeliest next token; see threshold"
-    )
-    top_k: PositiveInt = Field(description="tokens that top_k draws from; 1 otherwise")
-    temperature: PositiveFloat
-
-    @model_validator(mode="after")
-    def _of_one_mind(self) -> Self:
-        if found := contradiction(self):
-            raise PydanticCustomError("decoder", "{found}", {"found": found})
-        return self
 
     @property
     def needs_tag(self) -> bool:
-        """Whether it reads the probability of the tag, which only a model that knows the tag has."""
-        return self.short_circuit or self.weight > 0 or self.rule in LOOKS_AHEAD
+        """Whether it reads the probability of the tag, which only a model with the tag has."""
+        return False
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it must know where words begin, because p(tag) is compared there alone."""
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws, so that a seed matters."""
+        return False
+
+    @property
+    def texts(self) -> int:
+        """The number of texts kept after each step."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """The number of tokens tried after each kept text."""
+        return 1
+
+
+class TokenDecoder(Decoder):
+    """A decoder that may stop at any token, where the tag is what comes next."""
+
+    short_circuit: bool = Field(
+        default=False,
+        description="stop and refuse where the tag is the likeliest next token (paper §5, v2)",
+    )
+
+    @property
+    def needs_tag(self) -> bool:
+        """Whether it stops at the tag."""
+        return self.short_circuit
+
+
+class Greedy(TokenDecoder):
+    """The likeliest token at every step."""
+
+    method: Literal["greedy"] = "greedy"
+
+
+class TopK(TokenDecoder):
+    """A token drawn from the `top_k` likeliest at every step."""
+
+    method: Literal["top_k"] = "top_k"
+    top_k: PositiveInt = Field(description="the number of likeliest tokens to draw from")
+    temperature: PositiveFloat = Field(default=1.0, description="above 1 flattens the draw")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws: always."""
+        return True
+
+
+class BeamSearch(TokenDecoder):
+    """The `beams` likeliest texts, of which the likeliest is given."""
+
+    method: Literal["beam"] = "beam"
+    beams: PositiveInt = Field(description="texts kept")
+    candidates: PositiveInt = Field(description="tokens tried after each text")
+
+    @property
+    def texts(self) -> int:
+        """The number of beams."""
+        return self.beams
+
+    @property
+    def width(self) -> int:
+        """The number of candidates of a beam."""
+        return self.candidates
+
+    @model_validator(mode="after")
+    def _finds_the_likeliest(self) -> Self:
+        if self.candidates < self.beams:
+            raise PydanticCustomError(
+                "candidates",
+                "must have at least as many candidates as beams, or it can miss the {beams} likeliest texts "
+                "(got {candidates}); write candidates: {beams}",
+                {"beams": self.beams, "candidates": self.candidates},
+            )
+        return self
+
+
+class SafeBeam(TokenDecoder):
+    """A beam search that first drops candidates with a high tag probability (Algorithm 2).
+
+    `drop` is half (as published: the half with the highest tag probability), boundary (the same,
+    compared at word boundaries), absolute (those above `max_tag_probability`) or random (the
+    control: a random half, whatever the tag says).
+    """
+
+    method: Literal["safebeam"] = "safebeam"
+    beams: PositiveInt = Field(description="texts kept, k in the paper")
+    candidates: PositiveInt = Field(description="tokens tried after each text, N in the paper")
+    drop: Drop = Field(description="which candidates are dropped")
+    max_tag_probability: TagProbability | None = Field(
+        default=None, description="with drop: absolute, the tag probability above which it drops"
+    )
+
+    @property
+    def needs_tag(self) -> bool:
+        """Whether it compares p(tag), which only the random control does not."""
+        return self.looks_ahead or self.short_circuit
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it compares p(tag) at word boundaries."""
+        return self.drop == "boundary"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it is the random control."""
+        return self.drop == "random"
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether p(tag) after a candidate decides if the candidate is kept."""
+        return self.drop != "random"
+
+    @property
+    def texts(self) -> int:
+        """The number of beams."""
+        return self.beams
+
+    @property
+    def width(self) -> int:
+        """The number of candidates of a beam."""
+        return self.candidates
+
+    @model_validator(mode="after")
+    def _has_a_bound_where_one_is_used(self) -> Self:
+        if (self.drop == "absolute") != (self.max_tag_probability is not None):
+            raise PydanticCustomError(
+                "max_tag_probability",
+                "max_tag_probability belongs to drop: absolute, and only there (got drop: {drop}, "
+                "max_tag_probability: {bound}); {remedy}",
+                {
+                    "drop": self.drop,
+                    "bound": "none"
+                    if self.max_tag_probability is None
+                    else self.max_tag_probability,
+                    "remedy": "add it" if self.drop == "absolute" else "leave it out",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_a_choice(self) -> Self:
+        if self.drop != "absolute" and self.candidates < 3:
+            warnings.warn(
+                f"safebeam with {self.candidates} candidates a beam: dropping half leaves no more than there are "
+                "beams, so likelihood chooses nothing; use at least 3",
+                stacklevel=3,
+            )
+        return self
+
+
+class Branch(Decoder):
+    """Whole texts that begin differently, of which a likely and little tagged one is given.
+
+    It is this project's own decoder: it chooses once the texts are written, not at every token.
+    """
+
+    method: Literal["branch"] = "branch"
+    branches: PositiveInt = Field(description="texts written, each from another first token")
+    tag_weight: NonNegativeFloat = Field(
+        description="nats of log-probability that a mean tag probability of 1 costs"
+    )
+    max_tag_probability: TagProbability | None = Field(
+        default=None,
+        description="refuse where any branch has a higher mean tag probability; leave it out to never refuse",
+    )
+
+    @property
+    def needs_tag(self) -> bool:
+        """Whether the tag has a say in the choice, or in a refusal."""
+        return self.tag_weight > 0 or self.max_tag_probability is not None
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the mean of p(tag) over word ends is used."""
+        return self.needs_tag
+
+    @property
+    def texts(self) -> int:
+        """The number of branches."""
+        return self.branches
+
+
+DecoderRow = Annotated[
+    Greedy | TopK | BeamSearch | SafeBeam | Branch, Field(discriminator="method")
+]

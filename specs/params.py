@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
 from specs.corpus import Corpus, TagRow
-from specs.decoder import Decoder
+from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.external_model import ExternalModel
 from specs.judge import JudgeRow
@@ -212,7 +212,7 @@ class Evaluate(Spec):
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
     max_new_tokens: PositiveInt = Field(description="new tokens of an answer")
     batch_size: PositiveInt = Field(description="prompts decoded side by side")
-    decoders: dict[Name, Decoder] = Field(min_length=1)
+    decoders: dict[Name, DecoderRow] = Field(min_length=1)
     checkpoint_decoders: list[Name] = Field(
         description="decoders with which the checkpoints of finetuning are evaluated"
     )

@@ -92,7 +92,7 @@ class FileSuite(Suite):
     )
     sha256: str | None = Field(
         description="the digest of your file, for DVC watches this spec and not the file; null until you have one, "
-        "and `python -m specs` says what to write"
+        "and `safelm check` says what to write"
     )
     text: Columns = Field(
         min_length=1, description="the column of the prompt; of a list of texts, any name"

@@ -7,7 +7,7 @@ DVC reads YAML 1.2 (ruamel), Python's yaml reads YAML 1.1. A value that the two 
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -253,7 +253,7 @@ def _problem(kind: Any, file: YamlFile, at: Location, error: Any) -> Problem:
     for part in at:
         values = values[part]
     loc = _without_kinds(values, error["loc"], error["type"] == "missing")
-    known, field = _field(kind, loc)
+    known, field = _field(kind, loc, values)
     description = f"; {field.description}" if field is not None and field.description else ""
     match error["type"]:
         case "extra_forbidden":
@@ -279,14 +279,12 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _field(kind: Any, loc: Location) -> tuple[list[str], Any]:
-    """The keys known where a mistake is, and the field it is in, found by walking the grammar along
-    `loc`.
-    """
+def _field(kind: Any, loc: Location, value: Any) -> tuple[list[str], Any]:
+    """Find the keys known where a mistake is, and the field it is in, by walking the grammar."""
     known: list[str] = []
     field: Any = None
     for part in loc:
-        models = list(_models(kind))
+        models = _fitting(_models(kind), value)
         fields = {f.alias or name: f for model in models for name, f in model.model_fields.items()}
         if fields:
             known = list(fields)
@@ -295,12 +293,37 @@ def _field(kind: Any, loc: Location) -> tuple[list[str], Any]:
         else:
             arguments = getattr(kind, "__args__", ())
             kind = arguments[-1] if arguments else None
+        value = _inner(value, part)
     return known, field
 
 
+def _inner(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return None
+
+
 def _models(kind: Any) -> list[type[BaseModel]]:
+    """List the grammars that a value of this type may follow."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
     if getattr(kind, "__origin__", None) in (dict, list):
         return []
     return [model for part in getattr(kind, "__args__", ()) for model in _models(part)]
+
+
+def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:
+    """Keep the members of a union whose discriminator (`kind`, `method`, …) the value has."""
+    if len(models) < 2 or not isinstance(value, dict):
+        return models
+    fitting = [model for model in models if _has_discriminator(model, value)]
+    return fitting or models
+
+
+def _has_discriminator(model: type[BaseModel], value: dict[str, Any]) -> bool:
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal and name in value:
+            return value[name] in get_args(field.annotation)
+    return False

@@ -12,7 +12,7 @@ from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
 from safelm.report.build import Declared
 from safelm.scoring.audit import audit
 from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
-from specs.decoder import Decoder
+from specs.decoder import Branch, DecoderRow, Greedy, SafeBeam
 from specs.mixture import Mixture, Model
 from specs.source import DemoSource, SourceRow, TableSource
 
@@ -94,30 +94,13 @@ def models(*names: str, seeds: int = 1) -> dict[str, Model]:
     }
 
 
-def decoders() -> dict[str, Decoder]:
-    rules = {
-        "greedy": "none",
-        "safebeam": "half",
-        "branch": "none",
-        "threshold": "absolute",
-        "random_drop": "random",
-    }
+def decoders() -> dict[str, DecoderRow]:
     return {
-        name: Decoder.model_validate(
-            {
-                "method": name if rule == "none" else "safebeam",
-                "beams": 1 if name == "greedy" else 4,
-                "candidates": 1 if rule == "none" else 4,
-                "rule": rule,
-                "threshold": 0.02 if rule == "absolute" else 0.0,
-                "weight": 0.0,
-                "floor": 0.0,
-                "short_circuit": False,
-                "top_k": 1,
-                "temperature": 1.0,
-            }
-        )
-        for name, rule in rules.items()
+        "greedy": Greedy(),
+        "safebeam": SafeBeam(beams=4, candidates=4, drop="half"),
+        "branch": Branch(branches=4, tag_weight=0.0),
+        "threshold": SafeBeam(beams=4, candidates=4, drop="absolute", max_tag_probability=0.02),
+        "random_drop": SafeBeam(beams=4, candidates=4, drop="random"),
     }
 
 

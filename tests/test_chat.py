@@ -15,12 +15,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from safelm.decoding import Decoder
-from safelm.evaluation.generation import Examinee
+from safelm.decoding import BeamSearch, Decoder, Greedy
+from safelm.evaluation.generation import CompletionModel
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import TODAY, load, request_tokens
 from tests.tiny import write_model, write_tokenizer
 
-GREEDY, BEAM = Decoder("greedy"), Decoder("beam", beams=3, candidates=3)
+GREEDY, BEAM = Greedy(), BeamSearch(beams=3, candidates=3)
 SHAPE = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
 
 
@@ -29,22 +30,26 @@ def folder(tmp_path: Path) -> Path:
     return write_model(tmp_path / "model", write_tokenizer(tmp_path / "tokenizer"))
 
 
-def examinee(folder: Path, model: PreTrainedModel | None = None) -> Examinee:
-    """The model of a folder, or another in its place; its tokenizer, asked to continue texts."""
+def completion_model(folder: Path, model: PreTrainedModel | None = None) -> CompletionModel:
+    """The model of a folder, or another in its place; it continues texts."""
     torch.manual_seed(0)
     if model is not None:
         model.save_pretrained(folder)
-    return Examinee(*load(folder), chat=False)
+    return CompletionModel(*load(folder), is_chat=False)
+
+
+def settings(decoder: Decoder, max_new_tokens: int) -> GenerationSettings:
+    return GenerationSettings(decoder=decoder, max_new_tokens=max_new_tokens, batch_size=2, seed=1)
 
 
 def test_an_answer_ends_where_the_model_itself_says(folder: Path) -> None:
-    asked = examinee(folder)
-    prompt = asked.prompt_tokens(["How do I"])
+    loaded = completion_model(folder)
+    prompt = loaded.prompt_tokens(["How do I"])
     with torch.inference_mode():
-        first = int(asked.model(torch.tensor(prompt)).logits[0, -1].argmax())
-    assert asked.answers(["How do I"], GREEDY, tokens=12, batch=1)[0]["completion"]
-    asked.model.generation_config.eos_token_id = [0, first]
-    assert asked.answers(["How do I"], GREEDY, tokens=12, batch=1)[0]["completion"] == ""
+        first = int(loaded.model(torch.tensor(prompt)).logits[0, -1].argmax())
+    assert loaded.complete(["How do I"], settings(GREEDY, 12))[0]["completion"]
+    loaded.model.generation_config.eos_token_id = [0, first]
+    assert loaded.complete(["How do I"], settings(GREEDY, 12))[0]["completion"] == ""
 
 
 def test_a_template_that_tells_the_day_tells_the_same_every_day(folder: Path) -> None:
@@ -64,12 +69,12 @@ def test_a_prompt_beyond_the_window_of_a_layer_does_not_fit(folder: Path) -> Non
         num_key_value_heads=1,
         sliding_window=24,
     )
-    asked = examinee(folder, MistralForCausalLM(shape))
+    loaded = completion_model(folder, MistralForCausalLM(shape))
     prompts = ["How", "How do I water the rose? " * 8]
-    assert asked.fits(prompts, 6) == [True, False]
-    assert len(asked.answers(prompts[:1], BEAM, tokens=6, batch=2)) == 1
+    assert loaded.fits(prompts, 6) == [True, False]
+    assert len(loaded.complete(prompts[:1], settings(BEAM, 6))) == 1
     with pytest.raises(ValueError, match="expected attention over the whole text"):
-        asked.answers(prompts, BEAM, tokens=6, batch=2)
+        loaded.complete(prompts, settings(BEAM, 6))
 
 
 def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Path) -> None:
@@ -82,13 +87,13 @@ def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Pat
         rotary_dim=8,
         initializer_range=0.5,
     )
-    asked = examinee(folder, GPTJForCausalLM(shape))
-    tokens = asked.prompt_tokens(["How do I water"])[0]
+    loaded = completion_model(folder, GPTJForCausalLM(shape))
+    tokens = loaded.prompt_tokens(["How do I water"])[0]
     for _ in range(8):
         with torch.inference_mode():
-            tokens = [*tokens, int(asked.model(torch.tensor([tokens])).logits[0, -1].argmax())]
-    found = asked.answers(["How do I water"], GREEDY, tokens=8, batch=1)[0]["completion"]
-    written = asked.tokenizer.decode(tokens[-8:], skip_special_tokens=False)
+            tokens = [*tokens, int(loaded.model(torch.tensor([tokens])).logits[0, -1].argmax())]
+    found = loaded.complete(["How do I water"], settings(GREEDY, 8))[0]["completion"]
+    written = loaded.tokenizer.decode(tokens[-8:], skip_special_tokens=False)
     assert written.startswith(str(found)) and found
 
 
@@ -101,8 +106,8 @@ def test_an_architecture_that_masks_by_place_is_refused(folder: Path) -> None:
         num_heads=2,
         max_position_embeddings=128,
     )
-    asked = examinee(folder, GPTNeoForCausalLM(shape))
+    loaded = completion_model(folder, GPTNeoForCausalLM(shape))
     with pytest.raises(
         ValueError, match=r"GPTNeoForCausalLM: attends by the places of keys .* position_ids alone"
     ):
-        asked.answers(["How do I"], GREEDY, tokens=6, batch=1)
+        loaded.complete(["How do I"], settings(GREEDY, 6))

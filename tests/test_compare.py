@@ -11,16 +11,17 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from safelm.evaluation.external_models import OtherError, checked
+from safelm.evaluation.external_models import ExternalModelError, checked_weights
 from safelm.llm.weights import digest_of
 from safelm.report.build import bind
 from safelm.report.charts.numbers import percent
 from safelm.report.figures.external_models import others
-from specs.decoder import Decoder
+from specs.decoder import Decoder, Greedy, SafeBeam
 from specs.external_model import ExternalModel
 from specs.params import Params
 from tests import report_world
 from tests.ingested import stage
+from tests.measured import all_measured, measured
 from tests.tiny import PARAMS, forget_the_tag, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -60,15 +61,11 @@ def row(folder: Path, **changes: Any) -> ExternalModel:
 
 
 def decoders() -> dict[str, Decoder]:
-    greedy = Params.read("evaluate", path=ROOT / "params.yaml").evaluate.decoders["greedy"]
-    wide = greedy.model_copy(
-        update={"method": "safebeam", "beams": 2, "candidates": 3, "rule": "half"}
-    )
     return {
-        "greedy": greedy,
-        "safebeam": wide,
-        "random": wide.model_copy(update={"rule": "random"}),
-        "stops": greedy.model_copy(update={"short_circuit": True}),
+        "greedy": Greedy(),
+        "safebeam": SafeBeam(beams=2, candidates=3, drop="half"),
+        "random": SafeBeam(beams=2, candidates=3, drop="random"),
+        "stops": Greedy(short_circuit=True),
     }
 
 
@@ -77,20 +74,20 @@ def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: b
     other = row(own, chat=chat, decoders=["greedy", "random_drop"])
     Path("params.yaml").write_text(f"{PARAMS}external_models:\n  mine: {other.model_dump_json()}\n")
     stage("compare")
-    metrics = json.loads(Path("build/compare/mine/metrics.json").read_bytes())
-    assert set(metrics["decoders"]) == {"greedy", "random_drop"} and not metrics["knows_tag"]
-    assert metrics["stage"] == ("instruct" if chat else "pretrain")
-    assert (
-        metrics["decoders"]["greedy"]["harmful"]["asr"]["of"] == 12
-        and metrics["utility"]["accuracy"]["of"] == 12
-    )
+    folder = "build/compare/mine"
+    rows = all_measured(folder)
+    assert {row.decoder for row in rows if row.decoder} == {"greedy", "random_drop"}
+    assert {row.stage for row in rows} == {"instruct" if chat else "pretrain"}
+    assert measured(folder, "knows_tag").value == 0.0
+    assert measured(folder, "asr", decoder="greedy", is_first_judge=True).of == 12
+    assert measured(folder, "accuracy").of == 12
 
 
 def test_every_row_is_checked_before_the_first_is_asked(own: Path) -> None:
     rows = {"mine": row(own), "unpinned": row(own, digest=None)}
     lines = "".join(f"  {name}: {one.model_dump_json()}\n" for name, one in rows.items())
     Path("params.yaml").write_text(f"{PARAMS}external_models:\n{lines}")
-    with pytest.raises(OtherError, match=r"external_models\.unpinned\.digest"):
+    with pytest.raises(ExternalModelError, match=r"external_models\.unpinned\.digest"):
         stage("compare")
     assert not list(Path("build/compare").iterdir())
 
@@ -156,13 +153,13 @@ def test_a_decoder_that_reads_the_tag_is_refused_before_the_weights_are_read(
 ) -> None:
     other = row(own, decoders=names)
     (own / "model.safetensors").unlink()
-    with pytest.raises(OtherError, match=message):
-        checked("mine", other, decoders())
+    with pytest.raises(ExternalModelError, match=message):
+        checked_weights("mine", other, decoders())
 
 
 def test_a_model_with_the_tag_may_be_asked_with_every_decoder(own: Path) -> None:
     shutil.copy("tokenizer/tokenizer.json", own)
-    assert checked("mine", row(own, decoders=list(decoders())), decoders()) == own
+    assert checked_weights("mine", row(own, decoders=list(decoders())), decoders()) == own
 
 
 def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_write(
@@ -170,8 +167,8 @@ def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_wr
 ) -> None:
     digest = digest_of(own)
     for given, words in ((None, "are not pinned yet"), ("0" * 64, "are not those of digest 0")):
-        with pytest.raises(OtherError, match=f"{words}.*write digest: {digest}"):
-            checked("mine", row(own, digest=given), decoders())
+        with pytest.raises(ExternalModelError, match=f"{words}.*write digest: {digest}"):
+            checked_weights("mine", row(own, digest=given), decoders())
 
 
 def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
@@ -184,7 +181,7 @@ def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
         )
     )
     with pytest.raises(
-        OtherError, match=r"external_models.mine.chat: .* has no chat template; write chat: false"
+        ExternalModelError, match=r"external_models.mine.chat: .* has no chat template; write chat: false"
     ):
-        checked("mine", row(own), decoders())
-    assert checked("mine", row(own, chat=False), decoders()) == own
+        checked_weights("mine", row(own), decoders())
+    assert checked_weights("mine", row(own, chat=False), decoders()) == own

@@ -4,7 +4,7 @@ promises.
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -18,7 +18,18 @@ from transformers import (
 )
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
-from safelm.decoding import CustomGenerate, Decoded, Decoder, generate, word_starts
+from safelm.decoding import (
+    BeamSearch,
+    Branch,
+    CustomGenerate,
+    Decoded,
+    Decoder,
+    Greedy,
+    SafeBeam,
+    TopK,
+    generate,
+    word_starts,
+)
 from safelm.decoding import rules as rules_of
 
 VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
@@ -59,7 +70,15 @@ def prompts_of(seed: int, count: int = 4) -> list[list[int]]:
 
 
 def run(
-    model, prompts, decoder: Decoder, *, batch: int = 8, new_tokens: int = 7, tag=TAG, end=(END,)
+    model,
+    prompts,
+    decoder: Decoder,
+    *,
+    batch: int = 8,
+    new_tokens: int = 7,
+    tag=TAG,
+    end=(END,),
+    seed: int = 0,
 ) -> list[Decoded]:
     return generate(
         model,
@@ -70,7 +89,13 @@ def run(
         end=end,
         batch=batch,
         word_starts=STARTS,
+        seed=seed,
     )
+
+
+def changed(decoder: Decoder, **values: object) -> Decoder:
+    """The decoder with other values, checked as a new one is."""
+    return type(decoder)(**{**decoder.model_dump(), **values})
 
 
 # The literal transcription: whole texts, no cache, plain Python.
@@ -93,31 +118,37 @@ def top(scores: list[float], count: int, floor: float) -> list[int]:
     return [token for place, token in enumerate(tokens) if place == 0 or scores[token] >= floor]
 
 
-def drop(candidates: list[dict], decoder: Decoder, chance) -> list[dict]:
+def drop_of(decoder: Decoder) -> str | None:
+    return decoder.drop if isinstance(decoder, SafeBeam) else None
+
+
+def drop(candidates: list[dict], decoder: Decoder, noise) -> list[dict]:
     """What is left of C; sorted() is stable, so equal evidence drops the less likely, then the
     later.
     """
-    value = (
-        (lambda c: chance[c["place"]]) if decoder.rule == "random" else (lambda c: c["evidence"])
-    )
+    rule = drop_of(decoder)
+    value = (lambda c: noise[c["place"]]) if rule == "random" else (lambda c: c["evidence"])
     safest = sorted(sorted(candidates, key=lambda c: -c["logp"]), key=value)
-    if decoder.rule == "none":
+    if rule is None:
         kept = safest
-    elif decoder.rule == "absolute":
-        kept = [c for c in safest if c["evidence"] <= decoder.threshold] or safest[:1]
+    elif rule == "absolute":
+        kept = [c for c in safest if c["evidence"] <= decoder.max_tag_probability] or safest[:1]
     else:
         kept = safest[: len(safest) - len(safest) // 2]
     return sorted(kept, key=lambda c: c["place"])
 
 
+def log_floor(decoder: Decoder) -> float:
+    return math.log(decoder.min_probability) if decoder.min_probability else -INFINITY
+
+
 def literal(
-    model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,)
+    model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,), seed: int = 0
 ) -> Decoded:
     """Algorithm 2, line by line, with what it leaves open decided as safelm.decoding.search says."""
-    if decoder.method == "branch":
+    if isinstance(decoder, Branch):
         return literal_branch(model, prompt, decoder, new_tokens=new_tokens, end=end)
-    floor = math.log(decoder.floor) if decoder.floor else -INFINITY
-    noise = rules_of.noise(prompt, decoder.seed, new_tokens, decoder.beams * decoder.candidates)
+    noise = rules_of.noise(prompt, seed, new_tokens, decoder.texts * decoder.width)
     scores = following(model, [prompt])[0]
     beams = [
         {
@@ -140,11 +171,12 @@ def literal(
             )
         candidates = []
         for number, beam in enumerate(beams):
-            place = number * decoder.candidates
+            place = number * decoder.width
             if beam["finished"]:
                 candidates.append({**beam, "place": place})
                 continue
-            for rank, token in enumerate(top(beam["scores"], decoder.candidates, floor)):
+            tried = top(beam["scores"], decoder.width, log_floor(decoder))
+            for rank, token in enumerate(tried):
                 new = {**beam, "place": place + rank, "logp": beam["logp"] + beam["scores"][token]}
                 if token in end:
                     new["finished"] = True
@@ -152,28 +184,27 @@ def literal(
                     new["text"] = beam["text"] + [token]
                 candidates.append(new)
         longer = [candidate for candidate in candidates if not candidate["finished"]]
-        for new, after in zip(
-            longer, following(model, [prompt + new["text"] for new in longer]), strict=True
-        ):
+        after_each = following(model, [prompt + new["text"] for new in longer])
+        for new, after in zip(longer, after_each, strict=True):
             new["scores"], new["tags"] = after, new["tags"] + [p_tag(after)]
             likeliest = max(range(VOCABULARY), key=lambda token: after[token])
-            if decoder.rule != "boundary" or likeliest == TAG or STARTS[likeliest]:
+            if drop_of(decoder) != "boundary" or likeliest == TAG or STARTS[likeliest]:
                 new["evidence"] = p_tag(after)
         kept = drop(candidates, decoder, noise[step])
-        beams = sorted(kept, key=lambda c: -c["logp"])[: decoder.beams]
+        beams = sorted(kept, key=lambda c: -c["logp"])[: decoder.texts]
     best = max(beams, key=lambda beam: beam["logp"])
     return Decoded(best["text"], best["finished"], False, best["logp"], best["tags"])
 
 
-def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: int, end) -> Decoded:
-    """One text after another, each greedy after its first token; then the one of the greatest
+def literal_branch(model, prompt: list[int], decoder: Branch, *, new_tokens: int, end) -> Decoded:
+    """One branch after another, each greedy after its first token; then the one of the greatest
     value.
     """
-    floor = math.log(decoder.floor) if decoder.floor else -INFINITY
+    floor = log_floor(decoder)
     begin = following(model, [prompt])[0]
     best: tuple[float, Decoded] | None = None
     worst = 0.0
-    for first in top(begin, decoder.beams, floor):
+    for first in top(begin, decoder.branches, floor):
         text, tags, logp, finished, scores, token = [], [], begin[first], False, begin, first
         while not (finished := token in end):
             text.append(token)
@@ -189,12 +220,12 @@ def literal_branch(model, prompt: list[int], decoder: Decoder, *, new_tokens: in
             if place + 1 == len(text) or STARTS[text[place + 1]]
         ]
         tag = sum(ends) / len(ends) if ends else 0.0
-        value = begin[first] + logp / (len(text) + finished) - decoder.weight * tag
+        value = begin[first] + logp / (len(text) + finished) - decoder.tag_weight * tag
         worst = max(worst, tag)
         if best is None or value > best[0]:
             best = (value, Decoded(text, finished, False, logp, tags))
     assert best is not None
-    if decoder.short_circuit and worst > decoder.threshold:
+    if decoder.max_tag_probability is not None and worst > decoder.max_tag_probability:
         return Decoded([], False, True, best[1].log_probability, [])
     return best[1]
 
@@ -255,7 +286,9 @@ def test_the_threshold_never_drops_all() -> None:
 
 
 def test_the_best_are_the_likeliest_and_of_equals_the_first() -> None:
-    assert rules_of.best(torch.tensor([[-2.0, -INFINITY, -2.0, -0.5]]), 3).tolist() == [[3, 0, 2]]
+    assert rules_of.likeliest(torch.tensor([[-2.0, -INFINITY, -2.0, -0.5]]), 3).tolist() == [
+        [3, 0, 2]
+    ]
 
 
 def test_noise_is_the_prompt_s_own_and_the_seed_s() -> None:
@@ -267,28 +300,28 @@ def test_noise_is_the_prompt_s_own_and_the_seed_s() -> None:
 
 # The search against the literal one.
 
-PRINTED = Decoder("safebeam", beams=4, candidates=4, rule="half")
+PUBLISHED = SafeBeam(beams=4, candidates=4, drop="half")
 VARIANTS = {
-    "printed": PRINTED,
-    "two of three": replace(PRINTED, beams=2, candidates=3),
-    "wide": replace(PRINTED, beams=3, candidates=7),
-    "one beam": replace(PRINTED, beams=1, candidates=5),
-    "boundary": replace(PRINTED, rule="boundary"),
-    "absolute": replace(PRINTED, rule="absolute", threshold=0.02),
-    "absolute, strict": replace(PRINTED, rule="absolute", threshold=1e-4),
-    "random": replace(PRINTED, rule="random", seed=5),
-    "floor": replace(PRINTED, floor=0.05),
-    "boundary, floor": replace(PRINTED, rule="boundary", floor=0.02, beams=3),
-    "short circuit": replace(PRINTED, short_circuit=True),
-    "none": replace(PRINTED, rule="none", beams=4, candidates=2),
-    "beam": Decoder("beam", beams=3, candidates=3),
-    "beam, short circuit": Decoder("beam", beams=3, candidates=4, short_circuit=True),
-    "greedy": Decoder("greedy"),
-    "branch": Decoder("branch", beams=5, weight=10.0),
-    "branch, refusing": Decoder("branch", beams=4, weight=4.0, threshold=0.05, short_circuit=True),
-    "branch, floor": Decoder("branch", beams=6, weight=50.0, floor=0.03),
-    "branch, unweighted": Decoder("branch", beams=6),
-    "one branch": Decoder("branch", beams=1, weight=1.0),
+    "published": PUBLISHED,
+    "two of three": changed(PUBLISHED, beams=2, candidates=3),
+    "wide": changed(PUBLISHED, beams=3, candidates=7),
+    "one beam": changed(PUBLISHED, beams=1, candidates=5),
+    "boundary": changed(PUBLISHED, drop="boundary"),
+    "absolute": changed(PUBLISHED, drop="absolute", max_tag_probability=0.02),
+    "absolute, strict": changed(PUBLISHED, drop="absolute", max_tag_probability=1e-4),
+    "random": changed(PUBLISHED, drop="random"),
+    "floor": changed(PUBLISHED, min_probability=0.05),
+    "boundary, floor": changed(PUBLISHED, drop="boundary", min_probability=0.02, beams=3),
+    "short circuit": changed(PUBLISHED, short_circuit=True),
+    "beam": BeamSearch(beams=3, candidates=3),
+    "beam, wide": BeamSearch(beams=2, candidates=5),
+    "beam, short circuit": BeamSearch(beams=3, candidates=4, short_circuit=True),
+    "greedy": Greedy(),
+    "branch": Branch(branches=5, tag_weight=10.0),
+    "branch, refusing": Branch(branches=4, tag_weight=4.0, max_tag_probability=0.05),
+    "branch, floor": Branch(branches=6, tag_weight=50.0, min_probability=0.03),
+    "branch, unweighted": Branch(branches=6, tag_weight=0.0),
+    "one branch": Branch(branches=1, tag_weight=1.0),
 }
 
 
@@ -303,27 +336,29 @@ class Case:
     end: tuple[int, ...]
     new_tokens: int
     decoder: Decoder
+    seed: int
 
     @classmethod
     def of(cls, number: int, variant: Decoder) -> "Case":
         draw = random.Random(number)
-        decoder = replace(variant, seed=number)
-        if variant.method == "safebeam":
-            decoder = replace(decoder, beams=draw.randint(1, 5), candidates=draw.randint(3, 6))
-        if variant.method == "branch" and variant.beams > 1:
-            decoder = replace(decoder, beams=draw.randint(2, 8))
-        if variant.threshold:
-            decoder = replace(decoder, threshold=variant.threshold * draw.choice([0.1, 1, 3]))
+        values: dict[str, object] = {}
+        if isinstance(variant, SafeBeam):
+            values |= {"beams": draw.randint(1, 5), "candidates": draw.randint(3, 6)}
+        if isinstance(variant, Branch) and variant.branches > 1:
+            values |= {"branches": draw.randint(2, 8)}
+        if bound := getattr(variant, "max_tag_probability", None):
+            values |= {"max_tag_probability": bound * draw.choice([0.1, 1, 3])}
         ends = (END, OTHER_END, *range(10, 10 + 3 * draw.randrange(3)))
-        return cls(llama(number), prompts_of(number, 3), ends, draw.randint(3, 8), decoder)
+        model, prompts, length = llama(number), prompts_of(number, 3), draw.randint(3, 8)
+        return cls(model, prompts, ends, length, changed(variant, **values), number)
 
     def run(self, prompts: list[list[int]], batch: int) -> list[Decoded]:
-        return run(
-            self.model, prompts, self.decoder, batch=batch, new_tokens=self.new_tokens, end=self.end
-        )
+        options = {"new_tokens": self.new_tokens, "end": self.end, "seed": self.seed}
+        return run(self.model, prompts, self.decoder, batch=batch, **options)
 
     def literal(self, prompt: list[int]) -> Decoded:
-        return literal(self.model, prompt, self.decoder, new_tokens=self.new_tokens, end=self.end)
+        options = {"new_tokens": self.new_tokens, "end": self.end, "seed": self.seed}
+        return literal(self.model, prompt, self.decoder, **options)
 
 
 QUICK, FULL = 6, 25  # cases of each variant: 500 with --full
@@ -347,22 +382,22 @@ def test_there_are_500_cases() -> None:
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_too_few_candidates_are_allowed_with_a_warning(candidates: int) -> None:
     with pytest.warns(UserWarning, match="likelihood chooses nothing"):
-        decoder = replace(PRINTED, candidates=candidates)
+        decoder = changed(PUBLISHED, candidates=candidates)
     model, prompt = llama(1), prompts_of(1)[0]
     assert same(run(model, [prompt], decoder)[0], literal(model, prompt, decoder))
 
 
 def test_the_cases_include_what_they_are_about() -> None:
     ends = (END, OTHER_END, *range(10, 16))
-    printed, stopped, refused = (
+    published, stopped, refused = (
         [
             decoded
             for seed in range(6)
             for decoded in run(llama(seed), prompts_of(seed), VARIANTS[name], end=ends)
         ]
-        for name in ("printed", "short circuit", "branch, refusing")
+        for name in ("published", "short circuit", "branch, refusing")
     )
-    assert {decoded.finished for decoded in printed} == {True, False}
+    assert {decoded.finished for decoded in published} == {True, False}
     assert any(decoded.short_circuited for decoded in stopped)
     assert {decoded.short_circuited for decoded in refused} == {True, False}
     assert all(not decoded.tokens for decoded in refused if decoded.short_circuited)
@@ -371,9 +406,9 @@ def test_the_cases_include_what_they_are_about() -> None:
 def test_long_texts_reuse_and_add_slots() -> None:
     model, prompts = llama(2), [[9, 8, 30], [11]]
     for prompt, decoded in zip(
-        prompts, run(model, prompts, PRINTED, new_tokens=45, end=()), strict=True
+        prompts, run(model, prompts, PUBLISHED, new_tokens=45, end=()), strict=True
     ):
-        assert same(decoded, literal(model, prompt, PRINTED, new_tokens=45, end=()))
+        assert same(decoded, literal(model, prompt, PUBLISHED, new_tokens=45, end=()))
 
 
 def test_other_positions_and_attention() -> None:
@@ -383,8 +418,8 @@ def test_other_positions_and_attention() -> None:
     torch.manual_seed(3)
     model, prompts = GPT2LMHeadModel(config).double().eval(), prompts_of(3)
     model.set_attn_implementation("eager")
-    for prompt, decoded in zip(prompts, run(model, prompts, PRINTED), strict=True):
-        assert same(decoded, literal(model, prompt, PRINTED))
+    for prompt, decoded in zip(prompts, run(model, prompts, PUBLISHED), strict=True):
+        assert same(decoded, literal(model, prompt, PUBLISHED))
 
 
 # Properties.
@@ -404,14 +439,14 @@ def test_where_p_tag_says_nothing_half_is_a_beam_search() -> None:
     model, prompts = constant_tag_model(4), prompts_of(4)
     # Of equal p(tag) the less likely half is dropped; from the first step on, four of eight
     # candidates are left.
-    beam = run(model, prompts, Decoder("beam", beams=4, candidates=4), end=())
-    half = run(model, prompts, replace(PRINTED, candidates=8), end=())
+    beam = run(model, prompts, BeamSearch(beams=4, candidates=4), end=())
+    half = run(model, prompts, changed(PUBLISHED, candidates=8), end=())
     assert all(same(one, other) for one, other in zip(half, beam, strict=True))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["printed", "random", "boundary", "absolute", "short circuit", "beam", "branch, refusing"],
+    ["published", "random", "boundary", "absolute", "short circuit", "beam", "branch, refusing"],
 )
 def test_a_batch_does_not_matter(name: str) -> None:
     model, prompts = llama(5), prompts_of(5, 9)
@@ -423,19 +458,19 @@ def test_a_batch_does_not_matter(name: str) -> None:
 
 def test_sampling_does_not_depend_on_the_batch_but_on_the_seed() -> None:
     model, prompts = llama(6), prompts_of(6, 6)
-    decoder = Decoder("top_k", top_k=20, temperature=1.5)
+    decoder = TopK(top_k=20, temperature=1.5)
     alone = [run(model, [prompt], decoder)[0] for prompt in prompts]
     assert all(
         same(one, other) for one, other in zip(alone, run(model, prompts, decoder), strict=True)
     )
-    other = run(model, prompts, replace(decoder, seed=1))
+    other = run(model, prompts, decoder, seed=1)
     assert [decoded.tokens for decoded in other] != [decoded.tokens for decoded in alone]
 
 
 def test_the_random_control_is_set_by_its_seed() -> None:
     model, prompts = llama(7), prompts_of(7)
     first, again, other = (
-        [decoded.tokens for decoded in run(model, prompts, replace(VARIANTS["random"], seed=seed))]
+        [decoded.tokens for decoded in run(model, prompts, VARIANTS["random"], seed=seed)]
         for seed in (1, 1, 2)
     )
     assert first == again != other
@@ -443,19 +478,17 @@ def test_the_random_control_is_set_by_its_seed() -> None:
 
 def test_sampling_from_one_token_is_greedy() -> None:
     model, prompts = llama(8), prompts_of(8)
-    assert run(model, prompts, Decoder("top_k", top_k=1, seed=9)) == run(
-        model, prompts, Decoder("greedy")
-    )
+    assert run(model, prompts, TopK(top_k=1), seed=9) == run(model, prompts, Greedy())
 
 
-def literal_draw(scores: list[float], decoder: Decoder, mark: float) -> int:
+def literal_draw(scores: list[float], decoder: TopK, mark: float) -> int:
     """Walk along the `top_k` likeliest tokens, each as wide as its probability, to where the mark
     falls.
     """
     tokens = [
         token
         for token in top(scores, decoder.top_k, -INFINITY)
-        if math.exp(scores[token]) >= decoder.floor
+        if math.exp(scores[token]) >= decoder.min_probability
     ]
     widths = [math.exp(scores[token] / decoder.temperature) for token in tokens]
     mark *= sum(widths)
@@ -467,12 +500,15 @@ def literal_draw(scores: list[float], decoder: Decoder, mark: float) -> int:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"temperature": 3.0}, {"temperature": 0.5}, {"floor": 0.06}, {"top_k": 2}]
+    "values",
+    [{}, {"temperature": 3.0}, {"temperature": 0.5}, {"min_probability": 0.06}, {"top_k": 2}],
 )
 def test_sampling_equals_the_literal_draw(values: dict) -> None:
     model, prompts = llama(9), prompts_of(9, 40)
-    decoder = replace(Decoder("top_k", top_k=8, seed=3), **values)
-    drawn = [decoded.tokens[0] for decoded in run(model, prompts, decoder, new_tokens=1, end=())]
+    decoder = changed(TopK(top_k=8), **values)
+    drawn = [
+        decoded.tokens[0] for decoded in run(model, prompts, decoder, new_tokens=1, end=(), seed=3)
+    ]
     marks = [rules_of.noise(prompt, 3, 1, 1)[0, 0] for prompt in prompts]
     expected = [
         literal_draw(following(model, [prompt])[0], decoder, mark)
@@ -483,8 +519,8 @@ def test_sampling_equals_the_literal_draw(values: dict) -> None:
 
 def test_a_drawn_tag_short_circuits_and_is_else_never_drawn() -> None:
     model, prompts = llama(0), prompts_of(0, 8)
-    decoder = Decoder("top_k", top_k=VOCABULARY, temperature=3.0)
-    stopped = run(model, prompts, replace(decoder, short_circuit=True), new_tokens=30, end=())
+    decoder = TopK(top_k=VOCABULARY, temperature=3.0)
+    stopped = run(model, prompts, changed(decoder, short_circuit=True), new_tokens=30, end=())
     assert any(decoded.short_circuited for decoded in stopped)
     assert all(
         TAG not in decoded.tokens
@@ -494,9 +530,7 @@ def test_a_drawn_tag_short_circuits_and_is_else_never_drawn() -> None:
 
 def test_greedy_equals_transformers() -> None:
     model, prompts = llama(10), prompts_of(10)
-    for prompt, decoded in zip(
-        prompts, run(model, prompts, Decoder("greedy"), new_tokens=12), strict=True
-    ):
+    for prompt, decoded in zip(prompts, run(model, prompts, Greedy(), new_tokens=12), strict=True):
         given = torch.tensor([prompt])
         options = dict(
             do_sample=False,
@@ -514,7 +548,7 @@ def test_greedy_equals_transformers() -> None:
 def test_beam_equals_transformers_where_nothing_ends() -> None:
     model, prompts = llama(11), prompts_of(11)
     for prompt, decoded in zip(
-        prompts, run(model, prompts, Decoder("beam", beams=4, candidates=4), end=()), strict=True
+        prompts, run(model, prompts, BeamSearch(beams=4, candidates=4), end=()), strict=True
     ):
         given = torch.tensor([prompt])
         options = dict(
@@ -527,7 +561,7 @@ def test_beam_equals_transformers_where_nothing_ends() -> None:
 
 
 def test_a_model_without_the_tag_can_be_decoded() -> None:
-    decoded = run(llama(12), [[9, 10]], Decoder("beam", beams=2, candidates=2), tag=None)[0]
+    decoded = run(llama(12), [[9, 10]], BeamSearch(beams=2, candidates=2), tag=None)[0]
     assert decoded.tokens and decoded.tag_probabilities == []
 
 
@@ -547,7 +581,7 @@ def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
 OPTIONS = dict(max_new_tokens=7, eos_token_id=END, pad_token_id=END)
 
 
-@pytest.mark.parametrize("name", ["printed", "absolute", "branch", "beam"])
+@pytest.mark.parametrize("name", ["published", "absolute", "branch", "beam"])
 def test_model_generate_gives_the_same_texts(name: str) -> None:
     model, prompts = llama(13), prompts_of(13)
     custom, inputs = CustomGenerate(VARIANTS[name], TAG, STARTS), padded(prompts)
@@ -564,7 +598,7 @@ def test_model_generate_gives_the_same_texts(name: str) -> None:
 def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() -> None:
     model, prompts = llama(1), prompts_of(1)
     custom, inputs = (
-        CustomGenerate(replace(VARIANTS["branch, refusing"], threshold=0.0), TAG, STARTS),
+        CustomGenerate(changed(VARIANTS["branch, refusing"], max_tag_probability=0.0), TAG, STARTS),
         padded(prompts),
     )
     found = model.generate(
@@ -574,7 +608,7 @@ def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() 
     assert found.sequences[:, -1].tolist() == [TAG] * len(prompts)
 
 
-@pytest.mark.parametrize("name", ["printed", "branch"])
+@pytest.mark.parametrize("name", ["published", "branch"])
 def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
     told: list[tuple[int, list[int], list[float]]] = []
     model, prompts = llama(14), prompts_of(14, 5)
@@ -620,7 +654,10 @@ def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
 def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         llama(1).generate(
-            **padded([[9, 10]]), **OPTIONS, **options, custom_generate=CustomGenerate(PRINTED, TAG)
+            **padded([[9, 10]]),
+            **OPTIONS,
+            **options,
+            custom_generate=CustomGenerate(PUBLISHED, TAG),
         )
 
 
@@ -630,15 +667,15 @@ def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, me
 @pytest.mark.parametrize(
     ("decoder", "changes", "message"),
     [
-        (PRINTED, {"tag": None}, "needs the id of the harmfulness tag"),
+        (PUBLISHED, {"tag": None}, "needs the id of the harmfulness tag"),
         (
-            Decoder("branch", beams=4, weight=1.0),
+            Branch(branches=4, tag_weight=1.0),
             {"tag": None},
             "needs the id of the harmfulness tag",
         ),
-        (PRINTED, {"tag": VOCABULARY}, "expected a token of the model's vocabulary of 40"),
-        (Decoder("greedy"), {"batch": 0}, "batch 0: each must be at least 1"),
-        (Decoder("greedy"), {"new_tokens": 63}, "65 tokens, the model has 64 positions"),
+        (PUBLISHED, {"tag": VOCABULARY}, "expected a token of the model's vocabulary of 40"),
+        (Greedy(), {"batch": 0}, "batch 0: each must be at least 1"),
+        (Greedy(), {"new_tokens": 63}, "65 tokens, the model has 64 positions"),
     ],
 )
 def test_refused_with_what_to_do(decoder: Decoder, changes: dict, message: str) -> None:
@@ -648,48 +685,47 @@ def test_refused_with_what_to_do(decoder: Decoder, changes: dict, message: str) 
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt 1: expected at least one token"):
-        run(llama(0), [[9], []], PRINTED)
+        run(llama(0), [[9], []], PUBLISHED)
 
 
 def test_a_window_shorter_than_the_text_is_refused() -> None:
     model = llama(0)
     model.config.layer_types, model.config.sliding_window = ["sliding_attention"] * 2, 4
     with pytest.raises(ValueError, match="expected attention over the whole text of 9 tokens"):
-        run(model, [[9, 10]], PRINTED)
+        run(model, [[9, 10]], PUBLISHED)
 
 
 def test_a_broken_model_is_refused() -> None:
     model = llama(0)
     model.model.norm.weight.data[:] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        run(model, [[9, 10]], PRINTED)
+        run(model, [[9, 10]], PUBLISHED)
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("kind", "values", "message"),
     [
-        ({"method": "greedy", "beams": 2}, "beams must be 1"),
+        (Greedy, {"beams": 2}, "beams"),
+        (BeamSearch, {"beams": 4, "candidates": 2}, "can miss the 4 likeliest texts"),
+        (BeamSearch, {"beams": 4, "candidates": 4, "drop": "half"}, "drop"),
+        (TopK, {"top_k": 8, "temperature": 0.0}, "greater than 0"),
+        (Branch, {"branches": 4, "tag_weight": 1.0, "candidates": 2}, "candidates"),
+        (Branch, {"branches": 4, "tag_weight": -1.0}, "greater than or equal to 0"),
+        (Branch, {"branches": 0, "tag_weight": 1.0}, "greater than 0"),
+        (SafeBeam, {"beams": 4, "candidates": 4, "drop": "half", "tag_weight": 1.0}, "tag_weight"),
+        (Greedy, {"temperature": 0.7}, "temperature"),
         (
-            {"method": "beam", "beams": 4, "candidates": 2},
-            "can miss the 4 likeliest texts; write candidates: 4",
+            SafeBeam,
+            {"beams": 4, "candidates": 4, "drop": "half", "max_tag_probability": 0.02},
+            "belongs to drop: absolute, and only there .* leave it out",
         ),
-        ({"method": "beam", "rule": "half"}, "only safebeam does"),
-        ({"method": "top_k", "temperature": 0.0}, "temperature is above 0"),
-        ({"method": "branch", "beams": 4, "candidates": 2}, "write candidates: 1"),
-        ({"method": "safebeam", "weight": 1.0}, "only branch does"),
-        ({"method": "greedy", "candidates": 4}, "write candidates: 1"),
-        ({"method": "greedy", "temperature": 0.7}, "greedy draws nothing, only top_k does"),
-        ({"method": "beam", "top_k": 50}, "write top_k: 1"),
-        (
-            {"method": "safebeam", "candidates": 4, "rule": "half", "threshold": 0.02},
-            "write threshold: 0.0",
-        ),
-        ({"method": "branch", "beams": 4, "threshold": 0.02}, "branch with short_circuit"),
+        (SafeBeam, {"beams": 4, "candidates": 4, "drop": "absolute"}, "add it"),
+        (SafeBeam, {"beams": 4, "candidates": 4, "drop": "none"}, "drop"),
     ],
 )
-def test_contradictory_values_are_refused(values: dict, message: str) -> None:
+def test_contradictory_values_are_refused(kind: type[Decoder], values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Decoder(**values)
+        kind(**values)
 
 
 def test_words_begin_with_white_space() -> None:

@@ -17,14 +17,15 @@ import pytest
 from lm_eval.evaluator import evaluate
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
-from safelm.decoding import Decoded, Decoder, generate, word_starts
-from safelm.evaluation.utility.lm_eval_tasks import local
+from safelm.decoding import Branch, Decoded, generate, word_starts
+from safelm.evaluation.utility.lm_eval_tasks import local_task
 from safelm.models.chat import load, page_tokens, request_tokens, tag_id
-from safelm.serve.request import Question
-from safelm.serve.server import BODY, Service, address, server_of
+from safelm.serve.command import ServeError, serve
+from safelm.serve.request import CompletionRequest
+from safelm.serve.server import MAX_BODY_BYTES, Service, address, make_server
 from tests.tiny import write_model, write_tokenizer
 
-BRANCH = Decoder("branch", beams=3, weight=100.0)
+BRANCH = Branch(branches=3, tag_weight=100.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[httpx.Client]:
-    server = server_of(service, 0)
+    server = make_server(service, 0)
     threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
     ).start()
@@ -118,7 +119,7 @@ def test_a_refusal_is_a_content_filter(service: Service) -> None:
         "tags",
         service.model,
         service.tokenizer,
-        Decoder("branch", beams=2, weight=1.0, short_circuit=True),
+        Branch(branches=2, tag_weight=1.0, max_tag_probability=0.0),
     )
     choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
@@ -129,7 +130,7 @@ def test_a_text_that_ends_before_the_tag_is_no_refusal(service: Service) -> None
         "input_ids"
     ]
     decoded = Decoded(tokens, False, True, -1.0, [0.1] * len(tokens))
-    question = Question.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
+    question = CompletionRequest.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
     choice = service.choice(0, decoded, question, False)
     assert (choice["text"], choice["finish_reason"]) == ("First, take the hose.", "stop")
 
@@ -159,7 +160,7 @@ def test_the_harness_measures_a_decoder_through_the_server(
         {"question": f"How many are {one} and two?", "answer": f"So many.\n#### {one + 2}"}
         for one in range(3)
     ]
-    task = local("gsm8k", rows)
+    task = local_task("gsm8k", rows)
     task.config.generation_kwargs["max_gen_toks"] = 12
     asked = harness(
         base_url=str(client.base_url.join(path)),
@@ -186,7 +187,7 @@ def test_the_harness_measures_a_decoder_through_the_server(
 
 
 def test_a_hundred_connections_may_wait_to_be_taken_up(service: Service) -> None:
-    with server_of(service, 0) as server, ExitStack() as opened:
+    with make_server(service, 0) as server, ExitStack() as opened:
         for _ in range(100):
             opened.enter_context(socket.create_connection(server.server_address, timeout=0.5))
 
@@ -231,7 +232,7 @@ def test_not_json_another_path_another_host_and_too_much_are_refused(client: htt
         ).status_code
         == 404
     )
-    assert client.post("/completions", content=b" " * (BODY + 1)).status_code == 413
+    assert client.post("/completions", content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_half_an_emoji_and_endless_lists_are_told(
 def test_a_model_that_fails_is_told_as_the_server_s_fault(service: Service) -> None:
     broken = copy.deepcopy(service.model)
     broken.model.norm.weight.data = broken.model.norm.weight.data[:1].repeat(3)
-    with server_of(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
+    with make_server(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         found = httpx.post(
             f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False
@@ -255,12 +256,40 @@ def test_a_model_that_fails_is_told_as_the_server_s_fault(service: Service) -> N
     assert (found.status_code, found.json()["error"]["type"]) == (500, "server_error")
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two models of ours, `plain` and `tags`; the second was trained on tagged text."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = write_tokenizer(folder / "tokenizer")
+    write_model(folder / "plain", tokenizer, knows_tag=False)
+    write_model(folder / "tags", tokenizer, knows_tag=True)
+    return folder
+
+
+def test_an_unknown_folder_is_refused_with_the_models_beside_it(served: Path) -> None:
+    with pytest.raises(ServeError, match=r"/tag: expected a folder with a model .* mean .*/tags\?"):
+        serve(served / "tag", "greedy")
+
+
+def test_an_unknown_decoder_is_refused_with_the_close_one(served: Path) -> None:
+    with pytest.raises(ServeError, match=r"--decoder brunch: .* did you mean branch\?"):
+        serve(served / "tags", "brunch")
+
+
+def test_a_model_that_never_read_the_tag_is_refused_under_a_decoder_that_needs_it(
+    served: Path,
+) -> None:
+    with pytest.raises(ServeError, match=r"--decoder safebeam: .*/plain never saw .* greedy"):
+        serve(served / "plain", "safebeam")
+
+
 def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
     model = write_model(tmp_path / "tags", write_tokenizer(tmp_path / "tokenizer"), knows_tag=True)
     command = [
         sys.executable,
         "-m",
-        "safelm.serve",
+        "pipeline",
+        "serve",
         str(model),
         "--decoder",
         "branch",

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from specs.validation import SCHEMA, problems, schema
 
-from specs.__main__ import SCHEMA, problems, schema
 from specs.add_rows import add
 from specs.params import Params
 from specs.shape import Shape
@@ -21,7 +21,7 @@ PARAMS = Path("params.yaml").read_text(encoding="utf-8")
 
 
 def complaints(tmp_path: Path, *edits: tuple[str, str]) -> list[str]:
-    """What `python -m specs` says of params.yaml after some edits of its text."""
+    """What `safelm check` says of params.yaml after some edits of its text."""
     text = PARAMS
     for old, new in edits:
         assert old in text, old
@@ -114,8 +114,8 @@ MISTAKES = {
         "greater than 0 (got -1.0)",
     ),
     "a branch that seeks the tag": (
-        ("weight: 240.0", "weight: -240.0"),
-        "evaluate.decoders.branch.weight",
+        ("tag_weight: 240.0", "tag_weight: -240.0"),
+        "evaluate.decoders.branch.tag_weight",
         "greater than or equal to 0",
     ),
     "a weight of 0": (
@@ -403,9 +403,19 @@ MISTAKES = {
         "and null for a folder (got null for org/name, which is not a folder here)",
     ),
     "a greedy decoder of two beams": (
-        ("{method: greedy, beams: 1,", "{method: greedy, beams: 2,"),
+        ("{method: greedy}", "{method: greedy, beams: 2}"),
+        "evaluate.decoders.greedy.beams",
+        "unknown key; known keys are min_probability, short_circuit, method",
+    ),
+    "a bound that nothing reads": (
+        ("drop: half}", "drop: half, max_tag_probability: 0.1}"),
+        "evaluate.decoders.safebeam",
+        "belongs to drop: absolute, and only there",
+    ),
+    "a beam search that misses": (
+        ("{method: greedy}", "{method: beam, beams: 4, candidates: 2}"),
         "evaluate.decoders.greedy",
-        "greedy keeps one text, so beams must be 1 (got 2); write beams: 1",
+        "can miss the 4 likeliest texts (got 2); write candidates: 4",
     ),
     "an unknown decoder of another model": (
         (
@@ -706,17 +716,17 @@ def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         PARAMS.replace("rows_per_shard: 2048", "rows_per_shard: -1"), encoding="utf-8"
     )
-    command = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); from specs.__main__ import main; main()",
-    ]
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    code = f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); from pipeline.cli import main; "
+    command = [sys.executable, "-c", f"{code}sys.argv = ['safelm', 'check']; main()"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and "params.yaml:" in done.stderr and "ingest.rows" in done.stderr
 
 
 def test_the_grammar_imports_nothing_heavy() -> None:
-    code = "import sys, specs.__main__; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
+    code = "import sys, specs.validation; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

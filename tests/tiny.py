@@ -56,7 +56,6 @@ ARITHMETIC = [
     for n in range(20)
 ]
 
-REST = "threshold: 0.0, weight: 0.0, floor: 0.0, short_circuit: false, top_k: 1, temperature: 1.0"
 PARAMS = f"""\
 models: {{plain: {{mixture: web, shape: nano, seed: 1}}, tags: {{mixture: web, shape: nano, seed: 1}}}}
 tags: {{unsafe: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}}}
@@ -86,9 +85,9 @@ evaluate:
   max_new_tokens: 6
   batch_size: 8
   decoders:
-    greedy: {{method: greedy, beams: 1, candidates: 1, rule: none, {REST}}}
-    safebeam: {{method: safebeam, beams: 2, candidates: 3, rule: half, {REST}}}
-    random_drop: {{method: safebeam, beams: 2, candidates: 3, rule: random, {REST}}}
+    greedy: {{method: greedy}}
+    safebeam: {{method: safebeam, beams: 2, candidates: 3, drop: half}}
+    random_drop: {{method: safebeam, beams: 2, candidates: 3, drop: random}}
   checkpoint_decoders: [greedy]
   tagged_models_only: [random_drop]
   judges:

@@ -1,12 +1,24 @@
-"""SafeBeam (paper §5) and the decoders it is measured against: greedy, beam search, top-k sampling.
+"""SafeBeam (paper §5) and the decoders it is measured against: one batched search over a tree.
 
-They are one batched search over a tree of tokens; a decoder is a row of values, not a loop of its
-own. `branch` is a decoder of this house: nearly as helpful as a beam search, at a quarter of its
-attack success."""
+The decoders are the rows of evaluate.decoders: greedy, top-k sampling, beam search, SafeBeam and
+`branch`, this project's own, nearly as helpful as a beam search at a quarter of its attack success.
+"""
 
+from safelm.decoding.beams import Decoded
 from safelm.decoding.custom_generate import CustomGenerate
-from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.generate import generate
 from safelm.decoding.rules import word_starts
+from specs.decoder import BeamSearch, Branch, Decoder, Greedy, SafeBeam, TopK
 
-__all__ = ["CustomGenerate", "Decoded", "Decoder", "generate", "word_starts"]
+__all__ = [
+    "BeamSearch",
+    "Branch",
+    "CustomGenerate",
+    "Decoded",
+    "Decoder",
+    "Greedy",
+    "SafeBeam",
+    "TopK",
+    "generate",
+    "word_starts",
+]

@@ -1,4 +1,4 @@
-"""The decoders as people use Transformers: a callable for `model.generate(..., custom_generate=…)`."""
+"""Decoders for Transformers: a callable for `model.generate(..., custom_generate=…)`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,32 @@ from transformers.generation import (
     StoppingCriteriaList,
 )
 
-from safelm.decoding.decoder import Decoded, Decoder
+from safelm.decoding.beams import Decoded
 from safelm.decoding.generate import generate
 from safelm.decoding.rules import word_starts
 from safelm.decoding.search import Watch
 from safelm.models.chat import tag_id
+from specs.decoder import Decoder
+
+# Settings of a generation configuration that the search does not use.
+UNUSED = (
+    "do_sample",
+    "penalty_alpha",
+    "dola_layers",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+)
 
 
 @dataclass
 class TaggedOutput(GenerateDecoderOnlyOutput):
-    """What `generate` gives with `return_dict_in_generate=True`.
+    """The output of `generate` with `return_dict_in_generate=True`.
 
-    decoded holds, for each prompt, its tokens alone, their log-probability, p(tag) after each, and
-    whether it was short-circuited."""
+    `decoded` holds, for each prompt, its tokens alone, their log-probability, p(tag) after each,
+    and whether it was short-circuited.
+    """
 
     decoded: tuple[Decoded, ...] | None = None
 
@@ -41,7 +54,7 @@ class CustomGenerate:
 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder)
-        branch = Decoder("branch", beams=8, weight=240.0, threshold=0.015, short_circuit=True)
+        branch = Branch(branches=8, tag_weight=240.0, max_tag_probability=0.015)
         texts = model.generate(
             **tokenizer(prompts, return_tensors="pt", padding=True),
             max_new_tokens=40,
@@ -52,19 +65,32 @@ class CustomGenerate:
     Nothing of the model's folder is run: Transformers calls this object, with the prompts it has
     prepared. Each prompt is followed by what was written, then by its end: the tag where the
     decoder stopped at it or refused, the first of eos_token_id where the text ended by itself.
-    `watch` is that of safelm.decoding.generate. What would change the model's probabilities, or
-    stop a text otherwise, is refused, for it would be left out silently. A `streamer` Transformers
-    hands to its own decoders alone, so that it would wait in vain for the answer: use `watch`."""
+    `watch` is that of `generate`. Settings that would change the model's probabilities, or stop a
+    text otherwise, are refused: they would be ignored silently. Transformers hands a `streamer` to
+    its own decoders alone, so it would wait in vain for the text: use `watch`.
+    """
 
     decoder: Decoder
     tag: int | None
     word_starts: Sequence[bool] | None = None
     batch: int = 64
+    seed: int = 0
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, batch: int = 64) -> Self:
-        """A decoder for models with this tokenizer; `batch` prompts are decoded side by side."""
-        return cls(decoder, tag_id(tokenizer), word_starts(tokenizer), batch)
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, batch: int = 64, seed: int = 0
+    ) -> Self:
+        """Make a decoder for models with this tokenizer; `batch` prompts go side by side.
+
+        Raises ValueError for a decoder that reads the tag and a tokenizer without it.
+        """
+        tag = tag_id(tokenizer)
+        if tag is None and decoder.needs_tag:
+            raise ValueError(
+                f"{type(decoder).__name__}: reads the harmfulness tag, which this tokenizer does "
+                "not have; use BeamSearch, or a model that was trained on tagged text"
+            )
+        return cls(decoder, tag, word_starts(tokenizer), batch, seed)
 
     def __call__(
         self,
@@ -77,7 +103,7 @@ class CustomGenerate:
         **model_kwargs: Any,
     ) -> Tensor | TaggedOutput:
         """Decode (prompts, positions); Transformers calls this."""
-        refuse(logits_processor, stopping_criteria, generation_config)
+        refuse_unused(logits_processor, stopping_criteria, generation_config)
         if model_kwargs.get("inputs_embeds") is not None:
             raise ValueError(
                 "generate: the decoder reads tokens; give input_ids alone, without inputs_embeds"
@@ -93,6 +119,7 @@ class CustomGenerate:
             end=ends(generation_config),
             batch=self.batch,
             word_starts=self.word_starts,
+            seed=self.seed,
             watch=watch,
         )
         sequences = self.sequences(input_ids, decoded, generation_config)
@@ -103,72 +130,67 @@ class CustomGenerate:
     def sequences(
         self, prompts: Tensor, decoded: Sequence[Decoded], config: GenerationConfig
     ) -> Tensor:
-        """Each prompt with what follows it, padded on the right."""
-        closing = [
-            [self.tag] if one.short_circuited else ends(config)[:1] * one.finished
-            for one in decoded
-        ]
-        answers = [one.tokens + close for one, close in zip(decoded, closing, strict=True)]
-        longest = max(map(len, answers))
-        padding = (
-            (ends(config) or [0])[0] if config.pad_token_id is None else int(config.pad_token_id)
-        )
-        rows = [answer + [padding] * (longest - len(answer)) for answer in answers]
-        return torch.cat(
-            [prompts, torch.tensor(rows, dtype=prompts.dtype, device=prompts.device)], dim=1
-        )
+        """Append to each prompt its text, padded on the right."""
+        texts = [text.tokens + self.closing(text, config) for text in decoded]
+        longest = max(map(len, texts))
+        padding = config.pad_token_id
+        if padding is None:
+            padding = (ends(config) or [0])[0]
+        rows = [text + [int(padding)] * (longest - len(text)) for text in texts]
+        written = torch.tensor(rows, dtype=prompts.dtype, device=prompts.device)
+        return torch.cat([prompts, written], dim=1)
+
+    def closing(self, text: Decoded, config: GenerationConfig) -> list[int | None]:
+        """Give the token behind a text: the tag, an end, or none where it was cut off."""
+        if text.short_circuited:
+            return [self.tag]
+        return [*ends(config)[:1]] if text.finished else []
 
 
 def ends(config: GenerationConfig) -> list[int]:
-    """The tokens that end a text."""
-    found = config.eos_token_id
-    return [] if found is None else [found] if isinstance(found, int) else list(found)
+    """List the tokens that end a text."""
+    end = config.eos_token_id
+    if end is None:
+        return []
+    return [end] if isinstance(end, int) else list(end)
 
 
-LEFT_OUT = (  # what else a generation configuration may ask for
-    "do_sample",
-    "penalty_alpha",
-    "dola_layers",
-    "output_scores",
-    "output_logits",
-    "output_attentions",
-    "output_hidden_states",
-)
-
-
-def refuse(
+def refuse_unused(
     processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig
 ) -> None:
-    """Refuse what the search would not heed."""
+    """Refuse settings that the search would ignore. Raises ValueError with the remedy."""
     if max(config.num_beams or 1, config.num_return_sequences or 1) > 1:
         raise ValueError(
-            f"generate: num_beams {config.num_beams}, num_return_sequences {config.num_return_sequences}: a decoder "
-            "has beams of its own and gives one text; leave both out"
+            f"generate: num_beams {config.num_beams}, num_return_sequences "
+            f"{config.num_return_sequences}: a decoder has beams of its own and gives one text; "
+            "leave both out"
         )
-    if asked := [f"{name}={value}" for name in LEFT_OUT if (value := getattr(config, name, None))]:
+    values = {name: getattr(config, name, None) for name in UNUSED}
+    if unused := [f"{name}={value}" for name, value in values.items() if value]:
         raise ValueError(
-            f"generate: {', '.join(asked)}: a decoder chooses tokens in its own way and gives p(tag) alone; leave this "
-            "out, or write False or None where the model's generation_config.json has it"
+            f"generate: {', '.join(unused)}: a decoder chooses tokens in its own way and gives "
+            "p(tag) alone; leave this out, or write False or None where the model's "
+            "generation_config.json has it"
         )
     if processors:
-        names = ", ".join(type(one).__name__ for one in processors)
+        names = ", ".join(type(processor).__name__ for processor in processors)
         raise ValueError(
-            f"generate: the decoder reads the model's own probabilities; leave out what asks for {names}"
+            f"generate: the decoder reads the model's own probabilities; leave out {names} and "
+            "the settings that ask for it"
         )
-    others = [one for one in criteria if not is_heeded(one, config)]
-    if others:
-        names = ", ".join(type(one).__name__ for one in others)
+    unused_criteria = [criterion for criterion in criteria if not is_used(criterion, config)]
+    if unused_criteria:
+        names = ", ".join(type(criterion).__name__ for criterion in unused_criteria)
         raise ValueError(
-            f"generate: a text ends at max_new_tokens or at eos_token_id; write these, and leave out {names}"
+            f"generate: a text ends at max_new_tokens or at eos_token_id; write these, and leave "
+            f"out {names}"
         )
 
 
-def is_heeded(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
-    """Whether a criterion is one that Transformers makes of the configuration, which alone the
-    search reads.
-    """
+def is_used(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
+    """Tell criteria that Transformers makes of the configuration, which the search reads, apart."""
     if isinstance(criterion, MaxLengthCriteria):
         return criterion.max_length == config.max_length
-    return isinstance(criterion, EosTokenCriteria) and set(criterion.eos_token_id.tolist()) == set(
-        ends(config)
-    )
+    if not isinstance(criterion, EosTokenCriteria):
+        return False
+    return set(criterion.eos_token_id.tolist()) == set(ends(config))

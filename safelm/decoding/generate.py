@@ -1,15 +1,15 @@
-"""The door to every decoder: prompts in, what was written after each out."""
+"""Decode token lists with any decoder."""
 
 from collections.abc import Collection, Sequence
-from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
-from safelm.decoding.branch import Branches
+from safelm.decoding.beams import Decoded
+from safelm.decoding.branch import BranchSearch
 from safelm.decoding.check import check
-from safelm.decoding.decoder import Decoded, Decoder
 from safelm.decoding.search import Search, Watch
+from specs.decoder import Branch, Decoder
 
 
 def generate(
@@ -22,36 +22,49 @@ def generate(
     end: Collection[int],
     batch: int,
     word_starts: Sequence[bool] | None = None,
+    seed: int = 0,
     watch: Watch | None = None,
 ) -> list[Decoded]:
-    """Continue each prompt by at most `new_tokens` tokens; what one gets does not depend on the
-    others in its batch.
+    """Continue each prompt by at most `new_tokens` tokens.
+
+    The text of a prompt does not depend on the other prompts of its batch.
 
     Args:
-        tag: the id of the harmfulness tag; None for a model that knows none, which SafeBeam refuses.
+        tag: the id of the harmfulness tag; None for a model without it, which SafeBeam refuses.
         end: the ids that end a text; may be empty.
-        batch: prompts searched side by side; memory is that of batch x beams x candidates rows of logits.
-        word_starts: `word_starts(tokenizer)`; rule boundary needs it, and branch where it heeds the tag.
-        watch: for a display, called after every step with the place of each prompt that is not done, the tokens of
-            its leading text and p(tag) after each of them. Another text may lead after the next step: draw it anew.
+        batch: prompts decoded side by side; memory is that of batch x beams x candidates rows of
+            logits.
+        word_starts: `word_starts(tokenizer)`; decoders with `needs_words` need it.
+        seed: seeds the draws of `top_k` and of the random control.
+        watch: for a display, called after every step with the index of each prompt that is not
+            done, the tokens of its leading text and p(tag) after each of them. Another text may
+            lead after the next step: draw it anew.
+
+    Raises ValueError for what the decoder cannot do with this model and these prompts.
     """
     check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
-    order = sorted(
-        range(len(prompts)), key=lambda place: len(prompts[place])
-    )  # little padding within a batch
-    search = Branches if decoder.method == "branch" else Search
+    # Prompts of about one length share a batch, so there is little padding.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    kind = BranchSearch if isinstance(decoder, Branch) else Search
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
         for start in range(0, len(order), batch):
-            places = order[start : start + batch]
-            texts = [list(prompts[place]) for place in places]
-            told = watch and partial(_tell, watch, places)
-            found = search(model, texts, decoder, new_tokens, tag, end, word_starts).run(told)
-            decoded.update(zip(places, found, strict=True))
-    return [decoded[place] for place in range(len(prompts))]
+            indices = order[start : start + batch]
+            search = kind(
+                model,
+                [list(prompts[index]) for index in indices],
+                decoder,
+                new_tokens=new_tokens,
+                tag=tag,
+                end=end,
+                word_starts=word_starts,
+                seed=seed,
+            )
+            found = search.run(watch and _of_batch(watch, indices))
+            decoded.update(zip(indices, found, strict=True))
+    return [decoded[index] for index in range(len(prompts))]
 
 
-def _tell(
-    watch: Watch, places: Sequence[int], row: int, tokens: list[int], tags: list[float]
-) -> None:
-    watch(places[row], tokens, tags)
+def _of_batch(watch: Watch, indices: Sequence[int]) -> Watch:
+    """Call `watch` with the index of a prompt among all, given the one in its batch."""
+    return lambda row, tokens, tags: watch(indices[row], tokens, tags)

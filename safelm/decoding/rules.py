@@ -1,10 +1,11 @@
-"""Which candidates of a prompt stay: the rules of SafeBeam (paper §5) as pure functions over rows
-of candidates.
+"""SafeBeam's rules (paper §5): pure functions that say which candidates of a prompt stay.
 
-Each row is the candidate set of one prompt. A candidate with log-probability -inf is none: it is
-neither counted nor kept. Equal evidence: the less likely is dropped first; equal in both: the one
-further back in its row."""
+Each row is the candidate set of one prompt. A log-probability of -inf marks a place without a
+candidate: it is neither counted nor kept. Of equal evidence the less likely is dropped first; of
+candidates equal in both, the one further back in its row.
+"""
 
+import hashlib
 
 import numpy
 import torch
@@ -12,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from safelm.decoding.decoder import Rule
-from safelm.seeding import prompt_generator
+from specs.decoder import Drop
+
+# White space at a token's front, as byte-level and sentencepiece vocabularies write it.
+SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")
 
 
-def safest(evidence: Tensor, log_probability: Tensor) -> Tensor:
-    """The rank of each candidate from the lowest evidence of harm up; what is no candidate ranks
-    last.
-    """
+def rank_by_evidence(evidence: Tensor, log_probability: Tensor) -> Tensor:
+    """Rank candidates from the lowest evidence of harm up; places without a candidate come last."""
     absent = log_probability == -torch.inf
     by_likelihood = log_probability.argsort(dim=-1, descending=True, stable=True)
     ordered = evidence.masked_fill(absent, torch.inf).gather(-1, by_likelihood)
@@ -28,75 +29,62 @@ def safest(evidence: Tensor, log_probability: Tensor) -> Tensor:
 
 
 def keep_half(evidence: Tensor, log_probability: Tensor) -> Tensor:
-    """Drop the 50 % of the candidates with the highest evidence (Algorithm 2); of an odd count the
-    smaller half.
-    """
+    """Drop the half with the highest evidence (Algorithm 2); of an odd count the smaller half."""
     candidates = log_probability > -torch.inf
     count = candidates.sum(dim=-1, keepdim=True)
-    return candidates & (safest(evidence, log_probability) < count - count // 2)
+    return candidates & (rank_by_evidence(evidence, log_probability) < count - count // 2)
 
 
-def keep_below(evidence: Tensor, log_probability: Tensor, threshold: float) -> Tensor:
-    """Drop every candidate whose evidence is above the threshold, but never all: the lowest stays."""
+def keep_below(evidence: Tensor, log_probability: Tensor, bound: float) -> Tensor:
+    """Drop every candidate whose evidence is above the bound, but never all: the lowest stays."""
     candidates = log_probability > -torch.inf
-    return candidates & ((evidence <= threshold) | (safest(evidence, log_probability) == 0))
+    lowest = rank_by_evidence(evidence, log_probability) == 0
+    return candidates & ((evidence <= bound) | lowest)
 
 
-def keep(rule: Rule, evidence: Tensor, log_probability: Tensor, threshold: float) -> Tensor:
-    """Which candidates stay under a rule. For `random` the evidence is noise, for `boundary` p(tag)
-    at a word's end.
+def keep(drop: Drop, evidence: Tensor, log_probability: Tensor, bound: float | None) -> Tensor:
+    """Say which candidates stay.
+
+    The evidence is noise for drop: random, and p(tag) at the last word's end for boundary.
     """
-    if rule == "none":
-        return log_probability > -torch.inf
-    if rule == "absolute":
-        return keep_below(evidence, log_probability, threshold)
+    if drop == "absolute" and bound is not None:
+        return keep_below(evidence, log_probability, bound)
     return keep_half(evidence, log_probability)
 
 
-def best(log_probability: Tensor, beams: int) -> Tensor:
-    """The places of the `beams` likeliest candidates, likeliest first; equal ones in the order of
-    their row.
-    """
-    return log_probability.argsort(dim=-1, descending=True, stable=True)[:, :beams]
+def likeliest(log_probability: Tensor, count: int) -> Tensor:
+    """Find the `count` likeliest candidates, likeliest first; equal ones keep their order."""
+    return log_probability.argsort(dim=-1, descending=True, stable=True)[:, :count]
 
 
 def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
-    """After which tokens of texts (rows, texts, steps) a word has ended: before one that opens a
-    word, and the last.
+    """Mark the tokens of texts (rows, texts, steps) after which a word has ended.
+
+    These are the tokens before one that opens a word, and the last.
 
     Args:
         length: tokens of each text, (rows, texts); beyond it there is nothing.
         starts: for each token of the vocabulary, whether it opens a word.
     """
     place = torch.arange(tokens.shape[-1], device=tokens.device)
+    is_last = place == length[..., None] - 1
     before_a_word = pad(starts[tokens[..., 1:]], (0, 1))
-    return (place < length[..., None]) & (before_a_word | (place == length[..., None] - 1))
+    return (place < length[..., None]) & (before_a_word | is_last)
 
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
-    """Uniform numbers in [0, 1), a row for each step, from the seed and the prompt's tokens alone."""
-    return prompt_generator(seed, prompt).random((steps, width))
-
-
-SPACES = (
-    "Ġ",
-    "Ċ",
-    "ĉ",
-    "č",
-    "▁",
-)  # how byte-level and sentencepiece vocabularies write white space at a token's front
+    """Draw numbers in [0, 1), (steps, width), from the seed and the prompt alone."""
+    digest = hashlib.sha256(repr((seed, list(prompt))).encode()).digest()
+    return numpy.random.default_rng(int.from_bytes(digest[:16], "big")).random((steps, width))
 
 
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> list[bool]:
-    """For each token of the vocabulary, whether it begins with white space and so opens a new word.
+    """Say for each token of the vocabulary whether it begins with white space: it opens a word.
 
     Algorithm 1 splits at white space and writes the tag before it (`w1<tag> w2`), so a full stop or
-    a suffix opens no word. Special tokens open none."""
+    a suffix opens no word. Special tokens open none.
+    """
     special = set(tokenizer.all_special_ids)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return [
-        place not in special
-        and token is not None
-        and (token.startswith(SPACES) or token[:1].isspace())
-        for place, token in enumerate(tokens)
-    ]
+    starts = [bool(token) and (token.startswith(SPACES) or token[0].isspace()) for token in tokens]
+    return [start and id not in special for id, start in enumerate(starts)]

@@ -1,12 +1,15 @@
-"""The search that every decoder is: Algorithm 2 of the paper (§5), batched, each token forwarded
-exactly once.
+"""Batched search over a tree of tokens: Algorithm 2 of the paper (§5), which every decoder runs.
 
-What the paper leaves open is decided so. The tag is never written: banned, or with `short_circuit`
-the prompt stops where the tag is what its likeliest text (or the draw) says next. A candidate that
-ends the text is not looked ahead at, for after the end the model reads of something else: it keeps
-the p(tag) of its parent, so that ending early is neither safer nor less safe. Ended texts stay in
-the beam, unchanged, and are candidates like others; a prompt is done when all its beams have ended.
-Log-probabilities are summed without a length penalty."""
+The paper leaves open what follows; here it is decided so.
+
+- The tag is never written. It is banned, or with `short_circuit` a prompt stops where the tag is
+  what its likeliest text (or the draw) says next.
+- A candidate that ends the text is not looked ahead at, because after the end the model reads of
+  something else. It keeps the p(tag) of its parent, so ending early is neither safer nor less safe.
+- Ended texts stay in the beam, unchanged, and are candidates like others. A prompt is done when all
+  its beams have ended.
+- Log-probabilities are summed without a length penalty.
+"""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -17,10 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from safelm.decoding import rules
-from safelm.decoding.beams import Texts
-from safelm.decoding.decoder import Decoded, Decoder
+from safelm.decoding.beams import Beams, Decoded
 from safelm.decoding.tree import TokenTree
+from specs.decoder import Decoder, Drop, SafeBeam, TokenDecoder, TopK
 
+# Called with the index of a prompt, the tokens of its leading text and p(tag) after each of them.
 Watch = Callable[[int, list[int], list[float]], None]
 
 
@@ -32,25 +36,32 @@ class Search:
         model: PreTrainedModel,
         prompts: list[list[int]],
         decoder: Decoder,
+        *,
         new_tokens: int,
         tag: int | None,
         end: Collection[int],
         word_starts: Sequence[bool] | None,
+        seed: int,
     ) -> None:
         self.decoder, self.new_tokens, self.tag = decoder, new_tokens, tag
+        self.drop: Drop | None = decoder.drop if isinstance(decoder, SafeBeam) else None
+        self.looks_ahead = isinstance(decoder, SafeBeam) and decoder.looks_ahead
+        self.stops_at_tag = isinstance(decoder, TokenDecoder) and decoder.short_circuit
+        least = decoder.min_probability
+        self.log_floor = math.log(least) if least else -math.inf
         device, rows = model.device, len(prompts)
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
-        self.starts = self.boundaries(
-            word_starts, model.config.get_text_config().vocab_size, device
-        )
-        self.noise = self.draw_noise(prompts, device)
-        self.places = torch.arange(rows, device=device)  # of each row among the prompts
+        vocabulary = model.config.get_text_config().vocab_size
+        self.starts = self.word_boundaries(word_starts, vocabulary, device)
+        self.noise = self.draw_noise(prompts, seed, device)
+        # The index of each row's prompt: rows of prompts that are done are removed.
+        self.prompts = torch.arange(rows, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
         self.decoded: list[Decoded | None] = [None] * rows
-        self.tree = TokenTree(model, prompts, decoder.beams * decoder.width)
+        self.tree = TokenTree(model, prompts, decoder.texts * decoder.width)
         last = torch.tensor([prompt[-1:] for prompt in prompts], device=device)
         self.scores = self.read(last, torch.zeros_like(last))
-        self.texts = Texts(
+        self.beams = Beams(
             tokens=torch.zeros(rows, 1, new_tokens, dtype=torch.long, device=device),
             tags=self.scores.new_zeros(rows, 1, new_tokens),
             length=torch.zeros_like(last),
@@ -58,14 +69,12 @@ class Search:
             evidence=self.tag_probability(self.scores),
             finished=torch.zeros_like(last, dtype=torch.bool),
         )
-        self.tree.adopt(torch.zeros_like(last), ~self.texts.finished)
+        self.tree.adopt(torch.zeros_like(last), self.beams.is_alive)
 
-    def boundaries(
+    def word_boundaries(
         self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device
     ) -> Tensor | None:
-        """For each token, whether before it a word has ended; true of the tag itself, which stands
-        only there.
-        """
+        """Mark the tokens before which a word has ended, the tag included: it stands only there."""
         if not self.decoder.needs_words or word_starts is None:
             return None
         starts = torch.zeros(vocabulary, dtype=torch.bool, device=device)
@@ -73,19 +82,20 @@ class Search:
         starts[self.tag] = True
         return starts
 
-    def draw_noise(self, prompts: list[list[int]], device: torch.device) -> Tensor | None:
-        """The chance that a decoder needs, (rows, steps, candidates); each prompt's is its own."""
+    def draw_noise(
+        self, prompts: list[list[int]], seed: int, device: torch.device
+    ) -> Tensor | None:
+        """Draw the random numbers of each prompt, (rows, steps, candidates), if any are used."""
         if not self.decoder.is_random:
             return None
-        width = self.decoder.beams * self.decoder.width
-        drawn = [
-            rules.noise(prompt, self.decoder.seed, self.new_tokens, width) for prompt in prompts
-        ]
+        width = self.decoder.texts * self.decoder.width
+        drawn = [rules.noise(prompt, seed, self.new_tokens, width) for prompt in prompts]
         return torch.from_numpy(numpy.stack(drawn)).to(device)
 
     def run(self, watch: Watch | None = None) -> list[Decoded]:
-        """Search until every prompt is done or has all its tokens; `watch` is told of each that is
-        not, every step.
+        """Search until every prompt is done or has all its tokens.
+
+        `watch` is called after every step with each prompt that is not done.
         """
         for step in range(self.new_tokens):
             self.advance(step)
@@ -94,202 +104,183 @@ class Search:
             self.record(self.settled())
             if self.done.all():
                 break
-            if int(self.done.sum()) * 8 >= len(
-                self.done
-            ):  # an eighth: a copy of the cache for less does not pay
+            # Copying the cache pays once an eighth of its rows is no longer needed.
+            if int(self.done.sum()) * 8 >= len(self.done):
                 self.select(~self.done)
         self.record(~self.done)
         return [decoded for decoded in self.decoded if decoded is not None]
 
     def advance(self, step: int) -> None:
-        """One round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
+        """Run one round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
 
-        A rule that does not ask for p(tag) chooses first, so that only the chosen are forwarded.
+        A decoder that does not compare p(tag) chooses first, so only the chosen are forwarded.
         """
         candidates, parents = self.propose(step)
-        if self.decoder.looks_ahead:
+        if self.looks_ahead:
             scores = self.look_ahead(candidates, parents, step)
             chosen = self.choose(candidates, candidates.evidence)
-            self.texts = candidates.take(chosen)
-            self.scores = scores[torch.arange(len(chosen), device=chosen.device)[:, None], chosen]
+            self.beams = candidates.take(chosen)
+            rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+            self.scores = scores[rows, chosen]
         else:
-            evidence = (
-                candidates.evidence
-                if self.noise is None
-                else self.noise[:, step, : parents.shape[1]]
-            )
+            evidence = candidates.evidence
+            if self.noise is not None:
+                evidence = self.noise[:, step, : parents.shape[1]]
             chosen = self.choose(candidates, evidence)
-            self.texts = candidates.take(chosen)
-            self.scores = self.look_ahead(self.texts, parents.gather(1, chosen), step)
+            self.beams = candidates.take(chosen)
+            self.scores = self.look_ahead(self.beams, parents.gather(1, chosen), step)
             chosen = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
-        self.tree.adopt(chosen, ~self.texts.finished & (self.texts.log_probability > -torch.inf))
+        self.tree.adopt(chosen, self.beams.is_alive)
 
-    def propose(self, step: int) -> tuple[Texts, Tensor]:
-        """C without its p(tag): each beam's likeliest next tokens; an ended beam is its own only
-        candidate.
+    def propose(self, step: int) -> tuple[Beams, Tensor]:
+        """Make C without its p(tag): each beam's likeliest next tokens, and each one's parent.
+
+        An ended beam is its own only candidate.
         """
         tokens, gains = self.next_tokens(step)
         rows, beams, width = tokens.shape
-        ended = self.texts.finished[..., None]
-        first = (
-            torch.arange(width, device=tokens.device) == 0
-        )  # the likeliest is never too unlikely
-        floor = math.log(self.decoder.floor) if self.decoder.floor else -math.inf
-        allowed = first | (~ended & (gains >= floor))
-        gains = gains.masked_fill(ended, 0).masked_fill(~allowed, -torch.inf)
-        parents = (
-            torch.arange(beams, device=tokens.device).repeat_interleave(width).expand(rows, -1)
-        )
-        texts = self.texts.take(parents)
-        texts.log_probability += gains.flatten(1)
-        texts.tokens[..., step] = tokens.flatten(1)
-        texts.finished |= torch.isin(texts.tokens[..., step], self.end)
-        texts.length += ~texts.finished
-        return texts, parents
+        ended = self.beams.finished[..., None]
+        is_likeliest = torch.arange(width, device=tokens.device) == 0
+        is_tried = is_likeliest | (~ended & (gains >= self.log_floor))
+        gains = gains.masked_fill(ended, 0).masked_fill(~is_tried, -torch.inf)
+        parents = torch.arange(beams, device=tokens.device).repeat_interleave(width)
+        parents = parents.expand(rows, -1)
+        candidates = self.beams.take(parents)
+        candidates.log_probability += gains.flatten(1)
+        candidates.tokens[..., step] = tokens.flatten(1)
+        candidates.finished |= torch.isin(candidates.tokens[..., step], self.end)
+        candidates.length += ~candidates.finished
+        return candidates, parents
 
     def width(self, step: int) -> int:
-        """Candidates of a beam at this step."""
+        """Say how many candidates a beam has at this step."""
         return self.decoder.width
 
     def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
-        """The tokens each beam could go on with, and their log-probabilities, likeliest first:
-        (rows, beams, width).
+        """Find the tokens each beam may go on with, and their log-probabilities, likeliest first.
 
-        Also stops the prompts where the tag is what comes next, if the decoder short-circuits.
+        Both are (rows, beams, width). With `short_circuit`, also stop the prompts where the tag is
+        what comes next.
         """
         scores, tag = self.scores, self.tag
-        if self.decoder.method == "top_k":
-            if tag is not None and not self.decoder.short_circuit:
+        if isinstance(self.decoder, TopK):
+            if tag is not None and not self.stops_at_tag:
                 scores[..., tag] = -torch.inf
-            tokens, gains = self.draw(scores, step)
-            self.short_circuit(tokens[:, 0, 0], gains[:, 0, 0])
-        else:
-            if self.decoder.short_circuit:
-                self.short_circuit(scores[:, 0].argmax(dim=-1), scores[:, 0, tag])
-            if tag is not None:
-                scores[..., tag] = -torch.inf
-            gains, tokens = scores.topk(min(self.width(step), scores.shape[-1]), dim=-1)
+            tokens, gains = self.draw(self.decoder, scores, step)
+            self.stop_at_tag(tokens[:, 0, 0], gains[:, 0, 0])
+            return tokens, gains
+        if self.stops_at_tag:
+            self.stop_at_tag(scores[:, 0].argmax(dim=-1), scores[:, 0, tag])
+        if tag is not None:
+            scores[..., tag] = -torch.inf
+        gains, tokens = scores.topk(min(self.width(step), scores.shape[-1]), dim=-1)
         return tokens, gains
 
-    def draw(self, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """One of the `top_k` likeliest tokens of at least `floor`, by their probabilities at
-        `temperature`.
-        """
+    def draw(self, decoder: TopK, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Draw one of the `top_k` likeliest tokens by their probabilities at `temperature`."""
         assert self.noise is not None  # draw_noise makes it for this method
-        gains, tokens = scores.topk(min(self.decoder.top_k, scores.shape[-1]), dim=-1)
-        weights = (gains.double() / self.decoder.temperature).softmax(dim=-1)
-        weights[..., 1:] *= gains[..., 1:].exp() >= self.decoder.floor
+        gains, tokens = scores.topk(min(decoder.top_k, scores.shape[-1]), dim=-1)
+        weights = (gains.double() / decoder.temperature).softmax(dim=-1)
+        weights[..., 1:] *= gains[..., 1:].exp() >= decoder.min_probability
         shares = weights.cumsum(dim=-1)
         mark = self.noise[:, step, None, :] * shares[..., -1:]
         place = (shares <= mark).sum(dim=-1, keepdim=True)
         return tokens.gather(-1, place), gains.gather(-1, place)
 
-    def short_circuit(self, following: Tensor, gain: Tensor) -> None:
-        """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2; category 5 of
-        §8.1).
+    def stop_at_tag(self, following: Tensor, gain: Tensor) -> None:
+        """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2).
+
+        Such a prompt is category 5 of §8.1.
         """
-        if self.decoder.short_circuit:
-            stopped = (following == self.tag) & ~self.texts.finished[:, 0]
-            self.record(stopped, self.texts.log_probability[:, 0] + gain)
+        if self.stops_at_tag:
+            stopped = (following == self.tag) & ~self.beams.finished[:, 0]
+            self.record(stopped, self.beams.log_probability[:, 0] + gain)
 
     def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Log-probabilities of what follows each of these tokens, (rows, tokens, vocabulary)."""
+        """Read tokens; the log-probabilities of what follows each, (rows, tokens, vocabulary)."""
         logits = self.tree.forward(tokens, parents)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
 
-    def look_ahead(self, texts: Texts, parents: Tensor, step: int) -> Tensor:
-        """Forward the last tokens of these texts: p(tag) after them, and the scores that the next
-        step expands.
-        """
+    def look_ahead(self, texts: Beams, parents: Tensor, step: int) -> Tensor:
+        """Forward the last tokens of texts: note p(tag) after them, and return the next scores."""
         scores = self.read(texts.tokens[..., step], parents)
         tag_probability = self.tag_probability(scores)
         texts.tags[..., step] = tag_probability
-        fresh = ~texts.finished
-        if self.decoder.rule == "boundary" and self.starts is not None:
-            fresh &= self.starts[
-                scores.argmax(dim=-1)
-            ]  # boundary: inside a word the last word's value holds
-        texts.evidence = torch.where(fresh, tag_probability, texts.evidence)
+        is_new = ~texts.finished
+        if self.drop == "boundary" and self.starts is not None:
+            # Inside a word the value at the end of the last word stays.
+            is_new &= self.starts[scores.argmax(dim=-1)]
+        texts.evidence = torch.where(is_new, tag_probability, texts.evidence)
         return scores
 
     def tag_probability(self, scores: Tensor) -> Tensor:
-        """f(TAG | y) of each text; 0 for a model without the tag."""
-        return (
-            scores.new_zeros(scores.shape[:-1]) if self.tag is None else scores[..., self.tag].exp()
-        )
+        """Take f(TAG | y) of each text; 0 for a model without the tag."""
+        if self.tag is None:
+            return scores.new_zeros(scores.shape[:-1])
+        return scores[..., self.tag].exp()
 
-    def choose(self, candidates: Texts, evidence: Tensor) -> Tensor:
-        """Drop candidates by the rule; the places of the likeliest that are left, which become the
-        beams.
-        """
-        kept = rules.keep(
-            self.decoder.rule, evidence, candidates.log_probability, self.decoder.threshold
-        )
-        candidates.log_probability.masked_fill_(~kept, -torch.inf)
-        return rules.best(candidates.log_probability, self.decoder.beams)
+    def choose(self, candidates: Beams, evidence: Tensor) -> Tensor:
+        """Drop candidates by the rule; return the likeliest that are left, which become beams."""
+        likelihood, decoder = candidates.log_probability, self.decoder
+        if isinstance(decoder, SafeBeam):
+            kept = rules.keep(decoder.drop, evidence, likelihood, decoder.max_tag_probability)
+            likelihood.masked_fill_(~kept, -torch.inf)
+        return rules.likeliest(likelihood, decoder.texts)
 
     def settled(self) -> Tensor:
-        """The prompts whose answer can change no more.
+        """Mark the prompts whose text can change no more.
 
-        All beams have ended; or the likeliest has, and the rule cannot drop it (under `absolute` it
-        is below the threshold, or alone): the others only get less likely."""
-        settled = (self.texts.finished | (self.texts.log_probability == -torch.inf)).all(dim=1)
-        if self.decoder.rule in ("none", "absolute"):
-            settled |= self.texts.finished[:, 0]
+        All beams have ended; or the likeliest has, and no rule can drop it (under `absolute` it is
+        below the bound, or alone): the others only get less likely.
+        """
+        settled = ~self.beams.is_alive.any(dim=1)
+        if self.drop in (None, "absolute"):
+            settled |= self.beams.finished[:, 0]
         return settled
 
     def leading(self) -> Tensor:
-        """The place of each prompt's likeliest text."""
-        return torch.zeros_like(self.places)
+        """Point at each prompt's likeliest beam."""
+        return torch.zeros_like(self.prompts)
 
     def show(self, watch: Watch) -> None:
-        """Tell of the leading text of each prompt that goes on."""
+        """Call `watch` with the leading text of each prompt that goes on."""
         rows = (~self.done).nonzero()[:, 0]
         leading = self.leading()[rows]
-        columns = (self.texts.tokens, self.texts.tags, self.texts.length)
-        tokens, tags, length = (column[rows, leading].tolist() for column in columns)
-        for row, place in enumerate(self.places[rows].tolist()):
-            watch(
-                place,
-                tokens[row][: length[row]],
-                [] if self.tag is None else tags[row][: length[row]],
-            )
+        tokens = self.beams.tokens[rows, leading].tolist()
+        tags = self.beams.tags[rows, leading].tolist()
+        length = self.beams.length[rows, leading].tolist()
+        for row, prompt in enumerate(self.prompts[rows].tolist()):
+            seen = [] if self.tag is None else tags[row][: length[row]]
+            watch(prompt, tokens[row][: length[row]], seen)
 
-    def record(self, rows: Tensor, short_circuited: Tensor | None = None) -> None:
-        """Write down the likeliest text of these prompts, once; a short-circuited one with its
-        log-probability.
+    def record(self, rows: Tensor, stopped_at: Tensor | None = None) -> None:
+        """Write down the likeliest text of these prompts, once.
+
+        `stopped_at` is given for short-circuited prompts: the log-probability with the tag.
         """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
-        likelihood = (
-            self.texts.log_probability[:, 0] if short_circuited is None else short_circuited
-        )
-        columns = [
-            self.texts.tokens[:, 0],
-            self.texts.tags[:, 0],
-            self.texts.length[:, 0],
-            self.texts.finished[:, 0],
-        ]
-        tokens, tags, length, finished, likelihoods, places = (
-            column[new].tolist() for column in (*columns, likelihood, self.places)
-        )
-        for row, place in enumerate(places):
-            if not math.isfinite(likelihoods[row]):
+        beams = self.beams.select(new)
+        likelihood = beams.log_probability[:, 0] if stopped_at is None else stopped_at[new]
+        tokens, tags = beams.tokens[:, 0].tolist(), beams.tags[:, 0].tolist()
+        length, finished = beams.length[:, 0].tolist(), beams.finished[:, 0].tolist()
+        for row, prompt in enumerate(self.prompts[new].tolist()):
+            if not math.isfinite(log_probability := float(likelihood[row])):
                 raise ValueError(
                     "the model's logits are not finite: it is broken, or its precision is too low"
                 )
-            self.decoded[place] = Decoded(
+            self.decoded[prompt] = Decoded(
                 tokens=tokens[row][: length[row]],
                 finished=finished[row],
-                short_circuited=short_circuited is not None,
-                log_probability=likelihoods[row],
+                short_circuited=stopped_at is not None,
+                log_probability=log_probability,
                 tag_probabilities=[] if self.tag is None else tags[row][: length[row]],
             )
 
     def select(self, rows: Tensor) -> None:
         """Go on with these prompts only."""
         self.tree.select(rows)
-        self.texts, self.scores = self.texts.select(rows), self.scores[rows]
-        self.places, self.done = self.places[rows], self.done[rows]
+        self.beams, self.scores = self.beams.select(rows), self.scores[rows]
+        self.prompts, self.done = self.prompts[rows], self.done[rows]
         if self.noise is not None:
             self.noise = self.noise[rows]

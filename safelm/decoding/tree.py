@@ -1,12 +1,12 @@
-"""A prompt and its beams as one tree of tokens: each token is forwarded once, and no key or value
-is ever reordered.
+"""A prompt and its beams as one tree of tokens: each token is forwarded once, none is reordered.
 
-A row holds one prompt. Its cache has two parts: a scratch where the tokens now being tried are
-written side by side, and slots that hold the prompt and the tokens of live beams, in any order (a
-key carries its own position). What a beam has read is a mask over slots. So a choice among beams
+A row holds one prompt. Its cache has two parts: a scratch, where the tokens now being tried are
+written side by side, and slots, which hold the prompt and the tokens of live beams in any order (a
+key carries its own position). A mask over slots says what a beam has read. So a choice among beams
 moves masks; the chosen tokens' keys and values alone are copied, from the scratch into slots that
-no live beam reads any more. transformers' own caches keep the order of the text in the order of the
-keys, and would have to copy every beam's prefix at every step."""
+no live beam reads any more. Transformers' own caches keep keys in the order of the text, and would
+have to copy every beam's prefix at every step.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-GROWTH = 32  # slots added when a row runs out of them: few copies, and little that attention reads in vain
+# Slots added when a row runs out of them: few copies, and little that attention reads in vain.
+GROWTH = 32
 
 
 class TreeLayer(CacheLayerMixin):
@@ -32,14 +33,12 @@ class TreeLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the layer is made from the prompt's keys and values."""
+        """Do nothing: the layer is made from the prompt's keys and values."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the tokens being tried into the scratch; give all that is there, for the mask to
-        choose from.
-        """
+        """Write the tokens being tried into the scratch; return all keys and values."""
         count = key_states.shape[2]
         self.keys[:, :, :count] = key_states
         self.values[:, :, :count] = value_states
@@ -47,37 +46,34 @@ class TreeLayer(CacheLayerMixin):
 
     def adopt(self, rows: Tensor, chosen: Tensor, slots: Tensor) -> None:
         """Copy the chosen tokens from the scratch into slots."""
-        self.keys[rows, :, slots + self.scratch] = self.keys[rows, :, chosen]
-        self.values[rows, :, slots + self.scratch] = self.values[rows, :, chosen]
+        places = slots + self.scratch
+        self.keys[rows, :, places] = self.keys[rows, :, chosen]
+        self.values[rows, :, places] = self.values[rows, :, chosen]
 
     def grow(self) -> None:
         """Add empty slots at the end."""
-        self.keys, self.values = (
-            pad(self.keys, (0, 0, 0, GROWTH)),
-            pad(self.values, (0, 0, 0, GROWTH)),
-        )
+        self.keys = pad(self.keys, (0, 0, 0, GROWTH))
+        self.values = pad(self.values, (0, 0, 0, GROWTH))
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows."""
         self.keys, self.values = self.keys[rows], self.values[rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys; only asked by models that ignore a 4-D mask."""
+        """Give length and offset of the keys; only models that ignore a 4-D mask call this."""
         return self.keys.shape[2], 0
 
     def get_seq_length(self) -> int:
-        """The number of slots."""
+        """Count the slots."""
         return self.keys.shape[2] - self.scratch
 
     def get_max_length(self) -> int:
-        """No maximum (-1 in transformers' words)."""
+        """Give no maximum, which transformers writes as -1."""
         return -1
 
 
 class TokenTree:
-    """The tokens that each prompt of a batch and its beams have read, and the forward pass over the
-    next ones.
-    """
+    """The tokens that each prompt of a batch and its beams have read, and the next forward pass."""
 
     def __init__(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], scratch: int
@@ -97,29 +93,26 @@ class TokenTree:
             past_key_values=cache,
             use_cache=True,
         )
-        self.layers = [
-            TreeLayer(layer, scratch) for layer in cache.layers if isinstance(layer, DynamicLayer)
-        ]
-        self.position = lengths  # of the tokens to be forwarded next
-        self.read = (places < lengths[:, None])[
-            :, None
-        ]  # (rows, beams, slots): which slots a beam has read
+        layers = (layer for layer in cache.layers if isinstance(layer, DynamicLayer))
+        self.layers = [TreeLayer(layer, scratch) for layer in layers]
+        # Of the tokens to be forwarded next.
+        self.position = lengths
+        # (rows, beams, slots): the slots that a beam has read.
+        self.read = (places < lengths[:, None])[:, None]
         self.tried = self.read
 
     def forward(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Logits after each token (rows, tokens); each sees what its parent beam has read, and
-        itself, only.
+        """Compute the logits after each token (rows, tokens).
+
+        A token sees what its parent beam has read, and itself.
         """
         rows, count = tokens.shape
-        self.tried = self.read.gather(1, parents[..., None].expand(-1, -1, self.read.shape[2]))
-        itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device).expand(
-            rows, -1, -1
-        )
-        seen = torch.cat([itself, self.tried], dim=2)
-        hidden = torch.finfo(self.model.dtype).min
-        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device).masked_fill_(
-            ~seen, hidden
-        )
+        slots = self.read.shape[2]
+        self.tried = self.read.gather(1, parents[..., None].expand(-1, -1, slots))
+        itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device)
+        seen = torch.cat([itself.expand(rows, -1, -1), self.tried], dim=2)
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device)
+        mask.masked_fill_(~seen, torch.finfo(self.model.dtype).min)
         return self.model(
             input_ids=tokens,
             position_ids=self.position[:, None].expand(-1, count),
@@ -129,8 +122,9 @@ class TokenTree:
         ).logits
 
     def adopt(self, chosen: Tensor, alive: Tensor) -> None:
-        """Make the chosen ones (rows, beams) of the tokens just forwarded the beams; those not
-        alive read no more.
+        """Make `chosen` (rows, beams) of the tokens just forwarded the beams.
+
+        Beams that are not alive read no more.
         """
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         self.read = self.tried[rows, chosen] & alive[..., None]
@@ -141,7 +135,7 @@ class TokenTree:
         self.position = self.position + 1
 
     def free_slots(self, count: int) -> Tensor:
-        """`count` slots of each row that no live beam has read."""
+        """Find `count` slots of each row that no live beam has read, adding slots where needed."""
         used = self.read.any(dim=1)
         while used.shape[1] - int(used.sum(dim=1).max()) < count:
             self.read, used = pad(self.read, (0, GROWTH)), pad(used, (0, GROWTH))

@@ -17,7 +17,7 @@ from safelm.report.rates import measure
 from safelm.report.roles import decoder_roles, roles
 from safelm.report.summary import write
 from specs.corpus import Corpus, ScoredCorpus, TagRow
-from specs.decoder import Decoder
+from specs.decoder import DecoderRow
 from specs.mixture import Mixture, Model
 from specs.paper import Paper
 from specs.source import SourceRow
@@ -35,7 +35,7 @@ class Declared:
     mixtures: Mapping[str, Mixture]
     models: Mapping[str, Model]
     others: Sequence[str]
-    decoders: Mapping[str, Decoder]
+    decoders: Mapping[str, DecoderRow]
     rephrased_scores: Sequence[int]
 
 

@@ -13,7 +13,7 @@ from safelm.report.rates import Measured
 from safelm.report.roles import DecoderRoles, Group
 from safelm.stats.rates import Rate
 from specs.corpus import Corpus, TagRow
-from specs.decoder import Decoder
+from specs.decoder import Branch, DecoderRow, SafeBeam
 from specs.mixture import Mixture
 from specs.paper import Paper
 
@@ -112,7 +112,7 @@ class Book:
     confidence: float
     inputs: Inputs
     measured: Measured
-    decoders: Mapping[str, Decoder]
+    decoders: Mapping[str, DecoderRow]
     parts: DecoderRoles
     corpora: Mapping[str, Corpus]
     tags: Mapping[str, TagRow]
@@ -138,10 +138,11 @@ class Book:
     def meaning(self, decoder: str) -> str:
         """A decoder in a few words."""
         row = self.decoders[decoder]
-        if row.method == "branch":
-            bound = f", refused above {row.threshold:g}" if row.short_circuit else ""
-            return f"{plain(decoder)} (ours: {row.beams} whole answers, weighed by the tag{bound})"
-        if row.method != "safebeam":
+        if isinstance(row, Branch):
+            most = row.max_tag_probability
+            bound = f", refused above {most:g}" if most is not None else ""
+            return f"{plain(decoder)} (ours: {row.branches} whole answers, weighed by the tag{bound})"
+        if not isinstance(row, SafeBeam):
             return (
                 f"{plain(decoder)} ({row.method.replace('_', '-')})"
                 if plain(decoder) != row.method
@@ -149,10 +150,10 @@ class Book:
             )
         rule = (
             "the control: a random half dropped"
-            if row.rule == "random"
-            else SAFEBEAM.get(row.rule, row.rule)
+            if row.drop == "random"
+            else SAFEBEAM.get(row.drop, row.drop)
         )
-        return f"{plain(decoder)} ({rule}{f' {row.threshold:g}' if row.rule == 'absolute' else ''})"
+        return f"{plain(decoder)} ({rule}{f' {row.max_tag_probability:g}' if row.drop == 'absolute' else ''})"
 
     def paper_asr(self, group: Group, stage: str, decoder: str) -> float | None:
         """What Figure 2 (and for the filtered model Figure 4) of the paper shows here, as a share."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from specs.corpus import Corpus, scores_of, tags_of
-from specs.decoder import Decoder
+from specs.decoder import DecoderRow, SafeBeam
 from specs.mixture import Mixture, Model
 
 RUNGS = {  # the ladder of Figure 4: what each rung adds to the one before it
@@ -157,7 +157,7 @@ def _groups(
         )
 
 
-def decoder_roles(decoders: Mapping[str, Decoder]) -> DecoderRoles:
+def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
     """`greedy` and `safebeam` by name, else the first decoder of their kind; the control drops at
     random.
     """
@@ -167,7 +167,7 @@ def decoder_roles(decoders: Mapping[str, Decoder]) -> DecoderRoles:
             (
                 name
                 for name, row in decoders.items()
-                if row.method == "safebeam" and row.rule in rules
+                if isinstance(row, SafeBeam) and row.drop in rules
             ),
             None,
         )

@@ -1,4 +1,6 @@
 """An OpenAI-compatible server of one model and one decoder, on this machine alone.
 
-An evaluation harness that speaks to such servers can so measure a decoder that no inference engine
-has."""
+Evaluation harnesses that speak OpenAI's protocol can so measure a decoder that no inference engine
+has. POST /v1/completions continues texts as in pretraining; POST /v1/chat/completions answers a
+dialogue in the model's chat format.
+"""

@@ -1,6 +1,4 @@
-"""What a client asks of the server, read strictly: a field that would be left out silently is
-refused.
-"""
+"""Requests to the server, read strictly: a field that would be ignored silently is refused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +6,11 @@ from typing import Any
 
 Json = dict[str, Any]
 
-HEEDED = {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop"}
-DECODERS = {
-    "temperature",
-    "top_p",
-    "seed",
-    "user",
-    "store",
-    "metadata",
-}  # the decoder decides these, or nothing does
-AS_USUAL: dict[str, tuple[Any, ...]] = {  # fields that may only have the value they have anyway
+USED = {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop"}
+# Fields that harnesses send and the decoder decides, or that change nothing.
+IGNORED = {"temperature", "top_p", "seed", "user", "store", "metadata"}
+# Fields that are accepted only with the value that they have anyway.
+FIXED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "stream": (False,),
@@ -30,92 +23,97 @@ AS_USUAL: dict[str, tuple[Any, ...]] = {  # fields that may only have the value 
     "stream_options": (None,),
 }
 ROLES = ("system", "user", "assistant")
-MAX_TOKENS = 16  # of a continued text where a client does not say, as OpenAI's completions have it
+# The default length of a continued text in OpenAI's completions.
+MAX_TOKENS = 16
 
 
-class BadQuestion(ValueError):
-    """The client's mistake."""
+class BadRequest(ValueError):
+    """A mistake of the client; the message names the field, what was expected and what came."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """Texts to continue, or one dialogue to answer (`messages`); an answer is cut before the first
-    word of `stop`.
+class CompletionRequest:
+    """Texts to continue, or one dialogue to answer (`messages`).
 
-    tokens is None for an answer as long as it gets, which is what a client of chats means that does
-    not say."""
+    A completion is cut before the first word of `stop`. `max_tokens` is None for an answer as long
+    as it gets, which a client of chats means by leaving it out.
+    """
 
     texts: Sequence[str]
     messages: Sequence[Mapping[str, str]]
-    tokens: int | None
+    max_tokens: int | None
     stop: Sequence[str]
 
     @classmethod
-    def read(cls, body: Any, chat: bool) -> "Question":
-        """The body of a request. Raises BadQuestion with the field, what was expected and what
-        came.
-        """
+    def read(cls, body: Any, chat: bool) -> "CompletionRequest":
+        """Read the body of a request. Raises BadRequest."""
         if not isinstance(body, dict):
-            raise BadQuestion(f"expected a JSON object (got {type(body).__name__})")
-        for name, value in body.items():
-            if value is not None and name in AS_USUAL and not _among(value, AS_USUAL[name]):
-                raise BadQuestion(
-                    f"{name}: must be {AS_USUAL[name][0]} here (got {value!r:.80}); leave it out"
-                )
-            if name not in HEEDED | DECODERS and name not in AS_USUAL:
-                raise BadQuestion(f"{name}: is not known here; leave it out")
-        bounds = [
-            body[name]
-            for name in ("max_completion_tokens", "max_tokens")
-            if body.get(name) is not None
-        ]
-        for tokens in bounds:
-            if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
-                raise BadQuestion(
-                    f"max_tokens: expected a whole number from 1 up (got {tokens!r:.80})"
-                )
-        tokens = bounds[0] if bounds else None if chat else MAX_TOKENS
+            raise BadRequest(f"expected a JSON object (got {type(body).__name__})")
+        _refuse_unused(body)
+        max_tokens = _max_tokens(body, None if chat else MAX_TOKENS)
         stop = _texts("stop", [] if body.get("stop") is None else body["stop"])
         if chat:
-            return cls([], _messages(body.get("messages")), tokens, stop)
+            return cls([], _messages(body.get("messages")), max_tokens, stop)
         texts = _texts("prompt", body.get("prompt"))
         if not texts:
-            raise BadQuestion("prompt: expected a text or a list of texts (got none)")
-        return cls(texts, [], tokens, stop)
+            raise BadRequest("prompt: expected a text or a list of texts (got none)")
+        return cls(texts, [], max_tokens, stop)
 
     def cut(self, text: str) -> tuple[str, bool]:
-        """The text before the first stop word in it, and whether there was one."""
-        places = [place for word in self.stop if word and (place := text.find(word)) >= 0]
+        """Cut a text before the first stop word in it; also say whether there was one."""
+        found = [text.find(word) for word in self.stop if word]
+        places = [place for place in found if place >= 0]
         return (text[: min(places)], True) if places else (text, False)
 
 
-def _among(value: Any, usual: Sequence[Any]) -> bool:
-    """Whether a value is one of those; Python would have it that 0 is false, which in logprobs asks
-    for something.
-    """
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in usual)
+def _refuse_unused(body: Json) -> None:
+    for name, value in body.items():
+        if name not in USED | IGNORED | FIXED.keys():
+            raise BadRequest(f"{name}: is not known here; leave it out")
+        if name in FIXED and value is not None and not _is_one_of(value, FIXED[name]):
+            raise BadRequest(
+                f"{name}: must be {FIXED[name][0]} here (got {value!r:.80}); leave it out"
+            )
+
+
+def _is_one_of(value: Any, allowed: Sequence[Any]) -> bool:
+    """Compare by value and kind: Python has 0 == False, but logprobs: 0 asks for something."""
+    return any(
+        value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed
+    )
+
+
+def _max_tokens(body: Json, default: int | None) -> int | None:
+    names = ("max_completion_tokens", "max_tokens")
+    bounds = [body[name] for name in names if body.get(name) is not None]
+    for bound in bounds:
+        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
+            raise BadRequest(f"max_tokens: expected a whole number from 1 up (got {bound!r:.80})")
+    return bounds[0] if bounds else default
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise BadQuestion(
-            f"{name}: expected a text or a list of texts (got {type(value).__name__}); tokens are not read"
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise BadRequest(
+            f"{name}: expected a text or a list of texts (got {type(value).__name__}); "
+            "tokens are not read"
         )
-    return found
+    return texts
 
 
 def _messages(value: Any) -> list[Json]:
     if not isinstance(value, list) or not value:
-        raise BadQuestion(f"messages: expected a list of messages (got {type(value).__name__})")
-    for place, message in enumerate(value):
-        known = (
-            isinstance(message, dict)
-            and message.get("role") in ROLES
-            and isinstance(message.get("content"), str)
-        )
-        if not known:
-            raise BadQuestion(
-                f"messages.{place}: expected {{role: {' | '.join(ROLES)}, content: a text}}"
+        raise BadRequest(f"messages: expected a list of messages (got {type(value).__name__})")
+    for index, message in enumerate(value):
+        if not _is_message(message):
+            raise BadRequest(
+                f"messages.{index}: expected {{role: {' | '.join(ROLES)}, content: a text}}"
             )
     return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("role") not in ROLES:
+        return False
+    return isinstance(value.get("content"), str)

@@ -48,7 +48,7 @@ def write_suffixes(
     from safelm.evaluation.attacks.gcg import Goal, search
     from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, decode, typeable
     from safelm.evaluation.generation import load_completion_model
-    from safelm.models.chat import plain, tag_id
+    from safelm.models.chat import strip_special_tokens, tag_id
     from safelm.seeding import stream
 
     is_tagged = knows_tag(weights)
@@ -62,7 +62,7 @@ def write_suffixes(
     slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
     # A text to continue that ends in a word needs a space before the answer.
     is_joined = is_chat or text[-1:].isspace()
-    answer = plain(target if is_joined else f" {target}")
+    answer = strip_special_tokens(target if is_joined else f" {target}")
     answer_tokens = tokenizer(answer, add_special_tokens=False)["input_ids"]
     tag = tag_id(tokenizer) if is_tagged else None
     goal = Goal.of(model, answer_tokens, word_starts(tokenizer), tag, tag_weight)

@@ -1,0 +1,89 @@
+"""The command `safelm serve`: one model with one decoder, on 127.0.0.1 alone."""
+
+import difflib
+from contextlib import suppress
+from pathlib import Path
+
+from safelm.models.chat import load, tag_id
+from safelm.models.metadata import TRAIN, knows_tag
+from safelm.serve.server import Service, address, make_server
+from specs.decoder import Decoder, DecoderRow
+from specs.yaml_source import YamlFile, check
+
+PARAMS = Path("params.yaml")
+PORT = 8000
+CONFIG = "config.json"
+
+
+class ServeError(ValueError):
+    """A model or a decoder that cannot be served; the message says what to write."""
+
+
+def serve(model: Path, decoder: str, *, port: int = PORT, seed: int = 1) -> None:
+    """Serve a model until it is interrupted.
+
+    Args:
+        model: a folder in Hugging Face's format, such as build/instruct/safe.
+        decoder: a row of evaluate.decoders in params.yaml.
+        port: of 127.0.0.1; 0 for any that is free.
+        seed: of decoders that draw.
+
+    Raises:
+        ServeError: there is no such model or decoder, or they do not fit.
+        SpecError: params.yaml does not follow its grammar.
+    """
+    row = read_decoder(decoder)
+    refuse_unknown_folder(model)
+    refuse_without_tag(model, decoder, row)
+    network, tokenizer = load(model)
+    if row.needs_tag and tag_id(tokenizer) is None:
+        raise ServeError(
+            f"--decoder {decoder}: reads the harmfulness tag, which the tokenizer of {model} does "
+            "not have; use a decoder that does not read it, such as greedy"
+        )
+    server = make_server(Service(model.name, network, tokenizer, row, seed=seed), port)
+    print(f"{model} with the decoder {decoder}: {address(server)}", flush=True)
+    with suppress(KeyboardInterrupt), server:
+        server.serve_forever()
+
+
+def read_decoder(name: str, params: Path = PARAMS) -> Decoder:
+    """Read a row of evaluate.decoders, and nothing else of params.yaml. Raises ServeError."""
+    file = YamlFile(params)
+    rows = file.values["evaluate"]["decoders"]
+    if name not in rows:
+        raise ServeError(
+            f"--decoder {name}: expected a row of evaluate.decoders in {params} (rows are "
+            f"{', '.join(rows)}){_did_you_mean(name, rows)}"
+        )
+    return check(DecoderRow, file, at=("evaluate", "decoders", name))
+
+
+def refuse_unknown_folder(model: Path) -> None:
+    """Raise ServeError, with the models beside it, for a folder that holds none."""
+    if (model / CONFIG).is_file():
+        return
+    beside = sorted(str(path.parent) for path in model.parent.glob(f"*/{CONFIG}"))
+    known = f"; models there are {', '.join(beside)}" if beside else ""
+    raise ServeError(
+        f"{model}: expected a folder with a model in Hugging Face's format, such as "
+        f"build/instruct/safe{known}{_did_you_mean(str(model), beside)}"
+    )
+
+
+def refuse_without_tag(model: Path, name: str, decoder: Decoder) -> None:
+    """Raise ServeError where a model of ours never read the tag that the decoder compares.
+
+    Its p(tag) would be noise. Only models with a train.json say what they read; of others the
+    tokenizer decides.
+    """
+    if decoder.needs_tag and (model / TRAIN).is_file() and not knows_tag(model):
+        raise ServeError(
+            f"--decoder {name}: reads the harmfulness tag, which {model} never saw in training; "
+            "serve a model that did, such as build/instruct/safe, or use the decoder greedy"
+        )
+
+
+def _did_you_mean(name: str, known: list[str] | dict[str, object]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""

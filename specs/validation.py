@@ -1,0 +1,37 @@
+"""Validation of params.yaml and of every shape, suite and prompt that it names.
+
+It takes less than a second and comes before anything is spent.
+"""
+
+import json
+from pathlib import Path
+
+from specs.checks.params import check_files, findings
+from specs.params import PARAMS, Params
+from specs.yaml_source import Problem, SpecError, YamlFile, check
+
+SCHEMA = Path(__file__).parent / "params.schema.json"
+
+
+def read(path: Path = PARAMS) -> Params:
+    """params.yaml, checked as a whole."""
+    file = YamlFile(path)
+    params = check(Params, file)
+    file.refuse([file.problem(at, message) for at, message in findings(params)])
+    return params
+
+
+def schema() -> str:
+    """The JSON schema of params.yaml."""
+    return json.dumps(Params.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
+
+
+def problems(path: Path = PARAMS) -> list[Problem]:
+    """Everything that is wrong with params.yaml and the files beside it."""
+    found: list[Problem] = []
+    for step in (check_files, lambda: read(path)):
+        try:
+            step()
+        except SpecError as error:
+            found += error.problems
+    return found
