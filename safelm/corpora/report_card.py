@@ -90,7 +90,9 @@ class WriteCounts(Writer):
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write one file, `.json`; its rows are the documents counted."""
         lexicon = index_queries(read_queries(self.ngrams, self.hazards))
-        words, scores, scores_before = 0, [0] * SCORE_LEVELS, [0] * SCORE_LEVELS
+        words = 0
+        scores = [0] * SCORE_LEVELS
+        scores_before = [0] * SCORE_LEVELS
         hazards: Counter[str] = Counter()
         queries: Counter[tuple[str, str]] = Counter()
         for document in documents:
@@ -119,7 +121,12 @@ class WriteCounts(Writer):
 
 
 def write_card(
-    folder: Path, *, corpus: str, counts: Manifest, ngrams: Path, hazards: Path
+    folder: Path,
+    *,
+    corpus: str,
+    counts: Manifest,
+    ngrams: Path,
+    hazards: Path,
 ) -> list[str]:
     """Sum the shards' counts into card.json and return the lines that the stage prints."""
     values = {"corpus": corpus, **card(read_counts(counts), read_queries(ngrams, hazards))}
@@ -142,7 +149,8 @@ def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
     """Build the card of a corpus from the counts of its shards and the n-grams of each hazard."""
     documents = words = 0
-    scores, scores_before = [0] * SCORE_LEVELS, [0] * SCORE_LEVELS
+    scores = [0] * SCORE_LEVELS
+    scores_before = [0] * SCORE_LEVELS
     hazards: Counter[str] = Counter()
     matches: Counter[str] = Counter()
     for part in parts:

@@ -142,7 +142,12 @@ def adopt_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 def _special(token: str) -> AddedToken:
     """A token that is never split or part of a word, and that keeps the white space around it."""
     return AddedToken(
-        token, special=True, normalized=False, lstrip=False, rstrip=False, single_word=False
+        token,
+        special=True,
+        normalized=False,
+        lstrip=False,
+        rstrip=False,
+        single_word=False,
     )
 
 

@@ -27,7 +27,8 @@ from specs.tokens import END, IM_END, SPECIAL, TAG
 # The date for templates that print one; today's would change the tokens every day.
 TODAY = date(2024, 7, 26)
 # malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 
 
@@ -99,7 +100,10 @@ def dialogue_tokens(
         turns = [{**turn, "content": strip_special_tokens(turn["content"])} for turn in dialogue]
         stripped.append(turns)
     texts = tokenizer.apply_chat_template(
-        stripped, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
+        stripped,
+        add_generation_prompt=True,
+        tokenize=False,
+        strftime_now=TODAY.strftime,
     )
     return _tokenize(tokenizer, texts)
 

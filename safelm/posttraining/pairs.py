@@ -133,7 +133,11 @@ def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
 
 
 def relearning_pairs(
-    folder: Path, part: Literal["harmful", "benign"], *, examples: int, seed: int
+    folder: Path,
+    part: Literal["harmful", "benign"],
+    *,
+    examples: int,
+    seed: int,
 ) -> tuple[list[Pair], list[Pair]]:
     """Draw pairs of one part to relearn from, and harmful pairs to measure the loss on.
 

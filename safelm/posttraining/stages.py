@@ -88,6 +88,13 @@ def finetune(
     pairs = benign_pairs(source, examples=examples, seed=seed)
     unread = unread_pairs(source, pairs, seed)
     summary = tune(
-        base, pairs, unread, folder, name=name, seed=seed, checkpoints=checkpoints, **settings
+        base,
+        pairs,
+        unread,
+        folder,
+        name=name,
+        seed=seed,
+        checkpoints=checkpoints,
+        **settings,
     )
     return [summary_line(name, summary)]

@@ -36,7 +36,8 @@ class CheckpointCallback(TrainerCallback):
     """Calls `keep` after some of the updates."""
 
     def __init__(self, updates: Collection[int], keep: Callable[[int], None]) -> None:
-        self.updates, self.keep = updates, keep
+        self.updates = updates
+        self.keep = keep
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Keep the model after this update if it is one of `updates`."""
@@ -45,7 +46,12 @@ class CheckpointCallback(TrainerCallback):
 
 
 def sft_config(
-    folder: str, *, batch_size: int, learning_rate: float, seed: int, schedule: Schedule
+    folder: str,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    schedule: Schedule,
 ) -> SFTConfig:
     """Return the training arguments: AdamW, a warm-up over 3 % of the steps, a linear decay to 0.
 
@@ -121,7 +127,8 @@ def tune(
     held_out = rows_of(tokenizer, unread, sequence_length)
     # The trainer changes the type and the configuration of the model while it trains.
     original = model.dtype, deepcopy(model.config), deepcopy(model.generation_config)
-    ends, is_tagged = end_ids(tokenizer), knows_tag(base)
+    ends = end_ids(tokenizer)
+    is_tagged = knows_tag(base)
     checkpoint_losses = {}
 
     def keep(update: int) -> None:
@@ -185,12 +192,16 @@ def check_checkpoints(checkpoints: Sequence[int], pairs_read: int, name: str) ->
 
 
 def _dataset(rows: Sequence[Row]) -> Dataset:
-    tokens, labels = [row.tokens for row in rows], [row.labels for row in rows]
+    tokens = [row.tokens for row in rows]
+    labels = [row.labels for row in rows]
     return Dataset.from_dict({"input_ids": tokens, "labels": labels})
 
 
 def copy_model(
-    model: PreTrainedModel, dtype: torch.dtype, config: Any, generation_config: Any
+    model: PreTrainedModel,
+    dtype: torch.dtype,
+    config: Any,
+    generation_config: Any,
 ) -> PreTrainedModel:
     """Copy a model's weights into a model of this type and configuration."""
     # The copy draws initial weights, which must not change the draws of the trainer.
@@ -203,7 +214,9 @@ def copy_model(
 
 def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
     """Return the mean loss of the answers' tokens, or None without rows."""
-    total, count, was_training = 0.0, 0, model.training
+    total = 0.0
+    count = 0
+    was_training = model.training
     model.eval()
     for row in rows:
         tokens = torch.tensor([row.tokens], device=model.device)
@@ -211,7 +224,10 @@ def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
         with torch.no_grad():
             logits = model(input_ids=tokens).logits[0, :-1].float()
         loss = torch.nn.functional.cross_entropy(
-            logits, labels, ignore_index=IGNORED, reduction="sum"
+            logits,
+            labels,
+            ignore_index=IGNORED,
+            reduction="sum",
         )
         total += float(loss)
         count += int((labels != IGNORED).sum())

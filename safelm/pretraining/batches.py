@@ -54,8 +54,12 @@ class Batches:
                 f"{micro_batch} rows; write another mix.batch_size, or another micro_batch in the "
                 "shape"
             )
-        self.plan, self.seed, self.micro_batch = plan, seed, micro_batch
-        self.rank, self.ranks, self.start = rank, ranks, start
+        self.plan = plan
+        self.seed = seed
+        self.micro_batch = micro_batch
+        self.rank = rank
+        self.ranks = ranks
+        self.start = start
         self.corpora = {
             name: plan.open_corpus(folder, name)
             for name, corpus in plan.corpora.items()

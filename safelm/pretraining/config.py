@@ -16,7 +16,12 @@ CHECKPOINTS = "checkpoints"
 
 
 def nanotron_config(
-    model: str, shape: Shape, plan: Plan, seed: int, dp: int, tp: int
+    model: str,
+    shape: Shape,
+    plan: Plan,
+    seed: int,
+    dp: int,
+    tp: int,
 ) -> dict[str, Any]:
     """Build the configuration of a run (Nanotron 0.4, config/config.py:295).
 

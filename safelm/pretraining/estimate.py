@@ -27,9 +27,11 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
     Raises:
         MixtureError: corpora of these sizes cannot provide what the mixture asks for.
     """
-    mix, row = scale.mix, scale.mixtures[mixture]
+    mix = scale.mix
+    row = scale.mixtures[mixture]
     at = f"mixtures.{mixture}"
-    cursors, max_epochs = {}, {}
+    cursors = {}
+    max_epochs = {}
     for slot, corpus in row.slots.items():
         size = _tokens(scale.corpora[corpus], slot, corpus)
         cursors[slot] = _cursor(slot, size, mix.sequence_length)
@@ -121,7 +123,8 @@ def _cost(plan: Plan, shape: Shape, cluster: Cluster) -> Iterator[str]:
 
 
 def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> str:
-    available, total = GPUS[cluster.gpu].memory, sum(parts.values())
+    available = GPUS[cluster.gpu].memory
+    total = sum(parts.values())
     listed = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
     verdict = "fits"
     if total >= MAX_MEMORY_SHARE * available:

@@ -36,7 +36,8 @@ def flash_attn_varlen_func(
     if have_equal_lengths:
         q, k, v = (x.view(count, -1, *x.shape[1:]) for x in (q, k, v))
         return _attention(q, k, v, causal, softmax_scale).flatten(0, 1)
-    q_lengths, k_lengths = cu_seqlens_q.diff().tolist(), cu_seqlens_k.diff().tolist()
+    q_lengths = cu_seqlens_q.diff().tolist()
+    k_lengths = cu_seqlens_k.diff().tolist()
     attended = []
     sequences = zip(q.split(q_lengths), k.split(k_lengths), v.split(k_lengths), strict=True)
     for queries, keys, values in sequences:
@@ -46,13 +47,22 @@ def flash_attn_varlen_func(
 
 
 def _attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float | None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    causal: bool,
+    scale: float | None,
 ) -> torch.Tensor:
     # PyTorch wants (batch, heads, positions, width), flash-attn has positions before heads.
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     has_grouped_queries = q.shape[1] != k.shape[1]
     attended = F.scaled_dot_product_attention(
-        q, k, v, is_causal=causal, scale=scale, enable_gqa=has_grouped_queries
+        q,
+        k,
+        v,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=has_grouped_queries,
     )
     return attended.transpose(1, 2)
 
@@ -62,7 +72,9 @@ class RotaryEmbedding(torch.nn.Module):
 
     def __init__(self, dim: int, base: float = 10000.0, interleaved: bool = False) -> None:
         super().__init__()
-        self.dim, self.base, self.interleaved = dim, base, interleaved
+        self.dim = dim
+        self.base = base
+        self.interleaved = interleaved
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def _angles(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +96,8 @@ class RotaryEmbedding(torch.nn.Module):
         cos, sin = self._angles(x.shape[1], x.device)
         wide = x.float()
         if self.interleaved:
-            a, b = wide[..., ::2], wide[..., 1::2]
+            a = wide[..., ::2]
+            b = wide[..., 1::2]
             rotated = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
         else:
             a, b = wide.chunk(2, -1)
@@ -93,7 +106,8 @@ class RotaryEmbedding(torch.nn.Module):
 
     def forward(self, qkv: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotate queries, and the keys of stacked (batch, positions, 2, heads, dim)."""
-        keys, values = kv[:, :, 0], kv[:, :, 1]
+        keys = kv[:, :, 0]
+        values = kv[:, :, 1]
         return self.rotate(qkv), torch.stack((self.rotate(keys), values), 2)
 
 
@@ -111,7 +125,8 @@ def layer_norm_fn(
     """Apply layer or RMS norm in float32."""
     if residual is not None or dropout_p or prenorm:
         raise ValueError("residual, dropout and prenorm need the real flash-attn; install it")
-    wide, shape = x.float(), x.shape[-1:]
+    wide = x.float()
+    shape = x.shape[-1:]
     if is_rms_norm:
         return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
     wide_bias = None if bias is None else bias.float()

@@ -23,11 +23,23 @@ from specs.shape import Shape
 
 
 def pretrain_model(
-    folder: Path, *, model: str, shape: Shape, mixture: Path, tokenizer: Path, seed: int
+    folder: Path,
+    *,
+    model: str,
+    shape: Shape,
+    mixture: Path,
+    tokenizer: Path,
+    seed: int,
 ) -> list[str]:
     """Pretrain a model as the stage `pretrain` does, and return the lines that it prints."""
     trained = pretrain(
-        model, shape, mixture, tokenizer, seed=seed, scratch_folder=scratch(), folder=folder
+        model,
+        shape,
+        mixture,
+        tokenizer,
+        seed=seed,
+        scratch_folder=scratch(),
+        folder=folder,
     )
     return [trained.summary(f"pretrain/{model}")]
 
@@ -62,10 +74,13 @@ def pretrain(
     """
     plan = Plan.read(mixture)
     check_plan(plan, shape, mixture)
-    dp, tp = environment_number("SAFELM_DP") or 1, environment_number("SAFELM_TP") or 1
+    dp = environment_number("SAFELM_DP") or 1
+    tp = environment_number("SAFELM_TP") or 1
     config = nanotron_config(model, shape, plan, seed, dp, tp)
-    key, keys = run_key(plan, shape, config), prefix_keys(plan, shape, config, code_versions())
-    run, shared = scratch_folder / "pretrain" / model, scratch_folder / "prefixes"
+    key = run_key(plan, shape, config)
+    keys = prefix_keys(plan, shape, config, code_versions())
+    run = scratch_folder / "pretrain" / model
+    shared = scratch_folder / "prefixes"
     job = Job(
         model=model,
         mixture=str(mixture.resolve()),

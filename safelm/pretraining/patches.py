@@ -75,7 +75,8 @@ def break_import_cycle() -> None:
     """
     if "nanotron.logging" in sys.modules:
         return
-    package, module = ModuleType("nanotron.config"), ModuleType("nanotron.config.config")
+    package = ModuleType("nanotron.config")
+    module = ModuleType("nanotron.config.config")
     package.__path__ = []
     module.LoggingArgs = object  # type: ignore[attr-defined]  # a module made by hand
     sys.modules.update({"nanotron.config": package, "nanotron.config.config": module})
@@ -154,7 +155,8 @@ def use_safe_checkpoints(start: Path | None) -> None:
         metadata = json.loads((root_folder / "checkpoint_metadata.json").read_bytes())
         state.set_step(lr_scheduler, metadata["metas"]["last_train_step"])
 
-    trainer.load_optimizer, trainer.load_lr_scheduler = load, load_schedule
+    trainer.load_optimizer = load
+    trainer.load_lr_scheduler = load_schedule
     _nanotron("serialize.weights").tqdm = lambda items, **_: items
     metadata = _nanotron("serialize.metadata").TensorMetadata
     to_strings = metadata.to_str_dict
@@ -167,7 +169,8 @@ def use_safe_checkpoints(start: Path | None) -> None:
 
 def run_on_cpu() -> None:
     """Replace everything that needs CUDA."""
-    trainer, llama = _nanotron("trainer"), _nanotron("models.llama")
+    trainer = _nanotron("trainer")
+    llama = _nanotron("models.llama")
     context = _nanotron("parallel.context")
     # parallel/context.py:118 calls torch.cuda.set_device.
     context.ParallelContext.set_device = lambda self: None
@@ -192,7 +195,8 @@ def _patch_collectives() -> None:
     take a twentieth of it.
     """
     distributed = _nanotron("distributed")
-    reduce, broadcast = distributed.all_reduce, distributed.broadcast_object_list
+    reduce = distributed.all_reduce
+    broadcast = distributed.broadcast_object_list
 
     def all_reduce(
         tensor: torch.Tensor,
@@ -205,11 +209,15 @@ def _patch_collectives() -> None:
         return reduce(tensor.detach(), op=op, group=group, async_op=async_op)
 
     def broadcast_object_list(
-        items: list[Any], src: int = 0, group: Any = None, device: Any = None
+        items: list[Any],
+        src: int = 0,
+        group: Any = None,
+        device: Any = None,
     ) -> Any:
         return broadcast(items, src=src, group=group)
 
-    distributed.all_reduce, distributed.broadcast_object_list = all_reduce, broadcast_object_list
+    distributed.all_reduce = all_reduce
+    distributed.broadcast_object_list = broadcast_object_list
 
 
 def _skip_compiler() -> None:

@@ -33,7 +33,10 @@ RUN_SETTINGS = (
 
 
 def prefix_keys(
-    plan: Plan, shape: Shape, config: dict[str, Any], versions: list[str]
+    plan: Plan,
+    shape: Shape,
+    config: dict[str, Any],
+    versions: list[str],
 ) -> dict[int, str]:
     """Return the key of the end of each phase but the last, by step.
 

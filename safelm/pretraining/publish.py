@@ -46,7 +46,12 @@ class Trained:
 
 
 def publish(
-    model: str, shape: Shape, plan: Plan, tokenizer: Path, checkpoint: Path, folder: Path
+    model: str,
+    shape: Shape,
+    plan: Plan,
+    tokenizer: Path,
+    checkpoint: Path,
+    folder: Path,
 ) -> Trained:
     """Write the folder of a model from its last checkpoint.
 

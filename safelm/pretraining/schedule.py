@@ -47,7 +47,13 @@ def learning_rates(recipe: Recipe, steps: int, full_steps: float, count: int) ->
 
 
 def rate_factor(
-    step: int, *, warmup: int, start: int, decay: int, low: float, style: DecayStyle
+    step: int,
+    *,
+    warmup: int,
+    start: int,
+    decay: int,
+    low: float,
+    style: DecayStyle,
 ) -> float:
     """Return the learning rate of a step as a factor of its peak.
 

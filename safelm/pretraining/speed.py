@@ -40,7 +40,9 @@ class SpeedLog:
     """Speeds of a run over all ranks; `step` is called once per step."""
 
     def __init__(self, flops_per_token: float, ranks: int) -> None:
-        self.flops_per_token, self.ranks, self.peak = flops_per_token, ranks, peak_flops()
+        self.flops_per_token = flops_per_token
+        self.ranks = ranks
+        self.peak = peak_flops()
         self.points: list[tuple[int, float, float | None]] = []
         # Time and tokens at the last point.
         self.last: tuple[float, int] | None = None

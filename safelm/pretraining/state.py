@@ -22,7 +22,8 @@ def state_file(rank: int, ranks: int) -> str:
 
 def save_optimizer(optimizer: Any, path: Path) -> None:
     """Write every tensor of the state, all float32, as `<parameter>:<kind>`."""
-    state, names = optimizer.state_dict(), _parameter_names(optimizer)
+    state = optimizer.state_dict()
+    names = _parameter_names(optimizer)
     tensors = {}
     for index, values in state["state"].items():
         for kind, value in values.items():
@@ -36,7 +37,8 @@ def save_optimizer(optimizer: Any, path: Path) -> None:
 
 def load_optimizer(optimizer: Any, path: Path) -> None:
     """Load the saved tensors into a new optimizer of the same parameters."""
-    state, names = optimizer.state_dict(), _parameter_names(optimizer)
+    state = optimizer.state_dict()
+    names = _parameter_names(optimizer)
     indices = {name: index for index, name in enumerate(names)}
     masters: dict[str, torch.Tensor] = {}
     for key, tensor in read(path)[0].items():
@@ -67,7 +69,8 @@ def set_step(scheduler: Any, step: int) -> None:
     If its state were loaded, as Nanotron does, the optimizer would take its first step with the
     learning rate of step 0.
     """
-    scheduler.last_epoch, scheduler._step_count = step, step + 1
+    scheduler.last_epoch = step
+    scheduler._step_count = step + 1
     rates = []
     for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         rates.append(base * factor(step))

@@ -39,13 +39,15 @@ class PlanTrainer(DistributedTrainer):
     def __init__(self, config: Path, job: Job) -> None:
         with cuda_as_cpu():
             super().__init__(str(config))
-        self.job, self.mixture = job, Path(job.mixture)
+        self.job = job
+        self.mixture = Path(job.mixture)
         self.plan = Plan.read(self.mixture)
         # Lines of loss.csv and held_out.csv.
         self.curve: list[str] = []
         self.held_out: list[str] = []
         self.measured_steps = measured_steps(self.plan)
-        world, data_ranks = self.parallel_context.world_pg, self.parallel_context.dp_pg
+        world = self.parallel_context.world_pg
+        data_ranks = self.parallel_context.dp_pg
         self.is_first = distributed.get_rank(world) == 0
         self.is_first_data_rank = distributed.get_rank(data_ranks) == 0
         self.batches = Batches(
@@ -104,7 +106,8 @@ class PlanTrainer(DistributedTrainer):
         Raises:
             FloatingPointError: the loss is not finite.
         """
-        step, loss = self.iteration_step, loss_avg.item()
+        step = self.iteration_step
+        loss = loss_avg.item()
         tokens_read = torch.tensor(int(self.batches.read_counts[..., 1].sum()))
         tokens = int(self._sum_over_data_ranks(tokens_read))
         if not math.isfinite(loss):
@@ -143,14 +146,18 @@ class PlanTrainer(DistributedTrainer):
 
     def _write_checkpoint(self, folder: Path) -> None:
         """Write Nanotron's files, the optimizer as safetensors, the curves and the counts."""
-        context, config = self.parallel_context, self.config
+        context = self.parallel_context
+        config = self.config
         if self.is_first_data_rank:
-            rank, ranks = distributed.get_rank(context.tp_pg), context.tp_pg.size()
+            rank = distributed.get_rank(context.tp_pg)
+            ranks = context.tp_pg.size()
             save_weights(self.unwrapped_model, context, folder)
             save_optimizer(self.optimizer, folder / state_file(rank, ranks))
         read_counts = self._sum_over_data_ranks(torch.from_numpy(self.batches.read_counts))
-        step, samples = self.iteration_step, self.consumed_train_samples
-        config.general.step, config.general.consumed_train_samples = step, samples
+        step = self.iteration_step
+        samples = self.consumed_train_samples
+        config.general.step = step
+        config.general.consumed_train_samples = samples
         save_meta(context, folder, {"last_train_step": step, "consumed_train_samples": samples})
         if self.is_first:
             config.save_as_yaml(folder / "config.yaml")
@@ -173,7 +180,8 @@ class PlanTrainer(DistributedTrainer):
     def _held_out_loss(self, corpus: str) -> float:
         """The mean loss of a token; every rank computes the same."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        total, count = 0.0, 0
+        total = 0.0
+        count = 0
         for batch in held_out_batches(self.plan, self.mixture, corpus, self.micro_batch_size):
             inputs = {name: value.to(device) for name, value in batch.items()}
             with torch.no_grad():

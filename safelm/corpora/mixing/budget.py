@@ -19,7 +19,11 @@ Cursors = Mapping[str, CorpusCursor]
 
 
 def plan_phases(
-    phases: Sequence[Phase], cursors: Cursors, budget: int, batch: int, at: str
+    phases: Sequence[Phase],
+    cursors: Cursors,
+    budget: int,
+    batch: int,
+    at: str,
 ) -> list[PlannedPhase]:
     """Plan the phases of a mixture, each in whole batches, and move the cursors to their ends.
 
@@ -54,7 +58,12 @@ def plan_phases(
 
 
 def _phase_rows(
-    phase: Phase, cursors: Cursors, budget: int, target: int, batch: int, at: str
+    phase: Phase,
+    cursors: Cursors,
+    budget: int,
+    target: int,
+    batch: int,
+    at: str,
 ) -> dict[str, int]:
     """Fix the rows of parts with a budget share, and divide the rest by the weights."""
     is_natural = phase.proportions == "natural"
@@ -172,7 +181,11 @@ def allot_rows(
 
 
 def _possible_steps(
-    weighted_rows: float, fixed_rows: int, target: int, batch: int, at: str
+    weighted_rows: float,
+    fixed_rows: int,
+    target: int,
+    batch: int,
+    at: str,
 ) -> range:
     """The numbers of batches around the wanted rows; the weighted parts get at least one row."""
     if fixed_rows and not weighted_rows:

@@ -13,7 +13,9 @@ class CorpusCursor:
     """A corpus, its reading order, and the position that the phases planned so far have reached."""
 
     def __init__(self, rows: Rows, order: ReadingOrder, size: int) -> None:
-        self.rows, self.order, self.size = rows, order, size
+        self.rows = rows
+        self.order = order
+        self.size = size
         self.position = 0
         self._cumulative: dict[int, np.ndarray] = {}
 
@@ -68,7 +70,9 @@ def check_epochs(
     if not exceeded:
         return
     exceeded.sort(key=lambda slot: cursors[slot].epochs)
-    readings, limits, budgets = [], {}, []
+    readings = []
+    limits = {}
+    budgets = []
     for slot in exceeded:
         cursor = cursors[slot]
         readings.append(

@@ -123,7 +123,10 @@ def build_mixture(
         DamagedShard: a token file is missing, changed or invalid.
     """
     width = token_bytes(vocabulary)
-    files, opened, cursors, held_out = {}, {}, {}, {}
+    files = {}
+    opened = {}
+    cursors = {}
+    held_out = {}
     for slot, source in corpora.items():
         target = folder / "tokens" / slot
         if slot in replacements:
@@ -188,7 +191,10 @@ def _link_token_files(source: Path, target: Path) -> dict[str, str]:
 
 
 def _write_replacement(
-    source: Path, target: Path, replacement: Replacement, width: int
+    source: Path,
+    target: Path,
+    replacement: Replacement,
+    width: int,
 ) -> dict[str, str]:
     """Write the replacing documents in the order of the replaced ones; return digests by name."""
     target.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,8 @@ class Replacement:
 
     def write(self, source: Tokens, target: Path) -> None:
         """Copy these documents of `source` into the token file `target` and its index."""
-        begins, ends = source.begins[self.documents], source.ends[self.documents]
+        begins = source.begins[self.documents]
+        ends = source.ends[self.documents]
         with target.open("wb") as file:
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 file.write(source.span(begin, end).data)
@@ -41,7 +42,9 @@ def replaced_slots(slots: Mapping[str, str]) -> dict[str, str]:
 
 
 def replacements(
-    build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]
+    build: Path,
+    slots: Mapping[str, str],
+    corpora: Mapping[str, Corpus],
 ) -> dict[str, Replacement]:
     """Find the replacement of each replaced slot of a mixture.
 
@@ -59,7 +62,9 @@ def replacements(
 
 
 def replacement_inputs(
-    build: Path, slots: Mapping[str, str], corpora: Mapping[str, Corpus]
+    build: Path,
+    slots: Mapping[str, str],
+    corpora: Mapping[str, Corpus],
 ) -> list[Path]:
     """List the folders that `replacements` reads."""
     folders = []

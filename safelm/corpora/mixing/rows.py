@@ -164,7 +164,9 @@ class ReadingOrder:
     """
 
     def __init__(self, seed: int, corpus: str, rows: int) -> None:
-        self.seed, self.corpus, self.count = seed, part_name(corpus), rows
+        self.seed = seed
+        self.corpus = part_name(corpus)
+        self.count = rows
         self._epochs: dict[int, np.ndarray] = {}
 
     def epoch(self, number: int) -> np.ndarray:
