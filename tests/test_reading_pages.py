@@ -13,7 +13,8 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from safelm.ingestion.base import ReadSource
-from safelm.ingestion.extract import ExtractionError, TextExtractor
+from safelm.ingestion.errors import ExtractionError
+from safelm.ingestion.extract import TextExtractor
 from safelm.ingestion.http_page import decode_page
 from safelm.ingestion.registry import READERS
 from tests.reading import MUTATION, TEXTS, UNTIMED, VALUES, read, read_bytes, reasons

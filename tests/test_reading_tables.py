@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from safelm.ingestion.base import SourceError
+from safelm.ingestion.errors import SourceError
 from specs.yaml_source import SpecError
 from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reasons
 

@@ -1,3 +1,1 @@
-"""Reading: from files to documents. Every row is kept, dropped by name, or quarantined by reason
-and offset.
-"""
+"""Files to documents: every row is kept, dropped by name, or quarantined with reason and offset."""

@@ -1,5 +1,7 @@
-"""What every reader shares: the files of a source, and the way from a row to a document or to a
-reason why not.
+"""The base of every reader: the files of a source, and the way from a row to a document.
+
+Every row becomes a document, is dropped by a named filter, or is quarantined with a reason and
+its origin.
 """
 
 import re
@@ -7,260 +9,230 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datatrove.data import Document
 
 from safelm.builder.blocks import Input, Reader, Task
 from safelm.builder.digest import file_digest
 from safelm.documents.shards import text_digest
-from safelm.ingestion.compression import UnreadableFile
-from safelm.ingestion.dialogue import COLUMNS, MESSAGES, first_exchange
+from safelm.ingestion.dialogue import DIALOGUE_COLUMNS, MESSAGES, first_exchange
+from safelm.ingestion.errors import SourceError, UnreadableFile
 from safelm.ingestion.lines import SkippedBytes
+from safelm.ingestion.metadata import METADATA_COLUMNS, row_metadata
 from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
-CRAWL = (
-    "crawl",
-    "dump",
-    "date",
-    "timestamp",
-)  # the first that a row has; FineWeb's is dump, C4's is timestamp
-NESTED = ("metadata", "meta")  # where Dolma and RedPajama keep what is not text
-URL, TITLE, LICENSE = ("url",), ("title",), ("license",)
-KNOWN = (*URL, *TITLE, *LICENSE, *CRAWL, *NESTED, "label", "hazard")
-TOKENS = re.compile(
-    "<(?:" + "|".join(re.escape(token[1:]) for token in SPECIAL) + ")"
-)  # all begin with <
-HAZARD = re.compile(r"[a-z][a-z0-9_]*")
-SCORES = range(6)
-LISTED = 8  # files that an error names
+# Every special token begins with <, and none of them holds a space.
+SPECIAL_TOKENS = re.compile("<(?:" + "|".join(re.escape(token[1:]) for token in SPECIAL) + ")")
+# The most files that an error names.
+LISTED = 8
 
 
-class SourceError(RuntimeError):
-    """A source cannot be read; the message says what was expected, what is there and what to do."""
+class Origin(NamedTuple):
+    """The origin of a row: its file, its offset there, and the bytes that the quarantine hashes.
+
+    `content` is None where a row has no bytes of its own, as in Parquet.
+    """
+
+    file: str
+    offset: int
+    content: bytes | SkippedBytes | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadSource(Reader):
-    """Make documents of rows. The base of every reader of a source.
+    """Make documents of rows; the base of every reader of a source.
 
-    A document's id is the digest of its text and prompt. Special tokens that a text spells out are
-    taken from it: web text must never smuggle the tag."""
+    A document's id is the digest of its text and prompt. Special tokens that a text spells out
+    are removed: web text must never smuggle the tag in.
+    """
 
-    path: Path = field(metadata={"key": False})  # its files are inputs of the tasks
-    files: str = field(default="*", metadata={"key": False})
+    # The files are inputs of the tasks, so the path is not in the key.
+    path: Path = field(metadata={"key": False})
     source: str
+    license: str
     text: str = "text"
     prompt: str | None = None
-    license: str
     max_line_bytes: int
     max_document_bytes: int
     max_expansion_ratio: int
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """The columns that documents are made of: those named, or those of any form of dialogue."""
-        return (
-            COLUMNS
-            if self.prompt == MESSAGES
-            else (self.text, self.prompt)
-            if self.prompt
-            else (self.text,)
-        )
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of the text and the prompt, or those of every form of dialogue."""
+        if self.prompt == MESSAGES:
+            return DIALOGUE_COLUMNS
+        return (self.text, self.prompt) if self.prompt else (self.text,)
 
-    def refuse(self, reason: str, name: str, offset: int, content: bytes | SkippedBytes) -> None:
+    def quarantine_row(self, reason: str, origin: Origin) -> None:
         """Quarantine a row; of one that was too long to keep, size and digest are known."""
-        if isinstance(content, bytes):
-            self.quarantine(reason, file=name, offset=offset, content=content)
+        name, offset, content = origin
+        if isinstance(content, SkippedBytes):
+            self._quarantine(reason, name, offset, content.digest.hexdigest(), content.size)
         else:
-            self._record(reason, name, offset, content.digest.hexdigest(), content.size)
+            self.quarantine(reason, file=name, offset=offset, content=content or b"")
 
-    def _record(self, reason: str, name: str, offset: int, digest: str, size: int) -> None:
+    def _quarantine(self, reason: str, name: str, offset: int, digest: str, size: int) -> None:
         self.quarantined.append(
             {"file": name, "offset": offset, "reason": reason, "sha256": digest, "bytes": size}
         )
         self.stat_update(f"quarantined {reason}")
 
-    def keep(
-        self, row: Mapping[str, Any], name: str, offset: int, content: bytes | SkippedBytes | None = None
-    ) -> Iterator[Document]:
-        """The document of a row, or nothing once it is dropped or quarantined. `content`: its bytes
-        in the file.
+    def choose_columns(self, where: object, names: list[str]) -> list[str]:
+        """Return the columns of a table that a document can use.
+
+        A table of dialogues may have the columns of any form. Raises SourceError if another table
+        lacks that of the text or the prompt.
         """
-        given = {**row, **first_exchange(row)} if self.prompt == MESSAGES else None
-        text: Any = given["text"] if given else row.get(self.text)
-        prompt: Any = given["prompt"] if given else row.get(self.prompt) if self.prompt else None
-        reason = self._reason(text, prompt)
+        required = () if self.prompt == MESSAGES else self.text_columns
+        for key, column in zip(("text", "prompt"), required, strict=False):
+            if column not in names:
+                raise SourceError(
+                    f"{where}: no column {column!r}; there are {', '.join(names)}; "
+                    f"name one of them as `{key}`"
+                )
+        return [name for name in names if name in self.text_columns + METADATA_COLUMNS]
+
+    def make_document(self, row: Mapping[str, Any], origin: Origin) -> Iterator[Document]:
+        """Yield the document of a row, or nothing once the row is dropped or quarantined."""
+        if self.prompt == MESSAGES:
+            columns: Mapping[str, Any] = {**row, **first_exchange(row)}
+            text, prompt = columns["text"], columns["prompt"]
+        else:
+            columns, text = row, row.get(self.text)
+            prompt = row.get(self.prompt) if self.prompt else None
+        reason = self._unusable(text, prompt)
         if reason is not None:
-            self.refuse(
-                reason,
-                name,
-                offset,
-                repr(row).encode("utf-8", "replace") if content is None else content,
-            )
+            if origin.content is None:
+                origin = origin._replace(content=repr(row).encode("utf-8", "replace"))
+            self.quarantine_row(reason, origin)
             return
-        text, prompt = (
-            self._without_tokens(text),
-            None if prompt is None else self._without_tokens(prompt),
-        )
+        text = self._remove_tokens(text)
+        if prompt is not None:
+            prompt = self._remove_tokens(prompt)
         if not text.strip() or (prompt is not None and not prompt.strip()):
             self.drop("only_special_tokens")
             return
-        yield Document(
-            text=text, id=text_digest(prompt, text), metadata=self._metadata(given or row, prompt)
-        )
+        metadata = self._metadata(columns, prompt)
+        yield Document(text=text, id=text_digest(prompt, text), metadata=metadata)
 
-    def _reason(self, text: Any, prompt: Any) -> str | None:
-        """Why a row cannot be used."""
-        if not isinstance(text, str) or not text or text.isspace():
+    def _unusable(self, text: Any, prompt: Any) -> str | None:
+        """Return the reason why a row cannot be used, or None."""
+        if not _is_text(text):
             return "no_text"
-        if self.prompt and (not isinstance(prompt, str) or not prompt or prompt.isspace()):
+        if self.prompt and not _is_text(prompt):
             return "no_prompt"
         try:
-            size = _size(text) + (_size(prompt) if self.prompt else 0)
+            size = _utf8_size(text) + _utf8_size(prompt or "")
         except UnicodeEncodeError:
-            return "not_utf8"  # half of a surrogate pair
+            # Half of a surrogate pair.
+            return "not_utf8"
         return "document_too_long" if size > self.max_document_bytes else None
 
-    def _without_tokens(self, text: str) -> str:
-        """The text without the special tokens of specs/tokens.py, also where taking one out forms
-        another.
-        """
-        text, count = remove_matches(TOKENS, text, " ")  # none of them holds a space
+    def _remove_tokens(self, text: str) -> str:
+        """Remove the special tokens of specs/tokens.py, also those that a removal forms."""
+        text, count = remove_matches(SPECIAL_TOKENS, text, " ")
         if count:
             self.stat_update("special tokens removed", value=count)
         return text
 
     def _metadata(self, row: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
-        """The columns of specs/document.py that the row has; its own licence goes before the
-        source's.
-        """
-        rows = [row]
-        for name in NESTED:
-            inner = row.get(name)
-            if inner is not None and isinstance(inner, Mapping):
-                rows.append(inner)
-        title = _first(rows, TITLE)
-        values = {
-            "url": _first(rows, URL),
-            "crawl": _first(rows, CRAWL),
-            "title": self._without_tokens(title) if title else None,
-            "license": _first(rows, LICENSE),
-            "label": _label(row.get("label")),
-            "hazard": _hazard(row.get("hazard")),
-        }
+        """Return the metadata of a document; its own license comes before the source's."""
+        values = row_metadata(row)
+        if values["title"]:
+            values["title"] = self._remove_tokens(values["title"])
         for name, value in values.items():
             if value is None and row.get(name) not in (None, ""):
                 self.stat_update(f"unusable {name}")
-        values = {
-            "prompt": prompt,
-            "source": self.source,
-            **values,
-            "license": values["license"] or self.license,
-        }
+        values["license"] = values["license"] or self.license
+        values = {"prompt": prompt, "source": self.source, **values}
         return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadFiles(ReadSource):
-    """Read the files of a source, one task each. The base of one reader per file format.
+    """Read the files of a source, one task each; the base of one reader per file format.
 
     The quarantine names a file relative to `path`; a task's values are those names.
     """
 
+    files: str = field(default="*", metadata={"key": False})
+
     def tasks(self) -> list[Task]:
-        """One per file, by name."""
+        """List one task per file, by name."""
         return [
             Task(f"{number:05d}", (Input(file, file_digest(file)),), (self.name_of(file),))
             for number, file in enumerate(files_of(self.path, self.files))
         ]
 
     def name_of(self, file: Path) -> str:
-        """The name of a file in messages and in the quarantine: no folder of this machine is in it."""
+        """Return a file's name for messages and the quarantine, relative to the source."""
         return file.name if file == self.path else file.relative_to(self.path).as_posix()
 
     def read(self, task: Task) -> Iterator[Document]:
-        """The documents of every file of a task. Raises SourceError when a file is not the one that
-        the key names.
+        """Yield the documents of every file of a task.
+
+        Raises SourceError when a file is not the one that the task's key names.
         """
         for item, name in zip(task.inputs, task.values, strict=True):
             try:
                 yield from self.documents(item.path, name)
             except UnreadableFile as error:
-                self.refuse_file(error.reason, item, name)
+                # The file is one row of the quarantine.
+                size = item.path.stat().st_size
+                self._quarantine(error.reason, name, 0, item.sha256, size)
             if file_digest(item.path) != item.sha256:
                 raise SourceError(f"{name}: was changed while it was read; run the stage again")
 
     @abstractmethod
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """The documents of one file; Unreadable when nothing of it can be used."""
-
-    def refuse_file(self, reason: str, item: Input, name: str) -> None:
-        """Quarantine a whole file as one row."""
-        self._record(reason, name, 0, item.sha256, item.path.stat().st_size)
+        """Yield the documents of one file; raise UnreadableFile if nothing of it can be used."""
 
 
-def _first(rows: list[Mapping[str, Any]], names: tuple[str, ...]) -> str | None:
-    """The first that is a line of text; white space of other kinds, which titles of the web are
-    full of, is a space.
-    """
-    for row in rows:
-        for name in names:
-            value = row.get(name)
-            if isinstance(value, str) and value:
-                line = value if value.isprintable() else " ".join(value.split())
-                if line.isprintable() and line:
-                    return line
-    return None
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not value.isspace()
 
 
-def _size(text: str) -> int:
+def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _label(value: Any) -> int | None:
-    """A known safety score; anything but a whole number from 0 to 5 is no score. A table with gaps
-    has 3.0 for 3.
-    """
-    return int(value) if type(value) in (int, float) and value in SCORES else None
-
-
-def _hazard(value: Any) -> str | None:
-    return value if isinstance(value, str) and HAZARD.fullmatch(value) else None
-
-
 def files_of(path: Path, pattern: str) -> list[Path]:
-    """The file, or the files of a folder and its folders whose names match, sorted; hidden ones do
-    not count.
+    """Return a file, or the files in a folder and its subfolders whose names match, sorted.
+
+    Hidden files do not count. Raises SourceError if there is no such file.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise SourceError(
-            f"{path}: expected a file or a folder, and nothing is there; mend `path` of the source"
+            f"{path}: expected a file or a folder, and nothing is there; "
+            "correct `path` of the source"
         )
-    there = {
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not _is_hidden(file.relative_to(path))
-    }
     try:
-        found = sorted(there & set(path.rglob(pattern)))
+        matches = set(path.rglob(pattern))
     except (ValueError, NotImplementedError, OSError) as error:
         raise SourceError(
-            f"{path}: {pattern!r} is no pattern for names inside a folder ({error}); mend `files`"
+            f"{path}: {pattern!r} is no pattern for names inside a folder ({error}); "
+            "correct `files` of the source"
         ) from None
-    if found:
-        return found
-    names = sorted(file.relative_to(path).as_posix() for file in there)
-    listed = ", ".join(names[:LISTED]) + (
-        f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    )
-    raise SourceError(
-        f"{path}: no file matches {pattern!r}; there is {listed or 'nothing'}; mend `files` of the source"
-    )
+    files = [file for file in path.rglob("*") if _is_visible(file, path)]
+    chosen = sorted(matches.intersection(files))
+    if not chosen:
+        raise SourceError(
+            f"{path}: no file matches {pattern!r}; there is {_listed(files, path)}; "
+            "correct `files` of the source"
+        )
+    return chosen
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _listed(files: list[Path], folder: Path) -> str:
+    names = sorted(file.relative_to(folder).as_posix() for file in files)
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more or "nothing"
+
+
+def _is_visible(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    return file.is_file() and not any(part.startswith(".") for part in parts)

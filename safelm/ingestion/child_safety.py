@@ -1,4 +1,7 @@
-"""The child-safety guard: the first block of every ingest."""
+"""The child-safety filter: the first block of every ingest.
+
+It is a rule, not a model, and errs on the side of dropping.
+"""
 
 import re
 from collections.abc import Iterator
@@ -11,21 +14,26 @@ from typing import ClassVar, Self
 import yaml
 from datatrove.data import Document
 
-import specs
 from safelm.builder.blocks import Block
 from safelm.documents.shards import CHILD_SAFETY
 from safelm.text.sanitize import normalize_nfkc
+from specs import SPECS
 from specs.document import GUARDED
 
-GUARD = Path(specs.__file__).parent / "guard.yaml"
+GUARD = SPECS / "guard.yaml"
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-AGE = re.compile(r"([0-9]{1,2})(?:-|$)")  # 15, or 15-year-old
-WIDTH = 40  # letters that a word takes, at most; rarer ones than that count as the end of the neighbourhood
+# 15, or 15-year-old.
+AGE = re.compile(r"([0-9]{1,2})(?:-|$)")
+# The most letters of a word; longer words shorten the neighborhood that is searched.
+WIDTH = 40
 
 
 @dataclass(frozen=True)
 class WordLists:
-    """The lists of specs/guard.yaml."""
+    """The lists of specs/guard.yaml.
+
+    A word for a minor counts within `near` words; ages from `adult` on are those of adults.
+    """
 
     sexual: frozenset[str]
     minors: frozenset[str]
@@ -34,30 +42,32 @@ class WordLists:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From the file."""
+        """Read the lists from a file."""
         table = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
         return cls(
-            frozenset(table["sexual"]), frozenset(table["minors"]), table["near"], table["adult"]
+            sexual=frozenset(table["sexual"]),
+            minors=frozenset(table["minors"]),
+            near=table["near"],
+            adult=table["adult"],
         )
 
     @cached_property
     def stems(self) -> list[str]:
-        """The fewest strings of which a text without any has no sexual word."""
-        return [
-            word
-            for word in sorted(self.sexual)
-            if not any(other in word for other in self.sexual - {word})
-        ]
+        """The fewest strings without which a text has no sexual word."""
+        stems: list[str] = []
+        for word in sorted(self.sexual, key=len):
+            if not any(stem in word for stem in stems):
+                stems.append(word)
+        return stems
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """A sexual word, whole; a hyphen ends a word."""
-        return re.compile(
-            rf"(?<![^\W_])(?:{'|'.join(map(re.escape, sorted(self.sexual)))})(?![^\W_])"
-        )
+        """A whole sexual word; a hyphen ends a word."""
+        words = "|".join(map(re.escape, sorted(self.sexual)))
+        return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])")
 
     def is_minor(self, word: str, following: str) -> bool:
-        """Whether a word is one for a minor: of the list, or an age with "year" in or behind it."""
+        """Tell if a word means a minor: it is listed, or an age with "year" in or after it."""
         if not self.minors.isdisjoint((word, *word.split("-"))):
             return True
         age = AGE.match(word)
@@ -65,30 +75,29 @@ class WordLists:
 
 
 def is_unsafe_for_children(text: str, words: WordLists) -> bool:
-    """Whether a sexual word stands within `near` words of a word for a minor, or of the age of one.
+    """Tell if a sexual word stands within `near` words of a word for a minor or a minor's age.
 
-    A rule, not a model; it errs on the side of dropping. Letters in other shapes (full width,
-    mathematical) count as the plain ones."""
+    Letters in other shapes (full width, mathematical) count as the plain ones.
+    """
     text = normalize_nfkc(text).lower()
     if not any(stem in text for stem in words.stems):
         return False
-    return any(_has_minor_near(text, found, words) for found in words.pattern.finditer(text))
+    return any(_has_minor_near(text, match, words) for match in words.pattern.finditer(text))
 
 
-def _has_minor_near(text: str, found: re.Match[str], words: WordLists) -> bool:
-    before = WORD.findall(text, max(0, found.start() - words.near * WIDTH), found.start())[
-        -words.near :
-    ]
-    after = WORD.findall(text, found.end(), found.end() + (words.near + 1) * WIDTH)
-    pairs = chain(pairwise([*before, ""]), pairwise([*after, ""][: words.near + 1]))
+def _has_minor_near(text: str, match: re.Match[str], words: WordLists) -> bool:
+    near = words.near
+    start, end = match.span()
+    before = WORD.findall(text, max(0, start - near * WIDTH), start)[-near:]
+    after = WORD.findall(text, end, end + (near + 1) * WIDTH)
+    # Each word with the word that follows it.
+    pairs = chain(pairwise([*before, ""]), pairwise([*after, ""][: near + 1]))
     return any(words.is_minor(word, following) for word, following in pairs)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ChildSafety(Block):
-    """Drop, as child_safety, what specs/guard.yaml holds unsafe for children, before anything else
-    sees it.
-    """
+    """Drop, as child_safety, the documents that specs/guard.yaml holds unsafe for children."""
 
     type: ClassVar[str] = "filter"
     name: ClassVar[str] = "child safety"
@@ -96,17 +105,14 @@ class ChildSafety(Block):
 
     @cached_property
     def lists(self) -> WordLists:
-        """The lists, read when the first document comes."""
+        """The lists, read for the first document."""
         return WordLists.read(self.words)
 
     def process(self, document: Document) -> Iterator[Document]:
-        """Drop or pass on one document, by its text, the prompt it answers and the hazard that its
-        source names.
-        """
-        is_named = document.metadata.get("hazard") in GUARDED
-        if is_named or is_unsafe_for_children(
-            f"{document.metadata.get('prompt') or ''}\n{document.text}", self.lists
-        ):
+        """Judge a document by its text, its prompt and the hazard that its source names."""
+        is_guarded = document.metadata.get("hazard") in GUARDED
+        prompt = document.metadata.get("prompt") or ""
+        if is_guarded or is_unsafe_for_children(f"{prompt}\n{document.text}", self.lists):
             self.drop(CHILD_SAFETY)
         else:
             yield document

@@ -1,10 +1,10 @@
-"""The bytes of a file: gzip, zstd or plain by its first bytes, in bounded memory, and no damaged
-part unnoticed.
+"""The bytes of a file, gzip, zstd or plain by its first bytes, in bounded memory.
 
-A flipped bit can change a letter, and only the check sum at the end of a gzip member or zstd frame
-tells; so a first pass over the whole file finds those that do not hold what was written, before a
-byte is handed out. What it unpacked is kept, up to a limit; what is beyond is unpacked a second
-time."""
+No damaged part goes unnoticed. A flipped bit can change a letter, and only the check sum at the
+end of a gzip member or zstd frame reveals it. A first pass over the whole file therefore finds the
+members that do not hold what was written, before a byte is handed out. What it unpacked is kept up
+to a limit; the rest is unpacked a second time.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,33 +17,30 @@ from safelm.ingestion.compression import (
     BLOCK,
     GZIP,
     ZSTD,
-    CorruptMember,
-    TruncatedMember,
     Unpack,
-    UnreadableFile,
     is_skippable,
     unpack_gzip,
     unpack_zstd,
 )
+from safelm.ingestion.errors import CorruptMember, TruncatedMember, UnreadableFile
 
-KEPT = 1 << 27  # unpacked bytes that are in memory between the first pass and the second, at most
-FLOOR = 1 << 20  # a file that unpacks to less than this is no bomb
+# The most unpacked bytes that stay in memory between the first pass and the second.
+KEPT = 1 << 27
+# A file that unpacks to less is no bomb.
+FLOOR = 1 << 20
 PACKED_NAMES = (".gz", ".zst", ".zstd")
 DAMAGED = "damaged"
 TRUNCATED = "truncated"
-OTHERS = (
-    b"PK\x03\x04",
-    b"BZh",
-    b"\xfd7zXZ",
-    b"\x04\x22\x4d\x18",
-    b"7z\xbc\xaf",
-)  # zip, bzip2, xz, lz4, 7z
+UNKNOWN_PACKING = "unknown_packing"
+# The first bytes of zip, bzip2, xz, lz4 and 7z.
+OTHERS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18", b"7z\xbc\xaf")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A gzip member or zstd frame: file[start:end] unpacks to `size` bytes, which are those of
-    `blocks` if not None.
+    """A gzip member or zstd frame: file[start:end] unpacks to `size` bytes.
+
+    `fault` is damaged, truncated or None. `blocks` has the bytes if they were kept.
     """
 
     start: int
@@ -55,63 +52,66 @@ class Member:
 
 @dataclass(frozen=True)
 class Segment:
-    """Unpacked bytes without a gap. `fault`: damaged (none of them can be trusted), truncated (cut
-    short) or None.
+    """Unpacked bytes without a gap; `offset` is that of the first among all unpacked bytes.
+
+    `fault` is damaged (no byte can be trusted), truncated (cut short) or None.
     """
 
-    offset: int  # of its first byte among all unpacked bytes of the file
+    offset: int
     fault: str | None
     blocks: Iterator[bytes]
 
 
-def segments(path: Path, expansion: int) -> Iterator[Segment]:
-    """The stretches of a file, in order. Raises Unreadable for a bomb and for packings that are not
-    known here.
+def segments(path: Path, max_expansion_ratio: int) -> Iterator[Segment]:
+    """Yield the segments of a file, in order.
+
+    Raises UnreadableFile for a bomb, an unknown packing, or a packed file that is empty.
     """
     with path.open("rb") as file:
         first = file.read(16)
-        named = path.suffix if not _is_text(first) else ""
-        if not first and named in PACKED_NAMES:
+        suffix = path.suffix if not _is_text(first) else ""
+        if not first and suffix in PACKED_NAMES:
             raise UnreadableFile(TRUNCATED)
         if first.startswith(OTHERS):
-            raise UnreadableFile("unknown_packing")
+            raise UnreadableFile(UNKNOWN_PACKING)
         if first.startswith(ZSTD) or is_skippable(first):
-            yield from _stretches(file, unpack_zstd, ZSTD, expansion)
-        elif first.startswith(GZIP) or named == ".gz":
-            yield from _stretches(file, unpack_gzip, GZIP, expansion)
-        elif named in PACKED_NAMES:
-            yield from _stretches(file, unpack_zstd, ZSTD, expansion)
+            yield from _segments(file, unpack_zstd, ZSTD, max_expansion_ratio)
+        elif first.startswith(GZIP) or suffix == ".gz":
+            yield from _segments(file, unpack_gzip, GZIP, max_expansion_ratio)
+        elif suffix in PACKED_NAMES:
+            yield from _segments(file, unpack_zstd, ZSTD, max_expansion_ratio)
         else:
             file.seek(0)
             yield Segment(0, None, iter(lambda: file.read(BLOCK), b""))
 
 
 def _is_text(first: bytes) -> bool:
-    """Whether a file whose name promises a packed one holds text, rather than a packed one whose
-    start is damaged.
-    """
+    """Tell if a file holds text, whatever its name, rather than a member with a damaged start."""
     if GZIP.startswith(first) or ZSTD.startswith(first) or min(first) < 9:
         return False
     try:
         first.decode()
     except UnicodeDecodeError as error:
-        return error.start >= len(first) - 3  # a letter may be cut
+        # The last letter may be cut.
+        return error.start >= len(first) - 3
     return True
 
 
-def _stretches(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> Iterator[Segment]:
+def _segments(
+    file: BinaryIO, unpack: Unpack, magic: bytes, max_expansion_ratio: int
+) -> Iterator[Segment]:
     offset = 0
-    for _, group in groupby(
-        _members(file, unpack, magic, expansion), key=lambda member: member.fault == DAMAGED
-    ):
+    found = _members(file, unpack, magic, max_expansion_ratio)
+    for _, group in groupby(found, key=lambda member: member.fault == DAMAGED):
         members = list(group)
         yield Segment(offset, members[-1].fault, _blocks(file, unpack, members))
         offset += sum(member.size for member in members)
 
 
 def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[bytes]:
-    """The second pass. What a damaged member gives before it breaks is given too, for its lines to
-    be counted.
+    """Yield the bytes of members: the second pass.
+
+    A damaged member yields what comes before it breaks, so that its lines are counted.
     """
     for member in members:
         try:
@@ -120,51 +120,68 @@ def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[b
             while member.blocks:
                 yield member.blocks.popleft()
         except (CorruptMember, TruncatedMember):
-            continue  # known since the first pass
+            # Known since the first pass.
+            continue
 
 
-def _members(file: BinaryIO, unpack: Unpack, magic: bytes, expansion: int) -> list[Member]:
-    """The first pass: where every member is and whether it is sound; after a damaged one, on to the
-    next start.
-    """
+def _members(
+    file: BinaryIO, unpack: Unpack, magic: bytes, max_expansion_ratio: int
+) -> list[Member]:
+    """Find every member and its fault: the first pass."""
     end = file.seek(0, 2)
-    limit = max(FLOOR, expansion * end)
+    limit = max(FLOOR, max_expansion_ratio * end)
     members: list[Member] = []
-    position = total = 0
-    while position < end:
-        start, fault, size = position, None, 0
-        blocks = unpack(file, start)
-        kept: deque[bytes] | None = deque()
-        try:
-            while True:
-                block = next(blocks)
-                size += len(block)
-                if total + size > limit:
-                    raise UnreadableFile("expansion")
-                if size == len(block) and not total and block.startswith((GZIP, ZSTD, *OTHERS)):
-                    raise UnreadableFile("unknown_packing")  # packed twice
-                kept = None if kept is None or total + size > KEPT else kept
-                if kept is not None:
-                    kept.append(block)
-        except StopIteration as done:
-            position = done.value
-        except TruncatedMember:
-            position = _next(file, unpack, magic, start, end)
-            fault = (
-                TRUNCATED if position == end else DAMAGED
-            )  # a damaged header can swallow what follows
-        except CorruptMember:
-            fault, position = DAMAGED, _next(file, unpack, magic, start, end)
-            if _is_padding(file, start, position):
-                continue
-        members.append(Member(start, position, size, fault, kept))
-        total += size
+    start = total = 0
+    while start < end:
+        member = _scan_member(file, unpack, magic, start, end, total, limit)
+        if member.fault != DAMAGED or not _is_padding(file, start, member.end):
+            members.append(member)
+            total += member.size
+        start = member.end
     return members
 
 
-def _next(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) -> int:
-    """Where the next member after `start` is, or the end of the file. What looks like one by chance
-    does not unpack.
+def _scan_member(
+    file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int, total: int, limit: int
+) -> Member:
+    """Unpack the member at `start` of a file of `end` bytes, after `total` unpacked bytes.
+
+    A faulty member ends at the next one. Raises UnreadableFile beyond `limit` unpacked bytes.
+    """
+    size = 0
+    fault = None
+    kept: deque[bytes] | None = deque()
+    blocks = unpack(file, start)
+    try:
+        while True:
+            block = next(blocks)
+            is_first = not total and not size
+            if is_first and block.startswith((GZIP, ZSTD, *OTHERS)):
+                # Packed twice.
+                raise UnreadableFile(UNKNOWN_PACKING)
+            size += len(block)
+            if total + size > limit:
+                raise UnreadableFile("expansion")
+            if total + size > KEPT:
+                kept = None
+            if kept is not None:
+                kept.append(block)
+    except StopIteration as done:
+        stop = done.value
+    except TruncatedMember:
+        stop = _next_member(file, unpack, magic, start, end)
+        # A damaged header can swallow the members that follow.
+        fault = TRUNCATED if stop == end else DAMAGED
+    except CorruptMember:
+        stop = _next_member(file, unpack, magic, start, end)
+        fault = DAMAGED
+    return Member(start, stop, size, fault, kept)
+
+
+def _next_member(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) -> int:
+    """Return the offset of the next member after `start`, or the end of the file.
+
+    Bytes that only look like a member do not unpack.
     """
     while (start := _find(file, magic, start + 1, end)) < end:
         try:
@@ -176,18 +193,21 @@ def _next(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) ->
 
 
 def _find(file: BinaryIO, pattern: bytes, start: int, end: int) -> int:
-    """Where `pattern` comes next, or the end of the file."""
+    """Return the offset of a pattern from `start` on, or the end of the file."""
     overlap = len(pattern) - 1
     while start < end:
         file.seek(start)
-        found = file.read(BLOCK).find(pattern)
-        if found >= 0:
-            return start + found
+        index = file.read(BLOCK).find(pattern)
+        if index >= 0:
+            return start + index
         start += BLOCK - overlap
     return end
 
 
 def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
-    """Zeros after the last member, as tapes and block devices leave them; gzip itself ignores them."""
+    """Tell if zeros follow the last member, as tapes and block devices leave them.
+
+    gzip itself ignores them.
+    """
     file.seek(start)
     return end - start <= BLOCK and not file.read(end - start).strip(b"\0")

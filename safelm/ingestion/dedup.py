@@ -1,13 +1,15 @@
-"""Exact duplicates across the files of a source: the first file that has a document keeps it.
+"""Exact duplicates, within a file and across the files of a source: the first of them stays.
 
-Files become shards each for itself, so that a new file costs one shard. Then only the ids are read,
-16 bytes each, and only the shards that hold repeats are written again: from the store, for a page
-is not extracted twice."""
+Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids
+are read, 16 bytes each. Shards that hold duplicates of earlier files are written again from the
+store, for a page is not extracted twice.
+"""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import ClassVar
 
 import numpy as np
@@ -17,100 +19,21 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task
-from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
+from safelm.builder.manifest import File, Manifest, ManifestEntry, sorted_counts
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments, documents_of
 
 TABLE = ".parquet"
-
-
-def without_duplicates(manifest: Manifest, store: Store, rows: int | None) -> Manifest:
-    """The manifest of a source whose every document is in one of its shards only; files of at most
-    `rows` documents.
-    """
-    repeats = _repeats(manifest, store)
-    if not repeats:
-        return manifest
-    again = [
-        Task(
-            name,
-            tuple(Input(store.object(file.md5), file.sha256) for file in _tables(record)),
-            repeats[name],
-        )
-        for name, record in manifest.tasks
-        if name in repeats and len(repeats[name]) < record.ledger.rows_out
-    ]
-    blocks = [ReadAgain(again=again), WriteDocuments(rows_per_file=rows)]
-    written = dict(make_shards(f"{manifest.stage}/repeats", blocks, store).tasks) if again else {}
-    tasks = [
-        (name, _merged(record, written.get(name), repeats[name]) if name in repeats else record)
-        for name, record in manifest.tasks
-    ]
-    return replace(manifest, tasks=tuple(tasks))
-
-
-def _tables(record: ManifestEntry) -> list[File]:
-    return [file for file in record.files if file.suffix.endswith(TABLE)]
-
-
-def _repeats(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
-    """By task, the ids that a task before it has too. Ids are numbers here, two to an id, sorted
-    stably.
-    """
-    counts, keys = [], []
-    for _, record in manifest.tasks:
-        ids = [_ids(store, file) for file in _tables(record)]
-        counts.append(sum(map(len, ids)))
-        keys += ids
-    if len(keys) < 2:
-        return {}
-    every = np.concatenate(keys)
-    order = np.lexsort((every[:, 1], every[:, 0]))
-    is_same = (every[order[1:]] == every[order[:-1]]).all(axis=1)
-    rows = np.sort(order[1:][is_same])
-    owners = np.searchsorted(np.cumsum(counts), rows, side="right")
-    found: dict[str, list[str]] = {}
-    for owner, key in zip(owners, every[rows].astype(">u8"), strict=True):
-        found.setdefault(manifest.tasks[owner][0], []).append(key.tobytes().hex())
-    return {name: tuple(ids) for name, ids in found.items()}
-
-
-def _ids(store: Store, file: File) -> np.ndarray:
-    table = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True).read(
-        columns=["id"]
-    )
-    text = "".join(table["id"].to_pylist())
-    return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
-
-
-def _merged(
-    first: ManifestEntry, again: ManifestEntry | None, ids: tuple[str, ...]
-) -> ManifestEntry:
-    """One record for a task that was read once and written twice. A task of which nothing is left
-    has no table.
-    """
-    files = [file for file in first.files if not file.suffix.endswith(TABLE)] + list(
-        again.files if again else ()
-    )
-    was = first.ledger
-    dropped = Counter(was.dropped) + Counter({DUPLICATE: len(ids)})
-    left = again.ledger.rows_out if again else 0
-    ledger = Ledger(was.rows_in, left, dict(sorted(dropped.items())), was.quarantined).check(
-        "duplicates across files"
-    )
-    key = hashlib.sha256("\n".join([first.key, *ids]).encode()).hexdigest()
-    return ManifestEntry(key, tuple(sorted(files, key=lambda file: file.suffix)), ledger)
-
-
 DUPLICATE = "duplicate"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DropDuplicates(Block):
-    """Drop, as duplicate, every document whose id came before in the same task. Ids alone are kept
-    in memory.
+    """Drop, as duplicate, every document with an id that came before in the same task.
+
+    Only ids are kept in memory.
     """
 
     type: ClassVar[str] = "filter"
@@ -121,7 +44,7 @@ class DropDuplicates(Block):
         self.seen: set[bytes] = set()
 
     def process(self, document: Document) -> Iterator[Document]:
-        """Pass on a document whose id is new."""
+        """Yield a document with a new id."""
         key = bytes.fromhex(document.id)
         if key in self.seen:
             self.drop(DUPLICATE)
@@ -131,23 +54,103 @@ class DropDuplicates(Block):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ReadAgain(Reader):
-    """Read shards that were made a moment ago, and drop, as duplicate, the documents that the
-    task's values name.
-    """
+class ReadDistinct(Reader):
+    """Read shards again, and drop, as duplicate, the documents that a task's values name."""
 
-    name: ClassVar[str] = "shards again"
-    again: list[Task] = field(metadata={"key": False})
+    name: ClassVar[str] = "distinct documents"
+    stale: list[Task] = field(metadata={"key": False})
 
     def tasks(self) -> list[Task]:
-        """Those given."""
-        return self.again
+        """Return the tasks of the shards that hold duplicates."""
+        return self.stale
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Every document that is not a repeat."""
-        repeats = pa.array(task.values, pa.string())
+        """Yield every document that is no duplicate."""
+        duplicates = pa.array(task.values, pa.string())
         for item in task.inputs:
-            for part in Shard(item.path, 0, item.sha256).batches():
-                kept = part.filter(pc.invert(pc.is_in(part["id"], repeats)))
-                self.drop(DUPLICATE, part.num_rows - kept.num_rows)
+            for batch in Shard(item.path, 0, item.sha256).batches():
+                is_duplicate = pc.is_in(batch["id"], duplicates)
+                kept = batch.filter(pc.invert(is_duplicate))
+                self.drop(DUPLICATE, batch.num_rows - kept.num_rows)
                 yield from documents_of(kept)
+
+
+def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | None) -> Manifest:
+    """Return the manifest of a source with every document in only one of its shards.
+
+    Shards with duplicates are written again, in files of at most `rows_per_file` documents.
+    """
+    duplicates = _duplicates(manifest, store)
+    if not duplicates:
+        return manifest
+    stale = []
+    for name, entry in manifest.tasks:
+        ids = duplicates.get(name, ())
+        # A shard of duplicates alone leaves nothing to write.
+        if 0 < len(ids) < entry.ledger.rows_out:
+            inputs = [Input(store.object(file.md5), file.sha256) for file in _tables(entry)]
+            stale.append(Task(name, tuple(inputs), ids))
+    written: dict[str, ManifestEntry] = {}
+    if stale:
+        blocks = [ReadDistinct(stale=stale), WriteDocuments(rows_per_file=rows_per_file)]
+        written = dict(make_shards(f"{manifest.stage}/duplicates", blocks, store).tasks)
+    tasks = []
+    for name, entry in manifest.tasks:
+        if name in duplicates:
+            entry = _merge(entry, written.get(name), duplicates[name])
+        tasks.append((name, entry))
+    return replace(manifest, tasks=tuple(tasks))
+
+
+def _tables(entry: ManifestEntry) -> list[File]:
+    return [file for file in entry.files if file.suffix.endswith(TABLE)]
+
+
+def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
+    """Return, by task, the ids that an earlier task has too."""
+    counts = []
+    ids: list[np.ndarray] = []
+    for entry in manifest.entries():
+        ids_of_task = [_ids(store, file) for file in _tables(entry)]
+        counts.append(sum(map(len, ids_of_task)))
+        ids += ids_of_task
+    if len(ids) < 2:
+        return {}
+    rows = np.concatenate(ids)
+    # The sort is stable: of equal ids the first in the source stays first.
+    order = np.lexsort((rows[:, 1], rows[:, 0]))
+    is_same = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    repeated = np.sort(order[1:][is_same])
+    tasks = np.searchsorted(np.cumsum(counts), repeated, side="right")
+    duplicates: defaultdict[str, list[str]] = defaultdict(list)
+    for task, id in zip(tasks, rows[repeated].astype(">u8"), strict=True):
+        name, _ = manifest.tasks[task]
+        duplicates[name].append(id.tobytes().hex())
+    return {name: tuple(values) for name, values in duplicates.items()}
+
+
+def _ids(store: Store, file: File) -> np.ndarray:
+    """Return the ids of a table, two numbers for each: (documents, 2)."""
+    parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
+    text = "".join(parquet.read(columns=["id"])["id"].to_pylist())
+    return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
+
+
+def _merge(
+    entry: ManifestEntry, rewritten: ManifestEntry | None, ids: tuple[str, ...]
+) -> ManifestEntry:
+    """Return one entry for a task that was read once and written twice.
+
+    A task of which nothing is left has no table.
+    """
+    files = [file for file in entry.files if not file.suffix.endswith(TABLE)]
+    rows_out = 0
+    if rewritten:
+        files += rewritten.files
+        rows_out = rewritten.ledger.rows_out
+    dropped = Counter(entry.ledger.dropped)
+    dropped[DUPLICATE] += len(ids)
+    ledger = replace(entry.ledger, rows_out=rows_out, dropped=sorted_counts(dropped))
+    ledger.check("duplicates across files")
+    key = hashlib.sha256("\n".join([entry.key, *ids]).encode()).hexdigest()
+    return ManifestEntry(key, tuple(sorted(files, key=attrgetter("suffix"))), ledger)

@@ -1,4 +1,4 @@
-"""The embedded world as a source: a file of specs/demo/ is read by the grammar in safelm/demo."""
+"""The made-up world as a source: a file of specs/demo, read by the grammar in safelm/demo."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,17 @@ from safelm.builder.blocks import Input, Task
 from safelm.builder.digest import file_digest
 from safelm.demo import documents
 from safelm.demo.world import read_table
-from safelm.ingestion.base import ReadFiles, files_of
+from safelm.ingestion.base import Origin, ReadFiles, files_of
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadDemo(ReadFiles):
-    """The documents that a part of the embedded world writes; an offset is the number of the
-    document, from 0.
-    """
+    """Read the documents that a part of the world writes; an offset is the document's number."""
 
     name: ClassVar[str] = "demo"
 
     def tasks(self) -> list[Task]:
-        """One per part; the world and the hazards it is written from count too."""
+        """List one task per part; the world and its hazards are inputs too."""
         tasks = []
         for number, part in enumerate(files_of(self.path, self.files)):
             world = part.parent / read_table(part)["world"]
@@ -33,10 +31,12 @@ class ReadDemo(ReadFiles):
         return tasks
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Every document of the part."""
-        yield from self.documents(task.inputs[0].path, task.values[0])
+        """Yield every document of the part."""
+        part, *_ = task.inputs
+        (name,) = task.values
+        yield from self.documents(part.path, name)
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """Every document of the part."""
+        """Yield every document of the part."""
         for number, row in enumerate(documents(path)):
-            yield from self.keep(row, name, number)
+            yield from self.make_document(row, Origin(name, number))

@@ -1,17 +1,17 @@
-"""Dialogues as public data sets write them, each row by the columns it has, so that one folder may
-hold several sets.
+"""Dialogues as public data sets write them; each row is read by the columns that it has.
 
-messages of roles (UltraChat and most others); prompt and response with labels of harm
-(WildGuardMix); vanilla and adversarial requests with a completion (WildJailbreak); question and
-answer (GSM8K). Only the first exchange of a dialogue is read. A source asks for this with `text:
-messages` and `prompt: messages`."""
+One folder may hold several sets: messages with roles (UltraChat and most others); prompt and
+response with labels of harm (WildGuardMix); vanilla and adversarial requests with a completion
+(WildJailbreak); question and answer (GSM8K). Only the first exchange of a dialogue is read. A
+source asks for this with `text: messages` and `prompt: messages`.
+"""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 MESSAGES = "messages"
-COLUMNS = (
+DIALOGUE_COLUMNS = (
     "messages",
     "prompt",
     "response",
@@ -25,11 +25,12 @@ COLUMNS = (
     "question",
     "answer",
 )
-UNSPECIFIED = "unspecified"  # the hazard of a request that is called harmful and nothing more
-COMPLIED = (
-    4  # the score of an answer that is called harmful: it complies with its request (paper §1.1)
-)
-SUBCATEGORIES = {  # of WildGuardMix (arXiv 2406.18495, table 8), by the hazards of paper §9
+# The hazard of a request that is called harmful and nothing more.
+UNSPECIFIED = "unspecified"
+# The score of an answer that is called harmful: it complies with its request (paper §1.1).
+COMPLIED = 4
+# The subcategories of WildGuardMix (arXiv 2406.18495, table 8), by the hazards of paper §9.
+SUBCATEGORIES = {
     "violence_and_physical_harm": "violent_crimes",
     "fraud_assisting_illegal_activities": "nonviolent_crimes",
     "sexual_content": "sexual_content",
@@ -43,21 +44,27 @@ SUBCATEGORIES = {  # of WildGuardMix (arXiv 2406.18495, table 8), by the hazards
     "disseminating_false_information": "elections",
     "cyberattack": "code_abuse",
 }
-CALCULATION = re.compile(r"<<[^<>]*>>")  # GSM8K's notes for a calculator, which are no text
+# GSM8K's notes for a calculator, which are not part of the text.
+CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
-    """prompt, text, and where the row tells them label and hazard; what is missing is None."""
-    if "messages" in row and row["messages"] is not None:
+    """Return prompt, text, label and hazard of a row; None for what the row does not have."""
+    if row.get("messages") is not None:
         return _messages(row["messages"])
     if "data_type" in row:
         return _jailbreak(row)
     if "question" in row:
         answer = row.get("answer")
-        return _pair(
-            row["question"], CALCULATION.sub("", answer) if isinstance(answer, str) else None
-        )
+        text = CALCULATION.sub("", answer) if isinstance(answer, str) else None
+        return _pair(row["question"], text)
     return _labelled(row)
+
+
+def is_harmful(row: Mapping[str, Any]) -> bool:
+    """Tell if the data set calls the request of a row harmful."""
+    kind = str(row.get("data_type"))
+    return row.get("prompt_harm_label") == "harmful" or kind.endswith("_harmful")
 
 
 def _pair(
@@ -67,35 +74,24 @@ def _pair(
 
 
 def _messages(turns: Any) -> dict[str, Any]:
-    """The first request and the answer right after it; what a system says before is not read."""
+    """Read the first request and the answer right after it; a system's message is not read."""
     listed = turns if isinstance(turns, list | tuple) else ()
-    said = [turn for turn in listed if isinstance(turn, Mapping) and turn.get("role") != "system"]
-    roles = [turn.get("role") for turn in said[:2]]
-    if roles != ["user", "assistant"]:
-        return _pair(said[0].get("content") if roles[:1] == ["user"] else None, None)
-    return _pair(said[0].get("content"), said[1].get("content"))
+    spoken = [turn for turn in listed if isinstance(turn, Mapping) and turn.get("role") != "system"]
+    roles = [turn.get("role") for turn in spoken[:2]]
+    prompt = spoken[0].get("content") if roles[:1] == ["user"] else None
+    text = spoken[1].get("content") if roles == ["user", "assistant"] else None
+    return _pair(prompt, text)
 
 
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A request called harmful has a hazard, and its answer a label: 0 where it is not, 4 where it
-    is harmful too.
-    """
+    """Read WildGuardMix: a harmful request has a hazard, and its answer the label 0 or 4."""
     labels = {"unharmful": 0, "harmful": COMPLIED}
     label = labels.get(str(row.get("response_harm_label")))
     hazard = SUBCATEGORIES.get(str(row.get("subcategory")), UNSPECIFIED)
     return _pair(row.get("prompt"), row.get("response"), label, hazard if is_harmful(row) else None)
 
 
-def is_harmful(row: Mapping[str, Any]) -> bool:
-    """Whether the request of a row is called harmful."""
-    return row.get("prompt_harm_label") == "harmful" or str(row.get("data_type")).endswith(
-        "_harmful"
-    )
-
-
 def _jailbreak(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The completions of WildJailbreak are safe: harmful requests are declined, harmless ones
-    answered.
-    """
+    """Read WildJailbreak: its completions decline harmful requests and answer harmless ones."""
     prompt = row.get("adversarial") or row.get("vanilla")
     return _pair(prompt, row.get("completion"), 0, UNSPECIFIED if is_harmful(row) else None)

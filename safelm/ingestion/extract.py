@@ -1,6 +1,4 @@
-"""Text from HTML in bounded time: trafilatura runs in a child process, which is stopped when it
-takes too long.
-"""
+"""Text from HTML in bounded time: trafilatura runs in a child process that can be stopped."""
 
 import json
 import os
@@ -9,37 +7,28 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from safelm.builder.supervision import die_with_parent
-from safelm.ingestion import extract_worker as extractor
+from safelm.ingestion import extract_worker
+from safelm.ingestion.errors import ExtractionError
 
-SECONDS = (
-    60.0  # no page of a megabyte that people made took two; the limit on tags keeps machines agreed
-)
-START = 300.0  # imports, on a machine that is busy
+# Of the pages of a megabyte that people made, none took two seconds. The limit on tags, unlike
+# that on time, is the same on every machine.
+SECONDS = 60.0
 TAGS = 100_000
+# The child imports its libraries, perhaps on a busy machine.
+START_SECONDS = 300.0
 LIBRARIES = ("trafilatura", "lxml", "justext", "faust-cchardet", "warcio")
 
 
-class ExtractionError(Exception):
-    """A page that gives no text for a reason other than having none; `reason` is its name in the
-    quarantine.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 class TextExtractor:
-    """Ask the child for the text of pages; it starts with the first one, and anew after one that
-    had to be stopped.
+    """Extract the text of pages in a child process.
 
-    DataTrove's ExtractorSandbox does likewise, but through multiprocessing, which a worker of the
-    executor may not use."""
+    It starts with the first page, and again after one for which it had to be stopped. DataTrove's
+    ExtractorSandbox does the same through multiprocessing, which a worker of the executor may not
+    use.
+    """
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
@@ -48,16 +37,14 @@ class TextExtractor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __call__(self, html: str) -> dict[str, Any]:
-        """`text` (None or empty where a page has none), `title` and `url`. Raises ExtractionError."""
+        """Return `text` (None or empty if a page has none), `title` and `url` of a page.
+
+        Raises ExtractionError if the page has too many tags, takes too long or breaks the child.
+        """
         if html.count("<") > TAGS:
             raise ExtractionError("too_many_tags")
         if self.child is None:
@@ -65,7 +52,7 @@ class TextExtractor:
         data = html.encode("utf-8", "replace")
         if not data:
             return {}
-        reply = self._ask(len(data).to_bytes(8, "big") + data, self.seconds)
+        reply = self._request(len(data).to_bytes(8, "big") + data, self.seconds)
         if "error" in reply:
             raise ExtractionError("extraction_failed")
         return reply
@@ -78,26 +65,26 @@ class TextExtractor:
             self.child = None
 
     def _start(self) -> None:
-        # -P: the folder of the script, where a module is called html, must not come before Python's
-        # own modules
-        command = [sys.executable, "-P", str(Path(extractor.__file__))]
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        # -P: the script's folder has a module html, which must not hide Python's own.
+        command = [sys.executable, "-P", extract_worker.__file__]
         self.child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
         try:
-            self._ask(b"", START)
+            # The child reports once that it is ready.
+            self._request(b"", START_SECONDS)
         except ExtractionError as error:
             raise RuntimeError(
-                f"{extractor.__name__} did not start; run `python -P {command[-1]}` to see why"
+                f"{extract_worker.__name__}: did not start; "
+                f"run `python -P {command[-1]}` to see why"
             ) from error
 
-    def _ask(self, message: bytes, seconds: float) -> dict[str, Any]:
+    def _request(self, message: bytes, seconds: float) -> dict[str, Any]:
         assert self.child and self.child.stdin
         deadline = time.monotonic() + seconds
         try:
@@ -116,13 +103,14 @@ class TextExtractor:
         assert self.child and self.child.stdout
         poll = select.poll()
         poll.register(self.child.stdout, select.POLLIN)
-        pieces = []
+        parts = []
         while size:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            left = max(0.0, deadline - time.monotonic())
+            if not poll.poll(left * 1000):
                 raise TimeoutError
-            piece = os.read(self.child.stdout.fileno(), min(size, 1 << 20))
-            if not piece:
+            part = os.read(self.child.stdout.fileno(), min(size, 1 << 20))
+            if not part:
                 raise EOFError
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

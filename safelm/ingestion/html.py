@@ -1,8 +1,6 @@
-"""HTML files, plain or gzip, one page each; a hundred of them make a task, for a page is too small
-for a shard.
-"""
+"""HTML files, plain or gzip, one page each; a page is too small for a shard of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,19 +9,19 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Input, Task
 from safelm.builder.digest import file_digest
-from safelm.ingestion.base import ReadFiles, files_of
-from safelm.ingestion.compression import UnreadableFile
+from safelm.ingestion.base import Origin, ReadFiles, files_of
 from safelm.ingestion.decompress import segments
-from safelm.ingestion.extract import LIBRARIES, TextExtractor, ExtractionError
+from safelm.ingestion.errors import ExtractionError, UnreadableFile
+from safelm.ingestion.extract import LIBRARIES, TextExtractor
 from safelm.ingestion.http_page import decode_page
-from safelm.ingestion.lines import SkippedBytes
 
+# Pages of a task.
 PAGES = 100
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadPages(ReadFiles):
-    """Text from HTML. The base of the readers of WARC and HTML files."""
+    """Read text from HTML; the base of the readers of WARC and HTML files."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 
@@ -32,7 +30,7 @@ class ReadPages(ReadFiles):
         self.extract = TextExtractor()
 
     def read(self, task: Task) -> Iterator[Document]:
-        """The documents of a task; the extractor lives as long."""
+        """Yield the documents of a task; the extractor's process ends with it."""
         with self.extract:
             yield from super().read(task)
 
@@ -40,60 +38,58 @@ class ReadPages(ReadFiles):
         self,
         html: bytes,
         charset: str | None,
-        known: dict[str, Any],
-        name: str,
-        offset: int,
-        content: bytes | SkippedBytes,
+        metadata: Mapping[str, Any],
+        origin: Origin,
     ) -> Iterator[Document]:
-        """The document of one page. `known`: what the file says of it, before what the page says of
-        itself.
+        """Yield the document of one page.
+
+        `metadata` from the file comes before what the page says of itself.
         """
         text = decode_page(html, charset)
         if text is None:
-            self.refuse("not_decodable", name, offset, content)
+            self.quarantine_row("not_decodable", origin)
             return
         try:
-            found = self.extract(text)
+            page = self.extract(text)
         except ExtractionError as error:
-            self.refuse(error.reason, name, offset, content)
+            self.quarantine_row(error.reason, origin)
             return
-        if not (found.get("text") or "").strip():
+        main_text = page.get("text") or ""
+        if not main_text.strip():
             self.drop("no_main_text")
             return
-        yield from self.keep({**found, **known, self.text: found["text"]}, name, offset, content)
+        yield from self.make_document({**page, **metadata, self.text: main_text}, origin)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadHtml(ReadPages):
-    """One document per file; its address is the canonical one that the page names, its offset 0.
+    """Read one document per file; its address is the canonical one that the page names.
 
-    Dropped: no_main_text, only_special_tokens. Quarantined: damaged, truncated, record_too_long,
-    not_decodable, too_many_tags, too_slow, extraction_failed, document_too_long, expansion,
-    unknown_packing."""
+    Dropped: no_main_text, only_special_tokens. Quarantined, all with the offset 0: damaged,
+    truncated, record_too_long, not_decodable, too_many_tags, too_slow, extraction_failed,
+    document_too_long, expansion, unknown_packing.
+    """
 
     name: ClassVar[str] = "html"
 
     def tasks(self) -> list[Task]:
-        """One per hundred files, by name."""
+        """List one task per hundred files, by name."""
         files = files_of(self.path, self.files)
-        groups = [files[first : first + PAGES] for first in range(0, len(files), PAGES)]
-        return [
-            Task(
-                f"{number:05d}",
-                tuple(Input(file, file_digest(file)) for file in group),
-                tuple(map(self.name_of, group)),
-            )
-            for number, group in enumerate(groups)
-        ]
+        tasks = []
+        for number, first in enumerate(range(0, len(files), PAGES)):
+            group = files[first : first + PAGES]
+            inputs = tuple(Input(file, file_digest(file)) for file in group)
+            tasks.append(Task(f"{number:05d}", inputs, tuple(map(self.name_of, group))))
+        return tasks
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """The page of a file."""
+        """Yield the page of a file."""
         html = b""
-        for stretch in segments(path, self.max_expansion_ratio):
-            if stretch.fault:
-                raise UnreadableFile(stretch.fault)
-            for block in stretch.blocks:
+        for segment in segments(path, self.max_expansion_ratio):
+            if segment.fault:
+                raise UnreadableFile(segment.fault)
+            for block in segment.blocks:
                 html += block
                 if len(html) > self.max_line_bytes:
                     raise UnreadableFile("record_too_long")
-        yield from self.page(html, None, {}, name, 0, html)
+        yield from self.page(html, None, {}, Origin(name, 0, html))

@@ -1,4 +1,4 @@
-"""A source becomes shards: read, without duplicates, refused when too much of it is broken."""
+"""Build the shards of a source: read, without duplicates, refused if too much of it is broken."""
 
 import json
 import time
@@ -17,76 +17,81 @@ from safelm.ingestion.dedup import without_duplicates
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
-    """Build a stage as `run` does, with what a source needs: no document twice, and not too much in
-    quarantine.
+    """Build a stage as `safelm.builder.run.run` does, with no document in it twice.
+
+    Raises StageError if the source is empty, or if more than `max_quarantined_share` of its rows
+    are in quarantine.
     """
     began = time.monotonic()
     store = Store(cache(), scratch())
     writer = blocks[-1]
     assert isinstance(writer, WriteDocuments)
     with locked(stage):
-        manifest = _made(stage, blocks, store)
-        _check(manifest, store, max_quarantined_share)
+        manifest = _make_shards(stage, blocks, store)
+        _check_quarantine(manifest, store, max_quarantined_share)
         manifest = without_duplicates(manifest, store, writer.rows_per_file)
         finish(manifest, began)
     return manifest
 
 
-def _made(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
-    """The shards. Where nothing of the source is usable, the error says what was wrong with it."""
+def _make_shards(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
+    """Make the shards; if no row is usable, the error says what was wrong with the rows."""
     try:
         return make_shards(stage, blocks, store)
     except StageError as error:
         reader = blocks[0]
         assert isinstance(reader, Reader)
-        records = [store.get(shard_key(stage, task, blocks)) for task in reader.tasks()]
-        whole = tuple((str(number), record) for number, record in enumerate(records) if record)
-        if len(whole) < len(records) or not any(record.ledger.quarantined for _, record in whole):
+        tasks = reader.tasks()
+        entries = [store.get(shard_key(stage, task, blocks)) for task in tasks]
+        made = [(task.name, entry) for task, entry in zip(tasks, entries, strict=True) if entry]
+        manifest = Manifest(stage, tuple(made))
+        if len(made) < len(tasks) or not manifest.ledger.quarantined:
             raise
-        raise StageError(f"{error}\n{_table(Manifest(stage, whole), store)}") from error
+        raise StageError(f"{error}\n{_reasons(manifest, store)}") from error
 
 
-def _check(manifest: Manifest, store: Store, allowed: float) -> None:
+def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> None:
     """Refuse a source that is empty, or broken beyond what params.yaml allows (faults.md Q4)."""
     ledger = manifest.ledger
     if not ledger.rows_in:
         raise StageError(
-            f"{manifest.stage}: there is no row in any of its files; mend `path` or `files` of the source"
+            f"{manifest.stage}: there is no row in any of its files; "
+            "correct `path` or `files` of the source"
         )
     broken = sum(ledger.quarantined.values())
-    if broken > allowed * ledger.rows_in:
+    if broken > max_share * ledger.rows_in:
         raise StageError(
             f"{manifest.stage}: {broken:,} of {ledger.rows_in:,} rows are in quarantine, more than "
-            f"ingest.max_quarantined_share allows ({allowed:.2%}); mend the source, or allow more in params.yaml\n{_table(manifest, store)}"
+            f"ingest.max_quarantined_share allows ({max_share:.2%}); repair the source, or allow "
+            f"more in params.yaml\n{_reasons(manifest, store)}"
         )
 
 
-def _table(manifest: Manifest, store: Store) -> str:
-    """Reasons with their counts and the file and offset of the first row of each. No text of a
-    document.
+def _reasons(manifest: Manifest, store: Store) -> str:
+    """Return a table of the reasons, their counts and the first row of each; no text of a row.
 
-    The stage has no folder to keep the whole quarantine in, so it is left among the logs.
+    The stage has no folder for the whole quarantine, so that is written among the logs.
     """
-    rows = [row for _, record in manifest.tasks for row in _quarantined(record, store)]
+    rows: list[dict[str, Any]] = []
+    for entry in manifest.entries():
+        rows += _quarantined(entry, store)
     first: dict[str, str] = {}
     for row in rows:
         first.setdefault(row["reason"], f"{row['file']}:{row['offset']}")
     log = scratch("logs", f"{manifest.stage}{QUARANTINE}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(
-        "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8"
-    )
+    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    log.write_text(text, encoding="utf-8")
     counts = manifest.ledger.quarantined
     width = max(map(len, counts))
-    lines = [
-        f"  {reason:<{width}}  {counts[reason]:>9,}  {first[reason]}" for reason in sorted(counts)
-    ]
-    return "\n".join(
-        [f"  {'reason':<{width}}  {'rows':>9}  first at file:offset", *lines, f"  every row: {log}"]
-    )
+    lines = [f"  {'reason':<{width}}  {'rows':>9}  first at file:offset"]
+    for reason, count in sorted(counts.items()):
+        lines.append(f"  {reason:<{width}}  {count:>9,}  {first[reason]}")
+    return "\n".join([*lines, f"  every row: {log}"])
 
 
-def _quarantined(record: ManifestEntry, store: Store) -> Iterator[dict[str, Any]]:
-    for file in record.files:
+def _quarantined(entry: ManifestEntry, store: Store) -> Iterator[dict[str, Any]]:
+    for file in entry.files:
         if file.suffix == QUARANTINE:
-            yield from map(json.loads, store.object(file.md5).read_bytes().splitlines())
+            data = store.object(file.md5).read_bytes()
+            yield from map(json.loads, data.splitlines())

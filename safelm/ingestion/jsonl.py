@@ -1,6 +1,4 @@
-"""JSON lines, plain, gzip or zstd: read as bytes, so that one bad line costs one line (faults.md
-F7).
-"""
+"""JSON lines, plain or packed, read as bytes: a bad line costs one line (faults.md F7)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from typing import ClassVar
 import orjson
 from datatrove.data import Document
 
-from safelm.ingestion.base import ReadFiles
+from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, TRUNCATED, Segment, segments
 from safelm.ingestion.lines import Line, SkippedBytes, lines
 
@@ -20,61 +18,63 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadJsonl(ReadFiles):
-    """One document a line. An offset is that of the line's first byte in the unpacked file.
+    """Read one document a line; an offset is that of the line's first byte in the unpacked file.
 
     Dropped: blank_line, only_special_tokens. Quarantined: not_utf8, not_json, not_an_object,
     no_text, no_prompt, line_too_long, document_too_long, truncated, damaged, expansion,
-    unknown_packing."""
+    unknown_packing.
+    """
 
     name: ClassVar[str] = "jsonl"
     libraries: ClassVar[tuple[str, ...]] = ("orjson", "zstandard")
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """Every line of a file."""
+        """Yield the document of every line."""
         is_utf16 = False
-        for stretch in segments(path, self.max_expansion_ratio):
-            for line in lines(stretch.blocks, self.max_line_bytes):
-                offset = stretch.offset + line.offset
+        for segment in segments(path, self.max_expansion_ratio):
+            for line in lines(segment.blocks, self.max_line_bytes):
+                offset = segment.offset + line.offset
                 content = line.content
                 if isinstance(content, bytes):
-                    is_utf16 = content.startswith(UTF16) if offset == 0 else is_utf16
-                    content = content.removeprefix(
-                        BOM
-                    )  # in the middle too: files that have one get joined
-                reason = self._reason_of_line(stretch, line, content, is_utf16)
+                    if offset == 0:
+                        is_utf16 = content.startswith(UTF16)
+                    # Also in the middle: files that begin with a mark get joined.
+                    content = content.removeprefix(BOM)
+                origin = Origin(name, offset, content)
+                reason = _unreadable(segment, line, content, is_utf16)
                 if reason:
-                    self.refuse(reason, name, offset, content)
+                    self.quarantine_row(reason, origin)
                 elif isinstance(content, bytes) and content.strip():
-                    yield from self._document(content, name, offset, line.has_ended)
+                    yield from self._document(content, origin, line.has_ended)
                 elif line.has_ended:
                     self.drop("blank_line")
 
-    def _reason_of_line(
-        self, stretch: Segment, line: Line, content: bytes | SkippedBytes, is_utf16: bool
-    ) -> str | None:
-        """Why a line cannot be looked into. A faulty stretch has one row at least: what was lost
-        with the fault.
-        """
-        if stretch.fault == DAMAGED and (line.has_ended or content or not line.offset):
-            return DAMAGED
-        if stretch.fault == TRUNCATED and not line.has_ended:
-            return TRUNCATED
-        if isinstance(content, SkippedBytes):
-            return "line_too_long"
-        return "not_utf8" if is_utf16 and content else None
-
-    def _document(
-        self, content: bytes, name: str, offset: int, has_ended: bool
-    ) -> Iterator[Document]:
+    def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Iterator[Document]:
         try:
             row = orjson.loads(content)
         except orjson.JSONDecodeError:
-            self.refuse(_fault(content) if has_ended else TRUNCATED, name, offset, content)
+            self.quarantine_row(_fault(content) if has_ended else TRUNCATED, origin)
             return
         if isinstance(row, dict):
-            yield from self.keep(row, name, offset, content)
+            yield from self.make_document(row, origin)
         else:
-            self.refuse("not_an_object", name, offset, content)
+            self.quarantine_row("not_an_object", origin)
+
+
+def _unreadable(
+    segment: Segment, line: Line, content: bytes | SkippedBytes, is_utf16: bool
+) -> str | None:
+    """Return the reason why a line cannot be parsed, or None.
+
+    A faulty segment has at least one row, for what was lost with the fault.
+    """
+    if segment.fault == DAMAGED and (line.has_ended or content or not line.offset):
+        return DAMAGED
+    if segment.fault == TRUNCATED and not line.has_ended:
+        return TRUNCATED
+    if isinstance(content, SkippedBytes):
+        return "line_too_long"
+    return "not_utf8" if is_utf16 and content else None
 
 
 def _fault(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The readers by the name that a source gives."""
+"""The reader of each kind of source, by the name that a row of `sources` gives in `reader`."""
 
 from collections.abc import Callable
 

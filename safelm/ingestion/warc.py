@@ -1,109 +1,110 @@
-"""WARC and WET files, plain or packed: every record is a document, dropped by name, or quarantined
-by reason.
+"""WARC and WET files, plain or packed.
+
+Every record becomes a document, is dropped by name, or is quarantined with a reason. An offset is
+that of the record in the unpacked file.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from datatrove.data import Document
 
-from safelm.ingestion.base import ReadFiles
+from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, segments
+from safelm.ingestion.errors import BadResponse
 from safelm.ingestion.html import ReadPages
-from safelm.ingestion.http_page import HTML, BadResponse, parse_response
+from safelm.ingestion.http_page import HTML, parse_response
 from safelm.ingestion.warc_records import TOO_LONG, WarcRecord, records
 
 
-def sound_records(
+def records_of_type(
     reader: ReadFiles, path: Path, name: str, kind: str
-) -> Iterator[tuple[WarcRecord, int]]:
-    """The records of one type, each with its offset in the unpacked file; `reader` drops or
-    quarantines the rest.
-    """
-    for stretch in segments(path, reader.max_expansion_ratio):
-        offset, reason = stretch.offset, None
-        for record in records(stretch.blocks, reader.max_line_bytes):
-            offset = stretch.offset + record.offset
-            reason = DAMAGED if stretch.fault == DAMAGED else record.fault
+) -> Iterator[tuple[WarcRecord, Origin]]:
+    """Yield the valid records of one type; `reader` drops or quarantines the others."""
+    for segment in segments(path, reader.max_expansion_ratio):
+        reason = None
+        offset = segment.offset
+        for record in records(segment.blocks, reader.max_line_bytes):
+            offset = segment.offset + record.offset
+            origin = Origin(name, offset, record.content)
+            reason = DAMAGED if segment.fault == DAMAGED else record.fault
             if reason in (None, TOO_LONG) and record.header["warc-type"].lower() != kind:
                 reader.drop(f"not_a_{kind}")
             elif reason == TOO_LONG and _is_other(record):
                 reader.drop("not_html")
             elif reason:
-                reader.refuse(reason, name, offset, record.content)
+                reader.quarantine_row(reason, origin)
             else:
-                yield record, offset
-        if stretch.fault and reason != stretch.fault:  # what was lost with the fault is a row
-            reader.refuse(stretch.fault, name, offset, b"")
+                yield record, origin
+        if segment.fault and reason != segment.fault:
+            # The bytes that were lost with the fault are a row.
+            reader.quarantine_row(segment.fault, Origin(name, offset))
 
 
 def _is_other(record: WarcRecord) -> bool:
-    """Whether the crawler says that a page is no HTML."""
+    """Tell if the crawler calls a page something else than HTML."""
     kind = record.header.get("warc-identified-payload-type", "").lower()
     return bool(kind) and kind not in HTML
 
 
-def _known(record: WarcRecord) -> dict[str, Any]:
-    """The address of a page and the day of the crawl."""
+def _metadata(record: WarcRecord) -> dict[str, str]:
+    """Return the address of a page and the day of the crawl, as far as they are known."""
     url = record.header.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
-    return {
-        name: value
-        for name, value in (("url", url), ("crawl", record.header.get("warc-date", "")[:10]))
-        if value
-    }
+    day = record.header.get("warc-date", "")[:10]
+    values = {"url": url, "crawl": day}
+    return {name: value for name, value in values.items() if value}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadWarc(ReadPages):
-    """One document per response with HTML in it; an offset is that of the record in the unpacked
-    file.
+    """Read one document per response that holds HTML.
 
     Dropped: not_a_response, http_error (any status but 2xx), not_html, no_main_text,
     only_special_tokens. Quarantined: malformed_record, truncated, damaged, record_too_long,
     malformed_response, unknown_coding, expansion, not_decodable, too_many_tags, too_slow,
-    extraction_failed, document_too_long, unknown_packing."""
+    extraction_failed, document_too_long, unknown_packing.
+    """
 
     name: ClassVar[str] = "warc"
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """Every page of a file."""
-        for record, offset in sound_records(self, path, name, "response"):
+        """Yield the document of every page."""
+        for record, origin in records_of_type(self, path, name, "response"):
             try:
-                yield from self._page(record, name, offset)
+                yield from self._page(record, origin)
             except BadResponse as error:
-                self.refuse(error.reason, name, offset, record.content)
+                self.quarantine_row(error.reason, origin)
 
-    def _page(self, record: WarcRecord, name: str, offset: int) -> Iterator[Document]:
-        answer = parse_response(record.body)
-        if not 200 <= answer.status < 300:
+    def _page(self, record: WarcRecord, origin: Origin) -> Iterator[Document]:
+        response = parse_response(record.body)
+        if not 200 <= response.status < 300:
             self.drop("http_error")
-        elif _is_other(record) or not answer.is_html:
+        elif _is_other(record) or not response.is_html:
             self.drop("not_html")
         else:
-            html = answer.content(self.max_line_bytes)
-            yield from self.page(html, answer.charset, _known(record), name, offset, record.content)
+            html = response.content(self.max_line_bytes)
+            yield from self.page(html, response.charset, _metadata(record), origin)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadWet(ReadFiles):
-    """One document per conversion record, which holds text; an offset is that of the record in the
-    unpacked file.
+    """Read one document per conversion record, which holds text.
 
     Dropped: not_a_conversion, only_special_tokens. Quarantined: malformed_record, truncated,
-    damaged, record_too_long, not_utf8, no_text, document_too_long, expansion, unknown_packing."""
+    damaged, record_too_long, not_utf8, no_text, document_too_long, expansion, unknown_packing.
+    """
 
     name: ClassVar[str] = "wet"
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
-        """Every text of a file."""
-        for record, offset in sound_records(self, path, name, "conversion"):
+        """Yield the document of every text."""
+        for record, origin in records_of_type(self, path, name, "conversion"):
             try:
                 text = record.body.decode()
             except UnicodeDecodeError:
-                self.refuse("not_utf8", name, offset, record.content)
+                self.quarantine_row("not_utf8", origin)
             else:
-                yield from self.keep(
-                    {self.text: text, **_known(record)}, name, offset, record.content
-                )
+                row = {self.text: text, **_metadata(record)}
+                yield from self.make_document(row, origin)

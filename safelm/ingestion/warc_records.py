@@ -1,9 +1,9 @@
-"""The records of a WARC stream: found by their lengths, and after one whose length is wrong by the
-next header line.
+"""The records of a WARC stream, found by their lengths.
 
-warcio stops at the first record that is not as it should be, and takes the start of the next for
-the end of one that says it is longer than it is. Here a record must end where its length says:
-before the next, or at the end of the file."""
+warcio stops at the first record that is malformed, and takes the start of the next record for the
+end of one whose length is too large. Here a record must end where its length says: before the
+next record, or at the end of the file. After one that does not, reading goes on at the next header.
+"""
 
 import re
 from collections.abc import Iterator
@@ -17,135 +17,139 @@ HEADER = re.compile(VERSION)
 NEXT = re.compile(rb"\n" + VERSION)
 END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 FIRST_LINES = (b"WARC/1.0\r\n", b"WARC/1.1\r\n")
+LENGTH = re.compile(r"[0-9]{1,15}")
 HEADER_BYTES = 1 << 16
-TAIL = 32  # more bytes than NEXT can match
+# More bytes than NEXT can match.
+TAIL = 32
 MALFORMED = "malformed_record"
 TOO_LONG = "record_too_long"
 
 
 @dataclass(frozen=True)
 class WarcRecord:
-    """A record. `fault` is None where header and length are right, else the reason; it then goes to
-    the next header.
+    """A record of a WARC stream, or the bytes up to the next header if it has a `fault`.
+
+    The names in `header` are lower case; a faulty record may have none. `content` is for the
+    quarantine.
     """
 
     offset: int
-    header: dict[str, str]  # names in lower case; empty where there is none
+    header: dict[str, str]
     body: bytes
     fault: str | None
-    content: bytes | SkippedBytes  # what the quarantine needs
+    content: bytes | SkippedBytes
 
 
 class StreamWindow:
-    """A window over a stream of blocks: bytes are looked at before they are taken."""
+    """A window over a stream of blocks: bytes are seen before they are taken."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self.blocks, self.window, self.offset = blocks, bytearray(), 0
+        self.blocks = blocks
+        self.bytes = bytearray()
+        self.offset = 0
 
     def fill(self, size: int) -> bool:
-        """See at least `size` bytes, unless the stream ends before."""
-        while len(self.window) < size:
+        """Show at least `size` bytes; return False if the stream ends before."""
+        while len(self.bytes) < size:
             block = next(self.blocks, None)
             if block is None:
                 return False
-            self.window += block
+            self.bytes += block
         return True
 
     def take(self, size: int) -> bytes:
-        """Go on by `size` bytes, and give them."""
-        taken = bytes(self.window[:size])
-        del self.window[:size]
+        """Return the next `size` bytes and move beyond them."""
+        taken = bytes(self.bytes[:size])
+        del self.bytes[:size]
         self.offset += len(taken)
         return taken
 
 
 def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
-    """Every record of a stream, with at most `limit` bytes in its body. What is no record is one
-    with a fault.
+    """Yield every record of a stream; a body has at most `limit` bytes.
+
+    Bytes that are no record come as one with a fault.
     """
-    tape = StreamWindow(blocks)
-    while _at_a_record(tape):
-        start = tape.offset
-        header, size = _header(tape)
+    window = StreamWindow(blocks)
+    while _skip_empty_lines(window):
+        start = window.offset
+        header, size = _header(window)
         length = header.get("content-length", "")
-        if "warc-type" not in header or not re.fullmatch(r"[0-9]{1,15}", length):
-            is_record = _begins_a_header(bytes(tape.window[:TAIL]))
-            content, found = _to_the_next(tape)
-            yield WarcRecord(
-                start,
-                {},
-                b"",
-                TRUNCATED if is_record and not size and not found else MALFORMED,
-                content,
-            )
+        if "warc-type" not in header or not LENGTH.fullmatch(length):
+            is_record = _begins_a_header(bytes(window.bytes[:TAIL]))
+            skipped, has_next = _skip_to_next(window)
+            is_cut = is_record and not size and not has_next
+            yield WarcRecord(start, {}, b"", TRUNCATED if is_cut else MALFORMED, skipped)
         elif int(length) > limit:
-            content, _ = _to_the_next(tape)
-            yield WarcRecord(start, header, b"", TOO_LONG, content)
+            skipped, _ = _skip_to_next(window)
+            yield WarcRecord(start, header, b"", TOO_LONG, skipped)
         else:
-            yield _record(tape, header, size, size + int(length))
+            yield _record(window, header, size, size + int(length))
 
 
-def _at_a_record(tape: StreamWindow) -> bool:
-    """Go on over the empty lines between records; False at the end."""
-    while tape.fill(1):
-        blank = len(tape.window) - len(tape.window.lstrip(b"\r\n"))
-        tape.take(blank)
-        if tape.window:
+def _skip_empty_lines(window: StreamWindow) -> bool:
+    """Move to the next record; return False at the end of the stream."""
+    while window.fill(1):
+        blank = len(window.bytes) - len(window.bytes.lstrip(b"\r\n"))
+        window.take(blank)
+        if window.bytes:
             return True
     return False
 
 
-def _header(tape: StreamWindow) -> tuple[dict[str, str], int]:
-    """The named fields at the start of the window, which stays there, and their size; 0 when this
-    is no header.
+def _header(window: StreamWindow) -> tuple[dict[str, str], int]:
+    """Return the named fields at the start of the window, and their size; 0 for no header.
+
+    The window stays at the start of the header.
     """
-    tape.fill(HEADER_BYTES)
-    found = END_OF_HEADER.search(tape.window, 0, HEADER_BYTES)
-    if not HEADER.match(tape.window) or not found or NEXT.search(tape.window, 0, found.start()):
-        return {}, 0  # none, or one that was cut, with the next right behind it
-    lines = bytes(tape.window[: found.start()]).decode("utf-8", "replace").splitlines()[1:]
-    fields = (line.partition(":") for line in lines)
-    return {
-        name.strip().lower(): value.strip() for name, colon, value in fields if colon
-    }, found.end()
+    window.fill(HEADER_BYTES)
+    end = END_OF_HEADER.search(window.bytes, 0, HEADER_BYTES)
+    # A header that was cut has the next one right behind it.
+    if not HEADER.match(window.bytes) or not end or NEXT.search(window.bytes, 0, end.start()):
+        return {}, 0
+    text = bytes(window.bytes[: end.start()]).decode("utf-8", "replace")
+    fields = {}
+    for line in text.splitlines()[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name.strip().lower()] = value.strip()
+    return fields, end.end()
 
 
-def _record(tape: StreamWindow, header: dict[str, str], size: int, end: int) -> WarcRecord:
-    """The record that ends at `end` of the window, by its own account."""
-    start, is_whole = tape.offset, tape.fill(end)
-    if is_whole and _is_an_end(tape, end):
-        content = tape.take(end)
+def _record(window: StreamWindow, header: dict[str, str], size: int, end: int) -> WarcRecord:
+    """Return the record that ends at `end` of the window, by its own account."""
+    start = window.offset
+    is_whole = window.fill(end)
+    if is_whole and _may_end(window, end):
+        content = window.take(end)
         return WarcRecord(start, header, content[size:], None, content)
-    skipped, found = _to_the_next(tape)
-    return WarcRecord(start, header, b"", MALFORMED if is_whole or found else TRUNCATED, skipped)
+    skipped, has_next = _skip_to_next(window)
+    fault = MALFORMED if is_whole or has_next else TRUNCATED
+    return WarcRecord(start, header, b"", fault, skipped)
 
 
-def _is_an_end(tape: StreamWindow, end: int) -> bool:
-    """Whether a record may end here: the two empty lines of the standard come, the next record, or
-    nothing.
-    """
-    tape.fill(end + TAIL)
-    rest = bytes(tape.window[end : end + TAIL])
+def _may_end(window: StreamWindow, end: int) -> bool:
+    """Tell if a record may end here: two empty lines, another record or nothing follows."""
+    window.fill(end + TAIL)
+    rest = bytes(window.bytes[end : end + TAIL])
     text = rest.lstrip(b"\r\n")
     return rest.startswith(b"\r\n\r\n") or not text or _begins_a_header(text)
 
 
 def _begins_a_header(text: bytes) -> bool:
-    """Whether a header line stands here, or the start of one at which a file was cut."""
+    """Tell if a header line begins here, perhaps one at which the file was cut."""
     return bool(HEADER.match(text)) or any(line.startswith(text) for line in FIRST_LINES)
 
 
-def _to_the_next(tape: StreamWindow) -> tuple[SkippedBytes, bool]:
-    """Go on to the next header line, past the one at which the window may stand; False where there
-    is none.
-    """
-    skipped = SkippedBytes(tape.take(1))
+def _skip_to_next(window: StreamWindow) -> tuple[SkippedBytes, bool]:
+    """Move to the next header line, beyond one at the start; return False if there is none."""
+    skipped = SkippedBytes(window.take(1))
     while True:
-        found = NEXT.search(tape.window)
-        if found:
-            skipped.add(tape.take(found.start() + 1))
+        match = NEXT.search(window.bytes)
+        if match:
+            skipped.add(window.take(match.start() + 1))
             return skipped, True
-        skipped.add(tape.take(max(0, len(tape.window) - TAIL)))
-        if not tape.fill(len(tape.window) + 1):
-            skipped.add(tape.take(len(tape.window)))
+        skipped.add(window.take(max(0, len(window.bytes) - TAIL)))
+        if not window.fill(len(window.bytes) + 1):
+            skipped.add(window.take(len(window.bytes)))
             return skipped, False

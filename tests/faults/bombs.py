@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from safelm.ingestion.base import SourceError
+from safelm.ingestion.errors import SourceError
 from safelm.ingestion.registry import READERS
 from specs.yaml_source import SpecError, YamlFile
 from tests.reading import VALUES, reasons

@@ -18,7 +18,7 @@ import numpy as np
 
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.shards import Shard
-from safelm.ingestion.base import SourceError
+from safelm.ingestion.errors import SourceError
 from safelm.ingestion.extract import TextExtractor
 from safelm.ingestion.html import ReadPages
 from safelm.ingestion.registry import READERS

@@ -322,8 +322,8 @@ MUTANTS = (
     Mutant(
         "files in the order of a set",
         "safelm/ingestion/base.py",
-        "found = sorted(there & set(path.rglob(pattern)))",
-        "found = list(there & set(path.rglob(pattern)))",
+        "chosen = sorted(matches.intersection(files))",
+        "chosen = list(matches.intersection(files))",
         (READING, CHANGE, SHARDS),
     ),
     Mutant(
@@ -336,14 +336,14 @@ MUTANTS = (
     Mutant(
         "repeats in other files stay",
         "safelm/ingestion/dedup.py",
-        "    if not repeats:",
+        "    if not duplicates:",
         "    if True:",
         ("tests/faults/test_toy.py", SHARDS),
     ),
     Mutant(
         "broken rows vanish",
         "safelm/ingestion/jsonl.py",
-        "self.refuse(_fault(content) if has_ended else TRUNCATED, name, offset, content)",
+        "self.quarantine_row(_fault(content) if has_ended else TRUNCATED, origin)",
         "pass",
         ("tests/faults/test_toy.py",),
     ),
@@ -378,7 +378,7 @@ MUTANTS = (
     Mutant(
         "texts may spell the tag out",
         "safelm/ingestion/base.py",
-        'taken_out(TOKENS, text, " ")',
+        'remove_matches(SPECIAL_TOKENS, text, " ")',
         "(text, 0)",
         (READING, "tests/test_ingest.py"),
     ),

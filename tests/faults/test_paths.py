@@ -17,7 +17,7 @@ import yaml
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import run
 from safelm.documents.shards import WriteDocuments
-from safelm.ingestion.base import SourceError
+from safelm.ingestion.errors import SourceError
 from safelm.ingestion.registry import READERS
 from specs.validation import problems
 from tests.faults.corpora import record
