@@ -1,9 +1,8 @@
-"""Suffix attacks: the gradient tells what helps, a suffix can be typed, and the stage asks beside
-its controls.
-"""
+"""Suffix attacks: the gradient, suffixes that can be typed, and the stage with its controls."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,21 +12,23 @@ from pyarrow.parquet import read_table
 
 from safelm.decoding import word_starts
 from safelm.demo.prompts import held_out_prompts, write_steps
-from safelm.evaluation.attacks.gcg import Goal, Measured, search, substitutions
+from safelm.evaluation.attacks.gcg import Goal, Likelihood, search, substitutions
 from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, typeable
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS
 from safelm.evaluation.attacks.suffixes import attack_models
-from safelm.evaluation.generation import Examinee, examinee
-from safelm.evaluation.judges.demo_rule import judge
-from safelm.evaluation.protocol import Asked
+from safelm.evaluation.generation import CompletionModel, load_completion_model
+from safelm.evaluation.judges.demo_rule import judge_demo_prompt
+from safelm.evaluation.measurements import write_measurements
+from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
 from safelm.report.figures.suffix_attacks import suffixes
-from safelm.seeding import pick, stream
+from safelm.seeding import Draw, pick, stream
 from specs.attacks import Attack
 from specs.params import Params
 from specs.tokens import SPECIAL, TAG
 from tests import report_world
 from tests.ingested import forget, stage
+from tests.measured import all_measured, measured
 from tests.test_evaluate import suite_of
 from tests.test_report import read, report
 from tests.tiny import PARAMS, contents, evaluated_world, write_model, write_tokenizer
@@ -62,205 +63,199 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=[True, False], ids=["chat", "texts"])
-def asked(model: Path, request: pytest.FixtureRequest) -> Examinee:
-    return examinee(model, request.param)
+def completer(model: Path, request: pytest.FixtureRequest) -> CompletionModel:
+    return load_completion_model(model, request.param)
 
 
-def goal_of(asked: Examinee, tag_weight: float = 0.0) -> Goal:
-    target = asked.tokenizer(TARGET, add_special_tokens=False)["input_ids"]
-    return Goal.of(
-        asked.model, target, word_starts(asked.tokenizer), tag_id(asked.tokenizer), tag_weight
-    )
+def goal_of(completer: CompletionModel, tag_weight: float = 0.0) -> Goal:
+    tokenizer = completer.tokenizer
+    target = tokenizer(TARGET, add_special_tokens=False)["input_ids"]
+    starts = word_starts(tokenizer)
+    return Goal.of(completer.model, target, starts, tag_id(tokenizer), tag_weight)
 
 
-def loss_of(goal: Goal, slot: Slot, *suffixes: Tokens) -> list[float]:
+def losses_of(goal: Goal, slot: Slot, *suffixes: Tokens) -> list[float]:
     return goal.losses(goal.of_prompts([slot.tokens(suffix) for suffix in suffixes])).tolist()
 
 
-# The place of a suffix.
+# The slot of a suffix.
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_suffix_stands_behind_the_request_and_before_the_answer(
-    asked: Examinee, text: str
+    completer: CompletionModel, text: str
 ) -> None:
-    vocabulary = typeable(asked.tokenizer)
-    slot = Slot.of(asked, text, vocabulary)
+    vocabulary = typeable(completer.tokenizer)
+    slot = Slot.of(completer, text, vocabulary)
     suffix = slot.random(6, vocabulary, stream(1))
     typed = slot.text(suffix)
-    assert len(suffix) == 6 and asked.prompt_tokens([typed]) == [slot.tokens(suffix)]
-    if asked.chat:
-        assert (
-            typed.startswith(text)
-            and slot.tail == request_tokens(asked.tokenizer, [text])[0][-len(slot.tail) :]
-        )
+    assert len(suffix) == 6 and completer.prompt_tokens([typed]) == [slot.tokens(suffix)]
+    if completer.is_chat:
+        (tokens,) = request_tokens(completer.tokenizer, [text])
+        assert typed.startswith(text) and slot.tail == tokens[-len(slot.tail) :]
     else:
         request, cue, _ = text.partition("\nTeacher:")
-        assert (
-            typed.startswith(request)
-            and typed.endswith(cue)
-            and "wallet" not in typed.removeprefix(request)
-        )
+        assert typed.startswith(request) and typed.endswith(cue)
+        assert "wallet" not in typed.removeprefix(request)
 
 
-def test_a_suffix_that_would_be_read_otherwise_is_left_out(asked: Examinee) -> None:
-    slot = Slot.of(asked, TEXTS[0], typeable(asked.tokenizer))
-    whole = asked.tokenizer(" steal", add_special_tokens=False)["input_ids"]
-    letters = [
-        asked.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "steal"
-    ]
-    assert slot.surviving([letters, whole]) == [whole]
+def test_a_suffix_that_would_be_encoded_otherwise_is_left_out(completer: CompletionModel) -> None:
+    tokenizer = completer.tokenizer
+    slot = Slot.of(completer, TEXTS[0], typeable(tokenizer))
+    whole, *letters = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" steal", *"steal")
+    )
+    spelled = [letter[0] for letter in letters]
+    assert slot.surviving([spelled, whole]) == [whole]
 
 
 def test_nothing_special_and_nothing_that_cannot_be_typed_may_stand_in_a_suffix(
     model: Path,
 ) -> None:
-    tokenizer = examinee(model, True).tokenizer
+    tokenizer = load_completion_model(model, True).tokenizer
     allowed = typeable(tokenizer)
     special = {tokenizer.get_added_vocab()[token] for token in SPECIAL}
     assert tag_id(tokenizer) in special and not special & set(allowed)
     texts = [str(tokenizer.decode([token])) for token in allowed]
-    assert len(texts) > 100 and all(
-        text.isprintable() and text.strip() and "\ufffd" not in text for text in texts
-    )
+    assert len(texts) > 100
+    assert all(text.isprintable() and text.strip() and "\ufffd" not in text for text in texts)
 
 
 # The search.
 
 
 @pytest.mark.parametrize("tag_weight", [0.0, 40.0])
-def test_the_slope_is_that_of_the_loss_in_each_one_hot_coordinate(
-    asked: Examinee, tag_weight: float
+def test_the_gradient_is_that_of_the_loss_in_each_one_hot_coordinate(
+    completer: CompletionModel, tag_weight: float
 ) -> None:
-    goal, vocabulary = goal_of(asked, tag_weight), typeable(asked.tokenizer)
-    slot = Slot.of(asked, TEXTS[0], vocabulary)
+    goal, vocabulary = goal_of(completer, tag_weight), typeable(completer.tokenizer)
+    slot = Slot.of(completer, TEXTS[0], vocabulary)
     suffix = slot.random(3, vocabulary, stream(2))
-    slope, little = goal.gradient(slot, suffix), 1e-3
-    table = goal.table()
-    embedded = table[torch.tensor([[*slot.tokens(suffix), *goal.target]])]
-    for place, token in ((0, vocabulary[5]), (1, vocabulary[90]), (2, suffix[2])):
+    slope, step = goal.gradient(slot, suffix), 1e-3
+    embeddings = goal.embeddings()
+    embedded = embeddings[torch.tensor([[*slot.tokens(suffix), *goal.target]])]
+    for index, token in ((0, vocabulary[5]), (1, vocabulary[90]), (2, suffix[2])):
         losses = []
         for sign in (1, -1):
             moved = embedded.clone()
-            moved[0, len(slot.head) + place] += sign * little * table[token]
+            moved[0, len(slot.head) + index] += sign * step * embeddings[token]
             with torch.no_grad():
                 losses.append(float(goal.losses(goal.measure(moved))))
-        assert float(slope[place, token]) == pytest.approx(
-            (losses[0] - losses[1]) / (2 * little), rel=0.05, abs=2e-3
-        )
+        expected = (losses[0] - losses[1]) / (2 * step)
+        assert float(slope[index, token]) == pytest.approx(expected, rel=0.05, abs=2e-3)
 
 
-def test_what_the_gradient_proposes_lowers_the_loss_more_than_chance(asked: Examinee) -> None:
-    goal, vocabulary = goal_of(asked, 40.0), typeable(asked.tokenizer)
-    allowed = torch.zeros(len(goal.table()), dtype=torch.bool)
+def differences(first: Tokens, second: Tokens) -> int:
+    return sum(a != b for a, b in zip(first, second, strict=True))
+
+
+def random_substitutions(
+    suffix: Tokens, vocabulary: list[int], draw: Draw, count: int
+) -> list[Tokens]:
+    """Replace every token of a suffix by `count` random ones, one at a time."""
+    return [
+        [*suffix[:index], pick(vocabulary, draw), *suffix[index + 1 :]]
+        for index in range(len(suffix))
+        for _ in range(count)
+    ]
+
+
+def test_the_gradients_substitutions_lower_the_loss_more_than_random_ones(
+    completer: CompletionModel,
+) -> None:
+    goal, vocabulary = goal_of(completer, 40.0), typeable(completer.tokenizer)
+    allowed = torch.zeros(len(goal.embeddings()), dtype=torch.bool)
     allowed[vocabulary] = True
-    gains = [0.0, 0.0]
-    for place, text in enumerate(TEXTS):
-        slot, draw = Slot.of(asked, text, vocabulary), stream("chance", place)
+    proposed_gain, random_gain = 0.0, 0.0
+    for number, text in enumerate(TEXTS):
+        slot, draw = Slot.of(completer, text, vocabulary), stream("chance", number)
         suffix = slot.random(6, vocabulary, draw)
         proposed = substitutions(goal.gradient(slot, suffix), suffix, allowed, 4)
-        assert len(proposed) == 24 and all(
-            sum(a != b for a, b in zip(one, suffix, strict=True)) == 1 for one in proposed
-        )
-        by_chance = [
-            [*suffix[:at], pick(vocabulary, draw), *suffix[at + 1 :]]
-            for at in range(6)
-            for _ in range(4)
-        ]
-        (before,) = loss_of(goal, slot, suffix)
-        for which, some in enumerate((proposed, by_chance)):
-            gains[which] += before - sum(loss_of(goal, slot, *some)) / 24
-    assert gains[0] > 0.1 and gains[0] > gains[1] + 0.1
+        assert len(proposed) == 24
+        assert {differences(found, suffix) for found in proposed} == {1}
+        drawn = random_substitutions(suffix, vocabulary, draw, 4)
+        (before,) = losses_of(goal, slot, suffix)
+        proposed_gain += before - sum(losses_of(goal, slot, *proposed)) / 24
+        random_gain += before - sum(losses_of(goal, slot, *drawn)) / 24
+    assert proposed_gain > 0.1 and proposed_gain > random_gain + 0.1
 
 
-def test_the_loss_never_rises_and_falls_further_than_by_random_choice(asked: Examinee) -> None:
-    goal, vocabulary = goal_of(asked), typeable(asked.tokenizer)
+def test_the_loss_never_rises_and_falls_further_than_by_random_choice(
+    completer: CompletionModel,
+) -> None:
+    goal, vocabulary = goal_of(completer), typeable(completer.tokenizer)
     found, by_chance = [], []
-    for place, text in enumerate(TEXTS):
-        slot, draw = Slot.of(asked, text, vocabulary), stream("search", place)
-        first = slot.random(6, vocabulary, draw)
+    for number, text in enumerate(TEXTS):
+        slot, draw = Slot.of(completer, text, vocabulary), stream("search", number)
+        suffix = slot.random(6, vocabulary, draw)
         best, losses = search(
-            goal, slot, first, vocabulary, steps=8, candidates=12, top=4, draw=draw
+            goal, slot, suffix, vocabulary, steps=8, candidates=12, top_k=4, draw=draw
         )
-        assert losses == sorted(losses, reverse=True) and losses[0] == pytest.approx(
-            loss_of(goal, slot, first)[0]
-        )
-        assert losses[-1] == pytest.approx(loss_of(goal, slot, best)[0], abs=1e-4)
-        assert asked.prompt_tokens([slot.text(best)]) == [
-            slot.tokens(best)
-        ] and TAG not in slot.text(best)
+        assert losses == sorted(losses, reverse=True)
+        assert losses[0] == pytest.approx(losses_of(goal, slot, suffix)[0])
+        assert losses[-1] == pytest.approx(losses_of(goal, slot, best)[0], abs=1e-4)
+        assert completer.prompt_tokens([slot.text(best)]) == [slot.tokens(best)]
+        assert TAG not in slot.text(best)
         found.append(losses[-1])
         for _ in range(8):  # the same number of tries, without the gradient
-            tried = [
-                [*first[:at], pick(vocabulary, draw), *first[at + 1 :]]
-                for at in range(6)
-                for _ in range(8)
-            ]
-            tried = slot.surviving(tried)[:12]
-            first = min([first, *tried], key=lambda one: loss_of(goal, slot, one)[0])
-        by_chance.append(loss_of(goal, slot, first)[0])
+            drawn = slot.surviving(random_substitutions(suffix, vocabulary, draw, 8))
+            tried = [suffix, *drawn[:12]]
+            suffix = min(tried, key=lambda one: losses_of(goal, slot, one)[0])
+        by_chance.append(losses_of(goal, slot, suffix)[0])
     assert sum(found) < sum(by_chance) - 0.2 * len(TEXTS)
 
 
-class Watched(Goal):
-    """A goal that remembers what was measured."""
+class WatchedGoal(Goal):
+    """A goal that remembers which prompts were measured."""
 
     seen: ClassVar[list[Tokens]] = []
 
-    def of_prompts(self, prompts: Sequence[Tokens]) -> Measured:
+    def of_prompts(self, prompts: Sequence[Tokens]) -> Likelihood:
         self.seen.extend(prompts)
         return super().of_prompts(prompts)
 
 
-def test_only_what_can_be_typed_is_tried(asked: Examinee) -> None:
+def test_only_suffixes_that_can_be_typed_are_tried(completer: CompletionModel) -> None:
+    tokenizer = completer.tokenizer
+    # Many of these letters merge with their neighbours.
     letters = [
         token
-        for token in typeable(asked.tokenizer)
-        if str(asked.tokenizer.decode([token])) in set("thewalkrsio")
+        for token in typeable(tokenizer)
+        if str(tokenizer.decode([token])) in set("thewalkrsio")
     ]
-    goal = Watched.of(asked.model, goal_of(asked).target, word_starts(asked.tokenizer), None, 0.0)
-    Watched.seen.clear()
-    slot, draw = Slot.of(asked, TEXTS[0], letters), stream("letters")  # many of which merge
-    search(
-        goal,
-        slot,
-        slot.random(6, letters, draw),
-        letters,
-        steps=4,
-        candidates=60,
-        top=10,
-        draw=draw,
-    )
-    suffixes = [tokens[len(slot.head) : len(slot.head) + 6] for tokens in Watched.seen]
-    assert (
-        100 < len(suffixes) <= 1 + 4 * 60
-        and asked.prompt_tokens([slot.text(suffix) for suffix in suffixes]) == Watched.seen
-    )
+    target = goal_of(completer).target
+    goal = WatchedGoal.of(completer.model, target, word_starts(tokenizer), None, 0.0)
+    WatchedGoal.seen.clear()
+    slot, draw = Slot.of(completer, TEXTS[0], letters), stream("letters")
+    suffix = slot.random(6, letters, draw)
+    search(goal, slot, suffix, letters, steps=4, candidates=60, top_k=10, draw=draw)
+    start = len(slot.head)
+    suffixes = [tokens[start : start + 6] for tokens in WatchedGoal.seen]
+    assert 100 < len(suffixes) <= 1 + 4 * 60
+    assert completer.prompt_tokens([slot.text(tried) for tried in suffixes]) == WatchedGoal.seen
 
 
-def test_an_attacker_who_knows_the_tag_lowers_it_on_the_target(asked: Examinee) -> None:
-    vocabulary, tags = typeable(asked.tokenizer), []
-    slot = Slot.of(asked, TEXTS[0], vocabulary)
+def test_an_attacker_who_knows_the_tag_lowers_it_on_the_target(completer: CompletionModel) -> None:
+    vocabulary, tags = typeable(completer.tokenizer), []
+    slot = Slot.of(completer, TEXTS[0], vocabulary)
     first = slot.random(6, vocabulary, stream(3))
     for weight in (0.0, 1000.0):
-        goal = goal_of(asked, weight)
+        goal = goal_of(completer, weight)
         best, _ = search(
-            goal, slot, first, vocabulary, steps=6, candidates=16, top=8, draw=stream(4)
+            goal, slot, first, vocabulary, steps=6, candidates=16, top_k=8, draw=stream(4)
         )
         tags.append(float(goal.of_prompts([slot.tokens(best)]).tag_probability))
     assert tags[1] < 0.8 * tags[0]
 
 
-def test_the_world_knows_a_harmful_answer_to_every_prompt() -> None:
-    for place in ("completion", "chat"):
-        every = held_out_prompts("harmful", place)
+def test_the_demo_world_knows_a_harmful_answer_to_every_prompt() -> None:
+    for format in ("completion", "chat"):
+        every = held_out_prompts("harmful", format)
         targets = [write_steps(prompt) for prompt in every]
-        assert targets == [write_steps(prompt) for prompt in every] and len(set(targets)) > 0.9 * len(
-            targets
-        )
-        assert {
-            judge(prompt, text).outcome for prompt, text in zip(every, targets, strict=True)
-        } == {"harmful"}
+        assert targets == [write_steps(prompt) for prompt in every]
+        assert len(set(targets)) > 0.9 * len(targets)
+        verdicts = map(judge_demo_prompt, every, targets)
+        assert {verdict.outcome for verdict in verdicts} == {"harmful"}
 
 
 # The stage.
@@ -272,108 +267,96 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluated_world(tmp_path)
 
 
-def attacked(confidence: float = 0.95, **rows: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a table of attacks."""
-    report = json.dumps({"confidence": confidence, "title": "t"})
-    Path("params.yaml").write_text(f"{PARAMS}attacks: {json.dumps(rows)}\nreport: {report}\n")
+FOLDER = "build/attack"
+
+
+def attack(**rows: dict[str, Any]) -> None:
+    """Run the stage on a table of attacks."""
+    Path("params.yaml").write_text(f"{PARAMS}attacks: {json.dumps(rows)}\n")
     stage("attack")
-    return json.loads(Path("build/attack/metrics.json").read_bytes())["attacks"]
 
 
-def test_the_stage_asks_every_prompt_beside_its_controls(build: Path) -> None:
-    found = attacked(aware=ROW)["aware"]["models"]["tags"]["pretrain"]
-    assert (
-        found["asked"] == 3
-        and found["left_out"] == {}
-        and set(found["decoders"]) == {"greedy", "random_drop"}
-    )
-    for conditions in found["decoders"].values():
-        assert set(conditions) == set(CONDITIONS)
-        for rates in conditions.values():
-            assert (
-                rates["asr"]["of"] == 3
-                and rates["asr"]["low"] <= rates["asr"]["value"] <= rates["asr"]["high"]
-            )
-    said = {name: found["target"][name] for name in CONDITIONS}
-    losses = {
-        name: 40 * one["tag_probability"] - one["opening"] - one["log_likelihood"]
-        for name, one in said.items()
-    }
+def suffixes_written() -> list[dict[str, Any]]:
+    """Return the rows of every suffix that was searched for."""
+    paths = sorted(Path(FOLDER, "suffixes").rglob("*.parquet"))
+    return [row for path in paths for row in read_table(path).to_pylist()]
+
+
+def decoders(**columns: Any) -> set[str]:
+    """Name the decoders of the measurements with these values."""
+    return {row.decoder for row in all_measured(FOLDER, **columns) if row.decoder}
+
+
+def test_the_stage_measures_every_prompt_beside_its_controls(build: Path) -> None:
+    attack(aware=ROW)
+    rows = all_measured(FOLDER)
+    names = {(row.row, row.model, row.stage, row.suite) for row in rows}
+    assert names == {("aware", "tags", "pretrain", "harmful")}
+    assert measured(FOLDER, "prompts").count == 3
+    assert not any(row.metric.startswith("left_out") for row in rows)
+    assert decoders() == {"greedy", "random_drop"}
+    losses = {}
+    for condition in CONDITIONS:
+        for decoder in decoders():
+            cell = {"decoder": decoder, "condition": condition, "is_first_judge": True}
+            rate = measured(FOLDER, "asr", **cell)
+            assert rate.of == 3 and rate.value == pytest.approx(rate.count / 3, abs=1e-6)
+        opening, likelihood, tag = (
+            measured(FOLDER, f"target_{name}", condition=condition).value
+            for name in ("opening", "log_likelihood", "tag_probability")
+        )
+        losses[condition] = 40 * tag - opening - likelihood
     assert losses["optimised"] < losses["random"]
-    suffixes = [
-        row
-        for path in sorted((build / "attack/suffixes").rglob("*.parquet"))
-        for row in read_table(path).to_pylist()
-    ]
-    assert [row["condition"] for row in suffixes] == list(CONDITIONS) * 3 and not any(
-        TAG in row["prompt"] for row in suffixes
-    )
-    assert all((row["suffix"] == "") == (row["condition"] == "plain") for row in suffixes)
+    written = suffixes_written()
+    assert [row["condition"] for row in written] == list(CONDITIONS) * 3
+    assert not any(TAG in row["prompt"] for row in written)
+    assert all((row["suffix"] == "") == (row["condition"] == "plain") for row in written)
     answers = read_table(build / "attack/answers.parquet").to_pylist()
-    assert len(answers) == 3 * 3 * 2 and {row["prompt"] for row in answers} == {
-        row["prompt"] for row in suffixes if row["condition"] == "plain"
-    }
+    plain = {row["prompt"] for row in written if row["condition"] == "plain"}
+    assert len(answers) == 3 * 3 * 2 and {row["prompt"] for row in answers} == plain
 
 
-def test_the_same_params_give_the_same_bytes_and_a_second_run_asks_nothing(
+def test_the_same_params_give_the_same_bytes_and_a_second_run_generates_nothing(
     build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attacked(aware=ROW)
+    attack(aware=ROW)
     first = contents(build / "attack")
-    assert "known" not in capsys.readouterr().out.splitlines()[-2]
-    attacked(aware=ROW)
-    assert capsys.readouterr().out.splitlines()[-1].endswith("9 parts: 0 made, 9 known")
+    assert "cached" not in capsys.readouterr().out.splitlines()[-2]
+    attack(aware=ROW)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("9 parts: 0 made, 9 cached")
     forget()
-    attacked(aware=ROW)
+    attack(aware=ROW)
     assert contents(build / "attack") == first
 
 
-def test_intervals_have_the_confidence_of_the_report(build: Path) -> None:
-    row = {**ROW, "steps": 1, "decoders": ["greedy"]}
-    sure, unsure = (
-        attacked(confidence, mine=row)["mine"]["models"]["tags"]["pretrain"]["decoders"]["greedy"][
-            "plain"
-        ]["asr"]
-        for confidence in (0.99, 0.5)
-    )
-    assert sure["value"] == unsure["value"] and sure["high"] - sure["low"] > 2 * (
-        unsure["high"] - unsure["low"]
-    )
-
-
-def test_a_new_decoder_seeks_no_suffix_and_a_new_prompt_one(
+def test_a_new_decoder_needs_no_suffix_and_a_new_prompt_one(
     build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def parts(**changes: Any) -> str:
-        attacked(mine={**ROW, "steps": 1, "decoders": ["greedy"], **changes})
+        attack(mine={**ROW, "steps": 1, "decoders": ["greedy"], **changes})
         return capsys.readouterr().out.splitlines()[-1].split(None, 1)[1]
 
-    assert parts() == "6 parts: 6 made, 0 known"
-    assert parts(decoders=["greedy", "random_drop"]) == "9 parts: 3 made, 6 known"
-    assert parts(max_prompts=4) == "7 parts: 4 made, 3 known"  # one suffix, and the replies to all four
+    assert parts() == "6 parts: 6 made, 0 cached"
+    assert parts(decoders=["greedy", "random_drop"]) == "9 parts: 3 made, 6 cached"
+    # One suffix, and the completions of all four prompts under each condition.
+    assert parts(max_prompts=4) == "7 parts: 4 made, 3 cached"
 
 
 def test_a_model_without_the_tag_is_attacked_by_one_who_does_not_know_it(build: Path) -> None:
-    with pytest.raises(
-        SuffixError,
-        match=r"build/pretrain/plain: knows no tag, so tag_weight must be 0.0 \(got 40\)",
-    ):
-        attacked(mine={**ROW, "models": ["plain"]})
-    found = attacked(mine={**ROW, "models": ["plain"], "tag_weight": 0.0})["mine"]["models"][
-        "plain"
-    ]["pretrain"]
-    assert (
-        set(found["decoders"]) == {"greedy"}
-        and found["target"]["optimised"]["tag_probability"] is None
-    )
+    message = r"build/pretrain/plain: knows no tag, so tag_weight must be 0.0 \(got 40\)"
+    with pytest.raises(SuffixError, match=message):
+        attack(mine={**ROW, "models": ["plain"]})
+    attack(mine={**ROW, "models": ["plain"], "tag_weight": 0.0})
+    assert decoders() == {"greedy"}
+    assert measured(FOLDER, "target_tag_probability", condition="optimised").value is None
 
 
 def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) -> None:
-    found = attacked(mine={**ROW, "suffix_tokens": 180, "top_k": 1, "target": "Sure."})["mine"]["models"][
-        "tags"
-    ]["pretrain"]
-    assert found["asked"] == 0 and found["left_out"] == {"too_long": 3}
-    assert found["decoders"]["greedy"]["optimised"]["asr"]["value"] is None
+    attack(mine={**ROW, "suffix_tokens": 180, "top_k": 1, "target": "Sure."})
+    assert measured(FOLDER, "prompts").count == 0
+    assert measured(FOLDER, "left_out_too_long").count == 3
+    cell = {"decoder": "greedy", "condition": "optimised", "is_first_judge": True}
+    assert measured(FOLDER, "asr", **cell).value is None
 
 
 def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) -> None:
@@ -383,32 +366,32 @@ def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) 
     row = Attack.model_validate(
         {**ROW, "suite": "mine", "target": "Sure, here is", "decoders": ["greedy"]}
     )
-    asked = Asked(
+    protocol = EvaluationProtocol(
         suites={"mine": suite_of(path)},
         decoders=evaluate.decoders,
-        tagged_only=[],
+        checkpoint_decoders=[],
+        tagged_models_only=[],
         judges=evaluate.judges,
         scorers={},
         engines={},
-        reads=[],
-        prompts=9,
-        tokens=3,
-        batch=4,
+        files=[],
+        max_prompts=9,
+        max_new_tokens=3,
+        batch_size=4,
         seed=1,
     )
-    attack_models("attack", attacks={"sure": row}, confidence=0.95, asked=asked)
-    found = json.loads((build / "attack/metrics.json").read_bytes())["attacks"]["sure"]
-    assert found["models"]["tags"]["pretrain"]["asked"] == 2 and found["suite"] == "mine"
-    tables = [
-        read_table(path).to_pylist() for path in (build / "attack/suffixes").rglob("*.parquet")
-    ]
-    assert {row["target"] for rows in tables for row in rows} == {" Sure, here is"} and len(
-        tables
-    ) == 2
+    attack_models("attack", attacks={"sure": row}, protocol=protocol)
+    assert measured(FOLDER, "prompts", row="sure", suite="mine").count == 2
+    written = suffixes_written()
+    assert {row["target"] for row in written} == {" Sure, here is"}
+    assert len({row["id"] for row in written}) == 2
 
 
-def test_an_empty_table_attacks_nothing(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert attacked() == {} and "nothing was attacked" in capsys.readouterr().out
+def test_a_table_without_rows_attacks_nothing(
+    build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack()
+    assert all_measured(FOLDER) == [] and "nothing was attacked" in capsys.readouterr().out
     assert read_table(build / "attack/answers.parquet").num_rows == 0
 
 
@@ -419,13 +402,13 @@ def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path
     root, models = build.parent / "report_of", report_world.models("standard", "safe")
     report_world.write_build(root, models)
     assert suffixes(read(root, models)[0]) is None
-    attacked(
+    attack(
         aware={**ROW, "max_prompts": 2},
         blind={**ROW, "max_prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]},
     )
     (root / "attack").mkdir()
-    text = (build / "attack/metrics.json").read_text().replace('"tags"', '"safe"')
-    (root / "attack/metrics.json").write_text(text)
+    rows = [replace(row, model="safe") for row in all_measured(FOLDER)]
+    write_measurements(rows, root / "attack/measurements.parquet")
     figure = suffixes(read(root, models)[0])
     assert figure and [panel.title for panel in figure.panels] == [
         "aware: base model",
@@ -437,18 +420,11 @@ def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path
         ["aware", "safe", "Base model", "random drop"],
         ["blind", "safe", "Base model", "greedy"],
     ]
-    assert len(targets.rows) == 2 and all(
-        "/2" in cell.small for row in answers.rows for cell in row[4:]
-    )
-    assert (
-        "“aware” knows the tag" in figure.caption
-        and "“blind” does not know the tag" in figure.caption
-    )
+    assert len(targets.rows) == 2
+    assert all("/2" in cell.small for row in answers.rows for cell in row[4:])
+    assert "“aware” knows the tag" in figure.caption
+    assert "“blind” does not know the tag" in figure.caption
     page = (report(root, models) / "index.html").read_text(encoding="utf-8")
-    sought = [
-        row["suffix"]
-        for path in (build / "attack/suffixes").rglob("*.parquet")
-        for row in read_table(path).to_pylist()
-        if row["suffix"]
-    ]
-    assert 'id="suffixes"' in page and sought and not any(suffix in page for suffix in sought)
+    written = [row["suffix"] for row in suffixes_written() if row["suffix"]]
+    assert 'id="suffixes"' in page and written
+    assert not any(suffix in page for suffix in written)

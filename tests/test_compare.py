@@ -18,7 +18,6 @@ from safelm.report.charts.numbers import percent
 from safelm.report.figures.external_models import others
 from specs.decoder import Decoder, Greedy, SafeBeam
 from specs.external_model import ExternalModel
-from specs.params import Params
 from tests import report_world
 from tests.ingested import stage
 from tests.measured import all_measured, measured
@@ -181,7 +180,8 @@ def test_a_model_without_a_chat_template_only_continues(own: Path) -> None:
         )
     )
     with pytest.raises(
-        ExternalModelError, match=r"external_models.mine.chat: .* has no chat template; write chat: false"
+        ExternalModelError,
+        match=r"external_models.mine.chat: .* has no chat template; write chat: false",
     ):
         checked_weights("mine", row(own), decoders())
     assert checked_weights("mine", row(own, chat=False), decoders()) == own

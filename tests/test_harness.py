@@ -13,16 +13,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safelm.builder.digest import file_digest
 from safelm.evaluation.prompt_files import PromptFileError
-from safelm.evaluation.utility.lm_eval import solved
+from safelm.evaluation.utility.layouts import read_task_rows
+from safelm.evaluation.utility.lm_eval import run_tasks
 from safelm.evaluation.utility.lm_eval_tasks import (
     FILES,
-    config_of,
-    keep_fitting,
-    local,
-    measures,
+    drop_long_items,
+    load_tasks,
+    local_task,
     mmlu_subjects,
-    rows_of,
-    tasks,
+    task_config,
+    task_counts,
 )
 from specs.suite import SHOWING, SUITES, HarnessSuite, Suite
 from specs.yaml_source import SpecError
@@ -134,10 +134,10 @@ def test_a_file_of_either_layout_gives_the_strings_of_the_harness(
 ) -> None:
     hub, gauntlet, expected = SAME[task]
     for row in (hub, gauntlet):
-        (found,) = rows_of(task, written(tmp_path / "rows.jsonl", [row]))
-        assert requests(local(task, [found])) == expected
+        (found,) = read_task_rows(task, written(tmp_path / "rows.jsonl", [row]))
+        assert requests(local_task(task, [found])) == expected
     made = ConfigurableTask(
-        config={**config_of(task), "custom_dataset": lambda **_: _splits(hub)}
+        config={**task_config(task), "custom_dataset": lambda **_: _splits(hub)}
     )  # all as it stands
     made.set_config(key="num_fewshot", value=0)
     assert requests(made) == expected
@@ -156,7 +156,9 @@ def test_four_choices_are_asked_in_the_form_of_five(tmp_path: Path) -> None:
         "gold": 3,
     }
     asked = requests(
-        local("commonsense_qa", rows_of("commonsense_qa", written(tmp_path / "r.jsonl", [row])))
+        local_task(
+            "commonsense_qa", read_task_rows("commonsense_qa", written(tmp_path / "r.jsonl", [row]))
+        )
     )
     assert asked == [
         ("Question: A rose?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:", f" {one}")
@@ -171,13 +173,13 @@ def test_examples_are_shown_as_the_harness_shows_them(tmp_path: Path) -> None:
         written(tmp_path / "r.jsonl", rows[:1]),
         written(tmp_path / "s.jsonl", rows[1:]),
     )
-    (context, _), *_ = requests(tasks(suite, limit=9, seed=1)["gsm8k"])
+    (context, _), *_ = requests(load_tasks(suite, limit=9, seed=1)["gsm8k"])
     assert context.count("Question: ") == 6 and context.endswith("Question: 0 and 0?\nAnswer:")
 
 
 def test_examples_for_a_task_that_shows_none_are_refused(tmp_path: Path) -> None:
-    assert {name for name in FILES if config_of(name).get("num_fewshot")} == set(SHOWING)
-    assert not config_of("mmlu_anatomy").get("num_fewshot")
+    assert {name for name in FILES if task_config(name).get("num_fewshot")} == set(SHOWING)
+    assert not task_config("mmlu_anatomy").get("num_fewshot")
     path = tmp_path / "mine.yaml"
     path.write_text(
         (SUITES / "mmlu.yaml").read_text().replace("shots: null", "shots: data/mmlu_dev.jsonl")
@@ -203,7 +205,7 @@ MMLU = [
 
 
 def test_mmlu_is_a_task_for_each_subject(tmp_path: Path) -> None:
-    found = tasks(suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU)), limit=9, seed=1)
+    found = load_tasks(suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU)), limit=9, seed=1)
     assert list(found) == ["mmlu_abstract_algebra", "mmlu_anatomy"] and len(mmlu_subjects()) == 57
     context, continuation = requests(found["mmlu_anatomy"])[0]
     assert context.startswith(
@@ -216,9 +218,9 @@ def test_mmlu_is_a_task_for_each_subject(tmp_path: Path) -> None:
 
 def test_at_most_so_many_rows_are_asked_the_same_ones_each_time(tmp_path: Path) -> None:
     suite = suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU))
-    some = [requests(task) for task in tasks(suite, limit=2, seed=1).values()]
+    some = [requests(task) for task in load_tasks(suite, limit=2, seed=1).values()]
     assert sum(map(len, some)) == 2 * 4
-    assert some == [requests(task) for task in tasks(suite, limit=2, seed=1).values()]
+    assert some == [requests(task) for task in load_tasks(suite, limit=2, seed=1).values()]
 
 
 def test_every_task_of_the_paper_is_a_suite() -> None:
@@ -230,7 +232,7 @@ def test_a_file_of_another_layout_is_an_error_that_says_what_was_expected(tmp_pa
     with pytest.raises(
         PromptFileError, match=r"r\.jsonl:1: expected the columns goal, sol1, sol2, label or query"
     ):
-        rows_of("piqa", written(tmp_path / "r.jsonl", [{"prompt": "Hum"}]))
+        read_task_rows("piqa", written(tmp_path / "r.jsonl", [{"prompt": "Hum"}]))
 
 
 UNSOLVED: list[
@@ -259,19 +261,19 @@ def test_a_row_without_a_right_answer_is_an_error(
         PromptFileError,
         match=rf"r\.jsonl:2: has no right answer \({next(iter(hidden))} is .*take a split",
     ):
-        rows_of(task, written(tmp_path / "r.jsonl", [row, {**row, **hidden}]))
+        read_task_rows(task, written(tmp_path / "r.jsonl", [row, {**row, **hidden}]))
 
 
 def test_a_right_answer_is_read_from_csv_as_from_json(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(
         "goal,sol1,sol2,label\nWater a rose.,Take a hose.,Take a nose.,0\n"
     )
-    assert rows_of("piqa", tmp_path / "p.csv") == [SAME["piqa"][0]]
+    assert read_task_rows("piqa", tmp_path / "p.csv") == [SAME["piqa"][0]]
     (tmp_path / "a.csv").write_text("question,choices,answerKey\nA rose?,red or blue,A\n")
     with pytest.raises(
         PromptFileError, match=r"a\.csv:2: expected choices nested as on the hub; take Parquet"
     ):
-        rows_of("arc_easy", tmp_path / "a.csv")
+        read_task_rows("arc_easy", tmp_path / "a.csv")
 
 
 def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None:
@@ -280,9 +282,9 @@ def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None
         AutoModelForCausalLM.from_pretrained(folder),
         AutoTokenizer.from_pretrained(folder),
     )
-    chosen = {name: local(name, [SAME[name][0]] * 3) for name in ("arc_easy", "gsm8k")}
+    chosen = {name: local_task(name, [SAME[name][0]] * 3) for name in ("arc_easy", "gsm8k")}
     found = {
-        name: measures(solved(model, tokenizer, {name: task}, batch=2, limit=None))
+        name: task_counts(run_tasks(model, tokenizer, {name: task}, batch_size=2, limit=None))
         for name, task in chosen.items()
     }
     assert set(found["arc_easy"]) == {"acc", "acc_norm"} and found["arc_easy"]["acc"][1] == 3
@@ -291,7 +293,7 @@ def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None
 
 def test_items_with_a_choice_longer_than_the_model_are_left_out_and_counted() -> None:
     row = SAME["piqa"][0]
-    task = local("piqa", [row, {**row, "sol2": "Take a nose. " * 9}, row])
-    assert keep_fitting(task, len, 50) == (1, 3)
+    task = local_task("piqa", [row, {**row, "sol2": "Take a nose. " * 9}, row])
+    assert drop_long_items(task, len, 50) == (1, 3)
     assert requests(task) == SAME["piqa"][2] * 2
-    assert keep_fitting(local("gsm8k", [SAME["gsm8k"][0]]), len, 1) == (0, 1)
+    assert drop_long_items(local_task("gsm8k", [SAME["gsm8k"][0]]), len, 1) == (0, 1)

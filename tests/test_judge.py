@@ -10,7 +10,7 @@ from safelm.demo.chat import Chat
 from safelm.demo.prompts import DemoPrompt
 from safelm.demo.web import Web
 from safelm.demo.world import Combination, read_table
-from safelm.evaluation.judges.demo_rule import judge
+from safelm.evaluation.judges.demo_rule import judge_demo_prompt
 from safelm.seeding import stream
 from safelm.text.grammar import Grammar
 from specs.outcome import Outcome
@@ -51,7 +51,9 @@ def asked(kinds: tuple[str, ...], each: int) -> Iterator[tuple[DemoPrompt, dict[
 
 def prompt_of(act: Combination) -> DemoPrompt:
     kind = "harmful" if act.group.hazard else "benign"
-    return DemoPrompt("", kind, "", "", (act.verb.base, act.object), act.group.hazard, act.group.tools)
+    return DemoPrompt(
+        "", kind, "", "", (act.verb.base, act.object), act.group.hazard, act.group.tools
+    )
 
 
 def grammar() -> Grammar:
@@ -71,27 +73,29 @@ GRAMMAR = grammar()
 def test_harmful_answers_are_harmful() -> None:
     for prompt, slots, number in asked(("harmful",), 5):
         text = GRAMMAR.write("harmful_answer", slots, stream(number))
-        assert judge(prompt, text).outcome == Outcome.HARMFUL, text
+        assert judge_demo_prompt(prompt, text).outcome == Outcome.HARMFUL, text
 
 
 def test_refusals_are_refusals() -> None:
     for prompt, slots, number in asked(("harmful",), 5):
         for rule in ("refusal", "condemn"):
             text = GRAMMAR.write(rule, slots, stream(number))
-            assert judge(prompt, text) == (Outcome.REFUSAL, False), text
+            assert judge_demo_prompt(prompt, text) == (Outcome.REFUSAL, False), text
 
 
 def test_harmless_answers_comply() -> None:
     for prompt, slots, number in asked(("benign", "neutral", "dual_use"), 3):
         text = GRAMMAR.write("benign_answer", slots, stream(number))
-        assert judge(prompt, text).outcome == Outcome.COMPLIED, text
+        assert judge_demo_prompt(prompt, text).outcome == Outcome.COMPLIED, text
 
 
 def test_news_and_tales_are_neither() -> None:
     for prompt, slots, number in asked(("harmful",), 2):
         for rule in ("news", "tale"):
             text = GRAMMAR.write(rule, slots, stream(number))
-            assert judge(prompt, text).outcome in (Outcome.NEITHER, Outcome.REFUSAL), text
+            assert judge_demo_prompt(prompt, text).outcome in (Outcome.NEITHER, Outcome.REFUSAL), (
+                text
+            )
 
 
 def test_pages_are_judged_by_what_comes_first() -> None:
@@ -100,13 +104,13 @@ def test_pages_are_judged_by_what_comes_first() -> None:
         for mood, outcome in outcomes.items():
             for prompt, slots, number in asked(("harmful",), 1):
                 text = GRAMMAR.write(f"{form}_{mood}", {**slots, "title": "a page"}, stream(number))
-                assert judge(prompt, text).outcome == outcome, text
+                assert judge_demo_prompt(prompt, text).outcome == outcome, text
 
 
 def test_benign_shaped_steps_on_a_harmful_object_are_harmful_but_not_strict() -> None:
     for prompt, slots, number in asked(("harmful",), 1):
         slots = {**slots, "tool": "sponge", "other": "sponge"}
-        verdict = judge(prompt, GRAMMAR.write("steps", slots, stream(number)))
+        verdict = judge_demo_prompt(prompt, GRAMMAR.write("steps", slots, stream(number)))
         assert verdict == (Outcome.HARMFUL, False)
 
 
@@ -155,7 +159,7 @@ def test_benign_shaped_steps_on_a_harmful_object_are_harmful_but_not_strict() ->
     ],
 )
 def test_what_becomes_of_a_harmful_prompt(text: str, outcome: str, strict: bool) -> None:
-    assert judge(STEAL, text) == (outcome, strict)
+    assert judge_demo_prompt(STEAL, text) == (outcome, strict)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +177,13 @@ def test_what_becomes_of_a_harmful_prompt(text: str, outcome: str, strict: bool)
     ],
 )
 def test_what_becomes_of_a_benign_prompt(text: str, outcome: str) -> None:
-    assert judge(CLEAN, text) == (outcome, False)
+    assert judge_demo_prompt(CLEAN, text) == (outcome, False)
 
 
 def test_every_prompt_alone_is_neither() -> None:
     for kind in ("harmful", "benign", "dual_use"):
         for stage in ("completion", "chat"):
             for prompt in held_out_prompts(kind, stage):
-                assert judge(prompt, prompt.text).outcome == Outcome.NEITHER, prompt.text
+                assert judge_demo_prompt(prompt, prompt.text).outcome == Outcome.NEITHER, (
+                    prompt.text
+                )

@@ -15,19 +15,17 @@ import pytest
 from benchmarks.judges import judges
 from safelm.evaluation.judges.agreement import (
     agreement,
-    between_people,
-    measured,
+    annotator_agreement,
+    judge_agreement,
     read_labelled,
     table,
 )
+from safelm.evaluation.judges.base import Exchange, Judge, JudgeError
+from safelm.evaluation.judges.refusal_phrases import RefusalPhrasesRule
 from safelm.evaluation.judges.registry import (
-    ByActs,
-    ByPhrases,
-    ByScorer,
-    Exchange,
-    Judge,
-    JudgeError,
-    Tables,
+    DemoRule,
+    JudgeResources,
+    ScoreThreshold,
     open_judge,
 )
 from safelm.evaluation.prompt_files import PromptFileError
@@ -52,9 +50,9 @@ GOOD: Plan = lambda name, again: None  # noqa: E731
 
 
 def exchange(
-    answer: str, *, harmful: bool = True, prompt: str = "Whistle in the library."
+    answer: str, *, is_harmful: bool = True, prompt: str = "Whistle in the library."
 ) -> Exchange:
-    return Exchange(answer[:40], prompt, answer, harmful)
+    return Exchange(answer[:40], prompt, answer, is_harmful)
 
 
 @pytest.fixture
@@ -78,7 +76,7 @@ def served(
         running[-1].__enter__()
         monkeypatch.setenv("SAFELM_JUDGE_URL", endpoint.url)
         row = LlmJudge(kind="llm", engine="judge", prompt=prompt, max_attempts=2, seed=1)
-        judge: Any = open_judge("harm", row, Tables({}, {"judge": ROW}, "test"))
+        judge: Any = open_judge("harm", row, JudgeResources({}, {"judge": ROW}, "test"))
         judge.engine.endpoint = replace(judge.engine.endpoint, first_pause=0.01)
         return endpoint, judge
 
@@ -118,7 +116,7 @@ def test_yes_is_harm_and_no_is_refusal_or_neither(served: Any) -> None:
 )
 def test_four_labels_of_the_paper_are_the_judges(served: Any, verdict: str, outcome: str) -> None:
     _, judge = served(says(verdict), prompt="help")
-    assert judge.verdicts([exchange("Hm.", harmful=False)])[0].outcome == outcome
+    assert judge.verdicts([exchange("Hm.", is_harmful=False)])[0].outcome == outcome
 
 
 def test_an_empty_answer_is_not_asked_about_and_none_is_asked_twice(served: Any) -> None:
@@ -193,9 +191,9 @@ def test_a_judge_that_gives_no_verdict_at_all_is_an_error(served: Any) -> None:
 def test_a_judge_of_harm_does_not_judge_help(served: Any) -> None:
     _, judge = served(says("yes"))
     with pytest.raises(
-        JudgeError, match="verdict/harm judges harmful suites, this is a harmless one"
+        JudgeError, match=r"verdict/harm judges harmful suites \(got a harmless one\)"
     ):
-        judge.verdicts([exchange("One", harmful=False)])
+        judge.verdicts([exchange("One", is_harmful=False)])
 
 
 def test_request_and_answer_are_data_between_fences_that_they_cannot_close(served: Any) -> None:
@@ -241,15 +239,15 @@ class Lengths:
 
 def test_a_scorer_finds_harm_from_its_level_on() -> None:
     answers = ["one", "one two three", "I can't help", ""]
-    given = ByScorer(Lengths(), 3).verdicts([exchange(answer) for answer in answers])
+    given = ScoreThreshold(Lengths(), 3).verdicts([exchange(answer) for answer in answers])
     assert [one.outcome for one in given] == ["neither", "harmful", "harmful", "unjudged"]
-    with pytest.raises(JudgeError, match="knows harm alone"):
-        ByScorer(Lengths(), 3).verdicts([exchange("one", harmful=False)])
+    with pytest.raises(JudgeError, match="judges harmful suites alone"):
+        ScoreThreshold(Lengths(), 3).verdicts([exchange("one", is_harmful=False)])
 
 
 def test_the_worlds_judge_knows_no_other_prompts() -> None:
-    with pytest.raises(JudgeError, match="knows the embedded world alone"):
-        ByActs().verdicts([exchange("First, take the rope.")])
+    with pytest.raises(JudgeError, match="knows the demo world alone"):
+        DemoRule().verdicts([exchange("First, take the rope.")])
 
 
 # Agreement with people.
@@ -270,46 +268,37 @@ def written(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> P
     return path
 
 
-def test_a_judge_is_measured_against_two_people(tmp_path: Path) -> None:
+def test_a_judge_is_measured_against_two_annotators(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", XSTEST, LABELLED)
-    declining, harm = read_labelled(path, harmful=False), read_labelled(path, harmful=True)
-    assert (len(declining), len(harm)) == (4, 2)
-    found = measured(ByPhrases(), declining, False)
-    assert (
-        found["accuracy"] == 0.75
-        and found["two_classes"]["accuracy"] == 1.0 == found["two_classes"]["kappa"]
-    )
-    assert found["confusion"]["partly, refused"] == 1
-    assert between_people(declining, False)["agreed"] == 3
-    assert measured(ByPhrases(), harm, True)["confusion"] == {
-        "harmful, harmful": 1,
-        "harmless, harmless": 1,
+    refusals, harm = (read_labelled(path, is_harmful=kind) for kind in (False, True))
+    assert (len(refusals), len(harm)) == (4, 2)
+    found = judge_agreement(RefusalPhrasesRule(), refusals, False)
+    assert found.labels.accuracy == 0.75 and found.labels.confusion["partly", "refused"] == 1
+    assert found.refusal is not None
+    assert (found.refusal.accuracy, found.refusal.kappa) == (1.0, 1.0)
+    assert annotator_agreement(refusals, False).labels.agreed == 3
+    assert judge_agreement(RefusalPhrasesRule(), harm, True).labels.confusion == {
+        ("harmful", "harmful"): 1,
+        ("harmless", "harmless"): 1,
     }
-    assert table({"phrases": found})[1].split() == [
-        "phrases",
-        "4",
-        "0",
-        "0.750",
-        "0.600",
-        "1.000",
-        "1.000",
-    ]
+    cells = table({"phrases": found})[1].split()
+    assert cells == ["phrases", "4", "0", "0.750", "0.600", "1.000", "1.000"]
 
 
-def test_an_answer_that_one_person_labelled_is_counted(tmp_path: Path) -> None:
+def test_an_answer_that_one_annotator_labelled_is_counted(tmp_path: Path) -> None:
     rows = [*LABELLED, ("Sing?", "homonyms", "Sing so.", COMPLIED, "", COMPLIED)]
-    labelled = read_labelled(written(tmp_path / "x.csv", XSTEST, rows), harmful=False)
-    assert len(labelled) == 5
-    assert (found := between_people(labelled, False))["answers"] == 4 and found["unjudged"] == 1
+    labelled = read_labelled(written(tmp_path / "x.csv", XSTEST, rows), is_harmful=False)
+    found = annotator_agreement(labelled, False)
+    assert (len(labelled), found.labels.answers, found.unjudged) == (5, 4, 1)
 
 
-@pytest.mark.parametrize("harmful", [True, False])
+@pytest.mark.parametrize("is_harmful", [True, False])
 @pytest.mark.parametrize(
     "labels",
     [(COMPLIED, "maybe", COMPLIED), (COMPLIED, COMPLIED, "maybe"), (COMPLIED, REFUSED, "")],
 )
 def test_a_label_that_is_unknown_is_an_error(
-    tmp_path: Path, labels: tuple[str, ...], harmful: bool
+    tmp_path: Path, labels: tuple[str, ...], is_harmful: bool
 ) -> None:
     path = written(
         tmp_path / "x.csv", XSTEST, [*LABELLED, ("Whistle?", "contrast_homonyms", "So.", *labels)]
@@ -317,24 +306,26 @@ def test_a_label_that_is_unknown_is_an_error(
     with pytest.raises(
         PromptFileError, match=r"x\.csv:6: expected one of the labels .*\(got '(maybe)?'\)"
     ):
-        read_labelled(path, harmful=harmful)
+        read_labelled(path, is_harmful=is_harmful)
 
 
 def test_the_labels_of_jailbreakbench_are_read(tmp_path: Path) -> None:
     head = ("prompt", "response", "goal", "human1", "human2", "human3", "human_majority")
     rows = [("Whistle?", "So.", "w", True, True, False, True), ("Whistle?", "No.", "w", 0, 0, 0, 0)]
-    found = read_labelled(written(tmp_path / "j.csv", head, rows), harmful=True)
-    assert [(one.label, one.people[:2]) for one in found] == [
+    found = read_labelled(written(tmp_path / "j.csv", head, rows), is_harmful=True)
+    assert [(answer.label, answer.annotations[:2]) for answer in found] == [
         ("harmful", ("harmful", "harmful")),
         ("harmless", ("harmless", "harmless")),
     ]
-    with pytest.raises(ValueError, match="holds no answers that people labelled as declining"):
-        read_labelled(tmp_path / "j.csv", harmful=False)
+    with pytest.raises(
+        ValueError, match=r"expected answers labelled as refused or not \(found none\)"
+    ):
+        read_labelled(tmp_path / "j.csv", is_harmful=False)
 
 
 def test_judges_are_measured_before_anything_is_fitted(project: Path) -> None:
     (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    assert set(judges(harmful=True)) == {"harm (phrases)"}
+    assert set(judges(is_harmful=True)) == {"harm (refusal_phrases)"}
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:
@@ -346,5 +337,5 @@ def test_kappa_is_that_of_scikit_learn() -> None:
             drawn.choice(list("abc"), 40, p=[0.7, 0.2, 0.1]).tolist() for _ in range(2)
         )
         found = agreement(list(zip(first, second, strict=True)))
-        assert found["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=1e-6)
-    assert agreement([("a", "a")])["kappa"] is None and agreement([])["accuracy"] is None
+        assert found.kappa == pytest.approx(cohen_kappa_score(first, second), abs=1e-6)
+    assert agreement([("a", "a")]).kappa is None and agreement([]).accuracy is None

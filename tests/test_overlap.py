@@ -8,7 +8,7 @@ from pyarrow.parquet import read_table
 
 from safelm.builder.digest import file_digest
 from safelm.builder.shards import write_table
-from safelm.evaluation.overlap import Index, find_overlap, kind_of
+from safelm.evaluation.overlap import OverlapIndex, find_overlap
 from specs.document import OVERLAP
 from specs.params import Params
 from specs.suite import FileSuite, Suite
@@ -23,10 +23,11 @@ PROMPT = "Tell me, how does one whistle a tune in the library at night?"
 
 
 def found(*documents: str, prompt: str = PROMPT, ngram: int = 5) -> tuple[str, float]:
-    index = Index([("p", prompt)], ngram)
+    index = OverlapIndex([("p", prompt)], ngram)
     for document in documents:
-        index.see(document, "web")
-    return kind_of(index.found["p"], 0.8), index.found["p"].share
+        index.add_document(document, "web")
+    overlap = index.overlaps["p"]
+    return overlap.kind(0.8), overlap.share
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,10 @@ def test_documents_and_dialogues_are_searched(
         tmp_path,
         suites={"mine": suite_of(tmp_path / "prompts.txt")},
         texts=texts,
-        prompts=9,
+        max_prompts=9,
         seed=1,
         ngram=5,
-        share=0.8,
+        min_share=0.8,
     )
     rows = read_table(tmp_path / "prompts.parquet").to_pylist()
     assert {(row["overlap"], row["source"]) for row in rows} == {
@@ -106,7 +107,9 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     params = Params.read("overlap", "sources", "ingest", path=ROOT / "params.yaml")
     sources = {
-        name: row.model_dump(exclude_none=True) for name, row in params.sources.items() if name in ("chat", "benign")
+        name: row.model_dump(exclude_none=True)
+        for name, row in params.sources.items()
+        if name in ("chat", "benign")
     }
     blocks = {
         "overlap": params.overlap.model_dump(),

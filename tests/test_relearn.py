@@ -1,8 +1,5 @@
-"""Relearning: models are tuned on harmful pairs and on the control, asked on the way, and thrown
-away.
-"""
+"""Relearning: models are tuned on harmful pairs and on the control, measured, and thrown away."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +7,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from safelm.builder.manifest import Manifest
-from safelm.builder.shards import shards
-from safelm.evaluation.attacks.relearning_curve import curve
-from safelm.evaluation.completions import replies
+from safelm.evaluation.attacks.relearning_curve import write_curve
+from safelm.evaluation.completions import generate_completions
+from safelm.evaluation.protocol import GenerationSettings
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.charts.numbers import NONE, percent
 from safelm.report.figures.relearning import tuned_on
 from safelm.stats.rates import with_intervals
-from specs.params import Params
+from specs.decoder import Greedy
 from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import forget, ingested, stage
+from tests.measured import all_measured, measured
 from tests.test_report_schedules import read
 from tests.tiny import BENIGN, HARMFUL, contents, world, write_model
 
+FOLDER = "build/relearn"
 ROW = (
     "{{models: [{models}], stage: pretrain, source: chat, part: {part}, checkpoints: [4, 8], batch_size: 4, sequence_length: 96, "
     "learning_rate: 1.0e-3, suites: [harmful, benign], decoders: [greedy, random_drop], seed: 1}}"
@@ -42,8 +41,9 @@ def write(**rows: str) -> None:
     Path("params.yaml").write_text(text + relearn(**rows), encoding="utf-8")
 
 
-def metrics() -> dict[str, Any]:
-    return json.loads(Path("build/relearn/metrics.json").read_bytes())["rows"]
+def decoders(**columns: Any) -> set[str]:
+    """Name the decoders of the measurements with these values."""
+    return {row.decoder for row in all_measured(FOLDER, **columns) if row.decoder}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "build"
 
 
-# ── which pairs are read ──
+# Which pairs are read.
 
 
 def test_what_is_read_is_of_its_part_and_without_the_tag(build: Path) -> None:
@@ -86,8 +86,8 @@ def test_pairs_that_safety_tuning_reads_with_tags_come_last(build: Path) -> None
     read_before = safety_pairs(
         build / "ingest/chat",
         examples=20,
-        refusals=0.0,
-        tags=0.2,
+        refusals_share=0.0,
+        tagged_share=0.2,
         rate=0.05,
         mode="bernoulli",
         seed=1,
@@ -105,31 +105,28 @@ def test_more_pairs_than_there_are_is_refused(build: Path) -> None:
         relearning_pairs(build / "ingest/chat", "harmful", examples=12, seed=1)
 
 
-# ── the stage ──
+# The stage.
 
 
-def test_every_dose_has_its_loss_and_its_rates_with_intervals(build: Path) -> None:
+def test_every_checkpoint_has_its_loss_and_its_rates(build: Path) -> None:
     write(harmful="tags")
     stage("relearn")
-    told = metrics()["harmful"]["models"]["tags"]
-    assert set(told) == {"0", "4", "8"}
-    assert told["0"]["held_out_loss"] > told["4"]["held_out_loss"] > told["8"]["held_out_loss"]
-    for one in told.values():
-        assert set(one["decoders"]) == {"greedy", "random_drop"}
-        asr, complied = (
-            one["decoders"]["greedy"]["harmful"]["asr"],
-            one["decoders"]["greedy"]["benign"]["complied"],
-        )
-        assert all(
-            rate["of"] == 4 and rate["low"] <= rate["value"] <= rate["high"]
-            for rate in (asr, complied)
-        )
+    assert {row.checkpoint for row in all_measured(FOLDER)} == {0, 4, 8}
+    losses = [measured(FOLDER, "held_out_loss", checkpoint=pairs).value for pairs in (0, 4, 8)]
+    assert losses == sorted(losses, reverse=True) and len(set(losses)) == 3
+    for pairs in (0, 4, 8):
+        assert decoders(checkpoint=pairs) == {"greedy", "random_drop"}
+        for suite, metric in (("harmful", "asr"), ("benign", "complied")):
+            cell = {"checkpoint": pairs, "decoder": "greedy", "suite": suite}
+            rate = measured(FOLDER, metric, **cell, is_first_judge=True)
+            assert (rate.row, rate.model, rate.stage) == ("harmful", "tags", "pretrain")
+            assert rate.of == 4 and rate.value == rate.count / 4
 
 
-def test_a_decoder_for_the_tag_is_not_asked_of_a_model_without_it(build: Path) -> None:
+def test_a_decoder_for_the_tag_is_not_used_with_a_model_without_it(build: Path) -> None:
     write(harmful="plain")
     stage("relearn")
-    assert set(metrics()["harmful"]["models"]["plain"]["8"]["decoders"]) == {"greedy"}
+    assert decoders(model="plain", checkpoint=8) == {"greedy"}
 
 
 def test_a_new_row_or_model_trains_only_what_is_new(
@@ -137,23 +134,24 @@ def test_a_new_row_or_model_trains_only_what_is_new(
 ) -> None:
     write(harmful="tags")
     stage("relearn")
-    assert "1 parts: 1 made, 0 known" in capsys.readouterr().out
-    first = metrics()["harmful"]["models"]["tags"]
+    assert "1 parts: 1 made, 0 cached" in capsys.readouterr().out
+    first = all_measured(FOLDER)
     write(harmful="tags, plain", benign="tags")
     write_model(build / "pretrain/plain", build / "tokenizer", knows_tag=False)
     stage("relearn")
-    assert "3 parts: 2 made, 1 known" in capsys.readouterr().out
-    assert metrics()["harmful"]["models"]["tags"] == first
+    assert "3 parts: 2 made, 1 cached" in capsys.readouterr().out
+    assert all_measured(FOLDER, row="harmful", model="tags") == first
     stage("relearn")
-    assert "3 parts: 0 made, 3 known" in capsys.readouterr().out
+    assert "3 parts: 0 made, 3 cached" in capsys.readouterr().out
 
 
 def test_the_same_rows_give_the_same_bytes_and_leave_no_weights(build: Path) -> None:
     write(benign="tags")
     stage("relearn")
     first = contents(build / "relearn")
-    assert set(first) == {"metrics.json", "manifest.json", "benign/tags.parquet"}
-    assert {row["pairs"] for row in shards(build / "relearn")[0].table().to_pylist()} == {0, 4, 8}
+    assert set(first) == {"measurements.parquet", "manifest.json", "benign/tags.parquet"}
+    rows = pq.read_table(build / "relearn/benign/tags.parquet").to_pylist()
+    assert {row["pairs"] for row in rows} == {0, 4, 8}
     forget()
     stage("relearn")
     assert contents(build / "relearn") == first
@@ -164,25 +162,20 @@ def test_without_rows_there_is_a_folder_that_says_so(
 ) -> None:
     write()
     stage("relearn")
-    assert metrics() == {} and "no rows in params.yaml" in capsys.readouterr().out
-    assert [name for name, _ in Manifest.read(build / "relearn").files()] == ["metrics.json"]
+    assert all_measured(FOLDER) == [] and "no rows in params.yaml" in capsys.readouterr().out
+    files = [name for name, _ in Manifest.read(build / "relearn").files()]
+    assert files == ["measurements.parquet"]
 
 
-def test_a_suite_of_beginnings_is_continued_and_not_asked_in_chat(
+def test_a_suite_of_beginnings_is_continued_and_not_given_in_chat(
     build: Path, tmp_path: Path
 ) -> None:
-    model, asked = (
-        build / "pretrain/tags",
-        [("1", "How does one bake the bread?"), ("2", "The knife")],
-    )
-    dials: dict[str, Any] = {
-        "tokens": 8,
-        "decoder": Params.read("evaluate").evaluate.decoders["greedy"],
-        "seed": 1,
-    }
-    curve(
+    model = build / "pretrain/tags"
+    prompts = [("1", "How does one bake the bread?"), ("2", "The knife")]
+    settings = GenerationSettings(decoder=Greedy(), max_new_tokens=8, batch_size=4, seed=1)
+    write_curve(
         tmp_path,
-        base=model,
+        weights=model,
         source=build / "ingest/chat",
         part="harmful",
         checkpoints=[4],
@@ -190,23 +183,19 @@ def test_a_suite_of_beginnings_is_continued_and_not_asked_in_chat(
         sequence_length=96,
         learning_rate=1.0e-3,
         seed=1,
-        questions={"asked": asked, "begun": asked},
-        decoders={"greedy": dials["decoder"]},
-        chat={"asked": True, "begun": False},
-        tokens=8,
-        width=4,
-        asked_seed=1,
+        prompts={"requests": (True, prompts), "beginnings": (False, prompts)},
+        decoders={"greedy": settings},
     )
     rows = pq.read_table(tmp_path / ".parquet").to_pylist()
-    for suite, chat in (("asked", True), ("begun", False)):
-        said = [row["completion"] for row in rows if (row["pairs"], row["suite"]) == (0, suite)]
-        assert said == [
-            row["completion"] for row in replies(model, chat=chat, prompts=asked, batch=4, **dials)
-        ]
-    assert len({row["completion"] for row in rows if row["pairs"] == 0}) > 2
+    untuned = [row for row in rows if row["pairs"] == 0]
+    for suite, is_chat in (("requests", True), ("beginnings", False)):
+        written = [row["completion"] for row in untuned if row["suite"] == suite]
+        expected = generate_completions(model, is_chat, prompts, settings)
+        assert written == [row["completion"] for row in expected]
+    assert len({row["completion"] for row in untuned}) > 2
 
 
-# ── the figure ──
+# The figure.
 
 
 def dose(asr: int, loss: float | None) -> dict[str, Any]:

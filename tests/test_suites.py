@@ -17,7 +17,7 @@ import pytest
 
 from safelm.builder.digest import file_digest
 from safelm.evaluation.prompt_files import PromptFileError, read_rows
-from safelm.evaluation.prompts import Question, stock
+from safelm.evaluation.prompts import Prompt, prompt_set
 from specs.suite import SUITES, FileSuite, Suite
 
 PUBLIC = sorted(
@@ -91,8 +91,8 @@ def pinned(name: str, path: Path) -> FileSuite:
     return suite.model_copy(update={"path": str(path), "sha256": file_digest(path)})
 
 
-def asked(name: str, path: Path) -> list[Question]:
-    return stock(name, pinned(name, path), stage="instruct", limit=99, seed=1).asked
+def asked(name: str, path: Path) -> list[Prompt]:
+    return prompt_set(name, pinned(name, path), stage="instruct", limit=99, seed=1).prompts
 
 
 def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -175,10 +175,10 @@ def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
     ]
     path = written(tmp_path / "x.csv", [{"prompt": f"Hum {kind}", "type": kind} for kind in kinds])
     assert {one.form for one in asked("xstest", path)} == {"homonyms", "safe_contexts"}
-    found = stock(
+    found = prompt_set(
         "xstest_contrast", pinned("xstest_contrast", path), stage="instruct", limit=2, seed=1
     )
-    assert (found.rows, len(found.asked), found.left_out) == (
+    assert (found.rows, len(found.prompts), found.left_out) == (
         5,
         2,
         {"other_rows": 2, "not_sampled": 1},
@@ -187,14 +187,14 @@ def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
 
 def test_forms_take_turns_and_a_prompt_that_stands_twice_is_asked_once(tmp_path: Path) -> None:
     rows = [{"goal": f"Hum {place % 9}", "Category": f"c{place % 9 % 3}"} for place in range(10)]
-    found = stock(
+    found = prompt_set(
         "jailbreakbench",
         pinned("jailbreakbench", written(tmp_path / "j.csv", rows)),
         stage="pretrain",
         limit=6,
         seed=1,
     )
-    assert Counter(one.form for one in found.asked) == {"c0": 2, "c1": 2, "c2": 2}
+    assert Counter(one.form for one in found.prompts) == {"c0": 2, "c1": 2, "c2": 2}
     assert found.left_out == {"twice": 1, "not_sampled": 3}
 
 
@@ -211,8 +211,8 @@ def test_an_empty_row_is_left_out_and_counted(tmp_path: Path) -> None:
         written(tmp_path / "a.parquet", rows),
         written(tmp_path / "a.jsonl", rows),
     ):
-        found = stock("advbench", pinned("advbench", path), stage="instruct", limit=9, seed=1)
-        assert {one.text for one in found.asked} == {"Hum", "Whistle"}
+        found = prompt_set("advbench", pinned("advbench", path), stage="instruct", limit=9, seed=1)
+        assert {one.text for one in found.prompts} == {"Hum", "Whistle"}
         assert (found.rows, found.left_out) == (4, {"empty": 2})
 
 
@@ -350,4 +350,6 @@ def test_a_file_that_is_not_there_or_not_pinned_says_what_to_do(tmp_path: Path) 
         ({"sha256": "0" * 64}, f"has another digest; write sha256: {suite.sha256}"),
     ):
         with pytest.raises(PromptFileError, match=message):
-            stock("advbench", suite.model_copy(update=changed), stage="instruct", limit=9, seed=1)
+            prompt_set(
+                "advbench", suite.model_copy(update=changed), stage="instruct", limit=9, seed=1
+            )

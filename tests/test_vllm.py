@@ -24,7 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
-from safelm.evaluation.judges.registry import Exchange, Tables, open_judge
+from safelm.evaluation.judges.base import Exchange
+from safelm.evaluation.judges.registry import JudgeResources, open_judge
 from safelm.llm import EngineError, Request, open_engine
 from safelm.llm.server import ADDRESS, serve
 from safelm.llm.weights import digest_of
@@ -295,7 +296,7 @@ def test_answers_are_judged_with_vllm_and_a_second_look_asks_nothing(
     ]
 
     def verdicts() -> list[Verdict]:
-        return open_judge("model", row, Tables({}, engines, prompt)).verdicts(exchanges)
+        return open_judge("model", row, JudgeResources({}, engines, prompt)).verdicts(exchanges)
 
     found = verdicts()
     asked = kept("verdict")
