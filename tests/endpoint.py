@@ -72,7 +72,7 @@ class FakeEndpoint:
                     endpoint.keys.add(self.headers.get("Authorization"))
                     endpoint.faults[fault or "none"] += 1
                 answer = reply(body, endpoint.text(body))
-                (FAULTS | DENIED)[fault](self, answer) if fault else send(self, answer)
+                (FAULTS | OTHERS)[fault](self, answer) if fault else send(self, answer)
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Quiet."""
@@ -181,7 +181,10 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "late": _late,
     "twice": _twice,
 }
-DENIED: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {  # no fault of the server's
+# Replies that are no fault of the server's, and one whose pause is no number.
+OTHERS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
+    # The bytes of a superscript two in UTF-8: http.server encodes headers in Latin-1.
+    "odd_pause": lambda handler, data: send(handler, b"slow down", 429, Retry_After="Â²"),
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
     "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),

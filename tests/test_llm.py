@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from safelm.llm import Request, TemplateInput, strip_control_tokens
-from safelm.llm.request import CONTROL, split_document
+from safelm.llm.client import Endpoint
+from safelm.llm.fencing import CONTROL, split_document
+from safelm.llm.model import LanguageModel
 from safelm.llm.templates.engine import TemplateEngine
 from safelm.llm.templates.text import Templates
 from safelm.seeding import stream
@@ -21,11 +23,12 @@ from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
 from specs.tokens import END, SPECIAL, TAG
 from specs.yaml_source import SpecError
+from tests.endpoint import MODEL, FakeEndpoint
 from tests.tiny import write_tokenizer
 from tests.written import writer
 
 ENGINE = TemplateEngine(SHARED, HAZARDS)
-READER = ENGINE.reader
+FINDER = ENGINE.finder
 PATHS = [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.yaml"))]
 
 
@@ -122,7 +125,7 @@ def test_the_words_of_a_document_are_no_templates() -> None:
 
 
 def test_a_page_is_about_the_act_that_it_names_most() -> None:
-    subject = READER.subject(
+    subject = FINDER.subject(
         "He stole the camera. Who steals the wallet? They were stealing the old wallet."
     )
     assert subject.hazard == "nonviolent_crimes"
@@ -131,33 +134,33 @@ def test_a_page_is_about_the_act_that_it_names_most() -> None:
 
 
 def test_without_an_act_the_text_comes_before_what_the_scorers_named() -> None:
-    assert READER.subject("All about identity theft.", hint="hate").hazard == "privacy"
-    assert READER.subject("All about gardens.", hint="hate").hazard == "hate"
-    assert READER.subject("All about gardens.", hint="child_exploitation").hazard is None
+    assert FINDER.subject("All about identity theft.", hint="hate").hazard == "privacy"
+    assert FINDER.subject("All about gardens.", hint="hate").hazard == "hate"
+    assert FINDER.subject("All about gardens.", hint="child_exploitation").hazard is None
 
 
 def test_a_mild_page_keeps_harmless_sentences_without_rude_words() -> None:
     text = "Ben: Damn, I lost the spoon at noon. We had a beer. He cleaned the bloody oven for me."
     assert (
-        READER.subject(text).facts["kept"]
+        FINDER.subject(text).facts["kept"]
         == "I lost the spoon at noon. He cleaned the oven for me."
     )
 
 
 def test_claims_of_bad_advice_are_not_kept() -> None:
-    subject = READER.subject("You need no doctor. Garlic heals the whole body in a week.")
+    subject = FINDER.subject("You need no doctor. Garlic heals the whole body in a week.")
     assert (subject.concern, "kept" in subject.facts) == ("health advice", False)
 
 
 def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
     assert (
-        READER.topic(
+        FINDER.topic(
             "She went to the market, past the market, and washed the bicycle. The bicycle is red."
         )
         == "the bicycle"
     )
-    assert READER.topic('Words on "open data" here. Why "open data" matters.') == "open data"
-    assert READER.topic("The gun was old. The gun is gone.") == ""
+    assert FINDER.topic('Words on "open data" here. Why "open data" matters.') == "open data"
+    assert FINDER.topic("The gun was old. The gun is gone.") == ""
 
 
 def test_the_same_request_gets_the_same_text_in_any_company() -> None:
@@ -285,3 +288,23 @@ def test_nothing_that_is_written_goes_into_a_request_as_a_token(parts: list[str]
     assert CONTROL.search(clean) is None and not [token for token in SPECIAL if token in clean]
     assert strip_control_tokens(clean) == clean
     assert CONTROL.search(text) is not None or clean == text
+
+
+def test_a_pause_that_is_no_number_is_ignored(tmp_path: Path) -> None:
+    row = {
+        "name": "writer",
+        "kind": "endpoint",
+        "model": MODEL,
+        "digest": "weights-1",
+        "characters": 2000,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "tokens": 64,
+    }
+    question = Request("1", "tests/say", 1, (("system", "Say."), ("user", "page 1")), seed=1)
+    with FakeEndpoint(lambda name, before: None if before else "odd_pause").running() as server:
+        endpoint = Endpoint(server.url, first_pause=0.01)
+        engine = LanguageModel(row, endpoint, tmp_path / "answers.jsonl")
+        (answer,) = engine.generate([question])
+    assert answer.problem is None
+    assert engine.counts["retry status_429"] == 1

@@ -262,7 +262,7 @@ def test_a_long_document_has_the_score_of_its_worst_piece(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("refused", r"refuses every question \(status 400: \{\}\); mend"),
+        ("refused", r"refuses every request \(status 400: \{\}\); fix"),
         ("status_500", "30 of 30 requests unanswered"),
     ],
 )
@@ -324,7 +324,7 @@ def test_a_judge_inside_others_asks_about_a_shard_at_once_and_keeps_the_answers_
     logger.remove(sink)
     assert [document.metadata["score"] for document in found] == [4] * 600
     assert [path.stem for path in scratch("answers", "judge").rglob("*.jsonl")] == ["00007"]
-    assert sum("0 were kept" in line for line in log) == 1
+    assert sum("0 answers were cached" in line for line in log) == 1
 
 
 def test_a_judge_of_written_text_has_another_file_than_that_of_the_pages(tmp_path: Path) -> None:

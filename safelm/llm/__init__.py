@@ -1,19 +1,12 @@
-"""The one door for language models: requests in, answers out, in their order. An engine is a row of
-ENGINES.
+"""Language models: requests in, answers out, in the same order.
 
-Who writes, annotates or judges makes Requests, opens the engine that a row of params.yaml
-describes, and asks it."""
+Stages that write, annotate or judge build Requests, open the engine of a row of params.yaml, and
+call its `generate`. A new kind of engine is a new row of ENGINES.
+"""
 
-from safelm.llm.engine import Engine, EngineError
+from safelm.llm.engine import Answer, Engine, EngineError, Request, TemplateInput
 from safelm.llm.engines import ENGINES, answers_file, open_engine
-from safelm.llm.request import (
-    Answer,
-    Request,
-    TemplateInput,
-    fence_document,
-    split_document,
-    strip_control_tokens,
-)
+from safelm.llm.fencing import fence_document, split_document, strip_control_tokens
 
 __all__ = [
     "ENGINES",

@@ -1,82 +1,76 @@
-"""The answers that language models gave, kept by key in an append-only file, so that nothing is
-asked twice.
+"""Answers of language models, stored by key in an append-only file, so that no request is repeated.
 
 A line is a digest and JSON. A killed process leaves at most a torn last line, which the next one
-cuts off; a line that was damaged later does not match its digest, and what it answered is asked
-again. Texts of answers are data: they stay in this folder, which may be deleted at the cost of
-asking again."""
+cuts off. A line that was damaged later does not match its digest, and its request is repeated. The
+texts stay in this folder, which may be deleted at the cost of repeating the requests.
+"""
 
 import fcntl
 import json
 import os
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from loguru import logger
 
-from safelm.llm.request import Answer
+from safelm.llm.engine import Answer
 
 
-class Answers:
-    """The file of one shard's answers from one model. One process has it open at a time; a second
-    one waits.
+class AnswerStore:
+    """The file of one model's answers for one shard.
+
+    One process has it open at a time; a second one waits.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: dict[str, Answer] = {}
+        self.answers: dict[str, Answer] = {}
         self.damaged = 0
 
     def __enter__(self) -> Self:
-        """Open and read; a torn end is cut off."""
+        """Open and read the file; a torn end is cut off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        torn = len(data) - whole
+        if torn:
             os.ftruncate(self.file, whole)
         for line in data[:whole].splitlines():
-            self._learn(line)
-        if self.damaged or whole < len(data):
+            self._load(line)
+        if self.damaged or torn:
             logger.warning(
-                f"{self.path.name}: {self.damaged} damaged lines, {len(data) - whole} bytes of a torn one"
+                f"{self.path.name}: {self.damaged} damaged lines, {torn} bytes of a torn one"
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        """Sync and close; the lock goes with it."""
+    def __exit__(self, *error: Any) -> None:
+        """Sync and close the file, which releases the lock."""
         os.fsync(self.file)
         os.close(self.file)
 
-    def _learn(self, line: bytes) -> None:
+    def _load(self, line: bytes) -> None:
+        digest, _, body = line.partition(b" ")
+        if digest != _digest(body):
+            self.damaged += 1
+            return
         try:
-            digest, _, body = line.partition(b" ")
-            if digest != _digest(body):
-                raise ValueError("digest")
             row = json.loads(body)
-            self.found[row["key"]] = Answer(row["text"], row["finish"])
+            self.answers[row["key"]] = Answer(row["text"], row["finish"])
         except (ValueError, KeyError, TypeError):
             self.damaged += 1
 
     def get(self, key: str) -> Answer | None:
-        """What was answered, if it was."""
-        return self.found.get(key)
+        """Return the stored answer, if there is one."""
+        return self.answers.get(key)
 
     def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer, at once: one write, so that it outlives a process that is killed behind
-        it.
-        """
+        """Store an answer at once, in one write: it outlives a process that is killed next."""
         body = json.dumps({"key": key, "text": answer.text, "finish": answer.finish}).encode()
         os.write(self.file, _digest(body) + b" " + body + b"\n")
-        self.found[key] = answer
+        self.answers[key] = answer
 
 
 def _digest(body: bytes) -> bytes:

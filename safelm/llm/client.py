@@ -1,8 +1,8 @@
-"""One question to an OpenAI-compatible server: asked a bounded number of times, its reply checked
-before it is taken.
+"""Client of OpenAI-compatible servers: bounded retries, and replies that are checked.
 
-Every question has a connection of its own, so a reply that comes twice or late can be taken for no
-other question's."""
+Every request has a connection of its own, so a late or duplicate reply cannot be taken for another
+request's.
+"""
 
 import asyncio
 import json
@@ -16,36 +16,37 @@ from typing import Any, Self
 import aiohttp
 from loguru import logger
 
-from safelm.llm.engine import EngineError
-from safelm.llm.request import FILTERED
+from safelm.llm.engine import FILTERED, EngineError
 
 MAX_ATTEMPTS = 5
-TIMEOUT = 600.0  # seconds that one try may take: a long text of a large model, behind a queue
+TIMEOUT = 600.0  # seconds of one attempt: a long text of a large model, behind a queue
 FIRST_PAUSE = 0.5  # seconds, doubled each time: 7.5 s in all
-LONGEST_PAUSE = 30.0  # seconds; the most that a server's Retry-After is heeded
-REPLY_BYTES = 16 << 20  # a longer reply is broken
-REFUSED = frozenset(
-    {400, 404, 413, 422}
-)  # the server will not answer this question however often it is asked
-DENIED = frozenset({401, 403})
+MAX_PAUSE = 30.0  # seconds; a longer Retry-After is cut to it
+MAX_REPLY_BYTES = 16 << 20
+# The server will not answer this request, however often it is sent.
+REFUSED = frozenset({400, 404, 413, 422})
+UNAUTHORIZED = frozenset({401, 403})
 FINISHES = frozenset({"stop", "length", FILTERED})
-PLAIN = "There is no page to read. Answer in a few words."  # what no server has a reason of its own to refuse
-SAID = 200  # characters that are shown of what a server says when it refuses everything
+# A message that no server has a reason of its own to refuse.
+PROBE = "There is no page to read. Answer in a few words."
+SHOWN = 200  # characters of a server's text in an error message
 
 
 class Unanswered(Exception):
-    """No usable reply came; the message is the problem's name, as the quarantine has it."""
+    """No usable reply came; the message is the problem's name in the quarantine."""
 
 
-class Denied(Exception):
-    """The server serves nothing of what we ask; the message, behind `the server`, says why and what
-    to mend.
+class ServerUnusable(Exception):
+    """The server serves none of our requests.
+
+    The message follows "the server", and says why and what to fix.
     """
 
 
 class _Retry(Exception):
-    """This try failed, and another may not. The message is the problem's name; the server may ask
-    for a pause.
+    """An attempt failed; the message is the problem's name.
+
+    `pause` are the seconds that the server asked for.
     """
 
     def __init__(self, problem: str, pause: float = 0.0) -> None:
@@ -54,47 +55,50 @@ class _Retry(Exception):
 
 
 class _WrongModel(_Retry):
-    """Another model's reply."""
-
-    def __init__(self, answerer: str) -> None:
+    def __init__(self, model: str) -> None:
         super().__init__("wrong_model")
-        self.answerer = answerer
+        self.model = model
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is. The key is shown nowhere."""
+    """The address of a server, with its /v1, and the key, which is never shown."""
 
-    url: str  # with the /v1
+    url: str
     key: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
     first_pause: float = FIRST_PAUSE
 
     @classmethod
-    def of_environment(cls, name: str) -> Self:
-        """That of the row `name` of `engines`: SAFELM_<NAME>_URL and, where the server wants one,
-        SAFELM_<NAME>_KEY.
+    def from_environment(cls, name: str) -> Self:
+        """Read the endpoint of the row `name` of `engines` from the environment.
+
+        The variables are SAFELM_<NAME>_URL and, where the server wants a key, SAFELM_<NAME>_KEY.
+        Raises EngineError for a missing or malformed address.
         """
         variable = f"SAFELM_{name.upper()}_URL"
         url = os.environ.get(variable, "")
         if not re.fullmatch(r"https?://[^\s@/?#]+(?:/[^\s?#]*)?", url):
+            got = "something else" if url else "nothing"
             raise EngineError(
-                f"{variable}: expected the address of an OpenAI-compatible server, such as https://host/v1 "
-                f"(got {'nothing' if not url else 'something else'}); set it in the environment"
+                f"{variable}: expected the address of an OpenAI-compatible server, "
+                f"such as https://host/v1 (got {got}); set it in the environment"
             )
         return cls(url, os.environ.get(f"SAFELM_{name.upper()}_KEY") or None)
 
 
 class Client:
-    """Asks one server for a row of `engines`.
+    """An HTTP client for one row of `engines`.
 
-    `counts` says how often it was asked, asked again and why, and what stayed unanswered. Until it
-    has `served`, that is answered a question in the model's own name, a refusal or another model's
-    name says that the row is wrong."""
+    `counts` has the numbers of requests, of retries and of unanswered requests by problem. Until
+    the server `has_answered` once in the model's own name, a refusal or another model's name means
+    that the row is wrong.
+    """
 
     def __init__(self, endpoint: Endpoint, row: str) -> None:
         self.endpoint, self.row = endpoint, row
-        self.served, self.plain = False, asyncio.Lock()
+        self.has_answered = False
+        self.probing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self.session = aiohttp.ClientSession(
@@ -104,77 +108,84 @@ class Client:
         )
 
     async def generate(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked reply of /chat/completions. Raises Unanswered after TRIES tries, and Denied
-        at once.
+        """Return the checked reply of /chat/completions.
+
+        Raises Unanswered after MAX_ATTEMPTS attempts, or at once for a refusal; ServerUnusable at
+        once.
         """
-        for number in range(1, MAX_ATTEMPTS + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            pause = 0.0
             try:
-                return await self._try(payload)
+                return await self._attempt(payload)
             except _Retry as error:
                 problem, pause = str(error), error.pause
             except TimeoutError:
-                problem, pause = "timed_out", 0.0
+                problem = "timed_out"
             except aiohttp.ClientConnectorError:
-                problem, pause = "no_connection", 0.0
+                problem = "no_connection"
             except (aiohttp.ClientError, OSError):
-                problem, pause = "connection_lost", 0.0
+                problem = "connection_lost"
             self.counts[f"retry {problem}"] += 1
-            logger.warning(f"{payload['model']}: {problem}, try {number} of {MAX_ATTEMPTS}")
-            if number < MAX_ATTEMPTS:
-                await asyncio.sleep(max(self.endpoint.first_pause * 2 ** (number - 1), pause))
+            logger.warning(f"{payload['model']}: {problem}, attempt {attempt} of {MAX_ATTEMPTS}")
+            if attempt < MAX_ATTEMPTS:
+                backoff = self.endpoint.first_pause * 2 ** (attempt - 1)
+                await asyncio.sleep(max(backoff, pause))
         raise self._unanswered(problem)
 
-    async def _try(self, payload: Mapping[str, Any], is_plain: bool = False) -> dict[str, Any]:
+    async def _attempt(self, payload: Mapping[str, Any], is_probe: bool = False) -> dict[str, Any]:
         self.counts["requests"] += 1
-        url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
-        async with self.session.post(url, json=payload, allow_redirects=False) as response:
-            if response.status in DENIED:
-                raise Denied(f"does not take the key (status {response.status}); set the right one")
-            if response.status not in {200, *REFUSED}:
-                raise _Retry(
-                    f"status_{response.status}", _pause(response.headers.get("Retry-After", ""))
-                )
-            body = await _read(response)
-        if response.status in REFUSED:
+        status, body = await self._post(payload)
+        if status in REFUSED:
             if f'"{FILTERED}"'.encode() in body:
                 raise self._unanswered(FILTERED)
-            if is_plain:
-                raise Denied(self._refusal(response.status, body))
-            await self._ask_plainly(payload)
+            if is_probe:
+                raise ServerUnusable(self._refusal(status, body))
+            await self._probe(payload)
             raise self._unanswered("refused")
         try:
-            reply = _checked(body, payload["model"])
+            reply = _check_reply(body, payload["model"])
         except _WrongModel as error:
-            if self.served:
+            if self.has_answered:
                 raise
-            raise Denied(
-                f"answers as {error.answerer!r:.{SAID}}: write that as engines.{self.row}.model"
+            raise ServerUnusable(
+                f"answers as {error.model!r:.{SHOWN}}; write that as engines.{self.row}.model"
             ) from None
-        self.served = True
+        self.has_answered = True
         if reply["choices"][0]["finish_reason"] == FILTERED:
             raise self._unanswered(FILTERED)
         return reply
 
-    async def _ask_plainly(self, payload: Mapping[str, Any]) -> None:
-        """Whether a refusal is the page's own: ask the same without a page. Raises Denied where
-        that is refused too.
-        """
-        async with self.plain:
-            if not self.served:
-                messages = [*payload["messages"][:-1], {"role": "user", "content": PLAIN}]
-                await self._try({**payload, "messages": messages}, is_plain=True)
+    async def _post(self, payload: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Return (status, body) of a reply or a refusal; raise for any other status."""
+        url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
+        async with self.session.post(url, json=payload, allow_redirects=False) as response:
+            status = response.status
+            if status in UNAUTHORIZED:
+                raise ServerUnusable(
+                    f"does not accept the key (status {status}); "
+                    f"set the right one in SAFELM_{self.row.upper()}_KEY"
+                )
+            if status != 200 and status not in REFUSED:
+                pause = _pause(response.headers.get("Retry-After", ""))
+                raise _Retry(f"status_{status}", pause)
+            return status, await _read(response)
+
+    async def _probe(self, payload: Mapping[str, Any]) -> None:
+        """Repeat a refused request without its page; ServerUnusable if that is refused too."""
+        async with self.probing:
+            if not self.has_answered:
+                messages = [*payload["messages"][:-1], {"role": "user", "content": PROBE}]
+                await self._attempt({**payload, "messages": messages}, is_probe=True)
 
     def _refusal(self, status: int, body: bytes) -> str:
-        """The sentence on a server that refused a question without a page: nothing that it repeats
-        is a page's.
-        """
-        said = " ".join(
-            body.decode("utf-8", "replace").replace(self.endpoint.key or "\0", "").split()
-        )
-        shown = "".join(filter(str.isprintable, said))[:SAID]
+        """Describe a server that refuses a request without a page; its text repeats no page."""
+        text = body.decode("utf-8", "replace")
+        if self.endpoint.key:
+            text = text.replace(self.endpoint.key, "")
+        shown = "".join(filter(str.isprintable, " ".join(text.split())))[:SHOWN]
         return (
-            f"refuses every question (status {status}: {shown}); "
-            f"mend its address, with the /v1, or in engines.{self.row} the model and dials that it takes"
+            f"refuses every request (status {status}: {shown}); fix its address, "
+            f"with the /v1, or the model and sampling of engines.{self.row}"
         )
 
     def _unanswered(self, problem: str) -> Unanswered:
@@ -187,46 +198,47 @@ class Client:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
+    body = bytearray()
     async for part in response.content.iter_chunked(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > REPLY_BYTES:
+        body += part
+        if len(body) > MAX_REPLY_BYTES:
             raise _Retry("reply_too_long")
-    return b"".join(parts)
+    return bytes(body)
 
 
-def _checked(body: bytes, model: str) -> dict[str, Any]:
-    """The reply, if it is one: whole UTF-8 JSON, from the model that was asked, with one text that
-    UTF-8 can hold.
+def _check_reply(body: bytes, model: str) -> dict[str, Any]:
+    """Return the reply if it is whole UTF-8 JSON from the requested model, with one text.
+
+    Raises _Retry otherwise.
     """
     try:
         reply = json.loads(body.decode("utf-8"))
         (choice,) = reply["choices"]
-        finish, answerer = choice["finish_reason"], reply["model"]
+        finish, answered_as = choice["finish_reason"], reply["model"]
         text = "" if finish == FILTERED else choice["message"]["content"] or ""
         text.encode("utf-8")
-        is_whole = isinstance(answerer, str) and (answerer != model or finish in FINISHES)
+        is_other = answered_as != model
+        is_whole = isinstance(answered_as, str) and (is_other or finish in FINISHES)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Retry("broken_reply") from error
     if not is_whole:
         raise _Retry("broken_reply")
-    if answerer != model:
-        raise _WrongModel(answerer)
+    if is_other:
+        raise _WrongModel(answered_as)
     return {
         "choices": [{"message": {"content": text}, "finish_reason": finish}],
-        "usage": _usage(reply.get("usage")),
+        "usage": _token_counts(reply.get("usage")),
     }
 
 
-def _usage(given: Any) -> dict[str, int]:
-    """The counts that DataTrove adds up; what is no whole number is left out."""
-    return (
-        {name: count for name, count in given.items() if type(count) is int}
-        if isinstance(given, dict)
-        else {}
-    )
+def _token_counts(usage: Any) -> dict[str, int]:
+    """Return the counts that DataTrove adds up, without those that are no whole numbers."""
+    if not isinstance(usage, dict):
+        return {}
+    return {name: count for name, count in usage.items() if type(count) is int}
 
 
-def _pause(value: str) -> float:
-    return min(float(value), LONGEST_PAUSE) if value.isdigit() else 0.0
+def _pause(retry_after: str) -> float:
+    """Return the seconds of a Retry-After header, at most MAX_PAUSE; 0 where it is no number."""
+    # Not isdigit(), which accepts "²" as well.
+    return min(float(retry_after), MAX_PAUSE) if retry_after.isdecimal() else 0.0

@@ -1,4 +1,4 @@
-"""The table of engines: what a row of `engines` in params.yaml opens. A new engine is a new row."""
+"""Registry of engines: from a row of `engines` in params.yaml to an open engine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,8 @@ from safelm.builder.blocks import Task
 from safelm.builder.digest import json_digest
 from safelm.builder.paths import scratch
 from safelm.llm.engine import Engine, EngineRow
+
+# Each opener imports its libraries itself: a stage without a server needs no HTTP client.
 
 
 def _template(row: EngineRow, answers: Path) -> Engine:
@@ -20,7 +22,7 @@ def _endpoint(row: EngineRow, answers: Path) -> Engine:
     from safelm.llm.client import Endpoint
     from safelm.llm.model import LanguageModel
 
-    return LanguageModel(row, Endpoint.of_environment(row["name"]), answers)
+    return LanguageModel(row, Endpoint.from_environment(row["name"]), answers)
 
 
 def _vllm(row: EngineRow, answers: Path) -> Engine:
@@ -38,15 +40,17 @@ ENGINES: dict[str, Callable[[EngineRow, Path], Engine]] = {
 
 
 def open_engine(row: EngineRow, answers: Path) -> Engine:
-    """The engine of a row. `answers` is the file that keeps what a language model answers;
-    templates keep nothing.
+    """Open the engine of a row.
+
+    `answers` is the file that stores a language model's answers; templates store none.
     """
     return ENGINES[row["kind"]](row, answers)
 
 
 def answers_file(row: EngineRow, stage: str, task: Task) -> Path:
-    """Where the answers for one shard are kept, by stage, model and the shard's text; it may be
-    deleted at any time.
+    """Return the file of one shard's answers, by stage, model and the shard's digest.
+
+    It may be deleted at any time, at the cost of repeating the requests.
     """
     model = json_digest([row["kind"], row.get("model"), row.get("digest")])
     shard = task.inputs[0].sha256 if task.inputs else task.name

@@ -1,108 +1,102 @@
-"""A language model behind a server: what it has answered is taken from the file, and only the rest
-is asked.
-"""
+"""Language model behind a server: stored answers are reused, only the rest is requested."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
 from safelm.builder.environment import environment_number
-from safelm.llm.answers import Answers
+from safelm.llm.answers import AnswerStore
 from safelm.llm.client import Endpoint
-from safelm.llm.engine import EngineRow
-from safelm.llm.request import Answer, Request
-from safelm.llm.runner import Runner
+from safelm.llm.engine import Answer, EngineRow, Request
+from safelm.llm.runner import RequestRunner
 
 SAMPLING = ("temperature", "top_p", "tokens")
-LIMITS = (
-    "name",
-    "context",
-    "characters",
-)  # of a row: what does not shape an answer to given messages
+# Keys of a row that do not shape the answer to given messages.
+NOT_IN_KEY = ("name", "context", "characters")
 IN_FLIGHT = 64  # requests at once, of one worker
 
 
 class LanguageModel:
     """The engine of a row of kind `endpoint` or `vllm`.
 
-    An answer belongs to the row's model, digest and sampling and to everything in the request;
-    where any of them changes, nothing is reused. How many requests are in flight is
-    SAFELM_REQUESTS."""
+    An answer belongs to the row's model, digest and sampling, and to everything in the request.
+    Where any of them changes, nothing is reused. SAFELM_REQUESTS sets the number in flight.
+    """
 
     def __init__(self, row: EngineRow, endpoint: Endpoint, answers: Path) -> None:
         self.row, self.endpoint, self.answers = row, endpoint, answers
-        self.identity = {name: value for name, value in row.items() if name not in LIMITS}
-        self.counts: Counter[str] = (
-            Counter()
-        )  # requests, retries and what stayed unanswered, by name
-        self.served = False  # whether the server has answered this process
+        self.identity = {name: value for name, value in row.items() if name not in NOT_IN_KEY}
+        # Requests, retries and unanswered requests, by name.
+        self.counts: Counter[str] = Counter()
+        self.has_answered = False
 
     @property
     def name(self) -> str:
-        """The model's own name, without the folder it lies in, and the beginning of its digest."""
-        return f"{self.row['model'].rstrip('/').rpartition('/')[2]}@{self.row['digest'][:12]}"
+        """The model's name, without its folder, and the beginning of its digest."""
+        model = self.row["model"].rstrip("/").rpartition("/")[2]
+        return f"{model}@{self.row['digest'][:12]}"
 
     @property
     def sampling(self) -> str:
-        """Temperature, top-p and the most tokens of an answer, as JSON."""
+        """Temperature, top-p and the maximum of tokens of an answer, as JSON."""
         return json.dumps({name: self.row[name] for name in SAMPLING}, sort_keys=True)
 
     @property
     def characters(self) -> int:
-        """How much of a document goes into one request."""
+        """The maximum number of characters of a document in one request."""
         return self.row["characters"]
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in their order; requests that are the same in everything are
-        asked once.
+        """Return one answer for each request, in their order; equal requests are sent once.
+
+        Raises EngineError where the server does not serve; answers so far are stored.
         """
         keys = [request.key(self.identity) for request in requests]
         unanswered: dict[str, Answer] = {}
-        with Answers(self.answers) as kept:
-            pairs = zip(keys, requests, strict=True)
-            todo = {key: self.payload(request) for key, request in pairs if kept.get(key) is None}
+        with AnswerStore(self.answers) as store:
 
-            def take(key: str, answer: Answer) -> None:
+            def on_answer(key: str, answer: Answer) -> None:
                 if answer.problem:
                     unanswered[key] = answer
                 else:
-                    kept.put(key, answer)
+                    store.put(key, answer)
 
-            if todo:
+            payloads = {
+                key: self.payload(request)
+                for key, request in zip(keys, requests, strict=True)
+                if store.get(key) is None
+            }
+            if payloads:
                 in_flight = environment_number("SAFELM_REQUESTS") or IN_FLIGHT
-                runner = Runner(self.row, self.endpoint, in_flight, take, self.served)
-                try:
-                    runner.generate(todo)
-                finally:
-                    self.counts += runner.counts
-                    self.served = runner.served
-                    logger.info(
-                        f"{self.name}: {_sentence(runner.counts)}; {len(requests) - len(todo)} were kept"
-                    )
-            return [kept.get(key) or unanswered[key] for key in keys]
+                runner = RequestRunner(self.row, self.endpoint, in_flight, on_answer)
+                self._run(runner, payloads)
+                logger.info(f"{self.name}: {len(requests) - len(payloads)} answers were cached")
+            return [store.get(key) or unanswered[key] for key in keys]
+
+    def _run(self, runner: RequestRunner, payloads: Mapping[str, dict[str, Any]]) -> None:
+        runner.has_answered = self.has_answered
+        try:
+            runner.send(payloads)
+        finally:
+            self.counts += runner.counts
+            self.has_answered = runner.has_answered
+            counts = ", ".join(f"{count:,} {name}" for name, count in sorted(runner.counts.items()))
+            logger.info(f"{self.name}: {counts or 'no requests'}")
 
     def payload(self, request: Request) -> dict[str, Any]:
-        """The body of the request; the runner adds the model's name."""
-        row = self.row
+        """Return the body of a request; the runner adds the model's name."""
         body: dict[str, Any] = {
             "messages": [{"role": role, "content": content} for role, content in request.messages],
-            "temperature": row["temperature"],
-            "top_p": row["top_p"],
-            "max_tokens": row["tokens"],
-            "seed": request.draw,
+            "temperature": self.row["temperature"],
+            "top_p": self.row["top_p"],
+            "max_tokens": self.row["tokens"],
+            "seed": request.sampling_seed,
         }
         if request.schema is not None:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
-
-
-def _sentence(counts: Counter[str]) -> str:
-    return (
-        ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-        or "nothing was asked"
-    )

@@ -1,12 +1,17 @@
-"""DataTrove's InferenceRunner, with what makes its answers trustworthy put in its place.
+"""Runner of a shard's requests: DataTrove's InferenceRunner with its unreliable parts replaced.
 
-The runner draws the documents, keeps a bounded number of requests in flight and counts them. It
-does not keep answers (its cache hashes a request before the model and the sampling are in it,
-datatrove/pipeline/inference/run_inference.py: _cached_request), does not write (it writes in the
-order of completion, and only warns of a document that it cannot write: _save_document), does not
-retry (six times with pauses of up to 160 s, without a key and without a time limit: _send_request
-and servers/base.py: _raw_post), and starts no server (servers/vllm_server.py trusts remote code and
-listens on every interface). safelm/llm has answers.py, client.py and server.py for these."""
+DataTrove's runner feeds the requests, keeps a bounded number in flight and counts them. Replaced,
+with the place in datatrove/pipeline/inference:
+
+- its cache, which hashes a request before the model and the sampling are in it
+  (run_inference.py: _cached_request): answers.py,
+- its writer, which writes in the order of completion and only warns of a document that it cannot
+  write (run_inference.py: _save_document): the caller's `on_answer`,
+- its retries, six with pauses of up to 160 s, without a key and without a time limit
+  (run_inference.py: _send_request, servers/base.py: _raw_post): client.py,
+- its server, which trusts remote code and listens on every interface
+  (servers/vllm_server.py): server.py.
+"""
 
 import asyncio
 from collections import Counter
@@ -19,48 +24,45 @@ from datatrove.pipeline.inference.run_inference import InferenceConfig, Inferenc
 from datatrove.pipeline.inference.servers import InferenceServer
 from datatrove.pipeline.inference.types import GenerateFunction, InferenceError, ServerError
 
-from safelm.llm.client import Client, Denied, Endpoint, Unanswered
-from safelm.llm.engine import EngineError, EngineRow
-from safelm.llm.request import REFUSALS, Answer
+from safelm.llm.client import Client, Endpoint, ServerUnusable, Unanswered
+from safelm.llm.engine import REFUSALS, Answer, EngineError, EngineRow
 
-IN_A_ROW = 32  # questions without any answer after which the server counts as down
+MAX_UNANSWERED = 32  # requests in a row without an answer, after which the server counts as down
 
 
 class Connection(InferenceServer):
-    """A server that stands already: DataTrove's handle on it, and our client behind the handle."""
+    """DataTrove's handle on a running server, with our client behind it."""
 
     def __init__(self, config: InferenceConfig, rank: int, client: Client) -> None:
         super().__init__(config, rank)
         self.client = client
-        self.silent = 0
+        self.unanswered = 0
 
     async def start_server(self) -> None:
-        """Nothing: it stands."""
+        """Do nothing: the server is running."""
 
     async def monitor_health(self) -> None:
-        """Wait for ever: what goes wrong shows in the requests."""
+        """Wait for ever: failures show in the requests."""
         await asyncio.Future()
 
     async def is_ready(self) -> bool:
-        """Yes: whether it answers shows in the requests."""
+        """Return True: failures show in the requests."""
         return True
 
     async def _make_request(self, payload: dict) -> dict:
         try:
             reply = await self.client.generate(payload)
-        except Denied as error:
+        except ServerUnusable as error:
             raise ServerError(str(error)) from None
         except Unanswered as error:
-            self.silent += str(error) not in REFUSALS
-            if self.silent >= IN_A_ROW:
-                sentence = (
-                    f"gave no answer to {self.silent} questions in a row ({error} the last time)"
-                )
+            self.unanswered += str(error) not in REFUSALS
+            if self.unanswered >= MAX_UNANSWERED:
                 raise ServerError(
-                    f"{sentence}; answers so far are kept, mend it and run the stage again"
+                    f"gave no answer to {self.unanswered} requests in a row (last: {error}). "
+                    "Answers so far are saved; fix the server and rerun the stage."
                 ) from None
             raise
-        self.silent = 0
+        self.unanswered = 0
         return reply
 
     async def __aexit__(self, kind: Any, error: Any, at: Any) -> None:
@@ -68,19 +70,19 @@ class Connection(InferenceServer):
         await self.client.close()
 
 
-class Runner(InferenceRunner):
-    """Asks the payloads of one shard for a row of `engines`.
+class RequestRunner(InferenceRunner):
+    """Sends the payloads of one shard to the server of a row of `engines`.
 
-    `take` gets each answer with its key as soon as it is there, in any order. `served` is whether
-    the server is known to answer, before and after."""
+    `on_answer` gets each answer with its key as soon as it arrives, in any order. `has_answered`
+    says whether the server is known to work, before and after.
+    """
 
     def __init__(
         self,
         row: EngineRow,
         endpoint: Endpoint,
         in_flight: int,
-        take: Callable[[str, Answer], None],
-        served: bool = False,
+        on_answer: Callable[[str, Answer], None],
     ) -> None:
         config = InferenceConfig(
             server_type="endpoint",
@@ -89,17 +91,19 @@ class Runner(InferenceRunner):
             max_concurrent_generations=in_flight,
             server_start_max_retries=0,
         )
-        super().__init__(self._asked, config, nullcontext())  # nothing is written
-        self.row, self.endpoint, self.take, self.served = row, endpoint, take, served
+        super().__init__(self._rollout, config, nullcontext())  # nothing is written
+        self.row, self.endpoint, self.on_answer = row, endpoint, on_answer
+        self.has_answered = False
         self.counts: Counter[str] = Counter()
 
-    def generate(self, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Ask every payload, each under its key. Raises EngineError where the server does not
-        serve.
+    def send(self, payloads: Mapping[str, dict[str, Any]]) -> None:
+        """Send every payload, each under its key.
+
+        Raises EngineError where the server does not serve.
         """
         documents = (
-            Document(text="", id=key, metadata={"payload": dict(one)})
-            for key, one in payloads.items()
+            Document(text="", id=key, metadata={"payload": dict(payload)})
+            for key, payload in payloads.items()
         )
         try:
             asyncio.run(self.run_async(documents))
@@ -108,24 +112,27 @@ class Runner(InferenceRunner):
 
     def _init_server(self, rank: int) -> InferenceServer:
         client = Client(self.endpoint, self.row["name"])
-        client.counts, client.served = self.counts, self.served
+        client.counts, client.has_answered = self.counts, self.has_answered
         return Connection(self.config, rank, client)
 
-    async def _asked(self, document: Document, generate: GenerateFunction) -> bool:
-        """One question, in DataTrove's word a rollout. An InferenceError is not let out: it shows
-        the whole payload.
+    async def _rollout(self, document: Document, generate: GenerateFunction) -> bool:
+        """Send one request.
+
+        No InferenceError leaves this function: its message holds the whole payload.
         """
         try:
             result = await generate(document.metadata["payload"])
-            answer, self.served = Answer(result.text, result.finish_reason), True
         except InferenceError as error:
-            if not isinstance(error.__cause__, Unanswered):
+            cause = error.__cause__
+            if not isinstance(cause, Unanswered):
                 raise RuntimeError(
-                    f"DataTrove could not ask: {type(error.__cause__).__name__}"
+                    f"DataTrove could not send the request: {type(cause).__name__}"
                 ) from None
-            answer = Answer(finish="", problem=str(error.__cause__))
-        self.take(str(document.id), answer)
+            answer = Answer(finish="", problem=str(cause))
+        else:
+            answer, self.has_answered = Answer(result.text, result.finish_reason), True
+        self.on_answer(str(document.id), answer)
         return True
 
     async def _save_document(self, document: Document, *arguments: Any, **options: Any) -> None:
-        """Nothing: `take` has it."""
+        """Do nothing: `on_answer` has the answer."""

@@ -1,9 +1,9 @@
-"""A vLLM server on this machine, shared by all workers that need the same model, and gone when
-nobody does.
+"""vLLM server on this machine, shared by all workers that need the same model.
 
-A user holds a lock on the server's folder for as long as its process lives; the supervisor
-(supervisor.py) stops the server when nobody holds it, however the users ended. The first user
-starts it. It listens on 127.0.0.1 alone, wants a random key, and runs no code of the model's."""
+A user holds a lock on the server's folder for as long as its process lives. The first user starts
+the server; the supervisor (supervisor.py) stops it when nobody holds the lock, however the users
+ended. It listens on 127.0.0.1 alone, requires a random key, and runs no code of the model's.
+"""
 
 import fcntl
 import json
@@ -22,76 +22,71 @@ from safelm.llm.client import Endpoint
 from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.weights import checked_folder
 
-START = 1800  # seconds that a server may take to load its model
-SETTINGS = (
-    "model",
-    "digest",
-    "context",
-    "dtype",
-    "eager",
-)  # of a row: what another server is needed for
+START_TIMEOUT = 1800  # seconds to load the model
+# Keys of a row whose change needs another server.
+SETTINGS = ("model", "digest", "context", "dtype", "eager")
 ADDRESS, USERS, STARTING, LOG = "address.json", "users", "starting", "server.log"
 
-_held: dict[Path, IO[str]] = {}  # this process's locks, for its life
+_locks: dict[Path, IO[str]] = {}  # held by this process until it ends
 
 
 def serve(row: EngineRow) -> Endpoint:
-    """The server of a row, started if it does not stand. Raises EngineError where it cannot."""
-    settings = {name: row[name] for name in SETTINGS}
-    digest = json_digest(settings)
+    """Return the endpoint of a row's server, and start it if it is not running.
+
+    Raises EngineError where it does not start.
+    """
+    digest = json_digest({name: row[name] for name in SETTINGS})
     folder = scratch("servers", f"{digest[:16]}.{os.uname().nodename}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    if folder not in _held:
-        _held[folder] = (folder / USERS).open("a")
-        fcntl.flock(_held[folder], fcntl.LOCK_SH)
+    if folder not in _locks:
+        _locks[folder] = (folder / USERS).open("a")
+        fcntl.flock(_locks[folder], fcntl.LOCK_SH)
     with (folder / STARTING).open("a") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)
-        return _standing(folder) or _start(folder, row)
+        return _running_endpoint(folder) or _start(folder, row)
 
 
-def _standing(folder: Path) -> Endpoint | None:
-    """The server that stands: its supervisor takes the address away when it goes."""
+def _running_endpoint(folder: Path) -> Endpoint | None:
+    """Return the endpoint of a running server; its supervisor removes the file when it stops."""
     try:
-        found = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
-        os.kill(found["supervisor"], 0)
+        address = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
+        os.kill(address["supervisor"], 0)
     except (OSError, ValueError, KeyError):
         return None
-    return Endpoint(found["url"], found["key"])
+    return Endpoint(address["url"], address["key"])
 
 
 def _start(folder: Path, row: EngineRow) -> Endpoint:
     (folder / ADDRESS).unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "safelm.llm.supervisor",
-        str(folder),
-        json.dumps(_arguments(row)),
-    ]
+    module = [sys.executable, "-m", "safelm.llm.supervisor"]
+    # The supervisor must import this safelm, from whatever folder it starts.
     code = str(Path(safelm.__file__).parent.parent)
     paths = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH", "")]))
     with (folder / LOG).open("w") as log:
         supervisor = subprocess.Popen(
-            command,
+            [*module, str(folder), json.dumps(_arguments(row))],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": paths},
         )
-    end = time.monotonic() + (environment_number("SAFELM_SERVER_START") or START)
+    timeout = environment_number("SAFELM_SERVER_START") or START_TIMEOUT
+    end = time.monotonic() + timeout
     while time.monotonic() < end and supervisor.poll() is None:
-        if endpoint := _standing(folder):
+        if endpoint := _running_endpoint(folder):
             return endpoint
         time.sleep(0.2)
     supervisor.terminate()
-    raise EngineError(f"engines.{row['name']}: vLLM did not start; its words are in {folder / LOG}")
+    raise EngineError(f"engines.{row['name']}: vLLM did not start; see its log {folder / LOG}")
 
 
 def _arguments(row: EngineRow) -> list[str]:
-    """vLLM's command line. It takes neither the sampling that the model's authors like nor any code
-    of theirs.
+    """Return vLLM's command line.
+
+    Neither the sampling defaults of the model's authors nor any code of theirs is used.
     """
+    decoding = {"backend": "xgrammar", "disable_any_whitespace": True}
     values: dict[str, Any] = {
         "model": str(checked_folder(row).absolute()),
         "served-model-name": row["model"],
@@ -101,13 +96,9 @@ def _arguments(row: EngineRow) -> list[str]:
         "generation-config": "vllm",
         "seed": 0,
         "tensor-parallel-size": environment_number("SAFELM_DEVICES") or 1,
-        "structured-outputs-config": json.dumps(
-            {"backend": "xgrammar", "disable_any_whitespace": True}
-        ),
+        "structured-outputs-config": json.dumps(decoding),
     }
-    flags = [
-        "--disable-uvicorn-access-log",
-        "--no-enable-log-requests",
-        *(["--enforce-eager"] if row["eager"] else []),
-    ]
+    flags = ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
+    if row["eager"]:
+        flags.append("--enforce-eager")
     return [*(f"--{name}={value}" for name, value in values.items()), *flags]

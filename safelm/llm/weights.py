@@ -1,5 +1,4 @@
-"""The model that a row of `engines` names: its folder, and the digest that says which weights these
-are.
+"""Weights of the model that a row of `engines` names: its folder, and the digest that pins it.
 
 python -m safelm.llm.weights org/name        print the digest, for params.yaml
 """
@@ -13,7 +12,7 @@ from huggingface_hub import snapshot_download
 from safelm.builder.digest import file_digest
 from safelm.llm.engine import EngineError, EngineRow
 
-# Safetensors only, and nothing that holds code.
+# Safetensors and configuration: no file that can hold code.
 FILES = (
     "*.safetensors",
     "*.json",
@@ -26,32 +25,37 @@ FILES = (
 
 
 def folder_of(model: str, revision: str | None = None) -> Path:
-    """A folder of the machine as it is, or the snapshot of a model of the Hugging Face hub."""
+    """Return a local folder as it is, or the snapshot of a model of the Hugging Face hub.
+
+    Raises EngineError where it holds no safetensors.
+    """
     folder = Path(model)
     if not folder.is_dir():
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     if not any(folder.glob("*.safetensors")):
         raise EngineError(
-            f"{model}: expected weights in *.safetensors, found none; other formats are not loaded"
+            f"{model}: expected weights in *.safetensors (got none); other formats are not loaded"
         )
     return folder
 
 
 def digest_of(folder: Path) -> str:
-    """sha256 over the names and digests of the model's files."""
-    files = sorted({path for pattern in FILES for path in folder.glob(pattern)})
-    listing = "".join(f"{file_digest(path)}  {path.name}\n" for path in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    """Return the sha256 over the names and digests of the model's files."""
+    files: set[Path] = set()
+    for pattern in FILES:
+        files.update(folder.glob(pattern))
+    lines = [f"{file_digest(path)}  {path.name}\n" for path in sorted(files)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def checked_folder(row: EngineRow) -> Path:
-    """The folder of a row's model, if its weights are those that the row promises."""
+    """Return the folder of a row's model; raise EngineError for other weights than its digest's."""
     folder = folder_of(row["model"], row["revision"])
-    found = digest_of(folder)
-    if found != row["digest"]:
+    digest = digest_of(folder)
+    if digest != row["digest"]:
         raise EngineError(
             f"params.yaml: engines.{row['name']}.digest: expected the digest of {row['model']} "
-            f"(got {row['digest']}); the weights here are digest: {found}"
+            f"(got {row['digest']}); the weights here are digest: {digest}"
         )
     return folder
 

@@ -253,7 +253,7 @@ class FitCascade(Writer):
 def halves(
     rows: Sequence[dict[str, Any]], seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Split the held-out labels in two by a draw on their ids, stratified by the expensive score."""
+    """Split the held-out labels in two, by a draw on ids, stratified by the expensive score."""
 
     def rank(row: dict[str, Any]) -> tuple[int, bytes]:
         return row["expensive"].score, hash_rank("cascade", seed, row["row"]["id"])

@@ -149,7 +149,7 @@ def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> 
             f"{encoder}: expected a folder with an encoder that transformers itself can load {got}"
         )
     return (
-        f"{encoder} at {revision}: expected an encoder that transformers itself can load, "
-        f"in the cache of the Hugging Face hub or on the hub {got}; fetch it where there is a "
-        f"network with `hf download {encoder} --revision {revision}`, or name a folder that holds it"
+        f"{encoder} at {revision}: expected an encoder that transformers can load without code of "
+        f"its own, in the cache of the Hugging Face hub or on the hub {got}; fetch it where there "
+        f"is a network with `hf download {encoder} --revision {revision}`, or name a local folder"
     )

@@ -19,7 +19,7 @@ Losses = list[tuple[str, int, float]]  # (what was trained, update, loss)
 
 
 def weighted_loss(weights: torch.Tensor) -> Any:
-    """Return a cross-entropy that weighs a document by its score (paper §1.3: λ above 0, 1 at 0)."""
+    """Return a cross-entropy weighted by score (paper §1.3: λ above 0, 1 at 0)."""
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         losses = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="none")

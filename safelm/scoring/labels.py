@@ -34,7 +34,7 @@ HELD_OUT_COLUMNS = {
 
 @dataclass(frozen=True)
 class Label:
-    """A document of the sample with the judge's grade; `label` is the source's own score, if any."""
+    """A document of the sample and the judge's grade; `label` is the source's score, if any."""
 
     id: str
     text: str

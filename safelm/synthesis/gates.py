@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from safelm.llm.request import CONTROL, Answer
+from safelm.llm.engine import Answer
+from safelm.llm.fencing import CONTROL
 from safelm.synthesis.pii import pii_kinds
 from specs.tokens import TAG
 

@@ -146,7 +146,7 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
 def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_path: Path) -> None:
     with FakeEndpoint(lambda name, before: None).running() as endpoint:
         model(endpoint, tmp_path / "answers.jsonl").generate([question(1)])
-    with pytest.raises(EngineError, match="gave no answer to 32 questions in a row"):
+    with pytest.raises(EngineError, match="gave no answer to 32 requests in a row"):
         model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(60)])
     assert len((tmp_path / "answers.jsonl").read_bytes().splitlines()) == 1
 
@@ -171,9 +171,9 @@ def test_what_a_provider_filters_is_asked_once_and_is_no_silence(
     [
         (
             "refused",
-            r"the server refuses every question \(status 400: \{\}\); mend its address, with the /v1",
+            r"the server refuses every request \(status 400: \{\}\); fix its address, with the /v1",
         ),
-        ("dated", "answers as 'tests/writer-2024-07-18': write that as engines.writer.model"),
+        ("dated", "answers as 'tests/writer-2024-07-18'; write that as engines.writer.model"),
     ],
 )
 def test_a_row_that_is_wrong_fails_the_stage_at_once(
@@ -202,7 +202,7 @@ def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path
     denies = FakeEndpoint(lambda name, before: "denied")
     with (
         denies.running() as endpoint,
-        pytest.raises(EngineError, match="does not take the key") as error,
+        pytest.raises(EngineError, match="does not accept the key") as error,
     ):
         model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(3)])
     logger.remove(sink)

@@ -1,1 +1,1 @@
-"""The engine that writes from templates, for the demo."""
+"""The template engine, which writes the demo's synthetic texts without a language model."""

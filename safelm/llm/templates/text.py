@@ -1,6 +1,4 @@
-"""Texts from templates: what needs a fact that the document lacks is not drawn, and nothing is said
-twice.
-"""
+"""Texts from templates: every slot is filled from known facts, and no alternative is used twice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,32 +9,34 @@ from specs.prompt import Speakers
 
 
 class Templates:
-    """The parts that texts of one prompt, on one hazard or concern, are made of."""
+    """The parsed parts of the texts of one prompt, on one hazard or concern."""
 
     def __init__(self, parts: Mapping[str, Sequence[str]]) -> None:
         """Parse every template."""
-        self.parts = {name: tuple(parse(text) for text in texts) for name, texts in parts.items()}
+        self.parts = {name: tuple(map(parse, texts)) for name, texts in parts.items()}
         self._usable: dict[tuple[str, frozenset[str]], tuple[Template, ...]] = {}
 
     def write(self, part: str, facts: Mapping[str, str], draw: Draw) -> str:
-        """One text: alternatives are drawn, facts are put in as they are. Empty where no
-        alternative fits.
+        """Write one text from drawn alternatives; empty where none fits the facts.
+
+        Facts are inserted as they are, never read as templates.
         """
-        if not self.usable(part, frozenset(facts)):
+        known = frozenset(facts)
+        if not self.usable(part, known):
             return ""
-        return capitalise("".join(_Text(self, facts, frozenset(facts), draw).part(part)))
+        return capitalise("".join(_Text(self, facts, known, draw).part(part)))
 
     def usable(self, part: str, known: frozenset[str]) -> tuple[Template, ...]:
-        """The alternatives of a part that these facts suffice for."""
+        """Return the alternatives of a part that the known facts suffice for."""
         if (part, known) not in self._usable:
-            found = self.parts.get(part, ())
-            self._usable[part, known] = tuple(
-                template for template in found if self.suffice(template, known)
-            )
+            usable = [
+                template for template in self.parts.get(part, ()) if self.suffice(template, known)
+            ]
+            self._usable[part, known] = tuple(usable)
         return self._usable[part, known]
 
     def suffice(self, template: Template, known: frozenset[str]) -> bool:
-        """Whether every slot of a template is a known fact or a part that can be written."""
+        """Tell whether every slot of a template is a known fact or a part that can be written."""
         for node in template:
             if isinstance(node, Choice):
                 if not any(self.suffice(option, known) for option in node):
@@ -48,7 +48,7 @@ class Templates:
 
 @dataclass
 class _Text:
-    """A text in the making, and which alternatives it has used."""
+    """A text while it is written, with the alternatives that it has used."""
 
     templates: Templates
     facts: Mapping[str, str]
@@ -57,36 +57,37 @@ class _Text:
     used: set[int] = field(default_factory=set)
 
     def part(self, name: str) -> list[str]:
-        """An alternative of a part, one that the text does not have yet while there is one."""
+        """Write an alternative of a part, an unused one if there is one."""
         options = self.templates.usable(name, self.known)
-        template = pick(
-            [option for option in options if id(option) not in self.used] or options, self.draw
-        )
+        unused = [option for option in options if id(option) not in self.used]
+        template = pick(unused or options, self.draw)
         self.used.add(id(template))
         return self.sequence(template)
 
     def sequence(self, template: Template) -> list[str]:
-        """The words of one template."""
-        written: list[str] = []
+        """Write one template."""
+        words: list[str] = []
         for node in template:
             if isinstance(node, Choice):
                 options = [option for option in node if self.templates.suffice(option, self.known)]
-                written += self.sequence(pick(options, self.draw))
+                words += self.sequence(pick(options, self.draw))
             elif not isinstance(node, Slot):
-                written.append(node)
+                words.append(node)
             elif node in self.facts:
-                written.append(self.facts[node])
+                words.append(self.facts[node])
             else:
-                written += self.part(node)
-        return written
+                words += self.part(node)
+        return words
 
 
 def draw_people(names: Sequence[str], speakers: Speakers | None, draw: Draw) -> dict[str, str]:
-    """Two given names that differ and, in a dialogue, who asks and who answers."""
+    """Draw two different given names and, for a dialogue, the asker and the answerer."""
     first = int(draw() * len(names))
-    friend = names[(first + 1 + int(draw() * (len(names) - 1))) % len(names)]
-    found = {"name": names[first], "friend": friend}
+    distance = 1 + int(draw() * (len(names) - 1))
+    pair = [names[first], names[(first + distance) % len(names)]]
+    people = {"name": pair[0], "friend": pair[1]}
     if speakers is None:
-        return found
-    pair = [names[first], friend] if draw() < speakers.names else pick(speakers.roles, draw)
-    return {**found, "asker": pair[0], "answerer": pair[1]}
+        return people
+    if draw() >= speakers.names:
+        pair = pick(speakers.roles, draw)
+    return {**people, "asker": pair[0], "answerer": pair[1]}
