@@ -6,7 +6,8 @@ python -m pipeline.report
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
-from safelm.report.build import Declared, make_report
+from safelm.report.build import make_report
+from safelm.report.data import Declared
 from safelm.report.inputs import FOLDERS
 from safelm.report.page import FILES
 from specs.paper import PAPER
@@ -25,7 +26,10 @@ def main() -> None:
         "mixtures",
         "models",
         "external_models",
+        "comparisons",
         "evaluate",
+        "relearn",
+        "attacks",
     )
     artifact(
         "report",
@@ -39,8 +43,11 @@ def main() -> None:
             corpora=params.corpora,
             mixtures=params.mixtures,
             models=params.models,
-            others=list(params.external_models),
+            external_models=list(params.external_models),
+            comparisons=params.comparisons,
             decoders=params.evaluate.decoders,
+            relearn=params.relearn,
+            attacks=params.attacks,
             rephrased_scores=params.rephrase.scores,
         ),
         engine=params.rephrase.engine,

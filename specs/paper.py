@@ -1,4 +1,4 @@
-"""The numbers of the paper, as specs/paper.yaml holds them: what the report shows beside ours."""
+"""The paper's numbers (specs/paper.yaml), which the report shows beside ours."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,7 +11,8 @@ from specs.yaml_source import validate
 PAPER = Path(__file__).with_suffix(".yaml")
 Percent = Annotated[float, Field(ge=0, le=100, description="percent, from 0 to 100")]
 Fraction = Annotated[float, Field(ge=0, le=1, description="from 0 to 1")]
-Row = Annotated[list[NonNegativeInt], Field(min_length=6, max_length=6)]
+Scores = Annotated[list[NonNegativeInt], Field(min_length=6, max_length=6)]
+Matrix = Annotated[list[Scores], Field(min_length=6, max_length=6)]
 
 
 class StageRates(Spec):
@@ -23,7 +24,7 @@ class StageRates(Spec):
 
 
 class AttackSuccess(Spec):
-    """Figure 2: attack success of base, instruction-tuned and benignly finetuned models."""
+    """Attack success of base, instruction-tuned and benignly finetuned models (Figure 2)."""
 
     source: str
     pretrain: StageRates
@@ -31,16 +32,16 @@ class AttackSuccess(Spec):
     finetune: StageRates
 
 
-class Ladder(Spec):
-    """Figure 4: the interventions, one added to another."""
+class Ablation(Spec):
+    """Attack success as one intervention is added to another (Figure 4)."""
 
     source: str
     stage: Literal["pretrain", "instruct", "finetune"]
-    rungs: dict[str, Percent]
+    steps: dict[str, Percent]
 
 
 class Labels(Spec):
-    """How many of the harmless prompts were answered in which way."""
+    """The number of harmless prompts that were answered in each way."""
 
     complied: NonNegativeInt
     unhelpful: NonNegativeInt
@@ -49,7 +50,7 @@ class Labels(Spec):
 
 
 class OverRefusal(Spec):
-    """Figure 3: answers to harmless prompts."""
+    """Answers to harmless prompts (Figure 3)."""
 
     source: str
     of: PositiveInt
@@ -58,10 +59,10 @@ class OverRefusal(Spec):
 
 
 class Utility(Spec):
-    """General abilities, mean accuracy."""
+    """Mean accuracy on general abilities."""
 
     source: str
-    rungs: dict[str, Percent]
+    steps: dict[str, Percent]
 
 
 class Scorer(Spec):
@@ -73,12 +74,12 @@ class Scorer(Spec):
 
 
 class Classifier(Spec):
-    """Table 3 and Figure 5: how well unsafe pages are found."""
+    """Detection of unsafe pages (Table 3 and Figure 5)."""
 
     source: str
     table: dict[str, Scorer]
     matrix_source: str
-    matrices: dict[str, Annotated[list[Row], Field(min_length=6, max_length=6)]]
+    matrices: dict[str, Matrix]
 
 
 class Hazard(Spec):
@@ -90,18 +91,18 @@ class Hazard(Spec):
 
 
 class ReportCard(Spec):
-    """Figure 1: the Data Safety Report Card."""
+    """The Data Safety Report Card (Figure 1)."""
 
     source: str
-    documents: Row
+    documents: Scores
     hazards: dict[str, Hazard]
 
 
 class Paper(Spec):
-    """specs/paper.yaml."""
+    """All blocks of specs/paper.yaml."""
 
     asr: AttackSuccess
-    ladder: Ladder
+    ablation: Ablation
     over_refusal: OverRefusal
     utility: Utility
     classifier: Classifier
@@ -109,5 +110,5 @@ class Paper(Spec):
 
     @classmethod
     def read(cls) -> Self:
-        """The paper's numbers."""
+        """Read specs/paper.yaml."""
         return validate(cls, PAPER)

@@ -1,3 +1,1 @@
-"""The report: what was measured, with intervals, beside the paper's own numbers, as one HTML file
-and summary.json.
-"""
+"""The report: the paper's figures from this build's measurements, on one self-contained page."""

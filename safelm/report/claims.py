@@ -1,67 +1,134 @@
-"""The claims of the paper, and some of our own about SafeBeam, each judged from the intervals
-alone.
+"""Claims of the paper and of our own, judged from intervals alone; claims.yaml has their text.
 
-A claim is written before anything is measured and is never adjusted to what was found. Some twenty
-comparisons at 95 % confidence: about one in twenty that is not so will still look settled."""
+They make some twenty comparisons at 95 % confidence: about one in twenty that does not hold will
+look settled.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
-from safelm.report.charts.numbers import plain
+import yaml
+
+from safelm.report.cards import Counts, hazard_counts, matrices
+from safelm.report.charts.numbers import readable
 from safelm.report.claim import Claim, Comparison
-from safelm.report.evidence import hazard_counts, matrices, recall
-from safelm.report.figure import Book
+from safelm.report.data import ReportData
 from safelm.report.figures.differences import pair
-from safelm.report.roles import RUNGS, Group, on_rung
+from safelm.report.roles import STEPS, Group
+from safelm.stats.classification import recall_rate
 from safelm.stats.differences import Difference
 from safelm.stats.rates import Rate, rate
 
-OURS = "ours"
+CLAIMS = Path(__file__).with_suffix(".yaml")
+SAFE, STANDARD = "all interventions", "raw data"  # names of models that were not built
 
 
-def claims(book: Book) -> list[Claim]:
-    """Every claim, in the order of the paper."""
+class Side(NamedTuple):
+    """One side of a comparison: a group of models at a stage under a decoder."""
+
+    group: Group | None
+    stage: str
+    decoder: str | None
+    missing: str = SAFE  # names the model where it was not built
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """The words for this side."""
+        model = self.group.name if self.group else f"{self.missing} (not built)"
+        decoder = [readable(self.decoder)] if self.decoder else []
+        return (model, self.stage, *decoder)
+
+    @property
+    def cell(self) -> tuple[Group | None, str, str | None]:
+        """The group, stage and decoder to look up."""
+        return self.group, self.stage, self.decoder
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+
+
+def claims(data: ReportData) -> list[Claim]:
+    """Judge every claim, in the order of the paper."""
     return [
-        *_pretraining(book),
-        *_tuning(book),
-        *_ladder(book),
-        *_costs(book),
-        *_controls(book),
-        *_data(book),
+        *_pretraining(data),
+        *_tuning(data),
+        *_ablation(data),
+        *_costs(data),
+        *_decoding(data),
+        *_corpora(data),
     ]
 
 
-def _pretraining(book: Book) -> Iterator[Claim]:
-    roles, plain_, beam = book.measured.roles, book.parts.plain, book.parts.safebeam
-    paper = book.paper.asr
-    yield Claim(
+def _claim(
+    id: str, comparisons: Sequence[Comparison], paper: Mapping[str, float] | None = None
+) -> Claim:
+    return Claim(id, comparisons=comparisons, paper=paper or {}, **_texts()[id])
+
+
+def _safe(data: ReportData, stage: str, decoder: str | None) -> Side:
+    return Side(data.roles.safe, stage, decoder)
+
+
+def _standard(data: ReportData, stage: str) -> Side:
+    return Side(data.roles.standard, stage, data.decoders.plain, STANDARD)
+
+
+def _lower_asr(data: ReportData, lower: Side, higher: Side) -> Comparison:
+    """Compare two attack success rates, the one that the claim calls lower first."""
+    rates = (data.measured.asr(*side.cell) for side in (lower, higher))
+    return Comparison(lower.name, higher.name, *rates, paired=_paired(data, lower, higher))
+
+
+def _more_compliance(data: ReportData, less: Side, more: Side, kept: bool = False) -> Comparison:
+    """Compare two rates of benign compliance, the one that the claim calls lower first."""
+    rates = (data.measured.complied(*side.cell) for side in (less, more))
+    return Comparison(less.name, more.name, *rates, kept=kept)
+
+
+def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
+    """Compare prompt by prompt; None between two stages, whose prompts are worded differently."""
+    if lower.stage != higher.stage:
+        return None
+    sides = [(side.group, side.decoder) for side in (lower, higher)]
+    known = [(group, decoder) for group, decoder in sides if group and decoder]
+    if len(known) < 2:
+        return None
+    found = pair(data, lower.stage, "harmful", "asr", *known)
+    return found.gap if found else None
+
+
+def _pretraining(data: ReportData) -> Iterator[Claim]:
+    paper = data.paper.asr.pretrain
+    safe, standard = _safe(data, "pretrain", data.decoders.plain), _standard(data, "pretrain")
+    yield _claim(
         "safety_lowers_base_asr",
-        "Safety pretraining lowers the attack success of the base model.",
-        f"{paper.source}, base model",
-        [_compare(book, (roles.safe, "pretrain", plain_), (roles.standard, "pretrain", plain_))],
-        {"safe": paper.pretrain.safe, "standard": paper.pretrain.standard},
+        [_lower_asr(data, safe, standard)],
+        {"safe": paper.safe, "standard": paper.standard},
     )
-    yield Claim(
+    beam = _safe(data, "pretrain", data.decoders.safebeam)
+    yield _claim(
         "safebeam_lowers_base_asr",
-        "SafeBeam lowers the attack success of the safe base model further.",
-        f"{paper.source}, base model",
-        [_compare(book, (roles.safe, "pretrain", beam), (roles.safe, "pretrain", plain_))],
-        {"safe, SafeBeam": paper.pretrain.safebeam, "safe": paper.pretrain.safe},
+        [_lower_asr(data, beam, safe)],
+        {"safe, SafeBeam": paper.safebeam, "safe": paper.safe},
     )
 
 
-def _tuning(book: Book) -> Iterator[Claim]:
-    roles, plain_, beam = book.measured.roles, book.parts.plain, book.parts.safebeam
-    paper = book.paper.asr
-    yield Claim(
+def _tuning(data: ReportData) -> Iterator[Claim]:
+    plain, paper = data.decoders.plain, data.paper.asr
+    tuned = [group for group in data.groups_at("instruct") if group in data.groups_at("pretrain")]
+    lowered = [
+        _lower_asr(data, Side(group, "instruct", plain), Side(group, "pretrain", plain))
+        for group in tuned
+    ]
+    yield _claim(
         "instruct_lowers_asr",
-        "Safety instruction tuning lowers the attack success of every model.",
-        f"{paper.source}, base model and after instruction tuning",
-        [
-            _compare(book, (group, "instruct", plain_), (group, "pretrain", plain_))
-            for group in book.measured.built()
-            if {"pretrain", "instruct"} <= set(book.measured.stages(group))
-        ],
+        lowered,
         {
             "standard, instruct": paper.instruct.standard,
             "standard, pretrain": paper.pretrain.standard,
@@ -69,286 +136,113 @@ def _tuning(book: Book) -> Iterator[Claim]:
             "safe, pretrain": paper.pretrain.safe,
         },
     )
-    yield Claim(
-        "finetune_undoes_standard",
-        "Benign finetuning brings the attack success of the standard model back.",
-        f"{paper.source}, after instruction tuning and after GSM8K",
-        [
-            _compare(
-                book, (roles.standard, "instruct", plain_), (roles.standard, "finetune", plain_)
-            )
-        ],
-        {
-            "standard, instruct": paper.instruct.standard,
-            "standard, finetune": paper.finetune.standard,
-        },
-    )
-    yield Claim(
-        "safe_stays_lower",
-        "After benign finetuning the safe model's attack success stays below the standard model's.",
-        f"{paper.source}, after GSM8K",
-        [_compare(book, (roles.safe, "finetune", plain_), (roles.standard, "finetune", plain_))],
-        {"safe": paper.finetune.safe, "standard": paper.finetune.standard},
-    )
-    others = [
-        group for group in book.measured.built() if book.measured.asr(group, "finetune", plain_)
-    ]
-    yield Claim(
+    instruct, finetune = _standard(data, "instruct"), _standard(data, "finetune")
+    standard = {"standard, instruct": paper.instruct.standard}
+    standard["standard, finetune"] = paper.finetune.standard
+    undone = _lower_asr(data, instruct, finetune)
+    yield _claim("finetune_undoes_standard", [undone], standard)
+    values = {"safe": paper.finetune.safe, "standard": paper.finetune.standard}
+    stays = _lower_asr(data, _safe(data, "finetune", plain), finetune)
+    yield _claim("safe_stays_lower", [stays], values)
+    lowest, measured = _safe(data, "finetune", data.decoders.safebeam), data.measured
+    others = [group for group in data.built if measured.asr(group, "finetune", plain)]
+    yield _claim(
         "safebeam_stays_lowest",
-        "After benign finetuning the safe model under SafeBeam has the lowest attack success.",
-        f"{paper.source}, after GSM8K",
-        [
-            _compare(book, (roles.safe, "finetune", beam), (group, "finetune", plain_))
-            for group in others
-        ],
-        {
-            "safe, SafeBeam": paper.finetune.safebeam,
-            "safe": paper.finetune.safe,
-            "standard": paper.finetune.standard,
-        },
+        [_lower_asr(data, lowest, Side(group, "finetune", plain)) for group in others],
+        {"safe, SafeBeam": paper.finetune.safebeam, **values},
     )
 
 
-LADDER = {  # rung: (the rung it is compared with, what the paper says of it, whether its attack success is the lower)
-    "score_0": (
-        "raw",
-        "Filtering alone does not help: after benign finetuning its attack success is higher.",
-        False,
-    ),
-    "rephrase": (
-        "score_0",
-        "Adding rephrased pages lowers the attack success after benign finetuning.",
-        True,
-    ),
-    "refusal": (
-        "rephrase",
-        "Adding native refusals lowers the attack success after benign finetuning further.",
-        True,
-    ),
-    "moral": (
-        "refusal",
-        "Adding moral education lowers the attack success after benign finetuning further.",
-        True,
-    ),
-}
-
-
-def _ladder(book: Book) -> Iterator[Claim]:
-    paper, groups = book.paper.ladder, book.measured.roles.groups
-    for rung, (before, text, lower) in LADDER.items():
-        here, there = on_rung(groups, rung), on_rung(groups, before)
-        if rung == "score_0":
-            here, there = book.measured.roles.filtered, book.measured.roles.standard
-        sides = ((here, paper.stage, book.parts.plain), (there, paper.stage, book.parts.plain))
-        yield Claim(
-            f"ladder_{rung}",
-            text,
-            paper.source,
-            [
-                _compare(
-                    book, *(sides if lower else sides[::-1]), names=(RUNGS[rung], RUNGS[before])
-                )
-            ],
-            {RUNGS[rung]: paper.rungs[rung], RUNGS[before]: paper.rungs[before]},
+def _ablation(data: ReportData) -> Iterator[Claim]:
+    paper, steps = data.paper.ablation, list(STEPS)[:-1]
+    groups = dict(data.roles.ablation)
+    ends = {"raw": data.roles.standard, "score_0": data.roles.filtered}
+    for before, step in pairwise(steps):
+        is_first = step == "score_0"
+        found = ends if is_first else groups
+        new, old = (
+            Side(found.get(name), paper.stage, data.decoders.plain, STEPS[name])
+            for name in (step, before)
         )
+        # Filtering alone is claimed to raise attack success, every further step to lower it.
+        sides = (old, new) if is_first else (new, old)
+        values = {STEPS[name]: paper.steps[name] for name in (step, before)}
+        yield _claim(f"ablation_{step}", [_lower_asr(data, *sides)], values)
 
 
-def _costs(book: Book) -> Iterator[Claim]:
-    measured, roles, paper = book.measured, book.measured.roles, book.paper
-    utility = measured.accuracy
-    yield Claim(
+def _costs(data: ReportData) -> Iterator[Claim]:
+    roles, paper = data.roles, data.paper
+    safe = Side(roles.safe, "pretrain", None)
+    standard = Side(roles.standard, "pretrain", None, STANDARD)
+    rates = (data.measured.accuracy(side.group, side.stage) for side in (standard, safe))
+    yield _claim(
         "utility_kept",
-        "Safety pretraining keeps utility (accuracy less than five points lower).",
-        paper.utility.source,
-        [
-            Comparison(
-                _name(roles.standard, "pretrain", None, "raw data"),
-                _name(roles.safe, "pretrain", None, "all interventions"),
-                utility(roles.standard, "pretrain"),
-                utility(roles.safe, "pretrain"),
-                kept=True,
-            )
-        ],
-        {"safe": paper.utility.rungs["moral"], "standard": paper.utility.rungs["raw"]},
+        [Comparison(standard.name, safe.name, *rates, kept=True)],
+        {"safe": paper.utility.steps["moral"], "standard": paper.utility.steps["raw"]},
     )
-    declined = {
-        name: 100 * (row.partial_refusal + row.refused) / paper.over_refusal.of
-        for name, row in (
-            ("safe", paper.over_refusal.safe),
-            ("standard", paper.over_refusal.standard),
-        )
-    }
-    yield Claim(
-        "over_refusal_not_higher",
-        "After instruction tuning the safe model declines harmless requests no more often (less than five points).",
-        paper.over_refusal.source,
-        [
-            Comparison(
-                _name(roles.safe, "instruct", book.parts.plain, "all interventions"),
-                _name(roles.standard, "instruct", book.parts.plain, "raw data"),
-                measured.over_refusal(roles.safe, "instruct", book.parts.plain),
-                measured.over_refusal(roles.standard, "instruct", book.parts.plain),
-                kept=True,
-            )
-        ],
-        {name: round(value, 1) for name, value in declined.items()},
-    )
+    declined = {}
+    for name in ("safe", "standard"):
+        labels = getattr(paper.over_refusal, name)
+        count = labels.partial_refusal + labels.refused
+        declined[name] = round(100 * count / paper.over_refusal.of, 1)
+    sides = (_safe(data, "instruct", data.decoders.plain), _standard(data, "instruct"))
+    rates = (data.measured.over_refusal(*side.cell) for side in sides)
+    names = (side.name for side in sides)
+    yield _claim("over_refusal_not_higher", [Comparison(*names, *rates, kept=True)], declined)
 
 
-def _controls(book: Book) -> Iterator[Claim]:
-    safe, decoders = book.measured.roles.safe, book.parts
-    yield Claim(
-        "safebeam_beats_random_drop",
-        "SafeBeam lowers attack success by more than dropping a random half of the candidates does.",
-        f"{OURS}: the control that the paper lacks",
-        [
-            _compare(
-                book, (safe, "pretrain", decoders.safebeam), (safe, "pretrain", decoders.control)
-            )
-        ],
-    )
-    for decoder, id_, name in (
-        (decoders.safebeam, "safebeam", "SafeBeam, as printed,"),
-        (decoders.branch, "branch", "Branching"),
-        (decoders.threshold, "threshold", "SafeBeam with an absolute threshold"),
-    ):
-        yield Claim(
-            f"{id_}_keeps_compliance",
-            f"{name} keeps benign compliance (less than five points lower, at every stage).",
-            f"{OURS}: a low attack success is worth little where harmless requests fail too",
-            [
-                _keeps(book, stage, decoder)
-                for stage in book.measured.stages(safe)
-                if safe and decoder
-            ],
-        )
-    stages = book.measured.stages(safe) if safe and decoders.branch and decoders.safebeam else []
-    yield Claim(
-        "branch_is_as_safe",
-        "Branching has no higher attack success than SafeBeam as printed (less than five points, at every stage).",
-        f"{OURS}: whole answers that begin differently, weighed by the tag once they are written",
-        [
-            replace(
-                _compare(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam)),
-                kept=True,
-            )
-            for stage in stages
-        ],
-    )
-    yield Claim(
-        "branch_helps_more",
-        "Branching answers more harmless requests than SafeBeam as printed does, at every stage.",
-        f"{OURS}: the same model and tag, decided later",
-        [
-            _helps_more(book, (safe, stage, decoders.branch), (safe, stage, decoders.safebeam))
-            for stage in stages
-        ],
-    )
-    yield Claim(
-        "threshold_lowers_base_asr",
-        "SafeBeam with an absolute threshold lowers the attack success of the base model.",
-        f"{OURS}: the variant that drops nothing from harmless text",
-        [
-            _compare(
-                book, (safe, "pretrain", decoders.threshold), (safe, "pretrain", decoders.plain)
-            )
-        ],
-    )
+def _decoding(data: ReportData) -> Iterator[Claim]:
+    safe, decoders = data.roles.safe, data.decoders
+    stages = data.measured.stages(safe) if safe else []
+    base = {role: _safe(data, "pretrain", name) for role, name in decoders.named.items()}
+    dropped = _lower_asr(data, base["safebeam"], base["control"])
+    yield _claim("safebeam_beats_random_drop", [dropped])
+    for role in ("safebeam", "branch", "threshold"):
+        decoder = decoders.named[role]
+        plain = [(_safe(data, stage, decoders.plain), stage) for stage in stages if decoder]
+        kept = [
+            _more_compliance(data, side, _safe(data, stage, decoder), kept=True)
+            for side, stage in plain
+        ]
+        yield _claim(f"{role}_keeps_compliance", kept)
+    both = stages if decoders.branch and decoders.safebeam else []
+    sides = [
+        (_safe(data, stage, decoders.branch), _safe(data, stage, decoders.safebeam))
+        for stage in both
+    ]
+    as_safe = [replace(_lower_asr(data, branch, beam), kept=True) for branch, beam in sides]
+    yield _claim("branch_is_as_safe", as_safe)
+    helps = [_more_compliance(data, beam, branch) for branch, beam in sides]
+    yield _claim("branch_helps_more", helps)
+    lowered = _lower_asr(data, base["threshold"], base["plain"])
+    yield _claim("threshold_lowers_base_asr", [lowered])
 
 
-def _data(book: Book) -> Iterator[Claim]:
-    card, table = book.paper.card, book.paper.classifier.table["gte-base"]
-    after, before = (
-        hazard_counts(book.inputs.cards, book.rephrased),
-        hazard_counts(book.inputs.cards, book.sources),
-    )
-    yield Claim(
+def _corpora(data: ReportData) -> Iterator[Claim]:
+    classifier, cards = data.paper.classifier, data.inputs.cards
+    rows = data.paper.card.hazards.values()
+    after = _share(data, hazard_counts(cards, data.rephrased))
+    before = _share(data, hazard_counts(cards, data.rephrased_from))
+    yield _claim(
         "rephrasing_lowers_hazards",
-        "Rephrased text has fewer hazard n-grams than the pages it was made of.",
-        f"{card.source}; the paper's are sums over the categories it shows, per million tokens",
-        [
-            Comparison(
-                ("rephrased",),
-                ("its sources",),
-                _share(book, after),
-                _share(book, before),
-                per_million=True,
-            )
-        ],
+        [Comparison(("rephrased",), ("its sources",), after, before, per_million=True)],
         {
-            "rephrased, score 3": round(sum(row.rephrased_3 for row in card.hazards.values()), 2),
-            "raw, score 3": round(sum(row.score_3 for row in card.hazards.values()), 2),
+            "rephrased, score 3": round(sum(row.rephrased_3 for row in rows), 2),
+            "raw, score 3": round(sum(row.score_3 for row in rows), 2),
         },
-        note="Words of one page are not independent: this interval is too narrow.",
     )
-    theirs = recall(book.paper.classifier.matrices["gte-base"], 1, book.confidence)
-    yield Claim(
-        "classifier_recall",
-        "The classifier finds unsafe pages (judged 1 or higher) as often as the paper's gte-base (less than five "
-        "points less often).",
-        f"{book.paper.classifier.source}, Recall@1; {book.paper.classifier.matrix_source}",
-        [
-            Comparison(
-                ("the paper's gte-base",), ("our classifier",), theirs, _recall(book), kept=True
-            )
-        ],
-        {"gte-base": round(100 * table.recall_1, 2)},
-        note="Other pages and another judge: this compares the stage, not the classifiers.",
-    )
+    theirs = recall_rate(classifier.matrices["gte-base"], 1, data.confidence)
+    names = (("the paper's gte-base",), ("our classifier",))
+    recalls = Comparison(*names, theirs, _recall(data), kept=True)
+    gte_base = round(100 * classifier.table["gte-base"].recall_1, 2)
+    yield _claim("classifier_recall", [recalls], {"gte-base": gte_base})
 
 
-def _recall(book: Book) -> Rate | None:
-    found = list(matrices(book.inputs.fit))[:1]
-    return recall(found[0][1], 1, book.confidence) if found else None
+def _recall(data: ReportData) -> Rate | None:
+    first = next(matrices(data.inputs.fit), None)
+    return recall_rate(first[1], 1, data.confidence) if first else None
 
 
-def _share(book: Book, counts: tuple[int, int]) -> Rate | None:
-    found, words = counts
-    return rate(min(found, words), words, book.confidence) if words else None
-
-
-def _keeps(book: Book, stage: str, decoder: str | None) -> Comparison:
-    safe, plain_ = book.measured.roles.safe, book.parts.plain
-    return Comparison(
-        _name(safe, stage, plain_, "all interventions"),
-        _name(safe, stage, decoder, "all interventions"),
-        book.measured.complied(safe, stage, plain_),
-        book.measured.complied(safe, stage, decoder),
-        kept=True,
-    )
-
-
-def _helps_more(book: Book, more: "Side", less: "Side") -> Comparison:
-    """Benign compliance of two sides, the one that the claim says is lower first."""
-    first, second = (_name(*side, "all interventions") for side in (less, more))
-    return Comparison(first, second, book.measured.complied(*less), book.measured.complied(*more))
-
-
-Side = tuple[Group | None, str, str | None]
-
-
-def _compare(
-    book: Book, low: Side, high: Side, names: tuple[str, str] = ("all interventions", "raw data")
-) -> Comparison:
-    """Two attack success rates, the one that the claim says is lower first."""
-    sides = (_name(*low, names[0]), _name(*high, names[1]))
-    return Comparison(
-        *sides, book.measured.asr(*low), book.measured.asr(*high), paired=_paired(book, low, high)
-    )
-
-
-def _paired(book: Book, low: Side, high: Side) -> Difference | None:
-    """The difference prompt by prompt; None at two stages, which are asked in other words."""
-    (first, stage, by), (second, other, with_) = low, high
-    if not (first and second and by and with_) or stage != other:
-        return None
-    found = pair(book, stage, "harmful", "asr", (first, by), (second, with_))
-    return found.gap if found else None
-
-
-def _name(group: Group | None, stage: str, decoder: str | None, part: str) -> tuple[str, ...]:
-    return (
-        group.name if group else f"{part} (not built)",
-        stage,
-        *([plain(decoder)] if decoder else []),
-    )
+def _share(data: ReportData, counts: Counts) -> Rate | None:
+    count, words = counts
+    return rate(min(count, words), words, data.confidence) if words else None

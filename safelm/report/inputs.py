@@ -1,24 +1,28 @@
-"""What the earlier stages left in build/, read as it is. What was not built is absent, and the
-report says so.
-"""
+"""Outputs of earlier stages, as they lie in build/. What was not built is absent."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Ledger, Manifest
+from safelm.builder.shards import arrow_schema
+from safelm.report.measured import STAGES
+from specs.document import MEASUREMENTS
 
-STAGES = ("pretrain", "instruct", "finetune")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
+# Folders of build/ that the report reads.
 FOLDERS = (
     "ingest",
     "fit",
+    "audit",
     *DATA_STAGES,
     "tag",
     "card",
@@ -29,12 +33,16 @@ FOLDERS = (
     "relearn",
     "attack",
     "compare",
-)  # of build/, all that is read
-CURVE = 120  # points of a training curve, at most
-RATE = "learning_rate"
-ASKED = ["suite", "decoder", "id", "form", "verdict"]  # what is read of samples.parquet
+)
+MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
+MAX_POINTS = 120  # of a training curve
+LEARNING_RATE = "learning_rate"
+SAMPLE_COLUMNS = ["suite", "decoder", "id", "form", "verdict"]
+CELL = ("model", "stage", "decoder", "suite")
+
 Json = dict[str, Any]
-Cell = tuple[str, str, str, str]  # model, stage, decoder, suite
+Cell = tuple[str, str, str, str]  # the values of CELL
+Points = list[tuple[float, float]]
 
 
 class ReportError(RuntimeError):
@@ -43,158 +51,128 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything the report is made of, by name."""
+    """Everything that the report is made from, by the names of rows in params.yaml."""
 
-    metrics: Mapping[str, Mapping[str, Json]]  # model: stage: metrics.json
-    doses: Mapping[str, Mapping[int, Json]] = field(
-        default_factory=dict
-    )  # model: pairs read: metrics.json
-    relearned: Mapping[str, Json] = field(
-        default_factory=dict
-    )  # row of `relearn`: what its models became
-    attacks: Mapping[str, Json] = field(
-        default_factory=dict
-    )  # row of `attacks`: its dials, and what its models did
-    others: Mapping[str, Json] = field(default_factory=dict)  # row of `others`: metrics.json
-    fit: Json | None = None
-    audit: Json | None = None
-    cards: Mapping[str, Json] = field(default_factory=dict)  # corpus: card.json
-    training: Mapping[str, Json] = field(default_factory=dict)  # model: train.json
-    curves: Mapping[str, list[tuple[float, float]]] = field(
-        default_factory=dict
-    )  # model: (tokens, loss)
-    held_out: Mapping[str, list[tuple[float, float]]] = field(
-        default_factory=dict
-    )  # "model, corpus": (tokens, loss)
-    rates: Mapping[str, list[tuple[float, float]]] = field(
-        default_factory=dict
-    )  # model: (tokens, learning rate)
-    plans: Mapping[str, Json] = field(default_factory=dict)  # mixture: plan.json
-    ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # stage: where its rows went
-    outcomes: Mapping[Cell, Mapping[str, str]] = field(
-        default_factory=dict
-    )  # a cell of the matrix: prompt: outcome
+    measurements: pl.DataFrame  # of our models
+    external: pl.DataFrame  # of `external_models`
+    outcomes: Mapping[Cell, Mapping[str, str]] = field(default_factory=dict)  # by prompt
     acts: Mapping[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
-    overlap: Mapping[tuple[str, str], str] = field(
-        default_factory=dict
-    )  # (suite, prompt): exact, near or none
+    overlap: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by suite and prompt
+    fit: Json = field(default_factory=dict)
+    audit: Json = field(default_factory=dict)
+    cards: Mapping[str, Json] = field(default_factory=dict)  # by corpus
+    training: Mapping[str, Json] = field(default_factory=dict)  # by model
+    curves: Mapping[str, Points] = field(default_factory=dict)  # model: (tokens, loss)
+    learning_rates: Mapping[str, Points] = field(default_factory=dict)  # model: (tokens, rate)
+    held_out: Mapping[tuple[str, str], Points] = field(default_factory=dict)  # by model and corpus
+    plans: Mapping[str, Json] = field(default_factory=dict)  # by mixture
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # by stage
 
 
-def read_inputs(
-    folder: Path,
-    *,
-    models: Iterable[str],
-    others: Iterable[str],
-    mixtures: Iterable[str],
-    corpora: Iterable[str],
-    sources: Iterable[str],
-    tags: Iterable[str],
-) -> Inputs:
-    """Read build/. Only rows that params.yaml names are read: a folder of a model that is gone
-    stays out.
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of params.yaml to read; folders of rows that are gone are not read."""
+
+    models: Sequence[str]
+    external_models: Sequence[str]
+    mixtures: Sequence[str]
+    corpora: Sequence[str]
+    sources: Sequence[str]
+    tags: Sequence[str]
+
+
+def read_inputs(folder: Path, rows: Rows) -> Inputs:
+    """Read build/.
+
+    Raises:
+        ReportError: if no model was evaluated, or a file is broken.
     """
-    models = list(models)
-    metrics = {
-        model: found
-        for model in models
-        if (
-            found := _existing(
-                {s: folder / "evaluate" / f"{model}-{s}" / "metrics.json" for s in STAGES}
-            )
-        )
-    }
-    if not metrics:
+    evaluated = [folder / "evaluate" / f"{model}-{s}" for model in rows.models for s in STAGES]
+    measurements = read_measurements(evaluated)
+    if measurements.is_empty():
         raise ReportError(
-            f"{folder / 'evaluate'}: expected metrics.json of at least one of the models {', '.join(models)} "
-            "(found none); run `dvc repro` to evaluate them"
+            f"{folder / 'evaluate'}: expected {MEASUREMENTS_FILE} of at least one of the models "
+            f"{', '.join(rows.models)} (found none); run `dvc repro` to evaluate them"
         )
-    cards = {corpus: folder / "card" / corpus / "card.json" for corpus in corpora}
-    curves = {model: folder / "pretrain" / model / "loss.csv" for model in models}
-    outcomes, acts = _outcomes(folder, metrics)
+    further = read_measurements([folder / "relearn", folder / "attack"])
+    further = further.filter(pl.col("model").is_in(list(rows.models)))
+    outcomes, acts = _outcomes(evaluated)
+    runs = {model: folder / "pretrain" / model for model in rows.models}
+    logs = {model: run / "loss.csv" for model, run in runs.items() if (run / "loss.csv").is_file()}
+    cards = _json_files({name: folder / "card" / name / "card.json" for name in rows.corpora})
     return Inputs(
-        metrics=metrics,
+        measurements=pl.concat([measurements, further]),
+        external=read_measurements([folder / "compare" / name for name in rows.external_models]),
         outcomes=outcomes,
         acts=acts,
         overlap=_overlap(folder / "overlap" / "prompts.parquet"),
-        doses={
-            model: kept for model in metrics if (kept := _doses(metrics[model].get("finetune", {})))
+        fit=_json_files({"fit": folder / "fit" / "held_out.json"}).get("fit", {}),
+        audit=_json_files({"audit": folder / "audit" / "audit.json"}).get("audit", {}),
+        cards={name: _by_hazard(card) for name, card in cards.items()},
+        training=_json_files({model: run / "train.json" for model, run in runs.items()}),
+        curves={model: points for model, log in logs.items() if (points := read_curve(log))},
+        learning_rates={
+            model: read_curve(log, LEARNING_RATE)
+            for model, log in logs.items()
+            if LEARNING_RATE in _columns(log)
         },
-        relearned=_existing({"relearn": folder / "relearn" / "metrics.json"})
-        .get("relearn", {})
-        .get("rows", {}),
-        attacks=_existing({"attack": folder / "attack" / "metrics.json"})
-        .get("attack", {})
-        .get("attacks", {}),
-        others=_existing({name: folder / "compare" / name / "metrics.json" for name in others}),
-        fit=_existing({"fit": folder / "fit" / "held_out.json"}).get("fit"),
-        audit=_existing({"audit": folder / "audit" / "audit.json"}).get("audit"),
-        cards={corpus: _by_hazard(found) for corpus, found in _existing(cards).items()},
-        training=_existing({model: folder / "pretrain" / model / "train.json" for model in models}),
-        curves={
-            model: curve
-            for model, path in curves.items()
-            if path.is_file() and (curve := read_curve(path))
-        },
-        held_out=dict(
-            _held_out({model: path.with_name("held_out.csv") for model, path in curves.items()})
-        ),
-        rates={
-            model: read_curve(path, RATE)
-            for model, path in curves.items()
-            if path.is_file() and _has(path, RATE)
-        },
-        plans=_existing({mixture: folder / "mix" / mixture / "plan.json" for mixture in mixtures}),
-        ledgers=_ledgers(
-            folder,
-            [
-                *(f"ingest/{source}" for source in sources),
-                *DATA_STAGES,
-                *(f"tag/{row}" for row in tags),
-            ],
-        ),
+        held_out=_held_out(runs),
+        plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
+        ledgers=_ledgers(folder, rows),
     )
 
 
-def _outcomes(
-    folder: Path, metrics: Mapping[str, Mapping[str, Json]]
-) -> tuple[dict[Cell, dict[str, str]], dict[str, str]]:
-    """(what became of every prompt of every cell, the act that each prompt asks for)."""
+def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
+    """Read the measurements of the folders that have some, one under another.
+
+    Raises:
+        ReportError: if a file is no Parquet file.
+    """
+    files = [folder / MEASUREMENTS_FILE for folder in folders]
+    tables = [_table(file, list(MEASUREMENTS)) for file in files if file.is_file()]
+    found = pl.from_arrow(pa.concat_tables([arrow_schema(MEASUREMENTS).empty_table(), *tables]))
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+def _table(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=list(columns), use_threads=False)
+    except pa.ArrowException as error:
+        raise ReportError(
+            f"{path}: expected a Parquet file ({error}); delete it and run `dvc repro`"
+        ) from error
+
+
+def _outcomes(folders: Iterable[Path]) -> tuple[dict[Cell, dict[str, str]], dict[str, str]]:
+    """Read (the outcome of every prompt of every cell, the act that each prompt asks for)."""
     outcomes: dict[Cell, dict[str, str]] = {}
     acts: dict[str, str] = {}
-    for model, stage in ((model, stage) for model, stages in metrics.items() for stage in stages):
-        path = folder / "evaluate" / f"{model}-{stage}" / "samples.parquet"
-        if not path.is_file():
+    for folder in folders:
+        if not (folder / SAMPLES_FILE).is_file():
             continue
-        for row in pq.ParquetFile(path).read(columns=ASKED, use_threads=False).to_pylist():
+        model, _, stage = folder.name.rpartition("-")
+        for row in _table(folder / SAMPLES_FILE, SAMPLE_COLUMNS).to_pylist():
             cell = (model, stage, row["decoder"], row["suite"])
             outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
-            acts[row["id"]] = row["id"].replace(
-                f"-{row['form']}-", "-", 1
-            )  # of the embedded world: without the form
+            # Prompts of the embedded world for one act differ in the form within their id.
+            acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)
     return outcomes, acts
 
 
 def _overlap(path: Path) -> dict[tuple[str, str], str]:
-    """Which prompts stand in the training text."""
+    """Read which prompts stand in the training text: exact, near or none."""
     if not path.is_file():
         return {}
-    rows = (
-        pq.ParquetFile(path).read(columns=["suite", "id", "overlap"], use_threads=False).to_pylist()
-    )
+    rows = _table(path, ["suite", "id", "overlap"]).to_pylist()
     return {(row["suite"], row["id"]): row["overlap"] for row in rows}
 
 
-def _existing(files: Mapping[str, Path]) -> dict[str, Json]:
-    return {name: _load(path) for name, path in files.items() if path.is_file()}
+def _json_files(files: Mapping[str, Path]) -> dict[str, Json]:
+    return {name: _json_file(path) for name, path in files.items() if path.is_file()}
 
 
-def _doses(metrics: Json) -> dict[int, Json]:
-    """What was measured of the models that finetuning kept on its way, by the pairs it had read."""
-    found = {int(dose): rates for dose, rates in (metrics.get("doses") or {}).items()}
-    return dict(sorted(found.items()))
-
-
-def _load(path: Path) -> Json:
+def _json_file(path: Path) -> Json:
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
@@ -202,50 +180,51 @@ def _load(path: Path) -> Json:
             f"{path}: expected JSON ({error}); delete it and run `dvc repro`"
         ) from error
     if not isinstance(values, dict):
+        kind = type(values).__name__
         raise ReportError(
-            f"{path}: expected a JSON object (got {type(values).__name__}); delete it and run `dvc repro`"
+            f"{path}: expected a JSON object (got {kind}); delete it and run `dvc repro`"
         )
     return values
 
 
 def _by_hazard(card: Json) -> Json:
-    """A card whose hazards, a list in card.json, are found by name."""
-    listed = card.get("hazards") or []
-    return {
-        **card,
-        "hazards": {row["hazard"]: row for row in listed} if isinstance(listed, list) else listed,
-    }
+    """Turn the hazards of a card, a list in card.json, into a mapping."""
+    return {**card, "hazards": {row["hazard"]: row for row in card.get("hazards") or []}}
 
 
-def _ledgers(folder: Path, stages: Iterable[str]) -> dict[str, Ledger]:
+def _ledgers(folder: Path, rows: Rows) -> dict[str, Ledger]:
+    stages = [f"ingest/{source}" for source in rows.sources]
+    stages += [*DATA_STAGES, *(f"tag/{row}" for row in rows.tags)]
     built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
     return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
 
 
-def _held_out(paths: Mapping[str, Path]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """The loss on rows that no training reads, for each model and corpus."""
-    for model, path in paths.items():
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            for corpus in dict.fromkeys(row["corpus"] for row in rows):
-                own = [
-                    (float(row["tokens"]), float(row["loss"]))
-                    for row in rows
-                    if row["corpus"] == corpus
-                ]
-                yield f"{model}, {corpus}", own
+def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
+    """Read the loss on rows that no training reads, by model and corpus."""
+    found: dict[tuple[str, str], Points] = {}
+    for model, run in runs.items():
+        path = run / "held_out.csv"
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                point = (float(row["tokens"]), float(row["loss"]))
+                found.setdefault((model, row["corpus"]), []).append(point)
+    return found
 
 
-def _has(path: Path, column: str) -> bool:
-    """Whether a log has a column; one of a foreign trainer may lack the learning rate."""
+def _columns(path: Path) -> list[str]:
     with path.open(encoding="utf-8") as file:
-        return column in file.readline().strip().split(",")
+        return file.readline().strip().split(",")
 
 
-def read_curve(path: Path, column: str = "loss", points: int = CURVE) -> list[tuple[float, float]]:
-    """(tokens, loss) of a training log, or (step, loss) where it has no tokens; long logs are
-    averaged in pieces.
+def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:
+    """Read (tokens, loss) of a training log, or (step, loss) where it has no tokens.
+
+    Long logs are averaged in pieces.
+
+    Raises:
+        ReportError: if the log lacks a column.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -253,9 +232,10 @@ def read_curve(path: Path, column: str = "loss", points: int = CURVE) -> list[tu
         across = next((name for name in ("tokens", "step") if name in columns), None)
         if across is None or column not in columns:
             raise ReportError(
-                f"{path}: expected the columns tokens (or step) and {column} (got {', '.join(columns)})"
+                f"{path}: expected the columns tokens (or step) and {column} "
+                f"(got {', '.join(columns)})"
             )
         rows = [(float(row[across]), float(row[column])) for row in reader]
-    size = -(-len(rows) // points) if rows else 1
+    size = -(-len(rows) // max_points) or 1
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [(piece[-1][0], sum(value for _, value in piece) / len(piece)) for piece in pieces]

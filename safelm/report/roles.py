@@ -1,15 +1,15 @@
-"""Which model plays which part of the paper: read from what its mixture holds, so that rows may
-have any name.
-"""
+"""Groups of models, and their parts in the paper, as `comparisons` in params.yaml declares them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 
-from specs.corpus import Corpus, scores_of, tags_of
-from specs.decoder import DecoderRow, SafeBeam
+from specs.comparisons import Comparisons
+from specs.corpus import Corpus, tags_of
+from specs.decoder import DecoderRow
 from specs.mixture import Mixture, Model
 
-RUNGS = {  # the ladder of Figure 4: what each rung adds to the one before it
+# The ablation of Figure 4: what each step adds to the one before it.
+STEPS = {
     "raw": "raw web, scores 0–5",
     "score_0": "score 0 only",
     "rephrase": "+ rephrasing",
@@ -17,46 +17,41 @@ RUNGS = {  # the ladder of Figure 4: what each rung adds to the one before it
     "moral": "+ moral education",
     "tags": "+ harmfulness tags",
 }
-WRITERS = {"rephrase": "rephrase", "refuse": "refusal", "educate": "moral"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """The models of one mixture and shape; they differ in their seed alone and are reported
-    together.
-    """
+    """Models of one mixture and shape, which differ in their seed alone and are pooled."""
 
     name: str
     mixture: str
     shape: str
     models: tuple[str, ...]
-    rung: str | None
+    step: str | None  # of the ablation
     has_tags: bool
-    reads: frozenset[str]  # its corpora, whenever they are read
-    start: float  # the share of training that goes by before written or tagged text is read
-    is_dosed: bool  # whether some part is a dose
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The groups of the build and their parts in the paper; a part nobody plays is None."""
+    """The groups of the build and their declared parts; a part without a model is None."""
 
     groups: tuple[Group, ...]
     standard: Group | None
     filtered: Group | None
     safe: Group | None
+    ablation: Mapping[str, Group]
+    amounts: Mapping[str, Mapping[float, Group]]
+    starts: Mapping[str, Mapping[float, Group]]
 
-    @property
-    def ladder(self) -> list[Group]:
-        """One group per rung that was built, in the order of Figure 4."""
-        return [group for rung in RUNGS if (group := on_rung(self.groups, rung))]
+    def part(self, name: str) -> str | None:
+        """Return the part that a group plays in the claims."""
+        parts = {"safe": self.safe, "filtered": self.filtered, "standard": self.standard}
+        return next((part for part, group in parts.items() if group and group.name == name), None)
 
 
 @dataclass(frozen=True)
 class DecoderRoles:
-    """The decoders that the claims speak of, by their names in params.yaml; one that is not asked
-    for is None.
-    """
+    """The decoders that claims compare, by their names in params.yaml; None where there is none."""
 
     plain: str
     safebeam: str | None
@@ -64,121 +59,79 @@ class DecoderRoles:
     threshold: str | None
     control: str | None
 
-
-def rung_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> tuple[str | None, bool]:
-    """The rung of the ladder that a mixture stands on (None beside it), and whether it holds tagged
-    pages.
-
-    The first rung reads every score of the web, untagged; the others read no raw unsafe page that
-    is not tagged."""
-    read = [corpora[name] for name in mixture.corpora if name in corpora]
-    unsafe = _unsafe_scores(read)
-    has_tags = any(tags_of(corpus) for corpus in read)
-    written = [WRITERS[corpus.from_] for corpus in read if corpus.from_ in WRITERS]
-    if unsafe:
-        whole = unsafe == _unsafe_scores(corpora.values())
-        return ("raw" if whole and not written and not has_tags else None), has_tags
-    if has_tags:
-        return ("tags" if written else None), True
-    order = list(RUNGS)
-    return max(written, key=order.index, default="score_0"), False
-
-
-def _unsafe_scores(corpora: Iterable[Corpus]) -> set[int]:
-    return {score for corpus in corpora for score in scores_of(corpus) or [] if score > 0}
-
-
-def start_of(mixture: Mixture, corpora: Mapping[str, Corpus]) -> float:
-    """The share of training that goes by before the first written or tagged text is read; 1 where
-    none is.
-    """
-    shares, whole = 0, sum(phase.share for phase in mixture.phases)
-    for phase in mixture.phases:
-        read = [corpora[name] for name in phase.slots.values() if name in corpora]
-        if any(corpus.from_ in WRITERS or tags_of(corpus) for corpus in read):
-            return shares / whole
-        shares += phase.share
-    return 1.0
-
-
-def on_rung(groups: Iterable[Group], rung: str) -> Group | None:
-    """The first group on a rung."""
-    return next((group for group in groups if group.rung == rung), None)
+    @property
+    def named(self) -> dict[str, str | None]:
+        """The decoder of each role."""
+        return asdict(self)
 
 
 def roles(
-    models: Mapping[str, Model], mixtures: Mapping[str, Mixture], corpora: Mapping[str, Corpus]
+    models: Mapping[str, Model],
+    mixtures: Mapping[str, Mixture],
+    corpora: Mapping[str, Corpus],
+    comparisons: Comparisons,
 ) -> Roles:
-    """Who is the paper's standard, filtered and safe model; where a mixture does not tell, the
-    row's name does.
-    """
-    groups = tuple(_groups(models, mixtures, corpora))
-    named = {group.name: group for group in groups}
-    highest = [on_rung(groups, rung) for rung in ("tags", "moral", "refusal", "rephrase")]
+    """Look up the groups that `comparisons` names; each is named by one of its models."""
+    steps = {model: step for step, model in comparisons.ablation.items()}
+    groups = tuple(_groups(models, mixtures, corpora, steps))
+    by_model = {model: group for group in groups for model in group.models}
+
+    def present(rows: Mapping[float, str]) -> dict[float, Group]:
+        return {amount: by_model[row] for amount, row in sorted(rows.items()) if row in by_model}
+
     return Roles(
         groups=groups,
-        standard=on_rung(groups, "raw") or named.get("standard"),
-        filtered=on_rung(groups, "score_0") or named.get("filtered"),
-        safe=next((group for group in highest if group), None) or named.get("safe"),
+        standard=by_model.get(comparisons.standard or ""),
+        filtered=by_model.get(comparisons.filtered or ""),
+        safe=by_model.get(comparisons.safe or ""),
+        ablation={step: by_model[row] for row, step in steps.items() if row in by_model},
+        amounts={name: present(rows) for name, rows in comparisons.amounts.items()},
+        starts={name: present(rows) for name, rows in comparisons.starts.items()},
     )
 
 
 def _groups(
-    models: Mapping[str, Model], mixtures: Mapping[str, Mixture], corpora: Mapping[str, Corpus]
-) -> Iterable[Group]:
+    models: Mapping[str, Model],
+    mixtures: Mapping[str, Mixture],
+    corpora: Mapping[str, Corpus],
+    steps: Mapping[str, str],
+) -> Iterator[Group]:
     members: dict[tuple[str, str], list[str]] = {}
     for name, model in models.items():
         members.setdefault((model.mixture, model.shape), []).append(name)
     taken: set[str] = set()
     for (mixture, shape), names in members.items():
-        rung, has_tags = rung_of(mixtures[mixture], corpora)
-        others = taken | {name for name in models if name not in names}
-        choices = [
-            *(names if len(names) == 1 else []),
-            mixture,
-            f"{mixture} ({shape})",
-            " + ".join(names),
-        ]
-        name = next(choice for choice in choices if choice not in others)
+        name = _group_name(mixture, shape, names, taken | (models.keys() - set(names)))
         taken.add(name)
-        row = mixtures[mixture]
-        is_dosed = any(phase.budget_shares for phase in row.phases)
-        start = start_of(row, corpora)
-        yield Group(
-            name,
-            mixture,
-            shape,
-            tuple(names),
-            rung,
-            has_tags,
-            frozenset(row.corpora),
-            start,
-            is_dosed,
-        )
+        has_tags = any(tags_of(corpora[corpus]) for corpus in mixtures[mixture].corpora)
+        step = next((steps[model] for model in names if model in steps), None)
+        yield Group(name, mixture, shape, tuple(names), step, has_tags)
+
+
+def _group_name(mixture: str, shape: str, names: list[str], taken: Iterable[str]) -> str:
+    """Name a group by its only model, else by its mixture, unless another group has that name."""
+    choices = [mixture, f"{mixture} ({shape})", " + ".join(names)]
+    if len(names) == 1:
+        choices = [names[0], *choices]
+    return next(choice for choice in choices if choice not in taken)
 
 
 def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
-    """`greedy` and `safebeam` by name, else the first decoder of their kind; the control drops at
-    random.
-    """
+    """Find the decoders of the claims: `greedy` and `safebeam` by name, others by their method."""
 
-    def first(*rules: str) -> str | None:
-        return next(
-            (
-                name
-                for name, row in decoders.items()
-                if isinstance(row, SafeBeam) and row.drop in rules
-            ),
-            None,
+    def first(method: str, *drops: str) -> str | None:
+        found = (
+            name
+            for name, row in decoders.items()
+            if row.method == method and (not drops or getattr(row, "drop", None) in drops)
         )
+        return next(found, None)
 
-    plain = next(
-        (name for name, row in decoders.items() if row.method == "greedy"), next(iter(decoders))
-    )
+    plain = "greedy" if "greedy" in decoders else first("greedy")
     return DecoderRoles(
-        plain="greedy" if "greedy" in decoders else plain,
-        safebeam="safebeam" if "safebeam" in decoders else first("half", "boundary"),
-        branch=next((name for name, row in decoders.items() if row.method == "branch"), None),
-        threshold=first("absolute"),
-        control=first("random"),
+        plain=plain or next(iter(decoders)),
+        safebeam="safebeam" if "safebeam" in decoders else first("safebeam", "half", "boundary"),
+        branch=first("branch"),
+        threshold=first("safebeam", "absolute"),
+        control=first("safebeam", "random"),
     )

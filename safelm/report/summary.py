@@ -1,231 +1,243 @@
-"""summary.json, the small metrics files of `dvc metrics show` and the tidy tables of `dvc plots
-show`.
-"""
+"""The numbers of the report as files: summary.json, and metrics/ and plots/ for DVC."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safelm.report.cards import hazards, matrices
 from safelm.report.claim import Claim, verdicts
-from safelm.report.evidence import false_alarms, hazards, macro_f1, matrices, recall
-from safelm.report.figure import Book
+from safelm.report.data import ReportData
 from safelm.report.figures.differences import summary as differences
-from safelm.report.inputs import STAGES
-from safelm.report.rates import Curves, Tree
-from safelm.stats.rates import DIGITS, Rate
+from safelm.report.figures.scorers import macro_f1
+from safelm.report.measured import KEY, STAGES, Measured
+from safelm.stats.classification import false_alarm_rate, recall_rate
+from safelm.stats.rates import DIGITS, Rate, rounded
 
-PARTS = ("standard", "filtered", "safe")
+# Name in metrics/: (metric, suite, role of the decoder).
+METRICS = {
+    "asr": ("asr", "harmful", "plain"),
+    "asr_safebeam": ("asr", "harmful", "safebeam"),
+    "benign_compliance": ("complied", "benign", "plain"),
+    "over_refusal": ("over_refusal", "benign", "plain"),
+}
+RATE = ["value", "low", "high", "count", "of"]
+HAZARD = ["corpus", "hazard", "per_million", "count", "words"]
+LOSS = ["model", "tokens", "loss"]
+
+Json = dict[str, Any]
+Key = Mapping[str, Any]  # the columns of KEY
+Rows = Iterable[Sequence[object]]
 
 
-def summary(book: Book, found: Sequence[Claim]) -> dict[str, Any]:
-    """Everything the report says, as numbers."""
-    measured = book.measured
+def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
+    """Collect every number of the report."""
+    inputs, roles = data.inputs, data.roles
+    models, groups = _tree(data.single, _stage_path), _tree(data.measured, _stage_path)
+    parts = {"standard": roles.standard, "filtered": roles.filtered, "safe": roles.safe}
     return {
-        "title": book.title,
-        "confidence": book.confidence,
-        "models": {name: _stages(stages) for name, stages in measured.models.items()},
+        "title": data.declared.title,
+        "confidence": data.confidence,
+        "models": {name: _with_headlines(stages) for name, stages in models.items()},
         "groups": {
             group.name: {
                 "models": list(group.models),
                 "mixture": group.mixture,
-                "rung": group.rung,
-                "stages": _stages(measured.groups[group.name]),
+                "step": group.step,
+                "stages": _with_headlines(groups[group.name]),
             }
-            for group in measured.built()
+            for group in data.built
         },
-        "roles": {part: row.name for part in PARTS if (row := getattr(measured.roles, part))},
-        "verdicts": verdicts(found),
-        "claims": [claim.json() for claim in found],
-        "differences": differences(book),
-        "relearned": {row: _relearned(curves) for row, curves in measured.relearned.items()},
-        "attacks": dict(book.inputs.attacks),
-        "scores": _scores(book),
-        "cards": {name: dict(card) for name, card in book.inputs.cards.items()},
-        "ledger": {stage: asdict(row) for stage, row in book.inputs.ledgers.items()},
+        "roles": {part: group.name for part, group in parts.items() if group},
+        "verdicts": verdicts(claims),
+        "claims": [claim.json() for claim in claims],
+        "differences": differences(data),
+        "relearned": _tree(data.measured, _relearn_path),
+        "attacks": _tree(data.measured, _attack_path),
+        "scores": _scores(data),
+        "cards": {name: dict(card) for name, card in inputs.cards.items()},
+        "ledger": {stage: asdict(row) for stage, row in inputs.ledgers.items()},
     }
 
 
-def _stages(stages: Mapping[str, Tree]) -> dict[str, Any]:
+def _tree(measured: Measured, path_of: Callable[[Key], list[str]]) -> Json:
+    """Nest numbers by the path of their key; keys with an empty path are left out."""
+    root: Json = {}
+    for values, rate in measured.rates.items():
+        path = path_of(dict(zip(KEY, values, strict=True)))
+        node = root
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        if path:
+            node[path[-1]] = _number(rate)
+    return root
+
+
+def _number(rate: Rate) -> Any:
+    is_plain = rate.value is not None and rate.low is None
+    return rounded(rate.value) if is_plain else rate.json()
+
+
+def _stage_path(key: Key) -> list[str]:
+    if key["row"] is not None or key["checkpoint"] is not None:
+        return []
+    stage = [key["group"], key["stage"]]
+    if key["decoder"] is not None:
+        return [*stage, *_answer_path(key)]
+    suite = [key["suite"]] if key["suite"] else []
+    # These tell areas and bins of one metric apart.
+    apart = [key[name] for name in ("words", "bin_edge", "layer") if key[name] is not None]
+    if key["metric"] == "tag_auroc" and not apart:
+        return [*stage, "other", *suite, "tag_auroc", "page"]
+    return [*stage, "other", *suite, key["metric"], *(f"{value:g}" for value in apart)]
+
+
+def _answer_path(key: Key) -> list[str]:
+    judge = ["judges", key["judge"]] if key["judge"] else []
+    form = ["forms", key["form"]] if key["form"] else []
+    return [key["decoder"], key["suite"], *judge, *form, key["metric"]]
+
+
+def _relearn_path(key: Key) -> list[str]:
+    if key["row"] is None or key["checkpoint"] is None:
+        return []
+    answer = _answer_path(key) if key["decoder"] else [key["metric"]]
+    return [key["row"], key["group"], str(key["checkpoint"]), *answer]
+
+
+def _attack_path(key: Key) -> list[str]:
+    if key["row"] is None or key["condition"] is None:
+        return []
+    answer = _answer_path(key) if key["decoder"] else ["target", key["metric"]]
+    return [key["row"], key["group"], key["stage"], key["condition"], *answer]
+
+
+def _with_headlines(stages: Mapping[str, Json]) -> Json:
+    """Repeat the rates that people ask for by name beside the suites of each decoder."""
+    ordered = {stage: stages[stage] for stage in STAGES if stage in stages}
     return {
         stage: {
-            **{decoder: _answers(tree) for decoder, tree in found["decoders"].items()},
-            "utility": _json(found["utility"]),
+            name: tree if name == "other" else {**_headlines(tree), **tree}
+            for name, tree in decoders.items()
         }
-        for stage, found in stages.items()
+        for stage, decoders in ordered.items()
     }
 
 
-def _relearned(curves: Curves) -> dict[str, Any]:
-    """A row of `relearn`: of every group, by the pairs read."""
-    trees = curves.trees.items()
-    return {
-        "stage": curves.stage,
-        "part": curves.part,
-        "groups": {
-            group: {str(dose): _json(tree) for dose, tree in doses.items()}
-            for group, doses in trees
-        },
-    }
+def _headlines(suites: Mapping[str, Json]) -> Json:
+    harmful, benign = suites.get("harmful", {}), suites.get("benign", {})
+    found = {name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")}
+    found["benign_compliance"] = benign.get("complied")
+    found["over_refusal"] = benign.get("over_refusal")
+    found["dual_use_over_refusal"] = suites.get("dual_use", {}).get("over_refusal")
+    return found
 
 
-def _answers(tree: Tree) -> dict[str, Any]:
-    """One decoder: the rates people ask for by name, the forms, and every label of the harmless
-    suites.
-    """
-    harmful, benign, dual_use = (
-        _json(tree.get(kind) or {}) for kind in ("harmful", "benign", "dual_use")
-    )
-    return {
-        **{name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")},
-        "benign_compliance": benign.get("complied"),
-        "over_refusal": benign.get("over_refusal"),
-        "dual_use_over_refusal": dual_use.get("over_refusal"),
-        "forms": harmful.get("forms", {}),
-        "benign": benign,
-        "dual_use": dual_use,
-    }
-
-
-def _json(node: Any) -> Any:
-    if isinstance(node, Rate):
-        return node.json()
-    if isinstance(node, Mapping):
-        return {name: _json(value) for name, value in node.items()}
-    return round(node, DIGITS) if isinstance(node, float) else node
-
-
-def _scores(book: Book) -> dict[str, Any]:
-    """The scorer: recall with intervals and macro-F1 of every confusion matrix; what the paper has
-    for each.
-    """
-    ours = {}
-    for name, matrix in matrices(book.inputs.fit):
+def _scores(data: ReportData) -> Json:
+    """Collect recall, false alarms and macro-F1 of every confusion matrix, and the paper's."""
+    fit, ours = data.inputs.fit, {}
+    for name, matrix in matrices(fit):
         rates = {
-            "recall_1": recall(matrix, 1, book.confidence),
-            "recall_3": recall(matrix, 3, book.confidence),
-            "false_alarms": false_alarms(matrix, book.confidence),
+            "recall_1": recall_rate(matrix, 1, data.confidence),
+            "recall_3": recall_rate(matrix, 3, data.confidence),
+            "false_alarms": false_alarm_rate(matrix, data.confidence),
         }
         ours[name] = {
-            **_json(rates),
-            "macro_f1": _json(macro_f1(matrix)),
+            **{metric: rate.json() if rate else None for metric, rate in rates.items()},
+            "macro_f1": rounded(macro_f1(matrix)),
             "confusion": [list(row) for row in matrix],
         }
-    paper = {name: row.model_dump() for name, row in book.paper.classifier.table.items()}
-    fit = book.inputs.fit or {}
+    paper = data.paper.classifier.table.items()
     return {
         "note": fit.get("note"),
         "ours": ours,
-        "paper": paper,
+        "paper": {name: row.model_dump() for name, row in paper},
         "cascades": fit.get("cascades") or {},
-        "audit": book.inputs.audit,
+        "audit": data.inputs.audit or None,
     }
 
 
-def metrics(book: Book) -> dict[str, dict[str, float]]:
-    """A short row for each model and stage: `standard-pretrain` and its few numbers, in percent."""
+def metrics(data: ReportData) -> dict[str, dict[str, float]]:
+    """Return a short row of percentages for each model and stage, such as `standard-pretrain`."""
     rows = {}
-    for name, stages in book.measured.models.items():
-        for stage, tree in stages.items():
-            wanted = {
-                "asr": (book.parts.plain, "harmful", "asr"),
-                "asr_safebeam": (book.parts.safebeam, "harmful", "asr"),
-                "benign_compliance": (book.parts.plain, "benign", "complied"),
-                "over_refusal": (book.parts.plain, "benign", "over_refusal"),
-            }
-            found = {
-                key: tree["decoders"].get(path[0], {}).get(path[1], {}).get(path[2])
-                for key, path in wanted.items()
-            }
-            found["utility"] = tree["utility"].get("accuracy")
-            rows[f"{name}-{stage}"] = {
-                key: round(100 * rate.value, 2)
-                for key, rate in found.items()
-                if isinstance(rate, Rate) and rate.value is not None
-            }
+    for model in data.single.values("group"):
+        for stage in STAGES:
+            found = {"utility": data.single.accuracy(model, stage)}
+            for name, (metric, suite, role) in METRICS.items():
+                key = {"suite": suite, "decoder": getattr(data.decoders, role)}
+                found[name] = data.single.rate(metric, model, stage, **key)
+            order = (*METRICS, "utility")
+            row = {name: _percent(rate) for name in order if (rate := found[name])}
+            if row:
+                rows[f"{model}-{stage}"] = row
     return rows
 
 
-Rows = Iterable[Sequence[object]]
+def _percent(rate: Rate) -> float:
+    return round(100 * (rate.value or 0.0), 2)
 
 
-def tables(book: Book) -> dict[str, str]:
-    """The tidy tables of plots/, as CSV. A model's loss and a corpus' hazards are also files of
-    their own.
+def tables(data: ReportData) -> dict[str, str]:
+    """Return the tables of plots/ as CSV.
 
-    DVC draws every file of a folder as one plot, and cannot tell two models in one file apart.
+    The loss of each model and the hazards of each corpus are also files of their own: DVC draws
+    every file of a folder as one plot, and cannot separate two models in one file.
     """
-    hazard_rows, curves = list(_hazard_rows(book)), book.inputs.curves
+    inputs, hazard_rows = data.inputs, list(_hazard_rows(data))
+    losses = {model: list(_loss_rows(data, model)) for model in inputs.curves}
     found = {
-        "asr.csv": _csv(["name", *KEYS, *RATE], _rate_rows(book, "harmful", "asr")),
-        "over_refusal.csv": _csv(
-            ["name", *KEYS, *RATE], _rate_rows(book, "benign", "over_refusal")
-        ),
+        "asr.csv": _rate_csv(data, "asr", "harmful"),
+        "over_refusal.csv": _rate_csv(data, "over_refusal", "benign"),
         "hazards.csv": _csv(HAZARD, hazard_rows),
-        "confusion.csv": _csv(["actual", "predicted"], _confusion_rows(book)),
-        "loss.csv": _csv(LOSS, (row for name in curves for row in _loss_rows(book, name))),
+        "confusion.csv": _csv(["actual", "predicted"], _confusion_rows(data)),
+        "loss.csv": _csv(LOSS, [row for rows in losses.values() for row in rows]),
     }
     for corpus in dict.fromkeys(row[0] for row in hazard_rows):
-        found[f"hazards/{corpus}.csv"] = _csv(
-            HAZARD, (row for row in hazard_rows if row[0] == corpus)
-        )
-    rates, held_out = book.inputs.rates, book.inputs.held_out
-    found |= {f"held_out/{name}.csv": _csv(["tokens", "loss"], held_out[name]) for name in held_out}
-    found |= {
-        f"learning_rate/{name}.csv": _csv(["tokens", "learning_rate"], rates[name])
-        for name in rates
-    }
-    return {**found, **{f"loss/{name}.csv": _csv(LOSS, _loss_rows(book, name)) for name in curves}}
+        rows = [row for row in hazard_rows if row[0] == corpus]
+        found[f"hazards/{corpus}.csv"] = _csv(HAZARD, rows)
+    for (model, corpus), points in inputs.held_out.items():
+        found[f"held_out/{model}, {corpus}.csv"] = _csv(["tokens", "loss"], points)
+    for model, points in inputs.learning_rates.items():
+        found[f"learning_rate/{model}.csv"] = _csv(["tokens", "learning_rate"], points)
+    for model, rows in losses.items():
+        found[f"loss/{model}.csv"] = _csv(LOSS, rows)
+    return found
 
 
-KEYS = ["model", "stage", "decoder"]
-HAZARD = ["corpus", "hazard", "per_million", "count", "words"]
-LOSS = ["model", "tokens", "loss"]
-RATE = ["value", "low", "high", "count", "of"]
+def _rate_csv(data: ReportData, metric: str, suite: str) -> str:
+    """Write a rate of each model, stage and decoder; `name` joins these, for DVC's bar charts."""
+    rows = []
+    for number in data.single.select(metric=metric, suite=suite):
+        if number.rate.value is not None:
+            values = number.rate.json()
+            keys = (number.group, number.stage, number.decoder)
+            rows.append([", ".join(keys), *keys, *(values[column] for column in RATE)])
+    return _csv(["name", "model", "stage", "decoder", *RATE], rows)
 
 
-def _rate_rows(book: Book, suite: str, name: str) -> Rows:
-    """One row for each model, stage and decoder; `name` joins the three, for charts with a single
-    axis of names.
-    """
-    for model, stages in book.measured.models.items():
-        for stage in [stage for stage in STAGES if stage in stages]:
-            for decoder, tree in stages[stage]["decoders"].items():
-                rate = (tree.get(suite) or {}).get(name)
-                if isinstance(rate, Rate) and rate.value is not None:
-                    values = rate.json()
-                    joined = f"{model}, {stage}, {decoder}"
-                    yield [joined, model, stage, decoder, *(values[key] for key in RATE)]
-
-
-def _hazard_rows(book: Book) -> Rows:
-    cards = book.inputs.cards
+def _hazard_rows(data: ReportData) -> Iterator[list[Any]]:
+    cards = data.inputs.cards
     for corpus, card in cards.items():
         for hazard in hazards(cards):
             row = card["hazards"].get(hazard)
             if row and row.get("per_million") is not None:
-                yield [
-                    corpus,
-                    hazard,
-                    round(row["per_million"], DIGITS),
-                    row["count"],
-                    card["words"],
-                ]
+                frequency = round(row["per_million"], DIGITS)
+                yield [corpus, hazard, frequency, row["count"], card["words"]]
 
 
-def _loss_rows(book: Book, model: str) -> Rows:
-    return ([model, round(at), f"{loss:.5f}"] for at, loss in book.inputs.curves[model])
+def _loss_rows(data: ReportData, model: str) -> Rows:
+    return ([model, round(at), f"{loss:.5f}"] for at, loss in data.inputs.curves[model])
 
 
-def _confusion_rows(book: Book) -> Rows:
-    """One row for each held-out page: what DVC's confusion template counts."""
-    for _, matrix in list(matrices(book.inputs.fit))[:1]:
-        for actual, counts in enumerate(matrix):
-            for predicted, count in enumerate(counts):
-                yield from ([actual, predicted] for _ in range(count))
+def _confusion_rows(data: ReportData) -> Rows:
+    """Repeat a row for each held-out page, as DVC's confusion template counts them."""
+    _, matrix = next(matrices(data.inputs.fit), ("", []))
+    for actual, counts in enumerate(matrix):
+        for predicted, count in enumerate(counts):
+            yield from [[actual, predicted]] * count
 
 
 def _csv(head: Sequence[str], rows: Rows) -> str:
@@ -236,11 +248,11 @@ def _csv(head: Sequence[str], rows: Rows) -> str:
     return text.getvalue()
 
 
-def write(folder: Path, book: Book, found: Sequence[Claim], page: str) -> None:
-    """Every file of build/report."""
-    files = {"index.html": page, "summary.json": _dumped(summary(book, found))}
-    files |= {f"plots/{name}": text for name, text in tables(book).items()}
-    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(book).items()}
+def write(folder: Path, data: ReportData, claims: Sequence[Claim], page: str) -> None:
+    """Write every file of build/report."""
+    files = {"index.html": page, "summary.json": _dumped(summary(data, claims))}
+    files |= {f"plots/{name}": text for name, text in tables(data).items()}
+    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(data).items()}
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Figures of the report, one function for each."""
+"""Figures of the report, a function each: filter, pool, draw."""

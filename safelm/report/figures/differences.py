@@ -1,6 +1,4 @@
-"""Which differences between models and between decoders are real: every pair that answered the same
-prompts.
-"""
+"""Significance of differences: every pair of models or decoders that answered the same prompts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,14 +6,17 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
-from safelm.report.charts.numbers import percent, plain, points, whole
-from safelm.report.figure import STAGE_NAMES, Book, Cell, Figure, Table
-from safelm.report.figures.public_benchmarks import asked
+import polars as pl
+
+from safelm.report.charts.numbers import percent, points, readable, short_percent
+from safelm.report.data import ReportData
+from safelm.report.layout import STAGE_NAMES, Cell, Figure, Table, figure, table
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
 from specs.outcome import Outcome
 
-EVENTS = {  # what is compared of a suite: (what it is called, the outcomes)
+# Metric: (its name, the outcomes that it counts).
+EVENTS = {
     "asr": ("attack success", (Outcome.HARMFUL,)),
     "complied": ("compliance", (Outcome.COMPLIED,)),
     "over_refusal": (
@@ -23,154 +24,149 @@ EVENTS = {  # what is compared of a suite: (what it is called, the outcomes)
         (Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT),
     ),
 }
-KINDS = {
-    "harmful": ("asr",),
-    "benign": ("complied", "over_refusal"),
-    "dual_use": ("complied", "over_refusal"),
-}
 Answered = tuple[Group, str]  # a group and a decoder
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sides that answered the same prompts of a suite at a stage, and what became of their
-    difference.
-    """
+    """Two sides that answered the same prompts of a suite at a stage, and their difference."""
 
     suite: str
     stage: str
-    event: str
+    metric: str
     first: Answered
     second: Answered
-    found: Paired
+    paired: Paired
 
     @property
     def sides(self) -> tuple[str, str]:
-        """What differs: the models, or the decoders of one model."""
+        """The names of both sides."""
         (one, by), (other, with_) = self.first, self.second
-        return f"{one.name}, {plain(by)}", f"{other.name}, {plain(with_)}"
+        return f"{one.name}, {readable(by)}", f"{other.name}, {readable(with_)}"
+
+
+def metrics_of(kind: str) -> Sequence[str]:
+    """Return the metrics that are compared on a kind of suite."""
+    return ("asr",) if kind == "harmful" else ("complied", "over_refusal")
+
+
+def suite_kinds(data: ReportData) -> dict[str, str]:
+    """Return the kind of every suite of prompts, by its name."""
+    rows = data.measured.frame.filter(
+        pl.col("decoder").is_not_null(), pl.col("row").is_null(), pl.col("checkpoint").is_null()
+    )
+    kinds = rows.select("suite", "suite_kind").unique(maintain_order=True)
+    return dict(kinds.iter_rows())
 
 
 def pair(
-    book: Book, stage: str, suite: str, event: str, first: Answered, second: Answered
+    data: ReportData, stage: str, suite: str, metric: str, first: Answered, second: Answered
 ) -> Paired | None:
-    """The paired difference of two sides; None where prompts were not kept, or are others."""
-    one, other = (_side(book, *side, stage, suite, event) for side in (first, second))
-    return paired(one, other, book.confidence) if one and other else None
+    """Compare two sides prompt by prompt; None where they share no prompts."""
+    one, other = (_side(data, *side, stage, suite, metric) for side in (first, second))
+    return paired(one, other, data.confidence) if one and other else None
 
 
 @lru_cache(maxsize=512)
 def _side(
-    book: Book, group: Group, decoder: str, stage: str, suite: str, event: str
+    data: ReportData, group: Group, decoder: str, stage: str, suite: str, metric: str
 ) -> Side | None:
-    """Of each seed: for every prompt that was judged, whether the event happened."""
-    wanted = EVENTS[event][1]
-    found = {name: book.inputs.outcomes.get((name, stage, decoder, suite)) for name in group.models}
-    seeds = {
-        name: {
-            prompt: outcome in wanted
-            for prompt, outcome in seed.items()
-            if outcome != Outcome.UNJUDGED
-        }
-        for name, seed in found.items()
-        if seed
-    }
-    return Side(seeds, book.inputs.acts) if seeds else None
+    """Return whether the event happened, for each seed and every prompt that was judged."""
+    wanted = EVENTS[metric][1]
+    seeds = {}
+    for model in group.models:
+        outcomes = data.inputs.outcomes.get((model, stage, decoder, suite), {})
+        judged = {prompt: o for prompt, o in outcomes.items() if o != Outcome.UNJUDGED}
+        if outcomes:
+            seeds[model] = {prompt: outcome in wanted for prompt, outcome in judged.items()}
+    return Side(seeds, data.inputs.acts) if seeds else None
 
 
-def differences(book: Book) -> list[Difference]:
-    """Every pair of models with one decoder, and every pair of decoders with one model, on every
-    suite.
-    """
-    return [
-        Difference(suite, stage, event, first, second, found)
-        for suite, row in asked(book).items()
-        for stage in book.measured.stages()
-        for first, second in _pairs(book, stage)
-        for event in KINDS[row["kind"]]
-        if (found := pair(book, stage, suite, event, first, second))
-    ]
+def _differences(data: ReportData) -> Iterator[Difference]:
+    for suite, kind in suite_kinds(data).items():
+        for stage in data.measured.stages():
+            for first, second in _pairs(data, stage):
+                for metric in metrics_of(kind):
+                    if found := pair(data, stage, suite, metric, first, second):
+                        yield Difference(suite, stage, metric, first, second, found)
 
 
-def _pairs(book: Book, stage: str) -> Iterator[tuple[Answered, Answered]]:
-    groups = [group for group in book.measured.built() if stage in book.measured.stages(group)]
-    decoders = book.measured.decoders(book.decoders)
+def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
+    """Iterate over pairs of models with one decoder, then pairs of decoders with one model."""
+    groups, decoders = data.groups_at(stage), data.all_decoders
     for decoder in decoders:
-        yield from (((one, decoder), (other, decoder)) for one, other in combinations(groups, 2))
+        for one, other in combinations(groups, 2):
+            yield (one, decoder), (other, decoder)
     for group in groups:
-        yield from (((group, one), (group, other)) for one, other in combinations(decoders, 2))
+        for one_decoder, other_decoder in combinations(decoders, 2):
+            yield (group, one_decoder), (group, other_decoder)
 
 
 @lru_cache(maxsize=1)
-def compared(book: Book) -> list[tuple[Difference, float, bool]]:
-    """Every difference with its chance, raised for the number of comparisons, and whether it is
-    real; computed once.
+def compared(data: ReportData) -> list[tuple[Difference, float, bool]]:
+    """Return every difference, its adjusted p-value and whether it is significant.
 
-    Real is what would not be there by chance at the report's confidence.
+    p-values are adjusted for the number of comparisons (Holm); a difference is significant where
+    its p-value is below 1 - confidence.
     """
-    found = differences(book)
-    raised = holm([one.found.p_value for one in found])
-    return [
-        (one, chance, chance < 1 - book.confidence)
-        for one, chance in zip(found, raised, strict=True)
-    ]
+    found = list(_differences(data))
+    adjusted = holm([one.paired.p_value for one in found])
+    level = 1 - data.confidence
+    return [(one, p_value, p_value < level) for one, p_value in zip(found, adjusted, strict=True)]
 
 
-def summary(book: Book) -> list[dict[str, Any]]:
-    """The same for summary.json."""
+def summary(data: ReportData) -> list[dict[str, Any]]:
+    """Return the differences as summary.json holds them."""
     return [
         {
             "suite": one.suite,
             "stage": one.stage,
-            "of": one.event,
+            "of": one.metric,
             "first": one.sides[0],
             "second": one.sides[1],
-            **one.found.gap.json(),
-            "prompts": one.found.prompts,
-            "chance": round(chance, 6),
-            "real": is_real,
+            **one.paired.gap.json(),
+            "prompts": one.paired.prompts,
+            "p_value": round(p_value, 6),
+            "significant": significant,
         }
-        for one, chance, is_real in compared(book)
+        for one, p_value, significant in compared(data)
     ]
 
 
-def figure(book: Book) -> Figure | None:
-    """What the page says: how many differences are real, and a table for each suite."""
-    found = compared(book)
+def differences(data: ReportData) -> Figure | None:
+    """Show the number of significant differences, and a table for each suite."""
+    found = compared(data)
     if not found:
         return None
-    count = sum(is_real for *_, is_real in found)
+    count = sum(significant for *_, significant in found)
     suites = dict.fromkeys(one.suite for one, *_ in found)
-    tables = [_table(suite, [row for row in found if row[0].suite == suite]) for suite in suites]
-    return Figure(
+    return figure(
         "differences",
-        "Which differences are real",
-        f"{count} of {len(found)} differences are real: chance alone would make as large a one in less than "
-        f"{whole(1 - book.confidence)} of builds, all comparisons taken together (Holm). Each compares answers to the "
-        f"same prompts, by {RESAMPLES:,} paired bootstrap draws of acts, and of seeds where there are several; with "
-        "one seed it says nothing of another training run. The intervals stand for themselves.",
-        tables=tables,
+        tables=[_table(suite, found) for suite in suites],
+        significant=count,
+        compared=len(found),
+        level=short_percent(1 - data.confidence),
+        resamples=f"{RESAMPLES:,}",
     )
 
 
-def _table(suite: str, rows: Sequence[tuple[Difference, float, bool]]) -> Table:
-    head = ["Stage", "Of", "Pair", "Difference", "Chance", "Verdict"]
-    return Table(
-        f"Differences on the suite {plain(suite)}", head, [_row(*row) for row in rows], heads=3
-    )
-
-
-def _row(one: Difference, chance: float, is_real: bool) -> list[Cell]:
-    gap, interval = points(one.found.gap)
-    return [
-        Cell(STAGE_NAMES[one.stage]),
-        Cell(EVENTS[one.event][0]),
-        Cell(" against ".join(one.sides)),
-        Cell(gap, f"{interval} {one.found.prompts:,} prompts"),
-        Cell(percent(chance)),
-        Cell("real" if is_real else "not distinguishable", mark=_mark(is_real)),
-    ]
-
-
-def _mark(is_real: bool) -> str:
-    return "verdict reproduced" if is_real else "verdict not-distinguishable"
+def _table(suite: str, found: Sequence[tuple[Difference, float, bool]]) -> Table:
+    rows = []
+    for one, p_value, significant in found:
+        if one.suite != suite:
+            continue
+        gap = one.paired.gap
+        value, interval = points(gap.value, gap.low, gap.high)
+        verdict = "significant" if significant else "not distinguishable"
+        mark = "reproduced" if significant else "not-distinguishable"
+        row = (
+            STAGE_NAMES[one.stage],
+            EVENTS[one.metric][0],
+            " against ".join(one.sides),
+            Cell(value, f"{interval} {one.paired.prompts:,} prompts"),
+            percent(p_value),
+            Cell(verdict, mark=f"verdict {mark}"),
+        )
+        rows.append(row)
+    caption = f"Differences on the suite {readable(suite)}"
+    return table(caption, ("Stage", "Of", "Pair"), ("Difference", "p-value", "Verdict"), rows)

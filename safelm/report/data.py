@@ -1,0 +1,156 @@
+"""Everything that figures and claims are made from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from safelm.report.charts.numbers import readable
+from safelm.report.inputs import Inputs, Rows, read_inputs
+from safelm.report.layout import STYLES
+from safelm.report.measured import Measured, pool
+from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
+from specs.attacks import Attack, Relearn
+from specs.comparisons import Comparisons
+from specs.corpus import Corpus, ScoredCorpus, TagRow
+from specs.decoder import DecoderRow
+from specs.mixture import Mixture, Model
+from specs.paper import Paper
+from specs.source import SourceRow
+
+SAFEBEAM = {
+    "half": "SafeBeam, as published",
+    "boundary": "SafeBeam, at word boundaries",
+    "absolute": "SafeBeam, absolute threshold",
+    "random": "the control: a random half dropped",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """Blocks of params.yaml that the report reads."""
+
+    title: str
+    confidence: float
+    sources: Mapping[str, SourceRow]
+    tags: Mapping[str, TagRow]
+    corpora: Mapping[str, Corpus]
+    mixtures: Mapping[str, Mixture]
+    models: Mapping[str, Model]
+    external_models: Sequence[str]
+    comparisons: Comparisons
+    decoders: Mapping[str, DecoderRow]
+    relearn: Mapping[str, Relearn]
+    attacks: Mapping[str, Attack]
+    rephrased_scores: Sequence[int]
+
+    @property
+    def rows(self) -> Rows:
+        """The names of the rows whose outputs are read."""
+        return Rows(
+            models=list(self.models),
+            external_models=self.external_models,
+            mixtures=list(self.mixtures),
+            corpora=list(self.corpora),
+            sources=list(self.sources),
+            tags=list(self.tags),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """What was declared, read and measured. Compared by identity, so that results can be cached."""
+
+    declared: Declared
+    inputs: Inputs
+    roles: Roles
+    decoders: DecoderRoles
+    measured: Measured  # of groups, pooled over their seeds
+    single: Measured  # of each model
+    external: Measured  # of each external model
+    paper: Paper
+
+    @property
+    def confidence(self) -> float:
+        """The confidence of intervals, such as 0.95."""
+        return self.declared.confidence
+
+    @cached_property
+    def built(self) -> list[Group]:
+        """The groups of which something was evaluated."""
+        measured = self.measured.values("group")
+        return [group for group in self.roles.groups if group.name in measured]
+
+    @cached_property
+    def all_decoders(self) -> list[str]:
+        """The decoders in use, in the order of params.yaml."""
+        found = self.measured.values("decoder")
+        return [name for name in self.declared.decoders if name in found]
+
+    @cached_property
+    def main_decoders(self) -> list[str]:
+        """The decoders of Figure 2 in use: greedy and SafeBeam."""
+        main = (self.decoders.plain, self.decoders.safebeam)
+        return [name for name in main if name in self.all_decoders]
+
+    def groups_at(self, stage: str) -> list[Group]:
+        """Return the groups that were evaluated after a stage."""
+        return [group for group in self.built if stage in self.measured.stages(group)]
+
+    @property
+    def rephrased(self) -> list[str]:
+        """The corpora of rephrased text."""
+        return [name for name, row in self.declared.corpora.items() if row.from_ == "rephrase"]
+
+    @property
+    def rephrased_from(self) -> list[str]:
+        """The scored corpora that were rephrased."""
+        scores = set(self.declared.rephrased_scores)
+        corpora = self.declared.corpora.items()
+        scored = [(name, row) for name, row in corpora if isinstance(row, ScoredCorpus)]
+        return [name for name, row in scored if set(row.scores) <= scores]
+
+    def style(self, decoder: str) -> str:
+        """Return the colour and pattern of a decoder, the same on the whole page."""
+        return STYLES[list(self.declared.decoders).index(decoder) % len(STYLES)]
+
+    def legend(self, decoders: Iterable[str]) -> list[tuple[str, str]]:
+        """Return the styles of decoders and their meaning."""
+        rows = self.declared.decoders
+        return [(self.style(name), describe(name, rows[name])) for name in decoders]
+
+
+def describe(name: str, decoder: DecoderRow) -> str:
+    """Describe a decoder in a few words."""
+    title = readable(name)
+    if decoder.method == "branch":
+        bound = decoder.max_tag_probability
+        refusal = "" if bound is None else f", refused above {bound:g}"
+        answers = f"{decoder.branches} whole answers, weighed by the tag"
+        return f"{title} (ours: {answers}{refusal})"
+    if decoder.method == "safebeam":
+        absolute = decoder.drop == "absolute"
+        bound = f" {decoder.max_tag_probability:g}" if absolute else ""
+        return f"{title} ({SAFEBEAM[decoder.drop]}{bound})"
+    method = decoder.method.replace("_", "-")
+    return title if title == decoder.method else f"{title} ({method})"
+
+
+def read_data(folder: Path, declared: Declared) -> ReportData:
+    """Read build/ and pool what was measured."""
+    inputs = read_inputs(folder, declared.rows)
+    parts = roles(declared.models, declared.mixtures, declared.corpora, declared.comparisons)
+    names = {model: group.name for group in parts.groups for model in group.models}
+    single = {name: name for name in declared.models}
+    external = {name: name for name in declared.external_models}
+    order = (list(declared.decoders), declared.confidence)
+    return ReportData(
+        declared=declared,
+        inputs=inputs,
+        roles=parts,
+        decoders=decoder_roles(declared.decoders),
+        measured=pool(inputs.measurements, names, *order),
+        single=pool(inputs.measurements, single, *order),
+        external=pool(inputs.external, external, *order),
+        paper=Paper.read(),
+    )
