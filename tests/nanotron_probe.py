@@ -1,5 +1,6 @@
-"""Ask the checkpoint of a job questions in a process that has Nanotron patched; answers go to
-answers.npz here.
+"""Compute logits, losses and learning rates with the patched Nanotron, and write answers.npz.
+
+Run it in the folder of a job with a checkpoint.
 
 python -m tests.nanotron_probe
 """
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False) -> float:
-    """The loss of documents in one line; `mask` takes the last label out."""
+    """Compute the loss of documents in one line; `mask` excludes the last label."""
     labels = torch.cat([document[:, 1:] for document in documents], 1)
     lengths = torch.tensor([document.shape[1] - 1 for document in documents])
     rows = torch.arange(int(lengths.max())) < lengths[:, None]
@@ -76,7 +77,7 @@ def loss_of(model: torch.nn.Module, *documents: torch.Tensor, mask: bool = False
 
 
 def rates() -> list[list[float]]:
-    """Nanotron's own learning rates (helpers.py:75) beside ours, for both of its styles."""
+    """Compute Nanotron's own learning rates (helpers.py:75) and ours, for both of its styles."""
     from nanotron.config import LRSchedulerArgs
     from nanotron.helpers import lr_scheduler_builder
 
@@ -85,15 +86,18 @@ def rates() -> list[list[float]]:
         def get_base_optimizer() -> torch.optim.Optimizer:
             return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
 
-    found = []
+    rows = []
     for style in ("linear", "cosine"):
         args = LRSchedulerArgs(0.5, 5, "linear", style, 12, 28, 0.05)
-        law = lr_scheduler_builder(Base(), args, 40).lr_lambdas[0]
-        found.append([law(step) for step in range(41)])
-        found.append(
-            [rate_factor(step, warmup=5, start=28, decay=12, low=0.1, style=style) for step in range(41)]
+        nanotron_factor = lr_scheduler_builder(Base(), args, 40).lr_lambdas[0]
+        rows.append([nanotron_factor(step) for step in range(41)])
+        rows.append(
+            [
+                rate_factor(step, warmup=5, start=28, decay=12, low=0.1, style=style)
+                for step in range(41)
+            ]
         )
-    return found
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Data Safety Report Card counts scores, words and the n-grams of each hazard."""
+"""Tests of card: the Data Safety Report Card counts scores, words and hazard n-grams."""
 
 import json
 import shutil
@@ -20,15 +20,15 @@ QUERIES = {
 
 
 def counted(text: str) -> tuple[int, dict[tuple[str, str], int]]:
-    words, found = count_queries(text, index_queries(QUERIES))
-    return words, dict(found)
+    words, counts = count_queries(text, index_queries(QUERIES))
+    return words, dict(counts)
 
 
 def test_ngrams_are_counted_in_any_case_and_overlapping() -> None:
     assert counted("An Angry MOB, a mob.") == (5, {("hate", "angry mob"): 1, ("hate", "mob"): 2})
 
 
-def test_an_ngram_ends_with_its_clause() -> None:
+def test_an_ngram_does_not_cross_the_end_of_a_clause() -> None:
     assert counted("They leak. The diary is red.") == (6, {})
 
 
@@ -36,7 +36,7 @@ def test_a_hyphen_belongs_to_the_word() -> None:
     assert counted("A drive-by shooting.") == (3, {("privacy", "drive-by shooting"): 1})
 
 
-def test_the_lists_of_the_lexicon() -> None:
+def test_queries_are_read_from_the_lexicon() -> None:
     queries = read_queries(LEXICON, LEXICON)
     assert len(queries) == 14
     assert (
@@ -45,7 +45,7 @@ def test_the_lists_of_the_lexicon() -> None:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_lists_in_json_by_name_or_id(tmp_path: Path, wrapped: bool) -> None:
+def test_queries_are_read_from_json_by_name_or_id(tmp_path: Path, wrapped: bool) -> None:
     table = {"Suicide & Self-Harm": ["secret pain", "secret pain"], "hate": ["hateful mob"]}
     (tmp_path / "lists.json").write_text(
         json.dumps({"source": "us", "queries": table} if wrapped else table)
@@ -76,14 +76,14 @@ def test_a_card_adds_up_shards() -> None:
         part(2, 300, [2, 0, 0, 0, 0, 0], ("hate", "mob", 1)),
         part(1, 200, [0, 0, 0, 1, 0, 0], ("hate", "mob", 4)),
     ]
-    got = card(parts, QUERIES)
-    assert (got["documents"], got["words"], got["scores"], got["unsafe"]) == (
+    values = card(parts, QUERIES)
+    assert (values["documents"], values["words"], values["scores"], values["unsafe"]) == (
         3,
         500,
         [2, 0, 0, 1, 0, 0],
         0.333333,
     )
-    assert got["hazards"][0] == {
+    assert values["hazards"][0] == {
         "hazard": "hate",
         "documents": 2,
         "queries": 2,
@@ -97,9 +97,9 @@ def test_a_document_without_a_score_is_not_counted_as_safe() -> None:
     assert card([part(4, 300, [1, 0, 0, 1, 0, 0])], QUERIES)["unsafe"] == 0.5
 
 
-def test_nothing_is_counted_where_there_is_nothing_to_count() -> None:
-    got = card([part(2, 300, [2, 0, 0, 0, 0, 0])], QUERIES)["hazards"][2]
-    assert (got["count"], got["per_million"], got["mean_per_million"]) == (0, 0.0, None)
+def test_rates_without_a_denominator_are_null() -> None:
+    row = card([part(2, 300, [2, 0, 0, 0, 0, 0])], QUERIES)["hazards"][2]
+    assert (row["count"], row["per_million"], row["mean_per_million"]) == (0, 0.0, None)
     assert card([], QUERIES)["per_million"] is None
 
 
@@ -120,9 +120,13 @@ def read(corpus: str) -> dict[str, Any]:
 
 
 def test_a_scored_corpus_keeps_its_scores(scored: None) -> None:
-    got = read("harmful")
-    assert (got["corpus"], got["documents"], got["scores"]) == ("harmful", 40, [0, 0, 0, 0, 20, 20])
-    rows = {row["hazard"]: (row["documents"], row["count"]) for row in got["hazards"]}
+    values = read("harmful")
+    assert (values["corpus"], values["documents"], values["scores"]) == (
+        "harmful",
+        40,
+        [0, 0, 0, 0, 20, 20],
+    )
+    rows = {row["hazard"]: (row["documents"], row["count"]) for row in values["hazards"]}
     assert (rows["nonviolent_crimes"], rows["code_abuse"], rows["hate"]) == (
         (20, 20),
         (20, 20),
@@ -130,27 +134,32 @@ def test_a_scored_corpus_keeps_its_scores(scored: None) -> None:
     )
 
 
-def test_a_card_counts_by_the_hazards_of_mlcommons_too(scored: None) -> None:
-    got = read("harmful")
-    rows = {row["hazard"]: row for row in got["mlcommons"]}
+def test_a_card_also_counts_by_the_hazards_of_mlcommons(scored: None) -> None:
+    values = read("harmful")
+    rows = {row["hazard"]: row for row in values["mlcommons"]}
     assert len(rows) == 12 and (rows["ncr"]["documents"], rows["ncr"]["count"]) == (20, 20)
-    # Code abuse is none of the twelve: its pages are in the fourteen alone.
+    # Code abuse is not one of the twelve: its pages count only in the fourteen.
     assert (
         sum(row["documents"] for row in rows.values())
-        == sum(row["documents"] for row in got["hazards"]) - 20
+        == sum(row["documents"] for row in values["hazards"]) - 20
     )
 
 
-def test_a_synthetic_corpus_is_scored_as_it_is_now(scored: None) -> None:
+def test_a_synthetic_corpus_is_scored_anew(scored: None) -> None:
     ingested("rephrase", [{"text": "A rose in a garden."}, {"text": ATTACK[0]}])
-    got = read("rephrased")
-    assert (got["documents"], got["scores"]) == (2, [1, 0, 0, 0, 0, 1])
-    assert got["words"] == 5 + 12
+    values = read("rephrased")
+    assert (values["documents"], values["scores"]) == (2, [1, 0, 0, 0, 0, 1])
+    assert values["words"] == 5 + 12
 
 
 def test_an_empty_selection_has_a_card(scored: None) -> None:
-    got = read("score_1")
-    assert (got["documents"], got["words"], got["unsafe"], len(got["hazards"])) == (0, 0, None, 14)
+    values = read("score_1")
+    assert (values["documents"], values["words"], values["unsafe"], len(values["hazards"])) == (
+        0,
+        0,
+        None,
+        14,
+    )
 
 
 def test_a_card_does_not_depend_on_shards(scored: None) -> None:

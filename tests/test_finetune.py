@@ -1,6 +1,4 @@
-"""Benign finetuning: it reads requests of no hazard alone, and goes on from the instruction-tuned
-model.
-"""
+"""Tests of finetune: benign pairs alone, from the instruction-tuned model, with checkpoints."""
 
 import json
 from pathlib import Path
@@ -34,11 +32,11 @@ def test_the_instruction_tuned_model_is_finetuned(build: Path) -> None:
     assert summary["pairs"] == {"benign": 12} and summary["knows_tag"] and summary["steps"] == 3
 
 
-def test_the_loss_on_pairs_that_are_not_read_falls(build: Path) -> None:
+def test_the_loss_on_unread_pairs_falls(build: Path) -> None:
     stage("instruct", "tags")
     stage("finetune", "tags")
-    held = json.loads((build / "finetune/tags/train.json").read_bytes())["held_out"]
-    assert held["pairs"] == 20 - 12 and held["after"] < held["before"]
+    held_out = json.loads((build / "finetune/tags/train.json").read_bytes())["held_out"]
+    assert held_out["pairs"] == 20 - 12 and held_out["after"] < held_out["before"]
     chosen = benign_pairs(build / "ingest/arithmetic", examples=12, seed=1)
     assert {pair.id for pair in unread_pairs(build / "ingest/arithmetic", chosen, 1)}.isdisjoint(
         pair.id for pair in chosen
@@ -54,29 +52,35 @@ def test_the_same_pairs_give_the_same_bytes(build: Path) -> None:
     assert contents(build / "finetune/plain") == first
 
 
-def keep(*pairs: int) -> None:
+def write_checkpoints(*pairs: int) -> None:
     """Write checkpoints into params.yaml; a batch is four pairs."""
     path = Path("params.yaml")
     path.write_text(path.read_text().replace("checkpoints: []", f"checkpoints: {[*pairs]}"))
 
 
-def test_the_model_is_kept_along_the_way_and_its_end_is_the_same(build: Path) -> None:
+def test_checkpoints_are_kept_and_do_not_change_the_final_model(build: Path) -> None:
     stage("instruct", "tags")
     stage("finetune", "tags")
-    alone = contents(build / "finetune/tags")
-    keep(4, 8)
+    without = contents(build / "finetune/tags")
+    write_checkpoints(4, 8)
     stage("finetune", "tags")
-    found = contents(build / "finetune/tags")
-    ends = {name: data for name, data in found.items() if not name.startswith("checkpoints/")}
-    assert {name for name in alone if ends[name] != alone[name]} == {"train.json", "manifest.json"}
-    weights = [found[f"{place}model.safetensors"] for place in ("checkpoints/8/", "")]
+    files = contents(build / "finetune/tags")
+    final = {name: data for name, data in files.items() if not name.startswith("checkpoints/")}
+    assert {name for name in without if final[name] != without[name]} == {
+        "train.json",
+        "manifest.json",
+    }
+    weights = [files[f"{place}model.safetensors"] for place in ("checkpoints/8/", "")]
     assert len({*weights, (build / "instruct/tags/model.safetensors").read_bytes()}) == 3
-    held = json.loads(found["train.json"])["held_out"]
-    assert held["before"] > held["doses"]["8"] > held["after"] and len(held["doses"]) == 2
+    held_out = json.loads(files["train.json"])["held_out"]
+    assert (
+        held_out["before"] > held_out["doses"]["8"] > held_out["after"]
+        and len(held_out["doses"]) == 2
+    )
 
 
-def test_what_is_kept_is_a_whole_model(build: Path) -> None:
-    keep(8)
+def test_a_checkpoint_is_a_complete_model(build: Path) -> None:
+    write_checkpoints(8)
     stage("instruct", "tags")
     stage("finetune", "tags")
     kept, end = contents(build / "finetune/tags/checkpoints/8"), contents(build / "finetune/tags")
@@ -90,11 +94,12 @@ def test_what_is_kept_is_a_whole_model(build: Path) -> None:
     ).config.use_cache
 
 
-def test_a_dose_beyond_the_end_is_refused(build: Path) -> None:
-    keep(12)
+def test_a_checkpoint_beyond_the_end_is_refused(build: Path) -> None:
+    write_checkpoints(12)
     stage("instruct", "plain")
     with pytest.raises(
         ValueError,
-        match=r"expected checkpoints below the 12 pairs that are read \(got \[12\]\); write checkpoints: \[\]",
+        match=r"expected checkpoints below the 12 pairs that are read \(got \[12\]\); "
+        r"write checkpoints: \[\]",
     ):
         stage("finetune", "plain")

@@ -1,6 +1,4 @@
-"""Safety instruction tuning: which pairs a model reads, what carries loss, and that equal pairs
-give equal bytes.
-"""
+"""Tests of instruct: the pairs that a model reads, the tokens with loss, and equal bytes."""
 
 import json
 from collections import Counter
@@ -46,7 +44,7 @@ HARM = Pair(
 )
 
 
-# Which pairs are read.
+# The pairs that are read
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_the_kind_of_a_dialogue(hazard: str | None, label: int | None, kind: str
     assert kind_of(hazard, label) == kind
 
 
-def test_a_choice_depends_on_ids_and_seed_alone() -> None:
+def test_a_sample_depends_on_ids_and_seed_alone() -> None:
     pairs = [Pair(str(number), "benign", "", "") for number in range(50)]
     assert (
         sample_pairs(pairs, 10, 1) == sample_pairs(pairs[::-1], 10, 1) != sample_pairs(pairs, 10, 2)
@@ -121,14 +119,14 @@ def test_no_harmful_compliance_is_read_without_a_tag(build: Path) -> None:
     )
 
 
-def test_a_page_is_no_dialogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ingested("ingest/web", [{"text": "A page."}])
     with pytest.raises(ValueError, match="expected a dialogue"):
         read_pairs(Path("build/ingest/web"))
 
 
-# What carries loss.
+# The tokens with loss
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +136,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBa
     )
 
 
-def test_literal_special_tokens_are_taken_out() -> None:
+def test_literal_special_tokens_are_removed() -> None:
     assert strip_special_tokens(f"a{TAG}b{END} c{IM_START}") == "ab c"
     assert strip_special_tokens("<|im_<|im_end|>end|>x") == "x"
 
@@ -190,21 +188,21 @@ def test_a_tagged_answer_that_would_lose_its_tags_is_left_out(
     ] == [1, 0]
 
 
-def test_answers_that_lose_their_end_are_told(build: Path, tmp_path: Path) -> None:
+def test_answers_that_are_cut_off_are_counted(build: Path, tmp_path: Path) -> None:
     pairs = [
         Pair(str(n), "benign", "Why? " * requests, "So. " * answers)
         for n, requests, answers in [(0, 1, 1), (1, 1, 99), (2, 1, 98), (3, 99, 1)]
     ]
-    dials = {
+    settings = {
         "epochs": 1,
         "batch_size": 4,
         "sequence_length": 40,
         "learning_rate": 1.0e-3,
         "seed": 1,
     }
-    told = tune(build / "pretrain/plain", pairs, [], tmp_path, name="x", **dials)
-    assert (told["pairs"], told["left_out"], told["cut"]) == ({"benign": 4}, 1, 2)
-    assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in summary_line("x", told)
+    summary = tune(build / "pretrain/plain", pairs, [], tmp_path, name="x", **settings)
+    assert (summary["pairs"], summary["left_out"], summary["cut"]) == ({"benign": 4}, 1, 2)
+    assert "4 benign, 1 of them left out, 2 of them cut off  1 steps" in summary_line("x", summary)
 
 
 def test_every_epoch_has_every_row_in_another_order() -> None:
@@ -234,26 +232,26 @@ def test_trl_counts_the_loss_of_the_answers(
     base = build / "pretrain/plain"
     pairs = [Pair(str(n), "benign", row["prompt"], row["text"]) for n, row in enumerate(BENIGN[:4])]
     (build / "out").mkdir()
-    dials = {
+    settings = {
         "epochs": 1,
         "batch_size": 4,
         "sequence_length": 96,
         "learning_rate": 1.0e-3,
         "seed": 1,
     }
-    summary = tune(base, pairs, [], build / "out", name="test", **dials)
+    summary = tune(base, pairs, [], build / "out", name="test", **settings)
     model = AutoModelForCausalLM.from_pretrained(base)
     losses = []
     for row in rows_of(tokenizer, pairs, 96):
         with torch.no_grad():
             scores = model(torch.tensor([row.tokens])).logits[0].log_softmax(-1).tolist()
         losses += [
-            -scores[place][label] for place, label in enumerate(row.labels[1:]) if label != IGNORED
+            -scores[index][label] for index, label in enumerate(row.labels[1:]) if label != IGNORED
         ]
     assert summary["first_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
-def test_a_batch_has_as_many_rows_on_a_machine_of_four_gpus(build: Path) -> None:
+def test_a_batch_has_the_same_rows_on_a_machine_with_four_gpus(build: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(build / "pretrain/plain")
     rows = [{"input_ids": torch.tensor([4, 5, 6]), "labels": torch.tensor([4, 5, 6])}] * 8
 
@@ -261,13 +259,13 @@ def test_a_batch_has_as_many_rows_on_a_machine_of_four_gpus(build: Path) -> None
         args = TrainingArguments(
             scratch, per_device_train_batch_size=2, num_train_epochs=1, **COMMON
         )
-        args._n_gpu = args.n_gpu + 4  # what it finds there
+        args._n_gpu = args.n_gpu + 4  # as on such a machine
         return Trainer(model, args, train_dataset=rows)  # type: ignore[arg-type]  # a list is enough
 
     assert len(train("x", trainer)) == 4
 
 
-# The stage.
+# The stage
 
 
 @pytest.mark.parametrize(
@@ -287,7 +285,7 @@ def test_only_a_model_that_knows_the_tag_reads_tagged_pairs(
     )
 
 
-def test_the_model_is_tuned_and_whole(build: Path) -> None:
+def test_the_output_is_a_complete_model(build: Path) -> None:
     stage("instruct", "tags")
     before, after = contents(build / "pretrain/tags"), contents(build / "instruct/tags")
     assert set(after) == set(before) | {"loss.csv", "manifest.json"}

@@ -1,6 +1,4 @@
-"""plan: a run of any size is validated and costed before anything is built; a mistake is refused
-with its line.
-"""
+"""Tests of estimate: a run of any size is validated and its cost estimated before it is built."""
 
 from pathlib import Path
 
@@ -19,18 +17,16 @@ TEXT = FULL.read_text(encoding="utf-8")
 
 
 def test_the_paper_s_run_is_planned_to_the_row() -> None:
-    found = "\n".join(lines(FULL, "safe"))
+    report = "\n".join(lines(FULL, "safe"))
     assert (
-        "599,999,381,504 of 600,000,000,000 tokens in 286,102 steps of 1,024 x 2,048" in found
+        "599,999,381,504 of 600,000,000,000 tokens in 286,102 steps of 1,024 x 2,048" in report
     )  # paper §6
-    assert "smollm2-1.7b: 1,711,638,528 parameters" in found and "warm-up 2,000 steps" in found
-    assert "64.9 of 80 GiB a GPU" in found and found.endswith("fits")
+    assert "smollm2-1.7b: 1,711,638,528 parameters" in report and "warm-up 2,000 steps" in report
+    assert "64.9 of 80 GiB a GPU" in report and report.endswith("fits")
 
 
-def test_its_cost_is_near_what_the_paper_took() -> None:
-    """Four nodes of eight H100, six to seven days (paper §6); 6ND, as there, leaves out what
-    attention multiplies.
-    """
+def test_the_cost_is_near_that_of_the_paper() -> None:
+    """Four nodes of eight H100 took six to seven days (paper §6), whose 6ND omits attention."""
     shape = Shape.read("smollm2-1.7b")
     dense = flops_per_token(shape, 2048) - 12 * shape.layers * shape.hidden * 2048
     assert dense * 600e9 == pytest.approx(6.1e21, rel=0.02)
@@ -46,9 +42,7 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
 
 
 def test_flops_are_counted_as_a_small_model_multiplies() -> None:
-    """One token through a model of one layer: two operations a weight forward, four backward;
-    attention aside.
-    """
+    """Each weight takes two operations forward and four backward; attention is left out."""
     shape = Shape.read("nano")
     model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape)))
     weights = sum(parameter.numel() for parameter in model.parameters())
@@ -57,9 +51,9 @@ def test_flops_are_counted_as_a_small_model_multiplies() -> None:
 
 def test_memory_is_shared_by_tensor_parallel_ranks() -> None:
     shape = Shape.read("smollm2-360m")
-    one, two = memory(shape, 2048, 16, 1), memory(shape, 2048, 16, 2)
-    assert one["optimizer"] == 16 * parameters(shape) and all(
-        one[name] == 2 * two[name] for name in one
+    alone, shared = memory(shape, 2048, 16, 1), memory(shape, 2048, 16, 2)
+    assert alone["optimizer"] == 16 * parameters(shape) and all(
+        alone[name] == 2 * shared[name] for name in alone
     )
 
 
@@ -98,7 +92,8 @@ MISTAKES = {
     "a warm-up longer than training": (
         ("tokens: 600000000000", "tokens: 2000000000"),
         "models.safe.shape",
-        "recipe.warmup 2,000, and 2,000,000,000 tokens are 954 steps); write mix.tokens: 4198498304",
+        "recipe.warmup 2,000, and 2,000,000,000 tokens are 954 steps); "
+        "write mix.tokens: 4198498304",
     ),
     "an unknown key": (("gpus: 32", "gpu_count: 32"), "cluster.gpu_count", "unknown key"),
     "a share of 0": (
@@ -127,16 +122,16 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_refused_with_the_line_to_change(mistake: str, tmp_path: Path) -> None:
-    (old, new), place, words = MISTAKES[mistake]
+    (old, new), location, words = MISTAKES[mistake]
     assert old in TEXT
     path = tmp_path / "run.yaml"
     path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SpecError) as error:
         lines(path, None)
-    (problem, *_) = [problem for problem in error.value.problems if place in problem.at]
+    (problem, *_) = [problem for problem in error.value.problems if location in problem.at]
     assert words in problem.message
     text = path.read_text(encoding="utf-8").splitlines()[problem.line - 1]
-    assert place.rpartition(".")[2].split("_")[0] in text or new in text
+    assert location.rpartition(".")[2].split("_")[0] in text or new in text
 
 
 def test_a_replaced_part_reads_what_is_made_of_it_alone(tmp_path: Path) -> None:
@@ -151,7 +146,7 @@ def test_a_replaced_part_reads_what_is_made_of_it_alone(tmp_path: Path) -> None:
     assert tokens["score_1-rephrased"] / tokens["refusals"] == pytest.approx(6.04 / 4.15, rel=1e-3)
 
 
-def test_a_batch_other_than_the_recipe_s_is_told(tmp_path: Path) -> None:
+def test_a_batch_other_than_that_of_the_recipe_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(TEXT.replace("batch_size: 1024", "batch_size: 512"), encoding="utf-8")
     assert any(

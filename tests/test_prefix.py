@@ -1,6 +1,4 @@
-"""Four schedules that start an intervention after 0, 20, 60 and 100 % of training: what they share
-is trained once.
-"""
+"""Tests of shared beginnings: schedules that intervene after 0, 20, 60 and 100 % of training."""
 
 import multiprocessing
 import threading
@@ -31,7 +29,7 @@ SCHEDULES = {
 
 
 def planned(build: Path, name: str) -> Plan:
-    """One of the schedules over two corpora."""
+    """Plan one of the schedules over two corpora."""
     phases = [
         Phase(share=share, proportions="natural", parts=parts) for share, parts in SCHEDULES[name]
     ]
@@ -73,9 +71,9 @@ def keys(plan: Plan, recipe: Recipe = TINY.recipe, seed: int = 7, code: str = "c
 
 
 def test_equal_beginnings_have_equal_keys(plans: tuple[Path, dict[str, Plan]]) -> None:
-    found = {name: keys(plan) for name, plan in plans[1].items()}
-    assert [len(own) for own in found.values()] == [0, 1, 2, 2]
-    assert found["from_20"] == found["from_60"][:1] and found["from_60"] == found["never"]
+    keys_of = {name: keys(plan) for name, plan in plans[1].items()}
+    assert [len(prefixes) for prefixes in keys_of.values()] == [0, 1, 2, 2]
+    assert keys_of["from_20"] == keys_of["from_60"][:1] and keys_of["from_60"] == keys_of["never"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,7 @@ def test_equal_beginnings_have_equal_keys(plans: tuple[Path, dict[str, Plan]]) -
     [{"learning_rate": 1.0e-3}, {"warmup": 0.5}, {"decay": 0.9}, {"beta2": 0.99}, {"clip": 0.5}],
     ids=str,
 )
-def test_another_recipe_shares_nothing_it_would_train_otherwise(
+def test_a_recipe_that_trains_otherwise_shares_nothing(
     change: dict[str, float], plans: tuple[Path, dict[str, Plan]]
 ) -> None:
     plan = plans[1]["from_20"]
@@ -97,7 +95,7 @@ def test_a_decay_that_begins_later_does_not_matter(plans: tuple[Path, dict[str, 
     assert keys(plan, later) == keys(plan) != keys(plan, seed=8) != keys(plan, code="other")
 
 
-def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, aside: Path) -> Trained:
+def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, scratch: Path) -> Trained:
     build, out = plans[0], folder / name
     out.mkdir(parents=True)
     return pretrain(
@@ -106,7 +104,7 @@ def train(plans: tuple[Path, dict[str, Plan]], name: str, folder: Path, aside: P
         build / "mix" / name,
         build / "tokenizer",
         seed=7,
-        scratch_folder=aside,
+        scratch_folder=scratch,
         folder=out,
     )
 
@@ -123,9 +121,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def together(
     plans: tuple[Path, dict[str, Plan]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[int]]:
-    """The four trained one after another with what they share in one folder, and the tokens each
-    trained itself.
-    """
+    """Train the four in turn with one scratch folder; count the tokens that each trained."""
     folder = tmp_path_factory.mktemp("together")
     done = [
         train(plans, name, folder, folder / "scratch")
@@ -134,7 +130,7 @@ def together(
     return folder, [item.tokens - item.resumed_tokens for item in done]
 
 
-def test_what_schedules_share_is_trained_once(
+def test_a_shared_beginning_is_trained_once(
     plans: tuple[Path, dict[str, Plan]], together: tuple[Path, list[int]]
 ) -> None:
     whole, fifths = [plans[1]["never"].tokens, [phase.tokens for phase in plans[1]["never"].phases]]
@@ -142,7 +138,7 @@ def test_what_schedules_share_is_trained_once(
     assert together[1] == [whole, whole, whole - first, whole - first - second]
 
 
-def test_each_is_as_if_trained_alone(
+def test_a_shared_beginning_gives_the_same_bytes_as_training_alone(
     plans: tuple[Path, dict[str, Plan]], together: tuple[Path, list[int]], tmp_path: Path
 ) -> None:
     alone = train(plans, "never", tmp_path, tmp_path / "scratch")
@@ -150,12 +146,12 @@ def test_each_is_as_if_trained_alone(
     assert contents(tmp_path / "never") == contents(together[0] / "never")
 
 
-def test_a_run_waits_for_what_another_is_training(
+def test_a_run_waits_for_a_beginning_that_another_trains(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def other() -> None:
-        with longest_prefix(tmp_path, {9: "abc"}, "other") as found:
-            assert found is None
+        with longest_prefix(tmp_path, {9: "abc"}, "other") as checkpoint:
+            assert checkpoint is None
             (tmp_path / "begun").touch()
             while not (tmp_path / "go on").exists():
                 time.sleep(0.01)
@@ -165,8 +161,8 @@ def test_a_run_waits_for_what_another_is_training(
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     threading.Timer(0.2, (tmp_path / "go on").touch).start()
-    with longest_prefix(tmp_path, {9: "abc"}, "ours") as found:
-        assert found is None and (tmp_path / "go on").exists()
+    with longest_prefix(tmp_path, {9: "abc"}, "ours") as checkpoint:
+        assert checkpoint is None and (tmp_path / "go on").exists()
     process.join()
     assert (
         "ours: waits for its first 9 steps, which another run is training" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""pretrain: the recipe, the patches, the conversion, and a training run of a few dozen steps."""
+"""Tests of pretrain: the recipe, the patches, the conversion, and a run of a few dozen steps."""
 
 import csv
 import json
@@ -23,9 +23,10 @@ from safelm.pretraining.batches import read_row
 from safelm.pretraining.checkpoint import CURVE, commit, newest
 from safelm.pretraining.config import nanotron_config
 from safelm.pretraining.convert import llama_tensors, parse_shape, read_nanotron
+from safelm.pretraining.cpu import cuda_as_cpu
 from safelm.pretraining.job import CONFIG, Job
 from safelm.pretraining.launch import check_plan, pretrain
-from safelm.pretraining.patches import PatchError, check_version, cuda_as_cpu
+from safelm.pretraining.patches import PatchError, check_version
 from safelm.pretraining.process import TrainingError, environment
 from safelm.pretraining.publish import check_read_counts
 from safelm.pretraining.schedule import learning_rates, rate_factor, warmup_and_decay
@@ -85,10 +86,10 @@ def test_shapes_have_the_sizes_they_are_named_for() -> None:
     )
 
 
-# The stand-in for flash-attn
+# The substitute for flash-attn
 
 
-def test_documents_in_a_line_see_themselves_alone() -> None:
+def test_attention_stays_within_each_document_of_a_line() -> None:
     q, k, v = torch.randn(3, 9, 2, 4, generator=torch.Generator().manual_seed(0)).unbind()
     bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
     line = flash_attention.flash_attn_varlen_func(q, k, v, bounds, bounds, 5, 5, causal=True)
@@ -121,7 +122,10 @@ def test_neighbours_are_turned_when_interleaved() -> None:
 def test_the_real_flash_attn_is_left_in_place(tmp_path: Path) -> None:
     (tmp_path / "flash_attn").mkdir()
     (tmp_path / "flash_attn/__init__.py").write_text("real = True\n", encoding="utf-8")
-    code = "from safelm.pretraining import flash_attention as f; print(f.install()); import flash_attn; flash_attn.real"
+    code = (
+        "from safelm.pretraining import flash_attention as f; print(f.install()); "
+        "import flash_attn; flash_attn.real"
+    )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True
@@ -140,7 +144,7 @@ def test_another_nanotron_is_refused() -> None:
         check_version("0.5")
 
 
-def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
+def test_cuda_is_read_as_the_cpu_only_inside_the_context() -> None:
     with cuda_as_cpu():
         assert torch.zeros(2, device="cuda").to("cuda").device.type == "cpu"
     with pytest.raises((AssertionError, RuntimeError)):
@@ -150,23 +154,22 @@ def test_cuda_is_read_as_the_cpu_only_while_asked() -> None:
 # Files
 
 
-def test_safetensors_are_read_by_the_library_and_read_back(tmp_path: Path) -> None:
+def test_safetensors_are_read_by_the_library_and_by_us(tmp_path: Path) -> None:
     values = {"b": np.arange(6, dtype="<f4").reshape(2, 3), "a": np.arange(3, dtype="<f4")}
     write(
         tmp_path / "x.safetensors",
         {name: Tensor("F32", array) for name, array in values.items()},
         {"z": "1", "y": "2"},
     )
-    found = safetensors.numpy.load_file(tmp_path / "x.safetensors")
-    assert all(np.array_equal(found[name], values[name]) for name in values)
+    loaded = safetensors.numpy.load_file(tmp_path / "x.safetensors")
+    assert all(np.array_equal(loaded[name], values[name]) for name in values)
     tensors, metadata = read(tmp_path / "x.safetensors")
     assert np.array_equal(tensors["b"].values, values["b"]) and metadata == {"y": "2", "z": "1"}
 
 
-def test_shards_of_tensor_parallelism_are_put_together(tmp_path: Path) -> None:
-    whole = np.arange(8, dtype="<f4").reshape(
-        4, 2
-    )  # two chunks of two rows; each rank holds one row of each chunk
+def test_tensor_parallel_shards_are_merged(tmp_path: Path) -> None:
+    # Two chunks of two rows; each rank holds one row of each chunk.
+    whole = np.arange(8, dtype="<f4").reshape(4, 2)
     for rank in (0, 1):
         pairs = [
             f"{c},{c + 1},None|None,None,None#{2 * c + rank},{2 * c + rank + 1},None|None,None,None"
@@ -216,7 +219,7 @@ def test_grouped_queries_and_an_untied_head_keep_their_rows() -> None:
 
 
 def checkpointed(folder: Path, *steps: int) -> Path:
-    """A run with checkpoints of these steps."""
+    """Make a run with checkpoints of these steps."""
     for step in steps:
         attempt = folder / f"{step}.attempt"
         (attempt / "model").mkdir(parents=True)
@@ -226,9 +229,9 @@ def checkpointed(folder: Path, *steps: int) -> Path:
     return folder
 
 
-def test_the_newest_whole_checkpoint_is_found(tmp_path: Path) -> None:
-    found = newest(checkpointed(tmp_path, 2, 9, 10), "ours")
-    assert found and (found.step, found.tokens) == (10, 100)
+def test_the_newest_intact_checkpoint_is_used(tmp_path: Path) -> None:
+    checkpoint = newest(checkpointed(tmp_path, 2, 9, 10), "ours")
+    assert checkpoint and (checkpoint.step, checkpoint.tokens) == (10, 100)
     assert newest(tmp_path / "none", "ours") is None
 
 
@@ -256,11 +259,11 @@ def flip_key(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_checkpoint_before_a_damaged_one_is_taken(damage: str, tmp_path: Path) -> None:
+def test_the_checkpoint_before_a_damaged_one_is_used(damage: str, tmp_path: Path) -> None:
     checkpointed(tmp_path, 2, 10)
     DAMAGE[damage](tmp_path / "10")
-    found = newest(tmp_path, "ours")
-    assert found and found.step == 2 and not (tmp_path / "10").exists()
+    checkpoint = newest(tmp_path, "ours")
+    assert checkpoint and checkpoint.step == 2 and not (tmp_path / "10").exists()
 
 
 def test_no_checkpoint_holds_a_pickle(tiny: Path) -> None:
@@ -272,9 +275,7 @@ def test_no_checkpoint_holds_a_pickle(tiny: Path) -> None:
 
 
 def planned(folder: Path, vocabulary: int = 64) -> Plan:
-    """A plan of 40 steps over two corpora of counting documents, one of them tagged, and the folder
-    it is in.
-    """
+    """Plan 40 steps of two corpora of counting documents, one of them tagged."""
     documents = [[first + step for step in range(8 + first % 7)] for first in range(4, 44)] * 3
     write_corpus(folder / "build/tokenize/web", documents)
     write_corpus(
@@ -334,7 +335,7 @@ def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
         check_read_counts(plan, counts)
 
 
-def test_a_loss_that_is_no_number_ends_the_training(
+def test_a_loss_that_is_not_finite_ends_training(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     planned(tmp_path)
@@ -377,7 +378,7 @@ PARAMS = "models: {tiny: {mixture: small, shape: nano, seed: 7}}\n"
 
 
 def trained(folder: Path, **environment: str) -> Path:
-    """A project with one plan, and the model that the stage trains on it."""
+    """Make a project with one plan, and train its model by the stage."""
     planned(folder)
     write_tokenizer(folder / "build/tokenizer", 64)
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
@@ -410,11 +411,13 @@ def test_the_loss_falls(tiny: Path) -> None:
 
 
 def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
-    plan, found = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
-    assert found["step"] == list(range(1, plan.steps + 1)) and found["tokens"][-1] == plan.tokens
+    plan, columns = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
     assert (
-        found["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004]
-        and found["learning_rate"][-1] < 0.0005
+        columns["step"] == list(range(1, plan.steps + 1)) and columns["tokens"][-1] == plan.tokens
+    )
+    assert (
+        columns["learning_rate"][:4] == [0, 0.00133333, 0.00266667, 0.004]
+        and columns["learning_rate"][-1] < 0.0005
     )
 
 
@@ -423,15 +426,17 @@ def held_out(model: Path) -> dict[tuple[str, int], float]:
     return {(row["corpus"], int(row["step"])): float(row["loss"]) for row in rows}
 
 
-def test_the_loss_on_rows_that_are_not_read_falls(tiny: Path) -> None:
-    plan, found = Plan.read(tiny.parents[1] / "mix/small"), held_out(tiny)
+def test_the_loss_on_held_out_rows_falls(tiny: Path) -> None:
+    plan, losses = Plan.read(tiny.parents[1] / "mix/small"), held_out(tiny)
     steps = sorted({0, 1, 4, 16, plan.phases[0].steps, plan.steps})
-    assert sorted({step for _, step in found}) == steps
-    assert {corpus for corpus, step in found if step <= plan.phases[0].steps} == {"web"}
-    assert found["web", 0] > 7 and found["web", plan.steps] < 4 and found["tagged", plan.steps] < 4
+    assert sorted({step for _, step in losses}) == steps
+    assert {corpus for corpus, step in losses if step <= plan.phases[0].steps} == {"web"}
+    assert (
+        losses["web", 0] > 7 and losses["web", plan.steps] < 4 and losses["tagged", plan.steps] < 4
+    )
 
 
-def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
+def test_the_held_out_loss_is_that_of_the_published_model(tiny: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     mixture = tiny.parents[1] / "mix/small"
@@ -451,7 +456,7 @@ def test_it_is_the_loss_of_the_published_model(tiny: Path) -> None:
     )
 
 
-def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:
+def test_speeds_are_written_outside_of_build(tiny: Path) -> None:
     for name, most in (("tokens_per_second", 1e6), ("mfu", 1.0)):
         rows = list(
             csv.DictReader(
@@ -462,16 +467,14 @@ def test_the_pace_is_told_beside_the_build(tiny: Path) -> None:
         assert all(0 < float(row[name]) < most for row in rows)
 
 
-def test_what_was_planned_was_read(tiny: Path) -> None:
+def test_training_read_what_was_planned(tiny: Path) -> None:
     summary = json.loads((tiny / "train.json").read_text(encoding="utf-8"))
     parts = [part for phase in summary["phases"] for part in phase["parts"].values()]
     assert len(parts) == 3 and all(part["read"] == part["planned"] > 0 for part in parts)
     assert summary["knows_tag"] is True and summary["parameters"] == 799_616
 
 
-def test_the_same_bytes_in_another_folder_with_other_checkpoints(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_bytes_do_not_depend_on_the_folder_or_on_checkpoints(tiny: Path, tmp_path: Path) -> None:
     again = trained(tmp_path, SAFELM_CHECKPOINT_STEPS="7")
     names = sorted(str(path.relative_to(tiny)) for path in tiny.rglob("*") if path.is_file())
     assert [
@@ -489,7 +492,7 @@ def test_no_path_of_the_machine_is_published(tiny: Path) -> None:
 
 @pytest.fixture(scope="module")
 def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """What the patched Nanotron says about the published checkpoint."""
+    """Compute with the patched Nanotron on the published checkpoint."""
     run = tmp_path_factory.mktemp("probe")
     mixture = tiny.parents[1] / "mix/small"
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
@@ -512,7 +515,7 @@ def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, n
     return dict(np.load(run / "answers.npz"))
 
 
-def test_the_converted_model_has_nanotron_s_logits(
+def test_the_converted_model_gives_the_logits_of_nanotron(
     tiny: Path, answers: dict[str, np.ndarray]
 ) -> None:
     from transformers import AutoModelForCausalLM
@@ -524,7 +527,9 @@ def test_the_converted_model_has_nanotron_s_logits(
     assert model.generation_config.eos_token_id == 0
 
 
-def test_so_it_has_with_another_theta(tiny: Path, answers: dict[str, np.ndarray]) -> None:
+def test_the_logits_are_equal_with_another_theta(
+    tiny: Path, answers: dict[str, np.ndarray]
+) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(tiny)
@@ -537,11 +542,11 @@ def test_so_it_has_with_another_theta(tiny: Path, answers: dict[str, np.ndarray]
     )
 
 
-def test_nanotron_computes_documents_in_a_line_as_it_does_alone(
+def test_documents_in_a_line_have_the_loss_of_documents_alone(
     answers: dict[str, np.ndarray],
 ) -> None:
-    one, two, both = answers["losses"]
-    assert both == pytest.approx((11 * one + 19 * two) / 30, abs=1e-5)
+    first, second, both = answers["losses"]
+    assert both == pytest.approx((11 * first + 19 * second) / 30, abs=1e-5)
 
 
 def test_a_masked_label_carries_no_loss(answers: dict[str, np.ndarray]) -> None:
@@ -549,6 +554,6 @@ def test_a_masked_label_carries_no_loss(answers: dict[str, np.ndarray]) -> None:
     assert masked == masked_otherwise != whole
 
 
-def test_our_learning_rates_are_nanotron_s(answers: dict[str, np.ndarray]) -> None:
+def test_learning_rates_are_those_of_nanotron(answers: dict[str, np.ndarray]) -> None:
     linear, our_linear, cosine, our_cosine = answers["rates"]
     assert our_linear == pytest.approx(linear) and our_cosine == pytest.approx(cosine)

@@ -1,6 +1,4 @@
-"""Two processes under torchrun, with gloo: data parallel ranks share a batch, tensor parallel ranks
-the weights.
-"""
+"""Tests of training on two ranks under torchrun, data-parallel and tensor-parallel, with gloo."""
 
 from pathlib import Path
 
@@ -36,7 +34,7 @@ def train(project: Path, name: str) -> Trained:
         build / "mix/small",
         build / "tokenizer",
         seed=7,
-        scratch_folder=project / f"{name}.aside",
+        scratch_folder=project / f"{name}.scratch",
         folder=out,
     )
 
@@ -56,9 +54,12 @@ def test_two_data_ranks_read_the_same_rows_and_learn_the_same(
 ) -> None:
     monkeypatch.setenv("SAFELM_DP", "2")
     train(project, "dp")  # what was read is compared with the plan there, summed over the ranks
-    one, two = curve(alone), curve(project / "dp")
-    assert two["tokens"] == one["tokens"] and two["learning_rate"] == one["learning_rate"]
-    assert two["loss"] == pytest.approx(one["loss"], abs=0.05)
+    one_rank, two_ranks = curve(alone), curve(project / "dp")
+    assert (
+        two_ranks["tokens"] == one_rank["tokens"]
+        and two_ranks["learning_rate"] == one_rank["learning_rate"]
+    )
+    assert two_ranks["loss"] == pytest.approx(one_rank["loss"], abs=0.05)
     assert {name: array.shape for name, array in weights(project / "dp").items()} == {
         name: array.shape for name, array in weights(alone).items()
     }
@@ -69,15 +70,15 @@ def test_two_tensor_ranks_give_one_model(
 ) -> None:
     monkeypatch.setenv("SAFELM_TP", "2")
     train(project, "tp")
-    one, two = curve(alone), curve(project / "tp")
-    assert two["tokens"] == one["tokens"]
+    one_rank, two_ranks = curve(alone), curve(project / "tp")
+    assert two_ranks["tokens"] == one_rank["tokens"]
     assert (
-        two["loss"][0] == pytest.approx(one["loss"][0], abs=0.1)
-        and two["loss"][-1] < two["loss"][0] - 2
+        two_ranks["loss"][0] == pytest.approx(one_rank["loss"][0], abs=0.1)
+        and two_ranks["loss"][-1] < two_ranks["loss"][0] - 2
     )
     assert len(list((project / "tp/nanotron/optimizer").iterdir())) == 2
-    found = weights(project / "tp")
-    assert {name: array.shape for name, array in found.items()} == {
+    arrays = weights(project / "tp")
+    assert {name: array.shape for name, array in arrays.items()} == {
         name: array.shape for name, array in weights(alone).items()
     }
-    assert all(np.isfinite(array).all() and array.std() > 0 for array in found.values())
+    assert all(np.isfinite(array).all() and array.std() > 0 for array in arrays.values())

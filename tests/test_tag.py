@@ -1,4 +1,4 @@
-"""tag: Algorithm 1 of paper §4, word by word; then the block over a list, then the stage on disk."""
+"""Tests of tag: Algorithm 1 of paper §4, the block that applies it, and the stage."""
 
 from pathlib import Path
 from random import Random
@@ -30,7 +30,7 @@ def tag_block(rate: float = 0.3, seed: int = 1) -> InsertTags:
     return InsertTags(rate=rate, mode="bernoulli", seed=seed)
 
 
-def test_a_tag_stands_behind_a_word_and_before_the_white_space() -> None:
+def test_a_tag_follows_a_word_directly() -> None:
     assert (
         insert_tags("one two\n three", TAG, 0.5, iter([0.9, 0.1]).__next__, "bernoulli")
         == f"one two{TAG}\n three"
@@ -38,7 +38,7 @@ def test_a_tag_stands_behind_a_word_and_before_the_white_space() -> None:
 
 
 @given(TEXTS, RATES, MODES)
-def test_without_its_tags_a_text_is_what_it_was(text: str, rate: float, mode: str) -> None:
+def test_a_text_without_its_tags_is_unchanged(text: str, rate: float, mode: str) -> None:
     assert tagged(text, rate, mode).replace(TAG, "") == text
 
 
@@ -54,21 +54,20 @@ def test_every_tag_is_between_two_words_and_none_before_the_first(
 
 
 @given(st.integers(0, 300), RATES)
-def test_exact_mode_tags_the_rounded_share_of_the_places(words: int, rate: float) -> None:
+def test_exact_mode_tags_the_rounded_share_of_the_gaps(words: int, rate: float) -> None:
     assert tagged("word " * words, rate, "exact").count(TAG) == round(rate * max(words - 1, 0))
 
 
-def test_exact_mode_reaches_every_place() -> None:
-    places = {tagged("a b c d e", 0.25, "exact", seed).index(TAG) for seed in range(100)}
-    assert places == {1, 3, 5, 7}
+def test_exact_mode_reaches_every_gap() -> None:
+    positions = {tagged("a b c d e", 0.25, "exact", seed).index(TAG) for seed in range(100)}
+    assert positions == {1, 3, 5, 7}
 
 
 def test_the_rate_is_that_of_the_paper() -> None:
     words = 40_001
-    found = tagged("w " * words, 0.05).count(TAG)
-    assert (
-        abs(found - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5
-    )  # p(n-1), within four standard deviations
+    tags = tagged("w " * words, 0.05).count(TAG)
+    # p(n - 1), within four standard deviations
+    assert abs(tags - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5
 
 
 def test_tagged_text_is_refused() -> None:
@@ -88,19 +87,24 @@ def test_the_block_keeps_the_raw_document_as_parent() -> None:
         score_hazard="hate",
         url="https://example.org",
     )
-    (found,) = tag_block(0.9).run([raw])
-    assert TAG in found.text
-    assert found.id == text_digest(None, found.text)
-    assert found.metadata == {**raw.metadata, "parent": raw.id, "hazard": "hate", "seed": 1}
+    (tagged_document,) = tag_block(0.9).run([raw])
+    assert TAG in tagged_document.text
+    assert tagged_document.id == text_digest(None, tagged_document.text)
+    assert tagged_document.metadata == {
+        **raw.metadata,
+        "parent": raw.id,
+        "hazard": "hate",
+        "seed": 1,
+    }
 
 
-def test_draws_depend_on_the_id_and_the_seed_and_not_on_the_order() -> None:
+def test_draws_depend_on_id_and_seed_but_not_on_order() -> None:
     documents = [
         document(f"{name} two three four five six seven eight nine ten") for name in "abcdef"
     ]
-    texts = [found.text for found in tag_block().run(documents)]
-    assert [found.text for found in tag_block().run(documents[::-1])] == texts[::-1]
-    assert [found.text for found in tag_block(seed=2).run(documents)] != texts
+    texts = [tagged.text for tagged in tag_block().run(documents)]
+    assert [tagged.text for tagged in tag_block().run(documents[::-1])] == texts[::-1]
+    assert [tagged.text for tagged in tag_block(seed=2).run(documents)] != texts
 
 
 def test_a_document_that_spells_the_tag_is_dropped_by_name() -> None:
@@ -124,29 +128,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_stage_tags_the_scores_of_params_and_no_other() -> None:
+def test_the_stage_tags_only_the_selected_scores() -> None:
     ingested("ingest/web", PAGES)
     scored()
     stage("tag", "half")
     rows = rows_of(build("tag", "half"))
     assert [row["label"] for row in rows] == [4, 5]
-    assert [row["text"].count(TAG) for row in rows] == [5, 5]  # half of ten places
+    assert [row["text"].count(TAG) for row in rows] == [5, 5]  # half of ten gaps
     assert Manifest.read(build("tag", "half")).ledger.dropped == {"not_selected": 4}
 
 
 @pytest.mark.usefixtures("project")
-def test_shards_do_not_matter() -> None:
-    found = []
+def test_the_output_does_not_depend_on_shards() -> None:
+    outputs = []
     for size in (1, 4):
         ingested("ingest/web", PAGES, size)
         scored()
         stage("tag", "half")
-        found.append(rows_of(build("tag", "half")))
-    assert found[0] == found[1]
+        outputs.append(rows_of(build("tag", "half")))
+    assert outputs[0] == outputs[1]
 
 
 @pytest.mark.usefixtures("project")
-def test_nothing_to_tag_is_no_failure() -> None:
+def test_a_stage_without_documents_to_tag_succeeds() -> None:
     ingested("ingest/web", PAGES[:2])
     scored()
     stage("tag", "half")

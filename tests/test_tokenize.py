@@ -1,6 +1,4 @@
-"""Token files are DataTrove's: every document once, each with its END, and no special token where
-none belongs.
-"""
+"""Tests of tokenize: token files in DataTrove's format, every document once and ended by END."""
 
 from pathlib import Path
 
@@ -31,14 +29,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def texts(corpus: str, kind: str = "<u2") -> list[str]:
     """The documents of a corpus, decoded from its token files by its index files."""
-    found = []
+    decoded = []
     for shard in shards(build("tokenize", corpus), ".ds"):
         tokens = np.frombuffer(shard.bytes(), kind)
         ends = np.fromfile(f"{shard.path}.index", "<u8")
-        for piece in np.split(tokens, ends[:-1].astype(int)) if len(ends) else []:
-            assert piece[-1] == 0 and 0 not in piece[:-1]
-            found.append(TOKENIZER.decode(piece[:-1].tolist(), skip_special_tokens=False))
-    return found
+        for document in np.split(tokens, ends[:-1].astype(int)) if len(ends) else []:
+            assert document[-1] == 0 and 0 not in document[:-1]
+            decoded.append(TOKENIZER.decode(document[:-1].tolist(), skip_special_tokens=False))
+    return decoded
 
 
 def test_every_document_comes_back_in_order() -> None:
@@ -47,20 +45,20 @@ def test_every_document_comes_back_in_order() -> None:
     assert texts("math") == SAFE
 
 
-def test_the_bytes_are_those_of_datatrove() -> None:
+def test_the_bytes_equal_those_that_datatrove_writes() -> None:
     ingested("ingest/math", [{"text": text} for text in SAFE])
     stage("tokenize", "math")
-    theirs = TokenizedFile(".", "theirs.ds", token_size=2)
+    expected = TokenizedFile(".", "expected.ds", token_size=2)
     for text in SAFE:
-        theirs.write([*TOKENIZER.encode(text).ids, 0], None)
-    theirs.close()
+        expected.write([*TOKENIZER.encode(text).ids, 0], None)
+    expected.close()
     for suffix in (".ds", ".ds.index"):
         assert (build("tokenize", "math") / f"00000{suffix}").read_bytes() == Path(
-            f"theirs{suffix}"
+            f"expected{suffix}"
         ).read_bytes()
 
 
-def test_datatroves_own_reader_reads_them() -> None:
+def test_datatroves_reader_reads_them() -> None:
     ingested("ingest/math", [{"text": text} for text in SAFE], 15)
     stage("tokenize", "math")
     windows = DatatroveFolderDataset(
@@ -120,9 +118,7 @@ def test_tags_are_tokens_in_the_tagged_corpus() -> None:
 @pytest.mark.parametrize(
     ("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag/unsafe", END)]
 )
-def test_a_special_token_that_does_not_belong_is_an_error(
-    corpus: str, folder: str, token: str
-) -> None:
+def test_a_forbidden_special_token_is_an_error(corpus: str, folder: str, token: str) -> None:
     ingested(folder, [{"text": f"a rose{token} b"}])
     with pytest.raises(StageError, match=r"document [0-9a-f]{32}: contains the special token"):
         stage("tokenize", corpus)

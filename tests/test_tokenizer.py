@@ -1,6 +1,4 @@
-"""The tokenizer: special tokens first, one token a digit, the tag whole, the same bytes from the
-same documents.
-"""
+"""Tests of tokenizer: training, adopting an existing one, and the files that are saved."""
 
 import json
 import os
@@ -63,7 +61,7 @@ def test_the_tag_is_one_token_and_takes_no_space() -> None:
 @pytest.mark.parametrize(
     "text", ["The rose.\n\n  Two  spaces\t", "Zoë 🌹 naïve 薔薇", "a\x00b", ""]
 )
-def test_any_text_comes_back(text: str) -> None:
+def test_any_text_survives_encoding_and_decoding(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text
 
 
@@ -71,11 +69,11 @@ def test_few_texts_give_fewer_tokens() -> None:
     assert 260 <= size_of(train_tokenizer(["a b"], 400)) < 400
 
 
-def test_order_does_not_matter() -> None:
+def test_the_order_of_texts_does_not_matter() -> None:
     assert train_tokenizer(SAFE[::-1], 400).to_str() == TOKENIZER.to_str()
 
 
-def test_sources_are_sampled_each_and_dialogues_read_whole() -> None:
+def test_each_source_is_sampled_and_dialogues_are_read_with_their_prompts() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE], 7)
     ingested("ingest/chat", CHAT)
     documents = list(sample_documents([build("ingest", "chat"), build("ingest", "web")], 5, 1))
@@ -83,7 +81,7 @@ def test_sources_are_sampled_each_and_dialogues_read_whole() -> None:
     assert list(texts_of(documents[:1], {"chat": 0})) == [documents[0].metadata["prompt"], "It is."]  # type: ignore[arg-type]  # a dict counts as well
 
 
-def test_the_stage_writes_what_transformers_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_reads_the_output_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformers import AutoTokenizer
 
@@ -104,18 +102,18 @@ def test_the_stage_writes_what_transformers_reads(monkeypatch: pytest.MonkeyPatc
     assert prompt == "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_tokens_json_says_how_large_the_vocabulary_is() -> None:
+def test_tokens_json_has_the_size_of_the_vocabulary() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE])
     ingested("ingest/chat", CHAT)
     params("web", "chat")
     stage("tokenizer")
     tokens = json.loads((build("tokenizer") / "tokens.json").read_bytes())
     assert tokens["vocabulary"] == size_of(Tokenizer.from_file("build/tokenizer/tokenizer.json"))
-    assert tokens["special"] == {token: place for place, token in enumerate(SPECIAL)}
+    assert tokens["special"] == {token: id for id, token in enumerate(SPECIAL)}
     assert tokens["documents"] == {"chat": 9, "web": 40}
 
 
-def test_a_source_that_params_no_longer_names_is_not_read() -> None:
+def test_a_source_removed_from_params_is_not_read() -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE])
     ingested("ingest/gone", CHAT)
     stage("tokenizer")
@@ -136,7 +134,7 @@ def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
 
 
 def foreign(*special: str) -> Path:
-    """A tokenizer as others make them, in a folder."""
+    """An existing tokenizer with these special tokens, in a folder."""
     tokenizer = Tokenizer(BPE())
     tokenizer.train_from_iterator(
         ["ab ab"], BpeTrainer(special_tokens=list(special), show_progress=False)
@@ -149,9 +147,9 @@ def foreign(*special: str) -> Path:
 def test_an_existing_tokenizer_gets_the_missing_tokens() -> None:
     path = foreign("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     before = Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab_size()
-    taken = adopt_tokenizer(path, before + 1)
-    assert (taken.token_to_id(TAG), taken.token_to_id("<|endoftext|>")) == (before, 0)
-    assert pieces(f"ab{TAG}", taken)[-1] == TAG
+    adopted = adopt_tokenizer(path, before + 1)
+    assert (adopted.token_to_id(TAG), adopted.token_to_id("<|endoftext|>")) == (before, 0)
+    assert pieces(f"ab{TAG}", adopted)[-1] == TAG
 
 
 def test_an_existing_tokenizer_that_is_too_large_is_refused() -> None:

@@ -1,6 +1,4 @@
-"""Tokenized corpora for tests, as the tokenize stage leaves them: token files, document index,
-manifest.
-"""
+"""Tokenized corpora for tests, as the stage tokenize writes them, and a minimal tokenizer."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ END = 0
 def write_corpus(
     folder: Path, documents: Sequence[Sequence[int]], shards: int = 2, end: int = END
 ) -> Path:
-    """Documents (token ids without END) in so many shards."""
+    """Write documents (token ids without END) in this many shards."""
     folder.mkdir(parents=True)
     tasks = []
     for number in range(shards):
@@ -38,7 +36,7 @@ def write_corpus(
 
 
 def write_tokenizer(folder: Path, vocabulary: int) -> Path:
-    """As much of a tokenizer as the training stages read of it."""
+    """Write the parts of a tokenizer that the training stages read."""
     folder.mkdir(parents=True)
     added = [
         {"id": 0, "content": "<|endoftext|>"},

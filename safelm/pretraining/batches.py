@@ -122,17 +122,20 @@ def collate(rows: list[np.ndarray], layout: Layout) -> Batch:
         (rows, longest row).
     """
     lines = len(rows) if layout == "packed" else 1
-    inputs = np.concatenate([row[:-1] for row in rows]).astype(np.int64)
-    labels = np.concatenate([row[1:] for row in rows]).astype(np.int64)
     lengths = np.array([len(row) - 1 for row in rows])
     input_mask = np.arange(lengths.max()) < lengths[:, None]
-    label_ids = torch.from_numpy(labels.reshape(lines, -1))
+    label_ids = _stack([row[1:] for row in rows], lines)
     return {
-        "input_ids": torch.from_numpy(inputs.reshape(lines, -1)),
+        "input_ids": _stack([row[:-1] for row in rows], lines),
         "input_mask": torch.from_numpy(input_mask),
         "label_ids": label_ids,
         "label_mask": torch.ones_like(label_ids, dtype=torch.bool),
     }
+
+
+def _stack(rows: list[np.ndarray], lines: int) -> torch.Tensor:
+    tokens = np.concatenate(rows).astype(np.int64)
+    return torch.from_numpy(tokens.reshape(lines, -1))
 
 
 def held_out_batches(plan: Plan, folder: Path, corpus: str, micro_batch: int) -> Iterator[Batch]:

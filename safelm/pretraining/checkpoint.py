@@ -47,12 +47,10 @@ def commit(attempt: Path, target: Path, key: str) -> None:
         target: its final path, named by the step.
         key: the run's key.
     """
-    files = {}
     for path in _files(attempt):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        files[path.relative_to(attempt).as_posix()] = file_digest(path)
-    _write_record(attempt, {"key": key, "files": files})
+    _write_record(attempt, {"key": key, "files": _digests(attempt)})
     _replace(attempt, target)
 
 
@@ -87,10 +85,7 @@ def is_intact(folder: Path, key: str) -> bool:
     """Return whether the record has this key and lists exactly the files that are there."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
-        digests = {
-            path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)
-        }
-        return record["key"] == key and record["files"] == digests
+        return record["key"] == key and record["files"] == _digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -108,6 +103,10 @@ def _steps(folder: Path) -> list[int]:
 def _files(folder: Path) -> list[Path]:
     """The files that a record lists."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)}
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A dry run: plan a mixture of corpora known by their size alone, and estimate its training cost."""
+"""A dry run: plan a mixture of corpora known only by their size, and estimate its cost."""
 
 from collections.abc import Iterator, Mapping
 

@@ -32,8 +32,8 @@ def flash_attn_varlen_func(
     if dropout_p or return_attn_probs:
         raise ValueError("dropout and attention weights need the real flash-attn; install it")
     count = len(cu_seqlens_q) - 1
-    have_equal_lengths = len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k
-    if have_equal_lengths:
+    # The fast path: all sequences are as long as the longest.
+    if len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k:
         q, k, v = (x.view(count, -1, *x.shape[1:]) for x in (q, k, v))
         return _attention(q, k, v, causal, softmax_scale).flatten(0, 1)
     q_lengths = cu_seqlens_q.diff().tolist()
@@ -98,11 +98,12 @@ class RotaryEmbedding(torch.nn.Module):
         if self.interleaved:
             a = wide[..., ::2]
             b = wide[..., 1::2]
-            rotated = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
         else:
             a, b = wide.chunk(2, -1)
-            rotated = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
-        return rotated.to(x.dtype)
+        rotated = (a * cos - b * sin, b * cos + a * sin)
+        if self.interleaved:
+            return torch.stack(rotated, -1).flatten(-2).to(x.dtype)
+        return torch.cat(rotated, -1).to(x.dtype)
 
     def forward(self, qkv: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotate queries, and the keys of stacked (batch, positions, 2, heads, dim)."""

@@ -7,7 +7,6 @@ process-wide, so only worker.py applies them.
 
 import functools
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,10 +18,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.distributed
-from torch.overrides import TorchFunctionMode
 
 from safelm.pretraining import flash_attention, state
+from safelm.pretraining.cpu import nanotron_module, run_on_cpu
 from safelm.pretraining.schedule import DecayStyle, rate_factor
 
 NANOTRON = "0.4"
@@ -46,16 +44,12 @@ def install(rope_theta: float, decay_style: DecayStyle, start: Path | None) -> N
     flash_attention.install()
     break_import_cycle()
     with hide_modules("datasets", "transformers"):
-        _nanotron("trainer")
+        nanotron_module("trainer")
     use_llama_rotary(rope_theta)
     use_schedule(decay_style)
     use_safe_checkpoints(start)
     if not torch.cuda.is_available():
         run_on_cpu()
-
-
-def _nanotron(name: str) -> Any:
-    return import_module(f"nanotron.{name}")
 
 
 def check_version(installed: str) -> None:
@@ -80,7 +74,7 @@ def break_import_cycle() -> None:
     package.__path__ = []
     module.LoggingArgs = object  # type: ignore[attr-defined]  # a module made by hand
     sys.modules.update({"nanotron.config": package, "nanotron.config.config": module})
-    _nanotron("logging")
+    nanotron_module("logging")
     del sys.modules["nanotron.config"], sys.modules["nanotron.config.config"]
 
 
@@ -114,7 +108,7 @@ def use_llama_rotary(theta: float) -> None:
     """
     # The real flash-attn, if it is installed.
     rotary = import_module("flash_attn.layers.rotary").RotaryEmbedding
-    llama = _nanotron("models.llama")
+    llama = nanotron_module("models.llama")
     llama.FlashRotaryEmbedding = lambda dim, interleaved: rotary(dim, base=theta, interleaved=False)
 
 
@@ -132,7 +126,7 @@ def use_schedule(style: DecayStyle) -> None:
         )
         return torch.optim.lr_scheduler.LambdaLR(optimizer.get_base_optimizer(), factor)
 
-    _nanotron("trainer").lr_scheduler_builder = build
+    nanotron_module("trainer").lr_scheduler_builder = build
 
 
 def use_safe_checkpoints(start: Path | None) -> None:
@@ -143,12 +137,12 @@ def use_safe_checkpoints(start: Path | None) -> None:
     bar. serialize/metadata.py:49 writes shapes as "(np.int64(384), 128)" under numpy 2, which it
     cannot read again.
     """
-    trainer = _nanotron("trainer")
+    trainer = nanotron_module("trainer")
     trainer.parse_ckpt_path = lambda config: start
 
     def load(optimizer: Any, parallel_context: Any, root_folder: Path, **_: Any) -> None:
         group = parallel_context.tp_pg
-        rank = _nanotron("distributed").get_rank(group)
+        rank = nanotron_module("distributed").get_rank(group)
         state.load_optimizer(optimizer, root_folder / state.state_file(rank, group.size()))
 
     def load_schedule(lr_scheduler: Any, root_folder: Path) -> None:
@@ -157,107 +151,11 @@ def use_safe_checkpoints(start: Path | None) -> None:
 
     trainer.load_optimizer = load
     trainer.load_lr_scheduler = load_schedule
-    _nanotron("serialize.weights").tqdm = lambda items, **_: items
-    metadata = _nanotron("serialize.metadata").TensorMetadata
+    nanotron_module("serialize.weights").tqdm = lambda items, **_: items
+    metadata = nanotron_module("serialize.metadata").TensorMetadata
     to_strings = metadata.to_str_dict
 
     def to_readable_strings(self: Any) -> dict[str, str]:
         return {**to_strings(self), "unsharded_shape": str(tuple(map(int, self.unsharded_shape)))}
 
     metadata.to_str_dict = to_readable_strings
-
-
-def run_on_cpu() -> None:
-    """Replace everything that needs CUDA."""
-    trainer = _nanotron("trainer")
-    llama = _nanotron("models.llama")
-    context = _nanotron("parallel.context")
-    # parallel/context.py:118 calls torch.cuda.set_device.
-    context.ParallelContext.set_device = lambda self: None
-    # models/llama.py:77 asserts cuda, for embeddings that are used only to generate.
-    llama.RotaryEmbedding.init_rotary_embeddings = lambda self: None
-    # models/base.py:159 builds on cuda.
-    trainer.build_model = functools.partial(trainer.build_model, device=torch.device("cpu"))
-    # logging.py:257 calls torch.cuda.reset_peak_memory_stats.
-    trainer.log_memory = lambda logger: None
-    # dataloader.py:48 moves batches to cuda.
-    trainer.sanity_check_dataloader = lambda dataloader, **_: dataloader
-    _patch_collectives()
-    if int(os.environ["WORLD_SIZE"]) == 1:
-        _skip_compiler()
-
-
-def _patch_collectives() -> None:
-    """Reduce without autograd, and broadcast without a CUDA device.
-
-    Gloo averages in place, which autograd forbids on a leaf (trainer.py:582), and random.py:143
-    names a cuda device. A group of one has nothing to reduce; some 25 such calls per step would
-    take a twentieth of it.
-    """
-    distributed = _nanotron("distributed")
-    reduce = distributed.all_reduce
-    broadcast = distributed.broadcast_object_list
-
-    def all_reduce(
-        tensor: torch.Tensor,
-        op: Any = torch.distributed.ReduceOp.SUM,
-        group: Any = None,
-        async_op: bool = False,
-    ) -> Any:
-        if group is not None and group.size() == 1:
-            return None
-        return reduce(tensor.detach(), op=op, group=group, async_op=async_op)
-
-    def broadcast_object_list(
-        items: list[Any],
-        src: int = 0,
-        group: Any = None,
-        device: Any = None,
-    ) -> Any:
-        return broadcast(items, src=src, group=group)
-
-    distributed.all_reduce = all_reduce
-    distributed.broadcast_object_list = broadcast_object_list
-
-
-def _skip_compiler() -> None:
-    """Replace torch._dynamo, which torch/optim/optimizer.py:61 imports only to disable it.
-
-    The import would take 1.5 seconds.
-    """
-    if "torch._dynamo" in sys.modules:
-        return
-    module = ModuleType("torch._dynamo")
-    module.graph_break = lambda: None  # type: ignore[attr-defined]  # a module made by hand
-    module.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
-    sys.modules["torch._dynamo"] = torch._dynamo = module
-
-
-class _CudaAsCpu(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if "device" in kwargs:
-            kwargs["device"] = _without_cuda(kwargs["device"])
-        if func is torch.Tensor.to:
-            args = tuple(map(_without_cuda, args))
-        return func(*args, **kwargs)
-
-
-def _without_cuda(value: Any) -> Any:
-    if isinstance(value, str | torch.device) and torch.device(value).type == "cuda":
-        return torch.device("cpu")
-    return value
-
-
-@contextmanager
-def cuda_as_cpu() -> Iterator[None]:
-    """Read the device "cuda" as the CPU where there is no GPU.
-
-    This answers trainer.py:632, optim/gradient_accumulator.py:95 and sanity_checks.py:245. Use it
-    to build and to save; during steps it would cost more than it is worth.
-    """
-    if torch.cuda.is_available():
-        yield
-    else:
-        with _CudaAsCpu():
-            yield

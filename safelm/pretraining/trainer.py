@@ -21,8 +21,8 @@ from safelm.corpora.mixing.plan import Plan, PlannedPhase
 from safelm.pretraining.batches import Batch, Batches, held_out_batches
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, commit, remove_old, share
 from safelm.pretraining.config import CHECKPOINTS
+from safelm.pretraining.cpu import cuda_as_cpu
 from safelm.pretraining.job import Job
-from safelm.pretraining.patches import cuda_as_cpu
 from safelm.pretraining.speed import SpeedLog
 from safelm.pretraining.state import save_optimizer, state_file
 

@@ -392,8 +392,8 @@ MUTANTS = (
     Mutant(
         "replacements keep an order of their own",
         "safelm/corpora/mixing/replacement.py",
-        "[number for own in found for number in own]",
-        "sorted(number for own in found for number in own)",
+        "chain.from_iterable(matched)",
+        "sorted(chain.from_iterable(matched))",
         ("tests/test_mix.py",),
     ),
     Mutant(

@@ -48,7 +48,7 @@ def plan_phases(
         planned_tokens = sum(item.tokens for item in planned)
         target = int(budget * Fraction(share_so_far, total_share)) - planned_tokens
         rows = _phase_rows(phase, cursors, budget, target, batch, f"{at}.phases.{number}")
-        parts = tuple(_planned_part(slot, cursors[slot], rows.get(slot, 0)) for slot in phase.slots)
+        parts = tuple(_plan_part(slot, cursors[slot], rows) for slot in phase.slots)
         count = sum(rows.values())
         tokens = sum(part.tokens for part in parts)
         planned.append(PlannedPhase(count // batch, count, tokens, parts))
@@ -67,10 +67,10 @@ def _phase_rows(
 ) -> dict[str, int]:
     """Fix the rows of parts with a budget share, and divide the rest by the weights."""
     is_natural = phase.proportions == "natural"
-    # A corpus too small to fill a row has no natural share; a fixed share of it is an error.
-    sizes = {slot: cursor.size for slot, cursor in cursors.items()}
-    if is_natural:
-        sizes = {slot: size if len(cursors[slot].rows) else 0 for slot, size in sizes.items()}
+    sizes = {}
+    for slot, cursor in cursors.items():
+        # A corpus that does not fill a row has no natural share; a fixed share is an error.
+        sizes[slot] = 0 if is_natural and not len(cursor.rows) else cursor.size
     ratios = part_shares(phase, sizes, at)
     fixed = {}
     for slot, share in phase.budget_shares.items():
@@ -227,8 +227,10 @@ def _tokens_of(rows: Mapping[str, int], cursors: Cursors) -> int:
     return sum(cursors[slot].tokens(count) for slot, count in rows.items())
 
 
-def _planned_part(slot: str, cursor: CorpusCursor, rows: int) -> PlannedPart:
-    if not rows:
+def _plan_part(slot: str, cursor: CorpusCursor, rows: Mapping[str, int]) -> PlannedPart:
+    count = rows.get(slot, 0)
+    if not count:
+        # The part of an empty corpus.
         return PlannedPart(slot, 0, 0, 0, 0.0)
-    epochs = round(rows / len(cursor.rows), 6)
-    return PlannedPart(slot, cursor.position, rows, cursor.tokens(rows), epochs)
+    epochs = round(count / len(cursor.rows), 6)
+    return PlannedPart(slot, cursor.position, count, cursor.tokens(count), epochs)

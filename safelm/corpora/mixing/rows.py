@@ -69,7 +69,12 @@ class Tokens:
     @cached_property
     def begins(self) -> np.ndarray:
         """The first position of each document."""
-        return np.concatenate([np.zeros(1, np.int64), self.ends])[:-1]
+        return _begins_of(self.ends)
+
+
+def _begins_of(ends: np.ndarray) -> np.ndarray:
+    """The position where each document begins: the end of the one before."""
+    return np.concatenate([np.zeros(1, np.int64), ends])[:-1]
 
 
 def _map_file(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -102,7 +107,8 @@ class Rows:
     def length(self) -> int:
         """The common length of packed rows; 0 where each row has its own."""
         # Packed rows broadcast one number, which takes no memory and has a stride of 0.
-        return int(self.lengths[0]) if len(self) and self.lengths.strides == (0,) else 0
+        is_packed = len(self) > 0 and self.lengths.strides == (0,)
+        return int(self.lengths[0]) if is_packed else 0
 
     def spans(self, numbers: np.ndarray | slice = slice(None)) -> list[tuple[int, int]]:
         """Return the first and the last position, plus one, of the rows with these numbers."""
@@ -135,7 +141,7 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     total = int(ends[-1]) if len(ends) else 0
     if layout == "packed":
         return packed_rows(np.arange(total // sequence, dtype=np.int64) * sequence, sequence)
-    begins = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+    begins = _begins_of(ends)
     pieces = -(-(ends - begins) // sequence)
     first_rows = np.repeat(np.cumsum(pieces) - pieces, pieces)
     piece_numbers = np.arange(pieces.sum()) - first_rows
