@@ -1,6 +1,4 @@
-"""Tasks of lm-evaluation-harness: files of two layouts give the strings that the harness makes of
-the named task.
-"""
+"""Tasks of lm-evaluation-harness: files of both layouts give the strings that the harness makes."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,9 +31,10 @@ NAMES = sorted(
     path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), HarnessSuite)
 )
 TEXTS, LABELS = ["red", "blue", "grey", "green", "black"], list("ABCDE")
+COLOURS = "A. red\nB. blue\nC. grey\nD. green\nE. black"
 
-# task: (a row as the hub has it, the same in Mosaic's gauntlet, what the harness makes of it:
-# contexts, continuations)
+# Task: a row as on the hub, the same row in Mosaic's gauntlet, and the requests that the harness
+# makes of it, (context, continuation).
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = {
     "arc_easy": (
         {
@@ -84,17 +84,11 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = 
             "answerKey": "C",
         },
         {
-            "query": "Question: What is a rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:",
+            "query": f"Question: What is a rose?\nChoices:\n{COLOURS}\nAnswer:",
             "choices": LABELS,
             "gold": 2,
         },
-        [
-            (
-                "Question: What is a rose?\nA. red\nB. blue\nC. grey\nD. green\nE. black\nAnswer:",
-                f" {one}",
-            )
-            for one in LABELS
-        ],
+        [(f"Question: What is a rose?\n{COLOURS}\nAnswer:", f" {letter}") for letter in LABELS],
     ),
     "triviaqa": (
         {
@@ -117,10 +111,13 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = 
 
 
 def requests(task: ConfigurableTask) -> list[tuple[str, str]]:
-    """What a model is asked: contexts and continuations, these empty where it writes on."""
+    """Return (context, continuation) of every request; empty where the model is to write it."""
     task.build_all_requests()
-    pairs = [one.args for one in task.instances]
-    return [(pair[0], pair[1] if isinstance(pair[1], str) else "") for pair in pairs]
+    found = []
+    for instance in task.instances:
+        context, continuation = instance.args[:2]
+        found.append((context, continuation if isinstance(continuation, str) else ""))
+    return found
 
 
 def written(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -134,46 +131,34 @@ def test_a_file_of_either_layout_gives_the_strings_of_the_harness(
 ) -> None:
     hub, gauntlet, expected = SAME[task]
     for row in (hub, gauntlet):
-        (found,) = read_task_rows(task, written(tmp_path / "rows.jsonl", [row]))
-        assert requests(local_task(task, [found])) == expected
-    made = ConfigurableTask(
-        config={**task_config(task), "custom_dataset": lambda **_: _splits(hub)}
-    )  # all as it stands
-    made.set_config(key="num_fewshot", value=0)
-    assert requests(made) == expected
+        rows = read_task_rows(task, written(tmp_path / "rows.jsonl", [row]))
+        assert requests(local_task(task, rows)) == expected
+    splits = dict.fromkeys(("train", "validation", "test"), Dataset.from_list([hub]))
+    own = ConfigurableTask(config={**task_config(task), "custom_dataset": lambda **_: splits})
+    own.set_config(key="num_fewshot", value=0)
+    assert requests(own) == expected
 
 
-def _splits(row: dict[str, Any]) -> dict[str, Any]:
-    from datasets import Dataset
-
-    return dict.fromkeys(("train", "validation", "test"), Dataset.from_list([row]))
-
-
-def test_four_choices_are_asked_in_the_form_of_five(tmp_path: Path) -> None:
+def test_four_choices_are_given_in_the_form_of_five(tmp_path: Path) -> None:
+    question = "A rose?"
+    choices = "A. red\nB. blue\nC. grey\nD. green"
     row = {
-        "query": "Question: A rose?\nChoices:\nA. red\nB. blue\nC. grey\nD. green\nAnswer:",
+        "query": f"Question: {question}\nChoices:\n{choices}\nAnswer:",
         "choices": LABELS[:4],
         "gold": 3,
     }
-    asked = requests(
-        local_task(
-            "commonsense_qa", read_task_rows("commonsense_qa", written(tmp_path / "r.jsonl", [row]))
-        )
-    )
-    assert asked == [
-        ("Question: A rose?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:", f" {one}")
-        for one in "ABCD"
-    ]
+    rows = read_task_rows("commonsense_qa", written(tmp_path / "r.jsonl", [row]))
+    context = f"Question: {question}\n{choices}\nAnswer:"
+    expected = [(context, f" {letter}") for letter in "ABCD"]
+    assert requests(local_task("commonsense_qa", rows)) == expected
 
 
 def test_examples_are_shown_as_the_harness_shows_them(tmp_path: Path) -> None:
     rows = [{"question": f"{n} and {n}?", "answer": f"#### {2 * n}"} for n in range(8)]
-    suite = suite_of(
-        "gsm8k_answers",
-        written(tmp_path / "r.jsonl", rows[:1]),
-        written(tmp_path / "s.jsonl", rows[1:]),
-    )
-    (context, _), *_ = requests(load_tasks(suite, limit=9, seed=1)["gsm8k"])
+    path = written(tmp_path / "r.jsonl", rows[:1])
+    shots = written(tmp_path / "s.jsonl", rows[1:])
+    tasks = load_tasks(suite_of("gsm8k_answers", path, shots), limit=9, seed=1)
+    (context, _), *_ = requests(tasks["gsm8k"])
     assert context.count("Question: ") == 6 and context.endswith("Question: 0 and 0?\nAnswer:")
 
 
@@ -181,20 +166,20 @@ def test_examples_for_a_task_that_shows_none_are_refused(tmp_path: Path) -> None
     assert {name for name in FILES if task_config(name).get("num_fewshot")} == set(SHOWING)
     assert not task_config("mmlu_anatomy").get("num_fewshot")
     path = tmp_path / "mine.yaml"
-    path.write_text(
-        (SUITES / "mmlu.yaml").read_text().replace("shots: null", "shots: data/mmlu_dev.jsonl")
-    )
-    with pytest.raises(
-        SpecError, match="task mmlu shows no examples, gsm8k does; write shots: null"
-    ):
+    text = (SUITES / "mmlu.yaml").read_text()
+    path.write_text(text.replace("shots: null", "shots: data/mmlu_dev.jsonl"))
+    message = "task mmlu shows no examples, gsm8k does; write shots: null"
+    with pytest.raises(SpecError, match=message):
         Suite.at(path)
 
 
 def suite_of(name: str, path: Path, shots: Path | None = None) -> HarnessSuite:
     suite = Suite.read(name)
     assert isinstance(suite, HarnessSuite)
-    pins = {"path": str(path), "sha256": file_digest(path), "shots": str(shots) if shots else None}
-    return suite.model_copy(update={**pins, "shots_sha256": file_digest(shots) if shots else None})
+    pins = {"path": str(path), "sha256": file_digest(path)}
+    if shots:
+        pins |= {"shots": str(shots), "shots_sha256": file_digest(shots)}
+    return suite.model_copy(update={"shots": None, "shots_sha256": None, **pins})
 
 
 MMLU = [
@@ -205,39 +190,38 @@ MMLU = [
 
 
 def test_mmlu_is_a_task_for_each_subject(tmp_path: Path) -> None:
-    found = load_tasks(suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU)), limit=9, seed=1)
-    assert list(found) == ["mmlu_abstract_algebra", "mmlu_anatomy"] and len(mmlu_subjects()) == 57
-    context, continuation = requests(found["mmlu_anatomy"])[0]
-    assert context.startswith(
-        "The following are multiple choice questions (with answers) about anatomy.\n\nanatomy "
-    )
-    assert (
-        context.endswith("?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:") and continuation == " A"
-    )
-
-
-def test_at_most_so_many_rows_are_asked_the_same_ones_each_time(tmp_path: Path) -> None:
     suite = suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU))
-    some = [requests(task) for task in load_tasks(suite, limit=2, seed=1).values()]
-    assert sum(map(len, some)) == 2 * 4
-    assert some == [requests(task) for task in load_tasks(suite, limit=2, seed=1).values()]
+    tasks = load_tasks(suite, limit=9, seed=1)
+    assert list(tasks) == ["mmlu_abstract_algebra", "mmlu_anatomy"] and len(mmlu_subjects()) == 57
+    context, continuation = requests(tasks["mmlu_anatomy"])[0]
+    subject = "The following are multiple choice questions (with answers) about anatomy."
+    assert context.startswith(f"{subject}\n\nanatomy ") and continuation == " A"
+    assert context.endswith("?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:")
+
+
+def test_at_most_limit_rows_are_drawn_the_same_ones_each_time(tmp_path: Path) -> None:
+    suite = suite_of("mmlu", written(tmp_path / "m.jsonl", MMLU))
+    first, second = (
+        [requests(task) for task in load_tasks(suite, limit=2, seed=1).values()] for _ in range(2)
+    )
+    assert sum(map(len, first)) == 2 * 4 and first == second
 
 
 def test_every_task_of_the_paper_is_a_suite() -> None:
-    asked = {suite.task for name in NAMES if isinstance(suite := Suite.read(name), HarnessSuite)}
-    assert asked == {*FILES, "mmlu"} and len(asked) == 9
+    suites = [Suite.read(name) for name in NAMES]
+    tasks = {suite.task for suite in suites if isinstance(suite, HarnessSuite)}
+    assert tasks == {*FILES, "mmlu"} and len(tasks) == 9
 
 
 def test_a_file_of_another_layout_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(
-        PromptFileError, match=r"r\.jsonl:1: expected the columns goal, sol1, sol2, label or query"
-    ):
-        read_task_rows("piqa", written(tmp_path / "r.jsonl", [{"prompt": "Hum"}]))
+    path = written(tmp_path / "r.jsonl", [{"prompt": "Hum"}])
+    message = r"r\.jsonl:1: expected the columns goal, sol1, sol2, label or query"
+    with pytest.raises(PromptFileError, match=message):
+        read_task_rows("piqa", path)
 
 
-UNSOLVED: list[
-    tuple[str, int, dict[str, Any]]
-] = [  # task, which of its layouts, how a split that is to be solved has it
+# Task, index of its layout, and the answer in a split that is to be solved.
+UNSOLVED: list[tuple[str, int, dict[str, Any]]] = [
     ("arc_easy", 0, {"answerKey": ""}),
     ("commonsense_qa", 0, {"answerKey": ""}),
     ("piqa", 0, {"label": -1}),
@@ -257,11 +241,11 @@ def test_a_row_without_a_right_answer_is_an_error(
     task: str, layout: int, hidden: dict[str, Any], tmp_path: Path
 ) -> None:
     row = SAME[task][layout]
-    with pytest.raises(
-        PromptFileError,
-        match=rf"r\.jsonl:2: has no right answer \({next(iter(hidden))} is .*take a split",
-    ):
-        read_task_rows(task, written(tmp_path / "r.jsonl", [row, {**row, **hidden}]))
+    path = written(tmp_path / "r.jsonl", [row, {**row, **hidden}])
+    column = next(iter(hidden))
+    message = rf"r\.jsonl:2: has no right answer \({column} is .*use a split"
+    with pytest.raises(PromptFileError, match=message):
+        read_task_rows(task, path)
 
 
 def test_a_right_answer_is_read_from_csv_as_from_json(tmp_path: Path) -> None:
@@ -270,25 +254,21 @@ def test_a_right_answer_is_read_from_csv_as_from_json(tmp_path: Path) -> None:
     )
     assert read_task_rows("piqa", tmp_path / "p.csv") == [SAME["piqa"][0]]
     (tmp_path / "a.csv").write_text("question,choices,answerKey\nA rose?,red or blue,A\n")
-    with pytest.raises(
-        PromptFileError, match=r"a\.csv:2: expected choices nested as on the hub; take Parquet"
-    ):
+    message = r"a\.csv:2: expected choices nested as on the hub; use Parquet"
+    with pytest.raises(PromptFileError, match=message):
         read_task_rows("arc_easy", tmp_path / "a.csv")
 
 
 def test_a_model_is_measured_and_its_answers_are_counted(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", write_tokenizer(tmp_path / "tokenizer"))
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(folder),
-        AutoTokenizer.from_pretrained(folder),
-    )
-    chosen = {name: local_task(name, [SAME[name][0]] * 3) for name in ("arc_easy", "gsm8k")}
-    found = {
-        name: task_counts(run_tasks(model, tokenizer, {name: task}, batch_size=2, limit=None))
-        for name, task in chosen.items()
-    }
-    assert set(found["arc_easy"]) == {"acc", "acc_norm"} and found["arc_easy"]["acc"][1] == 3
-    assert found["gsm8k"]["exact_match, strict-match"] == (0, 3)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    counts = {}
+    for name in ("arc_easy", "gsm8k"):
+        tasks = {name: local_task(name, [SAME[name][0]] * 3)}
+        counts[name] = task_counts(run_tasks(model, tokenizer, tasks, batch_size=2, limit=None))
+    assert set(counts["arc_easy"]) == {"acc", "acc_norm"} and counts["arc_easy"]["acc"][1] == 3
+    assert counts["gsm8k"]["exact_match, strict-match"] == (0, 3)
 
 
 def test_items_with_a_choice_longer_than_the_model_are_left_out_and_counted() -> None:
