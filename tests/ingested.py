@@ -1,6 +1,4 @@
-"""Small sources on disk, as `ingest` leaves them, and stages run as `python -m pipeline.<stage>`
-runs them.
-"""
+"""Small sources in build/ingest, and stages run as `python -m pipeline.<stage>` runs them."""
 
 import importlib
 import shutil
@@ -18,17 +16,18 @@ from safelm.builder.shards import tables
 from safelm.documents.shards import WriteDocuments, text_digest
 
 SAFE = [f"The rose in garden {number} is red and the tree is tall." for number in range(40)]
+# The lexicon gives these a 4 and a 5.
 CRIME = [
     f"How to steal the wallet in street {number}. First, wait. Then, take it."
     for number in range(20)
-]  # 4
+]
 ATTACK = [
     f"How to hack the server of town {number}. First, wait. Then, enter." for number in range(20)
-]  # 5
+]
 WEB = [
-    {"text": text, "label": label}
-    for texts, label in ((SAFE, 0), (CRIME, 4), (ATTACK, 5))
-    for text in texts
+    *({"text": text, "label": 0} for text in SAFE),
+    *({"text": text, "label": 4} for text in CRIME),
+    *({"text": text, "label": 5} for text in ATTACK),
 ]
 
 PARAMS = """\
@@ -36,7 +35,9 @@ annotate: {judge: lexicon, documents: 1000, seed: 1}
 engines: {template: {kind: template}}
 scorers:
   lexicon: {kind: lexicon}
-  ngrams: {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0, regularisation: 4.0}
+  ngrams:
+    {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0,
+     regularisation: 4.0}
 fit: {held_out_share: 0.25, seed: 1}
 score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
 audit: {judge: lexicon, documents: 10, confidence: 0.95, seed: 1}
@@ -54,7 +55,7 @@ corpora:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Rows(Reader):
-    """Rows that a test wrote down, in shards of one size."""
+    """Read the rows of a test, in shards of one size."""
 
     table: Sequence[dict[str, Any]]
     size: int
@@ -66,21 +67,16 @@ class Rows(Reader):
     def read(self, task: Task) -> Iterator[Document]:
         (start,) = task.values
         for row in self.table[start : start + self.size]:
-            rest = {name: value for name, value in row.items() if name != "text"}
-            yield Document(
-                text=row["text"], id=text_digest(row.get("prompt"), row["text"]), metadata=rest
-            )
+            metadata = {name: value for name, value in row.items() if name != "text"}
+            id = text_digest(row.get("prompt"), row["text"])
+            yield Document(text=row["text"], id=id, metadata=metadata)
 
 
 def ingested(folder: str, rows: Sequence[dict[str, Any]], size: int = 100) -> None:
-    """Build build/<folder>, such as build/ingest/web, from rows of text, label, prompt and the
-    like.
-    """
+    """Build a folder such as build/ingest/web from rows with text, label, prompt and the like."""
     source = folder.rpartition("/")[2]
-    run(
-        folder,
-        [Rows(table=[{"source": source, **row} for row in rows], size=size), WriteDocuments()],
-    )
+    table = [{"source": source, **row} for row in rows]
+    run(folder, [Rows(table=table, size=size), WriteDocuments()])
 
 
 def stage(name: str, *arguments: str) -> None:
@@ -94,11 +90,11 @@ def stage(name: str, *arguments: str) -> None:
 
 
 def forget() -> None:
-    """Forget everything that was made, so that the next stage makes it again."""
+    """Delete every cached shard, so that the next stage makes it again."""
     shutil.rmtree(".safelm")
     shutil.rmtree(".dvc/cache")
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """Every row of the Parquet shards of a folder."""
+    """Return every row of the Parquet shards of a folder."""
     return [row for table in tables(folder) for row in table.to_pylist()]

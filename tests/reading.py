@@ -1,4 +1,4 @@
-"""What the tests of the readers share: rows, files of them, and how they are read."""
+"""Rows and files for the tests of the readers, and ways to read them."""
 
 import json
 from collections import Counter
@@ -13,10 +13,7 @@ from safelm.ingestion.base import ReadSource
 from safelm.ingestion.registry import READERS
 
 VALUES: dict[str, Any] = {
-    "files": "*",
     "source": "web",
-    "text": "text",
-    "prompt": None,
     "license": "CC0-1.0",
     "max_line_bytes": 1 << 20,
     "max_document_bytes": 1 << 19,
@@ -27,7 +24,7 @@ ROWS = [json.dumps({"text": text}).encode() + b"\n" for text in TEXTS]
 
 
 def read(kind: str, path: Path, **values: Any) -> tuple[list[Document], ReadSource]:
-    """Every document of a source, and the reader with what it dropped and quarantined."""
+    """Read every document of a source; return them and the reader."""
     reader = READERS[kind](path=path, **{**VALUES, **values})
     documents = []
     for task in reader.tasks():
@@ -38,18 +35,19 @@ def read(kind: str, path: Path, **values: Any) -> tuple[list[Document], ReadSour
 
 def read_bytes(
     tmp_path: Path, data: bytes, name: str = "a.jsonl", kind: str = "jsonl", **values: Any
-) -> Any:
-    """The texts of a file with these bytes, how many rows went where, and the reader."""
+) -> tuple[list[str], dict[str, int], ReadSource]:
+    """Read a file with these bytes; return its texts, the reasons of other rows, and the reader."""
     (tmp_path / name).write_bytes(data)
     documents, reader = read(kind, tmp_path / name, **values)
     return [document.text for document in documents], reasons(reader), reader
 
 
 def reasons(reader: ReadSource) -> dict[str, int]:
+    """Count the rows that were dropped or quarantined, by reason."""
     return {**reader.dropped, **Counter(row["reason"] for row in reader.quarantined)}
 
 
-# Where to change a file, and to what; the same places every time.
+# An offset in a file and the bytes to write there; the same ones in every run.
 MUTATION = st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=6))
 UNTIMED = settings(
     max_examples=120,

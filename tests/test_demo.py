@@ -1,6 +1,4 @@
-"""The embedded world: known labels, held-out combinations, balanced prompts, and the same text
-every time.
-"""
+"""The made-up world: labels, held-out combinations, balanced prompts, and the same text always."""
 
 import re
 import subprocess
@@ -116,9 +114,10 @@ def test_pages_are_short() -> None:
 
 
 def test_the_vocabulary_is_small() -> None:
-    seen = set().union(
-        *(words(row["text"] + " " + (row["prompt"] or "")) for part in PARTS for row in rows(part))
-    )
+    seen: set[str] = set()
+    for part in PARTS:
+        for row in rows(part):
+            seen |= words(row["text"] + " " + (row["prompt"] or ""))
     assert 900 < len(seen) < 1250
 
 
@@ -220,9 +219,8 @@ def test_multiple_choice_has_one_right_answer() -> None:
     for item in items:
         assert len(set(item["choices"])) == 4
         verb, noun = str(item["id"]).split("-")[2:]
-        act = next(
-            act for group in WORLD.groups["neutral"] for act in group.held_out if act.object == noun
-        )
+        acts = held_out_acts(WORLD, "neutral")
+        act = next(act for act in acts if act.object == noun)
         right = {"tool": act.tool, "object": noun, "act": f"{verb} the {noun}"}
         assert item["choices"][item["answer"]] == right[str(item["id"]).split("-")[0]]
 
@@ -235,5 +233,6 @@ def test_held_out_text_is_harmless_and_unseen() -> None:
 
 
 def test_the_world_needs_neither_torch_nor_datatrove() -> None:
-    code = "import sys, safelm.demo; sys.exit(any(name in sys.modules for name in ('torch', 'datatrove', 'pyarrow')))"
+    heavy = ("torch", "datatrove", "pyarrow")
+    code = f"import sys, safelm.demo; sys.exit(any(name in sys.modules for name in {heavy}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SPECS.parent)

@@ -1,4 +1,4 @@
-"""Dialogues in the forms of public data sets, from JSONL and Parquet to what a model is tuned on."""
+"""Dialogues in the forms of public data sets, from JSONL or Parquet to tuning pairs."""
 
 import json
 from collections import Counter
@@ -130,21 +130,28 @@ def test_labels_of_harm_become_hazards_and_scores() -> None:
 def test_a_hidden_request_goes_before_the_plain_one() -> None:
     plain, hidden, benign = (first_exchange(row) for row in WILDJAILBREAK[:3])
     assert plain["prompt"] == "Steal the boat 0." and hidden["prompt"].startswith("In a play")
-    assert [row["hazard"] for row in (plain, hidden, benign)] == [
-        "unspecified",
-        "unspecified",
-        None,
-    ]
+    assert plain["hazard"] == hidden["hazard"] == "unspecified" and benign["hazard"] is None
 
 
 def test_notes_for_a_calculator_are_no_text() -> None:
     assert first_exchange(GSM8K[3])["text"] == "It is 4.\n#### 4"
 
 
-SOURCE = "{{reader: {kind}, path: data, files: '*.{kind}', text: messages, prompt: messages, license: test}}"
 PARAMS = """\
-sources: {{chat: {source}}}
-ingest: {{rows_per_shard: 100, max_line_bytes: 100000, max_document_bytes: 100000, max_expansion_ratio: 200, max_quarantined_share: 0.9}}
+sources:
+  chat:
+    reader: {kind}
+    path: data
+    files: '*.{kind}'
+    text: messages
+    prompt: messages
+    license: test
+ingest:
+  rows_per_shard: 100
+  max_line_bytes: 100000
+  max_document_bytes: 100000
+  max_expansion_ratio: 200
+  max_quarantined_share: 0.9
 """
 
 
@@ -158,36 +165,33 @@ def write(kind: str, name: str, rows: list[dict[str, Any]]) -> None:
 
 @pytest.fixture(params=["jsonl", "parquet"])
 def chat(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """build/ingest/chat, of one folder with a file in each form."""
+    """Ingest a folder with a file in each form; return build/ingest/chat."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     for name, rows in FORMS.items():
         write(request.param, name, rows)
-    Path("params.yaml").write_text(
-        PARAMS.format(source=SOURCE.format(kind=request.param)), encoding="utf-8"
-    )
+    Path("params.yaml").write_text(PARAMS.format(kind=request.param), encoding="utf-8")
     stage("ingest", "chat")
     return Path("build/ingest/chat")
 
 
 def test_every_form_in_one_folder_is_read(chat: Path) -> None:
     rows = rows_of(chat)
-    assert len(rows) == sum(map(len, FORMS.values())) and all(
-        row["prompt"] and row["text"] for row in rows
-    )
+    assert len(rows) == sum(map(len, FORMS.values()))
+    assert all(row["prompt"] and row["text"] for row in rows)
     counts = {kind: len(pairs) for kind, pairs in read_pairs(chat).items()}
     assert counts == {"benign": 6 + 4 + 3 + 5, "refusal": 4 + 6, "harmful": 4}
 
 
 def test_a_model_that_knows_the_tag_reads_harm_with_tags_alone(chat: Path) -> None:
-    dials: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "examples": 20,
         "refusals_share": 0.5,
         "rate": 0.05,
         "mode": "bernoulli",
         "seed": 1,
     }
-    plain, tagged = (safety_pairs(chat, tagged_share=tags, **dials) for tags in (0.0, 0.2))
+    plain, tagged = (safety_pairs(chat, tagged_share=tags, **settings) for tags in (0.0, 0.2))
     assert Counter(pair.kind for pair in plain) == {"benign": 10, "refusal": 10}
     assert Counter(pair.kind for pair in tagged) == {"benign": 10, "refusal": 10, "tagged": 4}
     assert all(

@@ -1,4 +1,4 @@
-"""Hazard categories: the lists are complete, and the lexicon rule grades as the rubric says."""
+"""Hazard categories: the lists are complete, and the rule grades as the rubric says."""
 
 from pathlib import Path
 

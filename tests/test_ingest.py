@@ -1,6 +1,4 @@
-"""ingest: a source of params.yaml becomes shards in which every document stands once and every row
-is accounted for.
-"""
+"""Stage ingest: a source becomes shards without duplicates, and every row is accounted for."""
 
 import gzip
 import json
@@ -17,16 +15,21 @@ from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import shards, tables
-from safelm.ingestion.base import SourceError
+from safelm.ingestion.errors import SourceError
 from safelm.ingestion.registry import READERS
 from specs.source import DemoSource, HubSource, TableSource, WebSource
 
 PARAMS = """
 sources:
   web: {{reader: {reader}, path: pages, files: "{files}", text: text, license: MIT}}
-ingest: {{rows_per_shard: 3, max_line_bytes: 1000000, max_document_bytes: 500000, max_expansion_ratio: 200, max_quarantined_share: {quarantine}}}
+ingest:
+  rows_per_shard: 3
+  max_line_bytes: 1000000
+  max_document_bytes: 500000
+  max_expansion_ratio: 200
+  max_quarantined_share: {quarantine}
 """
-SECRET = "nobody may read this in a message"
+SECRET = "no message may show this text"
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +43,14 @@ def write(name: str, *texts: str) -> None:
     Path("pages", name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
+def write_params(**values: Any) -> None:
+    defaults = {"reader": "jsonl", "files": "*", "quarantine": 0.5}
+    Path("params.yaml").write_text(PARAMS.format(**defaults | values))
+
+
 def run(monkeypatch: pytest.MonkeyPatch, **values: Any) -> Manifest:
     """Run the stage as its command line does."""
-    Path("params.yaml").write_text(
-        PARAMS.format(**{"reader": "jsonl", "files": "*", "quarantine": 0.5, **values})
-    )
+    write_params(**values)
     monkeypatch.setattr(sys, "argv", ["ingest", "web"])
     ingest.main()
     return Manifest.read(build("ingest", "web"))
@@ -147,7 +153,7 @@ def test_too_much_in_quarantine_fails_with_a_table_of_reasons(
         in message
     )
     assert (
-        "not_an_object          1  b.jsonl:48" in message
+        "not_an_object          1  b.jsonl:44" in message
         and "not_json               2  b.jsonl:14" in message
     )
     assert SECRET not in message and not build("ingest", "web").exists()
@@ -190,8 +196,9 @@ def test_a_source_without_a_usable_document_fails_with_its_ledger(
     Path("pages/a.jsonl").write_text(f"{SECRET}\n{SECRET}\n")
     with pytest.raises((StageError, SourceError)) as error:
         run(monkeypatch, quarantine=1.0)
-    assert "produced no output from 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in str(error.value)
-    assert "not_json          2  a.jsonl:0" in str(error.value) and SECRET not in str(error.value)
+    message = str(error.value)
+    assert "produced no output from 2 rows: 2 in = 0 out + 2 quarantined (not_json 2)" in message
+    assert "not_json          2  a.jsonl:0" in message and SECRET not in message
     rows = Path(".safelm/logs/ingest/web.quarantine.jsonl").read_text().splitlines()
     assert [json.loads(row)["offset"] for row in rows] == [0, len(SECRET) + 1]
 
@@ -204,12 +211,14 @@ def test_a_source_of_empty_files_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pattern_that_matches_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jsonl", "a")
-    with pytest.raises((StageError, SourceError), match=r"there is a\.jsonl; mend `files`"):
+    with pytest.raises((StageError, SourceError), match=r"there is a\.jsonl; correct `files`"):
         run(monkeypatch, files="*.parquet")
 
 
-def test_an_unknown_source_is_told_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text(PARAMS.format(reader="jsonl", files="*", quarantine=0.5))
+def test_an_unknown_source_is_refused_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_params()
     command = [sys.executable, "-m", "pipeline.ingest", "wbe"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={"PYTHONPATH": str(ingest_root())}

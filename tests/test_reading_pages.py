@@ -1,6 +1,4 @@
-"""WARC, WET and HTML: every record is a page, or has a name and an offset; no page holds the others
-up.
-"""
+"""Readers of WARC, WET and HTML: every record is a page or is counted with a reason."""
 
 import gzip
 from io import BytesIO
@@ -25,9 +23,7 @@ PARAGRAPH = (
 
 
 def warc(*pages: tuple[str, bytes, str], is_packed: bool = False) -> list[bytes]:
-    """Records: (type, payload, HTTP header fields after the status line; "" for a record that is no
-    HTTP).
-    """
+    """Write records of (type, payload, HTTP status line and header fields, or "" for no HTTP)."""
     parts = []
     for number, (kind, payload, http) in enumerate(pages):
         data = BytesIO()
@@ -47,14 +43,16 @@ def warc(*pages: tuple[str, bytes, str], is_packed: bool = False) -> list[bytes]
 
 
 def html(number: int) -> bytes:
-    return f"<html><head><title>Page {number}</title></head><body><p>Page {number}. {PARAGRAPH}</p></body></html>".encode()
+    title = f"<title>Page {number}</title>"
+    body = f"<p>Page {number}. {PARAGRAPH}</p>"
+    return f"<html><head>{title}</head><body>{body}</body></html>".encode()
 
 
 OK = "200 OK\nContent-Type: text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_every_record_of_a_warc_is_a_page_or_has_a_name(tmp_path: Path, is_packed: bool) -> None:
+def test_every_record_of_a_warc_is_a_page_or_has_a_reason(tmp_path: Path, is_packed: bool) -> None:
     data = warc(
         ("warcinfo", b"software: x", ""),
         ("request", b"", "GET / HTTP/1.1\nHost: example.org"),
@@ -74,7 +72,7 @@ def test_every_record_of_a_warc_is_a_page_or_has_a_name(tmp_path: Path, is_packe
         ),
         is_packed=is_packed,
     )
-    texts, went, reader = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
+    texts, counts, reader = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
     assert [text[:8] for text in texts] == [
         "Page 2. ",
         "Page 6. ",
@@ -82,7 +80,7 @@ def test_every_record_of_a_warc_is_a_page_or_has_a_name(tmp_path: Path, is_packe
         "Page 9. ",
         "Page 11.",
     ]
-    assert went == {
+    assert counts == {
         "not_a_response": 2,
         "http_error": 2,
         "not_html": 1,
@@ -107,8 +105,7 @@ def test_a_page_keeps_its_address_its_crawl_and_its_title(tmp_path: Path) -> Non
 def texts_of_wet(
     tmp_path: Path, data: bytes, name: str = "a.wet"
 ) -> tuple[list[str], dict[str, int], ReadSource]:
-    texts, went, reader = read_bytes(tmp_path, data, name, "wet")
-    return texts, went, reader
+    return read_bytes(tmp_path, data, name, "wet")
 
 
 WET = warc(*(("conversion", text.encode(), "") for text in TEXTS))
@@ -133,9 +130,9 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("kind", BAD_RECORDS)
 def test_a_malformed_record_costs_itself_alone(tmp_path: Path, kind: str) -> None:
-    texts, went, reader = texts_of_wet(tmp_path, WET[0] + BAD_RECORDS[kind] + b"".join(WET[2:]))
-    assert texts == TEXTS[:1] + TEXTS[2:] and sum(went.values()) == 1
-    assert set(went) == {
+    texts, counts, reader = texts_of_wet(tmp_path, WET[0] + BAD_RECORDS[kind] + b"".join(WET[2:]))
+    assert texts == TEXTS[:1] + TEXTS[2:] and sum(counts.values()) == 1
+    assert set(counts) == {
         "record_too_long" if kind == "length beyond the limit" else "malformed_record"
     }
     assert reader.quarantined[0]["offset"] == len(WET[0])
@@ -148,8 +145,8 @@ def test_records_with_plain_line_feeds_are_read_when_their_lengths_are_right(
     record = "WARC/1.0\nWARC-Type: conversion\nContent-Length: {}\n\n{}\n\n"
     good = [record.format(len(text.encode()), text) for text in ("one ü", "two")]
     data = good[0] + record.format(9, "a text that is longer") + good[1]
-    texts, went, _ = texts_of_wet(tmp_path, data.encode())
-    assert texts == ["one ü", "two"] and went == {"malformed_record": 1}
+    texts, counts, _ = texts_of_wet(tmp_path, data.encode())
+    assert texts == ["one ü", "two"] and counts == {"malformed_record": 1}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -162,9 +159,9 @@ def test_a_warc_that_was_cut_keeps_every_record_before(
     data = b"".join(parts)[: size % len(b"".join(parts))]
     ends = [len(b"".join(parts[: number + 1])) for number in range(len(parts))]
     whole = sum(end <= len(data) for end in ends)
-    texts, went, _ = texts_of_wet(tmp_path, data, name)
+    texts, counts, _ = texts_of_wet(tmp_path, data, name)
     assert texts[:whole] == TEXTS[:whole] and len(texts) <= whole + 1
-    assert set(went) <= {"truncated"}
+    assert set(counts) <= {"truncated"}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -193,15 +190,15 @@ def test_a_file_that_is_no_warc_is_one_row(tmp_path: Path) -> None:
 
 def test_a_long_record_is_passed_over(tmp_path: Path) -> None:
     long = warc(("conversion", b"a" * (2 << 20), ""), ("resource", b"b" * (2 << 20), ""))
-    texts, went, _ = texts_of_wet(tmp_path, WET[0] + b"".join(long) + WET[1])
-    assert texts == TEXTS[:2] and went == {"record_too_long": 1, "not_a_conversion": 1}
+    texts, counts, _ = texts_of_wet(tmp_path, WET[0] + b"".join(long) + WET[1])
+    assert texts == TEXTS[:2] and counts == {"record_too_long": 1, "not_a_conversion": 1}
 
 
 def test_a_bomb_in_a_response_is_refused(tmp_path: Path) -> None:
     bomb = gzip.compress(b"<p>" + b"a" * (4 << 20))
     data = warc(("response", bomb, OK + "\nContent-Encoding: gzip"), ("response", html(1), OK))
-    texts, went, _ = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
-    assert len(texts) == 1 and went == {"expansion": 1}
+    texts, counts, _ = read_bytes(tmp_path, b"".join(data), "a.warc", "warc")
+    assert len(texts) == 1 and counts == {"expansion": 1}
 
 
 def test_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:
@@ -239,8 +236,9 @@ def test_a_page_is_decoded(content: bytes, charset: str | None) -> None:
     assert "garçon" in (decode_page(content, charset) or "")
 
 
-def test_a_page_may_ask_for_encodings_of_pages_only() -> None:
-    assert decode_page("<p>日本語のページ".encode("iso2022_jp"), "iso-2022-jp") == "<p>日本語のページ"
+def test_only_encodings_of_pages_are_used() -> None:
+    text = "<p>日本語のページ"
+    assert decode_page(text.encode("iso2022_jp"), "iso-2022-jp") == text
     assert decode_page(b"<p>\xff\x81\x8d", "unicode_escape") is None
     assert decode_page(bytes(range(128, 256)), "no such") is None
 
@@ -270,7 +268,7 @@ def test_html_files_share_a_task(tmp_path: Path) -> None:
     assert len(first.inputs) == 100 and second.values == ("100.html",)
 
 
-def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
+def test_a_page_that_takes_too_long_is_stopped_and_the_next_is_read() -> None:
     with TextExtractor() as extract:
         assert extract(html(1).decode())["title"] == "Page 1"
         extract.seconds = 0.2
@@ -280,7 +278,7 @@ def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_read() -> None:
         assert extract(html(2).decode())["title"] == "Page 2"
 
 
-def test_a_page_with_too_many_tags_is_not_begun() -> None:
+def test_a_page_with_too_many_tags_is_refused() -> None:
     with TextExtractor() as extract, pytest.raises(ExtractionError, match="too_many_tags"):
         extract("<b>a" * 200_000)
 
@@ -292,7 +290,7 @@ def test_a_page_gives_the_same_text_after_any_other_page() -> None:
     assert texts == [texts[0]] * 6 and "tomatoes" in texts[0]
 
 
-def test_a_page_is_not_given_up_over_the_width_of_a_cell() -> None:
+def test_an_odd_colspan_does_not_lose_the_page() -> None:
     table = '<table><tr><td colspan="1.5">a</td><td colspan="99999999999">b</td></tr></table>'
     with TextExtractor() as extract:
         assert "tomatoes" in extract(f"<body>{table}<p>{PARAGRAPH}</p>{table}</body>")["text"]

@@ -1,4 +1,4 @@
-"""Parquet and data sets of the hub: what is damaged is found, and costs a row group at most."""
+"""Readers of Parquet and of data sets of the hub: damage costs a row group at most."""
 
 import json
 from io import BytesIO
@@ -33,8 +33,8 @@ def test_parquet_rows_are_documents_and_a_null_is_quarantined(tmp_path: Path) ->
     data = parquet(
         text=["a", None, "c"], url=["u", "v", "w"], label=[1, 2, 9], other=[[1], [2], [3]]
     )
-    texts, went, reader = read_bytes(tmp_path, data, "a.parquet", "parquet")
-    assert (texts, went) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
+    texts, counts, reader = read_bytes(tmp_path, data, "a.parquet", "parquet")
+    assert (texts, counts) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
 
 
 def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_a_flipped_bit_costs_a_row_group(tmp_path: Path) -> None:
     data = bytearray(parquet(text=TEXTS))
     place = bytes(data).index(b"page 12 is")
     data[place] ^= 1
-    texts, went, reader = read_bytes(tmp_path, bytes(data), "a.parquet", "parquet")
-    assert texts == TEXTS[:10] + TEXTS[20:] and went == {"damaged": 10}
+    texts, counts, reader = read_bytes(tmp_path, bytes(data), "a.parquet", "parquet")
+    assert texts == TEXTS[:10] + TEXTS[20:] and counts == {"damaged": 10}
     assert [row["offset"] for row in reader.quarantined] == list(range(10, 20))
 
 
