@@ -1,59 +1,64 @@
-"""The command line of a stage, with a help that teaches: what dvc.yaml says it reads, writes and is
-turned by.
-"""
+"""The command line of a stage, with a help made of dvc.yaml."""
 
 import argparse
+import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.dependencies import is_code, read_stages, refuse_outdated_rows
+from pipeline.rows import body, is_row, patterns_of
 from specs.params import Params
-from specs.yaml_source import YamlFile
-
-CODE = ("pipeline/", "safelm/")
 
 
 class StageParser(argparse.ArgumentParser):
     """The arguments of `python -m pipeline.<stage>`."""
 
     def __init__(self, stage: str, doc: str | None) -> None:
-        prog, shape = f"python -m pipeline.{stage}", argparse.RawTextHelpFormatter
-        super().__init__(prog=prog, description=doc, formatter_class=shape)
+        super().__init__(
+            prog=f"python -m pipeline.{stage}",
+            description=doc,
+            formatter_class=argparse.RawTextHelpFormatter,
+        )
         self.stage = stage
 
     def add_row(self, name: str, table: str) -> None:
-        """An argument that names a row of a table in params.yaml."""
+        """Add an argument that names a row of a table in params.yaml."""
         rows = getattr(Params.read(table), table)
-        self.add_argument(
-            name,
-            choices=rows,
-            metavar=name,
-            help=f"a row of `{table}` in params.yaml: {', '.join(rows)}",
-        )
+        help = f"a row of `{table}` in params.yaml: {', '.join(rows)}"
+        self.add_argument(name, choices=rows, metavar=name, help=help)
+
+    def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the arguments; as a stage of DVC, refuse rows that dvc.yaml does not list."""
+        if "DVC_STAGE" in os.environ:
+            refuse_outdated_rows(self.stage)
+        return super().parse_args(*arguments)
 
     def format_help(self) -> str:
-        """What argparse says, and what dvc.yaml knows."""
-        entry = YamlFile(Path("dvc.yaml")).values["stages"][self.stage]
-        return f"{super().format_help()}\n{_place(self.stage, entry)}"
+        """Add to argparse's help the place of the stage in the DAG."""
+        return f"{super().format_help()}\n{_place(self.stage, body(read_stages()[self.stage]))}"
 
 
-def _place(stage: str, entry: dict[str, Any]) -> str:
-    """The stage's place in the DAG, one line for each kind of edge."""
-    body = entry.get("do", entry)
-    reads = [
-        name for name in body["deps"] if not name.startswith(CODE) and not name.endswith(".py")
-    ]
+def _place(stage: str, definition: Mapping[str, Any]) -> str:
     lines = {
-        "turned by": f"{_listed(body['params'])} (blocks of params.yaml)",
-        "reads": _listed(reads),
-        "writes": _listed(body["outs"]),
+        "params": f"{_listed(definition['params'])} (blocks of params.yaml)",
+        "reads": _listed(_inputs(definition)),
+        "writes": _listed(definition["outs"]),
         "logs": f".safelm/logs/{stage}",
-        "as DVC runs it": f"dvc repro {stage}, with all that it needs; only this: dvc repro --single-item {stage}",
+        "with its inputs": f"dvc repro {stage}",
+        "alone": f"dvc repro --single-item {stage}",
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items()) + "\n"
 
 
+def _inputs(definition: Mapping[str, Any]) -> Sequence[str]:
+    """List what a stage reads, its rows by the patterns that stand for them."""
+    patterns = patterns_of(definition)
+    listed = [path for path in definition["deps"] if not is_code(path)]
+    return [*(path for path in listed if not is_row(path, patterns)), *patterns]
+
+
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(re.sub(r"\$\{(?:\w+\.)?(\w+)\}", r"<\1>", name) for name in names) or "nothing"
+    plain = (re.sub(r"\$\{(?:\w+\.)?(\w+)\}", r"<\1>", name) for name in names)
+    return ", ".join(plain) or "nothing"

@@ -64,8 +64,8 @@ def check(
 ) -> None:
     """Check params.yaml and every file that it names.
 
-    It takes under a second. Each mistake is shown with its file and line. The rows of params.yaml that stages read are
-    brought up to date in dvc.yaml.
+    It takes under a second. Each mistake is shown with its file and line. The rows that stages read
+    are brought up to date in dvc.yaml.
     """
     from pipeline.build import require_project
     from pipeline.dependencies import update_dependencies

@@ -122,12 +122,13 @@ def update_dependencies(*, with_code: bool, write: bool = True) -> list[str]:
 def _derived(name: str, stages: Stages, params: Mapping[str, Any], with_code: bool) -> list[str]:
     """Return the whole list of a stage: inputs, rows and code."""
     listed, patterns = body(stages[name]).get("deps", []), patterns_of(stages[name])
-    inputs = [path for path in listed if not _is_code(path) and not is_row(path, patterns)]
-    modules = code_read(name) if with_code else [path for path in listed if _is_code(path)]
+    inputs = [path for path in listed if not is_code(path) and not is_row(path, patterns)]
+    modules = code_read(name) if with_code else [path for path in listed if is_code(path)]
     return [*inputs, *rows_read(name, stages, params), *modules]
 
 
-def _is_code(path: str) -> bool:
+def is_code(path: str) -> bool:
+    """Return whether a dependency is first-party code."""
     return re.match(r"pipeline/|safelm/|specs/.*\.py$", path) is not None
 
 
@@ -150,7 +151,7 @@ def _child(node: yaml.Node, key: str) -> Any:
 def _flow(paths: list[str], indent: str) -> str:
     """Write a list in brackets over several lines, the code on lines of its own."""
     quoted = [f'"{path}"' if re.search(r"[{}*]", path) else path for path in paths]
-    first_code = next((at for at, path in enumerate(paths) if _is_code(path)), len(paths))
+    first_code = next((at for at, path in enumerate(paths) if is_code(path)), len(paths))
     parts = (quoted[:first_code], quoted[first_code:])
     lines = [line for part in parts for line in wrap(", ".join(part) + ",", WIDTH, **UNBROKEN)]
     return "[" + f"\n{indent}".join(lines).strip(",") + "]"

@@ -6,7 +6,8 @@ It takes less than a second and comes before anything is spent.
 import json
 from pathlib import Path
 
-from specs.checks.params import check_files, findings
+from specs.checks.files import check_files
+from specs.checks.params import findings
 from specs.params import PARAMS, Params
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 

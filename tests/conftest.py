@@ -104,5 +104,5 @@ def copy_of_the_project(target: Path) -> Project:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The whole DAG, from raw pages to the report, built as `make repro` builds it."""
     project = copy_of_the_project(tmp_path_factory.mktemp("dag") / "safelm")
-    project.run(sys.executable, "-m", "pipeline")
+    project.run(sys.executable, "-m", "pipeline", "build")
     return project

@@ -116,7 +116,7 @@ def test_every_row_of_every_data_stage_is_accounted_for(built: Project) -> None:
 
 
 def test_a_second_build_runs_nothing(built: Project) -> None:
-    assert "up to date" in built.run(sys.executable, "-m", "pipeline").stdout
+    assert "up to date" in built.run(sys.executable, "-m", "pipeline", "build").stdout
     assert "Data and pipelines are up to date." in built.dvc("repro")
 
 
@@ -124,8 +124,8 @@ def test_verify_finds_all_whole_and_doctor_nothing(built: Project) -> None:
     """Of every stage: those of one folder, of folders with manifests inside, of pieces, of no
     manifest at all.
     """
-    assert "all whole" in built.run(sys.executable, "-m", "safelm.maintenance.verify").stdout
-    built.run(sys.executable, "-m", "safelm.maintenance.doctor")
+    assert "all whole" in built.run(sys.executable, "-m", "pipeline", "verify").stdout
+    built.run(sys.executable, "-m", "pipeline", "doctor")
 
 
 def test_dvc_shows_metrics_and_plots(built: Project) -> None:

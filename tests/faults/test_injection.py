@@ -2,7 +2,7 @@
 (faults.md S6).
 
 A row's name is the one word that does; whatever a shell could read in it is refused by the grammar,
-which `python -m pipeline` asks before anything runs. A bare `dvc repro` asks nobody: params.yaml is
+which `safelm build` asks before anything runs. A bare `dvc repro` asks nobody: params.yaml is
 as trusted as a Makefile."""
 
 import re

@@ -1,0 +1,87 @@
+"""The command `safelm build`: check the project, then build what is out of date."""
+
+import time
+from pathlib import Path
+
+from pipeline.dependencies import DVC_YAML, update_dependencies
+from safelm.builder import scheduler
+from safelm.builder.locks import LockedError, StageError, locked
+from safelm.builder.paths import build
+from safelm.builder.scheduler import Needs, outdated
+from specs.params import PARAMS
+from specs.validation import problems
+
+
+class ProjectError(RuntimeError):
+    """This folder cannot be built; the message says why and what to do."""
+
+
+def require_project() -> None:
+    """Raise ProjectError where the current folder is not that of a project."""
+    here = Path.cwd()
+    for name in (DVC_YAML, PARAMS, Path(".dvc")):
+        if not name.exists():
+            raise ProjectError(
+                f"{here}: has no {name}; change to the folder of the project, such as your clone"
+            )
+    config = Path(".dvc/config").read_text(encoding="utf-8")
+    if "no_scm" not in config and not any(
+        (path / ".git").exists() for path in [here, *here.parents]
+    ):
+        raise ProjectError(
+            f"{here}: has no .git, as in a ZIP download, and DVC needs it; clone the project, "
+            "or run `git init`"
+        )
+
+
+def build_project(jobs: int) -> str:
+    """Build everything that is out of date, and return a sentence about it.
+
+    DVC is asked once what is out of date; stages beside that are not looked at again. `dvc repro`
+    builds the same, bit for bit, one stage after another.
+
+    Args:
+        jobs: lanes in which stages are built side by side.
+
+    Raises:
+        ProjectError: the folder, params.yaml or DVC's own state stop the build.
+        LockedError: another build runs here.
+        BuildError: a stage failed.
+    """
+    # The checks import what reads DVC's files, which commands beside this one do not need.
+    from safelm.maintenance.doctor.examine import check_before_build
+
+    require_project()
+    if found := check_before_build() or problems():
+        raise ProjectError("\n".join(map(str, found)))
+    try:
+        with locked("build"):
+            return _build(jobs)
+    except LockedError as error:
+        holder = str(error).removeprefix("build: ").partition(";")[0]
+        raise LockedError(
+            f"another build runs here ({holder}); wait until it ends or stop it"
+        ) from error
+
+
+def _build(jobs: int) -> str:
+    began = time.monotonic()
+    for stage in update_dependencies(with_code=False):
+        print(f"dvc.yaml: {stage} reads other rows now", flush=True)
+    needs = _outdated()
+    if not needs:
+        return f"everything is up to date\nthe report: {build('report', 'index.html')}"
+    scheduler.build(needs, jobs)
+    seconds = time.monotonic() - began
+    return f"built in {seconds:.0f} s\nthe report: {build('report', 'index.html')}"
+
+
+def _outdated() -> Needs:
+    from safelm.maintenance.doctor.dvc import dvc_responds
+
+    try:
+        return outdated()
+    # DVC's own errors, or SQLite's of its databases: the doctor knows their remedies.
+    except Exception as error:
+        text = "\n".join(map(str, dvc_responds())) or f"DVC: {error}"
+        raise StageError(text) from error
