@@ -67,14 +67,17 @@ def artifact(
         DamagedShard: a folder among the values does not hold what its manifest promises.
     """
     began = time.monotonic()
-    build_of = _Build(stage)
+    builder = _Builder(stage)
+    made: dict[str, Made] = {}
     with locked(stage):
-        made = {name: build_of.part(part) for name, part in (parts or {}).items()}
+        for name, part in (parts or {}).items():
+            made[name] = builder.part(part)
+        entries = {name: part.entry for name, part in made.items()}
         if parts is not None:
-            values["parts"] = {name: build_of.shard(part.entry) for name, part in made.items()}
-        whole = build_of.make(make, reads, values)
-        tasks = [("", whole.entry), *((name, part.entry) for name, part in made.items())]
-        assemble(Manifest(stage, tuple(tasks)), build(stage), build_of.store)
+            values["parts"] = {name: builder.shard(entry) for name, entry in entries.items()}
+        whole = builder.make(make, reads, values)
+        manifest = Manifest(stage, (("", whole.entry), *entries.items()))
+        assemble(manifest, build(stage), builder.store)
     lines = whole.lines
     if lines is None:
         lines = [_cached_line(stage, whole.entry, time.monotonic() - began)]
@@ -87,14 +90,16 @@ def artifact(
 
 def _cached_line(stage: str, entry: ManifestEntry, seconds: float) -> str:
     size = sum(file.bytes for file in entry.files)
-    return f"{stage:<18} cached  {len(entry.files)} files, {size:,} bytes  {seconds:.1f} s"
+    files = f"{len(entry.files)} files, {size:,} bytes"
+    return f"{stage:<18} cached  {files}  {seconds:.1f} s"
 
 
-class _Build:
-    """One build of an artifact, in which every part is made once, however many need it."""
+class _Builder:
+    """A builder of one artifact, which makes every part once, however many need it."""
 
     def __init__(self, stage: str) -> None:
-        self.stage, self.store = stage, Store(cache(), scratch())
+        self.stage = stage
+        self.store = Store(cache(), scratch())
         self.parts: dict[int, Made] = {}  # by identity: a part need not be hashable
         self.has_imported = False
 
@@ -132,7 +137,8 @@ class _Build:
                 raise StageError(
                     f"{self.stage}: a file or the code changed during the run; run the stage again"
                 )
-            return Made(self.store.commit(key, folder, _rows(self.stage, folder), Ledger()), lines)
+            rows = _rows(self.stage, folder)
+            return Made(self.store.commit(key, folder, rows, Ledger()), lines)
 
     def _cached(self, key: str) -> ManifestEntry | None:
         entry = self.store.get(key)
@@ -149,7 +155,8 @@ def _fingerprint(stage: str, make: Make, reads: Sequence[Path], values: Values) 
     main = sys.modules["__main__"].__spec__
     if module == "__main__" and main:
         module = main.name
-    return Fingerprint.of(stage, [make.__qualname__, dict(values), list(reads)], [module])
+    declared = [make.__qualname__, dict(values), list(reads)]
+    return Fingerprint.of(stage, declared, [module])
 
 
 def _rows(stage: str, folder: Path) -> dict[str, int]:

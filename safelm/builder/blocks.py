@@ -54,7 +54,8 @@ class Block(PipelineStep):
     def begin(self, task: Task, folder: Path) -> None:
         """Prepare for a task, in the worker; the files of the task go into `folder`."""
         # Not `folder`: that is a declared value of blocks that read an earlier stage.
-        self.task, self.task_folder = task, folder
+        self.task = task
+        self.task_folder = folder
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count documents that are not passed on; `reason` is the filter's name in the ledger."""

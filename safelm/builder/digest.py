@@ -58,7 +58,8 @@ def _stamp(state: os.stat_result) -> Stamp:
 
 def md5_and_sha256(path: Path) -> tuple[str, str]:
     """Return both digests of a file, which is read once."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    md5 = hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             md5.update(block)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,11 @@ def is_safe_name(name: Any) -> bool:
     """
     if not isinstance(name, str) or "\0" in name or "\\" in name:
         return False
-    with suppress(UnicodeEncodeError):
-        parts = [part.encode() for part in name.split("/")]
-        return all(0 < len(part) <= NAME_BYTES and part not in (b".", b"..") for part in parts)
-    return False
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return all(part not in (b"", b".", b"..") and len(part) <= NAME_BYTES for part in parts)
 
 
 def is_digest(value: Any, pattern: re.Pattern[str] = MD5) -> bool:

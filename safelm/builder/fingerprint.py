@@ -107,13 +107,15 @@ def jsonable(value: Any) -> Any:
 
 def code_digest(modules: Iterable[str]) -> str:
     """Return one digest for the import closure of some modules."""
-    digests = sorted((name, module.digest) for name, module in import_closure(modules).items())
+    closure = import_closure(modules)
+    digests = sorted((name, module.digest) for name, module in closure.items())
     return hashlib.sha256(repr(digests).encode()).hexdigest()
 
 
 def libraries(modules: Iterable[str]) -> set[str]:
     """List the third-party packages that the import closure of some modules imports."""
-    return set().union(*(module.libraries for module in import_closure(modules).values()))
+    closure = import_closure(modules)
+    return set().union(*(module.libraries for module in closure.values()))
 
 
 def import_closure(modules: Iterable[str]) -> dict[str, Module]:
@@ -151,7 +153,8 @@ def _parse(module: str, path: Path, stamp: tuple[int, ...]) -> Module:
     """Parse a module; `stamp` makes a changed file another entry of the cache."""
     tree = ast.parse(path.read_bytes())
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    imported, started = set[str](), set[str]()
+    imported = set[str]()
+    started = set[str]()
     for node in ast.walk(tree):
         imported.update(_imported_names(node, package))
         started.update(_started_modules(node))

@@ -36,8 +36,9 @@ class Ledger:
         Raises:
             LedgerError: some rows are unaccounted for; the message begins with `where`.
         """
-        accounted = self.rows_out + sum(self.dropped.values()) + sum(self.quarantined.values())
-        lost = self.rows_in - accounted
+        dropped = sum(self.dropped.values())
+        quarantined = sum(self.quarantined.values())
+        lost = self.rows_in - self.rows_out - dropped - quarantined
         if lost:
             raise LedgerError(
                 f"{where}: expected rows in = out + dropped + quarantined, got {self.summary()} "
@@ -48,10 +49,11 @@ class Ledger:
     def summary(self) -> str:
         """Write `1,000 in = 990 out + 7 dropped (duplicate 7) + 3 quarantined (not_json 3)`."""
         terms = [f"{self.rows_in:,} in = {self.rows_out:,} out"]
-        for word, reasons in (("dropped", self.dropped), ("quarantined", self.quarantined)):
+        for word, reasons in {"dropped": self.dropped, "quarantined": self.quarantined}.items():
             if reasons:
-                names = ", ".join(f"{name} {count:,}" for name, count in sorted(reasons.items()))
-                terms.append(f"{sum(reasons.values()):,} {word} ({names})")
+                counts = [f"{name} {count:,}" for name, count in sorted(reasons.items())]
+                total = sum(reasons.values())
+                terms.append(f"{total:,} {word} ({', '.join(counts)})")
         return " + ".join(terms)
 
     @classmethod
@@ -158,8 +160,8 @@ class Manifest:
         where = f"manifest of stage {values['stage']}"
         if values["format"] != FORMAT:
             raise DamagedShard(f"{where}: expected format {FORMAT} (got {values['format']})")
-        tasks = tuple((task.pop("name"), ManifestEntry.load(task)) for task in values["tasks"])
-        manifest = cls(values["stage"], tasks)
+        tasks = [(task.pop("name"), ManifestEntry.load(task)) for task in values["tasks"]]
+        manifest = cls(values["stage"], tuple(tasks))
         for name, _ in manifest.files():
             if not is_safe_name(name):
                 raise DamagedShard(f"{where}: {name!r} is not a file of its folder")

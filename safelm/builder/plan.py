@@ -57,7 +57,8 @@ class Plan:
     @classmethod
     def of(cls, stage: str, blocks: Sequence[Block], store: Store) -> "Plan":
         """Plan a stage whose first block is a reader and whose last is a writer."""
-        reader, writer = blocks[0], blocks[-1]
+        reader = blocks[0]
+        writer = blocks[-1]
         assert isinstance(reader, Reader), "the first block of a stage is a reader"
         assert isinstance(writer, Writer), "the last block of a stage is a writer"
         fingerprint = stage_fingerprint(stage, blocks)
@@ -92,7 +93,8 @@ class Plan:
         Raises:
             StageError: some shards are missing; the message names them.
         """
-        made, lost = [], []
+        made = []
+        lost = []
         for task, key in zip(self.tasks, self.keys, strict=True):
             if entry := self.store.get(key):
                 made.append((task.name, entry))

@@ -91,6 +91,6 @@ def finish(manifest: Manifest, began: float, inside: Mapping[str, Manifest] | No
 def print_summary(manifest: Manifest, began: float) -> None:
     """Print a line with the number of shards, the ledger and the seconds since `began`."""
     shards = f"{len(manifest.tasks)} shards ({manifest.made} made)"
+    ledger = manifest.ledger.summary()
     seconds = time.monotonic() - began
-    line = f"{manifest.stage:<18} {shards}  {manifest.ledger.summary()}  {seconds:.1f} s"
-    print(line, flush=True)
+    print(f"{manifest.stage:<18} {shards}  {ledger}  {seconds:.1f} s", flush=True)

@@ -125,7 +125,8 @@ def write_row_groups(
     A column that a group lacks is null. Bytes depend on the values alone: one declared schema,
     zstd, page checksums, no clock and no path.
     """
-    schema, rows = arrow_schema(columns), 0
+    schema = arrow_schema(columns)
+    rows = 0
     settings = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
     with attach_filename(path), pq.ParquetWriter(path, schema, **settings) as writer:
         for group in groups:

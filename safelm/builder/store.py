@@ -28,7 +28,8 @@ class Store:
     """Objects and their index, as plain files; any number of processes may write."""
 
     def __init__(self, cache: Path, scratch: Path) -> None:
-        self.cache, self.scratch = cache, scratch
+        self.cache = cache
+        self.scratch = scratch
         # Beside <cache dir>/files/md5, which holds objects only.
         self.temporary_root = cache.parent.parent / "safelm"
 

@@ -18,7 +18,9 @@ class Progress:
     """
 
     def __init__(self, stage: str, shards: int, cached: int) -> None:
-        self.rows, self.cached, self.began = 0, cached, time.monotonic()
+        self.rows = 0
+        self.cached = cached
+        self.began = time.monotonic()
         self.bar = tqdm(
             desc=stage,
             total=shards,
@@ -49,11 +51,9 @@ class Progress:
 
 def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
     """Pad lines of cells to columns: the first `left` align left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [_padded(line, widths, left) for line in lines]
-
-
-def _padded(line: Sequence[str], widths: Sequence[int], left: int) -> str:
-    first = [cell.ljust(width) for cell, width in zip(line[:left], widths, strict=False)]
-    rest = [cell.rjust(width) for cell, width in zip(line[left:], widths[left:], strict=True)]
-    return "  ".join([*first, *rest]).rstrip()
+    columns = []
+    for index, column in enumerate(zip(*lines, strict=True)):
+        width = max(map(len, column))
+        side = "<" if index < left else ">"
+        columns.append([f"{cell:{side}{width}}" for cell in column])
+    return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]

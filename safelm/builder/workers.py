@@ -49,7 +49,8 @@ class _Pool:
     """Worker processes by the connection to each, and the numbers that they work on."""
 
     def __init__(self, work: Work, waiting: deque[int]) -> None:
-        self.work, self.waiting = work, waiting
+        self.work = work
+        self.waiting = waiting
         self.busy: dict[Connection, int] = {}
         self.processes: dict[Connection, BaseProcess] = {}
 

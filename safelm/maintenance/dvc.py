@@ -32,8 +32,8 @@ def try_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
 
     Stages start `python` by that name, so the Python that runs now comes first in PATH.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": path}
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    environment = {**os.environ, "PATH": os.pathsep.join(path)}
     return subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=environment)
 
 

@@ -71,7 +71,8 @@ class CachedExecutor(PipelineExecutor):
 
     def build(self) -> int:
         """Make the shards that are not cached; return their number."""
-        missing, tasks = len(self.get_incomplete_ranks()), len(self.plan.tasks)
+        missing = len(self.get_incomplete_ranks())
+        tasks = len(self.plan.tasks)
         if missing:
             self.progress = Progress(self.plan.stage, tasks, tasks - missing)
             try:
@@ -88,7 +89,8 @@ class CachedExecutor(PipelineExecutor):
 
     def failure(self, rank: int, cause: str) -> StageError:
         """Return the error of a shard that could not be made."""
-        return StageError(f"{self.plan.stage}: shard {self.plan.tasks[rank].name}: {cause}")
+        shard = self.plan.tasks[rank].name
+        return StageError(f"{self.plan.stage}: shard {shard}: {cause}")
 
     def _entry(self, rank: int) -> Any:
         return self.plan.store.get(self.plan.keys[rank])
@@ -140,10 +142,12 @@ class CachedExecutor(PipelineExecutor):
         """
         if not self.plan.code_is_unchanged():
             raise StageError("the code of this stage changed during the run; run the stage again")
-        task, writer = self.plan.tasks[rank], self.pipeline[-1]
+        task = self.plan.tasks[rank]
+        writer = self.pipeline[-1]
         _check_inputs(task)
         quarantined = list(chain.from_iterable(block.quarantined for block in self.pipeline))
-        ledger = _ledger(self.pipeline, quarantined).check(f"{self.plan.stage}: shard {task.name}")
+        ledger = _ledger(self.pipeline, quarantined)
+        ledger.check(f"{self.plan.stage}: shard {task.name}")
         files = dict(writer.files)
         if quarantined:
             rows = [json.dumps(row, sort_keys=True, ensure_ascii=False) for row in quarantined]
@@ -160,7 +164,8 @@ def _check_inputs(task: Task) -> None:
 
 
 def _ledger(blocks: list[Block], quarantined: list[dict[str, Any]]) -> Ledger:
-    reader, writer = blocks[0], blocks[-1]
+    reader = blocks[0]
+    writer = blocks[-1]
     assert isinstance(reader, Reader) and isinstance(writer, Writer)
     dropped: Counter[str] = Counter()
     for block in blocks:

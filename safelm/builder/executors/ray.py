@@ -42,8 +42,10 @@ class RayExecutor(CachedExecutor, RayPipelineExecutor):
             import ray
 
             self._refuse_too_small(ray.cluster_resources())
-            waiting, busy = deque(self.get_incomplete_ranks()), dict[Any, int]()
-            executor, task = ray.put(self), ray.remote(_make_shard).options(**self._options())
+            waiting = deque(self.get_incomplete_ranks())
+            busy = dict[Any, int]()
+            executor = ray.put(self)
+            task = ray.remote(_make_shard).options(**self._options())
             try:
                 while waiting or busy:
                     while waiting and len(busy) < self.workers:

@@ -72,7 +72,8 @@ def _holders(values: dict[str, Any]) -> Iterator[tuple[int, str]]:
     for readers in values.get("read", {}).values():
         holders += readers
     for holder in holders:
-        pid, command = holder["pid"], holder["cmd"]
+        pid = holder["pid"]
+        command = holder["cmd"]
         if type(pid) is not int or type(command) is not str or len(holder) != 2:
             raise ValueError
         yield pid, command
@@ -130,9 +131,10 @@ def dvc_responds() -> Iterator[Diagnosis]:
     done = try_dvc("status")
     if done.returncode == 0:
         return
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     errors = [line for line in lines if line.startswith("ERROR")]
-    error = next(iter(errors or lines[-1:]), f"failed (exit code {done.returncode})")
+    last = [line for line in lines if line][-1:]
+    error = (errors + last + [f"failed (exit code {done.returncode})"])[0]
     if DATABASE.search(error):
         cause = error.rpartition(" - ")[2]
         what = f"DVC's databases of known digests are damaged ({cause})"

@@ -14,13 +14,18 @@ from safelm.builder.environment import VariableError, environment_number
 from safelm.builder.paths import BUILD, cache
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 
-CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
-VENV, REQUIREMENTS, READY = Path(".venv"), Path("requirements.lock"), Path(".venv/ready")
+CONFIG = Path(".dvc/config")
+LOCAL = Path(".dvc/config.local")
+VENV = Path(".venv")
+REQUIREMENTS = Path("requirements.lock")
+READY = Path(".venv/ready")
 SECRET = re.compile(
     r"secret|password|token|passphrase|account_key|connection_string|credential(?!path)"
 )
 # Bytes, share and files of the disk under which a build may not finish.
-FREE, FREE_SHARE, FREE_FILES = 1 << 30, 0.02, 10_000
+FREE = 1 << 30
+FREE_SHARE = 0.02
+FREE_FILES = 10_000
 VARIABLE = re.compile(r"SAFELM_[A-Z][A-Z_]*[A-Z]")
 NUMBERS = ("SAFELM_WORKERS", "SAFELM_DP", "SAFELM_TP", "SAFELM_THREADS")
 NAMED = 4  # packages that a diagnosis names

@@ -54,7 +54,8 @@ def check(
         report.findings += _check_object(need, store.object(need.md5), hashes)
     if build:
         report.findings += _check_build(stages, needs, store, hashes)
-    report.checked = {need.md5 for need in needs} | {md5 for _, _, md5 in folders(stages)}
+    report.checked = {need.md5 for need in needs}
+    report.checked.update(md5 for _, _, md5 in folders(stages))
     objects = [path for path in map(store.object, report.checked) if path.is_file()]
     report.bytes = sum(path.stat().st_size for path in objects)
     report.objects, report.hashed = len(report.checked), hashes.done
@@ -105,7 +106,8 @@ def _manifest_problem(file: File | None, path: Path, hashes: Hashes) -> Problem 
     digests = hashes.digests[path]
     if file is None or isinstance(digests, OSError):
         return None
-    sha256, size = digests[1], hashes.sizes[path]
+    sha256 = digests[1]
+    size = hashes.sizes[path]
     if (sha256, size) != (file.sha256, file.bytes):
         return digest_problem("sha256", file.sha256, sha256, size)
     rows = _rows(path, file) if file.rows else 0

@@ -49,7 +49,8 @@ def verify(
 
 
 def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
-    store, declared = Store(cache(), scratch()), declared_stages()
+    store = Store(cache(), scratch())
+    declared = declared_stages()
     recheck = partial(_check, store, declared, earlier, built)
     report = recheck(quick)
     if report.findings and repair_found:

@@ -69,7 +69,8 @@ class Hashes:
     """
 
     def __init__(self, paths: set[Path], stamps: Stamps) -> None:
-        self.stamps, self.done = stamps, 0
+        self.stamps = stamps
+        self.done = 0
         self.digests: dict[Path, Digests | OSError] = {}
         self.sizes: dict[Path, int] = {}
         self.names: dict[tuple[int, int], list[Path]] = {}  # by device and inode

@@ -58,8 +58,10 @@ def read_lock(path: Path = LOCK) -> dict[str, Stage]:
     entries = values.get("stages", {})
     if not isinstance(entries, dict):
         raise DamagedLockFile(f"{path}: stages: expected a table (got {type(entries).__name__})")
-    stages = [read_entry(f"{path}: {name}", name, entry) for name, entry in entries.items()]
-    return _in_order({stage.name: stage for stage in stages})
+    stages = {}
+    for name, entry in entries.items():
+        stages[name] = read_entry(f"{path}: {name}", name, entry)
+    return _in_order(stages)
 
 
 def read_entry(where: str, name: Any, entry: Any) -> Stage:
@@ -73,7 +75,8 @@ def read_entry(where: str, name: Any, entry: Any) -> Stage:
     if not isinstance(entry.get("cmd"), str | list):
         raise DamagedLockFile(f"{where}: has no cmd")
     _check_params(where, entry.get("params", {}))
-    deps, outs = [], []
+    deps = []
+    outs = []
     for dep in _list(where, "deps", entry):
         deps.append(_path(where, "deps", dep))
         _md5(where, dep, required=False)
@@ -106,7 +109,8 @@ def _path(where: str, key: str, value: Any) -> str:
 def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
     """Return the md5 of a file, after a check of the other values beside it."""
     where = f"{where}: {value['path']}"
-    md5, algorithm = value.get("md5"), value.get("hash", "md5")
+    md5 = value.get("md5")
+    algorithm = value.get("hash", "md5")
     if md5 is None and algorithm == "md5" and required:
         raise DamagedLockFile(f"{where}: has no md5")
     if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
@@ -167,7 +171,8 @@ def read_listing(data: bytes) -> dict[str, str]:
 
 def write_listing(files: dict[str, str]) -> bytes:
     """Write a `.dir` object as DVC does (its page "Internal directories and files")."""
-    return json.dumps([{"md5": files[name], "relpath": name} for name in sorted(files)]).encode()
+    entries = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+    return json.dumps(entries).encode()
 
 
 def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:

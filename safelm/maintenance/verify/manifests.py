@@ -27,7 +27,8 @@ from safelm.maintenance.verify.report import (
     read_problem,
 )
 
-TABLE, QUARANTINE = ".parquet", ".quarantine.jsonl"
+TABLE = ".parquet"
+QUARANTINE = ".quarantine.jsonl"
 
 
 def folder_needs(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iterator[Need]:
@@ -42,7 +43,8 @@ def folder_needs(stage: str, out: Out, store: Store, findings: list[Finding]) ->
     for prefix, own in _own_files(files).items():
         check = ManifestCheck(_within(files, prefix), own)
         check.run(store)
-        name, md5 = out.path / prefix / MANIFEST, files[prefix + MANIFEST]
+        name = out.path / prefix / MANIFEST
+        md5 = files[prefix + MANIFEST]
         for fault, what in check.problems:
             findings.append(Finding(fault, stage, name, store.object(md5), what, md5))
         described.update({prefix + own_name: file for own_name, file in check.described.items()})
@@ -92,7 +94,8 @@ class ManifestCheck:
     """
 
     def __init__(self, listed: dict[str, str], own: set[str]) -> None:
-        self.listed, self.own = listed, own
+        self.listed = listed
+        self.own = own
         self.described: dict[str, File] = {}
         self.problems: list[Problem] = []
 
@@ -145,7 +148,8 @@ def _broken_counts(name: str, entry: ManifestEntry) -> Iterator[str]:
         for suffix in (TABLE, QUARANTINE):
             if file.suffix.startswith((".", "-")) and file.suffix.endswith(suffix):
                 rows[suffix] += file.rows
-    ledger, in_tables = entry.ledger, rows[TABLE]
+    ledger = entry.ledger
+    in_tables = rows[TABLE]
     if TABLE in rows and ledger.rows_in and in_tables != ledger.rows_out:
         yield f"shard {name}: its files hold {in_tables:,} rows, its ledger {ledger.rows_out:,}"
     if rows[QUARANTINE] != sum(ledger.quarantined.values()):

@@ -38,7 +38,8 @@ def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) 
         DvcError: a stage could not be made again.
         LockedError: a build runs.
     """
-    before, last = _locked_digests(), None
+    before = _locked_digests()
+    last = None
     while (bad := _repairable(report)) and bad != last:
         last = bad
         Repair(bad, report, store, say).run()
@@ -64,7 +65,9 @@ class Repair:
     """One round of repair, for the findings of one check."""
 
     def __init__(self, bad: list[Finding], report: Report, store: Store, say: Say) -> None:
-        self.bad, self.store, self.say = bad, store, say
+        self.bad = bad
+        self.store = store
+        self.say = say
         self.stages = read_lock()
         self.checked = report.checked
         self.objects = {finding.md5 for finding in bad if finding.md5}
@@ -131,7 +134,8 @@ class Repair:
         outs = [out for _, out, digest in folders(self.stages) if digest == md5]
         if not outs:
             return False
-        root, digests = outs[0].path, {}
+        root = outs[0].path
+        digests = {}
         for file in root.rglob("*"):
             if file.is_file():
                 digests[file.relative_to(root).as_posix()] = md5_and_sha256(file)[0]
@@ -165,7 +169,8 @@ class Repair:
 
     def _make(self, lost: set[str]) -> None:
         """Make the stages again whose objects are lost, and check out the others concerned."""
-        concerned = {finding.stage for finding in self.bad} | {need.stage for need in self.needs}
+        concerned = {finding.stage for finding in self.bad}
+        concerned.update(need.stage for need in self.needs)
         whole: list[str] = []
         for stage in self.stages:  # each after those whose outputs it reads
             if stage in lost:
