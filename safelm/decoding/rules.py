@@ -5,14 +5,13 @@ candidate: it is neither counted nor kept. Of equal evidence the less likely is 
 candidates equal in both, the one further back in its row.
 """
 
-import hashlib
-
 import numpy
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
+from safelm.seeding import prompt_generator
 from specs.decoder import Drop
 
 # White space at a token's front, as byte-level and sentencepiece vocabularies write it.
@@ -74,8 +73,7 @@ def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
     """Draw numbers in [0, 1), (steps, width), from the seed and the prompt alone."""
-    digest = hashlib.sha256(repr((seed, list(prompt))).encode()).digest()
-    return numpy.random.default_rng(int.from_bytes(digest[:16], "big")).random((steps, width))
+    return prompt_generator(seed, prompt).random((steps, width))
 
 
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> list[bool]:
