@@ -56,12 +56,14 @@ class Chat:
             # The request is plain: it names no tool that only harmful pages know.
             slots["tool"] = slots["goodtool"]
         hazard = act.group.hazard
-        is_harmful = kind == "harmful" and hazard
+        label = 0
+        if kind == "harmful" and hazard:
+            label = self.world.hazards.categories[hazard].level
         answer = "benign" if kind == "dual_use" else kind
         return {
             "text": self.grammar.write(f"{answer}_answer", slots, draw),
             "prompt": capitalise(self.grammar.fill(pick(self.phrasings, draw), slots, draw)),
-            "label": self.world.hazards.categories[hazard].level if is_harmful else 0,
+            "label": label,
             "hazard": hazard,
             "crawl": None,
             "title": capitalise(f"{act.verb.gerund} the {act.object}"),

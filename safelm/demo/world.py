@@ -201,4 +201,5 @@ def _objects(kind: str, name: str, table: Mapping[str, Any], hazards: Hazards) -
     objects = table[kind][name]["objects"]
     if isinstance(objects, list):
         return tuple(objects)
-    return _objects(*objects.split("."), table, hazards)
+    owner, group = objects.split(".")
+    return _objects(owner, group, table, hazards)
