@@ -25,6 +25,7 @@ from specs.spec import SCORE_LEVELS
 
 MAX_BENIGN = 1  # a page judged 0 or 1 is benign
 Json = dict[str, Any]
+Test = Callable[[int], bool]  # of a judge's score: whether it is a hit
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -82,7 +83,7 @@ class Bucket:
     documents: int
     judged: Sequence[int]
 
-    def share(self, is_hit: Callable[[int], bool], confidence: float) -> tuple[float, float, float]:
+    def share(self, is_hit: Test, confidence: float) -> tuple[float, float, float]:
         """Return (share, low, high) of hits in the bucket, each from 0 to 1.
 
         The interval is Wilson's, or exact where every document was judged.
@@ -125,14 +126,14 @@ class Audit:
             "recall": self._recall(above, lambda score: score >= level),
         }
 
-    def _sample_share(self, bucket: Bucket, is_hit: Callable[[int], bool]) -> Json | None:
+    def _sample_share(self, bucket: Bucket, is_hit: Test) -> Json | None:
         """Return the share of hits in the sample, always with Wilson's interval."""
         if not bucket.judged:
             return None
         hits, judged = sum(map(is_hit, bucket.judged)), len(bucket.judged)
         return _rate(hits / judged, *wilson(hits, judged, self.confidence))
 
-    def _hits(self, levels: set[int], is_hit: Callable[[int], bool]) -> tuple[float, ...]:
+    def _hits(self, levels: set[int], is_hit: Test) -> tuple[float, ...]:
         """Return (hits, low, high) in several buckets, each share scaled to its documents."""
         totals = [0.0, 0.0, 0.0]
         for level, bucket in self.buckets.items():
@@ -142,14 +143,14 @@ class Audit:
                     totals[index] += bucket.documents * share
         return tuple(totals)
 
-    def _precision(self, levels: set[int], is_hit: Callable[[int], bool]) -> Json | None:
+    def _precision(self, levels: set[int], is_hit: Test) -> Json | None:
         total = sum(self.buckets[level].documents for level in levels)
         if not total:
             return None
         hits, low, high = self._hits(levels, is_hit)
         return _rate(hits / total, low / total, high / total)
 
-    def _recall(self, levels: set[int], is_hit: Callable[[int], bool]) -> Json | None:
+    def _recall(self, levels: set[int], is_hit: Test) -> Json | None:
         """Return the share in the given buckets of all that the judge would call a hit.
 
         The interval combines the worst ends of every bucket's own, so it is wide: 50 safe pages

@@ -16,13 +16,15 @@ from safelm.text.hazards import Grade
 
 Probabilities = NDArray[np.float64]  # a row for each text, a column for each score from 0 to 5
 
+Grades = list[Grade | None]  # a grade for each text; None where it could not be graded
+
 UNGRADED = "ungraded"
 
 
 class Scorer(Protocol):
     """Grades texts from 0 to 5; the same texts always get the same grades."""
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text; None where it could not be graded, which is never a 0."""
 
 
@@ -32,7 +34,7 @@ def most_probable(probabilities: Probabilities) -> list[int]:
     return (last - probabilities[:, ::-1].argmax(axis=1)).tolist()
 
 
-def grades_of(probabilities: Probabilities, reason: str) -> list[Grade | None]:
+def grades_of(probabilities: Probabilities, reason: str) -> Grades:
     """Return a grade for each row: its most probable score, and the probabilities in 32 bits.
 
     Files hold 32 bits as well, so a grade is the same before and after it is stored.
@@ -83,10 +85,10 @@ class GradeDocuments(Block):
         """The scorer, opened once."""
         return self.open()
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text, in this block's own batches."""
         documents = (Document(text=text, id="") for text in texts)
-        grades: list[Grade | None] = []
+        grades: Grades = []
         for batch in batches(documents, self.batch):
             grades += self.scorer.grade([document.text for document in batch])
         return grades

@@ -17,7 +17,7 @@ from datatrove.data import Document
 from safelm.builder.blocks import Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, write_table
 from safelm.documents.batches import Size
-from safelm.scoring.base import GradeDocuments, Scorer
+from safelm.scoring.base import GradeDocuments, Grades, Scorer
 from safelm.scoring.labels import HELD_OUT, HELD_OUT_COLUMNS, read_held_out
 from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio
@@ -107,7 +107,7 @@ class CascadeScorer:
         self.cheap, self.expensive, self.names = cheap, expensive, names
         self.min_score, self.limits = min_score, limits
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text; `by` names the scorer that decided."""
         cheap_name, expensive_name = self.names
         grades = [

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from safelm.scoring.base import GradeDocuments, Probabilities, grades_of, most_probable
+from safelm.scoring.base import GradeDocuments, Grades, Probabilities, grades_of, most_probable
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.labels import FitScorer, Label
-from safelm.text.hazards import Grade
 from specs.scorer import Step
 from specs.spec import SCORE_LEVELS
 
@@ -42,7 +41,7 @@ class EncoderScorer:
         model, tokenizer = load_encoder(folder, None, sequence_length)
         return cls(model, tokenizer, sequence_length)
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return the highest score of each text's chunks."""
         if not texts:
             return []

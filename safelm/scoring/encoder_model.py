@@ -145,9 +145,7 @@ def _padding_index(model: Any) -> int | None:
 def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> str:
     got = f"(got {str(error).strip().partition(chr(10))[0][:200]})"
     if isinstance(encoder, Path):
-        return (
-            f"{encoder}: expected a folder with an encoder that transformers itself can load {got}"
-        )
+        return f"{encoder}: expected a folder with an encoder that transformers can load {got}"
     return (
         f"{encoder} at {revision}: expected an encoder that transformers can load without code of "
         f"its own, in the cache of the Hugging Face hub or on the hub {got}; fetch it where there "

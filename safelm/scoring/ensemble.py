@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 from statistics import fmean, median
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datatrove.data import Document
 
@@ -15,49 +15,48 @@ from safelm.builder.shards import Shard, tables
 from specs.document import GUARDED
 from specs.spec import SCORE_LEVELS
 
-Scores = Mapping[str, int]
+Scores = Mapping[str, int | None]
+Thresholds = Mapping[str, int]
 
-
-def _highest_at_threshold(scores: Scores, thresholds: Scores) -> int:
-    reached = [score for name, score in scores.items() if score >= thresholds[name]]
-    return max(reached, default=0)
-
-
-RULES: dict[str, Callable[[Scores, Scores], float]] = {
-    "max": lambda scores, thresholds: max(scores.values()),
-    "mean": lambda scores, thresholds: fmean(scores.values()),
-    "median": lambda scores, thresholds: median(scores.values()),
-    "any": _highest_at_threshold,
+RULES: dict[str, Callable[[list[int]], float]] = {
+    "max": max,
+    "any": max,
+    "mean": fmean,
+    "median": median,
 }
 
 
-def ensemble_score(rule: str, scores: Mapping[str, int | None], thresholds: Scores) -> int | None:
+def ensemble_score(rule: str, scores: Scores, thresholds: Thresholds) -> int | None:
     """Return the score of one document from the columns that `thresholds` names.
 
-    Only the rule `any` uses the thresholds themselves. A half is rounded up, to the less safe
-    score. A missing grade may stand for any score: if the rule gives different scores for the
-    lowest and the highest, there is none. Otherwise the other scorers alone would call a page safe.
+    A score below its threshold counts as 0; only the rule `any` has thresholds above 0. A half is
+    rounded up, to the less safe score. A missing grade may stand for any score: if the rule gives
+    different scores for the lowest and the highest, there is none. Otherwise the other scorers
+    alone would call a page safe.
     """
-    low, high = (_apply(rule, scores, thresholds, missing) for missing in (0, SCORE_LEVELS - 1))
+    low = _apply(rule, scores, thresholds, missing=0)
+    high = _apply(rule, scores, thresholds, missing=SCORE_LEVELS - 1)
     return low if low == high else None
 
 
-def _apply(rule: str, scores: Mapping[str, int | None], thresholds: Scores, missing: int) -> int:
-    known = {}
-    for name in thresholds:
+def _apply(rule: str, scores: Scores, thresholds: Thresholds, missing: int) -> int:
+    values = []
+    for name, threshold in thresholds.items():
         score = scores[name]
-        known[name] = missing if score is None else score
-    return floor(RULES[rule](known, thresholds) + 0.5)
+        if score is None:
+            score = missing
+        values.append(score if score >= threshold else 0)
+    return floor(RULES[rule](values) + 0.5)
 
 
 def ungraded_summary(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
     """Yield a line on the documents of build/score without a score, counted by scorer, if any."""
-    titles = {**{name: name for name in scorers}, "score": "ensemble"}
     counts: Counter[str] = Counter()
-    for table in tables(folder, list(titles)):
-        for name, title in titles.items():
+    for table in tables(folder, [*scorers, "score"]):
+        for name in table.column_names:
+            title = "ensemble" if name == "score" else name
             counts[title] += table[name].null_count
-    shown = [f"{title} {counts[title]:,}" for title in titles.values() if counts[title]]
+    shown = [f"{title} {count:,}" for title, count in counts.items() if count]
     if shown:
         yield f"{'score':<18} ungraded: {', '.join(shown)}"
 
@@ -72,7 +71,7 @@ class ReadGrades(Reader):
     name: ClassVar[str] = "grades"
     columns: dict[str, dict[str, Shard]]
 
-    def declared(self) -> list[object]:
+    def declared(self) -> list[Any]:
         """Return the names alone: the files are inputs of the tasks."""
         return [type(self).__qualname__, list(self.columns)]
 
@@ -114,14 +113,14 @@ class CombineGrades(Block):
 
 
 def combine_grades(
-    grades: Mapping[str, Mapping[str, object]], rule: str, thresholds: Scores
-) -> dict[str, int | str | None]:
+    grades: Mapping[str, Mapping[str, Any]], rule: str, thresholds: Thresholds
+) -> dict[str, Any]:
     """Return the columns of specs/document.py scores_of_all for one document.
 
     The hazard is that of the first scorer that names one; a guarded hazard comes before all others.
     """
-    scores: dict[str, int | None] = {name: grade["score"] for name, grade in grades.items()}  # type: ignore[misc]  # rows of GRADES
-    hazards = [str(grade["hazard"]) for grade in grades.values() if grade["hazard"]]
-    guarded = [hazard for hazard in hazards if hazard in GUARDED]
-    hazard = next(iter([*guarded, *hazards]), None)
+    scores = {name: grade["score"] for name, grade in grades.items()}
+    hazards = [grade["hazard"] for grade in grades.values() if grade["hazard"]]
+    hazards.sort(key=lambda hazard: hazard not in GUARDED)
+    hazard = hazards[0] if hazards else None
     return {**scores, "score": ensemble_score(rule, scores, thresholds), "hazard": hazard}

@@ -4,7 +4,7 @@ Paper §1.3. Each row of `scorers` has a key of its own: an edited row refits no
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
+from safelm.scoring.base import Grades
 from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
 from safelm.scoring.encoder import FitEncoder
 from safelm.scoring.labels import (
     HELD_OUT,
+    Label,
     MeasureJudge,
     ReadLabels,
     TrustLabels,
@@ -26,7 +28,7 @@ from safelm.scoring.labels import (
     read_labels,
     split_labels,
 )
-from safelm.scoring.measure import Grades, describe_labels, measure_scorers
+from safelm.scoring.measure import describe_labels, measure_scorers
 from safelm.scoring.ngrams import FitNgrams
 from safelm.scoring.registry import Engines, Rows, grader
 from specs.scorer import JUDGES, Cascade, Labels, Recipe, ScorerRow
@@ -41,7 +43,7 @@ def fit_all(
     the labels. Rows of kind `labels` are left out: every scorer is measured against the source's
     labels anyway.
     """
-    split = {"held_out_share": held_out_share, "seed": seed}
+    split: dict[str, Any] = {"held_out_share": held_out_share, "seed": seed}
     manifests: dict[str, Manifest] = {}
     # Cascades come last: they read the grades of their two scorers.
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
@@ -78,9 +80,8 @@ def write_fit(
     """
     known = read_labels(labels)
     train, held_out = split_labels(known, held_out_share, seed)
-    grades = {name: _grades(manifest) for name, manifest in made.items()}
-    ordered = {name: [of_id[label.id] for label in held_out] for name, of_id in grades.items()}
-    metrics = measure_scorers(train, held_out, ordered, judge=judge, rule=rule, thresholds=of)
+    grades = {name: _grades(manifest, held_out) for name, manifest in made.items()}
+    metrics = measure_scorers(train, held_out, grades, judge=judge, rule=rule, thresholds=of)
     metrics["cascades"] = _cascades(made)
     for name, manifest in made.items():
         link_files(manifest, folder / name)
@@ -138,10 +139,11 @@ def _file(manifest: Manifest, name: str) -> Shard:
     return Shard(Store(cache(), scratch()).object(file.md5), file.rows, file.sha256)
 
 
-def _grades(manifest: Manifest) -> dict[str, Any]:
+def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
+    """Return the grades of a manifest in the order of the labels."""
     table = _file(manifest, HELD_OUT).table()
-    grades: Grades = read_held_out(table)
-    return dict(zip(table["id"].to_pylist(), grades, strict=True))
+    grades = dict(zip(table["id"].to_pylist(), read_held_out(table), strict=True))
+    return [grades[label.id] for label in held_out]
 
 
 def _cascades(manifests: Mapping[str, Manifest]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task, Writer
 from safelm.builder.shards import Shard, shards, tables, write_table
-from safelm.scoring.base import GradeDocuments, Scorer, grade_columns
+from safelm.scoring.base import GradeDocuments, Grades, Scorer, grade_columns
 from safelm.seeding import hash_rank
 from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
@@ -50,7 +50,9 @@ def read_labels(folder: Path) -> list[Label]:
 
 
 def _labels(parts: Iterable[pa.Table]) -> list[Label]:
-    labels = [Label(**row) for part in parts for row in part.to_pylist()]
+    labels: list[Label] = []
+    for part in parts:
+        labels += [Label(**row) for row in part.to_pylist()]
     return sorted(labels, key=lambda label: label.id)
 
 
@@ -113,7 +115,7 @@ class MeasureScorer(Writer):
     @abstractmethod
     def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
-    ) -> list[Grade | None]:
+    ) -> Grades:
         """Return the scorer's grades of the labels held out."""
 
     def write(self, documents: Iterator[Document], attempt: Path) -> None:
@@ -137,7 +139,7 @@ class FitScorer(MeasureScorer):
 
     def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
-    ) -> list[Grade | None]:
+    ) -> Grades:
         """Return the fitted scorer's grades of the labels held out."""
         scorer, names = self.fit(train, attempt)
         self.files |= dict.fromkeys(names, len(train))
@@ -156,7 +158,7 @@ class MeasureJudge(MeasureScorer):
 
     def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
-    ) -> list[Grade | None]:
+    ) -> Grades:
         """Return the judge's grades, without files."""
         self.judge.begin(self.task, attempt)
         return self.judge.scorer.grade([label.text for label in held_out])
@@ -170,7 +172,7 @@ class TrustLabels(MeasureScorer):
 
     def grade_held_out(
         self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
-    ) -> list[Grade | None]:
+    ) -> Grades:
         """Return the labels."""
         return [Grade(label.score, label.reason, label.hazard) for label in held_out]
 
@@ -187,7 +189,7 @@ def held_out_row(label: Label, grade: Grade | None) -> dict[str, Any]:
     }
 
 
-def read_held_out(table: pa.Table) -> list[Grade | None]:
+def read_held_out(table: pa.Table) -> Grades:
     """Return the grades of a HELD_OUT table, in its order."""
     return [_grade(row) for row in table.to_pylist()]
 

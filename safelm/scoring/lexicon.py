@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 import specs
-from safelm.scoring.base import GradeDocuments
-from safelm.text.hazards import Grade, Hazards
+from safelm.scoring.base import GradeDocuments, Grades
+from safelm.text.hazards import Hazards
 
 LEXICON = Path(specs.__file__).parent / "hazards.yaml"
 
@@ -23,7 +23,7 @@ class LexiconJudge:
         """Read the word lists of a file such as specs/hazards.yaml."""
         return cls(Hazards.read(path))
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text, with a reason."""
         return [self.hazards.grade(text) for text in texts]
 

@@ -29,7 +29,7 @@ from safelm.llm import (
     open_engine,
     split_document,
 )
-from safelm.scoring.base import GradeDocuments
+from safelm.scoring.base import GradeDocuments, Grades
 from safelm.scoring.lexicon import LEXICON
 from safelm.text.hazards import Grade, Hazards
 from specs.prompt import SHARED, Shared
@@ -94,7 +94,7 @@ class RubricJudge:
         self.counts: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return the grade of the worst part of each text.
 
         None where a part got no valid answer, or was refused.
@@ -108,13 +108,13 @@ class RubricJudge:
                 self.refused[text] = refusals[0]
         return [_worst(list(islice(grades, len(parts)))) for parts in parts_of]
 
-    def grade_parts(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade_parts(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text that the engine reads at once; None for refused texts.
 
         Invalid answers are requested again, `max_attempts` times in all. Raises EngineError where
         the server left any text unanswered.
         """
-        grades: list[Grade | None] = [None] * len(texts)
+        grades: Grades = [None] * len(texts)
         waiting = list(range(len(texts)))
         for attempt in range(self.max_attempts):
             if not waiting:

@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from safelm.scoring.base import Grades
 from safelm.scoring.ensemble import ensemble_score
 from safelm.scoring.labels import Label
 from safelm.scoring.ngrams import MIN_LABELS
 from safelm.stats.classification import baseline, measures
 from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
 from safelm.stats.rates import DIGITS
-from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
 CONFIDENCE = 0.95
-Grades = Sequence[Grade | None]
 Json = dict[str, Any]
 
 
@@ -105,7 +104,7 @@ def measure_against_judge(
 
 def _area(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> Json | None:
     area = auroc(is_unsafe, probabilities, CONFIDENCE)
-    return area and area.json()
+    return area.json() if area else None
 
 
 def _interval(values: Iterable[float]) -> Json:

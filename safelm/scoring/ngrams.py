@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from safelm.scoring.base import GradeDocuments, Probabilities, grades_of
+from safelm.scoring.base import GradeDocuments, Grades, Probabilities, grades_of
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
-from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
 FORMAT = 2
@@ -44,7 +43,7 @@ class NgramScorer:
     weights: NDArray[np.float32]  # a row for each column, a column for each class
     bias: NDArray[np.float32]
 
-    def grade(self, texts: Sequence[str]) -> list[Grade | None]:
+    def grade(self, texts: Sequence[str]) -> Grades:
         """Return the most probable score of each text, with the probabilities of all."""
         return grades_of(self.probabilities(texts), "n-grams")
 
