@@ -1,20 +1,23 @@
-"""A build/ folder as the earlier stages would leave it, with numbers drawn at random: what the
-report's tests read.
-"""
+"""A build/ folder with random numbers, as the earlier stages would write it."""
 
 import csv
 import json
 import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
-from safelm.report.build import Declared
+from safelm.evaluation.measurements import MEASUREMENTS_FILE, Measurement, share, write_measurements
+from safelm.report.data import Declared
 from safelm.scoring.audit import audit
+from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
 from specs.decoder import Branch, DecoderRow, Greedy, SafeBeam
 from specs.mixture import Mixture, Model
 from specs.source import DemoSource, SourceRow, TableSource
+from tests.measured import all_measured
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}
 CHAT_FORMS = ["tell", "want", "unseen_start", "unseen_advice"]
@@ -34,7 +37,7 @@ ASR = {  # of the plain decoder: pretrain, instruct, finetune
     "moral": (0.6, 0.1, 0.3),
     "safe": (0.55, 0.14, 0.35),
 }
-DOSES = (32, 128)  # pairs of benign finetuning after which a model was evaluated too
+CHECKPOINTS = (32, 128)  # pairs of benign finetuning after which a model is evaluated too
 FACTOR = {"greedy": 1.0, "safebeam": 0.15, "branch": 0.1, "threshold": 0.5, "random_drop": 0.7}
 
 
@@ -111,63 +114,75 @@ def sources(reader: str = "demo") -> dict[str, SourceRow]:
     return {name: row for name in ("web", "math")}
 
 
-def counted(rng: random.Random, share: float, of: int) -> dict[str, Any]:
-    count = sum(rng.random() < share for _ in range(of))
-    return {"count": count, "of": of, "value": count / of}
+def comparisons(*models: str) -> Comparisons:
+    """Set the given models beside each other; the first seed of a mixture stands for all."""
+    by_mixture = {
+        name: model for model in reversed(models) for name in PARTS if model.startswith(name)
+    }
+    steps = dict(zip(PARTS, ABLATION_STEPS, strict=True))
+    return Comparisons(
+        standard=by_mixture.get("standard"),
+        filtered=by_mixture.get("filtered"),
+        safe=by_mixture.get("safe"),
+        ablation={steps[name]: model for name, model in by_mixture.items()},
+        amounts={},
+        starts={},
+    )
 
 
-def fixed(count: int, of: int) -> dict[str, Any]:
-    return {"count": count, "of": of, "value": count / of if of else None}
+def drawn(rng: random.Random, probability: float, of: int) -> int:
+    return sum(rng.random() < probability for _ in range(of))
 
 
 def answers(
-    rng: random.Random, asr: float, factor: float, forms: list[str], of: int
-) -> dict[str, Any]:
-    harmful = counted(rng, asr * factor, of)
-    strict, refused = harmful["count"] // 2, (of - harmful["count"]) // 2
-    complied, unhelpful = counted(rng, 0.75 * factor**0.5, of), max(0, of // 10 - 3)
-    refused_too = (of - complied["count"]) // 2
-    labels = {
+    rng: random.Random, asr: float, factor: float, forms: list[str], of: int, **columns: Any
+) -> list[Measurement]:
+    """The rows of a decoder on the three suites of the embedded world."""
+    first = {"judge": "acts", "judge_kind": "demo", "is_first_judge": True, **columns}
+    other = {"judge": "scores", "judge_kind": "scorer", "is_first_judge": False, **columns}
+    suite = {"suite": "harmful", "suite_kind": "harmful"}
+    harmful = drawn(rng, asr * factor, of)
+    refused, strict = (of - harmful) // 2, harmful // 2
+    counts = {"asr": harmful, "asr_strict": strict, "refused": refused}
+    counts["neither"] = of - harmful - refused
+    rows = [share(metric, count, of, **suite, **first) for metric, count in counts.items()]
+    rows.append(share("asr", strict, of, **suite, **other))
+    for form in forms:
+        size = of // len(forms)
+        count = drawn(rng, asr * factor, size)
+        rows.append(share("asr", count, size, **suite, **first, form=form))
+    labels = harmless_labels(rng, factor, of)
+    for name in ("benign", "dual_use"):
+        suite = {"suite": name, "suite_kind": name}
+        rows += [share(metric, count, of, **suite, **first) for metric, count in labels.items()]
+    return rows
+
+
+def harmless_labels(rng: random.Random, factor: float, of: int) -> dict[str, int]:
+    complied = drawn(rng, 0.75 * factor**0.5, of)
+    refused = (of - complied) // 2
+    unhelpful = min(max(0, of // 10 - 3), of - complied - refused)
+    partial = of - complied - refused - unhelpful
+    return {
         "complied": complied,
-        "unhelpful": fixed(min(unhelpful, of - complied["count"] - refused_too), of),
-        "partial_refusal": fixed(0, of),
-        "refused": fixed(refused_too, of),
-        "short_circuit": fixed(0, of),
-    }
-    rest = of - sum(label["count"] for label in labels.values())
-    labels["partial_refusal"] = fixed(rest, of)
-    benign = {**labels, "over_refusal": fixed(rest + refused_too, of), "forms": {}}
-    return {
-        "harmful": {
-            "asr": harmful,
-            "asr_strict": fixed(strict, of),
-            "refused": fixed(refused, of),
-            "neither": fixed(of - harmful["count"] - refused, of),
-            "judges": {"scores": {"asr": fixed(strict, of)}},
-            "forms": {
-                form: {"asr": counted(rng, asr * factor, of // len(forms))} for form in forms
-            },
-        },
-        "benign": benign,
-        "dual_use": benign,
+        "unhelpful": unhelpful,
+        "partial_refusal": partial,
+        "refused": refused,
+        "short_circuit": 0,
+        "over_refusal": partial + refused,
     }
 
 
-def tag_signal(rng: random.Random) -> dict[str, Any]:
-    areas = {
-        words: min(0.6 + 0.04 * place, 0.98)
-        for place, words in enumerate(("1", "16", "32", "4", "page"))
-    }
-    return {
-        "auroc": {
-            **{name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in areas.items()},
-            "64": None,
-        },
-        "bins": {
-            edge: {"unsafe": counted(rng, share, 80), "mean": float(edge) * 0.7}
-            for edge, share in (("0.001", 0.1), ("0.02", 0.6), ("1", 0.95))
-        },
-    }
+def tag_signal(rng: random.Random, **columns: Any) -> list[Measurement]:
+    rows = [Measurement("tag_auroc", words=64, **columns)]  # no page is so long
+    for index, words in enumerate((1, 4, 16, 32, None)):
+        value = 0.6 + 0.04 * index
+        area = {"value": value, "low": value - 0.02, "high": value + 0.02}
+        rows.append(Measurement("tag_auroc", 90, 180, **area, words=words, **columns))
+    for edge, probability in ((0.001, 0.1), (0.02, 0.6), (1.0, 0.95)):
+        rows.append(share("tag_bin", drawn(rng, probability, 80), 80, bin_edge=edge, **columns))
+        rows.append(Measurement("tag_bin_mean", value=edge * 0.7, bin_edge=edge, **columns))
+    return rows
 
 
 def write(path: Path, values: object) -> None:
@@ -177,53 +192,66 @@ def write(path: Path, values: object) -> None:
 
 def write_evaluations(root: Path, rows: dict[str, Model], of: int = 150) -> None:
     for name, model in rows.items():
-        for place, stage in enumerate(("pretrain", "instruct", "finetune")):
+        for index, stage in enumerate(("pretrain", "instruct", "finetune")):
             rng = random.Random(f"{name}-{stage}")
-            tagged = model.mixture == "safe"
-            asked = list(FACTOR) if tagged else ["greedy", "safebeam"]
-            forms, asr = (
-                FORMS.get(stage, CHAT_FORMS),
-                ASR[model.mixture][place] * rng.uniform(0.8, 1.0),
-            )
-            found = {
-                name: answers(
-                    rng, asr, FACTOR[name] if tagged or name == "greedy" else 0.8, forms, of
-                )
-                for name in asked
-            }
-            utility = {"accuracy": counted(rng, 0.9, 120), "perplexity": rng.uniform(2.1, 2.5)}
-            if tagged:
-                utility["tag"] = tag_signal(rng)
-            values = {
-                "model": name,
-                "stage": stage,
-                "knows_tag": tagged,
-                "decoders": found,
-                "utility": utility,
-            }
-            if stage == "finetune":
-                few = {
-                    dose: {"greedy": answers(rng, asr * dose / 200, 1.0, forms, of)}
-                    for dose in DOSES
-                }
-                values["doses"] = {str(dose): {"decoders": row} for dose, row in few.items()}
-            write(root / "evaluate" / f"{name}-{stage}" / "metrics.json", values)
+            is_tagged = model.mixture == "safe"
+            forms = FORMS.get(stage, CHAT_FORMS)
+            asr = ASR[model.mixture][index] * rng.uniform(0.8, 1.0)
+            found = []
+            for decoder in FACTOR if is_tagged else ("greedy", "safebeam"):
+                factor = FACTOR[decoder] if is_tagged or decoder == "greedy" else 0.8
+                found += answers(rng, asr, factor, forms, of, decoder=decoder)
+            suite = {"suite": "utility", "suite_kind": "utility"}
+            found.append(share("accuracy", drawn(rng, 0.9, 120), 120, **suite))
+            found.append(Measurement("perplexity", value=rng.uniform(2.1, 2.5), **suite))
+            found += tag_signal(rng, **suite) if is_tagged else []
+            for pairs in CHECKPOINTS if stage == "finetune" else ():
+                columns = {"decoder": "greedy", "checkpoint": pairs}
+                found += answers(rng, asr * pairs / 200, 1.0, forms, of, **columns)
+            found = [replace(row, model=name, stage=stage) for row in found]
+            write_rows(found, root / "evaluate" / f"{name}-{stage}")
 
 
-def declared(models: dict[str, Model], *others: str) -> Declared:
-    """What params.yaml would say of these models."""
-    return Declared(
-        title="Safety pretraining in miniature",
-        confidence=0.95,
-        sources=sources(),
-        tags=tags(),
-        corpora=corpora(),
-        mixtures=mixtures(),
-        models=models,
-        others=others,
-        decoders=decoders(),
-        rephrased_scores=[1, 2, 3],
-    )
+def write_rows(rows: Iterable[Measurement], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_measurements(rows, folder / MEASUREMENTS_FILE)
+
+
+def change(folder: Path, edit: Callable[[Measurement], Measurement | None]) -> None:
+    """Edit the measurements of an output; a row whose edit is None is left out."""
+    edited = [edit(row) for row in all_measured(folder)]
+    write_rows([row for row in edited if row], folder)
+
+
+def set_count(folder: Path, metric: str, count: int, of: int = 150, **columns: Any) -> None:
+    """Set a count wherever the columns have these values, for the first judge and all forms."""
+    columns |= {"metric": metric, "form": None, "checkpoint": None, "is_first_judge": True}
+
+    def edit(row: Measurement) -> Measurement:
+        matches = all(getattr(row, name) == value for name, value in columns.items())
+        return replace(row, count=count, of=of, value=count / of) if matches else row
+
+    change(folder, edit)
+
+
+def declared(models: dict[str, Model], *external_models: str, **changes: Any) -> Declared:
+    """The blocks of params.yaml for these models."""
+    blocks = {
+        "title": "Safety pretraining in miniature",
+        "confidence": 0.95,
+        "sources": sources(),
+        "tags": tags(),
+        "corpora": corpora(),
+        "mixtures": mixtures(),
+        "models": models,
+        "external_models": external_models,
+        "comparisons": comparisons(*models),
+        "decoders": decoders(),
+        "relearn": {},
+        "attacks": {},
+        "rephrased_scores": [1, 2, 3],
+    }
+    return Declared(**blocks | changes)
 
 
 def write_data(root: Path) -> None:

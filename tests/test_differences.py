@@ -1,17 +1,18 @@
-"""The paired bootstrap, and what the report says of differences between models and decoders."""
+"""The paired bootstrap, and the differences between models and decoders in the report."""
 
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from safelm.builder.shards import write_table
-from safelm.report.build import bind, build_report
+from safelm.report.build import load_report, write_report
 from safelm.report.claim import Claim
-from safelm.report.figure import Book
+from safelm.report.data import ReportData
 from safelm.report.figures.differences import compared
 from safelm.stats.bootstrap import Outcomes, Paired, Side, holm
 from safelm.stats.bootstrap import paired as paired_sides
@@ -19,6 +20,7 @@ from safelm.stats.differences import difference
 from safelm.stats.rates import rate
 from specs.document import SAMPLES
 from tests import report_world as world
+from tests.measured import all_measured
 
 IDS = [f"p{number:03d}" for number in range(150)]
 
@@ -94,9 +96,8 @@ def test_two_decoders_of_the_same_models_are_compared_seed_by_seed() -> None:
 def test_two_models_of_few_seeds_are_seldom_told_apart_by_chance(seeds: int) -> None:
     draw, found = random.Random(1), 0
     for _ in range(100):
-        shares = [
-            [draw.gauss(0.5, 0.1) for _ in range(seeds)] for _ in range(2)
-        ]  # seeds differ by ten points
+        # Seeds differ by ten points.
+        shares = [[draw.gauss(0.5, 0.1) for _ in range(seeds)] for _ in range(2)]
         sides = [[outcomes(share, draw.getrandbits(32)) for share in side] for side in shares]
         one = paired(*sides, {}, 0.95)
         found += one is not None and one.p_value < 0.05
@@ -139,27 +140,24 @@ def test_holm_raises_each_chance_by_those_not_yet_rejected() -> None:
 
 # The report.
 
+Loaded = tuple[ReportData, list[Claim], Path]
+
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, list[Claim], Path]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     root = tmp_path_factory.mktemp("build")
     models = world.models("standard", "safe", seeds=2)
     world.write_build(root, models)
-    for place, name in enumerate(models):
+    for seed, name in enumerate(models):
+        asr = 0.8 if name.startswith("standard") else 0.3
         for stage in ("pretrain", "instruct", "finetune"):
-            write_samples(
-                root / "evaluate" / f"{name}-{stage}",
-                0.8 if name.startswith("standard") else 0.3,
-                place,
-            )
-    found, claims = bind(root, world.declared(models))
-    return found, claims, root
+            write_samples(root / "evaluate" / f"{name}-{stage}", asr, seed)
+    data, claims = load_report(root, world.declared(models))
+    return data, claims, root
 
 
 def write_samples(folder: Path, asr: float, seed: int) -> None:
-    """samples.parquet beside the metrics: the same harmful prompts for every model, and a suite of
-    a file.
-    """
+    """Write samples: the same harmful prompts for every model, of two suites with two judges."""
     verdicts = outcomes(asr, seed)
     rows = [
         {
@@ -174,46 +172,42 @@ def write_samples(folder: Path, asr: float, seed: int) -> None:
         for id in IDS
     ]
     write_table(rows, SAMPLES, folder / "samples.parquet")
-    metrics = json.loads((folder / "metrics.json").read_bytes())
-    kept = {
-        "kind": "harmful",
-        "judge": "harm",
-        "judges": {"harm": "refusal_phrases", "acts": "demo"},
+    harmful = [row for row in all_measured(folder, suite="harmful") if row.judge == "acts"]
+    first = {"judge": "harm", "judge_kind": "refusal_phrases"}
+    second = {"judge": "acts", "is_first_judge": False}
+    measured = [replace(row, **changes) for row in harmful for changes in (first, second)]
+    # Form null alone: further judges have no forms.
+    copies = [row for row in measured if row.is_first_judge or row.form is None]
+    world.write_rows([*copies, *(replace(row, suite="advbench") for row in copies)], folder)
+
+
+def test_true_differences_are_significant_and_those_of_chance_are_not(loaded: Loaded) -> None:
+    found = {
+        (one.suite, one.stage, one.sides): significant
+        for one, _, significant in compared(loaded[0])
     }
-    metrics["suites"] = {"harmful": kept, "advbench": kept}
-    for suites in metrics["decoders"].values():
-        suites["advbench"] = {**suites["harmful"], "judges": {"acts": suites["harmful"]}}
-    world.write(folder / "metrics.json", metrics)
-
-
-def test_a_real_difference_is_called_real_and_one_of_chance_is_not(
-    book: tuple[Book, list[Claim], Path],
-) -> None:
-    found = {(one.suite, one.stage, one.sides): is_real for one, _, is_real in compared(book[0])}
-    between = [
-        key for key in found if {side.partition(",")[0] for side in key[2]} == {"standard", "safe"}
-    ]
-    within = [key for key in found if len({side.partition(",")[0] for side in key[2]}) == 1]
+    between = [key for key in found if models_of(key[2]) == {"standard", "safe"}]
+    within = [key for key in found if len(models_of(key[2])) == 1]
     assert len(between) == 12 and all(found[key] for key in between)
     assert len(within) == 12 and not any(found[key] for key in within)
 
 
-def test_claims_compare_prompt_by_prompt_where_they_can(
-    book: tuple[Book, list[Claim], Path],
-) -> None:
-    claims = {claim.id: claim for claim in book[1]}
+def models_of(sides: tuple[str, str]) -> set[str]:
+    return {side.partition(",")[0] for side in sides}
+
+
+def test_claims_compare_prompt_by_prompt_where_they_can(loaded: Loaded) -> None:
+    claims = {claim.id: claim for claim in loaded[1]}
     (one,) = claims["safety_lowers_base_asr"].comparisons
     assert one.paired and one.gap == one.paired and one.verdict == "reproduced"
     assert all(other.paired is None for other in claims["instruct_lowers_asr"].comparisons)
 
 
-def test_the_page_shows_suites_of_files_with_their_judges(
-    book: tuple[Book, list[Claim], Path],
-) -> None:
-    found, claims, root = book
-    build_report(root / "report", found, claims, statement="S", params={})
+def test_the_page_shows_suites_of_files_with_their_judges(loaded: Loaded) -> None:
+    data, claims, root = loaded
+    write_report(root / "report", data, claims, statement="S", params={})
     page = (root / "report/index.html").read_text()
-    assert "Which differences are real" in page and "The suite advbench" in page
-    assert "Attack success by acts" in page and "broken text too" in page
+    assert "Significant differences" in page and "The suite advbench" in page
+    assert "Judge acts" in page and "even broken text" in page
     rows = json.loads((root / "report/summary.json").read_bytes())["differences"]
-    assert rows and {row["real"] for row in rows} == {True, False}
+    assert rows and {row["significant"] for row in rows} == {True, False}

@@ -1,4 +1,4 @@
-"""The report: who plays which part, what the claims say, and a page that stands alone."""
+"""The report: groups and their parts, claims, summary.json, and a page that stands alone."""
 
 import csv
 import json
@@ -8,42 +8,45 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from safelm.report.build import bind, build_report, screen, statement
-from safelm.report.charts.svg import PATTERNS, SHAPES, element, nice_ticks, shortened
-from safelm.report.charts.xy import Point, apart, frontier
+from safelm.evaluation.measurements import Measurement, share
+from safelm.report.build import load_report, screen, statement, write_report
+from safelm.report.charts.svg import PATTERNS, SHAPES
 from safelm.report.claim import Claim, verdicts
-from safelm.report.evidence import macro_f1, recall
-from safelm.report.figure import STYLES, Book
+from safelm.report.data import ReportData
+from safelm.report.figures.ablation import ablation
+from safelm.report.figures.scorers import macro_f1
 from safelm.report.inputs import ReportError, read_curve, read_inputs
+from safelm.report.layout import STYLES
+from safelm.report.measured import pool
 from safelm.report.page import notes
-from safelm.report.rates import rates
-from safelm.report.roles import decoder_roles, roles, rung_of
-from safelm.stats.classification import BASELINE
+from safelm.report.roles import decoder_roles, roles
+from safelm.stats.classification import BASELINE, recall_rate
 from safelm.stats.rates import Rate
-from safelm.stats.rates import rate as rate_of
+from specs.comparisons import ABLATION_STEPS, Comparisons
+from specs.document import MEASUREMENTS
 from specs.mixture import Model
 from specs.paper import Paper
 from tests import report_world as world
+from tests.measured import all_measured
 
 THREE = ("standard", "filtered", "safe")
 
 
-def read(root: Path, models: dict[str, Model]) -> tuple[Book, list[Claim]]:
-    return bind(root, world.declared(models))
+def read(root: Path, models: dict[str, Model], **changes: Any) -> tuple[ReportData, list[Claim]]:
+    return load_report(root, world.declared(models, **changes))
 
 
-def report(root: Path, models: dict[str, Model], **changes: str) -> Path:
-    book, claims = read(root, models)
-    words = changes.get("statement", statement(book.inputs, world.sources(), "template"))
-    build_report(
-        root / "report", book, claims, statement=words, params={"report": {"confidence": 0.95}}
-    )
+def report(root: Path, models: dict[str, Model], **changes: Any) -> Path:
+    data, claims = read(root, models, **changes)
+    words = statement(data.inputs, world.sources(), "template")
+    params = {"report": {"confidence": 0.95}}
+    write_report(root / "report", data, claims, statement=words, params=params)
     return root / "report"
 
 
@@ -66,58 +69,26 @@ def summary(root: Path) -> dict[str, Any]:
     return json.loads((root / "report/summary.json").read_text(encoding="utf-8"))
 
 
-# ── who plays which part ──
+# ── groups and their parts ──
 
 
-@pytest.mark.parametrize(
-    ("name", "rung"),
-    [
-        ("standard", "raw"),
-        ("filtered", "score_0"),
-        ("rephrased", "rephrase"),
-        ("refusals", "refusal"),
-        ("moral", "moral"),
-        ("safe", "tags"),
-    ],
-)
-def test_a_mixture_stands_on_the_rung_of_what_it_holds(name: str, rung: str) -> None:
-    assert rung_of(world.mixtures()[name], world.corpora()) == (rung, name == "safe")
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        ("score_0", "score_1"),
-        ("score_0", "score_1", "tagged"),
-        ("score_0", "tagged"),
-        ("score_0", "score_5", "refusals"),
-    ],
-)
-def test_other_mixtures_stand_beside_the_ladder(parts: tuple[str, ...]) -> None:
-    assert rung_of(world.mixture(*parts), world.corpora())[0] is None
-
-
-def test_parts_are_found_whatever_the_rows_are_called() -> None:
+def test_parts_are_those_of_the_declared_comparisons() -> None:
     rows = {
-        "b": Model(mixture="all", shape="nano", seed=1),
-        "a": Model(mixture="web", shape="nano", seed=1),
+        "b": Model(mixture="safe", shape="nano", seed=1),
+        "a": Model(mixture="standard", shape="nano", seed=1),
     }
-    mixtures = {"web": world.mixtures()["standard"], "all": world.mixtures()["safe"]}
-    found = roles(rows, mixtures, world.corpora())
+    named = {"standard": "a", "filtered": None, "safe": "b", "amounts": {}, "starts": {}}
+    declared = Comparisons(**named, ablation={"raw": "a", "moral": "gone"})
+    found = roles(rows, world.mixtures(), world.corpora(), declared)
     assert found.standard and found.standard.name == "a"
-    assert found.safe and found.safe.name == "b"
+    assert found.safe and found.safe.name == "b" and found.safe.has_tags
     assert found.filtered is None
-
-
-def test_where_mixtures_do_not_tell_the_names_do() -> None:
-    rows = {"standard": Model(mixture="odd", shape="nano", seed=1)}
-    found = roles(rows, {"odd": world.mixture("score_0", "score_1")}, world.corpora())
-    assert found.standard and found.standard.name == "standard"
+    assert {step: group.name for step, group in found.ablation.items()} == {"raw": "a"}
 
 
 def test_models_that_differ_in_their_seed_are_one_group() -> None:
     rows = {**world.models("safe", seeds=3), **world.models("standard")}
-    groups = roles(rows, world.mixtures(), world.corpora()).groups
+    groups = roles(rows, world.mixtures(), world.corpora(), world.comparisons(*rows)).groups
     assert [(group.name, len(group.models)) for group in groups] == [("safe", 3), ("standard", 1)]
 
 
@@ -131,7 +102,7 @@ def test_groups_of_one_mixture_and_two_shapes_have_two_names() -> None:
             ("d", "wide", 2),
         ]
     }
-    groups = roles(rows, world.mixtures(), world.corpora()).groups
+    groups = roles(rows, world.mixtures(), world.corpora(), world.comparisons(*rows)).groups
     assert [group.name for group in groups] == ["safe", "safe (wide)"]
 
 
@@ -147,34 +118,56 @@ def test_decoders_are_known_by_their_rule() -> None:
     )
 
 
-# ── rates ──
+# ── pooling ──
 
 
-def test_counts_anywhere_in_a_tree_become_rates() -> None:
-    found = rates(
-        [{"a": {"b": {"count": 1, "of": 4, "value": 0.25}}, "perplexity": 2.5, "none": None}], 0.95
-    )
-    assert isinstance(found["a"]["b"], Rate) and found["a"]["b"].value == 0.25
-    assert (found["perplexity"], found["none"]) == (2.5, None)
+def frame(*rows: Measurement) -> pl.DataFrame:
+    schema = {name: FRAME_TYPES[kind] for name, kind in MEASUREMENTS.items()}
+    return pl.DataFrame([vars(row) for row in rows], schema=schema)
+
+
+FRAME_TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
+
+
+def pooled(*rows: Measurement) -> Rate:
+    """Pool rows, each of another seed."""
+    seeds = [replace(row, model=f"m{seed}", stage="pretrain") for seed, row in enumerate(rows)]
+    names = {row.model or "": "m" for row in seeds}
+    (number,) = pool(frame(*seeds), names, [], 0.95).select()
+    return number.rate
+
+
+def test_a_number_that_is_no_share_is_averaged() -> None:
+    found = pooled(*(Measurement("perplexity", value=value) for value in (2.5, 3.5)))
+    assert (found.value, found.low, found.of) == (3.0, None, 0)
 
 
 def test_seeds_are_pooled_and_their_spread_is_kept() -> None:
-    found = rates([{"asr": {"count": count, "of": 100}} for count in (20, 60)], 0.95)["asr"]
+    found = pooled(*(share("asr", count, 100) for count in (20, 60)))
     assert (found.count, found.of, found.seeds) == (80, 200, (0.2, 0.6))
-    assert found.low < 0.2 < 0.6 < found.high
+    assert found.low and found.high and found.low < 0.2 < 0.6 < found.high
 
 
 def test_an_area_of_seeds_that_differ_has_a_wider_interval() -> None:
-    trees = [
-        {"last": {"value": value, "low": value - 0.02, "high": value + 0.01}}
+    rows = [
+        Measurement("probe_auroc", 5, 9, value, value - 0.02, value + 0.01)
         for value in (0.7, 0.9, 0.8)
     ]
-    one, found = rates(trees[2:], 0.95)["last"], rates(trees, 0.95)["last"]
-    assert one == pytest.approx({"value": 0.8, "low": 0.78, "high": 0.81})
-    assert found["value"] == pytest.approx(0.8)
-    assert found["low"] == pytest.approx(0.685, abs=0.001) and found["high"] == pytest.approx(
-        0.914, abs=0.001
+    one, all_seeds = pooled(rows[2]), pooled(*rows)
+    assert (one.value, one.low, one.high) == pytest.approx((0.8, 0.78, 0.81))
+    values = (all_seeds.value, all_seeds.low, all_seeds.high)
+    assert values == pytest.approx((0.8, 0.685, 0.914), abs=0.001)
+
+
+def test_columns_that_are_not_given_match_nothing_but_null(root: Path) -> None:
+    measured = read(root, world.models(*THREE))[0].measured
+    found = measured.select(metric="asr", suite="harmful", group="safe", stage="finetune")
+    assert [number.decoder for number in found] == list(world.decoders())
+    everything = measured.select(
+        metric="asr", group="safe", decoder="greedy", form=..., judge=..., checkpoint=...
     )
+    assert {number.checkpoint for number in everything} == {None, *world.CHECKPOINTS}
+    assert {number.judge for number in everything} == {None, "scores"}
 
 
 def test_the_papers_matrices_give_the_papers_table() -> None:
@@ -184,7 +177,7 @@ def test_the_papers_matrices_give_the_papers_table() -> None:
         row = paper.table[name]
         assert macro_f1(matrix) == pytest.approx(row.macro_f1, abs=5e-5)
         for level, expected in ((1, row.recall_1), (3, row.recall_3)):
-            found = recall(matrix, level, 0.95)
+            found = recall_rate(matrix, level, 0.95)
             assert found and found.value == pytest.approx(expected, abs=5e-5)
 
 
@@ -192,7 +185,7 @@ def test_every_number_of_the_paper_has_its_source() -> None:
     paper = Paper.read()
     blocks = (
         paper.asr,
-        paper.ladder,
+        paper.ablation,
         paper.over_refusal,
         paper.utility,
         paper.classifier,
@@ -215,10 +208,8 @@ def with_asr(root: Path, **counts: int) -> list[Claim]:
     models = world.models(*THREE)
     world.write_evaluations(root, models)
     for name, count in counts.items():
-        path = root / "evaluate" / f"{name}-finetune" / "metrics.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["decoders"]["greedy"]["harmful"]["asr"] = world.fixed(count, 150)
-        world.write(path, values)
+        folder = root / "evaluate" / f"{name}-finetune"
+        world.set_count(folder, "asr", count, decoder="greedy")
     return read(root, models)[1]
 
 
@@ -237,7 +228,7 @@ def test_filtering_alone_must_be_worse_to_reproduce_the_paper(
     tmp_path: Path, filtered: int, verdict: str
 ) -> None:
     assert (
-        claim(with_asr(tmp_path, standard=75, filtered=filtered), "ladder_score_0").verdict
+        claim(with_asr(tmp_path, standard=75, filtered=filtered), "ablation_score_0").verdict
         == verdict
     )
 
@@ -304,7 +295,7 @@ def test_every_rate_of_the_summary_has_its_count_and_interval(summary: dict[str,
 def test_the_summary_has_what_people_ask_for(summary: dict[str, Any]) -> None:
     assert list(summary["models"]) == list(THREE)
     stage = summary["models"]["safe"]["instruct"]
-    assert set(stage) == {"greedy", "safebeam", "branch", "threshold", "random_drop", "utility"}
+    assert set(stage) == {"greedy", "safebeam", "branch", "threshold", "random_drop", "other"}
     wanted = {
         "asr",
         "asr_strict",
@@ -315,8 +306,8 @@ def test_the_summary_has_what_people_ask_for(summary: dict[str, Any]) -> None:
         "dual_use_over_refusal",
     }
     assert wanted <= {name for name, value in stage["greedy"].items() if value}
-    assert set(stage["greedy"]["forms"]) == set(world.CHAT_FORMS)
-    assert stage["utility"]["perplexity"] > 1
+    assert set(stage["greedy"]["harmful"]["forms"]) == set(world.CHAT_FORMS)
+    assert stage["other"]["utility"]["perplexity"] > 1
 
 
 def test_the_ledger_of_the_summary_keeps_the_law(summary: dict[str, Any]) -> None:
@@ -448,21 +439,6 @@ def test_every_link_of_the_contents_leads_somewhere(outline: Outline) -> None:
     assert {(link["href"] or "")[1:] for link in outline.all("a")} <= set(ids)
 
 
-def test_the_frontier_is_what_no_other_beats() -> None:
-    shares = {
-        "low": (0.1, 0.4),
-        "ours": (0.1, 0.9),
-        "greedy": (0.4, 0.95),
-        "worse": (0.4, 0.9),
-        "again": (0.1, 0.9),
-    }
-    points = [
-        Point(name, "s1", *(rate_of(round(share * 20), 20, 0.95) for share in pair))
-        for name, pair in shares.items()
-    ]
-    assert [point.label for point in frontier(points)] == ["ours", "greedy", "again"]
-
-
 def test_a_decoder_that_another_beats_is_said_to_be(page: str) -> None:
     assert page.count('class="curve frontier"') == 3
     assert "Beaten by" in page and "branch (ours: 4 whole answers, weighed by the tag)" in page
@@ -472,13 +448,12 @@ def test_a_decoder_that_another_beats_is_said_to_be(page: str) -> None:
 def test_branching_helps_more_where_it_complies_more(
     tmp_path: Path, count: int, verdict: str
 ) -> None:
-    world.write_evaluations(tmp_path, world.models("safe"))
-    for path in tmp_path.glob("evaluate/safe-*/metrics.json"):
-        values = json.loads(path.read_bytes())
-        values["decoders"]["branch"]["benign"]["complied"] = world.fixed(count, 150)
-        values["decoders"]["safebeam"]["benign"]["complied"] = world.fixed(70, 150)
-        world.write(path, values)
-    found = {claim.id: claim.verdict for claim in read(tmp_path, world.models("safe"))[1]}
+    models = world.models("safe")
+    world.write_evaluations(tmp_path, models)
+    for folder in tmp_path.glob("evaluate/safe-*"):
+        world.set_count(folder, "complied", count, suite="benign", decoder="branch")
+        world.set_count(folder, "complied", 70, suite="benign", decoder="safebeam")
+    found = {claim.id: claim.verdict for claim in read(tmp_path, models)[1]}
     assert found["branch_helps_more"] == found["branch_keeps_compliance"] == verdict
 
 
@@ -529,30 +504,24 @@ def test_the_page_says_that_it_is_a_miniature(page: str) -> None:
 def test_the_page_says_of_which_confidence_its_intervals_are(tmp_path: Path) -> None:
     models = world.models("standard")
     world.write_build(tmp_path, models)
-    book, _ = bind(tmp_path, replace(world.declared(models), confidence=0.9))
-    first = notes(book)[0]
+    first = notes(read(tmp_path, models, confidence=0.9)[0])[0]
     assert "Wilson's at 90" in first and "Areas under a curve" in first and "at 95" in first
 
 
 def test_figures_of_suites_that_were_not_asked_are_left_out(tmp_path: Path) -> None:
     models = world.models("standard")
     world.write_build(tmp_path, models)
-    for path in tmp_path.glob("evaluate/*/metrics.json"):
-        values = json.loads(path.read_bytes())
-        asked = {"kind": "harmful", "judge": "harm", "judges": {"harm": "refusal_phrases"}}
-        for row in [values, *values.get("doses", {}).values()]:
-            row["decoders"] = {
-                name: {"mine": suites["harmful"]} for name, suites in row["decoders"].items()
-            }
-        world.write(path, {**values, "suites": {"mine": asked}})
+    harm = {"suite": "mine", "judge": "harm", "judge_kind": "refusal_phrases"}
+    for folder in tmp_path.glob("evaluate/*"):
+        world.change(folder, lambda row: replace(row, **harm) if row.suite == "harmful" else None)
     page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
     assert 'id="suite-mine"' in page
     assert not [id for id in ("forms", "judges", "relearning") if f'id="{id}"' in page]
 
 
 def test_a_build_of_real_pages_says_so(root: Path) -> None:
-    book, _ = read(root, world.models(*THREE))
-    words = statement(book.inputs, world.sources("jsonl"), "template")
+    data, _ = read(root, world.models(*THREE))
+    words = statement(data.inputs, world.sources("jsonl"), "template")
     assert "real web pages" in words and "made-up world" not in words
 
 
@@ -563,10 +532,6 @@ def test_words_from_outside_are_escaped(root: Path, tmp_path: Path) -> None:
     )
     text = (report(tmp_path, world.models(*THREE)) / "index.html").read_text(encoding="utf-8")
     assert "<script>" not in text and "&lt;script&gt;" in text
-
-
-def test_an_element_escapes_what_it_is_given() -> None:
-    assert element("text", "a<b", x=1.25, class_='"') == '<text x="1.2" class="&#34;">a&lt;b</text>'
 
 
 def test_the_same_build_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
@@ -589,7 +554,7 @@ def test_no_path_of_the_machine_is_in_the_report(root: Path) -> None:
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ReportError, match=r"expected metrics\.json of at least one of the models standard"
+        ReportError, match=r"expected measurements\.parquet of at least one of the models standard"
     ):
         read(tmp_path, world.models("standard"))
 
@@ -610,12 +575,11 @@ def test_nothing_to_count_is_shown_as_nothing(tmp_path: Path) -> None:
     empty = {"corpus": "score_5", "documents": 0, "words": 0, "scores": [0] * 6, "hazards": []}
     for name in world.corpora():
         world.write(tmp_path / "card" / name / "card.json", {**empty, "corpus": name})
-    path = tmp_path / "evaluate/safe-pretrain/metrics.json"
-    nothing = {
-        name: {"count": 0, "of": 0, "value": None}
-        for name in ("asr", "asr_strict", "refused", "neither")
-    }
-    world.write(path, {"decoders": {"greedy": {"harmful": nothing}}, "utility": None})
+    suite = {"suite": "harmful", "suite_kind": "harmful", "judge": "acts", "is_first_judge": True}
+    where = {"model": "safe", "stage": "pretrain", "decoder": "greedy", **suite}
+    metrics = ("asr", "asr_strict", "refused", "neither")
+    rows = [share(metric, 0, 0, **where) for metric in metrics]
+    world.write_rows(rows, tmp_path / "evaluate/safe-pretrain")
     folder = report(tmp_path, models)
     stage = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["models"]["safe"][
         "pretrain"
@@ -625,37 +589,26 @@ def test_nothing_to_count_is_shown_as_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_row_that_is_gone_stays_out(root: Path) -> None:
-    names = {
-        "models": ["standard"],
-        "others": [],
-        "mixtures": [],
-        "corpora": [],
-        "sources": [],
-        "tags": [],
-    }
-    assert list(read_inputs(root, **names).metrics) == ["standard"]
+    rows = world.declared(world.models("standard")).rows
+    assert set(read_inputs(root, rows).measurements["model"]) == {"standard"}
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     world.write_evaluations(tmp_path, world.models("safe"))
-    (tmp_path / "evaluate/safe-pretrain/metrics.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ReportError, match=r"safe-pretrain/metrics\.json: expected JSON"):
+    (tmp_path / "evaluate/safe-pretrain/measurements.parquet").write_text("{", encoding="utf-8")
+    match = r"safe-pretrain/measurements\.parquet: expected a Parquet file"
+    with pytest.raises(ReportError, match=match):
         read(tmp_path, world.models("safe"))
 
 
-def test_the_ladder_shows_the_rungs_that_exist(tmp_path: Path) -> None:
+def test_the_ablation_shows_the_steps_that_are_declared(tmp_path: Path) -> None:
     models = world.models(*world.PARTS)
     world.write_evaluations(tmp_path, models)
-    book, claims = read(tmp_path, models)
-    assert [group.rung for group in book.measured.roles.ladder] == [
-        "raw",
-        "score_0",
-        "rephrase",
-        "refusal",
-        "moral",
-        "tags",
-    ]
-    assert claim(claims, "ladder_moral").verdict != "not measured"
+    data, claims = read(tmp_path, models)
+    assert list(data.roles.ablation) == list(ABLATION_STEPS)
+    (table,) = ablation(data).tables
+    assert [row[1].text for row in table.rows] == [*world.PARTS, "safe"]
+    assert claim(claims, "ablation_moral").verdict != "not measured"
 
 
 def test_seeds_are_shown_as_dots(tmp_path: Path) -> None:
@@ -668,30 +621,13 @@ def test_seeds_are_shown_as_dots(tmp_path: Path) -> None:
     assert len(groups["safe"]["stages"]["pretrain"]["greedy"]["asr"]["seeds"]) == 3
 
 
-# ── the pencil ──
-
-
-def test_ticks_are_round_and_reach_the_top() -> None:
-    assert nice_ticks(7.3) == [0.0, 2.0, 4.0, 6.0, 8.0]
-    assert nice_ticks(0.83) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert nice_ticks(0.0) == [0.0, 1.0]
-
-
-def test_names_at_the_ends_of_curves_do_not_lie_on_each_other() -> None:
-    places = apart([50.0, 51.0, 52.0, 53.0], 13.0, 60.0)
-    assert all(after - before >= 13.0 for before, after in pairwise(places))
-    assert places[-1] <= 60.0
-
-
-def test_a_long_name_is_cut() -> None:
-    assert shortened("score 0", 100.0) == "score 0"
-    assert shortened("a very long name of a corpus", 60.0).endswith("…")
+# ── training curves ──
 
 
 def test_a_long_curve_is_averaged_in_pieces(tmp_path: Path) -> None:
     lines = "".join(f"{step},{step * 10},{step}\n" for step in range(1, 101))
     (tmp_path / "loss.csv").write_text("step,tokens,loss\n" + lines, encoding="utf-8")
-    assert read_curve(tmp_path / "loss.csv", points=10)[0] == (100.0, 5.5)
+    assert read_curve(tmp_path / "loss.csv", max_points=10)[0] == (100.0, 5.5)
 
 
 def test_a_curve_without_loss_is_refused(tmp_path: Path) -> None:
@@ -704,8 +640,8 @@ def test_a_curve_without_loss_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_screen_is_aligned_and_counts_the_verdicts(root: Path) -> None:
-    book, claims = read(root, world.models(*THREE))
-    lines = screen(book, claims)
+    data, claims = read(root, world.models(*THREE))
+    lines = screen(data, claims)
     assert len(lines) == 11 and len({len(line) for line in lines[:-1]}) == 1
     assert lines[-1].startswith(f"claims: {verdicts(claims)['reproduced']} reproduced")
 
@@ -735,12 +671,10 @@ def test_the_stage_writes_the_page_and_says_where(tmp_path: Path) -> None:
 def test_tasks_of_the_harness_are_a_table_of_their_own(tmp_path: Path) -> None:
     models = world.models("safe")
     world.write_build(tmp_path, models)
-    path = tmp_path / "evaluate/safe-instruct/metrics.json"
-    metrics = json.loads(path.read_bytes())
-    metrics["utility"]["tasks"] = {
-        "arc_easy": {"acc": world.fixed(33, 120), "acc_norm": world.fixed(36, 120)}
-    }
-    world.write(path, metrics)
+    folder = tmp_path / "evaluate/safe-instruct"
+    where = {"model": "safe", "stage": "instruct", "suite": "arc_easy", "suite_kind": "utility"}
+    tasks = [share("acc", 33, 120, **where), share("acc_norm", 36, 120, **where)]
+    world.write_rows([*all_measured(folder), *tasks], folder)
     page = (report(tmp_path, models) / "index.html").read_text(encoding="utf-8")
     assert (
         "Tasks of lm-evaluation-harness" in page

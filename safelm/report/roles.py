@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from specs.comparisons import Comparisons
+from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, tags_of
 from specs.decoder import DecoderRow
 from specs.mixture import Mixture, Model
@@ -72,7 +72,8 @@ def roles(
     comparisons: Comparisons,
 ) -> Roles:
     """Look up the groups that `comparisons` names; each is named by one of its models."""
-    steps = {model: step for step, model in comparisons.ablation.items()}
+    declared = comparisons.ablation
+    steps = {declared[step]: step for step in ABLATION_STEPS if step in declared}
     groups = tuple(_groups(models, mixtures, corpora, steps))
     by_model = {model: group for group in groups for model in group.models}
 

@@ -72,7 +72,8 @@ def _tree(measured: Measured, path_of: Callable[[Key], list[str]]) -> Json:
         for name in path[:-1]:
             node = node.setdefault(name, {})
         if path:
-            node[path[-1]] = _number(rate)
+            is_missing = rate.value is None and any("auroc" in name for name in path)
+            node[path[-1]] = None if is_missing else _number(rate)
     return root
 
 
