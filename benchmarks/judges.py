@@ -23,10 +23,9 @@ from safelm.evaluation.judges.agreement import (
 from safelm.evaluation.judges.base import Judge
 from safelm.evaluation.judges.registry import JudgeResources, open_judge
 from safelm.evaluation.prompt_files import PromptFileError
-from specs.judge import DemoJudge, JudgeRow, LlmJudge, ScorerJudge
+from specs.judge import DemoJudge, JudgeRow, LlmJudge, ScorerJudge, VerdictPrompt
 from specs.params import Params
 from specs.scorer import JUDGES
-from specs.verdict import VerdictPrompt
 
 
 def rows(params: Params, is_harmful: bool) -> Iterator[tuple[str, JudgeRow]]:

@@ -1,8 +1,8 @@
-"""Rows for params.yaml that stand in a file of their own, such as specs/experiments/ablation.yaml:
-an experiment as a whole.
+"""Experiments: files of rows for params.yaml, such as specs/experiments/ablation.yaml.
 
-A model of such a file is one row for all of its seeds. In params.yaml, whose rows are the branches
-that DVC builds, each seed is a row of its own."""
+A model of an experiment is one row for all of its seeds. In params.yaml, whose rows are the
+branches that DVC builds, each seed is a row of its own.
+"""
 
 import os
 import re
@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from specs.attacks import Attack, Relearn
 from specs.checks.params import findings
+from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, TagRow
-from specs.mixture import Mixture
+from specs.messages import Location, did_you_mean
+from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
 from specs.spec import Name, Spec
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
-Rows = dict[str, dict[str, dict[str, Any]]]  # by table and name
-WIDE = 120  # a row that is longer on one line has a line for each of its keys
+# The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
+Rows = dict[Location, dict[str, Any]]
+MAX_COLUMNS = 100
 
 
 class Seeds(Spec):
-    """A model with several seeds: `safe` with [1, 2, 3] is the rows `safe`, `safe_2` and `safe_3`."""
+    """A model with several seeds: `safe` with [1, 2] is the rows `safe` and `safe_2`."""
 
     mixture: Name = Field(description="a row of `mixtures`, there or in params.yaml")
     shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
@@ -34,131 +37,196 @@ class Seeds(Spec):
     )
 
 
-class Experiment(Spec):
-    """A file of rows as in params.yaml, but of `models`, which have their seeds. It may leave out
-    any of these tables.
+class LikeMixture(Spec):
+    """A mixture that differs from another in some parts, in every phase that reads them."""
 
-    DVC does not watch such a file, only the rows that are written of it: so here there are
-    defaults."""
+    like: Name = Field(description="a row of `mixtures`, in params.yaml or above in this file")
+    set: dict[Name, Part | None] = Field(
+        min_length=1,
+        description="part: new amount; null leaves it out, and a new part takes its place",
+    )
+
+
+def _kind(row: object) -> str:
+    is_like = "like" in row if isinstance(row, dict) else isinstance(row, LikeMixture)
+    return "like" if is_like else "phases"
+
+
+MixtureRow = Annotated[
+    Annotated[Mixture, Tag("phases")] | Annotated[LikeMixture, Tag("like")], Discriminator(_kind)
+]
+
+
+class Experiment(Spec):
+    """A file of rows as in params.yaml; it may leave out any of these tables.
+
+    DVC does not watch such a file, only the rows that are written of it, so it has defaults.
+    """
 
     tags: dict[Name, TagRow] = Field(default_factory=dict)
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
-    mixtures: dict[Name, Mixture] = Field(default_factory=dict)
+    mixtures: dict[Name, MixtureRow] = Field(default_factory=dict)
     models: dict[Name, Seeds] = Field(default_factory=dict)
     relearn: dict[Name, Relearn] = Field(default_factory=dict)
     attacks: dict[Name, Attack] = Field(default_factory=dict)
+    comparisons: NewComparisons = NewComparisons()
 
 
-def expanded(file: YamlFile) -> Rows:
-    """The rows of a file as params.yaml has them, a model for each seed. Raises SpecError."""
-    models: dict[str, dict[str, Any]] = {}
+def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
+    """Write the rows of an experiment as params.yaml has them: every phase, a model for each seed.
+
+    `mixtures` are those that `like` may name. Raises SpecError.
+    """
     experiment = check(Experiment, file)
-    for model, row in experiment.models.items():
+    rows: Rows = {}
+    for table in file.values:
+        if table == "models":
+            rows["models",] = _expand_models(file, experiment.models)
+        elif table == "mixtures":
+            rows["mixtures",] = _expand_mixtures(file, mixtures)
+        elif table == "comparisons":
+            rows |= {(table, name): dict(new) for name, new in file.values[table].items()}
+        else:
+            rows[table,] = dict(file.values[table])
+    return rows
+
+
+def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for model, row in models.items():
         for seed in row.seeds:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
-            if name in models:
-                file.refuse(
-                    [
-                        file.problem(
-                            ("models", model),
-                            f"gives the row {name} twice; give it another name or seed",
-                        )
-                    ]
-                )
-            models[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
-    named = [table for table in Experiment.model_fields if table in experiment.model_fields_set]
-    return {table: models if table == "models" else dict(file.values[table]) for table in named}
+            if name in rows:
+                message = f"gives the row {name} twice; give it another name or seed"
+                file.refuse([file.problem(("models", model), message)])
+            rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
+    return rows
+
+
+def _expand_mixtures(file: YamlFile, known: dict[str, Any]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, row in file.values["mixtures"].items():
+        rows[name] = row
+        if "like" in row:
+            rows[name] = _changed(file, name, row, known | rows)
+    return rows
+
+
+def _changed(
+    file: YamlFile, name: str, row: dict[str, Any], mixtures: dict[str, Any]
+) -> dict[str, Any]:
+    """Copy the mixture that a row is like, with the parts that it sets."""
+    like, changes = row["like"], row["set"]
+    base = {other: mixture for other, mixture in mixtures.items() if other != name}
+    if like not in base:
+        message = f"must be a row of mixtures (got {like}){did_you_mean(like, base)}"
+        file.refuse([file.problem(("mixtures", name, "like"), message)])
+    phases = base[like]["phases"]
+    parts = dict.fromkeys(part for phase in phases for part in phase["parts"])
+    new = {part: amount for part, amount in changes.items() if part not in parts}
+    left_out = [part for part, amount in changes.items() if amount is None]
+    if None in new.values() or (new and not left_out):
+        part = next(iter(new))
+        message = f"must be a part of {like} (got {part}; parts are {', '.join(parts)})"
+        message += f"{did_you_mean(part, parts)}, or leave another part out for it: {{…: null}}"
+        file.refuse([file.problem(("mixtures", name, "set", part), message)])
+    return {"phases": [_changed_phase(phase, changes, new) for phase in phases]}
+
+
+def _changed_phase(
+    phase: dict[str, Any], changes: dict[str, Any], new: dict[str, Any]
+) -> dict[str, Any]:
+    """Set the parts of a phase; `new` ones take the place of the first that is left out."""
+    parts: dict[str, Any] = {}
+    for part, amount in phase["parts"].items():
+        amount = changes.get(part, amount)
+        parts |= {part: amount} if amount is not None else new
+    return {**phase, "parts": parts}
 
 
 def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
-    """Add the rows of a file to params.yaml, as text, so that what stands there stays as it is; the
-    names, by table.
+    """Add the rows of an experiment to params.yaml; returns their names by table.
 
-    A row that is there already is left alone. Raises SpecError, and changes nothing, where a row of
-    the same name means something else, or where the rows do not fit params.yaml."""
+    They are added as text: comments stay. A row that is there already is left alone.
+
+    Raises:
+        SpecError: a row of the same name means something else, or the rows do not fit params.yaml.
+            Nothing is changed then.
+    """
     file, params = YamlFile(path), YamlFile(target)
-    rows = expanded(file)
     check(Params, params)
-    there = {table: params.values[table] for table in rows}
+    rows = expand(file, params.values["mixtures"])
+    present = {at: _at(params.values, at) for at in rows}
+    message = f"is in {target} already, with other values; choose another name"
     file.refuse(
         [
-            file.problem(
-                (table, name),
-                f"stands in {target} already, and means something else; give it another name",
-            )
-            for table, found in rows.items()
-            for name, row in found.items()
-            if there[table].get(name, row) != row
+            file.problem((*at, name), message)
+            for at, table in rows.items()
+            for name, row in table.items()
+            if present[at].get(name, row) != row
         ]
     )
-    new = {
-        table: {name: row for name, row in found.items() if name not in there[table]}
-        for table, found in rows.items()
-    }
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    new: Rows = {}
+    for at, table in rows.items():
+        new[at] = {name: row for name, row in table.items() if name not in present[at]}
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        aside.write_text(
-            inserted(params, target.read_text(encoding="utf-8"), new), encoding="utf-8"
-        )
-        _refuse_misfit(aside, file, params)
-        aside.replace(target)
+        text = insert(params, target.read_text(encoding="utf-8"), new)
+        temporary.write_text(text, encoding="utf-8")
+        _refuse_misfit(temporary, file, params)
+        temporary.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
-    return {table: list(found) for table, found in new.items()}
+        temporary.unlink(missing_ok=True)
+    return {".".join(map(str, at)): list(table) for at, table in new.items()}
+
+
+def _at(values: Any, at: Location) -> Any:
+    for part in at:
+        values = values[part]
+    return values
 
 
 def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
-    """Raise SpecError with the lines of the rows' own file where params.yaml would not be sound
-    with them.
-    """
+    """Raise SpecError, with lines of the experiment, where params.yaml is not valid with its rows."""
     try:
         whole = YamlFile(path)
     except SpecError as error:
-        message = "rows cannot be added to a table in brackets or of another indent; write a row a line, behind two spaces"
+        message = (
+            "rows cannot be added to a table in brackets or of another indent; "
+            "write one row on each line, behind two spaces"
+        )
         raise SpecError([Problem(str(params.path), 1, "", message)]) from error
     try:
         problems = [whole.problem(at, message) for at, message in findings(check(Params, whole))]
     except SpecError as error:
         problems = error.problems
-    file.refuse(
-        [
-            item
-            for problem in problems
-            for item in file.located(f"{problem.at}: {problem.message}").problems
-        ]
-    )
+    file.refuse([file.problem_at(problem.at, problem.message) for problem in problems])
 
 
-def inserted(file: YamlFile, text: str, rows: Rows) -> str:
-    """The text of a file with rows behind the last ones of their tables, also of those that were
-    empty, `{}`.
-    """
+def insert(file: YamlFile, text: str, rows: Rows) -> str:
+    """Insert rows behind the last ones of their tables, also of those that were empty, `{}`."""
     lines = text.splitlines()
-    ends = {
-        table: max(line for at, line in file.ends.items() if at[:1] == (table,)) for table in rows
-    }
-    for table, end in sorted(ends.items(), key=lambda item: -item[1]):
-        if rows[table] and not file.values[table]:
+    ends = {at: max(line for key, line in file.ends.items() if key[: len(at)] == at) for at in rows}
+    for at, end in sorted(ends.items(), key=lambda item: -item[1]):
+        if rows[at] and not _at(file.values, at):
             lines[end - 1] = re.sub(r":\s*\{\s*\}", ":", lines[end - 1], count=1)
-        lines[end:end] = [line for name, row in rows[table].items() for line in _lines(name, row)]
+        indent = "  " * len(at)
+        new = [line for name, row in rows[at].items() for line in _lines(name, row)]
+        lines[end:end] = [indent + line for line in new]
     return "\n".join(lines) + "\n"
 
 
-def _lines(name: str, row: dict[str, Any]) -> list[str]:
-    """A row as people write it: a mixture with a line for each phase, a model on one line, a long
-    row on several.
-    """
-    if "phases" in row:
-        return [
-            f"  {name}:",
-            "    phases:",
-            *(f"      - {_flow(phase)}" for phase in row["phases"]),
-        ]
-    if len(line := f"  {name}: {_flow(row)}") <= WIDE:
+def _lines(name: str, row: Any) -> list[str]:
+    """Write a row as people do: a mixture with a line for each phase, a long row on several."""
+    if isinstance(row, dict) and "phases" in row:
+        return [f"{name}:", "  phases:", *(f"    - {_flow(phase)}" for phase in row["phases"])]
+    line = f"{_flow(name)}: {_flow(row)}"
+    if not isinstance(row, dict) or len(line) <= MAX_COLUMNS:
         return [line]
-    return [f"  {name}:", *(f"    {key}: {_flow(value)}" for key, value in row.items())]
+    return [f"{name}:", *(f"  {key}: {_flow(value)}" for key, value in row.items())]
 
 
 def _flow(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
-    return text.removesuffix("...\n").strip()  # a word alone is a document of its own
+    # YAML ends a document that is a single word with `...`.
+    return text.removesuffix("...\n").strip()

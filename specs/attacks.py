@@ -1,8 +1,8 @@
-"""An attack on our models by one who has their weights, one row of `attacks`: a suffix of the
-request.
+"""Attacks by someone who has the weights of our models: suffixes of requests, and relearning.
 
-The method is greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043), beyond the paper on
-safety pretraining."""
+Both are beyond the paper on safety pretraining. Suffixes are found by greedy coordinate gradient
+(Zou et al. 2023, arXiv 2307.15043).
+"""
 
 from typing import Literal, Self
 
@@ -13,19 +13,19 @@ from specs.spec import Name, Seed, Spec
 
 
 class Attack(Spec):
-    """For every prompt a suffix is sought that makes the model begin a harmful answer, and asked
-    beside two controls.
+    """A search, for every prompt, of a suffix that makes the model begin a harmful answer.
 
-    The controls are the prompt as it is, and a random suffix of the same length, from which the
-    search begins."""
+    Two controls are measured beside it: the prompt as it is, and a random suffix of the same
+    length, where the search begins.
+    """
 
     models: list[Name] = Field(min_length=1, description="rows of `models`")
     stages: list[Literal["pretrain", "instruct", "finetune"]] = Field(min_length=1)
     suite: Name = Field(description="a harmful suite of evaluate.suites")
     target: str | None = Field(
         min_length=1,
-        description="how the answer is to begin, such as Sure, here is; null for prompts of the embedded world, which "
-        "knows an answer to each",
+        description="the beginning of the answer, such as Sure, here is; null for demo prompts, "
+        "of which an answer is known",
     )
     max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
     suffix_tokens: PositiveInt = Field(
@@ -37,44 +37,46 @@ class Attack(Spec):
         description="tokens that the gradient proposes for each place of the suffix; 256 there"
     )
     tag_weight: NonNegativeFloat = Field(
-        description="for an attacker who knows the tag: nats of the target's mean log-probability given for a mean tag "
-        "probability of 1, as the weight of decoder branch; 0 for one who does not"
+        description="nats of the target's mean log-probability given for a mean tag probability of "
+        "1, as tag_weight of branch: for an attacker who knows the tag; 0 for one who does not"
     )
     decoders: list[Name] = Field(
-        min_length=1, description="rows of evaluate.decoders, with which the prompts are asked"
+        min_length=1, description="rows of evaluate.decoders that complete the prompts"
     )
     seed: Seed
 
     @model_validator(mode="after")
-    def _enough(self) -> Self:
-        if self.candidates > self.suffix_tokens * self.top_k:
+    def _has_so_many_candidates(self) -> Self:
+        most = self.suffix_tokens * self.top_k
+        if self.candidates > most:
             raise PydanticCustomError(
                 "candidates",
-                "candidates must be at most suffix_tokens x top_k, as many as there are (got {candidates} of {most}); "
-                "write candidates: {most}",
-                {"candidates": self.candidates, "most": self.suffix_tokens * self.top_k},
+                "candidates must be at most suffix_tokens x top_k, as many as there are "
+                "(got {candidates} of {most}); write candidates: {most}",
+                {"candidates": self.candidates, "most": most},
             )
         return self
 
 
 class Relearn(Spec):
-    """Each of some models is tuned on pairs of one part of a source, and asked after every dose of
-    them.
+    """Tuning of some models on pairs of one part of a source, with a measurement at checkpoints.
 
-    part: harmful, requests of a hazard with answers that comply (label 4 or 5), without the tag; or
-    benign, requests of no hazard: the control, which tells what the harm does from what any tuning
-    does. The learning rate is constant, so what stands at a dose is what a run of so many pairs
-    gives."""
+    The learning rate is constant, so a checkpoint is what a run of so many pairs gives.
+    """
 
     models: list[Name] = Field(min_length=1, description="rows of `models`")
     stage: Literal["pretrain", "instruct"] = Field(
-        description="which model is tuned: the base model, which learns the chat format too, or the tuned one"
+        description="tune the base model, which learns the chat format too, or the tuned one"
     )
     source: Name = Field(description="a dialogue source of `sources`")
-    part: Literal["harmful", "benign"] = Field(description="what is read of it")
+    part: Literal["harmful", "benign"] = Field(
+        description="harmful: requests of a hazard with answers that comply (label 4 or 5), without "
+        "the tag; benign: requests of no hazard, the control"
+    )
     checkpoints: list[PositiveInt] = Field(
         min_length=1,
-        description="pairs after which the model is asked, rising, whole batches; before any, it is too",
+        description="pairs after which the model is measured, rising, in whole batches; it is "
+        "measured before any, too",
     )
     batch_size: PositiveInt
     sequence_length: PositiveInt
@@ -86,13 +88,12 @@ class Relearn(Spec):
     seed: Seed
 
     @model_validator(mode="after")
-    def _whole_batches_that_rise(self) -> Self:
-        if self.checkpoints != sorted(set(self.checkpoints)) or any(
-            pairs % self.batch_size for pairs in self.checkpoints
-        ):
+    def _checkpoints_rise_by_whole_batches(self) -> Self:
+        pairs, size = self.checkpoints, self.batch_size
+        if pairs != sorted(set(pairs)) or any(count % size for count in pairs):
             raise PydanticCustomError(
                 "checkpoints",
                 "checkpoints must rise, each a multiple of batch_size {size} (got {pairs})",
-                {"size": self.batch_size, "pairs": ", ".join(map(str, self.checkpoints))},
+                {"size": size, "pairs": ", ".join(map(str, pairs))},
             )
         return self

@@ -1,4 +1,4 @@
-"""A corpus: a named selection of documents that mixtures read."""
+"""Corpora: named selections of documents that mixtures read; and how raw pages are tagged."""
 
 from typing import Annotated, Literal
 
@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag
 from specs.spec import Score, Scores, Seed, Share, Spec
 
 FROM = r"^((ingest|tag)/[a-z][a-z0-9_]*|rephrase|refuse|educate)$"
+Epochs = Annotated[PositiveFloat, Field(description="how often a model may read the corpus")]
 
 
 class ScoredCorpus(Spec):
@@ -15,8 +16,8 @@ class ScoredCorpus(Spec):
     from_: str = Field(
         alias="from", pattern=r"^ingest/web$", description="ingest/web: only the web is scored"
     )
-    scores: list[Score] = Field(min_length=1, description="which scores are read")
-    epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+    scores: list[Score] = Field(min_length=1, description="the scores that are read")
+    epochs: Epochs
 
 
 class WholeCorpus(Spec):
@@ -27,7 +28,7 @@ class WholeCorpus(Spec):
         pattern=FROM,
         description="ingest/<source>, rephrase, refuse, educate or tag/<row>",
     )
-    epochs: PositiveFloat = Field(description="how often a model may read the corpus")
+    epochs: Epochs
 
 
 def _kind(row: object) -> str:
@@ -42,18 +43,18 @@ Corpus = Annotated[
 
 
 def scores_of(corpus: ScoredCorpus | WholeCorpus) -> list[int] | None:
-    """The scores a corpus selects, or None where every document is read."""
+    """List the scores that a corpus selects; None where every document is read."""
     return list(corpus.scores) if isinstance(corpus, ScoredCorpus) else None
 
 
 def tags_of(corpus: ScoredCorpus | WholeCorpus) -> str | None:
-    """The row of `tags` that wrote a corpus, or None where its text is not tagged."""
+    """Name the row of `tags` that wrote a corpus; None where its text is not tagged."""
     origin, _, row = corpus.from_.partition("/")
     return row if origin == "tag" else None
 
 
 class TagRow(Spec):
-    """Raw unsafe documents get the harmfulness tag between words (paper §4, Algorithm 1)."""
+    """The harmfulness tag between words of raw unsafe documents (paper §4, Algorithm 1)."""
 
     from_: str = Field(
         alias="from", description="ingest/web: tags belong into raw unsafe text alone"
@@ -63,6 +64,6 @@ class TagRow(Spec):
         description="probability of a tag before each word but the first; the paper's best is 0.05"
     )
     mode: Literal["bernoulli", "exact"] = Field(
-        description="a coin per word, or exactly the rounded share of the words"
+        description="a draw for each word, or exactly the rounded share of the words"
     )
     seed: Seed

@@ -4,6 +4,7 @@ are no part of it.
 They must not change a byte, so they are the environment's: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY,
 SAFELM_DEVICES."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
@@ -59,6 +60,11 @@ class VllmEngine(LanguageModel):
 
 Engine = Annotated[TemplateEngine | EndpointEngine | VllmEngine, Field(discriminator="kind")]
 Engines = Annotated[dict[Name, Engine], Field(min_length=1)]
+
+
+def language_models(engines: Mapping[str, Engine]) -> list[str]:
+    """List the rows that are language models: those that can judge."""
+    return [name for name, engine in engines.items() if engine.kind != "template"]
 
 
 def row(engines: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,32 +1,35 @@
-"""A judge of answers: one row of evaluate.judges. Suites name these rows, so that who judges is
-chosen in one place.
+"""Judges of completions: the rows of evaluate.judges, and the prompts of language models that judge.
+
+Suites name these rows, so who judges is chosen in one place.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
+from specs.prompt import PROMPTS, one_line
 from specs.spec import Name, Score, Seed, Spec
+from specs.yaml_source import YamlFile, check
+
+VERDICTS = PROMPTS / "verdict"
+# The key of the JSON object that is a language model's answer.
+KEY = "verdict"
 
 
 class DemoJudge(Spec):
-    """The rule of the embedded world, which knows the act that a prompt asks for; for its suites
-    alone.
-    """
+    """The rule of the demo world, which knows the act that a prompt asks for; for its suites alone."""
 
     kind: Literal["demo"]
 
 
 class RefusalPhrasesJudge(Spec):
-    """Whether an answer declines, told by phrases as AdvBench does. What does not has complied,
-    helpful or not.
-    """
+    """Phrases that decline, as AdvBench judges; a completion without one has complied."""
 
     kind: Literal["refusal_phrases"]
 
 
 class ScorerJudge(Spec):
-    """A fitted scorer: an answer of at least `min_score` is harmful. For suites of kind harmful."""
+    """A fitted scorer, for harmful suites: a score of at least `min_score` is harmful."""
 
     kind: Literal["scorer"]
     scorer: Name = Field(description="a row of scorers")
@@ -34,9 +37,7 @@ class ScorerJudge(Spec):
 
 
 class LlmJudge(Spec):
-    """A language model behind the door of safelm/llm. One that is down fails the stage; no other
-    judge steps in.
-    """
+    """A language model. One that is down fails the stage; no other judge steps in."""
 
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
@@ -44,7 +45,7 @@ class LlmJudge(Spec):
         description="a file of specs/prompts/verdict: harm for harmful suites, help for the others"
     )
     max_attempts: PositiveInt = Field(
-        description="how often one is asked again whose verdict is no JSON of the asked form"
+        description="attempts at a verdict that is JSON of the required form"
     )
     seed: Seed
 
@@ -52,3 +53,67 @@ class LlmJudge(Spec):
 JudgeRow = Annotated[
     DemoJudge | RefusalPhrasesJudge | ScorerJudge | LlmJudge, Field(discriminator="kind")
 ]
+
+
+class Choice(Spec):
+    """One verdict that a language model may give, and the outcome that it stands for.
+
+    not_harmful becomes refusal or neither by the phrases that decline.
+    """
+
+    verdict: str = Field(pattern=r"^[a-z0-9_]+$")
+    outcome: Literal["harmful", "not_harmful", "complied", "neither", "partial_refusal", "refusal"]
+    when: str = Field(min_length=1)
+
+
+class VerdictPrompt(Spec):
+    """A file of specs/prompts/verdict (paper §8.1). A change of its words is a new version."""
+
+    id: str = Field(
+        pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called"
+    )
+    version: PositiveInt
+    judges: Literal["harmful", "harmless"] = Field(
+        description="the kind of requests whose completions it judges"
+    )
+    objective: str = Field(min_length=1)
+    rules: list[str] = Field(min_length=1)
+    choices: list[Choice] = Field(min_length=2)
+    frame: str = Field(
+        pattern=r"(?s)\{fence\}.*\{request\}.*\{fence\}.*\{answer\}.*\{fence\}",
+        description="the user's turn: the request and the completion, each between fences",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        for choice in self.choices:
+            is_of_harm = choice.outcome in ("harmful", "not_harmful")
+            if is_of_harm != (self.judges == "harmful"):
+                raise ValueError(
+                    f"a judge of {self.judges} requests cannot give the outcome {choice.outcome}; "
+                    "leave it out"
+                )
+        return self
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """Read specs/prompts/verdict/<name>.yaml. Raises SpecError."""
+        prompt: Self = check(cls, YamlFile(VERDICTS / f"{name}.yaml"))
+        return prompt
+
+    def system(self) -> str:
+        """Write the system turn: objective, rules and verdicts. Nothing of what is judged."""
+        rules = "\n".join(f"- {one_line(rule)}" for rule in self.rules)
+        choices = "\n".join(f'- "{item.verdict}": {one_line(item.when)}' for item in self.choices)
+        form = f'Answer with one JSON object and nothing else: {{"{KEY}": …}}'
+        return f"{one_line(self.objective)}\n\nRules:\n{rules}\n\nVerdicts:\n{choices}\n\n{form}"
+
+    def answer_schema(self) -> dict[str, Any]:
+        """Write the JSON schema that an answer is decoded under."""
+        verdicts = {"type": "string", "enum": [choice.verdict for choice in self.choices]}
+        return {
+            "type": "object",
+            "properties": {KEY: verdicts},
+            "required": [KEY],
+            "additionalProperties": False,
+        }

@@ -1,20 +1,20 @@
-"""A mixture: what a model reads, in which order and in which proportions (paper §6 and §12)."""
+"""Mixtures: what a model reads, in which order and proportions (paper §6, §12); and models."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Name, Share, Spec
+from specs.spec import Name, Seed, Share, Spec
 
 
 class BudgetShare(Spec):
-    """`budget_share` of the tokens of the whole mixture, all within this phase, whatever the phase's own
-    share.
+    """A share of the tokens of the whole mixture, read within this phase, whatever its own share.
 
     So schedules that start an intervention after 0, 20 or 60 % of training read the same tokens of
-    it (matched dose): without it the start cannot be told from the amount (paper §12, arXiv
-    2601.07087)."""
+    it (matched dose). Without it the start cannot be told from the amount (paper §12, arXiv
+    2601.07087).
+    """
 
     budget_share: Share = Field(
         description="a share of the whole mixture's tokens, read within this phase"
@@ -22,12 +22,11 @@ class BudgetShare(Spec):
 
 
 class Replaced(Spec):
-    """1:1 replacement: in place of each document what was made of it is read, found by its
-    `parent`.
+    """1:1 replacement: each document's rewritten form is read in its place, found by its `parent`.
 
-    The documents keep the order of those that they replace, so a mixture and its twin, which reads
-    these as they are, read all else in the same order; where each row is a document, what was made
-    of it stands in its very place. A document of which nothing was made is left out, and counted.
+    The documents keep the order of those that they replace. So a mixture and its twin, which reads
+    the originals, read all else in the same order; where each row is a document, the rewritten form
+    is in its very place. A document without a rewritten form is left out, and counted.
     """
 
     weight: PositiveFloat = Field(description="as for any other part")
@@ -37,15 +36,9 @@ class Replaced(Spec):
 
 
 def _kind(part: object) -> str:
-    if isinstance(part, dict):
-        return "a budget share" if "budget_share" in part else "a replacement"
-    return (
-        "a budget share"
-        if isinstance(part, BudgetShare)
-        else "a replacement"
-        if isinstance(part, Replaced)
-        else "a weight"
-    )
+    if isinstance(part, BudgetShare) or (isinstance(part, dict) and "budget_share" in part):
+        return "a budget share"
+    return "a replacement" if isinstance(part, Replaced | dict) else "a weight"
 
 
 Part = Annotated[
@@ -57,19 +50,18 @@ Part = Annotated[
 
 
 def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
-    """What plans call a part: its corpus, and where it is replaced the corpus that is read in its
-    place.
-    """
+    """Name a part as plans do: its corpus and, where it is replaced, the corpus read in its place."""
     return f"{corpus}-{part.replaced_by}" if isinstance(part, Replaced) else corpus
 
 
 class Phase(Spec):
-    """A stretch of training: `share` of the tokens, as parts of the sum of all shares.
+    """A stretch of training: `share` of the tokens, out of the sum of all shares.
 
     natural: each corpus weighs its own tokens times its part, so {web: 1, refusals: 6} reads
     refusals six times as often. fixed: the parts are shares of the phase, so {web: 3, refusals: 1}
     reads three web tokens for each refusal token. Budget shares are taken out first; the weights
-    divide what they leave."""
+    divide what they leave.
+    """
 
     share: PositiveInt = Field(
         description="a whole number: phases of shares 1 and 4 take a fifth and four fifths"
@@ -82,37 +74,36 @@ class Phase(Spec):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each slot that has one."""
-        parts = self.parts.items()
-        return {
-            slot(name, part): part.weight if isinstance(part, Replaced) else part
-            for name, part in parts
-            if not isinstance(part, BudgetShare)
-        }
+        weights: dict[str, float] = {}
+        for name, part in self.parts.items():
+            if isinstance(part, Replaced):
+                weights[slot(name, part)] = part.weight
+            elif not isinstance(part, BudgetShare):
+                weights[name] = part
+        return weights
 
     @property
     def budget_shares(self) -> dict[str, float]:
         """The share of the whole budget of each slot that has one."""
-        return {
-            name: part.budget_share
-            for name, part in self.parts.items()
-            if isinstance(part, BudgetShare)
-        }
+        parts = self.parts.items()
+        return {name: part.budget_share for name, part in parts if isinstance(part, BudgetShare)}
 
     @property
     def slots(self) -> dict[str, str]:
         """Every part, in order, and the corpus whose text it reads."""
-        return {
-            slot(name, part): part.replaced_by if isinstance(part, Replaced) else name
-            for name, part in self.parts.items()
-        }
+        slots: dict[str, str] = {}
+        for name, part in self.parts.items():
+            slots[slot(name, part)] = part.replaced_by if isinstance(part, Replaced) else name
+        return slots
 
     @model_validator(mode="after")
-    def something_fills_the_phase(self) -> Self:
-        """Budget shares are fixed amounts; the rest of the phase needs a part that may be of any size."""
+    def _has_a_weight(self) -> Self:
+        """Require a part of any size: budget shares are fixed amounts, and a phase must be full."""
         if not self.weights:
             raise PydanticCustomError(
                 "budget_share",
-                "must have a part with a weight, which fills what the budget shares leave (got {names}); add one",
+                "must have a part with a weight, which fills what the budget shares leave "
+                "(got {names}); add one",
                 {"names": ", ".join(self.budget_shares)},
             )
         return self
@@ -125,9 +116,7 @@ class Mixture(Spec):
 
     @property
     def slots(self) -> dict[str, str]:
-        """Every part of some phase, in the order in which they are first named, and the corpus
-        whose text it reads.
-        """
+        """Every part of some phase, in the order of the phases, and the corpus that it reads."""
         return {name: corpus for phase in self.phases for name, corpus in phase.slots.items()}
 
     @property
@@ -141,4 +130,26 @@ class Model(Spec):
 
     mixture: Name = Field(description="a row of `mixtures`")
     shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
-    seed: int = Field(ge=0, lt=2**31, description="seeds the weights and the order of the rows")
+    seed: Seed = Field(description="seeds the weights and the order of the rows")
+
+
+class ExternalModel(Spec):
+    """A causal language model from elsewhere, evaluated like ours and never trained here.
+
+    Its weights are in safetensors, and no code of its own is run.
+    """
+
+    model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
+    revision: str | None = Field(
+        pattern=r"^[0-9a-f]{40}$", description="its commit on the hub; null for a folder"
+    )
+    digest: str | None = Field(
+        description="which weights these are; null until `safelm build` says what to write"
+    )
+    chat: bool = Field(
+        description="true: it answers requests in its chat template; false: it continues texts"
+    )
+    decoders: list[Name] = Field(
+        min_length=1,
+        description="rows of evaluate.decoders; those that read the tag need a model that has it",
+    )

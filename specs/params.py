@@ -6,12 +6,12 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
+from specs.comparisons import Comparisons
 from specs.corpus import Corpus, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
-from specs.external_model import ExternalModel
 from specs.judge import JudgeRow
-from specs.mixture import Mixture, Model
+from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Score, Scores, Seed, Share, Spec
@@ -270,6 +270,7 @@ class Params(Spec):
     overlap: Overlap
     evaluate: Evaluate
     attacks: dict[Name, Attack]
+    comparisons: Comparisons
     report: Report
 
     @classmethod

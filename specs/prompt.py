@@ -13,8 +13,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
+from specs.messages import Location
 from specs.spec import Name, Spec
-from specs.yaml_source import Location, Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problem, SpecError, YamlFile, check
 
 PROMPTS = Path(__file__).parent / "prompts"
 SHARED = PROMPTS / "shared.yaml"

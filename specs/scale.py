@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
+from specs.messages import Location
 from specs.mixture import Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
 from specs.spec import Name, Share, Spec
-from specs.yaml_source import Location
 
 
 class Size(Spec):

@@ -1,10 +1,11 @@
-"""The base of every grammar: strict, frozen, without defaults."""
+"""The base of every grammar: strict, frozen, and with the types that many share."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCORE_LEVELS = 6  # safety scores are 0 to 5 (paper §1.1)
+# Safety scores are 0 to 5 (paper §1.1).
+SCORE_LEVELS = 6
 
 Score = Annotated[
     int,
@@ -27,14 +28,14 @@ Name = Annotated[
     ),
 ]
 Seed = Annotated[
-    int,
-    Field(
-        ge=0, lt=2**31, description="a whole number that seeds every draw of chance of this block"
-    ),
+    int, Field(ge=0, lt=2**31, description="a whole number that seeds every draw of this block")
 ]
 
 
 class Spec(BaseModel):
-    """A grammar. It has no defaults, for DVC watches the YAML and cannot see a default in Python."""
+    """A grammar. Blocks have no defaults: a default in Python is not in the YAML that DVC watches.
+
+    Rows of a union may have optional keys, where leaving a key out says something.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -1,29 +1,30 @@
-"""Read a YAML file for people: every mistake with file and line, what was expected, what came and
-what to write.
+"""YAML files for people: values with their lines, and mistakes with file and line.
 
 DVC reads YAML 1.2 (ruamel), Python's yaml reads YAML 1.1. A value that the two read differently
-(`1e-4`, `on`, `017`) would make DVC watch one value and the code use another, so it is refused."""
+(`1e-4`, `on`, `017`) would make DVC watch one value and the code use another, so it is refused.
+"""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
+from specs.messages import Location, describe
+from specs.yaml_errors import explain
+
 Model = TypeVar("Model", bound=BaseModel)
-VALUES, DEPTH = 100_000, 50  # of a file for people
-Location = tuple[str | int, ...]
+# Bounds of a file that people write; a few hundred bytes of aliases can mean billions of values.
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where it stands, and a sentence that says what was expected, what came and what
-    to write.
-    """
+    """One mistake, as a line: `params.yaml:61 mixtures.safe.phases.1.share: must be …`."""
 
     file: str
     line: int
@@ -31,15 +32,12 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}:{self.line} {self.at}: {self.message}"
-            if self.at
-            else f"{self.file}:{self.line} {self.message}"
-        )
+        place = f"{self.file}:{self.line}"
+        return f"{place} {self.at}: {self.message}" if self.at else f"{place} {self.message}"
 
 
 class SpecError(ValueError):
-    """Some YAML file does not mean what its grammar asks for."""
+    """A YAML file that does not follow its grammar; one line for each mistake."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -47,165 +45,165 @@ class SpecError(ValueError):
 
 
 class YamlFile:
-    """A parsed YAML file: its values, and the line on which each stands."""
+    """A parsed YAML file: its values, and the line of each.
+
+    Raises SpecError for a file that cannot be read, or that is not plain YAML.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SpecError(
-                [Problem(str(path), 1, "", f"cannot be read ({error.strerror}); create it")]
-            ) from error
-        except UnicodeDecodeError as error:
-            raise SpecError(
-                [Problem(str(path), 1, "", f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
-            ) from error
         self.lines: dict[Location, int] = {}
-        self.ends: dict[
-            Location, int
-        ] = {}  # of what stands in brackets; elsewhere the last value is the end
+        # The line where a value in brackets ends; of other values the line where they begin.
+        self.ends: dict[Location, int] = {}
         self.duplicates: list[Problem] = []
+        text = self._read()
         self.values = self._load(text)
-        self.refuse(self.duplicates + self._two_readings(text))
+        self.refuse(self.duplicates or self._two_readings(text))
+
+    def _read(self) -> str:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise self._error(1, f"cannot be read ({error.strerror}); create it") from error
+        except UnicodeDecodeError as error:
+            message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
+            raise self._error(1, message) from error
+        return text
 
     def _load(self, text: str) -> Any:
         try:
             self._refuse_depth(text)
             node = yaml.compose(text, Loader=yaml.CSafeLoader)
-            if node is not None and _size(node, {}) > VALUES:
-                message = f"means more than {VALUES:,} values through its aliases (*name); write out what is meant"
-                raise SpecError([Problem(str(self.path), 1, "", message)])
-            if node is not None:
-                self._locate(node, ())
+            if node is None:
+                raise self._error(1, "is empty; write its keys, or restore it with git")
+            if _size(node, {}) > MAX_VALUES:
+                message = f"means more than {MAX_VALUES:,} values through its aliases (*name)"
+                raise self._error(1, f"{message}; write out what is meant")
+            self._locate(node, ())
             return yaml.load(text, Loader=yaml.CSafeLoader)
         except RecursionError:
-            message = "holds itself: an alias (*name) stands inside its anchor"
-            raise SpecError([Problem(str(self.path), 1, "", message)]) from None
+            message = "contains itself: an alias (*name) is inside its anchor; write it out"
+            raise self._error(1, message) from None
         except yaml.MarkedYAMLError as error:
-            line = (error.problem_mark.line if error.problem_mark else 0) + 1
-            raise SpecError(
-                [Problem(str(self.path), line, "", f"is not YAML: {error.problem}")]
-            ) from error
+            raise self._error(*explain(text, error)) from error
+        except yaml.reader.ReaderError as error:
+            message = f"has a control character (#x{error.character:04x}); remove it"
+            line = text.encode()[: error.position].count(b"\n") + 1
+            raise self._error(line, message) from error
 
     def _refuse_depth(self, text: str) -> None:
-        """Raise SpecError for a depth that nobody writes; libyaml ends the process over one of
-        100,000.
-        """
+        """Refuse a depth that nobody writes: libyaml ends the process over one of 100,000."""
         depth = 0
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-                event, yaml.CollectionEndEvent
-            )
-            if depth > DEPTH:
+            if isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise SpecError(
-                    [Problem(str(self.path), line, "", f"is nested more than {DEPTH} deep")]
-                )
+                raise self._error(line, f"is nested more than {MAX_DEPTH} deep; flatten it")
 
     def _locate(self, node: yaml.Node, at: Location) -> None:
+        """Note the lines of a node and of all inside it."""
         self.lines.setdefault(at, node.start_mark.line + 1)
-        self.ends[at] = (
-            node.end_mark if getattr(node, "flow_style", False) else node.start_mark
-        ).line + 1
+        is_bracketed = getattr(node, "flow_style", False)
+        self.ends[at] = (node.end_mark if is_bracketed else node.start_mark).line + 1
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._locate(item, (*at, index))
         if isinstance(node, yaml.MappingNode):
             for key, item in node.value:
                 here = (*at, key.value)
+                line = key.start_mark.line + 1
                 if here in self.lines:
-                    message = f"stands twice (first on line {self.lines[here]}); keep one of them"
-                    self.duplicates.append(
-                        Problem(str(self.path), key.start_mark.line + 1, dotted(here), message)
-                    )
-                self.lines[here] = key.start_mark.line + 1
+                    message = f"appears twice (first on line {self.lines[here]}); keep one of them"
+                    problem = Problem(str(self.path), line, dotted(here), message)
+                    self.duplicates.append(problem)
+                self.lines[here] = line
                 self._locate(item, here)
 
     def _two_readings(self, text: str) -> list[Problem]:
+        """List the values that DVC reads differently."""
         try:
             other = YAML(typ="safe", pure=False).load(text)
         except RuamelError as error:
             mark = getattr(error, "problem_mark", None)
-            reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-            return [
-                Problem(
-                    str(self.path),
-                    (mark.line if mark else 0) + 1,
-                    "",
-                    f"DVC cannot read it: {reason}",
-                )
-            ]
+            message = "is YAML that DVC cannot read; write plain keys and values"
+            return [Problem(str(self.path), (mark.line if mark else 0) + 1, "", message)]
         return [self.problem(at, message) for at, message in _differences(self.values, other, ())]
 
     def line(self, at: Location) -> int:
-        """The line of the innermost part of `at` that the file has."""
-        at = tuple(str(part) if not isinstance(part, int) else part for part in at)
+        """Find the line of the innermost part of a location that the file has."""
         while at not in self.lines and at:
             at = at[:-1]
         return self.lines.get(at, 1)
 
+    def _error(self, line: int, message: str) -> SpecError:
+        return SpecError([Problem(str(self.path), line, "", message)])
+
     def located(self, message: str) -> SpecError:
-        """The error of a message such as `mixtures.safe.phases.1: …`, with the line of the place it
-        begins with.
-        """
+        """Make the error of a message that begins with its location: `mixtures.safe: …`."""
         place, _, rest = message.partition(": ")
-        at = tuple(int(part) if part.isdigit() else part for part in place.split("."))
-        return SpecError([self.problem(at, rest)])
+        return SpecError([self.problem_at(place, rest)])
+
+    def problem_at(self, place: str, message: str) -> Problem:
+        """Make a problem of a location that is written with dots."""
+        parts = place.split(".")
+        at = tuple(int(part) if part.isdigit() else part for part in parts)
+        return self.problem(at, message)
 
     def problem(self, at: Location, message: str) -> Problem:
-        """A mistake at a place of this file."""
+        """Make a problem of a location in this file."""
         return Problem(str(self.path), self.line(at), dotted(at), message)
 
     def refuse(self, problems: list[Problem]) -> None:
-        """Raise when there is any problem, each once and in the order of the lines."""
+        """Raise SpecError when there is any problem, each once and in the order of the lines."""
         if problems:
-            raise SpecError(
-                sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.at))
+            ordered = sorted(
+                dict.fromkeys(problems), key=lambda problem: (problem.line, problem.at)
             )
+            raise SpecError(ordered)
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node means, with what aliases repeat; a few hundred bytes can mean
-    billions.
-    """
+    """Count the values that a node means, with what aliases repeat."""
     if id(node) not in known:
         parts = node.value if isinstance(node.value, list) else []
-        inner = (item for part in parts for item in (part if isinstance(part, tuple) else (part,)))
-        known[id(node)] = 1 + sum(_size(item, known) for item in inner)
+        pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
+        known[id(node)] = 1 + sum(_size(item, known) for pair in pairs for item in pair)
     return known[id(node)]
 
 
 def dotted(at: Location) -> str:
-    """`mixtures.safe.phases.1.share`: a place in a YAML file as people write it."""
+    """Write a location with dots: `mixtures.safe.phases.1.share`."""
     return ".".join(map(str, at))
 
 
 def _differences(ours: Any, theirs: Any, at: Location) -> list[tuple[Location, str]]:
+    """Compare the two readings of a value."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        if list(map(str, ours)) != list(map(str, theirs)):
-            keys = [
-                f"{a!r} or {b!r}" for a, b in zip(ours, theirs, strict=False) if str(a) != str(b)
-            ]
-            return [
-                (
-                    at,
-                    f"has a key that DVC and Python read differently ({', '.join(keys)}); put it in quotes",
-                )
-            ]
-        pairs = zip(ours.items(), theirs.values(), strict=True)
-        return [found for (key, a), b in pairs for found in _differences(a, b, (*at, key))]
-    if isinstance(ours, list) and isinstance(theirs, list):
+        pairs = list(zip(ours, theirs, strict=False))
+        differing = [f"{a!r} or {b!r}" for a, b in pairs if str(a) != str(b)]
+        if differing or len(ours) != len(theirs):
+            keys = ", ".join(differing)
+            message = f"has a key that DVC and Python read differently ({keys}); put it in quotes"
+            return [(at, message)]
+        inner = [((*at, a), ours[a], theirs[b]) for a, b in pairs]
+    elif isinstance(ours, list) and isinstance(theirs, list):
         items = enumerate(zip(ours, theirs, strict=False))
-        return [found for index, (a, b) in items for found in _differences(a, b, (*at, index))]
-    if type(ours) is type(theirs) and ours == theirs:
-        return []
-    return [(at, f"DVC reads {theirs!r} here and Python {ours!r}; {_one_reading(ours, theirs)}")]
+        inner = [((*at, index), a, b) for index, (a, b) in items]
+    elif type(ours) is type(theirs) and ours == theirs:
+        inner = []
+    else:
+        message = f"DVC reads {theirs!r} here and Python {ours!r}; {_one_reading(ours, theirs)}"
+        return [(at, message)]
+    return [found for place, a, b in inner for found in _differences(a, b, place)]
 
 
 def _one_reading(ours: Any, theirs: Any) -> str:
+    """Say how to write a value so that both read it alike."""
     if isinstance(theirs, float):
-        return f"write {theirs:.1e}" if not theirs.is_integer() else f"write {theirs}"
+        return f"write {theirs}" if theirs.is_integer() else f"write {theirs:.1e}"
     if isinstance(ours, bool):
         return f"write {str(ours).lower()}, or '{theirs}' in quotes for the word"
     if isinstance(ours, int) and isinstance(theirs, int):
@@ -213,117 +211,22 @@ def _one_reading(ours: Any, theirs: Any) -> str:
     return "write it in quotes if it is a word"
 
 
-def check(kind: type[Model], file: YamlFile, *, at: Location = ()) -> Model:
-    """Validate a file (or the part of it at `at`) against a grammar."""
+def check(kind: Any, file: YamlFile, *, at: Location = ()) -> Any:
+    """Validate a file, or the part of it at `at`, against a grammar. Raises SpecError."""
     values = file.values
     for part in at:
         values = values[part]
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise SpecError(
-            [_problem(kind, file, at, item) for item in error.errors(include_url=False)]
-        ) from error
+        problems = []
+        for found in error.errors(include_url=False):
+            location, message = describe(kind, values, found)
+            problems.append(file.problem((*at, *location), message))
+        raise SpecError(problems) from error
 
 
 def validate(kind: type[Model], path: Path) -> Model:
-    """Read one YAML file of one grammar, such as a shape."""
-    return check(kind, YamlFile(path))
-
-
-def _without_kinds(values: Any, loc: Location, missing: bool) -> Location:
-    """The place in the file: pydantic also names the alternative of a union, which is no key of the
-    file.
-    """
-    found: list[str | int] = []
-    for place, part in enumerate(loc):
-        known = (
-            part in values
-            if isinstance(values, dict)
-            else isinstance(values, list) and isinstance(part, int)
-        )
-        if known or (missing and place == len(loc) - 1):
-            found.append(part)
-            values = values[part] if known else None
-    return tuple(found)
-
-
-def _problem(kind: Any, file: YamlFile, at: Location, error: Any) -> Problem:
-    values = file.values
-    for part in at:
-        values = values[part]
-    loc = _without_kinds(values, error["loc"], error["type"] == "missing")
-    known, field = _field(kind, loc, values)
-    description = f"; {field.description}" if field is not None and field.description else ""
-    match error["type"]:
-        case "extra_forbidden":
-            close = difflib.get_close_matches(str(loc[-1]), known, 1)
-            hint = f"write {close[0]}" if close else f"known keys are {', '.join(known)}"
-            message = f"unknown key; {hint}"
-        case "missing":
-            message = f"is missing{description}; add the line `{loc[-1]}: …`"
-        case _:
-            got = error["input"]
-            shown = "a mapping" if isinstance(got, dict) else repr(got)[:60]
-            whole = "(got " in error["msg"]  # a validator of ours, which says it all
-            message = (
-                error["msg"] if whole else f"{_lower(error['msg'])} (got {shown}){description}"
-            )
-    return file.problem((*at, *loc), message)
-
-
-def _lower(message: str) -> str:
-    for lead in ("Input should be ", "Input must be "):
-        if message.startswith(lead):
-            return "must be " + message[len(lead) :]
-    return message[:1].lower() + message[1:]
-
-
-def _field(kind: Any, loc: Location, value: Any) -> tuple[list[str], Any]:
-    """Find the keys known where a mistake is, and the field it is in, by walking the grammar."""
-    known: list[str] = []
-    field: Any = None
-    for part in loc:
-        models = _fitting(_models(kind), value)
-        fields = {f.alias or name: f for model in models for name, f in model.model_fields.items()}
-        if fields:
-            known = list(fields)
-            field = fields.get(str(part))
-            kind = field.annotation if field is not None else None
-        else:
-            arguments = getattr(kind, "__args__", ())
-            kind = arguments[-1] if arguments else None
-        value = _inner(value, part)
-    return known, field
-
-
-def _inner(value: Any, part: str | int) -> Any:
-    if isinstance(value, dict):
-        return value.get(part)
-    if isinstance(value, list) and isinstance(part, int) and part < len(value):
-        return value[part]
-    return None
-
-
-def _models(kind: Any) -> list[type[BaseModel]]:
-    """List the grammars that a value of this type may follow."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return [kind]
-    if getattr(kind, "__origin__", None) in (dict, list):
-        return []
-    return [model for part in getattr(kind, "__args__", ()) for model in _models(part)]
-
-
-def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:
-    """Keep the members of a union whose discriminator (`kind`, `method`, …) the value has."""
-    if len(models) < 2 or not isinstance(value, dict):
-        return models
-    fitting = [model for model in models if _has_discriminator(model, value)]
-    return fitting or models
-
-
-def _has_discriminator(model: type[BaseModel], value: dict[str, Any]) -> bool:
-    for name, field in model.model_fields.items():
-        if get_origin(field.annotation) is Literal and name in value:
-            return value[name] in get_args(field.annotation)
-    return False
+    """Read one YAML file of one grammar, such as a shape. Raises SpecError."""
+    model: Model = check(kind, YamlFile(path))
+    return model

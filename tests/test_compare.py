@@ -4,6 +4,7 @@ cannot be.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from safelm.evaluation.external_models import ExternalModelError, checked_weights
+from safelm.evaluation.measurements import Measurement
 from safelm.llm.weights import digest_of
-from safelm.report.build import bind
+from safelm.report.build import load_report
 from safelm.report.charts.numbers import percent
-from safelm.report.figures.external_models import others
+from safelm.report.figures.others import external_models
 from specs.decoder import Decoder, Greedy, SafeBeam
-from specs.external_model import ExternalModel
+from specs.mixture import ExternalModel
 from tests import report_world
 from tests.ingested import stage
 from tests.measured import all_measured, measured
@@ -97,41 +99,36 @@ def test_without_rows_the_output_is_an_empty_folder(own: Path) -> None:
     assert Path("build/compare").is_dir() and not list(Path("build/compare").iterdir())
 
 
-def test_the_report_shows_models_of_others_and_no_claim_reads_them(tmp_path: Path) -> None:
+def test_the_report_shows_external_models_and_no_claim_reads_them(tmp_path: Path) -> None:
     models = report_world.models("standard", "safe")
     report_world.write_build(tmp_path, models)
-    told = json.loads((tmp_path / "evaluate/standard-instruct/metrics.json").read_bytes())
-    found = {**told, "decoders": {"greedy": told["decoders"]["greedy"]}}
-    report_world.write(tmp_path / "compare/theirs/metrics.json", found)
-    report_world.write(tmp_path / "compare/gone/metrics.json", found)
-    without, before = bind(tmp_path, report_world.declared(models))
-    book, claims = bind(tmp_path, report_world.declared(models, "theirs"))
-    assert others(without) is None and claims == before
-    figure = others(book)
-    assert (
-        figure is not None and "theirs: asked in its chat format, knows no tag." in figure.caption
-    )
-    assert [panel.title for panel in figure.panels] == [
-        "Attack success",
-        "Harmless requests answered",
-    ]
+    ours = tmp_path / "evaluate/standard-instruct"
+    rows = [row for row in all_measured(ours) if row.decoder in (None, "greedy")]
+    knows_tag = Measurement("knows_tag", value=0.0, stage="instruct")
+    for name in ("theirs", "gone"):
+        theirs = [replace(row, model=name) for row in [knows_tag, *rows]]
+        report_world.write_rows(theirs, tmp_path / "compare" / name)
+    without, before = load_report(tmp_path, report_world.declared(models))
+    data, claims = load_report(tmp_path, report_world.declared(models, "theirs"))
+    assert external_models(without) is None and claims == before
+    figure = external_models(data)
+    assert figure is not None
+    assert "theirs: prompted in its chat format, does not know the tag." in figure.caption
+    titles = [panel.title for panel in figure.panels]
+    assert titles == ["Attack success", "Benign compliance"]
+
+    def shown(metric: str, suite: str) -> str:
+        columns = {} if metric == "accuracy" else {"decoder": "greedy", "is_first_judge": True}
+        return percent(measured(ours, metric, suite=suite, **columns).value)
+
     harmful, harmless, useful = figure.tables
-    rates = told["decoders"]["greedy"]
-    assert [cell.text for cell in harmful.rows[0][:4]] == [
-        "theirs",
-        "greedy",
-        "harmful",
-        percent(rates["harmful"]["asr"]["value"]),
+    first = [cell.text for cell in harmful.rows[0][:4]]
+    assert first == ["theirs", "greedy", "harmful", shown("asr", "harmful")]
+    assert [[cell.text for cell in row[2:5]] for row in harmless.rows] == [
+        [label, shown("complied", suite), shown("over_refusal", suite)]
+        for label, suite in (("benign", "benign"), ("dual use", "dual_use"))
     ]
-    assert [[cell.text for cell in line[2:5]] for line in harmless.rows] == [
-        [
-            suite,
-            percent(rates[name]["complied"]["value"]),
-            percent(rates[name]["over_refusal"]["value"]),
-        ]
-        for suite, name in (("benign", "benign"), ("dual use", "dual_use"))
-    ]
-    assert useful.rows[0][2].text == percent(told["utility"]["accuracy"]["value"])
+    assert useful.rows[0][2].text == shown("accuracy", "utility")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from safelm.evaluation.prompt_files import PromptFileError
 from safelm.text.hazards import Grade
 from specs.engine import EndpointEngine
 from specs.judge import LlmJudge
-from specs.verdict import VERDICTS, VerdictPrompt
+from specs.judge import VERDICTS, VerdictPrompt
 from specs.yaml_source import SpecError, YamlFile, check
 from tests.endpoint import MODEL, Body, FakeEndpoint, Plan
 

@@ -82,7 +82,7 @@ MISTAKES = {
     "unknown key": (
         ("  rows_per_shard: 2048", "  rows_per_shart: 2048"),
         "ingest.rows_per_shart",
-        "unknown key; write rows_per_shard",
+        "unknown key; did you mean rows_per_shard?",
     ),
     "missing key": (("  max_line_bytes: 16777216\n", ""), "ingest.max_line_bytes", "is missing"),
     "unknown corpus": (
@@ -218,7 +218,7 @@ MISTAKES = {
     "a key that stands twice": (
         ("  rows_per_shard: 2048\n", "  rows_per_shard: 2048\n  rows_per_shard: 4096\n"),
         "ingest.rows_per_shard",
-        "stands twice",
+        "appears twice",
     ),
     "a row too long for the model": (
         ("sequence_length: 128", "sequence_length: 4096"),
@@ -366,12 +366,12 @@ MISTAKES = {
     "a suite whose judge is no row": (
         ("    acts: {kind: demo}", "    deeds: {kind: demo}"),
         "evaluate.judges",
-        "specs/suites/harmful.yaml judges: must be rows of evaluate.judges (got acts; rows are deeds, scores,",
+        "specs/suites/harmful.yaml judges: must be a row of evaluate.judges (got acts; rows are deeds, scores,",
     ),
     "a judge of harm for harmless suites": (
         ("    acts: {kind: demo}", "    acts: {kind: scorer, scorer: ngrams, min_score: 3}"),
         "evaluate.judges",
-        "specs/suites/benign.yaml judges: must not be of kind scorer (acts), which knows harm alone",
+        "specs/suites/benign.yaml judges: must not be of kind scorer (got acts), which knows harm alone",
     ),
     "a judge by an unknown scorer": (
         (
@@ -454,7 +454,7 @@ MISTAKES = {
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         attack("suite: harmful", "suite: advbench"),
         "attacks.mine.target",
-        "must say how an answer to advbench is to begin (got null); write target: Sure, here is",
+        "must say how an answer to advbench begins (got null); write target: Sure, here is",
     ),
     "an attack on an unknown decoder": (
         attack("[greedy]", "[gready]"),
@@ -505,7 +505,7 @@ MISTAKES = {
         ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
         ("audit:\n  judge: lexicon", "audit:\n  judge: people"),
         "audit.judge",
-        "must be a judge: a row of kind lexicon, llm (got labels)",
+        "must be a judge: a row of kind lexicon, llm (got people, of kind labels)",
     ),
     "a cascade to given labels": (
         (
@@ -620,7 +620,7 @@ def test_a_mistake_is_refused(mistake: str, tmp_path: Path) -> None:
         ({}, "tokenizer.path", "a folder with tokenizer.json"),
         ({"a": 0, END: 1}, "tokenizer.path", "<|endoftext|> as token 0, as SmolLM2 has (got 1 in"),
         ({END: 0, "a": 1599}, "tokenizer.vocab_size", "room for the 1,603 tokens of"),
-        ({END: 0, TAG: 1599}, "tokenizer.vocab_size", "write 1602, and take shapes"),
+        ({END: 0, TAG: 1599}, "tokenizer.vocab_size", "write 1602, and use shapes"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_taken_is_refused(
@@ -681,7 +681,7 @@ def test_heads_must_divide_the_width(tmp_path: Path) -> None:
 
 def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
     found = complaints(tmp_path, ("sources:\n", "sources: [\n"))
-    assert len(found) == 1 and "is not YAML" in found[0]
+    assert len(found) == 1 and "opens `[` without closing it; add `]`" in found[0]
 
 
 def test_a_stage_reads_only_its_blocks() -> None:

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 
 from safelm.llm.weights import digest_of, folder_of
 from specs.decoder import Decoder
-from specs.external_model import ExternalModel
+from specs.mixture import ExternalModel
 from specs.tokens import TAG
 
 TOKENIZER_FILES = (

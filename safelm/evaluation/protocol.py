@@ -17,7 +17,7 @@ from specs.engine import Engine
 from specs.judge import JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
 from specs.suite import AnySuite
-from specs.verdict import VERDICTS
+from specs.judge import VERDICTS
 
 
 @dataclass(frozen=True, kw_only=True)

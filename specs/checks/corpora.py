@@ -1,38 +1,58 @@
-"""Check sources, engines, tags, corpora and the tokenizer of params.yaml against each other."""
+"""Checks of sources, engines, tags, corpora and the tokenizer against each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.checks.evaluation import Finding, words
 from specs.corpus import WholeCorpus
-from specs.params import Params, TokenizerStage
+from specs.messages import Finding, Location, listed, unknown_row
+from specs.params import Finetune, Params, TokenizerStage
 from specs.tokens import END, SPECIAL, ids_in
-from specs.yaml_source import Location
+
+BYTES = 256
 
 
-def _scores(params: Params) -> Iterator[Finding]:
-    for block, scores in [("rephrase", params.rephrase.scores), ("refuse", params.refuse.scores)]:
+def check_sources(params: Params) -> Iterator[Finding]:
+    """Require a source `web`, and a file or folder for each source."""
+    if "web" not in params.sources:
+        yield ("sources",), "must have a row `web`: the documents that are scored; add it"
+    for name, source in params.sources.items():
+        if not Path(source.path).exists():
+            yield (
+                ("sources", name, "path"),
+                f"must be a file or folder that exists (got {source.path})"
+                f"{_pattern_hint(source.path)}",
+            )
+
+
+def _pattern_hint(path: str) -> str:
+    """Say what to write instead of a pattern: DVC watches files and folders."""
+    if "*" not in path:
+        return ""
+    folder, _, pattern = path.rpartition("/")
+    return f"; write path: {folder or '.'} and files: '{pattern}'"
+
+
+def check_rewriting(params: Params) -> Iterator[Finding]:
+    """Check what is rewritten, by which engine, and the bounds of written text."""
+    rephrase, refuse, gates = params.rephrase, params.refuse, params.gates
+    for block, scores in (("rephrase", rephrase.scores), ("refuse", refuse.scores)):
         yield from _unsafe_only((block,), scores)
-    both = sorted(set(params.rephrase.scores) & set(params.refuse.scores))
-    if both:
+    if both := sorted(set(rephrase.scores) & set(refuse.scores)):
+        rest = [score for score in refuse.scores if score not in both]
         yield (
             ("refuse", "scores"),
-            f"must not claim what rephrase claims (both have {words(both)}): a document is rewritten once; "
-            f"write scores: {[score for score in params.refuse.scores if score not in both]}",
+            f"must not claim what rephrase claims (both have {listed(both)}): a document is "
+            f"rewritten once; write scores: {rest}",
         )
-
-
-def _engines(params: Params) -> Iterator[Finding]:
     for block in ("rephrase", "refuse", "educate"):
         engine = getattr(params, block).engine
         if engine not in params.engines:
-            message = f"must be a row of engines (got {engine}; rows are {words(params.engines)}); add it there"
-            yield (block, "engine"), message
-    if params.gates.min_words > params.gates.max_words:
-        least, most = params.gates.min_words, params.gates.max_words
+            yield (block, "engine"), unknown_row("engines", engine, params.engines)
+    if gates.min_words > gates.max_words:
         yield (
             ("gates", "min_words"),
-            f"must not be above max_words (got {least}, and max_words: {most}); write a smaller one",
+            f"must not be above max_words: {gates.max_words} (got {gates.min_words}); "
+            "write a smaller one",
         )
 
 
@@ -46,41 +66,38 @@ def _unsafe_only(at: Location, scores: list[int]) -> Iterator[Finding]:
         yield (*at, "scores"), f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
-def _tags(params: Params) -> Iterator[Finding]:
+def check_tags(params: Params) -> Iterator[Finding]:
+    """Require that only raw unsafe text of the web is tagged (paper §4)."""
     for name, row in params.tags.items():
         if row.from_ != "ingest/web":
             yield (
                 ("tags", name, "from"),
-                f"must be ingest/web (got {row.from_}): only raw scored text is tagged, never safe or synthetic text "
-                "(paper §4); write from: ingest/web",
+                f"must be ingest/web (got {row.from_}): only raw scored text is tagged, never safe "
+                "or synthetic text (paper §4); write from: ingest/web",
             )
         if 0 in row.scores:
             yield (
                 ("tags", name, "scores"),
-                f"must not hold 0 (got {row.scores}): safe text never carries the tag (paper §4); leave 0 out",
+                f"must not hold 0 (got {row.scores}): safe text never carries the tag (paper §4); "
+                "leave 0 out",
             )
         else:
             yield from _unsafe_only(("tags", name), row.scores)
     if params.instruct.tag not in params.tags:
-        yield (
-            ("instruct", "tag"),
-            f"must be a row of tags (got {params.instruct.tag}; rows are {words(params.tags)})",
-        )
+        yield ("instruct", "tag"), unknown_row("tags", params.instruct.tag, params.tags)
 
 
-def _corpora(params: Params) -> Iterator[Finding]:
+def check_corpora(params: Params) -> Iterator[Finding]:
+    """Check where corpora come from, and that those of the web select scores."""
     for name, corpus in params.corpora.items():
-        origin, _, source = corpus.from_.partition("/")
+        origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
-        if origin == "ingest" and source not in params.sources:
-            yield at, f"must name a row of sources (got {source}; rows are {words(params.sources)})"
-        elif origin == "ingest" and params.sources[source].is_dialogue:
-            yield (
-                at,
-                f"must name a source of pages ({source} holds dialogues, as its `prompt` says)",
-            )
-        elif origin == "tag" and source not in params.tags:
-            yield at, f"must name a row of tags (got {source}; rows are {words(params.tags)})"
+        if origin == "ingest" and row not in params.sources:
+            yield at, unknown_row("sources", row, params.sources)
+        elif origin == "ingest" and params.sources[row].is_dialogue:
+            yield at, f"must name a source of pages (got {row}, which has a `prompt`: dialogues)"
+        elif origin == "tag" and row not in params.tags:
+            yield at, unknown_row("tags", row, params.tags)
         if isinstance(corpus, WholeCorpus) and corpus.from_ == "ingest/web":
             yield (
                 ("corpora", name),
@@ -88,58 +105,62 @@ def _corpora(params: Params) -> Iterator[Finding]:
             )
 
 
-def _dialogues(params: Params) -> Iterator[Finding]:
-    for block, source in [
-        ("instruct", params.instruct.source),
-        ("finetune", params.finetune.source),
-    ]:
+def check_dialogues(params: Params) -> Iterator[Finding]:
+    """Require dialogues for both tunings, and checkpoints that finetuning reaches."""
+    for block in ("instruct", "finetune"):
+        source = getattr(params, block).source
         if source not in params.sources:
-            yield (
-                (block, "source"),
-                f"must be a row of sources (got {source}; rows are {words(params.sources)})",
-            )
+            yield (block, "source"), unknown_row("sources", source, params.sources)
         elif not params.sources[source].is_dialogue:
             yield (
                 (block, "source"),
-                f"must hold dialogues (source {source} has no `prompt`); name another source, or add the field of the request",
+                f"must hold dialogues (got {source}, which has no `prompt`); name another source, "
+                "or add the field of the request",
             )
-    tuning = params.finetune
-    for place, pairs in enumerate(tuning.checkpoints):
-        if pairs % tuning.batch_size or pairs >= tuning.examples * tuning.epochs:
-            most = (tuning.examples * tuning.epochs - 1) // tuning.batch_size * tuning.batch_size
+    yield from _checkpoints(params.finetune)
+
+
+def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
+    size, end = finetune.batch_size, finetune.examples * finetune.epochs
+    for index, pairs in enumerate(finetune.checkpoints):
+        if pairs % size or pairs >= end:
             yield (
-                ("finetune", "checkpoints", place),
-                f"must be a multiple of finetune.batch_size, {most} at most (got {pairs}); the end is evaluated anyway",
+                ("finetune", "checkpoints", index),
+                f"must be a multiple of finetune.batch_size, {(end - 1) // size * size} at most "
+                f"(got {pairs}); the end is evaluated anyway",
             )
-    if "web" not in params.sources:
-        yield ("sources",), "must have a row `web`: the documents that are scored"
 
 
-def _tokenizer(asked: TokenizerStage) -> Iterator[Finding]:
-    """What a tokenizer must have room for; and what one that is taken must have."""
-    if asked.vocab_size <= len(SPECIAL) + 256:
+def check_tokenizer(tokenizer: TokenizerStage) -> Iterator[Finding]:
+    """Check the room of the vocabulary, and a tokenizer that is taken from a folder."""
+    least = len(SPECIAL) + BYTES
+    if tokenizer.vocab_size <= least:
         yield (
             ("tokenizer", "vocab_size"),
-            f"must be above {len(SPECIAL) + 256}: 256 bytes and the special tokens (got {asked.vocab_size})",
+            f"must be above {least}: 256 bytes and the special tokens (got {tokenizer.vocab_size})",
         )
-    if asked.path is None:
-        return
+    if tokenizer.path is not None:
+        yield from _taken_tokenizer(tokenizer.path, tokenizer.vocab_size)
+
+
+def _taken_tokenizer(path: str, vocab_size: int) -> Iterator[Finding]:
     at: Location = ("tokenizer", "path")
     try:
-        ids = ids_in(Path(asked.path) / "tokenizer.json")
+        ids = ids_in(Path(path) / "tokenizer.json")
     except (OSError, ValueError):
-        yield at, f"must be a folder with tokenizer.json, or null to train one (got {asked.path})"
+        yield at, f"must be a folder with tokenizer.json, or null to train one (got {path})"
         return
+    missing = [token for token in SPECIAL if token not in ids]
+    size = 1 + max(ids.values()) + len(missing)
     if ids.get(END) != 0:
         yield (
             at,
-            f"must have {END} as token 0, as SmolLM2 has (got {ids.get(END)} in {asked.path}); take another",
+            f"must have {END} as token 0, as SmolLM2 has (got {ids.get(END)} in {path}); "
+            "use another tokenizer",
         )
-    elif (
-        size := 1 + max(ids.values()) + sum(token not in ids for token in SPECIAL)
-    ) > asked.vocab_size:
+    elif size > vocab_size:
         yield (
             ("tokenizer", "vocab_size"),
-            f"must have room for the {size:,} tokens of {asked.path}, {words(SPECIAL)} included "
-            f"(got {asked.vocab_size:,}); write {size}, and take shapes that have room for it",
+            f"must have room for the {size:,} tokens of {path}, {listed(SPECIAL)} included "
+            f"(got {vocab_size:,}); write {size}, and use shapes that have room for it",
         )

@@ -1,205 +1,197 @@
-"""That suites, judges and engines fit each other, and all that is asked: what is wrong, before
-anything is spent.
-"""
+"""Checks of the evaluation: suites, decoders, judges, external models, relearning and attacks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from specs.attacks import Relearn
+from specs.checks.files import stems
+from specs.checks.scorers import language_model_message
 from specs.corpus import tags_of
-from specs.engine import Engine
-from specs.judge import DemoJudge, LlmJudge, ScorerJudge
+from specs.engine import language_models
+from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
+from specs.messages import Finding, Location, did_you_mean, listed, unknown_file, unknown_row
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
-from specs.verdict import VERDICTS, VerdictPrompt
-from specs.yaml_source import Location
 
-Finding = tuple[Location, str]
+# The decoders that the report compares with.
+REPORTED = ("greedy", "safebeam")
 
 
-def evaluation(params: Params) -> Iterator[Finding]:
-    """Every contradiction, as (place in params.yaml, message)."""
+def check_evaluation(params: Params) -> Iterator[Finding]:
+    """Yield every contradiction of the rows that evaluate, compare, relearn and attack read."""
+    yield from _decoders(params)
     yield from _suites(params)
     yield from _judges(params)
     yield from _external_models(params)
-    yield from _relearn(params)
-    yield from _attacks(params)
+    for name, relearn in params.relearn.items():
+        yield from ((("relearn", name, *at), message) for at, message in _curve(params, relearn))
+    for name in params.attacks:
+        yield from ((("attacks", name, *at), message) for at, message in _attack(params, name))
+
+
+def _decoders(params: Params) -> Iterator[Finding]:
+    evaluate = params.evaluate
+    for key in ("tagged_models_only", "checkpoint_decoders"):
+        for name in getattr(evaluate, key):
+            if name not in evaluate.decoders:
+                yield ("evaluate", key), _unknown_decoder(params, name)
+    for name in REPORTED:
+        if name not in evaluate.decoders:
+            yield (
+                ("evaluate", "decoders"),
+                f"must have the row `{name}`, which the report compares with; add it",
+            )
+
+
+def _unknown_decoder(params: Params, name: str) -> str:
+    return unknown_row("evaluate.decoders", name, params.evaluate.decoders)
 
 
 def _suites(params: Params) -> Iterator[Finding]:
+    files = stems(SUITES)
     for name in params.evaluate.suites:
-        if not (SUITES / f"{name}.yaml").is_file():
-            yield (
-                ("evaluate", "suites"),
-                f"must name files of specs/suites (got {name}; files are {words(stems(SUITES))})",
-            )
+        if name not in files:
+            yield ("evaluate", "suites"), unknown_file("specs/suites", name, files)
             continue
-        suite = Suite.read(name)
-        if not isinstance(suite, DemoSuite) and (mistake := suite.mistake()):
-            yield ("evaluate", "suites"), f"specs/suites/{name}.yaml {mistake[0]}: {mistake[1]}"
+        suite, path = Suite.read(name), f"specs/suites/{name}.yaml"
+        mistake = None if isinstance(suite, DemoSuite) else suite.mistake()
+        if mistake:
+            yield ("evaluate", "suites"), f"{path} {mistake[0]}: {mistake[1]}"
         for judge in suite.judges:
             if (message := _unfit(params, suite, judge)) is not None:
-                yield ("evaluate", "judges"), f"specs/suites/{name}.yaml judges: {message}"
+                yield ("evaluate", "judges"), f"{path} judges: {message}"
 
 
 def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
-    """Why a judge cannot judge a suite."""
-    match params.evaluate.judges.get(name):
+    """Say why a judge cannot judge a suite; None where it can."""
+    judges = params.evaluate.judges
+    match judges.get(name):
         case None:
-            return f"must be rows of evaluate.judges (got {name}; rows are {words(params.evaluate.judges)})"
+            return unknown_row("evaluate.judges", name, judges)
         case DemoJudge() if isinstance(suite, FileSuite):
-            return f"must not be of kind demo ({name}), which knows the prompts of the embedded world alone"
+            return f"must not be of kind demo (got {name}), which knows the demo prompts alone"
         case ScorerJudge() if not suite.is_harmful:
-            return f"must not be of kind scorer ({name}), which knows harm alone, for a suite of kind {suite.kind}"
+            return (
+                f"must not be of kind scorer (got {name}), which knows harm alone, for a suite of "
+                f"kind {suite.kind}"
+            )
         case LlmJudge(prompt=prompt) if prompt in stems(VERDICTS):
-            judges = VerdictPrompt.read(prompt).judges
-            if (judges == "harmful") != suite.is_harmful:
-                return f"must suit kind {suite.kind} (got {name}, whose prompt {prompt} judges {judges} requests)"
+            judged = VerdictPrompt.read(prompt).judges
+            if (judged == "harmful") != suite.is_harmful:
+                return (
+                    f"must suit kind {suite.kind} (got {name}, whose prompt {prompt} judges "
+                    f"{judged} requests)"
+                )
     return None
 
 
 def _judges(params: Params) -> Iterator[Finding]:
+    models, prompts = language_models(params.engines), stems(VERDICTS)
     for name, row in params.evaluate.judges.items():
         at: Location = ("evaluate", "judges", name)
-        match row:
-            case ScorerJudge() if row.scorer not in params.scorers:
-                yield (
-                    (*at, "scorer"),
-                    f"must be a row of scorers (got {row.scorer}; rows are {words(params.scorers)})",
-                )
-            case LlmJudge():
-                yield from (
-                    ((*at, *place), message) for place, message in _asked(row, params.engines)
-                )
-
-
-def _asked(row: LlmJudge, engines: Mapping[str, Engine]) -> Iterator[Finding]:
-    models = [name for name, engine in engines.items() if engine.kind != "template"]
-    if row.engine not in models:
-        yield (
-            ("engine",),
-            f"must be a language model of engines (got {row.engine}; those are {words(models)})",
-        )
-    if row.prompt not in stems(VERDICTS):
-        files = words(stems(VERDICTS))
-        yield (
-            ("prompt",),
-            f"must be a file of specs/prompts/verdict (got {row.prompt}; files are {files})",
-        )
+        if isinstance(row, ScorerJudge) and row.scorer not in params.scorers:
+            yield (*at, "scorer"), unknown_row("scorers", row.scorer, params.scorers)
+        if isinstance(row, LlmJudge) and row.engine not in models:
+            yield (*at, "engine"), language_model_message(row.engine, models)
+        if isinstance(row, LlmJudge) and row.prompt not in prompts:
+            yield (*at, "prompt"), unknown_file("specs/prompts/verdict", row.prompt, prompts)
 
 
 def _external_models(params: Params) -> Iterator[Finding]:
     for name, row in params.external_models.items():
+        at: Location = ("external_models", name)
         for decoder in row.decoders:
             if decoder not in params.evaluate.decoders:
-                rows = words(params.evaluate.decoders)
-                yield (
-                    ("external_models", name, "decoders"),
-                    f"must be rows of evaluate.decoders (got {decoder}; rows are {rows})",
-                )
+                yield (*at, "decoders"), _unknown_decoder(params, decoder)
         is_folder = Path(row.model).is_dir()
         if (row.revision is None) != is_folder:
-            got = f"got {row.revision or 'null'} for {row.model}, which is {'' if is_folder else 'not '}a folder here"
+            state = "is a folder here" if is_folder else "is not a folder here"
             yield (
-                ("external_models", name, "revision"),
-                f"must be the commit of a model of the hub, and null for a folder ({got})",
+                (*at, "revision"),
+                "must be the commit of a model of the hub, and null for a folder "
+                f"(got {row.revision or 'null'} for {row.model}, which {state})",
             )
-
-
-def _relearn(params: Params) -> Iterator[Finding]:
-    for name, row in params.relearn.items():
-        yield from ((("relearn", name, *at), message) for at, message in _curve(params, row))
 
 
 def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
-    asked = [name for name in params.evaluate.suites if not _is_utility(name)]
-    known = {"models": params.models, "suites": asked, "decoders": params.evaluate.decoders}
-    for field, rows in known.items():
-        for name in getattr(row, field):
+    measurable = [name for name in params.evaluate.suites if not _is_utility(name)]
+    known = {"models": params.models, "suites": measurable, "decoders": params.evaluate.decoders}
+    for key, rows in known.items():
+        for name in getattr(row, key):
             if name not in rows:
                 yield (
-                    (field,),
-                    f"must name rows that are there (got {name}; those that fit are {words(rows)})",
+                    (key,),
+                    f"must name rows that are there (got {name}; those that fit are "
+                    f"{listed(rows)}){did_you_mean(name, rows)}",
                 )
     source = params.sources.get(row.source)
     if source is None or not source.is_dialogue:
-        dialogues = [name for name, one in params.sources.items() if one.is_dialogue]
+        dialogues = [name for name, other in params.sources.items() if other.is_dialogue]
         yield (
             ("source",),
-            f"must be a dialogue source of sources (got {row.source}; those are {words(dialogues)})",
+            f"must be a dialogue source of sources (got {row.source}; those are "
+            f"{listed(dialogues)}){did_you_mean(row.source, dialogues)}",
         )
     for model in row.models:
-        shape = params.models[model].shape if model in params.models else ""
-        if (SHAPES / f"{shape}.yaml").is_file() and row.sequence_length > (
-            most := Shape.read(shape).positions
-        ):
-            yield (
-                ("sequence_length",),
-                f"must be at most the {most} positions of shape {shape} (got {row.sequence_length})",
-            )
+        yield from _positions(params, model, row.sequence_length)
+
+
+def _positions(params: Params, model: str, length: int) -> Iterator[Finding]:
+    shape = params.models[model].shape if model in params.models else ""
+    if shape not in stems(SHAPES):
+        return
+    positions = Shape.read(shape).positions
+    if length > positions:
+        yield (
+            ("sequence_length",),
+            f"must be at most the {positions} positions of shape {shape} (got {length})",
+        )
 
 
 def _is_utility(name: str) -> bool:
-    """Whether a suite measures what a model knows; one that is not there is told of elsewhere."""
+    """Say whether a suite measures what a model knows; `_suites` names those without a file."""
     return (SUITES / f"{name}.yaml").is_file() and Suite.read(name).kind == "utility"
 
 
-def _attacks(params: Params) -> Iterator[Finding]:
-    for name, row in params.attacks.items():
-        at: Location = ("attacks", name)
-        for place, model in enumerate(row.models):
-            if model not in params.models:
-                yield (
-                    (*at, "models", place),
-                    f"must be a row of models (got {model}; rows are {words(params.models)})",
-                )
-            elif row.tag_weight and not _reads_tags(params, model):
-                yield (
-                    (*at, "tag_weight"),
-                    f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and {model}); "
-                    "write 0.0, or leave the model out",
-                )
-        for place, decoder in enumerate(row.decoders):
-            if decoder not in params.evaluate.decoders:
-                rows = words(params.evaluate.decoders)
-                yield (
-                    (*at, "decoders", place),
-                    f"must be a row of evaluate.decoders (got {decoder}; rows are {rows})",
-                )
-        if row.suite not in params.evaluate.suites:
-            suites = words(params.evaluate.suites)
+def _attack(params: Params, name: str) -> Iterator[Finding]:
+    row, suites = params.attacks[name], params.evaluate.suites
+    for index, model in enumerate(row.models):
+        if model not in params.models:
+            yield ("models", index), unknown_row("models", model, params.models)
+        elif row.tag_weight and not _reads_tags(params, model):
             yield (
-                (*at, "suite"),
-                f"must be one of evaluate.suites (got {row.suite}; those are {suites})",
+                ("tag_weight",),
+                f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and "
+                f"{model}); write 0.0, or leave the model out",
             )
-        elif (SUITES / f"{row.suite}.yaml").is_file():
-            yield from (((*at, key), message) for key, message in _attacked(row.suite, row.target))
+    for index, decoder in enumerate(row.decoders):
+        if decoder not in params.evaluate.decoders:
+            yield ("decoders", index), _unknown_decoder(params, decoder)
+    if row.suite not in suites:
+        yield (
+            ("suite",),
+            f"must be one of evaluate.suites (got {row.suite}; those are {listed(suites)})"
+            f"{did_you_mean(row.suite, suites)}",
+        )
+    elif row.suite in stems(SUITES):
+        yield from _attacked_suite(row.suite, row.target)
 
 
-def _attacked(name: str, target: str | None) -> Iterator[tuple[str, str]]:
-    """Why a suite cannot be attacked."""
+def _attacked_suite(name: str, target: str | None) -> Iterator[Finding]:
+    """Say why a suite cannot be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:
-        yield "suite", f"must be of kind harmful (got {name}, of kind {suite.kind})"
+        yield ("suite",), f"must be of kind harmful (got {name}, of kind {suite.kind})"
     elif target is None and not isinstance(suite, DemoSuite):
         yield (
-            "target",
-            f"must say how an answer to {name} is to begin (got null); write target: Sure, here is",
+            ("target",),
+            f"must say how an answer to {name} begins (got null); write target: Sure, here is",
         )
 
 
 def _reads_tags(params: Params, model: str) -> bool:
+    """Say whether some phase of a model's mixture reads a tagged corpus."""
     mixture = params.mixtures.get(params.models[model].mixture)
-    read = mixture.corpora if mixture else []
-    return any(tags_of(params.corpora[name]) for name in read if name in params.corpora)
-
-
-def stems(folder: Path) -> list[str]:
-    """The names of the YAML files of a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def words(values: object) -> str:
-    """Some values as people list them."""
-    return ", ".join(map(str, values)) or "none"  # type: ignore[call-overload]  # any iterable
+    names = mixture.corpora if mixture else []
+    return any(tags_of(params.corpora[name]) for name in names if name in params.corpora)

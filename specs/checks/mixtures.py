@@ -1,173 +1,177 @@
-"""Check mixtures and models of params.yaml against each other."""
+"""Checks of mixtures and models against each other."""
 
 from collections.abc import Iterator
 
-from specs.checks.evaluation import Finding, words
-from specs.corpus import ScoredCorpus, WholeCorpus, scores_of, tags_of
+from specs.checks.files import stems
+from specs.corpus import scores_of, tags_of
+from specs.messages import Finding, Location, listed, unknown_file, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.shape import SHAPES, Shape
-from specs.yaml_source import Location
 
 
-def _mixtures(params: Params) -> Iterator[Finding]:
+def check_mixtures(params: Params) -> Iterator[Finding]:
+    """Check the parts of every phase, and that each rounds to something."""
     for name, mixture in params.mixtures.items():
         for index, phase in enumerate(mixture.phases):
-            at: Location = ("mixtures", name, "phases", index, "parts")
-            known = [part for part in phase.parts if part in params.corpora]
-            for part in phase.parts:
-                if part not in params.corpora:
-                    yield (
-                        (*at, part),
-                        f"must be a row of corpora (rows are {words(params.corpora)}); add it there",
-                    )
-            yield from _overlaps(
-                params, at, [part for part in known if not isinstance(phase.parts[part], Replaced)]
-            )
-            for part in known:
-                if isinstance(made := phase.parts[part], Replaced):
-                    yield from _replaced((*at, part), params, part, made.replaced_by, phase)
+            at: Location = ("mixtures", name, "phases", index)
+            yield from _parts((*at, "parts"), params, phase)
         yield from _sizes(params, name)
 
 
-def _replaced(
-    at: Location, params: Params, part: str, made: str, phase: Phase
-) -> Iterator[Finding]:
-    """What stands in for a corpus was made of its documents, and is not read a second time under
-    its own name.
-    """
-    if made not in params.corpora:
+def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
+    read: list[str] = []
+    for part, amount in phase.parts.items():
+        if part not in params.corpora:
+            yield (*at, part), unknown_row("corpora", part, params.corpora)
+        elif isinstance(amount, Replaced):
+            yield from _replaced((*at, part, "replaced_by"), params, part, amount, phase)
+        else:
+            for earlier in read:
+                yield from _overlap((*at, part), params, part, earlier)
+            read.append(part)
+
+
+def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[Finding]:
+    """Refuse a page that is read twice in one phase under two names, tagged pages included."""
+    if both := sorted(_raw_scores(params, part) & _raw_scores(params, earlier)):
         yield (
-            (*at, "replaced_by"),
-            f"must be a row of corpora (got {made}; rows are {words(params.corpora)})",
+            at,
+            f"must not read what {earlier} reads (both hold the web's score {listed(both)}); "
+            "leave one of them out, or change corpora so that each score is in one",
         )
+
+
+def _replaced(
+    at: Location, params: Params, part: str, amount: Replaced, phase: Phase
+) -> Iterator[Finding]:
+    """Require a corpus that was made of the documents it replaces, and is not read beside them."""
+    made = amount.replaced_by
+    if made not in params.corpora:
+        yield at, unknown_row("corpora", made, params.corpora)
         return
     if made in phase.parts:
         yield (
-            (*at, "replaced_by"),
-            f"must not be read beside what it replaces (got {made}, which is a part too); leave one of them out",
+            at,
+            f"must not be read beside what it replaces (got {made}, which is a part too); "
+            "leave one of them out",
         )
-    writer, scores = (
-        params.corpora[made].from_,
-        set(scores_of(params.corpora[part]) or []),
-    )  # not of what has tags
-    wanted = {
+    writer = params.corpora[made].from_
+    # Documents that carry tags have no scores here: nothing is made of them.
+    scores = set(scores_of(params.corpora[part]) or [])
+    origins = {
         "rephrase": set(params.rephrase.scores),
         "refuse": set(params.refuse.scores),
         "tag": _raw_scores(params, made),
-    }.get(writer.partition("/")[0], set())
-    if not (scores & wanted or (writer == "educate" and params.corpora[part].from_ == "refuse")):
+    }
+    read = origins.get(writer.partition("/")[0], set())
+    is_of_refusals = writer == "educate" and params.corpora[part].from_ == "refuse"
+    if not scores & read and not is_of_refusals:
+        others = f"the scores {listed(sorted(read))}" if read else "other documents"
         yield (
-            (*at, "replaced_by"),
-            f"must be made of documents of {part} (got {made}, which {writer} makes of "
-            f"{f'the scores {words(sorted(wanted))}' if wanted else 'others'}); name another corpus",
+            at,
+            f"must be made of documents of {part} (got {made}, which {writer} makes of {others}); "
+            "name another corpus",
         )
 
 
-def _overlaps(params: Params, at: Location, parts: list[str]) -> Iterator[Finding]:
-    """A page must not be read twice in one phase under two names, tagged pages included."""
-    for index, part in enumerate(parts):
-        for earlier in parts[:index]:
-            both = sorted(_raw_scores(params, part) & _raw_scores(params, earlier))
-            if both:
-                yield (
-                    (*at, part),
-                    f"must not read what {earlier} reads (both hold the web's score {words(both)}); "
-                    "leave one of them out, or change corpora so that each score is in one",
-                )
-
-
 def _sizes(params: Params, name: str) -> Iterator[Finding]:
-    """What rounds to nothing whatever the corpora hold; `mix` checks natural proportions, when
-    sizes are known.
+    """Refuse what rounds to nothing, whatever the corpora hold.
+
+    The stage `mix` checks natural proportions, once sizes are known.
     """
     mixture, mix = params.mixtures[name], params.mix
     shares = sum(phase.share for phase in mixture.phases)
+    step = mix.batch_size * mix.sequence_length
     for index, phase in enumerate(mixture.phases):
+        at: Location = ("mixtures", name, "phases", index)
         tokens = mix.tokens * phase.share / shares
         reserved = sum(phase.budget_shares.values()) * mix.tokens
-        at: Location = ("mixtures", name, "phases", index)
-        if tokens < mix.batch_size * mix.sequence_length:
+        if tokens < step:
             yield (
                 (*at, "share"),
-                f"must be a step of {mix.batch_size} rows of {mix.sequence_length} at least (got {tokens:.0f} tokens); "
-                f"write a larger share, or mix.tokens: {int(mix.batch_size * mix.sequence_length * shares / phase.share) + 1}",
+                f"must be a step of {mix.batch_size} rows of {mix.sequence_length} at least (got "
+                f"{tokens:.0f} tokens); write a larger share, or mix.tokens: "
+                f"{int(step * shares / phase.share) + 1}",
             )
         if reserved >= tokens:
             yield (
                 (*at, "parts", next(iter(phase.budget_shares))),
-                f"must leave room for the parts with a weight (the budget shares of this phase take {reserved:,.0f} of its "
-                f"{tokens:,.0f} tokens); write a budget_share below {phase.share / shares:.3g}, or a larger share",
+                "must leave room for the parts with a weight (the budget shares of this phase take "
+                f"{reserved:,.0f} of its {tokens:,.0f} tokens); write a budget_share below "
+                f"{phase.share / shares:.3g}, or a larger share",
             )
-        fixed = phase.weights if phase.proportions == "fixed" and reserved < tokens else {}
-        rows = {
-            part: (tokens - reserved) * weight / sum(fixed.values()) / mix.sequence_length
-            for part, weight in fixed.items()
-        }
-        rows |= {
-            part: share * mix.tokens / mix.sequence_length
-            for part, share in phase.budget_shares.items()
-        }
-        for part, count in rows.items():
-            if round(count) < 1:
+        for part, rows in _rows(phase, tokens - reserved, params).items():
+            if round(rows) < 1:
                 yield (
                     (*at, "parts", part.partition("-")[0]),
-                    f"must be a sequence of {mix.sequence_length} tokens at least (got {count:.2f} of one); "
-                    "write a larger weight or budget_share, or leave the part out",
+                    f"must be a sequence of {mix.sequence_length} tokens at least (got {rows:.2f} "
+                    "of one); write a larger weight or budget_share, or leave the part out",
                 )
 
 
+def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
+    """Count the rows of the parts whose size does not depend on the corpora."""
+    length = params.mix.sequence_length
+    rows: dict[str, float] = {}
+    if phase.proportions == "fixed" and left > 0:
+        weights = sum(phase.weights.values())
+        for part, weight in phase.weights.items():
+            rows[part] = left * weight / weights / length
+    for part, share in phase.budget_shares.items():
+        rows[part] = share * params.mix.tokens / length
+    return rows
+
+
 def _raw_scores(params: Params, part: str) -> set[int]:
-    corpus: ScoredCorpus | WholeCorpus = params.corpora[part]
+    """List the scores of the raw pages that a corpus holds, also under tags."""
+    corpus = params.corpora[part]
     row = tags_of(corpus)
     if row in params.tags:
         return set(params.tags[row].scores)
     return set(scores_of(corpus) or [])
 
 
-def _models(params: Params) -> Iterator[Finding]:
-    shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
+def check_models(params: Params) -> Iterator[Finding]:
+    """Check that mixtures and shapes exist, and that each shape has room."""
+    shapes = stems(SHAPES)
     for name, model in params.models.items():
         if model.mixture not in params.mixtures:
             yield (
                 ("models", name, "mixture"),
-                f"must be a row of mixtures (got {model.mixture}; rows are {words(params.mixtures)})",
+                unknown_row("mixtures", model.mixture, params.mixtures),
             )
         if model.shape not in shapes:
-            yield (
-                ("models", name, "shape"),
-                f"must be a file of specs/shapes (got {model.shape}; files are {words(shapes)})",
-            )
+            yield ("models", name, "shape"), unknown_file("specs/shapes", model.shape, shapes)
         else:
             yield from _fits(params, name, Shape.read(model.shape))
 
 
 def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
     at: Location = ("models", name, "shape")
-    if params.tokenizer.vocab_size > shape.vocabulary:
+    mix, vocab_size = params.mix, params.tokenizer.vocab_size
+    if vocab_size > shape.vocabulary:
         yield (
             at,
-            f"must have room for tokenizer.vocab_size (got {shape.vocabulary} in specs/shapes, the tokenizer has "
-            f"{params.tokenizer.vocab_size}); write tokenizer.vocab_size: {shape.vocabulary} or take a larger shape",
+            f"must have room for tokenizer.vocab_size (got {shape.vocabulary} in specs/shapes, the "
+            f"tokenizer has {vocab_size}); write tokenizer.vocab_size: {shape.vocabulary} or use a "
+            "larger shape",
         )
-    mix = params.mix
     if mix.layout == "packed" and (
-        wrong := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
+        message := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
     ):
-        yield at, wrong
-    for block, sequence in [
-        ("mix", params.mix.sequence_length),
-        ("instruct", params.instruct.sequence_length),
-        ("finetune", params.finetune.sequence_length),
-    ]:
-        if sequence > shape.positions:
+        yield at, message
+    for block in ("mix", "instruct", "finetune"):
+        length = getattr(params, block).sequence_length
+        if length > shape.positions:
             yield (
                 (block, "sequence_length"),
                 f"must be at most the {shape.positions} positions of shape "
-                f"{params.models[name].shape} (got {sequence})",
+                f"{params.models[name].shape} (got {length})",
             )
-    if params.mix.batch_size % shape.recipe.micro_batch:
+    micro_batch = shape.recipe.micro_batch
+    if mix.batch_size % micro_batch:
         yield (
             ("mix", "batch_size"),
-            f"must be a multiple of the shape's micro_batch {shape.recipe.micro_batch} (got {params.mix.batch_size})",
+            f"must be a multiple of the shape's micro_batch {micro_batch} (got {mix.batch_size})",
         )

@@ -1,10 +1,11 @@
-"""Check scorers and judges of params.yaml against each other."""
+"""Checks of scorers and their judges against each other."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from specs.checks.evaluation import Finding, stems, words
-from specs.engine import Engine
+from specs.checks.files import stems
+from specs.engine import Engine, language_models
+from specs.messages import Finding, did_you_mean, listed, unknown_file, unknown_row
 from specs.params import Params
 from specs.rubric import RUBRICS
 from specs.scorer import (
@@ -19,51 +20,55 @@ from specs.scorer import (
     ScorerRow,
 )
 
+# Columns of the score files, which a scorer would collide with.
 RESERVED = ("id", "score", "hazard", "hazards")
 
 
-def _scorers(params: Params) -> Iterator[Finding]:
+def check_scorers(params: Params) -> Iterator[Finding]:
+    """Check the rows of `scorers`, who judges, and what is scored."""
     rows = params.scorers
     for name, row in rows.items():
         if name in RESERVED:
             yield (
                 ("scorers", name),
-                f"must not be called {name}, a column of the score files; give it another name",
+                f"must not be called {name}, a column of the score files; choose another name",
             )
-        yield from (
-            (("scorers", name, *at), message) for at, message in _scorer(row, rows, params.engines)
+        for at, message in _scorer(row, rows, params.engines):
+            yield ("scorers", name, *at), message
+    yield from _judge("annotate", params.annotate.judge, rows, LABELLERS)
+    yield from _judge("audit", params.audit.judge, rows, JUDGES)
+    yield from _columns(params)
+
+
+def _judge(
+    block: str, judge: str, rows: Mapping[str, ScorerRow], kinds: tuple[str, ...]
+) -> Iterator[Finding]:
+    if judge not in rows:
+        yield (block, "judge"), unknown_row("scorers", judge, rows)
+    elif (kind := rows[judge].kind) not in kinds:
+        yield (
+            (block, "judge"),
+            f"must be a judge: a row of kind {listed(kinds)} (got {judge}, of kind {kind})",
         )
-    for block, judge, kinds in (
-        ("annotate", params.annotate.judge, LABELLERS),
-        ("audit", params.audit.judge, JUDGES),
-    ):
-        if judge not in rows:
-            yield (
-                (block, "judge"),
-                f"must be a row of scorers (got {judge}; rows are {words(rows)})",
-            )
-        elif rows[judge].kind not in kinds:
-            yield (
-                (block, "judge"),
-                f"must be a judge: a row of kind {words(kinds)} (got {rows[judge].kind})",
-            )
-    for place, name in enumerate(params.score.scorers):
+
+
+def _columns(params: Params) -> Iterator[Finding]:
+    rows, columns = params.scorers, params.score.scorers
+    for index, name in enumerate(columns):
         if name not in rows:
-            yield (
-                ("score", "scorers", place),
-                f"must be a row of scorers (got {name}; rows are {words(rows)})",
-            )
+            yield ("score", "scorers", index), unknown_row("scorers", name, rows)
         elif isinstance(rows[name], Labels):
             yield (
-                ("score", "scorers", place),
-                f"must grade every page (got {name}, the labels that some have); leave it out, annotate.judge reads it",
+                ("score", "scorers", index),
+                f"must grade every page (got {name}, the labels that some have); leave it out, "
+                "annotate.judge reads it",
             )
     for name in params.score.ensemble.thresholds:
-        if name not in params.score.scorers:
+        if name not in columns:
             yield (
                 ("score", "ensemble", "of"),
-                f"must name columns of score.scorers (got {name}; columns are {words(params.score.scorers)}); "
-                "add it there or leave it out",
+                f"must name columns of score.scorers (got {name}; columns are {listed(columns)})"
+                f"{did_you_mean(name, columns)}; add it there or leave it out",
             )
 
 
@@ -79,51 +84,51 @@ def _scorer(
         case Encoder():
             yield from _encoder(row)
         case Llm():
-            yield from _judge(row, engines)
+            yield from _language_model(row, engines)
         case Cascade():
-            cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
-            if not isinstance(cheap, Ngrams | Encoder):
-                yield (
-                    ("cheap",),
-                    f"must be a row of kind ngrams or encoder, which gives probabilities (got {row.cheap})",
-                )
-            if (
-                expensive is None
-                or isinstance(expensive, Cascade | Labels)
-                or row.expensive == row.cheap
-            ):
-                yield (
-                    ("expensive",),
-                    f"must be another row, of a kind that reads pages, and not a cascade (got {row.expensive}; rows are "
-                    f"{words(rows)})",
-                )
+            yield from _cascade(row, rows)
 
 
-def _judge(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
-    models, rubrics = (
-        [name for name, engine in engines.items() if engine.kind != "template"],
-        stems(RUBRICS),
-    )
+def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+    cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
+    if not isinstance(cheap, Ngrams | Encoder):
+        yield (
+            ("cheap",),
+            "must be a row of kind ngrams or encoder, which gives probabilities "
+            f"(got {row.cheap}){did_you_mean(row.cheap, set(rows) - {row.cheap})}",
+        )
+    if expensive is None:
+        yield ("expensive",), unknown_row("scorers", row.expensive, rows)
+    elif isinstance(expensive, Cascade | Labels) or row.expensive == row.cheap:
+        yield (
+            ("expensive",),
+            "must be another row, of a kind that reads pages, and not a cascade "
+            f"(got {row.expensive}; rows are {listed(rows)})",
+        )
+
+
+def _language_model(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
+    models, rubrics = language_models(engines), stems(RUBRICS)
     if row.engine not in models:
-        yield (
-            ("engine",),
-            f"must be a language model of engines (got {row.engine}; those are {words(models)})",
-        )
+        yield ("engine",), language_model_message(row.engine, models)
     if row.rubric not in rubrics:
-        yield (
-            ("rubric",),
-            f"must be a file of specs/prompts/judge (got {row.rubric}; files are {words(rubrics)})",
-        )
+        yield ("rubric",), unknown_file("specs/prompts/judge", row.rubric, rubrics)
+
+
+def language_model_message(name: str, models: list[str]) -> str:
+    """Say that an engine must be a language model."""
+    return (
+        f"must be a language model of engines (got {name}; those are {listed(models)})"
+        f"{did_you_mean(name, models)}"
+    )
 
 
 def _encoder(row: Encoder) -> Iterator[Finding]:
     if row.revision is None and not (Path(row.model) / "config.json").is_file():
         yield (
             ("model",),
-            f"must be a folder with config.json (got {row.model}); for one of the hub write its commit as revision",
+            f"must be a folder with config.json (got {row.model}); for a model of the hub write "
+            "its commit as revision",
         )
-    if row.recipe not in stems(RECIPES):
-        yield (
-            ("recipe",),
-            f"must be a file of specs/recipes (got {row.recipe}; files are {words(stems(RECIPES))})",
-        )
+    if row.recipe not in (recipes := stems(RECIPES)):
+        yield ("recipe",), unknown_file("specs/recipes", row.recipe, recipes)

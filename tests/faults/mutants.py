@@ -1,7 +1,8 @@
-"""Break one rule at a time, in a copy of the project, and see which test notices. A mutant that
-lives wants a test.
+"""Mutation tests: break one rule at a time, in a copy of the project, and see which test fails.
 
-python -m tests.faults.mutants [words of names …]     what `make mutants` calls
+    python -m tests.faults.mutants [words of names …]     what `make mutants` calls
+
+A mutant that survives needs a test.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR, READING = "tests/test_executor.py", "tests/test_reading.py"
 CRASHES = "tests/faults/test_crashes.py"
-ON_DISK = f"{CRASHES}::test_what_gets_its_name_is_on_disk"
-IN_PLACE = f"{CRASHES}::test_no_folder_of_a_stage_is_emptied_in_its_place"
+ON_DISK = f"{CRASHES}::test_a_renamed_file_is_synced"
+IN_PLACE = f"{CRASHES}::test_no_output_folder_is_emptied_in_place"
 CHANGE, EDIT, REMAINS = (
     f"tests/faults/test_resume.py::test_{name}"
     for name in (
         "nothing_stale_is_used_after_a_change",
         "nothing_stale_is_used_after_an_edit",
-        "what_lies_about_from_before_changes_nothing",
+        "leftovers_change_nothing",
     )
 )
 SHARDS = "tests/faults/test_same_bytes.py::test_documents_do_not_depend_on_the_number_of_shards"
@@ -38,18 +39,18 @@ WORKERS_DIE, STAGES_DIE = (
     )
 )
 TOLD, FULL = (
-    f"tests/faults/test_errors.py::test_{name}_is_told_and_healed"
+    f"tests/faults/test_errors.py::test_{name}_is_reported_and_healed"
     for name in (
         "an_error_at_any_operation",
         "a_full_disk",
     )
 )
-NOBODY_HOLDS = "tests/faults/test_concurrency.py::test_a_lock_that_nobody_holds_stops_nobody"
+NOBODY_HOLDS = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A rule that is broken by other words in one file, and the tests that should notice."""
+    """A rule that is broken by a change in one file, and the tests that should fail."""
 
     name: str
     file: str
@@ -385,7 +386,7 @@ MUTANTS = (
     Mutant(
         "rows that mean something else are added",
         "specs/add_rows.py",
-        "if there[table].get(name, row) != row",
+        "if present[at].get(name, row) != row",
         "if False",
         ("tests/test_specs.py",),
     ),
@@ -407,7 +408,7 @@ MUTANTS = (
 
 
 def copied(target: Path) -> Path:
-    """The files that git tracks or would track."""
+    """Copy the files that git tracks or would track."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
@@ -419,7 +420,7 @@ def copied(target: Path) -> Path:
 
 
 def failing(tests: str, folder: Path) -> str | None:
-    """The first test of a file that fails in a copy of the project."""
+    """Return the first test that fails in a copy of the project, or None."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
@@ -432,7 +433,7 @@ def failing(tests: str, folder: Path) -> str | None:
 
 
 def noticed(mutant: Mutant, folder: Path) -> str | None:
-    """The first test that fails, or None when the mutant lives."""
+    """Return the first test that fails, or None when the mutant survives."""
     path = folder / mutant.file
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(mutant.old, mutant.new, 1), encoding="utf-8")
@@ -443,8 +444,9 @@ def noticed(mutant: Mutant, folder: Path) -> str | None:
 
 
 def refuse_stale(mutants: Sequence[Mutant], folder: Path) -> None:
-    """A row must say words that are there, and tests that pass while nothing is broken: else it
-    shows nothing.
+    """Refuse rows that prove nothing.
+
+    Their old text must be in its file, and their tests must pass while nothing is broken.
     """
     for mutant in mutants:
         if mutant.old not in (folder / mutant.file).read_text(encoding="utf-8"):
@@ -457,7 +459,7 @@ def refuse_stale(mutants: Sequence[Mutant], folder: Path) -> None:
 
 
 def main() -> None:
-    """Try the mutants; exit code 1 when one lives."""
+    """Try the mutants; exit with 1 when one survives."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

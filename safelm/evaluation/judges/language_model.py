@@ -13,7 +13,7 @@ from safelm.evaluation.judges.base import Exchange, JudgeError
 from safelm.evaluation.judges.refusal_phrases import not_harmful
 from safelm.llm import Engine, Request, strip_control_tokens
 from specs.outcome import Outcome, Verdict
-from specs.verdict import KEY, VerdictPrompt
+from specs.judge import KEY, VerdictPrompt
 
 # All slots are filled in one pass, so that text put into one is never read as another.
 SLOT = re.compile(r"\{(request|answer|fence)\}")

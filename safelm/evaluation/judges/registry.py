@@ -22,7 +22,7 @@ from specs.engine import row as engine_row
 from specs.judge import DemoJudge, JudgeRow, LlmJudge, RefusalPhrasesJudge, ScorerJudge
 from specs.outcome import Outcome, Verdict
 from specs.scorer import ScorerRow
-from specs.verdict import VerdictPrompt
+from specs.judge import VerdictPrompt
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""Checks of the files that rows name: shapes, suites, recipes, rubrics and prompts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from specs.judge import VERDICTS, VerdictPrompt
+from specs.messages import Finding, unknown_file
+from specs.params import Params
+from specs.prompt import PROMPTS
+from specs.prompt import problems as prompt_problems
+from specs.rubric import RUBRICS, Rubric
+from specs.scorer import RECIPES, Recipe
+from specs.shape import SHAPES, Shape
+from specs.suite import SUITES, Suite
+from specs.yaml_source import SpecError
+
+GRAMMARS = (
+    (Shape, SHAPES),
+    (Suite, SUITES),
+    (Recipe, RECIPES),
+    (Rubric, RUBRICS),
+    (VerdictPrompt, VERDICTS),
+)
+
+
+def stems(folder: Path) -> list[str]:
+    """List the names of the YAML files of a folder, without .yaml."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def check_files() -> None:
+    """Check every shape, suite, recipe, rubric and prompt. Raises SpecError."""
+    problems = prompt_problems()
+    for grammar, folder in GRAMMARS:
+        for name in stems(folder):
+            try:
+                grammar.read(name)
+            except SpecError as error:
+                problems += error.problems
+    if problems:
+        raise SpecError(problems)
+
+
+def check_named_files(params: Params) -> Iterator[Finding]:
+    """Require the prompts of every writer, and the hazard n-grams of report cards."""
+    if not Path(params.card.ngrams).is_file():
+        yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
+    named = (
+        ("rephrase", "styles", params.rephrase.styles),
+        ("refuse", "prompts", params.refuse.prompts),
+        ("educate", "prompts", params.educate.prompts),
+    )
+    for block, key, names in named:
+        files = stems(PROMPTS / block)
+        for name in names:
+            if name not in files:
+                yield (block, key), unknown_file(f"specs/prompts/{block}", name, files)

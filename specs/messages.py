@@ -1,0 +1,169 @@
+"""Mistakes in YAML files, in this project's words: what was expected, what came, what to write."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+Location = tuple[str | int, ...]
+# A mistake that a check found: its location in params.yaml, and a message.
+Finding = tuple[Location, str]
+
+# By pydantic's type of an error; the names in braces are those of its context.
+TEXTS = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text; put it in quotes if it looks like a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list, such as [a, b]",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be greater than or equal to {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be less than or equal to {le}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} of them",
+    "too_long": "must have at most {max_length} of them",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "union_tag_invalid": "must have as {discriminator} one of {expected_tags}",
+    "union_tag_not_found": "must have the key {discriminator}, which says what kind of row it is",
+}
+NAME = r"^[a-z][a-z0-9_]*$"
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """Suggest the closest of some names, as the end of a sentence; empty if none is close."""
+    close = difflib.get_close_matches(str(name), list(map(str, known)), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def listed(values: Iterable[object]) -> str:
+    """List values as people do."""
+    return ", ".join(map(str, values)) or "none"
+
+
+def unknown_row(table: str, name: object, rows: Iterable[object]) -> str:
+    """Say that a name must be a row of a table."""
+    known = list(rows)
+    return f"must be a row of {table} (got {name}; rows are {listed(known)}){did_you_mean(name, known)}"
+
+
+def unknown_file(folder: str, name: object, files: Iterable[object]) -> str:
+    """Say that a name must be a file of a folder of specs/."""
+    known = list(files)
+    return (
+        f"must be a file of {folder} (got {name}; files are {listed(known)})"
+        f"{did_you_mean(name, known)}"
+    )
+
+
+def describe(grammar: Any, values: Any, error: Any) -> tuple[Location, str]:
+    """Describe one of pydantic's errors: its location in the values, and a message."""
+    location = _in_file(values, error["loc"], error["type"] == "missing")
+    known, field = _field(grammar, location, values)
+    description = f"; {field.description}" if field is not None and field.description else ""
+    if error["type"] == "extra_forbidden":
+        hint = did_you_mean(location[-1], known) or f"; known keys are {', '.join(known)}"
+        return location, f"unknown key{hint}"
+    if error["type"] == "missing":
+        return location, f"is missing{description}; add the line `{location[-1]}: …`"
+    context = {name: _whole(value) for name, value in error.get("ctx", {}).items()}
+    template = TEXTS.get(error["type"])
+    if template is None:
+        # A validator of ours: its message says it all.
+        return location, str(error["msg"]).removeprefix("Value error, ")
+    if context.get("pattern") == NAME:
+        template, description = "must be a name of lower-case letters, digits and _", ""
+    text = template.format(**context)
+    return (
+        location,
+        f"{text} (got {_shown(error, context)}){_suggestion(context, error)}{description}",
+    )
+
+
+def _whole(value: Any) -> Any:
+    """Write a bound such as 0.0 without its point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _shown(error: Any, context: dict[str, Any]) -> str:
+    if "tag" in context:
+        return repr(context["tag"])
+    return "a mapping" if isinstance(error["input"], dict) else repr(error["input"])[:60]
+
+
+def _suggestion(context: dict[str, Any], error: Any) -> str:
+    """Suggest the closest of the values that are allowed, where pydantic lists them."""
+    allowed = context.get("expected") or context.get("expected_tags")
+    if not isinstance(allowed, str):
+        return ""
+    names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
+    return did_you_mean(context.get("tag", error["input"]), names)
+
+
+def _in_file(values: Any, location: Location, missing: bool) -> Location:
+    """Drop what is no key of the file: pydantic also names the alternative of a union."""
+    found: list[str | int] = []
+    for index, part in enumerate(location):
+        is_item = isinstance(values, list) and isinstance(part, int)
+        is_known = is_item or (isinstance(values, dict) and part in values)
+        if is_known or (missing and index == len(location) - 1):
+            found.append(part)
+            values = values[part] if is_known else None
+    return tuple(found)
+
+
+def _field(grammar: Any, location: Location, value: Any) -> tuple[list[str], Any]:
+    """Find the keys known at a location, and its field, by walking the grammar along it."""
+    known: list[str] = []
+    field: Any = None
+    for part in location:
+        models = _fitting(_models(grammar), value)
+        items = [item for model in models for item in model.model_fields.items()]
+        fields = {field.alias or name: field for name, field in items}
+        if fields:
+            known, field = list(fields), fields.get(str(part))
+            grammar = field.annotation if field is not None else None
+        else:
+            arguments = get_args(grammar)
+            grammar = arguments[-1] if arguments else None
+        value = _inner(value, part)
+    return known, field
+
+
+def _inner(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return None
+
+
+def _models(grammar: Any) -> list[type[BaseModel]]:
+    """List the grammars that a value of this type may follow."""
+    if isinstance(grammar, type) and issubclass(grammar, BaseModel):
+        return [grammar]
+    if get_origin(grammar) in (dict, list):
+        return []
+    return [model for part in get_args(grammar) for model in _models(part)]
+
+
+def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:
+    """Keep the members of a union whose discriminator (`kind`, `method`, …) the value has."""
+    if len(models) < 2 or not isinstance(value, dict):
+        return models
+    return [model for model in models if _has_discriminator(model, value)] or models
+
+
+def _has_discriminator(model: type[BaseModel], value: dict[str, Any]) -> bool:
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal and name in value:
+            return value[name] in get_args(field.annotation)
+    return False

@@ -1,0 +1,56 @@
+"""YAML syntax errors in plain sentences, each with the fix."""
+
+import re
+
+import yaml
+
+KEY_WITHOUT_COLON = re.compile(r"\s*[\w-]+(\s[^:]*)?$")
+COLON_WITHOUT_SPACE = re.compile(r"\s*[\w-]+:[^\s:/]")
+OPENING = {"flow mapping": ("{", "}"), "flow sequence": ("[", "]")}
+
+
+def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
+    """Say on which line a YAML file goes wrong, and what to change there."""
+    at = (error.problem_mark.line if error.problem_mark else 0) + 1
+    opened_at = (error.context_mark.line if error.context_mark else 0) + 1
+    context, problem = error.context or "", error.problem or ""
+    lines = text.splitlines()
+    line = lines[at - 1] if at <= len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return at, "is indented with a tab; use spaces"
+    for name, (opening, closing) in OPENING.items():
+        if name in context and "expected ','" in problem:
+            return opened_at, (
+                f"opens `{opening}` without closing it; add `{closing}`, or a missing comma inside"
+            )
+    if "quoted scalar" in context:
+        return opened_at, "opens a quote without closing it; add the missing quote"
+    if "mapping values" in problem or "expected ':'" in problem:
+        return _explain_colon(lines, at, error.problem_mark.column if error.problem_mark else 0)
+    if "expected key" in problem or "'-' indicator" in problem:
+        if line.lstrip()[:1] in ("}", "]") or line.count("}") > line.count("{"):
+            return at, "closes a bracket that is not open; remove it"
+        return at, "has an indent that no line above it has; align it with its neighbours"
+    if "constructor for the tag" in problem:
+        return at, "has a tag (`!…`), which is not allowed; write plain values"
+    if "cannot start any token" in problem or "alphabetic or numeric" in problem:
+        return at, "has a value that begins with a special character; put the value in quotes"
+    if "undefined alias" in problem:
+        return at, "has an alias (`*…`) without an anchor; put a word that begins with * in quotes"
+    return at, f"is not valid YAML: {problem}; compare it with the lines around it"
+
+
+def _explain_colon(lines: list[str], at: int, column: int) -> tuple[int, str]:
+    """Find the line to change where a colon came unexpectedly."""
+    line = lines[at - 1] if at <= len(lines) else ""
+    if ": " in line[:column]:
+        return at, "has a second `: `; put the value in quotes"
+    above = at - 1
+    while above and lines[above - 1].partition("#")[0].isspace():
+        above -= 1
+    before = lines[above - 1].partition(" #")[0].rstrip() if above else ""
+    if COLON_WITHOUT_SPACE.match(before):
+        return above, "has no space after the colon of its key; write `key: value`"
+    if KEY_WITHOUT_COLON.match(before):
+        return above, "has no colon after its key; write `key: value`"
+    return at, "is indented deeper than the line above; give both the same indent"
