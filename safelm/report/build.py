@@ -79,7 +79,9 @@ def _size(inputs: Inputs) -> str:
 def screen(data: ReportData, judged: Sequence[Claim]) -> list[str]:
     """Summarise the report in one screen of a terminal."""
     measured, decoders = data.measured, data.decoders
-    lines = [("model", "stage", "ASR", "SafeBeam", "benign", "over-refusal", "utility")]
+    lines: list[tuple[str, ...]] = [
+        ("model", "stage", "ASR", "SafeBeam", "benign", "over-refusal", "utility")
+    ]
     for group in data.built:
         for stage in measured.stages(group):
             rates = (

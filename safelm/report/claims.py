@@ -81,14 +81,14 @@ def _standard(data: ReportData, stage: str) -> Side:
 
 def _lower_asr(data: ReportData, lower: Side, higher: Side) -> Comparison:
     """Compare two attack success rates, the one that the claim calls lower first."""
-    rates = (data.measured.asr(*side.cell) for side in (lower, higher))
-    return Comparison(lower.name, higher.name, *rates, paired=_paired(data, lower, higher))
+    low, high = (data.measured.asr(*side.cell) for side in (lower, higher))
+    return Comparison(lower.name, higher.name, low, high, paired=_paired(data, lower, higher))
 
 
 def _more_compliance(data: ReportData, less: Side, more: Side, kept: bool = False) -> Comparison:
     """Compare two rates of benign compliance, the one that the claim calls lower first."""
-    rates = (data.measured.complied(*side.cell) for side in (less, more))
-    return Comparison(less.name, more.name, *rates, kept=kept)
+    low, high = (data.measured.complied(*side.cell) for side in (less, more))
+    return Comparison(less.name, more.name, low, high, kept=kept)
 
 
 def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
@@ -174,10 +174,10 @@ def _costs(data: ReportData) -> Iterator[Claim]:
     roles, paper = data.roles, data.paper
     safe = Side(roles.safe, "pretrain", None)
     standard = Side(roles.standard, "pretrain", None, STANDARD)
-    rates = (data.measured.accuracy(side.group, side.stage) for side in (standard, safe))
+    low, high = (data.measured.accuracy(side.group, side.stage) for side in (standard, safe))
     yield _claim(
         "utility_kept",
-        [Comparison(standard.name, safe.name, *rates, kept=True)],
+        [Comparison(standard.name, safe.name, low, high, kept=True)],
         {"safe": paper.utility.steps["moral"], "standard": paper.utility.steps["raw"]},
     )
     declined = {}
@@ -185,10 +185,10 @@ def _costs(data: ReportData) -> Iterator[Claim]:
         labels = getattr(paper.over_refusal, name)
         count = labels.partial_refusal + labels.refused
         declined[name] = round(100 * count / paper.over_refusal.of, 1)
-    sides = (_safe(data, "instruct", data.decoders.plain), _standard(data, "instruct"))
-    rates = (data.measured.over_refusal(*side.cell) for side in sides)
-    names = (side.name for side in sides)
-    yield _claim("over_refusal_not_higher", [Comparison(*names, *rates, kept=True)], declined)
+    safe, standard = _safe(data, "instruct", data.decoders.plain), _standard(data, "instruct")
+    low, high = (data.measured.over_refusal(*side.cell) for side in (safe, standard))
+    over_refusal = Comparison(safe.name, standard.name, low, high, kept=True)
+    yield _claim("over_refusal_not_higher", [over_refusal], declined)
 
 
 def _decoding(data: ReportData) -> Iterator[Claim]:

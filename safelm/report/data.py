@@ -130,8 +130,8 @@ def describe(name: str, decoder: DecoderRow) -> str:
         return f"{title} (ours: {answers}{refusal})"
     if decoder.method == "safebeam":
         absolute = decoder.drop == "absolute"
-        bound = f" {decoder.max_tag_probability:g}" if absolute else ""
-        return f"{title} ({SAFEBEAM[decoder.drop]}{bound})"
+        threshold = f" {decoder.max_tag_probability:g}" if absolute else ""
+        return f"{title} ({SAFEBEAM[decoder.drop]}{threshold})"
     method = decoder.method.replace("_", "-")
     return title if title == decoder.method else f"{title} ({method})"
 

@@ -15,6 +15,7 @@ from safelm.report.layout import (
     Cell,
     Panel,
     Table,
+    Value,
     area_cell,
     chart_label,
     rate_cell,
@@ -86,7 +87,7 @@ def pivot(
         columns: a value of `on`: the heading of its column.
         on: tells the column of a number.
     """
-    rows = []
+    rows: list[list[Value]] = []
     for members in grouped(numbers, *index).values():
         cells = {on(number): show(number) for number in members}
         if cells.keys() & columns.keys():
@@ -198,7 +199,7 @@ def area_panels(
     """Draw areas under the ROC curve along a column, such as `layer`; five curves a chart."""
     drawn = []
     for members in grouped(numbers, panel).values():
-        curves = []
+        curves: list[Curve] = []
         for name, line in grouped(members, series).items():
             points = [(getattr(number, across), number.rate.value) for number in line]
             known = [(float(x), y) for x, y in points if x is not None and y is not None]

@@ -78,7 +78,7 @@ class Measured:
         given = dict.fromkeys(DETAILS) | columns
         where = [_matches(name, value) for name, value in given.items() if value is not ...]
         found = self.keys.filter(*where).iter_rows()
-        return [Number(*key, rate=self.rates[key]) for key in found]
+        return [Number(rate=self.rates[key], **dict(zip(KEY, key, strict=True))) for key in found]
 
     def values(self, column: str, **columns: Any) -> list[Any]:
         """Return the values of a column among selected numbers, in their order, without nulls."""

@@ -107,7 +107,7 @@ def sections(data: ReportData, params: Mapping[str, Any]) -> list[Section]:
     """Draw every figure, in the order of the page; sections without figures are left out."""
     attack = (attack_success(data), by_form(data), outcomes(data), finetuning(data))
     made = (_tables("models-table", _models(data)), _tables("mixtures-table", mixtures(data)))
-    found = [
+    found: list[tuple[str, str, Sequence[Figure | None]]] = [
         ("attack", "Attack success", [*attack, harmful_tuning(data), suffix_attacks(data)]),
         ("harmless", "Harmless requests", harmless(data)),
         ("suites", "Public benchmarks", public_suites(data)),

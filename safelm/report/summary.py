@@ -72,9 +72,16 @@ def _tree(measured: Measured, path_of: Callable[[Key], list[str]]) -> Json:
         for name in path[:-1]:
             node = node.setdefault(name, {})
         if path:
-            is_missing = rate.value is None and any("auroc" in name for name in path)
-            node[path[-1]] = None if is_missing else _number(rate)
+            is_area = any("auroc" in name for name in path)
+            node[path[-1]] = _area(rate) if is_area else _number(rate)
     return root
+
+
+def _area(rate: Rate) -> Json | None:
+    if rate.value is None:
+        return None
+    found = {name: rounded(getattr(rate, name)) for name in ("value", "low", "high")}
+    return {**found, "unsafe": rate.count, "safe": rate.of - rate.count}
 
 
 def _number(rate: Rate) -> Any:
@@ -203,8 +210,8 @@ def tables(data: ReportData) -> dict[str, str]:
         found[f"held_out/{model}, {corpus}.csv"] = _csv(["tokens", "loss"], points)
     for model, points in inputs.learning_rates.items():
         found[f"learning_rate/{model}.csv"] = _csv(["tokens", "learning_rate"], points)
-    for model, rows in losses.items():
-        found[f"loss/{model}.csv"] = _csv(LOSS, rows)
+    for model, loss in losses.items():
+        found[f"loss/{model}.csv"] = _csv(LOSS, loss)
     return found
 
 

@@ -110,7 +110,7 @@ def _bar(row: Bar, scale: Scale, middle: float) -> Markup:
         width, top = scale.x(rate.value) - scale.left, middle - THICKNESS / 2
         drawn.append(svg.block(scale.left, top, width, THICKNESS, row.style, hint))
         drawn.append(_whisker(scale.x(rate.low), scale.x(rate.high), middle))
-        drawn += svg.seed_dots(rate.seeds, lambda seed: (scale.x(seed), middle))
+        drawn += svg.seed_dots([(scale.x(seed), middle) for seed in rate.seeds])
         value = percent(rate.value)
         drawn.append(svg.text(svg.WIDTH, middle + 4, value, class_="value", anchor="end"))
     if row.paper is not None:

@@ -125,9 +125,8 @@ def dot(x: float, y: float, style: str, hint: str = "") -> Markup:
     return element("circle", *_title(hint), cx=x, cy=y, r=4.5, class_=style)
 
 
-def seed_dots(seeds: Sequence[float], at: Callable[[float], tuple[float, float]]) -> list[Markup]:
+def seed_dots(centres: Sequence[tuple[float, float]]) -> list[Markup]:
     """Draw a small dot for each seed of a pooled rate."""
-    centres = [at(seed) for seed in seeds]
     return [element("circle", cx=x, cy=y, r=2.2, class_="seed") for x, y in centres]
 
 

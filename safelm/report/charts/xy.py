@@ -165,7 +165,7 @@ def _stepped(one: Series, places: Sequence[tuple[float, Rate]], plane: Plane) ->
     for (x, y), (_, rate) in zip(centres, places, strict=True):
         low, high = plane.y(rate.low or 0.0), plane.y(rate.high or 0.0)
         drawn.append(svg.line(x, low, x, high, "whisker"))
-        drawn += svg.seed_dots(rate.seeds, lambda seed, x=x: (x, plane.y(seed)))
+        drawn += svg.seed_dots([(x, plane.y(seed)) for seed in rate.seeds])
         drawn.append(svg.mark(x, y, one.style, f"{one.label}: {rate_text(rate)}"))
     return Markup("").join(drawn)
 

@@ -39,7 +39,7 @@ def ablation(data: ReportData) -> Figure:
             cells.setdefault((name, group.name), {})[stage] = rate_cell(bar.rate, bar.paper)
         label = chart_label("Bars", f"attack success by step of the ablation, {stage}")
         panels.append(Panel(STAGE_NAMES[stage], bars([("", rows)], label, gutter=136.0)))
-    body = [
+    body: list[list[Value]] = [
         [*heads, *(found.get(stage, Cell(NONE)) for stage in shown)]
         for heads, found in cells.items()
     ]

@@ -145,7 +145,8 @@ def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequenc
     numbers = data.measured.select(suite=suite, decoder=list(decoders), judge=...)
     judges = sorted({number.judge for number in numbers if number.judge})
     metrics = metric_columns("asr", "asr_strict", "refused", "neither", "unjudged")
-    columns = {(metric, None): name for metric, name in metrics.items()}
+    columns: dict[tuple[str, str | None], str] = {}
+    columns |= {(metric, None): name for metric, name in metrics.items()}
     columns |= {("asr", judge): f"Judge {readable(judge)}" for judge in judges}
     return pivot(caption, numbers, CELL, columns, lambda number: (number.metric, number.judge))
 

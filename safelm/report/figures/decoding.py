@@ -109,7 +109,7 @@ def _probe_table(data: ReportData, areas: Sequence[Number]) -> Table:
     for metric, group, stage, layer in best:
         if metric == "probe_auroc_best":
             layers.setdefault((group, stage), []).append(layer)
-    rows = []
+    rows: list[list[Value]] = []
     for key, members in grouped([*embeddings, *found], *MODEL).items():
         words, first, at_best, last = (
             next((show(number) for number in members if number.metric == metric), Cell(NONE))

@@ -121,7 +121,7 @@ def _audit(found: Json) -> Figure:
         heads = [str(predicted), f"{row['documents']:,}", f"{row['audited']:,}"]
         rates = (row["precision"], row["benign"], row["recall"])
         buckets.append([*heads, *map(_share, rates)])
-    levels = [
+    levels: list[list[Value]] = [
         [f"{row['level']} or above", _share(row["precision"]), _share(row["recall"])]
         for row in found["levels"]
     ]
@@ -178,7 +178,7 @@ def _cascades(found: Mapping[str, Json]) -> Figure:
         ]
         low, high = row["recall_interval"]
         kept = {"value": row["recall"], "low": low, "high": high}
-        cells = [
+        cells: list[Value] = [
             readable(name),
             Cell("", lines=shares),
             percent(row["dear_characters"]),

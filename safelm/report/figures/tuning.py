@@ -34,7 +34,8 @@ def finetuning(data: ReportData) -> Figure | None:
         if number.checkpoint is None and (number.group, number.decoder) in cells
     ]
     checkpoints = sorted({number.checkpoint or 0 for number in between})
-    places = {0: "0", **{pairs: f"{pairs}" for pairs in checkpoints}, None: END}
+    places: dict[int | None, str] = {pairs: str(pairs) for pairs in (0, *checkpoints)}
+    places[None] = END
     numbers = [*between, *whole]
     panels = []
     for (decoder, metric), members in grouped(numbers, "decoder", "metric").items():
@@ -85,7 +86,7 @@ def harmful_tuning(data: ReportData) -> Figure | None:
 
 
 def _in_order(data: ReportData, cells: Groups) -> list[tuple[tuple[str, ...], list[Number]]]:
-    stages = [row.stage for row in data.declared.relearn.values()]
+    stages = [str(row.stage) for row in data.declared.relearn.values()]
     orders = (stages, list(data.declared.decoders), list(SAFETY), list(data.declared.relearn))
     return sorted(
         cells.items(),
