@@ -1,4 +1,4 @@
-"""annotate: a judge grades a sample of the web from 0 (harmless) to 5 (harmful).
+"""annotate: have a judge grade a sample of the web from 0 (harmless) to 5 (harmful).
 
 python -m pipeline.annotate
 """
@@ -16,26 +16,19 @@ from specs.scorer import Labels
 
 
 def main() -> None:
-    """Grade the sample that params.yaml asks for."""
+    """Grade the sample into build/annotate."""
     StageParser("annotate", __doc__).parse_args()
-    tables = Params.read("annotate", "scorers", "engines")
-    params = tables.annotate
-    is_given = isinstance(tables.scorers[params.judge], Labels)
-    run(
-        "annotate",
-        [
-            ReadSample(
-                folder=build("ingest", "web"),
-                purpose="annotate",
-                documents=params.documents,
-                seed=params.seed,
-                with_label=is_given,
-            ),
-            labeller(params.judge, tables.scorers, tables.engines),
-            KeepGraded(),
-            WriteColumns(columns=dict(LABELS)),
-        ],
+    params = Params.read("annotate", "scorers", "engines")
+    settings = params.annotate
+    sample = ReadSample(
+        folder=build("ingest", "web"),
+        purpose="annotate",
+        documents=settings.documents,
+        seed=settings.seed,
+        with_label=isinstance(params.scorers[settings.judge], Labels),
     )
+    judge = labeller(settings.judge, params.scorers, params.engines)
+    run("annotate", [sample, judge, KeepGraded(), WriteColumns(columns=dict(LABELS))])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ class StageParser(argparse.ArgumentParser):
         help = f"a row of `{table}` in params.yaml: {', '.join(rows)}"
         self.add_argument(name, choices=rows, metavar=name, help=help)
 
+    def parse_row(self, name: str, table: str) -> str:
+        """Parse a command line of one argument, a row of a table; return the row's name."""
+        self.add_row(name, table)
+        return str(getattr(self.parse_args(), name))
+
     def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
         """Parse the arguments; as a stage of DVC, refuse rows that dvc.yaml does not list."""
         if "DVC_STAGE" in os.environ:

@@ -1,5 +1,4 @@
-"""audit: a sample of each predicted score goes back to a judge; how many does it confirm, and what
-was missed?
+"""audit: have a judge grade a sample of each predicted score, to find how many it confirms.
 
 python -m pipeline.audit
 """
@@ -17,16 +16,20 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Grade the sample, and compare."""
+    """Grade the sample, and write build/audit/audit.json."""
     StageParser("audit", __doc__).parse_args()
-    tables = Params.read("audit", "scorers", "engines")
-    params, web, scores = tables.audit, build("ingest", "web"), build("score")
-    reader = ReadStratified(folder=web, scores=scores, documents=params.documents, seed=params.seed)
-    judge = grader(params.judge, tables.scorers, tables.engines)
-    judged = make_shards(
-        "audit/judged", [reader, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
+    params = Params.read("audit", "scorers", "engines")
+    settings, scores = params.audit, build("score")
+    sample = ReadStratified(
+        folder=build("ingest", "web"),
+        scores=scores,
+        documents=settings.documents_per_score,
+        seed=settings.seed,
     )
-    artifact("audit", write_audit, made=judged, scores=scores, confidence=params.confidence)
+    judge = grader(settings.judge, params.scorers, params.engines)
+    blocks = [sample, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
+    judged = make_shards("audit/judged", blocks)
+    artifact("audit", write_audit, made=judged, scores=scores, confidence=settings.confidence)
 
 
 if __name__ == "__main__":

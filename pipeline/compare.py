@@ -14,16 +14,14 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Evaluate every row of `external_models`; all are checked before the first is evaluated."""
+    """Evaluate every row of `external_models` into build/compare/<row>."""
     StageParser("compare", __doc__).parse_args()
-    tables = Params.read("external_models", "evaluate", "scorers", "engines")
-    protocol = evaluation_protocol(tables)
-    build("compare").mkdir(parents=True, exist_ok=True)  # an output of DVC, also of no rows
-    weights = {
-        name: checked_weights(name, row, protocol.decoders)
-        for name, row in tables.external_models.items()
-    }
-    for name, row in tables.external_models.items():
+    params = Params.read("external_models", "evaluate", "scorers", "engines")
+    rows, protocol = params.external_models, evaluation_protocol(params)
+    build("compare").mkdir(parents=True, exist_ok=True)  # DVC wants its output, also of no rows
+    # All rows are checked before the first is evaluated.
+    weights = {name: checked_weights(name, row, protocol.decoders) for name, row in rows.items()}
+    for name, row in rows.items():
         decoders = {decoder: protocol.decoders[decoder] for decoder in row.decoders}
         evaluate_model(
             f"compare/{name}",

@@ -6,35 +6,17 @@ python -m pipeline.educate
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.documents.shards import ReadShards, WriteDocuments
-from safelm.scoring.registry import SafetyScorer, graders
-from safelm.synthesis.writer import Write
-from specs.engine import row
+from safelm.documents.shards import ReadShards
+from safelm.synthesis.writer import synthesis_blocks
 from specs.params import Params
-from specs.prompt import PROMPTS
 
 
 def main() -> None:
-    """Write an article for each dialogue of build/refuse."""
+    """Write an article for each dialogue of build/refuse into build/educate."""
     StageParser("educate", __doc__).parse_args()
-    values = Params.read("educate", "gates", "engines", "score", "scorers")
-    params, rule = values.educate, values.score.ensemble
-    columns = graders(values.score.scorers, values.scorers, values.engines)
-    run(
-        "educate",
-        [
-            ReadShards(folder=build("refuse")),
-            Write(
-                prompts=tuple(PROMPTS / "educate" / f"{name}.yaml" for name in params.prompts),
-                engine=row(values.engines, params.engine),
-                gates=values.gates.model_dump(),
-                scorer=SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds),
-                max_score=params.max_score,
-                seed=params.seed,
-            ),
-            WriteDocuments(),
-        ],
-    )
+    params = Params.read("educate", "gates", "engines", "score", "scorers")
+    read = ReadShards(folder=build("refuse"))
+    run("educate", synthesis_blocks("educate", read, params.educate.prompts, params))
 
 
 if __name__ == "__main__":

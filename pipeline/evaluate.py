@@ -1,4 +1,4 @@
-"""evaluate: measure a model on every suite, with every decoder; and its utility.
+"""evaluate: measure safety and utility of a model on every suite, with every decoder.
 
 python -m pipeline.evaluate safe instruct
 """
@@ -11,18 +11,19 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Evaluate the model and stage named on the command line."""
+    """Evaluate a model after one of its training stages into build/evaluate/<model>-<stage>."""
     parser = StageParser("evaluate", __doc__)
     parser.add_row("model", "models")
     parser.add_argument("stage", choices=("pretrain", "instruct", "finetune"))
-    model, stage = (words := parser.parse_args()).model, words.stage
-    tables = Params.read("evaluate", "scorers", "engines")
+    arguments = parser.parse_args()
+    model, stage = arguments.model, arguments.stage
+    params = Params.read("evaluate", "scorers", "engines")
     evaluate_model(
         f"evaluate/{model}-{stage}",
         weights=build(stage, model),
         model=model,
         stage=stage,
-        protocol=evaluation_protocol(tables),
+        protocol=evaluation_protocol(params),
     )
 
 

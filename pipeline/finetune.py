@@ -3,6 +3,7 @@
 python -m pipeline.finetune safe
 """
 
+import pipeline.offline  # noqa: F401  (before transformers)
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
@@ -11,17 +12,16 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Finetune the model named on the command line."""
-    parser = StageParser("finetune", __doc__)
-    parser.add_row("model", "models")
-    name = f"finetune/{(model := parser.parse_args().model)}"
-    dials = Params.read("finetune").finetune
+    """Finetune a model into build/finetune/<model>."""
+    model = StageParser("finetune", __doc__).parse_row("model", "models")
+    settings = Params.read("finetune").finetune
     artifact(
-        name,
+        f"finetune/{model}",
         finetune,
-        name=name,
+        name=f"finetune/{model}",
         base=build("instruct", model),
-        **dials.model_dump() | {"source": build("ingest", dials.source)},
+        source=build("ingest", settings.source),
+        **settings.model_dump(exclude={"source"}),
     )
 
 

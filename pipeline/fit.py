@@ -1,7 +1,9 @@
-"""fit: fit the scorers of the table on the judge's labels and measure them on those held out.
+"""fit: fit the scorers on the judge's labels, and measure them on held-out labels.
 
 python -m pipeline.fit
 """
+
+from typing import Any
 
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
@@ -11,28 +13,24 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Fit each row whose key is not known yet; measure all."""
+    """Fit every row of `scorers` into build/fit/<row>; rows whose key is known are not fitted."""
     StageParser("fit", __doc__).parse_args()
     params = Params.read("annotate", "fit", "scorers", "engines", "score")
-    rule, share, seed = params.score.ensemble, params.fit.held_out_share, params.fit.seed
-    labels = build("annotate")
+    labels, ensemble = build("annotate"), params.score.ensemble
+    split: dict[str, Any] = {
+        "judge": params.annotate.judge,
+        "held_out_share": params.fit.held_out_share,
+        "seed": params.fit.seed,
+    }
+    manifests = fit_all(params.scorers, params.engines, labels, **split)
     artifact(
         "fit",
         write_fit,
-        made=fit_all(
-            params.scorers,
-            params.engines,
-            labels,
-            judge=params.annotate.judge,
-            held_out_share=share,
-            seed=seed,
-        ),
+        made=manifests,
         labels=labels,
-        judge=params.annotate.judge,
-        held_out_share=share,
-        seed=seed,
-        rule=rule.rule,
-        of=rule.thresholds,
+        rule=ensemble.rule,
+        of=ensemble.thresholds,
+        **split,
     )
 
 

@@ -1,4 +1,4 @@
-"""ingest: read a source of params.yaml, drop exact duplicates and quarantine what is broken.
+"""ingest: read a source of params.yaml, drop exact duplicates and quarantine broken rows.
 
 python -m pipeline.ingest web
 """
@@ -15,11 +15,9 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Read the source that is named into build/ingest/<source>."""
+    """Read a source into build/ingest/<source>."""
+    name = StageParser("ingest", __doc__).parse_row("source", "sources")
     params = Params.read("sources", "ingest")
-    parser = StageParser("ingest", __doc__)
-    parser.add_row("source", "sources")
-    name = parser.parse_args().source
     source, limits = params.sources[name], params.ingest
     read = READERS[source.reader](
         source=name,
@@ -29,12 +27,8 @@ def main() -> None:
         max_document_bytes=limits.max_document_bytes,
         max_expansion_ratio=limits.max_expansion_ratio,
     )
-    blocks = [
-        read,
-        ChildSafety(),
-        DropDuplicates(),
-        WriteDocuments(rows_per_file=limits.rows_per_shard),
-    ]
+    write = WriteDocuments(rows_per_file=limits.rows_per_shard)
+    blocks = [read, ChildSafety(), DropDuplicates(), write]
     ingest(f"ingest/{name}", blocks, max_quarantined_share=limits.max_quarantined_share)
 
 

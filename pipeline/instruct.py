@@ -1,9 +1,11 @@
-"""instruct: safety instruction tuning of a pretrained model with TRL; models that know the tag also
-read tagged pairs.
+"""instruct: safety instruction tuning of a pretrained model with TRL.
+
+Models that know the tag also read tagged pairs.
 
 python -m pipeline.instruct safe
 """
 
+import pipeline.offline  # noqa: F401  (before transformers)
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
@@ -12,20 +14,20 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Tune the model named on the command line."""
-    parser = StageParser("instruct", __doc__)
-    parser.add_row("model", "models")
-    name = f"instruct/{(model := parser.parse_args().model)}"
+    """Tune a model into build/instruct/<model>."""
+    model = StageParser("instruct", __doc__).parse_row("model", "models")
     params = Params.read("instruct", "tags")
-    dials, tags = params.instruct.model_dump(exclude={"tag"}), params.tags[params.instruct.tag]
+    tags = params.tags[params.instruct.tag]
+    settings = params.instruct.model_dump(exclude={"tag", "source"})
     artifact(
-        name,
+        f"instruct/{model}",
         instruct,
-        name=name,
+        name=f"instruct/{model}",
         base=build("pretrain", model),
+        source=build("ingest", params.instruct.source),
         rate=tags.rate,
         mode=tags.mode,
-        **dials | {"source": build("ingest", params.instruct.source)},
+        **settings,
     )
 
 

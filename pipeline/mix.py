@@ -1,4 +1,4 @@
-"""mix: plan what a mixture reads, to the token, and put its token files beside the plan.
+"""mix: plan which rows a mixture reads, to the token, and put its token files beside the plan.
 
 python -m pipeline.mix safe
 """
@@ -15,26 +15,22 @@ from specs.yaml_source import YamlFile
 
 
 def main() -> None:
-    """Plan the mixture named on the command line."""
-    parser = StageParser("mix", __doc__)
-    parser.add_row("mixture", "mixtures")
-    name = parser.parse_args().mixture
+    """Plan a mixture into build/mix/<mixture>."""
+    name = StageParser("mix", __doc__).parse_row("mixture", "mixtures")
     params = Params.read("mix", "mixtures", "corpora")
-    mixture = params.mixtures[name]
+    mixture, slots = params.mixtures[name], params.mixtures[name].slots
+    rows = [*map(part_name, slots), *mixture.corpora]
     try:
         artifact(
             f"mix/{name}",
             plan_mixture,
-            reads=replacement_inputs(build(), mixture.slots, params.corpora),
+            reads=replacement_inputs(build(), slots, params.corpora),
             mixture=name,
             phases=mixture.phases,
             tokenizer=build("tokenizer"),
-            corpora={slot: build("tokenize", corpus) for slot, corpus in mixture.slots.items()},
-            slots=mixture.slots,
-            rows={
-                name: params.corpora[name]
-                for name in [*map(part_name, mixture.slots), *mixture.corpora]
-            },
+            corpora={slot: build("tokenize", corpus) for slot, corpus in slots.items()},
+            slots=slots,
+            rows={row: params.corpora[row] for row in rows},
             tokens=params.mix.tokens,
             sequence_length=params.mix.sequence_length,
             layout=params.mix.layout,
@@ -42,9 +38,8 @@ def main() -> None:
             held_out_rows=params.mix.held_out_rows,
             seed=params.mix.seed,
         )
-    except (
-        MixtureError
-    ) as error:  # what a mixture asks for can only be weighed when its corpora are there
+    # Only the sizes of the corpora, which are known here, tell whether they can fill a mixture.
+    except MixtureError as error:
         raise YamlFile(PARAMS).located(str(error)) from error
 
 

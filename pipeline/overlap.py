@@ -13,16 +13,16 @@ from specs.suite import Suite
 
 
 def main() -> None:
-    """Look for every prompt in everything that a model may read."""
+    """Search for every prompt in everything that a model may read."""
     StageParser("overlap", __doc__).parse_args()
     params = Params.read("overlap", "evaluate", "sources")
-    texts = [f"ingest/{source}" for source in params.sources] + ["rephrase", "refuse", "educate"]
+    sources = [f"ingest/{source}" for source in params.sources]
     artifact(
         "overlap",
         find_overlap,
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         suites={name: Suite.read(name) for name in params.evaluate.suites},
-        texts={name: build(name) for name in texts},
+        texts={name: build(name) for name in [*sources, "rephrase", "refuse", "educate"]},
         max_prompts=params.evaluate.max_prompts,
         seed=params.evaluate.seed,
         ngram=params.overlap.ngram,

@@ -14,10 +14,8 @@ from specs.shape import Shape
 
 
 def main() -> None:
-    """Pretrain the model named on the command line."""
-    parser = StageParser("pretrain", __doc__)
-    parser.add_row("model", "models")
-    name = parser.parse_args().model
+    """Pretrain a model into build/pretrain/<model>."""
+    name = StageParser("pretrain", __doc__).parse_row("model", "models")
     model = Params.read("models").models[name]
     artifact(
         f"pretrain/{name}",
@@ -28,6 +26,7 @@ def main() -> None:
         tokenizer=build("tokenizer"),
         seed=model.seed,
     )
+    # Checkpoints to go on from after a kill; the model is in the store now.
     shutil.rmtree(scratch("pretrain", name), ignore_errors=True)
 
 

@@ -1,5 +1,4 @@
-"""rephrase: rewrite unsafe documents as safe text that explains its subject, in one of several
-styles.
+"""rephrase: rewrite unsafe documents as safe text that explains its subject, in several styles.
 
 python -m pipeline.rephrase
 """
@@ -7,37 +6,18 @@ python -m pipeline.rephrase
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.documents.shards import ReadShards, WriteDocuments
-from safelm.scoring.registry import SafetyScorer, graders
-from safelm.synthesis.writer import Write
-from specs.engine import row
+from safelm.documents.shards import ReadShards
+from safelm.synthesis.writer import synthesis_blocks
 from specs.params import Params
-from specs.prompt import PROMPTS
 
 
 def main() -> None:
-    """Rephrase the documents of the scores that params.yaml names."""
+    """Rephrase the documents of some scores into build/rephrase."""
     StageParser("rephrase", __doc__).parse_args()
-    values = Params.read("rephrase", "gates", "engines", "score", "scorers")
-    params, rule = values.rephrase, values.score.ensemble
-    columns = graders(values.score.scorers, values.scorers, values.engines)
-    run(
-        "rephrase",
-        [
-            ReadShards(
-                folder=build("ingest", "web"), scores=build("score"), select=tuple(params.scores)
-            ),
-            Write(
-                prompts=tuple(PROMPTS / "rephrase" / f"{name}.yaml" for name in params.styles),
-                engine=row(values.engines, params.engine),
-                gates=values.gates.model_dump(),
-                scorer=SafetyScorer(graders=columns, rule=rule.rule, of=rule.thresholds),
-                max_score=params.max_score,
-                seed=params.seed,
-            ),
-            WriteDocuments(),
-        ],
-    )
+    params = Params.read("rephrase", "gates", "engines", "score", "scorers")
+    scores = tuple(params.rephrase.scores)
+    read = ReadShards(folder=build("ingest", "web"), scores=build("score"), select=scores)
+    run("rephrase", synthesis_blocks("rephrase", read, params.rephrase.styles, params))
 
 
 if __name__ == "__main__":

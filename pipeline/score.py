@@ -17,28 +17,21 @@ from specs.params import Params
 
 
 def main() -> None:
-    """A narrow file of each scorer beside each shard of the web, and one with all columns and the
-    ensemble's score.
-    """
+    """Write the grades of each scorer beside each shard of the web, and the ensemble's scores."""
     StageParser("score", __doc__).parse_args()
     params = Params.read("score", "scorers", "engines")
-    names, rule = params.score.scorers, params.score.ensemble
-    began, made = time.monotonic(), {}
+    names, ensemble = params.score.scorers, params.score.ensemble
+    began, graded = time.monotonic(), {}
     with locked("score"):
         for name, grade in graders(names, params.scorers, params.engines).items():
-            blocks = [
-                ReadShards(folder=build("ingest", "web")),
-                grade,
-                WriteColumns(columns=dict(GRADES)),
-            ]
-            made[name] = make_shards(f"score/{name}", blocks)
-            print_summary(made[name], began)
-        combine = [
-            CombineGrades(rule=rule.rule, of=rule.thresholds),
-            WriteColumns(columns=scores_of_all(names)),
-        ]
-        combined = make_shards("score", [ReadGrades(columns=scorer_shards(made)), *combine])
-        finish(combined, began, inside=made)
+            read = ReadShards(folder=build("ingest", "web"))
+            blocks = [read, grade, WriteColumns(columns=dict(GRADES))]
+            graded[name] = make_shards(f"score/{name}", blocks)
+            print_summary(graded[name], began)
+        read_grades = ReadGrades(columns=scorer_shards(graded))
+        combine = CombineGrades(rule=ensemble.rule, of=ensemble.thresholds)
+        write = WriteColumns(columns=scores_of_all(names))
+        finish(make_shards("score", [read_grades, combine, write]), began, inside=graded)
         for line in ungraded_summary(build("score"), names):
             print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""tag: put the harmfulness tag between the words of raw unsafe documents.
+"""tag: insert the harmfulness tag between the words of raw unsafe documents.
 
 python -m pipeline.tag unsafe
 """
@@ -12,22 +12,13 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Tag the documents of the scores that the row names into build/tag/<row>."""
-    params = Params.read("tags")
-    parser = StageParser("tag", __doc__)
-    parser.add_row("row", "tags")
-    name = parser.parse_args().row
-    row = params.tags[name]
-    run(
-        f"tag/{name}",
-        [
-            ReadShards(
-                folder=build(*row.from_.split("/")), scores=build("score"), select=tuple(row.scores)
-            ),
-            InsertTags(rate=row.rate, mode=row.mode, seed=row.seed),
-            WriteDocuments(),
-        ],
-    )
+    """Tag the documents that a row selects into build/tag/<row>."""
+    name = StageParser("tag", __doc__).parse_row("row", "tags")
+    row = Params.read("tags").tags[name]
+    folder, scores = build(*row.from_.split("/")), tuple(row.scores)
+    read = ReadShards(folder=folder, scores=build("score"), select=scores)
+    insert = InsertTags(rate=row.rate, mode=row.mode, seed=row.seed)
+    run(f"tag/{name}", [read, insert, WriteDocuments()])
 
 
 if __name__ == "__main__":

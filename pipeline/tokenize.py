@@ -13,23 +13,18 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Encode what the corpus selects."""
-    params = Params.read("corpora")
-    parser = StageParser("tokenize", __doc__)
-    parser.add_row("corpus", "corpora")
-    name = parser.parse_args().corpus
-    corpus = params.corpora[name]
-    folder, scores = build(*corpus.from_.split("/")), scores_of(corpus)
-    beside = build("score") if scores else None
-    run(
-        f"tokenize/{name}",
-        [
-            ReadShards(folder=folder, scores=beside, select=tuple(scores or ())),
-            WriteTokens(
-                tokenizer=build("tokenizer") / TOKENIZER, tagged=tags_of(corpus) is not None
-            ),
-        ],
+    """Encode the documents that a corpus selects into build/tokenize/<corpus>."""
+    name = StageParser("tokenize", __doc__).parse_row("corpus", "corpora")
+    corpus = Params.read("corpora").corpora[name]
+    scores = scores_of(corpus)
+    read = ReadShards(
+        folder=build(*corpus.from_.split("/")),
+        scores=build("score") if scores else None,
+        select=tuple(scores or ()),
     )
+    tokenizer = build("tokenizer") / TOKENIZER
+    write = WriteTokens(tokenizer=tokenizer, tagged=tags_of(corpus) is not None)
+    run(f"tokenize/{name}", [read, write])
 
 
 if __name__ == "__main__":

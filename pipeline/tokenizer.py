@@ -1,5 +1,4 @@
-"""tokenizer: train a byte-level BPE on the ingested text, or take one; the harmfulness tag is one
-token.
+"""tokenizer: train a byte-level BPE on the ingested text, or take one; the tag is one token.
 
 python -m pipeline.tokenizer
 """
@@ -14,19 +13,19 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Train on a sample of each source, or take what params.yaml names."""
+    """Train on a sample of each source, or take the tokenizer that params.yaml names."""
     StageParser("tokenizer", __doc__).parse_args()
-    blocks = Params.read("tokenizer", "sources")
-    params = blocks.tokenizer
+    params = Params.read("tokenizer", "sources")
+    settings = params.tokenizer
     artifact(
         "tokenizer",
         make_tokenizer,
         reads=[CHAT],
-        sources=[build("ingest", name) for name in sorted(blocks.sources)],
-        path=Path(params.path) if params.path else None,
-        vocab_size=params.vocab_size,
-        max_documents=params.max_documents,
-        seed=params.seed,
+        sources=[build("ingest", source) for source in sorted(params.sources)],
+        path=Path(settings.path) if settings.path else None,
+        vocab_size=settings.vocab_size,
+        max_documents=settings.max_documents,
+        seed=settings.seed,
     )
 
 
