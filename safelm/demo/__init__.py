@@ -1,8 +1,7 @@
 """The made-up world: pages, dialogues, sums and prompts from a grammar, with known labels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 from safelm.demo.chat import Chat
 from safelm.demo.prompts import DemoPrompt, held_out_pages, held_out_prompts, multiple_choice
@@ -20,17 +19,8 @@ __all__ = [
 ]
 
 
-class WorldPart(Protocol):
-    """A part of the world: settings in one YAML file, documents out."""
-
-    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
-        """Take the world and the settings of the part."""
-
-    def documents(self) -> Iterator[Row]:
-        """Write every document."""
-
-
-PARTS: dict[str, type[WorldPart]] = {
+# A part takes the world and the settings in its YAML file, and writes documents.
+PARTS: dict[str, type[Web | Math | Chat | Arithmetic]] = {
     "web": Web,
     "math": Math,
     "chat": Chat,

@@ -55,7 +55,7 @@ class ActGroup:
         """
         verbs, objects = len(self.verbs), len(self.objects)
         return tuple(
-            Combination(self, (index + index // verbs) % verbs, index * STRIDE % objects)
+            self._combination((index + index // verbs) % verbs, index * STRIDE % objects)
             for index in range(self.held_out_count)
         )
 
@@ -64,32 +64,21 @@ class ActGroup:
         """Every other combination."""
         held_out = set(self.held_out)
         indices = product(range(len(self.verbs)), range(len(self.objects)))
-        combinations = (Combination(self, verb, noun) for verb, noun in indices)
+        combinations = (self._combination(verb, noun) for verb, noun in indices)
         return tuple(act for act in combinations if act not in held_out)
+
+    def _combination(self, verb: int, noun: int) -> "Combination":
+        return Combination(self, self.verbs[verb], self.objects[noun], self.tools[verb])
 
 
 @dataclass(frozen=True)
 class Combination:
-    """An act of the world: a verb with an object, by their indices in the group."""
+    """An act of the world: a verb with an object, and the tool that goes with the verb."""
 
     group: ActGroup
-    verb_index: int
-    object_index: int
-
-    @property
-    def verb(self) -> VerbForms:
-        """The verb in its forms."""
-        return self.group.verbs[self.verb_index]
-
-    @property
-    def object(self) -> str:
-        """The object, a noun."""
-        return self.group.objects[self.object_index]
-
-    @property
-    def tool(self) -> str:
-        """The tool that goes with the verb."""
-        return self.group.tools[self.verb_index]
+    verb: VerbForms
+    object: str
+    tool: str
 
 
 @dataclass(frozen=True)

@@ -107,16 +107,10 @@ def _input(shard: Shard) -> Input:
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
     """Yield the rows of a document shard as DataTrove documents; metadata leaves out nulls."""
-    names = [
-        name
-        for name in table.column_names
-        if name not in ("id", "text") and table[name].null_count < table.num_rows
-    ]
-    columns = [table[name].to_pylist() for name in ("id", "text", *names)]
-    for id, text, *values in zip(*columns, strict=True):
-        pairs = zip(names, values, strict=True)
-        metadata = {name: value for name, value in pairs if value is not None}
-        yield Document(text=text, id=id, metadata=metadata)
+    names = [name for name in table.column_names if table[name].null_count < table.num_rows]
+    for row in table.select(names).to_pylist():
+        metadata = {name: value for name, value in row.items() if value is not None}
+        yield Document(text=metadata.pop("text"), id=metadata.pop("id"), metadata=metadata)
 
 
 def columns_of(documents: list[Document], names: Iterable[str]) -> dict[str, list[Any]]:

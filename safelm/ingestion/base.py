@@ -6,7 +6,7 @@ its origin.
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,10 +161,8 @@ class ReadFiles(ReadSource):
 
     def tasks(self) -> list[Task]:
         """List one task per file, by name."""
-        return [
-            Task(f"{number:05d}", (Input(file, file_digest(file)),), (self.name_of(file),))
-            for number, file in enumerate(files_of(self.path, self.files))
-        ]
+        files = files_of(self.path, self.files)
+        return [file_task(number, [file], self.name_of(file)) for number, file in enumerate(files)]
 
     def name_of(self, file: Path) -> str:
         """Return a file's name for messages and the quarantine, relative to the source."""
@@ -196,6 +194,12 @@ def _is_text(value: Any) -> bool:
 
 def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def file_task(number: int, files: Iterable[Path], *values: Any) -> Task:
+    """Return a task that reads some files, named by its number."""
+    inputs = tuple(Input(file, file_digest(file)) for file in files)
+    return Task(f"{number:05d}", inputs, values)
 
 
 def files_of(path: Path, pattern: str) -> list[Path]:

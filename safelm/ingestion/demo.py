@@ -7,11 +7,10 @@ from typing import ClassVar
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Input, Task
-from safelm.builder.digest import file_digest
+from safelm.builder.blocks import Task
 from safelm.demo import documents
 from safelm.demo.world import read_table
-from safelm.ingestion.base import Origin, ReadFiles, files_of
+from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -26,8 +25,7 @@ class ReadDemo(ReadFiles):
         for number, part in enumerate(files_of(self.path, self.files)):
             world = part.parent / read_table(part)["world"]
             hazards = world.parent / read_table(world)["hazards"]
-            inputs = tuple(Input(file, file_digest(file)) for file in (part, world, hazards))
-            tasks.append(Task(f"{number:05d}", inputs, (self.name_of(part),)))
+            tasks.append(file_task(number, (part, world, hazards), self.name_of(part)))
         return tasks
 
     def read(self, task: Task) -> Iterator[Document]:

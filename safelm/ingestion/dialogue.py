@@ -61,7 +61,7 @@ def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
     return _labelled(row)
 
 
-def is_harmful(row: Mapping[str, Any]) -> bool:
+def _is_harmful(row: Mapping[str, Any]) -> bool:
     """Tell if the data set calls the request of a row harmful."""
     kind = str(row.get("data_type"))
     return row.get("prompt_harm_label") == "harmful" or kind.endswith("_harmful")
@@ -88,10 +88,12 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
     labels = {"unharmful": 0, "harmful": COMPLIED}
     label = labels.get(str(row.get("response_harm_label")))
     hazard = SUBCATEGORIES.get(str(row.get("subcategory")), UNSPECIFIED)
-    return _pair(row.get("prompt"), row.get("response"), label, hazard if is_harmful(row) else None)
+    return _pair(
+        row.get("prompt"), row.get("response"), label, hazard if _is_harmful(row) else None
+    )
 
 
 def _jailbreak(row: Mapping[str, Any]) -> dict[str, Any]:
     """Read WildJailbreak: its completions decline harmful requests and answer harmless ones."""
     prompt = row.get("adversarial") or row.get("vanilla")
-    return _pair(prompt, row.get("completion"), 0, UNSPECIFIED if is_harmful(row) else None)
+    return _pair(prompt, row.get("completion"), 0, UNSPECIFIED if _is_harmful(row) else None)

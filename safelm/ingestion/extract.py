@@ -30,8 +30,8 @@ class TextExtractor:
     use.
     """
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.seconds = SECONDS
         self.child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

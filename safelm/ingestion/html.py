@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Input, Task
-from safelm.builder.digest import file_digest
-from safelm.ingestion.base import Origin, ReadFiles, files_of
+from safelm.builder.blocks import Task
+from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 from safelm.ingestion.decompress import segments
 from safelm.ingestion.errors import ExtractionError, UnreadableFile
 from safelm.ingestion.extract import LIBRARIES, TextExtractor
@@ -78,8 +77,7 @@ class ReadHtml(ReadPages):
         tasks = []
         for number, first in enumerate(range(0, len(files), PAGES)):
             group = files[first : first + PAGES]
-            inputs = tuple(Input(file, file_digest(file)) for file in group)
-            tasks.append(Task(f"{number:05d}", inputs, tuple(map(self.name_of, group))))
+            tasks.append(file_task(number, group, *map(self.name_of, group)))
         return tasks
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:

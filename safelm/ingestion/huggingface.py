@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Input, Task
-from safelm.builder.digest import file_digest
-from safelm.ingestion.base import Origin, ReadSource, files_of
+from safelm.builder.blocks import Task
+from safelm.ingestion.base import Origin, ReadSource, file_task, files_of
 from safelm.ingestion.errors import SourceError
 from specs.source import HubDataset
 from specs.yaml_source import validate
@@ -31,12 +30,8 @@ class ReadHuggingFace(ReadSource):
         files = [self.path]
         if spec.is_local:
             files += files_of(self.path.parent / spec.dataset, "*")
-        inputs = tuple(Input(file, file_digest(file)) for file in files)
-        count = self._open(spec).num_shards
-        return [
-            Task(f"{number:05d}", inputs, (self.path.name, number, count))
-            for number in range(count)
-        ]
+        name, count = self.path.name, self._open(spec).num_shards
+        return [file_task(number, files, name, number, count) for number in range(count)]
 
     def read(self, task: Task) -> Iterator[Document]:
         """Yield the document of every row of one shard of the data set."""
