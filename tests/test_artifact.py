@@ -1,6 +1,4 @@
-"""What is not made of shards goes by key too: it is made once, whole or not at all, and is on disk
-once.
-"""
+"""Artifacts have keys too: they are made once, whole or not at all, and are on disk once."""
 
 import json
 import os
@@ -21,6 +19,7 @@ from safelm.builder.stage import import_records
 from safelm.builder.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
+INDEX = Path(".safelm/index")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def model(folder: Path, *, words: Path, seed: int, change: str = "") -> list[str]:
-    """Writes two files; may change what it reads, or say that it was called."""
+    """Write two files; note the call, and change an input if told to."""
     with Path("calls").open("a") as file:
         file.write("x")
     text = (words / "one.txt").read_text()
@@ -45,18 +44,17 @@ def model(folder: Path, *, words: Path, seed: int, change: str = "") -> list[str
 
 
 def made(**values: object) -> int:
-    """How many times the model was made for a build."""
+    """Build the artifact; return how many times the model was made."""
     Path("calls").write_text("")
     artifact("model/safe", model, **{"words": Path("words"), "seed": 1, **values})
     return len(Path("calls").read_text())
 
 
-def test_a_known_artifact_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cached_artifact_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert (made(), made()) == (1, 0)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "model of rose" and second.startswith(
-        "model/safe         cached  2 files, 10 bytes"
-    )
+    assert first == "model of rose"
+    assert second.startswith("model/safe         cached  2 files, 10 bytes")
     assert build("model/safe/deep/state").read_text() == "rose"
 
 
@@ -94,7 +92,7 @@ def test_code_that_is_started_by_name_counts(
     assert "nanotron" in code.libraries(["safelm.pretraining.launch"])
 
 
-def test_it_is_on_disk_once() -> None:
+def test_an_artifact_is_on_disk_once() -> None:
     made()
     assert build("model/safe/model.bin").stat().st_nlink == 2
 
@@ -105,30 +103,34 @@ def test_an_error_leaves_nothing() -> None:
     assert not build("model/safe").exists() and not list(cache().parent.parent.rglob("*.bin"))
 
 
+DYING = """
+import os, signal
+from safelm.builder.artifact import artifact
+
+def dying(folder):
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+artifact("model/safe", dying)
+"""
+
+
 def test_a_killed_artifact_leaves_nothing() -> None:
-    text = (
-        "import os, signal\nfrom pathlib import Path\nfrom safelm.builder.artifact import artifact\n"
-        "def dying(folder):\n    (folder / 'half').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "artifact('model/safe', dying)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", DYING], env=environment)
     assert done.returncode == -9
-    assert (
-        not build("model/safe").exists()
-        and not Path(".safelm/index").exists()
-        and not cache().exists()
-    )
+    assert not any(path.exists() for path in (build("model/safe"), INDEX, cache()))
     assert made() == 1
 
 
 def test_an_input_that_changes_during_the_run_is_an_error() -> None:
     with pytest.raises(StageError, match="model/safe: a file or the code changed during the run"):
         made(change="tree")
-    assert not build("model/safe").exists() and not Path(".safelm/index").exists()
+    assert not build("model/safe").exists() and not INDEX.exists()
 
 
-def test_one_that_writes_no_file_is_an_error() -> None:
-    with pytest.raises(StageError, match="model/safe: expected at least one file, but none was written"):
+def test_an_artifact_without_a_file_is_an_error() -> None:
+    with pytest.raises(StageError, match="model/safe: expected at least one file"):
         artifact("model/safe", lambda folder: [])
 
 
@@ -157,7 +159,7 @@ def test_a_manifest_cannot_write_outside_of_its_folder() -> None:
             Manifest.parse(text.replace("deep/state", name).encode())
 
 
-def test_a_pulled_artifact_is_known_without_the_index() -> None:
+def test_a_pulled_artifact_is_cached_without_the_index() -> None:
     import hashlib
     import shutil
 
@@ -180,7 +182,7 @@ def test_a_pulled_artifact_is_known_without_the_index() -> None:
 
 
 def words_of(folder: Path, *, text: str) -> list[str]:
-    """A piece that says that it was called."""
+    """Write a part and note the call."""
     with Path("calls").open("a") as file:
         file.write(text[0])
     (folder / ".txt").write_text(text.split()[0])
@@ -188,14 +190,14 @@ def words_of(folder: Path, *, text: str) -> list[str]:
 
 
 def joined(folder: Path, *, parts: list[Shard]) -> list[str]:
-    """A piece that is made of others."""
+    """Write a part from others and note the call."""
     with Path("calls").open("a") as file:
         file.write("+")
     (folder / ".txt").write_text(" ".join(part.bytes().decode() for part in parts))
     return []
 
 
-def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_differ() -> None:
+def test_a_part_of_parts_is_made_after_them_and_again_only_when_they_differ() -> None:
     def calls(second: str) -> str:
         Path("calls").write_text("")
         parts = {
@@ -211,6 +213,6 @@ def test_a_piece_of_pieces_is_made_once_after_them_and_again_only_when_they_diff
         return Path("calls").read_text()
 
     assert calls("tree") == "rt+" and build("parts/whole.txt").read_text() == "rose tree"
-    assert calls("tree and leaf") == "t"  # another piece with the same content
+    assert calls("tree and leaf") == "t"  # another part with the same content
     assert calls("oak") == "o+" and build("parts/whole.txt").read_text() == "rose oak"
     assert calls("tree") == ""

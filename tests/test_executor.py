@@ -1,4 +1,4 @@
-"""Every shard is made once, none is lost, and the bytes do not depend on workers, folder or order."""
+"""Every shard is made once, none is lost, and bytes do not depend on workers, folder or order."""
 
 import json
 import os
@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from datatrove.data import Document
 
@@ -29,7 +31,7 @@ from safelm.documents.shards import ReadShards, WriteDocuments, text_digest
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Lines(Reader):
-    """A document for each line of each file of a folder."""
+    """A reader of a document for each line of each file of a folder."""
 
     folder: str
 
@@ -44,7 +46,10 @@ class Lines(Reader):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Shout(Block):
-    """Upper case; drops short lines, quarantines digits, loses or dies when a line says so."""
+    """A block that writes upper case, drops short lines and quarantines digits.
+
+    It loses a row, or dies, when a line says so.
+    """
 
     mark: str = "!"
 
@@ -83,11 +88,9 @@ def made(capsys: pytest.CaptureFixture[str]) -> int:
 
 def test_the_ledger_accounts_for_every_row() -> None:
     assert shout().ledger == Ledger(16, 8, {"short": 4}, {"digits": 4})
-    rows = [
-        json.loads(line)
-        for line in build("rephrase", "0.quarantine.jsonl").read_text().splitlines()
-    ]
-    assert [(row["reason"], row["offset"], row["bytes"]) for row in rows] == [("digits", 0, 5)]
+    (line,) = build("rephrase", "0.quarantine.jsonl").read_text().splitlines()
+    row = json.loads(line)
+    assert (row["reason"], row["offset"], row["bytes"]) == ("digits", 0, 5)
 
 
 def test_a_lost_row_fails_the_stage() -> None:
@@ -105,7 +108,7 @@ def test_the_ledger_law() -> None:
         Ledger(10, 12).check("here")
 
 
-def test_a_known_key_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cached_shard_is_not_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     shout()
     assert made(capsys) == 4
     shout()
@@ -137,21 +140,15 @@ def test_a_changed_value_makes_every_shard_and_going_back_none(
     assert made(capsys) == 0
 
 
-def test_the_key_knows_the_input_the_values_and_the_stage() -> None:
-    task, other = Task("a", (Input(Path("x"), "1"),)), Task("a", (Input(Path("x"), "2"),))
-    assert shard_key("s", task, [Shout()]) == shard_key(
-        "s", Task("b", (Input(Path("y"), "1"),)), [Shout()]
-    )
-    assert (
-        len(
-            {
-                shard_key("s", task, [Shout()]),
-                shard_key("s", other, [Shout()]),
-                shard_key("s", task, [Shout(mark="?")]),
-            }
-        )
-        == 3
-    )
+def test_a_key_depends_on_inputs_values_and_stage_but_not_on_paths() -> None:
+    task = Task("a", (Input(Path("x"), "1"),))
+    renamed = Task("b", (Input(Path("y"), "1"),))
+    changed = Task("a", (Input(Path("x"), "2"),))
+    key = shard_key("s", task, [Shout()])
+    assert shard_key("s", renamed, [Shout()]) == key
+    assert shard_key("s", changed, [Shout()]) != key
+    assert shard_key("s", task, [Shout(mark="?")]) != key
+    assert shard_key("other", task, [Shout()]) != key
 
 
 def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:
@@ -277,17 +274,26 @@ def test_an_object_cut_short_is_made_again(capsys: pytest.CaptureFixture[str]) -
     assert made(capsys) == 1
 
 
+def plan_of_shout() -> Plan:
+    blocks = [Lines(folder="lines"), Shout(), WriteDocuments()]
+    return Plan.of("rephrase", blocks, Store(cache(), scratch()))
+
+
+def with_fingerprint(plan: Plan, **changes: str) -> Plan:
+    return replace(plan, fingerprint=replace(plan.fingerprint, **changes))
+
+
 @pytest.mark.parametrize("name", ["values", "code"])
 def test_a_process_that_would_make_other_bytes_refuses(name: str) -> None:
-    plan = Plan.of(
-        "rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch())
-    )
+    plan = plan_of_shout()
     plan.refuse_difference()
     with pytest.raises(StageError, match=f"the {name} of this stage"):
-        replace(plan, fingerprint=replace(plan.fingerprint, **{name: "0" * 64})).refuse_difference()
+        with_fingerprint(plan, **{name: "0" * 64}).refuse_difference()
 
 
-def test_a_torn_record_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shard_with_a_damaged_index_entry_is_made_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shout()
     record = next(iter(sorted(Path(".safelm/index").rglob("*.json"))))
     record.write_bytes(record.read_bytes()[:40])
@@ -301,7 +307,7 @@ def test_a_shard_is_on_disk_once() -> None:
     assert build("rephrase", "0.parquet").stat().st_nlink == 2
 
 
-def test_a_pulled_build_is_known_without_the_index(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pulled_build_is_cached_without_the_index(capsys: pytest.CaptureFixture[str]) -> None:
     import hashlib
     import shutil
 
@@ -327,7 +333,7 @@ def test_a_pulled_build_is_known_without_the_index(capsys: pytest.CaptureFixture
     assert made(capsys) == 0
 
 
-def test_a_stage_that_made_nothing_has_failed() -> None:
+def test_a_stage_without_output_fails() -> None:
     for file in Path("lines").iterdir():
         file.write_text("ab\n")
     with pytest.raises(StageError, match="produced no output from 4 rows"):
@@ -344,7 +350,7 @@ def test_an_empty_selection_is_not_a_failure() -> None:
 
 
 def write_scores(hazards: Mapping[str, str]) -> None:
-    """Score 0 for every document, and the hazards of some."""
+    """Score 0 for every document, with the hazards of some."""
 
     @dataclass(kw_only=True, eq=False, repr=False)
     class Zero(Block):
@@ -365,8 +371,12 @@ def test_selected_documents_carry_their_score() -> None:
     shout(stage="ingest/web")
     write_scores({})
     reader = ReadShards(folder=build("ingest/web"), scores=build("score"), select=(0,))
-    documents = [document for task in reader.tasks() for document in reader.read(task)]
+    documents = chain.from_iterable(reader.read(task) for task in reader.tasks())
     assert [document.metadata["score"] for document in documents] == [0] * 8
+
+
+def ids(stage: str) -> list[str]:
+    return pa.concat_tables(tables(build(stage)))["id"].to_pylist()
 
 
 @pytest.mark.parametrize("select", [(0,), None])
@@ -374,20 +384,15 @@ def test_a_document_of_a_guarded_hazard_reaches_no_writer_and_no_training(
     select: tuple[int, ...] | None,
 ) -> None:
     shout(stage="ingest/web")
-    first, second, *rest = (
-        row["id"] for table in tables(build("ingest/web")) for row in table.to_pylist()
-    )
+    first, second, *rest = ids("ingest/web")
     write_scores({first: "child_exploitation", second: "privacy"})
     read = ReadShards(folder=build("ingest/web"), scores=build("score"), select=select)
     manifest = run("refuse", [read, WriteDocuments()])
     assert manifest.ledger == Ledger(8, 7, {"child_safety": 1}, {})
-    assert [row["id"] for table in tables(build("refuse")) for row in table.to_pylist()] == [
-        second,
-        *rest,
-    ]
+    assert ids("refuse") == [second, *rest]
 
 
-def test_a_second_build_is_refused_by_process_number() -> None:
+def test_a_second_build_of_a_stage_is_refused_with_the_process_number() -> None:
     with (
         locked("rephrase"),
         pytest.raises(StageError, match=f"process {os.getpid()} is building it"),
@@ -412,16 +417,13 @@ def test_no_path_and_no_clock_in_an_output(tmp_path: Path) -> None:
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
-def test_make_leaves_build_alone() -> None:
+def test_make_shards_writes_nothing_to_build() -> None:
     make_shards("rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()])
     assert not build("rephrase").exists()
 
 
 def test_a_process_with_other_code_than_the_plan_refuses() -> None:
-    plan = Plan.of(
-        "rephrase", [Lines(folder="lines"), Shout(), WriteDocuments()], Store(cache(), scratch())
-    )
-    stale = replace(plan, fingerprint=replace(plan.fingerprint, code="of yesterday"))
+    stale = with_fingerprint(plan_of_shout(), code="of yesterday")
     with pytest.raises(StageError, match="shard 0: StageError: the code of this stage"):
         local.LocalExecutor(stale).build()
     assert stale.missing() == [0, 1, 2, 3]
@@ -435,7 +437,7 @@ def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
         shout()
 
 
-def test_an_executor_that_nobody_wrote_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_executor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAFELM_EXECUTOR", "cloud")
     with pytest.raises(
         StageError, match=r"SAFELM_EXECUTOR: expected local, ray, slurm \(got 'cloud'\)"
@@ -443,7 +445,7 @@ def test_an_executor_that_nobody_wrote_is_refused(monkeypatch: pytest.MonkeyPatc
         shout()
 
 
-def test_a_lock_that_dvc_is_writing_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_file_that_dvc_is_writing_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
     Path("dvc.lock").write_text("stages:\n  refuse:\n    outs:\n    - {path: build/rephr")
     writing = threading.Timer(0.3, Path("dvc.lock").write_text, ["stages: {}\n"])
     writing.start()
@@ -452,7 +454,7 @@ def test_a_lock_that_dvc_is_writing_is_read_again(capsys: pytest.CaptureFixture[
     assert made(capsys) == 4
 
 
-def test_a_torn_lock_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_lock_file_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
     Path("dvc.lock").write_text("stages:\n  refuse:\n    outs:\n    - {path: build/rephr")
     shout(stage="refuse")
     assert made(capsys) == 4

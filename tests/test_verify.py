@@ -1,6 +1,4 @@
-"""What was built is hashed again: every damaged byte is found and named, and names from elsewhere
-are not trusted.
-"""
+"""Verification finds and names every damaged byte, and trusts no name from elsewhere."""
 
 import hashlib
 import json
@@ -38,7 +36,7 @@ from safelm.maintenance.verify.report import Fault, Report
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Lines(Reader):
-    """A document for each line of each file; the line `bad` is quarantined."""
+    """A reader of a document for each line of each file; the line `bad` is quarantined."""
 
     def tasks(self) -> list[Task]:
         return [
@@ -55,9 +53,7 @@ class Lines(Reader):
 
 
 def commit(**folders: Path) -> None:
-    """What `dvc commit` leaves: every file in the cache, read-only, a listing for each folder, and
-    dvc.lock.
-    """
+    """Leave what `dvc commit` does: each file in the cache, a listing for each folder, dvc.lock."""
     stages = {}
     for stage, folder in folders.items():
         files = {
@@ -104,16 +100,17 @@ def store() -> Store:
     return Store(cache(), scratch())
 
 
-def found(**options: bool) -> list[tuple[int, str, str]]:
-    return [(one.fault, one.stage, str(one.name)) for one in look(**options).findings]
+def findings(**options: bool) -> list[tuple[int, str, str]]:
+    report = check_build(**options)
+    return [(finding.fault, finding.stage, str(finding.name)) for finding in report.findings]
 
 
-def look(**options: bool) -> Report:
+def check_build(**options: bool) -> Report:
     return check(read_lock(), store(), **options)
 
 
 def flip(path: Path, at: int = 40) -> None:
-    """One bit, in place: inode, mode, size and time stay."""
+    """Flip one bit in place; inode, mode, size and time stay."""
     stat = path.stat()
     with open(os.open(path, os.O_RDWR), "r+b") as file:
         file.seek(at)
@@ -124,26 +121,26 @@ def flip(path: Path, at: int = 40) -> None:
 
 
 def test_a_whole_build_is_whole() -> None:
-    report = look()
+    report = check_build()
     assert (report.code, report.objects, report.stages) == (0, 8, 2)
     assert "8 objects" in report.summary() and "all whole" in report.summary()
 
 
 def test_one_flipped_bit_is_found_and_its_stage_and_shard_are_named() -> None:
     flip(build("web", "1.parquet"))
-    assert found() == [(Fault.CORRUPT, "web", "build/web/1.parquet")]
+    assert findings() == [(Fault.CORRUPT, "web", "build/web/1.parquet")]
     assert "corrupt      web                build/web/1.parquet: .dvc/cache" in str(
-        look().findings[0]
+        check_build().findings[0]
     )
 
 
 def test_a_copy_in_build_is_compared_too() -> None:
     flip(build("fit", "weights"))
-    assert found() == [(Fault.CORRUPT, "fit", "build/fit/weights")]
-    assert found(build=False) == []
+    assert findings() == [(Fault.CORRUPT, "fit", "build/fit/weights")]
+    assert findings(build=False) == []
 
 
-def test_truncated_swapped_missing_and_extra() -> None:
+def test_truncated_swapped_missing_and_extra_files_are_found() -> None:
     first, second = (
         store().object(md5_and_sha256(build("web", name))[0]) for name in ("0.parquet", "2.parquet")
     )
@@ -153,33 +150,33 @@ def test_truncated_swapped_missing_and_extra() -> None:
         path.write_bytes(other)
     build("web", "more.parquet").write_bytes(b"more")
     store().object(md5_and_sha256(build("fit", "weights"))[0]).unlink()
-    assert sorted(found()) == [
+    assert sorted(findings()) == [
         (Fault.CORRUPT, "web", "build/web/0.parquet"),
         (Fault.CORRUPT, "web", "build/web/2.parquet"),
         (Fault.CORRUPT, "web", "build/web/more.parquet"),
         (Fault.MISSING, "fit", "build/fit/weights"),
     ]
-    assert look().code == Fault.CORRUPT | Fault.MISSING
+    assert check_build().code == Fault.CORRUPT | Fault.MISSING
 
 
-def test_a_damaged_listing_is_told_as_the_folder() -> None:
+def test_a_damaged_listing_is_reported_as_the_folder() -> None:
     md5 = read_lock()["web"].outs[0].md5
     assert md5
     flip(store().object(md5))
-    assert found() == [(Fault.CORRUPT, "web", "build/web")]
+    assert findings() == [(Fault.CORRUPT, "web", "build/web")]
 
 
 def test_a_folder_that_is_not_checked_out_is_one_finding() -> None:
     shutil.rmtree(build("web"))
-    assert found() == [(Fault.MISSING, "web", "build/web")]
+    assert findings() == [(Fault.MISSING, "web", "build/web")]
 
 
-def test_what_cannot_be_read_cannot_be_verified() -> None:
+def test_an_output_without_md5_is_unverifiable() -> None:
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     lock["stages"]["fit"]["outs"][0] |= {"hash": "etag", "etag": "x"}
     del lock["stages"]["fit"]["outs"][0]["md5"]
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
-    assert found() == [(Fault.UNVERIFIABLE, "fit", "build/fit")]
+    assert findings() == [(Fault.UNVERIFIABLE, "fit", "build/fit")]
 
 
 def test_the_ledger_law_is_verified_in_the_manifests() -> None:
@@ -189,12 +186,12 @@ def test_the_ledger_law_is_verified_in_the_manifests() -> None:
     path = build("web", "manifest.json")
     Manifest("web", ((name, broken), *manifest.tasks[1:])).write(build("web"))
     commit(web=build("web"))
-    assert [finding.what.partition(":")[0] for finding in look().findings] == ["shard 0"]
+    assert [finding.what.partition(":")[0] for finding in check_build().findings] == ["shard 0"]
     values = json.loads(path.read_text())
     values["tasks"][0]["ledger"]["rows_in"], values["ledger"]["rows_in"] = 1, 99
     path.write_text(json.dumps(values))
     commit(web=build("web"))
-    assert "is not the sum of its shards'" in look().findings[0].what
+    assert "is not the sum of its shards'" in check_build().findings[0].what
 
 
 def test_rows_and_digests_are_verified_against_the_manifest() -> None:
@@ -205,7 +202,7 @@ def test_rows_and_digests_are_verified_against_the_manifest() -> None:
     values["ledger"] |= {"rows_in": 5, "rows_out": 4}
     build("web", "manifest.json").write_text(json.dumps(values))
     commit(web=build("web"))
-    texts = [finding.what for finding in look().findings]
+    texts = [finding.what for finding in check_build().findings]
     assert len(texts) == 2 and "expected sha256 0000" in texts[0]
     assert texts[1] == "holds 1 rows, its manifest says 2"
 
@@ -213,7 +210,7 @@ def test_rows_and_digests_are_verified_against_the_manifest() -> None:
 def test_a_manifest_must_agree_with_the_listing() -> None:
     build("web", "stray.parquet").write_bytes(b"no record of it")
     commit(web=build("web"))
-    assert [finding.what for finding in look().findings] == [
+    assert [finding.what for finding in check_build().findings] == [
         "does not agree with the folder's listing on stray.parquet"
     ]
 
@@ -221,10 +218,10 @@ def test_a_manifest_must_agree_with_the_listing() -> None:
 def test_folders_in_a_folder_have_manifests_of_their_own() -> None:
     run("web/inner", [Lines(), WriteDocuments()])
     commit(web=build("web"))
-    assert look().code == 0
+    assert check_build().code == 0
     build("web", "inner", "stray.parquet").write_bytes(b"no record of it")
     commit(web=build("web"))
-    assert [(str(one.name), one.what) for one in look().findings] == [
+    assert [(str(finding.name), finding.what) for finding in check_build().findings] == [
         (
             "build/web/inner/manifest.json",
             "does not agree with the folder's listing on stray.parquet",
@@ -232,14 +229,14 @@ def test_folders_in_a_folder_have_manifests_of_their_own() -> None:
     ]
 
 
-def test_the_quick_sweep_sees_what_was_rewritten_and_not_what_kept_its_time() -> None:
+def test_a_quick_check_sees_rewritten_files_but_not_those_with_a_kept_time() -> None:
     stamps = Stamps()
     assert check(read_lock(), store(), stamps=stamps).hashed
     stamps.write()
     assert check(read_lock(), store(), stamps=Stamps.read()).hashed == 0
     flip(build("web", "0.parquet"))
     assert check(read_lock(), store(), stamps=Stamps.read()).code == 0  # the price of speed
-    assert look().code == Fault.CORRUPT
+    assert check_build().code == Fault.CORRUPT
     build("web", "1.parquet").touch()
     assert (
         check(read_lock(), store(), stamps=Stamps.read()).hashed
@@ -247,7 +244,7 @@ def test_the_quick_sweep_sees_what_was_rewritten_and_not_what_kept_its_time() ->
     )
 
 
-def test_torn_stamps_are_no_stamps() -> None:
+def test_damaged_stamps_count_as_none() -> None:
     stamps = Stamps()
     check(read_lock(), store(), stamps=stamps)
     stamps.write()
@@ -257,24 +254,24 @@ def test_torn_stamps_are_no_stamps() -> None:
         assert Stamps.read().known == {}
 
 
-def test_objects_of_earlier_builds_are_verified_when_asked_for() -> None:
+def test_objects_of_earlier_builds_are_verified_on_request() -> None:
     keep(b"old", hashlib.md5(b"old").hexdigest())
     keep(b"rotten", hashlib.md5(b"fresh").hexdigest())
-    report = look()
+    report = check_build()
     check_rest(report, store())
-    assert [(one.fault, one.stage, one.md5) for one in report.findings] == [
+    assert [(finding.fault, finding.stage, finding.md5) for finding in report.findings] == [
         (Fault.CORRUPT, "(earlier build)", hashlib.md5(b"fresh").hexdigest())
     ]
 
 
-def test_records_of_damaged_objects_are_dropped_and_the_others_kept() -> None:
+def test_index_entries_of_damaged_objects_are_quarantined_and_others_kept() -> None:
     manifest = Manifest.read(build("web"))
     first, second = (record for _, record in manifest.tasks[:2])
     remove_entries({first.files[0].md5}, store())
     assert store().get(first.key) is None and store().get(second.key) == second
 
 
-def test_aside_keeps_everything_under_its_own_path() -> None:
+def test_quarantine_keeps_everything_under_its_own_path() -> None:
     for text in ("one", "two"):
         Path("lines/0.txt").write_text(text)
         quarantine(Path("lines/0.txt"))
@@ -301,7 +298,7 @@ def test_nothing_is_moved_while_a_build_runs() -> None:
     [{"suffix": "../../x"}, {"suffix": "/etc/x"}, {"md5": "../../../etc/passwd"}, {"sha256": ""}],
     ids=str,
 )
-def test_a_pulled_record_that_leads_out_is_no_record(value: dict) -> None:
+def test_a_pulled_entry_that_leads_out_of_its_folder_is_refused(value: dict) -> None:
     manifest = json.loads(build("web", "manifest.json").read_text())
     manifest["tasks"][0]["files"][0] |= value
     with pytest.raises(ValueError, match="expected a file name, an md5 and a sha256"):
@@ -354,12 +351,12 @@ def test_names_that_lead_out_of_a_folder_are_refused(name: object) -> None:
         [{"md5": "a" * 32, "relpath": "a"}, {"md5": "a" * 32, "relpath": "a/b"}],
     ],
 )
-def test_a_listing_that_is_none_is_refused(entries: object) -> None:
+def test_an_invalid_listing_is_refused(entries: object) -> None:
     with pytest.raises(DamagedLockFile):
         read_listing(json.dumps(entries).encode())
 
 
-def test_a_listing_is_what_dvc_writes() -> None:
+def test_a_listing_is_written_as_dvc_does() -> None:
     assert write_listing({"b": "2" * 32, "a/c": "1" * 32}) == (
         b'[{"md5": "%s", "relpath": "a/c"}, {"md5": "%s", "relpath": "b"}]' % (b"1" * 32, b"2" * 32)
     )
@@ -372,7 +369,7 @@ def test_a_pulled_listing_that_leads_out_is_a_finding_and_not_followed(tmp_path:
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     lock["stages"]["fit"]["outs"][0]["md5"] = md5
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
-    (finding,) = look().findings
+    (finding,) = check_build().findings
     assert (finding.fault, finding.stage) == (
         Fault.CORRUPT,
         "fit",

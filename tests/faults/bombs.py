@@ -1,7 +1,6 @@
-"""Bombs: small files that are large, deep or many once they are read. Run as a process of its own,
-which has a peak.
+"""Bombs: small files that become large, deep or many when they are read.
 
-python -m tests.faults.bombs FOLDER
+python -m tests.faults.bombs FOLDER     in a process of its own, whose peak memory is measured
 """
 
 import gzip
@@ -30,18 +29,18 @@ LIMITS = {
 
 
 def repeated(pack: Callable[[bytes], bytes], times: int) -> bytes:
-    """Members or frames of a megabyte each."""
+    """Repeat a compressed member or frame of one megabyte."""
     return pack(bytes(MEGABYTE)) * times
 
 
 def sparse(path: Path, size: int, start: bytes = b"") -> None:
-    """A file of NULs that takes no room on the disk."""
+    """Write a file of NULs that takes no room on the disk."""
     path.write_bytes(start)
     os.truncate(path, size)
 
 
 def table(path: Path, **options: object) -> None:
-    """A million rows that share one text of a megabyte, which no packing makes smaller."""
+    """Write a million rows that share one text of a megabyte, which does not compress."""
     text = np.random.default_rng(1).integers(32, 127, MEGABYTE, dtype=np.uint8).tobytes().decode()
     column = pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(1_000_000, dtype=np.int32)), pa.array([text])
@@ -50,7 +49,7 @@ def table(path: Path, **options: object) -> None:
 
 
 def nested(path: Path) -> None:
-    """A row whose other column is a list of ten million numbers."""
+    """Write a row whose other column is a list of ten million numbers."""
     pq.write_table(
         pa.table({"text": ["a"], "metadata": [np.zeros(10_000_000, dtype=np.int8)]}),
         path,
@@ -59,14 +58,14 @@ def nested(path: Path) -> None:
 
 
 def columns(path: Path) -> None:
-    """Twenty thousand columns beside the text."""
+    """Write twenty thousand columns beside the text."""
     pq.write_table(
         pa.table({"text": ["a"], **{f"c{number}": [1] for number in range(20_000)}}), path
     )
 
 
 def aliases(name: str) -> str:
-    """Ten aliases of ten aliases of ten …"""
+    """Write ten aliases of ten aliases of ten …, in YAML."""
     lines = [f"{name}0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"{name}{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     return "\n".join(lines)
@@ -140,7 +139,7 @@ BOMBS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
 
 
 def explode(kind: str, path: Path) -> str:
-    """What became of a bomb."""
+    """Read a bomb; return the error, or the documents and reasons."""
     try:
         if kind == "yaml":
             return str(YamlFile(path).values)
@@ -152,14 +151,12 @@ def explode(kind: str, path: Path) -> str:
 
 
 def peak() -> float:
-    """Megabytes of memory at most since the last reset."""
+    """Return the peak memory since the last reset, in megabytes."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:
-    """Write each bomb in a process, for that takes memory, and read it in this one; a line of JSON
-    for each.
-    """
+    """Write each bomb in a child process and read it in this one; print a line of JSON for each."""
     folder = Path(sys.argv[1])
     for name, (kind, file, write) in BOMBS.items():
         path = folder / file

@@ -1,7 +1,8 @@
-"""How many cases a fault test tries, and the small project that most of them break.
+"""Number of cases that a fault test tries, and the small project that most of them break.
 
-`@pytest.mark.cases(quick=6, full=200)` gives a test its argument `case`: a number, and the seed of
-everything drawn."""
+`@pytest.mark.cases(quick=6, full=200)` gives a test the argument `case`: a number, which seeds
+everything that it draws.
+"""
 
 import shutil
 import subprocess
@@ -22,14 +23,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def count(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
-    """count(quick, full): the one that this run asks for."""
+    """Return count(quick, full), which chooses by the option --full."""
     return lambda quick, full: full if pytestconfig.getoption("--full") else quick
 
 
 @pytest.fixture(scope="session")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The small project, built once and without a fault: what every other build of it must equal.
-    Only to be read.
+    """The small project, built once without a fault: every other build of it must equal this one.
+
+    It is only to be read.
     """
     toy = Toy.make(tmp_path_factory.mktemp("oracle") / "toy")
     toy.build()

@@ -1,9 +1,9 @@
-"""Malformed corpora: what a file holds, which of its documents must come out, and what the rest is
-called.
+"""Malformed corpora: each file, the documents that must come out, and the reasons for the rest.
 
-Every row is (file name, bytes, texts that come out, {reason: rows}). The first part are the 42 on
-which DataTrove's reader was seen to lose documents, crash, or pass on what is no text; then what
-people give by mistake."""
+Every row is (file name, bytes, texts that come out, {reason: rows}). The first 42 are files on
+which DataTrove's reader was seen to lose documents, to crash, or to pass on what is no text. The
+others are mistakes that people make.
+"""
 
 import bz2
 import gzip
@@ -29,7 +29,7 @@ ZSTD = zstandard.ZstdCompressor(write_checksum=True)
 
 
 class Corpus(NamedTuple):
-    """A file, and what must become of it."""
+    """A file, and the outcome of reading it."""
 
     name: str
     data: bytes
@@ -38,7 +38,7 @@ class Corpus(NamedTuple):
 
 
 def amid(line: bytes, reason: str | None = None, text: str | None = None, place: int = 6) -> Corpus:
-    """A line among good ones: refused for a reason, or a document too."""
+    """Put a line among good ones: it is refused for a reason, or is a document too."""
     extra = [] if text is None else [text]
     data = b"".join([*ROWS[:place], line + b"\n", *ROWS[place:]])
     return Corpus(
@@ -47,12 +47,12 @@ def amid(line: bytes, reason: str | None = None, text: str | None = None, place:
 
 
 def of(**row: Any) -> bytes:
-    """A line of JSON with a text of its own."""
+    """Write a line of JSON with a text of its own."""
     return json.dumps({"text": "another page", **row}).encode()
 
 
 def flipped(data: bytes, place: int, bit: int = 4) -> bytes:
-    """With one bit changed."""
+    """Flip one bit."""
     changed = bytearray(data)
     changed[place] ^= bit
     return bytes(changed)
@@ -143,7 +143,7 @@ LINES = {
 
 
 def packed_tar() -> bytes:
-    """A tar file with the documents in it, packed: what is often called a data set."""
+    """Pack the documents into a compressed tar file, which is often called a data set."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         entry = tarfile.TarInfo("a.jsonl")
@@ -153,7 +153,7 @@ def packed_tar() -> bytes:
 
 
 def zipped() -> bytes:
-    """A zip file with the documents in it."""
+    """Pack the documents into a zip file."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as file:
         file.writestr("a.jsonl", WHOLE)
@@ -161,14 +161,14 @@ def zipped() -> bytes:
 
 
 def wide_frame() -> bytes:
-    """A zstd frame that asks for a window of 256 MB."""
+    """Write a zstd frame that asks for a window of 256 MB."""
     parameters = zstandard.ZstdCompressionParameters(window_log=28, compression_level=1)
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return stream.compress(WHOLE) + stream.flush()
 
 
 def with_dictionary() -> bytes:
-    """A zstd frame that was packed with a dictionary."""
+    """Write a zstd frame that was compressed with a dictionary."""
     words = zstandard.train_dictionary(
         1024, [f"{row!r} {number}".encode() for number in range(60) for row in ROWS]
     )
@@ -290,12 +290,12 @@ FILES = {
 
 
 def table(group: int = 4, **columns: Any) -> bytes:
-    """A Parquet file with check sums; `group` rows in a row group."""
+    """Write a Parquet file with checksums; `group` rows in a row group."""
     return written(pa.table({"text": TEXTS, **columns}), group)
 
 
 def written(rows: pa.Table, group: int = 4, **options: Any) -> bytes:
-    """A table as a Parquet file."""
+    """Write a table as a Parquet file."""
     data = io.BytesIO()
     values = {
         "compression": "none",
@@ -308,13 +308,13 @@ def written(rows: pa.Table, group: int = 4, **options: Any) -> bytes:
 
 
 def not_utf8() -> pa.Array:
-    """Strings of which the fifth is not UTF-8."""
+    """Return strings of which the fifth is not UTF-8."""
     values = [b"\xff" if number == 4 else text.encode() for number, text in enumerate(TEXTS)]
     return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
 
 
 def parquet(data: bytes, texts: list[str] = TEXTS, **went: int) -> Corpus:
-    """A Parquet file, and what must become of it."""
+    """Return a Parquet file and the outcome of reading it."""
     return Corpus("a.parquet", data, texts, went)
 
 
@@ -390,7 +390,7 @@ REFUSED = {
 
 
 def record(text: str, kind: str = "conversion", **fields: str) -> bytes:
-    """A record of a WET file."""
+    """Write a record of a WET file."""
     body = text.encode()
     lines = {
         "WARC-Type": kind,
@@ -406,12 +406,12 @@ WET = [record(text) for text in TEXTS]
 
 
 def among(bad: bytes, **went: int) -> Corpus:
-    """A record among good ones."""
+    """Put a record among good ones."""
     return Corpus("a.wet", b"".join([*WET[:6], bad, *WET[6:]]), TEXTS, went)
 
 
 def length(words: str) -> bytes:
-    """A record with another length than it has."""
+    """Give a record another length than it has."""
     return record("a text of no record", **{"Content-Length": words})
 
 
@@ -419,7 +419,7 @@ PACKED = [gzip.compress(part, mtime=0) for part in WET]
 
 
 def packed(place: int) -> bytes:
-    """Members with a record each; one of them has a bit flipped."""
+    """Write members with a record each, of which one has a flipped bit."""
     return b"".join([*PACKED[:6], flipped(PACKED[6], place), *PACKED[7:]])
 
 
@@ -466,11 +466,9 @@ RECORDS = {
 
 
 def page(words: str, head: str = "") -> bytes:
-    """A page with a paragraph."""
-    paragraph = (
-        f"<p>{words} waters the tomatoes in the evening, because the sun would dry them at noon.</p>"
-        * 3
-    )
+    """Write a page with a paragraph."""
+    reason = "because the sun would dry them at noon"
+    paragraph = f"<p>{words} waters the tomatoes in the evening, {reason}.</p>" * 3
     return f"<html><head>{head}<title>A page</title></head><body>{paragraph}</body></html>".encode()
 
 

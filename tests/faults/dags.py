@@ -1,4 +1,4 @@
-"""Random DAGs of small stages, and a model that knows what must be made of them and what comes out."""
+"""Random DAGs of small stages, and a model of what must be made of them and what comes out."""
 
 import json
 import random
@@ -22,7 +22,7 @@ NODES = Path("nodes.json")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Beside(Reader):
-    """The lines of files, and of the shards of other stages, side by side by name."""
+    """A reader of lines from files and from the shards of other stages, side by side by name."""
 
     lines: str | None = field(default=None, metadata={"key": False})
     parents: tuple[str, ...] = field(default=(), metadata={"key": False})
@@ -47,9 +47,7 @@ class Beside(Reader):
 
 
 def changed(text: str, value: int, kind: str) -> str | None:
-    """What a stage makes of a text. Halves are rounded, so that some edits of a value alter no
-    byte.
-    """
+    """Apply a stage's rule to a text; values are halved, so that some edits alter no byte."""
     if kind == "keep":
         return text if (len(text) + value // 2) % 3 else None
     return f"{text} {value // 2}" if kind == "append" else text.replace("a", "bc"[value // 2 % 2])
@@ -57,9 +55,7 @@ def changed(text: str, value: int, kind: str) -> str | None:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Change(Block):
-    """One stage's rule. Each document that it sees is noted: how often a shard is made is what the
-    test counts.
-    """
+    """A stage's rule. It notes each document, so that the test counts how often a shard is made."""
 
     value: int
     kind: str
@@ -79,7 +75,7 @@ class Change(Block):
 
 @dataclass
 class Node:
-    """A stage of a random DAG: it reads lines of its own, or earlier stages."""
+    """A stage of a random DAG, which reads lines of its own or earlier stages."""
 
     value: int
     kind: str
@@ -109,7 +105,7 @@ def random_lines(draw: random.Random) -> list[str]:
 
 
 def edit(nodes: list[Node], draw: random.Random) -> None:
-    """One edit: a value, a kind, a line, a file more or less, a parent more or less."""
+    """Make one edit: a value, a kind, a line, a file more or less, a parent more or less."""
     node = draw.choice(nodes)
     what = draw.choice(["value", "value", "kind", "lines", "file", "parents"])
     if what == "value":
@@ -128,15 +124,13 @@ def edit(nodes: list[Node], draw: random.Random) -> None:
 
 
 class Model:
-    """What must happen, in a dozen lines: a shard is made once for each stage, rule and content of
-    its inputs.
-    """
+    """A model of a build: a shard is made once for each stage, rule and content of its inputs."""
 
     def __init__(self) -> None:
         self.known: set[tuple] = set()
 
     def build(self, nodes: list[Node]) -> tuple[list[list[str]], list[dict[str, list[str]]]]:
-        """For each stage, the shards that are made, and the texts of every shard."""
+        """Return the shards that each stage makes, and the texts of every shard."""
         made: list[list[str]] = []
         texts: list[dict[str, list[str]]] = []
         for number, node in enumerate(nodes):
@@ -159,7 +153,7 @@ class Model:
 
 
 def write(nodes: Sequence[Node]) -> None:
-    """The DAG on disk: the lines that stages read, and the values that DVC watches."""
+    """Write the DAG to disk: the lines that stages read, and the values that DVC watches."""
     for number, node in enumerate(nodes):
         folder = Path(f"lines-{number}")
         shutil.rmtree(folder, ignore_errors=True)
@@ -170,19 +164,17 @@ def write(nodes: Sequence[Node]) -> None:
 
 
 def run_node(number: int) -> None:
-    """One stage, as `python -m tests.faults.dags NUMBER` runs it under DVC."""
+    """Run one stage, as `python -m tests.faults.dags NUMBER` does under DVC."""
     node = Node(**json.loads(NODES.read_text())[f"n{number}"])
     lines = f"lines-{number}" if node.lines else None
     reader = Beside(lines=lines, parents=tuple(f"n{parent}" for parent in node.parents))
-    executor._something = lambda *_: None  # a random rule may keep nothing
+    executor._refuse_empty = lambda *_: None  # a random rule may keep nothing
     change = Change(value=node.value, kind=node.kind, seen=f"seen-{number}")
     executor.run(f"n{number}", [reader, change, WriteDocuments()])
 
 
 def outcome(nodes: Sequence[Node]) -> tuple[list[list[str]], list[dict[str, list[str]]]]:
-    """What the executor made since the last time, and all that is there now; as Model.build says
-    it.
-    """
+    """Return what the executor made since the last time, and all texts, as Model.build does."""
     made: list[list[str]] = []
     texts: list[dict[str, list[str]]] = []
     for number in range(len(nodes)):

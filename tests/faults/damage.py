@@ -1,6 +1,4 @@
-"""What may happen to the bytes of a finished build, each with its time and mode kept where that is
-possible.
-"""
+"""Damage to the bytes of a finished build, with time and mode kept where that is possible."""
 
 import os
 import random
@@ -11,28 +9,28 @@ from pathlib import Path
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.verify.check import check
-from safelm.maintenance.verify.report import Report
 from safelm.maintenance.verify.lock_file import read_lock
+from safelm.maintenance.verify.report import Report
 
 
 @dataclass(frozen=True)
 class Target:
-    """A file of a build, an object or a file of build/, and the stages that own its bytes."""
+    """A file of a build, in the cache or in build/, and the stages that own its bytes."""
 
     path: Path
     stages: frozenset[str]
 
 
-def look() -> Report:
-    """A full check of the build in this folder."""
+def check_build() -> Report:
+    """Check the build in this folder."""
     return check(read_lock(), Store(cache(), scratch()))
 
 
 def targets() -> list[Target]:
-    """Every object that the build in this folder needs, listings too, and every file in build/."""
+    """List every object that the build in this folder needs, and every file in build/."""
     owners: dict[Path, set[str]] = {}
     store, stages = Store(cache(), scratch()), read_lock()
-    for need in look().needs:
+    for need in check_build().needs:
         owners.setdefault(store.object(need.md5), set()).add(need.stage)
         owners.setdefault(need.name, set()).add(need.stage)
     for stage in stages.values():
@@ -42,7 +40,7 @@ def targets() -> list[Target]:
 
 
 def overwrite(path: Path, data: bytes) -> None:
-    """Other bytes in the same inode, with mode and time kept, as a failing disk leaves them."""
+    """Write other bytes into the same inode and keep mode and time, as a failing disk does."""
     stat = path.stat()
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     os.write(descriptor, data)
@@ -51,20 +49,20 @@ def overwrite(path: Path, data: bytes) -> None:
 
 
 def flip(target: Target, draw: random.Random) -> None:
-    """One random bit."""
+    """Flip one random bit."""
     data = bytearray(target.path.read_bytes())
     data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     overwrite(target.path, bytes(data))
 
 
 def truncate(target: Target, draw: random.Random) -> None:
-    """Cut at a random length, 0 often: what a power loss leaves."""
+    """Cut at a random length, often at 0, as a power loss does."""
     data = target.path.read_bytes()
     overwrite(target.path, data[: draw.choice([0, draw.randrange(len(data))])])
 
 
 def zero(target: Target, draw: random.Random) -> None:
-    """A block of zeros."""
+    """Write a block of zeros."""
     data = target.path.read_bytes()
     start = draw.randrange(len(data))
     while not any(data[start:]):
@@ -73,14 +71,14 @@ def zero(target: Target, draw: random.Random) -> None:
 
 
 def delete(target: Target, draw: random.Random) -> None:
-    """Gone."""
+    """Delete the file."""
     target.path.unlink()
 
 
 def swap(target: Target, draw: random.Random) -> None:
-    """Change places with another file."""
+    """Swap the file with another one."""
     other = draw.choice(
-        [one for one in targets() if one.path.read_bytes() != target.path.read_bytes()]
+        [item for item in targets() if item.path.read_bytes() != target.path.read_bytes()]
     )
     part = target.path.with_name("part")
     os.rename(target.path, part)
@@ -89,9 +87,9 @@ def swap(target: Target, draw: random.Random) -> None:
 
 
 def extra(target: Target, draw: random.Random) -> None:
-    """A file that nobody made, in the folder of one in build/."""
+    """Add a file that no stage made, in the folder of one in build/."""
     stage = draw.choice(
-        sorted({one.path.parent for one in targets() if one.path.parts[0] == "build"})
+        sorted({item.path.parent for item in targets() if item.path.parts[0] == "build"})
     )
     (stage / f"{draw.randrange(10**6)}.parquet").write_bytes(draw.randbytes(99))
 
@@ -106,7 +104,7 @@ DAMAGE: dict[str, Callable[[Target, random.Random], None]] = {
 
 
 def junk(draw: random.Random) -> None:
-    """Half-written objects, as a killed DVC leaves them in its cache."""
+    """Leave half-written objects, as a killed DVC does in its cache."""
     folder = draw.choice(sorted(cache().glob("??")))
     (folder / f".{draw.randbytes(8).hex()}.tmp").write_bytes(draw.randbytes(1000))
     (cache() / f".{draw.randbytes(8).hex()}.tmp").write_bytes(b"")

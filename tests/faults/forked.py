@@ -1,5 +1,6 @@
-"""Stages in a process forked from one that has the libraries already: a case costs a tenth of a
-second, not two.
+"""Stages in a process forked from one that has imported the libraries already.
+
+A case takes a tenth of a second instead of two.
 """
 
 import importlib
@@ -26,7 +27,7 @@ STAGES = ("ingest web", "score", "tag unsafe", "tokenizer")
 
 @dataclass(frozen=True)
 class Result:
-    """How a process ended (below 0: the signal), what it printed, and the file operations it did."""
+    """The end of a process: its exit code (below 0: the signal), output and file operations."""
 
     code: int
     text: str
@@ -40,13 +41,13 @@ def run(
     fault: Fault | None = None,
     **environment: str,
 ) -> Result:
-    """A function of a module, in a process of its own in the folder `root`."""
+    """Run a function of a module in a process of its own, in the folder `root`."""
     return Forked.start(root, function, *arguments, fault=fault, **environment).wait()
 
 
 @dataclass
 class Forked:
-    """A process that runs a function; what it prints goes to a file."""
+    """A process that runs a function and prints to a file."""
 
     process: BaseProcess
     log: Path
@@ -60,7 +61,7 @@ class Forked:
         fault: Fault | None = None,
         **environment: str,
     ) -> Self:
-        """Start one, and do not wait."""
+        """Start a process and do not wait."""
         descriptor, name = tempfile.mkstemp(prefix="forked")  # not on the disk that a test fills
         os.close(descriptor)
         process = CONTEXT.Process(
@@ -70,7 +71,7 @@ class Forked:
         return cls(process, Path(name))
 
     def wait(self) -> Result:
-        """How it ended; one that hangs is killed, and the test fails."""
+        """Wait for the result; kill a process that hangs, and fail the test."""
         self.process.join(PATIENCE)
         text, _, operations = self.log.read_text(encoding="utf-8", errors="replace").partition(MARK)
         if self.process.exitcode is None:
@@ -116,7 +117,7 @@ def _child(
 
 
 def stages(*commands: str) -> None:
-    """The stages of the small project, one after another."""
+    """Run stages of the small project, one after another."""
     for command in commands:
         name, *arguments = command.split()
         sys.argv = [name, *arguments]
@@ -124,7 +125,7 @@ def stages(*commands: str) -> None:
 
 
 def build(toy: Toy, *commands: str, fault: Fault | None = None, **environment: str) -> Result:
-    """The stages of a project without DVC, in a process of their own."""
+    """Run stages of a project without DVC, in a process of their own."""
     return run(toy.root, stages, *(commands or STAGES), fault=fault, **environment)
 
 

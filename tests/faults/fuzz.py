@@ -1,7 +1,6 @@
-"""Valid files with bytes changed at random, read back; run as a process of its own, for a crash
-must be seen.
+"""Valid files with random changes, read in a process of its own so that a crash is seen.
 
-python -m tests.faults.fuzz FIRST COUNT     mutants number FIRST to FIRST + COUNT of every kind
+python -m tests.faults.fuzz FIRST COUNT     mutants FIRST to FIRST + COUNT of every kind
 """
 
 import hashlib
@@ -51,15 +50,16 @@ READER = {"gzip": "jsonl", "zstd": "jsonl", "packed wet": "wet"}
 
 
 class Kept(TextExtractor):
-    """An extractor that stays for the next mutant."""
+    """An extractor that is kept for the next mutant."""
 
     def __exit__(self, *_: object) -> None:
         pass
 
 
 def mutate(data: bytes, draw: random.Random) -> tuple[bytes, bool]:
-    """Some bytes flipped, replaced, taken out, put in or written twice; whether it is one change,
-    not at the end.
+    """Flip, replace, remove, insert or repeat some bytes.
+
+    Returns the mutant, and whether it has one change that is not at the end.
     """
     changes = draw.choice((1, 1, 2, 5))
     changed, is_edit = bytearray(data), changes == 1
@@ -83,7 +83,7 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, bool]:
 
 
 def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: TextExtractor) -> str | None:
-    """What is wrong with how a mutant was read."""
+    """Return what is wrong with how a mutant was read."""
     if kind in ("index", "manifest"):
         shard = Shard(path, 1, hashlib.sha256(INDEX).hexdigest())
         try:
@@ -125,7 +125,7 @@ def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: TextExtrac
 
 
 def main() -> None:
-    """A line of JSON for each kind: how many mutants, what was wrong, and the most memory so far."""
+    """Print a line of JSON for each kind: the number of mutants, the faults, the peak memory."""
     first, count = map(int, sys.argv[1:])
     extract = Kept()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""A fault at the N-th file operation of a process: Python's audit events, and those calls that
-raise none.
+"""Faults at the N-th file operation of a process.
 
-After SQLite's crash tests: every operation of a build is once the last one, or fails once, or fails
-from then on."""
+Operations are Python's audit events, and those calls that raise none. After SQLite's crash tests:
+every operation of a build is once the last one, or fails once, or fails from then on.
+"""
 
 import atexit
 import errno
@@ -32,11 +32,11 @@ FREES = ("os.remove", "os.rmdir")  # what goes well on a full disk
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at operation `at`, counted from 1; 0 is never.
+    """A fault at operation `at`, counted from 1; 0 means never.
 
-    kill: SIGKILL before it. truncated: SIGKILL after it, if it opens a file, that has been emptied.
-    partial: SIGKILL before the operation behind it, or the end, when half of the file that it
-    opened is written. error: it fails with `number`; when `is_lasting`, so does every later one.
+    kill: SIGKILL before it. truncated: SIGKILL after it, if it opens a file, which is then empty.
+    partial: SIGKILL before the next operation, or at the end, when half of the file that it opened
+    is written. error: it fails with `number`; if `is_lasting`, so does every later one.
     """
 
     at: int = 0
@@ -46,7 +46,7 @@ class Fault:
 
 
 class Injector:
-    """Counts the operations on files below the working directory, and does the fault."""
+    """A counter of the operations on files below the working directory, which injects the fault."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault, self.root = fault, os.getcwd()
@@ -55,7 +55,7 @@ class Injector:
         self.is_busy = False
 
     def install(self) -> "Injector":
-        """From now on, and for the rest of the process."""
+        """Count from now on, for the rest of the process."""
         sys.addaudithook(self.hook)
         os.fsync = self.wrapped("os.fsync", os.fsync)
         atexit.register(self.halve)
@@ -74,8 +74,9 @@ class Injector:
             self.wrap_parquet()
 
     def wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as an operation; its path is the first argument that is one, or what a
-        descriptor is open on.
+        """Count a function as an operation.
+
+        Its path is the first argument that is one, or the file that a descriptor is open on.
         """
 
         def call(*arguments: Any, **named: Any) -> Any:
@@ -86,7 +87,7 @@ class Injector:
         return call
 
     def wrap_parquet(self) -> None:
-        """Arrow opens files by itself, and unseen."""
+        """Count the operations of Arrow, which opens files without an audit event."""
         module = sys.modules.get("pyarrow.parquet")
         if module is None or module.ParquetWriter.__init__.__module__ == __name__:
             return
@@ -123,7 +124,7 @@ class Injector:
             self.is_busy = False
 
     def place(self, path: Any) -> str | None:
-        """The absolute path, if it is below the working directory."""
+        """Return the absolute path of a file below the working directory, else None."""
         if isinstance(path, int):
             with suppress(OSError):
                 path = os.readlink(f"/proc/self/fd/{path}")

@@ -1,6 +1,4 @@
-"""What a forked stage finds ready: the modules, and the digest of their code, which cannot change
-in between.
-"""
+"""Modules, and digests of their code, that a forked stage finds ready."""
 
 import safelm.builder.run
 import safelm.corpora.tagging

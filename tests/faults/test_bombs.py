@@ -23,7 +23,7 @@ LIMIT = 512  # megabytes
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What became of every bomb, one after another in a process of their own."""
+    """Read every bomb, one after another, in a process of their own."""
     command = [sys.executable, "-m", "tests.faults.bombs", str(tmp_path_factory.mktemp("bombs"))]
     done = subprocess.run(command, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,5 +1,6 @@
-"""C1: several builds at once, one that stands still, locks that nobody holds. One waits or is
-refused by number.
+"""Several builds at once, one that is stopped, and locks without a holder (C1).
+
+A second build waits, or is refused with the number of the first.
 """
 
 import fcntl
@@ -71,9 +72,7 @@ def test_builds_at_once_refuse_each_other_by_number(
     is_whole(toy, expected)
 
 
-def test_a_build_that_stands_still_is_named(
-    ready: Toy, expected: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_stopped_build_is_named(ready: Toy, expected: dict[str, str], tmp_path: Path) -> None:
     toy = ready.copy(tmp_path / "toy")
     first = Forked.start(toy.root, stopped, "tag unsafe")
     while not (toy.root / "stopped").exists():
@@ -88,9 +87,7 @@ def test_a_build_that_stands_still_is_named(
 
 
 def stopped(stage: str) -> None:
-    """A stage that stops, as by SIGSTOP from a shell, when it has the lock and makes its first
-    shard.
-    """
+    """Start a stage that stops, as by SIGSTOP from a shell, when it has its lock."""
     from safelm.corpora.tagging import InsertTags
 
     begin = InsertTags.begin
@@ -110,10 +107,10 @@ def stopped(stage: str) -> None:
     ["", str(os.getpid()), "not a number"],
     ids=["none", "of a living process", "nonsense"],
 )
-def test_a_lock_that_nobody_holds_stops_nobody(
+def test_a_lock_file_without_a_holder_stops_no_build(
     content: str, ready: Toy, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    """Whatever number a crash left in it, and whoever has that number now."""
+    """The lock file holds any number, even that of a running process."""
     toy = ready.copy(tmp_path / "toy")
     (toy.root / ".safelm/locks/tag-unsafe").write_text(content)
     assert forked.build(toy, "tag unsafe").code == 0
@@ -133,7 +130,7 @@ def test_dvc_builds_at_once_lose_nothing(case: int, oracle: Toy, tmp_path: Path)
 
 
 def test_a_group_waits_for_a_process_that_holds_the_lock_of_dvc(tmp_path: Path) -> None:
-    """As one does that finds hundreds of stages up to date: no number of tries would be enough."""
+    """A process that checks hundreds of stages holds it longer than any number of tries lasts."""
     toy = Toy.make(tmp_path / "toy", **SMALL)
     (toy.root / ".dvc/tmp").mkdir()
     with (toy.root / ".dvc/tmp/lock").open("w") as lock:

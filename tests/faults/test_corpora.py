@@ -1,6 +1,4 @@
-"""Malformed corpora: no good document is lost, and every other row has a name, a place and a digest
-(faults.md Q1).
-"""
+"""Malformed corpora lose no good document, and every other row has a reason (faults.md Q1)."""
 
 import json
 import re
@@ -25,7 +23,7 @@ TABLE = [(kind, name) for kind, rows in KINDS.items() for name in rows]
 
 
 def accounted(reader: ReadSource, size: int) -> bool:
-    """Whether every quarantined row says where it is, and why."""
+    """Return whether every quarantined row has a place and a reason."""
     return all(
         re.fullmatch(r"[0-9a-f]{64}", row["sha256"])
         and row["file"]

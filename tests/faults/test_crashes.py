@@ -1,5 +1,6 @@
-"""K4: a build is killed at any of its file operations. What it leaves is whole; the next build
-equals the oracle.
+"""A build is killed at any of its file operations (K4).
+
+Its files are whole or absent, and the next build equals the oracle.
 """
 
 import random
@@ -16,9 +17,7 @@ from tests.faults.whole import torn
 
 
 def edited(root: Path) -> Toy:
-    """A project that was built; then a row was added to a file, so some shards are taken, some
-    made, all put anew.
-    """
+    """A built project with a row added: some shards are cached, some made, all installed anew."""
     toy = small(root)
     assert forked.build(toy).code == 0
     with (root / "web/01.jsonl").open("a") as file:
@@ -39,7 +38,7 @@ def beginning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def expected(beginning: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]]:
-    """What a build without a fault gives, and its operations."""
+    """Build without a fault; return the state and the operations."""
     toy = beginning.copy(tmp_path_factory.mktemp("expected") / "toy")
     result = forked.build(toy, fault=Fault())
     assert result.code == 0, result.text
@@ -47,9 +46,7 @@ def expected(beginning: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def faults(operations: list[str]) -> list[Fault]:
-    """A kill before every operation, and after every file that was opened, empty or half written;
-    in a mixed order.
-    """
+    """List a kill before every operation, and one after every opened file, in a mixed order."""
     opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
     every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
     every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
@@ -80,10 +77,8 @@ def test_a_build_heals_after_a_kill_at_any_operation(
     assert wrong == []
 
 
-def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> None:
-    """A power loss after the rename of a file that is not synced leaves an empty file of the right
-    name.
-    """
+def test_a_renamed_file_is_synced(expected: tuple[State, list[str]]) -> None:
+    """A power loss after the rename of an unsynced file leaves an empty file of the right name."""
     named = [
         number
         for number, name in enumerate(expected[1])
@@ -96,10 +91,8 @@ def test_what_gets_its_name_is_on_disk(expected: tuple[State, list[str]]) -> Non
         assert expected[1][number + 1] == f"os.fsync {Path(target).parent}"
 
 
-def test_no_folder_of_a_stage_is_emptied_in_its_place(expected: tuple[State, list[str]]) -> None:
-    """It is renamed, and emptied out of sight: a kill in the middle would leave half of it where a
-    stage reads.
-    """
+def test_no_output_folder_is_emptied_in_place(expected: tuple[State, list[str]]) -> None:
+    """A kill in the middle would leave half of it where a stage reads; so it is renamed first."""
     emptied = [
         name.split()[1]
         for name in expected[1]

@@ -1,5 +1,5 @@
-"""Columns that change on the way: what the declared schema has is kept, and the rest has a name
-(faults.md Q5).
+"""Columns that change on the way: the declared schema is kept, the rest has a reason (faults.md
+Q5).
 """
 
 import json
@@ -54,7 +54,7 @@ DRIFTS: dict[str, tuple[Row, Row | str]] = {
 
 
 def documents(path: Path, kind: str) -> tuple[list[Row], dict[str, int], int]:
-    """The rows of the shards of a source, its quarantine, and how many rows there were."""
+    """Return the rows of a source's shards, its quarantine, and the number of rows."""
     read = READERS[kind](**{**VALUES, "path": path})
     ledger = run("ingest/web", [read, WriteDocuments()]).ledger
     return rows_of(Path("build/ingest/web")), ledger.quarantined, ledger.rows_in

@@ -1,8 +1,8 @@
-"""K4 for DVC itself: killed at any of its file operations. The next build goes well, or `doctor`
-says why and heals.
+"""DVC is killed at any of its file operations (K4).
 
-DVC writes some of its files in place, and one that a crash left empty stops it for ever (faults.md
-§2g)."""
+The next build succeeds, or `doctor` names the cause and heals it. DVC writes some files in place;
+one that a crash left empty stops it for ever (faults.md §2g).
+"""
 
 import json
 import random
@@ -20,9 +20,7 @@ from tests.faults.whole import torn
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, State, list[str]]:
-    """A project whose shards are made, so that nearly all that is left is DVC's; what it becomes;
-    DVC's operations.
-    """
+    """A project whose shards are made, its state when built, and DVC's operations until then."""
     toy = Toy.make(tmp_path_factory.mktemp("dvc") / "toy", files=2, rows=6)
     assert forked.build(toy, "ingest web").code == 0
     done = toy.copy(tmp_path_factory.mktemp("done") / "toy")
@@ -33,7 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, State, list[st
 
 
 def inject(toy: Toy, fault: Fault, log: Path) -> None:
-    """From now on DVC has a fault in this project."""
+    """Inject a fault into DVC in this project, from now on."""
     toy.environment = {
         "PYTHONPATH": f"{ROOT / 'tests/faults/site'}:{ROOT}",
         "SAFELM_FAULT": json.dumps(asdict(fault)),
@@ -42,9 +40,7 @@ def inject(toy: Toy, fault: Fault, log: Path) -> None:
 
 
 def faults(operations: list[str]) -> list[Fault]:
-    """A kill before every operation; one after every file that was opened, and is empty or half
-    written.
-    """
+    """List a kill before every operation, and one after every file opened, empty or half full."""
     opened = [at for at, name in enumerate(operations, 1) if name.startswith("open ")]
     every = [Fault(at, "kill") for at in range(1, len(operations) + 1)]
     every += [Fault(at, mode) for at in opened for mode in ("truncated", "partial")]
@@ -67,9 +63,8 @@ def test_dvc_heals_or_is_healed(
     again = toy.repro("--single-item", "ingest")
     if again.wait():
         where = operations[fault.at - 1]
-        print(
-            f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {again.text.strip().splitlines()[-1][:200]}"
-        )
+        last = again.text.strip().splitlines()[-1][:200]
+        print(f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {last}")
         doctor = toy.start("pipeline", "doctor", "--fix")
         doctor.wait()
         last = toy.repro("--single-item", "ingest")

@@ -1,5 +1,6 @@
-"""K5 and K6: a file operation fails, or the disk is full. The build says where, and later goes on
-with what it has.
+"""A file operation fails, or the disk is full (K5, K6).
+
+The build names the place, and the next one goes on with what is there.
 """
 
 import errno
@@ -34,9 +35,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]
 
 
 def errors(operations: list[str]) -> list[Fault]:
-    """Every operation with every error that it can have, mixed: writing and syncing have those of
-    the disk alone.
-    """
+    """List every operation with every error that it can have; writes have those of disks alone."""
     every = [
         Fault(at, "error", code, is_lasting)
         for at, name in enumerate(operations, 1)
@@ -48,18 +47,18 @@ def errors(operations: list[str]) -> list[Fault]:
 
 
 def is_named(fault: Fault, operation: str, text: str) -> bool:
-    """Whether a message says where: the path, whatever process it is of, or the folder of a
-    temporary name.
+    """Return whether a message names the path, or the folder of a temporary name.
 
-    Where every later operation fails too, one that was not needed may be passed over, and the next
-    one is named."""
+    Where every later operation fails too, one that was not needed may be skipped, and the next one
+    is named.
+    """
     text, path = PROCESS.sub("", text), Path(PROCESS.sub("", operation.split()[1]))
     is_said = str(path) in text or path.name in text or str(path.parent) in text
     return is_said or (fault.is_lasting and OURS.search(text) is not None)
 
 
 @pytest.mark.cases(quick=4, full=PARTS)
-def test_an_error_at_any_operation_is_told_and_healed(
+def test_an_error_at_any_operation_is_reported_and_healed(
     case: int, expected: tuple[State, list[str]], count: Callable[[int, int], int], tmp_path: Path
 ) -> None:
     state, operations = expected
@@ -89,9 +88,7 @@ def test_an_error_at_any_operation_is_told_and_healed(
 
 
 def limited(size: int, *commands: str) -> None:
-    """The stages with a limit on the size of a file: a write beyond it fails as on a full disk, in
-    the middle.
-    """
+    """Run the stages with a limit on the size of a file, so that a write fails in the middle."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     forked.stages(*commands)
 
@@ -111,7 +108,7 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing_torn(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, where this user may mount one."""
+    """A small disk of its own, if this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -124,7 +121,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def filled(folder: Path, free: int) -> Path:
-    """A file that leaves so many bytes of the disk."""
+    """Fill the disk but for so many bytes."""
     left = os.statvfs(folder)
     ballast = folder / "ballast"
     with ballast.open("wb") as file:
@@ -133,7 +130,7 @@ def filled(folder: Path, free: int) -> Path:
 
 
 @pytest.mark.cases(quick=3, full=20)
-def test_a_full_disk_is_told_and_healed(
+def test_a_full_disk_is_reported_and_healed(
     case: int, disk: Path, expected: tuple[State, list[str]]
 ) -> None:
     toy = small(disk / "toy")

@@ -1,6 +1,4 @@
-"""Valid files with bytes changed at random: rows are accounted for or refused, in bounded memory
-(faults.md Q2).
-"""
+"""Valid files with random changes: rows are accounted for or refused (faults.md Q2)."""
 
 import json
 import subprocess
@@ -14,7 +12,7 @@ from tests.faults.fuzz import KINDS
 
 @pytest.fixture(scope="module")
 def found(count: Callable[[int, int], int]) -> dict[str, dict]:
-    """What became of the mutants of each kind; 540 in all, or 20,007."""
+    """Read the mutants of each kind: 540 in all, or 20,007."""
     command = [sys.executable, "-m", "tests.faults.fuzz", "0", str(count(60, 2223))]
     done = subprocess.run(command, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,5 +1,5 @@
-"""Collecting garbage takes neither what a build needs nor what a killed one had made, and never
-runs beside one.
+"""Garbage collection keeps what a build needs and what a killed one made, and never runs beside
+one.
 """
 
 import pytest
@@ -33,7 +33,7 @@ def test_a_killed_build_keeps_its_shards_for_a_day(edited: Toy) -> None:
     assert edited.made(edited.build("tag")) == {"tag/unsafe": 0}
 
 
-def test_everything_else_goes_when_asked(edited: Toy, oracle: Toy) -> None:
+def test_hours_0_removes_everything_else(edited: Toy, oracle: Toy) -> None:
     collect(edited, "--hours", "0")
     assert not [finding for finding in look().findings if finding.md5]
     assert edited.made(edited.build("tag"))["tag/unsafe"] > 0
@@ -42,7 +42,8 @@ def test_everything_else_goes_when_asked(edited: Toy, oracle: Toy) -> None:
     assert edited.state() == oracle.state()
 
 
-def test_it_is_refused_beside_a_build(edited: Toy) -> None:
+def test_collection_is_refused_beside_a_build(edited: Toy) -> None:
     with locked("score"):
         running = edited.start("pipeline", "gc")
-        assert running.wait() == 1 and "score: process" in running.text and "is building it" in running.text
+        assert running.wait() == 1
+        assert "score: process" in running.text and "is building it" in running.text

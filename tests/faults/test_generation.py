@@ -1,5 +1,5 @@
-"""A language model's server that misbehaves: each question ends with one right answer, or with a
-reason (G1, G2).
+"""A language model's server that misbehaves: each prompt ends with one completion, or with a
+reason.
 """
 
 import random
@@ -60,9 +60,7 @@ def model(
 
 
 def plan(fault: str, draw: random.Random) -> tuple[Plan, set[str]]:
-    """Some questions meet the fault once or twice, some always, most never; and which meet it
-    always.
-    """
+    """Choose the prompts that meet the fault once or twice, and those that always meet it."""
     names = [digest(body(question(number))) for number in range(QUESTIONS)]
     draw.shuffle(names)
     always, sometimes = (
@@ -87,7 +85,8 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
         engine = model(
             endpoint, tmp_path / "answers.jsonl", timeout=HANG / 2 if fault == "hang" else 60.0
         )
-        engine.generate([question(QUESTIONS)])  # so that it has answered once, in the model's own name
+        # So that it has answered once, in the model's own name.
+        engine.generate([question(QUESTIONS)])
         answers = engine.generate(asked)
     logger.remove(sink)
     failed = set() if fault in HARMLESS else always
@@ -96,8 +95,8 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
             assert (answer.problem, answer.text) == (PROBLEMS[fault], "")
         else:
             assert (answer.problem, answer.text) == (None, text_of(body(request)))
-    assert max(endpoint.asked.values()) <= MAX_ATTEMPTS
-    assert engine.counts["requests"] == sum(endpoint.asked.values())
+    assert max(endpoint.requests.values()) <= MAX_ATTEMPTS
+    assert engine.counts["requests"] == sum(endpoint.requests.values())
     retries = sum(count for name, count in engine.counts.items() if name.startswith("retry"))
     assert (
         retries
@@ -109,7 +108,7 @@ def test_each_question_ends_with_one_answer_or_a_reason(case: int, tmp_path: Pat
 
 
 @pytest.mark.cases(quick=6, full=60)
-def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
+def test_a_second_run_sends_only_prompts_without_an_answer_and_another_model_all(
     case: int, tmp_path: Path
 ) -> None:
     draw = random.Random(case)
@@ -123,9 +122,9 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
         (tmp_path / "answers.jsonl").write_bytes(kept[:cut])  # as a kill leaves it, at any byte
         whole = kept[:cut].count(b"\n")
         endpoint.plan = lambda name, before: None
-        endpoint.asked.clear()
+        endpoint.requests.clear()
         second = model(endpoint, tmp_path / "answers.jsonl").generate(asked)
-        assert sum(endpoint.asked.values()) == len(set(numbers)) - whole
+        assert sum(endpoint.requests.values()) == len(set(numbers)) - whole
         assert [answer.text for answer in second] == [text_of(body(request)) for request in asked]
         assert all(one == two for one, two in zip(first, second, strict=True) if not one.problem)
         for change in (
@@ -134,10 +133,10 @@ def test_a_second_run_asks_only_what_has_no_answer_and_another_model_everything(
             {"top_p": 0.5},
             {"model": "tests/other"},
         ):
-            endpoint.asked.clear()
+            endpoint.requests.clear()
             other = {**ROW, **change}
             answers = model(endpoint, tmp_path / "answers.jsonl", other).generate(asked)
-            assert endpoint.asked == Counter({digest(body(request)): 1 for request in asked})
+            assert endpoint.requests == Counter({digest(body(request)): 1 for request in asked})
             assert [answer.text for answer in answers] == [
                 text_of(body(request, other)) for request in asked
             ]
@@ -147,21 +146,20 @@ def test_a_server_that_is_gone_fails_the_stage_and_keeps_what_it_answered(tmp_pa
     with FakeEndpoint(lambda name, before: None).running() as endpoint:
         model(endpoint, tmp_path / "answers.jsonl").generate([question(1)])
     with pytest.raises(EngineError, match="gave no answer to 32 requests in a row"):
-        model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(60)])
+        engine = model(endpoint, tmp_path / "answers.jsonl")
+        engine.generate([question(number) for number in range(60)])
     assert len((tmp_path / "answers.jsonl").read_bytes().splitlines()) == 1
 
 
 @pytest.mark.parametrize("fault", ["filtered", "filtered_400"])
-def test_what_a_provider_filters_is_asked_once_and_is_no_silence(
-    tmp_path: Path, fault: str
-) -> None:
+def test_what_a_provider_filters_is_sent_once_and_is_no_silence(tmp_path: Path, fault: str) -> None:
     with FakeEndpoint(lambda name, before: fault).running() as endpoint:
         engine = model(endpoint, tmp_path / "answers.jsonl")
         answers = engine.generate(
             [question(number) for number in range(40)]
         )  # more than make a server count as down
     assert {answer.problem for answer in answers} == {"content_filter"} and set(
-        endpoint.asked.values()
+        endpoint.requests.values()
     ) == {1}
     assert engine.counts["unanswered content_filter"] == 40
 
@@ -204,7 +202,8 @@ def test_a_wrong_key_fails_the_stage_at_once_and_is_shown_nowhere(tmp_path: Path
         denies.running() as endpoint,
         pytest.raises(EngineError, match="does not accept the key") as error,
     ):
-        model(endpoint, tmp_path / "answers.jsonl").generate([question(number) for number in range(3)])
+        engine = model(endpoint, tmp_path / "answers.jsonl")
+        engine.generate([question(number) for number in range(3)])
     logger.remove(sink)
     assert endpoint.keys == {"Bearer canary-key"}
     assert "canary" not in "".join(log) + repr(error.value) + repr(error.getrepr(showlocals=True))

@@ -1,9 +1,9 @@
-"""Words of params.yaml that a shell would run: none of them reaches a command of dvc.yaml
-(faults.md S6).
+"""Words of params.yaml that a shell would run reach no command of dvc.yaml (faults.md S6).
 
-A row's name is the one word that does; whatever a shell could read in it is refused by the grammar,
-which `safelm build` asks before anything runs. A bare `dvc repro` asks nobody: params.yaml is
-as trusted as a Makefile."""
+A row's name is the one word that reaches a command. The grammar, which `safelm build` checks first,
+refuses whatever a shell could read in it. A bare `dvc repro` checks nothing: params.yaml is as
+trusted as a Makefile.
+"""
 
 import re
 import shutil
@@ -71,7 +71,7 @@ PAYLOADS = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with dvc.yaml, DVC's settings and what the grammar reads, and no canary in it."""
+    """A folder with dvc.yaml, DVC's settings and the files of the grammar, and no canary in it."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     shutil.copytree(
         ROOT / ".dvc",
@@ -105,7 +105,7 @@ def test_a_name_that_a_shell_would_run_is_refused(project: Path) -> None:
 
 
 def commands(values: dict[str, Any]) -> list[str]:
-    """The commands that DVC makes of dvc.yaml and these params."""
+    """Return the commands that DVC makes of dvc.yaml and these params."""
     from dvc.parsing import DataResolver
     from dvc.repo import Repo
 
@@ -138,6 +138,7 @@ def test_a_build_of_such_params_runs_nothing(project: Path, case: int) -> None:
     for table in TABLES:
         values[table][PAYLOADS[case]] = next(iter(values[table].values()))
     write(values)
-    done = subprocess.run([sys.executable, "-m", "pipeline", "build"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pipeline", "build"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "sources." in done.stderr
     assert not Path("canary").exists() and not Path("build").exists()

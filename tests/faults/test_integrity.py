@@ -1,6 +1,4 @@
-"""I1, I2: whatever happens to the bytes of a build, `verify` finds it and names its stage, and
-`--repair` undoes it.
-"""
+"""Damage to a build: `verify` finds it and names its stage, and `--repair` undoes it (I1, I2)."""
 
 import hashlib
 import json
@@ -13,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from safelm.builder.paths import cache
-from safelm.maintenance.verify.report import Fault
 from safelm.maintenance.verify.lock_file import read_lock
+from safelm.maintenance.verify.report import Fault
 from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
 from tests.faults.toy import Toy
 
@@ -28,9 +26,7 @@ def verify(toy: Toy, *arguments: str) -> tuple[int, str]:
 
 
 def restores(toy: Toy, oracle: Toy) -> None:
-    """Repair must lead back to the build that never was damaged, and DVC must find nothing to do
-    there.
-    """
+    """Repair, and check that the build equals the undamaged one and that DVC has nothing to do."""
     code, text = verify(toy, "--repair")
     assert code == 0 and "all whole" in text, text
     assert toy.state() == oracle.state()
@@ -39,8 +35,7 @@ def restores(toy: Toy, oracle: Toy) -> None:
 
 
 def names(target: Target) -> bool:
-    """Whether the damaged file is found, by its own path or as the link that it is, with a stage
-    that owns it.
+    """Return whether the damaged file is found with a stage that owns it, by any of its names.
 
     A swap may damage the listing of the same folder too, behind which nothing can be seen.
     """
@@ -112,18 +107,19 @@ def test_damage_behind_a_damaged_listing_is_not_taken_by_key(finished: Toy, orac
 
 
 def colleague(toy: Toy, root: Path, *, verified: bool) -> Toy:
-    """The project of somebody who has dvc.lock and the remote, and nothing else."""
+    """Clone the project as somebody who has dvc.lock and the remote, and nothing else."""
     other = Toy.make(root)
     shutil.copy(toy.root / "dvc.lock", root)
     config = (root / ".dvc/config").read_text(encoding="utf-8")
-    remote = f"['remote \"shared\"']\n    url = {toy.root / 'remote'}\n    verify = {str(verified).lower()}\n"
-    config = config.replace("[core]", "[core]\n    remote = shared") + remote
+    settings = f"    url = {toy.root / 'remote'}\n    verify = {str(verified).lower()}\n"
+    config = config.replace("[core]", "[core]\n    remote = shared")
+    config += f"['remote \"shared\"']\n{settings}"
     (root / ".dvc/config").write_text(config, encoding="utf-8")
     return other
 
 
 def push(toy: Toy) -> list[Path]:
-    """Give the build to a remote in `remote/`; its objects."""
+    """Push the build to a remote in `remote/`; return its objects."""
     for words in (
         ("remote", "add", "--default", "shared", str(toy.root / "remote")),
         ("push", "--quiet"),
@@ -166,9 +162,7 @@ def test_what_the_remote_has_whole_is_not_made_again(finished: Toy, oracle: Toy)
 def test_a_listing_that_leads_out_is_not_followed(
     finished: Toy, oracle: Toy, tmp_path: Path
 ) -> None:
-    """S1: dvc.lock and a listing as a hostile remote gives them; DVC alone writes outside of the
-    project (F10).
-    """
+    """A hostile remote gives dvc.lock and a listing (S1); DVC alone writes outside of it (F10)."""
     stage = read_lock()["tokenizer"]
     old = str(stage.outs[0].md5)
     evil = json.dumps(

@@ -1,5 +1,6 @@
-"""K1 to K3: processes of a build are killed. The next build equals the oracle; no orphan works on;
-nothing hangs.
+"""Processes of a build are killed (K1 to K3).
+
+The next build equals the oracle, no orphan works on, and nothing hangs.
 """
 
 import json
@@ -48,7 +49,7 @@ def wide(oracle: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 @pytest.fixture(scope="module")
 def edited(wide: Toy, tmp_path_factory: pytest.TempPathFactory) -> State:
-    """What the project gives after an edit of its code."""
+    """The state of the project after an edit of its code."""
     toy = wide.copy(tmp_path_factory.mktemp("edited") / "toy")
     toy.edit(*EDIT)
     toy.build()
@@ -56,7 +57,7 @@ def edited(wide: Toy, tmp_path_factory: pytest.TempPathFactory) -> State:
 
 
 def until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Wait for something; whether it came."""
+    """Wait for a condition; return whether it came."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if is_so():
@@ -73,7 +74,7 @@ def is_alive(pid: int) -> bool:
 
 
 def commands(running: Running) -> dict[int, str]:
-    """The processes of a build and their command lines."""
+    """List the processes of a build with their command lines."""
     found = {}
     for pid in running.members():
         try:
@@ -84,7 +85,7 @@ def commands(running: Running) -> dict[int, str]:
 
 
 def progress(toy: Toy) -> int:
-    """How much a build has done: the records and folders that are there."""
+    """Measure how much a build has done by its index entries and folders."""
     return len([*toy.root.glob(".safelm/index/??/*.json"), *toy.root.glob("build/*")])
 
 
@@ -126,7 +127,7 @@ def test_a_build_without_dvc_heals_after_a_kill_at_any_time(
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, float]:
-    """What the stages give without DVC, and the processor time that they take."""
+    """Run the stages without DVC; return the state and the processor time."""
     toy = small(tmp_path_factory.mktemp("plain") / "toy")
     result = forked.run(toy.root, stages_timed)
     assert result.code == 0, result.text
@@ -139,9 +140,7 @@ def stages_timed() -> None:
 
 
 def stages_killed_after(seconds: float) -> None:
-    """A signal that nothing catches, after so much processor time: a busy machine does not shift
-    the point.
-    """
+    """Run the stages, killed after so much processor time, which a busy machine does not shift."""
     signal.setitimer(signal.ITIMER_PROF, max(seconds, 0.001))
     forked.stages(*forked.STAGES)
 
@@ -178,7 +177,7 @@ def test_no_orphan_of_a_killed_dvc_mixes_versions(
 
 @pytest.fixture(scope="module")
 def scored(wide: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The small project with all that the stage tag reads."""
+    """The small project with everything that the stage tag reads."""
     toy = wide.copy(tmp_path_factory.mktemp("scored") / "toy")
     assert forked.build(toy, "ingest web", "score").code == 0
     return toy
@@ -226,7 +225,7 @@ def test_a_worker_that_dies_is_an_error_that_names_its_shard(
 
 
 def test_workers_die_with_their_stage(tmp_path: Path) -> None:
-    """Also in the middle of a shard."""
+    """They die in the middle of a shard as well."""
     for number in range(2):
         (tmp_path / f"{number}.txt").write_text("a line\n")
     stage = forked.Forked.start(tmp_path, sleepy, SAFELM_WORKERS="2")
@@ -239,10 +238,11 @@ def test_workers_die_with_their_stage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
-    """Also one that has read nothing yet, and under a shell that stays between (Debian's /bin/sh
-    does).
+    """A stage that has read nothing yet dies as well, and one under a shell that stays in between
+    (Debian's /bin/sh does).
     """
-    say = "import pipeline, os, pathlib, time; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
+    imports = "import pipeline, os, pathlib, time"
+    say = f"{imports}; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
     (tmp_path / "dvc.yaml").write_text(
         json.dumps({"stages": {"sleepy": {"cmd": f"{sys.executable} -c '{say}'"}}})
     )
@@ -268,7 +268,7 @@ def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Sleep(Block):
-    """Says who sleeps, and sleeps."""
+    """A block that says who sleeps, and sleeps."""
 
     def process(self, document: Document) -> Iterator[Document]:
         Path(f"asleep-{os.getpid()}").touch()
@@ -298,9 +298,7 @@ def workers(stage: Running) -> list[int]:
 def test_a_killed_stage_redoes_at_most_one_shard_a_worker(
     case: int, scored: Toy, tmp_path: Path
 ) -> None:
-    """R1: when four of five shards are finished, the next build makes the others and no finished
-    one.
-    """
+    """When four of five shards are finished, the next build makes the others only (R1)."""
     toy = scored.copy(tmp_path / "toy")
     before = len(records(toy))
     stage = toy.start("pipeline.tag", "unsafe")

@@ -69,9 +69,7 @@ NAMES = [
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder above the project, whose other files must be the same afterwards; the working
-    directory is inside.
-    """
+    """The folder above the project, whose other files must not change."""
     project = tmp_path / "deep" / "project"
     (project / "pages").mkdir(parents=True)
     (project / ".dvc").mkdir()
@@ -86,7 +84,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file beside the project."""
+    """Return every file beside the project."""
     files = (
         file
         for file in folder.rglob("*")
@@ -96,7 +94,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def sources(name: str) -> dict[str, bytes]:
-    """Files that hold a name wherever their format has one."""
+    """Write files that hold a name wherever their format has one."""
     row = {
         "text": f"a page called {name}",
         **dict.fromkeys(("id", "url", "title", "license", "crawl", "source"), name),
@@ -131,7 +129,7 @@ def sources(name: str) -> dict[str, bytes]:
 
 
 def build(path: Path, kind: str = "jsonl", files: str = "*") -> Manifest:
-    """The documents of a source."""
+    """Ingest a source and return its documents."""
     read = READERS[kind](**{**VALUES, "path": path, "files": files})
     return run("ingest/web", [read, WriteDocuments(rows_per_file=1)])
 

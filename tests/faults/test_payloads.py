@@ -1,6 +1,4 @@
-"""Code in what is imported, in the formats that run it elsewhere: here it never runs (faults.md
-S2).
-"""
+"""Code in imported files never runs, in formats that run it elsewhere (faults.md S2)."""
 
 import json
 import os
@@ -33,7 +31,7 @@ HAZARDS = Path("specs/hazards.yaml").absolute()
 
 
 class Run:
-    """What a pickle runs when it is loaded."""
+    """An object whose pickle runs a command when it is loaded."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return subprocess.call, (["touch", CANARY],)
@@ -45,7 +43,7 @@ MODULE = f"import pathlib\npathlib.Path({CANARY!r}).touch()\n"
 
 
 def archive() -> bytes:
-    """A PyTorch checkpoint: a zip file with a pickle in it."""
+    """Write a PyTorch checkpoint: a zip file with a pickle in it."""
     data = BytesIO()
     with zipfile.ZipFile(data, "w") as file:
         file.writestr("archive/data.pkl", PICKLE)
@@ -54,7 +52,7 @@ def archive() -> bytes:
 
 
 def objects() -> bytes:
-    """An array of objects in numpy's format."""
+    """Write an array of objects in numpy's format."""
     data = BytesIO()
     np.save(data, np.array([Run()], dtype=object), allow_pickle=True)
     return data.getvalue()
@@ -71,7 +69,7 @@ def source(kind: str, name: str, data: bytes) -> Callable[[], object]:
 
 
 def extension() -> object:
-    """A table whose schema names a type that Arrow once unpickled."""
+    """Write a table whose schema names a type that Arrow once unpickled."""
     field = pa.field(
         "text",
         pa.string(),

@@ -1,6 +1,4 @@
-"""D4: random DAGs and random edits, against a model that knows what must be made and what comes
-out.
-"""
+"""Random DAGs and random edits, compared with a model of what must be made (D4)."""
 
 import json
 import random
@@ -28,13 +26,13 @@ def compare(seed: int) -> None:
 
 
 @pytest.mark.cases(quick=6, full=1000)
-def test_what_is_made_and_what_comes_out_are_the_models(case: int, tmp_path: Path) -> None:
+def test_shards_made_and_texts_are_those_of_the_model(case: int, tmp_path: Path) -> None:
     result = forked.run(tmp_path, compare, case)
     assert result.code == 0, result.text[-3000:]
 
 
 def stages(nodes: list[Node]) -> str:
-    """dvc.yaml, as JSON, which is YAML too."""
+    """Write dvc.yaml as JSON, which is YAML too."""
     return json.dumps(
         {
             "stages": {

@@ -1,6 +1,4 @@
-"""R2 and R3: after a change, and whatever lies about from before, a build gives what a clean build
-gives.
-"""
+"""After a change, and whatever is left over, a build equals a clean one (R2, R3)."""
 
 import random
 import shutil
@@ -39,7 +37,7 @@ def swap_two_files(toy: Toy) -> None:
 
 
 def change_the_version_of_a_library(toy: Toy) -> None:
-    """Python's own way of knowing it: the first of that name on the path."""
+    """Put a distribution of the same name first on the path, as Python finds versions."""
     folder = toy.root / "pyarrow-99.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 99.0\n")
@@ -71,7 +69,7 @@ TRIES = 5
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], State]:
-    """What a project gives that was never built before a change."""
+    """Build projects with a change and nothing else; return their states."""
     known: dict[str, State] = {}
 
     def state(name: str) -> State:
@@ -127,7 +125,7 @@ EDITS = {
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """A project with code of its own, and all that tag and rephrase read."""
+    """A project with code of its own, and everything that tag and rephrase read."""
     toy = Toy.make(tmp_path_factory.mktemp("scored") / "toy", **SMALL)
     assert forked.build(toy, "ingest web", "score").code == 0
     return toy
@@ -149,8 +147,8 @@ def test_nothing_stale_is_used_after_an_edit(case: int, scored: Toy, tmp_path: P
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_the_words_of_an_edit_are_there(name: str, scored: Toy, tmp_path: Path) -> None:
-    """Few of the edits are tried in the quick run; words that were moved would be seen by nobody."""
+def test_the_old_text_of_every_edit_occurs(name: str, scored: Toy, tmp_path: Path) -> None:
+    """The quick run tries few of the edits, and would not see that a text was moved."""
     _, *edit = EDITS[name]
     scored.copy(tmp_path / "toy").edit(*edit)
 
@@ -179,7 +177,7 @@ def remove_an_object(toy: Toy, draw: random.Random) -> None:
 
 
 def empty_an_object(toy: Toy, draw: random.Random) -> None:
-    """What a power loss leaves of a file that was not synced."""
+    """Empty an object, as a power loss does to a file that was not synced."""
     objects = [
         path for path in sorted(toy.root.glob(".dvc/cache/files/md5/??/*")) if path.stat().st_size
     ]
@@ -190,9 +188,7 @@ def empty_an_object(toy: Toy, draw: random.Random) -> None:
 
 
 def damage_objects(toy: Toy, draw: random.Random) -> None:
-    """Every object of a stage holds other bytes, and nothing knows of it: what is made anew must
-    take its place.
-    """
+    """Damage every object of a stage unseen; what is made again must take its place."""
     remove(".safelm/index", "build")(toy, draw)
     for path in toy.root.glob(".dvc/cache/files/md5/??/*"):
         data = bytearray(path.read_bytes())
@@ -203,7 +199,7 @@ def damage_objects(toy: Toy, draw: random.Random) -> None:
 
 
 def damage_a_shard(toy: Toy, draw: random.Random) -> None:
-    """A shorter file in the place of a shard, as a program that writes in place would leave it."""
+    """Shorten a shard, as a program that writes in place does."""
     found = sorted(toy.root.glob("build/**/*.parquet"))
     if found:
         path = draw.choice(found)
@@ -219,7 +215,7 @@ def leave_stale_shards(toy: Toy, draw: random.Random) -> None:
 
 
 def leave_marks(toy: Toy, draw: random.Random) -> None:
-    """DataTrove's own marks of completion, for every rank."""
+    """Leave DataTrove's own completion marks for every rank."""
     for stage in ("ingest/web", "score", "tag/unsafe"):
         folder = toy.root / ".safelm/logs" / stage / "completions"
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +224,7 @@ def leave_marks(toy: Toy, draw: random.Random) -> None:
 
 
 def leave_attempts(toy: Toy, draw: random.Random) -> None:
-    """What a killed build leaves, also by a process of the same number."""
+    """Leave temporary directories of a killed build, one with the number of this process."""
     for folder in (".safelm/attempts", ".dvc/cache/safelm"):
         for name in ("build.tag.1", "artifact.build-tokenizer.1", "0123456789abcdef.host.1"):
             (toy.root / folder / name).mkdir(parents=True, exist_ok=True)
@@ -253,9 +249,7 @@ REMAINS = (
 
 
 @pytest.mark.cases(quick=len(REMAINS), full=4 * len(REMAINS))
-def test_what_lies_about_from_before_changes_nothing(
-    case: int, clean: Callable[[str], State], tmp_path: Path
-) -> None:
+def test_leftovers_change_nothing(case: int, clean: Callable[[str], State], tmp_path: Path) -> None:
     draw = random.Random(case)
     toy = small(tmp_path / "toy")
     name = ("", "a file more", "a file less")[case % 3]

@@ -1,5 +1,6 @@
-"""D1 to D3: same params, same bytes, wherever and by whomever; an edit that alters no byte costs
-nothing behind it.
+"""Same params, same bytes, on any machine (D1 to D3).
+
+An edit that alters no byte costs nothing behind it.
 """
 
 import random
@@ -56,7 +57,7 @@ def test_bytes_do_not_depend_on_where_and_by_whom(case: int, plain: State, tmp_p
 
 @pytest.mark.cases(quick=2, full=16)
 def test_documents_do_not_depend_on_the_number_of_shards(case: int, tmp_path: Path) -> None:
-    """Of a document that is there twice the first is kept, so only its url may be another."""
+    """The first of two equal documents is kept, so only the url may differ."""
     found = []
     for number in (1, (2, 7, *range(3, 17))[case]):
         toy = small(tmp_path / str(number))

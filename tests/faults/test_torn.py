@@ -1,5 +1,6 @@
-"""I4: the small files of DVC and of the store, cut at every length: used as they are, made anew, or
-told in a line.
+"""Small files of DVC and of the store, cut at every length (I4).
+
+They are used as they are, made anew, or reported in one line.
 """
 
 import json
@@ -25,7 +26,7 @@ Counter = Callable[[int, int], int]
 
 
 def lengths(size: int, number: int) -> Sequence[int]:
-    """So many lengths from 0 on, evenly; all of them if there are no more."""
+    """Choose so many lengths from 0 on, evenly; all if there are no more."""
     return (
         sorted({size * index // number for index in range(min(number, size))})
         if number < size
@@ -40,7 +41,7 @@ def told(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
 
 
 def dvc_takes(text: str) -> bool:
-    """Whether DVC itself reads a lock file of this text."""
+    """Return whether DVC itself reads a lock file of this text."""
     try:
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, "dvc.lock"))
         return True
@@ -48,7 +49,9 @@ def dvc_takes(text: str) -> bool:
         return False
 
 
-def test_a_lock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy, count: Counter) -> None:
+def test_a_lock_of_every_length_is_reported_unless_dvc_takes_it(
+    finished: Toy, count: Counter
+) -> None:
     path = Path("dvc.lock")
     whole = path.read_bytes()
     for length in lengths(len(whole), count(60, 10**6)):
@@ -75,7 +78,7 @@ def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> Non
     assert finished.state() == oracle.state()
 
 
-def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy) -> None:
+def test_an_rwlock_of_every_length_is_reported_unless_dvc_takes_it(finished: Toy) -> None:
     holder = {"pid": 2**22 + 1, "cmd": "dvc repro"}
     whole = json.dumps(
         {"write": {"/a/build/score": holder}, "read": {"/a/build/web": [holder, holder]}}
@@ -89,7 +92,9 @@ def test_an_rwlock_of_every_length_is_told_unless_dvc_takes_it(finished: Toy) ->
         assert bool(told(dvc.rwlock)) != takes, length
 
 
-def test_an_entry_of_the_run_cache_of_every_length_is_told(finished: Toy, count: Counter) -> None:
+def test_an_entry_of_the_run_cache_of_every_length_is_reported(
+    finished: Toy, count: Counter
+) -> None:
     for path in sorted(Path(".dvc/cache/runs").glob("??/*/*"))[: count(1, 4)]:
         whole = path.read_bytes()
         for length in lengths(len(whole), count(200, 10**6)):
@@ -107,7 +112,7 @@ def _content(data: bytes) -> Any:
 
 
 @pytest.mark.cases(quick=1, full=18)
-def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(
+def test_a_torn_run_cache_is_quarantined_and_the_build_goes_on(
     finished: Toy, oracle: Toy, case: int
 ) -> None:
     left = ("temporary", "torn", "empty")[case % 3]
@@ -132,7 +137,9 @@ def test_a_torn_run_cache_is_moved_aside_and_the_build_goes_on(
     assert finished.state() == oracle.state()
 
 
-def test_a_record_of_every_length_is_not_done_and_told(finished: Toy, count: Counter) -> None:
+def test_an_index_entry_of_every_length_is_not_done_and_reported(
+    finished: Toy, count: Counter
+) -> None:
     store = Store(cache(), scratch())
     path = sorted(Path(".safelm/index").glob("??/*.json"))[0]
     whole, record = path.read_bytes(), store.get(path.stem)
@@ -155,7 +162,7 @@ def test_a_manifest_of_every_length_is_one_line(finished: Toy, count: Counter) -
             assert "\n" not in str(error) and "build/score" in str(error), length
 
 
-def test_settings_of_every_length_are_told_or_read(finished: Toy) -> None:
+def test_settings_of_every_length_are_reported_or_read(finished: Toy) -> None:
     path = Path(".dvc/config")
     whole = path.read_text()
     for length in range(len(whole)):

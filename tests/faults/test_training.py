@@ -1,6 +1,4 @@
-"""Training killed at any moment, also inside a save, ends in the bytes of a run that was left
-alone.
-"""
+"""Training killed at any moment, even inside a save, ends in the same bytes."""
 
 import multiprocessing
 import random
@@ -43,13 +41,13 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of the checkpoints that are there."""
+        """List the steps of the checkpoints that exist."""
         return sorted(
             int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit()
         )
 
     def to_the_end(self) -> Trained:
-        """Train; the outcome is in `out`."""
+        """Train to the end; the outcome is in `out`."""
         shutil.rmtree(self.folder / "out", ignore_errors=True)
         (self.folder / "out").mkdir(parents=True)
         build = self.project / "build"
@@ -64,7 +62,7 @@ class Run:
         )
 
     def outcome(self) -> Outcome:
-        """Every file that was made: weights, curve, checkpoint, summary."""
+        """Return every file that was made: weights, curve, checkpoint, summary."""
         out = self.folder / "out"
         return {
             str(path.relative_to(out)): path.read_bytes()
@@ -73,9 +71,7 @@ class Run:
         }
 
     def killed(self, moment: Callable[[], None], launcher: bool) -> None:
-        """Start training and kill it, launcher or worker, at a moment; nothing of it is alive
-        afterwards.
-        """
+        """Start training and kill it, launcher or worker, at a moment; none of it lives on."""
         process = multiprocessing.get_context("fork").Process(target=self._quietly)
         process.start()
         (worker,) = until(psutil.Process(process.pid).children)
@@ -92,7 +88,7 @@ class Run:
 
 
 def until(happens: Callable[[], object]) -> Any:
-    """Wait for something, which is the answer."""
+    """Wait for a condition and return its value."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happens()):
         assert time.monotonic() < deadline
@@ -110,7 +106,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(project: Path) -> tuple[Outcome, float]:
-    """What an uninterrupted run made, and in how many seconds."""
+    """Train without a kill; return the outcome and the seconds."""
     run = Run(project / "alone", project)
     began = time.monotonic()
     assert run.to_the_end().resumed_tokens == 0

@@ -1,6 +1,4 @@
-"""K1 over the project itself: all of its processes are killed a few times; in the end it is what it
-is without that.
-"""
+"""All processes of the project itself are killed a few times (K1); the outcome is the same."""
 
 import os
 import random
@@ -19,7 +17,7 @@ SECONDS = 1800  # what takes longer hangs
 
 
 def killed(project: Project, seconds: float) -> None:
-    """`make repro`, and SIGKILL to its session after so many seconds."""
+    """Run `make repro`, and kill its session after so many seconds."""
     log = project.root / ".killed.log"
     site = {"DVC_SITE_CACHE_DIR": str(project.root / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -40,7 +38,7 @@ def killed(project: Project, seconds: float) -> None:
 
 
 def outputs(project: Project) -> Any:
-    """What dvc.lock says; its stages stand there in the order in which they came to an end."""
+    """Return what dvc.lock says, whose stages are in the order in which they ended."""
     return yaml.safe_load((project.root / "dvc.lock").read_text(encoding="utf-8"))
 
 

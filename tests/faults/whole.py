@@ -1,6 +1,4 @@
-"""Whether what a fault left behind is whole: a file with a final name is finished, or it is not
-there.
-"""
+"""Checks that a fault left only whole files: one with a final name is finished, or absent."""
 
 import hashlib
 import json
@@ -13,7 +11,7 @@ OUTPUTS = ("build/ingest/web", "build/score", "build/tag/unsafe")
 
 
 def torn(root: Path) -> list[str]:
-    """What is not whole: objects, records, and shards of a stage's folder."""
+    """List what is not whole: objects, index entries, and shards of a stage's folder."""
     return [
         *_objects(root / ".dvc/cache/files/md5"),
         *_records(root / ".safelm/index"),

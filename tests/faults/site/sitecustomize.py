@@ -1,4 +1,4 @@
-"""A fault in a process that others start: Python reads this file where PYTHONPATH names its folder."""
+"""A fault in a process that others start: Python reads this file from a folder in PYTHONPATH."""
 
 import atexit
 import json

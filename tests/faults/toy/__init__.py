@@ -1,6 +1,4 @@
-"""A small project in a folder of its own: real stages under a real DVC, which the tests may break
-as they like.
-"""
+"""A small project in a folder of its own: real stages under a real DVC, for tests to break."""
 
 import hashlib
 import json
@@ -71,9 +69,7 @@ def text(number: int) -> str:
 
 
 def write_source(folder: Path, files: int = FILES, rows: int = ROWS) -> None:
-    """JSON lines with broken rows, blank lines and repeats among them, within a file and across
-    files.
-    """
+    """Write JSON lines with broken rows, blank lines and repeats, within and across files."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(files):
         draw = random.Random(number)
@@ -95,8 +91,9 @@ def write_source(folder: Path, files: int = FILES, rows: int = ROWS) -> None:
 
 @dataclass
 class Running:
-    """A process in a session of its own. What it prints goes to a file: a pipe would be kept open
-    by what it leaves.
+    """A process in a session of its own.
+
+    It prints to a file: its orphans would keep a pipe open.
     """
 
     process: subprocess.Popen[bytes]
@@ -104,18 +101,18 @@ class Running:
     began: float = field(default_factory=time.monotonic)
 
     def kill_group(self) -> None:
-        """SIGKILL to the process and to all that it started."""
+        """Send SIGKILL to the process and to all that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def kill_parent(self) -> None:
-        """SIGKILL to the process alone."""
+        """Send SIGKILL to the process alone."""
         self.process.kill()
         self.process.wait(PATIENCE)
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """The exit code; a process that hangs is killed with its group, and the test fails."""
+        """Wait for the exit code; kill the group of a process that hangs, and fail the test."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -123,7 +120,7 @@ class Running:
             raise AssertionError(f"hangs after {seconds} s:\n{self.text[-3000:]}") from None
 
     def members(self) -> list[int]:
-        """The living processes of its session, itself among them."""
+        """List the living processes of its session, itself among them."""
         return [
             pid
             for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
@@ -141,13 +138,13 @@ class Running:
 
     @property
     def text(self) -> str:
-        """What was printed so far."""
+        """The output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
 class State:
-    """All that a build leaves: every file of build/ by digest, and dvc.lock."""
+    """Everything that a build leaves: every file of build/ by digest, and dvc.lock."""
 
     files: dict[str, str]
     lock: str | None
@@ -155,8 +152,9 @@ class State:
 
 @dataclass
 class Toy:
-    """The project: `root` has dvc.yaml, params.yaml, the source `web/`, and a copy of the code that
-    may be edited.
+    """The project.
+
+    `root` has dvc.yaml, params.yaml, the source `web/`, and a copy of the code that may be edited.
     """
 
     root: Path
@@ -165,7 +163,10 @@ class Toy:
 
     @classmethod
     def make(cls, root: Path, files: int = FILES, rows: int = ROWS, *, code: bool = True) -> Self:
-        """A fresh one, not built. Without its own code it is only good for tests/faults/forked.py."""
+        """Make a project that is not built.
+
+        Without its own code it serves tests/faults/forked.py alone.
+        """
         for name in ("safelm", "specs") if code else ():
             shutil.copytree(ROOT / name, root / name)  # keeps times, so the byte code is good
         shutil.copytree(ROOT / "pipeline", root / "pipeline")
@@ -192,12 +193,12 @@ class Toy:
         return toy
 
     def copy(self, root: Path) -> Self:
-        """Another one in the same state, built or not."""
+        """Copy the project in its state."""
         shutil.copytree(self.root, root, symlinks=True)
         return type(self)(root, dict(self.environment))
 
     def variables(self) -> dict[str, str]:
-        """The environment of its processes: nothing that DVC keeps for a whole machine."""
+        """Return the environment of its processes, without what DVC keeps for a whole machine."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         site = {"DVC_SITE_CACHE_DIR": str(self.root / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
         return {**os.environ, "PATH": path, "SAFELM_WORKERS": "2", **site, **self.environment}
@@ -223,21 +224,22 @@ class Toy:
         return self.start("dvc", "repro", *arguments)
 
     def build(self, *arguments: str) -> str:
-        """`dvc repro`, which must go well; what it printed."""
+        """Run `dvc repro`, which must succeed, and return its output."""
         running = self.repro(*arguments)
         assert running.wait() == 0, running.text[-3000:]
         return running.text
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Replace words, which must be there, in a file."""
+        """Replace a text, which must occur, in a file."""
         path = self.root / name
         before = path.read_text(encoding="utf-8")
         assert old in before, (name, old)
         path.write_text(before.replace(old, new, 1), encoding="utf-8")
 
     def change(self, block: str, **values: Any) -> None:
-        """Set values of a block of params.yaml, or of a row, `table.row`; those never set are the
-        project's own.
+        """Set values of a block of params.yaml, or of a row, `table.row`.
+
+        Values that are never set are the project's own.
         """
         path = self.root / "params.yaml"
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -245,7 +247,7 @@ class Toy:
         path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def state(self) -> State:
-        """What is there now."""
+        """Return the current state."""
         files = {
             path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.root.glob("build/[!.]*/**/*"))
@@ -255,14 +257,12 @@ class Toy:
         return State(files, lock.read_text(encoding="utf-8") if lock.exists() else None)
 
     def made(self, printed: str) -> dict[str, int]:
-        """The shards made by each stage, from the summary lines that a build printed."""
+        """Return the shards made by each stage, from the summary lines that a build printed."""
         lines = [line.split() for line in printed.splitlines() if " made)  " in line]
         return {line[0]: int(line[3].lstrip("(")) for line in lines}
 
     def check(self) -> None:
-        """Whether the build is right by itself: every row is accounted for, every document is there
-        once.
-        """
+        """Check the build by itself: every row is accounted for, every document is there once."""
         source = [
             line
             for path in sorted(self.root.glob("web/*.jsonl"))
@@ -281,12 +281,12 @@ class Toy:
 
 
 def small(root: Path) -> Toy:
-    """A smaller one, without code of its own, for tests/faults/forked.py."""
+    """Make a smaller project, without code of its own, for tests/faults/forked.py."""
     return Toy.make(root, **SMALL, code=False)
 
 
 def good_texts(source: list[bytes]) -> set[str]:
-    """The texts that an eager reading of the source finds."""
+    """Return the texts that a lenient reading of the source finds."""
     found: set[str] = set()
     for line in source:
         try:

@@ -1,6 +1,4 @@
-"""everything: the four stages in one process, side by side where SAFELM_WORKERS says so, however
-small they are.
-"""
+"""The four stages in one process, with workers if SAFELM_WORKERS says so, whatever their size."""
 
 import importlib
 import sys

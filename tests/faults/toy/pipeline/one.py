@@ -1,4 +1,4 @@
-"""one: the stage ingest as `safelm build` builds it, but with a single try."""
+"""The stage ingest as `safelm build` builds it, but with a single try."""
 
 from safelm.builder import scheduler
 
