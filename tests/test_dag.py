@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.__main__ import groups
 from safelm.builder.manifest import Manifest
-from safelm.builder.scheduler import Group, narrowed
 from tests.conftest import Project, copy_of_the_project
 
 MODEL_STAGES = ("pretrain", "instruct", "finetune")
@@ -41,43 +39,6 @@ class Restored:
         self.path.write_text(self.text, encoding="utf-8")
         (self.project.root / "dvc.lock").write_text(self.lock, encoding="utf-8")
         self.project.dvc("checkout", "--quiet", "--force")
-
-
-@pytest.mark.parametrize(("models", "a_model"), [(["a", "b"], 6), (list("abcdefgh"), 1)])
-def test_every_stage_is_in_one_group_that_waits_for_what_it_reads(
-    models: list[str], a_model: int
-) -> None:
-    plan = groups(models, 2)
-    built = [stage for group in plan for stage in group.stages]
-    branches = [f"{stage}@{model}" for model in models for stage in MODEL_STAGES]
-    asked = [f"evaluate@{model}-{stage}" for model in models for stage in MODEL_STAGES]
-    last = {"compare", "report"}  # what the `dvc repro` at the end builds
-    others = (
-        {*yaml.safe_load(Path("dvc.yaml").read_text())["stages"]}
-        - {*MODEL_STAGES, "evaluate"}
-        - last
-    )
-    assert sorted(built) == sorted([*branches, *asked, *others])
-    assert len(plan) == 5 + a_model * len(models)
-    names = [group.name for group in plan]
-    assert all(need in names for group in plan for need in group.needs)
-    order = {stage: place for place, stage in enumerate(built)}
-    assert all(
-        order[f"pretrain@{model}"]
-        < order[f"finetune@{model}"]
-        < order[f"evaluate@{model}-finetune"]
-        for model in models
-    )
-
-
-def test_only_what_is_out_of_date_is_looked_at() -> None:
-    stale = {"mix@new", "pretrain@b", "instruct@b", "evaluate@b-pretrain", "report"}
-    assert narrowed(groups(["a", "b"], 2), stale) == [
-        Group("tokens", ("mix@new",)),
-        Group("pretrain@b", ("pretrain@b",), ("tokens",)),
-        Group("instruct@b", ("instruct@b",), ("pretrain@b",)),
-        Group("evaluate@b-pretrain", ("evaluate@b-pretrain",), ("pretrain@b",)),
-    ]
 
 
 def test_the_summary_holds_every_model_and_stage(built: Project) -> None:
@@ -165,9 +126,8 @@ def test_a_mixture_row_is_one_branch(built: Project) -> None:
         new = {"mix@refused", *(f"{stage}@refused" for stage in MODEL_STAGES)}
         new |= {f"evaluate@refused-{stage}" for stage in MODEL_STAGES}
         assert built.changed() == new | {"report"}
-        ask = "from pipeline.__main__ import outdated; print(*outdated())"
-        behind = {"relearn", "attack"}  # they read every model
-        assert set(built.run(sys.executable, "-c", ask).stdout.split()) == new | behind | {"report"}
+        ask = "from safelm.builder.scheduler import outdated; print(*outdated())"
+        assert set(built.run(sys.executable, "-c", ask).stdout.split()) == new | {"report"}
 
 
 def test_a_colleague_pulls_and_runs_nothing(built: Project, tmp_path: Path) -> None:
