@@ -24,7 +24,8 @@ from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
 # Every special token begins with <, and none of them holds a space.
-SPECIAL_TOKENS = re.compile("<(?:" + "|".join(re.escape(token[1:]) for token in SPECIAL) + ")")
+TOKEN_NAMES = "|".join(re.escape(token[1:]) for token in SPECIAL)
+SPECIAL_TOKENS = re.compile(f"<(?:{TOKEN_NAMES})")
 # The most files that an error names.
 LISTED = 8
 

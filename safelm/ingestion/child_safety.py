@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -88,11 +88,16 @@ def is_unsafe_for_children(text: str, words: WordLists) -> bool:
 def _has_minor_near(text: str, match: re.Match[str], words: WordLists) -> bool:
     near = words.near
     start, end = match.span()
-    before = WORD.findall(text, max(0, start - near * WIDTH), start)[-near:]
+    first = max(0, start - near * WIDTH)
+    before = WORD.findall(text, first, start)[-near:]
     after = WORD.findall(text, end, end + (near + 1) * WIDTH)
-    # Each word with the word that follows it.
-    pairs = chain(pairwise([*before, ""]), pairwise([*after, ""][: near + 1]))
+    pairs = chain(_with_next(before), islice(_with_next(after), near))
     return any(words.is_minor(word, following) for word, following in pairs)
+
+
+def _with_next(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Pair each word with the next one."""
+    return zip(words, [*words[1:], ""], strict=False)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -129,7 +129,9 @@ def _frame_end(file: BinaryIO, start: int) -> int | None:
         if len(data) < 3:
             return position + 3
         header = int.from_bytes(data, "little")
-        is_last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        is_last = header & 1
+        kind = header >> 1 & 3
+        size = header >> 3
         if kind == 3:
             return None
         # A block of kind 1 repeats one byte.

@@ -37,9 +37,30 @@ LATIN = {
 }
 # The encodings of pages, by Python's names; a page may ask for no other codec.
 ENCODINGS = {
-    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "gbk", "gb18030", "big5", "big5hkscs"),
-    *("euc_jp", "shift_jis", "cp932", "iso2022_jp", "euc_kr", "cp949", "koi8-r", "koi8-u"),
-    *("mac-roman", "mac-cyrillic", "cp866", "cp874"),
+    *[
+        "utf-8",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "gbk",
+        "gb18030",
+        "big5",
+        "big5hkscs",
+        "euc_jp",
+        "shift_jis",
+        "cp932",
+    ],
+    *[
+        "iso2022_jp",
+        "euc_kr",
+        "cp949",
+        "koi8-r",
+        "koi8-u",
+        "mac-roman",
+        "mac-cyrillic",
+        "cp866",
+        "cp874",
+    ],
     *(f"cp125{number}" for number in range(9)),
     *(f"iso8859-{number}" for number in range(2, 17)),
 }

@@ -10,7 +10,9 @@ from specs.spec import SCORE_LEVELS
 CRAWL = ("crawl", "dump", "date", "timestamp")
 # Dolma and RedPajama keep what is not text in one of these.
 NESTED = ("metadata", "meta")
-METADATA_COLUMNS = ("url", "title", "license", *CRAWL, *NESTED, "label", "hazard")
+# Columns with a line of text, by those that a row may have for them.
+LINES = {"url": ("url",), "crawl": CRAWL, "title": ("title",), "license": ("license",)}
+METADATA_COLUMNS = (*LINES, *CRAWL, *NESTED, "label", "hazard")
 HAZARD = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -21,14 +23,10 @@ def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
         inner = row.get(name)
         if isinstance(inner, Mapping):
             rows.append(inner)
-    return {
-        "url": _first_line(rows, ["url"]),
-        "crawl": _first_line(rows, CRAWL),
-        "title": _first_line(rows, ["title"]),
-        "license": _first_line(rows, ["license"]),
-        "label": _label(row.get("label")),
-        "hazard": _hazard(row.get("hazard")),
-    }
+    values: dict[str, Any] = {name: _first_line(rows, names) for name, names in LINES.items()}
+    values["label"] = _label(row.get("label"))
+    values["hazard"] = _hazard(row.get("hazard"))
+    return values
 
 
 def _first_line(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str | None:

@@ -104,10 +104,13 @@ class Hazards:
         An act is a verb of a category with an object of the same category close behind it.
         """
         words, spans = split_words(text)
-        return [
-            act._replace(start=spans[act.start][0], end=spans[act.end - 1][1])
-            for act in find_acts(words, list(self.lexicon.find(words)))
-        ]
+        hits = list(self.lexicon.find(words))
+        acts = []
+        for act in find_acts(words, hits):
+            start, _ = spans[act.start]
+            _, end = spans[act.end - 1]
+            acts.append(act._replace(start=start, end=end))
+        return acts
 
     def grade(self, text: str) -> Grade:
         """Grade a text by the rubric of paper §1.1; the highest level that applies decides.
@@ -118,21 +121,26 @@ class Hazards:
         """
         words = words_of(text)
         hits = list(self.lexicon.find(words))
-        acts = sorted(find_acts(words, hits), key=lambda act: -self.categories[act.hazard].level)
+        acts = find_acts(words, hits)
+        # The most harmful act first; of equal ones the first in the text.
+        acts.sort(key=self._level, reverse=True)
         for act in acts:
             if is_taught(words, hits, act):
-                level = self.categories[act.hazard].level
-                return Grade(level, f"teaches: {act.verb} the {act.object}", act.hazard)
-        if acts:
-            return Grade(3, f"mentions: {acts[0].verb} the {acts[0].object}", acts[0].hazard)
+                return Grade(self._level(act), f"teaches: {act}", act.hazard)
+        for act in acts:
+            return Grade(3, f"mentions: {act}", act.hazard)
         for hit in hits:
             if hit.marker.role == "phrase":
                 return Grade(3, f"mentions: {hit.marker.lemma}", hit.marker.key)
-        return self._mild([hit.marker for hit in hits if hit.marker.role == "mild"], len(words))
+        mild = [hit.marker for hit in hits if hit.marker.role == "mild"]
+        return self._mild(mild, len(words))
 
     def ngrams(self) -> dict[str, list[str]]:
         """Return the queries of every category for the Data Safety Report Card (paper §9)."""
         return {id: category.queries for id, category in self.categories.items()}
+
+    def _level(self, act: Act) -> int:
+        return self.categories[act.hazard].level
 
     def _mild(self, markers: list[Marker], length: int) -> Grade:
         needed = 1 + length // self.every

@@ -39,6 +39,9 @@ class Act(NamedTuple):
     start: int
     end: int
 
+    def __str__(self) -> str:
+        return f"{self.verb} the {self.object}"
+
 
 class Marker(NamedTuple):
     """The meaning of a word or phrase: a role (verb, object, guide, ...), its key and the lemma."""
@@ -79,6 +82,8 @@ def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 START = attrgetter("start")
+# The words of a term, and its marker.
+Entry = tuple[tuple[str, ...], Marker]
 
 
 class Lexicon:
@@ -86,7 +91,7 @@ class Lexicon:
 
     def __init__(self, terms: Iterable[tuple[str, Marker]]) -> None:
         """Index every term under its first word, longest first."""
-        self.index: dict[str, list[tuple[tuple[str, ...], Marker]]] = {}
+        self.index: dict[str, list[Entry]] = {}
         for term, marker in terms:
             words = tuple(words_of(term))
             self.index.setdefault(words[0], []).append((words, marker))
@@ -109,7 +114,10 @@ def find_acts(words: list[str], hits: list[Hit]) -> list[Act]:
 
     At most GAP words may stand between them.
     """
-    objects = {(hit.start, hit.marker.key): hit for hit in hits if hit.marker.role == "object"}
+    objects = {}
+    for hit in hits:
+        if hit.marker.role == "object":
+            objects[hit.start, hit.marker.key] = hit
     acts = []
     for verb in hits:
         if verb.marker.role != "verb":
@@ -152,8 +160,13 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
 
 def _list_items(words: list[str], low: int, high: int) -> int:
     """Count the numbers of at most two digits that open a line in words[low:high]."""
-    starts = (index for index in range(low, high) if index == 0 or words[index - 1] == "\n")
-    return sum(len(words[index]) <= 2 and words[index].isdecimal() for index in starts)
+    count = 0
+    before = words[low - 1] if low else "\n"
+    for word in words[low:high]:
+        if before == "\n" and len(word) <= 2 and word.isdecimal():
+            count += 1
+        before = word
+    return count
 
 
 def _follows(act: Act, hits: list[Hit], gap: int) -> bool:
