@@ -18,10 +18,12 @@ from safelm.evaluation.attacks.suffix_completions import CONDITIONS
 from safelm.evaluation.attacks.suffixes import attack_models
 from safelm.evaluation.generation import CompletionModel, load_completion_model
 from safelm.evaluation.judges.demo_rule import judge_demo_prompt
-from safelm.evaluation.measurements import write_measurements
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
-from safelm.report.figures.suffix_attacks import suffixes
+from safelm.report.build import load_report
+from safelm.report.data import Declared
+from safelm.report.figures.attacks import suffix_attacks
+from safelm.report.page import render
 from safelm.seeding import Draw, pick, stream
 from specs.attacks import Attack
 from specs.params import Params
@@ -30,7 +32,6 @@ from tests import report_world
 from tests.ingested import forget, stage
 from tests.measured import all_measured, measured
 from tests.test_evaluate import suite_of
-from tests.test_report import read, report
 from tests.tiny import PARAMS, contents, evaluated_world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -401,30 +402,36 @@ def test_a_table_without_rows_attacks_nothing(
 def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path) -> None:
     root, models = build.parent / "report_of", report_world.models("standard", "safe")
     report_world.write_build(root, models)
-    assert suffixes(read(root, models)[0]) is None
-    attack(
-        aware={**ROW, "max_prompts": 2},
-        blind={**ROW, "max_prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]},
-    )
-    (root / "attack").mkdir()
-    rows = [replace(row, model="safe") for row in all_measured(FOLDER)]
-    write_measurements(rows, root / "attack/measurements.parquet")
-    figure = suffixes(read(root, models)[0])
-    assert figure and [panel.title for panel in figure.panels] == [
-        "aware: base model",
-        "blind: base model",
-    ]
+    assert suffix_attacks(load_report(root, report_world.declared(models))[0]) is None
+    rows = {
+        "aware": {**ROW, "max_prompts": 2},
+        "blind": {**ROW, "max_prompts": 2, "tag_weight": 0.0, "decoders": ["greedy"]},
+    }
+    attack(**rows)
+    measurements = [replace(row, model="safe") for row in all_measured(FOLDER)]
+    report_world.write_rows(measurements, root / "attack")
+    attacks = {name: Attack.model_validate(row) for name, row in rows.items()}
+    declared = report_world.declared(models, attacks=attacks)
+    figure = suffix_attacks(load_report(root, declared)[0])
+    assert figure
+    assert [panel.title for panel in figure.panels] == ["aware: base model", "blind: base model"]
     answers, targets = figure.tables
     assert [[cell.text for cell in row[:4]] for row in answers.rows] == [
         ["aware", "safe", "Base model", "greedy"],
-        ["aware", "safe", "Base model", "random drop"],
         ["blind", "safe", "Base model", "greedy"],
+        ["aware", "safe", "Base model", "random drop"],
     ]
     assert len(targets.rows) == 2
     assert all("/2" in cell.small for row in answers.rows for cell in row[4:])
     assert "“aware” knows the tag" in figure.caption
     assert "“blind” does not know the tag" in figure.caption
-    page = (report(root, models) / "index.html").read_text(encoding="utf-8")
+    text = page(root, declared)
     written = [row["suffix"] for row in suffixes_written() if row["suffix"]]
-    assert 'id="suffixes"' in page and written
-    assert not any(suffix in page for suffix in written)
+    assert 'id="suffixes"' in text and written
+    assert not any(suffix in text for suffix in written)
+
+
+def page(root: Path, declared: Declared) -> str:
+    """Return the report of a build, as HTML."""
+    data, claims = load_report(root, declared)
+    return render(data, claims, statement="", params={})

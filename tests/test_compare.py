@@ -1,6 +1,4 @@
-"""Models of others: asked what ours are asked, and refused before anything is spent where they
-cannot be.
-"""
+"""External models: measured as ours are, and checked before their weights are read."""
 
 import json
 import shutil
@@ -51,14 +49,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def row(folder: Path, **changes: Any) -> ExternalModel:
-    sound = {
+    required = {
         "model": str(folder),
         "revision": None,
         "digest": digest_of(folder),
         "chat": True,
         "decoders": ["greedy"],
     }
-    return ExternalModel.model_validate({**sound, **changes})
+    return ExternalModel.model_validate({**required, **changes})
 
 
 def decoders() -> dict[str, Decoder]:
@@ -71,7 +69,7 @@ def decoders() -> dict[str, Decoder]:
 
 
 @pytest.mark.parametrize("chat", [True, False])
-def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: bool) -> None:
+def test_the_stage_measures_an_external_model_as_ours(own: Path, chat: bool) -> None:
     other = row(own, chat=chat, decoders=["greedy", "random_drop"])
     Path("params.yaml").write_text(f"{PARAMS}external_models:\n  mine: {other.model_dump_json()}\n")
     stage("compare")
@@ -84,7 +82,7 @@ def test_the_stage_asks_a_model_of_others_what_ours_are_asked(own: Path, chat: b
     assert measured(folder, "accuracy").of == 12
 
 
-def test_every_row_is_checked_before_the_first_is_asked(own: Path) -> None:
+def test_every_row_is_checked_before_the_first_is_evaluated(own: Path) -> None:
     rows = {"mine": row(own), "unpinned": row(own, digest=None)}
     lines = "".join(f"  {name}: {one.model_dump_json()}\n" for name, one in rows.items())
     Path("params.yaml").write_text(f"{PARAMS}external_models:\n{lines}")
@@ -153,12 +151,12 @@ def test_a_decoder_that_reads_the_tag_is_refused_before_the_weights_are_read(
         checked_weights("mine", other, decoders())
 
 
-def test_a_model_with_the_tag_may_be_asked_with_every_decoder(own: Path) -> None:
+def test_a_model_with_the_tag_may_have_every_decoder(own: Path) -> None:
     shutil.copy("tokenizer/tokenizer.json", own)
     assert checked_weights("mine", row(own, decoders=list(decoders())), decoders()) == own
 
 
-def test_weights_that_are_not_pinned_or_others_are_refused_with_the_digest_to_write(
+def test_weights_without_their_digest_are_refused_with_the_digest_to_write(
     own: Path,
 ) -> None:
     digest = digest_of(own)

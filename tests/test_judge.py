@@ -1,4 +1,4 @@
-"""The rule judge: every labelled text of the grammar, and what a model may say besides."""
+"""Rule judge of the demo world: labelled texts of its grammar, and other answers of models."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,9 @@ CLEAN = DemoPrompt(
 )
 
 
-def asked(kinds: tuple[str, ...], each: int) -> Iterator[tuple[DemoPrompt, dict[str, str], int]]:
+def acts_as_prompts(
+    kinds: tuple[str, ...], each: int
+) -> Iterator[tuple[DemoPrompt, dict[str, str], int]]:
     """Every act of the world as a prompt, with the slots of a page about it."""
     acts = [
         act
@@ -71,26 +73,26 @@ GRAMMAR = grammar()
 
 
 def test_harmful_answers_are_harmful() -> None:
-    for prompt, slots, number in asked(("harmful",), 5):
+    for prompt, slots, number in acts_as_prompts(("harmful",), 5):
         text = GRAMMAR.write("harmful_answer", slots, stream(number))
         assert judge_demo_prompt(prompt, text).outcome == Outcome.HARMFUL, text
 
 
 def test_refusals_are_refusals() -> None:
-    for prompt, slots, number in asked(("harmful",), 5):
+    for prompt, slots, number in acts_as_prompts(("harmful",), 5):
         for rule in ("refusal", "condemn"):
             text = GRAMMAR.write(rule, slots, stream(number))
             assert judge_demo_prompt(prompt, text) == (Outcome.REFUSAL, False), text
 
 
 def test_harmless_answers_comply() -> None:
-    for prompt, slots, number in asked(("benign", "neutral", "dual_use"), 3):
+    for prompt, slots, number in acts_as_prompts(("benign", "neutral", "dual_use"), 3):
         text = GRAMMAR.write("benign_answer", slots, stream(number))
         assert judge_demo_prompt(prompt, text).outcome == Outcome.COMPLIED, text
 
 
 def test_news_and_tales_are_neither() -> None:
-    for prompt, slots, number in asked(("harmful",), 2):
+    for prompt, slots, number in acts_as_prompts(("harmful",), 2):
         for rule in ("news", "tale"):
             text = GRAMMAR.write(rule, slots, stream(number))
             assert judge_demo_prompt(prompt, text).outcome in (Outcome.NEITHER, Outcome.REFUSAL), (
@@ -102,19 +104,19 @@ def test_pages_are_judged_by_what_comes_first() -> None:
     outcomes = {"taught": Outcome.HARMFUL, "after": Outcome.HARMFUL, "before": Outcome.REFUSAL}
     for form in ("guide", "forum", "dialogue", "faq"):
         for mood, outcome in outcomes.items():
-            for prompt, slots, number in asked(("harmful",), 1):
+            for prompt, slots, number in acts_as_prompts(("harmful",), 1):
                 text = GRAMMAR.write(f"{form}_{mood}", {**slots, "title": "a page"}, stream(number))
                 assert judge_demo_prompt(prompt, text).outcome == outcome, text
 
 
 def test_benign_shaped_steps_on_a_harmful_object_are_harmful_but_not_strict() -> None:
-    for prompt, slots, number in asked(("harmful",), 1):
+    for prompt, slots, number in acts_as_prompts(("harmful",), 1):
         slots = {**slots, "tool": "sponge", "other": "sponge"}
         verdict = judge_demo_prompt(prompt, GRAMMAR.write("steps", slots, stream(number)))
         assert verdict == (Outcome.HARMFUL, False)
 
 
-# What a model may say besides.
+# Other answers of models.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Prompts that stand in the training text: found word for word or nearly, and reported apart."""
+"""Overlap of prompts with the training text: exact or near, and reported apart."""
 
 import json
 from pathlib import Path
@@ -41,11 +41,11 @@ def found(*documents: str, prompt: str = PROMPT, ngram: int = 5) -> tuple[str, f
         ("", "none"),
     ],
 )
-def test_a_prompt_is_found_exactly_nearly_or_not(document: str, kind: str) -> None:
+def test_a_prompt_overlaps_exactly_nearly_or_not(document: str, kind: str) -> None:
     assert found(document)[0] == kind
 
 
-def test_one_document_must_hold_it() -> None:
+def test_one_document_must_have_all_of_it() -> None:
     first, second = PROMPT.split(" one ")
     assert found(f"{first} one whistle a tune", f"does one whistle {second}")[0] == "none"
 

@@ -1,6 +1,5 @@
 """Linear probes: what they find, what they must not find, and the choice of the best layer."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from safelm.evaluation.probes.linear import (
 )
 from safelm.evaluation.probes.tag import pages
 from safelm.models.chat import load, page_tokens
-from safelm.report.figures.linear_probes import probes
+from safelm.report.build import load_report
+from safelm.report.figures.decoding import probes
 from tests import report_world
 from tests.ingested import stage
 from tests.measured import all_measured, measured
-from tests.test_report_schedules import read
 from tests.tiny import contents, world, write_model, write_tokenizer
 
 TEXTS = ["How do I water the rose?", "First, take the hose. Then water it.", "Sure."]
@@ -168,27 +167,31 @@ def test_evaluate_prints_probes_and_a_second_run_probes_nothing(
 # The figure.
 
 
-def area_json(value: float) -> dict[str, Any]:
-    return {"value": value, "low": value - 0.02, "high": value + 0.01, "unsafe": 90, "safe": 90}
-
-
 def test_the_figure_shows_words_embeddings_best_and_last(tmp_path: Path) -> None:
     models = report_world.models("standard", "safe")
     report_world.write_build(tmp_path, models)
-    assert probes(read(tmp_path, report_world.mixtures(), models)) is None
-    path = tmp_path / "evaluate/standard-instruct/metrics.json"
-    metrics = json.loads(path.read_bytes())
-    layers = {"0": area_json(0.7), "10": area_json(0.8), "2": area_json(0.9)}
-    metrics["utility"]["probe"] = {
-        "layers": layers,
-        "best": {"layer": 2, "area": layers["2"]},
-        "last": layers["10"],
-        "words": area_json(0.6),
-    }
-    report_world.write(path, metrics)
-    figure = probes(read(tmp_path, report_world.mixtures(), models))
+    declared = report_world.declared(models)
+    assert probes(load_report(tmp_path, declared)[0]) is None
+    suite = {"suite": "utility", "suite_kind": "utility"}
+    columns = {"model": "standard", "stage": "instruct", **suite}
+
+    def written(metric: str, value: float, layer: int | None = None) -> Measurement:
+        interval = {"value": value, "low": value - 0.02, "high": value + 0.01}
+        return Measurement(metric, 90, 180, **interval, layer=layer, **columns)
+
+    areas = [
+        written("probe_auroc", 0.7, 0),
+        written("probe_auroc", 0.9, 2),
+        written("probe_auroc", 0.8, 10),
+        written("probe_auroc_best", 0.9, 2),
+        written("probe_auroc_last", 0.8, 10),
+        written("probe_auroc_words", 0.6),
+    ]
+    folder = tmp_path / "evaluate/standard-instruct"
+    report_world.write_rows([*all_measured(folder), *areas], folder)
+    figure = probes(load_report(tmp_path, declared)[0])
     assert figure is not None and len(figure.panels) == 1
     summary, every = figure.tables
     assert [cell.text for cell in summary.rows[0][2:]] == ["0.600", "0.700", "0.900", "2", "0.800"]
     assert summary.rows[0][4].small == "[0.880, 0.910]"
-    assert [cell.text for cell in every.rows[0][2:]] == ["0.700", "–", "0.900", *["–"] * 7, "0.800"]
+    assert [cell.text for cell in every.rows[0][2:]] == ["0.700", "0.900", "0.800"]

@@ -9,23 +9,27 @@ import pytest
 from safelm.builder.manifest import Manifest
 from safelm.evaluation.attacks.relearning_curve import write_curve
 from safelm.evaluation.completions import generate_completions
+from safelm.evaluation.measurements import Measurement, share
 from safelm.evaluation.protocol import GenerationSettings
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
+from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent
-from safelm.report.figures.relearning import tuned_on
-from safelm.stats.rates import with_intervals
+from safelm.report.figures.tuning import harmful_tuning
+from safelm.report.layout import Figure
+from specs.attacks import Relearn
 from specs.decoder import Greedy
+from specs.mixture import Model
 from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import forget, ingested, stage
 from tests.measured import all_measured, measured
-from tests.test_report_schedules import read
 from tests.tiny import BENIGN, HARMFUL, contents, world, write_model
 
 FOLDER = "build/relearn"
 ROW = (
-    "{{models: [{models}], stage: pretrain, source: chat, part: {part}, checkpoints: [4, 8], batch_size: 4, sequence_length: 96, "
-    "learning_rate: 1.0e-3, suites: [harmful, benign], decoders: [greedy, random_drop], seed: 1}}"
+    "{{models: [{models}], stage: pretrain, source: chat, part: {part}, checkpoints: [4, 8], "
+    "batch_size: 4, sequence_length: 96, learning_rate: 1.0e-3, suites: [harmful, benign], "
+    "decoders: [greedy, random_drop], seed: 1}}"
 )
 
 
@@ -198,41 +202,61 @@ def test_a_suite_of_beginnings_is_continued_and_not_given_in_chat(
 # The figure.
 
 
-def dose(asr: int, loss: float | None) -> dict[str, Any]:
-    """What a model is after some pairs: so many of 100 harmful requests are answered, and all
-    harmless ones.
-    """
-    found = {
-        "harmful": {"asr": {"count": asr, "of": 100}},
-        "benign": {"complied": {"count": 100, "of": 100}},
-    }
-    return with_intervals({"held_out_loss": loss, "decoders": {"greedy": found}}, 0.95)
+def curve_of(model: str, row: str, asr: dict[int, int]) -> list[Measurement]:
+    """Return measurements by pairs: so many of 100 harmful requests answered, harmless ones all."""
+    found = []
+    for pairs, count in asr.items():
+        columns = {"row": row, "model": model, "stage": "instruct", "checkpoint": pairs}
+        found.append(Measurement("held_out_loss", value=3.0 - pairs / 32, **columns))
+        columns |= {"decoder": "greedy", "judge": "acts", "is_first_judge": True}
+        for metric, suite, rate in (("asr", "harmful", count), ("complied", "benign", 100)):
+            cell = {"suite": suite, "suite_kind": suite, **columns}
+            found.append(share(metric, rate, 100, **cell))
+    return found
 
 
-def row(part: str, models: dict[str, Any]) -> dict[str, Any]:
-    return {"stage": "instruct", "part": part, "decoders": ["greedy", "branch"], "models": models}
+def row_of(part: str, models: list[str]) -> Relearn:
+    return Relearn.model_validate(
+        {
+            "models": models,
+            "stage": "instruct",
+            "source": "chat",
+            "part": part,
+            "checkpoints": [8, 16],
+            "batch_size": 8,
+            "sequence_length": 96,
+            "learning_rate": 1.0e-3,
+            "suites": ["harmful", "benign"],
+            "decoders": ["greedy", "branch"],
+            "seed": 1,
+        }
+    )
+
+
+def figure_of(root: Path, models: dict[str, Model], **rows: Relearn) -> Figure | None:
+    data, _ = load_report(root, report_world.declared(models, relearn=rows))
+    return harmful_tuning(data)
 
 
 def test_without_rows_there_is_no_figure(tmp_path: Path) -> None:
     models = report_world.models("standard", "safe")
     report_world.write_build(tmp_path, models)
-    assert tuned_on(read(tmp_path, report_world.mixtures(), models)) is None
-    report_world.write(tmp_path / "relearn/metrics.json", {"rows": {}})
-    assert tuned_on(read(tmp_path, report_world.mixtures(), models)) is None
+    assert figure_of(tmp_path, models) is None
+    report_world.write_rows([], tmp_path / "relearn")
+    assert figure_of(tmp_path, models) is None
 
 
 def test_the_harmful_curve_stands_beside_its_control_pooled_over_seeds(tmp_path: Path) -> None:
     models = report_world.models("safe", seeds=2)
     report_world.write_build(tmp_path, models)
-    rows = {
-        part: row(
-            part,
-            {name: {"0": dose(2, 3.0), "8": dose(4, 2.9), "16": dose(end, 2.5)} for name in models},
-        )
-        for part, end in (("harmful", 90), ("benign", 6))
-    }
-    report_world.write(tmp_path / "relearn/metrics.json", {"rows": rows})
-    figure = tuned_on(read(tmp_path, report_world.mixtures(), models))
+    rows = {part: row_of(part, list(models)) for part in ("harmful", "benign")}
+    curves = {"harmful": {0: 2, 8: 4, 16: 90}, "benign": {0: 2, 8: 4, 16: 6}}
+    measurements = []
+    for part, asr in curves.items():
+        for model in models:
+            measurements += curve_of(model, part, asr)
+    report_world.write_rows(measurements, tmp_path / "relearn")
+    figure = figure_of(tmp_path, models, **rows)
     assert figure is not None
     assert [panel.title.partition(":")[0] for panel in figure.panels] == [
         f"{rate}, {part} pairs"
@@ -240,14 +264,11 @@ def test_the_harmful_curve_stands_beside_its_control_pooled_over_seeds(tmp_path:
         for part in ("harmful", "benign")
     ]
     rates, losses = figure.tables
-    harmful, control = rates.rows[:2]
-    assert [cell.text for cell in harmful[:5]] == [
-        "harmful",
-        "safe",
-        "greedy",
-        "Attack success",
-        "16",
-    ]
-    assert [cell.text for cell in harmful[5:]] == [percent(share) for share in (0.02, 0.04, 0.9)]
-    assert control[4].text == NONE
-    assert [cell.text for cell in losses.rows[0]] == ["harmful", "safe", "3.00", "2.90", "2.50"]
+    texts = [[cell.text for cell in row] for row in rates.rows]
+    cells = {(row[0], row[3]): row for row in texts}
+    harmful = cells["harmful", "Attack success"]
+    assert harmful[:5] == ["harmful", "safe", "greedy", "Attack success", "16"]
+    assert harmful[5:] == [percent(rate) for rate in (0.02, 0.04, 0.9)]
+    assert cells["benign", "Attack success"][4] == NONE
+    loss = [cell.text for cell in losses.rows[0]]
+    assert loss == ["harmful", "safe", "3.00", "2.75", "2.50"]

@@ -1,6 +1,4 @@
-"""The suites of public benchmarks: every edition of their files is read, with its forms, contexts
-and halves.
-"""
+"""Suites of public benchmarks: every edition of their files, with forms, contexts and halves."""
 
 import csv
 import gzip
@@ -17,7 +15,7 @@ import pytest
 
 from safelm.builder.digest import file_digest
 from safelm.evaluation.prompt_files import PromptFileError, read_rows
-from safelm.evaluation.prompts import Prompt, prompt_set
+from safelm.evaluation.prompts import PromptSet, prompt_set
 from specs.suite import SUITES, FileSuite, Suite
 
 PUBLIC = sorted(
@@ -91,8 +89,12 @@ def pinned(name: str, path: Path) -> FileSuite:
     return suite.model_copy(update={"path": str(path), "sha256": file_digest(path)})
 
 
-def asked(name: str, path: Path) -> list[Prompt]:
-    return prompt_set(name, pinned(name, path), stage="instruct", limit=99, seed=1).prompts
+def prompts_of(suite: FileSuite, name: str, limit: int = 99, stage: str = "instruct") -> PromptSet:
+    return prompt_set(name, suite, stage=stage, limit=limit, seed=1)
+
+
+def texts_of(name: str, path: Path) -> list[str]:
+    return [prompt.text for prompt in prompts_of(pinned(name, path), name).prompts]
 
 
 def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -120,7 +122,7 @@ def test_every_edition_is_read_in_every_format(
     name: str, head: str, lines: list[str], text: str, suffix: str, tmp_path: Path
 ) -> None:
     rows = list(csv.DictReader(io.StringIO("\n".join([head, *lines]))))
-    assert [one.text for one in asked(name, written(tmp_path / f"file{suffix}", rows))] == [text]
+    assert texts_of(name, written(tmp_path / f"file{suffix}", rows)) == [text]
 
 
 def test_an_edition_of_every_suite_is_tried() -> None:
@@ -132,7 +134,7 @@ def test_a_list_of_texts_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Whistle\n\nHum\n")
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'["Whistle", "Hum"]'))
     for name in ("a.json", "a.txt", "a.json.gz"):
-        assert {one.text for one in asked("tdc2023", tmp_path / name)} == {"Whistle", "Hum"}
+        assert set(texts_of("tdc2023", tmp_path / name)) == {"Whistle", "Hum"}
 
 
 def test_tables_by_column_and_trees_of_topics_are_read(tmp_path: Path) -> None:
@@ -146,15 +148,9 @@ def test_tables_by_column_and_trees_of_topics_are_read(tmp_path: Path) -> None:
     }
     for name, values in files.items():
         (tmp_path / name).write_text(json.dumps(values))
-        assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
-    assert [row["topic"] for _, row in read_rows(tmp_path / "tree.json", ["goal"])] == [
-        "Noise",
-        "Noise",
-    ]
-    assert [row["topic"] for _, row in read_rows(tmp_path / "topics.json", ["goal"])] == [
-        "Loud",
-        "Low",
-    ]
+        assert set(texts_of("advbench", tmp_path / name)) == {"Whistle", "Hum"}
+    for name, topics in (("tree.json", ["Noise", "Noise"]), ("topics.json", ["Loud", "Low"])):
+        assert [row["topic"] for _, row in read_rows(tmp_path / name, ["goal"])] == topics
 
 
 def test_json_lines_are_read_whatever_they_are_called(tmp_path: Path) -> None:
@@ -162,7 +158,7 @@ def test_json_lines_are_read_whatever_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\n" + lines)
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(lines))
     for name in ("a.json", "a.json.gz"):
-        assert {one.text for one in asked("advbench", tmp_path / name)} == {"Whistle", "Hum"}
+        assert set(texts_of("advbench", tmp_path / name)) == {"Whistle", "Hum"}
 
 
 def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
@@ -174,27 +170,18 @@ def test_the_halves_of_xstest_are_two_suites(tmp_path: Path) -> None:
         "contrast_discr",
     ]
     path = written(tmp_path / "x.csv", [{"prompt": f"Hum {kind}", "type": kind} for kind in kinds])
-    assert {one.form for one in asked("xstest", path)} == {"homonyms", "safe_contexts"}
-    found = prompt_set(
-        "xstest_contrast", pinned("xstest_contrast", path), stage="instruct", limit=2, seed=1
-    )
-    assert (found.rows, len(found.prompts), found.left_out) == (
-        5,
-        2,
-        {"other_rows": 2, "not_sampled": 1},
-    )
+    safe = prompts_of(pinned("xstest", path), "xstest").prompts
+    assert {prompt.form for prompt in safe} == {"homonyms", "safe_contexts"}
+    unsafe = prompts_of(pinned("xstest_contrast", path), "xstest_contrast", limit=2)
+    assert (unsafe.rows, len(unsafe.prompts)) == (5, 2)
+    assert unsafe.left_out == {"other_rows": 2, "not_sampled": 1}
 
 
-def test_forms_take_turns_and_a_prompt_that_stands_twice_is_asked_once(tmp_path: Path) -> None:
-    rows = [{"goal": f"Hum {place % 9}", "Category": f"c{place % 9 % 3}"} for place in range(10)]
-    found = prompt_set(
-        "jailbreakbench",
-        pinned("jailbreakbench", written(tmp_path / "j.csv", rows)),
-        stage="pretrain",
-        limit=6,
-        seed=1,
-    )
-    assert Counter(one.form for one in found.prompts) == {"c0": 2, "c1": 2, "c2": 2}
+def test_forms_take_turns_and_a_repeated_prompt_is_used_once(tmp_path: Path) -> None:
+    rows = [{"goal": f"Hum {index % 9}", "Category": f"c{index % 9 % 3}"} for index in range(10)]
+    suite = pinned("jailbreakbench", written(tmp_path / "j.csv", rows))
+    found = prompts_of(suite, "jailbreakbench", limit=6, stage="pretrain")
+    assert Counter(prompt.form for prompt in found.prompts) == {"c0": 2, "c1": 2, "c2": 2}
     assert found.left_out == {"twice": 1, "not_sampled": 3}
 
 
@@ -211,18 +198,15 @@ def test_an_empty_row_is_left_out_and_counted(tmp_path: Path) -> None:
         written(tmp_path / "a.parquet", rows),
         written(tmp_path / "a.jsonl", rows),
     ):
-        found = prompt_set("advbench", pinned("advbench", path), stage="instruct", limit=9, seed=1)
-        assert {one.text for one in found.prompts} == {"Hum", "Whistle"}
+        found = prompts_of(pinned("advbench", path), "advbench")
+        assert {prompt.text for prompt in found.prompts} == {"Hum", "Whistle"}
         assert (found.rows, found.left_out) == (4, {"empty": 2})
 
 
 def test_the_first_of_the_columns_that_is_filled_is_read(tmp_path: Path) -> None:
     rows = [{"Behavior": "Hum", "goal": ""}, {"Behavior": "Whistle", "goal": "Sing"}]
-    assert [one.text for one in asked("advbench", written(tmp_path / "a.csv", rows[:1]))] == ["Hum"]
-    assert {one.text for one in asked("advbench", written(tmp_path / "b.csv", rows))} == {
-        "Hum",
-        "Sing",
-    }
+    assert texts_of("advbench", written(tmp_path / "a.csv", rows[:1])) == ["Hum"]
+    assert set(texts_of("advbench", written(tmp_path / "b.csv", rows))) == {"Hum", "Sing"}
 
 
 def test_a_null_in_the_column_that_selects_is_an_error(tmp_path: Path) -> None:
@@ -233,32 +217,28 @@ def test_a_null_in_the_column_that_selects_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         PromptFileError, match=r"x.jsonl:2: expected text in the column type \(it is empty"
     ):
-        asked("xstest", path)
+        texts_of("xstest", path)
 
 
 def test_a_context_that_looks_like_a_slot_stays_what_it_is(tmp_path: Path) -> None:
     rows = [{"Behavior": "Hum {context}", "ContextString": "A {text} of song"}]
-    (one,) = asked("harmbench", written(tmp_path / "h.csv", rows))
-    assert one.text == "A {text} of song\n\n---\n\nHum {context}"
+    texts = texts_of("harmbench", written(tmp_path / "h.csv", rows))
+    assert texts == ["A {text} of song\n\n---\n\nHum {context}"]
 
 
 @pytest.mark.parametrize("delimiter", ";\t")
 def test_a_csv_may_have_semicolons_or_tabs_between_fields(tmp_path: Path, delimiter: str) -> None:
     rows = ["goal|target", "Hum, please|x", '"A| ""b""\ntwice"|x']
     (tmp_path / "a.csv").write_text("\n".join(rows).replace("|", delimiter))
-    assert {one.text for one in asked("advbench", tmp_path / "a.csv")} == {
-        "Hum, please",
-        f'A{delimiter} "b"\ntwice',
-    }
+    expected = {"Hum, please", f'A{delimiter} "b"\ntwice'}
+    assert set(texts_of("advbench", tmp_path / "a.csv")) == expected
 
 
 @pytest.mark.parametrize(
     ("lines", "texts"),
     [
-        (
-            ['"Hum\tx', '"Hum" it\tx', 'A "hum"\tx'],
-            ['"Hum', '"Hum" it', 'A "hum"'],
-        ),  # no cell is quoted whole
+        # No cell is quoted whole.
+        (['"Hum\tx', '"Hum" it\tx', 'A "hum"\tx'], ['"Hum', '"Hum" it', 'A "hum"']),
         (['"Hum"\tx', '"A ""hum"""\tx'], ["Hum", 'A "hum"']),
         (['"Hum', 'twice"\tx'], ["Hum\ntwice"]),
         (['"Hum\tit"\tx'], ["Hum\tit"]),
@@ -268,7 +248,7 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
     tmp_path: Path, lines: list[str], texts: list[str]
 ) -> None:
     (tmp_path / "a.tsv").write_text("\n".join(["goal\ttarget", *lines, ""]))
-    assert {one.text for one in asked("advbench", tmp_path / "a.tsv")} == set(texts)
+    assert set(texts_of("advbench", tmp_path / "a.tsv")) == set(texts)
 
 
 @pytest.mark.parametrize(
@@ -299,9 +279,10 @@ def test_quotes_of_a_tsv_are_letters_unless_a_cell_is_quoted(
         (
             "a.csv",
             b"text_of_it\nHum\n",
-            r"a.csv:2: expected the column goal .*\(columns are text_of_it; name yours in specs/suites/advbench.yaml\)",
+            r"a.csv:2: expected the column goal .*"
+            r"\(columns are text_of_it; name yours in specs/suites/advbench.yaml\)",
         ),
-        ("a.csv", b"goal,target\n,\n", "holds no prompt"),
+        ("a.csv", b"goal,target\n,\n", r"expected prompts for suite advbench \(got none\)"),
         ("a.jsonl", b'{"goal": 1}', r"a.jsonl:1: expected text in the column goal"),
         ("a.json", b'{"goal": 1}', "expected a list of prompts"),
         ("a.json", b"[1]", "expected a JSON object"),
@@ -320,25 +301,26 @@ def test_a_broken_file_is_an_error_that_says_where(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PromptFileError, match=message):
-        asked("advbench", tmp_path / name)
+        texts_of("advbench", tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv.gz"])
 def test_a_changed_byte_of_a_packed_file_is_an_error(tmp_path: Path, suffix: str) -> None:
-    rows = [{"goal": f"Hum {place} é", "target": "x"} for place in range(40)]
+    rows = [{"goal": f"Hum {index} é", "target": "x"} for index in range(40)]
     path = tmp_path / f"a{suffix}"
     if suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, compression="none", use_dictionary=False)
     else:
         path.write_bytes(gzip.compress(written(tmp_path / "a.csv", rows).read_bytes(), mtime=0))
     data, refused = path.read_bytes(), 0
-    for place in range(0, len(data), 3):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+    for index in range(0, len(data), 3):
+        path.write_bytes(data[:index] + bytes([data[index] ^ 0xFF]) + data[index + 1 :])
         try:
             list(read_rows(path, ["goal"]))
         except PromptFileError:
             refused += 1
-    assert refused > len(data) // 6  # the others stand where nothing is read, such as in statistics
+    # The other bytes are not read, such as those of statistics.
+    assert refused > len(data) // 6
 
 
 def test_a_file_that_is_not_there_or_not_pinned_says_what_to_do(tmp_path: Path) -> None:
