@@ -37,10 +37,11 @@ CLEAN = DemoPrompt(
 )
 
 
-def acts_as_prompts(
-    kinds: tuple[str, ...], each: int
-) -> Iterator[tuple[DemoPrompt, dict[str, str], int]]:
-    """Every act of the world as a prompt, with the slots of a page about it."""
+Case = tuple[DemoPrompt, dict[str, str], int]
+
+
+def acts_as_prompts(kinds: tuple[str, ...], each: int) -> Iterator[Case]:
+    """Yield every act of the world as a prompt, with the slots of a page about it."""
     acts = [
         act
         for kind in kinds

@@ -104,7 +104,7 @@ def test_pairs_that_safety_tuning_reads_with_tags_come_last(build: Path) -> None
 def test_more_pairs_than_there_are_is_refused(build: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"expected 12 harmful pairs beside those .* \(found 8\); write smaller checkpoints",
+        match=r"expected 12 harmful pairs besides those .* \(got 8\); write smaller checkpoints",
     ):
         relearning_pairs(build / "ingest/chat", "harmful", examples=12, seed=1)
 
