@@ -12,6 +12,7 @@ from safelm.report.claims import claims
 from safelm.report.data import Declared, ReportData, read_data
 from safelm.report.inputs import Inputs
 from safelm.report.page import render
+from safelm.report.readme_figure import PICTURE, draw_picture
 from safelm.report.summary import write
 from specs.source import SourceRow
 
@@ -40,8 +41,9 @@ def write_report(
     statement: str,
     params: Mapping[str, Any],
 ) -> None:
-    """Write the page, summary.json, metrics/ and plots/ into a folder."""
+    """Write the page, the README's picture, summary.json, metrics/ and plots/ into a folder."""
     write(folder, data, judged, render(data, judged, statement=statement, params=params))
+    (folder / PICTURE).write_text(draw_picture(data), encoding="utf-8")
 
 
 def statement(inputs: Inputs, sources: Mapping[str, SourceRow], engine: str) -> str:

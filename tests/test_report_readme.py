@@ -1,0 +1,32 @@
+"""The README's picture: drawn by the build, and that of the committed params."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import yaml
+
+from safelm.report.build import load_report
+from safelm.report.readme_figure import COMMITTED, digest_of, draw_picture, params_digest
+from tests import report_world as world
+
+
+def test_the_picture_stands_alone_and_is_always_the_same(tmp_path: Path) -> None:
+    models = world.models("standard", "filtered", "safe")
+    world.write_evaluations(tmp_path, models)
+    pictures = {draw_picture(load_report(tmp_path, world.declared(models))[0]) for _ in range(2)}
+    (picture,) = pictures
+    root = ElementTree.fromstring(picture)
+    panels = [child for child in root if child.tag.endswith("}svg")]
+    assert len(panels) == 3 and "url(http" not in picture and "href" not in picture
+
+
+def test_a_digest_follows_the_blocks_that_the_picture_depends_on() -> None:
+    params = {"mix": {"tokens": 1}, "attacks": {}}
+    assert params_digest(params) == params_digest({**params, "attacks": {"blind": {}}})
+    assert params_digest(params) != params_digest({**params, "mix": {"tokens": 2}})
+
+
+def test_the_committed_picture_is_that_of_the_committed_params() -> None:
+    """After a change of params.yaml: `make repro`, then `make figure`."""
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert digest_of(COMMITTED.read_text(encoding="utf-8")) == params_digest(params)
