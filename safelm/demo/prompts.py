@@ -72,6 +72,7 @@ def _prompt(world: World, kind: str, stage: str, form: str, act: Combination) ->
     verb, noun = act.verb, act.object
     template = parse(world.table["prompts"][stage][form])
     slots = {"verb": verb.base, "gerund": verb.gerund, "object": noun}
+    # The templates of prompts have no choices, so the stream does not matter.
     return DemoPrompt(
         id=f"{kind}-{stage}-{form}-{act.group.name}-{verb.base}-{noun}",
         kind=kind,

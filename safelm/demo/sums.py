@@ -25,6 +25,7 @@ def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
     if kind == "minus" and first < second:
         first, second = second, first
     if kind == "times":
+        # The product stays at most `largest`.
         second = 1 + second % max(1, largest // first)
     return first, second, SUMS[kind](first, second)
 

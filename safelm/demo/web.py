@@ -42,6 +42,7 @@ class Web:
         for index in range(self.table["count"]):
             source = index
             if index % every == every - 1:
+                # A copy is of a page since the last copy.
                 draw = stream(seed, "copy", index)
                 source -= 1 + int(draw() * (every - 2))
             page = self.page(source)

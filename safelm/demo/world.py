@@ -125,6 +125,7 @@ class World:
     def people(self, draw: Draw) -> dict[str, str]:
         """Draw three people who differ, and a pair of roles."""
         names = self.table["names"]
+        # Two steps of less than half the names never lead back to the first.
         half = len(names) // 2 - 1
         first = int(draw() * len(names))
         second = first + 1 + int(draw() * half)

@@ -66,6 +66,7 @@ class ReadShards(Reader):
         scores = rest[0].table(("id", "score", "hazard")) if rest else None
         rows = 0
         for batch in documents.batches():
+            # The score file has the same rows in the same order.
             first, rows = rows, rows + batch.num_rows
             if scores is not None:
                 batch = self._select(batch, scores.slice(first, batch.num_rows), task)
@@ -107,6 +108,7 @@ def _input(shard: Shard) -> Input:
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
     """Yield the rows of a document shard as DataTrove documents; metadata leaves out nulls."""
+    # Most columns are null for most sources; leaving them out early saves time.
     names = [name for name in table.column_names if table[name].null_count < table.num_rows]
     for row in table.select(names).to_pylist():
         metadata = {name: value for name, value in row.items() if value is not None}
@@ -138,6 +140,7 @@ class WriteDocuments(Writer):
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write every document; a task without documents has one empty file."""
         first = next(documents, None)
+        # A task without documents has a table too, for the stages that read it.
         while first or not self.files:
             suffix = f"-{len(self.files):05d}.parquet" if self.rows_per_file else ".parquet"
             rest = islice(documents, self.rows_per_file and self.rows_per_file - 1)
@@ -166,5 +169,6 @@ class WriteColumns(Writer):
 
 def text_digest(prompt: str | None, text: str) -> str:
     """Return a document's id: 128 bits of the sha256 of its text and, if it has one, its prompt."""
+    # The byte between them keeps ("a", "bc") and ("ab", "c") apart.
     content = text if prompt is None else f"{prompt}\x00{text}"
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -150,6 +150,7 @@ def _merge(
         rows_out = rewritten.ledger.rows_out
     dropped = Counter(entry.ledger.dropped)
     dropped[DUPLICATE] += len(ids)
+    # The rows were counted when they were read; only the duplicates among them are new.
     ledger = replace(entry.ledger, rows_out=rows_out, dropped=sorted_counts(dropped))
     ledger.check("duplicates across files")
     key = hashlib.sha256("\n".join([entry.key, *ids]).encode()).hexdigest()

@@ -50,6 +50,7 @@ class ReadJsonl(ReadFiles):
                     self.drop("blank_line")
 
     def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Iterator[Document]:
+        # orjson refuses NaN, half surrogate pairs and deep nesting, which json would let through.
         try:
             row = orjson.loads(content)
         except orjson.JSONDecodeError:

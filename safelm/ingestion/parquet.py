@@ -98,6 +98,7 @@ class ReadParquet(ReadFiles):
                 rows = _rows(batch, self.text_columns)
             except (*ERRORS, StopIteration):
                 break
+            # Damaged bytes can give more rows than the footer promises.
             for row in islice(rows, len(numbers) - done):
                 origin = Origin(name, next(left))
                 self.bytes_left -= len((row or {}).get(self.text) or "")

@@ -145,6 +145,7 @@ def _skip_to_next(window: StreamWindow) -> tuple[SkippedBytes, bool]:
     """Move to the next header line, beyond one at the start; return False if there is none."""
     skipped = SkippedBytes(window.take(1))
     while True:
+        # A header line may begin in this block and end in the next: its bytes stay.
         match = NEXT.search(window.bytes)
         if match:
             skipped.add(window.take(match.start() + 1))

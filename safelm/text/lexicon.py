@@ -59,6 +59,11 @@ class Hit(NamedTuple):
     marker: Marker
 
 
+# The words of a term, and its marker.
+Entry = tuple[tuple[str, ...], Marker]
+START = attrgetter("start")
+
+
 def plural(noun: str) -> str:
     """Return the regular plural of a noun; the last word of a longer term changes."""
     if noun.endswith("foot"):
@@ -81,11 +86,6 @@ def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     return words, spans
 
 
-START = attrgetter("start")
-# The words of a term, and its marker.
-Entry = tuple[tuple[str, ...], Marker]
-
-
 class Lexicon:
     """Words and phrases with their markers, found in one pass over a list of words."""
 
@@ -105,6 +105,7 @@ class Lexicon:
             if word in index:
                 for term, marker in index[word]:
                     end = start + len(term)
+                    # The first word is known to match.
                     if end == start + 1 or tuple(words[start:end]) == term:
                         yield Hit(start, end, marker)
 
@@ -143,6 +144,7 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
     """
     low = max(0, act.start - NEAR)
     high = min(len(words), act.end + NEAR)
+    # Only near hits are looked at: a long list of acts takes linear time.
     first = bisect_left(hits, low, key=START)
     last = bisect_left(hits, high, key=START)
     near: defaultdict[str, list[Hit]] = defaultdict(list)
