@@ -1,14 +1,14 @@
-"""How well the scorers learn labels that people gave: the area under the ROC curve beside TF-IDF +
-logistic regression.
+"""How well scorers learn human labels: the area under the ROC curve, beside TF-IDF + regression.
 
     python -m benchmarks.labels labelled.jsonl.gz --set moderation [--encoder FOLDER]
 
-A row has `set`, `id`, `text` and `labels` {category: 0 or 1}. A category that is missing is
-unknown: a row is unsafe when any of its labels is 1, safe when all categories are known to be 0,
-and otherwise left out. Every row is predicted by models that did not see it, in `--folds` folds
-drawn by id; all scorers see the same folds. The intervals are DeLong's, those of a gain over the
-baseline are paired. Settings are params.yaml's. That its n-grams read characters was chosen by such
-folds over OpenAI's moderation rows, so on those the gain is mildly optimistic."""
+A row has `set`, `id`, `text` and `labels` {category: 0 or 1}; a missing category is unknown. A row
+is unsafe if any of its labels is 1, safe if all categories are known to be 0, and otherwise left
+out. Every row is predicted by models that did not see it, in `--folds` folds drawn by id, the same
+for all scorers. Intervals are DeLong's; those of a gain over the baseline are paired. Settings are
+those of params.yaml. Its n-grams read characters because of such folds over OpenAI's moderation
+rows, so on those the gain is mildly optimistic.
+"""
 
 import argparse
 import gzip
@@ -33,20 +33,24 @@ UNSAFE = 5
 SEED = 1
 
 Texts = Sequence[str]
-Predict = Callable[
-    [Texts, Sequence[int], Texts], Sequence[float]
-]  # (train texts, train scores, texts) to chances
+# (id, text, is unsafe)
+Row = tuple[str, str, bool]
+# (training texts, their scores, texts) to the probabilities that the texts are unsafe
+Predict = Callable[[Texts, Sequence[int], Texts], Sequence[float]]
 
 
-def read(path: Path, name: str, as_given: bool) -> list[tuple[str, str, bool]]:
-    """(id, text, is unsafe) of the rows of one set whose label is known."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
-    ):
-        rows = [row for line in file if (row := json.loads(line))["set"] == name]
-    categories = {category for row in rows for category in row["labels"]}
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines, which may be packed with gzip."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def read_labelled(path: Path, set_name: str, as_given: bool) -> list[Row]:
+    """Read the rows of one set with a known label; `as_given` takes a missing category as 0."""
+    rows = [row for row in read_json_lines(path) if row["set"] == set_name]
+    categories = set().union(*(row["labels"] for row in rows))
     known = []
     for row in rows:
         is_unsafe = 1 in row["labels"].values()
@@ -56,30 +60,34 @@ def read(path: Path, name: str, as_given: bool) -> list[tuple[str, str, bool]]:
 
 
 def tfidf(orders: tuple[int, int]) -> Predict:
-    """The baseline that `fit` measures too, of n-grams of so many words."""
+    """Make the baseline that `fit` measures too, with n-grams of so many words."""
 
     def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
-        found = baseline(train, [score > 0 for score in scores], texts, orders)
-        assert found
-        return found
+        probabilities = baseline(train, [score > 0 for score in scores], texts, orders)
+        assert probabilities
+        return probabilities
 
     return predict
 
 
 def ngrams(row: Any) -> Predict:
-    """The n-gram scorer with the values of a row of `scorers`."""
-    values = row.model_dump(exclude={"kind"})
-    return lambda train, scores, texts: chances(fit_ngrams(train, scores, **values).grade(texts))
+    """Make the n-gram scorer with the settings of a row of `scorers`."""
+    settings = row.model_dump(exclude={"kind"})
+
+    def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
+        return unsafe_probabilities(fit_ngrams(train, scores, **settings).grade(texts))
+
+    return predict
 
 
-def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Predict:
-    """An encoder, finetuned."""
+def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: float) -> Predict:
+    """Make a finetuned encoder."""
 
     def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
         import torch
 
         torch.manual_seed(SEED)
-        model, tokenizer = load_encoder(encoder, None, sequence, new_head=True)
+        model, tokenizer = load_encoder(folder, None, sequence_length, new_head=True)
         finetune(
             model,
             tokenizer,
@@ -87,37 +95,39 @@ def embedding(encoder: Path, recipe: Recipe, sequence: int, weight: float) -> Pr
             scores,
             steps=recipe.steps,
             warmup=recipe.warmup,
-            sequence_length=sequence,
-            unsafe_weight=weight,
+            sequence_length=sequence_length,
+            unsafe_weight=unsafe_weight,
             seed=SEED,
         )
-        return chances(EncoderScorer(model, tokenizer, sequence).grade(texts))
+        return unsafe_probabilities(EncoderScorer(model, tokenizer, sequence_length).grade(texts))
 
     return predict
 
 
-def chances(grades: Sequence[Any]) -> list[float]:
-    """The probability of a score above 0."""
+def unsafe_probabilities(grades: Sequence[Any]) -> list[float]:
+    """Return the probability of a score above 0 of each grade."""
     return [sum(grade.probabilities[1:]) for grade in grades]
 
 
-def out_of_fold(rows: Sequence[tuple[str, str, bool]], folds: int, predict: Predict) -> list[float]:
-    """A chance for every row, from a model that was fitted without its fold."""
-    ordered = sorted(
-        range(len(rows)), key=lambda place: (rows[place][2], hash_rank("folds", SEED, rows[place][0]))
-    )
-    fold = {place: turn % folds for turn, place in enumerate(ordered)}  # stratified
-    found = [0.0] * len(rows)
-    for held in range(folds):
-        train = [place for place in range(len(rows)) if fold[place] != held]
-        test = [place for place in range(len(rows)) if fold[place] == held]
-        scores = [UNSAFE * rows[place][2] for place in train]
-        values = predict(
-            [rows[place][1] for place in train], scores, [rows[place][1] for place in test]
-        )
-        for place, value in zip(test, values, strict=True):
-            found[place] = float(value)
-    return found
+def predict_out_of_fold(rows: Sequence[Row], folds: int, predict: Predict) -> list[float]:
+    """Predict every row with a model that was fitted without its fold."""
+
+    def key(index: int) -> tuple[bool, bytes]:
+        id, _, is_unsafe = rows[index]
+        return is_unsafe, hash_rank("folds", SEED, id)
+
+    # Dealt out in turn, the safe ones first, so that folds are stratified.
+    ordered = sorted(range(len(rows)), key=key)
+    probabilities = [0.0] * len(rows)
+    for fold in range(folds):
+        test = sorted(ordered[fold::folds])
+        train = [rows[index] for index in sorted(set(ordered).difference(test))]
+        scores = [UNSAFE * is_unsafe for _, _, is_unsafe in train]
+        texts = [text for _, text, _ in train]
+        predicted = predict(texts, scores, [rows[index][1] for index in test])
+        for index, probability in zip(test, predicted, strict=True):
+            probabilities[index] = float(probability)
+    return probabilities
 
 
 def main() -> None:
@@ -137,38 +147,38 @@ def main() -> None:
         "--encoder", type=Path, help="a folder with an encoder that transformers can load"
     )
     parser.add_argument("--recipe", default="brief")
-    parser.add_argument("--sequence", type=int, default=128)
-    arguments = parser.parse_args()
-    rows = read(arguments.path, arguments.set, arguments.as_given)
-    is_unsafe = [row[2] for row in rows]
+    parser.add_argument("--sequence-length", type=int, default=128)
+    options = parser.parse_args()
+    rows = read_labelled(options.path, options.set, options.as_given)
     row = next(row for row in Params.read("scorers").scorers.values() if row.kind == "ngrams")
-    table: dict[str, Predict] = {
+    scorers: dict[str, Predict] = {
         "TF-IDF + LR, words": tfidf((1, 1)),
         "TF-IDF + LR, words and pairs": tfidf((1, 2)),
         "n-grams (params.yaml)": ngrams(row),
         "n-grams, words alone": ngrams(row.model_copy(update={"characters": []})),
     }
-    if arguments.encoder:
-        recipe = Recipe.read(arguments.recipe)
-        table[f"embedding, recipe {arguments.recipe}"] = embedding(
-            arguments.encoder, recipe, arguments.sequence, row.unsafe_weight
+    if options.encoder:
+        recipe = Recipe.read(options.recipe)
+        scorers[f"encoder, recipe {options.recipe}"] = encoder(
+            options.encoder, recipe, options.sequence_length, row.unsafe_weight
         )
+    is_unsafe = [row[2] for row in rows]
     print(
-        f"{len(rows)} rows of {arguments.set} with a known label, {sum(is_unsafe)} unsafe; {arguments.folds} folds"
+        f"{len(rows)} rows of {options.set} with a known label, {sum(is_unsafe)} unsafe; "
+        f"{options.folds} folds"
     )
     first: list[float] = []
-    for name, predict in table.items():
+    for name, predict in scorers.items():
         began = time.perf_counter()
-        values = out_of_fold(rows, arguments.folds, predict)
-        first = first or values
-        area, gain = (
-            auroc(is_unsafe, values, CONFIDENCE),
-            auroc_gain(is_unsafe, values, first, CONFIDENCE),
-        )
+        probabilities = predict_out_of_fold(rows, options.folds, predict)
+        first = first or probabilities
+        area = auroc(is_unsafe, probabilities, CONFIDENCE)
+        gain = auroc_gain(is_unsafe, probabilities, first, CONFIDENCE)
         assert area and gain
         print(
             f"{name:<32} AUROC {area.value:.4f} [{area.low:.4f}, {area.high:.4f}]   "
-            f"gain {gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]   {time.perf_counter() - began:.0f} s",
+            f"gain {gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]   "
+            f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
 

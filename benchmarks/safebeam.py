@@ -1,11 +1,11 @@
-"""How long SafeBeam takes beside Transformers' beam search, and beside reading every prefix again
-at each step.
+"""Time of SafeBeam beside Transformers' beam search, and beside a search without a cache.
 
     OMP_NUM_THREADS=1 python -m benchmarks.safebeam
-    OMP_NUM_THREADS=1 python -m benchmarks.safebeam --profile    where SafeBeam's time goes
+    OMP_NUM_THREADS=1 python -m benchmarks.safebeam --profile    the slowest operations of SafeBeam
 
-A random Llama of the miniature's shape (`nano`); nothing ends a text, so that every decoder writes
-all its tokens. Times are of the processor, so that other work on the machine counts for little."""
+The model is a random Llama of the shape `nano`. Nothing ends a text, so every decoder writes all
+its tokens. Times are CPU seconds, so that other work on the machine counts for little.
+"""
 
 import argparse
 import random
@@ -21,11 +21,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from safelm.decoding import BeamSearch, Branch, Greedy, SafeBeam, TopK, generate
 
-VOCABULARY, TAG = 1536, 3
-BEAMS, CANDIDATES = 4, 4
-SAFEBEAM = SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="half")
+VOCABULARY = 1536
+TAG = 3
+BEAMS = 4
+CANDIDATES = 4
+ROWS = BEAMS * CANDIDATES
+PUBLISHED = "SafeBeam, as published"
 DECODERS = {
-    "SafeBeam, as published": SAFEBEAM,
+    PUBLISHED: SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="half"),
     "SafeBeam, absolute": SafeBeam(
         beams=BEAMS, candidates=CANDIDATES, drop="absolute", max_tag_probability=0.02
     ),
@@ -33,16 +36,15 @@ DECODERS = {
     "branch 8": Branch(branches=8, tag_weight=240.0),
     "random drop": SafeBeam(beams=BEAMS, candidates=CANDIDATES, drop="random"),
     f"beam {BEAMS}": BeamSearch(beams=BEAMS, candidates=BEAMS),
-    f"beam {BEAMS * CANDIDATES}": BeamSearch(
-        beams=BEAMS * CANDIDATES, candidates=BEAMS * CANDIDATES
-    ),
+    f"beam {ROWS}": BeamSearch(beams=ROWS, candidates=ROWS),
     "greedy": Greedy(),
     "top-k 50": TopK(top_k=50),
 }
+Prompts = list[list[int]]
 
 
 def nano() -> LlamaForCausalLM:
-    """A random model of the miniature's shape."""
+    """Make a random model of the shape nano."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -56,22 +58,27 @@ def nano() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def some_prompts(count: int) -> list[list[int]]:
-    """Prompts of 16 to 24 random tokens."""
+def random_prompts(count: int) -> Prompts:
+    """Make prompts of 16 to 24 random tokens."""
     draw = random.Random(1)
-    return [
-        [draw.randrange(8, VOCABULARY) for _ in range(draw.randint(16, 24))] for _ in range(count)
-    ]
+    prompts = []
+    for _ in range(count):
+        length = draw.randint(16, 24)
+        prompts.append([draw.randrange(8, VOCABULARY) for _ in range(length)])
+    return prompts
 
 
-def theirs(model: Any, prompts: list[list[int]], beams: int, new_tokens: int) -> None:
-    """Transformers' own search over all prompts at once, padded on the left."""
+def run_transformers(model: Any, prompts: Prompts, beams: int, new_tokens: int) -> None:
+    """Run Transformers' own search over all prompts at once, padded on the left."""
     longest = max(map(len, prompts))
-    tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    tokens, mask = [], []
+    for prompt in prompts:
+        padding = longest - len(prompt)
+        tokens.append([0] * padding + prompt)
+        mask.append([0] * padding + [1] * len(prompt))
     model.generate(
-        tokens,
-        attention_mask=mask,
+        torch.tensor(tokens),
+        attention_mask=torch.tensor(mask),
         num_beams=beams,
         do_sample=False,
         max_new_tokens=new_tokens,
@@ -82,18 +89,16 @@ def theirs(model: Any, prompts: list[list[int]], beams: int, new_tokens: int) ->
 
 
 @torch.inference_mode()
-def rereading(model: LlamaForCausalLM, prompts: list[list[int]], new_tokens: int) -> None:
-    """The forward passes alone of a SafeBeam without a cache: every candidate's whole text at every
-    step.
-    """
+def run_without_cache(model: LlamaForCausalLM, prompts: Prompts, new_tokens: int) -> None:
+    """Run only the forward passes of a SafeBeam that reads every candidate's text at each step."""
     for prompt in prompts:
-        text = torch.tensor([prompt + prompt[:1] * new_tokens]).expand(BEAMS * CANDIDATES, -1)
+        text = torch.tensor([prompt + prompt[:1] * new_tokens]).expand(ROWS, -1)
         for step in range(1, new_tokens + 1):
             model(text[:, : len(prompt) + step], use_cache=False, logits_to_keep=1)
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The best of some runs, in seconds of the processor."""
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Return the CPU seconds of the fastest of some runs."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -102,18 +107,20 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def profiled(work: Callable[[], object]) -> str:
-    """The operations that take the most time, each without what it calls."""
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+def slowest_operations(work: Callable[[], object]) -> str:
+    """Return a table of the operations that take the most time, without what they call."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
         work()
-    return found.key_averages().table(
+    return recorded.key_averages().table(
         sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40
     )
 
 
 def main() -> None:
-    """Time everything in one run, and print each beside SafeBeam as printed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Time all decoders, and print each beside SafeBeam as published."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--prompts", type=int, default=150)
     parser.add_argument("--new-tokens", type=int, default=40)
     parser.add_argument("--batch", type=int, default=64)
@@ -122,45 +129,47 @@ def main() -> None:
         "--sample",
         type=int,
         default=15,
-        help="prompts whose prefixes are re-read; scaled up to all",
+        help="prompts that are read without a cache; the time is scaled up to all",
     )
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="only tell where the time of SafeBeam as printed goes",
+        help="only print the slowest operations of SafeBeam as published",
     )
     options = parser.parse_args()
-    model, prompts, tokens = nano(), some_prompts(options.prompts), options.new_tokens
-    rows: dict[str, float] = {}
-    starts = [token % 2 == 0 for token in range(VOCABULARY)]
-    values: dict[str, Any] = {
-        "new_tokens": tokens,
-        "tag": TAG,
-        "end": [],
-        "batch": options.batch,
-        "word_starts": starts,
-    }
+    model = nano()
+    prompts = random_prompts(options.prompts)
+    decode = partial(
+        generate,
+        model,
+        prompts,
+        new_tokens=options.new_tokens,
+        tag=TAG,
+        end=[],
+        batch=options.batch,
+        word_starts=[token % 2 == 0 for token in range(VOCABULARY)],
+    )
     if options.profile:
-        print(profiled(partial(generate, model, prompts, SAFEBEAM, **values)))
+        print(slowest_operations(partial(decode, DECODERS[PUBLISHED])))
         return
+    rows: dict[str, float] = {}
     for name, decoder in DECODERS.items():
-        rows[name] = seconds(partial(generate, model, prompts, decoder, **values), options.repeats)
+        rows[name] = seconds(partial(decode, decoder), options.repeats)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    for beams in (1, BEAMS, BEAMS * CANDIDATES):
-        rows[f"Transformers, {beams} beams"] = seconds(
-            partial(theirs, model, prompts, beams, tokens), 1
-        )
+    for beams in (1, BEAMS, ROWS):
+        search = partial(run_transformers, model, prompts, beams, options.new_tokens)
+        rows[f"Transformers, {beams} beams"] = seconds(search)
     sample = prompts[: options.sample]
-    reread = seconds(partial(rereading, model, sample, tokens), 1) * len(prompts) / len(sample)
-    rows["every prefix re-read, forwards alone"] = reread
-    own = rows["SafeBeam, as printed"]
+    reread = seconds(partial(run_without_cache, model, sample, options.new_tokens))
+    rows["without a cache, forward passes alone"] = reread * len(prompts) / len(sample)
     print(
-        f"{len(prompts)} prompts, {tokens} new tokens, k={BEAMS}, N={CANDIDATES}, {torch.get_num_threads()} thread(s)"
+        f"{len(prompts)} prompts, {options.new_tokens} new tokens, k={BEAMS}, N={CANDIDATES}, "
+        f"{torch.get_num_threads()} thread(s)"
     )
     print(f"{'':40}{'seconds':>9}{'/ SafeBeam':>12}")
     for name, value in rows.items():
-        print(f"{name:40}{value:9.2f}{value / own:12.2f}")
-    print(f"peak memory of this house's decoders: {memory:.2f} GB")
+        print(f"{name:40}{value:9.2f}{value / rows[PUBLISHED]:12.2f}")
+    print(f"peak memory of SafeLM's decoders: {memory:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""Documents a second of each scorer beside its bare model in a plain loop, and what a cascade saves
-at equal recall.
+"""Speed of each scorer beside its bare model in a plain loop, and what a cascade saves.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scoring documents.jsonl.gz
-    OMP_NUM_THREADS=1 python -m benchmarks.scoring documents.jsonl.gz --labelled labelled.jsonl.gz --encoder A --model B
+    OMP_NUM_THREADS=1 python -m benchmarks.scoring documents.jsonl.gz \\
+        --labelled labelled.jsonl.gz --encoder A --model B
 
-Rows of `documents` have a `text`. A ratio is the time of the block, as `score` runs it over
-DataTrove's documents, divided by that of the bare model, best of `--rounds` in turn; seconds are
-the process' own, on one core, so that a busy machine shows less. N-grams stand beside fastText's
-class of speed (about 6,000 documents a second and core).
+Rows of `documents` have a `text`. A ratio is the time of the block, run over DataTrove's documents
+as `score` does, divided by that of the bare model; each is the best of `--rounds`, in turn. Seconds
+are CPU seconds on one core, so that a busy machine shows less. N-grams are in fastText's class of
+speed (about 6,000 documents per second and core).
 
 With an encoder, both classifiers are fitted on every other labelled row (the encoder once, into
-`--model`). What they are timed on is the labelled rows between and as many documents as `--few`;
-the cascade's thresholds are fitted on one half of these and measured on the other."""
+`--model`). They are timed on the other labelled rows and on `--few` documents. The cascade's
+thresholds are fitted on one half of these and measured on the other.
+"""
 
 import argparse
-import gzip
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,105 +23,120 @@ from typing import Any
 import numpy as np
 from datatrove.data import Document
 
-from benchmarks.labels import SEED, UNSAFE, read
+from benchmarks.labels import SEED, UNSAFE, Row, read_json_lines, read_labelled
 from safelm.scoring.base import GradeDocuments
 from safelm.scoring.cascade import CascadeScorer, fit_thresholds, probability_of_level
 from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
 from safelm.scoring.encoder_model import load_encoder, save_encoder
+from safelm.scoring.encoder_training import finetune
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, NgramScorer, fit_ngrams
 from safelm.text.hazards import Hazards
 from specs.params import Params
 from specs.scorer import Recipe
 
-LEVEL = 3
-BATCH = 32  # texts of the plain loop
-
-
-def texts_of(path: Path, documents: int, characters: int | None) -> list[str]:
-    """The first texts of a file of JSON lines."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
-    ):
-        return [
-            json.loads(line)["text"][:characters]
-            for _, line in zip(range(documents), file, strict=False)
-        ]
+MIN_SCORE = 3
+# Texts in a batch of the plain loop.
+BATCH = 32
+PRECISION = 0.95
+# The most characters of a document for the encoder.
+MAX_CHARACTERS = 1000
 
 
 def seconds(run: Callable[[], Any]) -> float:
-    """How long a call takes, in seconds of this process' own: others on the machine do not count."""
+    """Return the CPU seconds of a call in this process."""
     began = time.process_time()
     run()
     return time.process_time() - began
 
 
-def through(block: GradeDocuments, texts: Sequence[str]) -> Callable[[], Any]:
-    """The block over documents, as a stage runs it."""
-    return lambda: list(
-        block.run([Document(text=text, id=str(place)) for place, text in enumerate(texts)])
-    )
+def run_block(block: GradeDocuments, texts: Sequence[str]) -> Callable[[], Any]:
+    """Run a block over documents, as a stage does."""
+
+    def run() -> None:
+        documents = (Document(text=text, id=str(number)) for number, text in enumerate(texts))
+        list(block.run(documents))
+
+    return run
 
 
 def plain_loop(
-    model: Any, tokenizer: Any, sequence: int, texts: Sequence[str]
+    model: Any, tokenizer: Any, sequence_length: int, texts: Sequence[str]
 ) -> Callable[[], Any]:
-    """What one would write by hand: batches in the order of the texts, every chunk of them, one
-    forward each.
-    """
+    """Run an encoder as one would by hand: every chunk of batches in the order of the texts."""
     import torch
 
+    @torch.inference_mode()
     def run() -> None:
-        with torch.inference_mode():
-            for start in range(0, len(texts), BATCH):
-                coded = tokenizer(
-                    list(texts[start : start + BATCH]),
-                    truncation=True,
-                    max_length=sequence,
-                    padding=True,
-                    return_overflowing_tokens=True,
-                    return_tensors="pt",
-                )
-                coded.pop("overflow_to_sample_mapping")
-                model(**coded.to(model.device)).logits.softmax(-1).tolist()
+        for start in range(0, len(texts), BATCH):
+            encoded = tokenizer(
+                list(texts[start : start + BATCH]),
+                truncation=True,
+                max_length=sequence_length,
+                padding=True,
+                return_overflowing_tokens=True,
+                return_tensors="pt",
+            )
+            encoded.pop("overflow_to_sample_mapping")
+            model(**encoded.to(model.device)).logits.softmax(-1).tolist()
 
     return run
 
 
 def compare(
-    name: str, block: GradeDocuments, bare: Callable[[], Any], texts: Sequence[str], rounds: int
+    name: str,
+    block: GradeDocuments,
+    bare: Callable[[], Any],
+    texts: Sequence[str],
+    rounds: int,
 ) -> None:
-    """Print the ratio of the best times, taken in turn on the same machine."""
-    run = through(block, texts)
-    run()  # opens the model
+    """Print the ratio of the best times of a block and its bare model."""
+    run = run_block(block, texts)
+    # The first run opens the model.
+    run()
     pairs = [(seconds(bare), seconds(run)) for _ in range(rounds)]
     plain, ours = (min(times) for times in zip(*pairs, strict=True))
-    size = sum(map(len, texts)) / 1e6
+    millions = sum(map(len, texts)) / 1e6
     print(
-        f"{name:<28} {len(texts) / ours:9,.0f} documents/s  {size / ours:6.2f} M characters/s   "
+        f"{name:<28} {len(texts) / ours:9,.0f} documents/s  "
+        f"{millions / ours:6.2f} M characters/s   "
         f"bare {len(texts) / plain:9,.0f} documents/s   ratio {ours / plain:.3f}",
         flush=True,
     )
 
 
-def fitted(
-    arguments: argparse.Namespace, rows: Sequence[tuple[str, str, bool]], row: Any
+def compare_ngrams(row: Any, texts: Sequence[str], rounds: int) -> None:
+    """Compare n-gram scorers with and without characters, fitted on the lexicon's scores."""
+    hazards = Hazards.read(LEXICON)
+    scores = [hazards.grade(text).score for text in texts[:1000]]
+    if len(set(scores)) < 2:
+        scores[:2] = [0, 4]
+    for name, characters in (
+        ("n-grams, words alone", []),
+        ("n-grams, params.yaml", row.characters),
+    ):
+        settings = row.model_dump(exclude={"kind"}) | {"characters": characters}
+        scorer = fit_ngrams(texts[:1000], scores, **settings)
+        block = GradeByNgrams(files=())
+        # Fitted here, not by a stage.
+        block.__dict__["scorer"] = scorer
+        compare(name, block, lambda scorer=scorer: scorer.probabilities(texts), texts, rounds)
+
+
+def fit_classifiers(
+    options: argparse.Namespace, rows: Sequence[Row], row: Any
 ) -> tuple[NgramScorer, EncoderScorer]:
-    """Both classifiers, fitted on labelled rows; the encoder is taken from --model where it is
-    there.
-    """
-    texts, scores = [text for _, text, _ in rows], [UNSAFE * is_unsafe for _, _, is_unsafe in rows]
+    """Fit both classifiers on labelled rows; an encoder that is in --model already is used."""
+    texts = [text for _, text, _ in rows]
+    scores = [UNSAFE * is_unsafe for _, _, is_unsafe in rows]
     cheap = fit_ngrams(texts, scores, **row.model_dump(exclude={"kind"}))
-    if not (arguments.model / "config.json").is_file():
+    if not (options.model / "config.json").is_file():
         import torch
 
-        from safelm.scoring.encoder_training import finetune
-
         torch.manual_seed(SEED)
-        model, tokenizer = load_encoder(arguments.encoder, None, arguments.sequence, new_head=True)
-        recipe = Recipe.read(arguments.recipe)
+        length = options.sequence_length
+        model, tokenizer = load_encoder(options.encoder, None, length, new_head=True)
+        recipe = Recipe.read(options.recipe)
         losses = finetune(
             model,
             tokenizer,
@@ -130,42 +144,41 @@ def fitted(
             scores,
             steps=recipe.steps,
             warmup=recipe.warmup,
-            sequence_length=arguments.sequence,
+            sequence_length=length,
             unsafe_weight=row.unsafe_weight,
             seed=SEED,
         )
-        arguments.model.mkdir(parents=True)
-        save_encoder(model, tokenizer, losses, arguments.model)
-    return cheap, EncoderScorer.read(arguments.model, arguments.sequence)
+        options.model.mkdir(parents=True)
+        save_encoder(model, tokenizer, losses, options.model)
+    return cheap, EncoderScorer.read(options.model, options.sequence_length)
 
 
-def cascade(
-    cheap: NgramScorer,
-    block: GradeByEncoder,
-    texts: Sequence[str],
-    recall: float,
-    precision: float,
+def compare_cascade(
+    cheap: NgramScorer, block: GradeByEncoder, texts: Sequence[str], recall: float
 ) -> None:
-    """The cascade beside the expensive scorer on everything, on the half of the documents it was not
-    fitted on.
-    """
-    fit, measure = texts[::2], texts[1::2]
-    found = [grade.score >= LEVEL for grade in block.scorer.grade(fit) if grade]
+    """Compare a cascade with the expensive scorer, on the half of the documents not fitted on."""
+    expensive = block.scorer
+    train, test = texts[::2], texts[1::2]
     limits = fit_thresholds(
-        [probability_of_level(grade, LEVEL) for grade in cheap.grade(fit) if grade],
-        found,
+        [probability_of_level(grade, MIN_SCORE) for grade in cheap.grade(train) if grade],
+        [grade.score >= MIN_SCORE for grade in expensive.grade(train) if grade],
         recall,
-        precision,
+        PRECISION,
     )
-    both = CascadeScorer(cheap, block, ("cheap", "expensive"), LEVEL, limits)
-    dear, ours = seconds(lambda: block.scorer.grade(measure)), seconds(lambda: both.grade(measure))
-    wanted = [grade.score >= LEVEL for grade in block.scorer.grade(measure) if grade]
-    graded = [grade for grade in both.grade(measure) if grade]
-    kept = [grade.score >= LEVEL for grade, hit in zip(graded, wanted, strict=True) if hit]
+    cascade = CascadeScorer(cheap, block, ("cheap", "expensive"), MIN_SCORE, limits)
+    expensive_seconds = seconds(lambda: expensive.grade(test))
+    cascade_seconds = seconds(lambda: cascade.grade(test))
+    wanted = [grade.score >= MIN_SCORE for grade in expensive.grade(test) if grade]
+    graded = [grade for grade in cascade.grade(test) if grade]
+    kept = []
+    for grade, is_positive in zip(graded, wanted, strict=True):
+        if is_positive:
+            kept.append(grade.score >= MIN_SCORE)
     share = np.mean([grade.by == "expensive" for grade in graded])
     print(
-        f"cascade, recall {recall:.2f} asked: {share:.0%} of {len(measure)} documents reached the encoder; "
-        f"{sum(kept)} of {len(kept)} that it finds are kept; {ours:.1f} s beside {dear:.1f} s, ratio {ours / dear:.2f}"
+        f"cascade, recall {recall:.2f} wanted: {share:.0%} of {len(test)} documents reached the "
+        f"encoder; {sum(kept)} of {len(kept)} that it finds are kept; {cascade_seconds:.1f} s "
+        f"beside {expensive_seconds:.1f} s, ratio {cascade_seconds / expensive_seconds:.2f}"
     )
 
 
@@ -180,53 +193,40 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path)
     parser.add_argument("--set", default="moderation")
     parser.add_argument("--encoder", type=Path)
-    parser.add_argument("--model", type=Path, help="where the finetuned encoder is, or will be")
+    parser.add_argument("--model", type=Path, help="the folder of the finetuned encoder")
     parser.add_argument("--recipe", default="brief")
-    parser.add_argument("--sequence", type=int, default=128)
+    parser.add_argument("--sequence-length", type=int, default=128)
     parser.add_argument(
         "--few",
         type=int,
         default=400,
-        help="documents for the encoder, of at most 1,000 characters",
+        help=f"documents for the encoder, of at most {MAX_CHARACTERS:,} characters",
     )
-    arguments = parser.parse_args()
-    texts, row = (
-        texts_of(arguments.path, arguments.documents, None),
-        Params.read("scorers").scorers["ngrams"],
-    )
+    options = parser.parse_args()
+    documents = [row["text"] for row in read_json_lines(options.path)]
+    texts = documents[: options.documents]
+    row = Params.read("scorers").scorers["ngrams"]
     hazards = Hazards.read(LEXICON)
-    judged = [hazards.grade(text).score for text in texts[:1000]]
-    judged[:2] = [0, 4] if len(set(judged)) < 2 else judged[:2]
     compare(
         "lexicon",
         GradeByLexicon(lexicon=LEXICON),
         lambda: [hazards.grade(text) for text in texts],
         texts,
-        arguments.rounds,
+        options.rounds,
     )
-    for name, characters in (
-        ("n-grams, words alone", []),
-        ("n-grams, params.yaml", row.characters),
-    ):
-        values = row.model_copy(update={"characters": characters}).model_dump(exclude={"kind"})
-        scorer = fit_ngrams(texts[:1000], judged, **values)
-        block = GradeByNgrams(files=())
-        block.__dict__["scorer"] = scorer  # fitted here, not by a stage
-        compare(
-            name, block, lambda scorer=scorer: scorer.probabilities(texts), texts, arguments.rounds
-        )
-    if arguments.encoder:
-        rows = read(arguments.labelled, arguments.set, as_given=False)
-        cheap, dear = fitted(arguments, rows[::2], row)
-        few = texts_of(arguments.path, arguments.few, 1000) + [
-            text[:1000] for _, text, _ in rows[1::2]
-        ]
-        deep = GradeByEncoder(files=(), sequence_length=arguments.sequence)
-        deep.__dict__["scorer"] = dear
-        bare = plain_loop(dear.model, dear.tokenizer, arguments.sequence, few)
-        compare("embedding", deep, bare, few, arguments.rounds)
+    compare_ngrams(row, texts, options.rounds)
+    if options.encoder:
+        rows = read_labelled(options.labelled, options.set, as_given=False)
+        cheap, expensive = fit_classifiers(options, rows[::2], row)
+        few = documents[: options.few] + [text for _, text, _ in rows[1::2]]
+        few = [text[:MAX_CHARACTERS] for text in few]
+        block = GradeByEncoder(files=(), sequence_length=options.sequence_length)
+        block.__dict__["scorer"] = expensive
+        length = options.sequence_length
+        bare = plain_loop(expensive.model, expensive.tokenizer, length, few)
+        compare("encoder", block, bare, few, options.rounds)
         for recall in (0.9, 0.95, 0.99):
-            cascade(cheap, deep, few, recall, 0.95)
+            compare_cascade(cheap, block, few, recall)
 
 
 if __name__ == "__main__":

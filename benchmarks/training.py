@@ -1,13 +1,12 @@
-"""What our data path costs training, and how Nanotron's step compares with a plain transformers
-loop of the same model.
+"""The cost of our data path in training, and Nanotron's step beside a plain transformers loop.
 
-    python -m benchmarks.training                     nano, as `make repro` trains it
-    python -m benchmarks.training --shape smollm2-360m --sequence 2048 --steps 50     on a GPU, in bfloat16
+    python -m benchmarks.training                                                     nano
+    python -m benchmarks.training --shape smollm2-360m --sequence 2048 --steps 50     on a GPU
 
-Three runs in processes of their own, one after another: our rows; the same trainer fed one random
-batch of the same sizes for ever, so that nothing is read; and a transformers loop with AdamW over
-our rows. Seconds are of the processor where there is no GPU (a busy machine counts for less), of
-the clock where there is one."""
+Three runs, one after another, in processes of their own: our rows; the same trainer with one random
+batch of the same size again and again, so that nothing is read; and a transformers loop with AdamW
+over our rows. Without a GPU, seconds are CPU seconds, so that a busy machine counts for less.
+"""
 
 import argparse
 import json
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +25,7 @@ from safelm.builder.digest import md5_and_sha256
 from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
 from safelm.corpora.mixing.mixture import build_mixture
 from safelm.corpora.mixing.plan import Plan
-from safelm.pretraining.batches import Batches
+from safelm.pretraining.batches import Batch, Batches
 from safelm.pretraining.config import nanotron_config, write_config
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import flops_per_token
@@ -38,11 +36,12 @@ from specs.mixture import Phase
 from specs.shape import Shape
 
 KINDS = {"ours": "our rows", "random": "one random batch", "transformers": "transformers loop"}
-WARM_UP = 5  # steps before the clock starts
+# Steps before the clock starts.
+WARM_UP = 5
 
 
-def corpus(folder: Path, vocabulary: int, tokens: int, sequence: int) -> Path:
-    """Random documents of half a row on average, tokenized."""
+def write_corpus(folder: Path, vocabulary: int, tokens: int, sequence: int) -> Path:
+    """Write a tokenized corpus of random documents, half a row long on average."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng(1)
     lengths = draw.integers(sequence // 5, sequence * 4 // 5, 1 + 2 * tokens // sequence)
@@ -51,40 +50,33 @@ def corpus(folder: Path, vocabulary: int, tokens: int, sequence: int) -> Path:
     values[ends - 1] = 0
     values.astype("<u2").tofile(folder / "00000.ds")
     ends.astype("<u8").tofile(folder / "00000.ds.index")
-    files = [
-        File(
-            suffix,
-            len(ends),
-            (folder / f"00000{suffix}").stat().st_size,
-            *md5_and_sha256(folder / f"00000{suffix}"),
-        )
-        for suffix in (".ds", ".ds.index")
-    ]
-    Manifest(
-        "tokenize/web",
-        (("00000", ManifestEntry("00000", tuple(files), Ledger(len(ends), len(ends)))),),
-    ).write(folder)
+    documents = len(ends)
+    files = []
+    for suffix in (".ds", ".ds.index"):
+        path = folder / f"00000{suffix}"
+        files.append(File(suffix, documents, path.stat().st_size, *md5_and_sha256(path)))
+    entry = ManifestEntry("00000", tuple(files), Ledger(documents, documents))
+    Manifest("tokenize/web", (("00000", entry),)).write(folder)
     return folder
 
 
-def prepare(folder: Path, asked: argparse.Namespace) -> None:
-    """A run of `steps` steps, as launch.py would start it."""
-    shape = Shape.read(asked.shape)
-    layout = "packed" if asked.packed else "document"
-    tokens = int(asked.steps * shape.recipe.batch * asked.sequence * (1 if asked.packed else 0.5))
-    source = corpus(folder / "tokenize", shape.vocabulary, 2 * tokens, asked.sequence)
+def prepare_run(folder: Path, options: argparse.Namespace) -> Path:
+    """Prepare a run of `steps` steps as launch.py does, and return its folder."""
+    shape = Shape.read(options.shape)
+    row_tokens = options.sequence if options.packed else options.sequence / 2
+    tokens = int(options.steps * shape.recipe.batch * row_tokens)
+    corpus = write_corpus(folder / "tokenize", shape.vocabulary, 2 * tokens, options.sequence)
     mixture = folder / "mix"
     mixture.mkdir()
-    phases = [Phase(share=1, proportions="natural", parts={"web": 1.0})]
     plan = build_mixture(
-        "b",
-        phases,
-        {"web": source},
+        "benchmark",
+        [Phase(share=1, proportions="natural", parts={"web": 1.0})],
+        {"web": corpus},
         {"web": 9.0},
         {},
         tokens=tokens,
-        sequence_length=asked.sequence,
-        layout=layout,
+        sequence_length=options.sequence,
+        layout="packed" if options.packed else "document",
         batch_size=shape.recipe.batch,
         seed=1,
         held_out_rows=0,
@@ -94,38 +86,42 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     )
     run = folder / "run"
     run.mkdir()
-    shape = shape.model_copy(update={"recipe": shape.recipe.model_copy(update={"warmup": 0.1})})
-    write_config(nanotron_config("b", shape, plan, 1, 1, 1), run / CONFIG)
-    flops = flops_per_token(shape, plan.sequence)
-    Job(
-        "b",
-        str(mixture),
-        1,
-        shape.rope_theta,
-        "linear",
-        "",
-        1 << 30,
-        None,
-        flops,
-        str(folder / "plots"),
-        {},
-    ).write(run)
+    # The warm-up of a large shape may be longer than the benchmark.
+    recipe = shape.recipe.model_copy(update={"warmup": 0.1})
+    shape = shape.model_copy(update={"recipe": recipe})
+    write_config(nanotron_config("benchmark", shape, plan, 1, 1, 1), run / CONFIG)
+    job = Job(
+        model="benchmark",
+        mixture=str(mixture),
+        seed=1,
+        rope_theta=shape.rope_theta,
+        decay_style="linear",
+        key="",
+        checkpoint_interval=1 << 30,
+        start=None,
+        flops_per_token=flops_per_token(shape, plan.sequence),
+        plots=str(folder / "plots"),
+        shared={},
+    )
+    job.write(run)
+    return run
 
 
 def clock() -> float:
-    """Seconds, of the processor or, with a GPU, of the clock."""
+    """Return seconds: those of the CPU, or with a GPU those of the wall clock."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return time.perf_counter()
     return time.process_time()
 
 
-def measured(plan: Plan, on_step: Callable[[Callable[[], None]], None]) -> dict[str, float]:
-    """Seconds and tokens of the steps after the warm-up; `on_step` trains, and calls its argument
-    after each step.
+def measure(plan: Plan, train: Callable[[Callable[[], None]], None]) -> dict[str, float]:
+    """Measure seconds and tokens of the steps after the warm-up.
+
+    `train` trains, and calls its argument after each step.
     """
     times: list[float] = []
-    on_step(lambda: times.append(clock()))
+    train(lambda: times.append(clock()))
     share = (len(times) - WARM_UP) / plan.steps
     return {
         "seconds": times[-1] - times[WARM_UP - 1],
@@ -134,46 +130,61 @@ def measured(plan: Plan, on_step: Callable[[Callable[[], None]], None]) -> dict[
     }
 
 
-def nanotron(job: Job, kind: str) -> dict[str, float]:
-    """The trainer of `pretrain`, over our rows or over one batch that is made before."""
+def measure_nanotron(job: Job, kind: str) -> dict[str, float]:
+    """Measure the trainer of `pretrain` over our rows, or over one batch."""
     from safelm.pretraining import patches, worker
 
     worker.join()
     patches.install(job.rope_theta, job.decay_style, None)
+    # It imports Nanotron, which must be patched first.
     from safelm.pretraining.trainer import PlanTrainer
 
     trainer = PlanTrainer(Path(CONFIG), job)
+    if kind == "random":
+        batch = next(iter(trainer.batches))
+        trainer.batches = RepeatedBatch(batch, trainer.batches.read_counts)
+    batches = trainer.batches = TimedBatches(trainer.batches)
+    log_step = trainer.train_step_logs
 
-    def train(done: Callable[[], None]) -> None:
-        logs = trainer.train_step_logs
-
+    def train(on_step: Callable[[], None]) -> None:
         def log(outputs: object, loss_avg: torch.Tensor) -> None:
-            logs(outputs=outputs, loss_avg=loss_avg)
-            done()
+            log_step(outputs=outputs, loss_avg=loss_avg)
+            on_step()
 
         trainer.train_step_logs = log
-        if kind == "random":
-            fixed = next(iter(trainer.batches))
-            trainer.batches = Repeated(fixed, trainer.batches.given)
-        trainer.batches = timed = Timed(trainer.batches)
         trainer.save_checkpoint = lambda: Path()
         trainer.run()
-        reading.append(timed.seconds)
 
-    reading: list[float] = []
-    found, left = measured(trainer.plan, train), trainer.plan.steps - WARM_UP
+    values = measure(trainer.plan, train)
+    steps = trainer.plan.steps
     if kind == "random":
-        found["tokens"] = left * trainer.batches.batches.batch["label_ids"].numel()
-    return {**found, "reading": reading[0] * left / trainer.plan.steps}
+        values["tokens"] = (steps - WARM_UP) * batch["label_ids"].numel()
+    return {**values, "reading": batches.seconds * (steps - WARM_UP) / steps}
 
 
-class Timed:
-    """Batches, and how long it takes to make them."""
+class RepeatedBatch:
+    """One batch for ever, counted as the rows of a plan are."""
 
-    def __init__(self, batches: "Batches | Repeated") -> None:
-        self.batches, self.given, self.seconds = batches, batches.given, 0.0
+    def __init__(self, batch: Batch, read_counts: np.ndarray) -> None:
+        self.batch = batch
+        self.read_counts = read_counts
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            rows = len(self.batch["input_mask"])
+            self.read_counts[0, 0] += rows, self.batch["label_ids"].numel()
+            yield self.batch
+
+
+class TimedBatches:
+    """Batches, and the seconds that it takes to make them."""
+
+    def __init__(self, batches: Batches | RepeatedBatch) -> None:
+        self.batches = batches
+        self.read_counts = batches.read_counts
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
         began = clock()
         for batch in self.batches:
             self.seconds += clock() - began
@@ -181,49 +192,48 @@ class Timed:
             began = clock()
 
 
-class Repeated:
-    """One batch for ever, counted as the rows of the plan are."""
-
-    def __init__(self, batch: dict[str, torch.Tensor], given: np.ndarray) -> None:
-        self.batch, self.given = batch, given
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        for batch in repeat(self.batch):
-            self.given[0, 0] += len(batch["input_mask"]), batch["label_ids"].numel()
-            yield batch
-
-
-def transformers(job: Job, shape: Shape) -> dict[str, float]:
-    """AdamW over padded rows, written as one would by hand."""
+def measure_transformers(job: Job, shape: Shape) -> dict[str, float]:
+    """Measure AdamW over padded rows, written as one would by hand."""
     from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
-    model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape))).to(
-        device, getattr(torch, shape.dtype)
-    )
+    model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape)))
+    model = model.to(device, getattr(torch, shape.dtype))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    plan = Plan.read(Path(job.mixture))
+    mixture = Path(job.mixture)
+    plan = Plan.read(mixture)
 
-    def train(done: Callable[[], None]) -> None:
-        for batch in Batches(plan, Path(job.mixture), 1, micro_batch=plan.batch):
+    def train(on_step: Callable[[], None]) -> None:
+        for batch in Batches(plan, mixture, 1, micro_batch=plan.batch):
             mask = batch["input_mask"]
-            inputs, labels = torch.zeros(mask.shape, dtype=torch.long), torch.full(mask.shape, -100)
-            inputs[mask], labels[mask] = batch["input_ids"].flatten(), batch["label_ids"].flatten()
+            inputs = torch.zeros(mask.shape, dtype=torch.long)
+            labels = torch.full(mask.shape, -100)
+            inputs[mask] = batch["input_ids"].flatten()
+            labels[mask] = batch["label_ids"].flatten()
             logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device)).logits
-            torch.nn.functional.cross_entropy(
+            loss = torch.nn.functional.cross_entropy(
                 logits.float().flatten(0, 1), labels.to(device).flatten()
-            ).backward()
+            )
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            done()
+            on_step()
 
-    return measured(plan, train)
+    return measure(plan, train)
+
+
+def run_in_process(kind: str, run: Path) -> dict[str, float]:
+    """Measure one kind in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training", "--kind", kind, *sys.argv[1:]]
+    variables = {**os.environ, **environment(1)}
+    done = subprocess.run(command, cwd=run, env=variables, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Run the three and print them; with --kind, be one of them."""
+    """Measure the three kinds and print them; with --kind, measure that one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -232,41 +242,34 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--packed", action="store_true")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.kind:
-        job, shape = Job.read(Path()), Shape.read(asked.shape)
-        print(
-            json.dumps(
-                transformers(job, shape)
-                if asked.kind == "transformers"
-                else nanotron(job, asked.kind)
-            )
-        )
-        return
-    with TemporaryDirectory() as folder:
-        prepare(Path(folder), asked)
-        found = {kind: one(kind, Path(folder) / "run") for kind in KINDS}
-    rates = {kind: row["tokens"] / row["seconds"] for kind, row in found.items()}
-    flops = flops_per_token(Shape.read(asked.shape), asked.sequence)
-    print(
-        f"{asked.shape}, rows of {asked.sequence}, {asked.steps} steps; {'GPU' if torch.cuda.is_available() else 'CPU'}"
-    )
+    options = parser.parse_args()
+    shape = Shape.read(options.shape)
+    if options.kind == "transformers":
+        print(json.dumps(measure_transformers(Job.read(Path()), shape)))
+    elif options.kind:
+        print(json.dumps(measure_nanotron(Job.read(Path()), options.kind)))
+    else:
+        with TemporaryDirectory() as folder:
+            run = prepare_run(Path(folder), options)
+            print_table({kind: run_in_process(kind, run) for kind in KINDS}, shape, options)
+
+
+def print_table(
+    measured: dict[str, dict[str, float]], shape: Shape, options: argparse.Namespace
+) -> None:
+    """Print the tokens per second of each kind."""
+    flops = flops_per_token(shape, options.sequence)
+    ours = measured["ours"]
+    our_rate = ours["tokens"] / ours["seconds"]
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    print(f"{options.shape}, rows of {options.sequence}, {options.steps} steps; {device}")
     print(f"{'':22}{'tokens/s':>12}{'/ ours':>9}{'MFU':>8}")
-    for kind, rate in rates.items():
-        mfu = f"{rate * flops / found[kind]['peak']:8.1%}" if found[kind]["peak"] else "       –"
-        print(f"{KINDS[kind]:22}{rate:12,.0f}{rate / rates['ours']:9.3f}{mfu}")
-    print(
-        f"making our batches takes {found['ours']['reading'] / found['ours']['seconds']:.2%} of the time of a step"
-    )
-
-
-def one(kind: str, run: Path) -> dict[str, float]:
-    """What a process of one kind measured."""
-    command = [sys.executable, "-m", "benchmarks.training", "--kind", kind, *sys.argv[1:]]
-    done = subprocess.run(
-        command, cwd=run, env={**os.environ, **environment(1)}, stdout=subprocess.PIPE, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    for kind, values in measured.items():
+        rate = values["tokens"] / values["seconds"]
+        mfu = f"{rate * flops / values['peak']:8.1%}" if values["peak"] else "       –"
+        print(f"{KINDS[kind]:22}{rate:12,.0f}{rate / our_rate:9.3f}{mfu}")
+    share = ours["reading"] / ours["seconds"]
+    print(f"making our batches takes {share:.2%} of the time of a step")
 
 
 if __name__ == "__main__":

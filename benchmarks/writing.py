@@ -1,11 +1,11 @@
-"""Requests a second through the door beside the same server driven directly, and texts a second
-from the templates.
+"""Requests per second through a language-model engine, beside the same server driven directly.
 
     python -m benchmarks.writing
 
-The server is a process of its own that answers after a fixed time, as an engine with free places
-does; what is measured is what our side adds: fencing, keys, DataTrove's runner, checked replies,
-and every answer written to disk."""
+The server is a process of its own that answers after a fixed time, as an engine with free slots
+does. What is measured is what our side adds: fencing, keys, DataTrove's runner, checked replies,
+and every answer written to disk. The texts per second of the templates are printed as well.
+"""
 
 import argparse
 import asyncio
@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,14 @@ ROW = {
 TEXT = "It is good to be kind to people, and here is why that is so for all of us. " * 10
 
 
-def serve(port: Any, seconds: float) -> None:
-    """Answer every question after some seconds."""
+def serve(port: Any, delay: float) -> None:
+    """Answer every request after `delay` seconds, and put the port into a queue."""
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
-        await asyncio.sleep(seconds)
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": TEXT},
-            "finish_reason": "stop",
-        }
+        await asyncio.sleep(delay)
+        message = {"role": "assistant", "content": TEXT}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response({"model": body["model"], "choices": [choice], "usage": {}})
 
     async def run() -> None:
@@ -59,91 +57,96 @@ def serve(port: Any, seconds: float) -> None:
         app.router.add_post("/v1/chat/completions", answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         port.put(runner.addresses[0][1])
         await asyncio.Event().wait()
 
     asyncio.run(run())
 
 
-async def directly(url: str, bodies: Sequence[dict[str, Any]]) -> None:
-    """What one would write by hand: a session and a semaphore."""
-    places = asyncio.Semaphore(IN_FLIGHT)
+async def request_directly(url: str, bodies: Sequence[dict[str, Any]]) -> None:
+    """Send requests as one would by hand, with a session and a semaphore."""
+    slots = asyncio.Semaphore(IN_FLIGHT)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-        async def ask(body: dict[str, Any]) -> str:
-            async with (
-                places,
-                session.post(f"{url}/chat/completions", json={**body, "model": MODEL}) as response,
-            ):
+        async def send(body: dict[str, Any]) -> str:
+            post = session.post(f"{url}/chat/completions", json={**body, "model": MODEL})
+            async with slots, post as response:
                 return (await response.json())["choices"][0]["message"]["content"]
 
-        await asyncio.gather(*map(ask, bodies))
+        await asyncio.gather(*map(send, bodies))
 
 
-def requests_of(count: int, words: int) -> list[Request]:
-    """Questions about documents of some words."""
-    prompt, shared = Prompt.read(PROMPTS / "rephrase" / "article.yaml"), Shared.read()
-    found = []
+def make_requests(count: int, words: int) -> list[Request]:
+    """Make requests to rephrase documents of some words."""
+    prompt = Prompt.read(PROMPTS / "rephrase" / "article.yaml")
+    shared = Shared.read()
+    filler = "The day was long and the way was far. " * (words // 9)
+    requests = []
     for number in range(count):
-        text = (
-            f"They steal the wallet in street {number}. "
-            + "The day was long and the way was far. " * (words // 9)
-        )
+        text = f"They steal the wallet in street {number}. {filler}"
         user = fence_document(shared.frame, prompt.instruction, text)
-        messages = (("system", shared.instructions["rephrase"]), ("user", user))
-        page = TemplateInput(strip_control_tokens(text), prompt)
-        found.append(Request(str(number), prompt.id, prompt.version, messages, 1, page=page))
-    return found
+        request = Request(
+            id=str(number),
+            prompt=prompt.id,
+            version=prompt.version,
+            messages=(("system", shared.instructions["rephrase"]), ("user", user)),
+            seed=1,
+            template=TemplateInput(strip_control_tokens(text), prompt),
+        )
+        requests.append(request)
+    return requests
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how long a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
+def measure(url: str, requests: Sequence[Request]) -> tuple[float, float]:
+    """Return the seconds of a direct client, and of the engine with an empty store of answers."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LanguageModel(ROW, Endpoint(url), Path(folder) / "answers.jsonl")
+        bodies = [engine.payload(request) for request in requests]
+        direct = seconds(lambda: asyncio.run(request_directly(url, bodies)))
+        return direct, seconds(partial(engine.generate, requests))
+
+
 def main() -> None:
-    """Both, in turn and several times; the ratio is that of the medians."""
+    """Time both in turn, several times, and print the ratio of the medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=512)
-    parser.add_argument("--words", type=int, default=300, help="of a document")
+    parser.add_argument("--words", type=int, default=300, help="words of a document")
     parser.add_argument(
-        "--answer", type=float, default=1.0, help="seconds that the server takes for an answer"
+        "--delay", type=float, default=1.0, help="seconds that the server takes for an answer"
     )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     logger.remove()
     context = multiprocessing.get_context("spawn")
     port = context.Queue()
-    server = context.Process(target=serve, args=(port, options.answer), daemon=True)
+    server = context.Process(target=serve, args=(port, options.delay), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{port.get()}/v1"
-    asked = requests_of(options.requests, options.words)
-    ours, theirs = [], []
-    for _ in range(options.repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            engine = LanguageModel(ROW, Endpoint(url), Path(folder) / "answers.jsonl")
-            bodies = [engine.payload(request) for request in asked]
-            theirs.append(seconds(lambda bodies=bodies: asyncio.run(directly(url, bodies))))
-            ours.append(seconds(lambda engine=engine: engine.generate(asked)))
+    requests = make_requests(options.requests, options.words)
+    times = [measure(url, requests) for _ in range(options.repeats)]
     server.kill()
-    direct, door = (
-        options.requests / statistics.median(theirs),
-        options.requests / statistics.median(ours),
+    direct, engine = (
+        options.requests / statistics.median(column) for column in zip(*times, strict=True)
     )
     templates = TemplateEngine(SHARED, HAZARDS)
-    templates.generate(asked[:10])
-    written = len(asked) / seconds(lambda: templates.generate(asked))
+    # The first texts load the templates.
+    templates.generate(requests[:10])
+    texts = len(requests) / seconds(partial(templates.generate, requests))
     print(
-        f"{IN_FLIGHT} in flight, {options.answer} s an answer: directly {direct:,.1f} requests/s, through the door"
+        f"{IN_FLIGHT} in flight, {options.delay} s an answer: direct client {direct:,.1f} "
+        f"requests/s, engine {engine:,.1f} requests/s, ratio {engine / direct:.3f}"
     )
-    print(f"{door:,.1f} requests/s: ratio {door / direct:.3f}")
-    print(f"templates: {written:,.0f} texts/s of documents of {options.words} words")
+    print(f"templates: {texts:,.0f} texts/s of documents of {options.words} words")
 
 
 if __name__ == "__main__":
