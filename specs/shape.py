@@ -1,6 +1,4 @@
-"""A shape: the architecture of a model and the recipe that trains it; one YAML file each in
-specs/shapes.
-"""
+"""A shape: the architecture of a model and its training recipe; one YAML file each in specs/shapes."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -14,7 +12,7 @@ from specs.yaml_source import validate
 SHAPES = Path(__file__).parent / "shapes"
 
 
-class Recipe(Spec):
+class TrainingRecipe(Spec):
     """How the weights are trained: AdamW and a warm-up, stable, decay schedule."""
 
     learning_rate: PositiveFloat
@@ -57,7 +55,7 @@ class Shape(Spec):
     tied: bool
     init_std: PositiveFloat
     dtype: Literal["float32", "bfloat16"]
-    recipe: Recipe
+    recipe: TrainingRecipe
 
     @model_validator(mode="after")
     def heads_divide(self) -> Self:

@@ -1,4 +1,4 @@
-"""Models of others in the chat format: what ends an answer, which day it is, how far a model sees."""
+"""Tests of models in the chat format: ends of answers, dates in templates, limits of attention."""
 
 from datetime import date
 from pathlib import Path
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def completion_model(folder: Path, model: PreTrainedModel | None = None) -> CompletionModel:
-    """The model of a folder, or another in its place; it continues texts."""
+    """Open the model of a folder, or another model with its tokenizer; it continues texts."""
     torch.manual_seed(0)
     if model is not None:
         model.save_pretrained(folder)
@@ -42,7 +42,7 @@ def settings(decoder: Decoder, max_new_tokens: int) -> GenerationSettings:
     return GenerationSettings(decoder=decoder, max_new_tokens=max_new_tokens, batch_size=2, seed=1)
 
 
-def test_an_answer_ends_where_the_model_itself_says(folder: Path) -> None:
+def test_an_answer_ends_at_the_end_tokens_of_the_model(folder: Path) -> None:
     loaded = completion_model(folder)
     prompt = loaded.prompt_tokens(["How do I"])
     with torch.inference_mode():
@@ -52,7 +52,7 @@ def test_an_answer_ends_where_the_model_itself_says(folder: Path) -> None:
     assert loaded.complete(["How do I"], settings(GREEDY, 12))[0]["completion"] == ""
 
 
-def test_a_template_that_tells_the_day_tells_the_same_every_day(folder: Path) -> None:
+def test_a_template_with_a_date_gives_the_same_text_every_day(folder: Path) -> None:
     _, tokenizer = load(folder)
     tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }}: {{ messages[0].content }}"
     text = tokenizer.decode(request_tokens(tokenizer, ["How do I water the rose?"])[0])
@@ -92,12 +92,12 @@ def test_an_architecture_without_the_attention_of_pytorch_is_decoded(folder: Pat
     for _ in range(8):
         with torch.inference_mode():
             tokens = [*tokens, int(loaded.model(torch.tensor([tokens])).logits[0, -1].argmax())]
-    found = loaded.complete(["How do I water"], settings(GREEDY, 8))[0]["completion"]
+    completion = loaded.complete(["How do I water"], settings(GREEDY, 8))[0]["completion"]
     written = loaded.tokenizer.decode(tokens[-8:], skip_special_tokens=False)
-    assert written.startswith(str(found)) and found
+    assert written.startswith(str(completion)) and completion
 
 
-def test_an_architecture_that_masks_by_place_is_refused(folder: Path) -> None:
+def test_an_architecture_that_masks_by_position_is_refused(folder: Path) -> None:
     shape = GPTNeoConfig(
         **SHAPE,
         hidden_size=32,

@@ -1,6 +1,4 @@
-"""A model small enough to be tuned and evaluated in a test: a real Llama with random weights, and a
-real tokenizer.
-"""
+"""A model small enough to be tuned in a test: a Llama with random weights and a real tokenizer."""
 
 import json
 import shutil
@@ -56,9 +54,9 @@ ARITHMETIC = [
     for n in range(20)
 ]
 
-PARAMS = f"""\
-models: {{plain: {{mixture: web, shape: nano, seed: 1}}, tags: {{mixture: web, shape: nano, seed: 1}}}}
-tags: {{unsafe: {{from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}}}
+PARAMS = """\
+models: {plain: {mixture: web, shape: nano, seed: 1}, tags: {mixture: web, shape: nano, seed: 1}}
+tags: {unsafe: {from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
 instruct:
   source: chat
   examples: 20
@@ -85,24 +83,24 @@ evaluate:
   max_new_tokens: 6
   batch_size: 8
   decoders:
-    greedy: {{method: greedy}}
-    safebeam: {{method: safebeam, beams: 2, candidates: 3, drop: half}}
-    random_drop: {{method: safebeam, beams: 2, candidates: 3, drop: random}}
+    greedy: {method: greedy}
+    safebeam: {method: safebeam, beams: 2, candidates: 3, drop: half}
+    random_drop: {method: safebeam, beams: 2, candidates: 3, drop: random}
   checkpoint_decoders: [greedy]
   tagged_models_only: [random_drop]
   judges:
-    acts: {{kind: demo}}
-    scores: {{kind: scorer, scorer: lexicon, min_score: 3}}
-    harm: {{kind: refusal_phrases}}
-    help: {{kind: refusal_phrases}}
+    acts: {kind: demo}
+    scores: {kind: scorer, scorer: lexicon, min_score: 3}
+    harm: {kind: refusal_phrases}
+    help: {kind: refusal_phrases}
   seed: 1
-engines: {{template: {{kind: template}}}}
-scorers: {{lexicon: {{kind: lexicon}}}}
+engines: {template: {kind: template}}
+scorers: {lexicon: {kind: lexicon}}
 """
 
 
 def evaluated_world(root: Path) -> Path:
-    """The world with the project's suites and word lists beside it; the folder build/."""
+    """Write `world` and link the project's suites and word lists; return the folder build/."""
     world(root)
     (root / "specs").mkdir(exist_ok=True)
     for name in ("demo", "suites", "hazards.yaml"):
@@ -111,7 +109,7 @@ def evaluated_world(root: Path) -> Path:
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """A byte-level BPE trained on the dialogues."""
+    """Train a byte-level BPE on the dialogues."""
     folder.mkdir(parents=True)
     texts = [str(row[name]) for row in CHAT + ARITHMETIC for name in ("prompt", "text")]
     save_tokenizer(train_tokenizer(texts, 320), folder, Counter())
@@ -119,7 +117,7 @@ def write_tokenizer(folder: Path) -> Path:
 
 
 def write_model(folder: Path, tokenizer: Path, **train_json: Any) -> Path:
-    """A model folder, as pretrain leaves it."""
+    """Write a model's folder as pretrain does."""
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=320,
@@ -145,9 +143,7 @@ def write_model(folder: Path, tokenizer: Path, **train_json: Any) -> Path:
 
 
 def world(folder: Path) -> None:
-    """build/ as it is before tuning: dialogues, and a pretrained model that knows the tag beside
-    one that does not.
-    """
+    """Write build/ as it is before tuning: dialogues and two models, one of which knows the tag."""
     (folder / "params.yaml").write_text(PARAMS)
     ingested("ingest/chat", CHAT, 15)
     ingested("ingest/arithmetic", ARITHMETIC)
@@ -157,7 +153,7 @@ def world(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, by its path in it."""
+    """Return the files of a folder by their relative paths."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

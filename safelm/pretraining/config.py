@@ -9,7 +9,7 @@ import yaml
 from safelm.corpora.mixing.plan import Plan
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.schedule import warmup_and_decay
-from specs.shape import Recipe, Shape
+from specs.shape import TrainingRecipe, Shape
 
 # Relative to the folder of the run, so that no checkpoint contains a path of the machine.
 CHECKPOINTS = "checkpoints"
@@ -64,7 +64,7 @@ def nanotron_config(
     }
 
 
-def micro_batch_size(recipe: Recipe, batch: int, dp: int) -> int:
+def micro_batch_size(recipe: TrainingRecipe, batch: int, dp: int) -> int:
     """Return the rows that a rank computes at once.
 
     They are the recipe's micro-batch, or its greatest common divisor with the rank's share of a
@@ -94,7 +94,7 @@ def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
     }
 
 
-def _optimizer(recipe: Recipe, plan: Plan, dtype: str) -> dict[str, Any]:
+def _optimizer(recipe: TrainingRecipe, plan: Plan, dtype: str) -> dict[str, Any]:
     warmup, decay = warmup_and_decay(recipe, plan.steps, plan.full_steps)
     # Nanotron has no 1-sqrt; patches.py replaces its schedule.
     decay_style = "cosine" if recipe.decay_style == "cosine" else "linear"

@@ -4,12 +4,12 @@ import math
 from functools import partial
 from typing import Literal
 
-from specs.shape import Recipe
+from specs.shape import TrainingRecipe
 
 DecayStyle = Literal["linear", "cosine", "1-sqrt"]
 
 
-def warmup_and_decay(recipe: Recipe, steps: int, full_steps: float) -> tuple[int, int]:
+def warmup_and_decay(recipe: TrainingRecipe, steps: int, full_steps: float) -> tuple[int, int]:
     """Return the steps of the warm-up and of the decay, at least one each.
 
     A warm-up given as a share is one of `full_steps`, the steps that the budget takes in full rows.
@@ -31,7 +31,9 @@ def warmup_and_decay(recipe: Recipe, steps: int, full_steps: float) -> tuple[int
     return warmup, decay
 
 
-def learning_rates(recipe: Recipe, steps: int, full_steps: float, count: int) -> list[float]:
+def learning_rates(
+    recipe: TrainingRecipe, steps: int, full_steps: float, count: int
+) -> list[float]:
     """Return the learning rates of the first `count` steps of a run of `steps` steps."""
     warmup, decay = warmup_and_decay(recipe, steps, full_steps)
     peak = recipe.learning_rate
