@@ -1,4 +1,4 @@
-"""A shape: the architecture of a model and its training recipe; one YAML file each in specs/shapes."""
+"""A shape: the architecture of a model and its training recipe; one YAML file in specs/shapes."""
 
 from pathlib import Path
 from typing import Literal, Self

@@ -9,7 +9,7 @@ import yaml
 from safelm.corpora.mixing.plan import Plan
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.schedule import warmup_and_decay
-from specs.shape import TrainingRecipe, Shape
+from specs.shape import Shape, TrainingRecipe
 
 # Relative to the folder of the run, so that no checkpoint contains a path of the machine.
 CHECKPOINTS = "checkpoints"
