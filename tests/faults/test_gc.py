@@ -5,7 +5,7 @@ one.
 import pytest
 
 from safelm.builder.locks import locked
-from tests.faults.damage import look
+from tests.faults.damage import check_build
 from tests.faults.toy import Toy
 
 
@@ -28,14 +28,14 @@ def test_a_killed_build_keeps_its_shards_for_a_day(edited: Toy) -> None:
     (edited.root / ".dvc/cache/files/md5/00" / ("1" * 30)).write_bytes(b"nobody needs this")
     assert "1 of " in collect(edited)
     assert not (edited.root / "unfinished.dvc").exists() and not [
-        one for one in look().findings if one.md5
+        one for one in check_build().findings if one.md5
     ]
     assert edited.made(edited.build("tag")) == {"tag/unsafe": 0}
 
 
 def test_hours_0_removes_everything_else(edited: Toy, oracle: Toy) -> None:
     collect(edited, "--hours", "0")
-    assert not [finding for finding in look().findings if finding.md5]
+    assert not [finding for finding in check_build().findings if finding.md5]
     assert edited.made(edited.build("tag"))["tag/unsafe"] > 0
     edited.edit("params.yaml", "rate: 0.4", "rate: 0.5")
     edited.build()

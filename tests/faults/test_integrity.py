@@ -13,7 +13,7 @@ import pytest
 from safelm.builder.paths import cache
 from safelm.maintenance.verify.lock_file import read_lock
 from safelm.maintenance.verify.report import Fault
-from tests.faults.damage import DAMAGE, Target, flip, junk, look, overwrite, targets
+from tests.faults.damage import DAMAGE, Target, check_build, flip, junk, overwrite, targets
 from tests.faults.toy import Toy
 
 TOGETHER = 5  # flips in one repair
@@ -30,7 +30,7 @@ def restores(toy: Toy, oracle: Toy) -> None:
     code, text = verify(toy, "--repair")
     assert code == 0 and "all whole" in text, text
     assert toy.state() == oracle.state()
-    assert look().findings == []
+    assert check_build().findings == []
     assert "up to date" in toy.build()
 
 
@@ -39,7 +39,7 @@ def names(target: Target) -> bool:
 
     A swap may damage the listing of the same folder too, behind which nothing can be seen.
     """
-    for finding in look().findings:
+    for finding in check_build().findings:
         there = finding.path.exists() and target.path.exists()
         same = target.path in (finding.path, finding.name) or (
             there and finding.path.samefile(target.path)
@@ -57,7 +57,7 @@ def test_every_flipped_bit_is_found_and_its_stage_named(finished: Toy, count: Co
         flip(target, draw)
         assert names(target), target
         overwrite(target.path, before)
-        assert not look().findings
+        assert not check_build().findings
 
 
 def test_every_other_damage_is_found_and_its_stage_named(
@@ -68,7 +68,7 @@ def test_every_other_damage_is_found_and_its_stage_named(
         kind, target = list(DAMAGE)[number % len(DAMAGE)], draw.choice(all_of_them)
         subprocess.run(["cp", "-a", "build", ".dvc", str(tmp_path)], check=True)
         DAMAGE[kind](target, draw)
-        assert look().code and (kind == "extra" or names(target)), (kind, target)
+        assert check_build().code and (kind == "extra" or names(target)), (kind, target)
         for name in ("build", ".dvc"):
             shutil.rmtree(name)
             (tmp_path / name).rename(name)
@@ -144,7 +144,7 @@ def test_damage_in_the_remote_is_refused_or_found_and_undone(
     trusting = colleague(finished, tmp_path / "trusting", verified=False)
     assert trusting.start("dvc", "pull", "--quiet").wait() == 0
     monkeypatch.chdir(trusting.root)
-    assert len(look().findings) >= 1
+    assert len(check_build().findings) >= 1
     restores(trusting, oracle)
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dvc.rwlock import SCHEMA as RWLOCK_SCHEMA
@@ -20,6 +19,7 @@ from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.run_cache import entry_digest, run_cache
 from tests.faults.toy import Toy
 
 Counter = Callable[[int, int], int]
@@ -34,8 +34,8 @@ def lengths(size: int, number: int) -> Sequence[int]:
     )
 
 
-def told(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
-    lines = [str(sign) for sign in check()]
+def reported(check: Callable[[], Iterator[Diagnosis]]) -> list[str]:
+    lines = [str(diagnosis) for diagnosis in check()]
     assert all("\n" not in line and "Traceback" not in line for line in lines)
     return lines
 
@@ -56,7 +56,7 @@ def test_a_lock_of_every_length_is_reported_unless_dvc_takes_it(
     whole = path.read_bytes()
     for length in lengths(len(whole), count(60, 10**6)):
         path.write_bytes(whole[:length])
-        assert len(told(dvc.lock_file)) == 1 or dvc_takes(whole[:length].decode()), length
+        assert len(reported(dvc.lock_file)) == 1 or dvc_takes(whole[:length].decode()), length
 
 
 @pytest.mark.cases(quick=1, full=20)
@@ -64,7 +64,7 @@ def test_a_torn_lock_costs_no_work(finished: Toy, oracle: Toy, case: int) -> Non
     path = Path("dvc.lock")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * case // 20])
-    if told(dvc.lock_file):
+    if reported(dvc.lock_file):
         build = finished.start("pipeline", "build", "--jobs", "1")
         assert (
             build.wait() == 1
@@ -89,7 +89,7 @@ def test_an_rwlock_of_every_length_is_reported_unless_dvc_takes_it(finished: Toy
             takes = bool(RWLOCK_SCHEMA(json.loads(whole[:length])))
         except (ValueError, Invalid):
             takes = False
-        assert bool(told(dvc.rwlock)) != takes, length
+        assert bool(reported(dvc.rwlock)) != takes, length
 
 
 def test_an_entry_of_the_run_cache_of_every_length_is_reported(
@@ -99,16 +99,16 @@ def test_an_entry_of_the_run_cache_of_every_length_is_reported(
         whole = path.read_bytes()
         for length in lengths(len(whole), count(200, 10**6)):
             path.write_bytes(whole[:length])
-            assert told(dvc.run_cache) or _content(whole[:length]) == _content(whole), (
+            assert reported(run_cache) or _content(whole[:length]) == _content(whole), (
                 path,
                 length,
             )
         path.write_bytes(whole)
-    assert not told(dvc.run_cache)
+    assert not reported(run_cache)
 
 
-def _content(data: bytes) -> Any:
-    return dvc._without_sizes(parse_yaml(data.decode(), "run"))
+def _content(data: bytes) -> str:
+    return entry_digest(parse_yaml(data.decode(), "run"))
 
 
 @pytest.mark.cases(quick=1, full=18)
@@ -128,7 +128,7 @@ def test_a_torn_run_cache_is_quarantined_and_the_build_goes_on(
             path.write_bytes(data[: len(data) * (case + 1) // 19])
         elif left == "temporary":
             path.with_name(".Ab3xQ.tmp").write_bytes(data[: len(data) * case // 18])
-    assert told(dvc.run_cache)
+    assert reported(run_cache)
     doctor = finished.start("pipeline", "doctor", "--fix")
     assert doctor.wait() == 0, doctor.text
     Path("dvc.lock").unlink()
@@ -146,7 +146,7 @@ def test_an_index_entry_of_every_length_is_not_done_and_reported(
     assert record and json.loads(json.dumps(asdict(record))) == json.loads(whole)
     for length in lengths(len(whole), count(100, 10**6)):
         path.write_bytes(whole[:length])
-        assert store.get(path.stem) is None and len(told(leftovers.records)) == 1, length
+        assert store.get(path.stem) is None and len(reported(leftovers.index_entries)) == 1, length
     assert isinstance(record, ManifestEntry)
 
 
@@ -167,7 +167,7 @@ def test_settings_of_every_length_are_reported_or_read(finished: Toy) -> None:
     whole = path.read_text()
     for length in range(len(whole)):
         path.write_text(whole[:length])
-        told(surroundings.readable)
+        reported(surroundings.readable)
         examine.check_before_build()
 
 
