@@ -25,6 +25,7 @@ from specs.yaml_source import Problem, SpecError, YamlFile, check
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
 Rows = dict[Location, dict[str, Any]]
 MAX_COLUMNS = 100
+EMPTY = re.compile(r":\s*\{\s*\}")
 
 
 class Seeds(Spec):
@@ -49,11 +50,12 @@ class LikeMixture(Spec):
 
 def _kind(row: object) -> str:
     is_like = "like" in row if isinstance(row, dict) else isinstance(row, LikeMixture)
-    return "like" if is_like else "phases"
+    return "a changed mixture" if is_like else "a mixture"
 
 
 MixtureRow = Annotated[
-    Annotated[Mixture, Tag("phases")] | Annotated[LikeMixture, Tag("like")], Discriminator(_kind)
+    Annotated[Mixture, Tag("a mixture")] | Annotated[LikeMixture, Tag("a changed mixture")],
+    Discriminator(_kind),
 ]
 
 
@@ -209,24 +211,37 @@ def insert(file: YamlFile, text: str, rows: Rows) -> str:
     ends = {at: max(line for key, line in file.ends.items() if key[: len(at)] == at) for at in rows}
     for at, end in sorted(ends.items(), key=lambda item: -item[1]):
         if rows[at] and not _at(file.values, at):
-            lines[end - 1] = re.sub(r":\s*\{\s*\}", ":", lines[end - 1], count=1)
+            lines[end - 1] = EMPTY.sub(_blank, lines[end - 1], count=1).rstrip()
         indent = "  " * len(at)
         new = [line for name, row in rows[at].items() for line in _lines(name, row)]
         lines[end:end] = [indent + line for line in new]
     return "\n".join(lines) + "\n"
 
 
+def _blank(found: re.Match[str]) -> str:
+    """Replace `: {}` by spaces, so that a comment behind it stays where it is."""
+    return ":".ljust(len(found[0]))
+
+
 def _lines(name: str, row: Any) -> list[str]:
-    """Write a row as people do: a mixture with a line for each phase, a long row on several."""
+    """Write a row as people do: a mixture with a list of phases, a long row on several lines."""
     if isinstance(row, dict) and "phases" in row:
-        return [f"{name}:", "  phases:", *(f"    - {_flow(phase)}" for phase in row["phases"])]
+        phases = [line for phase in row["phases"] for line in _item(phase)]
+        return [f"{name}:", "  phases:", *phases]
     line = f"{_flow(name)}: {_flow(row)}"
     if not isinstance(row, dict) or len(line) <= MAX_COLUMNS:
         return [line]
     return [f"{name}:", *(f"  {key}: {_flow(value)}" for key, value in row.items())]
 
 
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+def _item(phase: dict[str, Any]) -> list[str]:
+    """Write a phase as an item of a list, on as many lines as it needs."""
+    # PyYAML breaks a line behind the first item that is too long.
+    first, *rest = _flow(phase, MAX_COLUMNS - 30).splitlines()
+    return [f"    - {first}", *(f"      {line}" for line in rest)]
+
+
+def _flow(value: Any, width: float = float("inf")) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=width)
     # YAML ends a document that is a single word with `...`.
     return text.removesuffix("...\n").strip()

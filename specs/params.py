@@ -68,7 +68,9 @@ class Audit(Spec):
     """
 
     judge: Name = Field(description="a row of scorers that is a judge")
-    documents: PositiveInt = Field(description="documents of each predicted score, at most")
+    documents_per_score: PositiveInt = Field(
+        description="documents of each predicted score, at most"
+    )
     confidence: Share = Field(description="of the intervals; 0.95")
     seed: Seed
 

@@ -40,7 +40,7 @@ scorers:
      regularisation: 4.0}
 fit: {held_out_share: 0.25, seed: 1}
 score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
-audit: {judge: lexicon, documents: 10, confidence: 0.95, seed: 1}
+audit: {judge: lexicon, documents_per_score: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocab_size: 400, max_documents: 1000, seed: 1}
 corpora:

@@ -1,6 +1,4 @@
-"""A sample of each predicted score is shown to the judge; precision and recall follow, with their
-intervals.
-"""
+"""audit: a judge grades a sample of each predicted score; precision and recall follow."""
 
 import json
 from pathlib import Path
@@ -12,9 +10,15 @@ from safelm.scoring.audit import Bucket, audit
 from safelm.stats.rates import wilson
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, ingested, rows_of, stage
 
-# Of 1,000 pages scored 0 two of ten are judged 4; of 100 scored 4 five of ten are; all 3 scored 5
-# are shown, one is 5.
-ROWS = [(0, 0)] * 8 + [(0, 4)] * 2 + [(4, 4)] * 5 + [(4, 0)] * 5 + [(5, 5), (5, 0), (5, 1)]
+# (predicted, judged). Of 1,000 pages scored 0 two of ten are judged 4. Of 100 scored 4 five of ten
+# are. All 3 scored 5 are judged, and one is a 5.
+ROWS = [
+    *[(0, 0)] * 8,
+    *[(0, 4)] * 2,
+    *[(4, 4)] * 5,
+    *[(4, 0)] * 5,
+    *[(5, 5), (5, 0), (5, 1)],
+]
 PREDICTED = {0: 1000, 4: 100, 5: 3}
 
 
@@ -22,15 +26,11 @@ def test_precision_of_a_bucket_is_a_rate_with_wilsons_interval() -> None:
     rows = {row["predicted"]: row for row in audit(PREDICTED, ROWS, 0.95)["buckets"]}
     low, high = wilson(5, 10, 0.95)
     assert rows[4]["precision"] == pytest.approx({"value": 0.5, "low": low, "high": high}, abs=1e-6)
-    assert (rows[4]["documents"], rows[4]["audited"], rows[4]["judged"]) == (
-        100,
-        10,
-        [5, 0, 0, 0, 5, 0],
-    )
-    assert (rows[5]["benign"]["value"], rows[1]["precision"]) == (
-        pytest.approx(2 / 3, abs=1e-6),
-        None,
-    )
+    assert rows[4]["documents"] == 100
+    assert rows[4]["audited"] == 10
+    assert rows[4]["judged"] == [5, 0, 0, 0, 5, 0]
+    assert rows[5]["benign"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert rows[1]["precision"] is None
 
 
 def test_recall_weighs_each_bucket_by_its_documents() -> None:
@@ -38,58 +38,60 @@ def test_recall_weighs_each_bucket_by_its_documents() -> None:
     # At 4 or above: 50 of the 100, and 1 of the 3, are found; 200 of the 1,000 are missed.
     assert levels[4]["recall"]["value"] == pytest.approx(51 / 251, abs=1e-6)
     assert levels[4]["precision"]["value"] == pytest.approx(51 / 103, abs=1e-6)
-    # At 5: 1 is found; none of 10 in either bucket may hide as many in 1,100 as Wilson's upper end
-    # allows.
+    # At 5: 1 is found. None of 10 in either other bucket leaves room for as many among the 1,100
+    # as Wilson's upper bound allows.
     low = 1 / (1 + 1100 * wilson(0, 10, 0.95)[1])
     assert levels[5]["recall"] == pytest.approx({"value": 1.0, "low": low, "high": 1.0}, abs=1e-6)
 
 
 def test_no_miss_in_a_sample_leaves_room_for_misses() -> None:
-    got = audit({0: 1_000_000, 5: 100}, [(0, 0)] * 50 + [(5, 5)] * 50, 0.95)["levels"][0]["recall"]
-    assert got["value"] == 1.0 and got["low"] < 0.01
+    rows = [(0, 0)] * 50 + [(5, 5)] * 50
+    recall = audit({0: 1_000_000, 5: 100}, rows, 0.95)["levels"][0]["recall"]
+    assert recall["value"] == 1.0
+    assert recall["low"] < 0.01
 
 
-def test_a_bucket_that_was_shown_whole_leaves_no_doubt() -> None:
+def test_a_fully_judged_bucket_has_an_exact_share() -> None:
     assert Bucket(2, [5, 0]).share(lambda score: score == 5, 0.95) == (0.5, 0.5, 0.5)
     assert Bucket(7, []).share(lambda score: score == 5, 0.95) == (0.0, 0.0, 1.0)
 
 
-@pytest.fixture
-def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    # The scores are those of the n-grams alone, the judge is the lexicon.
-    Path("params.yaml").write_text(PARAMS.replace("of: [lexicon, ngrams]", "of: [ngrams]"))
-    ingested("ingest/web", [{"text": text} for text in [*SAFE, *CRIME, *ATTACK]], 30)
+def run_stages(texts: list[str], size: int) -> None:
+    ingested("ingest/web", [{"text": text} for text in texts], size)
     for name in ("annotate", "fit", "score", "audit"):
         stage(name)
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An audit of the n-grams' scores by the lexicon."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS.replace("of: [lexicon, ngrams]", "of: [ngrams]"))
+    run_stages([*SAFE, *CRIME, *ATTACK], 30)
     return build("audit")
 
 
-def test_each_score_gives_as_many_as_were_asked_for(audited: Path) -> None:
+def test_each_score_is_sampled_at_the_given_size(audited: Path) -> None:
     rows = rows_of(audited)
     assert sorted(row["predicted"] for row in rows) == [0] * 10 + [4] * 10 + [5] * 10
     assert all(row["reason"] for row in rows)
-    found = json.loads((audited / "audit.json").read_bytes())
-    assert [row["documents"] for row in found["buckets"]] == [40, 0, 0, 0, 20, 20]
-    assert (found["buckets"][5]["precision"]["value"], found["levels"][0]["recall"]["value"]) == (
-        1.0,
-        1.0,
-    )
+    result = json.loads((audited / "audit.json").read_bytes())
+    assert [row["documents"] for row in result["buckets"]] == [40, 0, 0, 0, 20, 20]
+    assert result["buckets"][5]["precision"]["value"] == 1.0
+    assert result["levels"][0]["recall"]["value"] == 1.0
 
 
-def test_shards_do_not_matter_to_the_sample(audited: Path) -> None:
+def test_the_sample_does_not_depend_on_shards(audited: Path) -> None:
     before = sorted(rows_of(audited), key=str)
-    ingested("ingest/web", [{"text": text} for text in [*ATTACK, *SAFE, *CRIME]], 7)
-    for name in ("annotate", "fit", "score", "audit"):
-        stage(name)
+    run_stages([*ATTACK, *SAFE, *CRIME], 7)
     assert sorted(rows_of(build("audit")), key=str) == before
 
 
 def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
     before = {row["id"] for row in rows_of(audited)}
-    Path("params.yaml").write_text(
-        Path("params.yaml").read_text().replace("documents: 10,", "documents: 4,")
-    )
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("documents_per_score: 10,", "documents_per_score: 4,"))
     stage("audit")
     fewer = {row["id"] for row in rows_of(build("audit"))}
-    assert len(fewer) == 12 and fewer < before
+    assert len(fewer) == 12
+    assert fewer < before

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from specs.validation import SCHEMA, problems, schema
 
 from specs.add_rows import add
 from specs.params import Params
 from specs.shape import Shape
 from specs.spec import Spec
 from specs.tokens import END, TAG
-from specs.yaml_source import SpecError, validate
+from specs.validation import SCHEMA, problems, schema
+from specs.yaml_source import SpecError, YamlFile, validate
 
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -241,7 +241,7 @@ MISTAKES = {
         "rows are unsafe",
     ),
     "pairs tagged by no row": (
-        ("  tag: unsafe\n", "  tag: dense\n"),
+        ("  tag: unsafe ", "  tag: dense "),
         "instruct.tag",
         "rows are unsafe",
     ),
@@ -521,7 +521,8 @@ MISTAKES = {
         "lexicn",
     ),
     "n-grams of nothing": (
-        ("words: [1, 2], characters: [3, 4, 5]", "words: [], characters: []"),
+        ("words: [1, 2] ", "words: []"),
+        ("characters: [3, 4, 5]", "characters: []"),
         "scorers.ngrams.words",
         "words: [1, 2]",
     ),
@@ -679,9 +680,104 @@ def test_heads_must_divide_the_width(tmp_path: Path) -> None:
         validate(Shape, path)
 
 
-def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+# Each row: a text, the line that must be named, and words of the message.
+YAML_ERRORS = {
+    "a tab": ("ingest:\n\trows: 1\n", 2, "is indented with a tab; use spaces"),
+    "a tab below spaces": ("ingest:\n  a: b\n\trows: 1\n", 3, "with a tab"),
+    "an open brace": ("a: {b: 1\nc: 2\n", 1, "opens `{` without closing it; add `}`"),
+    "an open bracket": ("a:\n  b: [1, 2\n  c: 3\n", 2, "opens `[` without closing it"),
+    "a brace too many": ("a: {b: 1}}\nc: 1\n", 1, "closes a bracket that is not open; remove it"),
+    "no colon": ("a:\n  b 1\n  c: 2\n", 2, "has no colon after its key; write `key: value`"),
+    "no colon after a block": ("a\n  b: 1\n", 1, "has no colon after its key"),
+    "no space after a colon": ("a:\n  b:1\n  c: 2\n", 2, "has no space after the colon"),
+    "an indent too deep": ("a:\n  b: 1\n   c: 2\n", 3, "is indented deeper than the line above"),
+    "an indent too small": ("a:\n    b: 1\n  c: 2\n", 3, "has an indent that no line above it has"),
+    "two colons": ("a: b: c\n", 1, "has a second `: `; put the value in quotes"),
+    "an open quote": ('a: "b\nc: 2\n', 1, "opens a quote without closing it"),
+    "a pattern": ("a: *.yaml\n", 1, "begins with a special character; put the value in quotes"),
+    "a tag": ("a: !!python/name:os.system\n", 1, "has a tag (`!…`), which is not allowed"),
+    "an alias": ("a: *b\n", 1, "has an alias"),
+    "nothing": ("", 1, "is empty; write its keys, or restore it with git"),
+    "comments alone": ("# a: 1\n", 1, "is empty"),
+}
+
+
+@pytest.mark.parametrize("name", YAML_ERRORS)
+def test_broken_yaml_is_one_plain_sentence(name: str, tmp_path: Path) -> None:
+    text, line, words = YAML_ERRORS[name]
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError) as error:
+        YamlFile(path)
+    (problem,) = error.value.problems
+    assert (problem.line, words in problem.message) == (line, True), problem
+    assert "while parsing" not in problem.message and "found character" not in problem.message
+
+
+def test_a_file_of_params_that_is_not_closed_is_one_line(tmp_path: Path) -> None:
     found = complaints(tmp_path, ("sources:\n", "sources: [\n"))
     assert len(found) == 1 and "opens `[` without closing it; add `]`" in found[0]
+
+
+# Each row: an edit of params.yaml with a misspelt name, and the name that is meant.
+MISSPELT = {
+    "a key": (("  rows_per_shard: ", "  rows_per_shart: "), "rows_per_shard"),
+    "a block": (("rephrase:\n", "rephrese:\n"), "rephrase"),
+    "a corpus": (("parts: {score_0: 1.0, math: 1.0}", "parts: {score_0: 1.0, mat: 1.0}"), "math"),
+    "a source": (("source: chat", "source: chta"), "chat"),
+    "an engine": (("  engine: template", "  engine: templates"), "template"),
+    "a row of tags": (("  tag: unsafe ", "  tag: unsave "), "unsafe"),
+    "a mixture": (("mixture: safe", "mixture: saef"), "safe"),
+    "a shape": (("shape: nano", "shape: nanno"), "nano"),
+    "a decoder": (("checkpoint_decoders: [greedy]", "checkpoint_decoders: [gredy]"), "greedy"),
+    "a suite": (("suites: [harmful,", "suites: [harmfull,"), "harmful"),
+    "a style": (("[podcast,", "[podcasts,"), "podcast"),
+    "a scorer": (("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngram]"), "ngrams"),
+    "a judge": (("judge: lexicon", "judge: lexikon"), "lexicon"),
+    "a model": (("  filtered: filtered", "  filtered: filterd"), "filtered"),
+    "a method": (("{method: greedy}", "{method: greedi}"), "greedy"),
+    "a value": (("drop: half", "drop: halve"), "half"),
+    "a reader": (("{reader: demo", "{reader: demmo"), "demo"),
+    "a prompt of a judge": (
+        (
+            "harm: {kind: refusal_phrases}",
+            "harm: {kind: llm, engine: remote, prompt: harn, max_attempts: 3, seed: 1}",
+        ),
+        "harm",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISSPELT)
+def test_a_misspelt_name_is_answered_with_the_close_one(kind: str, tmp_path: Path) -> None:
+    edit, meant = MISSPELT[kind]
+    found = complaints(tmp_path, edit)
+    assert any(f"did you mean {meant}?" in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("seed: 1", "seed: one"), "must be a whole number (got 'one')"),
+        (("held_out_share: 0.2", "held_out_share: much"), "must be a number (got 'much')"),
+        (
+            ("  title: Safety pretraining in miniature", "  title: 7"),
+            "must be text; put it in quotes",
+        ),
+        (("scorers: [lexicon, ngrams]", "scorers: lexicon"), "must be a list, such as [a, b]"),
+        (("engines:\n  template: {kind: template}", "engines: none"), "must be a mapping of keys"),
+        (("{kind: template}", "{}"), "must have the key 'kind'"),
+        (("  tag: unsafe ", "  tag: Un-safe "), "a name of lower-case letters, digits and _"),
+        (("scorers: [lexicon, ngrams]", "scorers: []"), "must have at least 1 of them (got [])"),
+        (("  title: Safety pretraining in miniature", '  title: ""'), "must not be empty"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_plain_words(
+    edit: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    found = complaints(tmp_path, edit)
+    assert any(message in line for line in found), found
+    assert not any("Input should" in line or "valid" in line for line in found)
 
 
 def test_a_stage_reads_only_its_blocks() -> None:
@@ -849,6 +945,66 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_added(misfit: str, tmp_
         params,
         rows,
     ]
+
+
+LIKE = """\
+mixtures:
+  more: {like: safe, set: {refusals: 6.0}}
+  less: {like: more, set: {refusals: null}}
+  math_first: {like: safe, set: {score_0: null, score_1: 2.0}}
+models:
+  more: {mixture: more, shape: nano, seeds: [1]}
+comparisons:
+  ablation: {moral: more}
+  amounts:
+    weight of refusals: {1.0: safe, 6.0: more}
+"""
+
+
+def test_a_mixture_may_be_like_another_but_for_some_parts(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    rows.write_text(LIKE, encoding="utf-8")
+    add(rows, params)
+    mixtures = Params.read("mixtures", path=params).mixtures
+    safe = [phase.parts for phase in mixtures["safe"].phases]
+    more = [phase.parts for phase in mixtures["more"].phases]
+    assert more == [safe[0], {**safe[1], "refusals": 6.0}]
+    assert [*more[1]] == [*safe[1]]
+    assert "refusals" not in mixtures["less"].phases[1].parts
+    assert [*mixtures["math_first"].phases[0].parts] == ["score_1", "math"]
+
+
+def test_comparisons_are_added_to_their_tables(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    rows.write_text(LIKE, encoding="utf-8")
+    assert add(rows, params)["comparisons.amounts"] == ["weight of refusals"]
+    comparisons = Params.read("comparisons", path=params).comparisons
+    assert comparisons.ablation["moral"] == "more" and comparisons.ablation["tags"] == "safe"
+    assert comparisons.amounts == {"weight of refusals": {1.0: "safe", 6.0: "more"}}
+    assert problems(params) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("like: safe", "like: saef"), "more.like: must be a row of mixtures (got saef)"),
+        (("refusals: 6.0", "refusal: 6.0"), "must be a part of safe (got refusal; parts are"),
+        (("refusals: 6.0", "refusal: 6.0"), "did you mean refusals?"),
+        (("refusals: 6.0", "refusals: -1.0"), "more.set.refusals: must be greater than 0"),
+        (("{moral: more}", "{moral: mere}"), "must be a row of models (got mere; rows are"),
+        (("{moral: more}", "{tags: more}"), "is in"),
+        (("{moral: more}", "{morals: more}"), "did you mean moral?"),
+        (("{1.0: safe, 6.0: more}", "{1.0: safe}"), "must have at least 2 of them"),
+    ],
+)
+def test_an_experiment_that_names_nothing_is_refused(
+    edit: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    rows, params = experiment(tmp_path)
+    rows.write_text(LIKE.replace(*edit), encoding="utf-8")
+    with pytest.raises(SpecError) as error:
+        add(rows, params)
+    assert message in str(error.value) and "rows.yaml:" in str(error.value)
 
 
 def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:
