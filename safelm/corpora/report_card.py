@@ -25,6 +25,7 @@ from safelm.text.lexicon import BREAKS, Lexicon, Marker, words_of
 from specs.spec import SCORE_LEVELS
 
 MILLION = 1_000_000
+# Digits of a rate in card.json.
 DIGITS = 6
 
 
@@ -71,6 +72,7 @@ def count_queries(text: str, queries: Lexicon) -> tuple[int, Counter[tuple[str, 
     """Count the words of a text and each (hazard, n-gram) in it, in one pass over the words."""
     words = words_of(text)
     counts = Counter((hit.marker.role, hit.marker.key) for hit in queries.find(words))
+    # `words` also has the marks that end a clause.
     return sum(word not in BREAKS for word in words), counts
 
 

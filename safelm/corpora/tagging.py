@@ -40,5 +40,6 @@ class InsertTags(Block):
         text = insert_tags(document.text, TAG, self.rate, draw, self.mode)
         self.stat_update("tags", value=text.count(TAG), unit="document")
         metadata = {**document.metadata, "parent": document.id, "seed": self.seed}
+        # The hazard of the source, or else the one that the scorers named.
         metadata["hazard"] = metadata.get("hazard") or metadata.get("score_hazard")
         yield Document(text=text, id=text_digest(metadata.get("prompt"), text), metadata=metadata)

@@ -29,6 +29,7 @@ from safelm.documents.batches import batches
 from safelm.documents.sample import ReadSample
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 
+# The chat format of every tokenizer made here.
 CHAT = Path(specs.__file__).parent / "prompts" / "chat.jinja"
 TOKENIZER = "tokenizer.json"
 # Pairs of symbols that occur less often are not merged.
@@ -99,6 +100,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size,
         min_frequency=MIN_PAIR_COUNT,
         special_tokens=[_special(token) for token in SPECIAL],
+        # The library lists the alphabet in random order.
         initial_alphabet=sorted(ByteLevel.alphabet()),
         show_progress=False,
     )

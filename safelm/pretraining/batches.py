@@ -21,6 +21,7 @@ def phase_order(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
     """
     draws = []
     for part in phase.parts:
+        # One draw per part: parts before it must not shift the numbers of this one.
         draw = generator("rows", seed, number, part_name(part.corpus))
         draws.append(draw.random(part.rows))
     return np.argsort(np.concatenate(draws), kind="stable")
@@ -107,6 +108,7 @@ def read_row(tokens: Tokens, start: int, stop: int) -> np.ndarray:
     """Read a row together with the token before it."""
     if start:
         return tokens.span(start - 1, stop)
+    # The corpus begins with a document, and END comes before every document.
     return np.concatenate([[END_ID], tokens.span(0, stop)])
 
 

@@ -58,6 +58,7 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
     """Link the files of a checkpoint to `target`, under a key that several runs have in common."""
     if target.exists():
         return
+    # Other runs may share the same checkpoint at the same time.
     attempt = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):
@@ -116,5 +117,6 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _replace(attempt: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    # A folder cannot be renamed onto one that is not empty.
     shutil.rmtree(target, ignore_errors=True)
     rename_synced(attempt, target)

@@ -41,6 +41,7 @@ def nanotron_config(
         "general": {"project": "safelm", "run": model, "seed": seed, "ignore_sanity_checks": True},
         "checkpoints": {"checkpoints_path": CHECKPOINTS, "checkpoint_interval": plan.steps},
         "data": {"dataset": None, "seed": seed, "num_loading_workers": 0},
+        # Steps are logged by PlanTrainer; Nanotron prints errors alone.
         "logging": {
             "log_level": "error",
             "log_level_replica": "error",

@@ -22,6 +22,7 @@ GPUS = {
 
 def parameters(shape: Shape) -> int:
     """Count the parameters of a Llama; a tied head is the embedding, counted once."""
+    # Queries and outputs are as wide as the model; keys and values may be narrower.
     key_width = shape.kv_heads * (shape.hidden // shape.heads)
     attention = 2 * shape.hidden * (shape.hidden + key_width)
     feed_forward = 3 * shape.hidden * shape.ffn

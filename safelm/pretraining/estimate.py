@@ -137,6 +137,7 @@ def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> str:
 
 def check_parameters(shape: Shape) -> None:
     """Raise RuntimeError if the model has another number of parameters than the cost assumes."""
+    # On the meta device a model of any size takes no memory.
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig.from_dict(architecture(shape)))
     size = sum(parameter.numel() for parameter in model.parameters())

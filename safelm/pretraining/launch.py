@@ -101,6 +101,7 @@ def pretrain(
         start = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
         resumed_tokens = start.tokens if start else 0
         prepare_run(run, own)
+        # A run that was killed after its last step only needs to be published.
         if start is None or start.step < plan.steps:
             write_config(config, run / CONFIG)
             replace(job, start=str(start.folder.resolve()) if start else None).write(run)

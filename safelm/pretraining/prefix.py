@@ -92,6 +92,7 @@ def longest_prefix(shared: Path, keys: dict[int, str], name: str) -> Iterator[Ch
     shared.mkdir(parents=True, exist_ok=True)
     checkpoint = None
     with ExitStack() as locks:
+        # Every run claims in the order of steps, so that no two wait for each other.
         for step, key in sorted(keys.items()):
             message = f"{name}: waits for its first {step:,} steps, which another run is training"
             if _claim(shared, key, message, locks):

@@ -64,6 +64,7 @@ def publish(
     publish_checkpoint(checkpoint, folder / "nanotron")
     for name in (CURVE, HELD_OUT):
         shutil.copyfile(checkpoint / name, folder / name)
+    # Columns of the curve: step, tokens, loss, learning rate.
     losses = np.loadtxt(checkpoint / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
     phases = zip(plan.phases, read_counts, strict=True)
     values = {

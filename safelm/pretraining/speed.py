@@ -29,6 +29,7 @@ def peak_flops(clock: Callable[[], float] = time.perf_counter) -> float | None:
     size = 768
     matrix = torch.ones(size, size)
     seconds = []
+    # The fastest of five, because the first one warms up.
     for _ in range(5):
         began = clock()
         matrix @ matrix

@@ -42,6 +42,7 @@ def load_optimizer(optimizer: Any, path: Path) -> None:
     indices = {name: index for index, name in enumerate(names)}
     masters: dict[str, torch.Tensor] = {}
     for key, tensor in read(path)[0].items():
+        # The kind follows the last colon.
         name, _, kind = key.rpartition(":")
         value = torch.from_numpy(tensor.values.copy())
         if kind == MASTER:

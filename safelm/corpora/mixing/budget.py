@@ -45,6 +45,7 @@ def plan_phases(
     share_so_far = 0
     for number, phase in enumerate(phases):
         share_so_far += phase.share
+        # The target is the end of the phase in the whole budget, so rounding does not add up.
         planned_tokens = sum(item.tokens for item in planned)
         target = int(budget * Fraction(share_so_far, total_share)) - planned_tokens
         rows = _phase_rows(phase, cursors, budget, target, batch, f"{at}.phases.{number}")
@@ -109,6 +110,7 @@ def part_shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fr
             f"{phase.weights[empty[0]]:g} (the corpus is empty); leave the part out, change what "
             "the corpus selects, or write proportions: natural"
         )
+    # Fractions are exact, so the shares add up to 1.
     weights = {slot: Fraction(weight) for slot, weight in phase.weights.items()}
     if is_natural:
         weights = {slot: weight * sizes[slot] for slot, weight in weights.items()}
@@ -200,6 +202,7 @@ def _possible_steps(
             f"{batch} rows; write a larger share or a larger mix.tokens, "
             "or a smaller mix.batch_size"
         )
+    # The weighted parts fill up the batch that the fixed rows begin.
     fewest = fixed_rows // batch + 1
     return range(max(1, int(steps) - 1, fewest), max(int(steps), fewest) + 3)
 
@@ -212,6 +215,7 @@ def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0
     """
     scale = total / sum(quotas.values())
     whole = {name: int(quota * scale) for name, quota in quotas.items()}
+    # Equal remainders are ordered by name, so that every machine plans alike.
     by_remainder = sorted(quotas, key=lambda name: (whole[name] - quotas[name] * scale, name))
     for name in by_remainder[: total - sum(whole.values())]:
         whole[name] += 1

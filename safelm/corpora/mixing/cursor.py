@@ -34,6 +34,7 @@ class CorpusCursor:
             return tokens / self.rows.length
         epoch, rest = divmod(self._tokens_before(self.position) + tokens, self.rows.tokens)
         row_numbers = np.arange(len(self.rows) + 1)
+        # Row numbers as a function of tokens, linear within a row.
         within = float(np.interp(rest, self._cumulative_tokens(int(epoch)), row_numbers))
         return int(epoch) * len(self.rows) + within - self.position
 
@@ -45,6 +46,7 @@ class CorpusCursor:
 
     def _cumulative_tokens(self, epoch: int) -> np.ndarray:
         if epoch not in self._cumulative:
+            # Rows of different lengths come in another order each epoch.
             lengths = self.rows.lengths[self.order.epoch(epoch)]
             self._cumulative[epoch] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return self._cumulative[epoch]

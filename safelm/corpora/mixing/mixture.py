@@ -186,6 +186,7 @@ def _link_token_files(source: Path, target: Path) -> dict[str, str]:
     target.mkdir(parents=True, exist_ok=True)
     files = {shard.path.name: shard for shard in _token_shards(source)}
     for name, shard in files.items():
+        # Training needs nothing outside of the mixture's folder.
         link(shard.path.resolve(), target / name)
     return {name: shard.sha256 for name, shard in sorted(files.items())}
 
@@ -222,6 +223,7 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
             f"(got {end:,}); tokenize again"
         )
     for path, array, offset in zip(tokens.files, tokens.arrays, tokens.offsets, strict=False):
+        # The documents of this file; an index never crosses files.
         is_here = (tokens.ends > offset) & (tokens.ends <= offset + len(array))
         if np.any(array[tokens.ends[is_here] - offset - 1] != END_ID):
             raise DamagedShard(

@@ -9,6 +9,7 @@ from safelm.builder.terminal import align_columns
 from safelm.corpora.mixing.rows import Layout, ReadingOrder, Rows, Tokens, cut_rows, hold_out
 
 PLAN = "plan.json"
+# Raised whenever plans are written or read in another way.
 FORMAT = 4
 
 

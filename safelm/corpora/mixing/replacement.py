@@ -75,6 +75,7 @@ def replacement_inputs(
 
 def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacement:
     """Order documents with these parents as the original documents with these ids."""
+    # A document may have several replacements, or none.
     children: defaultdict[str | None, list[int]] = defaultdict(list)
     for number, parent in enumerate(parents):
         children[parent].append(number)

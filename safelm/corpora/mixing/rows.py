@@ -33,6 +33,7 @@ def token_bytes(vocabulary: int) -> int:
 
 def part_name(slot: str) -> str:
     """Return the name of a part in params.yaml, without the corpus that replaces it, if any."""
+    # A slot is <part>, or <part>-<corpus that replaces it> (specs/mixture.py).
     return slot.partition("-")[0]
 
 
@@ -49,6 +50,7 @@ class Tokens:
 
     def span(self, start: int, stop: int) -> np.ndarray:
         """Return tokens start … stop - 1, across files where needed."""
+        # The last file that begins at or before `start`.
         number = int(np.searchsorted(self.offsets, start, "right")) - 1
         pieces = []
         while start < stop:
@@ -142,6 +144,7 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     if layout == "packed":
         return packed_rows(np.arange(total // sequence, dtype=np.int64) * sequence, sequence)
     begins = _begins_of(ends)
+    # Pieces of each document, rounded up.
     pieces = -(-(ends - begins) // sequence)
     first_rows = np.repeat(np.cumsum(pieces) - pieces, pieces)
     piece_numbers = np.arange(pieces.sum()) - first_rows
@@ -157,6 +160,7 @@ def hold_out(rows: Rows, max_rows: int, seed: int, corpus: str) -> tuple[Rows, R
     count = min(max_rows, len(rows) // 10)
     is_held = np.zeros(len(rows), np.bool_)
     if count:
+        # By the part's name, so that twin mixtures hold out the same rows.
         draw = generator("held out", seed, part_name(corpus))
         is_held[draw.choice(len(rows), count, replace=False)] = True
     return rows.select(~is_held), rows.select(is_held)
@@ -180,6 +184,7 @@ class ReadingOrder:
         if number not in self._epochs:
             # Half the memory of int64 for all but the largest corpora.
             dtype = np.uint32 if self.count < 1 << 32 else np.int64
+            # By the part's name: a replacement is read in the order of what it replaces.
             draw = generator("epoch", self.seed, self.corpus, number)
             self._epochs[number] = draw.permutation(np.arange(self.count, dtype=dtype))
         return self._epochs[number]
