@@ -137,8 +137,8 @@ NO_OPS = (
     ("pipeline/score.py", '"""score: ', '"""score, ', {"score"}, False),
     (
         "safelm/corpora/tokenization.py",
-        "RAREST = 2  #",
-        "RAREST = 2  # Here:",
+        "MIN_PAIR_COUNT = 2",
+        "# Here.\nMIN_PAIR_COUNT = 2",
         {"tokenizer"},
         False,
     ),
