@@ -295,7 +295,7 @@ def test_every_rate_of_the_summary_has_its_count_and_interval(summary: dict[str,
 def test_the_summary_has_what_people_ask_for(summary: dict[str, Any]) -> None:
     assert list(summary["models"]) == list(THREE)
     stage = summary["models"]["safe"]["instruct"]
-    assert set(stage) == {"greedy", "safebeam", "branch", "threshold", "random_drop", "other"}
+    assert set(stage) == {"greedy", "safebeam", "branch", "threshold", "random_drop", "utility"}
     wanted = {
         "asr",
         "asr_strict",
@@ -307,7 +307,7 @@ def test_the_summary_has_what_people_ask_for(summary: dict[str, Any]) -> None:
     }
     assert wanted <= {name for name, value in stage["greedy"].items() if value}
     assert set(stage["greedy"]["harmful"]["forms"]) == set(world.CHAT_FORMS)
-    assert stage["other"]["utility"]["perplexity"] > 1
+    assert stage["utility"]["perplexity"] > 1
 
 
 def test_the_ledger_of_the_summary_keeps_the_law(summary: dict[str, Any]) -> None:
@@ -589,8 +589,8 @@ def test_nothing_to_count_is_shown_as_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_row_that_is_gone_stays_out(root: Path) -> None:
-    rows = world.declared(world.models("standard")).rows
-    assert set(read_inputs(root, rows).measurements["model"]) == {"standard"}
+    declared = world.declared(world.models("standard"))
+    assert set(read_inputs(root, declared).measurements["model"]) == {"standard"}
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from safelm.builder.terminal import align_columns
 from safelm.report.charts.numbers import NONE, percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
-from safelm.report.data import Declared, ReportData, read_data
+from safelm.report.data import ReportData, read_data
+from safelm.report.declared import Declared
 from safelm.report.inputs import Inputs
 from safelm.report.page import render
 from safelm.report.readme_figure import PICTURE, draw_picture

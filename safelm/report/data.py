@@ -1,22 +1,19 @@
 """Everything that figures and claims are made from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from safelm.report.charts.numbers import readable
-from safelm.report.inputs import Inputs, Rows, read_inputs
+from safelm.report.declared import Declared
+from safelm.report.inputs import Inputs, read_inputs
 from safelm.report.layout import STYLES
 from safelm.report.measured import Measured, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
-from specs.attacks import Attack, Relearn
-from specs.comparisons import Comparisons
-from specs.corpus import Corpus, ScoredCorpus, TagRow
+from specs.corpus import ScoredCorpus
 from specs.decoder import DecoderRow
-from specs.mixture import Mixture, Model
 from specs.paper import Paper
-from specs.source import SourceRow
 
 SAFEBEAM = {
     "half": "SafeBeam, as published",
@@ -24,37 +21,6 @@ SAFEBEAM = {
     "absolute": "SafeBeam, absolute threshold",
     "random": "the control: a random half dropped",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declared:
-    """Blocks of params.yaml that the report reads."""
-
-    title: str
-    confidence: float
-    sources: Mapping[str, SourceRow]
-    tags: Mapping[str, TagRow]
-    corpora: Mapping[str, Corpus]
-    mixtures: Mapping[str, Mixture]
-    models: Mapping[str, Model]
-    external_models: Sequence[str]
-    comparisons: Comparisons
-    decoders: Mapping[str, DecoderRow]
-    relearn: Mapping[str, Relearn]
-    attacks: Mapping[str, Attack]
-    rephrased_scores: Sequence[int]
-
-    @property
-    def rows(self) -> Rows:
-        """The names of the rows whose outputs are read."""
-        return Rows(
-            models=list(self.models),
-            external_models=self.external_models,
-            mixtures=list(self.mixtures),
-            corpora=list(self.corpora),
-            sources=list(self.sources),
-            tags=list(self.tags),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +104,7 @@ def describe(name: str, decoder: DecoderRow) -> str:
 
 def read_data(folder: Path, declared: Declared) -> ReportData:
     """Read build/ and pool what was measured."""
-    inputs = read_inputs(folder, declared.rows)
+    inputs = read_inputs(folder, declared)
     parts = roles(declared.models, declared.mixtures, declared.corpora, declared.comparisons)
     names = {model: group.name for group in parts.groups for model in group.models}
     single = {name: name for name in declared.models}

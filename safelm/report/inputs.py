@@ -1,10 +1,11 @@
 """Outputs of earlier stages, as they lie in build/. What was not built is absent."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.shards import arrow_schema
+from safelm.report.declared import Declared
 from safelm.report.measured import STAGES
 from specs.document import MEASUREMENTS
 
@@ -36,7 +38,6 @@ FOLDERS = (
 )
 MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
 MAX_POINTS = 120  # of a training curve
-LEARNING_RATE = "learning_rate"
 SAMPLE_COLUMNS = ["suite", "decoder", "id", "form", "verdict"]
 CELL = ("model", "stage", "decoder", "suite")
 
@@ -69,25 +70,14 @@ class Inputs:
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # by stage
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The rows of params.yaml to read; folders of rows that are gone are not read."""
-
-    models: Sequence[str]
-    external_models: Sequence[str]
-    mixtures: Sequence[str]
-    corpora: Sequence[str]
-    sources: Sequence[str]
-    tags: Sequence[str]
-
-
-def read_inputs(folder: Path, rows: Rows) -> Inputs:
+def read_inputs(folder: Path, rows: Declared) -> Inputs:
     """Read build/.
 
     Raises:
         ReportError: if no model was evaluated, or a file is broken.
     """
-    evaluated = [folder / "evaluate" / f"{model}-{s}" for model in rows.models for s in STAGES]
+    names = [f"{model}-{stage}" for model, stage in product(rows.models, STAGES)]
+    evaluated = [folder / "evaluate" / name for name in names]
     measurements = read_measurements(evaluated)
     if measurements.is_empty():
         raise ReportError(
@@ -110,12 +100,8 @@ def read_inputs(folder: Path, rows: Rows) -> Inputs:
         audit=_json_files({"audit": folder / "audit" / "audit.json"}).get("audit", {}),
         cards={name: _by_hazard(card) for name, card in cards.items()},
         training=_json_files({model: run / "train.json" for model, run in runs.items()}),
-        curves={model: points for model, log in logs.items() if (points := read_curve(log))},
-        learning_rates={
-            model: read_curve(log, LEARNING_RATE)
-            for model, log in logs.items()
-            if LEARNING_RATE in _columns(log)
-        },
+        curves=_curves(logs, "loss"),
+        learning_rates=_curves(logs, "learning_rate"),
         held_out=_held_out(runs),
         plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
         ledgers=_ledgers(folder, rows),
@@ -192,7 +178,7 @@ def _by_hazard(card: Json) -> Json:
     return {**card, "hazards": {row["hazard"]: row for row in card.get("hazards") or []}}
 
 
-def _ledgers(folder: Path, rows: Rows) -> dict[str, Ledger]:
+def _ledgers(folder: Path, rows: Declared) -> dict[str, Ledger]:
     stages = [f"ingest/{source}" for source in rows.sources]
     stages += [*DATA_STAGES, *(f"tag/{row}" for row in rows.tags)]
     built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
@@ -203,19 +189,21 @@ def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
     """Read the loss on rows that no training reads, by model and corpus."""
     found: dict[tuple[str, str], Points] = {}
     for model, run in runs.items():
-        path = run / "held_out.csv"
-        if not path.is_file():
-            continue
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                point = (float(row["tokens"]), float(row["loss"]))
-                found.setdefault((model, row["corpus"]), []).append(point)
+        if (run / "held_out.csv").is_file():
+            log = pl.read_csv(run / "held_out.csv", columns=["tokens", "corpus", "loss"])
+            for tokens, corpus, loss in log.iter_rows():
+                found.setdefault((model, corpus), []).append((float(tokens), float(loss)))
     return found
 
 
-def _columns(path: Path) -> list[str]:
-    with path.open(encoding="utf-8") as file:
-        return file.readline().strip().split(",")
+def _curves(logs: Mapping[str, Path], column: str) -> dict[str, Points]:
+    """Read a column of the logs that have it; that of another trainer may lack a learning rate."""
+    found = {
+        model: read_curve(log, column)
+        for model, log in logs.items()
+        if column == "loss" or column in pl.read_csv(log, n_rows=0).columns
+    }
+    return {model: points for model, points in found.items() if points}
 
 
 def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:
@@ -226,16 +214,13 @@ def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -
     Raises:
         ReportError: if the log lacks a column.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        across = next((name for name in ("tokens", "step") if name in columns), None)
-        if across is None or column not in columns:
-            raise ReportError(
-                f"{path}: expected the columns tokens (or step) and {column} "
-                f"(got {', '.join(columns)})"
-            )
-        rows = [(float(row[across]), float(row[column])) for row in reader]
-    size = -(-len(rows) // max_points) or 1
-    pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [(piece[-1][0], sum(value for _, value in piece) / len(piece)) for piece in pieces]
+    log = pl.read_csv(path)
+    across = next((name for name in ("tokens", "step") if name in log.columns), None)
+    if across is None or column not in log.columns:
+        raise ReportError(
+            f"{path}: expected the columns tokens (or step) and {column} "
+            f"(got {', '.join(log.columns)})"
+        )
+    size = -(-len(log) // max_points) or 1
+    pieces = log.select(across, column).cast(pl.Float64).iter_slices(size)
+    return [(piece[across][-1], fmean(piece[column])) for piece in pieces if len(piece)]

@@ -1,19 +1,20 @@
 """The numbers of the report as files: summary.json, and metrics/ and plots/ for DVC."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from safelm.report.cards import hazards, matrices
 from safelm.report.claim import Claim, verdicts
 from safelm.report.data import ReportData
 from safelm.report.figures.differences import summary as differences
 from safelm.report.figures.scorers import macro_f1
-from safelm.report.measured import KEY, STAGES, Measured
+from safelm.report.measured import DETAILS, STAGES, Measured, Number
 from safelm.stats.classification import false_alarm_rate, recall_rate
 from safelm.stats.rates import DIGITS, Rate, rounded
 
@@ -29,25 +30,25 @@ HAZARD = ["corpus", "hazard", "per_million", "count", "words"]
 LOSS = ["model", "tokens", "loss"]
 
 Json = dict[str, Any]
-Key = Mapping[str, Any]  # the columns of KEY
 Rows = Iterable[Sequence[object]]
 
 
 def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     """Collect every number of the report."""
     inputs, roles = data.inputs, data.roles
-    models, groups = _tree(data.single, _stage_path), _tree(data.measured, _stage_path)
+    models, groups = (_tree(measured, [None]) for measured in (data.single, data.measured))
+    decoders = list(data.declared.decoders)
     parts = {"standard": roles.standard, "filtered": roles.filtered, "safe": roles.safe}
     return {
         "title": data.declared.title,
         "confidence": data.confidence,
-        "models": {name: _with_headlines(stages) for name, stages in models.items()},
+        "models": {name: _with_headlines(stages, decoders) for name, stages in models.items()},
         "groups": {
             group.name: {
                 "models": list(group.models),
                 "mixture": group.mixture,
                 "step": group.step,
-                "stages": _with_headlines(groups[group.name]),
+                "stages": _with_headlines(groups[group.name], decoders),
             }
             for group in data.built
         },
@@ -55,83 +56,59 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
         "verdicts": verdicts(claims),
         "claims": [claim.json() for claim in claims],
         "differences": differences(data),
-        "relearned": _tree(data.measured, _relearn_path),
-        "attacks": _tree(data.measured, _attack_path),
+        "relearned": _tree(data.measured, data.declared.relearn),
+        "attacks": _tree(data.measured, data.declared.attacks),
         "scores": _scores(data),
         "cards": {name: dict(card) for name, card in inputs.cards.items()},
         "ledger": {stage: asdict(row) for stage, row in inputs.ledgers.items()},
     }
 
 
-def _tree(measured: Measured, path_of: Callable[[Key], list[str]]) -> Json:
-    """Nest numbers by the path of their key; keys with an empty path are left out."""
+def _tree(measured: Measured, rows: Iterable[str | None]) -> Json:
+    """Nest the numbers of some rows of `relearn` or `attacks`, or those without a row.
+
+    Checkpoints of benign finetuning are left out.
+    """
     root: Json = {}
-    for values, rate in measured.rates.items():
-        path = path_of(dict(zip(KEY, values, strict=True)))
-        node = root
-        for name in path[:-1]:
-            node = node.setdefault(name, {})
-        if path:
-            is_area = any("auroc" in name for name in path)
-            node[path[-1]] = _area(rate) if is_area else _number(rate)
+    everything = dict.fromkeys((*DETAILS, "group"), ...)
+    for number in measured.select(**everything):
+        if number.row in rows and (number.row or number.checkpoint is None):
+            *path, last = _path(number)
+            node = root
+            for name in path:
+                node = node.setdefault(name, {})
+            node[last] = _json(number)
     return root
 
 
-def _area(rate: Rate) -> Json | None:
-    if rate.value is None:
-        return None
-    found = {name: rounded(getattr(rate, name)) for name in ("value", "low", "high")}
-    return {**found, "unsafe": rate.count, "safe": rate.of - rate.count}
+def _path(number: Number) -> list[str]:
+    """Return the names under which a number stands in the tree, the metric and its bin last."""
+    names = (number.row, number.group, number.stage, number.checkpoint, number.condition)
+    path = [str(name) for name in (*names, number.decoder, number.suite) if name is not None]
+    path += ["judges", number.judge] if number.judge else []
+    path += ["forms", number.form] if number.form else []
+    bins = (number.words, number.bin_edge, number.layer)
+    whole_page = ["page"] if number.metric == "tag_auroc" and number.words is None else []
+    return [*path, number.metric, *whole_page, *(f"{one:g}" for one in bins if one is not None)]
 
 
-def _number(rate: Rate) -> Any:
+def _json(number: Number) -> Any:
+    """Return a rate, an area with its numbers of pages, or a plain number."""
+    rate = number.rate
+    if "auroc" in number.metric:
+        if rate.value is None:
+            return None
+        area = {name: rounded(getattr(rate, name)) for name in ("value", "low", "high")}
+        return {**area, "unsafe": rate.count, "safe": rate.of - rate.count}
     is_plain = rate.value is not None and rate.low is None
     return rounded(rate.value) if is_plain else rate.json()
 
 
-def _stage_path(key: Key) -> list[str]:
-    if key["row"] is not None or key["checkpoint"] is not None:
-        return []
-    stage = [key["group"], key["stage"]]
-    if key["decoder"] is not None:
-        return [*stage, *_answer_path(key)]
-    suite = [key["suite"]] if key["suite"] else []
-    # These tell areas and bins of one metric apart.
-    apart = [key[name] for name in ("words", "bin_edge", "layer") if key[name] is not None]
-    if key["metric"] == "tag_auroc" and not apart:
-        return [*stage, "other", *suite, "tag_auroc", "page"]
-    return [*stage, "other", *suite, key["metric"], *(f"{value:g}" for value in apart)]
-
-
-def _answer_path(key: Key) -> list[str]:
-    judge = ["judges", key["judge"]] if key["judge"] else []
-    form = ["forms", key["form"]] if key["form"] else []
-    return [key["decoder"], key["suite"], *judge, *form, key["metric"]]
-
-
-def _relearn_path(key: Key) -> list[str]:
-    if key["row"] is None or key["checkpoint"] is None:
-        return []
-    answer = _answer_path(key) if key["decoder"] else [key["metric"]]
-    return [key["row"], key["group"], str(key["checkpoint"]), *answer]
-
-
-def _attack_path(key: Key) -> list[str]:
-    if key["row"] is None or key["condition"] is None:
-        return []
-    answer = _answer_path(key) if key["decoder"] else ["target", key["metric"]]
-    return [key["row"], key["group"], key["stage"], key["condition"], *answer]
-
-
-def _with_headlines(stages: Mapping[str, Json]) -> Json:
+def _with_headlines(stages: Mapping[str, Json], decoders: Iterable[str]) -> Json:
     """Repeat the rates that people ask for by name beside the suites of each decoder."""
-    ordered = {stage: stages[stage] for stage in STAGES if stage in stages}
     return {
-        stage: {
-            name: tree if name == "other" else {**_headlines(tree), **tree}
-            for name, tree in decoders.items()
-        }
-        for stage, decoders in ordered.items()
+        stage: {**tree, **{name: _headlines(tree[name]) for name in decoders if name in tree}}
+        for stage, tree in stages.items()
     }
 
 
@@ -141,7 +118,7 @@ def _headlines(suites: Mapping[str, Json]) -> Json:
     found["benign_compliance"] = benign.get("complied")
     found["over_refusal"] = benign.get("over_refusal")
     found["dual_use_over_refusal"] = suites.get("dual_use", {}).get("over_refusal")
-    return found
+    return {**found, **suites}
 
 
 def _scores(data: ReportData) -> Json:
@@ -201,7 +178,7 @@ def tables(data: ReportData) -> dict[str, str]:
         "over_refusal.csv": _rate_csv(data, "over_refusal", "benign"),
         "hazards.csv": _csv(HAZARD, hazard_rows),
         "confusion.csv": _csv(["actual", "predicted"], _confusion_rows(data)),
-        "loss.csv": _csv(LOSS, [row for rows in losses.values() for row in rows]),
+        "loss.csv": _csv(LOSS, chain(*losses.values())),
     }
     for corpus in dict.fromkeys(row[0] for row in hazard_rows):
         rows = [row for row in hazard_rows if row[0] == corpus]
@@ -249,11 +226,7 @@ def _confusion_rows(data: ReportData) -> Rows:
 
 
 def _csv(head: Sequence[str], rows: Rows) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
+    return pl.DataFrame(list(rows), schema=list(head), orient="row").write_csv()
 
 
 def write(folder: Path, data: ReportData, claims: Sequence[Claim], page: str) -> None:

@@ -7,7 +7,6 @@ from safelm.report.charts.numbers import NONE, fixed, readable
 from safelm.report.charts.xy import Point, beats, scatter
 from safelm.report.data import ReportData
 from safelm.report.draw import (
-    AREA,
     CELL,
     HEADS,
     area_panels,
@@ -65,7 +64,7 @@ def tag_signal(data: ReportData) -> Figure | None:
         return None
     words = sorted(read for read in grouped(areas, "words") if read is not None)
     columns = {read: f"after {read}" for read in words} | {None: "Mean of the page"}
-    caption = f"{AREA.capitalize()} of p(tag), by the words read"
+    caption = "Area under the ROC curve of p(tag), by the words read"
     return figure(
         "tag-signal",
         area_panels(areas, "group", "stage", "words", "p(tag)"),
@@ -118,4 +117,4 @@ def _probe_table(data: ReportData, areas: Sequence[Number]) -> Table:
         which = f"{fmean(layers[key]):.3g}" if key in layers else NONE
         rows.append([*named(members[0], *MODEL), words, first, at_best, which, last])
     columns = ("Words alone", "Embeddings", "Best layer", "which", "Last layer")
-    return table(f"{AREA.capitalize()} of linear probes", ("Model", "Stage"), columns, rows)
+    return table("Area under the ROC curve of linear probes", ("Model", "Stage"), columns, rows)
