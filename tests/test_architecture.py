@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.arguments import StageParser
 from pipeline.dependencies import update_dependencies
+from tests.faults.mutants import MUTANTS, Mutant
 
 # Each package by its floor. A package may import from its own floor and from those below.
 FLOORS = {
@@ -194,6 +195,14 @@ def test_nothing_unpickles_and_no_remote_code_runs(path: Path) -> None:
     pickles = r"\bimport (?:c?[Pp]ickle|dill|marshal|shelve)\b"
     code = r"trust_remote_code\s*=\s*True|shell\s*=\s*True|(?<![.\w])eval\("
     assert not re.search(rf"{pickles}|{code}|0\.0\.0\.0", read(path))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_text_that_a_mutant_replaces_occurs(mutant: Mutant) -> None:
+    assert mutant.old in read(Path(mutant.file))
+    for test in mutant.tests:
+        path, _, name = test.partition("::")
+        assert name in read(Path(path))
 
 
 def test_no_path_of_a_machine_is_in_the_project() -> None:

@@ -38,14 +38,14 @@ WORKERS_DIE, STAGES_DIE = (
         "stages_die_with_their_dvc",
     )
 )
-TOLD, FULL = (
+REPORTED, FULL = (
     f"tests/faults/test_errors.py::test_{name}_is_reported_and_healed"
     for name in (
         "an_error_at_any_operation",
         "a_full_disk",
     )
 )
-NOBODY_HOLDS = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
+NO_HOLDER = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ MUTANTS = (
         (EXECUTOR,),
     ),
     Mutant(
-        "a stage may make nothing",
+        "a stage without output is no failure",
         "safelm/builder/run.py",
-        "if wanted and not ledger.rows_out:",
+        "if selected and not ledger.rows_out:",
         "if False:",
         (EXECUTOR,),
     ),
@@ -91,22 +91,22 @@ MUTANTS = (
     Mutant(
         "reads do not check the digest",
         "safelm/builder/shards.py",
-        "if got != self.sha256:",
+        "if digest != self.sha256:",
         "if False:",
         (EXECUTOR,),
     ),
     Mutant(
-        "a record is believed without its objects",
+        "an index entry counts without its objects",
         "safelm/builder/store.py",
-        "whole = all(self.object(file.md5).stat().st_size == file.bytes for file in record.files)",
-        "whole = True",
+        "sizes = [self.object(file.md5).stat().st_size for file in entry.files]",
+        "sizes = [file.bytes for file in entry.files]",
         (EXECUTOR,),
     ),
     Mutant(
         "an object counts because it exists",
         "safelm/builder/store.py",
-        "self.object(file.md5).stat().st_size == file.bytes",
-        "self.object(file.md5).exists()",
+        "[self.object(file.md5).stat().st_size for",
+        "[self.object(file.md5).stat() and file.bytes for",
         (EXECUTOR,),
     ),
     Mutant(
@@ -126,12 +126,12 @@ MUTANTS = (
     Mutant(
         "objects are not synced",
         "safelm/builder/store.py",
-        "without hashing it again\n            os.fsync(file.fileno())",
-        "without hashing it again",
+        "0o444)\n            os.fsync(file.fileno())",
+        "0o444)",
         (ON_DISK,),
     ),
     Mutant(
-        "records are not synced",
+        "index entries are not synced",
         "safelm/builder/files.py",
         "file.flush()\n            os.fsync(file.fileno())",
         "file.flush()",
@@ -145,86 +145,86 @@ MUTANTS = (
         (ON_DISK,),
     ),
     Mutant(
-        "records are written at their final name",
+        "index entries are written at their final name",
         "safelm/builder/files.py",
-        'temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")',
+        'temporary = path.with_name(f".{path.name}.{_process_name()}")',
         "temporary = path",
         (CRASHES,),
     ),
     Mutant(
-        "a folder is filled in place",
+        "an output folder is filled in place",
         "safelm/builder/stage.py",
         'rename_synced(fresh / "new", folder)',
         '__import__("shutil").copytree(fresh / "new", folder, dirs_exist_ok=True)',
         (CRASHES,),
     ),
     Mutant(
-        "what stood there stays half",
+        "the former output is removed in place",
         "safelm/builder/stage.py",
         'os.rename(folder, before / "old")',
         '__import__("shutil").rmtree(folder)',
         (IN_PLACE,),
     ),
     Mutant(
-        "the key knows no values",
+        "keys do not depend on values",
         "safelm/builder/fingerprint.py",
         "[self.stage, self.values, ",
         "[self.stage, ",
         (EXECUTOR,),
     ),
     Mutant(
-        "the key knows no code",
+        "keys do not depend on code",
         "safelm/builder/fingerprint.py",
         "self.values, self.code,",
         "self.values,",
         (EDIT,),
     ),
     Mutant(
-        "the key knows no libraries",
+        "keys do not depend on libraries",
         "safelm/builder/fingerprint.py",
-        "self.code, self.libraries,",
-        "self.code,",
+        "self.code, self.libraries]",
+        "self.code]",
         (CHANGE,),
     ),
     Mutant(
-        "the key knows no inputs",
+        "keys do not depend on inputs",
         "safelm/builder/plan.py",
         "[item.sha256 for item in task.inputs]",
         "[len(task.inputs)]",
         (EXECUTOR,),
     ),
     Mutant(
-        "the key knows no values of the task",
+        "keys do not depend on the values of a task",
         "safelm/builder/fingerprint.py",
-        "inputs, plain(values)]",
+        "inputs, jsonable(values)]",
         "inputs]",
         (CHANGE,),
     ),
     Mutant(
-        "the key knows the path",
+        "keys depend on the path",
         "safelm/builder/fingerprint.py",
-        "inputs, plain(values)]",
-        "inputs, plain(values), str(Path.cwd())]",
+        "inputs, jsonable(values)]",
+        "inputs, jsonable(values), str(Path.cwd())]",
         (EXECUTOR,),
     ),
     Mutant(
-        "comments are code",
+        "docstrings count as code",
         "safelm/builder/fingerprint.py",
-        "            _forget_docstring(node)",
+        "            node.body = node.body[1:] or [ast.Pass()]",
         "            pass",
         (EXECUTOR,),
     ),
     Mutant(
         "code that is imported does not count",
         "safelm/builder/fingerprint.py",
-        "waiting += done[module].ours",
+        "waiting += closure[name].imports",
         "pass",
         (EXECUTOR,),
     ),
     Mutant(
         "inputs may change during the run",
         "safelm/builder/executors/base.py",
-        "if known_digest(item.path) != item.sha256:",
+        "if cached_digest(item.path) != item.sha256:",
         "if False:",
         (EXECUTOR,),
     ),
@@ -236,50 +236,50 @@ MUTANTS = (
         (EXECUTOR,),
     ),
     Mutant(
-        "a pulled build is not known",
+        "a pulled build is not cached",
         "safelm/builder/run.py",
-        "        learn(stage, store)",
+        "        import_records(stage, store)",
         "        pass",
         (EXECUTOR,),
     ),
     Mutant(
-        "no lock",
-        "safelm/builder/stage.py",
+        "stages are not locked",
+        "safelm/builder/locks.py",
         "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
         (EXECUTOR,),
     ),
     Mutant(
         "a lock is a file with a number",
-        "safelm/builder/stage.py",
+        "safelm/builder/locks.py",
         "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "if path.stat().st_size:\n                raise BlockingIOError",
-        (NOBODY_HOLDS,),
+        (NO_HOLDER,),
     ),
     Mutant(
         "a dead worker is not noticed",
         "safelm/builder/workers.py",
-        'error = f"its worker died ({_cause(process.exitcode)}); finished shards are kept, run the stage again"',
+        'error = f"its worker died ({cause}); finished shards are kept, run the stage again"',
         "error = None",
         (EXECUTOR,),
     ),
     Mutant(
         "an error in a worker is swallowed",
         "safelm/builder/workers.py",
-        "connection.send(sentence(error))",
+        "connection.send(describe_error(error))",
         "connection.send(None)",
         (EXECUTOR,),
     ),
     Mutant(
         "workers outlive the stage",
         "safelm/builder/workers.py",
-        "    die_with(parent)\n    signal",
-        "    signal",
+        "    die_with_parent(parent)\n",
+        "",
         (WORKERS_DIE,),
     ),
     Mutant(
         "stages outlive the dvc above their shell",
-        "safelm/builder/workers.py",
+        "safelm/builder/supervision.py",
         "        if dvc != parent:",
         "        if False:",
         (STAGES_DIE,),
@@ -297,27 +297,27 @@ MUTANTS = (
         "safelm/builder/files.py",
         "error.filename = error.filename or str(path)",
         "pass",
-        (TOLD,),
+        (REPORTED,),
     ),
     Mutant(
-        "a path stands in the manifest",
-        "safelm/builder/shards.py",
+        "the manifest holds a path",
+        "safelm/builder/manifest.py",
         '"stage": self.stage,',
         '"stage": self.stage, "at": str(folder.absolute()),',
         (EXECUTOR,),
     ),
     Mutant(
-        "a clock stands in the manifest",
-        "safelm/builder/shards.py",
+        "the manifest holds a time",
+        "safelm/builder/manifest.py",
         '"stage": self.stage,',
         '"stage": self.stage, "at": __import__("time").time(),',
         (EXECUTOR,),
     ),
     Mutant(
-        "a clock stands in the shards",
+        "shards hold a time",
         "safelm/builder/shards.py",
-        "shape, rows = schema(columns), 0",
-        'shape, rows = schema(columns).with_metadata({"at": str(__import__("time").time_ns())}), 0',
+        "schema = arrow_schema(columns)",
+        'schema = arrow_schema(columns).with_metadata({"at": str(__import__("time").time_ns())})',
         (EXECUTOR,),
     ),
     Mutant(
@@ -328,7 +328,7 @@ MUTANTS = (
         (READING, CHANGE, SHARDS),
     ),
     Mutant(
-        "chance by shard",
+        "draws depend on the shard",
         "safelm/corpora/tagging.py",
         'stream(self.seed, "tag", document.id)',
         'stream(self.seed, "tag", self.task.name)',
@@ -451,11 +451,11 @@ def refuse_stale(mutants: Sequence[Mutant], folder: Path) -> None:
     for mutant in mutants:
         if mutant.old not in (folder / mutant.file).read_text(encoding="utf-8"):
             raise SystemExit(
-                f"{mutant.file}: expected the words {mutant.old!r}; mend the row {mutant.name!r}"
+                f"{mutant.file}: expected the text {mutant.old!r}; correct the row {mutant.name!r}"
             )
     for tests in sorted({tests for mutant in mutants for tests in mutant.tests}):
         if found := failing(tests, folder):
-            raise SystemExit(f"{found}: fails while nothing is broken; mend it first")
+            raise SystemExit(f"{found}: fails while nothing is broken; fix it first")
 
 
 def main() -> None:
@@ -477,10 +477,10 @@ def main() -> None:
             test = noticed(mutant, copy)
             living += test is None
             print(
-                f"{mutant.name:<45} {time.monotonic() - began:6.1f} s  {test or 'LIVES'}",
+                f"{mutant.name:<45} {time.monotonic() - began:6.1f} s  {test or 'SURVIVES'}",
                 flush=True,
             )
-    print(f"{len(chosen)} mutants, {living} live")
+    print(f"{len(chosen)} mutants, {living} survive")
     sys.exit(bool(living))
 
 
