@@ -52,7 +52,7 @@ def shuffler(*key: object) -> Callable[[MutableSequence[Any]], None]:
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return a NumPy generator for a key of JSON values; unlike `hash`, it is the same everywhere."""
+    """Return a NumPy generator for a key of JSON values; it does not depend on `hash`."""
     return _generator(json.dumps(key))
 
 

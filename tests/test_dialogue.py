@@ -118,8 +118,8 @@ def test_what_is_no_exchange_lacks_a_part(turns: list[Any], missing: str) -> Non
 
 
 def test_labels_of_harm_become_hazards_and_scores() -> None:
-    found = [first_exchange(row) for row in WILDGUARD[:4]]
-    assert [(row["hazard"], row["label"]) for row in found] == [
+    exchanges = [first_exchange(row) for row in WILDGUARD[:4]]
+    assert [(row["hazard"], row["label"]) for row in exchanges] == [
         ("nonviolent_crimes", 4),
         ("unspecified", 0),
         (None, 0),

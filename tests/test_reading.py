@@ -26,10 +26,10 @@ from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_byt
 
 
 def test_lines_have_offsets_and_the_last_has_not_ended() -> None:
-    found = [
+    listed = [
         (line.offset, line.content, line.has_ended) for line in lines([b"ab\nc", b"d\n\ne"], 10)
     ]
-    assert found == [(0, b"ab", True), (3, b"cd", True), (6, b"", True), (7, b"e", False)]
+    assert listed == [(0, b"ab", True), (3, b"cd", True), (6, b"", True), (7, b"e", False)]
 
 
 def test_a_long_line_is_counted_and_not_kept() -> None:
@@ -77,16 +77,16 @@ BAD_LINES = {
 }
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize(
     "line", BAD_LINES, ids=lambda line: line[:24].decode("ascii", "backslashreplace")
 )
-def test_a_bad_line_costs_one_line(tmp_path: Path, line: bytes, place: int) -> None:
-    rows = [*ROWS[:place], line + b"\n", *ROWS[place:2]]
+def test_a_bad_line_costs_one_line(tmp_path: Path, line: bytes, index: int) -> None:
+    rows = [*ROWS[:index], line + b"\n", *ROWS[index:2]]
     texts, counts, reader = read_bytes(tmp_path, b"".join(rows))
     assert texts == TEXTS[:2] and counts == {BAD_LINES[line]: 1} and reader.rows_in == 3
     for row in reader.quarantined:
-        assert row["file"] == "a.jsonl" and row["offset"] == sum(map(len, ROWS[:place]))
+        assert row["file"] == "a.jsonl" and row["offset"] == sum(map(len, ROWS[:index]))
         assert row["sha256"] == hashlib.sha256(line).hexdigest() and row["bytes"] == len(line)
 
 
@@ -153,14 +153,14 @@ def test_a_wrong_check_sum_lets_no_line_through(tmp_path: Path) -> None:
     assert texts == [] and counts["damaged"] > 20_000
 
 
-@pytest.mark.parametrize("place", [0, 2, 3, 20])
-def test_a_damaged_member_costs_its_lines(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("offset", [0, 2, 3, 20])
+def test_a_damaged_member_costs_its_lines(tmp_path: Path, offset: int) -> None:
     members = [
         gzip.compress(b"".join(ROWS[first : first + 10]), mtime=0) for first in range(0, 40, 10)
     ]
     start = len(members[0])
     data = bytearray(b"".join(members))
-    data[start + place] ^= 4
+    data[start + offset] ^= 4
     texts, counts, _ = read_bytes(tmp_path, bytes(data), "a.jsonl.gz")
     assert texts == TEXTS[:10] + TEXTS[20:] and set(counts) == {"damaged"}
 

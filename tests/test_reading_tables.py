@@ -46,8 +46,8 @@ def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path: Path) ->
 
 def test_a_flipped_bit_costs_a_row_group(tmp_path: Path) -> None:
     data = bytearray(parquet(text=TEXTS))
-    place = bytes(data).index(b"page 12 is")
-    data[place] ^= 1
+    index = bytes(data).index(b"page 12 is")
+    data[index] ^= 1
     texts, counts, reader = read_bytes(tmp_path, bytes(data), "a.parquet", "parquet")
     assert texts == TEXTS[:10] + TEXTS[20:] and counts == {"damaged": 10}
     assert [row["offset"] for row in reader.quarantined] == list(range(10, 20))

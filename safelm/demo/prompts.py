@@ -50,9 +50,9 @@ def held_out_prompts(
 ) -> list[DemoPrompt]:
     """List the prompts of a kind (harmful, benign, dual_use) for a stage (completion, chat).
 
-    Every held-out act is asked in every form. Any first part of the list, `limit` prompts, holds
-    the hazard categories (or groups) and the forms in equal shares. A second form of an act comes
-    only after every act had one.
+    Every held-out act has a prompt in every form. Any first part of the list, `limit` prompts,
+    holds the hazard categories (or groups) and the forms in equal shares. A second form of an act
+    comes only after every act had one.
     """
     world = World.read(path)
     forms = list(world.table["prompts"][stage])

@@ -67,7 +67,7 @@ class WordLists:
         return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])")
 
     def is_minor(self, word: str, following: str) -> bool:
-        """Tell if a word means a minor: it is listed, or an age with "year" in or after it."""
+        """Return whether a word is listed, or an age of a minor with "year" in or after it."""
         if not self.minors.isdisjoint((word, *word.split("-"))):
             return True
         age = AGE.match(word)
@@ -75,7 +75,7 @@ class WordLists:
 
 
 def is_unsafe_for_children(text: str, words: WordLists) -> bool:
-    """Tell if a sexual word stands within `near` words of a word for a minor or a minor's age.
+    """Return whether a sexual word stands within `near` words of a minor or a minor's age.
 
     Letters in other shapes (full width, mathematical) count as the plain ones.
     """

@@ -48,7 +48,7 @@ def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
 
 
 def _has_trailing_size(file: BinaryIO, size: int) -> bool:
-    """Tell if a gzip file that seems cut has an end: about the size that was unpacked stands there.
+    """Return whether a gzip file that seems cut ends with about the size that was unpacked.
 
     Changed bits can lead the unpacking past the end of a member. Its output cannot be trusted
     then; after a cut it can.
@@ -98,7 +98,7 @@ def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
 
 
 def is_skippable(first: bytes) -> bool:
-    """Tell if a zstd frame holds no data: magic 0x184D2A50 to 0x184D2A5F (RFC 8878 §3.1.2)."""
+    """Return whether a zstd frame holds no data: its magic is 0x184D2A5? (RFC 8878 §3.1.2)."""
     return len(first) >= 4 and 0x50 <= first[0] <= 0x5F and first[1:4] == b"\x2a\x4d\x18"
 
 

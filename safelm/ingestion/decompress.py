@@ -86,7 +86,7 @@ def segments(path: Path, max_expansion_ratio: int) -> Iterator[Segment]:
 
 
 def _is_text(first: bytes) -> bool:
-    """Tell if a file holds text, whatever its name, rather than a member with a damaged start."""
+    """Return whether a file with a packed file's name holds text, not a damaged member."""
     if GZIP.startswith(first) or ZSTD.startswith(first) or min(first) < 9:
         return False
     try:
@@ -101,8 +101,8 @@ def _segments(
     file: BinaryIO, unpack: Unpack, magic: bytes, max_expansion_ratio: int
 ) -> Iterator[Segment]:
     offset = 0
-    found = _members(file, unpack, magic, max_expansion_ratio)
-    for _, group in groupby(found, key=lambda member: member.fault == DAMAGED):
+    every = _members(file, unpack, magic, max_expansion_ratio)
+    for _, group in groupby(every, key=lambda member: member.fault == DAMAGED):
         members = list(group)
         yield Segment(offset, members[-1].fault, _blocks(file, unpack, members))
         offset += sum(member.size for member in members)
@@ -205,7 +205,7 @@ def _find(file: BinaryIO, pattern: bytes, start: int, end: int) -> int:
 
 
 def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
-    """Tell if zeros follow the last member, as tapes and block devices leave them.
+    """Return whether zeros follow the last member, as tapes and block devices leave them.
 
     gzip itself ignores them.
     """

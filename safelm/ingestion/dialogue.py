@@ -62,7 +62,7 @@ def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_harmful(row: Mapping[str, Any]) -> bool:
-    """Tell if the data set calls the request of a row harmful."""
+    """Return whether the data set calls the request of a row harmful."""
     kind = str(row.get("data_type"))
     return row.get("prompt_harm_label") == "harmful" or kind.endswith("_harmful")
 

@@ -137,7 +137,7 @@ def _dates_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _has_dictionary(group: pq.RowGroupMetaData) -> bool:
-    """Tell if few bytes may stand for long texts, so that a batch outgrows its part of the file."""
+    """Return whether few bytes may stand for long texts, which makes a batch large."""
     chunks = [group.column(number) for number in range(group.num_columns)]
     return any(
         chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR for chunk in chunks

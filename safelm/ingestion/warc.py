@@ -44,7 +44,7 @@ def records_of_type(
 
 
 def _is_other(record: WarcRecord) -> bool:
-    """Tell if the crawler calls a page something else than HTML."""
+    """Return whether the crawler calls a page something else than HTML."""
     kind = record.header.get("warc-identified-payload-type", "").lower()
     return bool(kind) and kind not in HTML
 

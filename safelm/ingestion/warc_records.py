@@ -129,7 +129,7 @@ def _record(window: StreamWindow, header: dict[str, str], size: int, end: int) -
 
 
 def _may_end(window: StreamWindow, end: int) -> bool:
-    """Tell if a record may end here: two empty lines, another record or nothing follows."""
+    """Return whether a record may end here: two empty lines, another record or nothing follows."""
     window.fill(end + TAIL)
     rest = bytes(window.bytes[end : end + TAIL])
     text = rest.lstrip(b"\r\n")
@@ -137,7 +137,7 @@ def _may_end(window: StreamWindow, end: int) -> bool:
 
 
 def _begins_a_header(text: bytes) -> bool:
-    """Tell if a header line begins here, perhaps one at which the file was cut."""
+    """Return whether a header line begins here, perhaps one at which the file was cut."""
     return bool(HEADER.match(text)) or any(line.startswith(text) for line in FIRST_LINES)
 
 
