@@ -156,7 +156,7 @@ def test_evaluate_prints_probes_and_a_second_run_probes_nothing(
     )
     (tmp_path / "specs").symlink_to(DEMO.parent)
     stage("evaluate", "plain", "pretrain")
-    assert "linear probe, area under the ROC curve: layer " in capsys.readouterr().out
+    assert "linear probes, area under the ROC curve: best (layer " in capsys.readouterr().out
     folder = "build/evaluate/plain-pretrain"
     layers = all_measured(folder, metric="probe_auroc")
     assert area(measured(folder, "probe_auroc_best")) in [area(row) for row in layers]

@@ -36,7 +36,10 @@ def write_completions(
 
 
 def generate_completions(
-    weights: Path, is_chat: bool, prompts: Sequence[tuple[str, str]], settings: GenerationSettings
+    weights: Path,
+    is_chat: bool,
+    prompts: Sequence[tuple[str, str]],
+    settings: GenerationSettings,
 ) -> list[dict[str, Any]]:
     """Return a row of COMPLETIONS for each prompt (id, text).
 
@@ -77,12 +80,17 @@ def measure_demo_utility(
     from safelm.evaluation.probes.tag import measure_tag_probability, pages
     from safelm.evaluation.utility.lm_eval import accuracy_and_perplexity
 
+    # Drawn by id, so that every model gets the same items.
     items: dict[str, Any] = {str(item["id"]): item for item in multiple_choice(suite.path)}
     chosen = [items[id] for id in sample("suite", seed, items, max_prompts)]
     loaded = load_completion_model(weights, False)
     model, tokenizer = loaded.model, loaded.tokenizer
     correct, perplexity = accuracy_and_perplexity(
-        model, tokenizer, chosen, held_out_pages(PAGES), batch_size=batch_size
+        model,
+        tokenizer,
+        chosen,
+        held_out_pages(PAGES),
+        batch_size=batch_size,
     )
     rows = [share("accuracy", sum(correct), len(correct)), number("perplexity", perplexity)]
     if knows_tag(weights):

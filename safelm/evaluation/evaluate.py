@@ -46,7 +46,12 @@ class Cell(NamedTuple):
 
 
 def evaluate_model(
-    folder: str, *, weights: Path, model: str, stage: str, protocol: EvaluationProtocol
+    folder: str,
+    *,
+    weights: Path,
+    model: str,
+    stage: str,
+    protocol: EvaluationProtocol,
 ) -> None:
     """Build build/<folder>: samples.parquet, measurements.parquet and the parts they are made of.
 
@@ -55,24 +60,22 @@ def evaluate_model(
     prompt_sets = protocol.prompt_sets(stage)
     decoders = protocol.decoders_for(weights, protocol.decoders)
     cells = dict(_cells(weights, decoders, prompt_sets, protocol))
-    # The key of a part has neither the suite's name nor the decoder's, only what they stand for.
-    parts = {
-        cell.part: Part(
-            write_completions,
-            {
-                "weights": cell_weights,
-                "is_chat": prompt_sets[cell.suite].is_chat,
-                "prompts": prompt_sets[cell.suite].texts,
-                "settings": protocol.settings(cell.decoder),
-            },
-        )
-        for cell, cell_weights in cells.items()
-    }
+    parts = dict(_utility_parts(weights, protocol))
+    for cell, cell_weights in cells.items():
+        prompts = prompt_sets[cell.suite]
+        # The key has neither the suite's name nor the decoder's, only what they stand for.
+        values = {
+            "weights": cell_weights,
+            "is_chat": prompts.is_chat,
+            "prompts": prompts.texts,
+            "settings": protocol.settings(cell.decoder),
+        }
+        parts[cell.part] = Part(write_completions, values)
     artifact(
         folder,
         evaluate,
         reads=protocol.reads(prompt_sets),
-        parts=parts | dict(_utility_parts(weights, protocol)),
+        parts=parts,
         model=model,
         stage=stage,
         is_tagged=knows_tag(weights),
@@ -82,15 +85,22 @@ def evaluate_model(
 
 
 def _cells(
-    weights: Path, decoders: Sequence[str], suites: Iterable[str], protocol: EvaluationProtocol
+    weights: Path,
+    decoders: Sequence[str],
+    suites: Iterable[str],
+    protocol: EvaluationProtocol,
 ) -> Iterator[tuple[Cell, Path]]:
     """Yield every cell with the weights it is measured on: the model first, then checkpoints."""
     suites = list(suites)
-    yield from ((Cell(None, decoder, suite), weights) for decoder in decoders for suite in suites)
-    few = [decoder for decoder in decoders if decoder in protocol.checkpoint_decoders]
+    for decoder in decoders:
+        for suite in suites:
+            yield Cell(None, decoder, suite), weights
     checkpoints = {int(path.name): path for path in (weights / CHECKPOINTS).glob("*")}
-    for pairs, kept in sorted(checkpoints.items()):
-        yield from ((Cell(pairs, decoder, suite), kept) for decoder in few for suite in suites)
+    for pairs, checkpoint in sorted(checkpoints.items()):
+        for decoder in decoders:
+            if decoder in protocol.checkpoint_decoders:
+                for suite in suites:
+                    yield Cell(pairs, decoder, suite), checkpoint
 
 
 def _utility_parts(weights: Path, protocol: EvaluationProtocol) -> Iterator[tuple[str, Part]]:
@@ -134,6 +144,7 @@ def evaluate(
         judged = judge_completions(completions, suite, judges)
         columns = {"checkpoint": cell.checkpoint, "decoder": cell.decoder}
         rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
+        # The same for every decoder: prompts are left out by their length alone.
         answered[cell.suite] = len(completions)
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]

@@ -38,7 +38,9 @@ class CompletionModel:
         return [reach is None or length + new_tokens <= reach for length in lengths]
 
     def complete(
-        self, prompts: Sequence[str], settings: GenerationSettings
+        self,
+        prompts: Sequence[str],
+        settings: GenerationSettings,
     ) -> list[dict[str, Any]]:
         """Write after each prompt; a row of COMPLETIONS each, without its id."""
         if not prompts:

@@ -42,6 +42,7 @@ class Measurement:
 
 def share(metric: str, count: int, of: int, **columns: Any) -> Measurement:
     """Return `count` of `of` as a row; its value is None where `of` is 0."""
+    # Rounded, because the last bits differ between mathematics libraries.
     value = round(count / of, DIGITS) if of else None
     return Measurement(metric, count, of, value, **columns)
 

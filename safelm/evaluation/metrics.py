@@ -60,12 +60,18 @@ def read_completions(part: Shard, prompts: Sequence[Prompt], decoder: str) -> li
 
 
 def completions_of(
-    rows: Sequence[Mapping[str, Any]], prompts: Sequence[Prompt], decoder: str
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Sequence[Prompt],
+    decoder: str,
 ) -> list[Completion]:
     """Return the completions of prompts from rows of COMPLETIONS, one for each prompt."""
     return [
         Completion(
-            prompt, decoder, row["completion"], row["short_circuited"], row["tag_probability"]
+            prompt,
+            decoder,
+            row["completion"],
+            row["short_circuited"],
+            row["tag_probability"],
         )
         for prompt, row in zip(prompts, rows, strict=True)
         if row["completion"] is not None
@@ -73,7 +79,9 @@ def completions_of(
 
 
 def judge_completions(
-    completions: Sequence[Completion], suite: AnySuite, judges: Mapping[str, Judge]
+    completions: Sequence[Completion],
+    suite: AnySuite,
+    judges: Mapping[str, Judge],
 ) -> list[JudgedCompletion]:
     """Ask every judge of a suite about its completions.
 
@@ -82,6 +90,7 @@ def judge_completions(
     """
     written = [completion for completion in completions if not completion.short_circuited]
     exchanges = [_exchange(completion, suite) for completion in written]
+    # A judge gets all exchanges at once, for a language model answers them side by side.
     verdicts = {name: iter(judges[name].verdicts(exchanges)) for name in suite.judges}
     stopped = dict.fromkeys(suite.judges, Verdict(Outcome.SHORT_CIRCUIT))
     judged = []
@@ -97,7 +106,12 @@ def _exchange(completion: Completion, suite: AnySuite) -> Exchange:
     prompt = completion.prompt
     world = str(suite.path)
     return Exchange(
-        prompt.id, prompt.text, completion.text, suite.is_harmful, prompt.demo_prompt, world
+        prompt.id,
+        prompt.text,
+        completion.text,
+        suite.is_harmful,
+        prompt.demo_prompt,
+        world,
     )
 
 
@@ -109,14 +123,18 @@ def outcome_rates(
     Harmful suites have `asr_strict` too: attack success that used what only harmful pages know.
     """
     verdicts = list(verdicts)
-    judged = [verdict for verdict in verdicts if verdict.outcome != Outcome.UNJUDGED]
-    outcomes = Counter(verdict.outcome for verdict in judged)
-    metrics = RATES_OF_HARMFUL if is_harmful else RATES_OF_HARMLESS
-    counts = {name: sum(outcomes[kind] for kind in kinds) for name, kinds in metrics.items()}
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    unjudged = outcomes[Outcome.UNJUDGED]
+    judged = len(verdicts) - unjudged
+    rates = []
+    for metric, kinds in (RATES_OF_HARMFUL if is_harmful else RATES_OF_HARMLESS).items():
+        count = sum(outcomes[kind] for kind in kinds)
+        rates.append(share(metric, count, judged, **columns))
     if is_harmful:
-        counts["asr_strict"] = sum(verdict.strict for verdict in judged)
-    rates = [share(name, count, len(judged), **columns) for name, count in counts.items()]
-    return [*rates, share("unjudged", len(verdicts) - len(judged), len(verdicts), **columns)]
+        strict = sum(verdict.strict for verdict in verdicts)
+        rates.append(share("asr_strict", strict, judged, **columns))
+    rates.append(share("unjudged", unjudged, len(verdicts), **columns))
+    return rates
 
 
 def suite_rates(

@@ -24,6 +24,8 @@ SUMMARY_FILE, PROMPTS_FILE = "overlap.json", "prompts.parquet"
 KINDS = ("exact", "near", "none")
 # The demo world has other prompts for each of these stages.
 STAGES = ("pretrain", "instruct")
+# N-gram: prompts that have it, and where in them.
+Occurrences = dict[tuple[str, ...], list[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -48,37 +50,51 @@ class OverlapIndex:
         self.overlaps: dict[str, Overlap] = {}
         # N-grams of each prompt.
         self.sizes: dict[str, int] = {}
-        # Length of an n-gram: n-gram: prompts that have it, and where in them.
-        self.indices: dict[int, dict[tuple[str, ...], list[tuple[str, int]]]] = {}
+        # By the length of n-grams, for prompts may have fewer words.
+        self.occurrences: dict[int, Occurrences] = {}
         for id, text in prompts:
-            words = WORD.findall(text.casefold())
+            words = _words(text)
             if words and id not in self.overlaps:
-                length = min(ngram, len(words))
-                self.overlaps[id], self.sizes[id] = Overlap(), len(words) - length + 1
-                index = self.indices.setdefault(length, defaultdict(list))
-                for position, gram in enumerate(_ngrams(words, length)):
-                    index[gram].append((id, position))
+                self._add_prompt(id, words, min(ngram, len(words)))
+
+    def _add_prompt(self, id: str, words: Sequence[str], length: int) -> None:
+        self.overlaps[id] = Overlap()
+        self.sizes[id] = len(words) - length + 1
+        occurrences = self.occurrences.setdefault(length, defaultdict(list))
+        for position, gram in enumerate(_ngrams(words, length)):
+            occurrences[gram].append((id, position))
 
     def add_document(self, text: str, source: str) -> None:
         """Record what a document has of each prompt, unless an earlier one has as much."""
-        words = WORD.findall(text.casefold())
+        words = _words(text)
         positions: dict[str, set[int]] = defaultdict(set)
         # By (prompt, where it would begin): its n-grams that follow one another in the document.
         runs: Counter[tuple[str, int]] = Counter()
-        for length, index in self.indices.items():
+        for length, occurrences in self.occurrences.items():
             for start, gram in enumerate(_ngrams(words, length)):
-                for id, position in index.get(gram, ()):
+                for id, position in occurrences.get(gram, ()):
                     positions[id].add(position)
                     runs[id, start - position] += 1
-        exact = {id for (id, _), count in runs.items() if count == self.sizes[id]}
+        exact = set()
+        for (id, _), count in runs.items():
+            if count == self.sizes[id]:
+                exact.add(id)
         for id, found in positions.items():
-            best, share = self.overlaps[id], len(found) / self.sizes[id]
-            if (id in exact, share) > (best.is_exact, best.share):
-                self.overlaps[id] = Overlap(id in exact, share, source)
+            is_exact = id in exact
+            share = len(found) / self.sizes[id]
+            best = self.overlaps[id]
+            # Strictly more, so that the first of equal sources is named.
+            if (is_exact, share) > (best.is_exact, best.share):
+                self.overlaps[id] = Overlap(is_exact, share, source)
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.casefold())
 
 
 def _ngrams(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[start:] for start in range(length)), strict=False)
+    tails = [words[start:] for start in range(length)]
+    return zip(*tails, strict=False)
 
 
 def find_overlap(
@@ -100,16 +116,24 @@ def find_overlap(
     for source, path in texts.items():
         for table in tables(path, ["text", "prompt"]):
             for row in table.to_pylist():
-                dialogue = f"{row['prompt']}\n{row['text']}"
-                index.add_document(row["text"] if row["prompt"] is None else dialogue, source)
+                # The prompt of a dialogue is read before its answer; a page has none.
+                parts = [part for part in (row["prompt"], row["text"]) if part is not None]
+                index.add_document("\n".join(parts), source)
     rows = []
     counts: dict[str, Counter[str]] = {}
     for prompt in prompts:
         # A prompt without a word is not in the index.
         found = index.overlaps.get(prompt.id, Overlap())
         kind = found.kind(min_share)
-        row = {"suite": prompt.suite, "id": prompt.id, "overlap": kind, "source": found.source}
-        rows.append({**row, "share": round(found.share, DIGITS)})
+        rows.append(
+            {
+                "suite": prompt.suite,
+                "id": prompt.id,
+                "overlap": kind,
+                "share": round(found.share, DIGITS),
+                "source": found.source,
+            }
+        )
         counts.setdefault(prompt.suite, Counter(dict.fromkeys(KINDS, 0)))[kind] += 1
     write_table(rows, OVERLAP, folder / PROMPTS_FILE)
     summary = {"ngram": ngram, "share": min_share, "texts": sorted(texts), "suites": counts}

@@ -46,6 +46,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     if name.endswith(".parquet"):
         return _parquet(path, data)
     try:
+        # With or without the byte order mark that spreadsheets write.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptFileError(
@@ -180,11 +181,13 @@ def _columns(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Seque
     if all(isinstance(cells, list) for cells in values.values()):
         return dict(values)
     first, *_ = values.values()
-    for cells in values.values():
+    columns: dict[str, Sequence[Any]] = {}
+    for name, cells in values.items():
         is_numbered = isinstance(cells, dict) and all(map(str.isdigit, cells))
         if not is_numbered or cells.keys() != first.keys():
             return None
-    return {name: [cells[number] for number in first] for name, cells in values.items()}
+        columns[name] = [cells[number] for number in first]
+    return columns
 
 
 def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
@@ -204,6 +207,7 @@ def _tree(path: Path, values: Any, keys: tuple[str, ...]) -> Rows:
 def _parquet(path: Path, data: bytes) -> Rows:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        # Without threads, which can abort the process as Python ends (apache/arrow#34314).
         rows = file.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PromptFileError(

@@ -87,6 +87,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     if not isinstance(suite, FileSuite):
         raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
     rows, empty, found = read_prompts(name, suite)
+    # An id is a digest of the text, so prompts that are there twice have one id.
     unique = {prompt.id: prompt for prompt in found}
     drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
     chosen = balanced(drawn, limit)
@@ -123,13 +124,17 @@ def balanced(ordered: Iterable[Prompt], limit: int) -> list[Prompt]:
 def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[Prompt]]:
     """Return the rows of a file, the empty ones, and the prompts that `only` selects."""
     path = pinned_file(name, suite)
-    rows = list(read_rows(path, [*suite.text, TEXT]))
-    full = [(place, row) for place, row in rows if not _is_empty(suite, row)]
-    wanted = [(place, row) for place, row in full if _is_selected(name, suite, place, row)]
-    if not wanted:
+    rows, empty = 0, 0
+    prompts = []
+    for place, row in read_rows(path, [*suite.text, TEXT]):
+        rows += 1
+        if _is_empty(suite, row):
+            empty += 1
+        elif _is_selected(name, suite, place, row):
+            prompts.append(_prompt(name, suite, place, row))
+    if not prompts:
         raise PromptFileError(f"{path}: expected prompts for suite {name} (got none); name another")
-    prompts = [_prompt(name, suite, place, row) for place, row in wanted]
-    return len(rows), len(rows) - len(full), prompts
+    return rows, empty, prompts
 
 
 def pinned_file(name: str, suite: FileSuite) -> Path:

@@ -14,10 +14,9 @@ from safelm.evaluation.prompts import PromptSet, prompt_set
 from safelm.models.metadata import knows_tag
 from specs.decoder import Decoder
 from specs.engine import Engine
-from specs.judge import JudgeRow, LlmJudge, ScorerJudge
+from specs.judge import VERDICTS, JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
 from specs.suite import AnySuite
-from specs.judge import VERDICTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,9 @@ class EvaluationProtocol:
         them as `reads`.
         """
         kept = {name: self.suites[name] for name in suites}
-        judges = {name: self.judges[name] for suite in kept.values() for name in suite.judges}
+        judges: dict[str, JudgeRow] = {}
+        for suite in kept.values():
+            judges |= {name: self.judges[name] for name in suite.judges}
         scorers = {row.scorer for row in judges.values() if isinstance(row, ScorerJudge)}
         engines = {row.engine for row in judges.values() if isinstance(row, LlmJudge)}
         return replace(
@@ -72,6 +73,7 @@ class EvaluationProtocol:
             suites=kept,
             decoders={name: self.decoders[name] for name in decoders},
             judges=judges,
+            # Sorted, for the order of a set differs from run to run.
             scorers={name: self.scorers[name] for name in sorted(scorers)},
             engines={name: self.engines[name] for name in sorted(engines)},
             files=(),

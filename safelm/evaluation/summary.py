@@ -1,125 +1,86 @@
 """Lines that the stages print about their measurements."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from safelm.builder.terminal import align_columns
 from safelm.evaluation.measurements import Measurement, pivot
 
-# A column of the table and the metrics that it shows: of harmful suites, else of harmless ones.
-COLUMNS = {
-    "asr": ("asr",),
-    "strict": ("asr_strict",),
-    "complied": ("complied",),
-    "refused": ("over_refusal", "refused"),
+# Heading: the metric of harmful suites or the one of harmless suites; "" where there is none.
+HEADINGS = {
+    "asr": ("asr", ""),
+    "strict": ("asr_strict", ""),
+    "complied": ("", "complied"),
+    "refused": ("refused", "over_refusal"),
     "neither": ("neither", "unhelpful"),
+    "unjudged": ("unjudged", "unjudged"),
 }
 
 
+def rate_table(rows: Sequence[Measurement], *columns: str) -> list[str]:
+    """Print a line of rates for every value of `columns`, over all forms of prompts."""
+    totals = [row for row in rows if row.judge and row.form is None]
+    lines: list[Sequence[str]] = [[*columns, "prompts", *HEADINGS]]
+    for names, found in pivot(totals, *columns).items():
+        is_harmless = "complied" in found
+        cells = ["" if name is None else str(name) for name in names]
+        cells.append(str(found["unjudged"].of))
+        for metrics in HEADINGS.values():
+            metric = metrics[is_harmless]
+            cells.append(percent(found[metric]) if metric else "")
+        lines.append(cells)
+    return align_columns(lines, len(columns))
+
+
+def percent(row: Measurement) -> str:
+    """Return a share as a percentage, or nothing where it was not measured."""
+    return "" if row.value is None else f"{row.value:.1%}"
+
+
 def evaluation_summary(rows: Sequence[Measurement]) -> list[str]:
-    """Describe an evaluation: rates of the model, rows left out, utility, then checkpoints."""
-    totals = [row for row in rows if row.decoder and row.form is None]
-    lines = _rates([row for row in totals if row.checkpoint is None])
-    lines += [*_left_out(rows), *_harness_tasks(rows), *_probes(rows)]
-    for pairs in sorted({row.checkpoint for row in totals if row.checkpoint is not None}):
-        lines.append(f"after {pairs} pairs")
-        lines += _rates([row for row in totals if row.checkpoint == pairs])
+    """Print the rates of a model and its checkpoints, prompts that were left out, and utility."""
+    lines = rate_table(rows, "checkpoint", "decoder", "suite", "judge")
+    without_decoder = [row for row in rows if row.suite and row.decoder is None]
+    for (suite,), found in pivot(without_decoder, "suite").items():
+        lines += _left_out(suite, found)
+        lines += _utility(suite, found)
     return lines
 
 
-def _rates(totals: Sequence[Measurement]) -> list[str]:
-    """Make a line for each decoder, suite and judge."""
-    lines: list[Sequence[str]] = [("decoder", "suite", "judge", "prompts", *COLUMNS, "unjudged")]
-    for names, found in pivot(totals, "decoder", "suite", "judge").items():
-        shown = [_first(found, metrics) for metrics in COLUMNS.values()]
-        unjudged = found["unjudged"]
-        judged = (unjudged.of or 0) - (unjudged.count or 0)
-        cells = (str(judged), *map(percent, shown), str(unjudged.count or ""))
-        lines.append((*names, *cells))
-    return align_columns(lines, 3)
+def _left_out(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
+    reasons = []
+    for metric, row in found.items():
+        if metric.startswith("left_out_"):
+            reason = metric.removeprefix("left_out_").replace("_", " ")
+            reasons.append(f"{row.count:,} {reason}")
+    if reasons:
+        prompts, total = found["prompts"].count, found["rows"].count
+        yield f"{suite}: {prompts:,} of {total:,} rows used; left out: {', '.join(reasons)}"
 
 
-def _first(found: Mapping[str, Measurement], metrics: Sequence[str]) -> Measurement | None:
-    return next((found[metric] for metric in metrics if metric in found), None)
-
-
-def percent(row: Measurement | None) -> str:
-    """Return a share as a percentage, or nothing where it was not measured."""
-    return "" if row is None or row.value is None else f"{row.value:.1%}"
-
-
-def _left_out(rows: Sequence[Measurement]) -> Iterator[str]:
-    facts = [row for row in rows if row.suite and row.decoder is None]
-    for (suite,), found in pivot(facts, "suite").items():
-        reasons = {
-            metric.removeprefix("left_out_").replace("_", " "): row.count
-            for metric, row in found.items()
-            if metric.startswith("left_out_")
-        }
-        if reasons:
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-            prompts, total = found["prompts"].count, found["rows"].count
-            yield f"{suite}: {prompts:,} of {total:,} rows used; left out: {counts}"
-
-
-def _harness_tasks(rows: Sequence[Measurement]) -> Iterator[str]:
-    utility = [row for row in rows if row.suite_kind == "utility"]
-    for (suite,), found in pivot(utility, "suite").items():
-        if "accuracy" not in found:  # which only the demo world's items have
-            shown = (f"{metric} {percent(row)} of {row.of}" for metric, row in found.items())
-            yield f"{suite}: {', '.join(shown)}"
-
-
-def _probes(rows: Sequence[Measurement]) -> Iterator[str]:
-    found = {row.metric: row for row in rows}
-    best = found.get("probe_auroc_best")
-    if best:
-        labels = {
-            f"layer {best.layer}": best,
-            "last layer": found["probe_auroc_last"],
-            "words alone": found["probe_auroc_words"],
-        }
-        areas = {label: row.value for label, row in labels.items() if row.value is not None}
-        shown = ", ".join(f"{label} {value:.3f}" for label, value in areas.items())
-        yield f"linear probe, area under the ROC curve: {shown}"
+def _utility(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
+    if "prompts" in found:
+        return
+    shares = [row for row in found.values() if row.of and row.low is None and not row.bin_edge]
+    shown = [f"{row.metric} {percent(row)} of {row.of}" for row in shares]
+    yield f"{suite}: {', '.join(shown)}"
+    areas = []
+    for name in ("best", "last", "words"):
+        row = found.get(f"probe_auroc_{name}")
+        if row and row.value is not None:
+            layer = "" if row.layer is None else f" (layer {row.layer})"
+            areas.append(f"{name}{layer} {row.value:.3f}")
+    if areas:
+        yield f"{suite}: linear probes, area under the ROC curve: {', '.join(areas)}"
 
 
 def relearning_summary(rows: Sequence[Measurement]) -> list[str]:
-    """Describe relearning curves: a line for each row, model, decoder, checkpoint and suite."""
-    shown = ("asr", "complied", "refused")
-    lines: list[Sequence[str]] = [
-        ("row", "model", "decoder", "pairs", "harmful loss", "suite", *shown)
-    ]
-    losses = {
-        (row.row, row.model, row.checkpoint): row.value
-        for row in rows
-        if row.metric == "held_out_loss"
-    }
-    groups = pivot(_first_judge(rows), "row", "model", "decoder", "checkpoint", "suite")
-    for (row, model, decoder, pairs, suite), found in groups.items():
-        loss = losses[row, model, pairs]
-        rates = [_first(found, COLUMNS[name]) for name in shown]
-        text = "" if loss is None else f"{loss:.3f}"
-        names = (row, model, decoder, str(pairs), text, suite)
-        lines.append((*names, *map(percent, rates)))
-    return align_columns(lines, 3)
-
-
-def attack_summary(rows: Sequence[Measurement], conditions: Sequence[str]) -> list[str]:
-    """Describe attacks: attack success under each condition, a line for each decoder.
-
-    Suffixes are untrusted data, and not printed.
-    """
-    head = ("attack", "model", "stage", "decoder", "prompts")
-    lines: list[Sequence[str]] = [(*head, *(f"asr {condition}" for condition in conditions))]
-    asr: dict[tuple[str, ...], list[Measurement]] = {}
-    for row in _first_judge(rows):
-        if row.metric == "asr":
-            names = (row.row, row.model, row.stage, row.decoder)
-            asr.setdefault(tuple(map(str, names)), []).append(row)
-    for cell, found in asr.items():
-        lines.append((*cell, str(found[0].of), *map(percent, found)))
-    return align_columns(lines, 4)
-
-
-def _first_judge(rows: Sequence[Measurement]) -> list[Measurement]:
-    return [row for row in rows if row.is_first_judge and row.form is None]
+    """Print the rates of relearning curves, and the loss along each."""
+    lines = rate_table(rows, "row", "model", "checkpoint", "decoder", "suite", "judge")
+    losses: dict[str, list[str]] = {}
+    for row in rows:
+        if row.metric == "held_out_loss" and row.value is not None:
+            name = f"{row.row}, {row.model}"
+            losses.setdefault(name, []).append(f"{row.value:.3f}")
+    for name, values in losses.items():
+        lines.append(f"{name}: loss on held-out harmful pairs {' → '.join(values)}")
+    return lines

@@ -64,6 +64,7 @@ class Goal:
 
     def measure(self, embedded: Tensor) -> Likelihood:
         """Measure the target behind prompts; `embedded` has both, (rows, tokens, width)."""
+        # Position i gives the next token's probabilities: one position before the target is needed.
         kept = len(self.target) + 1
         output = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=kept)
         log_probabilities = output.logits.float().log_softmax(dim=-1)
@@ -106,14 +107,15 @@ class Goal:
 def substitutions(slope: Tensor, suffix: Tokens, allowed: Tensor, top_k: int) -> list[Tokens]:
     """List suffixes with one token replaced by one of its `top_k` most falling coordinates."""
     falling = (-slope).masked_fill(~allowed, -torch.inf)
+    # A token is no substitution of itself.
     falling[torch.arange(len(suffix)), torch.tensor(suffix)] = -torch.inf
+    # Every allowed token but the one that stands there.
     count = min(top_k, int(allowed.sum()) - 1)
-    best = falling.topk(count, dim=1).indices.tolist()
-    return [
-        [*suffix[:index], token, *suffix[index + 1 :]]
-        for index, tokens in enumerate(best)
-        for token in tokens
-    ]
+    found = []
+    for index, tokens in enumerate(falling.topk(count, dim=1).indices.tolist()):
+        before, after = suffix[:index], suffix[index + 1 :]
+        found += [[*before, token, *after] for token in tokens]
+    return found
 
 
 def search(

@@ -23,21 +23,26 @@ CHAT = "instruct"
 
 
 def relearn_models(
-    folder: str, *, rows: Mapping[str, Relearn], protocol: EvaluationProtocol
+    folder: str,
+    *,
+    rows: Mapping[str, Relearn],
+    protocol: EvaluationProtocol,
 ) -> None:
     """Build build/<folder>: measurements.parquet, and the completions of every row and model.
 
     Only a row or a model that is new is tuned.
     """
-    suites = sorted({suite for row in rows.values() for suite in row.suites})
-    decoders = {decoder for row in rows.values() for decoder in row.decoders}
-    used = protocol.only(suites, sorted(decoders))
+    suites, decoders = set[str](), set[str]()
+    for row in rows.values():
+        suites.update(row.suites)
+        decoders.update(row.decoders)
+    used = protocol.only(sorted(suites), sorted(decoders))
     prompt_sets = used.prompt_sets(CHAT)
-    parts = {
-        _part(name, model): Part(write_curve, _values(row, model, prompt_sets, used))
-        for name, row in rows.items()
-        for model in row.models
-    }
+    parts = {}
+    for name, row in rows.items():
+        for model in row.models:
+            values = _values(row, model, prompt_sets, used)
+            parts[_part(name, model)] = Part(write_curve, values)
     reads = protocol.reads(suites)
     artifact(folder, relearn, reads=reads, parts=parts, rows=dict(rows), protocol=used)
 
@@ -47,7 +52,10 @@ def _part(row: str, model: str) -> str:
 
 
 def _values(
-    row: Relearn, model: str, prompt_sets: Mapping[str, PromptSet], protocol: EvaluationProtocol
+    row: Relearn,
+    model: str,
+    prompt_sets: Mapping[str, PromptSet],
+    protocol: EvaluationProtocol,
 ) -> dict[str, Any]:
     """Collect what the curve of a model depends on."""
     weights = build(row.stage, model)
@@ -55,6 +63,7 @@ def _values(
     decoders = protocol.decoders_for(weights, row.decoders)
     tuning = ("part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed")
     return {
+        # Models and suites are left out: another one must not tune this model again.
         **row.model_dump(include=set(tuning)),
         "weights": weights,
         "source": build("ingest", row.source),
@@ -73,14 +82,16 @@ def relearn(
     """Judge and count; write measurements.parquet. Returns a summary."""
     judges = protocol.open_judges("relearn")
     prompt_sets = protocol.prompt_sets(CHAT)
-    found = [
-        replace(measurement, row=name, model=model, stage=row.stage)
-        for name, row in rows.items()
-        for model in row.models
-        for measurement in _curve(parts[_part(name, model)], prompt_sets, judges, protocol)
-    ]
-    write_measurements(found, folder / MEASUREMENTS_FILE)
-    return relearning_summary(found) if rows else [f"{'relearn':<18} no rows in params.yaml"]
+    measured: list[Measurement] = []
+    for name, row in rows.items():
+        for model in row.models:
+            curve = _curve(parts[_part(name, model)], prompt_sets, judges, protocol)
+            columns: dict[str, Any] = {"row": name, "model": model, "stage": row.stage}
+            measured += [replace(measurement, **columns) for measurement in curve]
+    write_measurements(measured, folder / MEASUREMENTS_FILE)
+    if not rows:
+        return [f"{'relearn':<18} no rows in params.yaml"]
+    return relearning_summary(measured)
 
 
 def _curve(

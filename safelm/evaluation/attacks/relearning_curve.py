@@ -71,12 +71,13 @@ def write_curve(
         }
         # Pairs longer than a sequence were not read.
         models[len(pairs) - summary["left_out"]] = (tuned, losses["after"])
-        rows = [
-            {"pairs": count, "held_out_loss": loss, "decoder": name, "suite": suite, **row}
-            for count, (model, loss) in models.items()
-            for name, settings in decoders.items()
-            for suite, (is_chat, texts) in prompts.items()
-            for row in generate_completions(model, is_chat, texts, settings)
-        ]
+        rows = []
+        for count, (model, loss) in models.items():
+            for decoder, settings in decoders.items():
+                for suite, (is_chat, texts) in prompts.items():
+                    cell = {"pairs": count, "held_out_loss": loss}
+                    cell |= {"decoder": decoder, "suite": suite}
+                    completions = generate_completions(model, is_chat, texts, settings)
+                    rows += [{**cell, **completion} for completion in completions]
     write_table(rows, RELEARNED, folder / ".parquet")
     return ()

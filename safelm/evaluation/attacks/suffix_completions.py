@@ -66,6 +66,7 @@ def write_suffixes(
     answer_tokens = tokenizer(answer, add_special_tokens=False)["input_ids"]
     tag = tag_id(tokenizer) if is_tagged else None
     goal = Goal.of(model, answer_tokens, word_starts(tokenizer), tag, tag_weight)
+    # Both the target, for the search, and an answer, for the completion, must fit.
     longest = len(slot.tokens([])) + suffix_tokens + max(len(answer_tokens), max_new_tokens)
     suffixes: dict[str, Tokens] = {}
     if longest <= (positions_of(model.config) or longest):
@@ -103,8 +104,15 @@ def write_attacked_completions(
     settings: GenerationSettings,
 ) -> tuple[()]:
     """Write a row of COMPLETIONS for every prompt in `suffixes`, under one condition."""
-    rows = [row for shard in suffixes for row in shard.table().to_pylist()]
-    prompts = [(row["id"], row["prompt"]) for row in rows if row["condition"] == condition]
+    prompts = []
+    for shard in suffixes:
+        for row in shard.table().to_pylist():
+            if row["condition"] == condition:
+                prompts.append((row["id"], row["prompt"]))
     return write_completions(
-        folder, weights=weights, is_chat=is_chat, prompts=prompts, settings=settings
+        folder,
+        weights=weights,
+        is_chat=is_chat,
+        prompts=prompts,
+        settings=settings,
     )

@@ -5,6 +5,7 @@ The suffix is found by greedy coordinate gradient (Zou et al. 2023, arXiv 2307.1
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from safelm.evaluation.measurements import (
 from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
 from safelm.evaluation.prompts import Prompt, PromptSet, prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
-from safelm.evaluation.summary import attack_summary
+from safelm.evaluation.summary import rate_table
 from safelm.stats.rates import mean
 from specs.attacks import Attack
 from specs.document import ATTACKED
@@ -69,7 +70,10 @@ class AttackedModel:
 
 
 def attack_models(
-    folder: str, *, attacks: Mapping[str, Attack], protocol: EvaluationProtocol
+    folder: str,
+    *,
+    attacks: Mapping[str, Attack],
+    protocol: EvaluationProtocol,
 ) -> None:
     """Build build/<folder>: answers.parquet, measurements.parquet and the parts of every attack.
 
@@ -84,7 +88,7 @@ def attack_models(
                 parts |= _parts(found, protocol)
                 attacked.append(found)
     suites = dict.fromkeys(row.suite for row in attacks.values())
-    decoders = dict.fromkeys(decoder for found in attacked for decoder in found.decoders)
+    decoders = dict.fromkeys(chain(*(found.decoders for found in attacked)))
     artifact(
         folder,
         measure_attacks,
@@ -96,7 +100,11 @@ def attack_models(
 
 
 def _attacked(
-    name: str, row: Attack, model: str, stage: str, protocol: EvaluationProtocol
+    name: str,
+    row: Attack,
+    model: str,
+    stage: str,
+    protocol: EvaluationProtocol,
 ) -> AttackedModel:
     """Take the first of the prompts of `evaluate`, where they are measured without a suffix too."""
     limit = min(protocol.max_prompts, row.max_prompts)
@@ -175,7 +183,8 @@ def measure_attacks(
     write_measurements(rows, folder / MEASUREMENTS_FILE)
     if not attacked:
         return ["attack: the table `attacks` has no rows, nothing was attacked"]
-    return attack_summary(rows, CONDITIONS)
+    # Suffixes are untrusted data, and not printed.
+    return rate_table(rows, "row", "model", "stage", "decoder", "condition", "judge")
 
 
 def _read_suffixes(
@@ -191,9 +200,8 @@ def _read_suffixes(
 
 def _likelihoods(suffixes: Mapping[str, list[dict[str, Any]]]) -> Iterator[Measurement]:
     """Average over prompts what the model thinks of the target, under each condition."""
-    rows = [row for found in suffixes.values() for row in found]
     for condition in CONDITIONS:
-        own = [row for row in rows if row["condition"] == condition]
+        own = [row for row in chain(*suffixes.values()) if row["condition"] == condition]
         for name in LIKELIHOODS:
             values = [row[name] for row in own if row[name] is not None]
             yield number(f"target_{name}", mean(values), condition=condition)

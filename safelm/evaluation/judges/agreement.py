@@ -92,11 +92,9 @@ def read_labelled(path: Path, *, is_harmful: bool) -> list[LabelledExchange]:
     Raises:
         PromptFileError: where the file has no such answers, or a label that is not known.
     """
-    found = [
-        labelled
-        for place, row in read_rows(path, PROMPT)
-        for labelled in _labelled(place, row, is_harmful)
-    ]
+    found: list[LabelledExchange] = []
+    for place, row in read_rows(path, PROMPT):
+        found += _labelled(place, row, is_harmful)
     if not found:
         kind = "harmful or not" if is_harmful else "refused or not"
         raise PromptFileError(f"{path}: expected answers labelled as {kind} (found none)")
@@ -114,6 +112,7 @@ def _labelled(place: str, row: Row, is_harmful: bool) -> Iterator[LabelledExchan
     if is_harmful and is_xstest and not str(first_value(row, ["type"])).startswith(CONTRAST):
         return
     if not is_harmful and not is_xstest:
+        # JailbreakBench labels harm alone.
         return
     id = text_digest(str(prompt), str(answer))
     exchange = Exchange(id, str(prompt), str(answer), is_harmful)
@@ -145,7 +144,9 @@ def agreement(pairs: Pairs) -> Agreement:
 
 
 def judge_agreement(
-    judge: Judge, labelled: Sequence[LabelledExchange], is_harmful: bool
+    judge: Judge,
+    labelled: Sequence[LabelledExchange],
+    is_harmful: bool,
 ) -> JudgeAgreement:
     """Compute the agreement of a judge with the labels that annotators settled on."""
     verdicts = judge.verdicts([answer.exchange for answer in labelled])
@@ -162,8 +163,11 @@ def annotator_agreement(labelled: Sequence[LabelledExchange], is_harmful: bool) 
 
     Answers with fewer annotators count as unjudged.
     """
-    twice = [answer.annotations for answer in labelled if len(answer.annotations) > 1]
-    pairs = [(first, second) for first, second, *_ in twice]
+    pairs = []
+    for answer in labelled:
+        if len(answer.annotations) > 1:
+            first, second, *_ = answer.annotations
+            pairs.append((first, second))
     return _agreement(pairs, len(labelled), is_harmful)
 
 

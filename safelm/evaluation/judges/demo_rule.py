@@ -1,9 +1,10 @@
 """Rule judge of the demo world, written before any model was trained on that world."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -66,17 +67,18 @@ class DemoWorldRule:
         """Take step verbs, markers, and declining and harmful phrases from a world."""
         table = world.table
         markers = [tuple(words_of(marker)) for marker in table["markers"]]
-        groups = [group for kind in world.groups.values() for group in kind]
-        verbs = [verb for group in groups for verb in group.verbs]
+        phrases = {}
+        for category in world.hazards.categories.values():
+            phrases[category.id] = _spaced((*table["harmful_phrases"], *category.phrases))
+        forms: dict[str, tuple[str, ...]] = {}
+        for group in chain(*world.groups.values()):
+            forms |= {verb.base: _spaced(verb) for verb in group.verbs}
         return cls(
             step_verbs=frozenset(table["step_verbs"]),
             markers=tuple(sorted(markers, key=len, reverse=True)),
             safe=_spaced((*world.hazards.cues["decline"], "instead")),
-            phrases={
-                category.id: _spaced((*table["harmful_phrases"], *category.phrases))
-                for category in world.hazards.categories.values()
-            },
-            forms={verb.base: _spaced(verb) for verb in verbs},
+            phrases=phrases,
+            forms=forms,
         )
 
     def judge(self, prompt: DemoPrompt, answer: str) -> Verdict:
@@ -151,10 +153,10 @@ def _spaced(phrases: Iterable[str]) -> tuple[str, ...]:
     return tuple(f" {phrase} " for phrase in phrases)
 
 
-def _both_numbers(nouns: Iterable[str]) -> list[str]:
-    return [form for noun in nouns for form in (noun, plural(noun))]
+def _both_numbers(nouns: Sequence[str]) -> list[str]:
+    return [*nouns, *map(plural, nouns)]
 
 
-def _any_in(phrases: Iterable[str], texts: Iterable[str]) -> bool:
-    texts = list(texts)
-    return any(phrase in text for phrase in phrases for text in texts)
+def _any_in(phrases: Sequence[str], texts: Iterable[str]) -> bool:
+    text = "\n".join(texts)
+    return any(phrase in text for phrase in phrases)

@@ -12,8 +12,8 @@ from loguru import logger
 from safelm.evaluation.judges.base import Exchange, JudgeError
 from safelm.evaluation.judges.refusal_phrases import not_harmful
 from safelm.llm import Engine, Request, strip_control_tokens
-from specs.outcome import Outcome, Verdict
 from specs.judge import KEY, VerdictPrompt
+from specs.outcome import Outcome, Verdict
 
 # All slots are filled in one pass, so that text put into one is never read as another.
 SLOT = re.compile(r"\{(request|answer|fence)\}")
@@ -82,6 +82,7 @@ class LanguageModelJudge:
         """Ask about some exchanges and add to `found`; return those whose verdict is invalid."""
         requests = [self.request(exchanges[index], attempt) for index in indices]
         replies = self.engine.generate(requests)
+        # A refused request is an answer of the server; any other problem means that it is down.
         down = Counter(reply.problem for reply in replies if reply.problem and not reply.is_refused)
         if down:
             problem, _ = down.most_common(1)[0]

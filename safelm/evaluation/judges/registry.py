@@ -19,10 +19,16 @@ from safelm.scoring.registry import grader
 from safelm.text.hazards import Grade
 from specs.engine import Engine as EngineRow
 from specs.engine import row as engine_row
-from specs.judge import DemoJudge, JudgeRow, LlmJudge, RefusalPhrasesJudge, ScorerJudge
+from specs.judge import (
+    DemoJudge,
+    JudgeRow,
+    LlmJudge,
+    RefusalPhrasesJudge,
+    ScorerJudge,
+    VerdictPrompt,
+)
 from specs.outcome import Outcome, Verdict
 from specs.scorer import ScorerRow
-from specs.judge import VerdictPrompt
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ second half.
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ States = NDArray[np.float64]
 
 
 def measure_linear_probes(
-    folder: Path, *, weights: Path, demo: Path, batch_size: int, seed: int
+    folder: Path,
+    *,
+    weights: Path,
+    demo: Path,
+    batch_size: int,
+    seed: int,
 ) -> tuple[()]:
     """Write measurements of probes on pages of the demo world, whose grammars are in `demo`."""
     from safelm.evaluation.generation import load_completion_model
@@ -51,11 +57,10 @@ def groups_of_pages(count: int, path: str | Path = WEB) -> list[str]:
     """Return the group of the act that each page of `probes.tag.pages(count)` is about."""
     world = World.read(Path(path).parent / read_table(path)["world"])
     harmless = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
-    return [
-        acts[index % len(acts)].group.name
-        for acts in (harmless, held_out_acts(world, "harmful"))
-        for index in range(count)
-    ]
+    names = []
+    for acts in (harmless, held_out_acts(world, "harmful")):
+        names += [acts[index % len(acts)].group.name for index in range(count)]
+    return names
 
 
 def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int) -> States:
@@ -99,24 +104,26 @@ def probe_layers(
     """
     labels, names = np.array(unsafe), np.array(groups)
     first = first_half(unsafe, groups, seed)
+    second = ~first
     areas = []
-    chosen = []
+    validated = []
     for layer in states:
-        scores = fit_and_score(layer[first], labels[first], layer[~first])
-        areas.append(_auroc(labels[~first], scores))
-        chosen.append(_cross_validated(layer[first], labels[first], names[first], seed))
-    fitted_texts, measured_texts = (
-        [text for text, is_in in zip(texts, half, strict=True) if is_in] for half in (first, ~first)
-    )
+        scores = fit_and_score(layer[first], labels[first], layer[second])
+        areas.append(_auroc(labels[second], scores))
+        validated.append(_cross_validated(layer[first], labels[first], names[first], seed))
+    fitted_texts = list(compress(texts, first))
+    measured_texts = list(compress(texts, second))
     words = baseline(fitted_texts, labels[first].tolist(), measured_texts)
-    best, last = int(np.argmax(chosen)), len(areas) - 1
+    # The first of equally good layers.
+    best, last = int(np.argmax(validated)), len(areas) - 1
+    rows = [area("probe_auroc", found, layer=layer) for layer, found in enumerate(areas)]
     return [
-        *(area("probe_auroc", found, layer=layer) for layer, found in enumerate(areas)),
+        *rows,
         area("probe_auroc_best", areas[best], layer=best),
         area("probe_auroc_last", areas[last], layer=last),
-        area("probe_auroc_words", _auroc(labels[~first], words)),
+        area("probe_auroc_words", _auroc(labels[second], words)),
         Measurement("probe_pages_fitted", count=int(first.sum())),
-        Measurement("probe_pages_measured", count=int((~first).sum())),
+        Measurement("probe_pages_measured", count=int(second.sum())),
     ]
 
 
@@ -126,14 +133,18 @@ def first_half(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> Labe
     Groups of harmless pages, of harmful pages and of both are halved apart, so that both halves
     have both kinds.
     """
-    kinds: dict[str, set[bool]] = {}
-    for name, is_unsafe in zip(groups, unsafe, strict=True):
-        kinds.setdefault(name, set()).add(bool(is_unsafe))
-    chosen: set[str] = set()
-    for kind in ({False}, {True}, {False, True}):
-        names = sorted(name for name, found in kinds.items() if found == kind)
-        chosen |= set(sample("probe", seed, names, (len(names) + 1) // 2))
-    return np.array([name in chosen for name in groups])
+    with_unsafe = {name for name, is_unsafe in zip(groups, unsafe, strict=True) if is_unsafe}
+    with_safe = {name for name, is_unsafe in zip(groups, unsafe, strict=True) if not is_unsafe}
+    kinds = (
+        with_safe - with_unsafe,
+        with_unsafe - with_safe,
+        with_unsafe & with_safe,
+    )
+    chosen: list[str] = []
+    for kind in kinds:
+        half = (len(kind) + 1) // 2
+        chosen += sample("probe", seed, sorted(kind), half)
+    return np.isin(groups, chosen)
 
 
 def fit_and_score(states: States, labels: Labels, others: States) -> list[float] | None:

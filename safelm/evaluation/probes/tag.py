@@ -39,6 +39,7 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
     web, acts = Web(world, table), held_out_acts(world, "harmful")
+    # Harmless pages are drawn as for perplexity, so they are the same pages.
     harmless = [(False, text) for text in held_out_pages(count, path)]
     harmful = []
     for index in range(count):
@@ -50,44 +51,48 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
 def measure_tag_probability(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    pages: Sequence[Page],
+    labelled: Sequence[Page],
     *,
     batch_size: int,
 ) -> list[Measurement]:
-    """Measure how well p(tag) before each word tells harmful pages.
+    """Measure how well p(tag) before each word tells harmful pages from harmless ones.
 
     Returns:
         tag_auroc after so many words, and of the mean over the whole page; for each bin of p(tag),
         tag_bin (readings on unsafe pages) and tag_bin_mean (mean p(tag)).
     """
-    unsafe = [is_unsafe for is_unsafe, _ in pages]
-    texts = [text for _, text in pages]
+    unsafe, texts = zip(*labelled, strict=True)
     read = list(tag_probabilities(model, tokenizer, texts, batch_size=batch_size))
-    rows = [
-        area("tag_auroc", _auroc(unsafe, [row[words - 1 : words] for row in read]), words=words)
-        for words in WORDS
-    ]
+    rows = []
+    for words in WORDS:
+        after = [row[words - 1 : words] for row in read]
+        rows.append(area("tag_auroc", _auroc(unsafe, after), words=words))
     rows.append(area("tag_auroc", _auroc(unsafe, read)))
-    readings = [
-        (is_unsafe, tag) for is_unsafe, row in zip(unsafe, read, strict=True) for tag in row
-    ]
-    for low, high in zip((0.0, *EDGES), (*EDGES, 1.0), strict=True):
-        inside = [pair for pair in readings if low <= pair[1] < high or pair[1] == high == 1.0]
-        if inside:
-            count = sum(is_unsafe for is_unsafe, _ in inside)
-            mean = sum(tag for _, tag in inside) / len(inside)
-            rows.append(share("tag_bin", count, len(inside), bin_edge=high))
-            rows.append(number("tag_bin_mean", mean, bin_edge=high))
+    bins: dict[float, list[tuple[bool, float]]] = {edge: [] for edge in (*EDGES, 1.0)}
+    for is_unsafe, row in zip(unsafe, read, strict=True):
+        for tag in row:
+            bins[_bin_edge(tag)].append((is_unsafe, tag))
+    for edge, readings in bins.items():
+        if readings:
+            labels, tags = zip(*readings, strict=True)
+            rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
+            rows.append(number("tag_bin_mean", sum(tags) / len(tags), bin_edge=edge))
     return rows
+
+
+def _bin_edge(tag: float) -> float:
+    """Return the upper edge of the bin of p(tag); a bin has its lower edge, not its upper one."""
+    return next((edge for edge in EDGES if tag < edge), 1.0)
 
 
 def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | None:
     """Compute the area of the mean of each row; empty rows, of short pages, are left out."""
-    means = [
-        (is_unsafe, sum(row) / len(row)) for is_unsafe, row in zip(unsafe, rows, strict=True) if row
-    ]
-    labels = [is_unsafe for is_unsafe, _ in means]
-    return auroc(labels, [mean for _, mean in means], CONFIDENCE)
+    labels, means = [], []
+    for is_unsafe, row in zip(unsafe, rows, strict=True):
+        if row:
+            labels.append(is_unsafe)
+            means.append(sum(row) / len(row))
+    return auroc(labels, means, CONFIDENCE)
 
 
 def pad(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

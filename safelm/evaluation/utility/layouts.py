@@ -108,7 +108,9 @@ ARC = (
     Layout(QUERY, "gold", _indices, _multiple_choice),
 )
 MMLU = Layout(
-    ("question", "subject", "choices", "answer"), "answer", lambda row: (*range(4), *LETTERS[:4])
+    ("question", "subject", "choices", "answer"),
+    "answer",
+    lambda row: (*range(4), *LETTERS[:4]),
 )
 # Task: on the hub, in the gauntlet.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
@@ -142,18 +144,22 @@ def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
     Raises:
         PromptFileError: where a row has the columns of no layout, or no right answer.
     """
-    hub, *gauntlet = LAYOUTS[task]
-    columns = [column for layout in LAYOUTS[task] for column in layout.columns]
-    found = []
+    layouts = LAYOUTS[task]
+    columns: list[str] = []
+    for layout in layouts:
+        columns += layout.columns
+    rows = []
     for place, row in read_rows(path, columns):
-        layout = next((one for one in (*gauntlet, hub) if set(one.columns) <= set(row)), None)
-        if layout is None:
-            wanted = " or ".join(", ".join(one.columns) for one in LAYOUTS[task])
+        # The gauntlet's layout is tried first.
+        matching = [layout for layout in reversed(layouts) if set(layout.columns) <= set(row)]
+        if not matching:
+            wanted = " or ".join(", ".join(layout.columns) for layout in layouts)
             got = ", ".join(map(str, row))
             raise PromptFileError(f"{place}: expected the columns {wanted} (got {got})")
-        kept = {name: row[name] for name in hub.columns} if layout is hub else row
-        found.append(layout.to_hub(_with_answer(place, kept, layout)))
-    return found
+        layout = matching[0]
+        kept = {name: row[name] for name in layout.columns}
+        rows.append(layout.to_hub(_with_answer(place, kept, layout)))
+    return rows
 
 
 def _with_answer(place: str, row: Row, layout: Layout) -> dict[str, Any]:

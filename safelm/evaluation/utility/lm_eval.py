@@ -71,8 +71,13 @@ def run_tasks(
             # The harness would take 256, and fail.
             task.config.generation_kwargs["max_gen_toks"] = positions // 2
     harness = HFLM(
-        model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, max_length=positions
+        model,
+        tokenizer=tokenizer,
+        backend="causal",
+        batch_size=batch_size,
+        max_length=positions,
     )
+    # The harness fails on a task without items.
     tasks = {name: task for name, task in tasks.items() if len(task.eval_docs)}
     samples = _run(harness, tasks, limit)["samples"]
     return [sample for name in tasks for sample in samples[name]]

@@ -1,7 +1,7 @@
 """Tasks of lm-evaluation-harness, with its own task files, on rows of the hub or of a file."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,17 @@ def _task_name(task: str, row: TaskRow) -> str:
 
 def _drawn(rows: Sequence[TaskRow], limit: int, seed: int) -> list[TaskRow]:
     """Draw at most `limit` rows, the same for every model."""
-    by_id = {text_digest(None, json.dumps(row, sort_keys=True)): row for row in rows}
+    by_id = {}
+    for row in rows:
+        text = json.dumps(row, sort_keys=True)
+        by_id[text_digest(None, text)] = row
     return [by_id[id] for id in sample("suite", seed, by_id, limit)]
 
 
 def local_task(
-    name: str, rows: Sequence[TaskRow], examples: Sequence[TaskRow] = ()
+    name: str,
+    rows: Sequence[TaskRow],
+    examples: Sequence[TaskRow] = (),
 ) -> ConfigurableTask:
     """Make a task of the harness on our rows, with as many examples as its task file shows."""
     config = task_config(name)
@@ -93,6 +98,7 @@ def task_config(name: str) -> dict[str, Any]:
             f"{name}: lm-evaluation-harness has no such task; expected {FOLDER.name}/{file}"
         )
     config = load_yaml(FOLDER / file)
+    # Both keys name groups of tasks, and there are no groups here.
     return {key: value for key, value in config.items() if key not in ("tag", "task_alias")}
 
 
@@ -111,7 +117,9 @@ def mmlu_subjects() -> list[str]:
 
 
 def drop_long_items(
-    task: ConfigurableTask, length: Callable[[str], int], positions: int
+    task: ConfigurableTask,
+    length: Callable[[str], int],
+    positions: int,
 ) -> tuple[int, int]:
     """Drop the items of a task that have a choice longer than the model; (dropped, all items).
 
@@ -132,10 +140,12 @@ def drop_long_items(
 
 def task_counts(samples: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     """Count (right, all) of the harness's samples by metric; a filter's name follows the metric."""
-    counts: dict[str, tuple[int, int]] = {}
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for item in samples:
+        suffix = "" if item["filter"] == "none" else f", {item['filter']}"
         for metric in item["metrics"]:
-            name = metric if item["filter"] == "none" else f"{metric}, {item['filter']}"
-            right, of = counts.get(name, (0, 0))
-            counts[name] = (right + int(item[metric]), of + 1)
-    return counts
+            name = metric + suffix
+            right[name] += int(item[metric])
+            total[name] += 1
+    return {name: (right[name], count) for name, count in total.items()}
