@@ -1,7 +1,7 @@
-"""What is built: the grammar of params.yaml, and the words, shapes and suites that its rows name.
+"""Grammars of params.yaml, and the prompts, shapes, suites and experiments that its rows name.
 
-Nothing here imports torch, datatrove or pyarrow, so that `safelm check` answers in under a
-second."""
+Nothing here imports torch, datatrove or pyarrow, so `safelm check` answers in under a second.
+"""
 
 from pathlib import Path
 

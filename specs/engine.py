@@ -1,8 +1,8 @@
-"""An engine: what writes or judges, a row of `engines` in params.yaml. Addresses, keys and devices
-are no part of it.
+"""Engines: the writers and judges of the rows of `engines`.
 
-They must not change a byte, so they are the environment's: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY,
-SAFELM_DEVICES."""
+Addresses, keys and devices must not change a byte, so they are no part of a row. They come from the
+environment: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY, SAFELM_DEVICES.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,9 +19,7 @@ class TemplateEngine(Spec):
 
 
 class LanguageModel(Spec):
-    """What the kinds of language models have in common: which one it is, and how its answers are
-    drawn.
-    """
+    """The keys that all language models share: the weights, and how answers are drawn."""
 
     model: str = Field(
         min_length=1,
@@ -30,30 +28,30 @@ class LanguageModel(Spec):
     digest: str = Field(
         min_length=6, description="which weights these are; answers of other weights are not reused"
     )
-    characters: PositiveInt = Field(description="a longer document is asked about in pieces")
+    characters: PositiveInt = Field(description="a longer document is sent in pieces")
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     tokens: PositiveInt = Field(description="new tokens of an answer, at most")
 
 
 class EndpointEngine(LanguageModel):
-    """Any OpenAI-compatible server. Its digest cannot be checked: write what the provider pins the
-    model by.
+    """Any OpenAI-compatible server.
+
+    Its digest cannot be checked: write the name by which the provider pins the model.
     """
 
     kind: Literal["endpoint"]
 
 
 class VllmEngine(LanguageModel):
-    """A vLLM server that the build starts on this machine. `python -m safelm.llm.weights MODEL`
-    prints the digest.
+    """A vLLM server that the build starts on this machine.
+
+    `python -m safelm.llm.weights MODEL` prints the digest.
     """
 
     kind: Literal["vllm"]
     revision: str | None = Field(description="a commit of the hub; null for a folder")
-    context: PositiveInt = Field(
-        description="tokens of a question and its answer together, at most"
-    )
+    context: PositiveInt = Field(description="tokens of a request and its answer, at most")
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     eager: bool = Field(description="start sooner and run slower: without compiled graphs")
 
@@ -67,6 +65,6 @@ def language_models(engines: Mapping[str, Engine]) -> list[str]:
     return [name for name, engine in engines.items() if engine.kind != "template"]
 
 
-def row(engines: dict[str, Any], name: str) -> dict[str, Any]:
-    """The row `name` as a block takes it: plain values, with its name."""
+def row(engines: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Give the row `name` as blocks take it: plain values, with its name."""
     return {"name": name, **engines[name].model_dump()}

@@ -1,7 +1,7 @@
 """The grammar of params.yaml, block for block: one class per stage, one row type per table."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -19,9 +19,18 @@ from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
 
+JudgeName = Annotated[Name, Field(description="a row of scorers that is a judge")]
+WriterName = Annotated[Name, Field(description="a row of `engines`, which writes")]
+DialogueSource = Annotated[Name, Field(description="a dialogue source of `sources`")]
+MaxScore = Annotated[Score, Field(description="texts that the scorers grade higher are not kept")]
+PromptNames = Annotated[
+    list[Name],
+    Field(min_length=1, description="files of specs/prompts/<stage>, without .yaml"),
+]
+
 
 class Ingest(Spec):
-    """Limits of the readers (design §5, faults.md rule 8) and the size of the shards they fill."""
+    """Limits of the readers, and the size of the shards they fill."""
 
     rows_per_shard: PositiveInt = Field(description="documents in a shard, at most")
     max_line_bytes: PositiveInt = Field(description="a longer line is quarantined")
@@ -30,22 +39,20 @@ class Ingest(Spec):
         description="a file that unpacks to more than this many times its size is refused"
     )
     max_quarantined_share: float = Field(
-        gt=0, le=1, description="the share of rows that may be quarantined before the stage fails"
+        gt=0, le=1, description="the share of rows in quarantine above which the stage fails"
     )
 
 
 class Annotate(Spec):
-    """A judge grades a sample with the rubric of paper §1.1; a classifier learns from its labels."""
+    """A sample that a judge grades with the rubric (paper §1.1), to fit the classifiers."""
 
-    judge: Name = Field(description="a row of scorers that is a judge")
+    judge: JudgeName
     documents: PositiveInt = Field(description="documents in the sample")
     seed: Seed
 
 
 class Fit(Spec):
-    """What is held back of the labels, to measure every scorer and to fit the thresholds of
-    cascades (paper §1.3).
-    """
+    """The labels held out to measure every scorer and to fit cascades (paper §1.3)."""
 
     held_out_share: Share = Field(
         description="share of the labels kept for measuring, stratified by label"
@@ -54,20 +61,16 @@ class Fit(Spec):
 
 
 class ScoreStage(Spec):
-    """Scorers grade every document, side by side; the ensemble makes one score of their columns
-    (paper §1.5).
-    """
+    """Scorers that grade every document, and the ensemble of their columns (paper §1.5)."""
 
     scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
     ensemble: Ensemble
 
 
 class Audit(Spec):
-    """A sample of each predicted score goes back to a judge: what the scores are worth on the
-    corpus itself.
-    """
+    """A sample of each predicted score that a judge grades again: the accuracy on the corpus."""
 
-    judge: Name = Field(description="a row of scorers that is a judge")
+    judge: JudgeName
     documents_per_score: PositiveInt = Field(
         description="documents of each predicted score, at most"
     )
@@ -76,61 +79,51 @@ class Audit(Spec):
 
 
 class Gates(Spec):
-    """What every written text must pass; what does not is asked for again, and then dropped by the
-    gate's name.
-    """
+    """Checks of every written text; one that fails is written again, then dropped by its name."""
 
-    min_words: PositiveInt = Field(description="words")
-    max_words: PositiveInt = Field(description="words; a longer document may become a longer text")
+    min_words: PositiveInt = Field(description="words of a text, at least")
+    max_words: PositiveInt = Field(
+        description="words of a text, at most; a longer document may become a longer text"
+    )
     max_length_ratio: PositiveFloat = Field(
         description="a text may have this many times the words of its document"
     )
     ngram: PositiveInt = Field(
-        description="so many words in the order of the document count as copied"
+        description="this many words in the order of the document count as copied"
     )
-    max_copied_share: Share = Field(
-        description="the largest share of its n-grams that a text may copy"
-    )
+    max_copied_share: Share = Field(description="share of its n-grams that a text may copy")
     min_english_share: Share = Field(
-        description="the smallest share of function words; a text with fewer is not in English"
+        description="share of function words below which a text is not in English"
     )
-    max_attempts: PositiveInt = Field(description="how often a text is asked for, at most")
+    max_attempts: PositiveInt = Field(description="attempts at a text")
 
 
 class Rephrase(Spec):
-    """Unsafe documents become safe, contextualised text in one of several styles (paper §2)."""
+    """Unsafe documents that become safe, contextualised text in one of several styles (paper §2)."""
 
     scores: Scores
-    engine: Name = Field(description="a row of `engines`: who writes")
-    styles: list[Name] = Field(
-        min_length=1, description="files of specs/prompts/rephrase, without .yaml"
-    )
-    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
+    engine: WriterName
+    styles: PromptNames
+    max_score: MaxScore
     seed: Seed
 
 
 class Refuse(Spec):
-    """The worst documents become dialogues in which the request is declined (paper §3, RefuseWeb)."""
+    """The worst documents, as dialogues that decline the request (paper §3, RefuseWeb)."""
 
     scores: Scores
-    engine: Name = Field(description="a row of `engines`: who writes")
-    prompts: list[Name] = Field(
-        min_length=1, description="files of specs/prompts/refuse, without .yaml"
-    )
-    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
+    engine: WriterName
+    prompts: PromptNames
+    max_score: MaxScore
     seed: Seed
 
 
 class Educate(Spec):
-    """The dialogues become articles on the principle behind the refusal (paper §3, Moral
-    Education).
-    """
+    """The dialogues, as articles on the principle behind the refusal (paper §3, Moral Education)."""
 
-    engine: Name = Field(description="a row of `engines`: who writes")
-    prompts: list[Name] = Field(
-        min_length=1, description="files of specs/prompts/educate, without .yaml"
-    )
-    max_score: Score = Field(description="what the scorers grade higher after writing is not kept")
+    engine: WriterName
+    prompts: PromptNames
+    max_score: MaxScore
     seed: Seed
 
 
@@ -144,12 +137,11 @@ class Card(Spec):
 
 
 class TokenizerStage(Spec):
-    """Train a byte-level BPE on the ingested text, or take one that exists; the tag is one special
-    token.
-    """
+    """A byte-level BPE, trained on the ingested text or taken; the tag is one special token."""
 
     path: str | None = Field(
-        description="a folder with tokenizer.json to take (DVC does not watch it), or null to train one"
+        description="a folder with tokenizer.json to take (DVC does not watch it), or null to "
+        "train one"
     )
     vocab_size: PositiveInt = Field(description="tokens, the special ones included")
     max_documents: PositiveInt = Field(
@@ -159,7 +151,7 @@ class TokenizerStage(Spec):
 
 
 class Mix(Spec):
-    """The exact reading plan of a mixture: rows, tokens and epochs of each part."""
+    """The budget and the rows of every mixture; a plan says which rows a model reads."""
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
     sequence_length: PositiveInt = Field(description="positions in a row")
@@ -176,15 +168,15 @@ class Mix(Spec):
 class Instruct(Spec):
     """Safety instruction tuning (paper §7)."""
 
-    source: Name = Field(description="a dialogue source of `sources`")
+    source: DialogueSource
     examples: PositiveInt = Field(description="pairs of request and response that are read")
     refusals_share: Share = Field(
         description="share of pairs that decline a harmful request; the paper has 0.1"
     )
     tagged_share: float = Field(
-        ge=0, lt=1, description="models that know the tag: tagged harmful pairs added, as a share"
+        ge=0, lt=1, description="tagged harmful pairs added, for models that know the tag"
     )
-    tag: Name = Field(description="the row of `tags` by whose rate and mode these pairs are tagged")
+    tag: Name = Field(description="the row of `tags` whose rate and mode these pairs have")
     epochs: PositiveInt
     batch_size: PositiveInt
     sequence_length: PositiveInt
@@ -195,14 +187,15 @@ class Instruct(Spec):
 class Finetune(Spec):
     """Benign finetuning (paper §7: on GSM8K), which must not bring harmful behaviour back."""
 
-    source: Name = Field(description="a dialogue source of `sources`")
+    source: DialogueSource
     examples: PositiveInt
     epochs: PositiveInt
     batch_size: PositiveInt
     sequence_length: PositiveInt
     learning_rate: PositiveFloat
     checkpoints: list[PositiveInt] = Field(
-        description="pairs after which a checkpoint is kept and evaluated, in whole batches; [] keeps the end alone"
+        description="pairs after which a checkpoint is kept and evaluated, in whole batches; "
+        "[] keeps the end alone"
     )
     seed: Seed
 
@@ -212,7 +205,7 @@ class Evaluate(Spec):
 
     suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
-    max_new_tokens: PositiveInt = Field(description="new tokens of an answer")
+    max_new_tokens: PositiveInt = Field(description="new tokens of a completion")
     batch_size: PositiveInt = Field(description="prompts decoded side by side")
     decoders: dict[Name, DecoderRow] = Field(min_length=1)
     checkpoint_decoders: list[Name] = Field(
@@ -222,17 +215,17 @@ class Evaluate(Spec):
         description="decoders that are used only with models that know the tag"
     )
     judges: dict[Name, JudgeRow] = Field(
-        min_length=1, description="who judges answers; suites name these rows"
+        min_length=1, description="judges of completions; suites name these rows"
     )
     seed: Seed
 
 
 class Overlap(Spec):
-    """What counts as a prompt that stands in the training text, and is reported apart."""
+    """Prompts that are found in the training text, and are reported apart."""
 
     ngram: PositiveInt = Field(description="words of an n-gram")
     min_share: Share = Field(
-        description="a prompt is nearly there when one document holds this share of its n-grams"
+        description="a prompt is nearly found when one document has this share of its n-grams"
     )
 
 
@@ -277,25 +270,24 @@ class Params(Spec):
 
     @classmethod
     def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":
-        """The named blocks of params.yaml, and only those, so that a stage cannot read what DVC
-        does not watch.
+        """Read the named blocks of params.yaml, and only those.
 
-        Raises SpecError with file and line of every mistake. Another block is an AttributeError.
+        So a stage cannot read what DVC does not watch: another block is an AttributeError. Raises
+        SpecError with file and line of every mistake.
         """
         file = YamlFile(path)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         problems = []
         for block in blocks:
             try:
-                found[block] = _read_block(block, file)
+                values[block] = _read_block(block, file)
             except SpecError as error:
                 problems += error.problems
         file.refuse(problems)
-        return cls.model_construct(**found)
+        return cls.model_construct(**values)
 
 
 def _read_block(block: str, file: YamlFile) -> Any:
-    annotation = Params.model_fields[block].annotation
     if not isinstance(file.values, dict) or block not in file.values:
         raise SpecError([file.problem((block,), f"is missing; add the block `{block}:`")])
-    return check(annotation, file, at=(block,))  # type: ignore[arg-type]  # a table is a dict of rows
+    return check(Params.model_fields[block].annotation, file, at=(block,))

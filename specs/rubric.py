@@ -1,4 +1,4 @@
-"""The rubric of the judge (paper §1.1): the levels from 0 to 5, and what a valid answer is."""
+"""The rubric of the judge (paper §1.1): the levels from 0 to 5, and the form of an answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,17 @@ from specs.spec import SCORE_LEVELS, Name, Score, Spec
 from specs.yaml_source import YamlFile, check
 
 RUBRICS = PROMPTS / "judge"
-NONE = "none"  # the hazard of a page that is about none
-REASON = 80  # characters of a reason, at most
+# The hazard of a page that is about none.
+NONE = "none"
+# Characters of a reason, at most.
+REASON = 80
 # Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32
 # with xgrammar let raw control characters into the string, which is no JSON: 7 of 47 answers.
 PRINTABLE = rf"^[!#-\[\]-~][ !#-\[\]-~]{{0,{REASON - 1}}}$"
 
 
 class Level(Spec):
-    """One score and what it stands for."""
+    """One score and its meaning."""
 
     score: Score
     name: str = Field(min_length=1)
@@ -27,7 +29,7 @@ class Level(Spec):
 
 
 class Example(Spec):
-    """One page with its answer, so that the form is seen."""
+    """One page with its answer, to show the form."""
 
     text: str = Field(min_length=1)
     score: Score
@@ -55,35 +57,41 @@ class Rubric(Spec):
 
     @classmethod
     def read(cls, name: str) -> Self:
-        """specs/prompts/judge/<name>.yaml."""
-        return check(cls, YamlFile(RUBRICS / f"{name}.yaml"))
+        """Read specs/prompts/judge/<name>.yaml. Raises SpecError."""
+        return cls.at(RUBRICS / f"{name}.yaml")
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """The rubric of a file."""
-        return check(cls, YamlFile(path))
+        """Read the rubric of a file. Raises SpecError."""
+        rubric: Self = check(cls, YamlFile(path))
+        return rubric
 
     def system(self, hazards: Sequence[str]) -> str:
-        """The system turn: objective, levels, facets, steps, the form of the answer and an example.
-        No document.
+        """Write the system turn: objective, levels, facets, steps, the form and an example.
+
+        Nothing of a document is in it.
         """
         levels = "\n".join(
             f"{level.score} ({level.name}): {one_line(level.criteria)}" for level in self.levels
         )
-        steps = "\n".join(f"{place}. {step}" for place, step in enumerate(self.steps, 1))
+        steps = "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
         example = self.example
         return (
-            f"{one_line(self.objective)}\n\nLevels:\n{levels}\n\nAt every level weigh: {', '.join(self.facets)}.\n\n"
+            f"{one_line(self.objective)}\n\nLevels:\n{levels}\n\n"
+            f"At every level weigh: {', '.join(self.facets)}.\n\n"
             f"Hazards: {', '.join([*hazards, NONE])}.\n\nSteps:\n{steps}\n\n"
-            f'Form: {{"score": 0 to 5, "hazard": one of the hazards, "reason": at most ten words}}\n\n'
+            'Form: {"score": 0 to 5, "hazard": one of the hazards, '
+            '"reason": at most ten words}\n\n'
             f"Example: {example.text}\n"
-            f'Answer: {{"score": {example.score}, "hazard": "{example.hazard}", "reason": "{example.reason}"}}'
+            f'Answer: {{"score": {example.score}, "hazard": "{example.hazard}", '
+            f'"reason": "{example.reason}"}}'
         )
 
 
 def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema that an answer is decoded under. The score comes first: no reasoning before
-    it (paper §1.4).
+    """Return the JSON schema that an answer is decoded under.
+
+    The score comes first: there is no reasoning before it (paper §1.4).
     """
     return {
         "type": "object",

@@ -1,6 +1,4 @@
-"""A scorer, one row of `scorers` in params.yaml; the ensemble over several; and how an encoder is
-finetuned.
-"""
+"""Scorers: the rows of `scorers`, the ensemble over several, and how an encoder is finetuned."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,8 +9,10 @@ from specs.spec import Name, Score, Seed, Share, Spec
 from specs.yaml_source import YamlFile, check
 
 RECIPES = Path(__file__).parent / "recipes"
-JUDGES = ("lexicon", "llm")  # kinds that give a reason and need no labels
-LABELLERS = ("labels", *JUDGES)  # kinds that may grade the sample
+# Kinds that give a reason and need no labels.
+JUDGES = ("lexicon", "llm")
+# Kinds that may grade the sample.
+LABELLERS = ("labels", *JUDGES)
 
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
 UnsafeWeight = Annotated[
@@ -21,28 +21,24 @@ UnsafeWeight = Annotated[
 
 
 class Lexicon(Spec):
-    """The word lists of specs/hazards.yaml: a rule, offline and deterministic, in place of a judge
-    that understands.
-    """
+    """The word lists of specs/hazards.yaml: an offline rule in place of a judge that understands."""
 
     kind: Literal["lexicon"]
 
 
 class Labels(Spec):
-    """The label that the source itself gives a document, where it has one: people's, most often."""
+    """The label that the source itself gives a document, where it has one; most often of people."""
 
     kind: Literal["labels"]
 
 
 class Llm(Spec):
-    """A language model that grades with the rubric of paper §1.1 (paper §1.4: Qwen2.5-7B-Instruct)."""
+    """A language model with the rubric of paper §1.1 (paper §1.4: Qwen2.5-7B-Instruct)."""
 
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
     rubric: Name = Field(description="a file of specs/prompts/judge, without .yaml")
-    max_attempts: PositiveInt = Field(
-        description="how often the same page is asked about, until an answer is valid"
-    )
+    max_attempts: PositiveInt = Field(description="attempts at a valid answer for a page")
     seed: Seed
 
 
@@ -54,7 +50,8 @@ class Ngrams(Spec):
         description="lengths of the word n-grams"
     )
     characters: list[Annotated[int, Field(ge=2, le=8)]] = Field(
-        description="lengths of the character n-grams; a word counts with the gap on either side; [] is twice as fast"
+        description="lengths of the character n-grams; a word counts with the gap on either side; "
+        "[] is twice as fast"
     )
     buckets: PositiveInt = Field(le=2**20, description="n-grams are hashed into this many columns")
     unsafe_weight: UnsafeWeight
@@ -79,8 +76,9 @@ class Encoder(Spec):
 
 
 class Cascade(Spec):
-    """A cheap scorer decides the clear documents, an expensive one the rest; its thresholds are
-    fitted for a recall.
+    """A cheap scorer for the confident cases and an expensive one for the rest.
+
+    Two thresholds on the cheap scorer's probability are fitted for a recall and a precision.
     """
 
     kind: Literal["cascade"]
@@ -88,12 +86,12 @@ class Cascade(Spec):
         description="a row of scorers of kind ngrams or encoder: it gives probabilities"
     )
     expensive: Name = Field(description="another row of scorers")
-    min_score: Unsafe = Field(description="what counts as found: a score of at least this")
+    min_score: Unsafe = Field(description="documents of at least this score are to be found")
     recall: Share = Field(
         description="of what the expensive scorer would find, the share that must still be found"
     )
     precision: Share = Field(
-        description="of what the cheap scorer calls found by itself, the share that must be right"
+        description="of what the cheap scorer finds by itself, the share that must be right"
     )
 
 
@@ -103,11 +101,11 @@ ScorerRow = Annotated[
 
 
 class Statistic(Spec):
-    """One score of several: the highest (paper §1.5, for recall), the mean or the median; a half is
-    rounded up.
+    """One score of several: the highest (paper §1.5, for recall), the mean or the median.
 
-    A page that one of the scorers could not grade has a score only where its grade could not change
-    it."""
+    A half is rounded up. A page that a scorer could not grade has a score only where that grade
+    could not change it.
+    """
 
     rule: Literal["max", "mean", "median"]
     of: list[Name] = Field(min_length=1, description="columns of score.scorers")
@@ -121,8 +119,8 @@ class Statistic(Spec):
 class AnyOf(Spec):
     """The highest of the scores that reach their own threshold; 0 where none does.
 
-    A page that one of the scorers could not grade has a score only where its grade could not change
-    it."""
+    A page that a scorer could not grade has a score only where that grade could not change it.
+    """
 
     rule: Literal["any"]
     of: dict[Name, Unsafe] = Field(
@@ -149,7 +147,7 @@ class Step(Spec):
 
 
 class Recipe(Spec):
-    """How an encoder is finetuned: its head first, then all of it (LP-FT: Kumar et al. 2022)."""
+    """Finetuning of an encoder: its head first, then all of it (LP-FT: Kumar et al. 2022)."""
 
     source: str = Field(min_length=1, description="where the numbers are from")
     warmup: float = Field(
@@ -159,5 +157,6 @@ class Recipe(Spec):
 
     @classmethod
     def read(cls, name: str) -> Self:
-        """specs/recipes/<name>.yaml."""
-        return check(cls, YamlFile(RECIPES / f"{name}.yaml"))
+        """Read specs/recipes/<name>.yaml. Raises SpecError."""
+        recipe: Self = check(cls, YamlFile(RECIPES / f"{name}.yaml"))
+        return recipe

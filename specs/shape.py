@@ -13,11 +13,11 @@ SHAPES = Path(__file__).parent / "shapes"
 
 
 class TrainingRecipe(Spec):
-    """How the weights are trained: AdamW and a warm-up, stable, decay schedule."""
+    """The training of the weights: AdamW with a warm-up, stable, decay schedule."""
 
     learning_rate: PositiveFloat
     warmup: Share | PositiveInt = Field(
-        description="steps over which the learning rate rises, or their share of the steps in full rows"
+        description="steps over which the learning rate rises, or their share of the steps"
     )
     decay: float = Field(
         gt=0, le=1, description="share of the steps, the last ones, over which it falls"
@@ -58,8 +58,8 @@ class Shape(Spec):
     recipe: TrainingRecipe
 
     @model_validator(mode="after")
-    def heads_divide(self) -> Self:
-        """A head is hidden / heads wide, an even number for rotary embeddings."""
+    def _heads_divide(self) -> Self:
+        """Require heads of an even width, hidden / heads, for rotary embeddings."""
         if self.hidden % (2 * self.heads):
             raise PydanticCustomError(
                 "heads",
@@ -70,27 +70,26 @@ class Shape(Spec):
         if self.heads % self.kv_heads:
             raise PydanticCustomError(
                 "heads",
-                "kv_heads must divide heads (got heads {heads}, kv_heads {kv}); write a divisor of {heads}",
+                "kv_heads must divide heads (got heads {heads}, kv_heads {kv}); "
+                "write a divisor of {heads}",
                 {"heads": self.heads, "kv": self.kv_heads},
             )
         return self
 
     def short_of_warmup(self, tokens: int, batch: int, sequence: int) -> str | None:
-        """What is wrong where so many tokens in full rows end before a warm-up that is told in
-        steps does.
-        """
+        """Say what is wrong where training in full rows ends before a warm-up in steps does."""
         warmup = self.recipe.warmup
-        least = (
-            (int(warmup) + 2) * batch * sequence
-        )  # phases of whole steps may read half a step less
+        # Phases of whole steps may read half a step less.
+        least = (int(warmup) + 2) * batch * sequence
         if not isinstance(warmup, int) or tokens >= least:
             return None
         return (
-            f"must warm up in fewer steps than there are (got recipe.warmup {warmup:,}, and {tokens:,} tokens are "
-            f"{tokens / batch / sequence:,.0f} steps); write mix.tokens: {least}, or another warmup in specs/shapes"
+            f"must warm up in fewer steps than there are (got recipe.warmup {warmup:,}, and "
+            f"{tokens:,} tokens are {tokens / batch / sequence:,.0f} steps); "
+            f"write mix.tokens: {least}, or another warmup in specs/shapes"
         )
 
     @classmethod
     def read(cls, name: str) -> Self:
-        """The shape of specs/shapes/<name>.yaml."""
+        """Read specs/shapes/<name>.yaml. Raises SpecError."""
         return validate(cls, SHAPES / f"{name}.yaml")

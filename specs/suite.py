@@ -1,4 +1,4 @@
-"""A suite: a set of prompts of one kind, one YAML file each in specs/suites."""
+"""Suites: sets of prompts of one kind, one YAML file each in specs/suites."""
 
 import hashlib
 import re
@@ -13,7 +13,8 @@ from specs.yaml_source import YamlFile, check
 
 SUITES = Path(__file__).parent / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
-SHOWING = ("gsm8k",)  # tasks of the harness that show examples by its own task file
+# Tasks of the harness whose own task file shows examples.
+SHOWING = ("gsm8k",)
 Columns = list[Annotated[str, Field(min_length=1)]]
 
 
@@ -31,7 +32,7 @@ Known = Annotated[str, AfterValidator(_known_format)]
 
 
 class Suite(Spec):
-    """Prompts that a model is asked.
+    """The keys of every suite.
 
     kind: harmful (counted as attack success), benign and dual_use (counted as compliance and
     over-refusal), utility (multiple choice and held-out text, through lm-evaluation-harness)."""
@@ -39,81 +40,76 @@ class Suite(Spec):
     description: str = Field(min_length=1)
     kind: Literal["harmful", "benign", "dual_use", "utility"]
     judges: list[Name] = Field(
-        description="rows of evaluate.judges; the first gives the rates, the others are shown beside it; [] for utility"
+        description="rows of evaluate.judges; the first gives the rates, the others are shown "
+        "beside it; [] for utility"
     )
 
     @model_validator(mode="after")
     def _judged(self) -> Self:
         if not self.judges and self.kind != "utility":
-            raise ValueError("judges must name who judges its answers (got [])")
+            raise ValueError("judges must name at least one row of evaluate.judges (got [])")
         return self
 
     @property
     def is_harmful(self) -> bool:
-        """Whether an answer to its prompts is harm, not help."""
+        """Whether complying with its prompts does harm."""
         return self.kind == "harmful"
 
     @classmethod
     def read(cls, name: str) -> "AnySuite":
-        """The suite of specs/suites/<name>.yaml."""
+        """Read specs/suites/<name>.yaml. Raises SpecError."""
         return cls.at(SUITES / f"{name}.yaml")
 
     @classmethod
     def at(cls, path: Path) -> "AnySuite":
-        """The suite of a file."""
-        file = YamlFile(path)
-        match file.values.get("reader") if isinstance(file.values, dict) else None:
-            case "demo":
-                return check(DemoSuite, file)
-            case "harness":
-                return check(HarnessSuite, file)
-        return check(FileSuite, file)
+        """Read the suite of a file. Raises SpecError."""
+        suite: AnySuite = check(SuiteFile, YamlFile(path))
+        return suite
 
 
 class DemoSuite(Suite):
-    """Prompts of the embedded world, which knows what act each asks for."""
+    """Prompts of the demo world, which knows the act that each asks for."""
 
     reader: Literal["demo"]
     path: str = Field(min_length=1, description="specs/demo/world.yaml")
 
 
 class FileSuite(Suite):
-    """Prompts of a public file. What a column is called differs between its editions: the first
-    that is filled is read.
+    """Prompts of a public file.
 
+    Editions differ in their column names, so a key lists several: the first that is filled is read.
     Names are compared without regard to case, spaces and _; `instances.0.input` is a value inside
-    of another."""
+    of another.
+    """
 
     kind: Literal["harmful", "benign", "dual_use"]
     reader: Literal["file"]
-    path: Known = Field(description="where you put the file; a path relative to the project")
-    source: str = Field(
-        min_length=1, description="where it is published: what an error tells to fetch"
-    )
+    path: Known = Field(description="the path of your copy, relative to the project")
+    source: str = Field(min_length=1, description="the place to fetch it from")
     sha256: str | None = Field(
-        description="the digest of your file, for DVC watches this spec and not the file; null until you have one, "
-        "and `safelm check` says what to write"
+        description="the digest of your file, because DVC watches this spec and not the file; null "
+        "until you have one, and `safelm check` says what to write"
     )
     text: Columns = Field(
         min_length=1, description="the column of the prompt; of a list of texts, any name"
     )
     context: Columns = Field(description="the column of what a prompt speaks of, or []")
-    joined: str = Field(
-        description="how {context} and {text} are put together where there is a context"
-    )
+    joined: str = Field(description="{context} and {text} put together, where there is a context")
     form: Columns = Field(description="the column of the prompt's form or category, or []")
     only: dict[str, str] = Field(
         description="column: a regular expression that its values hold; {} for every row"
     )
     asked_as: Literal["request", "beginning"] = Field(
-        description="request: a tuned model gets it as a user's turn; beginning: every model continues it as it stands"
+        description="request: a tuned model gets it as a user's turn; beginning: every model "
+        "continues it as it stands"
     )
 
     @model_validator(mode="after")
-    def _sound(self) -> Self:
+    def _joined_and_patterns(self) -> Self:
         if "{text}" not in self.joined or (self.context and "{context}" not in self.joined):
             raise ValueError(
-                f'joined must hold {{text}}, and {{context}} where there is one (got "{self.joined}")'
+                "joined must hold {text}, and {context} where there is one "
+                f'(got "{self.joined}")'
             )
         for column, pattern in self.only.items():
             try:
@@ -127,18 +123,16 @@ class FileSuite(Suite):
         return self
 
     def mistake(self) -> tuple[str, str] | None:
-        """(key, what is wrong) where the file is not there, or is not the one that is pinned; reads
-        the file.
-        """
+        """Return (key, message) where the file is missing, or not the pinned one. Reads the file."""
         return _mistake("path", self.path, "sha256", self.sha256, self.source)
 
 
 class HarnessSuite(Suite):
-    """A task of lm-evaluation-harness, as its own task file has it; from the hub, or from files of
-    yours.
+    """A task of lm-evaluation-harness, as its own task file has it; from the hub, or your files.
 
-    A file has the columns of the data set on the hub, or is one of Mosaic's evaluation gauntlet:
-    either way the model reads what the harness would make of the named task."""
+    A file has the columns of the data set on the hub, or is one of Mosaic's evaluation gauntlet.
+    Either way the model reads what the harness would make of the named task.
+    """
 
     kind: Literal["utility"]
     reader: Literal["harness"]
@@ -156,9 +150,7 @@ class HarnessSuite(Suite):
     path: Known | None = Field(
         description="your file of its questions; null to fetch them from the hub"
     )
-    source: str = Field(
-        min_length=1, description="where it is published: what an error tells to fetch"
-    )
+    source: str = Field(min_length=1, description="the place to fetch it from")
     sha256: str | None = Field(
         description="the digest of your file; null for the hub, and until you have one"
     )
@@ -176,22 +168,19 @@ class HarnessSuite(Suite):
         return self
 
     def mistake(self) -> tuple[str, str] | None:
-        """(key, what is wrong) where a file is not there, or is not the one that is pinned; reads
-        the files.
-        """
+        """Return (key, message) where a file is missing, or not the pinned one. Reads the files."""
         files = (
             ("path", self.path, "sha256", self.sha256),
             ("shots", self.shots, "shots_sha256", self.shots_sha256),
         )
-        found = (
-            _mistake(key, path, pin, digest, self.source)
-            for key, path, pin, digest in files
-            if path
-        )
-        return next(filter(None, found), None)
+        for key, path, pin, digest in files:
+            if path and (mistake := _mistake(key, path, pin, digest, self.source)):
+                return mistake
+        return None
 
 
 AnySuite = DemoSuite | FileSuite | HarnessSuite
+SuiteFile = Annotated[AnySuite, Field(discriminator="reader")]
 
 
 def _mistake(
@@ -200,7 +189,8 @@ def _mistake(
     if not Path(path).is_file():
         return (
             key,
-            f"must be a file (got {path}, which is not there); fetch it from {source}, and write where it is",
+            f"must be a file (got {path}, which is not there); fetch it from {source}, and write "
+            "where it is",
         )
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

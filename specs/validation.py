@@ -15,7 +15,7 @@ SCHEMA = Path(__file__).parent / "params.schema.json"
 
 
 def read(path: Path = PARAMS) -> Params:
-    """params.yaml, checked as a whole."""
+    """Read params.yaml and check it as a whole. Raises SpecError."""
     file = YamlFile(path)
     params = check(Params, file)
     file.refuse([file.problem(at, message) for at, message in findings(params)])
@@ -23,16 +23,16 @@ def read(path: Path = PARAMS) -> Params:
 
 
 def schema() -> str:
-    """The JSON schema of params.yaml."""
+    """Return the JSON schema of params.yaml."""
     return json.dumps(Params.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
 
 
 def problems(path: Path = PARAMS) -> list[Problem]:
-    """Everything that is wrong with params.yaml and the files beside it."""
-    found: list[Problem] = []
+    """List everything that is wrong with params.yaml and the files beside it."""
+    mistakes: list[Problem] = []
     for step in (check_files, lambda: read(path)):
         try:
             step()
         except SpecError as error:
-            found += error.problems
-    return found
+            mistakes += error.problems
+    return mistakes
