@@ -128,6 +128,7 @@ class _Builder:
         key = fingerprint.key()
         if entry := self._cached(key):
             return Made(entry, None)
+        # Their manifests are in the key, and their files may have been damaged since.
         for folder in _folders_with_manifest([*reads, *values.values()]):
             check_folder(folder)
         remove_stale(self.store.temporary_root)

@@ -106,6 +106,7 @@ def link(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINK:
             raise
+        # A symlink would do as well, but a program that writes through it damages the cache.
         if not _clone(source, target):
             shutil.copyfile(source, target)
 
@@ -141,6 +142,7 @@ def remove_stale(parent: Path) -> None:
 def is_stale(name: str) -> bool:
     """Return whether a temporary name belongs to a process of this machine that has died."""
     rest, _, process = name.rpartition(".")
+    # The folder may be shared, and whether a process of another machine lives is not known here.
     is_of_this_machine = rest.endswith(f".{os.uname().nodename}")
     return is_of_this_machine and process.isdecimal() and not is_alive(int(process))
 
@@ -159,7 +161,7 @@ def is_safe_name(name: Any) -> bool:
     try:
         parts = name.encode().split(b"/")
     except UnicodeEncodeError:
-        return False
+        return False  # a lone surrogate, which names no file
     return all(part not in (b"", b".", b"..") and len(part) <= NAME_BYTES for part in parts)
 
 

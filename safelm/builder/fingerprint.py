@@ -193,4 +193,4 @@ def _version(library: str) -> str:
     try:
         return version(DISTRIBUTIONS.get(library, library))
     except PackageNotFoundError:
-        return "none"
+        return "none"  # an extra: its installation is a change of version

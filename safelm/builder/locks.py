@@ -55,6 +55,7 @@ def all_stages_locked(activity: str) -> Iterator[None]:
 
 @contextmanager
 def _hold(path: Path, stage: str, activity: str) -> Iterator[None]:
+    # The file stays when the lock is released: another process may be waiting on its inode.
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

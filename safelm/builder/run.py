@@ -46,6 +46,7 @@ def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None)
     """Make the shards of a stage that are not cached; put nothing into build/ yet."""
     store = store or Store(cache(), scratch())
     plan = Plan.of(stage, blocks, store)
+    # Where everything is cached, dvc.lock need not be read.
     if plan.missing():
         remove_stale(store.temporary_root)
         import_records(stage, store)

@@ -57,6 +57,7 @@ class Store:
         """
         suffixes = sorted(rows)
         files = [self._add_file(folder / suffix, suffix, rows[suffix]) for suffix in suffixes]
+        # Last: a crash before leaves objects that no entry names, which `make gc` removes.
         entry = ManifestEntry(key=key, files=tuple(files), ledger=ledger)
         self.write_entry(entry)
         return entry

@@ -20,10 +20,11 @@ def die_with_parent(parent: int, end: signal.Signals = signal.SIGKILL) -> None:
     Call it first in a new process, or between fork and exec: `preexec_fn=partial(die_with_parent,
     os.getpid())`. A process whose `parent` has already ended exits at once.
     """
+    # The kernel sends it when the thread that forked ends, so only main threads start processes.
     if sys.platform == "linux":
         _LIBC.prctl(PR_SET_PDEATHSIG, end)
     if os.getppid() != parent:
-        os._exit(1)
+        os._exit(1)  # not sys.exit, which would run what the parent registered with atexit
 
 
 def die_with_dvc() -> None:

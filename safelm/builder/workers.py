@@ -55,6 +55,7 @@ class _Pool:
         self.processes: dict[Connection, BaseProcess] = {}
 
     def start_worker(self) -> None:
+        # Not forked: a lock that a thread of this process holds would stay locked in the child.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         arguments = (self.work, theirs, os.getpid())
@@ -75,6 +76,7 @@ class _Pool:
             yield number
 
     def stop(self) -> None:
+        # Killed, not asked to end: what they were making is in temporary directories.
         for process in self.processes.values():
             process.kill()
         for connection, process in self.processes.items():

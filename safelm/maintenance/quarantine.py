@@ -18,6 +18,7 @@ def quarantine(path: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     numbers = [int(child.name) for child in root.iterdir() if child.name.isdecimal()]
     number = max(numbers, default=0) + 1
+    # A cache outside of the project keeps its path below the number.
     parts = [part for part in Path(os.path.relpath(path)).parts if part != ".."]
     target = root.joinpath(f"{number:05d}", *parts)
     target.parent.mkdir(parents=True)

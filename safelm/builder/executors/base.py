@@ -115,6 +115,7 @@ class CachedExecutor(PipelineExecutor):
         self._check_process()
         if self.is_rank_completed(rank):
             return None
+        # A copy, because blocks count rows, and this process may make more than one shard.
         self.pipeline = deepcopy(list(self.plan.blocks))
         try:
             with self.plan.store.temporary_directory(self.plan.keys[rank]) as folder:

@@ -23,6 +23,7 @@ def half_written() -> Iterator[Diagnosis]:
             yield leftover(folder, "was being written to the cache")
             continue
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            # Older versions of DVC unpacked listings beside them.
             is_object = OBJECT.fullmatch(path.name) or path.name.endswith(".unpacked")
             if not is_object:
                 bytes = path.stat().st_size

@@ -79,6 +79,7 @@ class Repair:
             self._quarantine_bad()
             remove_entries(self.objects | self._quarantine_unlisted(), self.store)
             missing = {md5 for md5 in self.objects if not self._restore(md5)}
+        # Outside of the locks, because DVC's commands below build stages.
         if missing and run_dvc("remote", "list").strip():
             missing = self._fetch(missing)
         lost = {finding.stage for finding in self.bad if finding.md5 in missing}
@@ -119,6 +120,7 @@ class Repair:
         """
         target = self.store.object(md5)
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A leading dot, so that a crash leaves what the doctor takes for half-written.
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         if md5.endswith(DIR):
             is_restored = self._write_listing(md5, temporary)
