@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 
-from safelm.corpora.mixing.budget import plan_phases
-from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
-from safelm.corpora.mixing.plan import Plan, PlannedCorpus
-from safelm.corpora.mixing.rows import ReadingOrder, packed_rows, part_name, token_bytes
+from safelm.corpora.mixing.cursor import CorpusCursor
+from safelm.corpora.mixing.phases import make_plan
+from safelm.corpora.mixing.plan import Plan
+from safelm.corpora.mixing.rows import ReadingOrder, packed_rows, part_name
 from safelm.pretraining.config import micro_batch_size
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import GPUS, flops_per_token, memory, parameters
@@ -29,29 +29,25 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
     """
     mix = scale.mix
     row = scale.mixtures[mixture]
-    at = f"mixtures.{mixture}"
     cursors = {}
     max_epochs = {}
     for slot, corpus in row.slots.items():
         size = _tokens(scale.corpora[corpus], slot, corpus)
         cursors[slot] = _cursor(slot, size, mix.sequence_length)
         max_epochs[slot] = scale.corpora[corpus].epochs
-    planned = plan_phases(row.phases, cursors, mix.tokens, mix.batch_size, at)
-    check_epochs(cursors, max_epochs, mix.tokens, mix.batch_size * mix.sequence_length, at)
-    return Plan(
-        mixture=mixture,
-        layout=mix.layout,
+    return make_plan(
+        mixture,
+        row.phases,
+        cursors,
+        max_epochs,
+        {},
+        budget=mix.tokens,
         sequence=mix.sequence_length,
         batch=mix.batch_size,
+        layout=mix.layout,
         seed=0,
         held_out=0,
         vocabulary=shape.vocabulary,
-        width=token_bytes(shape.vocabulary),
-        budget=mix.tokens,
-        tokens=sum(phase.tokens for phase in planned),
-        steps=sum(phase.steps for phase in planned),
-        phases=tuple(planned),
-        corpora={slot: _planned_corpus(cursor) for slot, cursor in cursors.items()},
     )
 
 
@@ -67,21 +63,6 @@ def _cursor(slot: str, tokens: int, sequence: int) -> CorpusCursor:
     # Only the number of rows matters: one broadcast zero stands for all their positions.
     rows = packed_rows(np.broadcast_to(np.int64(0), count), sequence)
     return CorpusCursor(rows, ReadingOrder(0, slot, count), tokens)
-
-
-def _planned_corpus(cursor: CorpusCursor) -> PlannedCorpus:
-    return PlannedCorpus(
-        documents=0,
-        left_out=0,
-        tokens=cursor.size,
-        tags=0,
-        rows=len(cursor.rows),
-        held_out=0,
-        read_rows=cursor.position,
-        read_tokens=cursor.position * cursor.rows.length,
-        epochs=round(cursor.epochs, 6),
-        files={},
-    )
 
 
 def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:

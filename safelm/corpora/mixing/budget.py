@@ -1,11 +1,10 @@
-"""Budgets: the rows of each part of a phase that meet the planned tokens and proportions."""
+"""Budgets: the rows of each part of a phase that meet its tokens and proportions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 
 from safelm.corpora.mixing import MixtureError
 from safelm.corpora.mixing.cursor import CorpusCursor
-from safelm.corpora.mixing.plan import PlannedPart, PlannedPhase
 from safelm.corpora.mixing.rows import part_name
 from specs.mixture import Phase
 
@@ -16,76 +15,6 @@ ADVICE = (
 
 
 Cursors = Mapping[str, CorpusCursor]
-
-
-def plan_phases(
-    phases: Sequence[Phase],
-    cursors: Cursors,
-    budget: int,
-    batch: int,
-    at: str,
-) -> list[PlannedPhase]:
-    """Plan the phases of a mixture, each in whole batches, and move the cursors to their ends.
-
-    A phase makes up for the tokens that the phases before it read too many or too few, so the whole
-    plan misses the budget by at most half a batch.
-
-    Args:
-        phases: phases, in order.
-        cursors: one for each slot of the phases.
-        budget: the tokens of the whole mixture.
-        batch: rows in a step.
-        at: the mixture's path in params.yaml, for messages.
-
-    Raises:
-        MixtureError: the corpora cannot provide a phase.
-    """
-    planned: list[PlannedPhase] = []
-    total_share = sum(phase.share for phase in phases)
-    share_so_far = 0
-    for number, phase in enumerate(phases):
-        share_so_far += phase.share
-        # The target is the end of the phase in the whole budget, so rounding does not add up.
-        planned_tokens = sum(item.tokens for item in planned)
-        target = int(budget * Fraction(share_so_far, total_share)) - planned_tokens
-        rows = _phase_rows(phase, cursors, budget, target, batch, f"{at}.phases.{number}")
-        parts = tuple(_plan_part(slot, cursors[slot], rows) for slot in phase.slots)
-        count = sum(rows.values())
-        tokens = sum(part.tokens for part in parts)
-        planned.append(PlannedPhase(count // batch, count, tokens, parts))
-        for slot, slot_rows in rows.items():
-            cursors[slot].position += slot_rows
-    return planned
-
-
-def _phase_rows(
-    phase: Phase,
-    cursors: Cursors,
-    budget: int,
-    target: int,
-    batch: int,
-    at: str,
-) -> dict[str, int]:
-    """Fix the rows of parts with a budget share, and divide the rest by the weights."""
-    is_natural = phase.proportions == "natural"
-    sizes = {}
-    for slot, cursor in cursors.items():
-        # A corpus that does not fill a row has no natural share; a fixed share is an error.
-        sizes[slot] = 0 if is_natural and not len(cursor.rows) else cursor.size
-    ratios = part_shares(phase, sizes, at)
-    fixed = {}
-    for slot, share in phase.budget_shares.items():
-        fixed[slot] = budget_rows(cursors[slot], share * budget, f"{at}.parts.{slot}")
-    weighted = allot_rows(
-        {slot: cursors[slot] for slot in ratios},
-        ratios,
-        target - _tokens_of(fixed, cursors),
-        batch,
-        at,
-        min_rows=int(is_natural),
-        fixed_rows=sum(fixed.values()),
-    )
-    return fixed | weighted
 
 
 def part_shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fraction]:
@@ -171,7 +100,7 @@ def allot_rows(
     quotas = {slot: cursor.quota(tokens[slot]) for slot, cursor in cursors.items()}
     steps = _possible_steps(sum(quotas.values()), fixed_rows, target, batch, at)
     choices = [largest_remainder(quotas, count * batch - fixed_rows, min_rows) for count in steps]
-    rows = min(choices, key=lambda choice: abs(_tokens_of(choice, cursors) - target))
+    rows = min(choices, key=lambda choice: abs(tokens_of(choice, cursors) - target))
     for slot, count in rows.items():
         if not count:
             raise MixtureError(
@@ -227,14 +156,6 @@ def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0
     return whole
 
 
-def _tokens_of(rows: Mapping[str, int], cursors: Cursors) -> int:
+def tokens_of(rows: Mapping[str, int], cursors: Cursors) -> int:
+    """Count the tokens of the next rows of several corpora."""
     return sum(cursors[slot].tokens(count) for slot, count in rows.items())
-
-
-def _plan_part(slot: str, cursor: CorpusCursor, rows: Mapping[str, int]) -> PlannedPart:
-    count = rows.get(slot, 0)
-    if not count:
-        # The part of an empty corpus.
-        return PlannedPart(slot, 0, 0, 0, 0.0)
-    epochs = round(count / len(cursor.rows), 6)
-    return PlannedPart(slot, cursor.position, count, cursor.tokens(count), epochs)

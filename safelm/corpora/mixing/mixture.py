@@ -11,9 +11,9 @@ from safelm.builder.files import link
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards
-from safelm.corpora.mixing.budget import plan_phases
-from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
-from safelm.corpora.mixing.plan import Plan, PlannedCorpus, PlannedPhase
+from safelm.corpora.mixing.cursor import CorpusCursor
+from safelm.corpora.mixing.phases import make_plan
+from safelm.corpora.mixing.plan import Plan
 from safelm.corpora.mixing.replacement import Replacement, replacements
 from safelm.corpora.mixing.rows import (
     END_ID,
@@ -122,63 +122,43 @@ def build_mixture(
         MixtureError: the corpora cannot provide what the mixture asks for.
         DamagedShard: a token file is missing, changed or invalid.
     """
-    width = token_bytes(vocabulary)
-    files = {}
-    opened = {}
     cursors = {}
-    held_out = {}
+    facts = {}
     for slot, source in corpora.items():
         target = folder / "tokens" / slot
+        left_out = 0
         if slot in replacements:
-            files[slot] = _write_replacement(source, target, replacements[slot], width)
+            files = _write_replacement(source, target, replacements[slot], vocabulary)
+            left_out = replacements[slot].left_out
         else:
-            files[slot] = _link_token_files(source, target)
-        opened[slot] = _open_checked(target, files[slot], vocabulary)
-        rows = cut_rows(opened[slot].ends, sequence_length, layout)
-        read, held_out[slot] = hold_out(rows, held_out_rows, seed, slot)
-        order = ReadingOrder(seed, slot, len(read))
-        cursors[slot] = CorpusCursor(read, order, len(opened[slot]))
-    at = f"mixtures.{mixture}"
-    planned = plan_phases(phases, cursors, tokens, batch_size, at)
-    check_epochs(cursors, max_epochs, tokens, batch_size * sequence_length, at)
-    plan = Plan(
-        mixture=mixture,
-        layout=layout,
+            files = _link_token_files(source, target)
+        opened = _open_checked(target, files, vocabulary)
+        rows = cut_rows(opened.ends, sequence_length, layout)
+        read, held_out = hold_out(rows, held_out_rows, seed, slot)
+        cursors[slot] = CorpusCursor(read, ReadingOrder(seed, slot, len(read)), len(opened))
+        facts[slot] = {
+            "documents": len(opened.ends),
+            "left_out": left_out,
+            "tags": sum(int(np.count_nonzero(array == tag)) for array in opened.arrays),
+            "held_out": len(held_out),
+            "files": files,
+        }
+    plan = make_plan(
+        mixture,
+        phases,
+        cursors,
+        max_epochs,
+        facts,
+        budget=tokens,
         sequence=sequence_length,
         batch=batch_size,
+        layout=layout,
         seed=seed,
         held_out=held_out_rows,
         vocabulary=vocabulary,
-        width=width,
-        budget=tokens,
-        tokens=sum(phase.tokens for phase in planned),
-        steps=sum(phase.steps for phase in planned),
-        phases=tuple(planned),
-        corpora={
-            slot: PlannedCorpus(
-                documents=len(opened[slot].ends),
-                left_out=replacements[slot].left_out if slot in replacements else 0,
-                tokens=cursor.size,
-                tags=sum(int(np.count_nonzero(array == tag)) for array in opened[slot].arrays),
-                rows=len(cursor.rows),
-                held_out=len(held_out[slot]),
-                read_rows=cursor.position,
-                read_tokens=_tokens_read(planned, slot),
-                epochs=round(cursor.epochs, 6),
-                files=files[slot],
-            )
-            for slot, cursor in cursors.items()
-        },
     )
     plan.write(folder)
     return plan
-
-
-def _tokens_read(phases: Sequence[PlannedPhase], slot: str) -> int:
-    total = 0
-    for phase in phases:
-        total += sum(part.tokens for part in phase.parts if part.corpus == slot)
-    return total
 
 
 def _link_token_files(source: Path, target: Path) -> dict[str, str]:
@@ -195,12 +175,12 @@ def _write_replacement(
     source: Path,
     target: Path,
     replacement: Replacement,
-    width: int,
+    vocabulary: int,
 ) -> dict[str, str]:
     """Write the replacing documents in the order of the replaced ones; return digests by name."""
     target.mkdir(parents=True, exist_ok=True)
     paths = sorted(shard.path for shard in _token_shards(source) if shard.path.suffix == ".ds")
-    replacement.write(Tokens(paths, width), target / REPLACED)
+    replacement.write(Tokens(paths, token_bytes(vocabulary)), target / REPLACED)
     return {name: file_digest(target / name) for name in (REPLACED, f"{REPLACED}{INDEX}")}
 
 

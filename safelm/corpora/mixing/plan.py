@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from safelm.builder.terminal import align_columns
@@ -38,7 +38,8 @@ class PlannedPhase:
 class PlannedCorpus:
     """A corpus on disk and how much of it the mixture reads.
 
-    An empty corpus is listed, but not read.
+    An empty corpus is listed, but not read. The fields with a default need the corpus itself: a dry
+    run does not have it.
 
     Attributes:
         left_out: where it is replaced, the documents that have no replacement.
@@ -48,16 +49,16 @@ class PlannedCorpus:
         files: the sha256 of each file in tokens/<corpus>.
     """
 
-    documents: int
-    left_out: int
     tokens: int
-    tags: int
     rows: int
-    held_out: int
     read_rows: int
     read_tokens: int
     epochs: float
-    files: dict[str, str]
+    documents: int = 0
+    left_out: int = 0
+    tags: int = 0
+    held_out: int = 0
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
