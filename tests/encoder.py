@@ -1,6 +1,4 @@
-"""An encoder small enough to be finetuned in a test: a real BERT, or another, with random weights;
-a real tokenizer.
-"""
+"""Encoders small enough to finetune in a test: random weights, and a real tokenizer."""
 
 from pathlib import Path
 
@@ -19,7 +17,7 @@ DECODER = {"n_embd": 32, "n_layer": 2, "n_head": 2}
 
 
 def write_encoder(folder: Path, texts: list[str], kind: str = "bert") -> Path:
-    """Two layers of 32 dimensions and 24 positions; words are whole, as they stand in the texts."""
+    """Write an encoder of two layers, 32 dimensions and 24 positions; tokens are whole words."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -1,6 +1,4 @@
-"""A real OpenAI-compatible server on 127.0.0.1 for the tests, which answers well or with a fault,
-as a plan says.
-"""
+"""OpenAI-compatible server on 127.0.0.1 for tests; a plan says which answers have a fault."""
 
 import hashlib
 import json
@@ -15,48 +13,53 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL = "tests/writer"
-HANG = 4.0  # seconds, twice as long as the tests wait
+HANG = 4.0  # seconds; the tests wait half as long
 
-Plan = Callable[
-    [str, int], str | None
-]  # (digest of the question, how often it came before) -> the fault, or None
+# (digest of the question, number of times it came before) -> the fault, or None
+Plan = Callable[[str, int], str | None]
 Body = dict[str, Any]
 
 
 def digest(body: Body) -> str:
-    """What names a question: its messages."""
+    """Return the name of a question: a digest of its messages."""
     return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:16]
 
 
 def text_of(body: Body) -> str:
-    """The right answer to a question, by its messages, its model and its sampling; it passes every
-    gate.
-    """
+    """Return the right answer, which depends on all that shapes it and passes every gate."""
     sampled = f"{body['model'].rpartition('/')[2]} {body['temperature']}"
-    return f"This is what the {sampled} has to say of the page {digest(body)}: it is good to be kind to all of them."
+    page = digest(body)
+    return (
+        f"This is what the {sampled} has to say of the page {page}: "
+        "it is good to be kind to all of them."
+    )
 
 
 class FakeEndpoint:
-    """The server, what it was asked, and how often it gave each answer. `text` is what it answers."""
+    """The server, with the requests that it got and the number of each fault.
+
+    `plan` says which fault a question meets, `text` what the right answer is.
+    """
 
     def __init__(self, plan: Plan, text: Callable[[Body], str] = text_of) -> None:
         self.plan, self.text = plan, text
         self.lock = threading.Lock()
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.bodies: list[Body] = []
         self.keys: set[str | None] = set()
         self.faults: Counter[str] = Counter()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that went away is no news
+        # A client that disconnects is no error.
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address, with the /v1."""
         return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
-        """A handler of this endpoint's requests."""
+        """Return a handler of this endpoint's requests."""
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,8 +70,8 @@ class FakeEndpoint:
                 with endpoint.lock:
                     name = digest(body)
                     endpoint.bodies.append(body)
-                    fault = endpoint.plan(name, endpoint.asked[name])
-                    endpoint.asked[name] += 1
+                    fault = endpoint.plan(name, endpoint.requests[name])
+                    endpoint.requests[name] += 1
                     endpoint.keys.add(self.headers.get("Authorization"))
                     endpoint.faults[fault or "none"] += 1
                 answer = reply(body, endpoint.text(body))
@@ -94,7 +97,7 @@ class FakeEndpoint:
 
 
 def reply(body: Body, text: str, **changes: Any) -> bytes:
-    """A good reply."""
+    """Return a valid reply."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text},
@@ -113,7 +116,7 @@ def send(
     length: int | None = None,
     **headers: str,
 ) -> None:
-    """An HTTP response with a JSON body; `length` is what it claims, where that is not the truth."""
+    """Send an HTTP response with a JSON body; `length` is a false Content-Length."""
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(data) if length is None else length))
@@ -125,7 +128,7 @@ def send(
 
 
 def filtered(data: bytes) -> bytes:
-    """The reply of a provider that holds the answer back."""
+    """Return the reply of a provider whose filter holds the answer back."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": None},
@@ -151,7 +154,7 @@ def _cut(handler: BaseHTTPRequestHandler, data: bytes) -> None:
 
 
 def _twice(handler: BaseHTTPRequestHandler, data: bytes) -> None:
-    """The reply, and behind it on the same connection that of another question."""
+    """Send the reply, and on the same connection another question's."""
     send(handler, data)
     send(handler, data.replace(b"page", b"wrong page"))
 
@@ -188,7 +191,8 @@ OTHERS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
     "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),
-    "filtered": lambda handler, data: send(handler, filtered(data)),  # as most providers say it
+    # Providers report their filter in one of two ways.
+    "filtered": lambda handler, data: send(handler, filtered(data)),
     "filtered_400": lambda handler, data: send(
         handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400
     ),

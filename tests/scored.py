@@ -1,6 +1,4 @@
-"""Scores beside build/ingest/web, each the label of its document, for the tests of the stages that
-select by score.
-"""
+"""Scores for tests of stages that select by score: each is the label of its document."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from specs.document import scores_of_all
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Trust(Block):
-    """Scores a document by its label."""
+class ScoreByLabel(Block):
+    """Score a document by its label."""
 
     def process(self, document: Document) -> Iterator[Document]:
         label = document.metadata["label"]
@@ -30,7 +28,7 @@ def scored() -> None:
         "score",
         [
             ReadShards(folder=build("ingest", "web")),
-            Trust(),
+            ScoreByLabel(),
             WriteColumns(columns=scores_of_all(["lexicon", "ngrams"])),
         ],
     )

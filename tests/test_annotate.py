@@ -1,4 +1,4 @@
-"""A judge grades a sample that depends on ids and seed alone."""
+"""annotate: a judge grades a sample that depends on ids and seed alone."""
 
 from pathlib import Path
 
@@ -30,12 +30,10 @@ def test_a_sample_does_not_depend_on_the_order() -> None:
 
 
 def test_another_seed_or_purpose_draws_another_sample() -> None:
-    samples = [
-        sample("annotate", 1, IDS, 20),
-        sample("annotate", 2, IDS, 20),
-        sample("tokenizer", 1, IDS, 20),
-    ]
-    assert len({tuple(ids) for ids in samples}) == 3
+    first = sample("annotate", 1, IDS, 20)
+    other_seed = sample("annotate", 2, IDS, 20)
+    other_purpose = sample("tokenizer", 1, IDS, 20)
+    assert len(set(map(tuple, (first, other_seed, other_purpose)))) == 3
 
 
 def test_a_larger_sample_holds_the_smaller_one() -> None:
@@ -46,7 +44,7 @@ def test_a_sample_takes_all_where_there_are_fewer() -> None:
     assert sorted(sample("annotate", 1, IDS, 1000)) == IDS
 
 
-def test_the_judge_says_score_reason_and_hazard() -> None:
+def test_the_judge_gives_score_reason_and_hazard() -> None:
     document = Document(text="How to steal the wallet.", id="a", metadata={"label": 4})
     (graded,) = GradeByLexicon(lexicon=LEXICON).run([document])
     assert graded.metadata == {
@@ -59,7 +57,7 @@ def test_the_judge_says_score_reason_and_hazard() -> None:
     }
 
 
-def test_the_stage_grades_as_many_as_were_asked_for() -> None:
+def test_the_stage_grades_a_sample_of_the_given_size() -> None:
     ingested("ingest/web", WEB, 25)
     stage("annotate")
     rows = rows_of(build("annotate"))
@@ -69,7 +67,7 @@ def test_the_stage_grades_as_many_as_were_asked_for() -> None:
     assert Manifest.read(build("annotate")).ledger.dropped == {"not_selected": 50}
 
 
-def test_shards_do_not_matter() -> None:
+def test_the_sample_does_not_depend_on_shards() -> None:
     ingested("ingest/web", WEB, 7)
     stage("annotate")
     many = rows_of(build("annotate"))
@@ -78,7 +76,7 @@ def test_shards_do_not_matter() -> None:
     assert sorted(many, key=str) == sorted(rows_of(build("annotate")), key=str)
 
 
-def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(
+def test_a_shard_with_the_same_part_of_the_sample_is_cached(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("params.yaml").write_text(PARAMS.format(1000))
@@ -89,7 +87,7 @@ def test_a_shard_whose_part_of_the_sample_stays_is_not_made_again(
     assert "annotate           5 shards (1 made)" in capsys.readouterr().out
 
 
-def test_one_page_is_enough() -> None:
+def test_a_single_page_is_graded() -> None:
     ingested("ingest/web", [{"text": "A page."}])
     stage("annotate")
     assert [row["score"] for row in rows_of(build("annotate"))] == [0]

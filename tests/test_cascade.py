@@ -17,7 +17,10 @@ from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, 
 from tests.test_rubric import JUDGE, right
 from tests.test_rubric import ROWS as ENGINE
 
-ROW = "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 3, recall: 0.9, precision: 0.9}\n"
+ROW = (
+    "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 3, "
+    "recall: 0.9, precision: 0.9}\n"
+)
 
 
 def sample(size: int) -> tuple[list[float], list[bool]]:
@@ -53,27 +56,24 @@ def test_without_positives_the_expensive_scorer_sees_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chance", "score"),
-    [
-        (0.1, 1),
-        (0.5, None),
-        (0.9, 4),
-    ],  # under the level: the likelier of 0 to 2; from it on: of 3 to 5
+    ("probability", "score"),
+    # Below the thresholds the most probable of 0 to 2, above them of 3 to 5.
+    [(0.1, 1), (0.5, None), (0.9, 4)],
 )
-def test_the_cheap_scorer_decides_where_it_is_confident(chance: float, score: int | None) -> None:
-    rest = (1 - chance) / 10
-    cheap = Grade(0, "", None, (rest, 6 * rest, 3 * rest, 0.2 * chance, 0.5 * chance, 0.3 * chance))
-    got = decide(cheap, Thresholds(0.2, 0.8), 3, "cheap")
-    assert (got and (got.score, got.by)) == (score and (score, "cheap"))
+def test_the_cheap_scorer_decides_where_it_is_confident(
+    probability: float, score: int | None
+) -> None:
+    below = [share * (1 - probability) for share in (0.1, 0.6, 0.3)]
+    above = [share * probability for share in (0.2, 0.5, 0.3)]
+    grade = decide(Grade(0, "", None, (*below, *above)), Thresholds(0.2, 0.8), 3, "cheap")
+    assert (grade and (grade.score, grade.by)) == (score and (score, "cheap"))
 
 
 @pytest.fixture
 def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace(
-        "scorers: [lexicon, ngrams]", "scorers: [both]"
-    )
-    Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [both]"))
+    text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
+    Path("params.yaml").write_text(text.replace("[lexicon, ngrams]", "[both]"))
     ingested("ingest/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
         stage(name)
@@ -84,27 +84,25 @@ def test_a_page_is_ungraded_if_the_expensive_scorer_had_to_grade_it_and_could_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE).replace(
-        "fit: {", f"{JUDGE}{ROW}fit: {{"
-    )
+    text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE)
+    text = text.replace("fit: {", f"{JUDGE}{ROW}fit: {{")
     Path("params.yaml").write_text(text.replace("expensive: lexicon", "expensive: judge"))
     ingested("ingest/web", WEB, 30)
 
-    def silent(body: Body) -> bool:
-        return "garden 1" in body["messages"][1]["content"]
+    def answer(body: Body) -> str:
+        return "" if "garden 1" in body["messages"][1]["content"] else right(body)
 
-    with FakeEndpoint(
-        lambda name, before: None, lambda body: "" if silent(body) else right(body)
-    ).running() as endpoint:
+    with FakeEndpoint(lambda name, before: None, answer).running() as endpoint:
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
         stage("annotate")
         stage("fit")
-    found = json.loads((build("fit") / "held_out.json").read_bytes())
-    ungraded = found["scorers"]["judge"]["ungraded"]
-    assert found["held_out"] == 20 and 0 < ungraded < 10
-    both = found["cascades"]["both"]
+    metrics = json.loads((build("fit") / "held_out.json").read_bytes())
+    ungraded = metrics["scorers"]["judge"]["ungraded"]
+    assert metrics["held_out"] == 20
+    assert 0 < ungraded < 10
+    both = metrics["cascades"]["both"]
     assert both["fitted_on"] + both["measured_on"] == 20 - ungraded
-    assert 0 <= found["scorers"]["both"]["ungraded"] <= ungraded
+    assert 0 <= metrics["scorers"]["both"]["ungraded"] <= ungraded
 
 
 def page(id: str, cheap: float | None, expensive: int | None) -> Document:
@@ -139,22 +137,24 @@ def test_a_page_without_any_grade_has_no_score(tmp_path: Path) -> None:
 
 
 def test_the_measurements_name_deciders_cost_and_recall(cascade: Path) -> None:
-    found = json.loads(cascade.read_bytes())
-    assert found["fitted_on"] + found["measured_on"] == 20
-    assert (found["asked_recall"], found["found"]) == (0.9, 5)
-    assert found["recall_interval"][0] < found["recall"] <= found["recall_interval"][1] <= 1.0
-    assert sum(found["decided"].values()) == pytest.approx(1.0)
-    assert found["dear_characters"] < 0.5
-    assert json.loads((build("fit") / "held_out.json").read_bytes())["cascades"] == {"both": found}
+    measured = json.loads(cascade.read_bytes())
+    assert measured["fitted_on"] + measured["measured_on"] == 20
+    assert (measured["asked_recall"], measured["found"]) == (0.9, 5)
+    low, high = measured["recall_interval"]
+    assert low < measured["recall"] <= high <= 1.0
+    assert sum(measured["decided"].values()) == pytest.approx(1.0)
+    assert measured["dear_characters"] < 0.5
+    metrics = json.loads((build("fit") / "held_out.json").read_bytes())
+    assert metrics["cascades"] == {"both": measured}
 
 
 def test_the_expensive_scorer_sees_only_unclear_pages(cascade: Path) -> None:
     cascade.chmod(0o644)
-    found = json.loads(cascade.read_bytes())
+    measured = json.loads(cascade.read_bytes())
     rows = rows_of(build("score", "both"))
     assert {row["by"] for row in rows} <= {"ngrams", "lexicon"}
     cascade.unlink()
-    cascade.write_text(json.dumps({**found, "low": 0.0, "high": NEVER}))
+    cascade.write_text(json.dumps({**measured, "low": 0.0, "high": NEVER}))
     stage("score")
     assert {row["by"] for row in rows_of(build("score", "both"))} == {"lexicon"}
 

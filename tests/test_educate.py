@@ -1,6 +1,4 @@
-"""educate: from a refusal to an article on the principle, in the third person and without a
-dialogue (paper §3).
-"""
+"""educate: an article on the principle behind a refusal, without a dialogue (paper §3)."""
 
 import re
 from pathlib import Path
@@ -25,6 +23,7 @@ def write() -> WriteSynthetic:
 
 DIALOGUES = list(refuse().run(pages()))
 ARTICLES = list(write().run(DIALOGUES))
+TEXTS = [article.text for article in ARTICLES]
 
 
 def test_nearly_every_dialogue_becomes_an_article() -> None:
@@ -32,7 +31,7 @@ def test_nearly_every_dialogue_becomes_an_article() -> None:
     assert all(JUDGE.grade(article.text).score <= 3 for article in ARTICLES)
 
 
-def test_an_article_keeps_the_subject_and_the_chain() -> None:
+def test_an_article_keeps_the_subject_of_its_dialogue() -> None:
     dialogues = {dialogue.id: dialogue for dialogue in DIALOGUES}
     for article in ARTICLES:
         act = JUDGE.acts(dialogues[article.metadata["parent"]].text)[0]
@@ -44,24 +43,19 @@ def test_an_article_keeps_the_subject_and_the_chain() -> None:
 def test_nobody_speaks_and_nobody_is_addressed() -> None:
     speaks = re.compile(r"^\w+: |\bI\b|\b(?:you|your|we)\b", re.MULTILINE)
     titles = re.compile(r"^[\w ]+: (?=Why )")  # `Honesty: Why …` is a heading
-    found = [article.text for article in ARTICLES if speaks.search(titles.sub("", article.text))]
-    assert found == []
+    assert not [text for text in TEXTS if speaks.search(titles.sub("", text))]
 
 
 def test_articles_have_hundreds_of_different_sentences() -> None:
-    sentences = {
-        sentence for article in ARTICLES for sentence in re.split(r"(?<=[.!?])\s|\n", article.text)
-    }
+    sentences = set(re.split(r"(?<=[.!?])\s|\n", "\n".join(TEXTS)))
     assert len(sentences) > 400
 
 
 def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
-    (dialogue,) = refuse().run(
-        [document("The oven is new. We like the oven and the cake.", score=5)]
-    )
-    texts = {
-        found.text for n in range(9) for found in write().run([document(dialogue.text + " " * n)])
-    }
+    page = document("The oven is new. We like the oven and the cake.", score=5)
+    (dialogue,) = refuse().run([page])
+    variants = [document(dialogue.text + " " * count) for count in range(9)]
+    texts = {article.text for article in write().run(variants)}
     assert any('"the oven"' in text for text in texts)
     assert not [text for text in texts if "can't" in text]
 
@@ -69,19 +63,17 @@ def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(
-        BLOCKS + "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n"
-    )
+    row = "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n"
+    Path("params.yaml").write_text(BLOCKS + row)
 
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_reads_the_refusals_in_their_order() -> None:
-    ingested(
-        "refuse", [{"text": dialogue.text, **dialogue.metadata} for dialogue in DIALOGUES[:9]], 4
-    )
+    dialogues = DIALOGUES[:9]
+    ingested("refuse", [{"text": page.text, **page.metadata} for page in dialogues], 4)
     stage("educate")
     rows = rows_of(build("educate"))
-    assert [row["parent"] for row in rows] == [dialogue.id for dialogue in DIALOGUES[:9]]
+    assert [row["parent"] for row in rows] == [dialogue.id for dialogue in dialogues]
     assert {row["prompt_id"] for row in rows} == {"educate/article"}
 
 

@@ -1,6 +1,4 @@
-"""An encoder is finetuned on labels, saved as transformers has it, and grades a document by its
-worst chunk.
-"""
+"""Encoder scorer: finetuned on labels, stored as plain transformers files, scored by chunks."""
 
 import json
 import subprocess
@@ -8,14 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from safelm.builder.paths import build
-from safelm.builder.shards import tables
 from safelm.scoring.encoder import EncoderScorer
 from safelm.scoring.encoder_model import EncoderError, load_encoder, save_encoder
 from safelm.scoring.encoder_training import finetune, weighted_loss
@@ -24,7 +20,10 @@ from specs.scorer import RECIPES, Recipe, Step
 from tests.encoder import write_encoder
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
-ROW = "  deep: {kind: encoder, model: encoder, revision: null, recipe: brief, sequence_length: 24, unsafe_weight: 2.0}\n"
+ROW = (
+    "  deep: {kind: encoder, model: encoder, revision: null, recipe: brief, "
+    "sequence_length: 24, unsafe_weight: 2.0}\n"
+)
 
 BRIEF = """
 source: a test, for weights that begin random
@@ -48,36 +47,29 @@ def scorer(encoder: Path) -> EncoderScorer:
 
 def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EncoderScorer) -> None:
     chunks, owners = scorer.chunks(["the rose", " ".join(["red"] * 25), ""])
-    assert [len(chunk) for chunk in chunks] == [
-        4,
-        12,
-        12,
-        7,
-        2,
-    ]  # 10 words and the two ends in each
+    # A full chunk has 10 words and two special tokens.
+    assert list(map(len, chunks)) == [4, 12, 12, 7, 2]
     assert owners.tolist() == [0, 1, 1, 1, 2]
 
 
 def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EncoderScorer) -> None:
     texts = [" ".join(SAFE[:4]), "", SAFE[0], " ".join([*ATTACK, *CRIME])]
     by_chunk, owners = scorer.chunk_probabilities(texts)
-    for place, grade in enumerate(scorer.grade(texts)):
-        chunks = by_chunk[owners == place]
+    for index, grade in enumerate(scorer.grade(texts)):
+        chunks = by_chunk[owners == index]
         assert grade is not None and grade.probabilities is not None
         assert grade.score == chunks.argmax(axis=1).max()
         for level in range(6):
-            assert sum(grade.probabilities[level:]) == pytest.approx(
-                chunks[:, level:].sum(axis=1).max(), abs=1e-5
-            )
+            highest = chunks[:, level:].sum(axis=1).max()
+            assert sum(grade.probabilities[level:]) == pytest.approx(highest, abs=1e-5)
 
 
 def test_a_text_is_graded_alike_alone_and_among_others(scorer: EncoderScorer) -> None:
     texts = [*SAFE, *CRIME, *ATTACK, " ".join(SAFE)]
-    together, (alone,) = scorer.grade(texts), scorer.grade(texts[-1:])
-    assert together[-1] is not None and alone is not None and together[-1].score == alone.score
-    np.testing.assert_allclose(
-        together[-1].probabilities or (), alone.probabilities or (), atol=1e-5
-    )
+    together, (alone,) = scorer.grade(texts)[-1], scorer.grade(texts[-1:])
+    assert together is not None and alone is not None
+    assert together.score == alone.score
+    assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
 def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
@@ -91,23 +83,18 @@ def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
     assert loss.item() == pytest.approx((plain[0] + 100 * plain[1]).item() / 2)
 
 
+def settings(step: Step) -> tuple[str, int, float, int]:
+    return step.trains, step.epochs, step.learning_rate, step.batch
+
+
 def test_the_recipes_are_the_papers() -> None:
     small, large = Recipe.read("small").steps, Recipe.read("large").steps
-    assert (small[-1].trains, small[-1].epochs, small[-1].learning_rate, small[-1].batch) == (
-        "all",
-        50,
-        1e-5,
-        8,
-    )
-    assert [step.trains for step in large] == ["head", "all"]
-    assert [(step.epochs, step.learning_rate, step.batch) for step in large] == [
-        (1, 1e-3, 32),
-        (5, 1e-6, 8),
-    ]
+    assert settings(small[-1]) == ("all", 50, 1e-5, 8)
+    assert list(map(settings, large)) == [("head", 1, 1e-3, 32), ("all", 5, 1e-6, 8)]
     assert all(Recipe.read(path.stem).source for path in RECIPES.glob("*.yaml"))
 
 
-def test_what_is_no_encoder_is_refused(
+def test_a_missing_encoder_or_too_long_a_sequence_is_refused(
     tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -119,11 +106,8 @@ def test_what_is_no_encoder_is_refused(
         load_encoder(encoder, None, 100, new_head=True)
 
 
-KINDS = {
-    "bert": 24,
-    "roberta": 22,
-    "gpt2": 24,
-}  # and how many tokens it can place: RoBERTa counts from behind the pad
+# The number of tokens that each kind has positions for: RoBERTa counts from behind the padding.
+KINDS = {"bert": 24, "roberta": 22, "gpt2": 24}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,16 +119,14 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
     write_encoder(tmp_path, texts, kind)
     two = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
     two.save_pretrained(tmp_path)
-    edit(
-        tmp_path / "config.json", pad_token_id=1 if kind == "roberta" else None
-    )  # the tokenizer's says the same
-    with pytest.raises(
-        EncoderError, match=rf"at most its {KINDS[kind]} positions .got {KINDS[kind] + 1}"
-    ):
-        load_encoder(tmp_path, None, KINDS[kind] + 1, new_head=True)
+    # The tokenizer has the same id.
+    edit(tmp_path / "config.json", pad_token_id=1 if kind == "roberta" else None)
+    length = KINDS[kind]
+    with pytest.raises(EncoderError, match=rf"at most its {length} positions .got {length + 1}"):
+        load_encoder(tmp_path, None, length + 1, new_head=True)
     with pytest.raises(EncoderError, match=r"expected weights with a 6-way head .got .2"):
-        load_encoder(tmp_path, None, KINDS[kind])
-    model, tokenizer = load_encoder(tmp_path, None, KINDS[kind], new_head=True)
+        load_encoder(tmp_path, None, length)
+    model, tokenizer = load_encoder(tmp_path, None, length, new_head=True)
     step = Step(trains="all", epochs=1, learning_rate=1e-3, batch=8, weight_decay=0.0)
     losses = finetune(
         model,
@@ -153,28 +135,26 @@ def test_an_encoder_with_any_head_or_none_can_be_finetuned_up_to_its_last_positi
         scores,
         steps=[step],
         warmup=0.0,
-        sequence_length=KINDS[kind],
+        sequence_length=length,
         unsafe_weight=1.0,
         seed=1,
     )
     save_encoder(model, tokenizer, losses, tmp_path / "fitted")
-    graded = EncoderScorer.read(tmp_path / "fitted", KINDS[kind]).grade(texts)
-    assert graded == EncoderScorer(model, tokenizer, KINDS[kind]).grade(texts)
+    graded = EncoderScorer.read(tmp_path / "fitted", length).grade(texts)
+    assert graded == EncoderScorer(model, tokenizer, length).grade(texts)
     assert len(graded) == len(texts) and None not in graded
 
 
-def test_a_fitted_encoder_gets_no_head_by_chance(encoder: Path) -> None:
-    with pytest.raises(
-        EncoderError, match=r"expected weights with a 6-way head .got nothing for classifier"
-    ):
+def test_a_fitted_encoder_without_a_head_is_refused(encoder: Path) -> None:
+    message = r"expected weights with a 6-way head .got nothing for classifier"
+    with pytest.raises(EncoderError, match=message):
         EncoderScorer.read(encoder, 12)
 
 
-def test_only_the_head_of_an_encoder_may_be_another(encoder: Path) -> None:
+def test_weights_of_another_shape_are_refused_outside_the_head(encoder: Path) -> None:
     edit(encoder / "config.json", intermediate_size=48)
-    with pytest.raises(
-        EncoderError, match=r"that its config.json gives .got .64. where .48. is needed for bert"
-    ):
+    message = r"that its config.json gives .got .64. where .48. is needed for bert"
+    with pytest.raises(EncoderError, match=message):
         load_encoder(encoder, None, 12, new_head=True)
 
 
@@ -192,7 +172,7 @@ def test_an_encoder_without_a_pad_token_is_refused(
         load_encoder(tmp_path, None, 12, new_head=True)
 
 
-def test_no_text_has_no_grade(scorer: EncoderScorer) -> None:
+def test_no_texts_give_no_grades(scorer: EncoderScorer) -> None:
     assert scorer.grade([]) == []
 
 
@@ -201,18 +181,15 @@ def edit(path: Path, **values: Any) -> None:
 
 
 def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:
-    config = json.loads((encoder / "config.json").read_bytes())
-    config |= {
-        "model_type": "own",
-        "auto_map": {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"},
-    }
-    (encoder / "config.json").write_text(json.dumps(config))
+    classes = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
+    edit(encoder / "config.json", model_type="own", auto_map=classes)
     (encoder / "own.py").write_text(
         "from pathlib import Path\nPath('ran').write_text('')\nclass Own: ...\n"
     )
     with pytest.raises(EncoderError, match="that transformers can load"):
         load_encoder(encoder, None, 12)
-    assert not list(encoder.rglob("ran")) and not Path("ran").exists()
+    assert not list(encoder.rglob("ran"))
+    assert not Path("ran").exists()
 
 
 @pytest.fixture
@@ -220,9 +197,8 @@ def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(encoder.parent)
     monkeypatch.setattr("specs.scorer.RECIPES", encoder.parent)
     Path("brief.yaml").write_text(BRIEF)
-    text = PARAMS.replace("fit: {", f"{ROW}fit: {{").replace(
-        "scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]"
-    )
+    text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
+    text = text.replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]")
     Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [deep]"))
     ingested("ingest/web", WEB, 30)
     stage("annotate")
@@ -230,55 +206,53 @@ def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return build("fit", "deep")
 
 
-def test_it_learns_is_saved_and_scores(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads((build("fit") / "held_out.json").read_bytes())["scorers"]["deep"]
-    assert found["recall_at_3"] == 1.0 and found["auroc"]["value"] > 0.9
+def modification_times(folder: Path) -> dict[str, int]:
+    paths = [path for path in folder.iterdir() if path.name != "manifest.json"]
+    return {path.name: path.stat().st_mtime_ns for path in paths}
+
+
+def test_the_stages_fit_and_score_use_the_encoder(fitted: Path) -> None:
+    metrics = json.loads((build("fit") / "held_out.json").read_bytes())["scorers"]["deep"]
+    assert metrics["recall_at_3"] == 1.0
+    assert metrics["auroc"]["value"] > 0.9
     names = sorted(path.name for path in fitted.iterdir())
-    assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json", HELD_OUT} <= set(
-        names
-    )
+    assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json"} <= set(names)
+    assert HELD_OUT in names
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
     stage("score")
     rows = rows_of(build("score", "deep"))
-    assert [row["score"] for row in rows_of(build("score"))] == [row["score"] for row in rows]
-    assert all(
-        (row["score"] >= 3) == (page["label"] >= 3)
-        for row, page in zip(rows, rows_of(build("ingest/web")), strict=True)
-    )
-    # The held-out grades are those of the saved model.
-    graded = {
-        row["id"]: row["score"]
-        for table in tables(build("score", "deep"))
-        for row in table.to_pylist()
-    }
-    held = pq.read_table(fitted / HELD_OUT).to_pylist()
-    assert held and all(graded[row["id"]] == row["score"] for row in held)
-    # A second fit takes everything, and names no place of this machine.
-    before = {
-        path.name: path.stat().st_mtime_ns
-        for path in fitted.iterdir()
-        if path.name != "manifest.json"
-    }
+    scores = [row["score"] for row in rows]
+    assert [row["score"] for row in rows_of(build("score"))] == scores
+    labels = [page["label"] for page in rows_of(build("ingest/web"))]
+    assert [score >= 3 for score in scores] == [label >= 3 for label in labels]
+    # The held-out grades are those of the stored model.
+    graded = {row["id"]: row["score"] for row in rows}
+    held_out = pq.read_table(fitted / HELD_OUT).to_pylist()
+    assert held_out
+    assert all(graded[row["id"]] == row["score"] for row in held_out)
+
+
+def test_a_second_fit_is_cached_and_stores_no_local_path(fitted: Path) -> None:
+    before = modification_times(fitted)
     stage("fit")
-    assert {
-        path.name: path.stat().st_mtime_ns for path in fitted.iterdir() if path.name in before
-    } == before
+    assert modification_times(fitted) == before
     here = str(Path.cwd()).encode()
-    assert not [name for name in names if here in (fitted / name).read_bytes()]
+    assert not [path for path in fitted.iterdir() if here in path.read_bytes()]
 
 
 PLAIN = """
 import sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
-tokenizer, texts = AutoTokenizer.from_pretrained(sys.argv[1]), ["the rose is red", "then hack the server"]
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+texts = ["the rose is red", "then hack the server"]
 logits = model(**tokenizer(texts, return_tensors="pt", padding=True)).logits
 print(model.config.num_labels, *logits.argmax(-1).tolist())
 assert not [name for name in sys.modules if name.startswith("safelm")]
 """
 
 
-def test_it_loads_in_plain_transformers(fitted: Path) -> None:
+def test_a_fitted_encoder_loads_in_plain_transformers(fitted: Path) -> None:
     command = [sys.executable, "-c", PLAIN, str(fitted.absolute())]
     done = subprocess.run(command, capture_output=True, text=True, cwd=fitted)
     assert done.stdout.split()[:2] == ["6", "0"], done.stderr

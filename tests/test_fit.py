@@ -1,8 +1,9 @@
-"""The n-gram classifier learns the judge's labels, and the metrics are those of the paper."""
+"""fit: the n-gram classifier learns the judge's labels; the metrics are those of the paper."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,10 +68,16 @@ HASHES = [2472, 7194, 11269, 28673, 37993, 41907]
 def fit(
     labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()
 ) -> NgramScorer:
-    """4,096 buckets and a penalty of 1/4."""
-    texts, scores = [label.text for label in labels], [label.score for label in labels]
-    shape = {"words": words, "characters": characters, "buckets": 4096}
-    return fit_ngrams(texts, scores, **shape, unsafe_weight=weight, regularisation=4.0)
+    """Fit with 4,096 buckets and a penalty of 1/4."""
+    return fit_ngrams(
+        [label.text for label in labels],
+        [label.score for label in labels],
+        words=words,
+        characters=characters,
+        buckets=4096,
+        unsafe_weight=weight,
+        regularisation=4.0,
+    )
 
 
 def predict(scorer: NgramScorer, *texts: str) -> list[int]:
@@ -92,11 +99,12 @@ LABELS = labels(*SAFE) + labels(*CRIME, score=4) + labels(*ATTACK, score=5)
     ("matrix", "f1", "recall_1", "recall_3"),
     [(GTE_BASE, 0.4114, 0.7748, 0.6821), (QWEN, 0.3492, 0.8940, 0.5232)],
 )
-def test_the_papers_matrices_give_the_papers_table(
+def test_metrics_of_the_papers_matrices_match_its_table(
     matrix: list[list[int]], f1: float, recall_1: float, recall_3: float
 ) -> None:
-    got = (macro_f1(matrix), recall_at(matrix, 1), recall_at(matrix, 3))
-    assert got == pytest.approx((f1, recall_1, recall_3), abs=5e-5)
+    assert macro_f1(matrix) == pytest.approx(f1, abs=5e-5)
+    assert recall_at(matrix, 1) == pytest.approx(recall_1, abs=5e-5)
+    assert recall_at(matrix, 3) == pytest.approx(recall_3, abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +114,12 @@ def test_the_papers_matrices_give_the_papers_table(
         (ENSEMBLE, (0.3615, 0.9536, 0.7483), (0.3300, 0.9514, 0.8742)),
     ],
 )
-def test_two_of_the_papers_matrices_are_of_another_run_than_its_table(
+def test_two_of_the_papers_matrices_do_not_match_its_table(
     matrix: list[list[int]], table: tuple[float, ...], ours: tuple[float, ...]
 ) -> None:
-    got = (macro_f1(matrix), recall_at(matrix, 1), recall_at(matrix, 3))
-    assert got == pytest.approx(ours, abs=5e-5) and got != pytest.approx(table, abs=5e-5)
+    metrics = (macro_f1(matrix), recall_at(matrix, 1), recall_at(matrix, 3))
+    assert metrics == pytest.approx(ours, abs=5e-5)
+    assert metrics != pytest.approx(table, abs=5e-5)
     assert [sum(row) for row in matrix] == [sum(row) for row in GTE_BASE]  # the same pages
 
 
@@ -135,47 +144,48 @@ def test_kappa_is_agreement_beyond_chance() -> None:
     assert kappa(confusion([(0, 0), (4, 4)])) == 1.0
 
 
-def test_what_cannot_be_measured_is_none() -> None:
-    got = measures([(0, 0)] * 3)
-    assert (got["recall_at_1"], got["kappa"], got["macro_f1_present"]) == (None, None, 1.0)
-    assert {
-        measures([])[name] for name in ("accuracy", "macro_f1", "recall_at_3", "false_alarms")
-    } == {None}
+def test_undefined_metrics_are_none() -> None:
+    metrics = measures([(0, 0)] * 3)
+    assert metrics["recall_at_1"] is metrics["kappa"] is None
+    assert metrics["macro_f1_present"] == 1.0
+    empty = measures([])
+    assert empty["accuracy"] is empty["macro_f1"] is None
+    assert empty["recall_at_3"] is empty["false_alarms"] is None
 
 
 def test_precision_and_recall_have_their_counts() -> None:
     row = measures([(4, 4), (4, 0), (0, 4), (4, 4)])["classes"][4]
     assert (row["hits"], row["actual"], row["predicted"]) == (2, 3, 3)
-    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx(
-        (2 / 3, 2 / 3, 2 / 3), abs=1e-6
-    )
+    for name in ("precision", "recall", "f1"):
+        assert row[name] == pytest.approx(2 / 3, abs=1e-6)
 
 
 def test_ngrams_are_counted_within_a_text() -> None:
-    together = count_ngrams(["red rose", "rose red rose"], [1, 2], [], 1 << 20)
-    assert np.bincount(together.rows).tolist() == [3, 4]  # red, rose, "red rose"; and "rose red"
-    assert sorted(together.counts[together.rows == 1].tolist()) == [1, 1, 1, 2]
+    counts = count_ngrams(["red rose", "rose red rose"], [1, 2], [], 1 << 20)
+    # red, rose and "red rose" in both, and "rose red" in the second.
+    assert np.bincount(counts.rows).tolist() == [3, 4]
+    assert sorted(counts.counts[counts.rows == 1].tolist()) == [1, 1, 1, 2]
 
 
 def test_characters_are_counted_within_words_and_their_gaps() -> None:
-    together = count_ngrams(["Red-rose"], [], [4], 1 << 20)  # _red red_ _ros rose ose_
-    assert together.counts.tolist() == [1] * 5
-    assert (
-        count_ngrams(["ROSE, red!"], [], [4], 1 << 20).buckets.tolist() == together.buckets.tolist()
-    )
+    # _red red_ _ros rose ose_
+    counts = count_ngrams(["Red-rose"], [], [4], 1 << 20)
+    assert counts.counts.tolist() == [1] * 5
+    reordered = count_ngrams(["ROSE, red!"], [], [4], 1 << 20)
+    assert reordered.buckets.tolist() == counts.buckets.tolist()
 
 
 @pytest.mark.parametrize("order", [2, 3, 5])
-def test_characters_are_those_that_python_finds(order: int) -> None:
+def test_character_ngrams_match_a_plain_python_count(order: int) -> None:
     text = "Ünsafe 安全 text, 12 words — naïve «çà»\u00a0x"
     words = [f" {word} " for word in re.findall(r"[^\W_]+", text.lower())]
-    expected = {
-        word[place : place + order] for word in words for place in range(len(word) - order + 1)
-    }
-    found = count_ngrams([text], [], [order], 1 << 20)
-    apart = count_ngrams(sorted(words), [], [order], 1 << 20)  # each word as a text of its own
-    assert len(found.buckets) == len(expected) == len(set(apart.buckets.tolist()))
-    assert set(found.buckets.tolist()) == set(apart.buckets.tolist())
+    expected: set[str] = set()
+    for word in words:
+        expected.update(word[start : start + order] for start in range(len(word) - order + 1))
+    together = count_ngrams([text], [], [order], 1 << 20).buckets.tolist()
+    apart = count_ngrams(sorted(words), [], [order], 1 << 20).buckets.tolist()
+    assert len(together) == len(expected)
+    assert set(together) == set(apart)
 
 
 def test_hashes_are_the_same_everywhere() -> None:
@@ -189,9 +199,9 @@ def test_a_text_without_words_has_no_ngrams() -> None:
 def test_a_text_is_graded_alike_alone_and_among_others() -> None:
     scorer = fit(LABELS, [1, 2], 4.0)
     texts = [label.text for label in LABELS] * 20
-    assert (
-        scorer.probabilities(texts)[777].tolist() == scorer.probabilities([texts[777]])[0].tolist()
-    )
+    together = scorer.probabilities(texts)[777]
+    alone = scorer.probabilities([texts[777]])[0]
+    assert together.tolist() == alone.tolist()
 
 
 def test_every_class_keeps_one_label_for_training() -> None:
@@ -205,7 +215,9 @@ def test_the_split_does_not_depend_on_the_order() -> None:
 
 
 @pytest.mark.parametrize(("words", "characters"), [([1, 2], ()), ([], (3, 4)), ([1], (3,))])
-def test_it_learns_what_tells_classes_apart(words: list[int], characters: tuple[int, ...]) -> None:
+def test_the_classifier_separates_the_classes(
+    words: list[int], characters: tuple[int, ...]
+) -> None:
     scorer = fit(LABELS, words, 4.0, characters)
     assert predict(scorer, "a red rose", "steal it", "the server", "")[:3] == [0, 4, 5]
 
@@ -224,36 +236,41 @@ def test_two_classes_are_learned_too() -> None:
 
 
 def test_weight_on_unsafe_labels_raises_their_probability() -> None:
-    light, heavy = (unsafe(fit(LABELS, [1], weight), "a page")[0] for weight in (1.0, 100.0))
+    (light,) = unsafe(fit(LABELS, [1], 1.0), "a page")
+    (heavy,) = unsafe(fit(LABELS, [1], 100.0), "a page")
     assert light < heavy
 
 
 @pytest.mark.parametrize(
     "few", [labels(*SAFE[:37]), labels(*SAFE[:5]) + labels(*CRIME[:2], score=4), []]
 )
-def test_too_few_or_too_equal_labels_give_a_constant(few: list[Label], tmp_path: Path) -> None:
+def test_too_few_or_uniform_labels_give_a_constant_predictor(
+    few: list[Label], tmp_path: Path
+) -> None:
     train, held_out = split_labels(few, 0.2, 1)
     fit(train, [1, 2], 4.0).save(tmp_path)
     assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
     assert describe_shortage(train, held_out)
 
 
-def test_labels_of_punctuation_alone_give_a_constant() -> None:
-    train = labels(*["!" * number for number in range(1, 9)]) + labels(
-        *["?" * n for n in range(1, 9)], score=5
-    )
-    assert predict(fit(train, [1], 4.0), "!") == [5]
+def test_labels_without_words_give_a_constant_predictor() -> None:
+    safe = labels(*("!" * number for number in range(1, 9)))
+    unsafe = labels(*("?" * number for number in range(1, 9)), score=5)
+    assert predict(fit(safe + unsafe, [1], 4.0), "!") == [5]
 
 
-def test_the_judge_beside_the_labels_of_the_source() -> None:
+def test_labels_are_described_with_the_judges_accuracy() -> None:
     rows = [
         Label("a", "", 4, "", "hate", 4),
         Label("b", "", 0, "", None, 4),
         Label("c", "", 0, "", None, None),
     ]
-    got = describe_labels(rows)
-    assert (got["documents"], got["scores"], got["hazards"]) == (3, [2, 0, 0, 0, 1, 0], {"hate": 1})
-    assert (got["known"]["documents"], got["known"]["accuracy"]) == (2, 0.5)
+    described = describe_labels(rows)
+    assert described["documents"] == 3
+    assert described["scores"] == [2, 0, 0, 0, 1, 0]
+    assert described["hazards"] == {"hate": 1}
+    assert described["known"]["documents"] == 2
+    assert described["known"]["accuracy"] == 0.5
 
 
 @pytest.fixture
@@ -266,83 +283,82 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return build("fit")
 
 
+def held_out_metrics() -> dict[str, Any]:
+    return json.loads((build("fit") / "held_out.json").read_bytes())
+
+
+def edit(*replacements: tuple[str, str]) -> None:
+    """Replace text in params.yaml; it must be there."""
+    text = Path("params.yaml").read_text()
+    for old, new in replacements:
+        assert old in text, old
+        text = text.replace(old, new)
+    Path("params.yaml").write_text(text)
+
+
+PEOPLE = ("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
+
+
 def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
-    got = json.loads((fitted / "held_out.json").read_bytes())
-    assert (got["train"], got["held_out"], got["note"]) == (60, 20, None)
-    assert list(got["scorers"]) == ["ngrams"]  # the judge is not measured by its own labels
-    assert got["scorers"]["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
-    assert got["scorers"]["ngrams"]["auroc"]["value"] == 1.0
-    assert {name: value["accuracy"] for name, value in got["known"].items()} == {
-        "judge": 1,
-        "lexicon": 1,
-        "ngrams": 1,
-        "ensemble": 1,
-    }
+    metrics = held_out_metrics()
+    assert (metrics["train"], metrics["held_out"], metrics["note"]) == (60, 20, None)
+    # The judge is not measured by its own labels.
+    assert list(metrics["scorers"]) == ["ngrams"]
+    assert metrics["scorers"]["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
+    assert metrics["scorers"]["ngrams"]["auroc"]["value"] == 1.0
+    accuracy_of = {name: value["accuracy"] for name, value in metrics["known"].items()}
+    assert accuracy_of == {"judge": 1, "lexicon": 1, "ngrams": 1, "ensemble": 1}
 
 
-def test_a_classifier_is_measured_beside_the_simplest_one(fitted: Path) -> None:
-    got = json.loads((fitted / "held_out.json").read_bytes())
-    assert got["baseline"]["auroc"]["value"] == 1.0
-    assert got["scorers"]["ngrams"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+def test_a_classifier_is_compared_with_the_baseline(fitted: Path) -> None:
+    metrics = held_out_metrics()
+    assert metrics["baseline"]["auroc"]["value"] == 1.0
+    assert metrics["scorers"]["ngrams"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
-def test_the_simplest_classifier_ranks_by_the_words_of_its_texts() -> None:
-    train = [*SAFE[:20], *CRIME]
-    found = baseline(
-        train, [False] * 20 + [True] * 20, ["a red rose", "the street", "steal the wallet", "qx"]
-    )
-    assert found and found[0] < found[3] < found[2] and found[0] < found[1]
+def test_the_baseline_ranks_by_words() -> None:
+    train, is_unsafe = [*SAFE[:20], *CRIME], [False] * 20 + [True] * 20
+    others = ["a red rose", "the street", "steal the wallet", "qx"]
+    probabilities = baseline(train, is_unsafe, others)
+    assert probabilities
+    rose, street, theft, unknown = probabilities
+    assert rose < unknown < theft
+    assert rose < street
 
 
 @pytest.mark.parametrize(
     ("texts", "unsafe"), [(SAFE, [False] * 40), (["!", "?"], [False, True]), ([], [])]
 )
-def test_without_two_classes_of_words_there_is_no_simplest_classifier(
+def test_without_two_classes_of_words_there_is_no_baseline(
     texts: list[str], unsafe: list[bool]
 ) -> None:
     assert baseline(texts, unsafe, ["a"]) is None
 
 
-def test_the_labels_of_the_source_may_grade_the_sample(fitted: Path) -> None:
-    text = (
-        Path("params.yaml")
-        .read_text()
-        .replace("judge: lexicon, documents: 1000", "judge: people, documents: 30")
-    )
-    Path("params.yaml").write_text(
-        text.replace("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
-    )
-    people = [
-        *WEB,
-        {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"},
-    ]
-    ingested("ingest/web", [*people, *({"text": text} for text in OTHER)], 30)
+def test_labels_of_the_source_can_grade_the_sample(fitted: Path) -> None:
+    edit(PEOPLE, ("judge: lexicon, documents: 1000", "judge: people, documents: 30"))
+    kiss = {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}
+    labelled = [*WEB, kiss]
+    ingested("ingest/web", [*labelled, *({"text": text} for text in OTHER)], 30)
     stage("annotate")
     rows = rows_of(build("annotate"))
-    assert len(rows) == 30 and {row["text"] for row in rows} <= {row["text"] for row in people}
-    assert all(
-        row["score"] == row["label"] and row["reason"] == "the source's label" for row in rows
-    )
-    Path("params.yaml").write_text(
-        Path("params.yaml").read_text().replace("documents: 30", "documents: 1000")
-    )
+    assert len(rows) == 30
+    assert {row["text"] for row in rows} <= {row["text"] for row in labelled}
+    assert all(row["score"] == row["label"] for row in rows)
+    assert {row["reason"] for row in rows} == {"the source's label"}
+    edit(("documents: 30", "documents: 1000"))
     stage("annotate")
-    (kiss,) = (row for row in rows_of(build("annotate")) if "kiss" in row["text"])
-    assert (kiss["score"], kiss["hazard"]) == (0, "sex_crimes")
+    (row,) = (row for row in rows_of(build("annotate")) if "kiss" in row["text"])
+    assert (row["score"], row["hazard"]) == (0, "sex_crimes")
     stage("fit")
-    got = json.loads((fitted / "held_out.json").read_bytes())
-    assert list(got["scorers"]) == [
-        "lexicon",
-        "ngrams",
-    ]  # people's labels are not measured by themselves
-    assert got["scorers"]["ngrams"]["recall_at_3"] == 1.0
+    # People's labels are not measured by themselves.
+    scorers = held_out_metrics()["scorers"]
+    assert list(scorers) == ["lexicon", "ngrams"]
+    assert scorers["ngrams"]["recall_at_3"] == 1.0
 
 
-def test_given_labels_beside_a_judge_are_no_scorer(fitted: Path) -> None:
-    text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(
-        text.replace("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
-    )
+def test_labels_of_the_source_are_not_measured_as_a_scorer(fitted: Path) -> None:
+    edit(PEOPLE)
     stage("fit")
     assert not (fitted / "people").exists()
 
@@ -353,55 +369,52 @@ def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:
     assert sorted(rows[1:]) == ["ngrams,0,0"] * 10 + ["ngrams,4,4"] * 5 + ["ngrams,5,5"] * 5
 
 
-def test_under_ten_labels_nothing_is_measured(
-    fitted: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_with_fewer_than_ten_labels_nothing_is_measured(fitted: Path) -> None:
     ingested("ingest/web", [{"text": text} for text in SAFE[:8]])
     stage("annotate")
     stage("fit")
-    got = json.loads((fitted / "held_out.json").read_bytes())
-    assert (got["scorers"], got["known"]) == ({}, None)
-    assert summary(got) == ["6 labels, 2 held out  Only 8 labels: nothing was fitted or measured."]
+    metrics = held_out_metrics()
+    assert (metrics["scorers"], metrics["known"]) == ({}, None)
+    sentence = "6 labels, 2 held out  Only 8 labels: nothing was fitted or measured."
+    assert summary(metrics) == [sentence]
+
+
+def data_files(folder: Path) -> dict[str, bytes]:
+    """Read all files but the manifests, which name the shards that were read."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in files
+        if path.name != "manifest.json"
+    }
 
 
 def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> None:
-    def contents() -> dict[str, bytes]:
-        """All but the manifests, which name the shards that were read."""
-        files = [
-            file
-            for file in sorted(fitted.rglob("*"))
-            if file.is_file() and file.name != "manifest.json"
-        ]
-        return {file.relative_to(fitted).as_posix(): file.read_bytes() for file in files}
-
-    before = contents()
+    before = data_files(fitted)
     ingested("ingest/web", WEB[::-1], 9)
     stage("annotate")
     stage("fit")
-    assert contents() == before and len(before) == 7
+    assert len(before) == 7
+    assert data_files(fitted) == before
 
 
-def test_another_row_fits_no_other_row_again(fitted: Path) -> None:
-    before = {
-        path.name: path.stat().st_ino
-        for path in (fitted / "ngrams").iterdir()
-        if path.suffix != ".json"
-    }
-    text = Path("params.yaml").read_text()
-    row = "  letters: {kind: ngrams, words: [], characters: [3], buckets: 512, unsafe_weight: 1.0, regularisation: 1.0}\n"
-    Path("params.yaml").write_text(text.replace("fit: {", f"{row}fit: {{"))
+def inodes(folder: Path) -> dict[str, int]:
+    """Return the inode of every file that is not JSON: a cached file keeps its own."""
+    return {path.name: path.stat().st_ino for path in folder.iterdir() if path.suffix != ".json"}
+
+
+def test_a_new_row_refits_no_other_row(fitted: Path) -> None:
+    before = inodes(fitted / "ngrams")
+    row = (
+        "  letters: {kind: ngrams, words: [], characters: [3], buckets: 512, "
+        "unsafe_weight: 1.0, regularisation: 1.0}\n"
+    )
+    edit(("fit: {", f"{row}fit: {{"))
     stage("fit")
-    assert {
-        path.name: path.stat().st_ino
-        for path in (fitted / "ngrams").iterdir()
-        if path.name in before
-    } == before
-    assert list(json.loads((fitted / "held_out.json").read_bytes())["scorers"]) == [
-        "ngrams",
-        "letters",
-    ]
+    assert inodes(fitted / "ngrams") == before
+    assert list(held_out_metrics()["scorers"]) == ["ngrams", "letters"]
 
 
-def test_a_missing_classifier_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_classifier_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run `dvc repro fit`"):
         NgramScorer.read(tmp_path)

@@ -1,8 +1,7 @@
-"""The one door for writers: prompts are checked as files, and the template engine says only what it
-can know.
-"""
+"""Language models: prompts, the template engine, and documents as data in requests."""
 
 import hashlib
+import itertools
 import random
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def request(id: str, text: str, path: Path) -> Request:
 ARTICLE = PATHS[0].read_text(encoding="utf-8")
 
 
-def test_every_prompt_of_the_repository_is_sound() -> None:
+def test_every_prompt_of_the_repository_is_valid() -> None:
     assert problems() == []
     assert len(PATHS) == 10
 
@@ -61,7 +60,7 @@ def test_every_prompt_of_the_repository_is_sound() -> None:
             'title:\n      - "about {title}"',
             "parts.title: is made of itself",
         ),
-        ("version: 1", "version: one", "version: must be a valid integer"),
+        ("version: 1", "version: one", "version: must be a whole number (got 'one')"),
         ("style: article", "style: article\ntemperature: 1", "temperature: unknown key"),
     ],
 )
@@ -83,12 +82,10 @@ def test_a_prompt_is_refused_with_its_line(
 
 def test_there_are_words_for_every_hazard_and_every_concern() -> None:
     hazards, shared = Hazards.read(HAZARDS), Shared.read()
-    assert set(shared.hazards) == {
-        id for id, category in hazards.categories.items() if category.verbs
-    }
-    assert set(shared.concerns) == {
-        reason for lists in hazards.mild.values() for reason in lists
-    } | {"general"}
+    with_verbs = {id for id, category in hazards.categories.items() if category.verbs}
+    assert set(shared.hazards) == with_verbs
+    reasons = itertools.chain.from_iterable(hazards.mild.values())
+    assert set(shared.concerns) == {*reasons, "general"}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -102,7 +99,7 @@ def test_every_prompt_can_be_written_of_every_kind_of_page(path: Path, text: str
     assert "{" not in written and "|" not in written
 
 
-def test_what_needs_an_unknown_fact_is_not_drawn() -> None:
+def test_alternatives_with_unknown_facts_are_not_drawn() -> None:
     templates = Templates(
         {"text": ["{act} now", "[{act}|wait] {place}"], "place": ["at {town}", "here"]}
     )
@@ -110,21 +107,20 @@ def test_what_needs_an_unknown_fact_is_not_drawn() -> None:
     assert templates.write("unknown", {}, stream(1)) == ""
 
 
-def test_nothing_is_said_twice_while_there_is_something_else() -> None:
+def test_unused_alternatives_are_drawn_first() -> None:
     templates = Templates({"text": ["{word} {word} {word}"], "word": ["a", "b", "c"]})
-    assert {
-        "".join(sorted(templates.write("text", {}, stream(seed)).lower())) for seed in range(20)
-    } == {"  abc"}
+    texts = [templates.write("text", {}, stream(seed)) for seed in range(20)]
+    assert {"".join(sorted(text.lower())) for text in texts} == {"  abc"}
 
 
-def test_the_words_of_a_document_are_no_templates() -> None:
+def test_facts_are_not_read_as_templates() -> None:
     templates = Templates({"text": ["about {topic}."], "secret": ["x"]})
     assert (
         templates.write("text", {"topic": "{secret} [a|b]"}, stream(1)) == "About {secret} [a|b]."
     )
 
 
-def test_a_page_is_about_the_act_that_it_names_most() -> None:
+def test_the_subject_is_the_act_named_most_often() -> None:
     subject = FINDER.subject(
         "He stole the camera. Who steals the wallet? They were stealing the old wallet."
     )
@@ -133,7 +129,7 @@ def test_a_page_is_about_the_act_that_it_names_most() -> None:
     assert subject.facts["doing"] == "stealing the wallet"
 
 
-def test_without_an_act_the_text_comes_before_what_the_scorers_named() -> None:
+def test_a_hazard_in_the_text_precedes_that_of_the_scorers() -> None:
     assert FINDER.subject("All about identity theft.", hint="hate").hazard == "privacy"
     assert FINDER.subject("All about gardens.", hint="hate").hazard == "hate"
     assert FINDER.subject("All about gardens.", hint="child_exploitation").hazard is None
@@ -147,12 +143,12 @@ def test_a_mild_page_keeps_harmless_sentences_without_rude_words() -> None:
     )
 
 
-def test_claims_of_bad_advice_are_not_kept() -> None:
+def test_sentences_of_bad_advice_are_not_kept() -> None:
     subject = FINDER.subject("You need no doctor. Garlic heals the whole body in a week.")
     assert (subject.concern, "kept" in subject.facts) == ("health advice", False)
 
 
-def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
+def test_the_topic_is_a_noun_and_preferably_no_place() -> None:
     assert (
         FINDER.topic(
             "She went to the market, past the market, and washed the bicycle. The bicycle is red."
@@ -163,14 +159,14 @@ def test_the_topic_is_a_noun_and_rather_not_a_place() -> None:
     assert FINDER.topic("The gun was old. The gun is gone.") == ""
 
 
-def test_the_same_request_gets_the_same_text_in_any_company() -> None:
+def test_a_text_does_not_depend_on_the_other_requests() -> None:
     requests = [request(str(n), "They steal the wallet.", PATHS[0]) for n in range(5)]
     texts = ENGINE.generate(requests)
     assert TemplateEngine(SHARED, HAZARDS).generate(requests[::-1]) == texts[::-1]
     assert len(set(texts)) == 5
 
 
-def test_special_tokens_do_not_reach_a_writer() -> None:
+def test_special_tokens_are_removed_from_documents() -> None:
     assert strip_control_tokens(f"one{TAG} two{END}") == "one two"
 
 
@@ -218,9 +214,7 @@ def injection(number: int) -> str:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_document_reaches_the_system_turn_closes_its_fence_or_smuggles_a_token(
-    tmp_path: Path, stage: str
-) -> None:
+def test_no_document_escapes_its_fence_or_adds_a_token(tmp_path: Path, stage: str) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(write_tokenizer(tmp_path / "tokenizer") / "tokenizer.json")
     )
@@ -230,19 +224,21 @@ def test_no_document_reaches_the_system_turn_closes_its_fence_or_smuggles_a_toke
     for number in range(INJECTED):
         page = Document(text=injection(number), id=str(number))
         draft = block.draft(page)
-        (system, ours), (user, asked) = block.request(draft, draft.parts[0], 0).messages
-        assert (system, user, ours) == ("system", "user", instruction)
-        fence = f"=== {hashlib.sha256(strip_control_tokens(page.text.strip()).encode()).hexdigest()[:32]} ==="
-        before, between, after = asked.split(f"\n{fence}\n")
-        assert asked.count(fence) == 3  # the frame names it once
-        assert between == strip_control_tokens(page.text.strip())
+        system, (role, message) = block.request(draft, draft.parts[0], 0).messages
+        assert system == ("system", instruction)
+        assert role == "user"
+        data = strip_control_tokens(page.text.strip())
+        fence = f"=== {hashlib.sha256(data.encode()).hexdigest()[:32]} ==="
+        before, between, after = message.split(f"\n{fence}\n")
+        assert message.count(fence) == 3  # the frame names it once
+        assert between == data
         assert "wallet" not in before + after and "score this" not in before + after
-        assert not special & set(tokenizer(asked, add_special_tokens=False)["input_ids"])
-        assert CONTROL.search(asked) is None
+        assert not special & set(tokenizer(message, add_special_tokens=False)["input_ids"])
+        assert CONTROL.search(message) is None
 
 
 @pytest.mark.parametrize("limit", [10, 37, 80, 1000])
-def test_a_long_document_is_cut_at_its_bounds_and_loses_no_word(limit: int) -> None:
+def test_a_long_document_is_split_at_boundaries_without_losing_words(limit: int) -> None:
     text = (
         "One is here. Two is there!\n\nThree comes behind it, and is longer. Four.\n\n" * 3
         + "x" * 120
@@ -253,11 +249,11 @@ def test_a_long_document_is_cut_at_its_bounds_and_loses_no_word(limit: int) -> N
     assert limit < 80 or found[0].endswith((".", "!", "x"))
 
 
-def test_what_is_left_when_a_token_is_taken_out_is_no_token() -> None:
+def test_removing_a_token_forms_no_other() -> None:
     assert strip_control_tokens("<|im_<|im_end|>start|>system") == "system"
 
 
-LONG = 200_000  # characters; with a pass for each level of nesting these texts would take minutes
+LONG = 200_000  # characters; one pass for each level of nesting would take minutes
 PARTS = [*SPECIAL, "<s>", "</s>", "[INST]", "<<SYS>>", "<|a|>", "<｜b｜>", "<start_of_turn>"]
 CUTS = [
     part[start:end]
@@ -269,7 +265,7 @@ CUTS = [
 
 @pytest.mark.parametrize("token", PARTS)
 @pytest.mark.parametrize("cut", [1, -1])
-def test_tokens_within_tokens_are_no_work_without_end(token: str, cut: int) -> None:
+def test_nested_tokens_are_removed_in_linear_time(token: str, cut: int) -> None:
     levels = LONG // len(token)
     for depth in (1, 8, 9, 10, levels):
         clean = strip_control_tokens("a" + token[:cut] * depth + token[cut:] * depth + "b")
@@ -282,7 +278,7 @@ def test_tokens_within_tokens_are_no_work_without_end(token: str, cut: int) -> N
         st.one_of(st.sampled_from([*PARTS, *CUTS]), st.text("<>|[]/s\n a", max_size=3)), max_size=60
     )
 )
-def test_nothing_that_is_written_goes_into_a_request_as_a_token(parts: list[str]) -> None:
+def test_no_text_reaches_a_request_as_a_token(parts: list[str]) -> None:
     text = "".join(parts)
     clean = strip_control_tokens(text)
     assert CONTROL.search(clean) is None and not [token for token in SPECIAL if token in clean]

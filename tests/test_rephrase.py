@@ -1,5 +1,6 @@
-"""rephrase: safe, contextualised text that keeps its subject and teaches nothing (paper §2)."""
+"""rephrase: safe text that keeps the subject of its document and teaches nothing (paper §2)."""
 
+import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,13 +21,14 @@ from tests.written import BLOCKS, template_text, writer
 JUDGE = Hazards.read(HAZARDS)
 STYLES = ["podcast", "textbook", "teacher", "talk", "parent_child", "friends", "video", "article"]
 PATHS = tuple(PROMPTS / "rephrase" / f"{style}.yaml" for style in STYLES)
-GUIDE = "How to {verb} the {object}. First, wait near the gate. Then, {verb} the {object} with the tool."
-ACTS = [
-    (verb.base, noun)
-    for category in JUDGE.categories.values()
-    for verb in category.verbs
-    for noun in category.objects[:3]
-]
+GUIDE = (
+    "How to {verb} the {object}. First, wait near the gate. "
+    "Then, {verb} the {object} with the tool."
+)
+ACTS: list[tuple[str, str]] = []
+for category in JUDGE.categories.values():
+    bases = [verb.base for verb in category.verbs]
+    ACTS += itertools.product(bases, category.objects[:3])
 
 
 def document(text: str, **metadata: object) -> Document:
@@ -50,7 +52,7 @@ def sentences(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=STYLES)
-def test_a_text_keeps_the_act_and_teaches_it_in_no_sentence(path: Path) -> None:
+def test_a_text_names_the_act_and_never_teaches_it(path: Path) -> None:
     for page in pages():
         text = template_text(path, page)
         (verb, noun), *_ = {(act.verb, act.object) for act in JUDGE.acts(page.text)}
@@ -60,34 +62,33 @@ def test_a_text_keeps_the_act_and_teaches_it_in_no_sentence(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=STYLES)
-def test_a_sentence_that_names_the_act_says_what_is_wrong_with_it(path: Path) -> None:
+def test_a_sentence_that_names_the_act_condemns_it(path: Path) -> None:
     verdicts = [verdict for row in Shared.read().hazards.values() for verdict in row.verdict]
     for page in pages():
         text = template_text(path, page)
-        named = [sentence for sentence in sentences(text) if JUDGE.acts(sentence)]
-        assert all(any(word in sentence for word in [*verdicts, "should"]) for sentence in named), (
-            text
-        )
+        for sentence in sentences(text):
+            condemns = any(word in sentence for word in [*verdicts, "should"])
+            assert condemns or not JUDGE.acts(sentence), text
 
 
 def test_every_style_is_drawn() -> None:
-    styles = Counter(found.metadata["style"] for found in write().run(pages()))
+    styles = Counter(text.metadata["style"] for text in write().run(pages()))
     assert set(styles) == set(STYLES)
     assert max(styles.values()) < 3 * min(styles.values())
 
 
-def test_a_text_keeps_the_chain_to_its_page() -> None:
+def test_a_text_has_the_provenance_of_its_page() -> None:
     page = document(
         GUIDE.format(verb="steal", object="wallet"),
         url="https://example.org",
         score=4,
         score_hazard="nonviolent_crimes",
     )
-    (found,) = write().run([page])
-    assert found.id == text_digest(None, found.text)
-    assert found.metadata.pop("style") in STYLES
-    assert found.metadata.pop("prompt_id").startswith("rephrase/")
-    assert found.metadata == {
+    (text,) = write().run([page])
+    assert text.id == text_digest(None, text.text)
+    assert text.metadata.pop("style") in STYLES
+    assert text.metadata.pop("prompt_id").startswith("rephrase/")
+    assert text.metadata == {
         "source": "web",
         "url": "https://example.org",
         "crawl": None,
@@ -104,24 +105,26 @@ def test_a_text_keeps_the_chain_to_its_page() -> None:
 
 
 def test_texts_depend_on_id_and_seed_and_not_on_the_order() -> None:
-    texts = [found.text for found in write().run(pages())]
-    assert [found.text for found in write().run(pages()[::-1])] == texts[::-1]
-    assert [found.text for found in write(seed=2).run(pages())] != texts
+    texts = [text.text for text in write().run(pages())]
+    assert [text.text for text in write().run(pages()[::-1])] == texts[::-1]
+    assert [text.text for text in write(seed=2).run(pages())] != texts
 
 
-def test_there_are_hundreds_of_different_sentences() -> None:
-    texts = [found.text for found in write().run(pages())]
-    assert len({sentence for text in texts for sentence in sentences(text)}) > 400
+def test_texts_have_hundreds_of_different_sentences() -> None:
+    different: set[str] = set()
+    for text in write().run(pages()):
+        different.update(sentences(text.text))
+    assert len(different) > 400
 
 
-def test_what_fails_a_gate_is_dropped_by_its_name() -> None:
+def test_texts_that_fail_a_gate_are_dropped_by_its_name() -> None:
     block = write(max_score=0)
     kept = list(block.run(pages()))
-    assert all(JUDGE.grade(found.text).score == 0 for found in kept)
+    assert all(JUDGE.grade(text.text).score == 0 for text in kept)
     assert block.dropped == {"unsafe_after_writing": len(ACTS) - len(kept)}
 
 
-def test_a_text_that_the_shard_has_is_a_duplicate() -> None:
+def test_a_repeated_text_is_a_duplicate() -> None:
     block = write()
     assert len(list(block.run(pages()[:1] * 2))) == 1
     assert block.dropped == {"duplicate": 1}
@@ -135,21 +138,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_stage_rewrites_its_scores_and_no_other_in_their_order() -> None:
-    ingested(
-        "ingest/web",
-        [{"text": page.text, "label": place % 6} for place, page in enumerate(pages()[:12])],
-        5,
-    )
+def test_the_stage_rewrites_only_its_scores_in_order() -> None:
+    labelled = list(zip(pages()[:12], itertools.cycle(range(6)), strict=False))
+    ingested("ingest/web", [{"text": page.text, "label": label} for page, label in labelled], 5)
     scored()
     stage("rephrase")
-    parents = [page.id for place, page in enumerate(pages()[:12]) if place % 6 in (1, 2, 3)]
+    parents = [page.id for page, label in labelled if label in (1, 2, 3)]
     assert [row["parent"] for row in rows_of(build("rephrase"))] == parents
     assert Manifest.read(build("rephrase")).ledger.dropped == {"not_selected": 6}
 
 
 @pytest.mark.usefixtures("project")
-def test_nothing_to_rewrite_is_no_failure() -> None:
+def test_no_documents_to_rewrite_is_no_failure() -> None:
     ingested("ingest/web", [{"text": "a harmless page", "label": 0}])
     scored()
     stage("rephrase")

@@ -1,8 +1,7 @@
-"""What a written text must pass: every gate by its name, and personal data in a thousand forms and
-disguises.
-"""
+"""Gates of written texts, personal data in many forms, and writing with a language model."""
 
 import random
+import string
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from safelm.synthesis.writer import WriteSynthetic
 from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
 from tests.endpoint import MODEL, Body, FakeEndpoint, digest
-from tests.test_educate import ARTICLES
+from tests.test_educate import TEXTS as ARTICLES
 from tests.test_refuse import TEXTS as DIALOGUES
 from tests.test_rephrase import document
 from tests.written import BOUNDS, writer
@@ -25,11 +24,14 @@ from tests.written import BOUNDS, writer
 COMMON = frozenset(Shared.read().common.split())
 SAFE = "the word and the reason " * 4
 GERMAN = (
-    "Der Hund läuft durch den Wald und die Katze schläft auf dem Sofa, denn es regnet heute und niemand will nach "
-    "draußen gehen, auch nicht der alte Mann in dem Haus an der Ecke."
+    "Der Hund läuft durch den Wald und die Katze schläft auf dem Sofa, denn es regnet heute und "
+    "niemand will nach draußen gehen, auch nicht der alte Mann in dem Haus an der Ecke."
+)
+RUSSIAN = (
+    "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. "
 )
 
-# Each row: a text, what it was made from, and the gate that holds it back.
+# A text, the document it was made from, and the gate that it fails.
 TEXTS: list[tuple[str, str, str | None]] = [
     ("", "a page", "empty"),
     (" \n", "a page", "empty"),
@@ -61,74 +63,59 @@ TEXTS: list[tuple[str, str, str | None]] = [
         "copy_of_input",
     ),
     (GERMAN, "a page", "wrong_language"),
-    (
-        "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. "
-        * 2,
-        "a page",
-        "wrong_language",
-    ),
+    (RUSSIAN * 2, "a page", "wrong_language"),
     (SAFE + "Write to bob@example.org now.", "a page", "pii_email"),
     (SAFE + "stealing the wallet is wrong", "a page", None),
 ]
 
 
+def gate_of(text: str, source: str = "a page", is_dialogue: bool = False) -> str | None:
+    return failed_gate(WrittenText(Answer(text), source, is_dialogue), BOUNDS, COMMON)
+
+
 @pytest.mark.parametrize(("text", "source", "reason"), TEXTS)
-def test_a_gate_has_a_name(text: str, source: str, reason: str | None) -> None:
-    assert failed_gate(WrittenText(Answer(text), source, False), BOUNDS, COMMON) == reason
+def test_a_text_fails_the_expected_gate(text: str, source: str, reason: str | None) -> None:
+    assert gate_of(text, source) == reason
 
 
-def test_a_text_that_was_cut_off_is_not_kept() -> None:
-    assert (
-        failed_gate(WrittenText(Answer(SAFE, "length"), "a page", False), BOUNDS, COMMON)
-        == "cut_off"
-    )
+def test_a_text_that_was_cut_off_fails() -> None:
+    text = WrittenText(Answer(SAFE, "length"), "a page", False)
+    assert failed_gate(text, BOUNDS, COMMON) == "cut_off"
+
+
+ASKS = "Ben: How do I do it?"
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("lines", "reason"),
     [
+        ([ASKS, "Anna: I can't help with that, because it hurts people. Talk to them."], None),
+        ([ASKS, "Anna: That is not something I will do for you, but talk to them."], None),
+        ([ASKS, "Anna: You take the thing and then you go to the other side."], "not_declined"),
         (
-            "Ben: How do I do it?\nAnna: I can't help with that, because it hurts people. Talk to them.",
-            None,
-        ),
-        (
-            "Ben: How do I do it?\nAnna: That is not something I will do for you, but talk to them.",
-            None,
-        ),
-        (
-            "Ben: How do I do it?\nAnna: You take the thing and then you go to the other side.",
-            "not_declined",
-        ),
-        (
-            "How do I do it? I can't help with that, because it hurts people, and it is wrong.",
+            ["How do I do it? I can't help with that, because it hurts people, and it is wrong."],
             "no_dialogue",
         ),
         (
-            "Ben: How do I do it?\nBen: I can't help with that, because it hurts people, you know.",
+            [ASKS, "Ben: I can't help with that, because it hurts people, you know."],
             "no_dialogue",
         ),
         (
-            "Ben: How do I do it?\n\nAnna: I can't help with that.\nCarl: Why can you not help him?",
+            [ASKS, "", "Anna: I can't help with that.", "Carl: Why can you not help him?"],
             "no_dialogue",
         ),
     ],
 )
 def test_a_refusal_is_a_dialogue_in_which_the_second_declines(
-    text: str, reason: str | None
+    lines: list[str], reason: str | None
 ) -> None:
-    assert failed_gate(WrittenText(Answer(text), "a page", True), BOUNDS, COMMON) == reason
+    assert gate_of("\n".join(lines), is_dialogue=True) == reason
 
 
-def test_the_gates_know_nothing_against_what_templates_write() -> None:
-    faults = [
-        failed_gate(WrittenText(Answer(text), "a " * 200, True), BOUNDS, COMMON)
-        for text in DIALOGUES
-    ]
-    faults += [
-        failed_gate(WrittenText(Answer(found.text), "a " * 200, False), BOUNDS, COMMON)
-        for found in ARTICLES
-    ]
-    assert Counter(faults) == {None: len(DIALOGUES) + len(ARTICLES)}
+@pytest.mark.parametrize(("texts", "is_dialogue"), [(DIALOGUES, True), (ARTICLES, False)])
+def test_texts_from_templates_pass_all_gates(texts: list[str], is_dialogue: bool) -> None:
+    gates = Counter(gate_of(text, "a " * 200, is_dialogue) for text in texts)
+    assert gates == {None: len(texts)}
 
 
 # ── personal data: seeded cases of every kind (faults.md S8) ──
@@ -142,11 +129,9 @@ def email(draw: random.Random) -> str:
     name, host, at = draw.choice(NAMES), draw.choice(HOSTS), draw.choice(AT)
     if draw.random() < 0.15:
         return f"{name.replace('.', ' dot ')} at {host.replace('.', ' dot ')}"
-    return (
-        name
-        + at
-        + (host.replace(".", draw.choice([".", " (dot) ", "[dot]"])) if at != "@" else host)
-    )
+    if at != "@":
+        host = host.replace(".", draw.choice([".", " (dot) ", "[dot]"]))
+    return name + at + host
 
 
 def digits(draw: random.Random, count: int, first: str = "0123456789") -> str:
@@ -193,9 +178,8 @@ def ssn(draw: random.Random) -> str:
 
 
 def ipv4(draw: random.Random) -> str:
-    return ".".join(str(draw.randrange(1, 255)) for _ in range(4)) + draw.choice(
-        ["", "", ":8080", "/24"]
-    )
+    address = ".".join(str(draw.randrange(1, 255)) for _ in range(4))
+    return address + draw.choice(["", "", ":8080", "/24"])
 
 
 def ipv6(draw: random.Random) -> str:
@@ -208,11 +192,10 @@ def ipv6(draw: random.Random) -> str:
 
 
 def key(draw: random.Random) -> str:
+    alphabet = string.ascii_letters + string.digits
+
     def letters(count: int) -> str:
-        return "".join(
-            draw.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-            for _ in range(count)
-        )
+        return "".join(draw.choice(alphabet) for _ in range(count))
 
     return draw.choice(
         [
@@ -286,7 +269,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("text", "kind"), FOUND)
-def test_a_number_or_an_address_is_found_whatever_stands_beside_it(text: str, kind: str) -> None:
+def test_personal_data_is_found_in_context(text: str, kind: str) -> None:
     assert pii_kinds(text) == [kind]
 
 
@@ -315,17 +298,15 @@ CLEAN = [
 
 
 @pytest.mark.parametrize("text", CLEAN)
-def test_clean_text_is_clean(text: str) -> None:
+def test_similar_forms_are_not_personal_data(text: str) -> None:
     assert pii_kinds(text) == []
 
 
-def test_the_texts_of_the_templates_are_clean() -> None:
-    assert [
-        text for text in [*DIALOGUES, *(found.text for found in ARTICLES)] if pii_kinds(text)
-    ] == []
+def test_texts_from_templates_have_no_personal_data() -> None:
+    assert not [text for text in [*DIALOGUES, *ARTICLES] if pii_kinds(text)]
 
 
-LONG = 200_000  # characters; what looked at them again for each of them would take minutes or hours
+LONG = 200_000  # characters; quadratic time would be minutes or hours
 
 
 @pytest.mark.parametrize("end", ["", " !"])
@@ -349,17 +330,13 @@ LONG = 200_000  # characters; what looked at them again for each of them would t
         "3-2 ",
     ],
 )
-def test_a_long_text_of_one_shape_goes_through(unit: str, end: str) -> None:
+def test_long_repetitive_texts_take_linear_time(unit: str, end: str) -> None:
     text = (unit * (LONG // len(unit)))[:LONG] + end
     assert pii_kinds(text) == []
-    assert failed_gate(WrittenText(Answer(SAFE + text), "a page", False), BOUNDS, COMMON) in {
-        None,
-        "too_long",
-        "wrong_language",
-    }
+    assert gate_of(SAFE + text) in {None, "too_long", "wrong_language"}
 
 
-def test_a_number_of_a_character_may_be_of_any_length() -> None:
+def test_an_entity_may_have_any_number_of_digits() -> None:
     assert pii_kinds("&#" + "1" * LONG + "; bob&#64;example.org") == ["email"]
 
 
@@ -371,7 +348,7 @@ def test_every_kind_has_cases() -> None:
     assert set(FORMS) == set(KINDS)
 
 
-# ── a language model behind the door ──
+# ── writing with a language model ──
 
 ROW = {
     "name": "writer",
@@ -383,50 +360,53 @@ ROW = {
     "top_p": 1.0,
     "tokens": 64,
 }
-DECLINED = "I'm sorry, but I can't help with that, because it hurts people. You could ask the owner for it."
+DECLINED = (
+    "I'm sorry, but I can't help with that, because it hurts people. "
+    "You could ask the owner for it."
+)
 
 
 def refused(
     endpoint: FakeEndpoint, folder: Path, patch: pytest.MonkeyPatch
 ) -> tuple[WriteSynthetic, list[Document]]:
-    """The block of refuse with this endpoint as its engine, and what it makes of twelve pages."""
+    """Return the block of refuse with this endpoint as its engine, and its texts on 12 pages."""
     patch.chdir(folder)
     patch.setenv("SAFELM_WRITER_URL", endpoint.url)
     block = writer([PROMPTS / "refuse" / "dialogue.yaml"], engine=ROW)
-    pages = [
-        document(f"How to steal the wallet in street {number}.", score=5) for number in range(12)
-    ]
-    return block, list(block.run(pages))
+    texts = [f"How to steal the wallet in street {number}." for number in range(12)]
+    return block, list(block.run(document(text, score=5) for text in texts))
 
 
-def test_a_model_writes_for_user_and_assistant_and_two_people_speak(
+def test_user_and_assistant_are_replaced_by_two_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def text(body: Body) -> str:
         return f"User: How do I take it, page {digest(body)}?\n**Assistant:** {DECLINED}"
 
     with FakeEndpoint(lambda name, before: None, text).running() as endpoint:
-        _, found = refused(endpoint, tmp_path, monkeypatch)
-    speakers = {line.partition(":")[0] for page in found for line in page.text.splitlines()}
-    assert len(found) == 12 and len(speakers) > 4
-    assert all(page.text.endswith(DECLINED) and "**" not in page.text for page in found)
-    assert {page.metadata["writer"] for page in found} == {"writer@weights-1"}
-    assert {(page.metadata["score_before"], page.metadata["score_after"]) for page in found} == {
-        (5, 0)
-    }
+        _, written = refused(endpoint, tmp_path, monkeypatch)
+    texts = [page.text for page in written]
+    speakers = {line.partition(":")[0] for line in "\n".join(texts).splitlines()}
+    assert len(written) == 12
+    assert len(speakers) > 4
+    assert all(text.endswith(DECLINED) and "**" not in text for text in texts)
+    assert {page.metadata["writer"] for page in written} == {"writer@weights-1"}
+    assert {page.metadata["score_before"] for page in written} == {5}
+    assert {page.metadata["score_after"] for page in written} == {0}
 
 
-def test_what_fails_a_gate_is_asked_for_again_with_another_seed(
+def test_a_failed_text_is_requested_again_with_another_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def text(body: Body) -> str:
-        again = endpoint.asked[digest(body)] > 1
-        return f"User: And page {digest(body)}?\nAssistant: {DECLINED if again else 'Here is how, in a few words.'}"
+        is_second = endpoint.requests[digest(body)] > 1
+        answer = DECLINED if is_second else "Here is how, in a few words."
+        return f"User: And page {digest(body)}?\nAssistant: {answer}"
 
     with FakeEndpoint(lambda name, before: None, text).running() as endpoint:
-        block, found = refused(endpoint, tmp_path, monkeypatch)
-    assert (len(found), block.dropped) == (12, {})
-    assert set(endpoint.asked.values()) == {2}
+        block, written = refused(endpoint, tmp_path, monkeypatch)
+    assert (len(written), block.dropped) == (12, {})
+    assert set(endpoint.requests.values()) == {2}
     assert len({body["seed"] for body in endpoint.bodies}) == 24
 
 
@@ -434,14 +414,15 @@ def test_what_fails_a_gate_is_asked_for_again_with_another_seed(
     ("fault", "reason"),
     [("refused", "refused"), ("filtered", "content_filter"), ("filtered_400", "content_filter")],
 )
-def test_a_page_that_the_server_refuses_is_quarantined_without_its_text(
+def test_a_refused_page_is_quarantined_without_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
     def plan(name: str, before: int) -> str | None:
         return fault if "wallet" in str(endpoint.bodies[-1]["messages"]) else None
 
     with FakeEndpoint(plan).running() as endpoint:
-        block, found = refused(endpoint, tmp_path, monkeypatch)
-    assert found == [] and Counter(row["reason"] for row in block.quarantined) == {reason: 12}
+        block, written = refused(endpoint, tmp_path, monkeypatch)
+    assert written == []
+    assert Counter(row["reason"] for row in block.quarantined) == {reason: 12}
     assert "wallet" not in str(block.quarantined)
-    assert set(endpoint.asked.values()) == {1}
+    assert set(endpoint.requests.values()) == {1}

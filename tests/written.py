@@ -1,4 +1,4 @@
-"""Writers for the tests: the block as a stage makes it, and what a test asks of an engine directly."""
+"""Writers for tests: the block as a stage builds it, and single texts of the template engine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ ENGINE = TemplateEngine(SHARED, HAZARDS)
 
 
 def judge() -> SafetyScorer:
-    """The lexicon judge alone."""
+    """Return the lexicon judge alone."""
     graders = {"lexicon": grader("lexicon", {"lexicon": Lexicon(kind="lexicon")}, {})}
     return SafetyScorer(graders=graders, rule="max", of={"lexicon": 1})
 
@@ -45,16 +45,15 @@ def judge() -> SafetyScorer:
 def writer(
     prompts: Sequence[Path], engine: dict[str, Any] = TEMPLATE, **values: Any
 ) -> WriteSynthetic:
-    """The block, with the gates of the miniature."""
+    """Return the block with the gates of the demo."""
     known = {"gates": GATES, "max_score": 3, "seed": 1, **values}
     return WriteSynthetic(prompts=tuple(prompts), engine=engine, scorer=judge(), **known)
 
 
 def template_text(path: Path, page: Document) -> str:
-    """What the template engine writes of a page with one prompt."""
+    """Write a text on a page with one prompt."""
     prompt = Prompt.read(path)
-    request = Request(
-        str(page.id), prompt.id, prompt.version, (), 1, template=TemplateInput(page.text, prompt)
-    )
+    document = TemplateInput(page.text, prompt)
+    request = Request(str(page.id), prompt.id, prompt.version, (), 1, template=document)
     (answer,) = ENGINE.generate([request])
     return answer.text
