@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="""Build language models that are safe because of what they read.
 
@@ -224,7 +225,8 @@ def gc(
 def main() -> None:
     """Run a subcommand; show an error that the user can mend without a traceback."""
     try:
-        app()
+        # Not app(): it would put a hook of Typer in the place of sys.excepthook.
+        typer.main.get_command(app)()
     except Exception as error:
         text = message(error)
         if text is None:

@@ -134,27 +134,31 @@ def is_code(path: str) -> bool:
 
 def _replaced(text: str, lists: Mapping[str, list[str]]) -> str:
     """Replace the `deps` of some stages in the text of dvc.yaml; the rest stays as it is."""
-    for name, stage in reversed(_child(yaml.compose(text), "stages").value):
+    _, stages = _child(yaml.compose(text), "stages")
+    for name, stage in reversed(stages.value):
         if name.value in lists:
-            deps = _child(_child(stage, "do") or stage, "deps")
-            start, end = deps.start_mark.index, deps.end_mark.index
-            kept = text[end - 1 :] if text[end - 1] == "\n" else text[end:]
-            indent = " " * (deps.start_mark.column - len("deps: ") + 2)
-            text = text[:start] + _flow(lists[name.value], indent) + kept
+            _, definition = _child(stage, "do") or (None, stage)
+            key, old = _child(definition, "deps")
+            start, end = key.end_mark.index, old.end_mark.index
+            # The end of a list in lines is the beginning of what follows it.
+            end -= len(text[start:end]) - len(text[start:end].rstrip())
+            indent = " " * (key.start_mark.column + 2)
+            text = f"{text[:start]}: {_flow(lists[name.value], indent)}{text[end:]}"
     return text
 
 
 def _child(node: yaml.Node, key: str) -> Any:
-    return next((value for name, value in node.value if name.value == key), None)
+    """Return a key of a mapping and its value, as nodes that know their place in the text."""
+    return next(((name, value) for name, value in node.value if name.value == key), None)
 
 
 def _flow(paths: list[str], indent: str) -> str:
     """Write a list in brackets over several lines, the code on lines of its own."""
     quoted = [f'"{path}"' if re.search(r"[{}*]", path) else path for path in paths]
     first_code = next((at for at, path in enumerate(paths) if is_code(path)), len(paths))
-    parts = (quoted[:first_code], quoted[first_code:])
+    parts = filter(None, (quoted[:first_code], quoted[first_code:]))
     lines = [line for part in parts for line in wrap(", ".join(part) + ",", WIDTH, **UNBROKEN)]
-    return "[" + f"\n{indent}".join(lines).strip(",") + "]"
+    return "[" + f"\n{indent}".join(lines).removesuffix(",") + "]"
 
 
 def read_stages() -> Stages:

@@ -7,8 +7,7 @@ from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
 from safelm.report.build import make_report
-from safelm.report.declared import Declared
-from safelm.report.inputs import FOLDERS
+from safelm.report.inputs import FOLDERS, Declared
 from safelm.report.page import FILES
 from specs.paper import PAPER
 from specs.params import Params

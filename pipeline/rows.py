@@ -32,9 +32,9 @@ def is_row(path: str, patterns: Iterable[str]) -> bool:
 def rows_read(stage: str, stages: Stages, params: Mapping[str, Any]) -> list[str]:
     """Expand the patterns of a stage: the paths that they name, sorted."""
     filled = [path for pattern in patterns_of(stages[stage]) for path in _filled(pattern, params)]
-    outputs = list(_outputs(stages, params)) if any("*" in path for path in filled) else []
-    matches = ([path] if "*" not in path else _matching(path, outputs) for path in filled)
-    return sorted(set(chain.from_iterable(matches)))
+    made = list(outputs(stages, params)) if any("*" in path for path in filled) else []
+    found = (_matching(path, made) if "*" in path else [path] for path in filled)
+    return sorted(set(chain.from_iterable(found)))
 
 
 def _matching(pattern: str, outputs: Iterable[str]) -> list[str]:
@@ -65,7 +65,7 @@ def _rows_with(keys: list[str], block: Mapping[str, Any]) -> list[Mapping[str, A
     return [row for row in found if all(isinstance(row.get(key), str | list) for key in keys)]
 
 
-def _outputs(stages: Stages, params: Mapping[str, Any]) -> Iterator[str]:
+def outputs(stages: Stages, params: Mapping[str, Any]) -> Iterator[str]:
     """List the outputs of all stages, with DVC's `foreach` and `matrix` resolved."""
     for stage in stages.values():
         for variables in _branches(stage, params):
