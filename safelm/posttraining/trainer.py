@@ -7,7 +7,6 @@ because they contain times and paths.
 
 import csv
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
@@ -16,20 +15,17 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from safelm.builder.digest import MANIFEST
 from safelm.models.chat import answer_tokens, end_ids, load
 from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
+from safelm.posttraining.model import LOSS, copy_model, mean_loss, save_model
 from safelm.posttraining.pairs import Pair
 from safelm.posttraining.rows import IGNORED, Row, order_rows, rows_of
 
-LOSS = "loss.csv"
 Schedule = Literal["linear", "constant"]
-# A tuned model has its own files with these prefixes; it copies all others from its base.
-OWN_FILES = ("config.json", "generation_config.json", "model", TRAIN, LOSS, "held_out")
 
 
 class CheckpointCallback(TrainerCallback):
@@ -157,8 +153,6 @@ def tune(
 
     loss_before = mean_loss(model.float(), held_out)
     losses = train(name, make_trainer)
-    # Every answer ends with this token, unless it was cut off.
-    end_of_turn = answer_tokens(tokenizer, [""])[0][-1:]
     summary = {
         "held_out": {
             "pairs": len(held_out),
@@ -167,14 +161,10 @@ def tune(
             "doses": checkpoint_losses,
         },
         "knows_tag": is_tagged,
-        "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
-        "left_out": len(pairs) - len(rows),
-        "cut": sum(row.tokens[-1:] != end_of_turn for row in rows),
         "steps": len(losses),
         "first_loss": round(losses[0][1], 6),
         "final_loss": round(losses[-1][1], 6),
-        "tokens": sum(len(row.tokens) for row in ordered),
-        "answer_tokens": sum(len(row.labels) - row.labels.count(IGNORED) for row in ordered),
+        **count_pairs(tokenizer, pairs, rows, ordered),
     }
     save_model(copy_model(model, *original), ends, base, folder)
     write_summary(summary, losses, folder)
@@ -191,58 +181,28 @@ def check_checkpoints(checkpoints: Sequence[int], pairs_read: int, name: str) ->
         )
 
 
+def count_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    rows: Sequence[Row],
+    ordered: Sequence[Row],
+) -> dict[str, Any]:
+    """Count pairs by kind, those that did not fit, and the tokens that were read."""
+    # Every answer ends with this token, unless it was cut off.
+    end_of_turn = answer_tokens(tokenizer, [""])[0][-1:]
+    return {
+        "pairs": dict(sorted(Counter(pair.kind for pair in pairs).items())),
+        "left_out": len(pairs) - len(rows),
+        "cut": sum(row.tokens[-1:] != end_of_turn for row in rows),
+        "tokens": sum(len(row.tokens) for row in ordered),
+        "answer_tokens": sum(len(row.labels) - row.labels.count(IGNORED) for row in ordered),
+    }
+
+
 def _dataset(rows: Sequence[Row]) -> Dataset:
     tokens = [row.tokens for row in rows]
     labels = [row.labels for row in rows]
     return Dataset.from_dict({"input_ids": tokens, "labels": labels})
-
-
-def copy_model(
-    model: PreTrainedModel,
-    dtype: torch.dtype,
-    config: Any,
-    generation_config: Any,
-) -> PreTrainedModel:
-    """Copy a model's weights into a model of this type and configuration."""
-    # The copy draws initial weights, which must not change the draws of the trainer.
-    with torch.random.fork_rng():
-        copy = type(model)(deepcopy(config))
-    copy.load_state_dict(model.state_dict())
-    copy.generation_config = deepcopy(generation_config)
-    return copy.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps torch's method
-
-
-def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
-    """Return the mean loss of the answers' tokens, or None without rows."""
-    total = 0.0
-    count = 0
-    was_training = model.training
-    model.eval()
-    for row in rows:
-        tokens = torch.tensor([row.tokens], device=model.device)
-        labels = torch.tensor(row.labels[1:], device=model.device)
-        with torch.no_grad():
-            logits = model(input_ids=tokens).logits[0, :-1].float()
-        loss = torch.nn.functional.cross_entropy(
-            logits,
-            labels,
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-        total += float(loss)
-        count += int((labels != IGNORED).sum())
-    model.train(was_training)
-    return round(total / count, 6) if count else None
-
-
-def save_model(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) -> None:
-    """Write a model, with `ends` as its end tokens and the tokenizer's files of its base."""
-    model.generation_config.eos_token_id = sorted(ends)
-    model.save_pretrained(folder)
-    for path in sorted(base.iterdir()):
-        is_own = path.name.startswith(OWN_FILES) or path.name == MANIFEST
-        if path.is_file() and not is_own:
-            shutil.copyfile(path, folder / path.name)
 
 
 def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None:
