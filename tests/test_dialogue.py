@@ -86,7 +86,7 @@ GSM8K = [
     {"question": f"What is {n} + 1?", "answer": f"It is <<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1}"}
     for n in range(5)
 ]
-FORMS = {
+FORMS: dict[str, list[dict[str, Any]]] = {
     "ultrachat": ULTRACHAT,
     "wildguardmix": WILDGUARD,
     "wildjailbreak": WILDJAILBREAK,
