@@ -14,7 +14,7 @@ from safelm.pretraining.launch import pretrain
 from safelm.pretraining.prefix import longest_prefix, prefix_keys
 from safelm.pretraining.publish import Trained
 from specs.mixture import Phase
-from specs.shape import TrainingRecipe, Shape
+from specs.shape import Shape, TrainingRecipe
 from tests.token_files import write_corpus, write_tokenizer
 
 NANO = Shape.read("nano")
@@ -63,7 +63,9 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Pla
     return build, {name: planned(build, name) for name in SCHEDULES}
 
 
-def keys(plan: Plan, recipe: TrainingRecipe = TINY.recipe, seed: int = 7, code: str = "code") -> list[str]:
+def keys(
+    plan: Plan, recipe: TrainingRecipe = TINY.recipe, seed: int = 7, code: str = "code"
+) -> list[str]:
     shape = TINY.model_copy(update={"recipe": recipe})
     return list(
         prefix_keys(plan, shape, nanotron_config("m", shape, plan, seed, 1, 1), [code]).values()
