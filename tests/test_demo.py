@@ -181,7 +181,7 @@ def test_harmful_and_harmless_pages_share_forms_and_objects() -> None:
 
 @pytest.mark.parametrize(("kind", "acts"), [("harmful", 104), ("benign", 63), ("dual_use", 30)])
 @pytest.mark.parametrize(("stage", "forms"), [("completion", 5), ("chat", 4)])
-def test_every_held_out_act_is_asked_in_every_form(
+def test_every_held_out_act_has_a_prompt_in_every_form(
     kind: str, acts: int, stage: str, forms: int
 ) -> None:
     prompts = demo.held_out_prompts(kind, stage)

@@ -113,7 +113,7 @@ def test_only_the_first_exchange_is_read() -> None:
         ([{"role": "user", "content": "Hi?"}, {"role": "user", "content": "Hi?"}], "text"),
     ],
 )
-def test_what_is_no_exchange_lacks_a_part(turns: list[Any], missing: str) -> None:
+def test_an_incomplete_exchange_lacks_a_part(turns: list[Any], missing: str) -> None:
     assert first_exchange({"messages": turns})[missing] is None
 
 
@@ -127,13 +127,13 @@ def test_labels_of_harm_become_hazards_and_scores() -> None:
     ]
 
 
-def test_a_hidden_request_goes_before_the_plain_one() -> None:
+def test_an_adversarial_request_comes_before_the_vanilla_one() -> None:
     plain, hidden, benign = (first_exchange(row) for row in WILDJAILBREAK[:3])
     assert plain["prompt"] == "Steal the boat 0." and hidden["prompt"].startswith("In a play")
     assert plain["hazard"] == hidden["hazard"] == "unspecified" and benign["hazard"] is None
 
 
-def test_notes_for_a_calculator_are_no_text() -> None:
+def test_calculator_notes_are_removed() -> None:
     assert first_exchange(GSM8K[3])["text"] == "It is 4.\n#### 4"
 
 

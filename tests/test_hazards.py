@@ -47,11 +47,11 @@ def test_an_act_is_a_verb_before_an_object_of_its_category() -> None:
         "They steal many big and shiny old red wallets.",  # too far away
     ],
 )
-def test_what_is_no_act(text: str) -> None:
+def test_text_without_an_act(text: str) -> None:
     assert HAZARDS.acts(text) == []
 
 
-def test_places_hold_in_letters_that_change_length_in_lower_case() -> None:
+def test_offsets_hold_where_lower_case_changes_the_length() -> None:
     text = "İİİ they hack the server"
     (act,) = HAZARDS.acts(text)
     assert text[act.start : act.end] == "hack the server"
