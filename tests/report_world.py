@@ -10,7 +10,7 @@ from typing import Any
 
 from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
 from safelm.evaluation.measurements import MEASUREMENTS_FILE, Measurement, share, write_measurements
-from safelm.report.declared import Declared
+from safelm.report.inputs import Declared
 from safelm.scoring.audit import audit
 from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus

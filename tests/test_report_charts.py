@@ -3,13 +3,14 @@
 import re
 from itertools import pairwise
 
-from safelm.report.charts.svg import element, nice_ticks, shortened
+from safelm.report.charts.svg import draw, nice_ticks, shortened
 from safelm.report.charts.xy import Point, Series, apart, frontier, steps
 from safelm.stats.rates import rate
 
 
-def test_an_element_escapes_what_it_is_given() -> None:
-    assert element("text", "a<b", x=1.25, class_='"') == '<text x="1.2" class="&#34;">a&lt;b</text>'
+def test_a_drawn_text_is_escaped() -> None:
+    drawn = draw("text", 1.25, 2.0, "a<b", '"')
+    assert drawn == '<text x="1.2" y="2" class="&#34;">a&lt;b</text>'
 
 
 def test_ticks_are_round_and_reach_the_top() -> None:

@@ -10,8 +10,7 @@ from safelm.report.charts.numbers import NONE, percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
 from safelm.report.data import ReportData, read_data
-from safelm.report.declared import Declared
-from safelm.report.inputs import Inputs
+from safelm.report.inputs import Declared, Inputs
 from safelm.report.page import render
 from safelm.report.readme_figure import PICTURE, draw_picture
 from safelm.report.summary import write

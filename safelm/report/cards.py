@@ -1,6 +1,7 @@
 """Counts of report cards and confusion matrices, as figures and claims read them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from safelm.stats.classification import Matrix
@@ -31,7 +32,7 @@ def hazard_counts(
 
 def hazards(cards: Mapping[str, Any]) -> list[str]:
     """Return the hazards of all cards, in their order."""
-    return list(dict.fromkeys(name for card in cards.values() for name in card["hazards"]))
+    return list(dict.fromkeys(chain(*(card["hazards"] for card in cards.values()))))
 
 
 def per_million(counts: Counts) -> float | None:

@@ -1,5 +1,6 @@
 """Claims: sentences that a build can contradict, judged by the intervals of differences."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +134,8 @@ class Claim:
 
 def verdicts(claims: Sequence[Claim]) -> dict[str, int]:
     """Count the claims of each verdict."""
-    return {name: sum(claim.verdict == name for claim in claims) for name in VERDICTS}
+    counts = Counter(claim.verdict for claim in claims)
+    return {name: counts[name] for name in VERDICTS}
 
 
 def paper_lines(claim: Claim) -> list[str]:

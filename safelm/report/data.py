@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from safelm.report.charts.numbers import readable
-from safelm.report.declared import Declared
-from safelm.report.inputs import Inputs, read_inputs
+from safelm.report.inputs import Declared, Inputs, read_inputs
 from safelm.report.layout import STYLES
 from safelm.report.measured import Measured, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles

@@ -15,9 +15,14 @@ import pyarrow.parquet as pq
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.shards import arrow_schema
-from safelm.report.declared import Declared
 from safelm.report.measured import STAGES
+from specs.attacks import Attack, Relearn
+from specs.comparisons import Comparisons
+from specs.corpus import Corpus, TagRow
+from specs.decoder import DecoderRow
 from specs.document import MEASUREMENTS
+from specs.mixture import Mixture, Model
+from specs.source import SourceRow
 
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
 # Folders of build/ that the report reads.
@@ -48,6 +53,25 @@ Points = list[tuple[float, float]]
 
 class ReportError(RuntimeError):
     """There is nothing to report, or a file is not what its stage promises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """Blocks of params.yaml that the report reads; outputs of other rows are not read."""
+
+    title: str
+    confidence: float
+    sources: Mapping[str, SourceRow]
+    tags: Mapping[str, TagRow]
+    corpora: Mapping[str, Corpus]
+    mixtures: Mapping[str, Mixture]
+    models: Mapping[str, Model]
+    external_models: Sequence[str]
+    comparisons: Comparisons
+    decoders: Mapping[str, DecoderRow]
+    relearn: Mapping[str, Relearn]
+    attacks: Mapping[str, Attack]
+    rephrased_scores: Sequence[int]
 
 
 @dataclass(frozen=True)

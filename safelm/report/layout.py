@@ -135,7 +135,7 @@ def table(
     caption: str, labels: Sequence[str], columns: Iterable[str], rows: Iterable[Sequence[Value]]
 ) -> Table:
     """Build a table whose rows begin with one cell for each of `labels`."""
-    cells = [[as_cell(value) for value in row] for row in rows]
+    cells = [[*map(as_cell, row)] for row in rows]
     return Table(caption, [*labels, *columns], cells, heads=len(labels))
 
 

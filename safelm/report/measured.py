@@ -175,8 +175,8 @@ def _rate(row: Mapping[str, Sequence[Any]], confidence: float) -> Rate:
     areas = [seed for seed in seeds if seed[3] is not None]
     if areas:
         value, low, high = averaged([seed[2:] for seed in areas], confidence)
-        count, of = (sum(column) for column in zip(*(area[:2] for area in areas), strict=True))
-        return Rate(count, of, value, low, high)
+        unsafe, pages, *_ = zip(*areas, strict=True)
+        return Rate(sum(unsafe), sum(pages), value, low, high)
     counts = [seed[:2] for seed in seeds if seed[1] is not None]
     if counts:
         return pooled(counts, confidence)

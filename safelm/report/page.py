@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from safelm.report.charts.numbers import NONE, short_percent
-from safelm.report.charts.svg import swatch
+from safelm.report.charts.svg import TEMPLATE, draw, environment
 from safelm.report.claim import Claim, paper_lines, verdicts
 from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
@@ -33,7 +33,8 @@ from safelm.report.layout import CAPTIONS, Cell, Figure, Section, Table, figure,
 from safelm.report.roles import STEPS
 
 HERE = Path(__file__).parent
-FILES = (HERE / "page.html.jinja", HERE / "page.css", CAPTIONS, CLAIMS)
+TEMPLATES = (HERE / "page.html.jinja", HERE / "picture.svg.jinja", TEMPLATE)
+FILES = (*TEMPLATES, HERE / "page.css", CAPTIONS, CLAIMS)
 SIGNS = {"reproduced": "✓", "contradicted": "✗", "not distinguishable": "≈", "not measured": "–"}
 
 
@@ -41,23 +42,20 @@ def render(
     data: ReportData, claims: Sequence[Claim], *, statement: str, params: Mapping[str, Any]
 ) -> str:
     """Render the whole report: no script, and nothing loaded from anywhere."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     css = (HERE / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.jinja").render(
-        title=data.declared.title,
-        statement=statement,
-        css=Markup(css),
-        claims=claims_table(claims),
-        verdicts=[(SIGNS[name], name, count) for name, count in verdicts(claims).items()],
-        notes=notes(data),
-        sections=sections(data, params),
-        swatch=swatch,
+    return (
+        environment(HERE)
+        .get_template("page.html.jinja")
+        .render(
+            title=data.declared.title,
+            statement=statement,
+            css=Markup(css),
+            claims=claims_table(claims),
+            verdicts=[(SIGNS[name], name, count) for name, count in verdicts(claims).items()],
+            notes=notes(data),
+            sections=sections(data, params),
+            swatch=partial(draw, "swatch"),
+        )
     )
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 PICTURE, COMMITTED = "report.svg", Path("docs/report.svg")
 # Blocks of params.yaml that change nothing in the picture.
 UNUSED = ("audit", "card", "overlap", "relearn", "attacks", "external_models")
-GAP, TOP, LINE = 24.0, 56.0, 20.0
+GAP, TOP = 24.0, 56.0  # between panels, above them
 VIEW_BOX = re.compile(r'class="chart".*?viewBox="0 0 (\S+) (\S+)" style="[^"]*"')
 DIGEST = re.compile(r"digest of params\.yaml: (\w+)")
 
@@ -32,46 +32,30 @@ def draw_picture(data: ReportData) -> str:
     figure = attack_success(data)
     panels, height, x = [], 0.0, GAP
     for panel in figure.panels:
-        nested, own_height = _nested(panel.chart, x)
-        panels += [svg.text(x, TOP - 8, panel.title, class_="heading"), nested]
-        height, x = max(height, TOP + own_height + 2 * LINE), x + svg.WIDTH + GAP
-    css = (HERE / "page.css").read_text(encoding="utf-8")
-    page = (HERE / "page.html.jinja").read_text(encoding="utf-8")
-    patterns = page[page.index("<defs>") : page.index("</defs>") + len("</defs>")]
-    patterns = patterns.replace("<pattern ", '<pattern class="patterns" ')
-    background = svg.element("rect", width="100%", height="100%", fill="var(--paper)")
-    words = f"Attack success rate. {data.declared.title}, {100 * data.confidence:g} % intervals"
-    drawn = [
-        svg.element("title", figure.title),
-        svg.element("style", Markup(css)),
-        Markup(patterns),
-        background,
-        *_legend(data),
-        *panels,
-        svg.text(GAP, height - LINE, words, class_="muted"),
-    ]
-    attributes = {"xmlns": "http://www.w3.org/2000/svg", "role": "img"}
-    size = f"0 0 {svg.number(x)} {svg.number(height)}"
-    return svg.element("svg", *drawn, viewBox=size, **attributes) + "\n"
-
-
-def _nested(chart: Markup, x: float) -> tuple[Markup, float]:
-    """Place a chart within a larger picture; return it with its height."""
-    found = VIEW_BOX.search(chart)
-    assert found, "a chart has a view box"
-    width, height = found.groups()
-    place = f'x="{svg.number(x)}" y="{svg.number(TOP)}" width="{width}" height="{height}"'
-    return Markup(VIEW_BOX.sub(place, chart, count=1)), float(height)
-
-
-def _legend(data: ReportData) -> list[Markup]:
-    drawn, x = [], GAP
+        found = VIEW_BOX.search(panel.chart)
+        assert found, "a chart has a view box"
+        size = f'x="{svg.number(x)}" y="{TOP:g}" width="{found[1]}" height="{found[2]}"'
+        chart = Markup(VIEW_BOX.sub(size, panel.chart, count=1))
+        panels.append((x, panel.title, chart))
+        height, x = max(height, float(found[2])), x + svg.WIDTH + GAP
+    legend, at = [], GAP
     for style, meaning in data.legend(data.main_decoders):
-        drawn += [svg.block(x, 12.0, 15.0, 11.0, style), svg.text(x + 21, 22.0, meaning)]
-        x += 21 + svg.text_width(meaning) + GAP
-    drawn.append(svg.diamond(x + 5, 17.5, "the paper"))
-    drawn.append(svg.text(x + 16, 22.0, "the paper (1.7 billion parameters)"))
-    return drawn
+        legend.append((at, style, meaning))
+        at += 21 + svg.text_width(meaning) + GAP
+    page = (HERE / "page.html.jinja").read_text(encoding="utf-8")
+    values = {
+        "title": figure.title,
+        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "patterns": Markup(page[page.index("<defs>") : page.index("</defs>") + 7]),
+        "legend": legend,
+        "paper": (at, figure.paper),
+        "panels": panels,
+        "width": svg.number(x),
+        "height": svg.number(TOP + height + 40),
+        "words": f"{data.declared.title}, {100 * data.confidence:g} % intervals",
+        "draw": svg.draw,
+    }
+    return svg.environment(HERE).get_template("picture.svg.jinja").render(**values) + "\n"
 
 
 def params_digest(params: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from math import hypot, sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
-Json = dict[str, Any]
 Counts = tuple[int, int]  # (count, of)
 
 # Digits of a number in a JSON file; further ones differ between mathematics libraries.
@@ -33,9 +32,9 @@ class Rate:
     high: float | None
     seeds: tuple[float, ...] = ()
 
-    def json(self) -> Json:
+    def json(self) -> dict[str, Any]:
         """Return the rate as summary.json shows it."""
-        found: Json = {"value": rounded(self.value), "count": self.count, "of": self.of}
+        found: dict[str, Any] = {"value": rounded(self.value), "count": self.count, "of": self.of}
         found |= {"low": rounded(self.low), "high": rounded(self.high)}
         if self.seeds:
             found["seeds"] = [rounded(seed) for seed in self.seeds]
@@ -128,17 +127,3 @@ def averaged(values: Sequence[Sequence[float]], confidence: float) -> tuple[floa
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean, or None of an empty sequence."""
     return fmean(values) if values else None
-
-
-def count_rate(count: int, of: int) -> Json:
-    """Return a count, its total and its value, which is None where `of` is 0."""
-    return {"count": count, "of": of, "value": round(count / of, DIGITS) if of else None}
-
-
-def with_intervals(tree: Any, confidence: float) -> Any:
-    """Add Wilson's interval to every rate of a tree of metrics."""
-    if not isinstance(tree, dict):
-        return tree
-    if "count" in tree and "of" in tree:
-        return rate(tree["count"], tree["of"], confidence).json()
-    return {name: with_intervals(value, confidence) for name, value in tree.items()}

@@ -1,17 +1,23 @@
-"""SVG elements as escaped markup, and the measures that all charts share.
+"""The template of charts, and the measures that all charts share.
 
 Colours, strokes and fonts are classes of page.css, so charts follow the reader's light or dark
 scheme. Every chart is about as wide as a phone; wide screens show several side by side.
 """
 
-from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from safelm.report.charts.numbers import percent, rate_text
+
+TEMPLATE = Path(__file__).with_name("charts.svg.jinja")
 WIDTH = 380.0
 SMALL, MEDIUM = 11.0, 12.0  # font sizes
 LETTER = 0.56  # mean width of a sans-serif letter, as a share of the font size
+PITCH, HEADING = 19.0, 20.0  # from bar to bar, and the height of a heading
+MAX_NAME = 110.0  # names of columns of a heat map are cut at this width
 # Marks of points, so that colour does not carry the meaning alone.
 SHAPES = {
     "s1": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
@@ -37,44 +43,14 @@ PATTERNS = {
 }
 
 
-def element(name: str, *children: object, **attributes: object) -> Markup:
-    """Build an element; all text and all values are escaped.
-
-    An attribute `class_` is written class, `font_size` font-size; None is left out.
-    """
-    opening = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(number(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    inner = "".join(escape(child) for child in children)
-    return Markup(f"<{name}{opening}>{inner}</{name}>")
+def draw(macro: str, *values: Any) -> Markup:
+    """Draw by a macro of charts.svg.jinja; all values are escaped."""
+    return getattr(ENVIRONMENT.get_template(TEMPLATE.name).module, macro)(*values)
 
 
-def number(value: object) -> object:
+def number(value: float) -> str:
     """Round coordinates to one decimal, so that the last bits of a machine do not show."""
-    return f"{value + 0.0:.1f}".removesuffix(".0") if isinstance(value, float) else value
-
-
-def chart(width: float, height: float, label: str, *children: object) -> Markup:
-    """Wrap drawn elements into an image, with a label for screen readers."""
-    limits = f"max-width:{number(width * 1.1)}px;min-width:{number(min(width, 300.0))}px"
-    return element(
-        "svg",
-        *children,
-        class_="chart",
-        role="img",
-        aria_label=label,
-        viewBox=f"0 0 {number(width)} {number(height)}",
-        style=limits,
-    )
-
-
-def text(
-    x: float, y: float, words: str, *, class_: str = "", anchor: str | None = None, **more: Any
-) -> Markup:
-    """Draw text at a position."""
-    return element("text", words, x=x, y=y, class_=class_ or None, text_anchor=anchor, **more)
+    return f"{value + 0.0:.1f}".removesuffix(".0")
 
 
 def text_width(words: str, size: float = SMALL) -> float:
@@ -88,60 +64,6 @@ def shortened(words: str, width: float, size: float = SMALL) -> str:
     if len(words) <= letters:
         return words
     return words[: max(1, letters - 1)].rstrip() + "…"
-
-
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    """Draw a straight line."""
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
-def path(points: Sequence[tuple[float, float]], class_: str, title: str = "") -> Markup:
-    """Draw a line through points."""
-    route = "L".join(f"{number(x)} {number(y)}" for x, y in points)
-    return element("path", *_title(title), d=f"M{route}", class_=class_)
-
-
-def _title(hint: str) -> list[Markup]:
-    return [element("title", hint)] if hint else []
-
-
-def block(x: float, y: float, width: float, height: float, style: str, hint: str = "") -> Markup:
-    """Draw a filled rectangle with the pattern of its style."""
-    size = {"x": x, "y": y, "width": max(width, 0.8), "height": height}
-    fill = element("rect", *_title(hint), class_=style, **size)
-    if style not in PATTERNS:
-        return fill
-    return fill + element("rect", fill=f"url(#{PATTERNS[style]})", pointer_events="none", **size)
-
-
-def mark(x: float, y: float, style: str, hint: str = "") -> Markup:
-    """Draw the mark of a point."""
-    move = f"translate({number(x)} {number(y)})"
-    return element("path", *_title(hint), d=SHAPES[style], transform=move, class_=f"{style} mark")
-
-
-def dot(x: float, y: float, style: str, hint: str = "") -> Markup:
-    """Draw a dot, hollow or full by its style."""
-    return element("circle", *_title(hint), cx=x, cy=y, r=4.5, class_=style)
-
-
-def seed_dots(centres: Sequence[tuple[float, float]]) -> list[Markup]:
-    """Draw a small dot for each seed of a pooled rate."""
-    return [element("circle", cx=x, cy=y, r=2.2, class_="seed") for x, y in centres]
-
-
-def swatch(style: str) -> Markup:
-    """Draw the sample of a legend: an area, or for `mark s1` and `dot before` the point itself."""
-    kind, _, name = style.rpartition(" ")
-    draw = {"mark": mark, "dot": dot}.get(kind)
-    inside = draw(8.0, 6.0, name) if draw else block(0.5, 0.5, 15.0, 11.0, name)
-    return element("svg", inside, class_="swatch", viewBox="0 0 16 12", aria_hidden="true")
-
-
-def diamond(x: float, y: float, hint: str) -> Markup:
-    """Draw the mark of a value that the paper reports."""
-    shape = f"M{number(x)} {number(y - 5)}l5 5l-5 5l-5 -5z"
-    return element("path", *_title(hint), d=shape, class_="paper")
 
 
 def nice_ticks(highest: float, about: int = 4) -> list[float]:
@@ -169,12 +91,26 @@ def _power_of_ten(value: float) -> float:
     return 10.0**exponent
 
 
-def axis_below(
-    x: Callable[[float], float], top: float, bottom: float, ticks: Sequence[tuple[float, str]]
-) -> Markup:
-    """Draw thin lines down the plot and their values below it."""
-    grid = [line(x(value), top, x(value), bottom, "grid") for value, _ in ticks]
-    labels = [
-        text(x(value), bottom + 14, name, class_="tick", anchor="middle") for value, name in ticks
-    ]
-    return Markup("").join([*grid, *labels])
+def environment(folder: Path) -> Environment:
+    """Open the templates of a folder."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+ENVIRONMENT = environment(TEMPLATE.parent)
+FILTERS = (shortened, text_width, percent, rate_text)
+ENVIRONMENT.filters |= {"n": number, **{filter.__name__: filter for filter in FILTERS}}
+ENVIRONMENT.globals |= {
+    "WIDTH": WIDTH,
+    "MEDIUM": MEDIUM,
+    "PITCH": PITCH,
+    "HEADING": HEADING,
+    "MAX_NAME": MAX_NAME,
+    "SHAPES": SHAPES,
+    "PATTERNS": PATTERNS,
+}

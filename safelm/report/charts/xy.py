@@ -1,21 +1,25 @@
 """Charts on two axes: curves, rates in steps, and points with intervals in both directions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 
 from markupsafe import Markup
 
-from safelm.report.charts import svg
-from safelm.report.charts.numbers import percent, rate_text, short_number
+from safelm.report.charts.numbers import short_number
+from safelm.report.charts.svg import MEDIUM, WIDTH, draw, nice_ticks, text_width
 from safelm.stats.rates import Rate
 
 LEFT, TOP, HEIGHT = 46.0, 10.0, 250.0
 NAMES = 96.0  # the column of names beside the curves
 LINE = 13.0  # the height of a name
 PERCENTS = [(part / 4, f"{part * 25}") for part in range(5)]
+DISTANCES = (2.0, 8.0, 15.0, 22.0, 30.0, 40.0, 52.0)  # of a name from its point, the nearest first
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Ticks = Sequence[tuple[float, str]]
+Points = Sequence[tuple[float, float]]
+End = tuple[str, float, float]  # a name, and the position where its line ends
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Curve:
 
     label: str
     style: str
-    points: Sequence[tuple[float, float]]
+    points: Points
 
 
 @dataclass(frozen=True)
@@ -55,44 +59,39 @@ class Point:
 class Plane:
     """A plot from 0 to `far` across and from 0 to `high` upwards."""
 
-    far: float
-    high: float
-    right: float = svg.WIDTH - NAMES
+    x_ticks: Ticks
+    y_ticks: Ticks
+    x_title: str
+    y_title: str
+    far: float = 1.0
+    high: float = 1.0
+    right: float = WIDTH - NAMES
     bottom: float = TOP + HEIGHT - 30
+    left: float = LEFT
+    top: float = TOP
 
     def x(self, value: float) -> float:
         """Return the horizontal position of a value."""
-        return LEFT + value / self.far * (self.right - LEFT)
+        return self.left + value / self.far * (self.right - self.left)
 
     def y(self, value: float) -> float:
         """Return the vertical position of a value."""
-        return self.bottom - value / self.high * (self.bottom - TOP)
+        return self.bottom - value / self.high * (self.bottom - self.top)
 
-    def axes(self, x_ticks: Ticks, y_ticks: Ticks, x_title: str, y_title: str) -> Markup:
-        """Draw the grid, its values and the two titles."""
-        drawn = [svg.axis_below(self.x, TOP, self.bottom, x_ticks)]
-        for value, name in y_ticks:
-            y = self.y(value)
-            drawn.append(svg.line(LEFT, y, self.right, y, "grid"))
-            drawn.append(svg.text(LEFT - 5, y + 4, name, class_="tick", anchor="end"))
-        across, upwards = (LEFT + self.right) / 2, (TOP + self.bottom) / 2
-        turn = f"rotate(-90 10 {svg.number(upwards)})"
-        title = {"class_": "title", "anchor": "middle"}
-        drawn.append(svg.text(across, self.bottom + 30, x_title, **title))
-        drawn.append(svg.text(10.0, upwards, y_title, **title, transform=turn))
-        return Markup("").join(drawn)
+    def at(self, points: Points) -> list[tuple[float, float]]:
+        """Return the positions of points."""
+        return [(self.x(x), self.y(y)) for x, y in points]
 
-    def end_names(self, ends: Sequence[tuple[str, float, float]]) -> list[Markup]:
-        """Write names beside the (name, x, y) ends of lines, moved apart where they overlap."""
-        ends = sorted(ends, key=lambda end: end[2])
-        drawn = []
-        for (name, x, y), moved in zip(
-            ends, apart([y for _, _, y in ends], LINE, self.bottom), strict=True
-        ):
-            drawn.append(svg.line(x, y, self.right + 10, moved, "lead"))
-            name = svg.shortened(name, NAMES - LINE)
-            drawn.append(svg.text(self.right + LINE, moved + 4, name, class_="label strong"))
-        return drawn
+    def ends(self, curves: Sequence[Curve]) -> list[End]:
+        """Return the names and ends of curves."""
+        return [(curve.label, *self.at(curve.points[-1:])[0]) for curve in curves]
+
+    def apart(self, ends: Sequence[End]) -> Iterator[tuple[str, float, float, float]]:
+        """Move the names of ends apart: (name, x, y, the height of the name)."""
+        ordered = sorted(ends, key=lambda end: end[2])
+        moved = apart([y for _, _, y in ordered], LINE, self.bottom)
+        for (name, x, y), height in zip(ordered, moved, strict=True):
+            yield name, x, y, height
 
 
 def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
@@ -114,23 +113,34 @@ def lines(
     Shares go from 0 to 1 on both axes, and the diagonal is drawn.
     """
     shown = [curve for curve in curves if curve.points]
-    points = [(1.0, 1.0)] if are_shares else [point for curve in shown for point in curve.points]
+    points = [(1.0, 1.0)] if are_shares else list(chain(*(curve.points for curve in shown)))
     far = max((x for x, _ in points), default=1.0) or 1.0
-    ticks = svg.nice_ticks(max((y for _, y in points), default=1.0))
-    plane = Plane(far, ticks[-1])
+    ticks = nice_ticks(max((y for _, y in points), default=1.0))
     y_ticks = [(tick, f"{tick:.3g}") for tick in ticks]
     thirds = [far * part / 3 for part in range(4)]
     x_ticks = y_ticks if are_shares else [(tick, short_number(tick)) for tick in thirds]
-    drawn = [plane.axes(x_ticks, y_ticks, x_title, y_title)]
-    if are_shares:
-        corners = (plane.x(0.0), plane.y(0.0), plane.x(1.0), plane.y(1.0))
-        drawn.append(svg.line(*corners, "lead"))
-    ends = []
-    for curve in shown:
-        places = [(plane.x(x), plane.y(y)) for x, y in curve.points]
-        drawn.append(svg.path(places, f"curve {curve.style}-line", curve.label))
-        ends.append((curve.label, *places[-1]))
-    return svg.chart(svg.WIDTH, plane.bottom + 36, label, *drawn, *plane.end_names(ends))
+    plane = Plane(x_ticks, y_ticks, x_title, y_title, far, ticks[-1])
+    return draw("lines", plane, shown, label, are_shares)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A series with the positions of its rates."""
+
+    label: str
+    style: str
+    places: Sequence[tuple[tuple[float, float], Rate]]
+
+    @property
+    def centres(self) -> Points:
+        """The positions alone."""
+        return [centre for centre, _ in self.places]
+
+    @property
+    def end(self) -> End:
+        """The name, and the last position."""
+        x, y = self.centres[-1]
+        return self.label, x + 6, y
 
 
 def steps(
@@ -141,33 +151,19 @@ def steps(
     Steps are equally far apart, whatever their names say. Series stand a little beside each other,
     so that their intervals can be seen.
     """
-    plane = Plane(float(len(names)), 1.0)
     x_ticks = [(index + 0.5, name) for index, name in enumerate(names)]
-    drawn = [plane.axes(x_ticks, PERCENTS, x_title, y_title)]
-    ends = []
+    plane = Plane(x_ticks, PERCENTS, x_title, y_title, far=float(len(names)))
+    placed = []
     for index, one in enumerate(series):
         shift = (index - (len(series) - 1) / 2) * 5
         places = [
-            (plane.x(step + 0.5) + shift, rate)
+            ((plane.x(step + 0.5) + shift, plane.y(rate.value)), rate)
             for step, rate in enumerate(one.rates)
             if rate is not None and rate.value is not None
         ]
         if places:
-            drawn.append(_stepped(one, places, plane))
-            x, rate = places[-1]
-            ends.append((one.label, x + 6, plane.y(rate.value or 0.0)))
-    return svg.chart(svg.WIDTH, plane.bottom + 36, label, *drawn, *plane.end_names(ends))
-
-
-def _stepped(one: Series, places: Sequence[tuple[float, Rate]], plane: Plane) -> Markup:
-    centres = [(x, plane.y(rate.value or 0.0)) for x, rate in places]
-    drawn = [svg.path(centres, f"curve {one.style}-line")]
-    for (x, y), (_, rate) in zip(centres, places, strict=True):
-        low, high = plane.y(rate.low or 0.0), plane.y(rate.high or 0.0)
-        drawn.append(svg.line(x, low, x, high, "whisker"))
-        drawn += svg.seed_dots([(x, plane.y(seed)) for seed in rate.seeds])
-        drawn.append(svg.mark(x, y, one.style, f"{one.label}: {rate_text(rate)}"))
-    return Markup("").join(drawn)
+            placed.append(Placed(one.label, one.style, places))
+    return draw("steps", plane, placed, label)
 
 
 def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) -> Markup:
@@ -175,28 +171,21 @@ def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) 
 
     A line joins the frontier: less is better across, more is better upwards.
     """
-    plane = Plane(1.0, 1.0, svg.WIDTH - 14, TOP + HEIGHT)
-    crosses: list[Markup] = []
-    marks: list[Markup] = []
+    right, bottom = WIDTH - 14, TOP + HEIGHT
+    plane = Plane(PERCENTS, PERCENTS, x_title, y_title, right=right, bottom=bottom)
     taken: list[Box] = []
     for point in points:
-        x, y = plane.x(point.values[0]), plane.y(point.values[1])
-        left, right = plane.x(point.x.low or 0.0), plane.x(point.x.high or 0.0)
-        low, high = plane.y(point.y.low or 0.0), plane.y(point.y.high or 0.0)
-        crosses.append(svg.line(left, y, right, y, "whisker"))
-        crosses.append(svg.line(x, low, x, high, "whisker"))
-        across, upwards = (percent(value) for value in (point.x.value, point.y.value))
-        hint = f"{point.label}: {x_title} {across}, {y_title} {upwards}"
-        marks.append(svg.mark(x, y, point.style, hint))
-        taken.append((x - 7, y - 7, x + 7, y + 7))
-        taken.append((left, y - 2, right, y + 2))
-        taken.append((x - 2, high, x + 2, low))
-    edge = sorted((plane.x(x), plane.y(y)) for x, y in (one.values for one in frontier(points)))
-    joined = [svg.path(edge, "curve frontier")] if len(edge) > 1 else []
-    names = [_name(point, plane, taken) for point in points]
-    axes = plane.axes(PERCENTS, PERCENTS, x_title, y_title)
-    drawn = [axes, *joined, *crosses, *marks, *names]
-    return svg.chart(svg.WIDTH, plane.bottom + 36, label, *drawn)
+        ((x, y),) = plane.at([point.values])
+        across = (plane.x(point.x.low or 0.0), y - 2, plane.x(point.x.high or 0.0), y + 2)
+        upwards = (x - 2, plane.y(point.y.high or 0.0), x + 2, plane.y(point.y.low or 0.0))
+        taken += [(x - 7, y - 7, x + 7, y + 7), across, upwards]
+    names = []
+    for point in points:
+        if box := _free_box(point, plane, taken):
+            taken.append(box)
+            names.append((point.label, box[0], box[1] + 10))
+    edge = sorted(point.values for point in frontier(points))
+    return draw("scatter", plane, points, edge, names, label)
 
 
 def beats(one: Point, other: Point) -> bool:
@@ -207,26 +196,23 @@ def beats(one: Point, other: Point) -> bool:
 
 def frontier(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats."""
-    return [point for point in points if not any(beats(other, point) for other in points)]
+    beaten = {id(other) for one, other in product(points, points) if beats(one, other)}
+    return [point for point in points if id(point) not in beaten]
 
 
-def _name(point: Point, plane: Plane, taken: list[Box]) -> Markup:
-    """Write a name at the first free place around its point, if there is any."""
-    x, y = plane.x(point.values[0]), plane.y(point.values[1])
-    width = svg.text_width(point.label, svg.MEDIUM) + 2
-    for distance in (2.0, 8.0, 15.0, 22.0, 30.0, 40.0, 52.0):
-        for left in (x + 9, x - 9 - width):
-            for top in (y - 12 - distance, y + distance):
-                box = (left, top, left + width, top + 12)
-                if _is_inside(box, plane) and not any(_overlap(box, other) for other in taken):
-                    taken.append(box)
-                    return svg.text(left, top + 10, point.label, class_="label strong halo")
-    return Markup("")
-
-
-def _is_inside(box: Box, plane: Plane) -> bool:
-    left, top, right, bottom = box
-    return left >= LEFT and right <= plane.right and top >= TOP and bottom <= plane.bottom
+def _free_box(point: Point, plane: Plane, taken: Sequence[Box]) -> Box | None:
+    """Find the first free place around a point for its name; without one, its mark must do."""
+    ((x, y),) = plane.at([point.values])
+    width = text_width(point.label, MEDIUM) + 2
+    lefts = (x + 9, x - 9 - width)
+    for distance, left, is_above in product(DISTANCES, lefts, (True, False)):
+        top = y - 12 - distance if is_above else y + distance
+        box = (left, top, left + width, top + 12)
+        is_inside = left >= plane.left and box[2] <= plane.right
+        is_inside = is_inside and top >= plane.top and box[3] <= plane.bottom
+        if is_inside and not any(_overlap(box, other) for other in taken):
+            return box
+    return None
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain, product
 
 from safelm.report.charts.bars import Bar, bars
 from safelm.report.charts.numbers import NONE, fixed, readable
@@ -39,10 +40,9 @@ def ablation(data: ReportData) -> Figure:
             cells.setdefault((name, group.name), {})[stage] = rate_cell(bar.rate, bar.paper)
         label = chart_label("Bars", f"attack success by step of the ablation, {stage}")
         panels.append(Panel(STAGE_NAMES[stage], bars([("", rows)], label, gutter=136.0)))
-    body: list[list[Value]] = [
-        [*heads, *(found.get(stage, Cell(NONE)) for stage in shown)]
-        for heads, found in cells.items()
-    ]
+    body: list[list[Value]] = []
+    for heads, found in cells.items():
+        body.append([*heads, *(found.get(stage, Cell(NONE)) for stage in shown)])
     missing = [meaning for step, meaning in STEPS.items() if step not in data.roles.ablation]
     columns = [STAGE_NAMES[stage] for stage in shown]
     return figure(
@@ -130,7 +130,7 @@ def starts(data: ReportData) -> Figure | None:
     shares = sorted({number.bin_edge or 0.0 for number in numbers})
     places = {share: f"{share * 100:.0f} %" for share in shares}
     panels = []
-    for (stage, decoder), members in sorted_by_cell(data, numbers):
+    for (stage, decoder), members in _by_cell(data, numbers):
         title = f"{STAGE_NAMES[stage]}, {readable(decoder)}"
         panels += step_panels(
             members,
@@ -147,12 +147,10 @@ def starts(data: ReportData) -> Figure | None:
     return figure("starts", panels, tables=tables)
 
 
-def sorted_by_cell(
-    data: ReportData, numbers: list[Number]
-) -> list[tuple[tuple[str, str], list[Number]]]:
+def _by_cell(data: ReportData, numbers: list[Number]) -> list[tuple[tuple[str, str], list[Number]]]:
     """Group numbers by stage and decoder, in the order of params.yaml."""
     found = grouped(numbers, "stage", "decoder")
-    order = [(stage, d) for stage in data.measured.stages() for d in data.all_decoders]
+    order = product(data.measured.stages(), data.all_decoders)
     return [(cell, found[cell]) for cell in order if cell in found]
 
 
@@ -175,7 +173,7 @@ def utility(data: ReportData) -> Figure:
         # The paper has no utility of the tagged model; that of the step before stands for it.
         step = "moral" if group.step == "tags" else group.step or ""
         body.append([*row, fixed(data.paper.utility.steps.get(step), 1)])
-    columns = [name for stage in stages for name in (STAGE_NAMES[stage], "perplexity")]
+    columns = [*chain(*((STAGE_NAMES[stage], "perplexity") for stage in stages))]
     columns.append("Paper, mean of nine tasks")
     first = table("Accuracy and perplexity", ("Model",), columns, body)
     return figure("utility", panels, tables=[first, *_tasks(data)])

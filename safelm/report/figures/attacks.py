@@ -1,6 +1,7 @@
 """The figure of suffix attacks: no suffix, a random one, and an optimised one."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from safelm.report.charts.numbers import NONE, readable
 from safelm.report.data import ReportData
@@ -71,6 +72,7 @@ def _targets(numbers: list[Number]) -> Table:
                 value = values.get((metric, condition))
                 row.append(NONE if value is None else form.format(value).replace("-", "−"))
         rows.append(row)
-    columns = [f"{what}, {name}" for what, _ in TARGET.values() for name in CONDITIONS.values()]
+    headings = product((heading for heading, _ in TARGET.values()), CONDITIONS.values())
+    columns = [f"{heading}, {name}" for heading, name in headings]
     caption = "The model's probabilities of the target answer"
     return table(caption, ("Row", "Model", "Stage"), columns, rows)

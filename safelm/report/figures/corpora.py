@@ -1,6 +1,7 @@
 """Figures of data and training: the report card (Figure 1), curves, mixtures and the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -62,10 +63,10 @@ def _scores(data: ReportData) -> Figure:
 
 
 def _score_panel(rows: Mapping[str, Sequence[int]], title: str) -> Panel:
-    stacks = [
-        Stack(name, [(*score, count) for score, count in zip(SCORES, counts, strict=True)])
-        for name, counts in rows.items()
-    ]
+    stacks = []
+    for name, counts in rows.items():
+        parts = [(*score, count) for score, count in zip(SCORES, counts, strict=True)]
+        stacks.append(Stack(name, parts))
     label = chart_label("Stacked bars", f"documents by safety score, {title.lower()}")
     return Panel(title, stacked([("", stacks)], label, gutter=96.0))
 
@@ -87,10 +88,10 @@ def _hazards(data: ReportData) -> Figure:
         counts = [hazard_counts(cards, [corpus], name) for name in (None, *names)]
         cells = [Cell(_frequency(per_million(pair)), f"{pair[0]:,}") for pair in counts]
         rows.append([readable(corpus), f"{card['words']:,}", *cells])
-    paper_rows = [
-        [readable(name), *(f"{n:.2f}" for n in (row.score_0, row.score_3, row.rephrased_3))]
-        for name, row in paper.items()
-    ]
+    paper_rows = []
+    for name, row in paper.items():
+        values = (row.score_0, row.score_3, row.rephrased_3)
+        paper_rows.append([readable(name), *(fixed(value, 2) for value in values)])
     sources = ", ".join(readable(name) for name in data.rephrased_from)
     label = chart_label("Dots", "hazard n-grams per million before and after rephrasing")
     return figure(
@@ -126,8 +127,11 @@ def training(data: ReportData) -> Figure | None:
     """Draw the training loss of each model, and list the runs."""
     curves = _curves(data, data.inputs.curves)
     runs = data.inputs.training
-    facts = [fact for fact in RUN_FACTS if any(fact in run for run in runs.values())]
-    rows = [[name, *(_number(run.get(fact)) for fact in facts)] for name, run in runs.items()]
+    known = set(chain(*runs.values()))
+    facts = [fact for fact in RUN_FACTS if fact in known]
+    rows = []
+    for name, run in runs.items():
+        rows.append([name, *(_number(run.get(fact)) for fact in facts)])
     if not curves and not rows:
         return None
     label = "Curves: training loss over tokens, for each model."
@@ -169,10 +173,11 @@ def _curves(data: ReportData, points: Mapping[str, Points]) -> list[Curve]:
     for index, group in enumerate(data.roles.groups):
         members = [points[name] for name in group.models if name in points]
         if members:
-            steps = zip(*members, strict=False)
-            means = [tuple(fmean(values) for values in zip(*step, strict=True)) for step in steps]
-            style = STYLES[index % len(STYLES)]
-            curves.append(Curve(group.name, style, [(x, y) for x, y in means]))
+            means = []
+            for step in zip(*members, strict=False):
+                across, upwards = zip(*step, strict=True)
+                means.append((fmean(across), fmean(upwards)))
+            curves.append(Curve(group.name, STYLES[index % len(STYLES)], means))
     return curves
 
 
@@ -186,7 +191,7 @@ def _number(value: Any) -> str:
 
 def mixtures(data: ReportData) -> Table | None:
     """List the planned tokens of every part of every mixture."""
-    rows = [row for name, plan in data.inputs.plans.items() for row in _planned(name, plan)]
+    rows = list(chain(*(_planned(name, plan) for name, plan in data.inputs.plans.items())))
     heads = ("Mixture", "Phase", "Part")
     columns = ("Documents", "Rows", "Tokens", "Share of the phase", "Epochs")
     return table("Planned tokens of every part", heads, columns, rows) if rows else None

@@ -110,9 +110,9 @@ def _probe_table(data: ReportData, areas: Sequence[Number]) -> Table:
             layers.setdefault((group, stage), []).append(layer)
     rows: list[list[Value]] = []
     for key, members in grouped([*embeddings, *found], *MODEL).items():
+        cells = {number.metric: show(number) for number in members}
         words, first, at_best, last = (
-            next((show(number) for number in members if number.metric == metric), Cell(NONE))
-            for metric in (metrics[0], "probe_auroc", *metrics[1:])
+            cells.get(metric, Cell(NONE)) for metric in (metrics[0], "probe_auroc", *metrics[1:])
         )
         which = f"{fmean(layers[key]):.3g}" if key in layers else NONE
         rows.append([*named(members[0], *MODEL), words, first, at_best, which, last])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import product
 
 from safelm.report.charts.numbers import fixed, readable
 from safelm.report.data import ReportData
@@ -110,7 +111,8 @@ def _both_parts(data: ReportData, suite: str) -> Table:
                 count = sum(outcome in EVENTS[metric][1] for outcome in part)
                 row.append(rate(count, len(part), data.confidence))
         rows.append(row)
-    columns = [f"{EVENTS[metric][0].capitalize()}, {part}" for metric in metrics for part in FOUND]
+    headings = product((EVENTS[metric][0].capitalize() for metric in metrics), FOUND)
+    columns = [f"{event}, {part}" for event, part in headings]
     caption = f"The suite {readable(suite)} in two parts"
     return table(caption, ("Model", "Stage", "Decoder"), columns, rows)
 

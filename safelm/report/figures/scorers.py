@@ -104,7 +104,7 @@ def _squares(counts: Sequence[int], level: int) -> list[Square]:
 
 
 def _counts(name: str, matrix: Matrix) -> Table:
-    rows = [[str(level), *(f"{n:,}" for n in counts)] for level, counts in enumerate(matrix)]
+    rows = [[str(level), *map("{:,}".format, counts)] for level, counts in enumerate(matrix)]
     columns = [f"predicted {level}" for level in range(SCORE_LEVELS)]
     return table(f"Confusion matrix: {name}", ("True score",), columns, rows)
 
