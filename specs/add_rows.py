@@ -189,7 +189,7 @@ def _at(values: Any, at: Location) -> Any:
 
 
 def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
-    """Raise SpecError, with lines of the experiment, where params.yaml is not valid with its rows."""
+    """Raise SpecError, with lines of the experiment, where its rows do not fit params.yaml."""
     try:
         whole = YamlFile(path)
     except SpecError as error:

@@ -70,8 +70,8 @@ class Relearn(Spec):
     )
     source: Name = Field(description="a dialogue source of `sources`")
     part: Literal["harmful", "benign"] = Field(
-        description="harmful: requests of a hazard with answers that comply (label 4 or 5), without "
-        "the tag; benign: requests of no hazard, the control"
+        description="harmful: requests of a hazard with answers that comply (label 4 or 5), "
+        "without the tag; benign: requests of no hazard, the control"
     )
     checkpoints: list[PositiveInt] = Field(
         min_length=1,

@@ -105,8 +105,8 @@ class BeamSearch(TokenDecoder):
         if self.candidates < self.beams:
             raise PydanticCustomError(
                 "candidates",
-                "must have at least as many candidates as beams, or it can miss the {beams} likeliest texts "
-                "(got {candidates}); write candidates: {beams}",
+                "must have at least as many candidates as beams, or it can miss the {beams} "
+                "likeliest texts (got {candidates}); write candidates: {beams}",
                 {"beams": self.beams, "candidates": self.candidates},
             )
         return self
@@ -179,8 +179,8 @@ class SafeBeam(TokenDecoder):
     def _leaves_a_choice(self) -> Self:
         if self.drop != "absolute" and self.candidates < 3:
             warnings.warn(
-                f"safebeam with {self.candidates} candidates a beam: dropping half leaves no more than there are "
-                "beams, so likelihood chooses nothing; use at least 3",
+                f"safebeam with {self.candidates} candidates a beam: dropping half leaves no more "
+                "than there are beams, so likelihood chooses nothing; use at least 3",
                 stacklevel=3,
             )
         return self
@@ -199,7 +199,8 @@ class Branch(Decoder):
     )
     max_tag_probability: TagProbability | None = Field(
         default=None,
-        description="refuse where any branch has a higher mean tag probability; leave it out to never refuse",
+        description="refuse where any branch has a higher mean tag probability; leave it out to "
+        "never refuse",
     )
 
     @property

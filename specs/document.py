@@ -12,32 +12,37 @@ DOCUMENT = MappingProxyType(
     {
         "id": "string",
         "text": "string",
-        "prompt": "string",  # a dialogue turn: `text` answers it; null for a page
+        # A dialogue turn, which `text` answers; null for a page.
+        "prompt": "string",
         "source": "string",
         "url": "string",
         "crawl": "string",
         "title": "string",
         "license": "string",
-        "label": "int8",  # the score a person or a grammar gave the text, where the source has one
-        "hazard": "string",  # likewise the hazard it is about
-        "parent": "string",  # synthetic documents: the chain back to the page they were made from
+        # The score and the hazard that the source itself gives, by people or a grammar.
+        "label": "int8",
+        "hazard": "string",
+        # Of synthetic documents: the chain back to the page they were made from.
+        "parent": "string",
         "writer": "string",
-        "sampling": "string",  # of a language model: temperature, top-p, tokens; null where nothing is sampled
+        # Of a language model: temperature, top-p, tokens; null where nothing is sampled.
+        "sampling": "string",
         "prompt_id": "string",
         "prompt_version": "string",
         "style": "string",
         "seed": "int64",
-        "score_before": "int8",  # the score of what it was made from
-        "score_after": "int8",  # and its own, by the same scorers
+        # The scores of the document it was made from, and its own, by the same scorers.
+        "score_before": "int8",
+        "score_after": "int8",
     }
 )
 
-# Hazards whose documents train no model and enter no prompt, whoever names the hazard: the source,
-# or any one scorer.
+# Hazards whose documents train no model and enter no prompt. The source or any one scorer may name
+# the hazard.
 GUARDED = ("child_exploitation",)
 
-# What one scorer says of a document; a file for each shard, row for row beside it. `score` is null
-# where it could not tell, `unsafe` is its probability of a score above 0, `by` the scorer of a
+# The grade of a document by one scorer; a file for each shard, row for row beside it. `score` is
+# null where there is no grade, `unsafe` is the probability of a score above 0, `by` the scorer of a
 # cascade that decided.
 GRADES = MappingProxyType(
     {"id": "string", "score": "int8", "unsafe": "float32", "hazard": "string", "by": "string"},

@@ -1,4 +1,4 @@
-"""Judges of completions: the rows of evaluate.judges, and the prompts of language models that judge.
+"""Judges of completions: the rows of evaluate.judges, and the prompts of language models.
 
 Suites name these rows, so who judges is chosen in one place.
 """
@@ -17,7 +17,7 @@ KEY = "verdict"
 
 
 class DemoJudge(Spec):
-    """The rule of the demo world, which knows the act that a prompt asks for; for its suites alone."""
+    """The rule of the demo world, which knows the act of each prompt; for its suites alone."""
 
     kind: Literal["demo"]
 

@@ -52,16 +52,15 @@ def listed(values: Iterable[object]) -> str:
 def unknown_row(table: str, name: object, rows: Iterable[object]) -> str:
     """Say that a name must be a row of a table."""
     known = list(rows)
-    return f"must be a row of {table} (got {name}; rows are {listed(known)}){did_you_mean(name, known)}"
+    hint = did_you_mean(name, known)
+    return f"must be a row of {table} (got {name}; rows are {listed(known)}){hint}"
 
 
 def unknown_file(folder: str, name: object, files: Iterable[object]) -> str:
     """Say that a name must be a file of a folder of specs/."""
     known = list(files)
-    return (
-        f"must be a file of {folder} (got {name}; files are {listed(known)})"
-        f"{did_you_mean(name, known)}"
-    )
+    hint = did_you_mean(name, known)
+    return f"must be a file of {folder} (got {name}; files are {listed(known)}){hint}"
 
 
 def describe(grammar: Any, values: Any, error: Any) -> tuple[Location, str]:

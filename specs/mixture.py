@@ -50,7 +50,7 @@ Part = Annotated[
 
 
 def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
-    """Name a part as plans do: its corpus and, where it is replaced, the corpus read in its place."""
+    """Name a part as plans do: its corpus, and the corpus that is read in its place, if any."""
     return f"{corpus}-{part.replaced_by}" if isinstance(part, Replaced) else corpus
 
 

@@ -99,7 +99,7 @@ class Gates(Spec):
 
 
 class Rephrase(Spec):
-    """Unsafe documents that become safe, contextualised text in one of several styles (paper §2)."""
+    """Unsafe documents that become safe, contextualised text in several styles (paper §2)."""
 
     scores: Scores
     engine: WriterName
@@ -119,7 +119,7 @@ class Refuse(Spec):
 
 
 class Educate(Spec):
-    """The dialogues, as articles on the principle behind the refusal (paper §3, Moral Education)."""
+    """The dialogues, as articles on the principle behind each (paper §3, Moral Education)."""
 
     engine: WriterName
     prompts: PromptNames

@@ -1,11 +1,10 @@
-"""A prompt: what a writer is asked, one YAML file each in specs/prompts/<stage>, and the templates
-that write offline.
+"""Prompts for writers, with templates to write offline; YAML files of specs/prompts/<stage>.
 
 In a template {name} is a slot, [a|b] a choice. A slot is a fact of the document (ABOUT, PEOPLE) or
 a part: sentences of the prompt itself, of specs/prompts/shared.yaml, or of its row for the hazard
-or the milder concern of the page."""
+or the milder concern of the page.
+"""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from specs.messages import Location
+from specs.messages import Location, did_you_mean
 from specs.spec import Name, Spec
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
@@ -23,16 +22,13 @@ HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")
 SLOT = re.compile(r"\{(\w+)\}")
 
-# What a template may say of a document. `doing` and `act` need an act that the page names (stealing
-# the bicycle, steal the bicycle); `subject` is the act or, where only the hazard is known, the
-# matter in general; `kept` are sentences of the page that are safe when read alone, `topic` is what
-# it speaks of.
+# Facts of a document. `doing` and `act` need an act that the page names (stealing the bicycle,
+# steal the bicycle); `subject` is the act or, where only the hazard is known, the matter in
+# general; `kept` are sentences of the page that are safe when read alone, `topic` is its topic.
 ABOUT = ("act", "doing", "object", "subject", "topic", "kept")
 PEOPLE = ("name", "friend", "asker", "answerer")
-ONCE = (
-    "matter",
-    "principle",
-)  # parts of a hazard that are drawn once, so that a text speaks of one
+# Parts of a hazard that are drawn once, so that a text speaks of one.
+ONCE = ("matter", "principle")
 
 Sentence = Annotated[str, Field(min_length=1)]
 Sentences = Annotated[
@@ -44,8 +40,9 @@ Pair = Annotated[
 
 
 class Speakers(Spec):
-    """Who speaks in a dialogue, drawn per document (paper §3: random names or roles in place of
-    User and Assistant).
+    """The speakers of a dialogue, drawn per document.
+
+    They have random names or roles in place of User and Assistant (paper §3).
     """
 
     roles: list[Pair] = Field(
@@ -55,9 +52,7 @@ class Speakers(Spec):
 
 
 class Templates(Spec):
-    """What the template engine writes: whole texts on a hazard and on a milder page, and the parts
-    they are made of.
-    """
+    """Whole texts on a hazard and on a milder page, and the parts they are made of."""
 
     speakers: Speakers | None = Field(description="null where nobody speaks")
     hazard: Sentences
@@ -77,18 +72,19 @@ class Prompt(Spec):
         description="refusal: User and Assistant, whose names are drawn after it"
     )
     instruction: str = Field(
-        min_length=1, description="what a language model is asked, and the templates follow"
+        min_length=1, description="the request to a language model; the templates follow it too"
     )
     templates: Templates
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The prompt of a file."""
-        return check(cls, YamlFile(path))
+        """Read the prompt of a file. Raises SpecError."""
+        prompt: Self = check(cls, YamlFile(path))
+        return prompt
 
 
 class Hazard(Spec):
-    """How one speaks of a hazard category without teaching it."""
+    """Words for a hazard category that do not teach it."""
 
     matter: Sentences = Field(description="noun phrases, singular: the matter in general")
     verdict: Sentences = Field(description="fits `stealing is …` and `it is … to steal`")
@@ -99,7 +95,7 @@ class Hazard(Spec):
 
 
 class Concern(Spec):
-    """How one speaks of what makes a page mildly unsafe."""
+    """Words for the concern that makes a page mildly unsafe."""
 
     keeps: bool = Field(
         description="whether harmless sentences are kept; not where a page's claims are the problem"
@@ -109,16 +105,14 @@ class Concern(Spec):
 
 
 class Shared(Spec):
-    """specs/prompts/shared.yaml: what prompts of a stage ask alike, and the words that all
-    templates share.
-    """
+    """specs/prompts/shared.yaml: instructions of each stage, and words that all templates share."""
 
     instructions: dict[Name, Sentence] = Field(
-        description="what a stage tells a language model in the system's turn"
+        description="stage: the instruction in the system's turn"
     )
     frame: str = Field(
         pattern=r"(?s)\{instruction\}.*\{fence\}.*\{document\}.*\{fence\}",
-        description="the user's turn: the prompt's instruction, and the document between two fences",
+        description="the user's turn: the instruction, and the document between two fences",
     )
     names: Annotated[list[str], Field(min_length=2, description="given names")]
     common: str = Field(
@@ -133,37 +127,38 @@ class Shared(Spec):
 
     @classmethod
     def read(cls, path: Path = SHARED) -> Self:
-        """The words of specs/prompts/shared.yaml."""
-        return check(cls, YamlFile(path))
+        """Read specs/prompts/shared.yaml. Raises SpecError."""
+        shared: Self = check(cls, YamlFile(path))
+        return shared
 
     def parts_of(self, prompt: Prompt, row: Hazard | Concern) -> dict[str, list[str]]:
-        """Every part that a text of this prompt on that hazard or concern may be made of."""
+        """Collect the parts that a text of this prompt on a hazard or concern may be made of."""
         return {**self.parts, **row.model_dump(exclude={"keeps"}), **prompt.templates.parts}
 
 
 def one_line(text: str) -> str:
-    """A text of a YAML file, however it was broken into lines there."""
+    """Join the lines of a text of a YAML file."""
     return " ".join(text.split())
 
 
 def problems() -> list[Problem]:
-    """What is wrong with the prompts of the repository, each with file and line."""
-    found: list[Problem] = []
+    """List what is wrong with the prompts of the repository."""
     try:
         shared = Shared.read()
     except SpecError as error:
         return error.problems
-    for path in [path for stage in STAGES for path in sorted((PROMPTS / stage).glob("*.yaml"))]:
-        try:
-            found += problems_of(path, shared)
-        except SpecError as error:
-            found += error.problems
-    return found
+    mistakes: list[Problem] = []
+    for stage in STAGES:
+        for path in sorted((PROMPTS / stage).glob("*.yaml")):
+            try:
+                mistakes += problems_of(path, shared)
+            except SpecError as error:
+                mistakes += error.problems
+    return mistakes
 
 
 def problems_of(path: Path, shared: Shared) -> Iterator[Problem]:
-    """What the grammar alone cannot see: an id that is not the file's, a slot that nothing fills,
-    an unused part.
+    """Yield what the grammar cannot see: a wrong id, a slot that nothing fills, an unused part.
 
     Raises SpecError when the file does not follow the grammar.
     """
@@ -174,50 +169,45 @@ def problems_of(path: Path, shared: Shared) -> Iterator[Problem]:
         yield file.problem(("id",), f"must be {expected}, as the file is called (got {prompt.id})")
     parts = prompt.templates.parts
     known = {*ABOUT, *PEOPLE, *shared.parts, *Hazard.model_fields, *Concern.model_fields, *parts}
+    used: set[str] = set()
     for at, template in _templates(prompt):
-        yield from (
-            file.problem(("templates", *at), message) for message in _mistakes(template, known)
-        )
-    used = {slot for _, template in _templates(prompt) for slot in SLOT.findall(template)}
+        used |= set(SLOT.findall(template))
+        for message in _mistakes(template, known):
+            yield file.problem(("templates", *at), message)
     for part in parts:
+        at = ("templates", "parts", part)
         if part not in used:
-            yield file.problem(
-                ("templates", "parts", part), "is used by no template; use it or leave it out"
-            )
+            yield file.problem(at, "is used by no template; use it or leave it out")
         if part in _needs(parts, part):
-            yield file.problem(
-                ("templates", "parts", part), "is made of itself; write it in other parts"
-            )
+            yield file.problem(at, "is made of itself; write it in other parts")
 
 
 def _templates(prompt: Prompt) -> Iterator[tuple[Location, str]]:
+    """Yield every template of a prompt with its location."""
     templates = prompt.templates
-    yield from ((("hazard", place), text) for place, text in enumerate(templates.hazard))
-    yield from ((("page", place), text) for place, text in enumerate(templates.page))
-    for part, texts in templates.parts.items():
-        yield from ((("parts", part, place), text) for place, text in enumerate(texts))
+    lists: dict[Location, list[str]] = {("hazard",): templates.hazard, ("page",): templates.page}
+    lists |= {("parts", part): texts for part, texts in templates.parts.items()}
+    for at, texts in lists.items():
+        yield from (((*at, index), text) for index, text in enumerate(texts))
 
 
 def _mistakes(template: str, known: set[str]) -> Iterator[str]:
     for slot in SLOT.findall(template):
         if slot not in known:
-            close = difflib.get_close_matches(slot, known, 1)
-            hint = f"write {{{close[0]}}}" if close else "add it to templates.parts"
-            yield f"has the slot {{{slot}}}, which nothing fills; {hint}"
-    if template.count("[") != template.count("]") or len(SLOT.findall(template)) != template.count(
-        "{"
-    ):
+            hint = did_you_mean(slot, known) or "; add it to templates.parts"
+            yield f"has the slot {{{slot}}}, which nothing fills{hint}"
+    is_open = template.count("[") != template.count("]")
+    if is_open or len(SLOT.findall(template)) != template.count("{"):
         yield "opens a bracket that it does not close; write {slot} or [a|b]"
 
 
 def _needs(parts: Mapping[str, list[str]], part: str) -> set[str]:
-    """The parts that a part is made of, directly or not."""
-    found: set[str] = set()
+    """Collect the parts that a part is made of, directly or not."""
+    needed: set[str] = set()
     waiting = [part]
     while waiting:
-        slots = {
-            slot for text in parts.get(waiting.pop(), ()) for slot in SLOT.findall(text)
-        } - found
-        found |= slots
+        text = " ".join(parts.get(waiting.pop(), ()))
+        slots = set(SLOT.findall(text)) - needed
+        needed |= slots
         waiting += slots
-    return found
+    return needed

@@ -1,13 +1,11 @@
-"""A training run at its full size, before any of its corpora is built: what `python -m
-pipeline.estimate` validates.
-"""
+"""A training run at its full size, before any corpus is built: the files of `safelm estimate`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
-from specs.messages import Location
+from specs.messages import Finding, Location, listed, unknown_file, unknown_row
 from specs.mixture import Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
 from specs.spec import Name, Share, Spec
@@ -16,14 +14,12 @@ from specs.spec import Name, Share, Spec
 class Size(Spec):
     """A corpus by its size alone."""
 
-    tokens: PositiveInt = Field(description="how many tokens it will hold")
+    tokens: PositiveInt = Field(description="tokens that it will hold")
     epochs: PositiveFloat = Field(description="how often a model may read the corpus")
 
 
 class Made(Spec):
-    """A corpus that is written from others, by what is made of each; so it may replace them,
-    document by document.
-    """
+    """A corpus that is written from others, by size; it may replace them, document by document."""
 
     made_of: dict[Name, PositiveInt] = Field(
         min_length=1, description="corpus: tokens that are made of it"
@@ -32,16 +28,13 @@ class Made(Spec):
 
     @property
     def tokens(self) -> int:
-        """How many tokens it will hold."""
+        """The tokens that it will hold."""
         return sum(self.made_of.values())
 
 
 def _kind(row: object) -> str:
-    return (
-        "made"
-        if isinstance(row, Made) or (isinstance(row, dict) and "made_of" in row)
-        else "a size"
-    )
+    is_made = "made_of" in row if isinstance(row, dict) else isinstance(row, Made)
+    return "made" if is_made else "a size"
 
 
 SizeRow = Annotated[
@@ -50,14 +43,12 @@ SizeRow = Annotated[
 
 
 class Packed(Spec):
-    """The block `mix` of params.yaml; rows are packed, for the lengths of documents that are not
-    there are unknown.
-    """
+    """The block `mix` of params.yaml, with packed rows: lengths of documents are not known yet."""
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
     sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["packed"] = Field(
-        description="packed: the lengths of documents are known only when they are there"
+        description="packed: the lengths of documents are not known before they are built"
     )
     batch_size: PositiveInt = Field(description="rows in an optimizer step")
 
@@ -72,8 +63,9 @@ class Cluster(Spec):
 
 
 class Scale(Spec):
-    """A file such as specs/setups/full_size.yaml; `mixtures` and `models` are rows as in
-    params.yaml.
+    """A file such as specs/setups/full_size.yaml.
+
+    Rows of `mixtures` and `models` are those of params.yaml.
     """
 
     mix: Packed
@@ -83,83 +75,68 @@ class Scale(Spec):
     cluster: Cluster
 
 
-def findings(scale: Scale) -> Iterator[tuple[Location, str]]:
-    """Every contradiction between the blocks, as (place, message)."""
-    yield from _parts(scale)
-    for name, model in scale.models.items():
-        if model.mixture not in scale.mixtures:
-            rows = ", ".join(scale.mixtures)
-            yield (
-                ("models", name, "mixture"),
-                f"must be a row of mixtures (got {model.mixture}; rows are {rows})",
-            )
-        if not (SHAPES / f"{model.shape}.yaml").is_file():
-            files = ", ".join(sorted(path.stem for path in SHAPES.glob("*.yaml")))
-            yield (
-                ("models", name, "shape"),
-                f"must be a file of specs/shapes (got {model.shape}; files are {files})",
-            )
-        else:
-            shape, mix = Shape.read(model.shape), scale.mix
-            yield from _machines(scale, shape, model.shape)
-            if wrong := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length):
-                yield ("models", name, "shape"), wrong
-
-
-def _parts(scale: Scale) -> Iterator[tuple[Location, str]]:
+def findings(scale: Scale) -> Iterator[Finding]:
+    """Yield every contradiction between the blocks, as (location, message)."""
     for mixture, row in scale.mixtures.items():
         for index, phase in enumerate(row.phases):
-            at: Location = ("mixtures", mixture, "phases", index, "parts")
-            for name, part in phase.parts.items():
-                if isinstance(part, Replaced):
-                    yield from _replaced(
-                        (*at, name, "replaced_by"), scale, phase, name, part.replaced_by
-                    )
-                elif name not in scale.corpora:
-                    yield (
-                        (*at, name),
-                        f"must be a row of corpora (rows are {', '.join(scale.corpora)}); add it there",
-                    )
+            yield from _parts(("mixtures", mixture, "phases", index, "parts"), scale, phase)
+    shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
+    for name, model in scale.models.items():
+        at: Location = ("models", name)
+        if model.mixture not in scale.mixtures:
+            yield (*at, "mixture"), unknown_row("mixtures", model.mixture, scale.mixtures)
+        if model.shape not in shapes:
+            yield (*at, "shape"), unknown_file("specs/shapes", model.shape, shapes)
+            continue
+        shape, mix = Shape.read(model.shape), scale.mix
+        yield from _machines(scale, shape, model.shape)
+        if message := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length):
+            yield (*at, "shape"), message
 
 
-def _replaced(
-    at: Location, scale: Scale, phase: Phase, part: str, made: str
-) -> Iterator[tuple[Location, str]]:
-    """The corpus that is replaced needs no row of its own, for it is not read."""
-    row = scale.corpora.get(made)
-    if not isinstance(row, Made) or part not in row.made_of:
-        sizes = [
-            name
-            for name, size in scale.corpora.items()
-            if isinstance(size, Made) and part in size.made_of
-        ]
+def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
+    for name, part in phase.parts.items():
+        if isinstance(part, Replaced):
+            yield from _replaced((*at, name, "replaced_by"), scale, phase, name, part.replaced_by)
+        elif name not in scale.corpora:
+            yield (*at, name), unknown_row("corpora", name, scale.corpora)
+
+
+def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Iterator[Finding]:
+    """Require a corpus that is made of `part`, which needs no row of its own: it is not read."""
+    sizes = {name: row.made_of for name, row in scale.corpora.items() if isinstance(row, Made)}
+    if part not in sizes.get(made, {}):
+        fitting = [name for name, made_of in sizes.items() if part in made_of]
         yield (
             at,
-            f"must be a row of corpora with `made_of: {{{part}: …}}`, the tokens that are made of it "
-            f"(got {made}; such rows are {', '.join(sizes) or 'none'})",
+            f"must be a row of corpora with `made_of: {{{part}: …}}`, the tokens that are made of "
+            f"it (got {made}; such rows are {listed(fitting)})",
         )
     elif made in phase.parts:
         yield (
             at,
-            f"must not be read beside what it replaces (got {made}, which is a part too); leave one of them out",
+            f"must not be read beside what it replaces (got {made}, which is a part too); "
+            "leave one of them out",
         )
 
 
-def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[tuple[Location, str]]:
+def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[Finding]:
     mix, cluster = scale.mix, scale.cluster
     if mix.sequence_length > shape.positions:
         yield (
             ("mix", "sequence_length"),
-            f"must be at most the {shape.positions} positions of {name} (got {mix.sequence_length})",
+            f"must be at most the {shape.positions} positions of {name} "
+            f"(got {mix.sequence_length})",
         )
     if cluster.gpus % cluster.tp:
         yield ("cluster", "tp"), f"must divide gpus (got {cluster.gpus} gpus, tp {cluster.tp})"
         return
-    if shape.heads % cluster.tp or shape.kv_heads % cluster.tp or shape.vocabulary % cluster.tp:
+    divided = (shape.heads, shape.kv_heads, shape.vocabulary)
+    if any(size % cluster.tp for size in divided):
         yield (
             ("cluster", "tp"),
-            f"must divide the heads, key-value heads and vocabulary of {name} ({shape.heads}, {shape.kv_heads}, "
-            f"{shape.vocabulary}; got {cluster.tp})",
+            f"must divide the heads, key-value heads and vocabulary of {name} "
+            f"({listed(divided)}; got {cluster.tp})",
         )
     ranks = cluster.gpus // cluster.tp
     if mix.batch_size % ranks:

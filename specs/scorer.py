@@ -21,7 +21,7 @@ UnsafeWeight = Annotated[
 
 
 class Lexicon(Spec):
-    """The word lists of specs/hazards.yaml: an offline rule in place of a judge that understands."""
+    """The word lists of specs/hazards.yaml: an offline rule in place of a judge that reads."""
 
     kind: Literal["lexicon"]
 

@@ -12,15 +12,17 @@ FilePattern = Annotated[
     str | None,
     Field(
         min_length=1,
-        description='a pattern for the files of a folder, such as "*.jsonl.gz"; leave it out for every file',
+        description='a pattern for the files of a folder, such as "*.jsonl.gz"; leave it out for '
+        "every file",
     ),
 ]
 PromptField = Annotated[
     str | None,
     Field(
         min_length=1,
-        description="the field of the request that a dialogue's text answers; leave it out for pages; `messages`, as "
-        "`text` then, for dialogues in the form of UltraChat, WildGuardMix, WildJailbreak or GSM8K",
+        description="the field of the request that a dialogue's text answers; leave it out for "
+        "pages; `messages`, as `text` then, for dialogues in the form of UltraChat, WildGuardMix, "
+        "WildJailbreak or GSM8K",
     ),
 ]
 
@@ -91,8 +93,8 @@ def _refuse_half_messages(text: str, prompt: str | None) -> None:
     if (text == "messages") != (prompt == "messages"):
         raise PydanticCustomError(
             "messages",
-            "`text` and `prompt` must both be messages, or neither (got text: {text}, prompt: {prompt}); "
-            "write messages for both, or the fields of request and answer",
+            "`text` and `prompt` must both be messages, or neither (got text: {text}, prompt: "
+            "{prompt}); write messages for both, or the fields of request and answer",
             {"text": text, "prompt": prompt or "none"},
         )
 
@@ -119,7 +121,7 @@ class HubDataset(Spec):
     def _pinned(self) -> Self:
         if self.is_local == (self.revision is not None):
             raise ValueError(
-                "a data set of the hub needs `revision`, a commit of 40 hexadecimal digits, because a branch moves; "
-                "a folder, which has none, needs `revision: null`"
+                "a data set of the hub needs `revision`, a commit of 40 hexadecimal digits, "
+                "because a branch moves; a folder, which has none, needs `revision: null`"
             )
         return self

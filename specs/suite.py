@@ -123,7 +123,7 @@ class FileSuite(Suite):
         return self
 
     def mistake(self) -> tuple[str, str] | None:
-        """Return (key, message) where the file is missing, or not the pinned one. Reads the file."""
+        """Return (key, message) where the file is missing, or not the pinned one; reads it."""
         return _mistake("path", self.path, "sha256", self.sha256, self.source)
 
 
