@@ -226,7 +226,7 @@ def main() -> None:
     """Run a subcommand; show an error that the user can mend without a traceback."""
     try:
         # Not app(): it would put a hook of Typer in the place of sys.excepthook.
-        typer.main.get_command(app)()
+        typer.main.get_command(app)(prog_name="safelm")
     except Exception as error:
         text = message(error)
         if text is None:
