@@ -21,8 +21,10 @@ from safelm.builder.paths import build, cache, scratch
 from safelm.builder.run import run
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
+from safelm.maintenance.gc import collect_garbage
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.check import check, check_rest
+from safelm.maintenance.verify.command import verify
 from safelm.maintenance.verify.hashes import Stamps
 from safelm.maintenance.verify.lock_file import (
     DamagedLockFile,
@@ -306,6 +308,28 @@ def test_a_pulled_entry_that_leads_out_of_its_folder_is_refused(value: dict) -> 
     key = manifest["tasks"][0]["key"]
     scratch("index", key[:2], f"{key}.json").write_text(json.dumps(manifest["tasks"][0]))
     assert store().get(key) is None
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, "dvc.lock: is missing, .*restore it with `git checkout dvc.lock`"),
+        ("stages:", "dvc.lock: is not a lock file of DVC .*; `make doctor` names the remedy"),
+    ],
+)
+def test_garbage_is_not_collected_without_a_valid_lock_file(text: str | None, words: str) -> None:
+    Path("dvc.lock").unlink()
+    if text:
+        Path("dvc.lock").write_text(text)
+    with pytest.raises(DamagedLockFile, match=words):
+        collect_garbage()
+
+
+def test_a_damaged_lock_file_is_unverifiable(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.lock").write_text("stages:")
+    assert verify() == Fault.UNVERIFIABLE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dvc.lock: is not a lock file of DVC") and "`make doctor`" in line
 
 
 def test_makers_come_before_readers() -> None:

@@ -144,7 +144,10 @@ def explode(kind: str, path: Path) -> str:
         if kind == "yaml":
             return str(YamlFile(path).values)
         reader = READERS[kind](path=path, **{**VALUES, **LIMITS})
-        documents = sum(1 for task in reader.tasks() for _ in reader.read(task))
+        documents = 0
+        for task in reader.tasks():
+            for _ in reader.read(task):  # a list of them would take memory
+                documents += 1
     except (SourceError, SpecError) as error:
         return str(error)
     return f"{documents} documents {reasons(reader)}"

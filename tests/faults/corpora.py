@@ -12,6 +12,7 @@ import json
 import lzma
 import tarfile
 import zipfile
+from itertools import product
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -169,9 +170,8 @@ def wide_frame() -> bytes:
 
 def with_dictionary() -> bytes:
     """Write a zstd frame that was compressed with a dictionary."""
-    words = zstandard.train_dictionary(
-        1024, [f"{row!r} {number}".encode() for number in range(60) for row in ROWS]
-    )
+    samples = [f"{row!r} {number}".encode() for number, row in product(range(60), ROWS)]
+    words = zstandard.train_dictionary(1024, samples)
     return zstandard.ZstdCompressor(dict_data=words).compress(WHOLE)
 
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from datatrove.data import Document
@@ -90,18 +91,22 @@ def random_nodes(draw: random.Random) -> list[Node]:
         if number < 2 or draw.random() < 0.2:
             node.lines = {name: random_lines(draw) for name in "xyz"[: draw.randrange(1, 4)]}
         else:
-            node.parents = tuple(
-                sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1)))
-            )
+            node.parents = random_parents(number, draw)
         nodes.append(node)
     return nodes
 
 
+def random_parents(number: int, draw: random.Random) -> tuple[int, ...]:
+    count = draw.randrange(1, min(number, 3) + 1)
+    return tuple(sorted(draw.sample(range(number), count)))
+
+
 def random_lines(draw: random.Random) -> list[str]:
-    return [
-        "".join(draw.choice("abc") for _ in range(draw.randrange(1, 6)))
-        for _ in range(draw.randrange(1, 4))
-    ]
+    return [random_word(draw) for _ in range(draw.randrange(1, 4))]
+
+
+def random_word(draw: random.Random) -> str:
+    return "".join(draw.choice("abc") for _ in range(draw.randrange(1, 6)))
 
 
 def edit(nodes: list[Node], draw: random.Random) -> None:
@@ -117,10 +122,7 @@ def edit(nodes: list[Node], draw: random.Random) -> None:
     elif node.lines:
         node.lines[draw.choice("xyz")] = random_lines(draw)
     elif what == "parents":
-        number = nodes.index(node)
-        node.parents = tuple(
-            sorted(draw.sample(range(number), draw.randrange(1, min(number, 3) + 1)))
-        )
+        node.parents = random_parents(nodes.index(node), draw)
 
 
 class Model:
@@ -135,9 +137,8 @@ class Model:
         texts: list[dict[str, list[str]]] = []
         for number, node in enumerate(nodes):
             inputs: dict[str, list[list[str]]] = {}
-            for source in ([node.lines] if node.lines else []) + [
-                texts[parent] for parent in node.parents
-            ]:
+            own = [node.lines] if node.lines else []
+            for source in own + [texts[parent] for parent in node.parents]:
                 for name, lines in source.items():
                     inputs.setdefault(name, []).append(lines)
             made.append([])
@@ -147,8 +148,9 @@ class Model:
                 if key not in self.known:
                     made[-1].append(name)
                 self.known.add(key)
-                kept = [changed(line, node.value, node.kind) for part in parts for line in part]
-                texts[-1][name] = [line for line in kept if line is not None]
+                own_lines = chain.from_iterable(parts)
+                outcomes = [changed(line, node.value, node.kind) for line in own_lines]
+                texts[-1][name] = [line for line in outcomes if line is not None]
         return made, texts
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.ingested import rows_of
 from tests.reading import VALUES, read, read_bytes, reasons
 
 KINDS = {"jsonl": corpora.LINES | corpora.FILES, "parquet": corpora.PARQUET, "wet": corpora.RECORDS}
-TABLE = [(kind, name) for kind, rows in KINDS.items() for name in rows]
+TABLE = list(chain.from_iterable(product([kind], rows) for kind, rows in KINDS.items()))
 
 
 def accounted(reader: ReadSource, size: int) -> bool:
@@ -87,7 +88,7 @@ def test_no_malformed_file_stops_the_others(
     assert went == Counter(
         {name: count for name, count in ledger.dropped.items() if name != "duplicate"}
     ) + Counter(ledger.quarantined)
-    texts = {text for corpus in every for text in corpus.texts}
+    texts = set(chain.from_iterable(corpus.texts for corpus in every))
     assert {row["text"] for row in rows_of(Path("build/ingest/web"))} == texts
 
 

@@ -10,6 +10,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[State, list[str]
 
 def errors(operations: list[str]) -> list[Fault]:
     """List every operation with every error that it can have; writes have those of disks alone."""
-    every = [
-        Fault(at, "error", code, is_lasting)
-        for at, name in enumerate(operations, 1)
-        for code in (NUMBERS[:2] if name.startswith(UNNAMED) else NUMBERS)
-        for is_lasting in (False, True)
-    ]
+    every = []
+    for at, name in enumerate(operations, 1):
+        codes = NUMBERS[:2] if name.startswith(UNNAMED) else NUMBERS
+        for code, is_lasting in product(codes, (False, True)):
+            every.append(Fault(at, "error", code, is_lasting))
     random.Random(5).shuffle(every)
     return every
 

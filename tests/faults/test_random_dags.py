@@ -33,28 +33,17 @@ def test_shards_made_and_texts_are_those_of_the_model(case: int, tmp_path: Path)
 
 def stages(nodes: list[Node]) -> str:
     """Write dvc.yaml as JSON, which is YAML too."""
-    return json.dumps(
-        {
-            "stages": {
-                f"n{number}": {
-                    "cmd": f"python -m tests.faults.dags {number}",
-                    "deps": [
-                        *([f"lines-{number}"] if node.lines else []),
-                        *(f"build/n{parent}" for parent in node.parents),
-                    ],
-                    "params": [
-                        {
-                            "nodes.json": [
-                                f"n{number}.{name}" for name in ("value", "kind", "parents")
-                            ]
-                        }
-                    ],
-                    "outs": [f"build/n{number}"],
-                }
-                for number, node in enumerate(nodes)
-            }
+    entries = {}
+    for number, node in enumerate(nodes):
+        name = f"n{number}"
+        lines = [f"lines-{number}"] if node.lines else []
+        entries[name] = {
+            "cmd": f"python -m tests.faults.dags {number}",
+            "deps": [*lines, *(f"build/n{parent}" for parent in node.parents)],
+            "params": [{"nodes.json": [f"{name}.{key}" for key in ("value", "kind", "parents")]}],
+            "outs": [f"build/{name}"],
         }
-    )
+    return json.dumps({"stages": entries})
 
 
 @pytest.mark.cases(quick=1, full=12)

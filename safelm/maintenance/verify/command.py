@@ -50,6 +50,7 @@ def verify(
 
 def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
     store = Store(cache(), scratch())
+    locked = read_lock()
     declared = declared_stages()
     recheck = partial(_check, store, declared, earlier, built)
     report = recheck(quick)
@@ -57,7 +58,7 @@ def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
         return repair(report, recheck, store, print).code
     if report.code & ~Fault.UNVERIFIABLE:
         print("`make verify REPAIR=1` quarantines what is damaged and makes only that again")
-    if unbuilt := sorted(declared - read_lock().keys()):
+    if unbuilt := sorted(declared - locked.keys()):
         print(f"not built yet, so not verified: {', '.join(unbuilt)}")
     return report.code
 

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import chain
 from operator import getitem
 from pathlib import Path
 from typing import Any, Self
@@ -261,22 +262,20 @@ class Toy:
         lines = [line.split() for line in printed.splitlines() if " made)  " in line]
         return {line[0]: int(line[3].lstrip("(")) for line in lines}
 
+    def source_lines(self) -> list[bytes]:
+        """Return the lines of all files of the source."""
+        paths = sorted(self.root.glob("web/*"))
+        return list(chain.from_iterable(path.read_bytes().splitlines() for path in paths))
+
     def check(self) -> None:
         """Check the build by itself: every row is accounted for, every document is there once."""
-        source = [
-            line
-            for path in sorted(self.root.glob("web/*.jsonl"))
-            for line in path.read_bytes().splitlines()
-        ]
+        source = self.source_lines()
         ledger = Manifest.read(self.root / "build/ingest/web").ledger
         assert ledger.rows_in == len(source)
         for stage in STAGES:
             Manifest.read(self.root / "build" / stage).ledger.check(stage)
-        ids = [
-            id
-            for table in tables(self.root / "build/ingest/web", ["id"])
-            for id in table["id"].to_pylist()
-        ]
+        shards = tables(self.root / "build/ingest/web", ["id"])
+        ids = list(chain.from_iterable(shard["id"].to_pylist() for shard in shards))
         assert len(ids) == len(set(ids)) == ledger.rows_out == len(good_texts(source))
 
 
