@@ -116,11 +116,16 @@ class Claim:
     def json(self) -> dict[str, Any]:
         """Return the claim as summary.json holds it."""
         ours: dict[str, Any] = {}
-        for one in self.comparisons:
-            for side, rate in ((one.first, one.lower), (one.second, one.higher)):
+        for comparison in self.comparisons:
+            for side, rate in (
+                (comparison.first, comparison.lower),
+                (comparison.second, comparison.higher),
+            ):
                 if rate:
                     ours[", ".join(side)] = rate.json()
-        ours["differences"] = [one.json() for one in self.comparisons if one.gap]
+        ours["differences"] = [
+            comparison.json() for comparison in self.comparisons if comparison.gap
+        ]
         return {
             "id": self.id,
             "claim": self.text,
@@ -140,6 +145,6 @@ def verdicts(claims: Sequence[Claim]) -> dict[str, int]:
 
 def paper_lines(claim: Claim) -> list[str]:
     """State the paper's values; they are percentages but for rates per million."""
-    is_percent = not any(one.per_million for one in claim.comparisons)
+    is_percent = not any(comparison.per_million for comparison in claim.comparisons)
     unit = f"{THIN}%" if is_percent else ""
     return [f"{name}: {value:g}{unit}" for name, value in claim.paper.items()] or [NONE]

@@ -99,8 +99,8 @@ def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
     known = [(group, decoder) for group, decoder in sides if group and decoder]
     if len(known) < 2:
         return None
-    found = pair(data, lower.stage, "harmful", "asr", *known)
-    return found.gap if found else None
+    difference = pair(data, lower.stage, "harmful", "asr", *known)
+    return difference.gap if difference else None
 
 
 def _pretraining(data: ReportData) -> Iterator[Claim]:
@@ -159,9 +159,9 @@ def _ablation(data: ReportData) -> Iterator[Claim]:
     ends = {"raw": data.roles.standard, "score_0": data.roles.filtered}
     for before, step in pairwise(steps):
         is_first = step == "score_0"
-        found = ends if is_first else groups
+        by_step = ends if is_first else groups
         new, old = (
-            Side(found.get(name), paper.stage, data.decoders.plain, STEPS[name])
+            Side(by_step.get(name), paper.stage, data.decoders.plain, STEPS[name])
             for name in (step, before)
         )
         # Filtering alone is claimed to raise attack success, every further step to lower it.

@@ -49,8 +49,8 @@ class ReportData:
     @cached_property
     def all_decoders(self) -> list[str]:
         """The decoders in use, in the order of params.yaml."""
-        found = self.measured.values("decoder")
-        return [name for name in self.declared.decoders if name in found]
+        in_use = self.measured.values("decoder")
+        return [name for name in self.declared.decoders if name in in_use]
 
     @cached_property
     def main_decoders(self) -> list[str]:

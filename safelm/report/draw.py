@@ -178,15 +178,17 @@ def step_panels(
         series: a column of the numbers.
         style: of a line, by the value of `series`; else lines take the styles in turn.
     """
-    found = []
+    rates_by_name = []
     for name, members in grouped(numbers, series).items():
         rates = {at(number): number.rate for number in members}
-        found.append((name, [rates.get(place) for place in places]))
+        rates_by_name.append((name, [rates.get(place) for place in places]))
     drawn = []
-    for start in range(0, len(found), MAX_LINES):
+    for start in range(0, len(rates_by_name), MAX_LINES):
         chosen = [
             Series(readable(name), style(name) if style else default, rates)
-            for (name, rates), default in zip(found[start:], STYLES[:MAX_LINES], strict=False)
+            for (name, rates), default in zip(
+                rates_by_name[start:], STYLES[:MAX_LINES], strict=False
+            )
         ]
         names, label = list(places.values()), chart_label("Lines", what)
         drawn.append(Panel(title, steps(chosen, names, label, x_title=across, y_title="%")))

@@ -140,9 +140,9 @@ def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
     """
     files = [folder / MEASUREMENTS_FILE for folder in folders]
     tables = [_table(file, list(MEASUREMENTS)) for file in files if file.is_file()]
-    found = pl.from_arrow(pa.concat_tables([arrow_schema(MEASUREMENTS).empty_table(), *tables]))
-    assert isinstance(found, pl.DataFrame)
-    return found
+    frame = pl.from_arrow(pa.concat_tables([arrow_schema(MEASUREMENTS).empty_table(), *tables]))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _table(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -211,23 +211,23 @@ def _ledgers(folder: Path, rows: Declared) -> dict[str, Ledger]:
 
 def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
     """Read the loss on rows that no training reads, by model and corpus."""
-    found: dict[tuple[str, str], Points] = {}
+    losses: dict[tuple[str, str], Points] = {}
     for model, run in runs.items():
         if (run / "held_out.csv").is_file():
             log = pl.read_csv(run / "held_out.csv", columns=["tokens", "corpus", "loss"])
             for tokens, corpus, loss in log.iter_rows():
-                found.setdefault((model, corpus), []).append((float(tokens), float(loss)))
-    return found
+                losses.setdefault((model, corpus), []).append((float(tokens), float(loss)))
+    return losses
 
 
 def _curves(logs: Mapping[str, Path], column: str) -> dict[str, Points]:
     """Read a column of the logs that have it; that of another trainer may lack a learning rate."""
-    found = {
+    curves = {
         model: read_curve(log, column)
         for model, log in logs.items()
         if column == "loss" or column in pl.read_csv(log, n_rows=0).columns
     }
-    return {model: points for model, points in found.items() if points}
+    return {model: points for model, points in curves.items() if points}
 
 
 def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:

@@ -77,13 +77,13 @@ class Measured:
         """
         given = dict.fromkeys(DETAILS) | columns
         where = [_matches(name, value) for name, value in given.items() if value is not ...]
-        found = self.keys.filter(*where).iter_rows()
-        return [Number(rate=self.rates[key], **dict(zip(KEY, key, strict=True))) for key in found]
+        keys = self.keys.filter(*where).iter_rows()
+        return [Number(rate=self.rates[key], **dict(zip(KEY, key, strict=True))) for key in keys]
 
     def values(self, column: str, **columns: Any) -> list[Any]:
         """Return the values of a column among selected numbers, in their order, without nulls."""
-        found = (getattr(number, column) for number in self.select(**columns))
-        return [value for value in dict.fromkeys(found) if value is not None]
+        values = (getattr(number, column) for number in self.select(**columns))
+        return [value for value in dict.fromkeys(values) if value is not None]
 
     def rate(self, metric: str, group: Group | str | None, stage: str, **key: Any) -> Rate | None:
         """Look up a number by the columns of KEY; None where it was not measured."""
@@ -91,8 +91,8 @@ class Measured:
             return None
         key |= {"metric": metric, "stage": stage}
         key["group"] = group if isinstance(group, str) else group.name
-        found = self.rates.get(tuple(key.get(name) for name in KEY))
-        return found if found and found.value is not None else None
+        number = self.rates.get(tuple(key.get(name) for name in KEY))
+        return number if number and number.value is not None else None
 
     def answers(
         self, metric: str, suite: str, group: Group | None, stage: str, decoder: str | None
@@ -125,8 +125,8 @@ class Measured:
 
     def stages(self, group: Group | None = None) -> list[str]:
         """Return the stages that were evaluated, of one group or of any."""
-        found = self.values("stage", group=group.name if group else ...)
-        return [stage for stage in STAGES if stage in found]
+        evaluated = self.values("stage", group=group.name if group else ...)
+        return [stage for stage in STAGES if stage in evaluated]
 
 
 def _matches(column: str, value: Any) -> pl.Expr:

@@ -105,7 +105,7 @@ def sections(data: ReportData, params: Mapping[str, Any]) -> list[Section]:
     """Draw every figure, in the order of the page; sections without figures are left out."""
     attack = (attack_success(data), by_form(data), outcomes(data), finetuning(data))
     made = (_tables("models-table", _models(data)), _tables("mixtures-table", mixtures(data)))
-    found: list[tuple[str, str, Sequence[Figure | None]]] = [
+    drawn_sections: list[tuple[str, str, Sequence[Figure | None]]] = [
         ("attack", "Attack success", [*attack, harmful_tuning(data), suffix_attacks(data)]),
         ("harmless", "Harmless requests", harmless(data)),
         ("suites", "Public benchmarks", public_suites(data)),
@@ -123,8 +123,8 @@ def sections(data: ReportData, params: Mapping[str, Any]) -> list[Section]:
     ]
     paragraphs = {"made": [_digest_text(params)]}
     built = []
-    for id, title, figures in found:
-        drawn = [one for one in figures if one]
+    for id, title, figures in drawn_sections:
+        drawn = [drawing for drawing in figures if drawing]
         if drawn:
             built.append(Section(id, title, drawn, paragraphs.get(id, [])))
     return built

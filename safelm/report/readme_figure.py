@@ -32,12 +32,12 @@ def draw_picture(data: ReportData) -> str:
     figure = attack_success(data)
     panels, height, x = [], 0.0, GAP
     for panel in figure.panels:
-        found = VIEW_BOX.search(panel.chart)
-        assert found, "a chart has a view box"
-        size = f'x="{svg.number(x)}" y="{TOP:g}" width="{found[1]}" height="{found[2]}"'
+        box = VIEW_BOX.search(panel.chart)
+        assert box, "a chart has a view box"
+        size = f'x="{svg.number(x)}" y="{TOP:g}" width="{box[1]}" height="{box[2]}"'
         chart = Markup(VIEW_BOX.sub(size, panel.chart, count=1))
         panels.append((x, panel.title, chart))
-        height, x = max(height, float(found[2])), x + svg.WIDTH + GAP
+        height, x = max(height, float(box[2])), x + svg.WIDTH + GAP
     legend, at = [], GAP
     for style, meaning in data.legend(data.main_decoders):
         legend.append((at, style, meaning))
@@ -65,8 +65,8 @@ def params_digest(params: Mapping[str, Any]) -> str:
 
 def digest_of(picture: str) -> str | None:
     """Return the digest that a committed picture states."""
-    found = DIGEST.search(picture)
-    return found[1] if found else None
+    match = DIGEST.search(picture)
+    return match[1] if match else None
 
 
 def main() -> None:

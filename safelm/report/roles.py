@@ -121,12 +121,12 @@ def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
     """Find the decoders of the claims: `greedy` and `safebeam` by name, others by their method."""
 
     def first(method: str, *drops: str) -> str | None:
-        found = (
+        names = (
             name
             for name, row in decoders.items()
             if row.method == method and (not drops or getattr(row, "drop", None) in drops)
         )
-        return next(found, None)
+        return next(names, None)
 
     plain = "greedy" if "greedy" in decoders else first("greedy")
     return DecoderRoles(

@@ -89,7 +89,12 @@ def _path(number: Number) -> list[str]:
     path += ["forms", number.form] if number.form else []
     bins = (number.words, number.bin_edge, number.layer)
     whole_page = ["page"] if number.metric == "tag_auroc" and number.words is None else []
-    return [*path, number.metric, *whole_page, *(f"{one:g}" for one in bins if one is not None)]
+    return [
+        *path,
+        number.metric,
+        *whole_page,
+        *(f"{value:g}" for value in bins if value is not None),
+    ]
 
 
 def _json(number: Number) -> Any:
@@ -114,11 +119,11 @@ def _with_headlines(stages: Mapping[str, Json], decoders: Iterable[str]) -> Json
 
 def _headlines(suites: Mapping[str, Json]) -> Json:
     harmful, benign = suites.get("harmful", {}), suites.get("benign", {})
-    found = {name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")}
-    found["benign_compliance"] = benign.get("complied")
-    found["over_refusal"] = benign.get("over_refusal")
-    found["dual_use_over_refusal"] = suites.get("dual_use", {}).get("over_refusal")
-    return {**found, **suites}
+    headlines = {name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")}
+    headlines["benign_compliance"] = benign.get("complied")
+    headlines["over_refusal"] = benign.get("over_refusal")
+    headlines["dual_use_over_refusal"] = suites.get("dual_use", {}).get("over_refusal")
+    return {**headlines, **suites}
 
 
 def _scores(data: ReportData) -> Json:
@@ -150,12 +155,12 @@ def metrics(data: ReportData) -> dict[str, dict[str, float]]:
     rows = {}
     for model in data.single.values("group"):
         for stage in STAGES:
-            found = {"utility": data.single.accuracy(model, stage)}
+            rates = {"utility": data.single.accuracy(model, stage)}
             for name, (metric, suite, role) in METRICS.items():
                 key = {"suite": suite, "decoder": getattr(data.decoders, role)}
-                found[name] = data.single.rate(metric, model, stage, **key)
+                rates[name] = data.single.rate(metric, model, stage, **key)
             order = (*METRICS, "utility")
-            row = {name: _percent(rate) for name in order if (rate := found[name])}
+            row = {name: _percent(rate) for name in order if (rate := rates[name])}
             if row:
                 rows[f"{model}-{stage}"] = row
     return rows
@@ -173,7 +178,7 @@ def tables(data: ReportData) -> dict[str, str]:
     """
     inputs, hazard_rows = data.inputs, list(_hazard_rows(data))
     losses = {model: list(_loss_rows(data, model)) for model in inputs.curves}
-    found = {
+    files = {
         "asr.csv": _rate_csv(data, "asr", "harmful"),
         "over_refusal.csv": _rate_csv(data, "over_refusal", "benign"),
         "hazards.csv": _csv(HAZARD, hazard_rows),
@@ -182,14 +187,14 @@ def tables(data: ReportData) -> dict[str, str]:
     }
     for corpus in dict.fromkeys(row[0] for row in hazard_rows):
         rows = [row for row in hazard_rows if row[0] == corpus]
-        found[f"hazards/{corpus}.csv"] = _csv(HAZARD, rows)
+        files[f"hazards/{corpus}.csv"] = _csv(HAZARD, rows)
     for (model, corpus), points in inputs.held_out.items():
-        found[f"held_out/{model}, {corpus}.csv"] = _csv(["tokens", "loss"], points)
+        files[f"held_out/{model}, {corpus}.csv"] = _csv(["tokens", "loss"], points)
     for model, points in inputs.learning_rates.items():
-        found[f"learning_rate/{model}.csv"] = _csv(["tokens", "learning_rate"], points)
+        files[f"learning_rate/{model}.csv"] = _csv(["tokens", "learning_rate"], points)
     for model, loss in losses.items():
-        found[f"loss/{model}.csv"] = _csv(LOSS, loss)
-    return found
+        files[f"loss/{model}.csv"] = _csv(LOSS, loss)
+    return files
 
 
 def _rate_csv(data: ReportData, metric: str, suite: str) -> str:

@@ -41,7 +41,7 @@ def accuracy(matrix: Matrix) -> float | None:
 
 
 def f1_scores(matrix: Matrix) -> list[float]:
-    """Compute the F1 of each class: 0 where it is neither true nor predicted, as scikit-learn does."""
+    """Compute the F1 of each class; 0 for one that is neither true nor predicted (scikit-learn's)."""
     columns = [sum(column) for column in zip(*matrix, strict=True)]
     marginals = [sum(row) + column for row, column in zip(matrix, columns, strict=True)]
     hits = [matrix[level][level] for level in range(SCORE_LEVELS)]
@@ -69,8 +69,8 @@ def recall_at(matrix: Matrix, level: int) -> float | None:
 
 def recall_rate(matrix: Matrix, level: int, confidence: float) -> Rate | None:
     """Compute Recall@k with Wilson's interval; None without such pages."""
-    found = rate(*recall_counts(matrix, level), confidence)
-    return found if found.of else None
+    recall = rate(*recall_counts(matrix, level), confidence)
+    return recall if recall.of else None
 
 
 def false_alarms(matrix: Matrix) -> float | None:
@@ -80,8 +80,8 @@ def false_alarms(matrix: Matrix) -> float | None:
 
 def false_alarm_rate(matrix: Matrix, confidence: float) -> Rate | None:
     """Compute the false alarms with Wilson's interval; None without harmless documents."""
-    found = rate(sum(matrix[0][1:]), sum(matrix[0]), confidence)
-    return found if found.of else None
+    alarms = rate(sum(matrix[0][1:]), sum(matrix[0]), confidence)
+    return alarms if alarms.of else None
 
 
 def kappa_of_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
@@ -110,7 +110,7 @@ def kappa(matrix: Matrix) -> float | None:
 
 
 def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
-    """Compute all metrics of (actual, predicted) pairs as a metrics file shows them, with counts."""
+    """Compute all metrics of (actual, predicted) pairs, with counts, as metrics files show them."""
     matrix = confusion(pairs)
     return {
         "documents": total(matrix),

@@ -34,11 +34,11 @@ class Rate:
 
     def json(self) -> dict[str, Any]:
         """Return the rate as summary.json shows it."""
-        found: dict[str, Any] = {"value": rounded(self.value), "count": self.count, "of": self.of}
-        found |= {"low": rounded(self.low), "high": rounded(self.high)}
+        values: dict[str, Any] = {"value": rounded(self.value), "count": self.count, "of": self.of}
+        values |= {"low": rounded(self.low), "high": rounded(self.high)}
         if self.seeds:
-            found["seeds"] = [rounded(seed) for seed in self.seeds]
-        return found
+            values["seeds"] = [rounded(seed) for seed in self.seeds]
+        return values
 
 
 def rounded(value: float | None) -> float | None:

@@ -154,15 +154,15 @@ def steps(
     x_ticks = [(index + 0.5, name) for index, name in enumerate(names)]
     plane = Plane(x_ticks, PERCENTS, x_title, y_title, far=float(len(names)))
     placed = []
-    for index, one in enumerate(series):
+    for index, line in enumerate(series):
         shift = (index - (len(series) - 1) / 2) * 5
         places = [
             ((plane.x(step + 0.5) + shift, plane.y(rate.value)), rate)
-            for step, rate in enumerate(one.rates)
+            for step, rate in enumerate(line.rates)
             if rate is not None and rate.value is not None
         ]
         if places:
-            placed.append(Placed(one.label, one.style, places))
+            placed.append(Placed(line.label, line.style, places))
     return draw("steps", plane, placed, label)
 
 
@@ -188,15 +188,15 @@ def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) 
     return draw("scatter", plane, points, edge, names, label)
 
 
-def beats(one: Point, other: Point) -> bool:
+def beats(point: Point, other: Point) -> bool:
     """Return whether one point is further left and no lower, or higher and no further right."""
-    (x, y), (other_x, other_y) = one.values, other.values
+    (x, y), (other_x, other_y) = point.values, other.values
     return (x, y) != (other_x, other_y) and x <= other_x and y >= other_y
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats."""
-    beaten = {id(other) for one, other in product(points, points) if beats(one, other)}
+    beaten = {id(other) for point, other in product(points, points) if beats(point, other)}
     return [point for point in points if id(point) not in beaten]
 
 

@@ -41,8 +41,8 @@ def ablation(data: ReportData) -> Figure:
         label = chart_label("Bars", f"attack success by step of the ablation, {stage}")
         panels.append(Panel(STAGE_NAMES[stage], bars([("", rows)], label, gutter=136.0)))
     body: list[list[Value]] = []
-    for heads, found in cells.items():
-        body.append([*heads, *(found.get(stage, Cell(NONE)) for stage in shown)])
+    for heads, by_stage in cells.items():
+        body.append([*heads, *(by_stage.get(stage, Cell(NONE)) for stage in shown)])
     missing = [meaning for step, meaning in STEPS.items() if step not in data.roles.ablation]
     columns = [STAGE_NAMES[stage] for stage in shown]
     return figure(
@@ -68,12 +68,12 @@ def _steps(data: ReportData) -> Iterable[tuple[str, Group, str, str]]:
 
 def amounts(data: ReportData) -> list[Figure]:
     """Draw attack success and benign compliance by the amount of each varied ingredient."""
-    found = []
+    figures = []
     for name, groups in data.roles.amounts.items():
         built = {amount: group for amount, group in groups.items() if group in data.built}
         if len(built) > 1:
-            found.append(_amount_figure(data, name, built))
-    return found
+            figures.append(_amount_figure(data, name, built))
+    return figures
 
 
 def _amount_figure(data: ReportData, what: str, groups: Mapping[float, Group]) -> Figure:
@@ -149,9 +149,9 @@ def starts(data: ReportData) -> Figure | None:
 
 def _by_cell(data: ReportData, numbers: list[Number]) -> list[tuple[tuple[str, str], list[Number]]]:
     """Group numbers by stage and decoder, in the order of params.yaml."""
-    found = grouped(numbers, "stage", "decoder")
+    groups = grouped(numbers, "stage", "decoder")
     order = product(data.measured.stages(), data.all_decoders)
-    return [(cell, found[cell]) for cell in order if cell in found]
+    return [(cell, groups[cell]) for cell in order if cell in groups]
 
 
 def utility(data: ReportData) -> Figure:

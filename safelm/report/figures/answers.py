@@ -59,8 +59,8 @@ JUDGES = {
 
 def attack_success(data: ReportData) -> Figure:
     """Draw Figure 2: attack success of every model and stage, greedy and under SafeBeam."""
-    found = data.measured.select(metric="asr", suite="harmful", decoder=data.main_decoders)
-    numbers = [replace(number, paper=_paper_asr(data, number)) for number in found]
+    asr = data.measured.select(metric="asr", suite="harmful", decoder=data.main_decoders)
+    numbers = [replace(number, paper=_paper_asr(data, number)) for number in asr]
     stages = {stage: STAGE_NAMES[stage] for stage in data.measured.stages()}
     columns = pivot(
         "Attack success rate", numbers, ("group", "decoder"), stages, lambda number: number.stage
@@ -91,9 +91,9 @@ def _paper_asr(data: ReportData, number: Number) -> float | None:
 def by_form(data: ReportData) -> Figure | None:
     """Draw attack success for each form of prompt."""
     key = {"metric": "asr", "suite": "harmful", "decoder": data.main_decoders}
-    found = [number for number in data.measured.select(**key, form=...) if number.form]
+    asr = [number for number in data.measured.select(**key, form=...) if number.form]
     drawn, tables = [], []
-    for stage, numbers in grouped(found, "stage").items():
+    for stage, numbers in grouped(asr, "stage").items():
         columns = {form: readable(form) for form in grouped(numbers, "form")}
         rows = []
         for (group, decoder), members in grouped(numbers, "group", "decoder").items():

@@ -211,9 +211,9 @@ def _planned(name: str, plan: Json) -> Iterator[list[Value]]:
 def ledger(data: ReportData) -> Table | None:
     """List where every row of every source went."""
     rows: list[list[Value]] = []
-    for stage, found in data.inputs.ledgers.items():
-        lost = (_reasons(found.dropped), _reasons(found.quarantined))
-        rows.append([stage, f"{found.rows_in:,}", f"{found.rows_out:,}", *lost])
+    for stage, counts in data.inputs.ledgers.items():
+        lost = (_reasons(counts.dropped), _reasons(counts.quarantined))
+        rows.append([stage, f"{counts.rows_in:,}", f"{counts.rows_out:,}", *lost])
     columns = ("Rows in", "Rows out", "Dropped (by filter)", "Quarantined (by reason)")
     caption = "Rows in = rows out + dropped + quarantined"
     return table(caption, ("Stage",), columns, rows) if rows else None

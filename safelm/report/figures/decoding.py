@@ -31,12 +31,12 @@ def decoder_controls(data: ReportData) -> Figure:
     panels, rows = [], []
     for members in grouped(numbers, "group", "stage").values():
         cells = {}
-        for decoder, found in grouped(members, "decoder").items():
-            rates = {number.metric: number.rate for number in found}
+        for decoder, own in grouped(members, "decoder").items():
+            rates = {number.metric: number.rate for number in own}
             if {"asr", "complied"} <= rates.keys():
                 style = data.style(decoder)
                 point = Point(readable(decoder), style, rates["asr"], rates["complied"])
-                cells[decoder] = (point, found[0], rates)
+                cells[decoder] = (point, own[0], rates)
         points = [point for point, _, _ in cells.values()]
         for point, number, rates in cells.values():
             better = ", ".join(other.label for other in points if beats(other, point))
@@ -102,14 +102,14 @@ def _probe_table(data: ReportData, areas: Sequence[Number]) -> Table:
     """Build the summary of probes; the best layer is averaged over seeds."""
     metrics = [f"probe_auroc_{name}" for name in ("words", "best", "last")]
     embeddings = [number for number in areas if number.layer == 0]
-    found = data.measured.select(metric=metrics)
+    further = data.measured.select(metric=metrics)
     best = data.measured.frame.select("metric", "group", "stage", "at_layer").iter_rows()
     layers: dict[tuple[str, str], list[int]] = {}
     for metric, group, stage, layer in best:
         if metric == "probe_auroc_best":
             layers.setdefault((group, stage), []).append(layer)
     rows: list[list[Value]] = []
-    for key, members in grouped([*embeddings, *found], *MODEL).items():
+    for key, members in grouped([*embeddings, *further], *MODEL).items():
         cells = {number.metric: show(number) for number in members}
         words, first, at_best, last = (
             cells.get(metric, Cell(NONE)) for metric in (metrics[0], "probe_auroc", *metrics[1:])

@@ -63,8 +63,8 @@ def pair(
     data: ReportData, stage: str, suite: str, metric: str, first: Answered, second: Answered
 ) -> Paired | None:
     """Compare two sides prompt by prompt; None where they share no prompts."""
-    one, other = (_side(data, *side, stage, suite, metric) for side in (first, second))
-    return paired(one, other, data.confidence) if one and other else None
+    first_side, second_side = (_side(data, *side, stage, suite, metric) for side in (first, second))
+    return paired(first_side, second_side, data.confidence) if first_side and second_side else None
 
 
 @lru_cache(maxsize=512)
@@ -87,16 +87,16 @@ def _differences(data: ReportData) -> Iterator[Difference]:
         for stage in data.measured.stages():
             for first, second in _pairs(data, stage):
                 for metric in metrics_of(kind):
-                    if found := pair(data, stage, suite, metric, first, second):
-                        yield Difference(suite, stage, metric, first, second, found)
+                    if result := pair(data, stage, suite, metric, first, second):
+                        yield Difference(suite, stage, metric, first, second, result)
 
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
     """Iterate over pairs of models with one decoder, then pairs of decoders with one model."""
     groups, decoders = data.groups_at(stage), data.all_decoders
     for decoder in decoders:
-        for one, other in combinations(groups, 2):
-            yield (one, decoder), (other, decoder)
+        for first, second in combinations(groups, 2):
+            yield (first, decoder), (second, decoder)
     for group in groups:
         for one_decoder, other_decoder in combinations(decoders, 2):
             yield (group, one_decoder), (group, other_decoder)
@@ -109,61 +109,64 @@ def compared(data: ReportData) -> list[tuple[Difference, float, bool]]:
     p-values are adjusted for the number of comparisons (Holm); a difference is significant where
     its p-value is below 1 - confidence.
     """
-    found = list(_differences(data))
-    adjusted = holm([one.paired.p_value for one in found])
+    differences = list(_differences(data))
+    adjusted = holm([difference.paired.p_value for difference in differences])
     level = 1 - data.confidence
-    return [(one, p_value, p_value < level) for one, p_value in zip(found, adjusted, strict=True)]
+    return [
+        (difference, p_value, p_value < level)
+        for difference, p_value in zip(differences, adjusted, strict=True)
+    ]
 
 
 def summary(data: ReportData) -> list[dict[str, Any]]:
     """Return the differences as summary.json holds them."""
     return [
         {
-            "suite": one.suite,
-            "stage": one.stage,
-            "of": one.metric,
-            "first": one.sides[0],
-            "second": one.sides[1],
-            **one.paired.gap.json(),
-            "prompts": one.paired.prompts,
+            "suite": difference.suite,
+            "stage": difference.stage,
+            "of": difference.metric,
+            "first": difference.sides[0],
+            "second": difference.sides[1],
+            **difference.paired.gap.json(),
+            "prompts": difference.paired.prompts,
             "p_value": round(p_value, 6),
             "significant": significant,
         }
-        for one, p_value, significant in compared(data)
+        for difference, p_value, significant in compared(data)
     ]
 
 
 def differences(data: ReportData) -> Figure | None:
     """Show the number of significant differences, and a table for each suite."""
-    found = compared(data)
-    if not found:
+    results = compared(data)
+    if not results:
         return None
-    count = sum(significant for *_, significant in found)
-    suites = dict.fromkeys(one.suite for one, *_ in found)
+    count = sum(significant for *_, significant in results)
+    suites = dict.fromkeys(difference.suite for difference, *_ in results)
     return figure(
         "differences",
-        tables=[_table(suite, found) for suite in suites],
+        tables=[_table(suite, results) for suite in suites],
         significant=count,
-        compared=len(found),
+        compared=len(results),
         level=short_percent(1 - data.confidence),
         resamples=f"{RESAMPLES:,}",
     )
 
 
-def _table(suite: str, found: Sequence[tuple[Difference, float, bool]]) -> Table:
+def _table(suite: str, results: Sequence[tuple[Difference, float, bool]]) -> Table:
     rows = []
-    for one, p_value, significant in found:
-        if one.suite != suite:
+    for difference, p_value, significant in results:
+        if difference.suite != suite:
             continue
-        gap = one.paired.gap
+        gap = difference.paired.gap
         value, interval = points(gap.value, gap.low, gap.high)
         verdict = "significant" if significant else "not distinguishable"
         mark = "reproduced" if significant else "not-distinguishable"
         row = (
-            STAGE_NAMES[one.stage],
-            EVENTS[one.metric][0],
-            " against ".join(one.sides),
-            Cell(value, f"{interval} {one.paired.prompts:,} prompts"),
+            STAGE_NAMES[difference.stage],
+            EVENTS[difference.metric][0],
+            " against ".join(difference.sides),
+            Cell(value, f"{interval} {difference.paired.prompts:,} prompts"),
             percent(p_value),
             Cell(verdict, mark=f"verdict {mark}"),
         )

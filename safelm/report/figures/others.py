@@ -74,18 +74,18 @@ def _utility(data: ReportData) -> list[Table]:
 
 def overlap(data: ReportData) -> Figure | None:
     """List prompts that stand in the training text, and the rates of both parts of a suite."""
-    found = data.inputs.overlap
-    if not found:
+    prompts = data.inputs.overlap
+    if not prompts:
         return None
     counts: dict[str, Counter[str]] = {}
-    for (suite, _), kind in found.items():
+    for (suite, _), kind in prompts.items():
         counts.setdefault(suite, Counter())[kind] += 1
     rows: list[list[Value]] = []
     for suite, count in counts.items():
         numbers = (count.total(), count["exact"], count["near"])
         rows.append([readable(suite), *(f"{number:,}" for number in numbers)])
     repeated = {suite: count["exact"] + count["near"] for suite, count in counts.items()}
-    caption = "Prompts found in the training text"
+    caption = "Prompts prompts in the training text"
     return figure(
         "overlap",
         tables=[
@@ -93,7 +93,7 @@ def overlap(data: ReportData) -> Figure | None:
             *(_both_parts(data, suite) for suite, count in repeated.items() if count),
         ],
         repeated=f"{sum(repeated.values()):,}",
-        prompts=f"{len(found):,}",
+        prompts=f"{len(prompts):,}",
     )
 
 
@@ -120,5 +120,7 @@ def _both_parts(data: ReportData, suite: str) -> Table:
 def _part(
     data: ReportData, suite: str, outcomes: Mapping[str, str], kinds: Collection[str]
 ) -> list[str]:
-    found = data.inputs.overlap
-    return [outcome for prompt, outcome in outcomes.items() if found.get((suite, prompt)) in kinds]
+    overlap = data.inputs.overlap
+    return [
+        outcome for prompt, outcome in outcomes.items() if overlap.get((suite, prompt)) in kinds
+    ]

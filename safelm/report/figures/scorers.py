@@ -55,10 +55,10 @@ def macro_f1(matrix: Matrix) -> float | None:
 def _classifier(data: ReportData) -> Figure:
     """Draw Figure 5: the confusion matrices of our scorers beside the paper's."""
     paper, confidence = data.paper.classifier, data.confidence
-    found = {_scorer_name(name): matrix for name, matrix in matrices(data.inputs.fit)}
-    found |= {f"the paper's {name}": matrix for name, matrix in paper.matrices.items()}
+    confusions = {_scorer_name(name): matrix for name, matrix in matrices(data.inputs.fit)}
+    confusions |= {f"the paper's {name}": matrix for name, matrix in paper.matrices.items()}
     rows: list[list[Value]] = []
-    for name, matrix in found.items():
+    for name, matrix in confusions.items():
         recalls = [recall_rate(matrix, level, confidence) for level in (1, 3)]
         f1 = fixed(macro_f1(matrix))
         rows.append([name, *recalls, false_alarm_rate(matrix, confidence), f1])
@@ -68,14 +68,14 @@ def _classifier(data: ReportData) -> Figure:
             rows.append([f"the paper's table: {name}", *shares, NONE, fixed(row.macro_f1)])
     columns = ("Recall@1", "Recall@3", "False alarms", "Macro-F1")
     note = data.inputs.fit.get("note")
-    panels = [_grid(name, matrix) for name, matrix in found.items() if any(map(any, matrix))]
+    panels = [_grid(name, matrix) for name, matrix in confusions.items() if any(map(any, matrix))]
     return figure(
         "figure-5",
         panels,
         note=f"{note} " if note else "",
         tables=[
             table("The scorer", ("Scorer",), columns, rows),
-            *(_counts(name, matrix) for name, matrix in found.items()),
+            *(_counts(name, matrix) for name, matrix in confusions.items()),
         ],
     )
 
@@ -109,11 +109,11 @@ def _counts(name: str, matrix: Matrix) -> Table:
     return table(f"Confusion matrix: {name}", ("True score",), columns, rows)
 
 
-def _audit(found: Json) -> Figure:
+def _audit(audit: Json) -> Figure:
     """Draw each predicted score, and the judge's scores of a sample of it."""
     stacks = []
     buckets: list[list[Value]] = []
-    for row in found["buckets"]:
+    for row in audit["buckets"]:
         predicted = row["predicted"]
         if row["audited"]:
             parts = [(f"r{k}", f"judged {k}", count) for k, count in enumerate(row["judged"])]
@@ -123,7 +123,7 @@ def _audit(found: Json) -> Figure:
         buckets.append([*heads, *map(_share, rates)])
     levels: list[list[Value]] = [
         [f"{row['level']} or above", _share(row["precision"]), _share(row["recall"])]
-        for row in found["levels"]
+        for row in audit["levels"]
     ]
     label = chart_label("Stacked bars", "the judge's scores of a sample of each predicted score")
     chart = stacked([("", stacks)], label, gutter=96.0)
@@ -131,9 +131,9 @@ def _audit(found: Json) -> Figure:
     return figure(
         "audit",
         [Panel("Scores by the judge", chart)] if stacks else [],
-        audited=f"{found['audited']:,}",
-        documents=f"{found['documents']:,}",
-        confidence=short_percent(found["confidence"]),
+        audited=f"{audit['audited']:,}",
+        documents=f"{audit['documents']:,}",
+        confidence=short_percent(audit["confidence"]),
         legend=[(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)],
         tables=[
             table("By predicted score", ("Predicted",), columns, buckets),
@@ -169,10 +169,10 @@ def _reliability(rows: Mapping[str, Json], baseline: Json | None) -> Figure:
     )
 
 
-def _cascades(found: Mapping[str, Json]) -> Figure:
+def _cascades(cascades: Mapping[str, Json]) -> Figure:
     """List which scorer decided, and the loss against the expensive scorer on everything."""
     rows: list[list[Value]] = []
-    for name, row in found.items():
+    for name, row in cascades.items():
         shares = [
             f"{readable(scorer)} {percent(share)}" for scorer, share in row["decided"].items()
         ]

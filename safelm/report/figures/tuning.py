@@ -16,10 +16,10 @@ SAFETY = {"asr": "harmful", "complied": "benign"}  # metric: suite
 
 def _safety(data: ReportData, **columns: object) -> list[Number]:
     """Select attack success, then benign compliance, at all checkpoints."""
-    found = []
+    numbers = []
     for metric, suite in SAFETY.items():
-        found += data.measured.select(metric=metric, suite=suite, checkpoint=..., **columns)
-    return found
+        numbers += data.measured.select(metric=metric, suite=suite, checkpoint=..., **columns)
+    return numbers
 
 
 def finetuning(data: ReportData) -> Figure | None:
@@ -56,13 +56,13 @@ def finetuning(data: ReportData) -> Figure | None:
 def harmful_tuning(data: ReportData) -> Figure | None:
     """Draw the rows of `relearn`: tuning on harmful pairs, and on benign ones as the control."""
     declared = data.declared.relearn
-    found = [n for n in _safety(data, row=list(declared)) if n.rate.value is not None]
+    rates = [n for n in _safety(data, row=list(declared)) if n.rate.value is not None]
     losses = data.measured.select(metric="held_out_loss", row=list(declared), checkpoint=...)
-    if not found and not losses:
+    if not rates and not losses:
         return None
-    checkpoints = sorted({number.checkpoint or 0 for number in (*found, *losses)})
+    checkpoints = sorted({number.checkpoint or 0 for number in (*rates, *losses)})
     panels = []
-    cells = grouped(found, "stage", "decoder", "metric", "row")
+    cells = grouped(rates, "stage", "decoder", "metric", "row")
     # Rows of one stage stand beside each other, for comparison with their control.
     for (stage, decoder, metric, row), members in _in_order(data, cells):
         part = declared[row].part
@@ -81,7 +81,7 @@ def harmful_tuning(data: ReportData) -> Figure | None:
     return figure(
         "tuned-on",
         panels,
-        tables=[_pairs_table(found, checkpoints), _loss_table(losses, checkpoints)],
+        tables=[_pairs_table(rates, checkpoints), _loss_table(losses, checkpoints)],
     )
 
 
