@@ -25,7 +25,8 @@ from datatrove.data import Document
 
 from benchmarks.labels import SEED, UNSAFE, Row, read_json_lines, read_labelled
 from safelm.scoring.base import GradeDocuments
-from safelm.scoring.cascade import CascadeScorer, fit_thresholds, probability_of_level
+from safelm.scoring.cascade import CascadeScorer, probability_of_level
+from safelm.scoring.cascade_fit import fit_thresholds
 from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.encoder_training import finetune

@@ -9,7 +9,8 @@ import pytest
 from datatrove.data import Document
 
 from safelm.builder.paths import build
-from safelm.scoring.cascade import NEVER, FitCascade, Thresholds, decide, fit_thresholds
+from safelm.scoring.cascade import NEVER, Thresholds, decide
+from safelm.scoring.cascade_fit import FitCascade, fit_thresholds
 from safelm.scoring.labels import HELD_OUT
 from safelm.text.hazards import Grade
 from tests.endpoint import Body, FakeEndpoint

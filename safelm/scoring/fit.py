@@ -16,7 +16,8 @@ from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
 from safelm.scoring.base import Grades
-from safelm.scoring.cascade import THRESHOLDS, FitCascade, ReadHeldOut
+from safelm.scoring.cascade import THRESHOLDS
+from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
 from safelm.scoring.encoder import FitEncoder
 from safelm.scoring.labels import (
     HELD_OUT,
