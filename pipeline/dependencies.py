@@ -14,7 +14,6 @@ A bare `dvc repro` cannot: there a stage whose rows are out of date stops with a
 import argparse
 import re
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -23,7 +22,7 @@ import yaml
 
 from pipeline.rows import Stages, body, is_row, patterns_of, rows_read
 from safelm.builder.files import write_synced
-from safelm.builder.fingerprint import import_closure
+from safelm.builder.fingerprint import Module, import_closure
 from safelm.builder.locks import StageError
 from specs.params import PARAMS
 from specs.yaml_source import YamlFile
@@ -46,17 +45,15 @@ def code_read(stage: str) -> list[str]:
     import, as it enters the keys of blocks and artifacts (safelm/builder/fingerprint.py).
     """
     own = _own_modules(f"pipeline.{stage}")
-    imported = {name for module in own.values() for name in module.imports}
+    imported = set().union(*(module.imports for module in own.values()))
     starts = {name for name in imported if not name.startswith((*NEUTRAL, "pipeline"))}
     files = {_path(name) for name in import_closure(starts)}
-    return [
-        *sorted(str(_path(name)) for name in own),
-        *_covered(Path("safelm"), files, top=True),
-        *sorted(str(path) for path in files if path.parts[0] == "specs"),
-    ]
+    stage_files = sorted(str(_path(name)) for name in own)
+    grammars = sorted(str(path) for path in files if path.parts[0] == "specs")
+    return [*stage_files, *_covered(Path("safelm"), files, top=True), *grammars]
 
 
-def _own_modules(entry: str) -> dict[str, Any]:
+def _own_modules(entry: str) -> dict[str, Module]:
     """Return the module of a stage and the modules of pipeline/ that it shares with others."""
     closure = import_closure([entry])
     found, waiting = {}, [entry]
@@ -78,13 +75,15 @@ def _covered(folder: Path, files: set[Path], top: bool = False) -> list[str]:
     """Name the files of a folder, or the folder itself where it holds little else."""
     modules = set(folder.rglob("*.py"))
     used = modules & files
-    if not used:
-        return []
-    if not top and len(used) >= FOLDER_SHARE * len(modules):
+    if used and not top and len(used) >= FOLDER_SHARE * len(modules):
         return [str(folder)]
-    inside = sorted(path for path in folder.iterdir() if path.name != "__pycache__")
-    parts = ([str(path)] if path in files else _covered(path, files) for path in inside)
-    return list(chain.from_iterable(parts))
+    covered = []
+    for path in sorted(folder.iterdir()) if used else ():
+        if path in files:
+            covered.append(str(path))
+        elif path.is_dir():
+            covered += _covered(path, files)
+    return covered
 
 
 def refuse_outdated_rows(stage: str) -> None:
@@ -147,17 +146,19 @@ def _replaced(text: str, lists: Mapping[str, list[str]]) -> str:
     return text
 
 
-def _child(node: yaml.Node, key: str) -> Any:
+def _child(node: Any, key: str) -> Any:
     """Return a key of a mapping and its value, as nodes that know their place in the text."""
-    return next(((name, value) for name, value in node.value if name.value == key), None)
+    return next((pair for pair in node.value if pair[0].value == key), None)
 
 
 def _flow(paths: list[str], indent: str) -> str:
     """Write a list in brackets over several lines, the code on lines of its own."""
-    quoted = [f'"{path}"' if re.search(r"[{}*]", path) else path for path in paths]
-    first_code = next((at for at, path in enumerate(paths) if is_code(path)), len(paths))
-    parts = filter(None, (quoted[:first_code], quoted[first_code:]))
-    lines = [line for part in parts for line in wrap(", ".join(part) + ",", WIDTH, **UNBROKEN)]
+    lines = []
+    for belongs in (lambda path: not is_code(path), is_code):
+        quoted = [f'"{path}"' if "{" in path else path for path in paths if belongs(path)]
+        lines += wrap(", ".join(quoted), WIDTH, **UNBROKEN)
+        if quoted:
+            lines[-1] += ","
     return "[" + f"\n{indent}".join(lines).removesuffix(",") + "]"
 
 

@@ -1,20 +1,23 @@
-"""report: the paper's figures from our measurements, on one page, beside the paper's own numbers.
+"""report: draw the paper's figures from our measurements, beside the paper's own numbers.
 
 python -m pipeline.report
 """
+
+from pathlib import Path
 
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
 from safelm.report.build import make_report
 from safelm.report.inputs import FOLDERS, Declared
+from safelm.report.measured import STAGES
 from safelm.report.page import FILES
 from specs.paper import PAPER
 from specs.params import Params
 
 
 def main() -> None:
-    """Read what was measured, judge the claims and write the page."""
+    """Judge the claims, and write the page and its tables into build/report."""
     StageParser("report", __doc__).parse_args()
     params = Params.read(
         "report",
@@ -33,7 +36,7 @@ def main() -> None:
     artifact(
         "report",
         make_report,
-        reads=[*(build(folder) for folder in FOLDERS), *FILES, PAPER],
+        reads=[*_inputs(params), *FILES, PAPER],
         declared=Declared(
             title=params.report.title,
             confidence=params.report.confidence,
@@ -52,6 +55,20 @@ def main() -> None:
         engine=params.rephrase.engine,
         params=params.model_dump(mode="json", by_alias=True),
     )
+
+
+def _inputs(params: Params) -> list[Path]:
+    """List the folders of build/ that count: a folder of a row that is gone must not."""
+    tables = {
+        "ingest": params.sources,
+        "tag": params.tags,
+        "card": params.corpora,
+        "mix": params.mixtures,
+        "pretrain": params.models,
+        "evaluate": [f"{model}-{stage}" for model in params.models for stage in STAGES],
+    }
+    folders = [build(folder) for folder in FOLDERS if folder not in tables]
+    return folders + [build(folder, row) for folder, rows in tables.items() for row in rows]
 
 
 if __name__ == "__main__":
