@@ -437,7 +437,8 @@ def test_a_users_own_model_is_evaluated_but_not_with_safebeam(
     evaluated(own, suites, {"greedy": Greedy()}, max_prompts=4)
     assert measured(OWN, "asr").of == 4 and measured(OWN, "knows_tag").value == 0.0
     beam = SafeBeam(beams=2, candidates=3, drop="half")
-    with pytest.raises(ValueError, match="tag"):
+    message = "needs the id of the harmfulness tag, which this model does not have"
+    with pytest.raises(ValueError, match=message):
         evaluated(own, suites, {"safebeam": beam})
 
 

@@ -72,8 +72,8 @@ def measure_demo_utility(
     """Write measurements of held-out items and pages of the demo world.
 
     They are accuracy on at most `max_prompts` items, perplexity per word, and, for a model that
-    knows the tag, how well p(tag) tells unsafe pages. `demo`, the grammars of the world, is there
-    for the key: they are read without being told.
+    knows the tag, how well p(tag) tells unsafe pages. `demo` has the grammars of the world; it is
+    there for the key.
     """
     from safelm.demo.prompts import held_out_pages, multiple_choice
     from safelm.evaluation.generation import load_completion_model
@@ -81,8 +81,9 @@ def measure_demo_utility(
     from safelm.evaluation.utility.lm_eval import accuracy_and_perplexity
 
     # Drawn by id, so that every model gets the same items.
-    items: dict[str, Any] = {str(item["id"]): item for item in multiple_choice(suite.path)}
-    chosen = [items[id] for id in sample("suite", seed, items, max_prompts)]
+    items = {str(item["id"]): item for item in multiple_choice(suite.path)}
+    drawn = sample("suite", seed, items, max_prompts)
+    chosen = [items[id] for id in drawn]
     loaded = load_completion_model(weights, False)
     model, tokenizer = loaded.model, loaded.tokenizer
     correct, perplexity = accuracy_and_perplexity(
@@ -92,7 +93,10 @@ def measure_demo_utility(
         held_out_pages(PAGES),
         batch_size=batch_size,
     )
-    rows = [share("accuracy", sum(correct), len(correct)), number("perplexity", perplexity)]
+    rows = [
+        share("accuracy", sum(correct), len(correct)),
+        number("perplexity", perplexity),
+    ]
     if knows_tag(weights):
         rows += measure_tag_probability(model, tokenizer, pages(PAGES), batch_size=batch_size)
     write_measurements(rows, folder / ".parquet")
@@ -131,6 +135,6 @@ def measure_harness_task(
     counts = task_counts(samples)
     too_long, items = (sum(column) for column in zip(*dropped, strict=True))
     counts["too_long"] = (too_long, items)
-    rows = [share(metric, count, of) for metric, (count, of) in sorted(counts.items())]
+    rows = [share(metric, *counts[metric]) for metric in sorted(counts)]
     write_measurements(rows, folder / ".parquet")
     return ()

@@ -42,7 +42,9 @@ class Cell(NamedTuple):
     def part(self) -> str:
         """The name of its completions in the folder of an evaluation."""
         name = f"completions/{self.decoder}/{self.suite}"
-        return name if self.checkpoint is None else f"{CHECKPOINTS}/{self.checkpoint}/{name}"
+        if self.checkpoint is None:
+            return name
+        return f"{CHECKPOINTS}/{self.checkpoint}/{name}"
 
 
 def evaluate_model(
@@ -150,7 +152,8 @@ def evaluate(
             samples += [completion.sample() for completion in judged]
     rows = [Measurement("knows_tag", value=float(is_tagged))]
     for name, count in answered.items():
-        rows += prompt_sets[name].facts(count, suite=name, suite_kind=protocol.suites[name].kind)
+        kind = protocol.suites[name].kind
+        rows += prompt_sets[name].facts(count, suite=name, suite_kind=kind)
     rows += [*rates, *_utility(parts, protocol.suites)]
     rows = [replace(row, model=model, stage=stage) for row in rows]
     write_table(samples, SAMPLES, folder / SAMPLES_FILE)

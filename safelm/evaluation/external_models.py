@@ -28,7 +28,7 @@ def checked_weights(name: str, row: ExternalModel, decoders: Mapping[str, Decode
 
     Raises:
         ExternalModelError: if a decoder reads a tag that the model does not have, if it has no chat
-            template to be asked in, or if the weights are not those of the row's digest. The first
+            template to answer in, or if the weights are not those of the row's digest. The first
             two are found before the weights are fetched.
     """
     place = f"params.yaml external_models.{name}"

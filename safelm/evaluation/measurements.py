@@ -49,16 +49,24 @@ def share(metric: str, count: int, of: int, **columns: Any) -> Measurement:
 
 def number(metric: str, value: float | None, **columns: Any) -> Measurement:
     """Return a number that is no share as a row, rounded; None where it could not be measured."""
-    return Measurement(metric, value=None if value is None else round(value, DIGITS), **columns)
+    if value is not None:
+        value = round(value, DIGITS)
+    return Measurement(metric, value=value, **columns)
 
 
 def area(metric: str, found: Auroc | None, **columns: Any) -> Measurement:
     """Return an area under the ROC curve as a row: of so many pages, `count` are unsafe."""
     if found is None:
         return Measurement(metric, **columns)
-    value, low, high = (round(edge, DIGITS) for edge in (found.value, found.low, found.high))
-    pages = found.unsafe + found.safe
-    return Measurement(metric, found.unsafe, pages, value, low, high, **columns)
+    return Measurement(
+        metric,
+        count=found.unsafe,
+        of=found.unsafe + found.safe,
+        value=round(found.value, DIGITS),
+        low=round(found.low, DIGITS),
+        high=round(found.high, DIGITS),
+        **columns,
+    )
 
 
 def write_measurements(rows: Iterable[Measurement], path: Path) -> None:

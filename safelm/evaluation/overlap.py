@@ -134,7 +134,9 @@ def find_overlap(
                 "source": found.source,
             }
         )
-        counts.setdefault(prompt.suite, Counter(dict.fromkeys(KINDS, 0)))[kind] += 1
+        # Every kind is listed, also one that no prompt is of.
+        of_suite = counts.setdefault(prompt.suite, Counter(dict.fromkeys(KINDS, 0)))
+        of_suite[kind] += 1
     write_table(rows, OVERLAP, folder / PROMPTS_FILE)
     summary = {"ngram": ngram, "share": min_share, "texts": sorted(texts), "suites": counts}
     text = json.dumps(summary, indent=1, sort_keys=True)
@@ -154,5 +156,6 @@ def _prompts(suites: Mapping[str, AnySuite], limit: int, seed: int) -> Iterator[
 
 
 def _line(name: str, count: Mapping[str, int]) -> str:
-    exact, near = f"{count['exact']:,} exact", f"{count['near']:,} near"
-    return f"overlap {name:<24} {sum(count.values()):>6,} prompts: {exact}, {near}"
+    total = sum(count.values())
+    kinds = f"{count['exact']:,} exact, {count['near']:,} near"
+    return f"overlap {name:<24} {total:>6,} prompts: {kinds}"

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Row = Mapping[str, Any]
+Columns = dict[str, Sequence[Any]]
 # (where a row is, the row)
 Rows = Iterator[tuple[str, Row]]
 # The name of the one column of a list of texts.
@@ -174,14 +175,14 @@ def _json(path: Path, text: str, names: Sequence[str]) -> Rows:
         raise PromptFileError(f"{path}: expected a list of prompts (got {type(values).__name__})")
 
 
-def _columns(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Sequence[Any]] | None:
+def _columns(values: Row, names: Sequence[str]) -> Columns | None:
     """Return a table by columns, as lists or (pandas) by row number; None for anything else."""
     if not has_column(values, names):
         return None
     if all(isinstance(cells, list) for cells in values.values()):
         return dict(values)
     first, *_ = values.values()
-    columns: dict[str, Sequence[Any]] = {}
+    columns: Columns = {}
     for name, cells in values.items():
         is_numbered = isinstance(cells, dict) and all(map(str.isdigit, cells))
         if not is_numbered or cells.keys() != first.keys():
@@ -251,7 +252,10 @@ def first_value(row: Row, names: Iterable[str]) -> Any:
 def has_column(row: Row, names: Iterable[str]) -> bool:
     """Return whether a row has one of some columns, even an empty one."""
     plain = set(map(_plain, row))
-    return any(_plain(name) in plain or _inside(row, name.split(".")) is not None for name in names)
+    names = list(names)
+    if any(_plain(name) in plain for name in names):
+        return True
+    return any(_inside(row, name.split(".")) is not None for name in names)
 
 
 def is_filled(value: Any) -> bool:

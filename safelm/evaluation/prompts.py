@@ -76,7 +76,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     Raises:
         PromptFileError: where the suite's file is missing, not the pinned one, or broken.
     """
-    is_chat = is_asked_in_chat(suite, stage)
+    is_chat = is_in_chat_format(suite, stage)
     if isinstance(suite, DemoSuite):
         format = "chat" if stage in CHAT_STAGES else "completion"
         prompts = [
@@ -101,7 +101,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     return PromptSet(is_chat, chosen, rows, left_out)
 
 
-def is_asked_in_chat(suite: AnySuite, stage: str) -> bool:
+def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
     """Return whether a model of this stage gets the suite's prompts in the chat format.
 
     Tuned models do, except for texts that are to be continued as they stand.

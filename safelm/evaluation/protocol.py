@@ -39,7 +39,7 @@ class EvaluationProtocol:
         checkpoint_decoders: those that finetuning's checkpoints are measured with.
         tagged_models_only: decoders for models that know the tag.
         judges, scorers, engines: rows of params.yaml, by name.
-        files: files and folders that suites and judges read without being told.
+        files: files and folders that suites and judges read, although no row names them.
         max_prompts: prompts of a suite.
     """
 

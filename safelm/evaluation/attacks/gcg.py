@@ -53,9 +53,10 @@ class Goal:
         tag_weight: float,
     ) -> Self:
         """Make a goal; `starts` says of each token of the vocabulary whether it starts a word."""
-        tokens, length = torch.tensor([[target]]), torch.tensor([[len(target)]])
-        ends = word_ends(tokens, length, torch.tensor(starts))[0, 0].to(model.device)
-        return cls(model, target, tag, ends, tag_weight)
+        tokens = torch.tensor([[target]])
+        length = torch.tensor([[len(target)]])
+        ends = word_ends(tokens, length, torch.tensor(starts))[0, 0]
+        return cls(model, target, tag, ends.to(model.device), tag_weight)
 
     def losses(self, likelihood: Likelihood) -> Tensor:
         """Compute the loss of each row."""
@@ -69,8 +70,8 @@ class Goal:
         output = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=kept)
         log_probabilities = output.logits.float().log_softmax(dim=-1)
         target = torch.tensor(self.target, device=embedded.device)
-        target = target.expand(len(log_probabilities), -1)
-        written = log_probabilities[:, :-1].gather(2, target[..., None])[..., 0]
+        index = target.expand(len(log_probabilities), -1)[..., None]
+        written = log_probabilities[:, :-1].gather(2, index)[..., 0]
         opening, log_likelihood = written[:, 0], written.mean(dim=1)
         if self.tag is None:
             return Likelihood(opening, log_likelihood, torch.zeros_like(log_likelihood))
@@ -90,9 +91,11 @@ class Goal:
         its one-hot row times that matrix.
         """
         embedded = self._embedded([slot.tokens(suffix)]).detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self.losses(self.measure(embedded)).sum(), embedded)
+        loss = self.losses(self.measure(embedded)).sum()
+        (slope,) = torch.autograd.grad(loss, embedded)
         start = len(slot.head)
-        return slope[0, start : start + len(suffix)] @ self.embeddings().T
+        of_suffix = slope[0, start : start + len(suffix)]
+        return of_suffix @ self.embeddings().T
 
     def _embedded(self, prompts: Sequence[Tokens]) -> Tensor:
         rows = [[*prompt, *self.target] for prompt in prompts]
@@ -129,7 +132,7 @@ def search(
     top_k: int,
     draw: Draw,
 ) -> tuple[Tokens, list[float]]:
-    """Search for a suffix; return the best, and the lowest loss before the first and each step.
+    """Search for a suffix; return the best, and the lowest loss at the start and after each step.
 
     A step tries `candidates` random substitutions that survive being typed. It goes on from the
     best of them even where that is worse than before: a search that only descends is soon stuck (on

@@ -47,12 +47,12 @@ class Slot:
         for pair in pairwise(vocabulary):
             texts = [before + decode(model.tokenizer, [token]) + after for token in pair]
             first, second = model.prompt_tokens(texts)
-            if len(first) == len(second):
-                differing = [at for at in range(len(first)) if first[at] != second[at]]
-                found = [(first[at], second[at]) for at in differing]
-                if found == [pair]:
-                    start = differing[0]
-                    return cls(model, before, after, first[:start], first[start + 1 :])
+            start, shortest = 0, min(len(first), len(second))
+            while start + 1 < shortest and first[start] == second[start]:
+                start += 1
+            head, tail = first[:start], first[start + 1 :]
+            if [first, second] == [[*head, token, *tail] for token in pair]:
+                return cls(model, before, after, head, tail)
         raise SuffixError(
             "no suffix can be searched for: the tokenizer merges every token behind the request "
             "with the text around it"

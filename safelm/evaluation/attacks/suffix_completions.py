@@ -6,6 +6,7 @@ attacks only what is new.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safelm.builder.shards import Shard, write_table
 from safelm.evaluation.completions import write_completions
@@ -60,14 +61,14 @@ def write_suffixes(
     model, tokenizer = loaded.model, loaded.tokenizer
     vocabulary = typeable(tokenizer)
     slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
-    # A text to continue that ends in a word needs a space before the answer.
-    is_joined = is_chat or text[-1:].isspace()
-    answer = strip_special_tokens(target if is_joined else f" {target}")
-    answer_tokens = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    if not is_chat and not text[-1:].isspace():
+        target = f" {target}"  # a text to continue ends in a word
+    target = strip_special_tokens(target)
+    target_tokens = tokenizer(target, add_special_tokens=False)["input_ids"]
     tag = tag_id(tokenizer) if is_tagged else None
-    goal = Goal.of(model, answer_tokens, word_starts(tokenizer), tag, tag_weight)
+    goal = Goal.of(model, target_tokens, word_starts(tokenizer), tag, tag_weight)
     # Both the target, for the search, and an answer, for the completion, must fit.
-    longest = len(slot.tokens([])) + suffix_tokens + max(len(answer_tokens), max_new_tokens)
+    longest = len(slot.tokens([])) + suffix_tokens + max(len(target_tokens), max_new_tokens)
     suffixes: dict[str, Tokens] = {}
     if longest <= (positions_of(model.config) or longest):
         first = slot.random(suffix_tokens, vocabulary, draw)
@@ -84,14 +85,19 @@ def write_suffixes(
         suffixes = {PLAIN: [], RANDOM: first, OPTIMISED: best}
     rows = []
     for condition, suffix in suffixes.items():
-        likelihood = goal.of_prompts([slot.tokens(suffix)])
-        row = {name: round(float(value), DIGITS) for name, value in likelihood._asdict().items()}
-        if not is_tagged:
-            del row["tag_probability"]
-        texts = {"prompt": slot.text(suffix), "suffix": decode(tokenizer, suffix), "target": answer}
-        rows.append({"id": id, "condition": condition, **texts, **row})
+        row = {"id": id, "condition": condition, "target": target}
+        row |= {"prompt": slot.text(suffix), "suffix": decode(tokenizer, suffix)}
+        rows.append({**row, **_likelihoods(goal, slot.tokens(suffix))})
     write_table(rows, SUFFIXES, folder / ".parquet")
     return ()
+
+
+def _likelihoods(goal: Any, prompt: Sequence[int]) -> dict[str, float]:
+    """Measure what the model thinks of the target behind a prompt, as columns of SUFFIXES."""
+    found = goal.of_prompts([prompt])._asdict()
+    if goal.tag is None:
+        del found["tag_probability"]
+    return {name: round(float(value), DIGITS) for name, value in found.items()}
 
 
 def write_attacked_completions(

@@ -1,1 +1,1 @@
-"""Judges of completions: refusal phrases, a scorer, a language model, and the rule of the demo."""
+"""Judges of completions: refusal phrases, a scorer, a language model, the demo world's rule."""

@@ -187,7 +187,10 @@ def _two_classes(label: str) -> str:
 def table(rows: Mapping[str, JudgeAgreement]) -> list[str]:
     """Print a line for each judge, aligned."""
     head = ("judge", "answers", "unjudged", "accuracy", "kappa", "two classes", "kappa")
-    return align_columns([head, *((name, *_cells(found)) for name, found in rows.items())], 1)
+    lines: list[Sequence[str]] = [head]
+    for name, found in rows.items():
+        lines.append((name, *_cells(found)))
+    return align_columns(lines, 1)
 
 
 def _cells(found: JudgeAgreement) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ FENCE = 32
 class LanguageModelJudge:
     """A language model that answers with one verdict of its prompt, as JSON.
 
-    Its answers are saved by the engine, so that none is asked for twice.
+    Its answers are saved by the engine, so that no request is sent twice.
     """
 
     name: str
@@ -46,22 +46,23 @@ class LanguageModelJudge:
         """
         self._check_kind(exchanges)
         found: dict[int, Verdict] = {}
-        asked: list[int] = []
+        judged: list[int] = []
         for index, exchange in enumerate(exchanges):
             if exchange.answer.strip():
-                asked.append(index)
+                judged.append(index)
             else:
                 found[index] = Verdict(Outcome.NEITHER)
-        waiting = asked
+        waiting = judged
         for attempt in range(self.max_attempts):
             waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
-        if asked and not any(index in found for index in asked):
+        if judged and not any(index in found for index in judged):
             raise JudgeError(
-                f"judge {self.name}: none of {len(asked)} answers of {self.engine.name} is a "
+                f"judge {self.name}: none of {len(judged)} answers of {self.engine.name} is a "
                 f"verdict as {self.prompt.id} asks for it; "
                 "use a model that answers in JSON and does not refuse to judge"
             )
-        return [found.get(index, Verdict(Outcome.UNJUDGED)) for index in range(len(exchanges))]
+        unjudged = Verdict(Outcome.UNJUDGED)
+        return [found.get(index, unjudged) for index in range(len(exchanges))]
 
     def _check_kind(self, exchanges: Sequence[Exchange]) -> None:
         for exchange in exchanges:
@@ -118,8 +119,10 @@ class LanguageModelJudge:
             return None
         if not isinstance(value, dict) or set(value) != {KEY}:
             return None
-        outcomes = [one.outcome for one in self.prompt.choices if one.verdict == value[KEY]]
-        return outcomes[0] if outcomes else None
+        for choice in self.prompt.choices:
+            if choice.verdict == value[KEY]:
+                return choice.outcome
+        return None
 
     def request(self, exchange: Exchange, attempt: int) -> Request:
         """Put the rules into the system turn, and prompt and answer between fences as data.
@@ -131,7 +134,8 @@ class LanguageModelJudge:
         # Long answers are cut at the end, as HarmBench does.
         answer = strip_control_tokens(exchange.answer)[:limit]
         digest = sha256(f"{prompt}\0{answer}".encode()).hexdigest()
-        parts = {"request": prompt[:limit], "answer": answer, "fence": f"=== {digest[:FENCE]} ==="}
+        fence = f"=== {digest[:FENCE]} ==="
+        parts = {"request": prompt[:limit], "answer": answer, "fence": fence}
         user = SLOT.sub(lambda slot: parts[slot[1]], self.prompt.frame).strip()
         messages = (("system", self.prompt.system()), ("user", user))
         return Request(

@@ -1,3 +1,1 @@
-"""Probes of a model's internal signals: linear probes of its layers, and the probability of the
-tag.
-"""
+"""Probes of a model's internal signals: linear probes of its layers, and p(tag)."""

@@ -7,7 +7,7 @@ second half.
 """
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import compress, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def groups_of_pages(count: int, path: str | Path = WEB) -> list[str]:
     harmless = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
     names = []
     for acts in (harmless, held_out_acts(world, "harmful")):
-        names += [acts[index % len(acts)].group.name for index in range(count)]
+        repeated = islice(cycle(acts), count)
+        names += [act.group.name for act in repeated]
     return names
 
 
@@ -80,11 +81,13 @@ def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_siz
     for start in range(0, len(read), batch_size):
         rows = read[start : start + batch_size]
         tokens, lengths = pad(rows, model.device)
-        inside = (torch.arange(tokens.shape[1], device=model.device) < lengths).float()
+        positions = torch.arange(tokens.shape[1], device=model.device)
+        inside = (positions < lengths).float()
         with torch.inference_mode():
             layers = model.base_model(tokens, output_hidden_states=True).hidden_states
             sums = [(layer.float() * inside[..., None]).sum(dim=1) for layer in layers]
-            means.append((torch.stack(sums) / inside.sum(dim=1)[:, None]).cpu().double().numpy())
+            mean = torch.stack(sums) / inside.sum(dim=1)[:, None]
+            means.append(mean.cpu().double().numpy())
     return np.concatenate(means, axis=1)
 
 

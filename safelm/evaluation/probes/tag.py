@@ -29,6 +29,8 @@ EDGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 CONFIDENCE = 0.95
 # Whether a page is unsafe, and its text.
 Page = tuple[bool, str]
+# Whether a page is unsafe, and p(tag) after one of its words.
+Reading = tuple[bool, float]
 
 
 def pages(count: int, path: str | Path = WEB) -> list[Page]:
@@ -44,7 +46,8 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
     harmful = []
     for index in range(count):
         draw = stream(table["seed"], "harmful", index)
-        harmful.append((True, web.page_about(acts[index % len(acts)], draw)["text"]))
+        page = web.page_about(acts[index % len(acts)], draw)
+        harmful.append((True, page["text"]))
     return harmless + harmful
 
 
@@ -68,7 +71,7 @@ def measure_tag_probability(
         after = [row[words - 1 : words] for row in read]
         rows.append(area("tag_auroc", _auroc(unsafe, after), words=words))
     rows.append(area("tag_auroc", _auroc(unsafe, read)))
-    bins: dict[float, list[tuple[bool, float]]] = {edge: [] for edge in (*EDGES, 1.0)}
+    bins: dict[float, list[Reading]] = {edge: [] for edge in (*EDGES, 1.0)}
     for is_unsafe, row in zip(unsafe, read, strict=True):
         for tag in row:
             bins[_bin_edge(tag)].append((is_unsafe, tag))

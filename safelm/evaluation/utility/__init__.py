@@ -1,1 +1,1 @@
-"""Utility, measured by lm-evaluation-harness."""
+"""Utility of a model, measured by lm-evaluation-harness."""

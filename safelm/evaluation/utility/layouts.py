@@ -64,7 +64,8 @@ def _winogrande(row: Row) -> dict[str, Any]:
     """Two beginnings that differ in their last words, and one continuation of both."""
     first, second = (text.split(" ") for text in row["context_options"])
     same = 0
-    while same < min(len(first), len(second)) and first[same] == second[same]:
+    shortest = min(len(first), len(second))
+    while same < shortest and first[same] == second[same]:
         same += 1
     shared = "".join(f"{word} " for word in first[:same])
     return {
