@@ -150,7 +150,12 @@ class _Builder:
         return entry
 
 
-def _fingerprint(stage: str, make: Make, reads: Sequence[Path], values: Values) -> Fingerprint:
+def _fingerprint(
+    stage: str,
+    make: Make,
+    reads: Sequence[Path],
+    values: Values,
+) -> Fingerprint:
     module = make.__module__
     # A module that was started as a script has the name __main__ for itself.
     main = sys.modules["__main__"].__spec__

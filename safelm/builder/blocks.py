@@ -63,7 +63,14 @@ class Block(PipelineStep):
             self.dropped[reason] += count
             self.stat_update(reason, value=count)
 
-    def quarantine(self, reason: str, *, file: str, offset: int, content: bytes) -> None:
+    def quarantine(
+        self,
+        reason: str,
+        *,
+        file: str,
+        offset: int,
+        content: bytes,
+    ) -> None:
         """Record a row that cannot be used.
 
         Its text is not kept: file, offset and digest are enough to find it again.

@@ -47,7 +47,12 @@ def remember_digest(path: Path, state: os.stat_result, digest: str) -> None:
     _remember(path, state, digest, time.time_ns())
 
 
-def _remember(path: Path, state: os.stat_result, digest: str, now: int) -> None:
+def _remember(
+    path: Path,
+    state: os.stat_result,
+    digest: str,
+    now: int,
+) -> None:
     if now - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED:
         _cache[path] = _stamp(state), digest
 

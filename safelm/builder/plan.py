@@ -64,7 +64,15 @@ class Plan:
         fingerprint = stage_fingerprint(stage, blocks)
         tasks = tuple(reader.tasks())
         keys = tuple(_task_key(fingerprint, task) for task in tasks)
-        return cls(stage, tuple(blocks), fingerprint, tasks, keys, store, Path.cwd())
+        return cls(
+            stage,
+            tuple(blocks),
+            fingerprint,
+            tasks,
+            keys,
+            store,
+            Path.cwd(),
+        )
 
     def refuse_difference(self) -> None:
         """Check that this process would make the bytes that the keys promise.

@@ -50,7 +50,13 @@ class Store:
         """Provide an empty folder to make a shard in, on the file system of the objects."""
         return temporary_directory(self.temporary_root, key[:16])
 
-    def commit(self, key: str, folder: Path, rows: dict[str, int], ledger: Ledger) -> ManifestEntry:
+    def commit(
+        self,
+        key: str,
+        folder: Path,
+        rows: dict[str, int],
+        ledger: Ledger,
+    ) -> ManifestEntry:
         """Move files of a temporary directory into the store, then write their entry.
 
         `rows` gives each file's suffix, which is its name in `folder`, and its number of rows.
@@ -95,4 +101,10 @@ class Store:
             path.unlink()
         else:
             rename_synced(path, target)  # also over an object that was damaged
-        return File(suffix, rows, size, md5, sha256)
+        return File(
+            suffix,
+            rows,
+            size,
+            md5,
+            sha256,
+        )

@@ -27,15 +27,12 @@ from tests.faults.dags import Beside
 from tests.faults.toy import PATIENCE, ROOT, Running, State, Toy, small
 from tests.faults.whole import torn
 
-WIDE = (
-    "safelm/builder/executors/local.py",
-    "SMALL = 4 << 20",
-    "SMALL = 0",
-)  # workers also where there is little to read
+# Workers also where there is little to read.
+WIDE = ("safelm/builder/executors/local.py", "SMALL = 4 << 20", "SMALL = 0")
 EDIT = (
-    "safelm/corpora/tagging.py",
-    "chosen = [place for place in places if draw() < rate]",
-    "chosen = places[::2]",
+    "safelm/text/tags.py",
+    "chosen = [gap for gap in gaps if draw() < rate]",
+    "chosen = gaps[::2]",
 )
 
 

@@ -102,7 +102,7 @@ def test_nothing_stale_is_used_after_a_change(
 EDITS = {
     "code": (
         "tag unsafe",
-        "safelm/corpora/tagging.py",
+        "safelm/text/tags.py",
         "if draw() < rate]",
         "if draw() < rate / 2]",
     ),

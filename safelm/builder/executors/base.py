@@ -28,7 +28,12 @@ from safelm.builder.terminal import Progress
 QUARANTINE = ".quarantine.jsonl"
 
 
-def _log_to_file(logging_dir: Any, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+def _log_to_file(
+    logging_dir: Any,
+    rank: int,
+    local_rank: int = 0,
+    node_rank: int = -1,
+) -> Any:
     """Open a task's log; datatrove/utils/logging.py:40 also writes some 15 lines to the screen."""
     logger.remove()
     file = logging_dir.open(f"logs/task_{rank:05d}.log", "w")

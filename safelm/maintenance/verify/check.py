@@ -68,7 +68,15 @@ def _needs(stages: dict[str, Stage], store: Store, findings: list[Finding]) -> I
         for out in stage.outs:
             if out.md5 is None:
                 what = "dvc.lock has no md5 of it"
-                findings.append(Finding(Fault.UNVERIFIABLE, stage.name, out.path, out.path, what))
+                findings.append(
+                    Finding(
+                        Fault.UNVERIFIABLE,
+                        stage.name,
+                        out.path,
+                        out.path,
+                        what,
+                    )
+                )
             elif out.md5.endswith(DIR):
                 yield from folder_needs(stage.name, out, store, findings)
             else:
@@ -90,7 +98,14 @@ def _one_per_object(needs: Iterable[Need]) -> Iterable[Need]:
 def _check_object(need: Need, path: Path, hashes: Hashes) -> Iterator[Finding]:
     problem = _md5_problem(path, need.md5, hashes) or _manifest_problem(need.file, path, hashes)
     if problem:
-        yield Finding(problem.fault, need.stage, need.name, path, problem.what, need.md5)
+        yield Finding(
+            problem.fault,
+            need.stage,
+            need.name,
+            path,
+            problem.what,
+            need.md5,
+        )
 
 
 def _md5_problem(path: Path, md5: str, hashes: Hashes) -> Problem | None:
@@ -138,12 +153,24 @@ def _check_build(
         for path in (out.path for out in stage.outs if not out.path.exists()):
             absent.add(path)
             what = "is not in build/; run `dvc checkout`"
-            yield Finding(Fault.MISSING, stage.name, path, path, what)
+            yield Finding(
+                Fault.MISSING,
+                stage.name,
+                path,
+                path,
+                what,
+            )
     for need in needs:
         is_reported = bool(absent & {need.name, *need.name.parents})
         problem = _build_problem(need, store, hashes)
         if problem and not is_reported:
-            yield Finding(problem.fault, need.stage, need.name, need.name, problem.what)
+            yield Finding(
+                problem.fault,
+                need.stage,
+                need.name,
+                need.name,
+                problem.what,
+            )
     yield from _unknown_files(stages, {need.name for need in needs})
 
 
@@ -167,7 +194,13 @@ def _unknown_files(stages: dict[str, Stage], known: set[Path]) -> Iterator[Findi
             for name in sorted(path.rglob("*")):
                 if name not in known and not name.is_dir():
                     what = "is no file of this stage"
-                    yield Finding(Fault.CORRUPT, stage.name, name, name, what)
+                    yield Finding(
+                        Fault.CORRUPT,
+                        stage.name,
+                        name,
+                        name,
+                        what,
+                    )
 
 
 def check_rest(report: Report, store: Store, progress: Progress = no_progress) -> None:
@@ -185,7 +218,14 @@ def check_rest(report: Report, store: Store, progress: Progress = no_progress) -
     hashes.run(progress)
     for path, md5 in sorted(rest.items()):
         if problem := _md5_problem(path, md5.removesuffix(DIR), hashes):
-            finding = Finding(problem.fault, EARLIER, path, path, problem.what, md5)
+            finding = Finding(
+                problem.fault,
+                EARLIER,
+                path,
+                path,
+                problem.what,
+                md5,
+            )
             report.findings.append(finding)
     report.checked.update(rest.values())
     report.objects += len(rest)

@@ -48,11 +48,22 @@ def verify(
     return Fault.UNVERIFIABLE
 
 
-def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
+def _verify(
+    repair_found: bool,
+    quick: bool,
+    earlier: bool,
+    built: bool,
+) -> int:
     store = Store(cache(), scratch())
     locked = read_lock()
     declared = declared_stages()
-    recheck = partial(_check, store, declared, earlier, built)
+    recheck = partial(
+        _check,
+        store,
+        declared,
+        earlier,
+        built,
+    )
     report = recheck(quick)
     if report.findings and repair_found:
         return repair(report, recheck, store, print).code
@@ -70,9 +81,21 @@ def _check(
     stages = {name: stage for name, stage in read_lock().items() if name in declared}
     stamps = Stamps.read() if quick else Stamps()
     hidden = not sys.stderr.isatty()
-    with tqdm(desc="verify", unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
+    with tqdm(
+        desc="verify",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=hidden,
+    ) as bar:
         progress = partial(_move, bar)
-        report = check(stages, store, build=built, stamps=stamps, progress=progress)
+        report = check(
+            stages,
+            store,
+            build=built,
+            stamps=stamps,
+            progress=progress,
+        )
         stamps.write()
         if earlier:
             check_rest(report, store, progress)
