@@ -18,7 +18,7 @@ help: ## list the targets
 verify: .venv/ready ## hash what was built; REPAIR=1 makes only what is damaged again
 	@safelm verify $(if $(REPAIR),--repair)
 
-doctor: .venv/ready ## name what a crash left behind, with the remedy; FIX=1 moves it aside
+doctor: .venv/ready ## name what a crash left behind, with the remedy; FIX=1 quarantines it
 	@safelm doctor $(if $(FIX),--fix)
 
 gc: .venv/ready ## free the disk of what no build needs

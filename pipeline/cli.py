@@ -156,7 +156,7 @@ def serve(
 @app.command()
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="move bad objects aside and make only them again")
+        bool, typer.Option("--repair", help="quarantine bad objects and make only them again")
     ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="hash only files whose time, inode or size changed")

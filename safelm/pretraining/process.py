@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 
+from safelm.builder.environment import environment_number
 from safelm.builder.supervision import die_with_parent
 from safelm.builder.workers import describe_exit
 
@@ -47,7 +48,7 @@ def environment(ranks: int) -> dict[str, str]:
     values = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(search_path),
-        "OMP_NUM_THREADS": os.environ.get("SAFELM_THREADS", "1"),
+        "OMP_NUM_THREADS": str(environment_number("SAFELM_THREADS") or 1),
         # Nanotron's tensor parallelism requires it.
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
         "WANDB_MODE": "disabled",

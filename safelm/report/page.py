@@ -1,7 +1,5 @@
 """The page: sections in their order, rendered into one self-contained HTML file."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from safelm.builder.digest import json_digest
 from safelm.report.charts.numbers import NONE, short_percent
 from safelm.report.charts.svg import TEMPLATE, draw, environment
 from safelm.report.claim import Claim, paper_lines, verdicts
@@ -146,7 +145,7 @@ def _models(data: ReportData) -> Table:
 
 def digest(params: Mapping[str, Any]) -> str:
     """Return a short digest of blocks of params.yaml."""
-    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(params)[:16]
 
 
 def _digest_text(params: Mapping[str, Any]) -> str:
