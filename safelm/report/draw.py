@@ -21,7 +21,7 @@ from safelm.report.layout import (
     rate_cell,
     table,
 )
-from safelm.report.measured import Number
+from safelm.report.measured import BEST_LAYER, Number
 
 MAX_LINES = 5  # in one chart, a style for each
 HEADS = {"group": "Model", "stage": "Stage", "decoder": "Decoder", "suite": "Suite", "row": "Row"}
@@ -68,6 +68,8 @@ def show(number: Number) -> Cell:
     """Show a number as a cell: an area with three decimals, a rate in percent."""
     if "auroc" in number.metric:
         return area_cell(number.rate)
+    if number.metric == BEST_LAYER:
+        return Cell(f"{number.rate.value:.3g}")
     return rate_cell(number.rate, number.paper)
 
 

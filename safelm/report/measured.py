@@ -10,6 +10,7 @@ import polars as pl
 from safelm.report.roles import Group
 from safelm.stats.rates import Rate, averaged, mean, pooled
 
+BEST_LAYER = "probe_best_layer"
 STAGES = ("pretrain", "instruct", "finetune")
 # Columns of MEASUREMENTS that tell one pooled number from another; `group` stands for the models.
 # `judge` is null for the first judge of a suite, whose verdicts give its rates.
@@ -59,8 +60,8 @@ class Measured:
     """Every number of the build, pooled over the seeds of each group.
 
     Args:
-        frame: the measurements of single models with the columns of KEY; `first_judge` and
-            `at_layer` keep the judge and layer that KEY leaves out.
+        frame: the measurements of single models with the columns of KEY; `first_judge` keeps the
+            judge that KEY leaves out.
         keys: the columns of KEY of pooled numbers, in the order of params.yaml.
         rates: these numbers, by key.
     """
@@ -150,18 +151,32 @@ def pool(
         confidence: of the intervals of counts, such as 0.95.
     """
     group = pl.col("model").replace_strict(names, default=None, return_dtype=pl.String)
-    # Seeds may differ in their best layer; its area is pooled all the same.
+    # Seeds may differ in their best layer: its area is pooled all the same, its number averaged.
     layer = pl.when(pl.col("metric") == "probe_auroc").then(pl.col("layer"))
     other_judge = pl.when(pl.col("is_first_judge").not_()).then(pl.col("judge"))
-    frame = measurements.with_columns(
-        group=group, first_judge="judge", judge=other_judge, at_layer="layer", layer=layer
-    ).drop_nulls("group")
+    frame = pl.concat([measurements, _best_layers(measurements)])
+    frame = frame.with_columns(group=group, first_judge="judge", judge=other_judge, layer=layer)
+    frame = frame.drop_nulls("group")
     orders = {"group": list(names.values()), "stage": list(STAGES), "decoder": list(decoders)}
     frame = frame.sort([_position(*order) for order in orders.items()], maintain_order=True)
     pooled_rows = frame.group_by(KEY, maintain_order=True).agg(NUMBERS)
     rates = [_rate(row, confidence) for row in pooled_rows.select(NUMBERS).iter_rows(named=True)]
     keys = pooled_rows.select(KEY)
     return Measured(frame, keys, dict(zip(keys.iter_rows(), rates, strict=True)))
+
+
+def _best_layers(measurements: pl.DataFrame) -> pl.DataFrame:
+    """Turn the layer of each best probe into a number of its own."""
+    best = measurements.filter(metric="probe_auroc_best")
+    nothing = pl.lit(None, pl.Int64)
+    return best.with_columns(
+        metric=pl.lit(BEST_LAYER),
+        value=pl.col("layer").cast(pl.Float64),
+        count=nothing,
+        of=nothing,
+        low=nothing.cast(pl.Float64),
+        high=nothing.cast(pl.Float64),
+    )
 
 
 def _position(column: str, order: Sequence[str]) -> pl.Expr:

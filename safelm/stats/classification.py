@@ -41,7 +41,7 @@ def accuracy(matrix: Matrix) -> float | None:
 
 
 def f1_scores(matrix: Matrix) -> list[float]:
-    """Compute the F1 of each class; 0 for one that is neither true nor predicted (scikit-learn's)."""
+    """Compute the F1 of each class; 0 for one that is neither true nor predicted."""
     columns = [sum(column) for column in zip(*matrix, strict=True)]
     marginals = [sum(row) + column for row, column in zip(matrix, columns, strict=True)]
     hits = [matrix[level][level] for level in range(SCORE_LEVELS)]

@@ -1,7 +1,6 @@
 """Figures of decoding: the frontier of decoders, p(tag) as a signal, and linear probes."""
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from safelm.report.charts.numbers import NONE, fixed, readable
 from safelm.report.charts.xy import Point, beats, scatter
@@ -14,10 +13,9 @@ from safelm.report.draw import (
     metric_columns,
     named,
     pivot,
-    show,
 )
-from safelm.report.layout import Cell, Figure, Panel, Table, Value, chart_label, figure, table
-from safelm.report.measured import Number
+from safelm.report.layout import Figure, Panel, Table, Value, chart_label, figure, table
+from safelm.report.measured import BEST_LAYER, Number
 
 MODEL = ("group", "stage")
 FRONTIER = ("asr", "complied", "over_refusal", "neither")
@@ -100,21 +98,13 @@ def probes(data: ReportData) -> Figure | None:
 
 def _probe_table(data: ReportData, areas: Sequence[Number]) -> Table:
     """Build the summary of probes; the best layer is averaged over seeds."""
-    metrics = [f"probe_auroc_{name}" for name in ("words", "best", "last")]
     embeddings = [number for number in areas if number.layer == 0]
-    further = data.measured.select(metric=metrics)
-    best = data.measured.frame.select("metric", "group", "stage", "at_layer").iter_rows()
-    layers: dict[tuple[str, str], list[int]] = {}
-    for metric, group, stage, layer in best:
-        if metric == "probe_auroc_best":
-            layers.setdefault((group, stage), []).append(layer)
-    rows: list[list[Value]] = []
-    for key, members in grouped([*embeddings, *further], *MODEL).items():
-        cells = {number.metric: show(number) for number in members}
-        words, first, at_best, last = (
-            cells.get(metric, Cell(NONE)) for metric in (metrics[0], "probe_auroc", *metrics[1:])
-        )
-        which = f"{fmean(layers[key]):.3g}" if key in layers else NONE
-        rows.append([*named(members[0], *MODEL), words, first, at_best, which, last])
-    columns = ("Words alone", "Embeddings", "Best layer", "which", "Last layer")
-    return table("Area under the ROC curve of linear probes", ("Model", "Stage"), columns, rows)
+    metrics = {
+        "probe_auroc_words": "Words alone",
+        "probe_auroc": "Embeddings",
+        "probe_auroc_best": "Best layer",
+        BEST_LAYER: "which",
+        "probe_auroc_last": "Last layer",
+    }
+    numbers = embeddings + data.measured.select(metric=list(metrics))
+    return pivot("Area under the ROC curve of linear probes", numbers, MODEL, metrics)
