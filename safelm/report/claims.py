@@ -96,6 +96,7 @@ def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
     if lower.stage != higher.stage:
         return None
     sides = [(side.group, side.decoder) for side in (lower, higher)]
+    # A side that was not built, or a decoder that is not declared, has no answers to pair.
     known = [(group, decoder) for group, decoder in sides if group and decoder]
     if len(known) < 2:
         return None
@@ -193,6 +194,7 @@ def _costs(data: ReportData) -> Iterator[Claim]:
 
 def _decoding(data: ReportData) -> Iterator[Claim]:
     safe, decoders = data.roles.safe, data.decoders
+    # Without a safe model the claims about every stage have nothing to compare.
     stages = data.measured.stages(safe) if safe else []
     base = {role: _safe(data, "pretrain", name) for role, name in decoders.named.items()}
     dropped = _lower_asr(data, base["safebeam"], base["control"])
@@ -245,4 +247,5 @@ def _recall(data: ReportData) -> Rate | None:
 
 def _share(data: ReportData, counts: Counts) -> Rate | None:
     count, words = counts
+    # n-grams overlap, so that a short text may hold more of them than words.
     return rate(min(count, words), words, data.confidence) if words else None

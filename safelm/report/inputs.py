@@ -245,6 +245,7 @@ def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -
             f"{path}: expected the columns tokens (or step) and {column} "
             f"(got {', '.join(log.columns)})"
         )
+    # Rounded up, so that there are at most `max_points` pieces.
     size = -(-len(log) // max_points) or 1
     pieces = log.select(across, column).cast(pl.Float64).iter_slices(size)
     return [(piece[across][-1], fmean(piece[column])) for piece in pieces if len(piece)]

@@ -13,6 +13,7 @@ from safelm.report.charts.numbers import NONE, interval, percent
 from safelm.stats.rates import Rate
 
 CAPTIONS = Path(__file__).with_name("captions.yaml")
+# Colours and patterns of page.css; a ninth decoder or model repeats the first.
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
 STAGE_NAMES = {
     "pretrain": "Base model",

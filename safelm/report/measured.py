@@ -180,6 +180,7 @@ def _best_layers(measurements: pl.DataFrame) -> pl.DataFrame:
 
 
 def _position(column: str, order: Sequence[str]) -> pl.Expr:
+    # Reversed, so that the first of several equal values gives the position.
     positions = {value: index for index, value in reversed(list(enumerate(order)))}
     return pl.col(column).replace_strict(positions, default=None, return_dtype=pl.Int64)
 
@@ -187,6 +188,7 @@ def _position(column: str, order: Sequence[str]) -> pl.Expr:
 def _rate(row: Mapping[str, Sequence[Any]], confidence: float) -> Rate:
     """Pool the numbers of several seeds: counts, areas with their interval, or plain numbers."""
     seeds = list(zip(*(row[name] for name in NUMBERS), strict=True))
+    # Only areas under a curve bring an interval of their own.
     areas = [seed for seed in seeds if seed[3] is not None]
     if areas:
         value, low, high = averaged([seed[2:] for seed in areas], confidence)

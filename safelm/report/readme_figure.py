@@ -32,6 +32,7 @@ def draw_picture(data: ReportData) -> str:
     figure = attack_success(data)
     panels, height, x = [], 0.0, GAP
     for panel in figure.panels:
+        # A nested picture has a position and a size in place of the styles of the page.
         box = VIEW_BOX.search(panel.chart)
         assert box, "a chart has a view box"
         size = f'x="{svg.number(x)}" y="{TOP:g}" width="{box[1]}" height="{box[2]}"'

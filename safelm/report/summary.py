@@ -105,6 +105,7 @@ def _json(number: Number) -> Any:
             return None
         area = {name: rounded(getattr(rate, name)) for name in ("value", "low", "high")}
         return {**area, "unsafe": rate.count, "safe": rate.of - rate.count}
+    # Numbers such as a perplexity have no interval.
     is_plain = rate.value is not None and rate.low is None
     return rounded(rate.value) if is_plain else rate.json()
 

@@ -48,6 +48,7 @@ def auroc(is_unsafe: Sequence[bool], scores: Sequence[float], confidence: float)
     error = sqrt(_variance(unsafe) + _variance(safe))
     if value in (0.0, 1.0):
         return Auroc(value, 0.0, 1.0, len(unsafe), len(safe))
+    # Without a spread within either class there is none to estimate an interval from.
     if error == 0.0:
         return Auroc(value, value, value, len(unsafe), len(safe))
     half = z_score(confidence) * error / (value * (1 - value))

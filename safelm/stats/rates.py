@@ -65,6 +65,7 @@ def wilson(count: float, of: float, confidence: float) -> tuple[float, float]:
     share, weight = count / of, z * z / of
     centre = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
+    # Rounding may leave the ends a little off 0 and 1, where they are exact.
     low = 0.0 if count == 0 else max(0.0, centre - half)
     high = 1.0 if count == of else min(1.0, centre + half)
     return low, high

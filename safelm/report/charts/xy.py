@@ -155,6 +155,7 @@ def steps(
     plane = Plane(x_ticks, PERCENTS, x_title, y_title, far=float(len(names)))
     placed = []
     for index, line in enumerate(series):
+        # Five units apart, around the middle of the step.
         shift = (index - (len(series) - 1) / 2) * 5
         places = [
             ((plane.x(step + 0.5) + shift, plane.y(rate.value)), rate)

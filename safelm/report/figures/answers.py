@@ -135,6 +135,7 @@ def outcomes(data: ReportData) -> Figure | None:
 
 def _fates(counts: dict[str, int]) -> list[tuple[str, str, int]]:
     asr = counts.get("asr", 0)
+    # The strict judge sees a part of what the plain judge calls harmful.
     strict = min(counts.get("asr_strict", 0), asr)
     parts = (strict, asr - strict, counts.get("neither", 0), counts.get("refused", 0))
     return [(*outcome, part) for outcome, part in zip(OUTCOMES, parts, strict=True)]

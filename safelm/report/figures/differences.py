@@ -67,6 +67,7 @@ def pair(
     return paired(first_side, second_side, data.confidence) if first_side and second_side else None
 
 
+# Sides are kept, since the bootstrap caches its draws by the side.
 @lru_cache(maxsize=512)
 def _side(
     data: ReportData, group: Group, decoder: str, stage: str, suite: str, metric: str

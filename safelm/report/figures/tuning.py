@@ -28,6 +28,7 @@ def finetuning(data: ReportData) -> Figure | None:
     cells = grouped(between, "group", "decoder")
     if not cells:
         return None
+    # The instruction-tuned model is the start of the line, the finetuned one its end.
     whole = [
         replace(number, checkpoint=START[number.stage])
         for number in _safety(data, stage=list(START))
