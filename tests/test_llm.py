@@ -52,7 +52,7 @@ def test_every_prompt_of_the_repository_is_valid() -> None:
             "id: rephrase/page",
             "must be rephrase/article, as the file is called",
         ),
-        ("{statement} {advice}", "{statment} {advice}", "nothing fills; write {statement}"),
+        ("{statement} {advice}", "{statment} {advice}", "nothing fills; did you mean statement?"),
         ('- "about {topic}"', '- "about {topic"', "opens a bracket that it does not close"),
         ("  parts:", "  parts:\n    idle: [a word]", "parts.idle: is used by no template"),
         (

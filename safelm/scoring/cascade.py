@@ -35,7 +35,7 @@ class Thresholds(NamedTuple):
 def probability_of_level(grade: Grade, min_score: int) -> float:
     """Return the cheap scorer's probability of a score of at least `min_score`."""
     assert grade.probabilities is not None, (
-        "the cheap scorer of a cascade gives probabilities (specs/checks/params.py)"
+        "the cheap scorer of a cascade gives probabilities (specs/checks/scorers.py)"
     )
     return sum(grade.probabilities[min_score:])
 
