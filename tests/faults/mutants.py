@@ -387,7 +387,7 @@ MUTANTS = (
     Mutant(
         "rows that mean something else are added",
         "specs/add_rows.py",
-        "if present[at].get(name, row) != row",
+        "if present.get(name, row) != row",
         "if False",
         ("tests/test_specs.py",),
     ),

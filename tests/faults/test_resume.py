@@ -108,7 +108,7 @@ EDITS = {
     ),
     "code far away": (
         "tag unsafe",
-        "safelm/text/grammar.py",
+        "safelm/seeding.py",
         ".join(map(str, key))",
         ".join(map(str, key[::-1]))",
     ),
