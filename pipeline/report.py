@@ -15,6 +15,8 @@ from safelm.report.page import FILES
 from specs.paper import PAPER
 from specs.params import Params
 
+TABLES = ("sources", "tags", "corpora", "mixtures", "models", "comparisons", "relearn", "attacks")
+
 
 def main() -> None:
     """Judge the claims, and write the page and its tables into build/report."""
@@ -40,17 +42,10 @@ def main() -> None:
         declared=Declared(
             title=params.report.title,
             confidence=params.report.confidence,
-            sources=params.sources,
-            tags=params.tags,
-            corpora=params.corpora,
-            mixtures=params.mixtures,
-            models=params.models,
             external_models=list(params.external_models),
-            comparisons=params.comparisons,
             decoders=params.evaluate.decoders,
-            relearn=params.relearn,
-            attacks=params.attacks,
             rephrased_scores=params.rephrase.scores,
+            **{table: getattr(params, table) for table in TABLES},
         ),
         engine=params.rephrase.engine,
         params=params.model_dump(mode="json", by_alias=True),
