@@ -54,12 +54,12 @@ def main() -> None:
 
 def _inputs(params: Params) -> list[Path]:
     """List the folders of build/ that count: a folder of a row that is gone must not."""
-    tables = {
-        "ingest": params.sources,
-        "tag": params.tags,
-        "card": params.corpora,
-        "mix": params.mixtures,
-        "pretrain": params.models,
+    tables: dict[str, list[str]] = {
+        "ingest": [*params.sources],
+        "tag": [*params.tags],
+        "card": [*params.corpora],
+        "mix": [*params.mixtures],
+        "pretrain": [*params.models],
         "evaluate": [f"{model}-{stage}" for model in params.models for stage in STAGES],
     }
     folders = [build(folder) for folder in FOLDERS if folder not in tables]
