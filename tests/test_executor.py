@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,6 +18,7 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Input, Reader, Task
 from safelm.builder.digest import file_digest
+from safelm.builder.environment import VariableError, workers
 from safelm.builder.executors import local
 from safelm.builder.fingerprint import ROOT, code_digest, import_closure
 from safelm.builder.locks import StageError, locked
@@ -26,6 +28,7 @@ from safelm.builder.plan import Plan
 from safelm.builder.run import make_shards, run, shard_key
 from safelm.builder.shards import shards, tables
 from safelm.builder.store import Store
+from safelm.builder.supervision import is_alive
 from safelm.documents.shards import ReadShards, WriteDocuments, text_digest
 
 
@@ -435,6 +438,26 @@ def test_an_input_that_changes_during_the_run_fails_the_stage() -> None:
         StageError, match=r"shard 1: StageError: lines/1.txt: input changed during the run"
     ):
         shout()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
+def test_a_variable_that_is_no_whole_number_is_refused(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFELM_WORKERS", value)
+    with pytest.raises(VariableError, match="SAFELM_WORKERS: expected a whole number above 0"):
+        workers()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert is_alive(process.pid)
+    process.kill()
+    while Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    assert not is_alive(process.pid)
+    process.wait()
+    assert not is_alive(process.pid)
 
 
 def test_an_unknown_executor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
