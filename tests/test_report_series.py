@@ -1,9 +1,11 @@
 """Amounts and starts: the declared series of models, and the report's figures of them."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 
 from safelm.report.build import load_report
 from safelm.report.data import ReportData
@@ -93,3 +95,9 @@ def test_a_series_of_which_one_model_is_built_has_no_figure(tmp_path: Path) -> N
     declared = world.declared(models, comparisons=Comparisons(**series))
     data = load_report(tmp_path, declared)[0]
     assert starts(data) is None and amounts(data) == []
+
+
+def test_every_model_of_the_experiment_stands_in_a_series() -> None:
+    rows = yaml.safe_load(Path("specs/experiments/doses.yaml").read_text(encoding="utf-8"))
+    series = rows["comparisons"]["amounts"].values()
+    assert set(chain(*(models.values() for models in series))) == set(rows["models"])
