@@ -6,6 +6,7 @@ branches that DVC builds, each seed is a row of its own.
 
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,13 @@ import yaml
 from pydantic import Discriminator, Field, Tag
 
 from specs.attacks import Attack, Relearn
-from specs.checks.params import findings
 from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, TagRow
 from specs.messages import Location, did_you_mean
 from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
 from specs.spec import Name, Spec
+from specs.validation import findings
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
@@ -124,7 +125,9 @@ def _changed(
         message = f"must be a row of mixtures (got {like}){did_you_mean(like, base)}"
         file.refuse([file.problem(("mixtures", name, "like"), message)])
     phases = base[like]["phases"]
-    parts = dict.fromkeys(part for phase in phases for part in phase["parts"])
+    parts: dict[str, Any] = {}
+    for phase in phases:
+        parts |= phase["parts"]
     new = {part: amount for part, amount in changes.items() if part not in parts}
     left_out = [part for part, amount in changes.items() if amount is None]
     if None in new.values() or (new and not left_out):
@@ -158,19 +161,7 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
     file, params = YamlFile(path), YamlFile(target)
     check(Params, params)
     rows = expand(file, params.values["mixtures"])
-    present = {at: _at(params.values, at) for at in rows}
-    message = f"is in {target} already, with other values; choose another name"
-    file.refuse(
-        [
-            file.problem((*at, name), message)
-            for at, table in rows.items()
-            for name, row in table.items()
-            if present[at].get(name, row) != row
-        ]
-    )
-    new: Rows = {}
-    for at, table in rows.items():
-        new[at] = {name: row for name, row in table.items() if name not in present[at]}
+    new = _new_rows(rows, file, params)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         text = insert(params, target.read_text(encoding="utf-8"), new)
@@ -180,6 +171,21 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
     finally:
         temporary.unlink(missing_ok=True)
     return {".".join(map(str, at)): list(table) for at, table in new.items()}
+
+
+def _new_rows(rows: Rows, file: YamlFile, params: YamlFile) -> Rows:
+    """Select the rows that params.yaml does not have. Raises SpecError for other values."""
+    new: Rows = {}
+    conflicts = []
+    for at, table in rows.items():
+        present = _at(params.values, at)
+        new[at] = {name: row for name, row in table.items() if name not in present}
+        for name, row in table.items():
+            if present.get(name, row) != row:
+                message = f"is in {params.path} already, with other values; choose another name"
+                conflicts.append(file.problem((*at, name), message))
+    file.refuse(conflicts)
+    return new
 
 
 def _at(values: Any, at: Location) -> Any:
@@ -208,14 +214,19 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
 def insert(file: YamlFile, text: str, rows: Rows) -> str:
     """Insert rows behind the last ones of their tables, also of those that were empty, `{}`."""
     lines = text.splitlines()
-    ends = {at: max(line for key, line in file.ends.items() if key[: len(at)] == at) for at in rows}
+    ends = {at: _end(file, at) for at in rows}
     for at, end in sorted(ends.items(), key=lambda item: -item[1]):
         if rows[at] and not _at(file.values, at):
             lines[end - 1] = EMPTY.sub(_blank, lines[end - 1], count=1).rstrip()
         indent = "  " * len(at)
-        new = [line for name, row in rows[at].items() for line in _lines(name, row)]
+        new = chain.from_iterable(_lines(name, row) for name, row in rows[at].items())
         lines[end:end] = [indent + line for line in new]
     return "\n".join(lines) + "\n"
+
+
+def _end(file: YamlFile, at: Location) -> int:
+    """Find the last line of a table."""
+    return max(line for key, line in file.ends.items() if key[: len(at)] == at)
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -226,8 +237,7 @@ def _blank(found: re.Match[str]) -> str:
 def _lines(name: str, row: Any) -> list[str]:
     """Write a row as people do: a mixture with a list of phases, a long row on several lines."""
     if isinstance(row, dict) and "phases" in row:
-        phases = [line for phase in row["phases"] for line in _item(phase)]
-        return [f"{name}:", "  phases:", *phases]
+        return [f"{name}:", "  phases:", *chain.from_iterable(map(_item, row["phases"]))]
     line = f"{_flow(name)}: {_flow(row)}"
     if not isinstance(row, dict) or len(line) <= MAX_COLUMNS:
         return [line]

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -125,7 +126,7 @@ def _field(grammar: Any, location: Location, value: Any) -> tuple[list[str], Any
     field: Any = None
     for part in location:
         models = _fitting(_models(grammar), value)
-        items = [item for model in models for item in model.model_fields.items()]
+        items = chain.from_iterable(model.model_fields.items() for model in models)
         fields = {field.alias or name: field for name, field in items}
         if fields:
             known, field = list(fields), fields.get(str(part))
@@ -151,7 +152,7 @@ def _models(grammar: Any) -> list[type[BaseModel]]:
         return [grammar]
     if get_origin(grammar) in (dict, list):
         return []
-    return [model for part in get_args(grammar) for model in _models(part)]
+    return list(chain.from_iterable(map(_models, get_args(grammar))))
 
 
 def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:

@@ -117,7 +117,10 @@ class Mixture(Spec):
     @property
     def slots(self) -> dict[str, str]:
         """Every part of some phase, in the order of the phases, and the corpus that it reads."""
-        return {name: corpus for phase in self.phases for name, corpus in phase.slots.items()}
+        slots: dict[str, str] = {}
+        for phase in self.phases:
+            slots |= phase.slots
+        return slots
 
     @property
     def corpora(self) -> list[str]:

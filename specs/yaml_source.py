@@ -5,6 +5,7 @@ DVC reads YAML 1.2 (ruamel), Python's yaml reads YAML 1.1. A value that the two 
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,7 +171,8 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     if id(node) not in known:
         parts = node.value if isinstance(node.value, list) else []
         pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
-        known[id(node)] = 1 + sum(_size(item, known) for pair in pairs for item in pair)
+        items = chain.from_iterable(pairs)
+        known[id(node)] = 1 + sum(_size(item, known) for item in items)
     return known[id(node)]
 
 
@@ -197,7 +199,7 @@ def _differences(ours: Any, theirs: Any, at: Location) -> list[tuple[Location, s
     else:
         message = f"DVC reads {theirs!r} here and Python {ours!r}; {_one_reading(ours, theirs)}"
         return [(at, message)]
-    return [found for place, a, b in inner for found in _differences(a, b, place)]
+    return list(chain.from_iterable(_differences(a, b, place) for place, a, b in inner))
 
 
 def _one_reading(ours: Any, theirs: Any) -> str:

@@ -35,7 +35,7 @@ def line_of(words: str) -> int:
     return next(number for number, line in enumerate(PARAMS.splitlines(), 1) if words in line)
 
 
-def test_the_params_of_the_repository_are_sound(tmp_path: Path) -> None:
+def test_the_params_of_the_repository_are_valid(tmp_path: Path) -> None:
     assert complaints(tmp_path) == []
 
 
@@ -46,17 +46,24 @@ def test_tagged_pages_in_place_of_raw_ones_are_read_too(tmp_path: Path) -> None:
 
 
 LEXICON = "  lexicon: {kind: lexicon}\n"
-GIVEN = "  people: {kind: labels}\n"
-EMBEDDING = "  deep: {kind: encoder, model: acme/encoder, revision: null, recipe: small, sequence_length: 9, unsafe_weight: 9.0}\n"
+LABELS = "  people: {kind: labels}\n"
+ENCODER = (
+    "  deep: {kind: encoder, model: acme/encoder, revision: null, recipe: small, "
+    "sequence_length: 9, unsafe_weight: 9.0}\n"
+)
 LLM = "  judge: {kind: llm, engine: template, rubric: rubric, max_attempts: 3, seed: 1}\n"
-CASCADE = "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 1, recall: 0.95, precision: 0.95}\n"
+CASCADE = (
+    "  both: {kind: cascade, cheap: ngrams, expensive: lexicon, min_score: 1, recall: 0.95, "
+    "precision: 0.95}\n"
+)
 
 # Each row: an edit of params.yaml, the place that must be named, and words that must be in the
 # message.
 OTHER = "{model: org/name, revision: null, digest: null, chat: true, decoders: [greedy]}"
 RELEARN = (
-    "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, checkpoints: [8, 16], "
-    "batch_size: 8, sequence_length: 128, learning_rate: 3.0e-4, suites: [harmful, benign], decoders: [greedy], seed: 1}  "
+    "relearn:\n  mine: {models: [safe], stage: instruct, source: chat, part: harmful, "
+    "checkpoints: [8, 16], batch_size: 8, sequence_length: 128, learning_rate: 3.0e-4, "
+    "suites: [harmful, benign], decoders: [greedy], seed: 1}  "
 )
 
 
@@ -67,7 +74,8 @@ def relearn(old: str, new: str) -> tuple[str, str]:
 
 
 ATTACK = (
-    "{models: [safe], stages: [instruct], suite: harmful, target: null, max_prompts: 8, suffix_tokens: 8, steps: 20, "
+    "{models: [safe], stages: [instruct], suite: harmful, target: null, max_prompts: 8, "
+    "suffix_tokens: 8, steps: 20, "
     "candidates: 64, top_k: 16, tag_weight: 1.0, decoders: [greedy], seed: 1}"
 )
 
@@ -225,7 +233,7 @@ MISTAKES = {
         "mix.sequence_length",
         "positions",
     ),
-    "pages where dialogues are asked": (
+    "pages where dialogues are needed": (
         ("source: chat", "source: math"),
         "instruct.source",
         "dialogues",
@@ -263,22 +271,22 @@ MISTAKES = {
         "mixtures.filtered.phases.0.parts.math",
         "leave the part out",
     ),
-    "a dose that fills its phase": (
+    "a budget share that fills its phase": (
         ("refusals: 1.0", "refusals: {budget_share: 0.9}"),
         "mixtures.safe.phases.1.parts.refusals",
         "budget_share below 0.8",
     ),
-    "a dose of nothing": (
+    "a budget share of nothing": (
         ("refusals: 1.0", "refusals: {budget_share: 0.0}"),
         "parts.refusals.budget_share",
         "greater than 0",
     ),
-    "a dose that is no sequence": (
+    "a budget share that is no sequence": (
         ("refusals: 1.0", "refusals: {budget_share: 1.0e-5}"),
         "mixtures.safe.phases.1.parts.refusals",
         "larger weight or budget_share",
     ),
-    "nothing beside the doses": (
+    "nothing beside the budget shares": (
         (
             "parts: {score_0: 1.0, math: 1.0}",
             "parts: {score_0: {budget_share: 0.1}, math: {budget_share: 0.1}}",
@@ -286,7 +294,7 @@ MISTAKES = {
         "mixtures.filtered.phases.0",
         "a part with a weight",
     ),
-    "an unknown key of a dose": (
+    "an unknown key of a budget share": (
         ("refusals: 1.0", "refusals: {budget_share: 0.1, start: 2}"),
         "parts.refusals.start",
         "known keys are",
@@ -361,17 +369,20 @@ MISTAKES = {
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         "evaluate.suites",
-        "specs/suites/advbench.yaml path: must be a file (got data/advbench.csv, which is not there); fetch",
+        "specs/suites/advbench.yaml path: must be a file (got data/advbench.csv, which is not "
+        "there); fetch",
     ),
     "a suite whose judge is no row": (
         ("    acts: {kind: demo}", "    deeds: {kind: demo}"),
         "evaluate.judges",
-        "specs/suites/harmful.yaml judges: must be a row of evaluate.judges (got acts; rows are deeds, scores,",
+        "specs/suites/harmful.yaml judges: must be a row of evaluate.judges (got acts; rows are "
+        "deeds, scores,",
     ),
     "a judge of harm for harmless suites": (
         ("    acts: {kind: demo}", "    acts: {kind: scorer, scorer: ngrams, min_score: 3}"),
         "evaluate.judges",
-        "specs/suites/benign.yaml judges: must not be of kind scorer (got acts), which knows harm alone",
+        "specs/suites/benign.yaml judges: must not be of kind scorer (got acts), which knows harm "
+        "alone",
     ),
     "a judge by an unknown scorer": (
         (
@@ -417,7 +428,7 @@ MISTAKES = {
         "evaluate.decoders.greedy",
         "can miss the 4 likeliest texts (got 2); write candidates: 4",
     ),
-    "an unknown decoder of another model": (
+    "an unknown decoder of an external model": (
         (
             "external_models: {} ",
             f"external_models:\n  mine: {OTHER.replace('greedy', 'gready')}  ",
@@ -450,7 +461,7 @@ MISTAKES = {
         "attacks.mine.suite",
         "must be one of evaluate.suites (got advbench",
     ),
-    "an attack that does not say what it seeks": (
+    "an attack without a target": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
         attack("suite: harmful", "suite: advbench"),
         "attacks.mine.target",
@@ -464,7 +475,8 @@ MISTAKES = {
     "more candidates than there are": (
         attack("candidates: 64", "candidates: 999"),
         "attacks.mine",
-        "at most suffix_tokens x top_k, as many as there are (got 999 of 128); write candidates: 128",
+        "at most suffix_tokens x top_k, as many as there are (got 999 of 128); write "
+        "candidates: 128",
     ),
     "an attack that seeks the tag": (
         attack("tag_weight: 1.0", "tag_weight: -1.0"),
@@ -496,13 +508,13 @@ MISTAKES = {
         "kind lexicon",
     ),
     "given labels as a score": (
-        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
+        ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
         ("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, people]"),
         "score.scorers.2",
         "must grade every page (got people",
     ),
-    "given labels as an audit": (
-        ("  lexicon: {kind: lexicon}\n", f"{GIVEN}{LEXICON}"),
+    "labels of a source as an audit": (
+        ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
         ("audit:\n  judge: lexicon", "audit:\n  judge: people"),
         "audit.judge",
         "must be a judge: a row of kind lexicon, llm (got people, of kind labels)",
@@ -510,7 +522,7 @@ MISTAKES = {
     "a cascade to given labels": (
         (
             "  lexicon: {kind: lexicon}\n",
-            f"{GIVEN}{CASCADE}{LEXICON}".replace("expensive: lexicon", "expensive: people"),
+            f"{LABELS}{CASCADE}{LEXICON}".replace("expensive: lexicon", "expensive: people"),
         ),
         "scorers.both.expensive",
         "of a kind that reads pages",
@@ -527,12 +539,12 @@ MISTAKES = {
         "words: [1, 2]",
     ),
     "an encoder of the hub without a commit": (
-        ("  lexicon: {kind: lexicon}\n", f"{EMBEDDING}{LEXICON}".replace("small", "large")),
+        ("  lexicon: {kind: lexicon}\n", f"{ENCODER}{LEXICON}".replace("small", "large")),
         "scorers.deep.model",
         "write its commit as revision",
     ),
     "an unknown recipe": (
-        ("  lexicon: {kind: lexicon}\n", f"{EMBEDDING}{LEXICON}".replace("small", "smal")),
+        ("  lexicon: {kind: lexicon}\n", f"{ENCODER}{LEXICON}".replace("small", "smal")),
         "scorers.deep.recipe",
         "brief, large, small",
     ),
@@ -552,17 +564,17 @@ MISTAKES = {
         "scorers.both.expensive",
         "another row",
     ),
-    "a dose of a part of a batch": (
+    "a checkpoint within a batch": (
         ("checkpoints: [32, 128]", "checkpoints: [33]"),
         "finetune.checkpoints.0",
         "multiple of finetune.batch",
     ),
-    "a dose beyond the end": (
+    "a checkpoint beyond the end": (
         ("checkpoints: [32, 128]", "checkpoints: [32, 512]"),
         "finetune.checkpoints.1",
         "496 at most (got 512)",
     ),
-    "doses for an unknown decoder": (
+    "an unknown decoder for checkpoints": (
         ("checkpoint_decoders: [greedy]", "checkpoint_decoders: [gredy]"),
         "evaluate.checkpoint_decoders",
         "got gredy",
@@ -582,13 +594,17 @@ MISTAKES = {
         "relearn.mine.part",
         "harmful",
     ),
-    "doses that fall": (relearn("[8, 16]", "[16, 8]"), "relearn.mine", "checkpoints must rise"),
-    "a dose of half a batch": (
+    "checkpoints that fall": (
+        relearn("[8, 16]", "[16, 8]"),
+        "relearn.mine",
+        "checkpoints must rise",
+    ),
+    "a checkpoint of half a batch": (
         relearn("[8, 16]", "[8, 12]"),
         "relearn.mine",
         "a multiple of batch_size 8 (got 8, 12)",
     ),
-    "relearning asked of a measure": (
+    "relearning measured by a utility suite": (
         relearn("[harmful, benign]", "[utility]"),
         "relearn.mine.suites",
         "got utility; those that fit are harmful, benign, dual_use",
@@ -661,11 +677,11 @@ def test_the_line_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_mistake_that_every_model_meets_is_told_once(tmp_path: Path) -> None:
+def test_a_mistake_that_every_model_meets_is_named_once(tmp_path: Path) -> None:
     assert len(complaints(tmp_path, ("sequence_length: 128", "sequence_length: 4096"))) == 1
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     found = complaints(
         tmp_path, ("  rows_per_shard: 2048", "  rows_per_shard: 0"), ("rate: 0.05", "rate: 2.0")
     )
@@ -822,7 +838,8 @@ def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
 
 
 def test_the_grammar_imports_nothing_heavy() -> None:
-    code = "import sys, specs.validation; print([m for m in ('torch', 'datatrove', 'pyarrow', 'numpy') if m in sys.modules])"
+    heavy = ("torch", "datatrove", "pyarrow", "numpy")
+    code = f"import sys, specs.validation; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""Checks of mixtures and models against each other."""
+"""Checks of mixtures, models and comparisons against each other."""
 
 from collections.abc import Iterator
 
@@ -175,3 +175,22 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             ("mix", "batch_size"),
             f"must be a multiple of the shape's micro_batch {micro_batch} (got {mix.batch_size})",
         )
+
+
+def check_comparisons(params: Params) -> Iterator[Finding]:
+    """Require that every model that `comparisons` names is a row of `models`."""
+    for at, model in _named_models(params):
+        if model not in params.models:
+            yield ("comparisons", *at), unknown_row("models", model, params.models)
+
+
+def _named_models(params: Params) -> Iterator[tuple[Location, str]]:
+    comparisons = params.comparisons
+    for role in ("standard", "filtered", "safe"):
+        if model := getattr(comparisons, role):
+            yield (role,), model
+    for step, model in comparisons.ablation.items():
+        yield ("ablation", step), model
+    for table in ("amounts", "starts"):
+        for name, series in getattr(comparisons, table).items():
+            yield from (((table, name), model) for model in series.values())
