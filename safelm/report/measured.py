@@ -121,8 +121,8 @@ class Measured:
 
     @cached_property
     def utility_suite(self) -> str | None:
-        """The utility suite of the embedded world: the one with a perplexity."""
-        return next(iter(self.values("suite", metric="perplexity")), None)
+        """The utility suite of the embedded world: tasks of the harness measure `acc`."""
+        return next(iter(self.values("suite", metric="accuracy")), None)
 
     def stages(self, group: Group | None = None) -> list[str]:
         """Return the stages that were evaluated, of one group or of any."""

@@ -57,14 +57,18 @@ def _described(data: ReportData, name: str, stage: str) -> str:
 def _utility(data: ReportData) -> list[Table]:
     """Build the table of multiple choice and of lm-evaluation-harness, where measured."""
     suites = data.external.frame.filter(suite_kind="utility")["suite"].unique().to_list()
-    numbers = data.external.select(suite=suites)
-    perplexities = {n.group: n.rate.value for n in numbers if n.metric == "perplexity"}
+    numbers, own = data.external.select(suite=suites), data.external.utility_suite
+    perplexities = {
+        number.group: number.rate.value
+        for number in numbers
+        if (number.suite, number.metric) == (own, "perplexity")
+    }
     rows: list[list[Value]] = []
     for number in numbers:
         if number.metric == "accuracy":
             measure = f"{fixed(perplexities.get(number.group), 2)} perplexity"
             rows.append([number.group, "multiple choice", number.rate, measure])
-        elif number.suite != data.external.utility_suite and number.rate.of:
+        elif number.suite != own and number.rate.of:
             task, measure = readable(number.suite), readable(number.metric)
             rows.append([number.group, task, number.rate, measure])
     if not rows:
