@@ -1,6 +1,4 @@
-"""SafeBeam against a slow, literal transcription of the paper's Algorithm 2, and what every decoder
-promises.
-"""
+"""SafeBeam against a slow, literal transcription of Algorithm 2, and properties of decoders."""
 
 import math
 import random
@@ -123,9 +121,7 @@ def drop_of(decoder: Decoder) -> str | None:
 
 
 def drop(candidates: list[dict], decoder: Decoder, noise) -> list[dict]:
-    """What is left of C; sorted() is stable, so equal evidence drops the less likely, then the
-    later.
-    """
+    """Drop candidates of C. sorted() is stable: equal ones go by likelihood, then by place."""
     rule = drop_of(decoder)
     value = (lambda c: noise[c["place"]]) if rule == "random" else (lambda c: c["evidence"])
     safest = sorted(sorted(candidates, key=lambda c: -c["logp"]), key=value)
@@ -145,7 +141,7 @@ def log_floor(decoder: Decoder) -> float:
 def literal(
     model, prompt: list[int], decoder: Decoder, *, new_tokens: int = 7, end=(END,), seed: int = 0
 ) -> Decoded:
-    """Algorithm 2, line by line, with what it leaves open decided as safelm.decoding.search says."""
+    """Run Algorithm 2 line by line; safelm.decoding.search says how its gaps are filled."""
     if isinstance(decoder, Branch):
         return literal_branch(model, prompt, decoder, new_tokens=new_tokens, end=end)
     noise = rules_of.noise(prompt, seed, new_tokens, decoder.texts * decoder.width)
@@ -197,9 +193,7 @@ def literal(
 
 
 def literal_branch(model, prompt: list[int], decoder: Branch, *, new_tokens: int, end) -> Decoded:
-    """One branch after another, each greedy after its first token; then the one of the greatest
-    value.
-    """
+    """Write one branch after another, greedily after its first token; give the most valuable."""
     floor = log_floor(decoder)
     begin = following(model, [prompt])[0]
     best: tuple[float, Decoded] | None = None
@@ -327,9 +321,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model, prompts, what ends a text, and a decoder near one of the variants; all drawn from a
-    number.
-    """
+    """A model, prompts, ends of a text and a decoder near a variant, all drawn from a number."""
 
     model: LlamaForCausalLM
     prompts: list[list[int]]
@@ -371,8 +363,9 @@ def test_equals_the_literal_algorithm_batched_and_alone(
     for number in range(FULL if pytestconfig.getoption("--full") else QUICK):
         case = Case.of(number, VARIANTS[name])
         expected = [case.literal(prompt) for prompt in case.prompts]
-        found = case.run(case.prompts, batch=3), case.run(case.prompts[:1], batch=1)
-        assert all(map(same, found[0], expected)) and same(found[1][0], expected[0]), (name, number)
+        batched = case.run(case.prompts, batch=3)
+        (alone,) = case.run(case.prompts[:1], batch=1)
+        assert all(map(same, batched, expected)) and same(alone, expected[0]), (name, number)
 
 
 def test_there_are_500_cases() -> None:
@@ -441,7 +434,7 @@ def test_where_p_tag_says_nothing_half_is_a_beam_search() -> None:
     # candidates are left.
     beam = run(model, prompts, BeamSearch(beams=4, candidates=4), end=())
     half = run(model, prompts, changed(PUBLISHED, candidates=8), end=())
-    assert all(same(one, other) for one, other in zip(half, beam, strict=True))
+    assert all(same(left, right) for left, right in zip(half, beam, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -453,7 +446,7 @@ def test_a_batch_does_not_matter(name: str) -> None:
     alone = [run(model, [prompt], VARIANTS[name])[0] for prompt in prompts]
     for batch in (2, 5, 9):
         together = run(model, prompts[::-1], VARIANTS[name], batch=batch)[::-1]
-        assert all(same(one, other) for one, other in zip(alone, together, strict=True))
+        assert all(same(left, right) for left, right in zip(alone, together, strict=True))
 
 
 def test_sampling_does_not_depend_on_the_batch_but_on_the_seed() -> None:
@@ -461,7 +454,7 @@ def test_sampling_does_not_depend_on_the_batch_but_on_the_seed() -> None:
     decoder = TopK(top_k=20, temperature=1.5)
     alone = [run(model, [prompt], decoder)[0] for prompt in prompts]
     assert all(
-        same(one, other) for one, other in zip(alone, run(model, prompts, decoder), strict=True)
+        same(left, right) for left, right in zip(alone, run(model, prompts, decoder), strict=True)
     )
     other = run(model, prompts, decoder, seed=1)
     assert [decoded.tokens for decoded in other] != [decoded.tokens for decoded in alone]
@@ -601,27 +594,27 @@ def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() 
         CustomGenerate(changed(VARIANTS["branch, refusing"], max_tag_probability=0.0), TAG, STARTS),
         padded(prompts),
     )
-    found = model.generate(
+    output = model.generate(
         **inputs, **OPTIONS, custom_generate=custom, return_dict_in_generate=True
     )
-    assert [one.short_circuited for one in found.decoded] == [True] * len(prompts)
-    assert found.sequences[:, -1].tolist() == [TAG] * len(prompts)
+    assert [text.short_circuited for text in output.decoded] == [True] * len(prompts)
+    assert output.sequences[:, -1].tolist() == [TAG] * len(prompts)
 
 
 @pytest.mark.parametrize("name", ["published", "branch"])
-def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
-    told: list[tuple[int, list[int], list[float]]] = []
+def test_watch_is_called_with_p_tag_at_every_step(name: str) -> None:
+    calls: list[tuple[int, list[int], list[float]]] = []
     model, prompts = llama(14), prompts_of(14, 5)
     custom = CustomGenerate(VARIANTS[name], TAG, STARTS, batch=2)
     options = {**OPTIONS, "eos_token_id": None, "return_dict_in_generate": True}
-    found = model.generate(
+    output = model.generate(
         **padded(prompts),
         **options,
         custom_generate=custom,
-        watch=lambda *values: told.append(values),
+        watch=lambda *values: calls.append(values),
     )
-    for place, decoded in enumerate(found.decoded):
-        own = [(tokens, tags) for row, tokens, tags in told if row == place]
+    for index, decoded in enumerate(output.decoded):
+        own = [(tokens, tags) for row, tokens, tags in calls if row == index]
         assert (
             [len(tokens) for tokens, _ in own]
             == [len(tags) for _, tags in own]
@@ -651,7 +644,9 @@ def test_a_display_is_told_of_p_tag_at_every_step(name: str) -> None:
         ({"inputs_embeds": torch.zeros(1, 2, 16, dtype=torch.float64)}, "without inputs_embeds"),
     ],
 )
-def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, message: str) -> None:
+def test_model_generate_refuses_settings_that_the_search_ignores(
+    options: dict, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         llama(1).generate(
             **padded([[9, 10]]),
@@ -661,7 +656,7 @@ def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, me
         )
 
 
-# At the door.
+# Refusals before decoding.
 
 
 @pytest.mark.parametrize(
@@ -681,6 +676,14 @@ def test_model_generate_refuses_what_the_search_would_not_heed(options: dict, me
 def test_refused_with_what_to_do(decoder: Decoder, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(llama(0), [[9, 10]], decoder, **changes)
+
+
+def test_a_tokenizer_without_the_tag_is_refused_under_a_decoder_that_reads_it() -> None:
+    bpe = Tokenizer(models.BPE({"<end>": 0, "a": 1}, []))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>")
+    assert CustomGenerate.of(tokenizer, Greedy()).tag is None
+    with pytest.raises(ValueError, match=r"SafeBeam: reads the harmfulness tag, .* use BeamSearch"):
+        CustomGenerate.of(tokenizer, PUBLISHED)
 
 
 def test_an_empty_prompt_is_refused() -> None:

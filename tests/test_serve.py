@@ -59,21 +59,21 @@ def expected(service: Service, prompts: list[list[int]], tokens: int) -> list[st
         batch=8,
         word_starts=word_starts(tokenizer),
     )
-    return tokenizer.batch_decode([one.tokens for one in decoded], skip_special_tokens=True)
+    return tokenizer.batch_decode([text.tokens for text in decoded], skip_special_tokens=True)
 
 
 def test_texts_are_continued(client: httpx.Client, service: Service) -> None:
     texts = ["How do I water the rose", "First, take the hose."]
-    found = client.post(
+    response = client.post(
         "/completions", json={"model": "tags", "prompt": texts, "max_tokens": 6, "temperature": 0}
     )
-    reply = found.raise_for_status().json()
+    reply = response.raise_for_status().json()
     assert [choice["text"] for choice in reply["choices"]] == expected(
         service, page_tokens(service.tokenizer, texts), 6
     )
     assert reply["object"] == "text_completion" and reply["model"] == "tags"
     assert reply["usage"]["completion_tokens"] == sum(
-        len(one["tag_probabilities"]) for one in reply["choices"]
+        len(choice["tag_probabilities"]) for choice in reply["choices"]
     )
 
 
@@ -157,12 +157,12 @@ def test_the_harness_measures_a_decoder_through_the_server(
     client: httpx.Client, service: Service, harness: type[LocalCompletionsAPI], path: str
 ) -> None:
     rows = [
-        {"question": f"How many are {one} and two?", "answer": f"So many.\n#### {one + 2}"}
-        for one in range(3)
+        {"question": f"How many are {n} and two?", "answer": f"So many.\n#### {n + 2}"}
+        for n in range(3)
     ]
     task = local_task("gsm8k", rows)
     task.config.generation_kwargs["max_gen_toks"] = 12
-    asked = harness(
+    client_model = harness(
         base_url=str(client.base_url.join(path)),
         model="tags",
         tokenizer_backend=None,
@@ -171,8 +171,8 @@ def test_the_harness_measures_a_decoder_through_the_server(
         eos_string="never said",
     )
     is_chat = path.startswith("chat")
-    found = evaluate(
-        asked,
+    results = evaluate(
+        client_model,
         {"tasks": {"gsm8k": task}, "groups": {}},
         bootstrap_iters=0,
         apply_chat_template=is_chat,
@@ -180,10 +180,10 @@ def test_the_harness_measures_a_decoder_through_the_server(
     texts = [f"Question: {row['question']}\nAnswer:" for row in rows]
     prompts = (request_tokens if is_chat else page_tokens)(service.tokenizer, texts)
     said = {
-        sample["doc"]["question"]: sample["resps"][0][0] for sample in found["samples"]["gsm8k"]
+        sample["doc"]["question"]: sample["resps"][0][0] for sample in results["samples"]["gsm8k"]
     }
     assert [said[row["question"]] for row in rows] == expected(service, prompts, 12)
-    assert found["n-samples"]["gsm8k"]["effective"] == 3
+    assert results["n-samples"]["gsm8k"]["effective"] == 3
 
 
 def test_a_hundred_connections_may_wait_to_be_taken_up(service: Service) -> None:
@@ -213,14 +213,19 @@ def test_the_model_is_listed(client: httpx.Client) -> None:
         (["a"], "expected a JSON object"),
     ],
 )
-def test_a_mistake_is_told(client: httpx.Client, body: Any, words: str) -> None:
-    found = client.post("/completions", json=body)
-    assert found.status_code == 400 and words in found.json()["error"]["message"]
+def test_a_mistake_of_the_client_is_named(client: httpx.Client, body: Any, words: str) -> None:
+    response = client.post("/completions", json=body)
+    assert response.status_code == 400 and words in response.json()["error"]["message"]
 
 
-def test_messages_that_are_none_are_told(client: httpx.Client) -> None:
-    found = client.post("/chat/completions", json={"messages": [{"role": "tool", "content": "a"}]})
-    assert found.status_code == 400 and "messages.0: expected" in found.json()["error"]["message"]
+def test_messages_of_unknown_roles_are_refused(client: httpx.Client) -> None:
+    response = client.post(
+        "/chat/completions", json={"messages": [{"role": "tool", "content": "a"}]}
+    )
+    assert (
+        response.status_code == 400
+        and "messages.0: expected" in response.json()["error"]["message"]
+    )
 
 
 def test_not_json_another_path_another_host_and_too_much_are_refused(client: httpx.Client) -> None:
@@ -238,22 +243,22 @@ def test_not_json_another_path_another_host_and_too_much_are_refused(client: htt
 @pytest.mark.parametrize(
     ("content", "words"), [(b'{"prompt": "a \\ud83d"}', "surrogates"), (b"[" * 200_000, "too deep")]
 )
-def test_half_an_emoji_and_endless_lists_are_told(
+def test_half_an_emoji_and_endless_lists_are_refused(
     client: httpx.Client, content: bytes, words: str
 ) -> None:
-    found = client.post("/completions", content=content)
-    assert found.status_code == 400 and words in found.json()["error"]["message"]
+    response = client.post("/completions", content=content)
+    assert response.status_code == 400 and words in response.json()["error"]["message"]
 
 
-def test_a_model_that_fails_is_told_as_the_server_s_fault(service: Service) -> None:
+def test_a_failing_model_is_an_error_of_the_server(service: Service) -> None:
     broken = copy.deepcopy(service.model)
     broken.model.norm.weight.data = broken.model.norm.weight.data[:1].repeat(3)
     with make_server(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        found = httpx.post(
+        response = httpx.post(
             f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False
         )
-    assert (found.status_code, found.json()["error"]["type"]) == (500, "server_error")
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
 
 
 @pytest.fixture(scope="module")
