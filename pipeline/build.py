@@ -24,10 +24,12 @@ def require_project() -> None:
             raise ProjectError(
                 f"{here}: has no {name}; change to the folder of the project, such as your clone"
             )
-    config = Path(".dvc/config").read_text(encoding="utf-8")
-    if "no_scm" not in config and not any(
-        (path / ".git").exists() for path in [here, *here.parents]
-    ):
+
+
+def _require_git() -> None:
+    here = Path.cwd()
+    is_tracked = any((folder / ".git").exists() for folder in (here, *here.parents))
+    if not is_tracked and "no_scm" not in Path(".dvc/config").read_text(encoding="utf-8"):
         raise ProjectError(
             f"{here}: has no .git, as in a ZIP download, and DVC needs it; clone the project, "
             "or run `git init`"
@@ -54,6 +56,7 @@ def build_project(jobs: int) -> str:
     require_project()
     if found := check_before_build() or problems():
         raise ProjectError("\n".join(map(str, found)))
+    _require_git()
     try:
         with locked("build"):
             return _build(jobs)
