@@ -64,8 +64,8 @@ def test_dvc_heals_or_is_healed(
     again = toy.repro("--single-item", "ingest")
     if again.wait():
         where = operations[fault.at - 1]
-        last = again.text.strip().splitlines()[-1][:200]
-        print(f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {last}")
+        line = again.text.strip().splitlines()[-1][:200]
+        print(f"K4: DVC is stopped by a kill at {where} ({fault.mode}): {line}")
         doctor = toy.start("pipeline", "doctor", "--fix")
         doctor.wait()
         last = toy.repro("--single-item", "ingest")
