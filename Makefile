@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 CODE := specs safelm pipeline tests benchmarks
 
-.PHONY: help repro verify doctor gc test faults mutants cluster vllm check format clean
+.PHONY: help repro verify doctor gc test faults mutants cluster vllm check figure format clean
 
 repro: .venv/ready ## build what is out of date, from raw pages to build/report/index.html
 	@safelm build
@@ -52,6 +52,9 @@ check: .venv/ready ## check formatting, types, params.yaml and the dependencies 
 	mypy
 	python -m pipeline.dependencies --check
 	safelm check
+
+figure: repro ## draw the picture of README.md from the build
+	python -m safelm.report.readme_figure
 
 format: .venv/ready ## format the code and write the dependencies in dvc.yaml
 	ruff format $(CODE)
