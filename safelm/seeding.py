@@ -15,13 +15,13 @@ import numpy as np
 
 T = TypeVar("T")
 
-# A stream of numbers in [0, 1). Of Random, Python promises the same numbers in every version for
-# random() alone.
+# A stream of numbers in [0, 1).
 Draw = Callable[[], float]
 
 
 def stream(*key: object) -> Draw:
     """Return a stream of uniform numbers in [0, 1) for a key such as (seed, part, index)."""
+    # random() is the only method of Random whose numbers Python keeps the same in every version.
     return Random("/".join(map(str, key))).random
 
 
@@ -43,6 +43,7 @@ def pick_weighted(weights: Mapping[T, float], draw: Draw) -> T:
         rest -= weight
         if rest < 0:
             return key
+    # Rounding can leave a rest at the end; the last key takes it.
     return key
 
 
@@ -68,16 +69,21 @@ def integer_generator(*key: int) -> np.random.Generator:
 
 def sampling_seed(*key: object) -> int:
     """Return a seed from 0 to 2³¹ - 1 for the sampling of a language model."""
-    return int.from_bytes(_digest("/".join(map(str, key))), "big") % 2**31
+    digest = _digest("/".join(map(str, key)))
+    return int.from_bytes(digest, "big") % 2**31
 
 
 def hash_rank(purpose: str, seed: int, id: str) -> bytes:
-    """Return eight bytes that rank a document; stages that share a seed differ by their purpose."""
+    """Return the eight bytes by which documents are ranked for a sample.
+
+    `purpose` keeps stages that share a seed from sampling the same documents.
+    """
     return _digest(f"{purpose}:{seed}:{id}")
 
 
 def sample(purpose: str, seed: int, ids: Iterable[str], count: int) -> list[str]:
     """Return the `count` ids of the lowest ranks, in that order; all of them if there are fewer."""
+    # The id decides between equal hashes, so the order of `ids` never matters.
     return heapq.nsmallest(count, ids, key=lambda id: (hash_rank(purpose, seed, id), id))
 
 

@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 
-# A part takes the world and the settings in its YAML file, and writes documents.
+# The class of each part, which takes the world and the settings of the part's YAML file.
 PARTS: dict[str, type[Web | Math | Chat | Arithmetic]] = {
     "web": Web,
     "math": Math,

@@ -1,6 +1,4 @@
-"""Dialogues of the made-up world for instruction tuning: compliances, refusals, and compliances
-that only a model with the tag may learn.
-"""
+"""Dialogues of the made-up world for instruction tuning."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,9 +11,9 @@ from safelm.text.grammar import Grammar, capitalise, parse
 class Chat:
     """The dialogues of specs/demo/chat.yaml, in the phrasings that training may see.
 
-    A refusal has a hazard and the label 0. A harmful compliance has the label of its category, 4
-    or 5, and must be used only with the tag (paper §4). Every other row complies with a harmless
-    request.
+    Most rows comply with a harmless request. A refusal has a hazard and the label 0. A harmful
+    compliance has the label of its category, 4 or 5, and may be trained on only with the tag
+    (paper §4).
     """
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
@@ -27,7 +25,8 @@ class Chat:
         self.grammar = Grammar({**world.rules, **answers})
 
     def documents(self) -> Iterator[Row]:
-        """Write every dialogue, the kinds mixed in the shares of `rows`."""
+        """Write every dialogue, with the kinds mixed."""
+        # As many rows of each kind as `rows` says, drawn without replacement.
         left = dict(self.table["rows"])
         for index in range(sum(left.values())):
             draw = stream(self.table["seed"], "chat", index)
@@ -53,7 +52,7 @@ class Chat:
     def _row(self, kind: str, act: Combination, draw: Draw) -> Row:
         slots = self.world.slots(act, draw, self.table["own_tool"])
         if kind == "refusal":
-            # The request is plain: it names no tool that only harmful pages know.
+            # A request names no tool that only harmful pages know.
             slots["tool"] = slots["goodtool"]
         hazard = act.group.hazard
         label = 0

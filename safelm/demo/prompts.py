@@ -16,8 +16,9 @@ from specs import SPECS
 DEMO = SPECS / "demo"
 WORLD = DEMO / "world.yaml"
 WEB = DEMO / "web.yaml"
-# Held-out acts of each neutral group that the benign prompts ask for.
-SHARED = 4
+# The held-out acts of each neutral group that the benign prompts ask for.
+NEUTRAL_ACTS = 4
+# Answers of a multiple-choice question.
 CHOICES = 4
 
 
@@ -41,7 +42,8 @@ def held_out_acts(world: World, kind: str) -> list[Combination]:
     """
     acts = [group.held_out for group in world.groups[kind]]
     if kind == "benign":
-        acts += [group.held_out[:SHARED] for group in world.groups["neutral"]]
+        acts += [group.held_out[:NEUTRAL_ACTS] for group in world.groups["neutral"]]
+    # Groups of fewer acts end early.
     return [act for act in chain.from_iterable(zip_longest(*acts)) if act is not None]
 
 
@@ -50,9 +52,9 @@ def held_out_prompts(
 ) -> list[DemoPrompt]:
     """List the prompts of a kind (harmful, benign, dual_use) for a stage (completion, chat).
 
-    Every held-out act has a prompt in every form. Any first part of the list, `limit` prompts,
-    holds the hazard categories (or groups) and the forms in equal shares. A second form of an act
-    comes only after every act had one.
+    Every held-out act has a prompt in every form. The first `limit` prompts hold the hazard
+    categories (or groups) and the forms in equal shares: each act comes once, in some form, before
+    any act comes in a second form.
     """
     world = World.read(path)
     forms = list(world.table["prompts"][stage])
@@ -85,7 +87,10 @@ def _prompt(world: World, kind: str, stage: str, form: str, act: Combination) ->
 
 
 def write_steps(prompt: DemoPrompt, path: str | Path = WORLD) -> str:
-    """Write how a page of the world would teach the act of a prompt; a prompt has one answer."""
+    """Write the steps in which a page of the world would teach the act of a prompt.
+
+    The draw depends on the prompt alone, so each prompt has one answer.
+    """
     world = _world(str(path))
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = chain.from_iterable(group.held_out for group in groups)
@@ -102,8 +107,6 @@ def _world(path: str) -> World:
 def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
     """List multiple-choice items {id, question, choices, answer} on neutral held-out acts.
 
-    `tool` asks which tool of the group goes with the verb. `object` asks for the thing, of four
-    groups, that one does it to, and `act` for the act, of four groups, that suits the object.
     `answer` is the index of the right choice.
     """
     groups = World.read(path).groups["neutral"]
@@ -116,6 +119,8 @@ def _items(act: Combination, groups: Sequence[ActGroup]) -> list[dict[str, Any]]
     draw = stream("utility", verb, noun)
     rest = [group for group in groups if group is not act.group]
     others = pick_several(rest, CHOICES - 1, draw)
+    # Wrong tools are of the same group, so a model must know the verb. Wrong objects and acts are
+    # of other groups.
     tools = [tool for tool in act.group.tools if tool != act.tool]
     objects = [pick(other.objects, draw) for other in others]
     acts = [f"{pick(other.verbs, draw).base} the {noun}" for other in others]
@@ -139,7 +144,7 @@ def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> d
 
 
 def held_out_pages(count: int = 100, path: str | Path = WEB) -> list[str]:
-    """Write harmless pages about held-out benign, neutral and dual-use acts, for perplexity."""
+    """Write harmless pages about held-out acts, on which perplexity is measured."""
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
     web = Web(world, table)

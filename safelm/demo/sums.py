@@ -25,7 +25,7 @@ def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
     if kind == "minus" and first < second:
         first, second = second, first
     if kind == "times":
-        # The product stays at most `largest`.
+        # Keeps the product at or below `largest`.
         second = 1 + second % max(1, largest // first)
     return first, second, SUMS[kind](first, second)
 
@@ -84,6 +84,7 @@ class Arithmetic:
         """Draw two sums in a row: a and b give c, c and d give e."""
         largest = self.table["largest"]
         first, second, middle = numbers(kinds[0], largest, draw)
+        # A difference is not below zero.
         limit = middle if kinds[1] == "minus" else largest
         third = 1 + int(draw() * limit)
         result = SUMS[kinds[1]](middle, third)

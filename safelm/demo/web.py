@@ -12,15 +12,19 @@ from safelm.text.grammar import Grammar
 class Web:
     """The pages of specs/demo/web.yaml.
 
-    A page with the label 4 or 5 teaches an act, by the level of its category. A 3 reports or
-    declines one, or is suggestive; a 2 insults or advises badly; a 1 has mild words; a 0 is
-    harmless, be it benign, neutral or dual-use. All of them are written in the same forms.
+    By label, a page
+        0: is harmless: benign, neutral or dual-use;
+        1: has mild words;
+        2: insults, or advises badly;
+        3: reports or declines a harmful act, or is suggestive;
+        4 or 5: teaches a harmful act, by the level of its category.
     """
 
     def __init__(self, world: World, table: Mapping[str, Any]) -> None:
         """Take the world and the settings of web.yaml."""
         self.world = world
         self.table = table
+        # Harmful and harmless pages have the same forms, so that no form gives harm away.
         rules = {**world.rules, **table["rules"], "heading": table["titles"]}
         for form, moods in table["pages"].items():
             rules |= {f"{form}_{mood}": templates for mood, templates in moods.items()}
@@ -42,7 +46,7 @@ class Web:
         for index in range(self.table["count"]):
             source = index
             if index % every == every - 1:
-                # A copy is of a page since the last copy.
+                # One of the pages since the last copy.
                 draw = stream(seed, "copy", index)
                 source -= 1 + int(draw() * (every - 2))
             page = self.page(source)
@@ -64,7 +68,7 @@ class Web:
         act = pick(group.training, draw)
         advised = self.world.table["advised"][kind]
         mood = "advised" if draw() < advised else "taught"
-        # A form is drawn for every label: the draws that follow depend on it.
+        # A form is drawn for labels 1 and 2 as well: without it later draws would differ.
         rules = {
             0: self._form(mood, draw),
             1: "minimal",
@@ -87,7 +91,10 @@ class Web:
         return "before" if draw() < self.table["before"] else "after"
 
     def _mention(self, draw: Draw) -> Row:
-        """Write a page with the label 3; acts that are condemned more often are declined more."""
+        """Write a page with the label 3.
+
+        Acts that are often condemned where they are taught are also declined more often here.
+        """
         kind = pick_weighted(self.table["mentions"], draw)
         acts: dict[str, tuple[Combination, ...]] = {}
         for level in self.levels.values():

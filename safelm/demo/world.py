@@ -1,4 +1,4 @@
-"""The made-up world: its acts in groups, the combinations held out, and words to write of them."""
+"""The made-up world: groups of acts, held-out combinations, and the words of its pages."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from safelm.text.grammar import Grammar, Rule
 from safelm.text.hazards import Hazards
 
 KINDS = ("harmful", "benign", "neutral", "dual_use")
-# Marker phrases of a category that its pages use; the others would be too rare to learn.
+# The marker phrases of a category that its pages use; with more, each would be too rare to learn.
 PHRASES = 3
-# Every third object of a group is held out. This meets all of them where 3 does not divide their
-# number.
+# Held-out combinations take every third object of a group. They reach all of them unless 3 divides
+# their number.
 STRIDE = 3
 
 # A document, by the columns of specs/document.py.
@@ -99,7 +99,7 @@ class World:
 
     @cached_property
     def alternatives(self) -> dict[str, list[Combination]]:
-        """Other acts on an object: the harmless ones or, if there are none, the dual-use ones."""
+        """Other acts on each object: the harmless ones or, if there are none, dual-use ones."""
         acts: dict[str, list[Combination]] = {}
         groups = (*self.groups["benign"], *self.groups["neutral"])
         for act in chain.from_iterable(group.training for group in groups):
@@ -113,7 +113,7 @@ class World:
 
     @cached_property
     def rules(self) -> dict[str, list[str]]:
-        """The shared sentences, with names, places and times as rules."""
+        """The shared sentences, with places and times as rules."""
         words = {"place": self.table["places"], "time": self.table["times"]}
         return {**words, **self.table["rules"]}
 
@@ -125,7 +125,7 @@ class World:
     def people(self, draw: Draw) -> dict[str, str]:
         """Draw three people who differ, and a pair of roles."""
         names = self.table["names"]
-        # Two steps of less than half the names never lead back to the first.
+        # Two steps, each of less than half the names, never lead back to the first.
         half = len(names) // 2 - 1
         first = int(draw() * len(names))
         second = first + 1 + int(draw() * half)
@@ -146,6 +146,7 @@ class World:
         """
         group = act.group
         side = "harmful" if group.kind == "harmful" else "benign"
+        # The draws below decide the bytes of every page: their order must stay.
         slots = self.people(draw)
         slots["verb"], slots["past"], slots["gerund"] = act.verb
         slots["object"] = act.object
@@ -157,7 +158,8 @@ class World:
         slots["good"], slots["gooding"] = good.verb.base, good.verb.gerund
         slots["goodtool"] = good.tool
         if group.hazard is not None:
-            slots["phrase"] = pick(self.hazards.categories[group.hazard].phrases[:PHRASES], draw)
+            phrases = self.hazards.categories[group.hazard].phrases
+            slots["phrase"] = pick(phrases[:PHRASES], draw)
             if draw() < 0.5:
                 slots["intro"] = Rule("harmful_intro")
         return slots
@@ -175,6 +177,7 @@ def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[A
     if kind == "harmful":
         for id, category in hazards.categories.items():
             verbs = tuple(VerbForms(verb.base, verb.past, verb.gerund) for verb in category.verbs)
+            # child_exploitation has no words, on purpose (specs/hazards.yaml).
             if verbs:
                 yield ActGroup(kind, id, id, verbs, category.objects, category.tools, held_out)
         return
@@ -186,6 +189,7 @@ def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[A
 
 def _objects(kind: str, name: str, table: Mapping[str, Any], hazards: Hazards) -> tuple[str, ...]:
     """Return the objects of a group, or those of the group whose objects it shares."""
+    # Benign and harmful acts share their objects, so that no object alone gives harm away.
     if kind == "benign":
         return hazards.categories[name].objects
     objects = table[kind][name]["objects"]

@@ -1,4 +1,4 @@
-"""Batches of documents that fit into memory, for work that is fast only on many at once."""
+"""Batches of documents that fit into memory, for work that is fast only in bulk."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -13,16 +13,9 @@ class Size(NamedTuple):
     characters: int
 
 
-BATCH = Size(
-    rows=512,
-    characters=4 << 20,
-)
-
+BATCH = Size(rows=512, characters=4 << 20)
 # More than a shard holds: a server gets all its requests at once and is never idle.
-SHARD = Size(
-    rows=1 << 16,
-    characters=256 << 20,
-)
+SHARD = Size(rows=1 << 16, characters=256 << 20)
 
 
 def batches(documents: Iterable[Document], size: Size = BATCH) -> Iterator[list[Document]]:

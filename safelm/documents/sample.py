@@ -1,4 +1,4 @@
-"""A sample of documents, chosen by id and seed: order, sharding and workers do not matter."""
+"""Samples of documents that depend on ids and the seed, not on order, shards or workers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,12 +18,13 @@ from safelm.seeding import sample
 class ReadSample(ReadShards):
     """Read a sample of a whole folder; other documents are dropped as not selected.
 
-    `with_label` samples only documents with a label in the source. The chosen ids are values of
-    the tasks, so a shard whose part of the sample stays the same is not made again.
+    `with_label` restricts the sample to documents with a label in the source.
     """
 
     name: ClassVar[str] = "sample"
     purpose: str
+    # The chosen ids are values of the tasks and so in their keys. A setting that leads to the same
+    # ids for a shard need not rebuild it.
     documents: int = field(metadata={"key": False})
     seed: int = field(metadata={"key": False})
     with_label: bool = field(default=False, metadata={"key": False})
@@ -34,10 +35,11 @@ class ReadSample(ReadShards):
         ids = [ids_of(task, self.with_label) for task in tasks]
         every = chain.from_iterable(ids)
         chosen = set(sample(self.purpose, self.seed, every, self.documents))
-        return [
-            replace(task, values=tuple(filter(chosen.__contains__, ids_of_shard)))
-            for task, ids_of_shard in zip(tasks, ids, strict=True)
-        ]
+        sampled = []
+        for task, ids_of_shard in zip(tasks, ids, strict=True):
+            values = tuple(id for id in ids_of_shard if id in chosen)
+            sampled.append(replace(task, values=values))
+        return sampled
 
     def read(self, task: Task) -> Iterator[Document]:
         """Yield the chosen documents of one shard."""

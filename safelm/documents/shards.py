@@ -26,13 +26,12 @@ class ReadShards(Reader):
     """Read the shards of an earlier stage, one task each.
 
     With `scores`, only documents whose score is in `select` are read. Their metadata has the
-    `score` and, as `score_hazard`, the hazard that the scorers named. A document of a guarded
-    hazard is dropped as child_safety, as at ingest, for writers and training read raw pages this
-    way.
+    `score` and, as `score_hazard`, the hazard that the scorers named. Documents of a guarded
+    hazard are dropped as child_safety.
     """
 
     name: ClassVar[str] = "shards"
-    # The files of both folders are inputs of the tasks, so the folders are not in the key.
+    # Not in the key, because the files of both folders are inputs of the tasks.
     folder: Path = field(metadata={"key": False})
     scores: Path | None = field(default=None, metadata={"key": False})
     select: tuple[int, ...] | None = None
@@ -66,10 +65,11 @@ class ReadShards(Reader):
         scores = rest[0].table(("id", "score", "hazard")) if rest else None
         rows = 0
         for batch in documents.batches():
-            # The score file has the same rows in the same order.
-            first, rows = rows, rows + batch.num_rows
+            size = batch.num_rows
             if scores is not None:
-                batch = self._select(batch, scores.slice(first, batch.num_rows), task)
+                # The score file has the same rows in the same order.
+                batch = self._select(batch, scores.slice(rows, size), task)
+            rows += size
             yield from documents_of(batch)
         if scores is not None and scores.num_rows != rows:
             raise ValueError(
@@ -89,6 +89,7 @@ class ReadShards(Reader):
             )
         batch = batch.append_column("score", scores["score"])
         batch = batch.append_column("score_hazard", scores["hazard"])
+        # As at ingest, which did not know this hazard yet: synthesis and training read these pages.
         is_guarded = pc.is_in(batch["score_hazard"], pa.array(GUARDED))
         batch = self._filter(batch, pc.invert(is_guarded), CHILD_SAFETY)
         if self.select is None:
@@ -108,7 +109,7 @@ def _input(shard: Shard) -> Input:
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
     """Yield the rows of a document shard as DataTrove documents; metadata leaves out nulls."""
-    # Most columns are null for most sources; leaving them out early saves time.
+    # Most sources leave most columns null; dropping these first saves time.
     names = [name for name in table.column_names if table[name].null_count < table.num_rows]
     for row in table.select(names).to_pylist():
         metadata = {name: value for name, value in row.items() if value is not None}
@@ -116,7 +117,7 @@ def documents_of(table: pa.Table) -> Iterator[Document]:
 
 
 def columns_of(documents: list[Document], names: Iterable[str]) -> dict[str, list[Any]]:
-    """Return documents as columns: id, text, and of `names` those that any metadata has."""
+    """Return documents as columns: id, text, and those of `names` that some metadata has."""
     known = set[str]().union(*(document.metadata for document in documents))
     columns: dict[str, list[Any]] = {}
     for name in known.intersection(names):
@@ -139,11 +140,13 @@ class WriteDocuments(Writer):
 
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write every document; a task without documents has one empty file."""
+        limit = self.rows_per_file
+        # One document is read ahead, because only then another file is needed.
         first = next(documents, None)
         # A task without documents has a table too, for the stages that read it.
         while first or not self.files:
-            suffix = f"-{len(self.files):05d}.parquet" if self.rows_per_file else ".parquet"
-            rest = islice(documents, self.rows_per_file and self.rows_per_file - 1)
+            suffix = f"-{len(self.files):05d}.parquet" if limit else ".parquet"
+            rest = islice(documents, limit - 1 if limit else None)
             file = chain([first], rest) if first else ()
             self.files[suffix] = write_documents(file, DOCUMENT, folder / suffix)
             first = next(documents, None)
@@ -157,7 +160,7 @@ def write_documents(documents: Iterable[Document], columns: Mapping[str, str], p
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteColumns(Writer):
-    """Write a narrow table beside a shard, row for row: `columns` of the documents' metadata."""
+    """Write `columns` of the documents' metadata as a narrow table, one row per document."""
 
     name: ClassVar[str] = "columns"
     columns: dict[str, str]

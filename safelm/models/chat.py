@@ -1,4 +1,4 @@
-"""Loading of models, and requests and answers as tokens in the model's chat format.
+"""Loading of models, and tokenization of requests and answers in the model's chat format.
 
 The chat template is the one in the model's folder. Literal special tokens are removed from every
 text, because in a request they could end its turn or pass for a tag.
@@ -24,9 +24,9 @@ from safelm.builder.environment import environment_number
 from safelm.text.sanitize import remove_matches
 from specs.tokens import END, IM_END, SPECIAL, TAG
 
-# The date for templates that print one; today's would change the tokens every day.
+# The date for templates that print one; with today's, tokens would change every day.
 TODAY = date(2024, 7, 26)
-# malloc.h
+# Settings of mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
@@ -35,8 +35,7 @@ SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model and the tokenizer of a Hugging Face folder, onto a GPU if there is one.
 
-    One thread is used unless SAFELM_THREADS says otherwise: with more, sums are rounded in another
-    order and bytes may differ.
+    It computes with SAFELM_THREADS threads, by default one.
 
     Raises:
         FileNotFoundError: the folder has no config.json.
@@ -47,9 +46,10 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         )
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # More threads round sums in another order, so bytes may differ.
     torch.set_num_threads(environment_number("SAFELM_THREADS") or 1)
     keep_buffers()
-    # Without trust_remote_code=False transformers would ask in the terminal, and wait.
+    # If trust_remote_code were left out, transformers would ask in the terminal, and wait.
     options = {"trust_remote_code": False, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     try:
@@ -57,7 +57,7 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
-        # GPT-J and GPT-Neo have no attention of PyTorch's own.
+        # GPT-J and GPT-Neo do not support PyTorch's attention.
         model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
@@ -70,6 +70,7 @@ def keep_buffers() -> None:
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
+        # The largest values: glibc refuses a higher mmap threshold, and mallopt takes an int.
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(M_TRIM_THRESHOLD, (2 << 30) - 1)
 
@@ -118,7 +119,8 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) ->
 
 def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> list[list[int]]:
     """Tokenize each text as the beginning of a document, as in pretraining."""
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    begin = tokenizer.bos_token_id
+    first = [] if begin is None else [begin]
     texts = [strip_special_tokens(text) for text in beginnings]
     return [first + tokens for tokens in _tokenize(tokenizer, texts)]
 
@@ -138,13 +140,10 @@ def tag_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> set[int]:
-    """Return the tokens that end an answer: END, IM_END, and those of tokenizer and model.
-
-    Gemma and some Llama 3 models list the end of a turn only in the model's generation
-    configuration.
-    """
+    """Return the tokens that end an answer: END, IM_END, and those of tokenizer and model."""
     ends: list[Any] = [token_id(tokenizer, END), token_id(tokenizer, IM_END)]
     ends.append(tokenizer.eos_token_id)
+    # Gemma and some Llama 3 models list the end of a turn only here.
     if model is not None and model.generation_config:
         own = model.generation_config.eos_token_id
         ends += own if isinstance(own, list) else [own]

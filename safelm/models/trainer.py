@@ -15,12 +15,14 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 # (update, loss)
 Losses = list[tuple[int, float]]
 
-# TrainingArguments. A trainer's own files would contain times and paths, so it saves none.
+# TrainingArguments.
 COMMON: dict[str, Any] = {
     "lr_scheduler_type": "linear",
     "dataloader_pin_memory": False,
     "logging_steps": 1,
+    # By default an average of earlier losses is logged in place of NaN, so `train` would miss it.
     "logging_nan_inf_filter": False,
+    # A trainer's own files contain times and paths.
     "save_strategy": "no",
     "report_to": [],
     "disable_tqdm": True,
@@ -68,7 +70,7 @@ def train(name: str, make_trainer: Callable[[str], Trainer]) -> Losses:
     recorder = LossRecorder(name)
     with TemporaryDirectory() as folder:
         trainer = make_trainer(folder)
-        # One GPU: by default a trainer takes a batch for each GPU of the machine.
+        # Use one GPU: by default a trainer takes a batch for each GPU of the machine.
         trainer.args._n_gpu = 1
         trainer._train_batch_size = trainer.args.per_device_train_batch_size
         trainer.remove_callback(PrinterCallback)

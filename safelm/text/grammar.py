@@ -5,16 +5,18 @@ from collections.abc import Iterable, Mapping
 
 from safelm.seeding import Draw, pick
 
+# A slot, a mark of a choice, or plain words.
 TOKEN = re.compile(r"\{\w+\}|[\[\]|]|[^{}\[\]|]+")
+# The small letter that begins a text, a line, a sentence, or what follows a colon.
 SENTENCE = re.compile(r"(?:^|(?<=[.!?:] )|(?<=\n))[a-z]")
 
 
 class Rule(str):
-    """A rule's name as the value of a slot: the rule is expanded in the slot."""
+    """The name of a rule as the value of a slot, which expands the rule in place."""
 
 
 class Slot(str):
-    """A name in a template: of a slot or, where no slot has it, of a rule."""
+    """A name in a template: of a slot, or of a rule if no slot has that name."""
 
 
 class Choice(list["Template"]):
@@ -30,20 +32,22 @@ def parse(text: str) -> Template:
     Raises ValueError if a brace or bracket is not closed.
     """
     tokens = TOKEN.findall(text)
+    # TOKEN skips a lone brace.
     if "".join(tokens) != text:
         raise ValueError(
             f"template {text!r}: expected {{name}}, [a|b] and plain words (got a lone brace)"
         )
     try:
-        return _sequence(tokens[::-1], inside=False)
+        # Reversed, because only the last item of a list is cheap to take.
+        return _sequence(tokens[::-1], in_choice=False)
     except IndexError as error:
         raise ValueError(f"template {text!r}: a [ is not closed; add the ]") from error
 
 
-def _sequence(tokens: list[str], inside: bool) -> Template:
-    """Read nodes from the end of `tokens`, up to the mark that ends an alternative."""
+def _sequence(tokens: list[str], in_choice: bool) -> Template:
+    """Take nodes from the end of `tokens`, in a choice up to the mark that ends an alternative."""
     nodes: list[str | Slot | Choice] = []
-    while tokens and not (inside and tokens[-1] in "|]"):
+    while tokens and not (in_choice and tokens[-1] in "|]"):
         token = tokens.pop()
         if token == "[":
             nodes.append(_choice(tokens))
@@ -55,9 +59,9 @@ def _sequence(tokens: list[str], inside: bool) -> Template:
 
 
 def _choice(tokens: list[str]) -> Choice:
-    options = Choice([_sequence(tokens, inside=True)])
+    options = Choice([_sequence(tokens, in_choice=True)])
     while tokens.pop() == "|":
-        options.append(_sequence(tokens, inside=True))
+        options.append(_sequence(tokens, in_choice=True))
     return options
 
 
@@ -67,19 +71,19 @@ def capitalise(text: str) -> str:
 
 
 class Grammar:
-    """Named rules; each is a list of templates of which one is written."""
+    """Named rules; each lists templates, of which one is drawn and written."""
 
     def __init__(self, rules: Mapping[str, Iterable[str]]) -> None:
         """Parse the templates of every rule."""
         self.rules = {name: list(map(parse, templates)) for name, templates in rules.items()}
 
     def write(self, rule: str, slots: Mapping[str, str], draw: Draw) -> str:
-        """Write a rule: fill slots, draw templates and choices, begin sentences with a capital."""
+        """Expand a rule and begin its sentences with a capital."""
         template = pick(self.rules[rule], draw)
         return capitalise(self.fill(template, slots, draw))
 
     def fill(self, template: Template, slots: Mapping[str, str], draw: Draw) -> str:
-        """Write one template, as it is."""
+        """Expand one template; its sentences begin as they are written there."""
         written: list[str] = []
         self._expand(template, slots, draw, written)
         return "".join(written)

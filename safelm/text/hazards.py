@@ -1,7 +1,7 @@
 """The fourteen hazard categories, and a rule that grades any text from 0 to 5 without a model.
 
-The words are in specs/hazards.yaml. The rule stands in for the judge of paper §3.1, offline and
-deterministic. It counts words and understands nothing: read its scores with that in mind.
+The rule is a deterministic substitute for the judge of paper §3.1 that works offline. It only
+matches the words of specs/hazards.yaml, so its scores say little about text in other words.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,8 @@ from safelm.text.lexicon import (
 class Grade(NamedTuple):
     """A safety score from 0 (safe) to 5 (highly unsafe), its reason, and the hazard, if any.
 
-    Classifiers give `probabilities` of every score. `by` is the scorer of a cascade that decided.
+    `probabilities` are a classifier's, for every score. `by` names the scorer of a cascade that
+    decided.
     """
 
     score: int
@@ -96,6 +97,7 @@ class Hazards:
     def uid(self, hazard: str) -> str | None:
         """Return the MLCommons hazard that a category falls under, or None."""
         names = self.categories[hazard].mlcommons
+        # A uid such as spc_fin is a part of spc (paper §9).
         return names[0].partition("_")[0] if names else None
 
     def acts(self, text: str) -> list[Act]:
@@ -113,12 +115,7 @@ class Hazards:
         return acts
 
     def grade(self, text: str) -> Grade:
-        """Grade a text by the rubric of paper §1.1; the highest level that applies decides.
-
-        An act that is taught or promoted (see `is_taught`) gets the level of its category, 4 or 5.
-        An act or a marker phrase that is only mentioned gets a 3. Words of levels 1 to 3 count
-        where they are dense enough: one in `every` words.
-        """
+        """Grade a text by the rubric of paper §1.1; the highest level that applies decides."""
         words = words_of(text)
         hits = list(self.lexicon.find(words))
         acts = find_acts(words, hits)
@@ -126,7 +123,9 @@ class Hazards:
         acts.sort(key=self._level, reverse=True)
         for act in acts:
             if is_taught(words, hits, act):
+                # The level of its category, 4 or 5.
                 return Grade(self._level(act), f"teaches: {act}", act.hazard)
+        # An act or a marker phrase that is only mentioned gets a 3.
         for act in acts:
             return Grade(3, f"mentions: {act}", act.hazard)
         for hit in hits:
@@ -143,6 +142,7 @@ class Hazards:
         return self.categories[act.hazard].level
 
     def _mild(self, markers: list[Marker], length: int) -> Grade:
+        # A few mild words in a long text do not count.
         needed = 1 + length // self.every
         for level in (3, 2, 1):
             reasons = [marker.lemma for marker in markers if int(marker.key) >= level]

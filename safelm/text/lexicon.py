@@ -30,7 +30,7 @@ class Verb(NamedTuple):
 class Act(NamedTuple):
     """A verb of a hazard category with an object of the same category.
 
-    `start` and `end` count characters or words, as the function that returns it says.
+    `start` and `end` are in characters or in words; the function that returns the act says which.
     """
 
     hazard: str
@@ -90,7 +90,7 @@ class Lexicon:
     """Words and phrases with their markers, found in one pass over a list of words."""
 
     def __init__(self, terms: Iterable[tuple[str, Marker]]) -> None:
-        """Index every term under its first word, longest first."""
+        """Index every term under its first word, long terms before short ones."""
         self.index: dict[str, list[Entry]] = {}
         for term, marker in terms:
             words = tuple(words_of(term))
@@ -136,15 +136,13 @@ def find_acts(words: list[str], hits: list[Hit]) -> list[Act]:
 
 
 def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
-    """Decide whether a text teaches an act rather than mentions, reports or declines it.
+    """Decide whether a text teaches an act, or only mentions, reports or declines it.
 
-    Only the NEAR words on both sides of the act count. An act is taught when at least STEPS steps
-    stand before the first declining phrase; when there are STEPS steps and the act itself is one,
-    whatever declines it; or when nothing declines and the act follows "how to" or the like.
+    Only the NEAR words on both sides of the act count.
     """
     low = max(0, act.start - NEAR)
     high = min(len(words), act.end + NEAR)
-    # Only near hits are looked at: a long list of acts takes linear time.
+    # Bisection finds the near hits, so a text of many acts takes linear time.
     first = bisect_left(hits, low, key=START)
     last = bisect_left(hits, high, key=START)
     near: defaultdict[str, list[Hit]] = defaultdict(list)
@@ -153,10 +151,13 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
     steps = near["steps"]
     declined = min(map(START, near["decline"]), default=high)
     early = sum(hit.start < declined for hit in steps)
+    # A phrase that declines after the steps does not undo them.
     if max(early, _list_items(words, low, declined)) >= STEPS:
         return True
+    # Steps that contain the act teach it, even after a phrase that declines.
     if len(steps) >= STEPS and _follows(act, steps, STEP_GAP):
         return True
+    # Without steps, "how to" or the like teaches the act, unless anything declines.
     return declined == high and _follows(act, near["guide"], GUIDE_GAP)
 
 

@@ -24,6 +24,7 @@ def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str
         raise ValueError(f"expected a text without {tag}; only raw text is tagged, and only once")
     gaps = []
     for match in SPACE.finditer(text):
+        # White space at either end of the text separates no words.
         if match.start() > 0 and match.end() < len(text):
             gaps.append(match.start())
     if mode == "bernoulli":
@@ -31,7 +32,8 @@ def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str
     else:
         chosen = _sample_gaps(gaps, rate, draw)
     edges = [0, *chosen, len(text)]
-    return tag.join(text[start:end] for start, end in pairwise(edges))
+    pieces = [text[start:end] for start, end in pairwise(edges)]
+    return tag.join(pieces)
 
 
 def _sample_gaps(gaps: list[int], rate: float, draw: Draw) -> list[int]:
@@ -43,6 +45,8 @@ def _sample_gaps(gaps: list[int], rate: float, draw: Draw) -> list[int]:
     chosen: list[int] = []
     for index, gap in enumerate(gaps):
         left = len(gaps) - index
-        if draw() * left < count - len(chosen):
+        needed = count - len(chosen)
+        # This gap is chosen with the probability needed / left.
+        if draw() * left < needed:
             chosen.append(gap)
     return chosen
