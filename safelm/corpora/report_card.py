@@ -1,9 +1,8 @@
-"""The Data Safety Report Card of a corpus: its score histogram and its hazard n-grams, counted.
+"""The Data Safety Report Card of a corpus: its score histogram and counts of hazard n-grams.
 
-Paper §9 counts lists of about 50 queries per hazard, word for word, per million tokens. Here a
+Paper §9 counts lists of about 50 n-grams per hazard, as frequencies per million tokens. Here a
 token is a lower-case word as `safelm.text.lexicon.words_of` splits it, and an n-gram never crosses
-the end of a clause. The paper does not say whether it sums or averages over the queries of a
-hazard, so the card holds both.
+the end of a clause.
 """
 
 import json
@@ -32,9 +31,8 @@ DIGITS = 6
 def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     """Read the n-grams of each hazard, without duplicates.
 
-    A JSON file maps hazards to lists of n-grams, at the top level or under the key "queries". It
-    may name a hazard by its id or by its full name. Hazards without n-grams get an empty list, so
-    that every card has a row for each hazard.
+    A JSON file maps hazards, by id or full name, to lists of n-grams, at the top level or under the
+    key "queries".
 
     Args:
         path: the n-grams: a file like specs/hazards.yaml, or JSON.
@@ -49,6 +47,7 @@ def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     categories = Hazards.read(hazards).categories
     ids = {category.name: category.id for category in categories.values()}
     ids.update(zip(categories, categories, strict=True))
+    # Every card has a row for each hazard, also for one without n-grams.
     queries: dict[str, list[str]] = {id: [] for id in categories}
     for name, ngrams in table.get("queries", table).items():
         if name not in ids:
@@ -78,7 +77,7 @@ def count_queries(text: str, queries: Lexicon) -> tuple[int, Counter[tuple[str, 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteCounts(Writer):
-    """One shard's contribution to the card of its corpus, as JSON.
+    """Write the counts of one shard, from which the card of its corpus is summed, as JSON.
 
     Attributes:
         ngrams: the file that `read_queries` reads.
@@ -138,10 +137,8 @@ def write_card(
 
 
 def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """Yield the counts that WriteCounts made of each shard.
-
-    They are read from the store, because only their sum is installed into build/.
-    """
+    """Yield the counts that WriteCounts made of each shard."""
+    # From the store, because only their sum is installed into build/.
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
@@ -169,6 +166,7 @@ def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -
             "documents": hazards[hazard],
             "queries": len(ngrams),
             "count": matches[hazard],
+            # Paper §9 does not say whether it sums or averages over the n-grams of a hazard.
             "per_million": _ratio(matches[hazard] * MILLION, words),
             "mean_per_million": _ratio(matches[hazard] * MILLION, words * len(ngrams)),
         }

@@ -1,4 +1,4 @@
-"""The block that inserts the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
+"""Insertion of the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +15,15 @@ from specs.tokens import TAG
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class InsertTags(Block):
-    """Tagged copies of documents, by Algorithm 1 of paper §4.
+    """Tag documents by Algorithm 1 of paper §4.
 
-    As in the paper the unit is the word, so text in a script without spaces counts as one word and
-    gets no tag. A document that contains the literal tag is dropped, because literal text must not
-    pass for the token.
+    The unit is the word, as in the paper. Text in a script without spaces is one word and gets no
+    tag. Documents that contain the literal tag are dropped as spells_the_tag.
 
     Attributes:
         rate: the probability of a tag before each word but the first.
         mode: "bernoulli" draws for each word; "exact" tags the rounded share of the words.
-        seed: draws depend on this and on the document's id alone, never on shard or order.
+        seed: with the document's id, it decides all draws.
     """
 
     name: ClassVar[str] = "tags"
@@ -34,12 +33,13 @@ class InsertTags(Block):
 
     def process(self, document: Document) -> Iterator[Document]:
         """Yield the tagged document, with the raw one as its parent."""
+        # Literal text must not pass for the token.
         if TAG in document.text:
             return self.drop("spells_the_tag")
         draw = stream(self.seed, "tag", document.id)
         text = insert_tags(document.text, TAG, self.rate, draw, self.mode)
         self.stat_update("tags", value=text.count(TAG), unit="document")
         metadata = {**document.metadata, "parent": document.id, "seed": self.seed}
-        # The hazard of the source, or else the one that the scorers named.
+        # The hazard that the source names comes before the scorers'.
         metadata["hazard"] = metadata.get("hazard") or metadata.get("score_hazard")
         yield Document(text=text, id=text_digest(metadata.get("prompt"), text), metadata=metadata)

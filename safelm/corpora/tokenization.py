@@ -32,7 +32,7 @@ from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
 # The chat format of every tokenizer made here.
 CHAT = Path(specs.__file__).parent / "prompts" / "chat.jinja"
 TOKENIZER = "tokenizer.json"
-# Pairs of symbols that occur less often are not merged.
+# A pair of symbols that occurs only once is not merged.
 MIN_PAIR_COUNT = 2
 
 
@@ -77,7 +77,7 @@ def sample_documents(sources: Iterable[Path], max_documents: int, seed: int) -> 
 
 
 def texts_of(documents: Iterable[Document], counts: Counter[str]) -> Iterator[str]:
-    """Yield texts and the prompts of dialogues, adding each document to its source in `counts`."""
+    """Yield texts and the prompts of dialogues, and count the documents of each source."""
     for document in documents:
         counts[document.metadata.get("source", "")] += 1
         if prompt := document.metadata.get("prompt"):
@@ -100,7 +100,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size,
         min_frequency=MIN_PAIR_COUNT,
         special_tokens=[_special(token) for token in SPECIAL],
-        # The library lists the alphabet in random order.
+        # Sorted, because the library lists the alphabet in random order.
         initial_alphabet=sorted(ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -110,9 +110,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def adopt_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     """Load an existing tokenizer and add the tokens of SPECIAL that it lacks.
-
-    Its post-processor is dropped: it may begin each text with a token of its own, but here END
-    alone separates documents.
 
     Raises:
         FileNotFoundError: `path` has no tokenizer.json.
@@ -124,9 +121,11 @@ def adopt_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
             f"params.yaml tokenizer.path: {path}: expected a folder with {TOKENIZER}"
         )
     values = json.loads(file.read_bytes())
+    # A post-processor may begin each text with a token, but here END alone separates documents.
     values.update(post_processor=None, truncation=None, padding=None)
     tokenizer = Tokenizer.from_str(json.dumps(values))
     tokenizer.add_special_tokens([_special(token) for token in SPECIAL])
+    # A missing END would just have been added, under another id.
     if (end := tokenizer.token_to_id(END)) != 0:
         raise ValueError(
             f"{file}: expected {END} to be token 0, as in SmolLM2 (got {end}); "
@@ -142,7 +141,7 @@ def adopt_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
 
 def _special(token: str) -> AddedToken:
-    """A token that is never split or part of a word, and that keeps the white space around it."""
+    """Return a token that is never split, nor part of a word, and keeps the space around it."""
     return AddedToken(
         token,
         special=True,
@@ -155,6 +154,7 @@ def _special(token: str) -> AddedToken:
 
 def size_of(tokenizer: Tokenizer) -> int:
     """Return the size of the vocabulary: one more than the highest id."""
+    # An adopted tokenizer may have gaps in its ids, so their number would be too small.
     return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
 
@@ -167,6 +167,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> 
     tokenizer.save(str(folder / TOKENIZER))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
+        # One token begins and ends a text, as in SmolLM2 (paper §6).
         "bos_token": END,
         "eos_token": END,
         "pad_token": END,

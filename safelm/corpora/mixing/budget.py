@@ -13,15 +13,14 @@ ADVICE = (
     "or leave the part out"
 )
 
-
 Cursors = Mapping[str, CorpusCursor]
 
 
 def part_shares(phase: Phase, sizes: Mapping[str, int], at: str) -> dict[str, Fraction]:
     """Return each weighted part's share of the tokens that the budget shares leave.
 
-    In natural proportions a corpus counts its own tokens times its weight; in fixed ones the
-    weights are the shares. The part of an empty corpus is left out.
+    In natural proportions the shares follow the corpora's tokens times their weights, and an empty
+    corpus is left out; in fixed ones they follow the weights alone.
 
     Raises:
         MixtureError: every corpus is empty, or one of fixed proportions is.
@@ -75,7 +74,8 @@ def allot_rows(
 ) -> dict[str, int]:
     """Choose the rows of each weighted part, so that the phase has whole batches.
 
-    Of the possible numbers of batches the one nearest to the target in tokens is taken.
+    Rows differ in length, so several numbers of batches are tried. The one whose tokens come
+    nearest to the target is taken.
 
     Args:
         cursors: one for each weighted part.
@@ -100,6 +100,7 @@ def allot_rows(
     quotas = {slot: cursor.quota(tokens[slot]) for slot, cursor in cursors.items()}
     steps = _possible_steps(sum(quotas.values()), fixed_rows, target, batch, at)
     choices = [largest_remainder(quotas, count * batch - fixed_rows, min_rows) for count in steps]
+    # Of two that come equally near, the one of fewer steps.
     rows = min(choices, key=lambda choice: abs(tokens_of(choice, cursors) - target))
     for slot, count in rows.items():
         if not count:
@@ -118,7 +119,7 @@ def _possible_steps(
     batch: int,
     at: str,
 ) -> range:
-    """The numbers of batches around the wanted rows; the weighted parts get at least one row."""
+    """Return numbers of batches near the wanted one that leave a row for the weighted parts."""
     if fixed_rows and not weighted_rows:
         raise MixtureError(
             f"{at}.share: expected tokens for the parts with a weight, but the budget shares take "
@@ -131,7 +132,7 @@ def _possible_steps(
             f"{batch} rows; write a larger share or a larger mix.tokens, "
             "or a smaller mix.batch_size"
         )
-    # The weighted parts fill up the batch that the fixed rows begin.
+    # The weighted parts complete the batch that the fixed rows begin.
     fewest = fixed_rows // batch + 1
     return range(max(1, int(steps) - 1, fewest), max(int(steps), fewest) + 3)
 
@@ -139,8 +140,8 @@ def _possible_steps(
 def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0) -> dict[str, int]:
     """Divide `total` in proportion to the quotas by the largest remainder method.
 
-    Each key gets the floor of its quota, and those with the largest remainders one more. Keys below
-    `min_rows` take from the largest while it can spare some.
+    Each key gets the floor of its scaled quota, and those with the largest remainders one more.
+    Keys below `min_rows` then take one from the largest, if it has more than that.
     """
     scale = total / sum(quotas.values())
     whole = {name: int(quota * scale) for name, quota in quotas.items()}

@@ -1,4 +1,4 @@
-"""Reading positions: how far a plan has read each corpus, in rows, tokens and epochs."""
+"""Reading positions of a plan in its corpora, in rows, tokens and epochs."""
 
 import math
 from collections.abc import Mapping
@@ -29,17 +29,19 @@ class CorpusCursor:
         return self._tokens_before(self.position + rows) - self._tokens_before(self.position)
 
     def quota(self, tokens: float) -> float:
-        """Return how many of the next rows have this many tokens, with a fraction inside a row."""
+        """Return the number of next rows that hold this many tokens, with a fraction of a row."""
         if self.rows.length:
             return tokens / self.rows.length
         epoch, rest = divmod(self._tokens_before(self.position) + tokens, self.rows.tokens)
         row_numbers = np.arange(len(self.rows) + 1)
-        # Row numbers as a function of tokens, linear within a row.
-        within = float(np.interp(rest, self._cumulative_tokens(int(epoch)), row_numbers))
+        cumulative = self._cumulative_tokens(int(epoch))
+        # The row that the tokens reach in this epoch, linear within a row.
+        within = float(np.interp(rest, cumulative, row_numbers))
         return int(epoch) * len(self.rows) + within - self.position
 
     def _tokens_before(self, position: int) -> int:
         if self.rows.length:
+            # Packed rows need no array of cumulative tokens, which a large corpus could not afford.
             return position * self.rows.length
         epoch, within = divmod(position, len(self.rows))
         return epoch * self.rows.tokens + int(self._cumulative_tokens(epoch)[within])
@@ -65,7 +67,8 @@ def check_epochs(
         cursors: the final positions, by slot.
         max_epochs: the limit of each slot.
         budget: the tokens of the mixture.
-        slack: the tokens that rounding may add to a budget; the advised mix.tokens leaves room.
+        slack: the tokens that rounding may add to a budget. The mix.tokens that the error advises
+            is smaller by these.
         at: the mixture's path in params.yaml.
     """
     exceeded = [slot for slot, cursor in cursors.items() if cursor.epochs > max_epochs[slot]]

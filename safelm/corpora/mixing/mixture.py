@@ -100,12 +100,12 @@ def build_mixture(
 ) -> Plan:
     """Plan a mixture of tokenized corpora and write the plan and its token files to `folder`.
 
-    Every digest, document end and token is checked here, because training trusts them.
+    Training relies on the files, so every digest, document end and token is checked here.
 
     Args:
         mixture: a row of `mixtures`.
         phases: its phases, in order.
-        corpora: the folder of token files of each slot, as phases call their parts.
+        corpora: the folder of token files of each slot, by the names that phases use.
         max_epochs: how often each slot may be read.
         replacements: the replacement of each replaced slot.
         tokens: the budget of the whole mixture.
@@ -166,7 +166,7 @@ def _link_token_files(source: Path, target: Path) -> dict[str, str]:
     target.mkdir(parents=True, exist_ok=True)
     files = {shard.path.name: shard for shard in _token_shards(source)}
     for name, shard in files.items():
-        # Training needs nothing outside of the mixture's folder.
+        # Linked, so that training needs nothing outside of the mixture's folder.
         link(shard.path.resolve(), target / name)
     return {name: shard.sha256 for name, shard in sorted(files.items())}
 
@@ -185,7 +185,7 @@ def _write_replacement(
 
 
 def _token_shards(source: Path) -> list[Shard]:
-    """The token files and document indices of a tokenized corpus, each with a checked digest."""
+    """Return the token files and document indices of a tokenized corpus, with checked digests."""
     files = [*shards(source, ".ds"), *shards(source, f".ds{INDEX}")]
     for shard in files:
         shard.check()
@@ -193,7 +193,10 @@ def _token_shards(source: Path) -> list[Shard]:
 
 
 def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> Tokens:
-    """The tokens of a corpus; every document ends with END and every id is in the vocabulary."""
+    """Open the tokens of a corpus and check them.
+
+    Every document must end with END, and every token must be in the vocabulary.
+    """
     paths = [folder / name for name in files if name.endswith(".ds")]
     tokens = Tokens(paths, token_bytes(vocabulary))
     end = int(tokens.ends[-1]) if len(tokens.ends) else 0
@@ -203,7 +206,7 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
             f"(got {end:,}); tokenize again"
         )
     for path, array, offset in zip(tokens.files, tokens.arrays, tokens.offsets, strict=False):
-        # The documents of this file; an index never crosses files.
+        # The documents of this file; none crosses files.
         is_here = (tokens.ends > offset) & (tokens.ends <= offset + len(array))
         if np.any(array[tokens.ends[is_here] - offset - 1] != END_ID):
             raise DamagedShard(

@@ -1,4 +1,4 @@
-"""The phases of a plan: how many rows of each corpus every phase reads, and from where."""
+"""The phases of a plan: the rows that each phase reads of every corpus."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -32,8 +32,8 @@ def make_plan(
         phases: its phases, in order.
         cursors: one for each slot, at the beginning.
         max_epochs: how often each slot may be read.
-        facts: of each slot, the fields of PlannedCorpus that a dry run does not know.
-        cut: budget, sequence, batch, layout, seed, held_out and vocabulary of the Plan.
+        facts: by slot, the fields of PlannedCorpus that a dry run does not know.
+        cut: the fields budget, sequence, batch, layout, seed, held_out and vocabulary of the plan.
 
     Raises:
         MixtureError: the corpora cannot provide what the mixture asks for.
@@ -75,8 +75,8 @@ def plan_phases(
 ) -> list[PlannedPhase]:
     """Plan the phases of a mixture, each in whole batches, and move the cursors to their ends.
 
-    A phase makes up for the tokens that the phases before it read too many or too few, so the whole
-    plan misses the budget by at most half a batch.
+    Each phase aims at its end in the whole budget, so the rounding of the phases before it does not
+    add up: the plan misses the budget by at most half a batch.
 
     Args:
         phases: phases, in order.
@@ -93,9 +93,9 @@ def plan_phases(
     share_so_far = 0
     for number, phase in enumerate(phases):
         share_so_far += phase.share
-        # The target is the end of the phase in the whole budget, so rounding does not add up.
         planned_tokens = sum(item.tokens for item in planned)
-        target = int(budget * Fraction(share_so_far, total_share)) - planned_tokens
+        end = int(budget * Fraction(share_so_far, total_share))
+        target = end - planned_tokens
         rows = _phase_rows(phase, cursors, budget, target, batch, f"{at}.phases.{number}")
         parts = tuple(_plan_part(slot, cursors[slot], rows) for slot in phase.slots)
         count = sum(rows.values())
@@ -114,7 +114,7 @@ def _phase_rows(
     batch: int,
     at: str,
 ) -> dict[str, int]:
-    """Fix the rows of parts with a budget share, and divide the rest by the weights."""
+    """Choose the rows of parts with a budget share, and divide the rest by the weights."""
     is_natural = phase.proportions == "natural"
     sizes = {}
     for slot, cursor in cursors.items():

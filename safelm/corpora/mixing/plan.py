@@ -9,7 +9,7 @@ from safelm.builder.terminal import align_columns
 from safelm.corpora.mixing.rows import Layout, ReadingOrder, Rows, Tokens, cut_rows, hold_out
 
 PLAN = "plan.json"
-# Raised whenever plans are written or read in another way.
+# Raise it when the fields of plan.json or the reading order change.
 FORMAT = 4
 
 
@@ -38,8 +38,8 @@ class PlannedPhase:
 class PlannedCorpus:
     """A corpus on disk and how much of it the mixture reads.
 
-    An empty corpus is listed, but not read. The fields with a default need the corpus itself: a dry
-    run does not have it.
+    An empty corpus is listed, but not read. A dry run, which has no corpus on disk, leaves the
+    fields with a default as they are.
 
     Attributes:
         left_out: where it is replaced, the documents that have no replacement.
@@ -81,12 +81,12 @@ class Plan:
 
     @property
     def reads_tag(self) -> bool:
-        """Whether any row may contain the harmfulness tag; without, p(tag) means nothing (§5)."""
+        """Whether any row may contain the tag; without it, p(tag) means nothing (paper §5)."""
         return any(corpus.tags and corpus.read_rows for corpus in self.corpora.values())
 
     @property
     def full_steps(self) -> float:
-        """The steps that the budget takes in full rows; shorter documents take more."""
+        """The steps that the budget would take in full rows; shorter rows take more."""
         return self.budget / (self.batch * self.sequence)
 
     def write(self, folder: Path) -> None:
@@ -134,7 +134,7 @@ class Plan:
 
     def table(self) -> Iterator[str]:
         """Yield the plan as a table with a line for each part of each phase."""
-        # The corpora of a dry run are known by their size alone.
+        # A dry run knows the size of a corpus, but not its documents.
         is_dry_run = not any(corpus.documents for corpus in self.corpora.values())
         rows = [["phase", "part", "documents", "rows", "tokens", "epochs"]]
         for number, phase in enumerate(self.phases, 1):

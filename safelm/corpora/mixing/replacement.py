@@ -1,4 +1,4 @@
-"""1:1 replacement: match the documents of a corpus to those written from them, by `parent`."""
+"""Replacement of documents by those written from them, matched by `parent`."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ class Replacement:
     """The documents that replace those of another corpus.
 
     Attributes:
-        documents: their numbers, in the order of the documents they replace.
-        left_out: the documents that have no replacement.
+        documents: their numbers, in the order of the documents that they replace.
+        left_out: how many documents have no replacement.
     """
 
     documents: np.ndarray
@@ -30,6 +30,7 @@ class Replacement:
         """Copy these documents of `source` into the token file `target` and its index."""
         begins = source.begins[self.documents]
         ends = source.ends[self.documents]
+        # One document at a time, because a corpus may not fit into memory.
         with target.open("wb") as file:
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 file.write(source.span(begin, end).data)
@@ -74,18 +75,23 @@ def replacement_inputs(
 
 
 def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacement:
-    """Order documents with these parents as the original documents with these ids."""
+    """Match documents to their parents.
+
+    Args:
+        ids: the ids of the original documents.
+        parents: the parent of each document that replaces one of them.
+    """
     # A document may have several replacements, or none.
     children: defaultdict[str | None, list[int]] = defaultdict(list)
     for number, parent in enumerate(parents):
         children[parent].append(number)
     matched = [children.get(id, []) for id in ids]
     numbers = np.fromiter(chain.from_iterable(matched), np.int64)
-    return Replacement(numbers, matched.count([]))
+    return Replacement(numbers, left_out=matched.count([]))
 
 
 def _documents(build: Path, corpus: Corpus, column: str) -> Iterator[dict[str, Any]]:
-    """A column of the documents of a corpus, in the order in which they were tokenized."""
+    """Yield a column of the documents of a corpus, in the order in which they were tokenized."""
     scores = scores_of(corpus)
     if scores is None:
         for table in tables(build / corpus.from_, [column]):

@@ -1,8 +1,8 @@
 """Training rows: the token files of a corpus cut into rows, and the seeded order of reading them.
 
-A row is a span of a corpus's tokens. The model predicts each of them from the tokens before it in
-the row, and the first one from the token before the row, which is END where a document begins. So
-every token is predicted exactly once.
+A row is a span of a corpus's tokens. Each token is predicted from those before it in the row, and
+the first from the token before the row, which is END where a document begins. So every token is
+predicted exactly once.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Tokens:
 
     def span(self, start: int, stop: int) -> np.ndarray:
         """Return tokens start … stop - 1, across files where needed."""
-        # The last file that begins at or before `start`.
+        # The last file that begins at or before `start`: empty files before it are passed over.
         number = int(np.searchsorted(self.offsets, start, "right")) - 1
         pieces = []
         while start < stop:
@@ -58,6 +58,7 @@ class Tokens:
             pieces.append(self.arrays[number][start - offset : stop - offset])
             start += len(pieces[-1])
             number += 1
+        # A row within one file, as almost all are, is not copied.
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     @cached_property
@@ -102,7 +103,7 @@ class Rows:
 
     @cached_property
     def tokens(self) -> int:
-        """The tokens of all rows."""
+        """The number of tokens in all rows."""
         return self.length * len(self) or int(self.lengths.sum(dtype=np.int64))
 
     @property
@@ -113,7 +114,7 @@ class Rows:
         return int(self.lengths[0]) if is_packed else 0
 
     def spans(self, numbers: np.ndarray | slice = slice(None)) -> list[tuple[int, int]]:
-        """Return the first and the last position, plus one, of the rows with these numbers."""
+        """Return (start, stop), the bounds of each of the rows with these numbers."""
         starts = self.starts[numbers]
         stops = starts + self.lengths[numbers]
         return list(zip(starts.tolist(), stops.tolist(), strict=True))
@@ -138,7 +139,7 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
         ends: the end of each document, in tokens.
         sequence: the most tokens of a row.
         layout: "document" puts one document, or a piece of a longer one, into each row. "packed"
-            makes full rows across documents; the last tokens, too few for a row, are not read.
+            fills rows across documents and drops the last tokens, which are too few for a row.
     """
     total = int(ends[-1]) if len(ends) else 0
     if layout == "packed":
@@ -146,21 +147,24 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     begins = _begins_of(ends)
     # Pieces of each document, rounded up.
     pieces = -(-(ends - begins) // sequence)
-    first_rows = np.repeat(np.cumsum(pieces) - pieces, pieces)
-    piece_numbers = np.arange(pieces.sum()) - first_rows
+    first_rows = np.cumsum(pieces) - pieces
+    # The number of each piece within its document.
+    piece_numbers = np.arange(pieces.sum()) - np.repeat(first_rows, pieces)
     starts = np.repeat(begins, pieces) + sequence * piece_numbers
-    return Rows(starts, np.minimum(sequence, np.repeat(ends, pieces) - starts))
+    # The last piece of a document is shorter.
+    lengths = np.minimum(sequence, np.repeat(ends, pieces) - starts)
+    return Rows(starts, lengths)
 
 
 def hold_out(rows: Rows, max_rows: int, seed: int, corpus: str) -> tuple[Rows, Rows]:
     """Split rows into those to train on and those to measure the loss on.
 
-    `max_rows` rows are held out, or a tenth of a corpus that has fewer than ten times as many.
+    `max_rows` rows are held out, but at most a tenth of the corpus.
     """
     count = min(max_rows, len(rows) // 10)
     is_held = np.zeros(len(rows), np.bool_)
     if count:
-        # By the part's name, so that twin mixtures hold out the same rows.
+        # Drawn by the part's name, so that twin mixtures hold out the same rows.
         draw = generator("held out", seed, part_name(corpus))
         is_held[draw.choice(len(rows), count, replace=False)] = True
     return rows.select(~is_held), rows.select(is_held)
@@ -169,8 +173,7 @@ def hold_out(rows: Rows, max_rows: int, seed: int, corpus: str) -> tuple[Rows, R
 class ReadingOrder:
     """The order of reading a corpus: every row once per epoch, in another order each epoch.
 
-    Positions count 0, 1, 2, … across epochs and phases. A corpus and its replacement have the same
-    order.
+    Positions count 0, 1, 2, … across epochs and phases.
     """
 
     def __init__(self, seed: int, corpus: str, rows: int) -> None:
@@ -184,7 +187,7 @@ class ReadingOrder:
         if number not in self._epochs:
             # Half the memory of int64 for all but the largest corpora.
             dtype = np.uint32 if self.count < 1 << 32 else np.int64
-            # By the part's name: a replacement is read in the order of what it replaces.
+            # Drawn by the part's name: a replacement is read in the order of what it replaces.
             draw = generator("epoch", self.seed, self.corpus, number)
             self._epochs[number] = draw.permutation(np.arange(self.count, dtype=dtype))
         return self._epochs[number]
