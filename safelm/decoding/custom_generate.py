@@ -140,11 +140,11 @@ class CustomGenerate:
         written = torch.tensor(rows, dtype=prompts.dtype, device=prompts.device)
         return torch.cat([prompts, written], dim=1)
 
-    def closing(self, text: Decoded, config: GenerationConfig) -> list[int | None]:
+    def closing(self, text: Decoded, config: GenerationConfig) -> list[int]:
         """Give the token behind a text: the tag, an end, or none where it was cut off."""
-        if text.short_circuited:
+        if text.short_circuited and self.tag is not None:
             return [self.tag]
-        return [*ends(config)[:1]] if text.finished else []
+        return ends(config)[:1] if text.finished else []
 
 
 def ends(config: GenerationConfig) -> list[int]:
