@@ -99,7 +99,7 @@ class FileSuite(Suite):
     only: dict[str, str] = Field(
         description="column: a regular expression that its values hold; {} for every row"
     )
-    asked_as: Literal["request", "beginning"] = Field(
+    prompt_as: Literal["request", "beginning"] = Field(
         description="request: a tuned model gets it as a user's turn; beginning: every model "
         "continues it as it stands"
     )

@@ -90,7 +90,8 @@ def test_the_sample_does_not_depend_on_shards(audited: Path) -> None:
 def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
     before = {row["id"] for row in rows_of(audited)}
     params = Path("params.yaml")
-    params.write_text(params.read_text().replace("documents_per_score: 10,", "documents_per_score: 4,"))
+    text = params.read_text()
+    params.write_text(text.replace("documents_per_score: 10,", "documents_per_score: 4,"))
     stage("audit")
     fewer = {row["id"] for row in rows_of(build("audit"))}
     assert len(fewer) == 12

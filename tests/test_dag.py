@@ -1,4 +1,4 @@
-"""The whole DAG, small: from raw pages to the report, and what an edit of params.yaml makes stale."""
+"""Test the whole DAG, small: what it builds, and what an edit of params.yaml makes stale."""
 
 import json
 import shutil
@@ -115,7 +115,8 @@ def test_a_threshold_of_rephrase_makes_no_earlier_stage_stale(built: Project) ->
 
 def test_a_mixture_row_is_one_branch(built: Project) -> None:
     with restored(built, "params.yaml"):
-        row = "  refused:\n    phases:\n      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0}}\n"
+        phase = "{share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0}}"
+        row = f"  refused:\n    phases:\n      - {phase}\n"
         built.edit(
             "params.yaml",
             (

@@ -56,7 +56,7 @@ def suite_of(path: Path, **values: Any) -> FileSuite:
         "joined": "{text}",
         "form": [],
         "only": {},
-        "asked_as": "request",
+        "prompt_as": "request",
         "judges": ["harm"],
     }
     return FileSuite(path=str(path), sha256=file_digest(path), **{**required, **values})

@@ -106,7 +106,7 @@ def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
 
     Tuned models do, except for texts that are to be continued as they stand.
     """
-    begins = isinstance(suite, FileSuite) and suite.asked_as == "beginning"
+    begins = isinstance(suite, FileSuite) and suite.prompt_as == "beginning"
     return stage in CHAT_STAGES and not begins
 
 
