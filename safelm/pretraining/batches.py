@@ -1,4 +1,4 @@
-"""Training batches: the rows of a plan as Nanotron takes them, from any step on."""
+"""Training batches: the rows of a plan in Nanotron's format, from any step on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,9 @@ Batch = dict[str, torch.Tensor]
 
 
 def phase_order(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
-    """Return the shuffled row numbers of a phase, which count the rows of its parts in turn.
-
-    Each row gets a random number by (model seed, phase, corpus), and rows are sorted by it. So if a
-    corpus is replaced by another, all other rows keep their order (twin corpora).
-    """
+    """Return the shuffled row numbers of a phase, which count the rows of its parts in turn."""
+    # Rows are sorted by random numbers of (model seed, phase, part). If a corpus is replaced by its
+    # twin, all other rows keep their order.
     draws = []
     for part in phase.parts:
         # One draw per part: parts before it must not shift the numbers of this one.
@@ -31,8 +29,7 @@ class Batches:
     """Micro-batches of a plan, shuffled within each phase by (model seed, phase).
 
     A global batch has the same rows in the same order for any micro-batch and number of ranks; each
-    rank takes its slice. Every token of a row carries loss, the tag too (paper §4: SafeBeam reads
-    p(tag)), and there is no padding.
+    rank takes its slice. There is no padding.
 
     Attributes:
         read_counts: rows and tokens read so far, shape (phases, parts, 2).
@@ -83,7 +80,8 @@ class Batches:
         for step in range(start, phase.steps):
             first = step * self.plan.batch + self.rank * rank_rows
             for begin in range(first, first + rank_rows, self.micro_batch):
-                rows = self._read_rows(number, phase, order[begin : begin + self.micro_batch])
+                chosen = order[begin : begin + self.micro_batch]
+                rows = self._read_rows(number, phase, chosen)
                 yield collate(rows, self.plan.layout)
 
     def _read_rows(self, number: int, phase: PlannedPhase, chosen: np.ndarray) -> list[np.ndarray]:
@@ -91,14 +89,16 @@ class Batches:
         ends = np.cumsum([part.rows for part in phase.parts])
         part_numbers = np.searchsorted(ends, chosen, "right")
         rows: list[np.ndarray] = [np.empty(0)] * len(chosen)
+        # One part at a time, because the reading order maps many positions at once.
         for index in np.unique(part_numbers):
             part = phase.parts[index]
             tokens, corpus_rows, order = self.corpora[part.corpus]
-            slots = np.flatnonzero(part_numbers == index)
-            within_part = chosen[slots] - (ends[index] - part.rows)
-            spans = corpus_rows.spans(order.rows(within_part + part.first))
-            for slot, span in zip(slots, spans, strict=True):
-                rows[slot] = read_row(tokens, *span)
+            places = np.flatnonzero(part_numbers == index)
+            within_part = chosen[places] - (ends[index] - part.rows)
+            row_numbers = order.rows(within_part + part.first)
+            spans = corpus_rows.spans(row_numbers)
+            for place, span in zip(places, spans, strict=True):
+                rows[place] = read_row(tokens, *span)
             token_count = sum(stop - start for start, stop in spans)
             self.read_counts[number, index] += len(spans), token_count
         return rows
@@ -113,16 +113,14 @@ def read_row(tokens: Tokens, start: int, stop: int) -> np.ndarray:
 
 
 def collate(rows: list[np.ndarray], layout: Layout) -> Batch:
-    """Make a batch of rows: packed rows side by side, documents one after another in a single line.
-
-    Nanotron takes the bounds of attention from the lengths in input_mask (models/llama.py:195-205),
-    and rotary positions are relative. So a line of documents computes what a padded row for each
-    would, without the padding.
+    """Make a batch: packed rows side by side, or documents one after another in a single line.
 
     Returns:
         input_ids, label_ids and label_mask of shape (lines, positions), and input_mask of shape
         (rows, longest row).
     """
+    # Nanotron bounds attention by the lengths in input_mask (models/llama.py:195-205), and rotary
+    # positions are relative. So one line of documents gives the same as a padded row for each.
     lines = len(rows) if layout == "packed" else 1
     lengths = np.array([len(row) - 1 for row in rows])
     input_mask = np.arange(lengths.max()) < lengths[:, None]
@@ -131,6 +129,7 @@ def collate(rows: list[np.ndarray], layout: Layout) -> Batch:
         "input_ids": _stack([row[:-1] for row in rows], lines),
         "input_mask": torch.from_numpy(input_mask),
         "label_ids": label_ids,
+        # The tag carries loss, too: SafeBeam reads p(tag) (paper §5).
         "label_mask": torch.ones_like(label_ids, dtype=torch.bool),
     }
 

@@ -1,8 +1,7 @@
-"""Checkpoints on disk, complete or not there at all.
+"""Checkpoints on disk, written atomically and checked before they are loaded.
 
 A checkpoint is a folder named by its step. It holds only safetensors, JSON, YAML and CSV, and a
-`record.json` with the key of its run and the sha256 of every file. It is written to a temporary
-folder and renamed, and it is loaded only if it matches its record.
+`record.json` with the key of its run and the sha256 of every file.
 """
 
 import json
@@ -21,7 +20,7 @@ CURVE = "loss.csv"
 HELD_OUT = "held_out.csv"
 # Rows and tokens read so far, by phase and part.
 READ = "read.json"
-# If the newest checkpoint is damaged, training goes on from the one before.
+# With two, a run whose newest checkpoint is damaged continues from the one before.
 KEPT = 2
 
 
@@ -47,6 +46,8 @@ def commit(attempt: Path, target: Path, key: str) -> None:
         target: its final path, named by the step.
         key: the run's key.
     """
+    # The files reach the disk before the record, and the record before the rename: after a power
+    # cut a folder under its final name is complete.
     for path in _files(attempt):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -58,7 +59,7 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
     """Link the files of a checkpoint to `target`, under a key that several runs have in common."""
     if target.exists():
         return
-    # Other runs may share the same checkpoint at the same time.
+    # The process id, because other runs may share the same checkpoint at the same time.
     attempt = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):
@@ -71,9 +72,9 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
 
 
 def newest(folder: Path, key: str) -> Checkpoint | None:
-    """Return the last intact checkpoint of a run, and remove the invalid ones after it.
+    """Return the last intact checkpoint of a run, and remove later ones.
 
-    A checkpoint is invalid if it is torn, changed, or of a run with another key.
+    Those are incomplete, changed, or of a run with another key.
     """
     for step in reversed(_steps(folder)):
         if is_intact(folder / str(step), key):
@@ -88,6 +89,7 @@ def is_intact(folder: Path, key: str) -> bool:
         record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
         return record["key"] == key and record["files"] == _digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
+        # The record is missing, or is no JSON object with these keys.
         return False
 
 

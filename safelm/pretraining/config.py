@@ -1,4 +1,4 @@
-"""Nanotron's own configuration, written from a shape and a plan."""
+"""Nanotron's configuration, made from a shape and a plan."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ def nanotron_config(
 ) -> dict[str, Any]:
     """Build the configuration of a run (Nanotron 0.4, config/config.py:295).
 
-    It trains all steps of the plan and saves one checkpoint at the end.
+    The run trains all steps of the plan.
 
     Args:
         model: the name of the run.
@@ -39,17 +39,21 @@ def nanotron_config(
     micro_batch = micro_batch_size(recipe, plan.batch, dp)
     return {
         "general": {"project": "safelm", "run": model, "seed": seed, "ignore_sanity_checks": True},
+        # Nanotron saves at multiples of the interval alone: here, at the end. PlanTrainer saves the
+        # checkpoints before.
         "checkpoints": {"checkpoints_path": CHECKPOINTS, "checkpoint_interval": plan.steps},
+        # PlanTrainer brings its own batches.
         "data": {"dataset": None, "seed": seed, "num_loading_workers": 0},
-        # Steps are logged by PlanTrainer; Nanotron prints errors alone.
         "logging": {
             "log_level": "error",
             "log_level_replica": "error",
+            # PlanTrainer logs every step.
             "iteration_step_info_interval": 1,
         },
         "model": {
             "dtype": shape.dtype,
             "init_method": {"std": shape.init_std},
+            # No padding (helpers.py:48), which the converted model would not have.
             "make_vocab_size_divisible_by": 1,
             "model_config": _architecture(shape, plan.sequence),
         },
@@ -66,10 +70,10 @@ def nanotron_config(
 
 
 def micro_batch_size(recipe: TrainingRecipe, batch: int, dp: int) -> int:
-    """Return the rows that a rank computes at once.
+    """Return the rows that a rank computes at once: the recipe's micro-batch, if it divides evenly.
 
-    They are the recipe's micro-batch, or its greatest common divisor with the rank's share of a
-    smaller batch. Raises ValueError if `dp` ranks cannot share the batch.
+    Otherwise it is the greatest common divisor with the rank's share of the batch. Raises
+    ValueError if `dp` ranks cannot share the batch.
     """
     if batch % dp:
         raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch_size {batch} (got {dp})")
@@ -77,7 +81,8 @@ def micro_batch_size(recipe: TrainingRecipe, batch: int, dp: int) -> int:
 
 
 def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
-    """LlamaConfig (config/models_config.py:21), which has no rope_theta: patches.py sets it."""
+    """Return Nanotron's LlamaConfig (config/models_config.py:22)."""
+    # It has no rope_theta; patches.py sets that.
     return {
         "bos_token_id": END_ID,
         "eos_token_id": END_ID,
@@ -100,6 +105,7 @@ def _optimizer(recipe: TrainingRecipe, plan: Plan, dtype: str) -> dict[str, Any]
     # Nanotron has no 1-sqrt; patches.py replaces its schedule.
     decay_style = "cosine" if recipe.decay_style == "cosine" else "linear"
     return {
+        # Nanotron asserts that float32 parameters do not use it (gradient_accumulator.py:184).
         "accumulate_grad_in_fp32": dtype != "float32",
         "adam_beta1": recipe.beta1,
         "adam_beta2": recipe.beta2,

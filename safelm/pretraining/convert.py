@@ -72,7 +72,7 @@ def architecture(shape: Shape) -> dict[str, Any]:
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "num_key_value_heads": shape.kv_heads,
-        # A pad token of END would stop the gradient of END in the embedding.
+        # With END as the pad token, the embedding of END would get no gradient.
         "pad_token_id": None,
         "rms_norm_eps": shape.norm_eps,
         "rope_parameters": {"rope_theta": shape.rope_theta, "rope_type": "default"},
@@ -117,10 +117,8 @@ def _merge(paths: list[Path]) -> Tensor:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """Parse the shape in a file's metadata: "(384, 128)", or "(np.int64(384), 128)".
-
-    numpy 2 made Nanotron write the second form.
-    """
+    """Parse the shape in a file's metadata: "(384, 128)", or "(np.int64(384), 128)"."""
+    # Nanotron writes the second form under numpy 2.
     return tuple(map(int, re.findall(r"\d+", text.replace("int64", ""))))
 
 
@@ -134,10 +132,7 @@ def _parse_slices(text: str) -> tuple[slice, ...]:
 
 
 def llama_tensors(tensors: Tensors, shape: Shape) -> Tensors:
-    """Rename Nanotron's tensors and split its fused projections as transformers' Llama has them.
-
-    The fusions are those of Nanotron's models/llama.py:160 and :305.
-    """
+    """Rename Nanotron's tensors and split its fused projections, as in transformers' Llama."""
     embedding = "model.token_position_embeddings.pp_block.token_embedding.weight"
     renamed = {
         "model.embed_tokens.weight": tensors[embedding],
@@ -146,6 +141,7 @@ def llama_tensors(tensors: Tensors, shape: Shape) -> Tensors:
     if not shape.tied:
         renamed["lm_head.weight"] = tensors["model.lm_head.pp_block.weight"]
     key_width = shape.kv_heads * (shape.hidden // shape.heads)
+    # Nanotron fuses gate and up (models/llama.py:160), and queries, keys and values (:305).
     projections = {
         "attn.qkv_proj": {
             "self_attn.q_proj": shape.hidden,

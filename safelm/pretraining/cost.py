@@ -1,4 +1,4 @@
-"""The cost of training a shape: parameters, arithmetic and memory, by formula."""
+"""Formulas for the cost of training a shape: parameters, FLOPs and memory."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from specs.shape import Shape
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its data sheet: dense bfloat16 arithmetic in FLOP/s, memory in bytes."""
+    """A GPU by its data sheet: dense bfloat16 FLOP/s, and memory in bytes."""
 
     flops: float
     memory: int
@@ -34,26 +34,17 @@ def parameters(shape: Shape) -> int:
 
 
 def flops_per_token(shape: Shape, sequence: int) -> float:
-    """Count the FLOPs of one token, forward and backward.
-
-    Each parameter in a matrix product takes 6, and attention 12 · layers · width · sequence. This
-    is the convention of PaLM (arXiv 2204.02311, appendix B), in which model FLOP utilisation (MFU)
-    is reported.
-    """
+    """Count the FLOPs of one token, forward and backward, as model FLOP utilisation (MFU) does."""
     multiplied = parameters(shape)
     if not shape.tied:
         # An embedding that is not the head is looked up, not multiplied.
         multiplied -= shape.vocabulary * shape.hidden
+    # The formula of PaLM (arXiv 2204.02311, appendix B).
     return 6 * multiplied + 12 * shape.layers * shape.hidden * sequence
 
 
 def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
     """Estimate the bytes on a GPU at the peak of a step with `rows` rows at once.
-
-    With bfloat16 a weight and a gradient take 2 bytes each; the float32 copy, the accumulated
-    gradient and both moments 4 each. Activations are kept and take, with flash attention, 34 bytes
-    per layer, token and unit of width (arXiv 2205.05198, eq. 2 without its quadratic term). Logits
-    exist in bfloat16, in float32 and as their gradient.
 
     Args:
         shape: the architecture.
@@ -62,12 +53,17 @@ def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
         tp: ranks of tensor parallelism, which share everything.
     """
     is_float32 = shape.dtype == "float32"
+    # In bfloat16 a weight and its gradient take 2 bytes each. The optimizer keeps a float32 copy,
+    # the accumulated gradient and two moments, 4 bytes each; in float32 only the moments.
     weight_bytes, state_bytes = (8, 8) if is_float32 else (4, 16)
+    # arXiv 2205.05198, eq. 2; flash attention avoids its quadratic term.
     activation_bytes = 68 if is_float32 else 34
     tokens = rows * sequence
+    size = parameters(shape)
     return {
-        "weights and gradients": parameters(shape) * weight_bytes / tp,
-        "optimizer": parameters(shape) * state_bytes / tp,
+        "weights and gradients": size * weight_bytes / tp,
+        "optimizer": size * state_bytes / tp,
         "activations": activation_bytes * tokens * shape.hidden * shape.layers / tp,
+        # In bfloat16, in float32 and as their gradient.
         "logits": 10 * tokens * shape.vocabulary / tp,
     }

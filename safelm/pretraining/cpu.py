@@ -45,9 +45,7 @@ def run_on_cpu() -> None:
 def _patch_collectives() -> None:
     """Reduce without autograd, and broadcast without a CUDA device.
 
-    Gloo averages in place, which autograd forbids on a leaf (trainer.py:582), and random.py:143
-    names a cuda device. A group of one has nothing to reduce; some 25 such calls per step would
-    take a twentieth of it.
+    Gloo averages in place, which autograd forbids on a leaf (trainer.py:582).
     """
     distributed = nanotron_module("distributed")
     reduce = distributed.all_reduce
@@ -59,6 +57,7 @@ def _patch_collectives() -> None:
         group: Any = None,
         async_op: bool = False,
     ) -> Any:
+        # There is nothing to reduce; some 25 such calls would take a twentieth of a step.
         if group is not None and group.size() == 1:
             return None
         return reduce(tensor.detach(), op=op, group=group, async_op=async_op)
@@ -69,6 +68,7 @@ def _patch_collectives() -> None:
         group: Any = None,
         device: Any = None,
     ) -> Any:
+        # random.py:143 names a cuda device.
         return broadcast(items, src=src, group=group)
 
     distributed.all_reduce = all_reduce
@@ -76,10 +76,8 @@ def _patch_collectives() -> None:
 
 
 def _skip_compiler() -> None:
-    """Replace torch._dynamo, which torch/optim/optimizer.py:61 imports only to disable it.
-
-    The import would take 1.5 seconds.
-    """
+    """Replace torch._dynamo, which torch/optim/optimizer.py:61 imports only to disable it."""
+    # The import would take 1.5 seconds.
     if "torch._dynamo" in sys.modules:
         return
     module = ModuleType("torch._dynamo")
@@ -106,10 +104,10 @@ def _without_cuda(value: Any) -> Any:
 
 @contextmanager
 def cuda_as_cpu() -> Iterator[None]:
-    """Read the device "cuda" as the CPU where there is no GPU.
+    """Make torch functions take the device "cuda" for the CPU if there is no GPU.
 
-    This answers trainer.py:632, optim/gradient_accumulator.py:95 and sanity_checks.py:245. Use it
-    to build and to save; during steps it would cost more than it is worth.
+    Needed for trainer.py:632, optim/gradient_accumulator.py:95 and sanity_checks.py:245. Use it to
+    build and to save a trainer, but not around steps, which it slows down.
     """
     if torch.cuda.is_available():
         yield

@@ -1,4 +1,4 @@
-"""A dry run: plan a mixture of corpora known only by their size, and estimate its cost."""
+"""Dry runs: a plan for corpora of which only the sizes are known, and its estimated cost."""
 
 from collections.abc import Iterator, Mapping
 
@@ -52,7 +52,8 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
 
 
 def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
-    """The tokens of a part; a replacement reads only the tokens made from the part it replaces."""
+    """Return the tokens that a part can read."""
+    # Of a corpus made from several, a replacement reads what was made from the part it replaces.
     if isinstance(row, Made) and slot != corpus:
         return row.made_of[part_name(slot)]
     return row.tokens
@@ -60,7 +61,7 @@ def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
 
 def _cursor(slot: str, tokens: int, sequence: int) -> CorpusCursor:
     count = tokens // sequence
-    # Only the number of rows matters: one broadcast zero stands for all their positions.
+    # Only the number of rows matters, so a broadcast zero serves as the position of each.
     rows = packed_rows(np.broadcast_to(np.int64(0), count), sequence)
     return CorpusCursor(rows, ReadingOrder(0, slot, count), tokens)
 

@@ -1,8 +1,8 @@
 """A substitute for flash-attn in plain PyTorch, with the names that Nanotron 0.4 imports.
 
 Nanotron imports them at models/llama.py:20-25, models/starcoder2.py:27-31 and nn/layer_norm.py:2,
-and flash-attn publishes no wheel. The substitute is installed only in the training process:
-transformers and vLLM must never take it for the real package.
+but flash-attn publishes no wheel. Only the training process installs the substitute, because
+transformers and vLLM must not take it for the real package.
 """
 
 import importlib.machinery
@@ -28,11 +28,11 @@ def flash_attn_varlen_func(
     causal: bool = False,
     return_attn_probs: bool = False,
 ) -> torch.Tensor:
-    """Attend within each of the sequences that lie one after another in (tokens, heads, width)."""
+    """Attend within each of several sequences, concatenated to (tokens, heads, width)."""
     if dropout_p or return_attn_probs:
         raise ValueError("dropout and attention weights need the real flash-attn; install it")
     count = len(cu_seqlens_q) - 1
-    # The fast path: all sequences are as long as the longest.
+    # Sequences of equal length, as packed rows are, need one call.
     if len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k:
         q, k, v = (x.view(count, -1, *x.shape[1:]) for x in (q, k, v))
         return _attention(q, k, v, causal, softmax_scale).flatten(0, 1)
@@ -53,7 +53,7 @@ def _attention(
     causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    # PyTorch wants (batch, heads, positions, width), flash-attn has positions before heads.
+    # PyTorch has heads before positions, flash-attn positions before heads.
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     has_grouped_queries = q.shape[1] != k.shape[1]
     attended = F.scaled_dot_product_attention(
@@ -78,7 +78,7 @@ class RotaryEmbedding(torch.nn.Module):
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def _angles(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of shape (length, 1, dim / 2)."""
+        """Return cosines and sines of shape (length, 1, dim / 2)."""
         cached = self._cached
         if cached is None or len(cached[0]) < length or cached[0].device != device:
             steps = torch.arange(0, self.dim, 2, dtype=torch.float32, device=device)
@@ -89,12 +89,10 @@ class RotaryEmbedding(torch.nn.Module):
         return cached[0][:length], cached[1][:length]
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """Rotate (batch, positions, heads, dim).
-
-        The pairs that turn are neighbours if `interleaved`, else the halves, as in Llama.
-        """
+        """Rotate queries or keys of shape (batch, positions, heads, dim)."""
         cos, sin = self._angles(x.shape[1], x.device)
         wide = x.float()
+        # A pair is two neighbours if interleaved, else one of each half, as in Llama.
         if self.interleaved:
             a = wide[..., ::2]
             b = wide[..., 1::2]
@@ -124,6 +122,7 @@ def layer_norm_fn(
     **_: Any,
 ) -> torch.Tensor:
     """Apply layer or RMS norm in float32."""
+    # Nanotron also passes residual_in_fp32 and return_dropout_mask, which change nothing then.
     if residual is not None or dropout_p or prenorm:
         raise ValueError("residual, dropout and prenorm need the real flash-attn; install it")
     wide = x.float()
@@ -135,6 +134,7 @@ def layer_norm_fn(
 
 
 def _missing(name: str) -> Any:
+    # Nanotron imports these by name, but calls them only to generate text.
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError(
             f"{name} needs the real flash-attn; generate with the converted Hugging Face model"
@@ -166,6 +166,7 @@ def install() -> bool:
     }
     for name, values in names.items():
         module = ModuleType(name)
+        # find_spec raises ValueError for a module without a spec.
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
         module.__path__ = []
         module.__dict__.update(values)

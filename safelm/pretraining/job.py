@@ -1,4 +1,4 @@
-"""Instructions to the training process: one small JSON file in the folder of the run."""
+"""Settings of the training process, handed over as a JSON file in the folder of the run."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ CONFIG = "nanotron.yaml"
 
 @dataclass(frozen=True)
 class Job:
-    """What a training process needs beyond Nanotron's own configuration.
+    """Settings of a training process beyond Nanotron's own configuration.
 
     The folder of the run is its working directory.
 

@@ -1,4 +1,4 @@
-"""Pretraining of a model: start the training process and check that it followed its plan."""
+"""Pretraining of a model: the training process is started, and must follow its plan."""
 
 import shutil
 import time
@@ -96,6 +96,7 @@ def pretrain(
     )
     began = time.monotonic()
     with longest_prefix(shared, keys, f"pretrain/{model}") as prefix:
+        # A run that was killed beyond its shared beginning continues from its own checkpoint.
         own = newest(run / CHECKPOINTS, key)
         checkpoints = filter(None, [own, prefix])
         start = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
@@ -140,14 +141,14 @@ def check_plan(plan: Plan, shape: Shape, mixture: Path) -> None:
 def code_versions() -> list[str]:
     """Return a digest of the training code and the versions of the libraries that compute.
 
-    A checkpoint of other code or versions is never continued.
+    They are part of a run's key, so a checkpoint of other code or versions is never continued.
     """
     libraries = [version(name) for name in ("nanotron", "torch", "numpy")]
     return [code_digest(["safelm.pretraining.worker"]), *libraries]
 
 
 def run_key(plan: Plan, shape: Shape, config: dict[str, Any]) -> str:
-    """Return the digest of all that decides a run: plan, shape, configuration and code."""
+    """Return a digest of everything that determines a run: plan, shape, configuration and code."""
     return json_digest([asdict(plan), shape.model_dump(), config, code_versions()])
 
 
@@ -160,9 +161,10 @@ def checkpoint_interval(steps: int) -> int:
 
 
 def prepare_run(run: Path, own: Checkpoint | None) -> None:
-    """Remove what an earlier run left, but for its checkpoints if one is continued."""
+    """Remove the files of an earlier run, except its checkpoints if `own` is continued."""
     if own is None:
         shutil.rmtree(run, ignore_errors=True)
+    # A run that was killed while it saved leaves these.
     for path in (run / CHECKPOINTS).glob("*.attempt"):
         shutil.rmtree(path)
     (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)

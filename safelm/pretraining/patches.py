@@ -1,8 +1,8 @@
-"""Changes to Nanotron 0.4, so that it can be imported, trains a plain Llama and runs on a CPU.
+"""Patches to Nanotron 0.4, so that it can be imported, trains a plain Llama and runs on a CPU.
 
 The released wheel has an import cycle (upstream issues 191, 213, 235), its own rotary embedding,
-and "cuda" spelled out in some twenty places. Each patch names the line it answers. All of them are
-process-wide, so only worker.py applies them.
+and the literal "cuda" in some twenty places. Each patch names the line that makes it necessary. All
+of them are process-wide, so only worker.py applies them.
 """
 
 import functools
@@ -53,7 +53,7 @@ def install(rope_theta: float, decay_style: DecayStyle, start: Path | None) -> N
 
 
 def check_version(installed: str) -> None:
-    """Raise PatchError for any other Nanotron, because the patches answer lines of this one."""
+    """Raise PatchError for any other Nanotron, because the patches depend on lines of this one."""
     if installed != NANOTRON:
         raise PatchError(
             f"safelm/pretraining/patches.py is written for nanotron {NANOTRON} (got {installed}); "
@@ -65,13 +65,14 @@ def break_import_cycle() -> None:
     """Import nanotron.logging first, without the module that would import it again.
 
     logging.py:38 imports config/config.py, which imports logging by way of the pipeline engine
-    (config.py:24). logging needs LoggingArgs only for an annotation, so a placeholder will do.
+    (config.py:24).
     """
     if "nanotron.logging" in sys.modules:
         return
     package = ModuleType("nanotron.config")
     module = ModuleType("nanotron.config.config")
     package.__path__ = []
+    # logging uses it only in an annotation.
     module.LoggingArgs = object  # type: ignore[attr-defined]  # a module made by hand
     sys.modules.update({"nanotron.config": package, "nanotron.config.config": module})
     nanotron_module("logging")
@@ -82,8 +83,8 @@ def break_import_cycle() -> None:
 def hide_modules(*names: str) -> Iterator[None]:
     """Make imports of these modules fail.
 
-    dataloader.py:22-36 imports datasets and transformers if it can, which takes seconds, for
-    loaders that are not used here.
+    dataloader.py:22-36 imports datasets and transformers if they are installed. That takes seconds,
+    and serves loaders that are not used here.
     """
     modules: dict[str, Any] = sys.modules
     hidden = {name: modules.get(name) for name in names}
@@ -91,6 +92,7 @@ def hide_modules(*names: str) -> Iterator[None]:
     modules.update(dict.fromkeys(names))
     try:
         with warnings.catch_warnings():
+            # dataloader.py:35 warns that they are not installed.
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -102,18 +104,18 @@ def hide_modules(*names: str) -> Iterator[None]:
 
 
 def use_llama_rotary(theta: float) -> None:
-    """Rotate halves with Llama's own base.
+    """Rotate halves with the base `theta`, as transformers' Llama does.
 
     models/llama.py:324 rotates interleaved pairs with base 10,000.
     """
-    # The real flash-attn, if it is installed.
+    # Of the real flash-attn, if it is installed.
     rotary = import_module("flash_attn.layers.rotary").RotaryEmbedding
     llama = nanotron_module("models.llama")
     llama.FlashRotaryEmbedding = lambda dim, interleaved: rotary(dim, base=theta, interleaved=False)
 
 
 def use_schedule(style: DecayStyle) -> None:
-    """Use our learning rates: those of helpers.py:75 and SmolLM's 1-sqrt as well."""
+    """Replace the learning rates of helpers.py:76 by `rate_factor`, which also has 1-sqrt."""
 
     def build(optimizer: Any, lr_scheduler_args: Any, total_training_steps: int) -> Any:
         factor = functools.partial(
@@ -132,10 +134,8 @@ def use_schedule(style: DecayStyle) -> None:
 def use_safe_checkpoints(start: Path | None) -> None:
     """Continue from the checkpoint `start`, or from nothing, without unpickling.
 
-    trainer.py:176 and :190 would unpickle the optimizer and the schedule; ours are safetensors and
-    numbers. Nanotron's weights are safetensors already. serialize/weights.py:45 draws a progress
-    bar. serialize/metadata.py:49 writes shapes as "(np.int64(384), 128)" under numpy 2, which it
-    cannot read again.
+    Nanotron's weights are safetensors already, but trainer.py:175 and :190 would unpickle the
+    optimizer and the schedule.
     """
     trainer = nanotron_module("trainer")
     trainer.parse_ckpt_path = lambda config: start
@@ -151,11 +151,14 @@ def use_safe_checkpoints(start: Path | None) -> None:
 
     trainer.load_optimizer = load
     trainer.load_lr_scheduler = load_schedule
+    # serialize/weights.py:45 draws a progress bar.
     nanotron_module("serialize.weights").tqdm = lambda items, **_: items
     metadata = nanotron_module("serialize.metadata").TensorMetadata
     to_strings = metadata.to_str_dict
 
     def to_readable_strings(self: Any) -> dict[str, str]:
-        return {**to_strings(self), "unsharded_shape": str(tuple(map(int, self.unsharded_shape)))}
+        # Under numpy 2 serialize/metadata.py:49 writes "(np.int64(384), 128)", and cannot read it.
+        shape = tuple(map(int, self.unsharded_shape))
+        return {**to_strings(self), "unsharded_shape": str(shape)}
 
     metadata.to_str_dict = to_readable_strings

@@ -1,8 +1,9 @@
 """Shared beginnings: runs with the same first phases train them once.
 
-At the end of a phase a run leaves its checkpoint under a key of all that led to it: rows, shape,
-seed, recipe and the learning rate of every step. Another run with that key continues from there
-and ends with the same bytes as if trained alone. A run that comes too early waits.
+At the end of a phase a run shares its checkpoint under a key of everything that determines it:
+rows, shape, seed, recipe and the learning rate of every step. Another run with that key continues
+from it, and ends with the same bytes as if it had trained alone. If the checkpoint is not finished
+yet, that run waits.
 """
 
 import fcntl
@@ -49,6 +50,7 @@ def prefix_keys(
     common = deepcopy(config)
     for block, name in RUN_SETTINGS:
         del common[block][name]
+    # The end of the last phase is the end of the run, which nothing continues.
     ends = list(accumulate(phase.steps for phase in plan.phases))[:-1]
     rates: list[float] = []
     if ends:
@@ -80,9 +82,9 @@ def _prefix_key(
 
 @contextmanager
 def longest_prefix(shared: Path, keys: dict[int, str], name: str) -> Iterator[Checkpoint | None]:
-    """Give the checkpoint of the longest shared beginning, or None.
+    """Yield the checkpoint of the longest shared beginning, or None.
 
-    While the context is open no other run trains the beginnings that are missing.
+    Until the context ends, no other run trains the beginnings that are missing.
 
     Args:
         shared: the folder of shared checkpoints.
@@ -92,7 +94,7 @@ def longest_prefix(shared: Path, keys: dict[int, str], name: str) -> Iterator[Ch
     shared.mkdir(parents=True, exist_ok=True)
     checkpoint = None
     with ExitStack() as locks:
-        # Every run claims in the order of steps, so that no two wait for each other.
+        # Every run claims beginnings in the order of steps, so that no two wait for each other.
         for step, key in sorted(keys.items()):
             message = f"{name}: waits for its first {step:,} steps, which another run is training"
             if _claim(shared, key, message, locks):
@@ -106,6 +108,7 @@ def _claim(shared: Path, key: str, message: str, locks: ExitStack) -> bool:
     is_waiting = False
     while not (shared / key).is_dir():
         try:
+            # The kernel releases the lock of a run that is killed.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
@@ -117,6 +120,6 @@ def _claim(shared: Path, key: str, message: str, locks: ExitStack) -> bool:
         return False
     if is_intact(shared / key, key):
         return True
-    # Damaged: train it again.
+    # It is damaged, so this run trains it again.
     shutil.rmtree(shared / key)
     return False

@@ -19,11 +19,11 @@ ReadCounts = list[list[list[int]]]
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a run, for the terminal.
+    """The result of a run, as the terminal shows it.
 
     Attributes:
-        resumed_tokens: of the tokens, those read before the checkpoint that the run continued.
-        seconds: the duration of the run, without those tokens.
+        resumed_tokens: the tokens read before the checkpoint that the run continued.
+        seconds: the duration of the run since then.
     """
 
     parameters: int
@@ -82,7 +82,7 @@ def publish(
 
 def _phase_summary(phase: PlannedPhase, counts: list[list[int]]) -> dict[str, object]:
     parts = {}
-    # Phases of fewer parts than others have zeros at the end of their counts.
+    # The counts of all phases have as many entries; phases of fewer parts have zeros at the end.
     for part, (rows, tokens) in zip(phase.parts, counts, strict=False):
         parts[part.corpus] = {
             "planned": part.tokens,

@@ -12,15 +12,16 @@ DecayStyle = Literal["linear", "cosine", "1-sqrt"]
 def warmup_and_decay(recipe: TrainingRecipe, steps: int, full_steps: float) -> tuple[int, int]:
     """Return the steps of the warm-up and of the decay, at least one each.
 
-    A warm-up given as a share is one of `full_steps`, the steps that the budget takes in full rows.
-    So mixtures of one budget have the same warm-up, however long their documents are, and can share
-    a beginning. The decay is a share of `steps`.
+    A warm-up may be a share of `full_steps`, the steps that the budget would take in full rows. The
+    decay is a share of `steps`.
 
     Raises:
         ValueError: the warm-up is as long as the whole training.
     """
     warmup = recipe.warmup
     if not isinstance(warmup, int):
+        # Of `full_steps`, so that mixtures of one budget have the same warm-up, however long their
+        # documents are, and can share a beginning.
         warmup = max(1, min(round(warmup * full_steps), steps - 1))
     if warmup >= steps > 1:
         raise ValueError(
@@ -59,8 +60,7 @@ def rate_factor(
 ) -> float:
     """Return the learning rate of a step as a factor of its peak.
 
-    These are Nanotron's schedules (helpers.py:97-146) and 1-sqrt, the cooldown of SmolLM (paper
-    §6): 1 - √(share of the decay that is over).
+    "linear" and "cosine" are Nanotron's schedules (helpers.py:94-146).
 
     Args:
         step: counted from 0.
@@ -78,5 +78,6 @@ def rate_factor(
     elif style == "cosine":
         remaining = (1 + math.cos(math.pi * progress)) / 2
     else:
+        # 1-sqrt, the decay of SmolLM (paper §6).
         remaining = 1 - math.sqrt(progress)
     return low + (1 - low) * remaining

@@ -24,16 +24,20 @@ def peak_flops(clock: Callable[[], float] = time.perf_counter) -> float | None:
     of a matrix product.
     """
     if torch.cuda.is_available():
-        name = torch.cuda.get_device_name().lower()
-        return next((gpu.flops for key, gpu in GPUS.items() if key in name), None)
+        device = torch.cuda.get_device_name().lower()
+        for name, gpu in GPUS.items():
+            if name in device:
+                return gpu.flops
+        return None
     size = 768
     matrix = torch.ones(size, size)
     seconds = []
-    # The fastest of five, because the first one warms up.
+    # The fastest of five, because the first one warms up and others may be interrupted.
     for _ in range(5):
         began = clock()
         matrix @ matrix
         seconds.append(clock() - began)
+    # Each of size² sums has `size` products and additions.
     return 2 * size**3 / min(seconds)
 
 
@@ -58,11 +62,13 @@ class SpeedLog:
             if self.peak:
                 mfu = rate * self.flops_per_token / (self.ranks * self.peak)
             self.points.append((number, rate, mfu))
+        # The first step only starts the clock: it is slower than the others.
         if self.last is None or is_point:
             self.last = now, tokens
 
     def write(self, folder: Path, model: str) -> None:
-        """Write <column>/<model>.csv for each column, because DVC draws one folder as one plot."""
+        """Write <column>/<model>.csv for each column."""
+        # DVC draws one plot per folder.
         for column, name in enumerate(COLUMNS, 1):
             path = folder / name / f"{model}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)

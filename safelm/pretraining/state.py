@@ -1,7 +1,7 @@
 """The optimizer's state as safetensors; Nanotron would pickle it with torch.save.
 
-A Llama without dropout draws nothing after its weights are initialised, so no random state needs
-saving, and the learning rate is a function of the step.
+Nothing else needs saving. A Llama without dropout makes no random draws after its weights are
+initialised, and the learning rate is a function of the step.
 """
 
 from pathlib import Path
@@ -16,13 +16,14 @@ MASTER = "master"
 
 
 def state_file(rank: int, ranks: int) -> str:
-    """Return the file of a tensor-parallel rank; data-parallel ranks have the same state."""
+    """Return the file of a tensor-parallel rank, which data-parallel ranks share."""
     return f"optimizer/state_tp-rank-{rank}-of-{ranks}.safetensors"
 
 
 def save_optimizer(optimizer: Any, path: Path) -> None:
     """Write every tensor of the state, all float32, as `<parameter>:<kind>`."""
     state = optimizer.state_dict()
+    # torch numbers the parameters; names survive a change of their order.
     names = _parameter_names(optimizer)
     tensors = {}
     for index, values in state["state"].items():
@@ -56,7 +57,7 @@ def load_optimizer(optimizer: Any, path: Path) -> None:
 
 
 def _parameter_names(optimizer: Any) -> list[str]:
-    """The parameters' names in the order in which torch numbers them."""
+    """Return the parameters' names in the order in which torch numbers them."""
     names = optimizer.id_to_name
     parameters = []
     for group in optimizer.param_groups:
@@ -65,11 +66,9 @@ def _parameter_names(optimizer: Any) -> list[str]:
 
 
 def set_step(scheduler: Any, step: int) -> None:
-    """Put a new scheduler into the state after `step` steps.
-
-    If its state were loaded, as Nanotron does, the optimizer would take its first step with the
-    learning rate of step 0.
-    """
+    """Put a new scheduler into the state after `step` steps."""
+    # Nanotron loads the scheduler's state alone. The optimizer would then take its first step with
+    # the learning rate of step 0.
     scheduler.last_epoch = step
     scheduler._step_count = step + 1
     rates = []

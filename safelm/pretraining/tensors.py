@@ -1,7 +1,7 @@
-"""Safetensors files without torch, read as raw numbers and written in one canonical form.
+"""Safetensors files without torch, written in a canonical form.
 
-The safetensors library writes a file's metadata in random order, so equal tensors give unequal
-bytes; here names are sorted.
+The safetensors library writes metadata in random order, so equal tensors give unequal bytes. Here
+all names are sorted.
 """
 
 import json
@@ -60,7 +60,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         }
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    # The data begins at a multiple of 8 bytes.
+    # The format asks that the data begin at a multiple of 8 bytes.
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)

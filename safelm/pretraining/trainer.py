@@ -1,4 +1,7 @@
-"""Nanotron's trainer on the rows of a plan, with loss curves; import it after `patches.install`."""
+"""Nanotron's trainer on the rows of a plan, with loss curves.
+
+Import it after `patches.install`.
+"""
 
 import json
 import math
@@ -31,7 +34,7 @@ HELD_OUT_HEADER = "step,tokens,corpus,loss\n"
 
 
 class PlanTrainer(DistributedTrainer):
-    """DistributedTrainer with the batches of a plan and intact checkpoints.
+    """Nanotron's DistributedTrainer with the batches of a plan and its own checkpoints.
 
     Steps, optimizer and parallelism are Nanotron's.
     """
@@ -86,17 +89,17 @@ class PlanTrainer(DistributedTrainer):
         # The counts are sums over the data ranks, so only one of them continues from them.
         if self.is_first_data_rank:
             saved_counts = json.loads((checkpoint / READ).read_bytes())
-            # The run that shared the checkpoint may have other phases after it.
+            # The run that shared the checkpoint may have had other phases after it.
             for counts, saved in zip(self.batches.read_counts, saved_counts, strict=False):
                 parts = min(len(counts), len(saved))
                 counts[:parts] = saved[:parts]
 
     def pre_training(self, *_: Any, **__: Any) -> None:
-        """Do nothing; Nanotron would start wandb wherever it is installed (trainer.py:235)."""
+        """Do nothing: Nanotron would start wandb wherever it is installed (trainer.py:236)."""
 
     def training_step(self, dataloader: Iterator[Batch]) -> Any:
         """Train one step."""
-        # The scheduler moves on at the end of the step.
+        # Read now, because the scheduler moves on at the end of the step.
         self.learning_rate = self.lr_scheduler.get_last_lr()[0]
         return super().training_step(dataloader)
 
@@ -115,7 +118,7 @@ class PlanTrainer(DistributedTrainer):
                 f"pretrain/{self.job.model}: the loss is {loss} at step {step}; "
                 "write a smaller recipe.learning_rate in the shape"
             )
-        # No time: the same run must give the same bytes.
+        # No times, because the same run must give the same bytes.
         self.curve.append(f"{step},{tokens},{loss:.6f},{self.learning_rate:.6g}\n")
         self.speed.step(step, tokens)
         if step in self.measured_steps:
@@ -133,9 +136,11 @@ class PlanTrainer(DistributedTrainer):
         if self.is_first:
             shutil.rmtree(attempt, ignore_errors=True)
             attempt.mkdir(parents=True)
+        # No rank writes before the folder is there.
         distributed.barrier(self.parallel_context.world_pg)
         with cuda_as_cpu():
             self._write_checkpoint(attempt)
+        # The record lists the files of every rank.
         distributed.barrier(self.parallel_context.world_pg)
         if self.is_first:
             commit(attempt, target, self.job.key)
@@ -148,6 +153,7 @@ class PlanTrainer(DistributedTrainer):
         """Write Nanotron's files, the optimizer as safetensors, the curves and the counts."""
         context = self.parallel_context
         config = self.config
+        # Data-parallel ranks have the same weights and, without ZeRO, the same optimizer.
         if self.is_first_data_rank:
             rank = distributed.get_rank(context.tp_pg)
             ranks = context.tp_pg.size()
@@ -178,7 +184,7 @@ class PlanTrainer(DistributedTrainer):
                 self.held_out.append(f"{step},{tokens},{part.corpus},{loss:.6f}\n")
 
     def _held_out_loss(self, corpus: str) -> float:
-        """The mean loss of a token; every rank computes the same."""
+        """Return the mean loss of a token; every rank computes the same."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         total = 0.0
         count = 0
@@ -201,10 +207,8 @@ class PlanTrainer(DistributedTrainer):
 
 
 def measured_steps(plan: Plan) -> set[int]:
-    """Return the steps at which the held-out loss is measured: powers of four and ends of phases.
-
-    They do not depend on how long a run is after them, so runs can share a beginning.
-    """
+    """Return the steps that measure the held-out loss: powers of four and the ends of phases."""
+    # No step depends on the length of the run, so runs that share a beginning measure alike there.
     powers = {4**power for power in range(32) if 4**power < plan.steps}
     return powers.union(accumulate(phase.steps for phase in plan.phases))
 
@@ -218,5 +222,5 @@ def phase_at(plan: Plan, step: int) -> PlannedPhase:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a CSV file after its header."""
+    """Return the lines of a CSV file after its header."""
     return path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]

@@ -18,7 +18,7 @@ def main() -> None:
     job = Job.read(Path())
     join()
     patches.install(job.rope_theta, job.decay_style, Path(job.start) if job.start else None)
-    # It imports Nanotron, which must be patched first.
+    # Imported here, because it imports Nanotron, which must be patched first.
     from safelm.pretraining.trainer import PlanTrainer
 
     PlanTrainer(Path(CONFIG), job).run()
