@@ -1,4 +1,4 @@
-"""The base of every reader: the files of a source, and the way from a row to a document.
+"""The base of every reader: the files of a source, and documents made from rows.
 
 Every row becomes a document, is dropped by a named filter, or is quarantined with a reason and
 its origin.
@@ -23,7 +23,7 @@ from safelm.ingestion.metadata import METADATA_COLUMNS, row_metadata
 from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
-# Every special token begins with <, and none of them holds a space.
+# Every special token begins with < and has no space. Written this way, the search starts at a <.
 TOKEN_NAMES = "|".join(re.escape(token[1:]) for token in SPECIAL)
 SPECIAL_TOKENS = re.compile(f"<(?:{TOKEN_NAMES})")
 # The most files that an error names.
@@ -33,7 +33,7 @@ LISTED = 8
 class Origin(NamedTuple):
     """The origin of a row: its file, its offset there, and the bytes that the quarantine hashes.
 
-    `content` is None where a row has no bytes of its own, as in Parquet.
+    `content` is None for a row without bytes of its own, as in Parquet.
     """
 
     file: str
@@ -45,11 +45,11 @@ class Origin(NamedTuple):
 class ReadSource(Reader):
     """Make documents of rows; the base of every reader of a source.
 
-    A document's id is the digest of its text and prompt. Special tokens that a text spells out
-    are removed: web text must never smuggle the tag in.
+    A document's id is the digest of its text and prompt. Literal special tokens are removed from
+    both.
     """
 
-    # The files are inputs of the tasks, so the path is not in the key.
+    # Not in the key, because the files are inputs of the tasks.
     path: Path = field(metadata={"key": False})
     source: str
     license: str
@@ -67,7 +67,7 @@ class ReadSource(Reader):
         return (self.text, self.prompt) if self.prompt else (self.text,)
 
     def quarantine_row(self, reason: str, origin: Origin) -> None:
-        """Quarantine a row; of one that was too long to keep, size and digest are known."""
+        """Quarantine a row by the digest of its bytes."""
         name, offset, content = origin
         if isinstance(content, SkippedBytes):
             self._quarantine(reason, name, offset, content.digest.hexdigest(), content.size)
@@ -99,9 +99,11 @@ class ReadSource(Reader):
         """Yield the document of a row, or nothing once the row is dropped or quarantined."""
         if self.prompt == MESSAGES:
             columns: Mapping[str, Any] = {**row, **first_exchange(row)}
-            text, prompt = columns["text"], columns["prompt"]
+            text = columns["text"]
+            prompt = columns["prompt"]
         else:
-            columns, text = row, row.get(self.text)
+            columns = row
+            text = row.get(self.text)
             prompt = row.get(self.prompt) if self.prompt else None
         reason = self._unusable(text, prompt)
         if reason is not None:
@@ -109,6 +111,7 @@ class ReadSource(Reader):
                 origin = origin._replace(content=repr(row).encode("utf-8", "replace"))
             self.quarantine_row(reason, origin)
             return
+        # Text of the web must not pass for the harmfulness tag or for the end of a turn.
         text = self._remove_tokens(text)
         if prompt is not None:
             prompt = self._remove_tokens(prompt)
@@ -132,20 +135,21 @@ class ReadSource(Reader):
         return "document_too_long" if size > self.max_document_bytes else None
 
     def _remove_tokens(self, text: str) -> str:
-        """Remove the special tokens of specs/tokens.py, also those that a removal forms."""
+        """Remove literal special tokens, also those that form when others are removed."""
         text, count = remove_matches(SPECIAL_TOKENS, text, " ")
         if count:
             self.stat_update("special tokens removed", value=count)
         return text
 
     def _metadata(self, row: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
-        """Return the metadata of a document; its own license comes before the source's."""
+        """Return the metadata of a document."""
         values = row_metadata(row)
         if values["title"]:
             values["title"] = self._remove_tokens(values["title"])
         for name, value in values.items():
             if value is None and row.get(name) not in (None, ""):
                 self.stat_update(f"unusable {name}")
+        # A document's own license comes before the source's.
         values["license"] = values["license"] or self.license
         values = {"prompt": prompt, "source": self.source, **values}
         return {name: value for name, value in values.items() if value is not None}
@@ -181,6 +185,7 @@ class ReadFiles(ReadSource):
                 # The file is one row of the quarantine.
                 size = item.path.stat().st_size
                 self._quarantine(error.reason, name, 0, item.sha256, size)
+            # The key of the shard names these bytes; others must not be stored under it.
             if file_digest(item.path) != item.sha256:
                 raise SourceError(f"{name}: was changed while it was read; run the stage again")
 
@@ -194,6 +199,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _utf8_size(text: str) -> int:
+    # Most text is ASCII, of which no copy is needed.
     return len(text) if text.isascii() else len(text.encode())
 
 
@@ -234,8 +240,10 @@ def files_of(path: Path, pattern: str) -> list[Path]:
 
 def _listed(files: list[Path], folder: Path) -> str:
     names = sorted(file.relative_to(folder).as_posix() for file in files)
+    if not names:
+        return "nothing"
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more or "nothing"
+    return ", ".join(names[:LISTED]) + more
 
 
 def _is_visible(file: Path, folder: Path) -> bool:

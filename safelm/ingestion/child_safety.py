@@ -1,7 +1,4 @@
-"""The child-safety filter: the first block of every ingest.
-
-It is a rule, not a model, and errs on the side of dropping.
-"""
+"""The child-safety filter, the first block of every ingest: a rule that rather drops too much."""
 
 import re
 from collections.abc import Iterator
@@ -22,9 +19,10 @@ from specs.document import GUARDED
 
 GUARD = SPECS / "guard.yaml"
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-# 15, or 15-year-old.
+# The age in "15" or "15-year-old".
 AGE = re.compile(r"([0-9]{1,2})(?:-|$)")
-# The most letters of a word; longer words shorten the neighborhood that is searched.
+# The letters allowed for a word when the text around a match is cut out. If words are longer, fewer
+# of them are searched.
 WIDTH = 40
 
 
@@ -53,7 +51,7 @@ class WordLists:
 
     @cached_property
     def stems(self) -> list[str]:
-        """The fewest strings without which a text has no sexual word."""
+        """The shortest strings of which every sexual word contains one."""
         stems: list[str] = []
         for word in sorted(self.sexual, key=len):
             if not any(stem in word for stem in stems):
@@ -80,6 +78,7 @@ def is_unsafe_for_children(text: str, words: WordLists) -> bool:
     Letters in other shapes (full width, mathematical) count as the plain ones.
     """
     text = normalize_nfkc(text).lower()
+    # Substrings are found much faster than the pattern, and most texts have none.
     if not any(stem in text for stem in words.stems):
         return False
     return any(_has_minor_near(text, match, words) for match in words.pattern.finditer(text))
@@ -90,6 +89,7 @@ def _has_minor_near(text: str, match: re.Match[str], words: WordLists) -> bool:
     start, end = match.span()
     first = max(0, start - near * WIDTH)
     before = WORD.findall(text, first, start)[-near:]
+    # One word more, because "year" may follow an age.
     after = WORD.findall(text, end, end + (near + 1) * WIDTH)
     pairs = chain(_with_next(before), islice(_with_next(after), near))
     return any(words.is_minor(word, following) for word, following in pairs)
@@ -102,7 +102,7 @@ def _with_next(words: list[str]) -> Iterator[tuple[str, str]]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ChildSafety(Block):
-    """Drop, as child_safety, the documents that specs/guard.yaml holds unsafe for children."""
+    """Drop documents that are unsafe for children by specs/guard.yaml, as child_safety."""
 
     type: ClassVar[str] = "filter"
     name: ClassVar[str] = "child safety"

@@ -1,4 +1,4 @@
-"""One gzip member or zstd frame: its blocks, its end, and whether it holds what was written."""
+"""Decompression of one gzip member or zstd frame, with checks of its end and content."""
 
 import zlib
 from collections.abc import Callable, Generator
@@ -8,7 +8,7 @@ import zstandard
 
 from safelm.ingestion.errors import CorruptMember, TruncatedMember, UnreadableFile
 
-# Bytes read at a time: the members of a WARC are about that small.
+# Bytes read at a time, because the members of a WARC are that small.
 CHUNK = 1 << 15
 # The most bytes unpacked at a time.
 BLOCK = 1 << 20
@@ -16,18 +16,19 @@ BLOCK = 1 << 20
 WINDOW = 1 << 27
 GZIP = b"\x1f\x8b\x08"
 ZSTD = b"\x28\xb5\x2f\xfd"
-# The header of a zstd frame and of its first block (RFC 8878 §3.1.1) take no more bytes.
+# The most bytes of the header of a zstd frame (RFC 8878 §3.1.1).
 ZSTD_HEADER = 18
 
-# Yields the blocks of the member at an offset of a file, and returns the offset of its end.
+# A generator of the blocks of the member at an offset of a file; it returns the offset of its end.
 Unpack = Callable[[BinaryIO, int], Generator[bytes, None, int]]
 
 
 def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
-    """Yield the blocks of the gzip member at `start`; zlib checks its sum and length."""
+    """Yield the blocks of the gzip member at `start`; zlib checks its check sum and length."""
     file.seek(start)
     position = start
     size = 0
+    # 31: a gzip header and trailer around the largest window (zlib.h, inflateInit2).
     engine = zlib.decompressobj(wbits=31)
     while not engine.eof:
         data = engine.unconsumed_tail
@@ -43,6 +44,7 @@ def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
         if block:
             yield block
         elif not data:
+            # The file ended before the member did.
             raise CorruptMember if _has_trailing_size(file, size) else TruncatedMember
     return position - len(engine.unused_data)
 
@@ -50,9 +52,10 @@ def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
 def _has_trailing_size(file: BinaryIO, size: int) -> bool:
     """Return whether a gzip file that seems cut ends with about the size that was unpacked.
 
-    Changed bits can lead the unpacking past the end of a member. Its output cannot be trusted
-    then; after a cut it can.
+    Then changed bits have led the decompression past the end of a member, and its output cannot be
+    trusted. After a mere cut it can.
     """
+    # A member ends with its unpacked size, modulo 2³² (RFC 1952 §2.3.1).
     file.seek(max(0, file.seek(0, 2) - 4))
     written = int.from_bytes(file.read(4), "little")
     return size > 0 and abs(written - size) <= min(size // 4, BLOCK)
@@ -76,7 +79,8 @@ class _FilePart:
 
 
 def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
-    """Yield the blocks of the zstd frame at `start`; zstandard does not notice a cut itself."""
+    """Yield the blocks of the zstd frame at `start`."""
+    # zstandard does not notice a cut itself, so the end is computed first.
     end = _frame_end(file, start)
     if end is None:
         raise CorruptMember
@@ -98,14 +102,15 @@ def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
 
 
 def is_skippable(first: bytes) -> bool:
-    """Return whether a zstd frame holds no data: its magic is 0x184D2A5? (RFC 8878 §3.1.2)."""
+    """Return whether a zstd frame holds no data."""
+    # The magic numbers 0x184D2A50 to 0x184D2A5F, little-endian (RFC 8878 §3.1.2).
     return len(first) >= 4 and 0x50 <= first[0] <= 0x5F and first[1:4] == b"\x2a\x4d\x18"
 
 
 def _frame_end(file: BinaryIO, start: int) -> int | None:
-    """Return the end of a zstd frame by the sizes in its block headers, or None for no frame.
+    """Return the end of a zstd frame by the sizes in its block headers, or None if it is none.
 
-    The end of a cut frame is beyond that of the file.
+    If the frame is cut, its end is beyond that of the file.
     """
     file.seek(start)
     head = file.read(ZSTD_HEADER)
@@ -117,9 +122,10 @@ def _frame_end(file: BinaryIO, start: int) -> int | None:
         frame = zstandard.get_frame_parameters(head)
         position = start + zstandard.frame_header_size(head)
     except zstandard.ZstdError:
-        # The header itself is cut, or it is none.
+        # The header is cut, or is none at all.
         return start + len(head) + 1 if len(head) < ZSTD_HEADER else None
     if frame.window_size > WINDOW or frame.dict_id:
+        # At the start of a file the frame is real; further on, the bytes only look like one.
         if start == 0:
             raise UnreadableFile("unknown_packing")
         return None
@@ -128,13 +134,16 @@ def _frame_end(file: BinaryIO, start: int) -> int | None:
         data = file.read(3)
         if len(data) < 3:
             return position + 3
+        # RFC 8878 §3.1.1.2: one bit marks the last block, two are its type, the rest its size.
         header = int.from_bytes(data, "little")
         is_last = header & 1
         kind = header >> 1 & 3
         size = header >> 3
         if kind == 3:
+            # Reserved, so this is no block.
             return None
-        # A block of kind 1 repeats one byte.
+        # A block of type 1 repeats one byte.
         position += 3 + (1 if kind == 1 else size)
         if is_last:
+            # The check sum has four bytes.
             return position + 4 * frame.has_checksum

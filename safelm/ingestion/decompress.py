@@ -1,9 +1,8 @@
-"""The bytes of a file, gzip, zstd or plain by its first bytes, in bounded memory.
+"""Decompression of gzip, zstd and plain files in bounded memory, with damage found beforehand.
 
-No damaged part goes unnoticed. A flipped bit can change a letter, and only the check sum at the
-end of a gzip member or zstd frame reveals it. A first pass over the whole file therefore finds the
-members that do not hold what was written, before a byte is handed out. What it unpacked is kept up
-to a limit; the rest is unpacked a second time.
+A flipped bit can change a letter, and only the check sum at the end of a gzip member or zstd frame
+reveals it. A first pass over the whole file therefore finds damaged members before any byte is
+yielded. Up to a limit its output is kept; the rest is decompressed again.
 """
 
 from collections import deque
@@ -26,7 +25,7 @@ from safelm.ingestion.errors import CorruptMember, TruncatedMember, UnreadableFi
 
 # The most unpacked bytes that stay in memory between the first pass and the second.
 KEPT = 1 << 27
-# A file that unpacks to less is no bomb.
+# A file that unpacks to less is no bomb, whatever its ratio.
 FLOOR = 1 << 20
 PACKED_NAMES = (".gz", ".zst", ".zstd")
 DAMAGED = "damaged"
@@ -70,6 +69,7 @@ def segments(path: Path, max_expansion_ratio: int) -> Iterator[Segment]:
     with path.open("rb") as file:
         first = file.read(16)
         suffix = path.suffix if not _is_text(first) else ""
+        # An empty file is not even a gzip member of nothing.
         if not first and suffix in PACKED_NAMES:
             raise UnreadableFile(TRUNCATED)
         if first.startswith(OTHERS):
@@ -87,12 +87,13 @@ def segments(path: Path, max_expansion_ratio: int) -> Iterator[Segment]:
 
 def _is_text(first: bytes) -> bool:
     """Return whether a file with a packed file's name holds text, not a damaged member."""
+    # Control characters below the tab are in no text.
     if GZIP.startswith(first) or ZSTD.startswith(first) or min(first) < 9:
         return False
     try:
         first.decode()
     except UnicodeDecodeError as error:
-        # The last letter may be cut.
+        # `first` may end inside a letter.
         return error.start >= len(first) - 3
     return True
 
@@ -109,10 +110,7 @@ def _segments(
 
 
 def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[bytes]:
-    """Yield the bytes of members: the second pass.
-
-    A damaged member yields what comes before it breaks, so that its lines are counted.
-    """
+    """Yield the bytes of members: the second pass."""
     for member in members:
         try:
             if member.blocks is None:
@@ -120,7 +118,8 @@ def _blocks(file: BinaryIO, unpack: Unpack, members: list[Member]) -> Iterator[b
             while member.blocks:
                 yield member.blocks.popleft()
         except (CorruptMember, TruncatedMember):
-            # Known since the first pass.
+            # Known since the first pass. The bytes before the damage were yielded, so that their
+            # lines are counted.
             continue
 
 
@@ -144,9 +143,9 @@ def _members(
 def _scan_member(
     file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int, total: int, limit: int
 ) -> Member:
-    """Unpack the member at `start` of a file of `end` bytes, after `total` unpacked bytes.
+    """Unpack the member at `start` of a file of `end` bytes; a faulty one ends at the next member.
 
-    A faulty member ends at the next one. Raises UnreadableFile beyond `limit` unpacked bytes.
+    Raises UnreadableFile if it and the `total` bytes before it unpack to more than `limit`.
     """
     size = 0
     fault = None
@@ -179,10 +178,8 @@ def _scan_member(
 
 
 def _next_member(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: int) -> int:
-    """Return the offset of the next member after `start`, or the end of the file.
-
-    Bytes that only look like a member do not unpack.
-    """
+    """Return the offset of the next member after `start`, or the end of the file."""
+    # Bytes that only look like a member do not unpack.
     while (start := _find(file, magic, start + 1, end)) < end:
         try:
             next(unpack(file, start), b"")
@@ -194,6 +191,7 @@ def _next_member(file: BinaryIO, unpack: Unpack, magic: bytes, start: int, end: 
 
 def _find(file: BinaryIO, pattern: bytes, start: int, end: int) -> int:
     """Return the offset of a pattern from `start` on, or the end of the file."""
+    # Blocks overlap, because the pattern may begin in one and end in the next.
     overlap = len(pattern) - 1
     while start < end:
         file.seek(start)
@@ -205,9 +203,7 @@ def _find(file: BinaryIO, pattern: bytes, start: int, end: int) -> int:
 
 
 def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
-    """Return whether zeros follow the last member, as tapes and block devices leave them.
-
-    gzip itself ignores them.
-    """
+    """Return whether only zeros follow the last member, as tapes and block devices leave them."""
+    # gzip itself ignores them.
     file.seek(start)
     return end - start <= BLOCK and not file.read(end - start).strip(b"\0")

@@ -1,8 +1,8 @@
-"""Exact duplicates, within a file and across the files of a source: the first of them stays.
+"""Removal of exact duplicates, within each file and across the files of a source.
 
-Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids
-are read, 16 bytes each. Shards that hold duplicates of earlier files are written again from the
-store, for a page is not extracted twice.
+Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids are
+read, 16 bytes each. Shards with duplicates of earlier files are rewritten from the store, so that
+no page is extracted twice.
 """
 
 import hashlib
@@ -31,10 +31,7 @@ DUPLICATE = "duplicate"
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DropDuplicates(Block):
-    """Drop, as duplicate, every document with an id that came before in the same task.
-
-    Only ids are kept in memory.
-    """
+    """Drop, as duplicate, every document whose id came before in the same task."""
 
     type: ClassVar[str] = "filter"
     name: ClassVar[str] = "duplicates"
@@ -45,6 +42,7 @@ class DropDuplicates(Block):
 
     def process(self, document: Document) -> Iterator[Document]:
         """Yield a document with a new id."""
+        # Half the memory of the hexadecimal id.
         key = bytes.fromhex(document.id)
         if key in self.seen:
             self.drop(DUPLICATE)
@@ -55,7 +53,7 @@ class DropDuplicates(Block):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadDistinct(Reader):
-    """Read shards again, and drop, as duplicate, the documents that a task's values name."""
+    """Read shards again without the documents that a task's values name."""
 
     name: ClassVar[str] = "distinct documents"
     stale: list[Task] = field(metadata={"key": False})
@@ -86,7 +84,7 @@ def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | No
     stale = []
     for name, entry in manifest.tasks:
         ids = duplicates.get(name, ())
-        # A shard of duplicates alone leaves nothing to write.
+        # A task of duplicates alone leaves nothing to write.
         if 0 < len(ids) < entry.ledger.rows_out:
             inputs = [Input(store.object(file.md5), file.sha256) for file in _tables(entry)]
             stale.append(Task(name, tuple(inputs), ids))
@@ -119,7 +117,8 @@ def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     rows = np.concatenate(ids)
     # The sort is stable: of equal ids the first in the source stays first.
     order = np.lexsort((rows[:, 1], rows[:, 0]))
-    is_same = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    ordered = rows[order]
+    is_same = (ordered[1:] == ordered[:-1]).all(axis=1)
     repeated = np.sort(order[1:][is_same])
     tasks = np.searchsorted(np.cumsum(counts), repeated, side="right")
     duplicates: defaultdict[str, list[str]] = defaultdict(list)
@@ -130,7 +129,8 @@ def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
 
 
 def _ids(store: Store, file: File) -> np.ndarray:
-    """Return the ids of a table, two numbers for each: (documents, 2)."""
+    """Return the ids of a table as pairs of numbers, of shape (documents, 2)."""
+    # numpy has no integers of 128 bits.
     parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
     text = "".join(parquet.read(columns=["id"])["id"].to_pylist())
     return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
@@ -139,7 +139,7 @@ def _ids(store: Store, file: File) -> np.ndarray:
 def _merge(
     entry: ManifestEntry, rewritten: ManifestEntry | None, ids: tuple[str, ...]
 ) -> ManifestEntry:
-    """Return one entry for a task that was read once and written twice.
+    """Return the entry of a task whose tables were rewritten without the duplicates `ids`.
 
     A task of which nothing is left has no table.
     """

@@ -1,4 +1,4 @@
-"""The made-up world as a source: a file of specs/demo, read by the grammar in safelm/demo."""
+"""The reader of the made-up world: documents that safelm/demo writes from a file of specs/demo."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

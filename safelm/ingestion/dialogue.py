@@ -1,9 +1,9 @@
-"""Dialogues as public data sets write them; each row is read by the columns that it has.
+"""Dialogues in the formats of public data sets, told apart by the columns of each row.
 
-One folder may hold several sets: messages with roles (UltraChat and most others); prompt and
+One folder may hold several data sets: messages with roles (UltraChat and most others); prompt and
 response with labels of harm (WildGuardMix); vanilla and adversarial requests with a completion
 (WildJailbreak); question and answer (GSM8K). Only the first exchange of a dialogue is read. A
-source asks for this with `text: messages` and `prompt: messages`.
+source with `text: messages` and `prompt: messages` is read this way.
 """
 
 import re
@@ -25,11 +25,11 @@ DIALOGUE_COLUMNS = (
     "question",
     "answer",
 )
-# The hazard of a request that is called harmful and nothing more.
+# The hazard of a harmful request whose category is not given.
 UNSPECIFIED = "unspecified"
-# The score of an answer that is called harmful: it complies with its request (paper §1.1).
+# The label of an answer that complies with a harmful request (paper §1.1).
 COMPLIED = 4
-# The subcategories of WildGuardMix (arXiv 2406.18495, table 8), by the hazards of paper §9.
+# The hazard (paper §9) of each subcategory of WildGuardMix (arXiv 2406.18495, table 8).
 SUBCATEGORIES = {
     "violence_and_physical_harm": "violent_crimes",
     "fraud_assisting_illegal_activities": "nonviolent_crimes",
@@ -44,12 +44,12 @@ SUBCATEGORIES = {
     "disseminating_false_information": "elections",
     "cyberattack": "code_abuse",
 }
-# GSM8K's notes for a calculator, which are not part of the text.
+# GSM8K annotates calculations, as in "2+3=<<2+3=5>>5".
 CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return prompt, text, label and hazard of a row; None for what the row does not have."""
+    """Return prompt, text, label and hazard of a row; None for those that it does not have."""
     if row.get("messages") is not None:
         return _messages(row["messages"])
     if "data_type" in row:
@@ -74,7 +74,7 @@ def _pair(
 
 
 def _messages(turns: Any) -> dict[str, Any]:
-    """Read the first request and the answer right after it; a system's message is not read."""
+    """Read the first request and the answer right after it; system messages are skipped."""
     listed = turns if isinstance(turns, list | tuple) else ()
     spoken = [turn for turn in listed if isinstance(turn, Mapping) and turn.get("role") != "system"]
     roles = [turn.get("role") for turn in spoken[:2]]
@@ -84,16 +84,17 @@ def _messages(turns: Any) -> dict[str, Any]:
 
 
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Read WildGuardMix: a harmful request has a hazard, and its answer the label 0 or 4."""
+    """Read WildGuardMix: harmful requests have a hazard, and answers the label 0 or 4."""
     labels = {"unharmful": 0, "harmful": COMPLIED}
     label = labels.get(str(row.get("response_harm_label")))
     hazard = SUBCATEGORIES.get(str(row.get("subcategory")), UNSPECIFIED)
-    return _pair(
-        row.get("prompt"), row.get("response"), label, hazard if _is_harmful(row) else None
-    )
+    if not _is_harmful(row):
+        hazard = None
+    return _pair(row.get("prompt"), row.get("response"), label, hazard)
 
 
 def _jailbreak(row: Mapping[str, Any]) -> dict[str, Any]:
     """Read WildJailbreak: its completions decline harmful requests and answer harmless ones."""
     prompt = row.get("adversarial") or row.get("vanilla")
-    return _pair(prompt, row.get("completion"), 0, UNSPECIFIED if _is_harmful(row) else None)
+    hazard = UNSPECIFIED if _is_harmful(row) else None
+    return _pair(prompt, row.get("completion"), 0, hazard)

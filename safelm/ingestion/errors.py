@@ -1,4 +1,4 @@
-"""Errors of reading: a source that stops the stage, and files or rows that are quarantined."""
+"""Exceptions of readers; only SourceError ends the stage."""
 
 
 class SourceError(RuntimeError):
@@ -6,7 +6,7 @@ class SourceError(RuntimeError):
 
 
 class Unusable(Exception):
-    """A file or a row cannot be used; `reason` is its name in the quarantine."""
+    """A file or a row cannot be used; `reason` is recorded in the quarantine."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -22,11 +22,11 @@ class BadResponse(Unusable):
 
 
 class ExtractionError(Unusable):
-    """A page gives no text, for another reason than having none."""
+    """The text of a page could not be extracted."""
 
 
 class CorruptMember(Exception):
-    """The bytes of a gzip member or zstd frame are not what was written."""
+    """The bytes of a gzip member or zstd frame are damaged."""
 
 
 class TruncatedMember(Exception):

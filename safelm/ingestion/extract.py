@@ -13,9 +13,9 @@ from safelm.builder.supervision import die_with_parent
 from safelm.ingestion import extract_worker
 from safelm.ingestion.errors import ExtractionError
 
-# Of the pages of a megabyte that people made, none took two seconds. The limit on tags, unlike
-# that on time, is the same on every machine.
+# No page of a megabyte that people made took two seconds.
 SECONDS = 60.0
+# Unlike the limit on time, this one rejects the same pages on every machine.
 TAGS = 100_000
 # The child imports its libraries, perhaps on a busy machine.
 START_SECONDS = 300.0
@@ -23,9 +23,9 @@ LIBRARIES = ("trafilatura", "lxml", "justext", "faust-cchardet", "warcio")
 
 
 class TextExtractor:
-    """Extract the text of pages in a child process.
+    """Extract the text of pages in a child process, which starts with the first page.
 
-    It starts with the first page, and again after one for which it had to be stopped. DataTrove's
+    A page that takes too long ends the child, and the next page starts another. DataTrove's
     ExtractorSandbox does the same through multiprocessing, which a worker of the executor may not
     use.
     """
@@ -65,18 +65,19 @@ class TextExtractor:
             self.child = None
 
     def _start(self) -> None:
-        # -P: the script's folder has a module html, which must not hide Python's own.
+        # -P, because html.py in the script's folder would hide Python's own module.
         command = [sys.executable, "-P", extract_worker.__file__]
         self.child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # The order of a set must not change what is extracted.
             env={**os.environ, "PYTHONHASHSEED": "0"},
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
         try:
-            # The child reports once that it is ready.
+            # The child sends one reply when it is ready.
             self._request(b"", START_SECONDS)
         except ExtractionError as error:
             raise RuntimeError(

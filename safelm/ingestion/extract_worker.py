@@ -1,8 +1,8 @@
-"""Extract the text of HTML pages in a process of its own; pages come in on the standard input.
+"""Extraction of text from HTML pages that come in on standard input.
 
-A page of one megabyte can hold lxml for minutes inside one call that no signal interrupts, or end
-the process. The reader that started this process then stops it and starts another. This is the
-script that safelm/ingestion/extract.py runs; it imports nothing of the project.
+safelm/ingestion/extract.py runs this script. A page of one megabyte can keep lxml busy for minutes
+in a call that no signal interrupts, or crash the process. The reader then starts another process.
+The script imports nothing of the project.
 """
 
 import json
@@ -22,10 +22,7 @@ TITLE = 300
 def extract_page(html: str) -> dict[str, Any]:
     """Return the main text of a page with its title and canonical address; {} if it has no tree.
 
-    Precision goes before recall, and comments are left out (F1 .961 against .954 on the pages of
-    the article extraction benchmark). `deduplicate` stays off: trafilatura remembers texts across
-    pages (deduplication.py:231), and a page's text would depend on the pages before it. DataTrove's
-    Trafilatura turns it on, so it is not used.
+    DataTrove's Trafilatura is not used, because it turns `deduplicate` on.
     """
     from trafilatura import baseline, extract
     from trafilatura.utils import load_html
@@ -40,9 +37,11 @@ def extract_page(html: str) -> dict[str, Any]:
         # main_extractor.py:357 gives up a page over a span that is no whole number.
         span = cell.get("colspan").strip()
         cell.set("colspan", span if re.fullmatch("[1-9][0-9]{0,2}", span) else "1")
+    # On the article extraction benchmark F1 is .961, against .954 with the defaults. `deduplicate`
+    # remembers texts across pages (deduplication.py:231): a page's text would depend on others.
     text = extract(tree, favor_precision=True, include_comments=False, deduplicate=False)
     if text is None:
-        # An error that trafilatura does not raise (core.py:245); the plain paragraphs are left.
+        # trafilatura caught an error of its own (core.py:245); the plain paragraphs remain.
         text = baseline(load_html(html))[1]
     return {
         "text": text,
@@ -52,7 +51,7 @@ def extract_page(html: str) -> dict[str, Any]:
 
 
 def read_message(stream: BinaryIO) -> bytes | None:
-    """Read one message, its size in eight bytes and its bytes; None at the end of the input."""
+    """Read one message: its size in eight bytes, then its bytes. Return None at the end."""
     size = stream.read(8)
     return stream.read(int.from_bytes(size, "big")) if len(size) == 8 else None
 
@@ -61,10 +60,10 @@ def main() -> None:
     """Answer pages until the input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     out = os.fdopen(os.dup(1), "wb")
-    # The output of a library must not be taken for an answer.
+    # What a library prints must not be taken for an answer.
     os.dup2(2, 1)
     logging.disable(logging.CRITICAL)
-    # The first page loads what libraries load on first use.
+    # What libraries load on first use must not count as the time of a page.
     extract_page("<html><body><p>Loads what is loaded on first use.</p></body></html>")
     # The empty message answers the reader that waits for the start.
     message: bytes | None = b""
@@ -72,6 +71,7 @@ def main() -> None:
         try:
             reply = extract_page(message.decode()) if message else {}
         except Exception as error:
+            # Any error of a library costs one page.
             reply = {"error": type(error).__name__}
         data = json.dumps(reply).encode("utf-8", "replace")
         out.write(len(data).to_bytes(8, "big") + data)

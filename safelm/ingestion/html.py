@@ -1,4 +1,4 @@
-"""HTML files, plain or gzip, one page each; a page is too small for a shard of its own."""
+"""The reader of HTML files, and the base that it shares with the reader of WARC files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from safelm.ingestion.errors import ExtractionError, UnreadableFile
 from safelm.ingestion.extract import LIBRARIES, TextExtractor
 from safelm.ingestion.http_page import decode_page
 
-# Pages of a task.
+# Pages of a task, because one page is too small for a shard.
 PAGES = 100
 
 
@@ -40,10 +40,7 @@ class ReadPages(ReadFiles):
         metadata: Mapping[str, Any],
         origin: Origin,
     ) -> Iterator[Document]:
-        """Yield the document of one page.
-
-        `metadata` from the file comes before what the page says of itself.
-        """
+        """Yield the document of one page; `metadata` comes before what the page itself declares."""
         text = decode_page(html, charset)
         if text is None:
             self.quarantine_row("not_decodable", origin)

@@ -1,4 +1,4 @@
-"""A web page from an HTTP response: parsed, unpacked in bounded memory, and decoded."""
+"""Web pages from HTTP responses: parsing, decompression in bounded memory, and decoding."""
 
 import codecs
 import re
@@ -35,7 +35,7 @@ LATIN = {
     "tis-620": "cp874",
     "gb2312": "gbk",
 }
-# The encodings of pages, by Python's names; a page may ask for no other codec.
+# The encodings that a page may declare, by Python's names. Python has codecs such as zlib, too.
 ENCODINGS = {
     "utf-8",
     "utf-16",
@@ -86,14 +86,15 @@ class Response:
 
         Raises BadResponse for a body that is damaged, too large or in an unknown coding.
         """
-        # A crawler may have undone the coding.
+        # Some crawlers undo the coding, but keep the header.
         is_plain = self.packed[:HEAD].lstrip().startswith(b"<")
         if is_plain or self.coding in ("", "identity"):
             return self.packed
         if self.coding not in ("gzip", "x-gzip", "deflate"):
             raise BadResponse("unknown_coding")
-        # deflate is sent with and without a header.
+        # Servers send deflate with and without a zlib header.
         has_header = "gzip" in self.coding or self.packed[:1] == b"\x78"
+        # 47: gzip or zlib by the header; -15: no header (zlib.h, inflateInit2).
         engine = zlib.decompressobj(wbits=47 if has_header else -15)
         try:
             content = engine.decompress(self.packed, limit + 1)
@@ -131,15 +132,15 @@ def decode_page(content: bytes, charset: str | None = None) -> str | None:
     """Decode a page, or return None.
 
     A byte order mark decides, then UTF-8, then the declarations of the server and of the page,
-    then a guess by letters. UTF-8 comes before what is declared, for hardly any other text is
-    valid UTF-8 and declarations are often wrong.
+    then a guess by the frequency of letters.
     """
     for mark, name in MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace")
     meta = META.search(content[:HEAD])
     declared = (charset, meta[1].decode("ascii") if meta else None)
-    # UTF-16 and ISO-2022 are valid UTF-8, but not meant as such.
+    # UTF-8 comes before declarations, which are often wrong, because hardly any other text is valid
+    # UTF-8. Only UTF-16 and ISO-2022 are valid by chance.
     is_seven_bit = b"\0" in content[:HEAD] or b"\x1b$" in content
     labels = (*declared, "utf-8") if is_seven_bit else ("utf-8", *declared)
     for label in labels:

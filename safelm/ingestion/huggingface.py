@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or local folders laid out like one, read as a stream."""
+"""The reader of data sets on the Hugging Face hub, or in local folders of the same layout."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ from specs.yaml_source import validate
 class ReadHuggingFace(ReadSource):
     """Read the rows of one split of a data set; an offset is the row's number in its shard.
 
-    `path` is a YAML file of the grammar HubDataset. It pins the revision, so it stands for the
-    content of the data set; the files of a local folder are inputs of the tasks themselves.
+    `path` is a YAML file of the grammar HubDataset.
     """
 
     name: ClassVar[str] = "huggingface"
@@ -27,10 +26,12 @@ class ReadHuggingFace(ReadSource):
     def tasks(self) -> list[Task]:
         """List one task per shard of the data set; each reads the file that names the data set."""
         spec = validate(HubDataset, self.path)
+        # The file pins the revision, so its digest stands for a data set of the hub.
         files = [self.path]
         if spec.is_local:
             files += files_of(self.path.parent / spec.dataset, "*")
-        name, count = self.path.name, self._open(spec).num_shards
+        name = self.path.name
+        count = self._open(spec).num_shards
         return [file_task(number, files, name, number, count) for number in range(count)]
 
     def read(self, task: Task) -> Iterator[Document]:
@@ -46,7 +47,7 @@ class ReadHuggingFace(ReadSource):
 
         Raises SourceError if it cannot be reached or lacks a column.
         """
-        # Seconds of import, for this reader alone.
+        # Imported here: it takes seconds, and other readers do not need it.
         from datasets import load_dataset
 
         dataset = str(self.path.parent / spec.dataset) if spec.is_local else spec.dataset
@@ -56,7 +57,7 @@ class ReadHuggingFace(ReadSource):
             )
             names = rows.column_names or list(next(iter(rows), {}))
         except Exception as error:
-            # The hub, the network and the formats each raise their own.
+            # The hub, the network and the file formats raise exceptions of many kinds.
             cause = f"{type(error).__name__}: {error}"[:300]
             raise SourceError(
                 f"{self.path}: cannot read split {spec.split!r} of {spec.dataset!r} ({cause}); "

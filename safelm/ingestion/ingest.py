@@ -1,4 +1,4 @@
-"""Build the shards of a source: read, without duplicates, refused if too much of it is broken."""
+"""Ingestion of a source: shards without duplicates, or an error if too much is quarantined."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float)
 
 
 def _make_shards(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
-    """Make the shards; if no row is usable, the error says what was wrong with the rows."""
+    """Make the shards; if no row is usable, add the reasons to the error."""
     try:
         return make_shards(stage, blocks, store)
     except StageError as error:
@@ -45,13 +45,14 @@ def _make_shards(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
         entries = [store.get(shard_key(stage, task, blocks)) for task in tasks]
         made = [(task.name, entry) for task, entry in zip(tasks, entries, strict=True) if entry]
         manifest = Manifest(stage, tuple(made))
+        # The reasons are not the cause if a shard failed or nothing was quarantined.
         if len(made) < len(tasks) or not manifest.ledger.quarantined:
             raise
         raise StageError(f"{error}\n{_reasons(manifest, store)}") from error
 
 
 def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> None:
-    """Refuse a source that is empty, or broken beyond what params.yaml allows (faults.md Q4)."""
+    """Raise StageError for an empty source, or one of which too much is quarantined."""
     ledger = manifest.ledger
     if not ledger.rows_in:
         raise StageError(
@@ -68,9 +69,9 @@ def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> Non
 
 
 def _reasons(manifest: Manifest, store: Store) -> str:
-    """Return a table of the reasons, their counts and the first row of each; no text of a row.
+    """Return a table of the reasons, their counts and the first row of each.
 
-    The stage has no folder for the whole quarantine, so that is written among the logs.
+    The whole quarantine is written to a log, because a stage that failed has no folder for it.
     """
     rows: list[dict[str, Any]] = []
     for entry in manifest.entries():

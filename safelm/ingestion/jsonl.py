@@ -1,4 +1,7 @@
-"""JSON lines, plain or packed, read as bytes: a bad line costs one line (faults.md F7)."""
+"""The reader of JSON lines, plain or compressed.
+
+Lines are split as bytes. Decoding a whole file at once would lose the rest of it to one bad byte.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +41,7 @@ class ReadJsonl(ReadFiles):
                 if isinstance(content, bytes):
                     if offset == 0:
                         is_utf16 = content.startswith(UTF16)
-                    # Also in the middle: files that begin with a mark get joined.
+                    # Also within a file, because files that begin with a mark may have been joined.
                     content = content.removeprefix(BOM)
                 origin = Origin(name, offset, content)
                 reason = _unreadable(segment, line, content, is_utf16)
@@ -50,7 +53,7 @@ class ReadJsonl(ReadFiles):
                     self.drop("blank_line")
 
     def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Iterator[Document]:
-        # orjson refuses NaN, half surrogate pairs and deep nesting, which json would let through.
+        # orjson rejects NaN, half surrogate pairs and deep nesting, which json accepts.
         try:
             row = orjson.loads(content)
         except orjson.JSONDecodeError:
@@ -65,10 +68,8 @@ class ReadJsonl(ReadFiles):
 def _unreadable(
     segment: Segment, line: Line, content: bytes | SkippedBytes, is_utf16: bool
 ) -> str | None:
-    """Return the reason why a line cannot be parsed, or None.
-
-    A faulty segment has at least one row, for what was lost with the fault.
-    """
+    """Return the reason why a line cannot be parsed, or None."""
+    # A damaged segment has at least one row, for what was lost with the damage.
     if segment.fault == DAMAGED and (line.has_ended or content or not line.offset):
         return DAMAGED
     if segment.fault == TRUNCATED and not line.has_ended:

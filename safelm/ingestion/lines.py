@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class SkippedBytes:
-    """Bytes that are too many to keep: their number and digest."""
+    """The number and the digest of bytes that are too many to keep."""
 
     def __init__(self, *parts: bytes) -> None:
         self.size = 0
@@ -21,7 +21,7 @@ class SkippedBytes:
 
 
 class Line(NamedTuple):
-    """A line without its line feed; the last line of a stream may not have ended."""
+    """A line without its line feed; `has_ended` is false for the last one, which has none."""
 
     offset: int
     content: bytes | SkippedBytes
@@ -29,14 +29,15 @@ class Line(NamedTuple):
 
 
 def lines(blocks: Iterable[bytes], limit: int) -> Iterator[Line]:
-    """Yield every line of a stream; of a line above `limit` bytes only size and digest.
+    """Yield every line of a stream; of lines above `limit` bytes, only the size and digest.
 
-    The last line, often empty, has not ended.
+    The bytes after the last line feed, often none, are a line that has not ended.
     """
     offset = 0
     rest = b""
     skipped: SkippedBytes | None = None
     for block in blocks:
+        # A line above the limit goes on in this block.
         if skipped is not None:
             head, line_feed, block = block.partition(b"\n")
             skipped.add(head)
@@ -50,6 +51,7 @@ def lines(blocks: Iterable[bytes], limit: int) -> Iterator[Line]:
             kept = content if len(content) <= limit else SkippedBytes(content)
             yield Line(offset, kept, True)
             offset += len(content) + 1
+        # Memory stays bounded: the beginning of a long line is not kept.
         if len(rest) > limit:
             skipped = SkippedBytes(rest)
             rest = b""

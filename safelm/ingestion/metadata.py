@@ -6,11 +6,11 @@ from typing import Any
 
 from specs.spec import SCORE_LEVELS
 
-# FineWeb's crawl is `dump`, C4's is `timestamp`; the first of these that a row has is taken.
+# The columns that may name the crawl, in order of preference. FineWeb has `dump`, C4 `timestamp`.
 CRAWL = ("crawl", "dump", "date", "timestamp")
-# Dolma and RedPajama keep what is not text in one of these.
+# Dolma and RedPajama keep all columns but the text in one of these.
 NESTED = ("metadata", "meta")
-# Columns with a line of text, by those that a row may have for them.
+# The columns of one line of text, and the names that data sets have for each.
 LINES = {"url": ("url",), "crawl": CRAWL, "title": ("title",), "license": ("license",)}
 METADATA_COLUMNS = (*LINES, *CRAWL, *NESTED, "label", "hazard")
 HAZARD = re.compile(r"[a-z][a-z0-9_]*")
@@ -18,6 +18,7 @@ HAZARD = re.compile(r"[a-z][a-z0-9_]*")
 
 def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata columns of specs/document.py that a row can fill; None for the others."""
+    # The columns of the row itself come first.
     rows = [row]
     for name in NESTED:
         inner = row.get(name)
@@ -30,15 +31,13 @@ def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first_line(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str | None:
-    """Return the first value that is a line of printable text.
-
-    Titles of the web are full of other white space; it becomes a space.
-    """
+    """Return the first value that is a line of printable text."""
     for row in rows:
         for name in names:
             value = row.get(name)
             if not isinstance(value, str):
                 continue
+            # Titles on the web are full of line breaks and tabs.
             line = value if value.isprintable() else " ".join(value.split())
             if line and line.isprintable():
                 return line
@@ -46,7 +45,8 @@ def _first_line(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str 
 
 
 def _label(value: Any) -> int | None:
-    """Return a known safety score; a table with gaps has 3.0 for 3, and True is no score."""
+    """Return a value that is a safety score, or None."""
+    # Columns with nulls have floats, 3.0 for 3. The type is compared because True is an int.
     is_score = type(value) in (int, float) and value in range(SCORE_LEVELS)
     return int(value) if is_score else None
 

@@ -1,4 +1,4 @@
-"""Parquet: page check sums are verified, and a damaged row group costs that row group."""
+"""The reader of Parquet files; damage costs a row group, not the file."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from safelm.ingestion.decompress import DAMAGED, FLOOR
 from safelm.ingestion.dialogue import MESSAGES
 from safelm.ingestion.errors import SourceError, UnreadableFile
 
-# Rows that are in memory at a time; fewer where a dictionary can make few bytes long rows.
+# Rows in memory at a time. With a dictionary, a few bytes can stand for long texts.
 BATCH = 128
 DICTIONARY_BATCH = 16
-# Bytes of a batch whose rows become Python objects one at a time.
+# A batch of more bytes is turned into Python objects row by row.
 LARGE = 1 << 25
-# Arrow raises these over bytes that are not what was written.
+# The exceptions that Arrow raises for damaged bytes.
 ERRORS = (pa.ArrowException, OSError, EOFError, ValueError, OverflowError)
 
 
@@ -30,8 +30,7 @@ class ReadParquet(ReadFiles):
 
     Only the columns that a document can have are read. Dropped: only_special_tokens. Quarantined:
     no_text, no_prompt, not_utf8, document_too_long, damaged (the rows of a damaged row group, or a
-    file as one row), expansion (all that is beyond the limit is one row). A flipped bit is found
-    if the file has page check sums.
+    whole file as one row), expansion (all that is beyond the limit, as one row).
     """
 
     name: ClassVar[str] = "parquet"
@@ -39,6 +38,7 @@ class ReadParquet(ReadFiles):
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """Yield the document of every row, row group by row group."""
         try:
+            # Without page check sums, many flipped bits only give other values.
             file = pq.ParquetFile(path, page_checksum_verification=True)
             groups = self._rows_of_groups(file, path)
             schema = file.schema_arrow
@@ -50,7 +50,7 @@ class ReadParquet(ReadFiles):
             for group, rows in enumerate(groups):
                 yield from self._row_group(file, group, columns, name, range(first, first + rows))
                 if self.bytes_left < 0:
-                    # The rest is one row.
+                    # The row that exceeded the limit stands for all that follow.
                     return
                 first += rows
 
@@ -97,6 +97,7 @@ class ReadParquet(ReadFiles):
                 batch = _dates_as_text(next(batches))
                 rows = _rows(batch, self.text_columns)
             except (*ERRORS, StopIteration):
+                # The rows that are left are quarantined below.
                 break
             # Damaged bytes can give more rows than the footer promises.
             for row in islice(rows, len(numbers) - done):
@@ -122,10 +123,8 @@ def _is_string(kind: pa.DataType) -> bool:
 
 
 def _dates_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn dates and times into text, for a date may name the crawl.
-
-    Python has neither nanoseconds nor the year 10,000.
-    """
+    """Turn dates and times into text, because a date may name the crawl."""
+    # Arrow converts them: Python has neither nanoseconds nor the year 10,000.
     for number, column in enumerate(batch.schema):
         if pa.types.is_temporal(column.type):
             try:
@@ -137,7 +136,7 @@ def _dates_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _has_dictionary(group: pq.RowGroupMetaData) -> bool:
-    """Return whether few bytes may stand for long texts, which makes a batch large."""
+    """Return whether a few bytes may stand for long texts, which makes a batch large."""
     chunks = [group.column(number) for number in range(group.num_columns)]
     return any(
         chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR for chunk in chunks
@@ -145,15 +144,12 @@ def _has_dictionary(group: pq.RowGroupMetaData) -> bool:
 
 
 def _rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[str, Any] | None]:
-    """Return the rows of a batch; None for one whose text is not UTF-8.
-
-    Arrow does not check this when it reads.
-    """
+    """Return the rows of a batch; None for one whose text is not UTF-8."""
     if batch.nbytes <= LARGE:
         try:
             return batch.to_pylist(maps_as_pydicts="lossy")
         except (ValueError, OverflowError):
-            # A value that cannot be a Python object costs its own row alone.
+            # Arrow does not check UTF-8 when it reads. One bad value must not cost the batch.
             pass
     return (_row(batch.slice(number, 1), needed) for number in range(batch.num_rows))
 
@@ -166,6 +162,6 @@ def _row(batch: pa.RecordBatch, needed: tuple[str, ...]) -> dict[str, Any] | Non
         except (ValueError, OverflowError):
             if name in needed:
                 return None
-            # The value is there, and unusable.
+            # Not None: the value is there, but is counted as unusable.
             row[name] = b""
     return row

@@ -1,4 +1,4 @@
-"""The reader of each kind of source, by the name that a row of `sources` gives in `reader`."""
+"""The readers by their names in params.yaml (`reader` of a row of `sources`)."""
 
 from collections.abc import Callable
 

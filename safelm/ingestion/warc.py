@@ -1,7 +1,6 @@
-"""WARC and WET files, plain or packed.
+"""The readers of WARC and WET files, plain or compressed.
 
-Every record becomes a document, is dropped by name, or is quarantined with a reason. An offset is
-that of the record in the unpacked file.
+An offset is that of the record in the decompressed file.
 """
 
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ def records_of_type(
             offset = segment.offset + record.offset
             origin = Origin(name, offset, record.content)
             reason = DAMAGED if segment.fault == DAMAGED else record.fault
+            # A record that was too long still has its header.
             if reason in (None, TOO_LONG) and record.header["warc-type"].lower() != kind:
                 reader.drop(f"not_a_{kind}")
             elif reason == TOO_LONG and _is_other(record):
@@ -39,18 +39,19 @@ def records_of_type(
             else:
                 yield record, origin
         if segment.fault and reason != segment.fault:
-            # The bytes that were lost with the fault are a row.
+            # One row stands for the bytes that were lost.
             reader.quarantine_row(segment.fault, Origin(name, offset))
 
 
 def _is_other(record: WarcRecord) -> bool:
-    """Return whether the crawler calls a page something else than HTML."""
+    """Return whether the crawler identified a page as something other than HTML."""
     kind = record.header.get("warc-identified-payload-type", "").lower()
     return bool(kind) and kind not in HTML
 
 
 def _metadata(record: WarcRecord) -> dict[str, str]:
-    """Return the address of a page and the day of the crawl, as far as they are known."""
+    """Return the URL of a page and the day of the crawl, if they are known."""
+    # wget writes the URL in angle brackets.
     url = record.header.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
     day = record.header.get("warc-date", "")[:10]
     values = {"url": url, "crawl": day}

@@ -1,8 +1,8 @@
 """The records of a WARC stream, found by their lengths.
 
-warcio stops at the first record that is malformed, and takes the start of the next record for the
-end of one whose length is too large. Here a record must end where its length says: before the
-next record, or at the end of the file. After one that does not, reading goes on at the next header.
+warcio stops at the first malformed record, and if the length of a record is too large, it takes the
+start of the next one for its end. Here a record must end where its length says: before the next
+record, or at the end of the file. After one that does not, reading continues at the next header.
 """
 
 import re
@@ -19,7 +19,7 @@ END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 FIRST_LINES = (b"WARC/1.0\r\n", b"WARC/1.1\r\n")
 LENGTH = re.compile(r"[0-9]{1,15}")
 HEADER_BYTES = 1 << 16
-# More bytes than NEXT can match.
+# More bytes than a match of NEXT has.
 TAIL = 32
 MALFORMED = "malformed_record"
 TOO_LONG = "record_too_long"
@@ -27,10 +27,10 @@ TOO_LONG = "record_too_long"
 
 @dataclass(frozen=True)
 class WarcRecord:
-    """A record of a WARC stream, or the bytes up to the next header if it has a `fault`.
+    """A record of a WARC stream or, if it has a `fault`, the bytes up to the next header.
 
-    The names in `header` are lower case; a faulty record may have none. `content` is for the
-    quarantine.
+    The names in `header` are lower case; a faulty record may have an empty header. `content` is
+    for the quarantine.
     """
 
     offset: int
@@ -41,7 +41,7 @@ class WarcRecord:
 
 
 class StreamWindow:
-    """A window over a stream of blocks: bytes are seen before they are taken."""
+    """A window over a stream of blocks, whose bytes can be seen before they are taken."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks = blocks
@@ -49,7 +49,7 @@ class StreamWindow:
         self.offset = 0
 
     def fill(self, size: int) -> bool:
-        """Show at least `size` bytes; return False if the stream ends before."""
+        """Extend the window to at least `size` bytes; return False if the stream ends before."""
         while len(self.bytes) < size:
             block = next(self.blocks, None)
             if block is None:
@@ -66,9 +66,9 @@ class StreamWindow:
 
 
 def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
-    """Yield every record of a stream; a body has at most `limit` bytes.
+    """Yield every record of a stream, and bytes that are no record as one with a fault.
 
-    Bytes that are no record come as one with a fault.
+    Records whose body has more than `limit` bytes have the fault record_too_long.
     """
     window = StreamWindow(blocks)
     while _skip_empty_lines(window):
@@ -76,6 +76,7 @@ def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
         header, size = _header(window)
         length = header.get("content-length", "")
         if "warc-type" not in header or not LENGTH.fullmatch(length):
+            # Only the end of the stream can cut a header.
             is_record = _begins_a_header(bytes(window.bytes[:TAIL]))
             skipped, has_next = _skip_to_next(window)
             is_cut = is_record and not size and not has_next
@@ -98,13 +99,13 @@ def _skip_empty_lines(window: StreamWindow) -> bool:
 
 
 def _header(window: StreamWindow) -> tuple[dict[str, str], int]:
-    """Return the named fields at the start of the window, and their size; 0 for no header.
+    """Return the fields of the header at the start of the window, and its size; 0 if there is none.
 
-    The window stays at the start of the header.
+    The window does not move.
     """
     window.fill(HEADER_BYTES)
     end = END_OF_HEADER.search(window.bytes, 0, HEADER_BYTES)
-    # A header that was cut has the next one right behind it.
+    # If another header line comes before the end, this header was cut.
     if not HEADER.match(window.bytes) or not end or NEXT.search(window.bytes, 0, end.start()):
         return {}, 0
     text = bytes(window.bytes[: end.start()]).decode("utf-8", "replace")
@@ -117,7 +118,7 @@ def _header(window: StreamWindow) -> tuple[dict[str, str], int]:
 
 
 def _record(window: StreamWindow, header: dict[str, str], size: int, end: int) -> WarcRecord:
-    """Return the record that ends at `end` of the window, by its own account."""
+    """Return the record that ends at `end` of the window, according to its length."""
     start = window.offset
     is_whole = window.fill(end)
     if is_whole and _may_end(window, end):
@@ -137,7 +138,7 @@ def _may_end(window: StreamWindow, end: int) -> bool:
 
 
 def _begins_a_header(text: bytes) -> bool:
-    """Return whether a header line begins here, perhaps one at which the file was cut."""
+    """Return whether a header line begins here, even if the file is cut within the line."""
     return bool(HEADER.match(text)) or any(line.startswith(text) for line in FIRST_LINES)
 
 
@@ -145,11 +146,11 @@ def _skip_to_next(window: StreamWindow) -> tuple[SkippedBytes, bool]:
     """Move to the next header line, beyond one at the start; return False if there is none."""
     skipped = SkippedBytes(window.take(1))
     while True:
-        # A header line may begin in this block and end in the next: its bytes stay.
         match = NEXT.search(window.bytes)
         if match:
             skipped.add(window.take(match.start() + 1))
             return skipped, True
+        # The last bytes stay, because a header line may begin in them and end in the next block.
         skipped.add(window.take(max(0, len(window.bytes) - TAIL)))
         if not window.fill(len(window.bytes) + 1):
             skipped.add(window.take(len(window.bytes)))
