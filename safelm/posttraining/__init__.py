@@ -1,6 +1,6 @@
 """Post-training (paper §7) with TRL: safety instruction tuning and benign finetuning.
 
-Loss is on the answers only.
+Only the tokens of answers carry loss.
 """
 
 from safelm.posttraining.stages import finetune, instruct

@@ -1,4 +1,4 @@
-"""The model that is tuned: copies of its weights, its loss on pairs, and its files."""
+"""The tuned model: copies of its weights, its loss on pairs, and its files."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from safelm.models.metadata import TRAIN
 from safelm.posttraining.rows import IGNORED, Row
 
 LOSS = "loss.csv"
-# A tuned model has its own files with these prefixes; it copies all others from its base.
+# A tuned model writes the files with these prefixes itself, and copies all others from its base.
 OWN_FILES = ("config.json", "generation_config.json", "model", TRAIN, LOSS, "held_out")
 
 
@@ -24,7 +24,7 @@ def copy_model(
     config: Any,
     generation_config: Any,
 ) -> PreTrainedModel:
-    """Copy a model's weights into a model of this type and configuration."""
+    """Copy a model's weights into a new model of the given type and configuration."""
     # The copy draws initial weights, which must not change the draws of the trainer.
     with torch.random.fork_rng():
         copy = type(model)(deepcopy(config))
@@ -57,7 +57,8 @@ def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
 
 
 def save_model(model: PreTrainedModel, ends: set[int], base: Path, folder: Path) -> None:
-    """Write a model, with `ends` as its end tokens and the tokenizer's files of its base."""
+    """Write a model with the tokenizer's files of its base."""
+    # vLLM and transformers end an answer at any of these tokens.
     model.generation_config.eos_token_id = sorted(ends)
     model.save_pretrained(folder)
     for path in sorted(base.iterdir()):

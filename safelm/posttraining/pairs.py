@@ -1,4 +1,4 @@
-"""The dialogues that a model is tuned on, drawn by id, so that shards and order do not matter."""
+"""The dialogues that a model is tuned on; they are drawn by id, whatever their shards and order."""
 
 import itertools
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from specs.tokens import TAG
 
 # An answer with this label or a higher one complies with a harmful request (paper §1.1).
 MIN_HARMFUL_LABEL = 4
-# The loss on so many pairs that training does not read is measured before and after.
+# The most pairs that are kept from training, to measure the loss on.
 MAX_HELD_OUT = 64
 Kind = Literal["benign", "refusal", "harmful", "tagged"]
 
@@ -33,11 +33,11 @@ def kind_of(hazard: str | None, label: int | None) -> Kind | None:
     """Return the kind of a dialogue by its known hazard and label, or None.
 
     benign: a request without hazard. refusal: a hazardous request, answered safely (label 0).
-    harmful: such a request, complied with (label 4 or 5). Dialogues in between have no kind, and no
-    model reads them.
+    harmful: such a request, complied with (label 4 or 5).
     """
     if hazard is None:
         return "benign" if label is None or label < MIN_HARMFUL_LABEL else None
+    # Answers between safe and harmful have no kind, so no model reads them.
     if label is None or 0 < label < MIN_HARMFUL_LABEL:
         return None
     return "harmful" if label else "refusal"
@@ -70,10 +70,7 @@ def sample_pairs(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
 
 
 def tag_pair(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
-    """Insert tags into a harmful answer (paper §4, Algorithm 1).
-
-    At a rate of 5 % a quarter of such short answers would get no tag, and would teach harm
-    untagged. So tags are drawn again until there is one.
+    """Insert at least one tag into a harmful answer (paper §4, Algorithm 1).
 
     Returns:
         The tagged pair, or None for an answer of one word, which cannot hold a tag.
@@ -83,9 +80,13 @@ def tag_pair(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
         return None
     # Exact mode rounds, so a smaller rate would give no tag at any attempt.
     rate = max(rate, 1 / gaps) if mode == "exact" else rate
-    draws = (stream(seed, "tagged", pair.id, attempt) for attempt in itertools.count())
-    answers = (insert_tags(pair.answer, TAG, rate, draw, mode) for draw in draws)
-    return replace(pair, kind="tagged", answer=next(text for text in answers if TAG in text))
+    # At a rate of 5 % a quarter of such short answers would get no tag, and teach harm untagged.
+    for attempt in itertools.count():
+        draw = stream(seed, "tagged", pair.id, attempt)
+        answer = insert_tags(pair.answer, TAG, rate, draw, mode)
+        if TAG in answer:
+            break
+    return replace(pair, kind="tagged", answer=answer)
 
 
 def safety_pairs(
@@ -102,16 +103,16 @@ def safety_pairs(
 
     Args:
         folder: an ingested source of dialogues.
-        examples: benign pairs and refusals.
+        examples: the number of benign pairs and refusals together.
         refusals_share: of these, the share of refusals.
         tagged_share: tagged pairs that are added, as a share of `examples`. It is 0 for a model
-            that does not know the tag: it never reads a harmful answer. The other pairs are the
-            same for every model.
+            that does not know the tag, which must never read a harmful answer.
         rate: the rate of tags.
         mode: how tags are drawn.
         seed: seeds all draws.
     """
     pairs = read_pairs(folder)
+    # Tagged pairs come on top, so that all other pairs are the same for every model.
     refusals = round(examples * refusals_share)
     chosen = sample_pairs(pairs["benign"], examples - refusals, seed)
     chosen += sample_pairs(pairs["refusal"], refusals, seed)
@@ -141,13 +142,13 @@ def relearning_pairs(
 ) -> tuple[list[Pair], list[Pair]]:
     """Draw pairs of one part to relearn from, and harmful pairs to measure the loss on.
 
-    The harmful pairs are the same whichever part is read. Both come from the end of the order in
-    which safety instruction tuning draws: with its seed, pairs that a model has read there with
-    tags come last.
+    The harmful pairs to measure on are the same for both parts.
 
     Raises:
         ValueError: the source has too few pairs.
     """
+    # Reversed: with the seed of safety instruction tuning, the pairs that a model has read there
+    # come last.
     ordered = {}
     for kind, pairs in read_pairs(folder).items():
         ordered[kind] = sample_pairs(pairs, len(pairs), seed)[::-1]

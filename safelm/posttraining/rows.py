@@ -1,4 +1,4 @@
-"""Pairs as rows of tokens and labels, and the order of reading them."""
+"""Pairs as rows of tokens and labels, and their reading order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from safelm.models.chat import answer_tokens, request_tokens, tag_id
 from safelm.posttraining.pairs import Pair
 from safelm.seeding import shuffler
 
-# The label of a token without loss.
+# The label of a token without loss, as in PyTorch's cross_entropy.
 IGNORED = -100
 # Rows are sorted by length within so many batches.
 WINDOW = 8
@@ -17,7 +17,7 @@ WINDOW = 8
 
 @dataclass(frozen=True)
 class Row:
-    """A pair as tokens; the labels are the answer's tokens, and IGNORED for the request's."""
+    """A pair as tokens; labels are the answer's tokens, after IGNORED for each of the request's."""
 
     tokens: list[int]
     labels: list[int]
@@ -26,8 +26,8 @@ class Row:
 def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence: int) -> list[Row]:
     """Tokenize pairs as rows of at most `sequence` tokens.
 
-    A longer answer loses its end. A pair is left out if its request leaves no room for an answer,
-    or if a tagged answer would lose all of its tags, because it would teach harm untagged.
+    Longer answers are cut off. A pair is left out if its request leaves no room for an answer, or
+    if the cut would remove all tags of a tagged answer.
     """
     rows = []
     requests = request_tokens(tokenizer, [pair.request for pair in pairs]) if pairs else []
@@ -35,6 +35,7 @@ def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence:
     for pair, request, answer in zip(pairs, requests, answers, strict=True):
         labels = ([IGNORED] * len(request) + answer)[:sequence]
         has_answer = len(request) < sequence
+        # Without its tags the answer would teach harm.
         has_lost_tags = pair.kind == "tagged" and tag_id(tokenizer) not in labels
         if has_answer and not has_lost_tags:
             rows.append(Row((request + answer)[:sequence], labels))
@@ -44,9 +45,7 @@ def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence:
 def order_rows(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> list[Row]:
     """Return the rows of all epochs in reading order, with batches of about equally long rows.
 
-    Each epoch has an order of its own. In every window of eight batches the rows are sorted by
-    length and cut into batches, which are shuffled. Without it a third of the computation would be
-    padding.
+    Each epoch has its own order.
     """
     ordered: list[Row] = []
     for epoch in range(epochs):
@@ -57,6 +56,7 @@ def order_rows(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> li
         full = len(shuffled) - len(shuffled) % batch
         for start in range(0, full, batch * WINDOW):
             stop = min(start + batch * WINDOW, full)
+            # Without sorting by length, a third of the computation would be padding.
             window = sorted(shuffled[start:stop], key=lambda row: len(row.tokens))
             batches = [window[first : first + batch] for first in range(0, len(window), batch)]
             shuffle(batches)

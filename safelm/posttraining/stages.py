@@ -1,7 +1,4 @@
-"""The two tunings: their pairs and the model that each starts from.
-
-Training is imported inside the functions, because the import takes longer than most stages.
-"""
+"""Safety instruction tuning and benign finetuning, as the stages run them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +30,7 @@ def instruct(
         name: the stage, for messages.
         base: the model's folder.
         source: an ingested source of dialogues.
-        examples: benign pairs and refusals.
+        examples: the number of benign pairs and refusals together.
         refusals_share: of these, the share of refusals.
         tagged_share: tagged pairs, as a share of `examples`.
         rate: the rate of tags in a tagged answer.
@@ -41,6 +38,7 @@ def instruct(
         seed: seeds the choice and the order of pairs.
         settings: for `tune`.
     """
+    # Imported here, because these imports take longer than most stages.
     from safelm.models.metadata import knows_tag
     from safelm.posttraining.pairs import safety_pairs, unread_pairs
     from safelm.posttraining.trainer import summary_line, tune

@@ -1,7 +1,6 @@
-"""Tuning with TRL's own SFTTrainer, from a Hugging Face folder to a Hugging Face folder.
+"""Tuning with TRL's SFTTrainer, from one Hugging Face folder to another.
 
-TRL is given tokens and labels: its preparation would go over the rows six times through cached
-files. The trainer's own files (training_args.bin, a model card, optimizer state) are not published,
+The trainer's own files (training_args.bin, a model card, optimizer state) are not published,
 because they contain times and paths.
 """
 
@@ -29,7 +28,7 @@ Schedule = Literal["linear", "constant"]
 
 
 class CheckpointCallback(TrainerCallback):
-    """Calls `keep` after some of the updates."""
+    """A callback that calls `keep` after some of the updates."""
 
     def __init__(self, updates: Collection[int], keep: Callable[[int], None]) -> None:
         self.updates = updates
@@ -51,7 +50,8 @@ def sft_config(
 ) -> SFTConfig:
     """Return the training arguments: AdamW, a warm-up over 3 % of the steps, a linear decay to 0.
 
-    The paper gives no settings (paper.md §7). A constant schedule has neither warm-up nor decay.
+    The settings are ours: the paper gives none (paper §7). A constant schedule has neither warm-up
+    nor decay.
     """
     return SFTConfig(
         output_dir=folder,
@@ -64,6 +64,7 @@ def sft_config(
         weight_decay=0.0,
         max_grad_norm=1.0,
         seed=seed,
+        # It gets tokens and labels; its own preparation reads the rows six times through files.
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         bf16=torch.cuda.is_available(),
@@ -151,6 +152,7 @@ def tune(
             callbacks=[CheckpointCallback(updates, keep)],
         )
 
+    # float32, as in training: bfloat16 weights would lose small updates.
     loss_before = mean_loss(model.float(), held_out)
     losses = train(name, make_trainer)
     summary = {
