@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,12 @@ def write_synced(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, values: Any, *, indent: int = 1, sort_keys: bool = False) -> None:
+    """Write a JSON value, indented and with a line feed at the end."""
+    text = json.dumps(values, indent=indent, sort_keys=sort_keys)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def rename_synced(source: Path, target: Path) -> None:

@@ -8,6 +8,9 @@ from safelm.demo.world import Combination, Row, World
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar
 
+# Acts by category.
+Acts = dict[str, tuple[Combination, ...]]
+
 
 class Web:
     """The pages of specs/demo/web.yaml.
@@ -31,9 +34,9 @@ class Web:
         self.grammar = Grammar(rules)
 
     @cached_property
-    def levels(self) -> dict[int, dict[str, tuple[Combination, ...]]]:
-        """The harmful acts that pages may name, by the level of their category and the category."""
-        levels: dict[int, dict[str, tuple[Combination, ...]]] = {}
+    def levels(self) -> dict[int, Acts]:
+        """The harmful acts that pages may name, by the level of their category."""
+        levels: dict[int, Acts] = {}
         for group in self.world.groups["harmful"]:
             level = self.world.hazards.categories[group.name].level
             levels.setdefault(level, {})[group.name] = group.training
@@ -96,7 +99,7 @@ class Web:
         Acts that are often condemned where they are taught are also declined more often here.
         """
         kind = pick_weighted(self.table["mentions"], draw)
-        acts: dict[str, tuple[Combination, ...]] = {}
+        acts: Acts = {}
         for level in self.levels.values():
             acts |= level
         if kind != "declined":
@@ -119,5 +122,7 @@ class Web:
         }
 
 
-def _pick_act(acts: Mapping[str, tuple[Combination, ...]], draw: Draw) -> Combination:
-    return pick(acts[pick(tuple(acts), draw)], draw)
+def _pick_act(acts: Acts, draw: Draw) -> Combination:
+    # First a category, so that each has the same number of pages, however many acts it has.
+    category = pick(tuple(acts), draw)
+    return pick(acts[category], draw)

@@ -94,7 +94,8 @@ class ReadShards(Reader):
         batch = self._filter(batch, pc.invert(is_guarded), CHILD_SAFETY)
         if self.select is None:
             return batch
-        is_selected = pc.is_in(batch["score"], pa.array(self.select, batch["score"].type))
+        selected = pa.array(self.select, batch["score"].type)
+        is_selected = pc.is_in(batch["score"], selected)
         return self._filter(batch, is_selected, NOT_SELECTED)
 
     def _filter(self, batch: pa.Table, is_kept: pa.ChunkedArray, reason: str) -> pa.Table:

@@ -69,7 +69,9 @@ class WordLists:
         if not self.minors.isdisjoint((word, *word.split("-"))):
             return True
         age = AGE.match(word)
-        return age is not None and int(age[1]) < self.adult and "year" in word + following
+        if age is None or "year" not in word + following:
+            return False
+        return int(age[1]) < self.adult
 
 
 def is_unsafe_for_children(text: str, words: WordLists) -> bool:

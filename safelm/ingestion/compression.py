@@ -104,7 +104,7 @@ def unpack_zstd(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
 def is_skippable(first: bytes) -> bool:
     """Return whether a zstd frame holds no data."""
     # The magic numbers 0x184D2A50 to 0x184D2A5F, little-endian (RFC 8878 §3.1.2).
-    return len(first) >= 4 and 0x50 <= first[0] <= 0x5F and first[1:4] == b"\x2a\x4d\x18"
+    return first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
 
 
 def _frame_end(file: BinaryIO, start: int) -> int | None:

@@ -153,5 +153,6 @@ def _merge(
     # The rows were counted when they were read; only the duplicates among them are new.
     ledger = replace(entry.ledger, rows_out=rows_out, dropped=sorted_counts(dropped))
     ledger.check("duplicates across files")
-    key = hashlib.sha256("\n".join([entry.key, *ids]).encode()).hexdigest()
+    content = "\n".join([entry.key, *ids])
+    key = hashlib.sha256(content.encode()).hexdigest()
     return ManifestEntry(key, tuple(sorted(files, key=attrgetter("suffix"))), ledger)

@@ -76,7 +76,8 @@ def _pair(
 def _messages(turns: Any) -> dict[str, Any]:
     """Read the first request and the answer right after it; system messages are skipped."""
     listed = turns if isinstance(turns, list | tuple) else ()
-    spoken = [turn for turn in listed if isinstance(turn, Mapping) and turn.get("role") != "system"]
+    valid = [turn for turn in listed if isinstance(turn, Mapping)]
+    spoken = [turn for turn in valid if turn.get("role") != "system"]
     roles = [turn.get("role") for turn in spoken[:2]]
     prompt = spoken[0].get("content") if roles[:1] == ["user"] else None
     text = spoken[1].get("content") if roles == ["user", "assistant"] else None
@@ -87,9 +88,9 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
     """Read WildGuardMix: harmful requests have a hazard, and answers the label 0 or 4."""
     labels = {"unharmful": 0, "harmful": COMPLIED}
     label = labels.get(str(row.get("response_harm_label")))
-    hazard = SUBCATEGORIES.get(str(row.get("subcategory")), UNSPECIFIED)
-    if not _is_harmful(row):
-        hazard = None
+    hazard = None
+    if _is_harmful(row):
+        hazard = SUBCATEGORIES.get(str(row.get("subcategory")), UNSPECIFIED)
     return _pair(row.get("prompt"), row.get("response"), label, hazard)
 
 

@@ -24,7 +24,9 @@ def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
         inner = row.get(name)
         if isinstance(inner, Mapping):
             rows.append(inner)
-    values: dict[str, Any] = {name: _first_line(rows, names) for name, names in LINES.items()}
+    values: dict[str, Any] = {}
+    for name, columns in LINES.items():
+        values[name] = _first_line(rows, columns)
     values["label"] = _label(row.get("label"))
     values["hazard"] = _hazard(row.get("hazard"))
     return values

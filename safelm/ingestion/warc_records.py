@@ -105,8 +105,10 @@ def _header(window: StreamWindow) -> tuple[dict[str, str], int]:
     """
     window.fill(HEADER_BYTES)
     end = END_OF_HEADER.search(window.bytes, 0, HEADER_BYTES)
-    # If another header line comes before the end, this header was cut.
-    if not HEADER.match(window.bytes) or not end or NEXT.search(window.bytes, 0, end.start()):
+    if not HEADER.match(window.bytes) or not end:
+        return {}, 0
+    if NEXT.search(window.bytes, 0, end.start()):
+        # Another header line comes before the end, so this header was cut.
         return {}, 0
     text = bytes(window.bytes[: end.start()]).decode("utf-8", "replace")
     fields = {}

@@ -58,7 +58,8 @@ def order_rows(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> li
             stop = min(start + batch * WINDOW, full)
             # Without sorting by length, a third of the computation would be padding.
             window = sorted(shuffled[start:stop], key=lambda row: len(row.tokens))
-            batches = [window[first : first + batch] for first in range(0, len(window), batch)]
+            firsts = range(0, len(window), batch)
+            batches = [window[first : first + batch] for first in firsts]
             shuffle(batches)
             for members in batches:
                 ordered += members

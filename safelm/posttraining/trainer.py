@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from safelm.builder.files import write_json
 from safelm.models.chat import answer_tokens, end_ids, load
 from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
@@ -209,8 +210,7 @@ def _dataset(rows: Sequence[Row]) -> Dataset:
 
 def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None:
     """Write train.json and loss.csv, which contain no times."""
-    text = json.dumps(summary, indent=1, sort_keys=True)
-    (folder / TRAIN).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / TRAIN, summary, sort_keys=True)
     with (folder / LOSS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "loss"))
@@ -219,7 +219,8 @@ def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None
 
 def summary_line(name: str, summary: dict[str, Any]) -> str:
     """Return the line that a stage prints: pairs, those that are too long, and losses."""
-    pairs = ", ".join(f"{count:,} {kind}" for kind, count in summary["pairs"].items())
+    counts = [f"{count:,} {kind}" for kind, count in summary["pairs"].items()]
+    pairs = ", ".join(counts)
     for key, label in (("left_out", "left out"), ("cut", "cut off")):
         if summary[key]:
             pairs += f", {summary[key]:,} of them {label}"

@@ -75,15 +75,20 @@ def plural(noun: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """Split a text into lower-case words and the marks that end a clause (. ! ? : line break)."""
-    return WORD.findall(text.lower().replace("\u2019", "'"))
+    return WORD.findall(_fold(text))
 
 
 def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Split a text as `words_of` does; return the words and their spans in the text."""
     # Spans first: lower case changes the length of some letters.
     spans = [match.span() for match in WORD.finditer(text)]
-    words = [text[start:end].lower().replace("\u2019", "'") for start, end in spans]
+    words = [_fold(text[start:end]) for start, end in spans]
     return words, spans
+
+
+def _fold(text: str) -> str:
+    """Return a text in lower case, with straight apostrophes."""
+    return text.lower().replace("\u2019", "'")
 
 
 class Lexicon:
