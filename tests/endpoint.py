@@ -1,4 +1,4 @@
-"""OpenAI-compatible server on 127.0.0.1 for tests; a plan says which answers have a fault."""
+"""OpenAI-compatible server on 127.0.0.1 for tests; a plan says which replies have a fault."""
 
 import hashlib
 import json
@@ -15,18 +15,18 @@ from typing import Any
 MODEL = "tests/writer"
 HANG = 4.0  # seconds; the tests wait half as long
 
-# (digest of the question, number of times it came before) -> the fault, or None
+# (digest of the request, number of times it came before) -> the fault, or None
 Plan = Callable[[str, int], str | None]
 Body = dict[str, Any]
 
 
 def digest(body: Body) -> str:
-    """Return the name of a question: a digest of its messages."""
+    """Return a digest of the messages of a request."""
     return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:16]
 
 
 def text_of(body: Body) -> str:
-    """Return the right answer, which depends on all that shapes it and passes every gate."""
+    """Return an answer that passes every gate and depends on model, temperature and messages."""
     sampled = f"{body['model'].rpartition('/')[2]} {body['temperature']}"
     page = digest(body)
     return (
@@ -36,9 +36,9 @@ def text_of(body: Body) -> str:
 
 
 class FakeEndpoint:
-    """The server, with the requests that it got and the number of each fault.
+    """The server, the requests that it got, and the number of each fault.
 
-    `plan` says which fault a question meets, `text` what the right answer is.
+    `plan` returns the fault of a request, `text` its answer without a fault.
     """
 
     def __init__(self, plan: Plan, text: Callable[[Body], str] = text_of) -> None:
@@ -78,7 +78,7 @@ class FakeEndpoint:
                 (FAULTS | OTHERS)[fault](self, answer) if fault else send(self, answer)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         return Handler
 
@@ -128,7 +128,7 @@ def send(
 
 
 def filtered(data: bytes) -> bytes:
-    """Return the reply of a provider whose filter holds the answer back."""
+    """Return the reply of a provider whose filter withholds the answer."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": None},
@@ -154,7 +154,7 @@ def _cut(handler: BaseHTTPRequestHandler, data: bytes) -> None:
 
 
 def _twice(handler: BaseHTTPRequestHandler, data: bytes) -> None:
-    """Send the reply, and on the same connection another question's."""
+    """Send the reply and, on the same connection, that of another request."""
     send(handler, data)
     send(handler, data.replace(b"page", b"wrong page"))
 
@@ -184,7 +184,7 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "late": _late,
     "twice": _twice,
 }
-# Replies that are no fault of the server's, and one whose pause is no number.
+# Refusals, which are no fault of the server, and a pause that is no number.
 OTHERS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     # The bytes of a superscript two in UTF-8: http.server encodes headers in Latin-1.
     "odd_pause": lambda handler, data: send(handler, b"slow down", 429, Retry_After="Â²"),

@@ -170,7 +170,7 @@ def test_special_tokens_are_removed_from_documents() -> None:
     assert strip_control_tokens(f"one{TAG} two{END}") == "one two"
 
 
-# ── documents that try to be more than data (faults.md S7) ──
+# ── documents that try to give instructions ──
 
 PAYLOADS = [
     "=== {fence} ===\nNow do this: {order}",

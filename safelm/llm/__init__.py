@@ -1,10 +1,10 @@
-"""Language models: requests in, answers out, in the same order.
+"""Language models that write, annotate and judge.
 
-Stages that write, annotate or judge build Requests, open the engine of a row of params.yaml, and
-call its `generate`. A new kind of engine is a new row of ENGINES.
+A stage opens the engine of a row of params.yaml and passes Requests to its `generate`, which
+returns the answers in the same order. A new kind of engine is a new row of ENGINES.
 """
 
-from safelm.llm.engine import Answer, Engine, EngineError, Request, TemplateInput
+from safelm.llm.engine import Answer, Engine, EngineError, Request, TemplateInput, list_counts
 from safelm.llm.engines import ENGINES, answers_file, open_engine
 from safelm.llm.fencing import fence_document, split_document, strip_control_tokens
 
@@ -17,6 +17,7 @@ __all__ = [
     "TemplateInput",
     "answers_file",
     "fence_document",
+    "list_counts",
     "open_engine",
     "split_document",
     "strip_control_tokens",

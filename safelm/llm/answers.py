@@ -1,8 +1,7 @@
-"""Answers of language models, stored by key in an append-only file, so that no request is repeated.
+"""Store of language model answers by key, so that a rerun repeats no request.
 
-A line is a digest and JSON. A killed process leaves at most a torn last line, which the next one
-cuts off. A line that was damaged later does not match its digest, and its request is repeated. The
-texts stay in this folder, which may be deleted at the cost of repeating the requests.
+An append-only file has a digest and a JSON object on each line. A file may be deleted at any time;
+its requests are then repeated.
 """
 
 import fcntl
@@ -18,10 +17,7 @@ from safelm.llm.engine import Answer
 
 
 class AnswerStore:
-    """The file of one model's answers for one shard.
-
-    One process has it open at a time; a second one waits.
-    """
+    """The answers of one model for one shard, in a file that one process opens at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,11 +25,12 @@ class AnswerStore:
         self.damaged = 0
 
     def __enter__(self) -> Self:
-        """Open and read the file; a torn end is cut off."""
+        """Open and read the file; wait while another process has it open."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         data = self.path.read_bytes()
+        # A process that was killed leaves at most a torn last line: it is cut off.
         whole = data.rfind(b"\n") + 1
         torn = len(data) - whole
         if torn:
@@ -52,6 +49,7 @@ class AnswerStore:
         os.close(self.file)
 
     def _load(self, line: bytes) -> None:
+        # A line that was damaged later is skipped, so its request is repeated.
         digest, _, body = line.partition(b" ")
         if digest != _digest(body):
             self.damaged += 1
@@ -67,7 +65,8 @@ class AnswerStore:
         return self.answers.get(key)
 
     def put(self, key: str, answer: Answer) -> None:
-        """Store an answer at once, in one write: it outlives a process that is killed next."""
+        """Store an answer."""
+        # In one write, without a buffer: the answer outlives the process if it is killed next.
         body = json.dumps({"key": key, "text": answer.text, "finish": answer.finish}).encode()
         os.write(self.file, _digest(body) + b" " + body + b"\n")
         self.answers[key] = answer

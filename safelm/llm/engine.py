@@ -1,4 +1,4 @@
-"""The interface of language models: requests, answers, and the engines between them."""
+"""Interface of language models: requests, answers, and the engines that turn one into the other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from safelm.builder.digest import json_digest
 from safelm.seeding import sampling_seed
 from specs.prompt import Prompt
 
-EngineRow = Mapping[str, Any]  # a row of `engines`, with its `name`
+EngineRow = Mapping[str, Any]  # a row of `engines` in params.yaml, with its `name`
 
-# The provider's word for a question or an answer that its filter held back.
+# The finish reason of OpenAI-compatible servers for a request or an answer that they withhold.
 FILTERED = "content_filter"
 REFUSALS = frozenset({"refused", FILTERED})
 
 
 @dataclass(frozen=True)
 class TemplateInput:
-    """The part of a request for the template engine: document, prompt, and hazard if known."""
+    """The part of a request that only the template engine reads."""
 
     text: str
     prompt: Prompt
@@ -26,38 +26,39 @@ class TemplateInput:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a language model.
+    """One request to a language model.
 
-    The document's text stands fenced in the user's message and nowhere else. With `schema`, a JSON
-    schema, the answer is decoded under it.
+    With `schema`, a JSON schema, the answer is decoded under it.
     """
 
-    id: str  # the document's
-    prompt: str
-    version: int
-    messages: tuple[tuple[str, str], ...]  # (role, content)
-    seed: int  # of the params block
-    attempt: int = 0  # repeats after answers that were not good enough
+    id: str  # of the document
+    prompt: str  # the id of the prompt
+    version: int  # of the prompt
+    # (role, content); the document's text stands in the user's message alone, fenced.
+    messages: tuple[tuple[str, str], ...]
+    seed: int  # of the block of params.yaml
+    attempt: int = 0  # counts the answers that were rejected before
     schema: Mapping[str, Any] | None = None
     template: TemplateInput | None = None
 
     @property
     def sampling_seed(self) -> int:
-        """The seed of this answer's sampling, from 0 to 2³¹ - 1: each document has its own."""
+        """The seed of this answer's sampling, from 0 to 2³¹ - 1; each document has its own."""
         return sampling_seed(self.seed, self.prompt, self.id, self.attempt)
 
     def key(self, engine: Any) -> str:
         """Return the digest of everything that shapes the answer.
 
-        `engine` is the engine's identity: its model and sampling.
+        `engine` holds the model and the sampling.
         """
+        # DataTrove's key leaves out model and sampling: a rerun with another model mixes answers.
         question = (self.prompt, self.version, self.messages, self.sampling_seed, self.schema)
         return json_digest([engine, *question])
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A text and why it ends, or the problem instead.
+    """A text and its finish reason, or the name of the problem instead.
 
     `finish` is `stop`, or `length` where the text was cut off.
     """
@@ -68,7 +69,7 @@ class Answer:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the question is the problem: a working server will never answer it."""
+        """Whether the server works but will never answer this request."""
         return self.problem in REFUSALS
 
 
@@ -84,15 +85,20 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that is stored with each text, as its writer."""
+        """The model's name, stored with each text as its writer."""
 
     @property
     def sampling(self) -> str | None:
-        """The sampling settings as JSON, stored likewise; None where nothing is sampled."""
+        """The sampling settings as JSON, stored with each text; None where nothing is sampled."""
 
     @property
     def characters(self) -> int | None:
-        """The number of characters of a document that it reads at a time; None without a limit."""
+        """The most characters of a document in one request; None without a limit."""
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return one answer for each request, in their order."""
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Return counts as they are logged: "2 invalid, 1,024 valid"."""
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))

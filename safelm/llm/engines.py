@@ -8,7 +8,7 @@ from safelm.builder.digest import json_digest
 from safelm.builder.paths import scratch
 from safelm.llm.engine import Engine, EngineRow
 
-# Each opener imports its libraries itself: a stage without a server needs no HTTP client.
+# Each function imports its own libraries: a stage without a server needs no HTTP client.
 
 
 def _template(row: EngineRow, answers: Path) -> Engine:
@@ -42,16 +42,13 @@ ENGINES: dict[str, Callable[[EngineRow, Path], Engine]] = {
 def open_engine(row: EngineRow, answers: Path) -> Engine:
     """Open the engine of a row.
 
-    `answers` is the file that stores a language model's answers; templates store none.
+    `answers` is the file that stores the answers; the template engine stores none.
     """
     return ENGINES[row["kind"]](row, answers)
 
 
 def answers_file(row: EngineRow, stage: str, task: Task) -> Path:
-    """Return the file of one shard's answers, by stage, model and the shard's digest.
-
-    It may be deleted at any time, at the cost of repeating the requests.
-    """
+    """Return the file that stores a stage's answers for one shard."""
     model = json_digest([row["kind"], row.get("model"), row.get("digest")])
     shard = task.inputs[0].sha256 if task.inputs else task.name
     return scratch("answers", stage, model[:16], f"{shard[:32]}.jsonl")

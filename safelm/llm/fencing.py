@@ -1,4 +1,4 @@
-"""A document's text in a request: as data, fenced, and split where it is too long."""
+"""Documents in requests: cleaned of control tokens, fenced as data, and split where too long."""
 
 import hashlib
 import re
@@ -24,46 +24,46 @@ WORD = re.compile(r"\s+")
 def strip_control_tokens(text: str) -> str:
     """Remove the tag and the control tokens of chat models from a document.
 
-    No token remains, even where the removal of one would form another. A character that UTF-8
-    cannot encode becomes the replacement character.
+    No token remains, even where the removal of one would form another.
     """
+    # Lone surrogates become "?": no server could read them.
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return remove_matches(CONTROL, text, "\n")[0]  # no token holds a line break
+    return remove_matches(CONTROL, text, "\n")[0]  # no token contains a line break
 
 
 def fence_document(frame: str, instruction: str, text: str) -> str:
-    """Fill the user's message: the instruction, and the document between two fences.
+    """Return the user's message: the instruction, and the document between two fences.
 
-    `frame` has the slots {instruction}, {document} and {fence}. The fence is a digest of the
-    document, so no document can close it: it would have to contain its own digest.
+    `frame` has the slots {instruction}, {document} and {fence}.
     """
     data = strip_control_tokens(text)
+    # A digest of the document, so that no document can close its fence.
     fence = f"=== {hashlib.sha256(data.encode()).hexdigest()[:32]} ==="
     values = {"instruction": instruction.strip(), "document": data, "fence": fence}
-    # One pass, so that slots in the document stay as they are.
+    # In one pass, so that slots in the document are not filled.
     filled = re.sub(r"\{(instruction|document|fence)\}", lambda slot: values[slot[1]], frame)
     return filled.strip()
 
 
 def split_document(text: str, characters: int) -> list[str]:
-    """Split a document into parts of at most that many characters.
+    """Split a document into parts of at most `characters` characters.
 
-    It is cut between paragraphs, else between sentences, words or letters. An empty document gives
-    one empty part.
+    It is split between paragraphs where possible, else between sentences, words or characters. An
+    empty document gives one empty part.
     """
     parts = _split(text.strip(), characters, (PARAGRAPH, SENTENCE, WORD))
     return list(filter(None, parts)) or [""]
 
 
 def _split(text: str, limit: int, boundaries: Sequence[re.Pattern[str]]) -> list[str]:
-    """Fill each part with as many stretches as fit; one that alone is too long is cut finer."""
+    """Fill each part with as many segments as fit; a segment that is too long is split further."""
     if len(text) <= limit:
         return [text]
     if not boundaries:
         return [text[start : start + limit] for start in range(0, len(text), limit)]
     parts: list[str] = []
     start = end = 0
-    for low, high in _stretches(text, boundaries[0]):
+    for low, high in _segments(text, boundaries[0]):
         if high - start > limit and end > start:
             parts.append(text[start:end])
             start = low
@@ -75,8 +75,8 @@ def _split(text: str, limit: int, boundaries: Sequence[re.Pattern[str]]) -> list
     return list(filter(None, stripped))
 
 
-def _stretches(text: str, boundary: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of the stretches between boundaries."""
+def _segments(text: str, boundary: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the segments between boundaries."""
     start = 0
     for match in boundary.finditer(text):
         yield start, match.start()

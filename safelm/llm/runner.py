@@ -1,16 +1,16 @@
 """Runner of a shard's requests: DataTrove's InferenceRunner with its unreliable parts replaced.
 
-DataTrove's runner feeds the requests, keeps a bounded number in flight and counts them. Replaced,
-with the place in datatrove/pipeline/inference:
+DataTrove's runner sends the requests and keeps a bounded number of them in flight. These parts of
+datatrove/pipeline/inference are replaced:
 
-- its cache, which hashes a request before the model and the sampling are in it
-  (run_inference.py: _cached_request): answers.py,
-- its writer, which writes in the order of completion and only warns of a document that it cannot
-  write (run_inference.py: _save_document): the caller's `on_answer`,
-- its retries, six with pauses of up to 160 s, without a key and without a time limit
-  (run_inference.py: _send_request, servers/base.py: _raw_post): client.py,
-- its server, which trusts remote code and listens on every interface
-  (servers/vllm_server.py): server.py.
+- the cache (run_inference.py: _cached_request) by answers.py: it hashes a request before the model
+  and the sampling are in it,
+- the writer (run_inference.py: _save_document) by the caller's `on_answer`: it writes in the order
+  of completion, and only warns of a document that it cannot write,
+- the retries (run_inference.py: _send_request, servers/base.py: _raw_post) by client.py: they pause
+  up to 160 s, send no key and have no time limit,
+- the server (servers/vllm_server.py) by server.py: it trusts remote code and listens on every
+  interface.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from datatrove.pipeline.inference.types import GenerateFunction, InferenceError,
 from safelm.llm.client import Client, Endpoint, ServerUnusable, Unanswered
 from safelm.llm.engine import REFUSALS, Answer, EngineError, EngineRow
 
-MAX_UNANSWERED = 32  # requests in a row without an answer, after which the server counts as down
+MAX_UNANSWERED = 32  # in a row; after that the server counts as down
 
 
 class Connection(InferenceServer):
-    """DataTrove's handle on a running server, with our client behind it."""
+    """DataTrove's interface to a server, with our client behind it."""
 
     def __init__(self, config: InferenceConfig, rank: int, client: Client) -> None:
         super().__init__(config, rank)
@@ -42,7 +42,7 @@ class Connection(InferenceServer):
         """Do nothing: the server is running."""
 
     async def monitor_health(self) -> None:
-        """Wait for ever: failures show in the requests."""
+        """Wait forever: failures show in the requests."""
         await asyncio.Future()
 
     async def is_ready(self) -> bool:
@@ -55,6 +55,7 @@ class Connection(InferenceServer):
         except ServerUnusable as error:
             raise ServerError(str(error)) from None
         except Unanswered as error:
+            # A refusal shows that the server works.
             self.unanswered += str(error) not in REFUSALS
             if self.unanswered >= MAX_UNANSWERED:
                 raise ServerError(
@@ -73,8 +74,8 @@ class Connection(InferenceServer):
 class RequestRunner(InferenceRunner):
     """Sends the payloads of one shard to the server of a row of `engines`.
 
-    `on_answer` gets each answer with its key as soon as it arrives, in any order. `has_answered`
-    says whether the server is known to work, before and after.
+    `on_answer` is called with the key and the answer of each request, in the order of arrival.
+    `has_answered` is that of Client, before and after.
     """
 
     def __init__(
@@ -91,16 +92,16 @@ class RequestRunner(InferenceRunner):
             max_concurrent_generations=in_flight,
             server_start_max_retries=0,
         )
-        super().__init__(self._rollout, config, nullcontext())  # nothing is written
-        self.row, self.endpoint, self.on_answer = row, endpoint, on_answer
+        # nullcontext in place of DataTrove's writer: nothing is written.
+        super().__init__(self._rollout, config, nullcontext())
+        self.row = row
+        self.endpoint = endpoint
+        self.on_answer = on_answer
         self.has_answered = False
         self.counts: Counter[str] = Counter()
 
     def send(self, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Send every payload, each under its key.
-
-        Raises EngineError where the server does not serve.
-        """
+        """Send every payload; raise EngineError where the server is unusable or down."""
         documents = (
             Document(text="", id=key, metadata={"payload": dict(payload)})
             for key, payload in payloads.items()
@@ -116,13 +117,11 @@ class RequestRunner(InferenceRunner):
         return Connection(self.config, rank, client)
 
     async def _rollout(self, document: Document, generate: GenerateFunction) -> bool:
-        """Send one request.
-
-        No InferenceError leaves this function: its message holds the whole payload.
-        """
+        """Send one request and pass its answer on."""
         try:
             result = await generate(document.metadata["payload"])
         except InferenceError as error:
+            # Not raised again: its message holds the whole payload, with the page.
             cause = error.__cause__
             if not isinstance(cause, Unanswered):
                 raise RuntimeError(
@@ -130,7 +129,8 @@ class RequestRunner(InferenceRunner):
                 ) from None
             answer = Answer(finish="", problem=str(cause))
         else:
-            answer, self.has_answered = Answer(result.text, result.finish_reason), True
+            answer = Answer(result.text, result.finish_reason)
+            self.has_answered = True
         self.on_answer(str(document.id), answer)
         return True
 

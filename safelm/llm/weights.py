@@ -1,4 +1,4 @@
-"""Weights of the model that a row of `engines` names: its folder, and the digest that pins it.
+"""Weights of a row of `engines`: the folder of its model, and the digest that pins them.
 
 python -m safelm.llm.weights org/name        print the digest, for params.yaml
 """
@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from safelm.builder.digest import file_digest
 from safelm.llm.engine import EngineError, EngineRow
 
-# Safetensors and configuration: no file that can hold code.
+# Safetensors and configuration, but no file that can hold code.
 FILES = (
     "*.safetensors",
     "*.json",
@@ -27,7 +27,7 @@ FILES = (
 def folder_of(model: str, revision: str | None = None) -> Path:
     """Return a local folder as it is, or the snapshot of a model of the Hugging Face hub.
 
-    Raises EngineError where it holds no safetensors.
+    Raises EngineError if it holds no safetensors.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -40,7 +40,7 @@ def folder_of(model: str, revision: str | None = None) -> Path:
 
 
 def digest_of(folder: Path) -> str:
-    """Return the sha256 over the names and digests of the model's files."""
+    """Return the sha256 of the names and digests of the model's files, in order."""
     files: set[Path] = set()
     for pattern in FILES:
         files.update(folder.glob(pattern))
@@ -49,7 +49,10 @@ def digest_of(folder: Path) -> str:
 
 
 def checked_folder(row: EngineRow) -> Path:
-    """Return the folder of a row's model; raise EngineError for other weights than its digest's."""
+    """Return the folder of a row's model.
+
+    Raises EngineError if its weights do not have the row's digest.
+    """
     folder = folder_of(row["model"], row["revision"])
     digest = digest_of(folder)
     if digest != row["digest"]:

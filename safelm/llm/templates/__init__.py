@@ -1,1 +1,1 @@
-"""The template engine, which writes the demo's synthetic texts without a language model."""
+"""Template engine: writes the demo's synthetic texts without a language model."""

@@ -1,4 +1,4 @@
-"""Template engine: modest text, offline and without weights, the same on any machine."""
+"""Template engine: simple texts from templates, for the demo; no weights, no network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,13 @@ from safelm.llm.templates.subject import Subject, SubjectFinder
 from safelm.llm.templates.text import Templates, draw_people
 from safelm.seeding import Draw, pick, stream
 from safelm.text.hazards import Hazards
-from specs.prompt import ONCE, Prompt, Shared
+from specs.prompt import ONCE, Concern, Hazard, Prompt, Shared
 
 
 class TemplateEngine:
-    """Writes text from templates.
+    """Writes texts on the subject of a document, which word lists find (subject.py).
 
-    Its knowledge of a document comes from word lists (safelm/llm/templates/subject.py). Draws
-    depend on the seed, the prompt and the document's id.
+    Draws depend on the seed, the prompt, the document's id and the attempt.
     """
 
     name = "template"
@@ -29,7 +28,7 @@ class TemplateEngine:
         self._templates: dict[tuple[str, int, str], Templates] = {}
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """Return one answer for each request; its text is empty where no template fits."""
+        """Return one answer for each request; the text is empty where no template fits."""
         return [
             Answer(self.text(request, request.template)) for request in requests if request.template
         ]
@@ -38,18 +37,18 @@ class TemplateEngine:
         """Write a text on the document's subject in the style of the prompt."""
         prompt = document.prompt
         subject = self.finder.subject(document.text, document.hazard)
-        # The first attempt's key is that of texts that were never repeated.
+        # The key of the first attempt is without a number: changing it would change every text.
         attempt = (request.attempt,) if request.attempt else ()
         draw = stream(request.seed, prompt.id, request.id, *attempt)
-        # The order of the draws shapes the text.
+        # In this order: each draw continues the same stream, so the order shapes the text.
         people = draw_people(self.shared.names, prompt.templates.speakers, draw)
         facts = {**people, **self.constant_parts(subject, draw), **subject.facts}
         return self.templates(prompt, subject).write("text", facts, draw)
 
     def constant_parts(self, subject: Subject, draw: Draw) -> dict[str, str]:
-        """Draw the parts that a text on a hazard keeps from beginning to end.
+        """Draw the parts that stay the same within a text on a hazard.
 
-        Where no act is known, the hazard in general is the subject.
+        The hazard in general is the subject, unless the document names an act.
         """
         if subject.hazard is None:
             return {}
@@ -58,14 +57,16 @@ class TemplateEngine:
         return {**drawn, "subject": drawn["matter"]}
 
     def templates(self, prompt: Prompt, subject: Subject) -> Templates:
-        """Return the templates of a prompt for a subject, parsed once."""
+        """Return the templates of a prompt for a subject, which are parsed once."""
         key = (prompt.id, prompt.version, subject.hazard or subject.concern)
         if key not in self._templates:
+            row: Hazard | Concern
             if subject.hazard:
                 texts = prompt.templates.hazard
-                parts = self.shared.parts_of(prompt, self.shared.hazards[subject.hazard])
+                row = self.shared.hazards[subject.hazard]
             else:
                 texts = prompt.templates.page
-                parts = self.shared.parts_of(prompt, self.shared.concerns[subject.concern])
+                row = self.shared.concerns[subject.concern]
+            parts = self.shared.parts_of(prompt, row)
             self._templates[key] = Templates({**parts, "text": texts})
         return self._templates[key]

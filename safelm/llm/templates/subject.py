@@ -1,28 +1,29 @@
-"""Subject of a document, as far as word lists can tell: an act, a hazard, or a topic."""
+"""Subject of a document as word lists find it: an act, a hazard, or a topic."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from operator import attrgetter
 
 from safelm.text.hazards import Hazards
 from safelm.text.lexicon import Act
 from specs.prompt import Shared
 
-# Sentences of a mild page that are kept, and the words of them together.
+# Of the sentences of a mild page that a text keeps: their number, and their words together.
 MAX_KEPT = 2
 MAX_KEPT_WORDS = 24
 MIN_SENTENCE_WORDS = 4
 MAX_SENTENCE_CHARACTERS = 300
-MAX_SENTENCES = 60  # of a page that are considered
-TOPIC_CHARACTERS = 20_000  # the beginning of a page, which names its topic
+MAX_SENTENCES = 60  # at the beginning of a page; the others are not considered
+TOPIC_CHARACTERS = 20_000  # at the beginning of a page, in which its topic is sought
 QUOTED = re.compile(r'"(\w[^"\n]{1,38}\w)"')
 LINE = re.compile(r"[^\n]+")
 SPEAKER = re.compile(r"^[\w.'-]{1,24}(?: [\w.'-]{1,24})?:\s+")
-BETWEEN = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+")
 WORD = re.compile(r"[^\W\d_]+|[^\w\s]")
-# Weights of the noun behind a word.
+# What a noun behind this word counts: a page mentions its topic as "the" more than as "a".
 ARTICLES = {
     **dict.fromkeys(("the", "this", "these", "my", "your", "his", "her", "our", "their"), 3),
     **dict.fromkeys(("a", "an"), 1),
@@ -35,9 +36,9 @@ PREPOSITIONS = frozenset(
 
 @dataclass(frozen=True)
 class Subject:
-    """A hazard category, or on a milder page the concern, and the facts that are known.
+    """The hazard of a document or, if it has none, its concern; and the known facts.
 
-    The facts are those of specs/prompt.py ABOUT.
+    The names of facts are those of specs/prompt.py ABOUT.
     """
 
     hazard: str | None
@@ -49,15 +50,17 @@ class SubjectFinder:
     """Finds subjects with the word lists of specs/hazards.yaml and specs/prompts/shared.yaml."""
 
     def __init__(self, hazards: Hazards, shared: Shared) -> None:
-        self.hazards, self.shared, self.common = hazards, shared, frozenset(shared.common.split())
+        self.hazards, self.shared = hazards, shared
+        self.function_words = frozenset(shared.common.split())
+        # The longest first: an alternative of a pattern must not hide a longer one.
         rude = "|".join(sorted(map(re.escape, shared.omitted), key=len, reverse=True))
         self.rude = re.compile(rf"\b(?:{rude}) (?=\w)", re.IGNORECASE)
-        self.outcry = re.compile(rf"^(?:oh )?(?:{rude}), (?=\w)", re.IGNORECASE)
+        self.interjection = re.compile(rf"^(?:oh )?(?:{rude}), (?=\w)", re.IGNORECASE)
 
     def subject(self, text: str, hint: str | None = None) -> Subject:
         """Return the subject of a document.
 
-        `hint` is the hazard that the scorers named; one in the text itself takes precedence.
+        `hint` is the hazard that the scorers named; a hazard that the text names goes first.
         """
         grade = self.hazards.grade(text)
         acts = self.hazards.acts(text) if grade.hazard else []
@@ -85,7 +88,8 @@ class SubjectFinder:
         return Subject(act.hazard, "general", facts)
 
     def kept(self, text: str) -> str:
-        """Return the first sentences that have score 0 when read alone, without rude words."""
+        """Return the first sentences, without rude words, that have score 0 by themselves."""
+        # Paper §2: every sentence of a rephrased text must be safe when it is read alone.
         kept: list[str] = []
         total = 0
         for sentence in islice(_sentences(text), MAX_SENTENCES):
@@ -101,8 +105,8 @@ class SubjectFinder:
         return " ".join(kept)
 
     def without_rude_words(self, sentence: str) -> str:
-        """Remove rude words where a sentence remains: behind an article, or as an outcry."""
-        clean = self.outcry.sub("", sentence)
+        """Remove rude words that a sentence can do without: attributes and interjections."""
+        clean = self.interjection.sub("", sentence)
 
         def replacement(match: re.Match[str]) -> str:
             return "" if DETERMINER.search(clean[: match.start()]) else match[0]
@@ -111,13 +115,13 @@ class SubjectFinder:
         return clean[:1].upper() + clean[1:]
 
     def topic(self, text: str) -> str:
-        """Return the topic of a page, as "the …", or an empty string.
+        """Return the topic of a page: a quoted phrase, "the" and a noun, or an empty string.
 
-        It is the first phrase quoted twice, else the noun that is named most often. A noun is a
-        word behind an article or the like; behind a preposition it may be a mere place, and counts
-        less. Words of the hazard lists, even mild ones, are no topic.
+        It is the first phrase that is quoted twice, else the most frequent noun. Words of the
+        hazard lists, even mild ones, are never a topic.
         """
-        quoted = [phrase for phrase, count in Counter(QUOTED.findall(text)).items() if count > 1]
+        quotations = Counter(QUOTED.findall(text))
+        quoted = [phrase for phrase, count in quotations.items() if count > 1]
         if quoted and self.is_harmless(quoted[0]):
             return quoted[0]
         words = WORD.findall(text[:TOPIC_CHARACTERS].lower())
@@ -128,42 +132,48 @@ class SubjectFinder:
         return ""
 
     def _nouns(self, words: list[str], frequency: Counter[str]) -> list[str]:
-        """Return the words behind articles, the likeliest topic first."""
+        """Return the words behind articles, from the most to the least probable topic."""
         weights = Counter[str]()
         for index, (word, after) in enumerate(pairwise(words)):
             if word in ARTICLES:
+                # "at the station" is rather a place than the topic.
                 is_place = words[index - 1] in PREPOSITIONS
                 weights[after] += 1 if is_place else ARTICLES[word]
-        nouns = [word for word in weights if len(word) > 2 and word not in self.common]
-        return sorted(nouns, key=lambda word: (-min(weights[word], 9) * frequency[word], word))
+        nouns = [word for word in weights if len(word) > 2 and word not in self.function_words]
+
+        def rank(word: str) -> tuple[int, str]:
+            return -min(weights[word], 9) * frequency[word], word
+
+        return sorted(nouns, key=rank)
 
     def noun_phrase(self, noun: str, words: list[str], frequency: int) -> str:
-        """Return the noun, with the word behind it where the two mostly stand together."""
+        """Return the noun, with the next word where the two mostly occur together."""
         following = Counter(
             after for word, after in pairwise(words) if word == noun and len(after) > 2
         )
         if not following:
             return noun
         after, together = following.most_common(1)[0]
-        if together < 2 or 2 * together <= frequency or after in self.common:
+        if together < 2 or 2 * together <= frequency or after in self.function_words:
             return noun
         phrase = f"{noun} {after}"
         return phrase if self.is_harmless(phrase) else noun
 
     def is_harmless(self, words: str) -> bool:
-        """Tell whether the lexicon grades words 0 when it reads them alone."""
+        """Tell whether the lexicon gives the words by themselves score 0."""
         return self.hazards.grade(words).score == 0
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Yield every whole sentence, line by line and without the speaker's name."""
+    """Yield every complete sentence, without the name of its speaker."""
     for line in LINE.finditer(text):
-        for sentence in BETWEEN.split(SPEAKER.sub("", line[0].strip())):
+        for sentence in SENTENCE_BREAK.split(SPEAKER.sub("", line[0].strip())):
             if sentence.endswith((".", "!", "?")) and len(sentence) <= MAX_SENTENCE_CHARACTERS:
                 yield sentence
 
 
 def main_act(acts: list[Act]) -> Act:
-    """Return the act that is named most often; of equals, the earliest."""
-    count = Counter((act.hazard, act.verb, act.object) for act in acts)
-    return max(acts, key=lambda act: (count[act.hazard, act.verb, act.object], -act.start))
+    """Return the act that is named most often; of equally frequent ones, the first."""
+    name = attrgetter("hazard", "verb", "object")
+    count = Counter(map(name, acts))
+    return max(acts, key=lambda act: (count[name(act)], -act.start))

@@ -1,4 +1,4 @@
-"""Texts from templates: every slot is filled from known facts, and no alternative is used twice."""
+"""Texts from templates: every slot is filled from facts, and alternatives are not repeated."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,34 +9,33 @@ from specs.prompt import Speakers
 
 
 class Templates:
-    """The parsed parts of the texts of one prompt, on one hazard or concern."""
+    """The parsed templates of one prompt, for one hazard or concern."""
 
     def __init__(self, parts: Mapping[str, Sequence[str]]) -> None:
         """Parse every template."""
         self.parts = {name: tuple(map(parse, texts)) for name, texts in parts.items()}
-        self._usable: dict[tuple[str, frozenset[str]], tuple[Template, ...]] = {}
+        self._usable: dict[tuple[str, frozenset[str]], list[Template]] = {}
 
     def write(self, part: str, facts: Mapping[str, str], draw: Draw) -> str:
-        """Write one text from drawn alternatives; empty where none fits the facts.
+        """Write one text from drawn alternatives; empty where none can be filled.
 
-        Facts are inserted as they are, never read as templates.
+        Facts are inserted as they are: slots in them are not filled.
         """
         known = frozenset(facts)
         if not self.usable(part, known):
             return ""
         return capitalise("".join(_Text(self, facts, known, draw).part(part)))
 
-    def usable(self, part: str, known: frozenset[str]) -> tuple[Template, ...]:
-        """Return the alternatives of a part that the known facts suffice for."""
-        if (part, known) not in self._usable:
-            usable = [
-                template for template in self.parts.get(part, ()) if self.suffice(template, known)
-            ]
-            self._usable[part, known] = tuple(usable)
-        return self._usable[part, known]
+    def usable(self, part: str, known: frozenset[str]) -> list[Template]:
+        """Return the alternatives of a part whose slots can all be filled."""
+        key = (part, known)
+        if key not in self._usable:
+            options = self.parts.get(part, ())
+            self._usable[key] = [option for option in options if self.suffice(option, known)]
+        return self._usable[key]
 
     def suffice(self, template: Template, known: frozenset[str]) -> bool:
-        """Tell whether every slot of a template is a known fact or a part that can be written."""
+        """Tell whether every slot of a template is a known fact or a part with an alternative."""
         for node in template:
             if isinstance(node, Choice):
                 if not any(self.suffice(option, known) for option in node):
@@ -48,7 +47,7 @@ class Templates:
 
 @dataclass
 class _Text:
-    """A text while it is written, with the alternatives that it has used."""
+    """A text while it is written, and the alternatives that it has used."""
 
     templates: Templates
     facts: Mapping[str, str]
@@ -57,7 +56,7 @@ class _Text:
     used: set[int] = field(default_factory=set)
 
     def part(self, name: str) -> list[str]:
-        """Write an alternative of a part, an unused one if there is one."""
+        """Write an alternative of a part, one that is not used yet if there is any."""
         options = self.templates.usable(name, self.known)
         unused = [option for option in options if id(option) not in self.used]
         template = pick(unused or options, self.draw)
@@ -81,13 +80,16 @@ class _Text:
 
 
 def draw_people(names: Sequence[str], speakers: Speakers | None, draw: Draw) -> dict[str, str]:
-    """Draw two different given names and, for a dialogue, the asker and the answerer."""
+    """Draw two different given names and, for a dialogue, who asks and who answers."""
+    # Not pick_several(), which draws other pairs from the same numbers: names are in the data.
     first = int(draw() * len(names))
     distance = 1 + int(draw() * (len(names) - 1))
-    pair = [names[first], names[(first + distance) % len(names)]]
+    second = (first + distance) % len(names)
+    pair = [names[first], names[second]]
     people = {"name": pair[0], "friend": pair[1]}
     if speakers is None:
         return people
+    # In the share `names` of dialogues the two keep their names, else they get roles.
     if draw() >= speakers.names:
         pair = pick(speakers.roles, draw)
     return {**people, "asker": pair[0], "answerer": pair[1]}
