@@ -23,7 +23,7 @@ def main() -> None:
     sample = ReadStratified(
         folder=build("ingest", "web"),
         scores=scores,
-        documents=settings.documents_per_score,
+        documents_per_score=settings.documents_per_score,
         seed=settings.seed,
     )
     judge = grader(settings.judge, params.scorers, params.engines)

@@ -26,10 +26,10 @@ def main() -> None:
     artifact(
         "fit",
         write_fit,
-        made=manifests,
+        manifests=manifests,
         labels=labels,
         rule=ensemble.rule,
-        of=ensemble.thresholds,
+        thresholds=ensemble.thresholds,
         **split,
     )
 

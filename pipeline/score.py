@@ -29,7 +29,7 @@ def main() -> None:
             graded[name] = make_shards(f"score/{name}", blocks)
             print_summary(graded[name], began)
         read_grades = ReadGrades(columns=scorer_shards(graded))
-        combine = CombineGrades(rule=ensemble.rule, of=ensemble.thresholds)
+        combine = CombineGrades(rule=ensemble.rule, thresholds=ensemble.thresholds)
         write = WriteColumns(columns=scores_of_all(names))
         finish(make_shards("score", [read_grades, combine, write]), began, inside=graded)
         for line in ungraded_summary(build("score"), names):

@@ -15,7 +15,7 @@ from safelm.scoring.labels import HELD_OUT
 from safelm.text.hazards import Grade
 from tests.endpoint import Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
-from tests.test_rubric import JUDGE, right
+from tests.test_rubric import JUDGE, valid_answer
 from tests.test_rubric import ROWS as ENGINE
 
 ROW = (
@@ -91,7 +91,7 @@ def test_a_page_is_ungraded_if_the_expensive_scorer_had_to_grade_it_and_could_no
     ingested("ingest/web", WEB, 30)
 
     def answer(body: Body) -> str:
-        return "" if "garden 1" in body["messages"][1]["content"] else right(body)
+        return "" if "garden 1" in body["messages"][1]["content"] else valid_answer(body)
 
     with FakeEndpoint(lambda name, before: None, answer).running() as endpoint:
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
@@ -108,7 +108,7 @@ def test_a_page_is_ungraded_if_the_expensive_scorer_had_to_grade_it_and_could_no
 
 def page(id: str, cheap: float | None, expensive: int | None) -> Document:
     """Build a held-out label with P(score 4) by the cheap scorer and a score by the other."""
-    metadata: dict[str, object] = {"row": {"id": id, "characters": 9}}
+    metadata: dict[str, object] = {"label": {"id": id, "characters": 9}}
     metadata["cheap"] = metadata["expensive"] = None
     if cheap is not None:
         metadata["cheap"] = Grade(0, "", None, (1 - cheap, 0.0, 0.0, 0.0, cheap, 0.0))

@@ -106,7 +106,7 @@ def test_a_missing_encoder_or_too_long_a_sequence_is_refused(
         load_encoder(encoder, None, 100, new_head=True)
 
 
-# The number of tokens that each kind has positions for: RoBERTa counts from behind the padding.
+# The most tokens that each kind of encoder has positions for; RoBERTa's begin after the padding's.
 KINDS = {"bert": 24, "roberta": 22, "gpt2": 24}
 
 

@@ -124,7 +124,7 @@ def test_two_of_the_papers_matrices_do_not_match_its_table(
 
 
 def test_the_printed_ensemble_is_not_the_maximum_of_its_two() -> None:
-    # Of true 3s the ensemble puts 28 at 4; its two scorers together put there 13 + 9 at most.
+    # The ensemble predicts 4 for 28 true 3s; its two scorers together do for 13 + 9 at most.
     assert ENSEMBLE[3][4] > QWEN[3][4] + GTE_BASE[3][4]
 
 
@@ -288,7 +288,7 @@ def held_out_metrics() -> dict[str, Any]:
 
 
 def edit(*replacements: tuple[str, str]) -> None:
-    """Replace text in params.yaml; it must be there."""
+    """Replace text in params.yaml, each of which must occur."""
     text = Path("params.yaml").read_text()
     for old, new in replacements:
         assert old in text, old
@@ -302,7 +302,7 @@ PEOPLE = ("  lexicon: {kind", "  people: {kind: labels}\n  lexicon: {kind")
 def test_the_stage_measures_on_held_out_labels(fitted: Path) -> None:
     metrics = held_out_metrics()
     assert (metrics["train"], metrics["held_out"], metrics["note"]) == (60, 20, None)
-    # The judge is not measured by its own labels.
+    # The judge is not measured against its own labels.
     assert list(metrics["scorers"]) == ["ngrams"]
     assert metrics["scorers"]["ngrams"]["confusion"][4] == [0, 0, 0, 0, 5, 0]
     assert metrics["scorers"]["ngrams"]["auroc"]["value"] == 1.0
@@ -351,7 +351,7 @@ def test_labels_of_the_source_can_grade_the_sample(fitted: Path) -> None:
     (row,) = (row for row in rows_of(build("annotate")) if "kiss" in row["text"])
     assert (row["score"], row["hazard"]) == (0, "sex_crimes")
     stage("fit")
-    # People's labels are not measured by themselves.
+    # The source's labels are not measured against themselves.
     scorers = held_out_metrics()["scorers"]
     assert list(scorers) == ["lexicon", "ngrams"]
     assert scorers["ngrams"]["recall_at_3"] == 1.0
@@ -380,7 +380,7 @@ def test_with_fewer_than_ten_labels_nothing_is_measured(fitted: Path) -> None:
 
 
 def data_files(folder: Path) -> dict[str, bytes]:
-    """Read all files but the manifests, which name the shards that were read."""
+    """Read all files but the manifests: those name the shards that were read."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -399,7 +399,7 @@ def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> No
 
 
 def inodes(folder: Path) -> dict[str, int]:
-    """Return the inode of every file that is not JSON: a cached file keeps its own."""
+    """Return the inode of every file but JSON; a cached file keeps its inode."""
     return {path.name: path.stat().st_ino for path in folder.iterdir() if path.suffix != ".json"}
 
 

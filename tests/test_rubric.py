@@ -124,8 +124,8 @@ def test_the_schema_allows_only_reasons_that_stay_valid_json(reason: str, is_fit
     assert bool(re.match(pattern, reason)) == is_fit
 
 
-def right(body: Body) -> str:
-    """Return the answer of a good judge."""
+def valid_answer(body: Body) -> str:
+    """Return a valid answer of the judge."""
     page = body["messages"][1]["content"]
     score = 5 if "hack" in page else 4 if "steal" in page else 0
     return json.dumps(
@@ -139,7 +139,7 @@ def right(body: Body) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Set up a project whose judge is the endpoint; the returned function creates it."""
+    """Set up a project; the returned function starts the endpoint that is its judge."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
         ROWS
@@ -150,7 +150,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     ingested("ingest/web", WEB, 30)
 
     def start(
-        text: Callable[[Body], str] = right, plan: Any = lambda name, before: None
+        text: Callable[[Body], str] = valid_answer, plan: Any = lambda name, before: None
     ) -> FakeEndpoint:
         endpoint = FakeEndpoint(plan, text)
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
@@ -189,7 +189,7 @@ def test_a_document_stands_fenced_in_the_users_turn_alone(
 def test_invalid_answers_are_retried_and_then_quarantined(project: Start, kind: str) -> None:
     def text(body: Body) -> str:
         page = body["messages"][1]["content"]
-        return INVALID[kind] if "garden 7 " in page else right(body)
+        return INVALID[kind] if "garden 7 " in page else valid_answer(body)
 
     with project(text).running() as endpoint:
         stage("annotate")
@@ -221,7 +221,7 @@ def test_a_valid_second_answer_counts(
     def text(body: Body) -> str:
         page = body["messages"][1]["content"]
         seen[page] += 1
-        return right(body) if seen[page] > 1 else '{"score": 9}'
+        return valid_answer(body) if seen[page] > 1 else '{"score": 9}'
 
     with project(text).running():
         stage("annotate")
@@ -230,7 +230,7 @@ def test_a_valid_second_answer_counts(
 
 
 def test_a_killed_stage_repeats_no_request(project: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 40 answers the server rejects the key; the next run requests only the rest."""
+    """The server rejects the key after 40 answers; the next run requests only the others."""
     turns: Iterator[int] = iter(range(10**6))
     monkeypatch.setenv("SAFELM_WORKERS", "1")
 
@@ -280,7 +280,7 @@ def test_a_server_without_grades_fails_the_stage(
 
 
 def nested(folder: Path) -> SafetyScorer:
-    """Return a SafetyScorer of one cascade that leaves every page to its judge."""
+    """Return a SafetyScorer of one cascade whose judge decides every page."""
     fit_ngrams(
         [*SAFE, *ATTACK],
         [0] * 40 + [2] * 20,
@@ -302,7 +302,7 @@ def nested(folder: Path) -> SafetyScorer:
         min_score=3,
         thresholds=thresholds,
     )
-    return SafetyScorer(graders={"both": both}, rule="max", of={"both": 0})
+    return SafetyScorer(graders={"both": both}, rule="max", thresholds={"both": 0})
 
 
 def test_a_nested_judge_sends_a_shard_at_once_and_stores_answers_by_shard(
@@ -331,7 +331,7 @@ def test_answers_on_written_texts_have_a_file_of_their_own(tmp_path: Path) -> No
 
 
 def edit(*replacements: tuple[str, str]) -> None:
-    """Replace text in params.yaml; it must be there."""
+    """Replace text in params.yaml, each of which must occur."""
     text = Path("params.yaml").read_text()
     for old, new in replacements:
         assert old in text, old
@@ -349,7 +349,7 @@ def test_the_judge_scores_the_web_beside_other_scorers(
     ungraded = SAFE[3]
 
     def text(body: Body) -> str:
-        return "" if ungraded in body["messages"][1]["content"] else right(body)
+        return "" if ungraded in body["messages"][1]["content"] else valid_answer(body)
 
     with project(text).running() as endpoint:
         for name in ("annotate", "fit", "score"):

@@ -79,7 +79,7 @@ def scorer(tmp_path: Path) -> SafetyScorer:
     fit_ngrams(texts, scores, **shape, unsafe_weight=4.0, regularisation=4.0).save(tmp_path)
     files = (tmp_path / "config.json", tmp_path / "weights.safetensors")
     graders = {"lexicon": GradeByLexicon(lexicon=LEXICON), "ngrams": GradeByNgrams(files=files)}
-    return SafetyScorer(graders=graders, rule="max", of={"lexicon": 0, "ngrams": 0})
+    return SafetyScorer(graders=graders, rule="max", thresholds={"lexicon": 0, "ngrams": 0})
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_each_scorer_gets_a_column(scorer: SafetyScorer, text: str, columns: lis
 
 
 def test_the_ensemble_reads_only_the_named_columns(scorer: SafetyScorer) -> None:
-    scorer.of = {"ngrams": 0}
+    scorer.thresholds = {"ngrams": 0}
     (document,) = scorer.run(documents(ATTACK[0]))
     assert (document.metadata["lexicon"], document.metadata["score"]) == (5, 2)
 

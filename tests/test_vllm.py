@@ -1,6 +1,6 @@
-"""The stages that write and judge, with the real vLLM engine on a CPU and a tiny checkpoint.
+"""Stages that write and judge with the real vLLM engine, on a CPU, with a tiny checkpoint.
 
-`make vllm` installs the engine and runs these; without it they are skipped.
+`make vllm` installs the engine and runs these tests; without the engine they are skipped.
 """
 
 import json
@@ -50,10 +50,11 @@ pytestmark = [
 
 NAMES = ["Ben", "Anna", "Carl", "Dora", "Emil", "Fay"]
 THINGS = ["wallet", "camera", "bicycle", "key", "coat", "phone", "book", "cake"]
-HELP = ["a teacher", "a friend", "the owner", "the police", "a parent", "the neighbor"]
+HELPERS = ["a teacher", "a friend", "the owner", "the police", "a parent", "the neighbor"]
 SHARDS, PAGES = 2, 24
 ROOT = Path(__file__).resolve().parent.parent
-# Only the end of what is keys goes into the prompt, so that a model of this size has seen it.
+# The prompt holds the last 30 characters of a message alone, for so small a model must have seen
+# it in training. The digest of a request covers the whole message.
 TEMPLATE = "<s>{{ messages[-1]['content'][-30:] }}<s>assistant\n"
 WRITER = {"engine": "writer", "max_score": 3, "seed": 1}
 SCHEMA = {
@@ -68,18 +69,18 @@ SCHEMA = {
 
 
 def dialogue(draw: Random) -> str:
-    """Return one of some thousands of dialogues that pass every gate."""
+    """Draw one of some thousands of dialogues that pass every gate."""
     asker, answerer = draw.sample(NAMES, 2)
-    thing, other, who = draw.choice(THINGS), draw.choice(THINGS), draw.choice(HELP)
+    thing, other, helper = draw.choice(THINGS), draw.choice(THINGS), draw.choice(HELPERS)
     return (
         f"{asker}: May I take the {thing} of {draw.choice(NAMES)}?\n"
         f"{answerer}: I am sorry, but I won't help with that, "
-        f"because it hurts the owner of the {other}. Ask {who} for it."
+        f"because it hurts the owner of the {other}. Ask {helper} for it."
     )
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Train a Llama of some hundred thousand parameters on such dialogues, with a tokenizer."""
+    """Train a Llama of some hundred thousand parameters and its tokenizer on dialogues."""
     draw, ending = Random(1), "and nothing that it asks for."[-30:]
     texts = [dialogue(draw) for _ in range(2000)]
     tokenizer = Tokenizer(models.BPE())
@@ -128,7 +129,7 @@ def write_checkpoint(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
-    """Set up scored pages and a server that runs until the tests end; yield the engine's row."""
+    """Set up scored pages and a server for all tests; yield the row of its engine."""
     root = tmp_path_factory.mktemp("vllm")
     write_checkpoint(root / "tiny")
     row = {
@@ -160,7 +161,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
 
 
 def write_params(row: dict) -> None:
-    """Write params.yaml with a writer, and a judge: the same model with longer answers."""
+    """Write params.yaml with a writer and a judge, the same model with longer answers."""
     params = {
         "engines": {"writer": row, "judge": judge_row(row)},
         "annotate": {"judge": "model", "documents": 40, "seed": 1},
@@ -188,14 +189,14 @@ def judge_row(row: dict) -> dict:
 
 
 def stored_keys(name: str) -> list[str]:
-    """Return the keys of all answers that a stage has stored, in the order they came."""
+    """Return the keys of all answers that a stage has stored, in the order of arrival."""
     files = sorted(scratch("answers", name).rglob("*.jsonl"))
     lines = "".join(file.read_text() for file in files).splitlines()
     return [json.loads(line.split(" ", 1)[1])["key"] for line in lines]
 
 
 def keys_when_killed(name: str, answers: str) -> list[str]:
-    """Kill a stage that sends requests one by one after the fifth answer; return the keys."""
+    """Kill a stage after its fifth answer, with one request at a time; return the stored keys."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -213,7 +214,7 @@ def keys_when_killed(name: str, answers: str) -> list[str]:
 
 
 def forget_shards() -> None:
-    """Remove the index, as if nothing had been built; the answers stay."""
+    """Remove the index of built shards, but not the stored answers."""
     for path in scratch("index").rglob("*.json"):
         path.unlink()
 
@@ -270,11 +271,11 @@ def test_answers_under_a_schema_follow_it(project: dict) -> None:
 def test_a_killed_annotation_resumes_and_another_temperature_reuses_nothing(
     project: dict,
 ) -> None:
-    """Decoded under the schema, every answer is a grade; a second run repeats no request."""
     before = keys_when_killed("annotate", "judge")
     assert 5 <= len(before) < 40
     stage("annotate")
     rows, keys = rows_of(build("annotate")), stored_keys("judge")
+    # Decoded under the schema, every answer is a grade.
     assert set(before) < set(keys)
     assert len(keys) == len(set(keys)) == len(rows) == 40  # valid at the first attempt
     assert Manifest.read(build("annotate")).ledger.quarantined == {}
@@ -313,7 +314,7 @@ def test_judging_again_repeats_no_request(project: dict, prompt: str, is_harmful
 
 
 def test_an_evaluation_is_judged_with_vllm(project: dict) -> None:
-    """The checkpoint answers and is its own judge."""
+    """The checkpoint writes the completions and judges them too."""
     prompts = Path("prompts.jsonl")
     goals = [json.dumps({"goal": f"How to take the {thing}?"}) + "\n" for thing in THINGS]
     prompts.write_text("".join(goals))
@@ -326,7 +327,7 @@ def test_an_evaluation_is_judged_with_vllm(project: dict) -> None:
 
 
 def listening(session: int) -> set[str]:
-    """Return the addresses, as /proc writes them, on which a session's processes listen."""
+    """Return the addresses on which the processes of a session listen, as /proc writes them."""
     inodes: set[str] = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -118,7 +118,7 @@ def test_texts_from_templates_pass_all_gates(texts: list[str], is_dialogue: bool
     assert gates == {None: len(texts)}
 
 
-# ── personal data: seeded cases of every kind (faults.md S8) ──
+# ── personal data: random cases of every kind ──
 
 NAMES = ["bob", "anna.li", "j_smith", "Info", "MARIA.ROSSI", "x-9", "o'neil", "sales+eu"]
 HOSTS = ["example.org", "corp.co.uk", "mail.example.com", "EXAMPLE.NET", "uni-x.edu", "büro.de"]

@@ -39,7 +39,7 @@ ENGINE = TemplateEngine(SHARED, HAZARDS)
 def judge() -> SafetyScorer:
     """Return the lexicon judge alone."""
     graders = {"lexicon": grader("lexicon", {"lexicon": Lexicon(kind="lexicon")}, {})}
-    return SafetyScorer(graders=graders, rule="max", of={"lexicon": 1})
+    return SafetyScorer(graders=graders, rule="max", thresholds={"lexicon": 1})
 
 
 def writer(

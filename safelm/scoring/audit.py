@@ -1,13 +1,12 @@
-"""Audit of the scores: a judge grades a sample of each predicted score.
+"""Audit of the scores: a judge grades a random sample of the documents of each predicted score.
 
-It finds errors that held-out recall does not. An independent audit of the paper's released
-classifier saw 2.7 % of its predicted 5s confirmed and 61 % of them benign (the classifier audit of
-"Synthetic Persona Pretraining", EPFL 2026, appendix A.1).
+Recall on held-out labels says little about rare scores. An independent audit of the classifier that
+the paper's authors released confirmed 2.7 % of its predicted 5s and found 61 % of them benign
+("Synthetic Persona Pretraining", EPFL 2026, appendix A.1).
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,51 +18,58 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.shards import Shard, tables
 from safelm.builder.stage import link_files
 from safelm.documents.shards import ReadShards
+from safelm.scoring.base import write_json
 from safelm.seeding import sample
-from safelm.stats.rates import DIGITS, wilson
+from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS
 
-MAX_BENIGN = 1  # a page judged 0 or 1 is benign
+# "Benign" as that audit counts it: judged 0 or 1.
+MAX_BENIGN = 1
 Json = dict[str, Any]
-Test = Callable[[int], bool]  # of a judge's score: whether it is a hit
+HitTest = Callable[[int], bool]  # takes the judge's score of a document
+Interval = tuple[float, float, float]  # a share from 0 to 1, and its confidence interval
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadStratified(ReadShards):
-    """Read a sample of every predicted score, kept in the metadata as `predicted`.
+    """Read a random sample of the documents of each predicted score.
 
-    The rest is dropped as not selected. The chosen ids are values of the tasks, so a shard whose
-    part of the sample is unchanged is not judged again.
+    The score is kept in the metadata as `predicted`. All other documents are dropped as not
+    selected.
     """
 
     name: ClassVar[str] = "stratified sample"
-    documents: int = field(metadata={"key": False})  # of each score
+    # Not part of a shard's key: the sampled ids are, as values of its task. A shard whose sample
+    # stays the same is not judged again.
+    documents_per_score: int = field(metadata={"key": False})
     seed: int = field(metadata={"key": False})
 
     def tasks(self) -> list[Task]:
-        """Return one task for each shard, with the ids that the sample takes from it."""
+        """Return one task for each shard, with the ids that are sampled from it as its values."""
         tasks = super().tasks()
-        ids_of_score: dict[int | None, list[str]] = {}
-        ids_of_task = {}
+        ids_by_score: dict[int | None, list[str]] = defaultdict(list)
+        ids_by_task = {}
         for task in tasks:
             scores = _scores(task)
-            ids_of_task[task.name] = [id for id, _ in scores]
+            ids_by_task[task.name] = [id for id, _ in scores]
             for id, score in scores:
-                ids_of_score.setdefault(score, []).append(id)
-        chosen: set[str] = set()
+                ids_by_score[score].append(id)
+        sampled: set[str] = set()
+        # Documents without a score are not audited.
         for score in range(SCORE_LEVELS):
-            ids = ids_of_score.get(score, [])
-            chosen.update(sample(f"audit {score}", self.seed, ids, self.documents))
-        return [
-            replace(task, values=tuple(filter(chosen.__contains__, ids_of_task[task.name])))
-            for task in tasks
-        ]
+            ids = ids_by_score[score]
+            sampled.update(sample(f"audit {score}", self.seed, ids, self.documents_per_score))
+        with_ids = []
+        for task in tasks:
+            values = tuple(filter(sampled.__contains__, ids_by_task[task.name]))
+            with_ids.append(replace(task, values=values))
+        return with_ids
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Yield the chosen documents of one shard."""
-        chosen = set(task.values)
+        """Yield the sampled documents of one shard."""
+        sampled = set(task.values)
         for document in super().read(task):
-            if document.id in chosen:
+            if document.id in sampled:
                 document.metadata["predicted"] = document.metadata["score"]
                 yield document
             else:
@@ -71,40 +77,44 @@ class ReadStratified(ReadShards):
 
 
 def _scores(task: Task) -> list[tuple[str, int | None]]:
-    file = task.inputs[1]
+    file = task.inputs[1]  # the scores beside the documents
     table = Shard(file.path, 0, file.sha256).table(["id", "score"])
     return list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The documents of one predicted score: their number, and the judge's scores of the sample."""
+    """The number of documents of one predicted score, and the judge's scores of its sample."""
 
     documents: int
-    judged: Sequence[int]
+    judged: list[int]
 
-    def share(self, is_hit: Test, confidence: float) -> tuple[float, float, float]:
-        """Return (share, low, high) of hits in the bucket, each from 0 to 1.
+    def share_of_sample(self, is_hit: HitTest, confidence: float) -> Interval:
+        """Return (share, low, high) of hits in the sample, with Wilson's interval."""
+        hits = sum(map(is_hit, self.judged))
+        judged = len(self.judged)
+        return (hits / judged, *wilson(hits, judged, confidence))
 
-        The interval is Wilson's, or exact where every document was judged.
-        """
+    def share(self, is_hit: HitTest, confidence: float) -> Interval:
+        """Estimate (share, low, high) of hits among all documents of the bucket."""
         if not self.judged:
             return (0.0, 0.0, 1.0)
-        hits, judged = sum(map(is_hit, self.judged)), len(self.judged)
-        if judged >= self.documents:
-            return (hits / judged,) * 3
-        return (hits / judged, *wilson(hits, judged, confidence))
+        share, low, high = self.share_of_sample(is_hit, confidence)
+        # Where every document was judged, nothing is estimated.
+        if len(self.judged) >= self.documents:
+            return (share, share, share)
+        return (share, low, high)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All buckets by their predicted score, and the confidence of the intervals."""
+    """The buckets by predicted score, and the confidence level of the intervals."""
 
     buckets: Mapping[int, Bucket]
     confidence: float
 
     def bucket_metrics(self, level: int) -> Json:
-        """Return the metrics of one predicted score."""
+        """Return the metrics of the documents with one predicted score."""
         bucket = self.buckets[level]
         counts = Counter(bucket.judged)
         return {
@@ -118,7 +128,7 @@ class Audit:
         }
 
     def level_metrics(self, level: int) -> Json:
-        """Return precision and recall of "a score of at least `level`", over all documents."""
+        """Return precision and recall, over all documents, of a score of `level` or above."""
         above = set(range(level, SCORE_LEVELS))
         return {
             "level": level,
@@ -126,15 +136,14 @@ class Audit:
             "recall": self._recall(above, lambda score: score >= level),
         }
 
-    def _sample_share(self, bucket: Bucket, is_hit: Test) -> Json | None:
-        """Return the share of hits in the sample, always with Wilson's interval."""
+    def _sample_share(self, bucket: Bucket, is_hit: HitTest) -> Json | None:
         if not bucket.judged:
             return None
-        hits, judged = sum(map(is_hit, bucket.judged)), len(bucket.judged)
-        return _rate(hits / judged, *wilson(hits, judged, self.confidence))
+        return rounded_interval(*bucket.share_of_sample(is_hit, self.confidence))
 
-    def _hits(self, levels: set[int], is_hit: Test) -> tuple[float, ...]:
-        """Return (hits, low, high) in several buckets, each share scaled to its documents."""
+    def _hits(self, levels: set[int], is_hit: HitTest) -> tuple[float, ...]:
+        """Estimate (hits, low, high) among all documents of several buckets."""
+        # Every bucket has a sample of its own size, so its share is scaled by its documents.
         totals = [0.0, 0.0, 0.0]
         for level, bucket in self.buckets.items():
             if level in levels and bucket.documents:
@@ -143,55 +152,48 @@ class Audit:
                     totals[index] += bucket.documents * share
         return tuple(totals)
 
-    def _precision(self, levels: set[int], is_hit: Test) -> Json | None:
+    def _precision(self, levels: set[int], is_hit: HitTest) -> Json | None:
         total = sum(self.buckets[level].documents for level in levels)
         if not total:
             return None
         hits, low, high = self._hits(levels, is_hit)
-        return _rate(hits / total, low / total, high / total)
+        return rounded_interval(hits / total, low / total, high / total)
 
-    def _recall(self, levels: set[int], is_hit: Test) -> Json | None:
-        """Return the share in the given buckets of all that the judge would call a hit.
-
-        The interval combines the worst ends of every bucket's own, so it is wide: 50 safe pages
-        without a miss still leave room for misses among a million.
-        """
+    def _recall(self, levels: set[int], is_hit: HitTest) -> Json | None:
+        """Estimate the share of all hits that lie in the given buckets."""
         found, found_low, found_high = self._hits(levels, is_hit)
         missed, missed_low, missed_high = self._hits(set(self.buckets) - levels, is_hit)
         if not found + missed:
             return None
+        # The worst ends of all intervals together, so the result is wide: 50 safe pages without a
+        # miss still leave room for misses among a million.
         fewest, most = found_low + missed_high, found_high + missed_low
         low = found_low / fewest if fewest else 0.0
         high = found_high / most if most else 1.0
-        return _rate(found / (found + missed), low, high)
+        return rounded_interval(found / (found + missed), low, high)
 
 
 def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confidence: float) -> Json:
-    """Return audit.json.
+    """Return the content of audit.json.
 
-    `predicted` has the number of documents of each predicted score, `rows` the (predicted, judged)
-    pairs of the sample.
+    `predicted` counts the documents of each predicted score. `rows` are the pairs
+    (predicted score, judge's score) of the sample.
     """
-    judged: dict[int, list[int]] = {level: [] for level in range(SCORE_LEVELS)}
-    for score, judge in rows:
-        judged[score].append(judge)
-    buckets = {level: Bucket(predicted.get(level, 0), scores) for level, scores in judged.items()}
+    buckets = {level: Bucket(predicted.get(level, 0), []) for level in range(SCORE_LEVELS)}
+    for score, judged in rows:
+        buckets[score].judged.append(judged)
     result = Audit(buckets, confidence)
     return {
         "documents": sum(predicted.values()),
-        "audited": sum(map(len, judged.values())),
+        "audited": sum(len(bucket.judged) for bucket in buckets.values()),
         "confidence": confidence,
         "buckets": [result.bucket_metrics(level) for level in range(SCORE_LEVELS)],
         "levels": [result.level_metrics(level) for level in range(1, SCORE_LEVELS)],
     }
 
 
-def _rate(value: float, low: float, high: float) -> dict[str, float]:
-    return {"value": round(value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
-
-
 def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float) -> list[str]:
-    """Write audit.json, and the judge's grades into the folder `judged`.
+    """Write audit.json, and the judge's grades in the folder `judged`.
 
     Returns the lines that the stage prints.
     """
@@ -204,7 +206,7 @@ def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float
     for table in tables(folder / "judged"):
         rows += zip(table["predicted"].to_pylist(), table["score"].to_pylist(), strict=True)
     result = audit(known, rows, confidence)
-    (folder / "audit.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "audit.json", result)
     return [f"{'audit':<18} {line}" for line in _summary(result)]
 
 

@@ -1,23 +1,25 @@
 """The Scorer interface, and the blocks that grade documents with one."""
 
+import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import pyarrow as pa
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Input, Task
+from safelm.builder.shards import Shard
 from safelm.documents.batches import BATCH, Size, batches
 from safelm.text.hazards import Grade
 
-Probabilities = NDArray[np.float64]  # a row for each text, a column for each score from 0 to 5
-
+Probabilities = NDArray[np.float64]  # (texts, SCORE_LEVELS)
 Grades = list[Grade | None]  # a grade for each text; None where it could not be graded
-
 UNGRADED = "ungraded"
 
 
@@ -25,29 +27,28 @@ class Scorer(Protocol):
     """Grades texts from 0 to 5; the same texts always get the same grades."""
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return one grade for each text; None where it could not be graded, which is never a 0."""
+        """Return one grade for each text, or None where it could not be graded."""
 
 
 def most_probable(probabilities: Probabilities) -> list[int]:
-    """Return the most probable score of each row; of equals, the higher."""
+    """Return the most probable score of each row; of equally probable ones, the higher."""
     last = probabilities.shape[1] - 1
+    # argmax returns the first of equals, so the columns are reversed.
     return (last - probabilities[:, ::-1].argmax(axis=1)).tolist()
 
 
 def grades_of(probabilities: Probabilities, reason: str) -> Grades:
-    """Return a grade for each row: its most probable score, and the probabilities in 32 bits.
-
-    Files hold 32 bits as well, so a grade is the same before and after it is stored.
-    """
+    """Return a grade for each row: its most probable score, and its probabilities."""
+    # Files hold 32 bits, so a grade is the same before and after it is stored.
     rows = probabilities.astype(np.float32).tolist()
     scores = most_probable(probabilities)
     return [Grade(score, reason, None, tuple(row)) for score, row in zip(scores, rows, strict=True)]
 
 
 def grade_columns(grade: Grade | None, reason: str | None = None) -> dict[str, Any]:
-    """Return the columns of specs/document.py GRADES and LABELS.
+    """Return a grade as the columns of specs/document.py GRADES and LABELS.
 
-    `reason` says why there is no grade.
+    `reason` says why `grade` is None.
     """
     if grade is None:
         columns: dict[str, Any] = dict.fromkeys(("score", "reason", "hazard", "unsafe", "by"))
@@ -66,7 +67,7 @@ def grade_columns(grade: Grade | None, reason: str | None = None) -> dict[str, A
 class GradeDocuments(Block):
     """Grade every document with one scorer, in batches.
 
-    The grade goes into the metadata, as the columns of specs/document.py GRADES.
+    The grade is added to the metadata as the columns of specs/document.py GRADES.
     """
 
     name: ClassVar[str] = "scorer"
@@ -94,13 +95,13 @@ class GradeDocuments(Block):
         return grades
 
     def reason_ungraded(self, text: str) -> str:
-        """Return the quarantine's reason for a text that was just left without a grade."""
+        """Return why the last call of `grade` gave this text no grade, for the quarantine."""
         return UNGRADED
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Yield every document with its grade; one that could not be graded keeps its row."""
+        """Yield every document with its grade, those without one included."""
         for batch in batches(data or (), self.batch):
             grades = self.scorer.grade([document.text for document in batch])
             for document, grade in zip(batch, grades, strict=True):
@@ -112,7 +113,7 @@ class GradeDocuments(Block):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class KeepGraded(Block):
-    """Quarantine documents without a grade, so that an invalid answer never becomes a label."""
+    """Quarantine documents without a grade."""
 
     name: ClassVar[str] = "graded"
 
@@ -129,4 +130,20 @@ class KeepGraded(Block):
             return
         reason = document.metadata["reason"] or UNGRADED
         content = document.text.encode()
+        # Quarantined, never counted as 0: an invalid answer must not become a label.
         self.quarantine(reason, file=self.task.name, offset=offset, content=content)
+
+
+def shard_inputs(shards: Iterable[Shard]) -> tuple[Input, ...]:
+    """Return shards as the inputs of a task."""
+    return tuple(Input(shard.path, shard.sha256) for shard in shards)
+
+
+def input_tables(task: Task) -> list[pa.Table]:
+    """Read the inputs of a task as Arrow tables; each must have its digest."""
+    return [Shard(item.path, 0, item.sha256).table() for item in task.inputs]
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a metrics file."""
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Cascade of two scorers: a cheap one handles the confident cases, an expensive one the rest.
 
-The cheap scorer is confident where its probability of a score of at least `min_score` lies outside
-two thresholds (cascade_fit.py).
+The cheap scorer decides where its probability of a score of `min_score` or above lies outside two
+thresholds, which cascade_fit.py fits.
 """
 
 import json
@@ -16,11 +16,11 @@ from safelm.scoring.base import GradeDocuments, Grades, Scorer
 from safelm.text.hazards import Grade
 
 THRESHOLDS = "thresholds.json"
-NEVER = 2.0  # above every probability: the cheap scorer is never confident on that side
+NEVER = 2.0  # as `high`: above every probability, so the cheap scorer decides nothing there
 
 
 class Thresholds(NamedTuple):
-    """Bounds of the cheap scorer's probability: it decides below `low` and from `high` on."""
+    """Thresholds of the cheap scorer's probability: it decides below `low` and from `high` on."""
 
     low: float
     high: float
@@ -41,15 +41,13 @@ def probability_of_level(grade: Grade, min_score: int) -> float:
 
 
 def decide(cheap: Grade, limits: Thresholds, min_score: int, name: str) -> Grade | None:
-    """Return the cheap scorer's grade where it is confident, else None.
-
-    The score is the most probable one on the side that was decided.
-    """
+    """Return the cheap scorer's grade where it is confident, else None."""
     probability = probability_of_level(cheap, min_score)
     if limits.low <= probability < limits.high:
         return None
     probabilities = cheap.probabilities or ()
     is_below = probability < limits.low
+    # The most probable score of all may lie on the other side of `min_score`.
     side = range(min_score) if is_below else range(min_score, len(probabilities))
     score = max(side, key=lambda score: (probabilities[score], score))
     return cheap._replace(score=score, by=name)
@@ -69,11 +67,13 @@ class CascadeScorer:
         min_score: int,
         limits: Thresholds,
     ) -> None:
-        self.cheap, self.expensive, self.names = cheap, expensive, names
+        self.cheap = cheap
+        self.expensive = expensive
+        self.names = names
         self.min_score, self.limits = min_score, limits
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return one grade for each text; `by` names the scorer that decided."""
+        """Return one grade for each text; its `by` names the scorer that decided."""
         cheap_name, expensive_name = self.names
         grades = [
             grade and decide(grade, self.limits, self.min_score, cheap_name)
@@ -106,14 +106,15 @@ class GradeByCascade(GradeDocuments):
         """The larger of the two scorers' batches."""
         return max(self.cheap.batch, self.expensive.batch)
 
-    def begin(self, task: Task, attempt: Path) -> None:
-        """Pass the task on to both scorers: a judge keeps its answers by it."""
-        super().begin(task, attempt)
-        self.cheap.begin(task, attempt)
-        self.expensive.begin(task, attempt)
+    def begin(self, task: Task, folder: Path) -> None:
+        """Start the task in both scorers: a judge stores its answers by task."""
+        super().begin(task, folder)
+        self.cheap.begin(task, folder)
+        self.expensive.begin(task, folder)
 
     def reason_ungraded(self, text: str) -> str:
-        """Return the expensive scorer's reason: only it leaves a text without a grade."""
+        """Return the expensive scorer's reason."""
+        # A text that the cheap scorer does not grade goes to the expensive one.
         return self.expensive.reason_ungraded(text)
 
     def open(self) -> CascadeScorer:

@@ -1,6 +1,6 @@
-"""Encoder scorer: a Hugging Face encoder with a 6-way head over chunks (paper §1.3).
+"""Encoder scorer: a Hugging Face encoder with a 6-way head, applied to chunks (paper §1.3).
 
-A document has the highest score of its chunks.
+The score of a document is the highest of its chunks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,16 @@ from safelm.scoring.labels import FitScorer, Label
 from specs.scorer import Step
 from specs.spec import SCORE_LEVELS
 
-BATCH_TOKENS = 8192  # padding included
+BATCH_TOKENS = 8192  # of one forward pass, padding included
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
-Chunk = list[int]
+Chunk = list[int]  # tokens
 
 
 class EncoderScorer:
     """A finetuned encoder.
 
-    As with every neural network, the last bits of its probabilities depend on the processor and on
-    the texts in the same batch. Scores change by them only where two are equally probable.
+    The last bits of its probabilities depend on the processor and on the other texts of a batch, as
+    with every neural network. A score can change by them only where two are equally probable.
     """
 
     def __init__(self, model: Any, tokenizer: Any, sequence_length: int) -> None:
@@ -34,21 +34,21 @@ class EncoderScorer:
 
     @classmethod
     def read(cls, folder: Path, sequence_length: int) -> "EncoderScorer":
-        """Read a folder that `save_encoder` wrote, or any other with a 6-way head.
+        """Read a folder that `save_encoder` wrote, or any encoder with a 6-way head.
 
-        Raises EncoderError.
+        Raises EncoderError where transformers cannot load it.
         """
         model, tokenizer = load_encoder(folder, None, sequence_length)
         return cls(model, tokenizer, sequence_length)
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return the highest score of each text's chunks."""
+        """Return one grade for each text: the highest score of its chunks."""
         if not texts:
             return []
-        by_chunk, owners = self.chunk_probabilities(texts)
+        by_chunk, text_indices = self.chunk_probabilities(texts)
         scores = np.zeros(len(texts), dtype=np.int64)
-        np.maximum.at(scores, owners, np.array(most_probable(by_chunk)))
-        by_document = _document_probabilities(by_chunk, owners, len(texts))
+        np.maximum.at(scores, text_indices, np.array(most_probable(by_chunk)))
+        by_document = _document_probabilities(by_chunk, text_indices, len(texts))
         grades = grades_of(by_document, "embedding")
         return [
             grade and grade._replace(score=score)
@@ -56,17 +56,17 @@ class EncoderScorer:
         ]
 
     def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Any]:
-        """Return (the probabilities of every chunk, the index of each chunk's text)."""
-        chunks, owners = self.chunks(texts)
+        """Return the probabilities of every chunk, and the index of the text it belongs to."""
+        chunks, text_indices = self.chunks(texts)
         probabilities = np.zeros((len(chunks), SCORE_LEVELS))
         for indices in _batches(chunks):
             probabilities[indices] = self._forward([chunks[index] for index in indices])
-        return probabilities, owners
+        return probabilities, text_indices
 
     def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Any]:
-        """Return (token lists of at most `sequence_length`, the index of each one's text).
+        """Return chunks of at most `sequence_length` tokens, and the index of each one's text.
 
-        Each has the special tokens that the encoder expects.
+        Every chunk has the special tokens that the encoder expects.
         """
         encoded = self.tokenizer(
             list(texts),
@@ -75,8 +75,8 @@ class EncoderScorer:
             return_overflowing_tokens=True,
             return_attention_mask=False,
         )
-        owners = np.array(encoded["overflow_to_sample_mapping"], dtype=np.int64)
-        return encoded["input_ids"], owners
+        text_indices = np.array(encoded["overflow_to_sample_mapping"], dtype=np.int64)
+        return encoded["input_ids"], text_indices
 
     def _forward(self, chunks: Sequence[Chunk]) -> Probabilities:
         import torch
@@ -88,9 +88,9 @@ class EncoderScorer:
 
 
 def _batches(chunks: Sequence[Chunk]) -> Iterator[list[int]]:
-    """Yield indices of chunks of similar length, as many as BATCH_TOKENS allow."""
+    """Yield the indices of chunks of similar length, as many as BATCH_TOKENS allow."""
     batch: list[int] = []
-    # From short to long: the newest chunk is the width of the batch.
+    # From short to long: the last chunk sets the width that all others are padded to.
     for index in sorted(range(len(chunks)), key=lambda index: len(chunks[index])):
         if batch and (len(batch) + 1) * len(chunks[index]) > BATCH_TOKENS:
             yield batch
@@ -100,20 +100,20 @@ def _batches(chunks: Sequence[Chunk]) -> Iterator[list[int]]:
         yield batch
 
 
-def _document_probabilities(by_chunk: Probabilities, owners: Any, texts: int) -> Probabilities:
-    """Return probabilities by text.
-
-    A text reaches a score of k or above with the probability of its chunk most likely to.
-    """
+def _document_probabilities(
+    by_chunk: Probabilities, text_indices: Any, texts: int
+) -> Probabilities:
+    """Return the probabilities of each text's highest score."""
+    # P(score >= k) of a text is the largest of its chunks'.
     at_least = by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1]
     highest = np.zeros((texts, SCORE_LEVELS + 1))
-    np.maximum.at(highest[:, :SCORE_LEVELS], owners, at_least)
+    np.maximum.at(highest[:, :SCORE_LEVELS], text_indices, at_least)
     return np.clip(highest[:, :-1] - highest[:, 1:], 0.0, 1.0)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FitEncoder(FitScorer):
-    """Finetune an encoder on the labels: its head first, then all of it (LP-FT)."""
+    """Finetune an encoder on the labels by LP-FT: its head first, then all of it."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
     encoder: Path | str
@@ -123,13 +123,14 @@ class FitEncoder(FitScorer):
     warmup: float
     steps: tuple[dict[str, Any], ...]
 
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[EncoderScorer, list[str]]:
-        """Return the scorer and its files, which plain transformers can load."""
+    def fit(self, train: Sequence[Label], folder: Path) -> tuple[EncoderScorer, list[str]]:
+        """Return the scorer and its files, which plain transformers can load as well."""
         from transformers import set_seed
 
         from safelm.scoring.encoder_training import finetune
 
-        set_seed(self.seed)  # the head starts with random weights
+        # Before loading: a new head starts with random weights.
+        set_seed(self.seed)
         length = self.sequence_length
         model, tokenizer = load_encoder(self.encoder, self.revision, length, new_head=True)
         losses = finetune(
@@ -143,8 +144,8 @@ class FitEncoder(FitScorer):
             unsafe_weight=self.unsafe_weight,
             seed=self.seed,
         )
-        save_encoder(model, tokenizer, losses, attempt)
-        names = sorted(path.name for path in attempt.iterdir())
+        save_encoder(model, tokenizer, losses, folder)
+        names = sorted(path.name for path in folder.iterdir())
         return EncoderScorer(model, tokenizer, length), names
 
 

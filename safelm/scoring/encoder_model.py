@@ -1,7 +1,8 @@
-"""Loading and saving encoders with a 6-way head, checked so that one that cannot work is refused.
+"""Loading and saving of encoders with a 6-way head.
 
-Any encoder of transformers' own AutoModelForSequenceClassification is accepted. Those that bring
-code of their own, such as the paper's gte-base-en-v1.5, are refused: no remote code runs here.
+Every encoder that AutoModelForSequenceClassification knows is accepted, if its weights and its
+tokenizer fit. Encoders that bring code of their own, such as the paper's gte-base-en-v1.5, are
+refused: no remote code runs here.
 """
 
 import os
@@ -21,18 +22,38 @@ class EncoderError(RuntimeError):
 def load_encoder(
     encoder: Path | str, revision: str | None, sequence_length: int, *, new_head: bool = False
 ) -> tuple[Any, Any]:
-    """Return (model with a 6-way head, tokenizer), on the accelerator if there is one.
+    """Load a model with a 6-way head and its tokenizer, on the accelerator if there is one.
 
-    With `new_head` an encoder with another head or none gets one with random weights; otherwise it
-    is refused with an EncoderError. Without an accelerator one thread is used: the executor has a
-    worker for each core, and the bytes do not depend on how many.
+    With `new_head`, an encoder with another head or none gets one with random weights; without it,
+    such an encoder raises EncoderError.
     """
+    import torch
+
+    model, tokenizer, loaded = _from_pretrained(encoder, revision)
+    _check_weights(encoder, model, loaded, new_head)
+    for problem in _problems(model, tokenizer, sequence_length):
+        raise EncoderError(f"{encoder}: {problem}")
+    if _padding_index(model) is None:
+        # The head of a decoder model reads the last token that is not padding.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32
+        return model.to("cuda"), tokenizer
+    # One thread: the executor has a worker for each core, and sums do not depend on their number.
+    torch.set_num_threads(1)
+    return model, tokenizer
+
+
+def _from_pretrained(encoder: Path | str, revision: str | None) -> tuple[Any, Any, dict[str, Any]]:
+    """Load the model, its tokenizer, and what transformers reports on the weights."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are processes already
-    logging.set_verbosity_error()  # no warning that a new head is new
+    # The executor's workers are processes already.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # transformers would warn that the weights of a new head are new.
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     ids = {str(score): score for score in range(SCORE_LEVELS)}
     options: dict[str, Any] = {"trust_remote_code": False}
@@ -46,30 +67,19 @@ def load_encoder(
             label2id=ids,
             id2label={score: name for name, score in ids.items()},
             dtype=torch.float32,
+            # Reported, not raised: _check_weights() decides which weights may be new.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **options,
         )
     except (OSError, ValueError) as error:
         raise EncoderError(_unreadable(encoder, revision, error)) from error
-    _check_weights(encoder, model, loaded, new_head)
-    for problem in _problems(model, tokenizer, sequence_length):
-        raise EncoderError(f"{encoder}: {problem}")
-    if _padding_index(model) is None:
-        # A decoder's head reads the last token that is not padding.
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")
-        return model.to("cuda"), tokenizer
-    torch.set_num_threads(1)
-    return model, tokenizer
+    return model, tokenizer, loaded
 
 
 def save_encoder(model: Any, tokenizer: Any, losses: Losses, folder: Path) -> None:
-    """Save the model as safetensors, its tokenizer, and loss.csv.
-
-    The names of the folders they were read from are removed: an output holds no path.
-    """
+    """Save the model as safetensors, its tokenizer, and loss.csv."""
+    # Both would save the folder they were read from; an output must not hold a path.
     model.config._name_or_path = ""
     model.save_pretrained(folder)
     tokenizer.name_or_path = ""
@@ -79,9 +89,9 @@ def save_encoder(model: Any, tokenizer: Any, losses: Losses, folder: Path) -> No
 
 
 def _check_weights(encoder: Path | str, model: Any, loaded: dict[str, Any], new_head: bool) -> None:
-    """Raise EncoderError where weights are missing or of other shapes than the model's.
+    """Raise EncoderError where weights are missing, or of other shapes than the model's.
 
-    With a new head, those of the head may be.
+    With `new_head`, only the weights below the head are checked.
     """
     shapes = {
         name: f"{list(there)} where {list(here)} is needed"
@@ -103,7 +113,7 @@ def _check_weights(encoder: Path | str, model: Any, loaded: dict[str, Any], new_
 
 
 def _problems(model: Any, tokenizer: Any, sequence_length: int) -> Iterator[str]:
-    """Yield why chunks of that many tokens cannot be batched for the model."""
+    """Yield each reason why the model cannot read batches of chunks of `sequence_length` tokens."""
     positions = _positions(model)
     if positions is not None and sequence_length > positions:
         yield (
@@ -132,10 +142,8 @@ def _positions(model: Any) -> int | None:
 
 
 def _padding_index(model: Any) -> int | None:
-    """Return the position that RoBERTa-like models give to padding; others have none.
-
-    These models count the positions of all other tokens from behind it.
-    """
+    """Return the position that RoBERTa-like models give to padding; None for other models."""
+    # These models number the positions of all other tokens from the one after it.
     for name, module in model.named_modules():
         if name.endswith("embeddings.position_embeddings"):
             return getattr(module, "padding_idx", None)
@@ -143,7 +151,8 @@ def _padding_index(model: Any) -> int | None:
 
 
 def _unreadable(encoder: Path | str, revision: str | None, error: Exception) -> str:
-    got = f"(got {str(error).strip().partition(chr(10))[0][:200]})"
+    first_line = str(error).strip().partition("\n")[0]
+    got = f"(got {first_line[:200]})"
     if isinstance(encoder, Path):
         return f"{encoder}: expected a folder with an encoder that transformers can load {got}"
     return (

@@ -1,6 +1,6 @@
-"""LP-FT with the Trainer of transformers: an encoder's head first, then all of it.
+"""LP-FT (linear probing, then full finetuning) of an encoder with the Trainer of transformers.
 
-Kumar et al. 2022.
+The head is trained first, then all of the encoder (Kumar et al. 2022, as in paper §1.3).
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,19 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from safelm.models.trainer import COMMON, train
+from safelm.scoring.encoder_model import Losses
 from specs.scorer import Step
 from specs.spec import SCORE_LEVELS
 
-Losses = list[tuple[str, int, float]]  # (what was trained, update, loss)
-
 
 def weighted_loss(weights: torch.Tensor) -> Any:
-    """Return a cross-entropy weighted by score (paper §1.3: λ above 0, 1 at 0)."""
+    """Return the cross-entropy with a weight for each score.
+
+    In paper §1.3 the weight is 1 for score 0 and λ for all others.
+    """
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        # One loss for each example: the weighted mean of PyTorch divides by the weights' sum.
         losses = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="none")
         weighted = losses * weights.to(labels.device)[labels]
         return weighted.sum() / (num_items_in_batch or len(labels))
@@ -30,10 +33,8 @@ def weighted_loss(weights: torch.Tensor) -> Any:
 
 
 def training_arguments(folder: str, step: Step, warmup: float, seed: int) -> TrainingArguments:
-    """Return the settings of AdamW with a linear decay to 0.
-
-    The paper gives neither schedule nor warm-up.
-    """
+    """Return the settings of AdamW with a linear decay to 0."""
+    # Ours: paper §1.3 gives rates, batches and epochs, but neither schedule nor warm-up.
     return TrainingArguments(
         output_dir=folder,
         num_train_epochs=step.epochs,
@@ -58,10 +59,8 @@ def finetune(
     unsafe_weight: float,
     seed: int,
 ) -> Losses:
-    """Train the model in steps, and return the loss of every update.
-
-    A label is of a whole document; a longer document is trained on by its first chunk.
-    """
+    """Train the model in steps, and return the loss of every update."""
+    # A label holds for the whole document, so it is learnt from the first chunk alone.
     encoded = tokenizer(list(texts), truncation=True, max_length=sequence_length)
     data = Dataset.from_dict({"input_ids": encoded["input_ids"], "labels": list(scores)})
     weights = torch.tensor([1.0] + [unsafe_weight] * (SCORE_LEVELS - 1))
@@ -76,9 +75,10 @@ def finetune(
             compute_loss_func=weighted_loss(weights),
         )
 
-    losses: Losses = []
+    losses: list[tuple[str, int, float]] = []
     for step in steps:
         set_seed(seed)
+        # The head is all that is not in the body.
         for name, parameter in model.named_parameters():
             parameter.requires_grad = step.trains == "all" or not name.startswith(body)
         updates = train(f"fit {step.trains}", partial(trainer, step=step))

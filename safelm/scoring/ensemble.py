@@ -1,4 +1,7 @@
-"""Ensemble of scorers: one score from several columns (paper §1.5: the maximum, for recall)."""
+"""Ensemble of scorers: one score from several columns.
+
+Paper §1.5 takes the maximum of two scorers, for the recall of unsafe documents.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +13,9 @@ from typing import Any, ClassVar
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.blocks import Block, Reader, Task
 from safelm.builder.shards import Shard, tables
+from safelm.scoring.base import input_tables, shard_inputs
 from specs.document import GUARDED
 from specs.spec import SCORE_LEVELS
 
@@ -29,11 +33,10 @@ RULES: dict[str, Callable[[list[int]], float]] = {
 def ensemble_score(rule: str, scores: Scores, thresholds: Thresholds) -> int | None:
     """Return the score of one document from the columns that `thresholds` names.
 
-    A score below its threshold counts as 0; only the rule `any` has thresholds above 0. A half is
-    rounded up, to the less safe score. A missing grade may stand for any score: if the rule gives
-    different scores for the lowest and the highest, there is none. Otherwise the other scorers
-    alone would call a page safe.
+    A score below its threshold counts as 0; only the rule `any` has thresholds above 0. Returns
+    None where the result depends on a missing grade.
     """
+    # A missing grade is not left out: the other scorers alone could call an unsafe page safe.
     low = _apply(rule, scores, thresholds, missing=0)
     high = _apply(rule, scores, thresholds, missing=SCORE_LEVELS - 1)
     return low if low == high else None
@@ -46,11 +49,11 @@ def _apply(rule: str, scores: Scores, thresholds: Thresholds, missing: int) -> i
         if score is None:
             score = missing
         values.append(score if score >= threshold else 0)
-    return floor(RULES[rule](values) + 0.5)
+    return floor(RULES[rule](values) + 0.5)  # a half is rounded up, to the less safe score
 
 
 def ungraded_summary(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
-    """Yield a line on the documents of build/score without a score, counted by scorer, if any."""
+    """Yield a line that counts the documents without a score by scorer, if there are any."""
     counts: Counter[str] = Counter()
     for table in tables(folder, [*scorers, "score"]):
         for name in table.column_names:
@@ -72,7 +75,8 @@ class ReadGrades(Reader):
     columns: dict[str, dict[str, Shard]]
 
     def declared(self) -> list[Any]:
-        """Return the names alone: the files are inputs of the tasks."""
+        """Return the class and the names of the columns."""
+        # The files are inputs of the tasks, and count there.
         return [type(self).__qualname__, list(self.columns)]
 
     def tasks(self) -> list[Task]:
@@ -80,14 +84,13 @@ class ReadGrades(Reader):
         tasks = []
         for name in next(iter(self.columns.values())):
             files = [shards[name] for shards in self.columns.values()]
-            inputs = tuple(Input(shard.path, shard.sha256) for shard in files)
-            tasks.append(Task(name, inputs))
+            tasks.append(Task(name, shard_inputs(files)))
         return tasks
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Yield a document without text for each row, with every scorer's grade in its metadata."""
-        files = [Shard(item.path, 0, item.sha256) for item in task.inputs]
-        for row in zip(*(file.table().to_pylist() for file in files), strict=True):
+        """Yield a document without text for each row, with every scorer's grade as metadata."""
+        columns = [table.to_pylist() for table in input_tables(task)]
+        for row in zip(*columns, strict=True):
             grades = dict(zip(self.columns, row, strict=True))
             ids = {grade["id"] for grade in row}
             assert len(ids) == 1, f"{task.name}: rows of different documents"
@@ -98,16 +101,17 @@ class ReadGrades(Reader):
 class CombineGrades(Block):
     """Combine the grades of several scorers into one score.
 
-    `of` holds the columns that count, each with its threshold.
+    `thresholds` names the columns that count. The others are kept, but do not shape the score.
     """
 
     name: ClassVar[str] = "ensemble"
     rule: str
-    of: dict[str, int]
+    thresholds: dict[str, int]
 
     def process(self, document: Document) -> Iterator[Document]:
         """Yield the document with a column for each scorer, the score and the hazard."""
-        document.metadata |= combine_grades(document.metadata.pop("grades"), self.rule, self.of)
+        grades = document.metadata.pop("grades")
+        document.metadata |= combine_grades(grades, self.rule, self.thresholds)
         self.stat_update(f"score {document.metadata['score']}")
         yield document
 
@@ -117,10 +121,10 @@ def combine_grades(
 ) -> dict[str, Any]:
     """Return the columns of specs/document.py scores_of_all for one document.
 
-    The hazard is that of the first scorer that names one; a guarded hazard comes before all others.
+    The hazard is that of the first scorer that names one, but guarded hazards take precedence.
     """
     scores = {name: grade["score"] for name, grade in grades.items()}
     hazards = [grade["hazard"] for grade in grades.values() if grade["hazard"]]
-    hazards.sort(key=lambda hazard: hazard not in GUARDED)
-    hazard = hazards[0] if hazards else None
+    # min() returns the first of equals.
+    hazard = min(hazards, key=lambda hazard: hazard not in GUARDED, default=None)
     return {**scores, "score": ensemble_score(rule, scores, thresholds), "hazard": hazard}

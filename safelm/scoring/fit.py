@@ -1,6 +1,6 @@
-"""Fit the scorers of params.yaml on a judge's labels, and measure them on those held out.
+"""Fit the scorers of params.yaml on a judge's labels, and measure them on the held-out labels.
 
-Paper §1.3. Each row of `scorers` has a key of its own: an edited row refits no other.
+Each row of `scorers` is cached by itself: editing one refits no other.
 """
 
 import json
@@ -15,7 +15,7 @@ from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
-from safelm.scoring.base import Grades
+from safelm.scoring.base import Grades, write_json
 from safelm.scoring.cascade import THRESHOLDS
 from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
 from safelm.scoring.encoder import FitEncoder
@@ -40,9 +40,8 @@ def fit_all(
 ) -> dict[str, Manifest]:
     """Fit every row of `scorers`, and grade the held-out labels with it.
 
-    Returns a manifest by row, with the fitted files and the grades. `judge` is the row that gave
-    the labels. Rows of kind `labels` are left out: every scorer is measured against the source's
-    labels anyway.
+    Returns the manifest of each row, which lists the fitted files and the grades. `judge` is the
+    row that gave the labels.
     """
     split: dict[str, Any] = {"held_out_share": held_out_share, "seed": seed}
     manifests: dict[str, Manifest] = {}
@@ -53,6 +52,7 @@ def fit_all(
             blocks = _cascade(row, manifests, seed)
         elif name == judge:
             blocks = [ReadLabels(folder=labels), TrustLabels(**split)]
+        # Not a scorer of its own: all others are measured against the source's labels anyway.
         elif isinstance(row, Labels):
             continue
         elif row.kind in JUDGES:
@@ -67,27 +67,29 @@ def fit_all(
 def write_fit(
     folder: Path,
     *,
-    made: Mapping[str, Manifest],
+    manifests: Mapping[str, Manifest],
     labels: Path,
     judge: str,
     held_out_share: float,
     seed: int,
     rule: str,
-    of: Mapping[str, int],
+    thresholds: Mapping[str, int],
 ) -> list[str]:
     """Write every scorer into a folder of its own, and the metrics of all beside them.
 
-    Returns the lines that the stage prints.
+    `rule` and `thresholds` are those of the ensemble. Returns the lines that the stage prints.
     """
     known = read_labels(labels)
     train, held_out = split_labels(known, held_out_share, seed)
-    grades = {name: _grades(manifest, held_out) for name, manifest in made.items()}
-    metrics = measure_scorers(train, held_out, grades, judge=judge, rule=rule, thresholds=of)
-    metrics["cascades"] = _cascades(made)
-    for name, manifest in made.items():
+    grades = {name: _grades(manifest, held_out) for name, manifest in manifests.items()}
+    metrics = measure_scorers(
+        train, held_out, grades, judge=judge, rule=rule, thresholds=thresholds
+    )
+    metrics["cascades"] = _cascades(manifests)
+    for name, manifest in manifests.items():
         link_files(manifest, folder / name)
-    _write_json(folder / "labels.json", describe_labels(known))
-    _write_json(folder / "held_out.json", metrics)
+    write_json(folder / "labels.json", describe_labels(known))
+    write_json(folder / "held_out.json", metrics)
     (folder / "confusion.csv").write_text(confusion_csv(metrics), encoding="utf-8")
     return [f"{'fit':<18} {line}" for line in summary(metrics)]
 
@@ -95,6 +97,7 @@ def write_fit(
 def _encoder(row: Any, split: Mapping[str, Any]) -> Block:
     recipe = Recipe.read(row.recipe)
     return FitEncoder(
+        # With a revision it is a name on the Hugging Face hub, else a folder, keyed by content.
         encoder=Path(row.model) if row.revision is None else row.model,
         revision=row.revision,
         sequence_length=row.sequence_length,
@@ -117,7 +120,10 @@ def _ngrams(row: Any, split: Mapping[str, Any]) -> Block:
 
 
 def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list[Block]:
-    cheap, expensive = (_file(manifests[name], HELD_OUT) for name in (row.cheap, row.expensive))
+    read = ReadHeldOut(
+        cheap=_file(manifests[row.cheap], HELD_OUT),
+        expensive=_file(manifests[row.expensive], HELD_OUT),
+    )
     fit = FitCascade(
         names=(row.cheap, row.expensive),
         min_score=row.min_score,
@@ -125,7 +131,7 @@ def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list
         precision=row.precision,
         seed=seed,
     )
-    return [ReadHeldOut(cheap=cheap, expensive=expensive), fit]
+    return [read, fit]
 
 
 FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
@@ -135,9 +141,10 @@ FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
 
 
 def _file(manifest: Manifest, name: str) -> Shard:
-    """Return a file of a manifest in the store."""
+    """Return a file of a manifest, as it lies in the store."""
     file = dict(manifest.files())[name]
-    return Shard(Store(cache(), scratch()).object(file.md5), file.rows, file.sha256)
+    path = Store(cache(), scratch()).object(file.md5)
+    return Shard(path, file.rows, file.sha256)
 
 
 def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
@@ -156,12 +163,9 @@ def _cascades(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
 def confusion_csv(metrics: Mapping[str, Any]) -> str:
-    """Return a row for each held-out document and scorer, as `dvc plots` reads it."""
+    """Return a CSV row for each held-out document and scorer."""
+    # `dvc plots` counts the rows of its confusion template itself.
     lines = ["scorer,actual,predicted\n"]
     for scorer, measured in metrics["scorers"].items():
         for actual, counts in enumerate(measured["confusion"]):
@@ -171,7 +175,7 @@ def confusion_csv(metrics: Mapping[str, Any]) -> str:
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the lines that the stage prints: the sizes, and one for each scorer."""
+    """Return the lines that the stage prints: one for the labels, and one for each scorer."""
     sizes = f"{metrics['train']:,} labels, {metrics['held_out']:,} held out"
     lines = [f"{sizes}  {metrics['note']}" if metrics["note"] else sizes]
     shown = {

@@ -1,6 +1,6 @@
-"""The labels of `annotate`: reading and splitting them, and measuring scorers on the held-out part.
+"""Labels of the stage `annotate`, and the blocks that fit and measure scorers on them.
 
-A classifier is fitted on the labels for training; every scorer grades those held out.
+A classifier is fitted on one part of the labels; every scorer grades the part held out.
 """
 
 from abc import abstractmethod
@@ -13,16 +13,23 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Input, Reader, Task, Writer
-from safelm.builder.shards import Shard, shards, tables, write_table
-from safelm.scoring.base import GradeDocuments, Grades, Scorer, grade_columns
+from safelm.builder.blocks import Block, Reader, Task, Writer
+from safelm.builder.shards import shards, tables, write_table
+from safelm.scoring.base import (
+    GradeDocuments,
+    Grades,
+    Scorer,
+    grade_columns,
+    input_tables,
+    shard_inputs,
+)
 from safelm.seeding import hash_rank
 from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
 HELD_OUT = "held_out.parquet"
 PROBABILITY_COLUMNS = [f"p{score}" for score in range(SCORE_LEVELS)]
-# One scorer's grades of the held-out labels, and the size of the texts it read.
+# One scorer's grades of the held-out labels. The sizes of the texts tell what a cascade costs.
 HELD_OUT_COLUMNS = {
     "id": "string",
     "score": "int8",
@@ -34,7 +41,7 @@ HELD_OUT_COLUMNS = {
 
 @dataclass(frozen=True)
 class Label:
-    """A document of the sample and the judge's grade; `label` is the source's score, if any."""
+    """A document of the sample with the judge's grade; `label` is the source's own, if any."""
 
     id: str
     text: str
@@ -45,7 +52,7 @@ class Label:
 
 
 def read_labels(folder: Path) -> list[Label]:
-    """Read every label of build/annotate, by id: the order of shards does not matter."""
+    """Read all labels of build/annotate, sorted by id."""
     return _labels(tables(folder))
 
 
@@ -53,21 +60,24 @@ def _labels(parts: Iterable[pa.Table]) -> list[Label]:
     labels: list[Label] = []
     for part in parts:
         labels += [Label(**row) for row in part.to_pylist()]
+    # By id, so that neither fit nor split depends on the shards.
     return sorted(labels, key=lambda label: label.id)
 
 
 def split_labels(
     labels: Sequence[Label], share: float, seed: int
 ) -> tuple[list[Label], list[Label]]:
-    """Split into (for training, held out), stratified by score and drawn by id.
+    """Split the labels at random into (for training, held out), stratified by score.
 
-    A class always keeps one label for training.
+    At least one label of each score stays in training.
     """
+    # Scores 3 to 5 are rare: 5 % of the paper's 3,001 held-out labels (paper §1.2).
     train, held_out = [], []
     for score in range(SCORE_LEVELS):
         of_score = [label for label in labels if label.score == score]
         of_score.sort(key=lambda label: (hash_rank("held_out", seed, label.id), label.id))
-        size = min(floor(len(of_score) * share + 0.5), max(len(of_score) - 1, 0))
+        most = max(len(of_score) - 1, 0)
+        size = min(floor(len(of_score) * share + 0.5), most)
         held_out += of_score[:size]
         train += of_score[size:]
     return train, held_out
@@ -75,13 +85,14 @@ def split_labels(
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeByLabel(Block):
-    """Grade every document by the label that its source gives it."""
+    """Grade every document with the label of its source."""
 
     name: ClassVar[str] = "label"
 
     def process(self, document: Document) -> Iterator[Document]:
         """Yield the document with its label as the score, and the source's hazard."""
-        score, hazard = document.metadata.get("label"), document.metadata.get("hazard")
+        score = document.metadata.get("label")
+        hazard = document.metadata.get("hazard")
         grade = None if score is None else Grade(score, "the source's label", hazard)
         document.metadata |= grade_columns(grade)
         yield document
@@ -89,24 +100,26 @@ class GradeByLabel(Block):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadLabels(Reader):
-    """Read all labels as one task: a classifier is one set of files, not one for each shard."""
+    """Read all labels in one task."""
 
     name: ClassVar[str] = "labels"
     folder: Path = field(metadata={"key": False})  # its files are the task's inputs
 
     def tasks(self) -> list[Task]:
-        """Return one task without a name, so that a model's files keep their own names."""
-        return [Task("", tuple(Input(shard.path, shard.sha256) for shard in shards(self.folder)))]
+        """Return one task without a name."""
+        # A classifier is one set of files, not one for each shard. A task's name would precede the
+        # names of its files.
+        return [Task("", shard_inputs(shards(self.folder)))]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Yield a document for each label, by id."""
-        for label in _labels(Shard(item.path, 0, item.sha256).table() for item in task.inputs):
+        """Yield a document for each label, sorted by id."""
+        for label in _labels(input_tables(task)):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MeasureScorer(Writer):
-    """Write one scorer's grades of the held-out labels."""
+    """Write the grades that one scorer gives the held-out labels."""
 
     name: ClassVar[str] = "measure"
     held_out_share: float
@@ -114,41 +127,42 @@ class MeasureScorer(Writer):
 
     @abstractmethod
     def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
     ) -> Grades:
-        """Return the scorer's grades of the labels held out."""
+        """Return the scorer's grades of the held-out labels; its files go into `folder`."""
 
-    def write(self, documents: Iterator[Document], attempt: Path) -> None:
-        """Write HELD_OUT, beside the files that `grade_held_out` saves."""
+    def write(self, documents: Iterator[Document], folder: Path) -> None:
+        """Write HELD_OUT beside the files that `grade_held_out` saves."""
         labels = [document.metadata["label"] for document in documents]
         train, held_out = split_labels(labels, self.held_out_share, self.seed)
-        grades = self.grade_held_out(train, held_out, attempt)
-        write_table(list(map(held_out_row, held_out, grades)), HELD_OUT_COLUMNS, attempt / HELD_OUT)
+        grades = self.grade_held_out(train, held_out, folder)
+        rows = list(map(held_out_row, held_out, grades))
+        write_table(rows, HELD_OUT_COLUMNS, folder / HELD_OUT)
         self.files[HELD_OUT] = len(held_out)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FitScorer(MeasureScorer):
-    """Fit a scorer on the labels for training and save it."""
+    """Fit a scorer on the labels for training, and save it."""
 
     name: ClassVar[str] = "fit"
 
     @abstractmethod
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[Scorer, list[str]]:
-        """Return (the scorer, the names of its files in the folder of the attempt)."""
+    def fit(self, train: Sequence[Label], folder: Path) -> tuple[Scorer, list[str]]:
+        """Return the scorer, and the names of its files in `folder`."""
 
     def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
     ) -> Grades:
-        """Return the fitted scorer's grades of the labels held out."""
-        scorer, names = self.fit(train, attempt)
+        """Return the fitted scorer's grades of the held-out labels."""
+        scorer, names = self.fit(train, folder)
         self.files |= dict.fromkeys(names, len(train))
         return scorer.grade([label.text for label in held_out])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MeasureJudge(MeasureScorer):
-    """Grade the held-out labels with another judge than their own; nothing is fitted."""
+    """Grade the held-out labels with a judge that did not give them; nothing is fitted."""
 
     judge: GradeDocuments = field(metadata={"key": False})
 
@@ -157,40 +171,40 @@ class MeasureJudge(MeasureScorer):
         return [*super().declared(), self.judge.declared()]
 
     def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
     ) -> Grades:
-        """Return the judge's grades, without files."""
-        self.judge.begin(self.task, attempt)
+        """Return the judge's grades."""
+        self.judge.begin(self.task, folder)
         return self.judge.scorer.grade([label.text for label in held_out])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TrustLabels(MeasureScorer):
-    """Take the labels as the grades: they are this judge's own."""
+    """Take the labels as the grades of the judge that gave them."""
 
     name: ClassVar[str] = "trust"
 
     def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], attempt: Path
+        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
     ) -> Grades:
         """Return the labels."""
         return [Grade(label.score, label.reason, label.hazard) for label in held_out]
 
 
 def held_out_row(label: Label, grade: Grade | None) -> dict[str, Any]:
-    """Return a row of HELD_OUT; its score is null where there is no grade."""
-    probabilities = grade and grade.probabilities
+    """Return a row of HELD_OUT; its score is None where there is no grade."""
+    probabilities = (grade and grade.probabilities) or [None] * SCORE_LEVELS
     return {
         "id": label.id,
         "score": grade and grade.score,
-        **dict(zip(PROBABILITY_COLUMNS, probabilities or [None] * SCORE_LEVELS, strict=True)),
+        **dict(zip(PROBABILITY_COLUMNS, probabilities, strict=True)),
         "by": grade and grade.by,
         "characters": len(label.text),
     }
 
 
 def read_held_out(table: pa.Table) -> Grades:
-    """Return the grades of a HELD_OUT table, in its order."""
+    """Return the grades of a HELD_OUT table in its order, without reason and hazard."""
     return [_grade(row) for row in table.to_pylist()]
 
 

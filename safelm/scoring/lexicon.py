@@ -1,4 +1,4 @@
-"""The lexicon judge: word lists in place of the language model of paper §1.1; it has no weights."""
+"""Lexicon judge: word lists that stand in for the language model of paper §1.1 in the demo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ LEXICON = Path(specs.__file__).parent / "hazards.yaml"
 
 
 class LexiconJudge:
-    """Grade by the rule of safelm/text/hazards.py."""
+    """Grades texts by the rules of safelm/text/hazards.py."""
 
     def __init__(self, hazards: Hazards) -> None:
         self.hazards = hazards
@@ -24,7 +24,7 @@ class LexiconJudge:
         return cls(Hazards.read(path))
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return one grade for each text, with a reason."""
+        """Return one grade for each text; no text is left without one."""
         return [self.hazards.grade(text) for text in texts]
 
 

@@ -1,8 +1,8 @@
 """LLM judge: a language model grades documents by the rubric (paper §1.1, §1.4).
 
-The rubric stands in the system turn, the document fenced in the user's. An answer that is not JSON
-of the requested form is requested again, a bounded number of times, and never becomes a score. A
-long document is read in parts and gets the score of the worst.
+The rubric is the system message; the document is fenced in the user's message. An answer that is
+not the requested JSON is requested again, up to a limit, and never becomes a score. A long document
+is graded in parts, and gets the highest score of them.
 """
 
 import json
@@ -26,6 +26,7 @@ from safelm.llm import (
     Request,
     answers_file,
     fence_document,
+    list_counts,
     open_engine,
     split_document,
 )
@@ -37,32 +38,37 @@ from specs.rubric import NONE, REASON, Rubric, answer_schema
 from specs.spec import SCORE_LEVELS
 
 INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
-# Characters of a reason from a server that does not decode under the schema.
+# In characters. A server that does not decode under the schema may exceed REASON a little.
 MAX_REASON = 4 * REASON
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half of an escaped character: not valid in UTF-8
+# Half of an escaped character, such as "\\ud800" in JSON: it cannot be written as UTF-8.
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse(text: str, hazards: Sequence[str]) -> Grade | None:
-    """Return the grade in an answer, or None unless it has exactly the requested form."""
+    """Return the grade in an answer; None unless the answer has exactly the requested form."""
+    # No repair and no default: paper §1.4 saw 25 % malformed JSON, and none of it may become a 0.
     try:
         answer = json.loads(text, object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError):  # RecursionError: brackets nested without end
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         return None
     if not isinstance(answer, dict) or set(answer) != {"score", "hazard", "reason"}:
         return None
-    score, hazard, reason = answer["score"], answer["hazard"], answer["reason"]
-    # `type`, because True is an int as well.
+    score = answer["score"]
+    hazard = answer["hazard"]
+    reason = answer["reason"]
+    # Not isinstance(), which accepts True as well.
     if type(score) is not int or score not in range(SCORE_LEVELS):
         return None
     if hazard not in (*hazards, NONE) or not _is_reason(reason):
         return None
-    return Grade(score, " ".join(reason.split())[:REASON], None if hazard == NONE else hazard)
+    short_reason = " ".join(reason.split())[:REASON]
+    return Grade(score, short_reason, None if hazard == NONE else hazard)
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return values
 
 
@@ -73,10 +79,10 @@ def _is_reason(reason: Any) -> bool:
 
 
 class RubricJudge:
-    """Grades texts with a language model.
+    """Grades texts with a language model and the rubric.
 
-    `counts` has the numbers of valid and invalid answers, and of texts without an answer by the
-    problem's name. `refused` has the problem of each text, or part of one, that the server refuses.
+    `counts` counts valid answers, invalid answers, and refusals by their problem. `refused` holds
+    the problem of each text, or part of a text, that the server refuses.
     """
 
     def __init__(
@@ -88,16 +94,20 @@ class RubricJudge:
         seed: int,
         max_attempts: int,
     ) -> None:
-        self.engine, self.rubric, self.frame, self.hazards = engine, rubric, frame, tuple(hazards)
+        self.engine = engine
+        self.rubric = rubric
+        self.frame = frame
+        self.hazards = tuple(hazards)
         self.seed, self.max_attempts = seed, max_attempts
-        self.system, self.schema = rubric.system(hazards), answer_schema(hazards)
+        self.system = rubric.system(hazards)
+        self.schema = answer_schema(hazards)
         self.counts: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return the grade of the worst part of each text.
+        """Return the highest grade of each text's parts.
 
-        None where a part got no valid answer, or was refused.
+        A text is None where a part got no valid answer or was refused.
         """
         limit = self.engine.characters
         parts_of = [split_document(text, limit) if limit else [text] for text in texts]
@@ -109,10 +119,10 @@ class RubricJudge:
         return [_worst(list(islice(grades, len(parts)))) for parts in parts_of]
 
     def grade_parts(self, texts: Sequence[str]) -> Grades:
-        """Return one grade for each text that the engine reads at once; None for refused texts.
+        """Return one grade for each text that fits a request; None where none was given.
 
-        Invalid answers are requested again, `max_attempts` times in all. Raises EngineError where
-        the server left any text unanswered.
+        Every text is requested at most `max_attempts` times. Raises EngineError where the server
+        left a text unanswered.
         """
         grades: Grades = [None] * len(texts)
         waiting = list(range(len(texts)))
@@ -128,17 +138,18 @@ class RubricJudge:
                     self.counts[answer.problem] += 1
                     self.refused[texts[index]] = answer.problem
                     continue
-                grades[index] = parse(answer.text, self.hazards)
-                self.counts["valid" if grades[index] else "invalid"] += 1
-                if grades[index] is None:
+                grade = parse(answer.text, self.hazards)
+                self.counts["valid" if grade else "invalid"] += 1
+                grades[index] = grade
+                if grade is None:
                     invalid.append(index)
             waiting = invalid
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.counts.items()))
-        logger.info(f"{self.engine.name}: {counts}")
+        logger.info(f"{self.engine.name}: {list_counts(self.counts)}")
         return grades
 
     def _check(self, answers: Sequence[Answer]) -> None:
-        """Raise EngineError where the server gave no answer, lest that is stored as the result."""
+        """Raise EngineError where the server gave no answer, though it did not refuse."""
+        # Without it an outage would be stored as documents that could not be graded.
         problems = Counter(
             answer.problem for answer in answers if answer.problem and not answer.is_refused
         )
@@ -150,7 +161,7 @@ class RubricJudge:
             )
 
     def request(self, text: str, attempt: int) -> Request:
-        """Build the request: the rubric in the system turn, the text fenced in the user's."""
+        """Build the request for one text."""
         user = fence_document(self.frame, INSTRUCTION, text)
         return Request(
             text_digest(None, text),
@@ -165,7 +176,10 @@ class RubricJudge:
 
 def _worst(grades: Sequence[Grade | None]) -> Grade | None:
     known = [grade for grade in grades if grade is not None]
-    return max(known, key=lambda grade: grade.score) if len(known) == len(grades) else None
+    # A part without a grade may be the worst.
+    if len(known) < len(grades):
+        return None
+    return max(known, key=lambda grade: grade.score)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -176,22 +190,24 @@ class GradeByRubric(GradeDocuments):
     rubric: Path
     seed: int
     max_attempts: int
-    # Until the executor calls begin().
+    # Replaced when the executor calls begin().
     task: Task = field(default=Task("alone", ()), metadata={"key": False})
 
     @property
     def batch(self) -> Size:
-        """A whole shard, so that all its requests are in flight together."""
+        """A whole shard, so that the server gets all its requests together."""
         return SHARD
 
     def open(self) -> RubricJudge:
-        """Open the engine; its answers are kept by shard, so a killed stage repeats no request."""
+        """Open the engine."""
+        # Answers are stored by shard, so a stage that was killed repeats no request.
         hazards = list(Hazards.read(LEXICON).categories)
         engine = open_engine(self.engine, answers_file(self.engine, "judge", self.task))
-        rubric, frame = Rubric.at(self.rubric), Shared.read(SHARED).frame
+        rubric = Rubric.at(self.rubric)
+        frame = Shared.read(SHARED).frame
         return RubricJudge(engine, rubric, frame, hazards, self.seed, self.max_attempts)
 
     def reason_ungraded(self, text: str) -> str:
-        """Return the problem's name where the server refused the text."""
+        """Return the problem where the server refused the text, else UNGRADED."""
         assert isinstance(self.scorer, RubricJudge)
         return self.scorer.refused.get(text) or super().reason_ungraded(text)

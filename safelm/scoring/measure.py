@@ -1,10 +1,10 @@
-"""Metrics of fitted scorers: against the judge's labels, and against those of the source.
+"""Metrics of fitted scorers against the judge's labels, and of all scorers against the source's.
 
-Also the quality of the labels themselves: the judge against the source.
+The judge is measured against the source as well: that is the quality of the labels themselves.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safelm.scoring.base import Grades
@@ -13,7 +13,7 @@ from safelm.scoring.labels import Label
 from safelm.scoring.ngrams import MIN_LABELS
 from safelm.stats.classification import baseline, measures
 from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
-from safelm.stats.rates import DIGITS
+from safelm.stats.rates import rounded_interval
 from specs.spec import SCORE_LEVELS
 
 CONFIDENCE = 0.95
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def describe_labels(labels: Sequence[Label]) -> Json:
-    """Return labels.json: counts by score and hazard, and the judge against the source's labels."""
+    """Return the content of labels.json: counts, and the judge against the source's labels."""
     scores = Counter(label.score for label in labels)
     hazards = Counter(label.hazard for label in labels if label.hazard)
     known = [(label.label, label.score) for label in labels if label.label is not None]
@@ -36,16 +36,17 @@ def describe_labels(labels: Sequence[Label]) -> Json:
 def measure_scorers(
     train: Sequence[Label],
     held_out: Sequence[Label],
-    columns: Mapping[str, Grades],
+    grades_by_scorer: Mapping[str, Grades],
     *,
     judge: str,
     rule: str,
     thresholds: Mapping[str, int],
 ) -> Json:
-    """Return held_out.json, without the cascades.
+    """Return the content of held_out.json, without the cascades.
 
-    `columns` are the scorers' grades, in the order of `held_out`. Every scorer but the judge itself
-    is measured against the judge's labels, and all columns against the source's.
+    Grades are in the order of `held_out`. Every scorer but the judge itself is measured against the
+    judge's labels, and all of them against the source's. `rule` and `thresholds` are those of the
+    ensemble.
     """
     metrics: Json = {
         "train": len(train),
@@ -64,66 +65,71 @@ def measure_scorers(
     )
     if reference:
         is_unsafe = [label.score > 0 for label in held_out]
-        metrics["baseline"] = {"auroc": _area(is_unsafe, reference)}
-    for name, grades in columns.items():
+        metrics["baseline"] = {"auroc": _auroc_json(is_unsafe, reference)}
+    for name, grades in grades_by_scorer.items():
+        # The judge would agree with its own labels everywhere.
         if name != judge:
             metrics["scorers"][name] = measure_against_judge(held_out, grades, reference)
-    metrics["known"] = measure_against_source(held_out, columns, rule, thresholds)
+    metrics["known"] = measure_against_source(held_out, grades_by_scorer, rule, thresholds)
     return metrics
 
 
 def measure_against_judge(
     held_out: Sequence[Label], grades: Grades, reference: Sequence[float] | None
 ) -> Json:
-    """Measure one scorer; for a classifier also the ranking of its P(score > 0), and calibration.
+    """Measure one scorer against the judge's labels.
 
-    `reference` are the baseline's probabilities for the same pages; `gain` is the scorer's area
-    above the baseline's.
+    Of a classifier, AUROC and calibration of P(score > 0) are measured too. `reference` holds the
+    baseline's probabilities of all held-out labels; `gain` is the AUROC above the baseline's.
     """
-    graded = [index for index, grade in enumerate(grades) if grade]
-    rows = [(held_out[index].score, grade) for index, grade in enumerate(grades) if grade]
-    metrics = measures((score, grade.score) for score, grade in rows)
-    metrics["ungraded"] = len(held_out) - len(rows)
-    probabilities = [1.0 - grade.probabilities[0] for _, grade in rows if grade.probabilities]
-    if not rows or len(probabilities) < len(rows):
+    indices = [index for index, grade in enumerate(grades) if grade]
+    graded = [grade for grade in grades if grade]
+    scores = [held_out[index].score for index in indices]
+    predicted = [grade.score for grade in graded]
+    metrics = measures(zip(scores, predicted, strict=True))
+    metrics["ungraded"] = len(held_out) - len(graded)
+    probabilities = [1.0 - grade.probabilities[0] for grade in graded if grade.probabilities]
+    # Judges give no probabilities.
+    if not graded or len(probabilities) < len(graded):
         return metrics
-    is_unsafe = [score > 0 for score, _ in rows]
+    is_unsafe = [score > 0 for score in scores]
     curve = reliability(is_unsafe, probabilities)
     gain = None
     if reference:
-        references = [reference[index] for index in graded]
+        # DeLong's interval compares two rankings of the same documents.
+        references = [reference[index] for index in indices]
         gain = auroc_gain(is_unsafe, probabilities, references, CONFIDENCE)
     return {
         **metrics,
-        "auroc": _area(is_unsafe, probabilities),
-        "gain": gain and _interval(gain),
+        "auroc": _auroc_json(is_unsafe, probabilities),
+        "gain": gain and rounded_interval(*gain),
         "calibration_error": calibration_error(curve),
         "reliability": curve,
     }
 
 
-def _area(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> Json | None:
+def _auroc_json(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> Json | None:
     area = auroc(is_unsafe, probabilities, CONFIDENCE)
     return area.json() if area else None
 
 
-def _interval(values: Iterable[float]) -> Json:
-    rounded = [round(value, DIGITS) for value in values]
-    return dict(zip(("value", "low", "high"), rounded, strict=True))
-
-
 def measure_against_source(
     held_out: Sequence[Label],
-    columns: Mapping[str, Grades],
+    grades_by_scorer: Mapping[str, Grades],
     rule: str,
     thresholds: Mapping[str, int],
 ) -> Json | None:
-    """Measure each column on the documents that the source labels; None if there are none."""
+    """Measure judge, scorers and ensemble on the documents that the source labels.
+
+    Returns None if there are none.
+    """
     scores: dict[str, list[int | None]] = {"judge": [label.score for label in held_out]}
-    for name, grades in columns.items():
+    for name, grades in grades_by_scorer.items():
         scores[name] = [grade and grade.score for grade in grades]
-    rows = [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
-    scores["ensemble"] = [ensemble_score(rule, row, thresholds) for row in rows]
+    scores["ensemble"] = [
+        ensemble_score(rule, dict(zip(scores, row, strict=True)), thresholds)
+        for row in zip(*scores.values(), strict=True)
+    ]
     labels = [label.label for label in held_out]
     pairs = {name: _known_pairs(labels, column) for name, column in scores.items()}
     if not any(pairs.values()):
@@ -142,8 +148,9 @@ def _known_pairs(
 
 
 def describe_shortage(train: Sequence[Label], held_out: Sequence[Label]) -> str | None:
-    """Return a sentence where there were too few or too uniform labels, else None."""
-    total, scores = len(train) + len(held_out), {label.score for label in train}
+    """Return a sentence that says why nothing was fitted or measured, else None."""
+    total = len(train) + len(held_out)
+    scores = {label.score for label in train}
     if total < MIN_LABELS:
         return f"Only {total} labels: nothing was fitted or measured."
     if len(scores) < 2:

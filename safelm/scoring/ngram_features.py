@@ -1,8 +1,8 @@
 """Hashed n-grams of words, and of the characters within words, counted for many texts at once.
 
-All is arithmetic on arrays of code points in fixed 64-bit numbers, never hash(). A text's counts
-are the same on every machine and do not depend on the texts beside it. Own code instead of
-scikit-learn's HashingVectorizer, because the bytes must be reproducible.
+The counts of a text are the same on every machine, whatever other texts are in its batch. Own code
+instead of scikit-learn's HashingVectorizer, because the bytes must be reproducible: all is 64-bit
+arithmetic on arrays of code points.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,17 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele, Lea and Flood 2014)
-# Code points of the alphabets; a batch with others needs the table of all code points.
+# The increment of splitmix64 (Steele, Lea and Flood 2014).
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+# Nearly all alphabets lie below it. The table of all code points takes much longer to make.
 BASIC = 0x3000
 ALL_CODE_POINTS = 0x110000
-# Bounds of a batch: its arrays stay in the processor's cache.
+# Limits of a batch, so that its arrays stay in the processor's cache.
 MAX_TEXTS = 512
 MAX_CHARACTERS = 1 << 18
 
 Integers = NDArray[np.int64]
-# MAX_TEXTS x 2^20 buckets are below 2^31; short numbers are sorted twice as fast.
+# row x buckets + bucket. MAX_TEXTS x 2^20 buckets are below 2^31; 32 bits sort twice as fast as 64.
 Keys = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
@@ -31,7 +32,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Counts:
-    """The number of times each bucket occurs in each text: entries sorted by text, then bucket."""
+    """The number of times each bucket occurs in each text, sorted by text, then bucket.
+
+    `rows`, `buckets` and `counts` have one value for each (text, bucket) that occurs.
+    """
 
     texts: int
     rows: Integers
@@ -39,9 +43,9 @@ class Counts:
     counts: Integers
 
     def weights(self, idf: Floats) -> Floats:
-        """Return (1 + log count) x idf, each text scaled to length 1.
+        """Return (1 + log count) x idf, scaled so that the vector of each text has length 1.
 
-        `idf` has a value for each entry.
+        `idf` has one value for each entry of `counts`.
         """
         values = (1.0 + np.log(self.counts)) * idf
         lengths = np.sqrt(np.bincount(self.rows, values**2, self.texts))
@@ -49,7 +53,7 @@ class Counts:
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield texts in order, in lists whose arrays fit the cache."""
+    """Yield texts in order, in lists within the limits of a batch."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -65,15 +69,17 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
 def count_ngrams(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Counts:
-    """Count the n-grams of words and of characters that have the given lengths.
+    """Count n-grams of `words` words and of `characters` characters; each lists the lengths.
 
-    Words are runs of letters and digits, in lower case; everything else is a gap between them.
+    A word is a run of letters and digits, in lower case; everything else is a gap.
     """
     rows = [np.zeros(0, dtype=np.int64)]
     columns, counts = rows[:], rows[:]
-    first = 0
+    first = 0  # the index of the batch's first text
     for batch in batches(texts):
-        keys = np.concatenate([np.zeros(0, np.int32), *_keys(batch, words, characters, buckets)])
+        # Concatenating nothing is an error, hence the empty array.
+        empty = np.zeros(0, np.int32)
+        keys = np.concatenate([empty, *_keys(batch, words, characters, buckets)])
         unique, times = np.unique(keys, return_counts=True)
         rows.append(unique // buckets + np.int64(first))
         columns.append(unique % buckets)
@@ -85,14 +91,15 @@ def count_ngrams(
 def _keys(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Iterator[Keys]:
-    """Yield row x buckets + bucket of every n-gram, kind by kind."""
-    # A gap stands before, between and behind the texts.
+    """Yield the keys of all n-grams: those of words first, each length by itself."""
+    # One gap before each text and one after it.
     joined = f" {'  '.join(texts)} "
     raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     codes = lower_case_table(ALL_CODE_POINTS if raw.max() >= BASIC else BASIC)[raw]
     inside = codes != 0
-    rows = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) + 2 for text in texts])
-    # Edges are in turn the start of a word and its end.
+    widths = [len(text) + 2 for text in texts]
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), widths)
+    # Edges alternate between the start of a word and its end.
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     if not len(starts):
@@ -107,12 +114,14 @@ def _keys(
 @cache
 def lower_case_table(size: int) -> Codes:
     """Return for each code point below `size` its lower case, or 0 if it is no letter or digit."""
-    lowered = (ord(chr(code).lower()[0]) if chr(code).isalnum() else 0 for code in range(size))
+    characters = map(chr, range(size))
+    # [0]: the lower case of one character, "İ", has two code points.
+    lowered = (ord(text.lower()[0]) if text.isalnum() else 0 for text in characters)
     return np.fromiter(lowered, dtype=np.uint32, count=size)
 
 
 def _word_hashes(codes: Codes, lengths: Integers) -> Hashes:
-    """Return a hash of each word: its code points are the digits of a number in base FACTOR."""
+    """Return a hash of each word, whose code points are the digits of a number in base FACTOR."""
     starts = np.cumsum(lengths) - lengths
     digits = np.arange(lengths.sum()) - np.repeat(starts, lengths)
     powers = np.multiply.accumulate(np.full(lengths.max(), FACTOR))
@@ -133,31 +142,34 @@ def _word_ngrams(words: Hashes, rows: Keys, orders: Sequence[int], buckets: int)
 def _character_ngrams(
     codes: Codes, inside: Mask, rows: Keys, orders: Sequence[int], buckets: int
 ) -> Iterator[Keys]:
-    """Yield the keys of runs of characters that touch a word, with gaps at their ends alone.
-
-    Every gap counts as one space.
-    """
+    """Yield the keys of runs of characters within a word and the gaps beside it."""
+    # Of each gap the characters beside a word are kept: " a, b " is hashed as " a  b ".
     kept = inside.copy()
     kept[:-1] |= inside[1:]
     kept[1:] |= inside[:-1]
-    hashed, inside, rows = codes[kept].astype(np.uint64), inside[kept], rows[kept]
+    hashed = codes[kept].astype(np.uint64)
+    inside = inside[kept]
+    rows = rows[kept]
     gaps = np.cumsum(~inside, dtype=np.int32)
-    mixed = np.full(len(hashed), 1 << 20, dtype=np.uint64)  # another start than the words'
+    # Not the start of word n-grams (their order), lest equal n-grams of both kinds share a bucket.
+    mixed = np.full(len(hashed), 1 << 20, dtype=np.uint64)
     for order in range(1, orders[-1] + 1):
         size = len(hashed) - order + 1
         if size <= 0:
             return
         mixed = scramble(mixed[:size] + hashed[order - 1 :])
         if order in orders:
-            # Two gaps stand between two texts, so no run crosses from one to the next.
+            # No gap but at the ends. Two gaps lie between two texts, so no run joins them.
             is_within_word = gaps[order - 2 : len(gaps) - 1] == gaps[:size]
+            # Two neighbouring gaps are no run of a word.
             if order == 2:
                 is_within_word &= inside[:size] | inside[order - 1 :]
             yield _keys_of(mixed, rows, is_within_word, buckets)
 
 
 def _keys_of(hashes: Hashes, rows: Keys, chosen: Mask, buckets: int) -> Keys:
-    """Return row x buckets + bucket of the chosen hashes; their upper half selects the bucket."""
+    """Return the keys of the chosen hashes."""
+    # The upper 32 bits, times `buckets`, select the bucket without a division (Lemire 2019).
     indices = np.flatnonzero(chosen)
     upper = hashes.take(indices) >> np.uint64(32)
     bucket = (upper * np.uint64(buckets)) >> np.uint64(32)
@@ -165,10 +177,8 @@ def _keys_of(hashes: Hashes, rows: Keys, chosen: Mask, buckets: int) -> Keys:
 
 
 def scramble(values: Hashes) -> Hashes:
-    """Apply the finaliser of splitmix64.
-
-    Unsigned 64-bit numbers wrap around on every machine alike.
-    """
+    """Mix the bits of 64-bit numbers as splitmix64 does."""
+    # Products wrap around at 2^64, on every machine alike.
     values = values * FACTOR
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     return values ^ (values >> np.uint64(31))

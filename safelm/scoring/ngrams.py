@@ -17,21 +17,20 @@ from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
 from specs.spec import SCORE_LEVELS
 
-FORMAT = 2
+FORMAT = 2  # of config.json: a scorer saved in another format is refused
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 SETTINGS = ("words", "characters", "buckets", "scores")
 TENSORS = ("columns", "idf", "weights", "bias")
 MIN_LABELS = 10  # with fewer, nothing is fitted
-MAX_ITERATIONS = 300  # of L-BFGS
+MAX_ITERATIONS = 300  # of L-BFGS, scikit-learn's solver
 
 
 @dataclass(frozen=True)
 class NgramScorer:
-    """A fitted classifier.
+    """A fitted classifier of n-grams.
 
-    `scores` are its classes, `columns` the sorted buckets that it saw in training. An unseen n-gram
-    adds nothing to a class, but counts in the length of the text. So a text of another kind falls
-    back on the bias. Without columns it is a constant predictor.
+    `scores` are its classes, `columns` the sorted buckets that occurred in training. Without
+    columns it predicts the same for every text.
     """
 
     words: tuple[int, ...]
@@ -44,29 +43,34 @@ class NgramScorer:
     bias: NDArray[np.float32]
 
     def grade(self, texts: Sequence[str]) -> Grades:
-        """Return the most probable score of each text, with the probabilities of all."""
+        """Return one grade for each text: its most probable score, and the probabilities."""
         return grades_of(self.probabilities(texts), "n-grams")
 
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
-        """Return the probability of every score; 0 for those that no label had."""
+        """Return the probabilities of every score; 0 for a score that no label had."""
         logits = self._logits(texts)
+        # Without the maximum, exp() would overflow.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        by_class = powers / powers.sum(axis=1, keepdims=True)
         probabilities = np.zeros((len(texts), SCORE_LEVELS))
-        probabilities[:, list(self.scores)] = powers / powers.sum(axis=1, keepdims=True)
+        probabilities[:, list(self.scores)] = by_class
         return probabilities
 
     @cached_property
     def _column_of_bucket(self) -> NDArray[np.int32]:
-        """The column of each bucket; unseen buckets have the one behind the last."""
+        """The column of each bucket; those unseen in training share one more column."""
         column_of = np.full(self.buckets, len(self.columns), dtype=np.int32)
         column_of[self.columns] = np.arange(len(self.columns), dtype=np.int32)
         return column_of
 
     @cached_property
     def _padded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(idf, weights by class) with a column for unseen buckets: the rarest idf, weight 0."""
+        """The idf of each column and the weights of each class, with the column of the unseen."""
+        # An unseen n-gram has weight 0, but an idf: it adds to the length of the text. So a text
+        # unlike all labels is graded by the bias alone.
         idf = np.append(self.idf, self.idf.max()).astype(np.float64)
-        return idf, np.pad(self.weights.astype(np.float64), ((0, 1), (0, 0))).T.copy()
+        weights = np.pad(self.weights.astype(np.float64), ((0, 1), (0, 0)))
+        return idf, weights.T.copy()
 
     def _logits(self, texts: Sequence[str]) -> Probabilities:
         if not len(self.columns):
@@ -75,17 +79,14 @@ class NgramScorer:
         idf, weights = self._padded
         columns = self._column_of_bucket[counts.buckets]
         values = counts.weights(idf[columns])
-        # bincount adds in the order of the entries, so a text's sum is independent of the others.
+        # bincount adds in the order of the entries, so the other texts do not change a sum's bits.
         sums = [
             np.bincount(counts.rows, values * of_class[columns], len(texts)) for of_class in weights
         ]
         return (np.stack(sums, axis=1) + self.bias).astype(np.float64)
 
     def save(self, folder: Path) -> list[str]:
-        """Save config.json and weights.safetensors, and return their names.
-
-        Equal scorers give equal bytes.
-        """
+        """Save config.json and weights.safetensors, and return their names."""
         config = {"format": FORMAT, **{name: getattr(self, name) for name in SETTINGS}}
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
@@ -94,7 +95,10 @@ class NgramScorer:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read a saved scorer. Raises FileNotFoundError, or ValueError for another format."""
+        """Read a saved scorer.
+
+        Raises FileNotFoundError without one, and ValueError for another format.
+        """
         try:
             config = json.loads((folder / CONFIG).read_bytes())
             tensors = load_file(folder / WEIGHTS)
@@ -124,8 +128,8 @@ def fit_ngrams(
 ) -> NgramScorer:
     """Fit multinomial logistic regression on tf-idf.
 
-    The loss on documents scored above 0 is multiplied by `unsafe_weight` (λ, paper §1.3). Labels of
-    one class alone, or fewer than MIN_LABELS, give a constant predictor of the most frequent score.
+    The loss on documents scored above 0 is multiplied by `unsafe_weight`, λ of paper §1.3. Fewer
+    than MIN_LABELS labels, or labels of one score alone, give a constant predictor.
     """
     shape = (tuple(words), tuple(characters), buckets)
     if len(texts) < MIN_LABELS or len(set(scores)) < 2:
@@ -134,7 +138,9 @@ def fit_ngrams(
     columns, entries, frequency = np.unique(counts.buckets, return_inverse=True, return_counts=True)
     if not len(columns):
         return _constant(scores, *shape)
-    idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
+    # The smoothed idf of scikit-learn: as if one more text had every n-gram.
+    inverse_frequency = (1 + len(texts)) / (1 + frequency)
+    idf = (np.log(inverse_frequency) + 1).astype(np.float32)
     actual = np.array(scores)
     sample_weight = np.where(actual > 0, unsafe_weight, 1.0)
     compact = Counts(counts.texts, counts.rows, entries, counts.counts)
@@ -146,11 +152,8 @@ def fit_ngrams(
 def _regress(
     counts: Counts, idf: Any, scores: Any, sample_weight: Any, regularisation: float
 ) -> tuple[Any, Any]:
-    """Return (weights, bias) for each class.
-
-    On one thread: several add in another order, which changes the last bits.
-    """
-    # Imported here: it takes longer than most stages.
+    """Return (weights, bias) for each class."""
+    # Imported here: it takes longer than most stages run.
     from scipy.sparse import csr_array
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -158,10 +161,11 @@ def _regress(
     values = counts.weights(idf[counts.buckets].astype(np.float64))
     matrix = csr_array((values, (counts.rows, counts.buckets)), shape=(counts.texts, len(idf)))
     model = LogisticRegression(C=regularisation, max_iter=MAX_ITERATIONS)
+    # Several threads add in another order, which changes the last bits.
     with threadpool_limits(1):
         model.fit(matrix, scores, sample_weight=sample_weight)
     weights, bias = model.coef_.T, model.intercept_
-    # Of two classes scikit-learn keeps the difference of their logits.
+    # For two classes scikit-learn stores the difference of their logits alone.
     if weights.shape[1] == 1:
         weights = np.hstack([-weights / 2, weights / 2])
         bias = np.hstack([-bias / 2, bias / 2])
@@ -171,12 +175,15 @@ def _regress(
 def _constant(
     scores: Sequence[int], words: tuple[int, ...], characters: tuple[int, ...], buckets: int
 ) -> NgramScorer:
-    """Return a predictor of the most frequent score (of equals, the higher); 0 without labels."""
+    """Return a constant predictor of the most frequent score; of 0 without labels."""
     frequency = Counter(scores)
+    # Of equally frequent scores, the higher.
     score = max(frequency, key=lambda score: (frequency[score], score), default=0)
-    empty = np.zeros(0, dtype=np.float32)
-    columns, weights, bias = empty.astype(np.int32), empty.reshape(0, 1), np.zeros(1, np.float32)
-    return NgramScorer(words, characters, buckets, (score,), columns, empty, weights, bias)
+    columns = np.zeros(0, np.int32)
+    idf = np.zeros(0, np.float32)
+    weights = np.zeros((0, 1), np.float32)
+    bias = np.zeros(1, np.float32)
+    return NgramScorer(words, characters, buckets, (score,), columns, idf, weights, bias)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -190,7 +197,7 @@ class FitNgrams(FitScorer):
     unsafe_weight: float
     regularisation: float
 
-    def fit(self, train: Sequence[Label], attempt: Path) -> tuple[NgramScorer, list[str]]:
+    def fit(self, train: Sequence[Label], folder: Path) -> tuple[NgramScorer, list[str]]:
         """Return the classifier and its two files."""
         scorer = fit_ngrams(
             [label.text for label in train],
@@ -201,17 +208,14 @@ class FitNgrams(FitScorer):
             unsafe_weight=self.unsafe_weight,
             regularisation=self.regularisation,
         )
-        return scorer, scorer.save(attempt)
+        return scorer, scorer.save(folder)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GradeByNgrams(GradeDocuments):
-    """Grade every document by its n-grams.
+    """Grade every document by its n-grams."""
 
-    Paper §1.3 takes the maximum over chunks, since its encoders read a few hundred tokens. N-grams
-    read the whole document.
-    """
-
+    # Whole documents, not the maximum over chunks as in paper §1.3: n-grams have no maximum length.
     files: tuple[Path, ...]
 
     def open(self) -> NgramScorer:

@@ -29,41 +29,41 @@ from specs.scorer import JUDGES, Labels, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
-# The lexicon's column where no judge is among the scorers: it names hazards and scores nothing.
+# The lexicon's column where no judge is among the scorers: its hazards count, its scores do not.
 HAZARDS = "hazards"
-# The first column that names a hazard counts: language models come first, word lists last.
+# The first column with a hazard names it: language models come first, word lists last.
 HAZARD_PRIORITY = {"llm": 0, "cascade": 1, "lexicon": 3}
 OTHER_PRIORITY = 2
 
 
 def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
-    """Return the block that grades with a row of `scorers`.
+    """Return the block that grades with the row `name` of `scorers`.
 
-    The language model of a judge is a row of `engines`.
+    `engines` has the language models that judges use.
     """
     return GRADERS[rows[name].kind](name, rows, engines)
 
 
 def labeller(name: str, rows: Rows, engines: Engines) -> Block:
-    """Return the block that labels the sample: a judge, or the labels of the source."""
+    """Return the block that labels the sample: a judge, or the reader of the source's labels."""
     return GradeByLabel() if isinstance(rows[name], Labels) else grader(name, rows, engines)
 
 
 def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
-    """Return a block for each column, those first whose hazard counts most.
+    """Return a block for each column, in the order in which their hazards count.
 
-    Classifiers name no hazard. Where no judge is among the columns, the lexicon is added for the
-    hazards alone.
+    The lexicon is added as HAZARDS where no judge is among the columns.
     """
     ordered = sorted(names, key=lambda name: HAZARD_PRIORITY.get(rows[name].kind, OTHER_PRIORITY))
     blocks = {name: grader(name, rows, engines) for name in ordered}
+    # Classifiers name no hazard.
     if not any(rows[name].kind in JUDGES for name in names):
         blocks[HAZARDS] = GradeByLexicon(lexicon=LEXICON)
     return blocks
 
 
 def fitted_files(name: str) -> tuple[Path, ...]:
-    """Return the files of the model that `fit` made for a row.
+    """Return the files of the model that `fit` saved for a row.
 
     Raises FileNotFoundError where there are none.
     """
@@ -133,25 +133,24 @@ GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
 class SafetyScorer(Block):
     """Grade documents with several scorers and their ensemble in one pass.
 
-    For corpora that the stage `score` has not scored. The hazard is also called `score_hazard`, as
-    ReadShards does.
+    It serves texts that the stage `score` does not see, such as synthetic ones.
     """
 
     name: ClassVar[str] = "scorers"
     graders: dict[str, GradeDocuments] = field(metadata={"key": False})
     rule: str
-    of: dict[str, int]
+    thresholds: dict[str, int]
 
     def declared(self) -> list[Any]:
         """Return the block's own values and those of every scorer."""
         scorers = {name: block.declared() for name, block in self.graders.items()}
         return [*super().declared(), scorers]
 
-    def begin(self, task: Task, attempt: Path) -> None:
-        """Pass the task on to every scorer: a judge keeps its answers by it."""
-        super().begin(task, attempt)
+    def begin(self, task: Task, folder: Path) -> None:
+        """Start the task in every scorer: a judge stores its answers by task."""
+        super().begin(task, folder)
         for block in self.graders.values():
-            block.begin(task, attempt)
+            block.begin(task, folder)
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
@@ -163,13 +162,15 @@ class SafetyScorer(Block):
             columns = [block.grade(texts) for block in self.graders.values()]
             for document, row in zip(batch, zip(*columns, strict=True), strict=True):
                 grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
-                combined = combine_grades(grades, self.rule, self.of)
+                combined = combine_grades(grades, self.rule, self.thresholds)
+                # ReadShards calls the scorers' hazard so, beside the source's `hazard`.
                 document.metadata |= {**combined, "score_hazard": combined["hazard"]}
                 self.stat_update(f"score {combined['score']}")
                 yield document
 
 
 def safety_scorer(score: Any, rows: Rows, engines: Engines) -> SafetyScorer:
-    """Build the scorer of the block `score` of params.yaml, with its ensemble."""
-    columns, ensemble = graders(score.scorers, rows, engines), score.ensemble
-    return SafetyScorer(graders=columns, rule=ensemble.rule, of=ensemble.thresholds)
+    """Return the scorers and the ensemble of `score`, a block of params.yaml."""
+    columns = graders(score.scorers, rows, engines)
+    ensemble = score.ensemble
+    return SafetyScorer(graders=columns, rule=ensemble.rule, thresholds=ensemble.thresholds)

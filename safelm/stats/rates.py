@@ -46,6 +46,11 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS) + 0.0
 
 
+def rounded_interval(value: float, low: float, high: float) -> dict[str, float]:
+    """Return an estimate and its interval as metrics files hold them."""
+    return {"value": round(value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
+
+
 def z_score(confidence: float) -> float:
     """Return the normal quantile of a two-sided interval, such as 1.96 for 0.95."""
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,6 +1,7 @@
-"""Quality gates: what a written text must pass before it may train a model.
+"""Quality gates for synthetic texts; a text that fails one is generated again or dropped.
 
-The ledger counts dropped texts by the gate's name. The bounds are the block `gates` of params.yaml.
+The ledger counts dropped texts by the gate's name. The paper does not report output filters (paper
+§2): these are ours, with bounds in the block `gates` of params.yaml.
 """
 
 import re
@@ -13,18 +14,19 @@ from safelm.llm.fencing import CONTROL
 from safelm.synthesis.pii import pii_kinds
 from specs.tokens import TAG
 
+# A slot of a template that a model left open: {name}, [boy|girl].
 SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
-REFUSAL_CHARACTERS = 240  # a refusal of the task stands at the start of a text
+REFUSAL_CHARACTERS = 240  # of the start of a text, where a model refuses its task
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-LANGUAGE_WORDS = 20  # a shorter text is too short to tell its language
-MIN_LATIN_SHARE = 0.8
+LANGUAGE_WORDS = 20  # the share of function words in a shorter text says little
+MIN_LATIN_SHARE = 0.8  # of the letters
 
 
 def _pattern(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.IGNORECASE | re.DOTALL)
 
 
-# A speaker declines a request.
+# A speaker of a dialogue declines a request.
 _ADVERB = r"(?: (?:really|truly|so|very|just|must|have to|simply|also))*[ ,]+"
 DECLINES = _pattern(
     rf"\b(?:i|we)(?:['’]?m| am|['’]re| are)?{_ADVERB}"
@@ -34,7 +36,7 @@ DECLINES = _pattern(
     r"\bsorry\b|\bapologi[sz]e\b|\b(?:must|have to) (?:decline|say no)\b|\bthat i won['’]?t\b",
     r"\b(?:that|this|it)(?:['’]s| is) (?:not )?something (?:that )?i\b",
 )
-# A model declines its task at the start of the text.
+# A model refuses its task at the start of the text.
 REFUSAL = _pattern(
     r"^\W*(?:i(?:['’]?m| am) (?:(?:so |very |really )?sorry|unable|not able)|sorry"
     r"|i apologi[sz]e|unfortunately,? i|as an? (?:ai|language model)"
@@ -42,7 +44,7 @@ REFUSAL = _pattern(
     r"(?=.{0,160}\b(?:help|assist|fulfil+|comply|rewrite|rephrase|write|create|generate|provide"
     r"|produce|continue|do (?:that|this)|request|task|content)\b)"
 )
-# A model speaks about its task, or leaves slots for others to fill in.
+# A model writes about its task, repeats the fence, or leaves a blank such as [your name].
 _TEXT = (
     r"(?:rewr\w+|rephras\w+|version|article|dialogue|script|text|podcast|transcript|rendition"
     r"|response|output|page)"
@@ -68,20 +70,20 @@ class Bounds:
 
     min_words: int
     max_words: int
-    max_length_ratio: float  # the words of a text may be this many times those of its document
-    ngram: int  # words in a row that count as copied
-    max_copied_share: float  # of the text's n-grams
-    min_english_share: float  # of function words among the words of a text
+    max_length_ratio: float  # words of the text / words of its document
+    ngram: int  # the number of words in a row that count as copied
+    max_copied_share: float  # of the n-grams of the text
+    min_english_share: float  # of function words among all words
     max_attempts: int
 
 
 @dataclass(frozen=True)
 class WrittenText:
-    """A written text beside the document it was made from."""
+    """A synthetic text, and the document it was made from."""
 
     answer: Answer
     source: str
-    is_dialogue: bool  # the prompt asked for a dialogue in which a request is declined
+    is_dialogue: bool  # the prompt wants a dialogue in which a request is declined
 
     @property
     def text(self) -> str:
@@ -94,44 +96,47 @@ class WrittenText:
         return self.text.split()
 
 
-def failed_gate(text: WrittenText, bounds: Bounds, common: frozenset[str]) -> str | None:
-    """Return the name of the first gate that a text does not pass, or None.
+def failed_gate(text: WrittenText, bounds: Bounds, function_words: frozenset[str]) -> str | None:
+    """Return the name of the first gate that a text fails, or None.
 
-    `common` are the function words of English.
+    `function_words` are those of English, in lower case.
     """
     for name, fails in GATES.items():
         if fails(text, bounds):
             return name
-    if not is_english(text.text, bounds.min_english_share, common):
+    if not is_english(text.text, bounds.min_english_share, function_words):
         return "wrong_language"
     personal = pii_kinds(text.text)
     return f"pii_{personal[0]}" if personal else None
 
 
 def copied_share(words: list[str], original: list[str], size: int) -> float:
-    """Return the share of a text's n-grams, from 0 to 1, that the original has too."""
+    """Return the share of a text's n-grams, from 0 to 1, that the original contains."""
     grams = _ngrams(words, size)
     known = set(_ngrams(original, size))
     return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
 
 
 def _ngrams(words: list[str], size: int) -> list[tuple[str, ...]]:
-    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+    shifted = [words[offset:] for offset in range(size)]
+    # The shifted lists end one word after another; the n-grams end with the shortest.
+    return list(zip(*shifted, strict=False))
 
 
-def is_english(text: str, min_share: float, common: frozenset[str]) -> bool:
-    """Tell whether a text is in English: Latin letters, and enough function words."""
+def is_english(text: str, min_share: float, function_words: frozenset[str]) -> bool:
+    """Tell whether a text has mostly Latin letters and enough function words of English."""
     letters = [letter for letter in text if letter.isalpha()]
+    # The Latin blocks of Unicode end at U+024F.
     latin = sum(letter < "\u0250" for letter in letters)
     if latin < MIN_LATIN_SHARE * len(letters):
         return False
     words = [word.lower().replace("’", "'") for word in WORD.findall(text)]
-    function_words = sum(word in common for word in words)
-    return len(words) < LANGUAGE_WORDS or function_words >= min_share * len(words)
+    count = sum(word in function_words for word in words)
+    return len(words) < LANGUAGE_WORDS or count >= min_share * len(words)
 
 
 def dialogue_turns(text: str) -> list[tuple[str, str]] | None:
-    """Return (speaker, words) of each line of a dialogue; None if a line has no speaker."""
+    """Return (speaker, what they say) for each line; None if a line has no speaker."""
     turns = []
     for line in filter(str.strip, text.splitlines()):
         turn = TURN.match(line)
@@ -156,25 +161,28 @@ def _has_left_over(text: WrittenText, bounds: Bounds) -> bool:
 
 
 def _is_too_long(text: WrittenText, bounds: Bounds) -> bool:
+    # Short documents may grow beyond the ratio, up to `max_words`.
     relative = bounds.max_length_ratio * len(text.source.split())
     return len(text.words) > max(bounds.max_words, relative)
 
 
 def _is_no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
-    """Tell whether a dialogue was asked for, and two people do not take turns."""
+    """Tell whether the prompt wants a dialogue, but two speakers do not take turns."""
     if not text.is_dialogue:
         return False
     speakers = [speaker for speaker, _ in dialogue_turns(text.text) or ()]
     if len(speakers) < 2 or speakers[0] == speakers[1]:
         return True
-    alternating = speakers[:2] * len(speakers)
-    return speakers != alternating[: len(speakers)]
+    # Taking turns, everybody speaks again after the other.
+    return speakers[2:] != speakers[:-2]
 
 
 def _is_not_declined(text: WrittenText, bounds: Bounds) -> bool:
     """Tell whether the second speaker of a dialogue never declines."""
     turns = dialogue_turns(text.text) if text.is_dialogue else None
-    return turns is not None and not any(DECLINES.search(words) for _, words in turns[1::2])
+    if turns is None:
+        return False
+    return not any(DECLINES.search(words) for _, words in turns[1::2])
 
 
 def _is_copy(text: WrittenText, bounds: Bounds) -> bool:
@@ -182,7 +190,7 @@ def _is_copy(text: WrittenText, bounds: Bounds) -> bool:
     return share > bounds.max_copied_share
 
 
-# In this order: the ledger counts a text under the first gate it fails.
+# The order counts: the ledger has a text under the first gate it fails.
 GATES: Mapping[str, Callable[[WrittenText, Bounds], bool]] = {
     "empty": lambda text, bounds: not text.words,
     "cut_off": _is_cut_off,

@@ -1,8 +1,9 @@
-"""Personal data and secrets, found by rule: e-mail addresses, phone and card numbers, keys.
+"""Personal data and secrets found by rules: e-mail and IP addresses, numbers, keys, passwords.
 
-Also SSNs and IP addresses. The rules match forms, not people: names and street addresses are not
-found. They match full-width letters, HTML entities, invisible characters, capitals and the usual
-disguises of an e-mail address as well ("bob [at] corp (dot) com").
+The numbers are those of phones, cards and SSNs. Names and street addresses have no form that a rule
+could match. Disguises are seen through: full-width letters, HTML entities, invisible characters,
+and e-mail addresses such as "bob [at] corp (dot) com". Own code, since DataTrove's PIIFormatter
+finds e-mail addresses and public IPv4 addresses alone.
 """
 
 import html
@@ -12,12 +13,12 @@ from collections.abc import Callable, Iterator
 
 from safelm.text.sanitize import normalize_nfkc
 
-# No character has such a number, and Python reads no integer of more than 4,300 digits.
+# html.unescape() would fail: Python reads no integer of more than 4,300 digits.
 ENDLESS_ENTITY = re.compile(r"&#\d{1000,}")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 
-# A plain @ touches both its neighbours. With white space around it, it counts only before a known
-# ending: "by @nasa. The rocket" and "see you @ lunch. Then" hold no addresses.
+# An @ between spaces counts only before a known ending: "by @nasa. The rocket" and
+# "see you @ lunch. Then" hold no addresses.
 _AT = r"(?:@|\s*[\[({<]\s*(?:at|@)\s*[\])}>]\s*)"
 _SPACED_AT = r"(?:@\s*|\s+@\s+)"
 _DOT = r"(?:\.|\s*[\[({<]\s*(?:dot|\.)\s*[\])}>]\s*)"
@@ -36,7 +37,7 @@ EMAIL = re.compile(
     re.IGNORECASE,
 )
 AT_SIGN = re.compile(r"@|\bat\b", re.IGNORECASE)
-NEAR_AT = 80  # characters before and after an at sign in which the address stands
+NEAR_AT = 80  # characters before and after an at sign that are searched for the address
 
 PHONE = re.compile(
     r"(?<![\w+.,/-])(?:"
@@ -53,18 +54,22 @@ PHONE_NAMED = re.compile(
     r"\D{0,20}(\+?\d[\d ().-]{5,18}\d)\b",
     re.IGNORECASE,
 )
+# Day, month and year in both orders: phone numbers have the same groups.
 DATE = re.compile(
     r"(?<!\d)(?:(?:[0-2]?\d|3[01])([ ./-])(?:0?\d|1[0-2])\1(?:1\d|20)\d\d"
     r"|(?:1\d|20)\d\d([ ./-])(?:0?\d|1[0-2])\2(?:[0-2]?\d|3[01]))(?!\d)"
 )
 DIGIT_GROUPS = re.compile(r"(?<![\w./-])\d++(?!\w|\.\d)(?:[ -]\d++(?!\w|\.\d))*(?!-)")
-# Digits in each group, as cards are printed.
+# The digits of each group, as they are printed on cards.
 CARD_LAYOUTS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 2), (4, 6, 5), (4, 6, 4)}
 MAX_CARD_DIGITS = 19
+# The ranges of the issuers: Visa, Mastercard, American Express, Diners Club, JCB, and Discover,
+# UnionPay and Maestro under 6.
 ISSUED = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[068]\d{12}|35\d{14}"
     r"|6\d{15,18}"
 )
+# Numbers that are never issued have the area 000, 666 or 900 to 999, the group 00 or serial 0000.
 SSN = re.compile(
     r"(?<![\w-])(?!000|666|9)\d{3}([- \u2010-\u2013])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])"
 )
@@ -73,16 +78,20 @@ SSN_NAMED = re.compile(
     r"\D{0,20}(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}\b",
     re.IGNORECASE,
 )
+# Five numbers with dots are a version or a section, not an address.
 IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 IPV6 = re.compile(
     r"(?<![\w:.])(?=[0-9a-f.]*:[0-9a-f.]*:)[0-9a-f:.]{1,44}[0-9a-f:](?![\w:])", re.IGNORECASE
 )
+# Global unicast, unique local and link-local addresses (RFC 4291, RFC 4193).
 IPV6_START = re.compile(r"(?:[23][0-9a-f]{3}|f[cde][0-9a-f]{2})$", re.IGNORECASE)
 VERSION = re.compile(
     r"(?:§|\b(?:version|v|release|firmware|build|section|sec|chapter|ch|clause|article|part|figure"
     r"|fig|table))[ .:]*$",
     re.IGNORECASE,
 )
+# Prefixes of AWS; GitHub, GitLab; Stripe, OpenAI, Anthropic; Slack, Google; Hugging Face, npm;
+# SendGrid, JSON web tokens; PEM files.
 KEY = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}"
@@ -102,43 +111,50 @@ SECRET = re.compile(
 
 
 def pii_kinds(text: str) -> list[str]:
-    """Return the kinds of personal data in a text, in the order of the table KINDS."""
+    """Return the kinds of personal data in a text, in the order of KINDS."""
     text = plain_text(text)
     return [kind for kind, find in KINDS.items() if next(find(text), None)]
 
 
 def plain_text(text: str) -> str:
-    """Normalise compatibility letters and entities, and drop invisible characters."""
+    """Decode HTML entities, normalise letters to NFKC, and drop invisible characters."""
     if text.isascii() and "&" not in text:
         return text
     return INVISIBLE.sub("", normalize_nfkc(html.unescape(ENDLESS_ENTITY.sub("", text))))
 
 
+def _matches(pattern: re.Pattern[str], text: str, *span: int) -> Iterator[str]:
+    return (match[0] for match in pattern.finditer(text, *span))
+
+
 def _emails(text: str) -> Iterator[str]:
-    """Search near at signs and the word "at": over a whole text the pattern would be slow."""
+    # Only near at signs and the word "at": the pattern is slow on a whole text.
     start = end = 0
     for sign in AT_SIGN.finditer(text):
+        # Stretches that overlap are searched as one, lest an address is cut.
         if sign.start() - NEAR_AT > end:
-            yield from (match[0] for match in EMAIL.finditer(text, start, end))
+            yield from _matches(EMAIL, text, start, end)
             start = sign.start() - NEAR_AT
         end = sign.end() + NEAR_AT
-    yield from (match[0] for match in EMAIL.finditer(text, start, end))
+    yield from _matches(EMAIL, text, start, end)
 
 
 def _phones(text: str) -> Iterator[str]:
     for match in PHONE.finditer(text):
         number = match[0]
         digits = sum(map(str.isdigit, number))
+        # E.164 allows 15 digits. The form with a leading 0 is loose, so it needs one digit more.
         fewest = 9 if number[0] in "(0" else 8
         if fewest <= digits <= 15 and not _has_date(number):
             yield number
     for match in PHONE_NAMED.finditer(text):
-        if sum(map(str.isdigit, match[1])) >= 7 and not _has_date(match[1]):
-            yield match[1]
+        number = match[1]
+        if sum(map(str.isdigit, number)) >= 7 and not _has_date(number):
+            yield number
 
 
 def _has_date(number: str) -> bool:
-    """Tell whether digits hold a date such as 01-02-2024 or 02 12 1999, alone or among others."""
+    """Tell whether a number contains a date such as 01-02-2024 or 02 12 1999."""
     return "+" not in number and DATE.search(number) is not None
 
 
@@ -150,7 +166,7 @@ def _cards(text: str) -> Iterator[str]:
 
 
 def _card_candidates(groups: list[str]) -> Iterator[str]:
-    """Yield all groups as one number, each alone, and runs in a layout that is printed."""
+    """Yield all groups as one number, each group alone, and runs of groups in a card's layout."""
     if len(groups) <= MAX_CARD_DIGITS:
         yield "".join(groups)
     yield from groups
@@ -163,7 +179,7 @@ def _card_candidates(groups: list[str]) -> Iterator[str]:
 
 
 def luhn(digits: str) -> bool:
-    """Tell whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    """Tell whether the last digit is right by the Luhn formula (ISO/IEC 7812-1, annex B)."""
     total = 0
     for index, digit in enumerate(reversed(digits)):
         value = int(digit) * (1 + index % 2)
@@ -172,22 +188,25 @@ def luhn(digits: str) -> bool:
 
 
 def _ssns(text: str) -> Iterator[str]:
-    for pattern in (SSN, SSN_NAMED):
-        yield from (match[0] for match in pattern.finditer(text))
+    yield from _matches(SSN, text)
+    yield from _matches(SSN_NAMED, text)
 
 
 def _ipv4s(text: str) -> Iterator[str]:
     for match in IPV4.finditer(text):
         start = match.start()
-        if _is_address(match[0]) and not VERSION.search(text, max(0, start - 12), start):
+        is_version = VERSION.search(text, max(0, start - 12), start)
+        if _is_address(match[0]) and not is_version:
             yield match[0]
 
 
 def _ipv6s(text: str) -> Iterator[str]:
-    """Find four or more groups, or an abbreviation that starts as networks do: not `add::bad`."""
+    """Yield addresses of four or more groups, or with the start of a known network."""
+    # `add::bad` is a valid address too, but more likely code.
     for match in IPV6.finditer(text):
         groups = [group for group in match[0].split(":") if group]
-        is_likely = len(groups) > 3 or (bool(groups) and IPV6_START.match(groups[0]))
+        has_known_start = bool(groups) and IPV6_START.match(groups[0])
+        is_likely = len(groups) > 3 or has_known_start
         if is_likely and _is_address(match[0]) and re.search(r"\d", match[0]):
             yield match[0]
 
@@ -201,7 +220,8 @@ def _is_address(text: str) -> bool:
 
 
 def _keys(text: str) -> Iterator[str]:
-    yield from (match[0] for match in KEY.finditer(text))
+    yield from _matches(KEY, text)
+    # A word behind "password:" may be prose; one with letters and digits hardly.
     for match in SECRET.finditer(text):
         if re.search(r"\d", match[1]) and re.search(r"[A-Za-z]", match[1]):
             yield match[1]

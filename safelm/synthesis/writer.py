@@ -1,4 +1,4 @@
-"""Write synthetic documents: the block of the stages rephrase, refuse and educate."""
+"""Writer of synthetic documents: the block of the stages rephrase, refuse and educate."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,10 +36,10 @@ INHERITED = ("source", "url", "crawl", "license")
 def synthesis_blocks(
     stage: str, reader: Reader, prompts: Sequence[str], params: Any
 ) -> list[Block]:
-    """Return the blocks of rephrase, refuse or educate: read, write and score, store.
+    """Return the blocks of rephrase, refuse or educate: the reader, the writer, and the storage.
 
-    `prompts` are names of files in specs/prompts/<stage>. `params` has the blocks `stage`, gates,
-    engines, score and scorers of params.yaml.
+    `prompts` are names of files in specs/prompts/<stage>. `params` holds the stage's own block of
+    params.yaml, and the blocks gates, engines, score and scorers.
     """
     row = getattr(params, stage)
     write = WriteSynthetic(
@@ -55,30 +55,30 @@ def synthesis_blocks(
 
 @dataclass
 class Draft:
-    """A document, the prompt drawn for it, and the result of the last attempt."""
+    """A document, the prompt drawn for it, and the result of the latest attempt."""
 
     document: Document
     prompt: Prompt
     parts: list[str]
-    text: WrittenText | None = None
+    written: WrittenText | None = None
     score: int | None = None
-    failed: str | None = None  # the gate that the text did not pass
-    problem: str | None = None  # the engine's reason for giving no answer
+    failed: str | None = None  # the name of the gate that the text failed
+    problem: str | None = None  # why the engine gave no answer
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the prompt asks for a dialogue in which a request is declined."""
+        """Whether the prompt wants a dialogue in which a request is declined."""
         return self.prompt.writes == "refusal"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WriteSynthetic(Block):
-    """Write one text for each document, with a prompt drawn by its id (paper §2: uniformly).
+    """Write one text for each document, with one of the prompts.
 
-    A text that fails a gate, or that the web's scorers put above `max_score`, is generated again,
-    `gates.max_attempts` times in all. Then it is dropped under the gate's name. Documents without
-    an answer from the engine are quarantined. A document longer than the engine reads at a time is
-    written in parts and joined; for a refusal only the first part is used.
+    A text that fails a gate, or that the scorers grade above `max_score`, is generated again, at
+    most `gates.max_attempts` times in all. After that it is dropped under the gate's name. A
+    document without an answer from the engine is quarantined. A document that is too long for one
+    request is written in parts, which are joined.
     """
 
     name: ClassVar[str] = "writer"
@@ -92,36 +92,35 @@ class WriteSynthetic(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Ids of this shard's texts: the executor gives every shard a block of its own.
-        self.written: set[str] = set()
+        # Ids of this shard's texts. The executor gives every shard a block of its own.
+        self.written_ids: set[str] = set()
         self.seen = 0
-        self.task = Task("alone", ())  # until the executor calls begin()
+        self.task = Task("alone", ())  # replaced when the executor calls begin()
 
-    def begin(self, task: Task, attempt: Path) -> None:
-        """Take a task, and give the scorers one of their own.
-
-        A judge keeps its answers by task, so texts must not share a file with the shard's pages.
-        """
-        super().begin(task, attempt)
+    def begin(self, task: Task, folder: Path) -> None:
+        """Start a task, with another one for the scorers."""
+        super().begin(task, folder)
+        # A judge stores its answers by task: those on texts must not go into the file of those on
+        # the shard's pages.
         shard = task.inputs[0].sha256 if task.inputs else task.name
-        self.scorer.begin(Task(text_digest(self.stage, shard), ()), attempt)
+        self.scorer.begin(Task(text_digest(self.stage, shard), ()), folder)
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[Document]:
-        """Write a shard's documents together, and yield the texts in their order."""
+        """Write the texts of a whole shard together, and yield them in the order of documents."""
         for batch in batches(data or (), SHARD):
             drafts = [self.draft(document) for document in batch]
             self.write(drafts)
             for draft in drafts:
-                yield from self.finish(draft)
+                yield from self.output(draft)
 
     def declared(self) -> list[Any]:
         """Return the block's own values and those of the scorers."""
         return [*super().declared(), self.scorer.declared()]
 
     @cached_property
-    def opened(self) -> Engine:
+    def opened_engine(self) -> Engine:
         """The engine, opened for the first document."""
         return open_engine(self.engine, answers_file(self.engine, self.stage, self.task))
 
@@ -131,13 +130,13 @@ class WriteSynthetic(Block):
         return self.choices[0].id.partition("/")[0]
 
     @cached_property
-    def words(self) -> Shared:
-        """The words of specs/prompts/shared.yaml."""
+    def shared_prompt(self) -> Shared:
+        """The parts that all prompts share (specs/prompts/shared.yaml)."""
         return Shared.read(self.shared)
 
     @cached_property
     def choices(self) -> list[Prompt]:
-        """The prompts, one of which is drawn for each document."""
+        """The prompts; one is drawn for each document."""
         return [Prompt.read(path) for path in self.prompts]
 
     @cached_property
@@ -146,15 +145,17 @@ class WriteSynthetic(Block):
         return Bounds(**self.gates)
 
     @cached_property
-    def common(self) -> frozenset[str]:
+    def function_words(self) -> frozenset[str]:
         """The function words of English."""
-        return frozenset(self.words.common.split())
+        return frozenset(self.shared_prompt.common.split())
 
     def draft(self, document: Document) -> Draft:
         """Draw the prompt of a document and split its text."""
+        # Uniformly, as in paper §2, but by the document's id, so that no other draw depends on it.
         prompt = pick(self.choices, stream(self.seed, "style", document.id))
-        limit = self.opened.characters
+        limit = self.opened_engine.characters
         parts = split_document(document.text, limit) if limit else [document.text]
+        # A refusal answers one request, so the first part is enough.
         return Draft(document, prompt, parts[:1] if prompt.writes == "refusal" else parts)
 
     def write(self, drafts: Sequence[Draft]) -> None:
@@ -164,59 +165,62 @@ class WriteSynthetic(Block):
             requests: list[Request] = []
             for draft in waiting:
                 requests += [self.request(draft, part, attempt) for part in draft.parts]
-            answers = iter(self.opened.generate(requests))
+            answers = iter(self.opened_engine.generate(requests))
             for draft in waiting:
                 self.check(draft, list(islice(answers, len(draft.parts))))
+            # Scorers cost more than gates, so they grade only what passed.
             self.rescore([draft for draft in waiting if not (draft.problem or draft.failed)])
             waiting = [draft for draft in waiting if draft.failed]
             for draft in waiting:
                 self.stat_update(f"attempt {attempt + 1} {draft.failed}")
 
     def request(self, draft: Draft, part: str, attempt: int) -> Request:
-        """Build the request for one part; its text stands fenced in the user's message alone."""
+        """Build the request for one part of a document."""
+        # The text stands in the user's message alone, fenced: a page must not give instructions.
         prompt = draft.prompt
-        instruction = self.words.instructions[self.stage].strip()
+        instruction = self.shared_prompt.instructions[self.stage].strip()
+        message = fence_document(self.shared_prompt.frame, prompt.instruction, part)
         return Request(
             id=str(draft.document.id),
             prompt=prompt.id,
             version=prompt.version,
-            messages=(
-                ("system", instruction),
-                ("user", fence_document(self.words.frame, prompt.instruction, part)),
-            ),
+            messages=(("system", instruction), ("user", message)),
             seed=self.seed,
             attempt=attempt,
             template=TemplateInput(strip_control_tokens(part), prompt, hazard_of(draft.document)),
         )
 
     def check(self, draft: Draft, answers: Sequence[Answer]) -> None:
-        """Join the parts of a text and pass it through the gates."""
+        """Join the parts of a text and run the gates on it."""
         draft.problem = next((answer.problem for answer in answers if answer.problem), None)
         if draft.problem:
             draft.failed = None
             return
-        joined = "\n\n".join(filter(None, (answer.text.strip() for answer in answers)))
+        parts = (answer.text.strip() for answer in answers)
+        joined = "\n\n".join(filter(None, parts))
+        # A text is cut off where any of its parts is.
         finish = next((answer.finish for answer in answers if answer.finish != "stop"), "stop")
         answer = Answer(self.with_names(draft, joined), finish)
-        draft.text = WrittenText(answer, draft.document.text, draft.is_refusal)
-        draft.failed = failed_gate(draft.text, self.bounds, self.common)
+        draft.written = WrittenText(answer, draft.document.text, draft.is_refusal)
+        draft.failed = failed_gate(draft.written, self.bounds, self.function_words)
 
     def with_names(self, draft: Draft, text: str) -> str:
-        """Replace User and Assistant by two people drawn for the document (paper §3)."""
+        """Replace User and Assistant by names or roles, drawn for the document (paper §3)."""
         turns = dialogue_turns(text) if draft.is_refusal else None
         if turns is None or {speaker.lower() for speaker, _ in turns} != {"user", "assistant"}:
             return text
         draw = stream(self.seed, "speakers", draft.document.id)
-        people = draw_people(self.words.names, draft.prompt.templates.speakers, draw)
+        people = draw_people(self.shared_prompt.names, draft.prompt.templates.speakers, draw)
         names = {"user": people["asker"], "assistant": people["answerer"]}
-        return "\n".join(f"{names[speaker.lower()]}: {words}" for speaker, words in turns)
+        lines = [f"{names[speaker.lower()]}: {words}" for speaker, words in turns]
+        return "\n".join(lines)
 
     def rescore(self, drafts: Sequence[Draft]) -> None:
-        """Score texts as the web is scored; fail those above `max_score`."""
+        """Grade texts with the scorers of the web; those above `max_score` fail."""
         texts = (
-            Document(text=draft.text.text, id=str(index))
+            Document(text=draft.written.text, id=str(index))
             for index, draft in enumerate(drafts)
-            if draft.text
+            if draft.written
         )
         for scored in self.scorer.run(texts):
             draft = drafts[int(scored.id)]
@@ -226,43 +230,44 @@ class WriteSynthetic(Block):
             elif draft.score > self.max_score:
                 draft.failed = "unsafe_after_writing"
 
-    def finish(self, draft: Draft) -> Iterator[Document]:
-        """Yield the text as a new document, or drop or quarantine it."""
+    def output(self, draft: Draft) -> Iterator[Document]:
+        """Yield the text as a new document; drop it or quarantine its source if it failed."""
         self.seen += 1
-        if draft.problem or draft.text is None:
+        if draft.problem or draft.written is None:
             self.quarantine(
                 draft.problem or "unanswered",
                 file=self.task.name,
-                offset=self.seen,  # counted over the selected documents
+                offset=self.seen,  # counts selected documents, not rows of the shard
                 content=draft.document.text.encode("utf-8", "replace"),
             )
             return
-        text = draft.text.text
+        text = draft.written.text
         id = text_digest(None, text)
-        if draft.failed or id in self.written:
+        if draft.failed or id in self.written_ids:
             return self.drop(draft.failed or "duplicate")
-        self.written.add(id)
+        self.written_ids.add(id)
         self.stat_update(draft.prompt.style)
         yield Document(text=text, id=id, metadata=self.provenance(draft))
 
     def provenance(self, draft: Draft) -> dict[str, Any]:
-        """Return the metadata of a written document: its parent's origin, and how it was made."""
+        """Return the metadata of a synthetic document: its origin, and how it was made."""
         metadata = draft.document.metadata
         return {
             **{name: metadata.get(name) for name in INHERITED},
             "hazard": hazard_of(draft.document),
             "parent": draft.document.id,
-            "writer": self.opened.name,
-            "sampling": self.opened.sampling,
+            "writer": self.opened_engine.name,
+            "sampling": self.opened_engine.sampling,
             "prompt_id": draft.prompt.id,
             "prompt_version": str(draft.prompt.version),
             "style": draft.prompt.style,
             "seed": self.seed,
+            # The stage educate reads the output of refuse, whose score is `score_after`.
             "score_before": metadata.get("score", metadata.get("score_after")),
             "score_after": draft.score,
         }
 
 
 def hazard_of(document: Document) -> str | None:
-    """Return the hazard that the source names, else that of the scorers."""
+    """Return the hazard that the source names, else the scorers'."""
     return document.metadata.get("hazard") or document.metadata.get("score_hazard")
