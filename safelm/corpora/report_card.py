@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.builder.blocks import Writer
+from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.shards import Shard
@@ -70,7 +71,8 @@ def index_queries(queries: Mapping[str, Iterable[str]]) -> Lexicon:
 def count_queries(text: str, queries: Lexicon) -> tuple[int, Counter[tuple[str, str]]]:
     """Count the words of a text and each (hazard, n-gram) in it, in one pass over the words."""
     words = words_of(text)
-    counts = Counter((hit.marker.role, hit.marker.key) for hit in queries.find(words))
+    markers = [hit.marker for hit in queries.find(words)]
+    counts = Counter((marker.role, marker.key) for marker in markers)
     # `words` also has the marks that end a clause.
     return sum(word not in BREAKS for word in words), counts
 
@@ -132,7 +134,7 @@ def write_card(
     """Sum the shards' counts into card.json and return the lines that the stage prints."""
     values = {"corpus": corpus, **card(read_counts(counts), read_queries(ngrams, hazards))}
     values["mlcommons"] = by_mlcommons(values, Hazards.read(hazards))
-    (folder / "card.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "card.json", values)
     return [f"{counts.stage:<18} {counts.ledger.summary()}"]
 
 
@@ -142,7 +144,8 @@ def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
-            yield json.loads(Shard(store.object(file.md5), file.rows, file.sha256).bytes())
+            shard = Shard(store.object(file.md5), file.rows, file.sha256)
+            yield json.loads(shard.bytes())
 
 
 def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:

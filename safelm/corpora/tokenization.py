@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from datatrove.data import Document
@@ -25,6 +25,7 @@ from tokenizers.trainers import BpeTrainer
 
 import specs
 from safelm.builder.blocks import Writer
+from safelm.builder.files import write_json
 from safelm.documents.batches import batches
 from safelm.documents.sample import ReadSample
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
@@ -179,13 +180,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> 
         "special": {token: tokenizer.token_to_id(token) for token in SPECIAL},
         "documents": dict(sorted(counts.items())),
     }
-    _write_json(folder / "tokenizer_config.json", config)
-    _write_json(folder / "tokens.json", tokens)
+    write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "tokens.json", tokens)
     (folder / "chat_template.jinja").write_bytes(CHAT.read_bytes())
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -219,7 +216,8 @@ class WriteTokens(Writer):
             encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for document, encoding in zip(batch, encodings, strict=True):
                 _check_document(document, encoding.ids, forbidden)
-                tokens = np.array([*encoding.ids, ids[END]], dtype=f"<u{width}")
+                with_end = [*encoding.ids, ids[END]]
+                tokens = np.array(with_end, dtype=f"<u{width}")
                 file.write_bytes(tokens.tobytes())
         file.close()
         self.files |= {".ds": len(file), ".ds.index": len(file.doc_ends)}

@@ -104,8 +104,9 @@ def _steps(folder: Path) -> list[int]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that a record lists."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    """Return the files that a record lists."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in paths if path.name != RECORD)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Conversion of a Nanotron 0.4 checkpoint to a Hugging Face model, without Nanotron or torch."""
 
-import json
 import re
 import shutil
 from collections import defaultdict
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from safelm.builder.files import write_json
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, RECORD
 from safelm.pretraining.tensors import Tensor, read, write
@@ -42,11 +42,10 @@ def write_hugging_face(checkpoint: Path, shape: Shape, tokenizer: Path, folder: 
     """
     tensors = llama_tensors(read_nanotron(checkpoint / "model"), shape)
     write(folder / "model.safetensors", tensors, {"format": "pt"})
-    _write_json(folder / "config.json", architecture(shape))
-    _write_json(
-        folder / "generation_config.json",
-        {"bos_token_id": END_ID, "eos_token_id": END_ID, "pad_token_id": END_ID},
-    )
+    generation = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_ID)
+    # Indented as transformers writes them.
+    write_json(folder / "config.json", architecture(shape), indent=2, sort_keys=True)
+    write_json(folder / "generation_config.json", generation, indent=2, sort_keys=True)
     for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
@@ -179,7 +178,3 @@ def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
             write(target, *read(path))
         else:
             shutil.copyfile(path, target)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -107,13 +107,13 @@ def _cost(plan: Plan, shape: Shape, cluster: Cluster) -> Iterator[str]:
 def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> str:
     available = GPUS[cluster.gpu].memory
     total = sum(parts.values())
-    listed = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in parts.items())
+    sizes = [f"{name} {size / 2**30:.1f}" for name, size in parts.items()]
     verdict = "fits"
     if total >= MAX_MEMORY_SHARE * available:
         verdict = "does not fit: write a smaller recipe.micro_batch, or a larger tp"
     return (
         f"{rows} rows at once: {total / 2**30:.1f} of {available / 2**30:.0f} GiB a GPU "
-        f"({listed}): {verdict}"
+        f"({', '.join(sizes)}): {verdict}"
     )
 
 

@@ -34,7 +34,7 @@ def flash_attn_varlen_func(
     count = len(cu_seqlens_q) - 1
     # Sequences of equal length, as packed rows are, need one call.
     if len(q) == count * max_seqlen_q and len(k) == count * max_seqlen_k:
-        q, k, v = (x.view(count, -1, *x.shape[1:]) for x in (q, k, v))
+        q, k, v = (x.unflatten(0, (count, -1)) for x in (q, k, v))
         return _attention(q, k, v, causal, softmax_scale).flatten(0, 1)
     q_lengths = cu_seqlens_q.diff().tolist()
     k_lengths = cu_seqlens_k.diff().tolist()
@@ -98,10 +98,11 @@ class RotaryEmbedding(torch.nn.Module):
             b = wide[..., 1::2]
         else:
             a, b = wide.chunk(2, -1)
-        rotated = (a * cos - b * sin, b * cos + a * sin)
+        first = a * cos - b * sin
+        second = b * cos + a * sin
         if self.interleaved:
-            return torch.stack(rotated, -1).flatten(-2).to(x.dtype)
-        return torch.cat(rotated, -1).to(x.dtype)
+            return torch.stack((first, second), -1).flatten(-2).to(x.dtype)
+        return torch.cat((first, second), -1).to(x.dtype)
 
     def forward(self, qkv: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotate queries, and the keys of stacked (batch, positions, 2, heads, dim)."""

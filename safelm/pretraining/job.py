@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safelm.builder.files import write_json
 from safelm.pretraining.schedule import DecayStyle
 
 JOB = "job.json"
@@ -40,8 +41,7 @@ class Job:
 
     def write(self, folder: Path) -> None:
         """Write job.json."""
-        text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        (folder / JOB).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / JOB, asdict(self), sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> "Job":

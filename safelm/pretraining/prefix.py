@@ -55,29 +55,20 @@ def prefix_keys(
     rates: list[float] = []
     if ends:
         rates = learning_rates(shape.recipe, plan.steps, plan.full_steps, ends[-1])
-    keys = {}
-    for phases, end in enumerate(ends, 1):
-        keys[end] = _prefix_key(plan, phases, shape, common, rates[:end], versions)
-    return keys
-
-
-def _prefix_key(
-    plan: Plan,
-    phases: int,
-    shape: Shape,
-    config: dict[str, Any],
-    rates: list[float],
-    versions: list[str],
-) -> str:
-    files = {}
-    for phase in plan.phases[:phases]:
-        for part in phase.parts:
-            files[part.corpus] = plan.corpora[part.corpus].files
     cut = [plan.layout, plan.sequence, plan.batch, plan.seed]
     cut += [plan.held_out, plan.width, plan.vocabulary]
-    planned = [asdict(phase) for phase in plan.phases[:phases]]
+    # Of the recipe only the learning rates up to the end count, and they are in the key.
     architecture = shape.model_dump(exclude={"recipe"})
-    return json_digest([cut, planned, files, architecture, config, rates, versions])
+    keys = {}
+    files = {}
+    phases = []
+    for phase, end in zip(plan.phases, ends, strict=False):
+        phases.append(asdict(phase))
+        for part in phase.parts:
+            files[part.corpus] = plan.corpora[part.corpus].files
+        values = [cut, phases, files, architecture, common, rates[:end], versions]
+        keys[end] = json_digest(values)
+    return keys
 
 
 @contextmanager

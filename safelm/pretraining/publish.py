@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from safelm.builder.files import write_json
 from safelm.corpora.mixing.plan import Plan, PlannedPhase
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ
 from safelm.pretraining.convert import publish_checkpoint, write_hugging_face
@@ -76,7 +77,7 @@ def publish(
         "knows_tag": plan.reads_tag,
         "phases": [_phase_summary(phase, counts) for phase, counts in phases],
     }
-    (folder / "train.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "train.json", values)
     return Trained(parameters, plan.steps, plan.tokens, losses[0], losses[-1])
 
 

@@ -73,7 +73,9 @@ class SpeedLog:
             path = folder / name / f"{model}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             values = [(point[0], point[column]) for point in self.points]
+            # The MFU is unknown on a GPU that is not listed.
+            rows = [(step, f"{value:.4g}") for step, value in values if value is not None]
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["step", name])
-                writer.writerows((step, f"{x:.4g}") for step, x in values if x is not None)
+                writer.writerows(rows)

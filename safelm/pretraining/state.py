@@ -31,7 +31,10 @@ def save_optimizer(optimizer: Any, path: Path) -> None:
             tensors[f"{names[index]}:{kind}"] = value
     for name, value in state.get("gradient_accumulator", {}).items():
         tensors[f"{name}:{MASTER}"] = value
-    arrays = {key: Tensor("F32", value.detach().cpu().numpy()) for key, value in tensors.items()}
+    arrays = {}
+    for key, value in tensors.items():
+        array = value.detach().cpu().numpy()
+        arrays[key] = Tensor("F32", array)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, arrays, {})
 

@@ -41,9 +41,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     data = np.memmap(path, np.uint8, "r", offset=8 + size)
     tensors = {}
     for name, entry in header.items():
+        kind = entry["dtype"]
         start, stop = entry["data_offsets"]
-        values = data[start:stop].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        tensors[name] = Tensor(entry["dtype"], values)
+        values = data[start:stop].view(DTYPES[kind]).reshape(entry["shape"])
+        tensors[name] = Tensor(kind, values)
     return tensors, metadata
 
 

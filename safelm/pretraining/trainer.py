@@ -215,7 +215,8 @@ def measured_steps(plan: Plan) -> set[int]:
 
 def phase_at(plan: Plan, step: int) -> PlannedPhase:
     """Return the phase that ends at or after a step."""
-    for phase, end in zip(plan.phases, accumulate(p.steps for p in plan.phases), strict=True):
+    ends = accumulate(phase.steps for phase in plan.phases)
+    for phase, end in zip(plan.phases, ends, strict=True):
         if step <= end:
             return phase
     raise ValueError(f"expected a step up to {plan.steps:,} (got {step:,})")

@@ -134,7 +134,8 @@ def _possible_steps(
         )
     # The weighted parts complete the batch that the fixed rows begin.
     fewest = fixed_rows // batch + 1
-    return range(max(1, int(steps) - 1, fewest), max(int(steps), fewest) + 3)
+    wanted = int(steps)
+    return range(max(1, wanted - 1, fewest), max(wanted, fewest) + 3)
 
 
 def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0) -> dict[str, int]:
@@ -145,8 +146,9 @@ def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0
     """
     scale = total / sum(quotas.values())
     whole = {name: int(quota * scale) for name, quota in quotas.items()}
+    negative_remainders = {name: whole[name] - quota * scale for name, quota in quotas.items()}
     # Equal remainders are ordered by name, so that every machine plans alike.
-    by_remainder = sorted(quotas, key=lambda name: (whole[name] - quotas[name] * scale, name))
+    by_remainder = sorted(quotas, key=lambda name: (negative_remainders[name], name))
     for name in by_remainder[: total - sum(whole.values())]:
         whole[name] += 1
     for name in sorted(quotas):

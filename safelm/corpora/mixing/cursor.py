@@ -32,7 +32,8 @@ class CorpusCursor:
         """Return the number of next rows that hold this many tokens, with a fraction of a row."""
         if self.rows.length:
             return tokens / self.rows.length
-        epoch, rest = divmod(self._tokens_before(self.position) + tokens, self.rows.tokens)
+        target = self._tokens_before(self.position) + tokens
+        epoch, rest = divmod(target, self.rows.tokens)
         row_numbers = np.arange(len(self.rows) + 1)
         cumulative = self._cumulative_tokens(int(epoch))
         # The row that the tokens reach in this epoch, linear within a row.
@@ -50,7 +51,8 @@ class CorpusCursor:
         if epoch not in self._cumulative:
             # Rows of different lengths come in another order each epoch.
             lengths = self.rows.lengths[self.order.epoch(epoch)]
-            self._cumulative[epoch] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+            sums = np.cumsum(lengths, dtype=np.int64)
+            self._cumulative[epoch] = np.concatenate([[0], sums])
         return self._cumulative[epoch]
 
 
@@ -85,7 +87,8 @@ def check_epochs(
             f"{len(cursor.rows):,}; at most {max_epochs[slot]:g} allowed)"
         )
         # A corpus that replaces several is listed once, with its largest number.
-        limits[slot.rpartition("-")[2]] = math.ceil(cursor.epochs * 100) / 100
+        corpus = slot.rpartition("-")[2]
+        limits[corpus] = math.ceil(cursor.epochs * 100) / 100
         budgets.append(int(budget * max_epochs[slot] / cursor.epochs))
     advice = [f"mix.tokens: {min(budgets) - slack}"] if min(budgets) > slack else []
     epochs = [f"corpora.{corpus}.epochs: {limit:g}" for corpus, limit in sorted(limits.items())]

@@ -135,7 +135,8 @@ def build_mixture(
         opened = _open_checked(target, files, vocabulary)
         rows = cut_rows(opened.ends, sequence_length, layout)
         read, held_out = hold_out(rows, held_out_rows, seed, slot)
-        cursors[slot] = CorpusCursor(read, ReadingOrder(seed, slot, len(read)), len(opened))
+        order = ReadingOrder(seed, slot, len(read))
+        cursors[slot] = CorpusCursor(read, order, len(opened))
         facts[slot] = {
             "documents": len(opened.ends),
             "left_out": left_out,
@@ -164,11 +165,12 @@ def build_mixture(
 def _link_token_files(source: Path, target: Path) -> dict[str, str]:
     """Link the token files of a tokenized corpus; return their digests by name."""
     target.mkdir(parents=True, exist_ok=True)
-    files = {shard.path.name: shard for shard in _token_shards(source)}
-    for name, shard in files.items():
+    digests = {}
+    for shard in _token_shards(source):
         # Linked, so that training needs nothing outside of the mixture's folder.
-        link(shard.path.resolve(), target / name)
-    return {name: shard.sha256 for name, shard in sorted(files.items())}
+        link(shard.path.resolve(), target / shard.path.name)
+        digests[shard.path.name] = shard.sha256
+    return dict(sorted(digests.items()))
 
 
 def _write_replacement(
@@ -207,8 +209,9 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
         )
     for path, array, offset in zip(tokens.files, tokens.arrays, tokens.offsets, strict=False):
         # The documents of this file; none crosses files.
-        is_here = (tokens.ends > offset) & (tokens.ends <= offset + len(array))
-        if np.any(array[tokens.ends[is_here] - offset - 1] != END_ID):
+        ends = tokens.ends - offset
+        is_here = (ends > 0) & (ends <= len(array))
+        if np.any(array[ends[is_here] - 1] != END_ID):
             raise DamagedShard(
                 f"{path}: expected every document to end with {END} ({END_ID}); tokenize again"
             )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from safelm.builder.files import write_json
 from safelm.builder.terminal import align_columns
 from safelm.corpora.mixing.rows import Layout, ReadingOrder, Rows, Tokens, cut_rows, hold_out
 
@@ -92,8 +93,7 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Write plan.json; equal plans give equal bytes."""
         values = {"format": FORMAT, **asdict(self)}
-        text = json.dumps(values, indent=1, sort_keys=True)
-        (folder / PLAN).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / PLAN, values, sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> "Plan":
@@ -128,7 +128,8 @@ class Plan:
 
     def _split(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, Rows]:
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
-        tokens = Tokens([folder / "tokens" / corpus / name for name in names], self.width)
+        paths = [folder / "tokens" / corpus / name for name in names]
+        tokens = Tokens(paths, self.width)
         rows = cut_rows(tokens.ends, self.sequence, self.layout)
         return tokens, *hold_out(rows, self.held_out, self.seed, corpus)
 

@@ -70,7 +70,8 @@ def replacement_inputs(
     """List the folders that `replacements` reads."""
     folders = []
     for slot, corpus in replaced_slots(slots).items():
-        folders += [build / corpora[name].from_ for name in (part_name(slot), corpus)]
+        for name in (part_name(slot), corpus):
+            folders.append(build / corpora[name].from_)
     return [*folders, build / "score"] if folders else []
 
 

@@ -66,7 +66,8 @@ class Tokens:
         """The end of each document: the position after its END."""
         ends = [np.zeros(0, np.int64)]
         for path, offset in zip(self.files, self.offsets, strict=False):
-            ends.append(np.fromfile(f"{path}{INDEX}", "<u8").astype(np.int64) + offset)
+            within_file = np.fromfile(f"{path}{INDEX}", "<u8")
+            ends.append(within_file.astype(np.int64) + offset)
         return np.concatenate(ends)
 
     @cached_property
@@ -104,7 +105,7 @@ class Rows:
     @cached_property
     def tokens(self) -> int:
         """The number of tokens in all rows."""
-        return self.length * len(self) or int(self.lengths.sum(dtype=np.int64))
+        return int(self.lengths.sum(dtype=np.int64))
 
     @property
     def length(self) -> int:
