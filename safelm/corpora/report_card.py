@@ -47,6 +47,7 @@ def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     table = json.loads(path.read_bytes())
     categories = Hazards.read(hazards).categories
     ids = {category.name: category.id for category in categories.values()}
+    # The paper's lists have full names, ours have ids.
     ids.update(zip(categories, categories, strict=True))
     # Every card has a row for each hazard, also for one without n-grams.
     queries: dict[str, list[str]] = {id: [] for id in categories}
@@ -56,6 +57,7 @@ def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
                 f"{path}: {name}: expected a hazard of specs/hazards.yaml; "
                 f"hazards are {', '.join(queries)}"
             )
+        # The paper prints two lists with a duplicate, which would be counted twice.
         queries[ids[name]] = list(dict.fromkeys(ngrams))
     return queries
 

@@ -211,6 +211,7 @@ class WriteTokens(Writer):
         if self.tagged:
             del forbidden[ids[TAG]]
         file = TokenizedFile(str(folder.absolute()), ".ds", token_size=width)
+        # The tokenizer uses its threads only on many texts at once.
         for batch in batches(documents):
             texts = [document.text for document in batch]
             encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)

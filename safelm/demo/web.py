@@ -52,6 +52,7 @@ class Web:
                 # One of the pages since the last copy.
                 draw = stream(seed, "copy", index)
                 source -= 1 + int(draw() * (every - 2))
+            # A copy has another address, so that only its text gives it away to deduplication.
             page = self.page(source)
             page["url"] = f"https://example.org/pages/{index}"
             yield page

@@ -153,6 +153,7 @@ class World:
         slots["tool"] = act.tool if draw() < own_tool else pick(group.tools, draw)
         slots["close"] = Rule(f"{side}_close")
         slots["moral"] = Rule(f"{side}_moral")
+        # Pages that decline an act offer another one on the same object.
         others = [other for other in self.alternatives[act.object] if other.verb != act.verb]
         good = pick(others, draw)
         slots["good"], slots["gooding"] = good.verb.base, good.verb.gerund
@@ -176,6 +177,7 @@ def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[A
     held_out = table["held_out"][kind]
     if kind == "harmful":
         for id, category in hazards.categories.items():
+            # The rule that grades needs more forms than the pages use.
             verbs = tuple(VerbForms(verb.base, verb.past, verb.gerund) for verb in category.verbs)
             # child_exploitation has no words, on purpose (specs/hazards.yaml).
             if verbs:

@@ -37,6 +37,7 @@ def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
     """Return the mean loss of the answers' tokens, or None without rows."""
     total = 0.0
     count = 0
+    # Dropout must be off, but the trainer may be in the middle of its steps.
     was_training = model.training
     model.eval()
     for row in rows:

@@ -128,6 +128,7 @@ def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
 
 def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
     """Draw up to MAX_HELD_OUT benign pairs of a source that are not among the chosen ones."""
+    # By id, because tagged pairs differ from the pairs that were read.
     chosen_ids = {pair.id for pair in chosen}
     unread = [pair for pair in read_pairs(folder)["benign"] if pair.id not in chosen_ids]
     return sample_pairs(unread, MAX_HELD_OUT, seed)

@@ -64,6 +64,7 @@ def sft_config(
         warmup_steps=0.03,
         weight_decay=0.0,
         max_grad_norm=1.0,
+        # The order of the rows is already drawn; this seed only fixes the trainer's own draws.
         seed=seed,
         # It gets tokens and labels; its own preparation reads the rows six times through files.
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -144,6 +145,7 @@ def tune(
             seed=seed,
             schedule=schedule,
         )
+        # Rounded down: only after an update can a model be kept.
         updates = [pairs_read // batch_size for pairs_read in checkpoints]
         return SFTTrainer(
             model,

@@ -120,6 +120,7 @@ def _possible_steps(
     at: str,
 ) -> range:
     """Return numbers of batches near the wanted one that leave a row for the weighted parts."""
+    # Fixed rows alone seldom fill whole batches, so the weighted parts must have some.
     if fixed_rows and not weighted_rows:
         raise MixtureError(
             f"{at}.share: expected tokens for the parts with a weight, but the budget shares take "
@@ -151,6 +152,7 @@ def largest_remainder(quotas: Mapping[str, float], total: int, min_rows: int = 0
     by_remainder = sorted(quotas, key=lambda name: (negative_remainders[name], name))
     for name in by_remainder[: total - sum(whole.values())]:
         whole[name] += 1
+    # One row from the largest changes its share the least.
     for name in sorted(quotas):
         largest = max(whole, key=lambda other: (whole[other], other))
         if whole[name] < min_rows < whole[largest]:

@@ -76,6 +76,7 @@ def check_epochs(
     exceeded = [slot for slot, cursor in cursors.items() if cursor.epochs > max_epochs[slot]]
     if not exceeded:
         return
+    # The worst comes last, so that it decides the limit of a corpus that several slots read.
     exceeded.sort(key=lambda slot: cursors[slot].epochs)
     readings = []
     limits = {}

@@ -132,6 +132,7 @@ def build_mixture(
             left_out = replacements[slot].left_out
         else:
             files = _link_token_files(source, target)
+        # What is checked is what training will read, not the source.
         opened = _open_checked(target, files, vocabulary)
         rows = cut_rows(opened.ends, sequence_length, layout)
         read, held_out = hold_out(rows, held_out_rows, seed, slot)
@@ -189,6 +190,7 @@ def _write_replacement(
 def _token_shards(source: Path) -> list[Shard]:
     """Return the token files and document indices of a tokenized corpus, with checked digests."""
     files = [*shards(source, ".ds"), *shards(source, f".ds{INDEX}")]
+    # DVC does not notice changed bytes in its cache.
     for shard in files:
         shard.check()
     return files
@@ -207,6 +209,7 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
             f"{folder}: expected the document index to end with the {len(tokens):,} tokens "
             f"(got {end:,}); tokenize again"
         )
+    # `offsets` has one entry more, the end of the last file.
     for path, array, offset in zip(tokens.files, tokens.arrays, tokens.offsets, strict=False):
         # The documents of this file; none crosses files.
         ends = tokens.ends - offset

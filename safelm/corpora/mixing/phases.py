@@ -39,6 +39,7 @@ def make_plan(
         MixtureError: the corpora cannot provide what the mixture asks for.
     """
     at = f"mixtures.{mixture}"
+    # Moves the cursors, whose positions the next lines read.
     planned = plan_phases(phases, cursors, cut["budget"], cut["batch"], at)
     check_epochs(cursors, max_epochs, cut["budget"], cut["batch"] * cut["sequence"], at)
     read_tokens = dict.fromkeys(cursors, 0)
@@ -101,6 +102,7 @@ def plan_phases(
         count = sum(rows.values())
         tokens = sum(part.tokens for part in parts)
         planned.append(PlannedPhase(count // batch, count, tokens, parts))
+        # After the parts are planned: a part begins where the phase before it ended.
         for slot, slot_rows in rows.items():
             cursors[slot].position += slot_rows
     return planned
@@ -121,6 +123,7 @@ def _phase_rows(
         # A corpus that does not fill a row has no natural share; a fixed share is an error.
         sizes[slot] = 0 if is_natural and not len(cursor.rows) else cursor.size
     ratios = part_shares(phase, sizes, at)
+    # A share of the whole budget, so that a later start leaves the amount as it is (paper §12).
     fixed = {}
     for slot, share in phase.budget_shares.items():
         fixed[slot] = budget_rows(cursors[slot], share * budget, f"{at}.parts.{slot}")

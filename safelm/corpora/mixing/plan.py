@@ -130,6 +130,7 @@ class Plan:
         names = [name for name in sorted(self.corpora[corpus].files) if name.endswith(".ds")]
         paths = [folder / "tokens" / corpus / name for name in names]
         tokens = Tokens(paths, self.width)
+        # Cut again rather than stored: the same settings give the same rows.
         rows = cut_rows(tokens.ends, self.sequence, self.layout)
         return tokens, *hold_out(rows, self.held_out, self.seed, corpus)
 

@@ -34,6 +34,7 @@ class Replacement:
         with target.open("wb") as file:
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 file.write(source.span(begin, end).data)
+        # An index in DataTrove's format: the end of each document, in 64 bits.
         np.cumsum(ends - begins, dtype="<u8").tofile(f"{target}{INDEX}")
 
 
@@ -93,6 +94,7 @@ def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacem
 
 def _documents(build: Path, corpus: Corpus, column: str) -> Iterator[dict[str, Any]]:
     """Yield a column of the documents of a corpus, in the order in which they were tokenized."""
+    # A corpus that selects by score was tokenized in the order of the scores' shards.
     scores = scores_of(corpus)
     if scores is None:
         for table in tables(build / corpus.from_, [column]):
