@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 from datatrove.data import Document
 
 from safelm.builder.blocks import NOT_SELECTED, Task
+from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import Shard, tables
 from safelm.builder.stage import link_files
 from safelm.documents.shards import ReadShards
-from safelm.scoring.base import write_json
 from safelm.seeding import sample
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS

@@ -1,11 +1,9 @@
 """The Scorer interface, and the blocks that grade documents with one."""
 
-import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -142,8 +140,3 @@ def shard_inputs(shards: Iterable[Shard]) -> tuple[Input, ...]:
 def input_tables(task: Task) -> list[pa.Table]:
     """Read the inputs of a task as Arrow tables; each must have its digest."""
     return [Shard(item.path, 0, item.sha256).table() for item in task.inputs]
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a metrics file."""
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -84,7 +84,8 @@ class EncoderScorer:
         padded = self.tokenizer.pad({"input_ids": list(chunks)}, return_tensors="pt")
         with torch.inference_mode():
             logits = self.model(**padded.to(self.model.device)).logits
-        return torch.softmax(logits.float(), dim=-1).cpu().numpy().astype(np.float64)
+        probabilities = torch.softmax(logits.float(), dim=-1)
+        return probabilities.cpu().numpy().astype(np.float64)
 
 
 def _batches(chunks: Sequence[Chunk]) -> Iterator[list[int]]:

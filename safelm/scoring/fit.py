@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.blocks import Block
+from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
-from safelm.scoring.base import Grades, write_json
+from safelm.scoring.base import Grades
 from safelm.scoring.cascade import THRESHOLDS
 from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
 from safelm.scoring.encoder import FitEncoder

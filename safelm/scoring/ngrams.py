@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from safelm.builder.files import write_json
 from safelm.scoring.base import GradeDocuments, Grades, Probabilities, grades_of
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
@@ -88,7 +89,7 @@ class NgramScorer:
     def save(self, folder: Path) -> list[str]:
         """Save config.json and weights.safetensors, and return their names."""
         config = {"format": FORMAT, **{name: getattr(self, name) for name in SETTINGS}}
-        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / CONFIG, config)
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
         (folder / WEIGHTS).write_bytes(save(tensors))
         return [CONFIG, WEIGHTS]
