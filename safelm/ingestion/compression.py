@@ -24,7 +24,7 @@ Unpack = Callable[[BinaryIO, int], Generator[bytes, None, int]]
 
 
 def unpack_gzip(file: BinaryIO, start: int) -> Generator[bytes, None, int]:
-    """Yield the blocks of the gzip member at `start`; zlib checks its check sum and length."""
+    """Yield the blocks of the gzip member at `start`; zlib verifies its check sum and length."""
     file.seek(start)
     position = start
     size = 0
