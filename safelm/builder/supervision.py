@@ -30,7 +30,7 @@ def die_with_parent(parent: int, end: signal.Signals = signal.SIGKILL) -> None:
 def die_with_dvc() -> None:
     """End this stage when the `dvc` that started it ends.
 
-    Otherwise it would work on beside the next run of the same stage (faults.md F4). DVC starts a
+    Otherwise it would work on beside the next run of the same stage. DVC starts a
     stage in the shell of $SHELL, or /bin/sh. Some shells replace themselves by the command. Others
     (dash 0.5.12) stay in between and outlive their dvc: then `dvc` is the first ancestor that is
     not of this stage.

@@ -1,6 +1,6 @@
 """A pool of supervised worker processes: one that dies is an error at once, and none is orphaned.
 
-Python's own pool waits for ever for a worker that the system killed (faults.md F6), and leaks a
+Python's own pool waits for ever for a worker that the system killed, and leaks a
 manager process.
 """
 

@@ -1,4 +1,4 @@
-"""Bombs are refused with a reason, and take no more memory than a shard does (faults.md Q3)."""
+"""Bombs are refused with a reason, and take no more memory than a shard does."""
 
 import json
 import subprocess

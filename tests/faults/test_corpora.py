@@ -1,4 +1,4 @@
-"""Malformed corpora lose no good document, and every other row has a reason (faults.md Q1)."""
+"""Malformed corpora lose no good document, and every other row has a reason."""
 
 import json
 import re

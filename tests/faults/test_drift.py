@@ -1,6 +1,4 @@
-"""Columns that change on the way: the declared schema is kept, the rest has a reason (faults.md
-Q5).
-"""
+"""Columns that change on the way: the declared schema is kept, the rest has a reason."""
 
 import json
 from pathlib import Path

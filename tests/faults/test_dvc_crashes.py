@@ -1,7 +1,7 @@
 """DVC is killed at any of its file operations (K4).
 
 The next build succeeds, or `doctor` names the cause and heals it. DVC writes some files in place;
-one that a crash left empty stops it for ever (faults.md §2g).
+one that a crash left empty stops it for ever.
 """
 
 import json

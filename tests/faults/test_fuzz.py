@@ -1,4 +1,4 @@
-"""Valid files with random changes: rows are accounted for or refused (faults.md Q2)."""
+"""Valid files with random changes: rows are accounted for or refused."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Words of params.yaml that a shell would run reach no command of dvc.yaml (faults.md S6).
+"""Words of params.yaml that a shell would run reach no command of dvc.yaml.
 
 A row's name is the one word that reaches a command. The grammar, which `safelm build` checks first,
 refuses whatever a shell could read in it. A bare `dvc repro` checks nothing: params.yaml is as

@@ -1,6 +1,4 @@
-"""Names that lead out of a folder, wherever one can stand: nothing is written outside (faults.md
-S1).
-"""
+"""Names that lead out of a folder, wherever one can stand: nothing is written outside."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Code in imported files never runs, in formats that run it elsewhere (faults.md S2)."""
+"""Code in imported files never runs, in formats that run it elsewhere."""
 
 import json
 import os
