@@ -29,7 +29,9 @@ SLOW = 20.0  # seconds of a stage beside which the start of a process does not c
 STARTS = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
 CHATTER = re.compile(
     r"Running stage|Stage '|> python -m|Generating lock|Updating lock|To track|To enable|"
-    r"\t(?:dvc config|git add)|Data and pipelines|Use `dvc push`|'[^']+' didn't change"
+    r"\t(?:dvc config|git add)|Data and pipelines|Use `dvc push`|'[^']+' didn't change|"
+    # An output of a table without rows, such as build/compare.
+    r"WARNING: '[^']+' is empty"
 )
 Needs = Mapping[str, Collection[str]]  # by stage: the stages among them whose outputs it reads
 
