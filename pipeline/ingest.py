@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.arguments import StageParser
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.child_safety import ChildSafety
-from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.duplicates import DropDuplicates
 from safelm.ingestion.ingest import ingest
 from safelm.ingestion.registry import READERS
 from specs.params import Params

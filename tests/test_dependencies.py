@@ -23,7 +23,7 @@ MODULES = {
     "ingest": (
         "safelm.ingestion.demo",
         "safelm.ingestion.child_safety",
-        "safelm.ingestion.dedup",
+        "safelm.ingestion.duplicates",
         "safelm.documents.shards",
     ),
     "annotate": ("safelm.documents.sample", *JUDGED),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safelm.documents.shards import text_digest
 from safelm.ingestion.base import files_of
 from safelm.ingestion.child_safety import GUARD, ChildSafety, WordLists, is_unsafe_for_children
-from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.duplicates import DropDuplicates
 from safelm.ingestion.errors import SourceError
 from safelm.ingestion.lines import SkippedBytes, lines
 from safelm.ingestion.registry import READERS

@@ -1,4 +1,4 @@
-"""Removal of exact duplicates, within each file and across the files of a source.
+"""Removal of exact duplicates across the files of a source.
 
 Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids are
 read, 16 bytes each. Shards with duplicates of earlier files are rewritten from the store, so that
@@ -7,70 +7,20 @@ no page is extracted twice.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
-from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.blocks import Input, Task
 from safelm.builder.manifest import File, Manifest, ManifestEntry, sorted_counts
 from safelm.builder.run import make_shards
-from safelm.builder.shards import Shard
 from safelm.builder.store import Store
-from safelm.documents.shards import WriteDocuments, documents_of
+from safelm.documents.shards import WriteDocuments
+from safelm.ingestion.duplicates import DUPLICATE, ReadDistinct
 
 TABLE = ".parquet"
-DUPLICATE = "duplicate"
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class DropDuplicates(Block):
-    """Drop, as duplicate, every document whose id came before in the same task."""
-
-    type: ClassVar[str] = "filter"
-    name: ClassVar[str] = "duplicates"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.seen: set[bytes] = set()
-
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield a document with a new id."""
-        # Half the memory of the hexadecimal id.
-        key = bytes.fromhex(document.id)
-        if key in self.seen:
-            self.drop(DUPLICATE)
-        else:
-            self.seen.add(key)
-            yield document
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class ReadDistinct(Reader):
-    """Read shards again without the documents that a task's values name."""
-
-    name: ClassVar[str] = "distinct documents"
-    stale: list[Task] = field(metadata={"key": False})
-
-    def tasks(self) -> list[Task]:
-        """Return the tasks of the shards that hold duplicates."""
-        return self.stale
-
-    def read(self, task: Task) -> Iterator[Document]:
-        """Yield every document that is no duplicate."""
-        duplicates = pa.array(task.values, pa.string())
-        for item in task.inputs:
-            for batch in Shard(item.path, 0, item.sha256).batches():
-                is_duplicate = pc.is_in(batch["id"], duplicates)
-                kept = batch.filter(pc.invert(is_duplicate))
-                self.drop(DUPLICATE, batch.num_rows - kept.num_rows)
-                yield from documents_of(kept)
 
 
 def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | None) -> Manifest:

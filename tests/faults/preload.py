@@ -9,8 +9,7 @@ import specs.params
 import tests.faults.forked
 from safelm.builder.fingerprint import code_digest
 from safelm.ingestion import child_safety as guard
-from safelm.ingestion import dedup as duplicates
-from safelm.ingestion import ingest, jsonl
+from safelm.ingestion import duplicates, ingest, jsonl
 from safelm.ingestion import registry as readers
 
 code_digest(

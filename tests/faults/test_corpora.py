@@ -11,7 +11,7 @@ import pytest
 from safelm.builder.run import run
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
-from safelm.ingestion.dedup import DropDuplicates
+from safelm.ingestion.duplicates import DropDuplicates
 from safelm.ingestion.errors import SourceError
 from safelm.ingestion.registry import READERS
 from tests.faults import corpora
