@@ -31,8 +31,9 @@ DVC_YAML = Path("dvc.yaml")
 # The build system and the grammars count where blocks and artifact functions import them. What a
 # stage's own module imports of them decides no key.
 NEUTRAL = ("safelm.builder.", "specs.", "pipeline.arguments")
-# Name a folder, not its modules, where a stage depends on this share of them. It keeps the lists
-# short. An edit of the rest makes DVC look at the stage once more and find its key unchanged.
+# Name a folder, not its modules, where a stage depends on more than this share of them. It keeps
+# the lists short. An edit of the rest makes DVC look at the stage once more and find its key
+# unchanged.
 FOLDER_SHARE = 0.75
 WIDTH = 86
 UNBROKEN: Any = {"break_long_words": False, "break_on_hyphens": False}
@@ -75,7 +76,7 @@ def _covered(folder: Path, files: set[Path], top: bool = False) -> list[str]:
     """Name the files of a folder, or the folder itself where it holds little else."""
     modules = set(folder.rglob("*.py"))
     used = modules & files
-    if used and not top and len(used) >= FOLDER_SHARE * len(modules):
+    if used and not top and len(used) > FOLDER_SHARE * len(modules):
         return [str(folder)]
     covered = []
     for path in sorted(folder.iterdir()) if used else ():

@@ -54,7 +54,7 @@ MODULE_EDITS = {
     "safelm/ingestion/html.py": {"ingest"},  # a reader that no source uses
     "safelm/scoring/lexicon.py": set(),
     "safelm/synthesis/gates.py": set(),
-    "safelm/corpora/tagging.py": {"mix"},  # reads most of safelm/corpora, so its folder is named
+    "safelm/corpora/tagging.py": set(),
     "safelm/corpora/mixing/mixture.py": set(),
     "safelm/pretraining/worker.py": set(),
     "safelm/posttraining/trainer.py": set(),
