@@ -7,7 +7,6 @@ import hashlib
 import json
 import random
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -124,6 +123,16 @@ def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: TextExtrac
     return None
 
 
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB.
+
+    Not by `getrusage`: on Linux a new program inherits the peak of the process that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) / 1024
+
+
 def main() -> None:
     """Print a line of JSON for each kind: the number of mutants, the faults, the peak memory."""
     first, count = map(int, sys.argv[1:])
@@ -146,11 +155,8 @@ def main() -> None:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 if found:
                     wrong.append(f"{number}: {found}"[:300])
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(
-                json.dumps({"kind": kind, "mutants": count, "wrong": wrong, "megabytes": memory}),
-                flush=True,
-            )
+            row = {"kind": kind, "mutants": count, "wrong": wrong, "megabytes": peak_memory()}
+            print(json.dumps(row), flush=True)
     extract.stop()
 
 
