@@ -1,8 +1,11 @@
-"""The rows that a stage of dvc.yaml reads, from the patterns of its `meta.reads`.
+"""Rows of params.yaml that a stage of dvc.yaml reads, from the patterns of its `meta.reads`.
 
-DVC's own templates cannot expand a list (treeverse/dvc#8171). In a pattern, `*` stands for every
-output in dvc.yaml that fits, and `{table.key}` for the values of a key in the rows of a table of
-params.yaml: `build/{relearn.stage}/{relearn.models}` names the folders that the table reads.
+A stage writes patterns because DVC's own templates cannot expand a list (treeverse/dvc#8171):
+
+    *            any part of the path of an output in dvc.yaml, up to the next slash
+    {table.key}  the values of a key, from every row of a table of params.yaml that has it
+
+So `build/{relearn.stage}/{relearn.models}` names the model folders that the rows of `relearn` read.
 """
 
 import fnmatch
@@ -11,79 +14,101 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-KEY = re.compile(r"{([\w.]+)}")  # {table.key} of a pattern
-TEMPLATE = re.compile(r"\${([\w.]+)}")  # ${name} of DVC
+PLACEHOLDER = re.compile(r"{([\w.]+)\.(\w+)}")  # {table.key} in a pattern
+TEMPLATE = re.compile(r"\${([\w.]+)}")  # ${name} in DVC's own syntax
 
-Stages = Mapping[str, Mapping[str, Any]]
+Block = Mapping[str, Any]  # a mapping as YAML has it
+Stages = Mapping[str, Block]
 
 
-def body(stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the definition of a stage of dvc.yaml without its `foreach`."""
+def body(stage: Block) -> Block:
+    """Return the definition of a stage, which a `foreach` keeps under `do`."""
     return stage.get("do", stage)
 
 
-def patterns_of(stage: Mapping[str, Any]) -> list[str]:
+def patterns_of(stage: Block) -> list[str]:
     """Return the patterns of a stage."""
     return body(stage).get("meta", {}).get("reads", [])
 
 
 def is_row(path: str, patterns: Iterable[str]) -> bool:
-    """Return whether some pattern names this path, for rows of today or of an earlier day."""
-    return any(fnmatch.fnmatch(path, KEY.sub("*", pattern)) for pattern in patterns)
+    """Return whether a pattern fits this path, for any row: one since removed fits too."""
+    for pattern in patterns:
+        any_row = PLACEHOLDER.sub("*", pattern)
+        if fnmatch.fnmatch(path, any_row):
+            return True
+    return False
 
 
-def rows_read(stage: str, stages: Stages, params: Mapping[str, Any]) -> list[str]:
-    """Expand the patterns of a stage: the paths that they name, sorted."""
-    made = list(outputs(stages, params))
+def rows_read(stage: str, stages: Stages, params: Block) -> list[str]:
+    """Expand the patterns of a stage into paths, sorted."""
+    all_outputs = list(outputs(stages, params))
     paths = set[str]()
     for pattern in patterns_of(stages[stage]):
-        for path in _filled(pattern, params):
-            paths.update(_matching(path, made) if "*" in path else [path])
+        for path in _fill_from_params(pattern, params):
+            if "*" in path:
+                paths.update(_matching(path, all_outputs))
+            else:
+                paths.add(path)
     return sorted(paths)
 
 
-def outputs(stages: Stages, params: Mapping[str, Any]) -> Iterator[str]:
-    """List the outputs of all stages, with DVC's `foreach` and `matrix` resolved."""
+def outputs(stages: Stages, params: Block) -> Iterator[str]:
+    """List the outputs of all stages, with DVC's `foreach` and `matrix` expanded."""
     for stage in stages.values():
-        for variables in _branches(stage, params):
+        for variables in _variables_of(stage, params):
             for out in body(stage).get("outs", ()):
                 yield _substitute(out, {**params, **variables})
 
 
 def _matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    # A star of fnmatch would also stand for a slash.
+    # The star of fnmatch also matches slashes, so count them.
     depth = pattern.count("/")
-    return [path for path in fnmatch.filter(paths, pattern) if path.count("/") == depth]
+    found = fnmatch.filter(paths, pattern)
+    return [path for path in found if path.count("/") == depth]
 
 
-def _filled(pattern: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """Fill the `{table.key}` of a pattern, row by row: all of them are keys of one table."""
-    names = KEY.findall(pattern)
-    if not names:
+def _fill_from_params(pattern: str, params: Block) -> Iterator[str]:
+    """Fill the placeholders of a pattern from each row of their table.
+
+    All placeholders of one pattern belong to one table.
+    """
+    placeholders = PLACEHOLDER.findall(pattern)
+    if not placeholders:
         yield pattern
         return
-    (table,) = {name.rpartition(".")[0] for name in names}
-    keys = [name.rpartition(".")[2] for name in names]
-    for row in _rows_with(keys, _look_up(table, params)):
-        choices = [row[key] if isinstance(row[key], list) else [row[key]] for key in keys]
-        for values in product(*choices):
-            replacements = iter(values)
-            yield KEY.sub(lambda match: str(next(replacements)), pattern)  # noqa: B023
-
-
-def _rows_with(keys: list[str], block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a table that have these keys, or the block itself if it has them."""
+    keys = [key for _, key in placeholders]
+    (table,) = {table for table, _ in placeholders}
+    block = _look_up(table, params)
+    # `{rephrase.styles}` is a key of the block itself, `{relearn.models}` one of its rows.
     for row in (block, *block.values()):
-        if isinstance(row, Mapping) and all(isinstance(row.get(key), str | list) for key in keys):
-            yield row
+        if _has_names(row, keys):
+            yield from _fill(pattern, row)
 
 
-def _branches(stage: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the variables of each stage that an entry of dvc.yaml stands for."""
+def _has_names(row: Any, keys: Iterable[str]) -> bool:
+    """Return whether each key holds a name or a list of names."""
+    return isinstance(row, Mapping) and all(isinstance(row.get(key), str | list) for key in keys)
+
+
+def _fill(pattern: str, row: Block) -> Iterator[str]:
+    """Fill the placeholders from one row, with every value of a list in turn."""
+    placeholder = PLACEHOLDER.search(pattern)
+    if placeholder is None:
+        yield pattern
+        return
+    values = row[placeholder[2]]
+    for value in values if isinstance(values, list) else [values]:
+        yield from _fill(pattern.replace(placeholder[0], str(value)), row)
+
+
+def _variables_of(stage: Block, params: Block) -> Iterator[dict[str, Any]]:
+    """Yield the template variables of each stage that a `foreach` or `matrix` generates."""
     if "foreach" in stage:
         table = _resolve(stage["foreach"], params)
-        for key in table:
-            yield {"key": key, "item": table[key] if isinstance(table, Mapping) else key}
+        rows = table if isinstance(table, Mapping) else {key: key for key in table}
+        for key, row in rows.items():
+            yield {"key": key, "item": row}
     elif "matrix" in stage:
         axes = {name: _resolve(values, params) for name, values in stage["matrix"].items()}
         for values in product(*axes.values()):
@@ -92,16 +117,20 @@ def _branches(stage: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[d
         yield {}
 
 
-def _resolve(value: Any, params: Mapping[str, Any]) -> Any:
-    return _look_up(value[2:-1], params) if isinstance(value, str) else value
+def _resolve(value: Any, params: Block) -> Any:
+    """Return the block that `${block}` names, or the value itself."""
+    if isinstance(value, str):
+        return _look_up(value.removeprefix("${").removesuffix("}"), params)
+    return value
 
 
-def _substitute(text: str, variables: Mapping[str, Any]) -> str:
+def _substitute(text: str, variables: Block) -> str:
+    """Replace every `${name}` by its value."""
     return TEMPLATE.sub(lambda match: str(_look_up(match[1], variables)), text)
 
 
-def _look_up(name: str, values: Mapping[str, Any]) -> Any:
-    """Return a value by its dotted name; an empty table where there is none."""
+def _look_up(name: str, values: Block) -> Any:
+    """Return a value by its dotted name, or an empty table."""
     found: Any = values
     for part in name.split("."):
         found = (found or {}).get(part, {})
