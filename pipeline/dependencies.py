@@ -15,7 +15,7 @@ params.yaml. A bare `dvc repro` cannot. There, a stage with outdated rows stops 
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -185,13 +185,12 @@ def _child(node: Any, key: str) -> Any:
     return next((pair for pair in node.value if pair[0].value == key), None)
 
 
-def _in_brackets(paths: Iterable[str], indent: str) -> str:
+def _in_brackets(paths: list[str], indent: str) -> str:
     """Write a list in brackets, wrapped; code begins on a line of its own."""
-    data, code = [], []
-    for path in paths:
-        group = code if is_code(path) else data
-        # A brace would open a mapping.
-        group.append(f'"{path}"' if "{" in path else path)
+    # Quoted, because a bare brace would open a mapping.
+    quoted = [f'"{path}"' if "{" in path else path for path in paths]
+    data = [path for path in quoted if not is_code(path)]
+    code = [path for path in quoted if is_code(path)]
     lines = []
     for group in (data, code):
         if group:
