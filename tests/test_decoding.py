@@ -29,6 +29,8 @@ from safelm.decoding import (
     word_starts,
 )
 from safelm.decoding import rules as rules_of
+from safelm.decoding.generate import start_search
+from safelm.decoding.search import Search
 
 VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
 STARTS = [
@@ -416,6 +418,52 @@ def test_other_positions_and_attention() -> None:
 
 
 # Properties.
+
+
+def begun(model, prompts: list[list[int]], decoder: Decoder, bounds: list[int]) -> Search:
+    return start_search(
+        model,
+        prompts,
+        decoder,
+        new_tokens=bounds,
+        tag=TAG,
+        end=(END,),
+        word_starts=STARTS,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_texts_of_one_batch_have_bounds_of_their_own(name: str) -> None:
+    model, prompts, bounds = llama(5), prompts_of(5, 6), [1, 9, 3, 3, 12, 1]
+    with torch.inference_mode():
+        together = begun(model, prompts, VARIANTS[name], bounds).run()
+    for prompt, bound, decoded in zip(prompts, bounds, together, strict=True):
+        assert same(decoded, run(model, [prompt], VARIANTS[name], new_tokens=bound)[0])
+
+
+def test_a_text_at_its_bound_grows_past_no_position() -> None:
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=24)
+    torch.manual_seed(3)
+    model = GPT2LMHeadModel(config).double().eval()
+    with torch.inference_mode():  # of nine rows one is less than an eighth
+        texts = begun(model, [[9] * 22] + [[9, 8]] * 8, Greedy(), [2] + [20] * 8).run()
+    assert len(texts) == 9 and len(texts[0].tokens) <= 2
+
+
+@pytest.mark.parametrize("name", ["published", "branch", "greedy", "random"])
+def test_a_cancelled_prompt_leaves_the_others_as_they_are(name: str) -> None:
+    model, prompts = llama(6), prompts_of(6)
+    with torch.inference_mode():
+        search = begun(model, prompts, VARIANTS[name], [12] * 4)
+        search.step()
+        search.cancel(1)
+        while not search.done.all():
+            search.step()
+    others = [0, 2, 3]
+    alone = run(model, [prompts[index] for index in others], VARIANTS[name], new_tokens=12)
+    assert search.decoded[1] is None
+    assert all(same(search.decoded[index], text) for index, text in zip(others, alone, strict=True))
 
 
 def constant_tag_model(seed: int) -> LlamaForCausalLM:

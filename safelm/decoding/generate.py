@@ -45,16 +45,15 @@ def generate(
     check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
     # Prompts of about one length share a batch, so there is little padding.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    kind = BranchSearch if isinstance(decoder, Branch) else Search
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             indices = order[start : start + batch]
-            search = kind(
+            search = start_search(
                 model,
                 [list(prompts[index]) for index in indices],
                 decoder,
-                new_tokens=new_tokens,
+                new_tokens=[new_tokens] * len(indices),
                 tag=tag,
                 end=end,
                 word_starts=word_starts,
@@ -63,6 +62,34 @@ def generate(
             found = search.run(watch and _of_batch(watch, indices))
             decoded.update(zip(indices, found, strict=True))
     return [decoded[index] for index in range(len(prompts))]
+
+
+def start_search(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    decoder: Decoder,
+    *,
+    new_tokens: Sequence[int],
+    tag: int | None,
+    end: Collection[int],
+    word_starts: Sequence[bool] | None,
+    seed: int,
+) -> Search:
+    """Begin to continue one batch, each prompt by at most its `new_tokens`; `step` writes a token.
+
+    Whoever steps holds `torch.inference_mode()`, and has called `check`.
+    """
+    kind = BranchSearch if isinstance(decoder, Branch) else Search
+    return kind(
+        model,
+        prompts,
+        decoder,
+        new_tokens=new_tokens,
+        tag=tag,
+        end=end,
+        word_starts=word_starts,
+        seed=seed,
+    )
 
 
 def _of_batch(watch: Watch, indices: Sequence[int]) -> Watch:

@@ -29,7 +29,10 @@ Watch = Callable[[int, list[int], list[float]], None]
 
 
 class Search:
-    """A batch of prompts being continued, one token a step."""
+    """A batch of prompts being continued, one token a step, each by at most its `new_tokens`.
+
+    `decoded` has a text for each prompt that is done.
+    """
 
     def __init__(
         self,
@@ -37,13 +40,14 @@ class Search:
         prompts: list[list[int]],
         decoder: Decoder,
         *,
-        new_tokens: int,
+        new_tokens: Sequence[int],
         tag: int | None,
         end: Collection[int],
         word_starts: Sequence[bool] | None,
         seed: int,
     ) -> None:
-        self.decoder, self.new_tokens, self.tag = decoder, new_tokens, tag
+        self.decoder, self.tag = decoder, tag
+        self.steps, longest = 0, max(new_tokens)
         self.drop: Drop | None = decoder.drop if isinstance(decoder, SafeBeam) else None
         self.looks_ahead = isinstance(decoder, SafeBeam) and decoder.looks_ahead
         self.stops_at_tag = isinstance(decoder, TokenDecoder) and decoder.short_circuit
@@ -53,17 +57,18 @@ class Search:
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
         vocabulary = model.config.get_text_config().vocab_size
         self.starts = self.word_boundaries(word_starts, vocabulary, device)
-        self.noise = self.draw_noise(prompts, seed, device)
+        self.noise = self.draw_noise(prompts, longest, seed, device)
         # The index of each row's prompt: rows of prompts that are done are removed.
         self.prompts = torch.arange(rows, device=device)
+        self.new_tokens = torch.tensor(new_tokens, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
         self.decoded: list[Decoded | None] = [None] * rows
         self.tree = TokenTree(model, prompts, decoder.texts * decoder.width)
         last = torch.tensor([prompt[-1:] for prompt in prompts], device=device)
         self.scores = self.read(last, torch.zeros_like(last))
         self.beams = Beams(
-            tokens=torch.zeros(rows, 1, new_tokens, dtype=torch.long, device=device),
-            tags=self.scores.new_zeros(rows, 1, new_tokens),
+            tokens=torch.zeros(rows, 1, longest, dtype=torch.long, device=device),
+            tags=self.scores.new_zeros(rows, 1, longest),
             length=torch.zeros_like(last),
             log_probability=self.scores.new_zeros(rows, 1),
             evidence=self.tag_probability(self.scores),
@@ -83,13 +88,13 @@ class Search:
         return starts
 
     def draw_noise(
-        self, prompts: list[list[int]], seed: int, device: torch.device
+        self, prompts: list[list[int]], steps: int, seed: int, device: torch.device
     ) -> Tensor | None:
         """Draw the random numbers of each prompt, (rows, steps, candidates), if any are used."""
         if not self.decoder.is_random:
             return None
         width = self.decoder.texts * self.decoder.width
-        drawn = [rules.noise(prompt, seed, self.new_tokens, width) for prompt in prompts]
+        drawn = [rules.noise(prompt, seed, steps, width) for prompt in prompts]
         return torch.from_numpy(numpy.stack(drawn)).to(device)
 
     def run(self, watch: Watch | None = None) -> list[Decoded]:
@@ -97,18 +102,26 @@ class Search:
 
         `watch` is called after every step with each prompt that is not done.
         """
-        for step in range(self.new_tokens):
-            self.advance(step)
-            if watch:
-                self.show(watch)
-            self.record(self.settled())
-            if self.done.all():
-                break
-            # Copying the cache pays once an eighth of its rows is no longer needed.
-            if int(self.done.sum()) * 8 >= len(self.done):
-                self.select(~self.done)
-        self.record(~self.done)
+        while not self.done.all():
+            self.step(watch)
         return [decoded for decoded in self.decoded if decoded is not None]
+
+    def step(self, watch: Watch | None = None) -> None:
+        """Write one token more of every prompt, and write down the texts that are done by it."""
+        self.advance(self.steps)
+        self.steps += 1
+        if watch:
+            self.show(watch)
+        at_bound = self.new_tokens <= self.steps
+        self.record(self.settled() | at_bound)
+        # Copying the cache pays once an eighth of its rows is no longer needed. A text at its bound
+        # must not grow past the model's positions.
+        if at_bound.any() or int(self.done.sum()) * 8 >= len(self.done):
+            self.select(~self.done)
+
+    def cancel(self, prompt: int) -> None:
+        """Stop a prompt, of which no text is wanted any more."""
+        self.done |= self.prompts == prompt
 
     def advance(self, step: int) -> None:
         """Run one round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
@@ -282,5 +295,6 @@ class Search:
         self.tree.select(rows)
         self.beams, self.scores = self.beams.select(rows), self.scores[rows]
         self.prompts, self.done = self.prompts[rows], self.done[rows]
+        self.new_tokens = self.new_tokens[rows]
         if self.noise is not None:
             self.noise = self.noise[rows]
