@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code makes every stage start seconds sooner; an environment may have turned it off.
 unexport PYTHONDONTWRITEBYTECODE
-CODE := specs safelm pipeline tests benchmarks
+CODE := .ci specs safelm pipeline tests benchmarks
 
 .PHONY: help repro verify doctor gc test faults mutants cluster vllm check figure format clean
 
