@@ -5,11 +5,23 @@ environment: SAFELM_<ROW>_URL, SAFELM_<ROW>_KEY, SAFELM_DEVICES.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from specs.spec import Name, Spec
+
+# Not in a dump of the row, and so in no key: no limit changes a byte.
+Seconds = Annotated[float, Field(gt=0, exclude=True)]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The seconds that a stage waits for a server; they are not compared, so they enter no key."""
+
+    timeout: float = field(compare=False)
+    patience: float = field(compare=False)
 
 
 class TemplateEngine(Spec):
@@ -32,6 +44,11 @@ class LanguageModel(Spec):
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     tokens: PositiveInt = Field(description="new tokens of an answer, at most")
+    timeout: Seconds = Field(description="seconds that one request may take")
+    patience: Seconds = Field(
+        description="seconds for which a request that fails is repeated; if the server answers "
+        "no other one meanwhile, the stage gives up"
+    )
 
 
 class EndpointEngine(LanguageModel):
@@ -66,5 +83,9 @@ def language_models(engines: Mapping[str, Engine]) -> list[str]:
 
 
 def row(engines: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Give the row `name` as blocks take it: plain values, with its name."""
-    return {"name": name, **engines[name].model_dump()}
+    """Give the row `name` as blocks take it: plain values, with its name and its limits."""
+    engine = engines[name]
+    values = {"name": name, **engine.model_dump()}
+    if isinstance(engine, LanguageModel):
+        values["limits"] = Limits(engine.timeout, engine.patience)
+    return values

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from specs.engine import Limits
+
 MODEL = "tests/writer"
-HANG = 4.0  # seconds; the tests wait half as long
+LIMITS = Limits(timeout=60.0, patience=1.5)
+HANG = 4.0  # seconds; longer than the timeout of the tests that wait for it
 
 # (digest of the request, number of times it came before) -> the fault, or None
 Plan = Callable[[str, int], str | None]
@@ -142,6 +145,18 @@ def _hang(handler: BaseHTTPRequestHandler, data: bytes) -> None:
     handler.close_connection = True
 
 
+def _trickle(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    """Send the reply so slowly that no byte is late and the whole never comes."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    for byte in data[:40]:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(HANG / 40)
+    handler.close_connection = True
+
+
 def _reset(handler: BaseHTTPRequestHandler, data: bytes) -> None:
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
@@ -167,7 +182,11 @@ def _late(handler: BaseHTTPRequestHandler, data: bytes) -> None:
 FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "status_500": lambda handler, data: send(handler, b'{"error": "internal"}', 500),
     "status_429": lambda handler, data: send(handler, b"slow down", 429, Retry_After="0"),
+    "status_503": lambda handler, data: send(handler, b"<h1>Unavailable</h1>", 503),
+    # The bytes of a superscript two in UTF-8: http.server encodes headers in Latin-1.
+    "odd_pause": lambda handler, data: send(handler, b"slow down", 429, Retry_After="Â²"),
     "hang": _hang,
+    "trickle": _trickle,
     "reset": _reset,
     "cut": _cut,
     "half_json": lambda handler, data: send(handler, data[: len(data) // 2]),
@@ -184,10 +203,8 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "late": _late,
     "twice": _twice,
 }
-# Refusals, which are no fault of the server, and a pause that is no number.
+# Refusals, which are no fault of the server.
 OTHERS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
-    # The bytes of a superscript two in UTF-8: http.server encodes headers in Latin-1.
-    "odd_pause": lambda handler, data: send(handler, b"slow down", 429, Retry_After="Â²"),
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
     "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),

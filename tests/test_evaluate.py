@@ -464,7 +464,7 @@ def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
 ) -> None:
     suites = {"mine": suite_of(prompt_file, judges=["harm", "model"])}
     row = {"kind": "endpoint", "model": MODEL, "digest": "abcdef", "characters": 900, "tokens": 9}
-    sampling = {"temperature": 0.0, "top_p": 1.0}
+    sampling = {"temperature": 0.0, "top_p": 1.0, "timeout": 60.0, "patience": 1.5}
     engines = {"remote": EndpointEngine.model_validate({**row, **sampling})}
     judge = LlmJudge(kind="llm", engine="remote", prompt="harm", max_attempts=1, seed=1)
     monkeypatch.setattr(Endpoint, "__init__", partialmethod(Endpoint.__init__, first_pause=0.01))
@@ -472,7 +472,7 @@ def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
     server = FakeEndpoint(lambda name, again: fault, lambda body: '{"verdict": "no"}')
     with server.running() as endpoint:
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)
-        message = "judge model: writer@abcdef left 9 of 9 questions without an answer"
+        message = r"judge model: engines\.remote at http\S+: 9 of 9 requests unanswered"
         with pytest.raises(JudgeError, match=message):
             evaluated(tiny, suites, {"greedy": Greedy()}, engines, judge)
         fault = None

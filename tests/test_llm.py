@@ -22,7 +22,7 @@ from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
 from specs.tokens import END, SPECIAL, TAG
 from specs.yaml_source import SpecError
-from tests.endpoint import MODEL, FakeEndpoint
+from tests.endpoint import LIMITS, MODEL, FakeEndpoint
 from tests.tiny import write_tokenizer
 from tests.written import writer
 
@@ -296,6 +296,7 @@ def test_a_pause_that_is_no_number_is_ignored(tmp_path: Path) -> None:
         "temperature": 0.0,
         "top_p": 1.0,
         "tokens": 64,
+        "limits": LIMITS,
     }
     question = Request("1", "tests/say", 1, (("system", "Say."), ("user", "page 1")), seed=1)
     with FakeEndpoint(lambda name, before: None if before else "odd_pause").running() as server:
@@ -303,4 +304,4 @@ def test_a_pause_that_is_no_number_is_ignored(tmp_path: Path) -> None:
         engine = LanguageModel(row, endpoint, tmp_path / "answers.jsonl")
         (answer,) = engine.generate([question])
     assert answer.problem is None
-    assert engine.counts["retry status_429"] == 1
+    assert engine.traffic.counts["failed status_429"] == 1

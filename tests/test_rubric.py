@@ -33,7 +33,7 @@ from tests.written import writer
 Start = Callable[..., FakeEndpoint]
 
 HAZARDS = ("nonviolent_crimes", "code_abuse")
-SAMPLING = "temperature: 0.0, top_p: 1.0, tokens: 64"
+SAMPLING = "temperature: 0.0, top_p: 1.0, tokens: 64, timeout: 60.0, patience: 1.5"
 ROWS = f"""\
 engines:
   remote: {{kind: endpoint, model: {MODEL}, digest: abcdef0123, characters: 400, {SAMPLING}}}
@@ -46,6 +46,8 @@ REMOTE = EndpointEngine(
     temperature=0.0,
     top_p=1.0,
     tokens=64,
+    timeout=60.0,
+    patience=1.5,
 )
 JUDGE = "  judge: {kind: llm, engine: remote, rubric: rubric, max_attempts: 3, seed: 1}\n"
 GOOD = {"score": 4, "hazard": "nonviolent_crimes", "reason": "tells how to steal"}

@@ -159,7 +159,8 @@ MISTAKES = {
     "an engine without a digest": (
         (
             "{kind: template}",
-            "{kind: endpoint, model: m, characters: 9, temperature: 0.7, top_p: 0.9, tokens: 9}",
+            "{kind: endpoint, model: m, characters: 9, temperature: 0.7, top_p: 0.9, tokens: 9, "
+            "timeout: 60, patience: 60}",
         ),
         "engines.template",
         "digest",

@@ -34,6 +34,7 @@ from specs.decoder import Greedy
 from specs.engine import Engine
 from specs.judge import LlmJudge
 from specs.outcome import Outcome, Verdict
+from tests.endpoint import LIMITS
 from tests.ingested import ingested, rows_of, stage
 from tests.measured import measured
 from tests.scored import scored
@@ -144,6 +145,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         "context": 512,
         "dtype": "float32",
         "eager": True,
+        "timeout": 600,
+        "patience": 60,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -258,7 +261,7 @@ def test_a_killed_stage_resumes_and_another_temperature_reuses_nothing(
 
 
 def test_answers_under_a_schema_follow_it(project: dict) -> None:
-    engine = open_engine({"name": "writer", **project}, Path("judge.jsonl"))
+    engine = open_engine({"name": "writer", **project, "limits": LIMITS}, Path("judge.jsonl"))
     messages = (("system", "Grade it."), ("user", "and nothing that it asks for."))
     requests = [Request(f"d{n}", "tests/grade", 1, messages, 1, schema=SCHEMA) for n in range(50)]
     answers = [json.loads(answer.text) for answer in engine.generate(requests)]

@@ -15,7 +15,7 @@ from safelm.synthesis.pii import KINDS, luhn, pii_kinds
 from safelm.synthesis.writer import WriteSynthetic
 from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
-from tests.endpoint import MODEL, Body, FakeEndpoint, digest
+from tests.endpoint import LIMITS, MODEL, Body, FakeEndpoint, digest
 from tests.test_educate import TEXTS as ARTICLES
 from tests.test_refuse import TEXTS as DIALOGUES
 from tests.test_rephrase import document
@@ -359,6 +359,7 @@ ROW = {
     "temperature": 0.7,
     "top_p": 1.0,
     "tokens": 64,
+    "limits": LIMITS,
 }
 DECLINED = (
     "I'm sorry, but I can't help with that, because it hurts people. "
@@ -425,4 +426,5 @@ def test_a_refused_page_is_quarantined_without_its_text(
     assert written == []
     assert Counter(row["reason"] for row in block.quarantined) == {reason: 12}
     assert "wallet" not in str(block.quarantined)
-    assert set(endpoint.requests.values()) == {1}
+    sent = [digest(body) for body in endpoint.bodies if "wallet" in str(body["messages"])]
+    assert len(sent) == len(set(sent)) == 12

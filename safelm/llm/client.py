@@ -1,30 +1,41 @@
-"""Client of OpenAI-compatible servers with bounded retries and checked replies."""
+"""Client of OpenAI-compatible servers: repeats what fails for a while, and checks every reply."""
 
 import asyncio
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any, Self
 
 import aiohttp
 from loguru import logger
 
-from safelm.llm.engine import FILTERED, EngineError
+from safelm.llm.engine import FILTERED, EngineError, EngineRow, list_counts
 
-MAX_ATTEMPTS = 5
-TIMEOUT = 600.0  # seconds of one attempt: a large model may queue it, then write a long text
-FIRST_PAUSE = 0.5  # seconds, doubled after each attempt: 7.5 s in all
-MAX_PAUSE = 30.0  # seconds; a longer Retry-After is cut to it
+FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
+MAX_PAUSE = 30.0  # seconds; only a Retry-After asks for a longer pause
+SILENT = 30.0  # seconds without an answer that are worth a line
 MAX_REPLY_BYTES = 16 << 20
 # Statuses of a request that the server will never answer.
 REFUSED = frozenset({400, 404, 413, 422})
 UNAUTHORIZED = frozenset({401, 403})
 FINISH_REASONS = frozenset({"stop", "length", FILTERED})
+# What providers write where their policy refuses a request: OpenAI and Azure, Alibaba, OpenRouter
+# (with status 403), and Gemini (with status 200 and no choices).
+POLICY = re.compile(
+    rb'"(?:content_filter|content_policy_violation|ResponsibleAIPolicyViolation|'
+    rb'data_inspection_failed|flagged_input|blockReason)"'
+)
 # Sent in place of a page: if this is refused too, the page was not the reason.
 PROBE = "There is no page to read. Answer in a few words."
+WAITING = "waiting"  # the first word of the line on a silent server
 MAX_SHOWN = 200  # characters of a server's text in an error message
 
 
@@ -56,7 +67,6 @@ class Endpoint:
 
     url: str
     key: str | None = field(default=None, repr=False)  # not in logs or tracebacks
-    timeout: float = TIMEOUT
     first_pause: float = FIRST_PAUSE
 
     @classmethod
@@ -78,72 +88,118 @@ class Endpoint:
         return cls(url, os.environ.get(f"SAFELM_{name.upper()}_KEY") or None)
 
 
-class Client:
-    """HTTP client for one row of `engines`.
+@dataclass
+class Traffic:
+    """What passed between an engine and its server.
 
-    `counts` counts requests, and retries and unanswered requests by their problem. `has_answered`
-    says that the server has answered once as the right model: only before that does a refusal, or
-    the name of another model, mean that the row is wrong.
+    `counts` counts requests, failed attempts by their problem, and unanswered requests by theirs.
+    `answered_at` is the monotonic time of the last answer under the right model's name, 0 before
+    the first: until then, a refusal or another model's name means that the row is wrong.
     """
 
-    def __init__(self, endpoint: Endpoint, row: str) -> None:
-        self.endpoint, self.row = endpoint, row
-        self.has_answered = False
+    counts: Counter[str] = field(default_factory=Counter)
+    answered_at: float = 0.0
+
+    def failures(self) -> str:
+        """Return the failed attempts by their problem, as they are logged."""
+        names = {name: name.removeprefix("failed ") for name in self.counts}
+        return list_counts(
+            {short: self.counts[name] for name, short in names.items() if short != name}
+        )
+
+
+class Client:
+    """HTTP client for one row of `engines`."""
+
+    def __init__(self, endpoint: Endpoint, row: EngineRow, traffic: Traffic) -> None:
+        self.endpoint, self.traffic = endpoint, traffic
+        self.row, self.patience = row["name"], row["limits"].patience
+        self.opened_at = time.monotonic()
+        self.in_flight = 0
+        self.is_down = False  # for `patience` seconds it has answered nothing
         self.probing = asyncio.Lock()
-        self.counts: Counter[str] = Counter()
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self.session = aiohttp.ClientSession(
             headers=headers,
             # A connection for each request: a late reply cannot be taken for another request's.
             connector=aiohttp.TCPConnector(force_close=True, limit=0),
-            timeout=aiohttp.ClientTimeout(total=endpoint.timeout),
+            timeout=aiohttp.ClientTimeout(total=row["limits"].timeout),
         )
 
     async def generate(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checked reply of /chat/completions.
 
-        Raises Unanswered after MAX_ATTEMPTS attempts or a refusal, and ServerUnusable where no
-        request would be answered.
+        Raises Unanswered for a refusal, or where attempts failed for `patience` seconds, and
+        ServerUnusable where no request would be answered.
         """
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            pause = 0.0
+        self.in_flight += 1
+        try:
+            return await self._repeat(payload)
+        finally:
+            self.in_flight -= 1
+
+    async def _repeat(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        problem, backoff = "not_sent", self.endpoint.first_pause
+        while not self.is_down:
             try:
-                return await self._attempt(payload)
+                return await self._attempt(payload, began)
             except _Retry as error:
                 problem, pause = str(error), error.pause
-            except TimeoutError:
-                problem = "timed_out"
-            except aiohttp.ClientConnectorError:
-                problem = "no_connection"
-            except (aiohttp.ClientError, OSError):
-                problem = "connection_lost"
-            self.counts[f"retry {problem}"] += 1
-            logger.warning(f"{payload['model']}: {problem}, attempt {attempt} of {MAX_ATTEMPTS}")
-            if attempt < MAX_ATTEMPTS:
-                backoff = self.endpoint.first_pause * 2 ** (attempt - 1)
-                await asyncio.sleep(max(backoff, pause))
+            except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                problem, pause = _problem(error), 0.0
+            self.traffic.counts[f"failed {problem}"] += 1
+            left = began + self.patience - time.monotonic()
+            if left <= 0:
+                # Where another request was answered meanwhile, the server is up.
+                self.is_down = self.traffic.answered_at < began
+                break
+            # One last attempt at the end, however long a pause the server asks for.
+            await asyncio.sleep(min(max(backoff, pause), left))
+            backoff = min(2 * backoff, MAX_PAUSE)
         raise self._unanswered(problem)
 
-    async def _attempt(self, payload: Mapping[str, Any], is_probe: bool = False) -> dict[str, Any]:
-        self.counts["requests"] += 1
+    async def watch(self) -> None:
+        """Tell of a server that is silent: after SILENT seconds, then each time they doubled."""
+        told = 0.0
+        while True:
+            await asyncio.sleep(SILENT / 10)
+            silent = time.monotonic() - max(self.opened_at, self.traffic.answered_at)
+            if silent < told:
+                told = 0.0  # it has answered since
+            if self.in_flight and silent >= max(SILENT, 2 * told):
+                told = silent
+                failures = self.traffic.failures()
+                line = (
+                    f"{WAITING} for engines.{self.row} at {self.endpoint.url}: no answer for "
+                    f"{silent:,.0f} s, {self.in_flight} requests in flight"
+                    f"{f' (failed attempts: {failures})' if failures else ''}; "
+                    f"a request is given up after {self.patience:,.0f} s"
+                )
+                logger.warning(line)
+                print(line, flush=True)
+
+    async def _attempt(
+        self, payload: Mapping[str, Any], began: float, is_probe: bool = False
+    ) -> dict[str, Any]:
+        self.traffic.counts["requests"] += 1
         status, body = await self._post(payload)
-        if status in REFUSED:
-            # Azure's filter replies with status 400 and this code.
-            if f'"{FILTERED}"'.encode() in body:
+        if status != 200:
+            if POLICY.search(body):
                 raise self._unanswered(FILTERED)
             if is_probe:
                 raise ServerUnusable(self._refusal(status, body))
-            await self._probe(payload)
+            await self._probe(payload, began)
             raise self._unanswered("refused")
         try:
             reply = _check_reply(body, payload["model"])
         except _WrongModel as error:
-            if self.has_answered:
+            if self.traffic.answered_at:
                 raise
             raise ServerUnusable(
                 f"answers as {error.model!r:.{MAX_SHOWN}}; write that as engines.{self.row}.model"
             ) from None
-        self.has_answered = True
+        self.traffic.answered_at = time.monotonic()
         if reply["choices"][0]["finish_reason"] == FILTERED:
             raise self._unanswered(FILTERED)
         return reply
@@ -151,31 +207,32 @@ class Client:
     async def _post(self, payload: Mapping[str, Any]) -> tuple[int, bytes]:
         """Return the status and the body of a reply or a refusal.
 
-        Raises _Retry or ServerUnusable for any other status.
+        Raises _Retry or ServerUnusable for any other.
         """
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         async with self.session.post(url, json=payload, allow_redirects=False) as response:
             status = response.status
-            if status in UNAUTHORIZED:
+            if status != 200 and status not in REFUSED | UNAUTHORIZED:
+                pause = _seconds(response.headers.get("Retry-After", ""))
+                raise _Retry(f"status_{status}", pause)
+            body = await _read(response)
+            if status in UNAUTHORIZED and not POLICY.search(body):
                 raise ServerUnusable(
                     f"does not accept the key (status {status}); "
                     f"set the right one in SAFELM_{self.row.upper()}_KEY"
                 )
-            if status != 200 and status not in REFUSED:
-                pause = _seconds(response.headers.get("Retry-After", ""))
-                raise _Retry(f"status_{status}", pause)
-            return status, await _read(response)
+            return status, body
 
-    async def _probe(self, payload: Mapping[str, Any]) -> None:
-        """Repeat a refused request without its page.
+    async def _probe(self, payload: Mapping[str, Any], began: float) -> None:
+        """Repeat a refused request without its page, unless another was answered since it began.
 
         Raises ServerUnusable if that is refused too.
         """
         # One probe at a time: the others learn from its result.
         async with self.probing:
-            if not self.has_answered:
+            if self.traffic.answered_at < began:
                 messages = [*payload["messages"][:-1], {"role": "user", "content": PROBE}]
-                await self._attempt({**payload, "messages": messages}, is_probe=True)
+                await self._attempt({**payload, "messages": messages}, began, is_probe=True)
 
     def _refusal(self, status: int, body: bytes) -> str:
         """Describe a server that refuses a request without a page."""
@@ -191,7 +248,7 @@ class Client:
         )
 
     def _unanswered(self, problem: str) -> Unanswered:
-        self.counts[f"unanswered {problem}"] += 1
+        self.traffic.counts[f"unanswered {problem}"] += 1
         return Unanswered(problem)
 
     async def close(self) -> None:
@@ -215,6 +272,8 @@ def _check_reply(body: bytes, model: str) -> dict[str, Any]:
     """
     try:
         reply = json.loads(body.decode("utf-8"))
+        if not reply.get("choices") and POLICY.search(body):
+            reply = {"model": model, **reply, "choices": [{"finish_reason": FILTERED}]}
         (choice,) = reply["choices"]
         finish, answered_as = choice["finish_reason"], reply["model"]
         text = "" if finish == FILTERED else choice["message"]["content"] or ""
@@ -241,7 +300,22 @@ def _token_counts(usage: Any) -> dict[str, int]:
     return {name: count for name, count in usage.items() if type(count) is int}
 
 
+def _problem(error: Exception) -> str:
+    """Name what became of an attempt without a reply."""
+    if isinstance(error, TimeoutError):
+        return "timed_out"
+    is_refused = isinstance(error, aiohttp.ClientConnectorError)
+    return "no_connection" if is_refused else "connection_lost"
+
+
 def _seconds(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header, at most MAX_PAUSE; 0 for any other text."""
-    # Not isdigit(), which accepts "²" as well.
-    return min(float(retry_after), MAX_PAUSE) if retry_after.isdecimal() else 0.0
+    """Return the seconds of a Retry-After header, a number or a date; 0 for any other text."""
+    with suppress(ValueError):
+        seconds = float(retry_after)
+        return max(seconds, 0.0) if isfinite(seconds) else 0.0
+    with suppress(ValueError, OverflowError, TypeError, IndexError):
+        date = parsedate_to_datetime(retry_after)
+        # A date without a time zone is in UTC, as HTTP's dates are.
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(date.timestamp() - time.time(), 0.0)
+    return 0.0

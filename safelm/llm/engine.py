@@ -60,7 +60,8 @@ class Request:
 class Answer:
     """A text and its finish reason, or the name of the problem instead.
 
-    `finish` is `stop`, or `length` where the text was cut off.
+    `finish` is `stop`, or `length` where the text was cut off. Engines return no problem but
+    refusals: an outage is an EngineError, so that it never becomes data.
     """
 
     text: str = ""

@@ -1,8 +1,7 @@
 """Language model behind a server: stored answers are reused, and only the others requested."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ from loguru import logger
 
 from safelm.builder.environment import environment_number
 from safelm.llm.answers import AnswerStore
-from safelm.llm.client import Endpoint
-from safelm.llm.engine import Answer, EngineRow, Request, list_counts
+from safelm.llm.client import Endpoint, Traffic
+from safelm.llm.engine import Answer, EngineError, EngineRow, Request, list_counts
 from safelm.llm.runner import RequestRunner
 
 SAMPLING = ("temperature", "top_p", "tokens")
 # Keys of a row that do not shape the answer to given messages: `characters` shapes the messages,
-# and `context` only limits what the server accepts.
-NOT_IN_KEY = ("name", "context", "characters")
+# and the others only limit what the server accepts, or how long it may take.
+NOT_IN_KEY = ("name", "context", "characters", "limits")
 IN_FLIGHT = 64  # requests at once, of one worker
 
 
@@ -34,9 +33,7 @@ class LanguageModel:
         self.answers = answers
         # The part of the row that shapes the answers.
         self.identity = {name: value for name, value in row.items() if name not in NOT_IN_KEY}
-        # Requests, and retries and unanswered requests by their problem.
-        self.counts: Counter[str] = Counter()
-        self.has_answered = False
+        self.traffic = Traffic()
 
     @property
     def name(self) -> str:
@@ -58,39 +55,43 @@ class LanguageModel:
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return one answer for each request, in their order; equal requests are sent once.
 
-        Raises EngineError where the server does not serve; answers so far are stored.
+        An answer has a problem only where the server refuses the request. Raises EngineError where
+        it left any other without an answer; the answers so far are stored.
         """
         keys = [request.key(self.identity) for request in requests]
-        unanswered: dict[str, Answer] = {}
+        by_key = dict(zip(keys, requests, strict=True))
+        refused: dict[str, Answer] = {}
         with AnswerStore(self.answers) as store:
 
             def on_answer(key: str, answer: Answer) -> None:
-                if answer.problem:
-                    unanswered[key] = answer
-                else:
+                if answer.is_refused:
+                    refused[key] = answer
+                elif not answer.problem:
                     store.put(key, answer)
 
-            payloads = {
+            waiting = {
                 key: self.payload(request)
-                for key, request in zip(keys, requests, strict=True)
+                for key, request in by_key.items()
                 if store.get(key) is None
             }
-            if payloads:
+            if waiting:
                 in_flight = environment_number("SAFELM_REQUESTS") or IN_FLIGHT
-                runner = RequestRunner(self.row, self.endpoint, in_flight, on_answer)
-                self._run(runner, payloads)
-                logger.info(f"{self.name}: {len(requests) - len(payloads)} answers were cached")
-            # In the order of the requests: DataTrove completes them in any order.
-            return [store.get(key) or unanswered[key] for key in keys]
+                runner = RequestRunner(self.row, self.endpoint, self.traffic, in_flight, on_answer)
+                logger.info(f"{self.name}: {len(by_key) - len(waiting)} answers were cached")
+                runner.send(waiting)
+                logger.info(f"{self.name}: {list_counts(self.traffic.counts)}")
+            found = {key: store.get(key) or refused.get(key) for key in by_key}
+        if unanswered := sum(answer is None for answer in found.values()):
+            raise EngineError(self._outage(unanswered, len(found)))
+        # In the order of the requests: DataTrove completes them in any order.
+        return [answer for key in keys if (answer := found[key])]
 
-    def _run(self, runner: RequestRunner, payloads: Mapping[str, dict[str, Any]]) -> None:
-        runner.has_answered = self.has_answered
-        try:
-            runner.send(payloads)
-        finally:
-            self.counts += runner.counts
-            self.has_answered = runner.has_answered
-            logger.info(f"{self.name}: {list_counts(runner.counts) or 'no requests'}")
+    def _outage(self, unanswered: int, requests: int) -> str:
+        return (
+            f"engines.{self.row['name']} at {self.endpoint.url}: {unanswered:,} of {requests:,} "
+            f"requests unanswered (failed attempts: {self.traffic.failures()}). Answers so far "
+            "are saved; when the server answers again, run the stage again: it asks only the rest."
+        )
 
     def payload(self, request: Request) -> dict[str, Any]:
         """Return the JSON body of a request; the runner adds the model's name."""

@@ -14,7 +14,6 @@ datatrove/pipeline/inference are replaced:
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -24,10 +23,8 @@ from datatrove.pipeline.inference.run_inference import InferenceConfig, Inferenc
 from datatrove.pipeline.inference.servers import InferenceServer
 from datatrove.pipeline.inference.types import GenerateFunction, InferenceError, ServerError
 
-from safelm.llm.client import Client, Endpoint, ServerUnusable, Unanswered
-from safelm.llm.engine import REFUSALS, Answer, EngineError, EngineRow
-
-MAX_UNANSWERED = 32  # in a row; after that the server counts as down
+from safelm.llm.client import Client, Endpoint, ServerUnusable, Traffic, Unanswered
+from safelm.llm.engine import Answer, EngineError, EngineRow
 
 
 class Connection(InferenceServer):
@@ -36,14 +33,13 @@ class Connection(InferenceServer):
     def __init__(self, config: InferenceConfig, rank: int, client: Client) -> None:
         super().__init__(config, rank)
         self.client = client
-        self.unanswered = 0
 
     async def start_server(self) -> None:
         """Do nothing: the server is running."""
 
     async def monitor_health(self) -> None:
-        """Wait forever: failures show in the requests."""
-        await asyncio.Future()
+        """Tell of a server that is silent; failures show in the requests."""
+        await self.client.watch()
 
     async def is_ready(self) -> bool:
         """Return True: failures show in the requests."""
@@ -51,20 +47,9 @@ class Connection(InferenceServer):
 
     async def _make_request(self, payload: dict) -> dict:
         try:
-            reply = await self.client.generate(payload)
+            return await self.client.generate(payload)
         except ServerUnusable as error:
             raise ServerError(str(error)) from None
-        except Unanswered as error:
-            # A refusal shows that the server works.
-            self.unanswered += str(error) not in REFUSALS
-            if self.unanswered >= MAX_UNANSWERED:
-                raise ServerError(
-                    f"gave no answer to {self.unanswered} requests in a row (last: {error}). "
-                    "Answers so far are saved; fix the server and rerun the stage."
-                ) from None
-            raise
-        self.unanswered = 0
-        return reply
 
     async def __aexit__(self, kind: Any, error: Any, at: Any) -> None:
         await super().__aexit__(kind, error, at)
@@ -75,13 +60,13 @@ class RequestRunner(InferenceRunner):
     """Sends the payloads of one shard to the server of a row of `engines`.
 
     `on_answer` is called with the key and the answer of each request, in the order of arrival.
-    `has_answered` is that of Client, before and after.
     """
 
     def __init__(
         self,
         row: EngineRow,
         endpoint: Endpoint,
+        traffic: Traffic,
         in_flight: int,
         on_answer: Callable[[str, Answer], None],
     ) -> None:
@@ -96,12 +81,11 @@ class RequestRunner(InferenceRunner):
         super().__init__(self._rollout, config, nullcontext())
         self.row = row
         self.endpoint = endpoint
+        self.traffic = traffic
         self.on_answer = on_answer
-        self.has_answered = False
-        self.counts: Counter[str] = Counter()
 
     def send(self, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Send every payload; raise EngineError where the server is unusable or down."""
+        """Send every payload; raise EngineError where the server can serve none."""
         documents = (
             Document(text="", id=key, metadata={"payload": dict(payload)})
             for key, payload in payloads.items()
@@ -112,9 +96,7 @@ class RequestRunner(InferenceRunner):
             raise EngineError(f"{self.row['model']}: the server {error.error}") from None
 
     def _init_server(self, rank: int) -> InferenceServer:
-        client = Client(self.endpoint, self.row["name"])
-        client.counts, client.has_answered = self.counts, self.has_answered
-        return Connection(self.config, rank, client)
+        return Connection(self.config, rank, Client(self.endpoint, self.row, self.traffic))
 
     async def _rollout(self, document: Document, generate: GenerateFunction) -> bool:
         """Send one request and pass its answer on."""
@@ -130,7 +112,6 @@ class RequestRunner(InferenceRunner):
             answer = Answer(finish="", problem=str(cause))
         else:
             answer = Answer(result.text, result.finish_reason)
-            self.has_answered = True
         self.on_answer(str(document.id), answer)
         return True
 

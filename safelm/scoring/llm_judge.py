@@ -20,9 +20,7 @@ from safelm.builder.blocks import Task
 from safelm.documents.batches import SHARD, Size
 from safelm.documents.shards import text_digest
 from safelm.llm import (
-    Answer,
     Engine,
-    EngineError,
     Request,
     answers_file,
     fence_document,
@@ -121,8 +119,7 @@ class RubricJudge:
     def grade_parts(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text that fits a request; None where none was given.
 
-        Every text is requested at most `max_attempts` times. Raises EngineError where the server
-        left a text unanswered.
+        Every text is requested at most `max_attempts` times.
         """
         grades: Grades = [None] * len(texts)
         waiting = list(range(len(texts)))
@@ -131,7 +128,6 @@ class RubricJudge:
                 break
             requests = [self.request(texts[index], attempt) for index in waiting]
             answers = self.engine.generate(requests)
-            self._check(answers)
             invalid = []
             for index, answer in zip(waiting, answers, strict=True):
                 if answer.problem:
@@ -146,19 +142,6 @@ class RubricJudge:
             waiting = invalid
         logger.info(f"{self.engine.name}: {list_counts(self.counts)}")
         return grades
-
-    def _check(self, answers: Sequence[Answer]) -> None:
-        """Raise EngineError where the server gave no answer, though it did not refuse."""
-        # Without it an outage would be stored as documents that could not be graded.
-        problems = Counter(
-            answer.problem for answer in answers if answer.problem and not answer.is_refused
-        )
-        if problems:
-            problem, _ = problems.most_common(1)[0]
-            raise EngineError(
-                f"{self.engine.name}: {problems.total():,} of {len(answers):,} requests unanswered "
-                f"({problem}). Answers so far are saved; fix the server and rerun the stage."
-            )
 
     def request(self, text: str, attempt: int) -> Request:
         """Build the request for one text."""

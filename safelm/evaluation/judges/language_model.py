@@ -11,7 +11,7 @@ from loguru import logger
 
 from safelm.evaluation.judges.base import Exchange, JudgeError
 from safelm.evaluation.judges.refusal_phrases import not_harmful
-from safelm.llm import Engine, Request, strip_control_tokens
+from safelm.llm import Engine, EngineError, Request, strip_control_tokens
 from specs.judge import KEY, VerdictPrompt
 from specs.outcome import Outcome, Verdict
 
@@ -82,16 +82,10 @@ class LanguageModelJudge:
     ) -> list[int]:
         """Ask about some exchanges and add to `found`; return those whose verdict is invalid."""
         requests = [self.request(exchanges[index], attempt) for index in indices]
-        replies = self.engine.generate(requests)
-        # A refused request is an answer of the server; any other problem means that it is down.
-        down = Counter(reply.problem for reply in replies if reply.problem and not reply.is_refused)
-        if down:
-            problem, _ = down.most_common(1)[0]
-            raise JudgeError(
-                f"judge {self.name}: {self.engine.name} left {down.total()} of {len(replies)} "
-                f"questions without an answer ({problem}). "
-                "Verdicts so far are saved; fix the server and run the stage again."
-            )
+        try:
+            replies = self.engine.generate(requests)
+        except EngineError as error:
+            raise JudgeError(f"judge {self.name}: {error}") from None
         invalid = []
         counts: Counter[str] = Counter()
         for index, reply in zip(indices, replies, strict=True):
