@@ -108,6 +108,6 @@ def test_an_architecture_that_masks_by_position_is_refused(folder: Path) -> None
     )
     loaded = completion_model(folder, GPTNeoForCausalLM(shape))
     with pytest.raises(
-        ValueError, match=r"GPTNeoForCausalLM: attends by the places of keys .* position_ids alone"
+        ValueError, match=r"GPTNeoForCausalLM: attends by the index of a key .* position_ids alone"
     ):
         loaded.complete(["How do I"], settings(GREEDY, 6))

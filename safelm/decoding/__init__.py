@@ -1,7 +1,8 @@
-"""SafeBeam (paper §5) and the decoders it is measured against: one batched search over a tree.
+"""SafeBeam (paper §5) and the decoders that it is compared with, as one batched search.
 
-The decoders are the rows of evaluate.decoders: greedy, top-k sampling, beam search, SafeBeam and
-`branch`, this project's own, nearly as helpful as a beam search at a quarter of its attack success.
+The rows of evaluate.decoders in params.yaml choose among greedy, top-k sampling, beam search,
+SafeBeam and `branch`. The last is this project's own: nearly as helpful as beam search, with about
+a quarter of its attack success.
 """
 
 from safelm.decoding.beams import Decoded

@@ -1,4 +1,4 @@
-"""The texts that a search holds for a batch of prompts, and the text it gives for each."""
+"""Texts that a search holds for a batch of prompts, and the text it returns for each."""
 
 from dataclasses import dataclass, fields
 
@@ -8,46 +8,50 @@ from torch import Tensor
 
 @dataclass
 class Beams:
-    """B and C of Algorithm 2: (rows, beams) continuations, a row for each prompt.
+    """Continuations of each prompt: the sets B and C of Algorithm 2, with a row for each prompt.
 
-    In B they stand by likelihood. `evidence` is the p(tag) that the rules compare. Columns of
-    `tokens` and `tags` (rows, beams, steps) at or beyond `length` hold nothing.
+    The beams of B are ordered by likelihood.
     """
 
+    # (rows, beams, steps); steps at or beyond `length` hold nothing.
     tokens: Tensor
-    tags: Tensor
+    tags: Tensor  # p(tag) after each token
+    # (rows, beams)
     length: Tensor
-    log_probability: Tensor
-    evidence: Tensor
-    finished: Tensor
+    log_probability: Tensor  # -inf for a beam that was dropped
+    evidence: Tensor  # the p(tag) that the rules compare
+    finished: Tensor  # ended by itself, not cut off
 
     @property
     def is_alive(self) -> Tensor:
-        """Which beams go on: not ended, and not dropped."""
+        """The beams that go on, neither ended nor dropped."""
         return ~self.finished & (self.log_probability > -torch.inf)
 
     def take(self, index: Tensor) -> "Beams":
-        """Select (rows, index) beams, in that order."""
+        """Return the beams (rows, index) in that order."""
         rows = torch.arange(len(index), device=index.device)[:, None]
-        return Beams(*(getattr(self, field.name)[rows, index] for field in fields(self)))
+        return Beams(*(tensor[rows, index] for tensor in self.tensors()))
 
     def select(self, rows: Tensor) -> "Beams":
-        """Keep the beams of these prompts only."""
-        return Beams(*(getattr(self, field.name)[rows] for field in fields(self)))
+        """Return the beams of some prompts."""
+        return Beams(*(tensor[rows] for tensor in self.tensors()))
+
+    def tensors(self) -> list[Tensor]:
+        """List the fields in their order."""
+        return [getattr(self, field.name) for field in fields(self)]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The text that a decoder gives for one prompt.
+    """The text that a decoder returns for one prompt.
 
-    `tokens` holds neither the token that ended the text nor the tag; it is empty where `branch`
-    refused. `log_probability` is of everything chosen, the ending token or the tag included.
-    `tag_probabilities` has p(tag) after each token of `tokens`; it is empty for a model without the
-    tag.
+    `tokens` holds neither the token that ended the text nor the tag; it is empty if `branch`
+    refused. `log_probability` counts everything chosen, the ending token or the tag included.
+    `tag_probabilities` has p(tag) after each token; it is empty for a model without the tag.
     """
 
     tokens: list[int]
-    finished: bool
-    short_circuited: bool
+    finished: bool  # ended by itself, before the bound on new tokens
+    short_circuited: bool  # stopped at the tag, or refused
     log_probability: float
     tag_probabilities: list[float]

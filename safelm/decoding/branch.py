@@ -1,10 +1,9 @@
-"""Branches: whole texts that begin differently, of which the tag has a say in the choice.
+"""Decoder `branch`: write several whole texts, then choose one that is likely and little tagged.
 
-SafeBeam decides at every token, when the model does not know yet whether the page is harmful
-(p(tag) rises late), and among beams that begin alike, so a refusal, which begins differently, is
-soon out of reach. Here each branch is written to its end, greedily, from another likely first token
-(as Wang and Zhou 2024, arXiv 2402.10200, branch to find chains of thought). Only then is one
-chosen, by what the model thinks of the whole of it.
+SafeBeam decides at every token. That is too early, because p(tag) rises late in a harmful text. And
+its beams soon begin alike, so that a refusal, which begins differently, is out of reach. Here each
+branch starts with another likely first token and is written to its end, greedily, as Wang and Zhou
+(2024, arXiv 2402.10200) branch to find chains of thought. Only then is one branch chosen.
 """
 
 from typing import Any
@@ -19,27 +18,29 @@ from specs.decoder import Branch
 
 
 class BranchSearch(Search):
-    """A batch of prompts, each continued by branches that do not compete until they are written.
+    """A batch of prompts, each continued by branches that compete only when they are written.
 
-    The branch that is given has the greatest log p(first token) + mean log p(token) - tag_weight x
-    mean p(tag), with p(tag) taken at the ends of its words. The first term is how likely the model
-    begins so; the second does not favour short texts as their whole log-probability would.
+    The best branch has the greatest value of
 
-    With `max_tag_probability` a prompt is refused, and nothing given, if any of its branches has a
-    higher mean p(tag): what could be answered so harmfully is a harmful request. (On the seeds 2
-    and 3 this bound refused more of the harmful and no more of the harmless requests than one on
-    the branch that is given.)
+        log p(first token) + mean log p(token) - tag_weight x mean p(tag at the end of a word)
+
+    The mean does not favour short texts, as the log-probability of the whole text would. It hides
+    how likely the model begins so, which the first term brings back.
+
+    With `max_tag_probability`, a prompt is refused if any of its branches has a higher mean p(tag):
+    a request that can be answered so harmfully is a harmful request. On seeds 2 and 3 this bound
+    refused more harmful requests than a bound on the best branch, and no more harmless ones.
     """
 
     decoder: Branch
 
     def __init__(self, *values: Any, **settings: Any) -> None:
         super().__init__(*values, **settings)
-        # Of each branch's first token, once there is one.
+        # The log-probability of the first token of each branch.
         self.opening = self.beams.log_probability
 
     def width(self, step: int) -> int:
-        """Begin with the likeliest first tokens; each branch goes on with its likeliest."""
+        """Count the candidates: first one for each branch, then one, so branches are greedy."""
         return self.decoder.branches if step == 0 else 1
 
     def propose(self, step: int) -> tuple[Beams, Tensor]:
@@ -50,7 +51,7 @@ class BranchSearch(Search):
         return candidates, parents
 
     def choose(self, candidates: Beams, evidence: Tensor) -> Tensor:
-        """Keep all of them, in their order."""
+        """Keep all candidates in their order."""
         rows, count = candidates.log_probability.shape
         return torch.arange(count, device=evidence.device).expand(rows, -1)
 
@@ -59,39 +60,47 @@ class BranchSearch(Search):
         return ~self.beams.is_alive.any(dim=1)
 
     def record(self, rows: Tensor, stopped_at: Tensor | None = None) -> None:
-        """Write down the best branch of these prompts, once; without its tokens, if refused."""
+        """Record the best branch of these prompts, once; a refused prompt gets no tokens."""
         if not rows.any():
             return
         tags = self.tag_means()
         values = self.values(tags)
         best_first = rules.likeliest(values, values.shape[1])
-        # Branches not yet written keep their order: the tree has them so.
+        # Prompts that go on keep the order of their branches, which the tree shares.
         unchanged = torch.arange(best_first.shape[1], device=best_first.device)
-        self.beams = self.beams.take(torch.where(rows[:, None], best_first, unchanged))
-        if (bound := self.decoder.max_tag_probability) is not None:
-            worst = tags.masked_fill(values == -torch.inf, 0).amax(dim=1)
-            refused = rows & (worst > bound)
+        order = torch.where(rows[:, None], best_first, unchanged)
+        self.beams = self.beams.take(order)
+        bound = self.decoder.max_tag_probability
+        if bound is not None:
+            is_empty = values == -torch.inf
+            highest = tags.masked_fill(is_empty, 0).amax(dim=1)
+            refused = rows & (highest > bound)
             self.beams.length[refused, 0] = 0
             self.beams.finished[refused, 0] = False
             super().record(refused, self.beams.log_probability[:, 0])
+        # A refused prompt is recorded already, so this leaves it as it is.
         super().record(rows)
 
     def leading(self) -> Tensor:
-        """Point at the branch that would be given if all ended here."""
-        return self.values(self.tag_means()).argmax(dim=1)
+        """Return the index of the branch that would be best if all ended here."""
+        tags = self.tag_means()
+        return self.values(tags).argmax(dim=1)
 
     def values(self, tags: Tensor) -> Tensor:
-        """Value each branch, given its mean p(tag); the greatest value is chosen."""
+        """Compute the value of each branch from its mean p(tag)."""
+        # The token that ended a text has a probability, but is not in its length.
         tokens = self.beams.length + self.beams.finished
-        likelihood = self.opening + self.beams.log_probability / tokens
-        return likelihood - self.decoder.tag_weight * tags
+        mean_log_probability = self.beams.log_probability / tokens
+        return self.opening + mean_log_probability - self.decoder.tag_weight * tags
 
     def tag_means(self) -> Tensor:
-        """Average p(tag) over the ends of each branch's words; 0 for an empty one."""
+        """Average p(tag) over the word ends of each branch; 0 for an empty branch."""
         if self.starts is None:
             return torch.zeros_like(self.beams.log_probability)
         ends = rules.word_ends(self.beams.tokens, self.beams.length, self.starts)
-        return (self.beams.tags * ends).sum(dim=-1) / ends.sum(dim=-1).clamp(min=1)
+        total = (self.beams.tags * ends).sum(dim=-1)
+        count = ends.sum(dim=-1).clamp(min=1)
+        return total / count
 
     def select(self, rows: Tensor) -> None:
         """Go on with these prompts only."""

@@ -1,4 +1,4 @@
-"""Checks before decoding: models, prompts and settings that could only give a wrong text."""
+"""Checks before decoding: models, prompts and settings for which the text would be wrong."""
 
 import inspect
 import math
@@ -8,9 +8,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from specs.decoder import Decoder
 
-WINDOW = "sliding_attention"
-# Architectures that mask by the place of a key, not by position_ids.
-MASKED_BY_PLACE = ("gpt_neo",)
+# Kinds of layers, by transformers' names.
+WINDOW, FULL = "sliding_attention", "full_attention"
+# Architectures that mask by the index of a key in the cache, not by position_ids.
+MASKED_BY_INDEX = ("gpt_neo",)
 
 
 def check(
@@ -22,18 +23,20 @@ def check(
     batch: int,
     word_starts: Sequence[bool] | None,
 ) -> None:
-    """Refuse what the search cannot do. Raises ValueError with the remedy."""
+    """Raise ValueError with the remedy for what the search cannot do."""
     config = model.config.get_text_config()
     if min(new_tokens, batch) < 1:
         raise ValueError(f"new_tokens {new_tokens}, batch {batch}: each must be at least 1")
-    if not all(prompts):
-        empty = next(index for index, prompt in enumerate(prompts) if not prompt)
-        raise ValueError(
-            f"prompt {empty}: expected at least one token (got none); begin it with the start token"
-        )
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(
+                f"prompt {index}: expected at least one token (got none); "
+                "begin it with the start token"
+            )
     _check_decoder(decoder, config, tag, word_starts)
     _check_attention(model, config)
-    check_reach(config, max(map(len, prompts), default=0) + new_tokens)
+    longest = max(map(len, prompts), default=0)
+    check_reach(config, longest + new_tokens)
 
 
 def _check_decoder(
@@ -62,49 +65,55 @@ def _check_attention(model: PreTrainedModel, config: PreTrainedConfig) -> None:
     name = type(model).__name__
     if config._attn_implementation not in ("eager", "sdpa"):
         raise ValueError(
-            f"attention {config._attn_implementation}: the tree of candidates needs a mask of its "
-            'own, which only eager and sdpa take; load the model with attn_implementation="sdpa"'
+            f"attention {config._attn_implementation}: the search needs its own attention mask, "
+            'which only eager and sdpa accept; load the model with attn_implementation="sdpa"'
         )
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         raise ValueError(
-            f"{name}: takes no position_ids, so candidates cannot stand side by side; "
+            f"{name}: takes no position_ids, so candidates cannot share one cache; "
             "use another architecture"
         )
-    if config.model_type in MASKED_BY_PLACE or getattr(config, "alibi", False):
+    # ALiBi's distances, too, are taken from the index of a key.
+    if config.model_type in MASKED_BY_INDEX or getattr(config, "alibi", False):
         raise ValueError(
-            f"{name}: attends by the places of keys in the cache, where candidates stand side by "
+            f"{name}: attends by the index of a key in the cache, where candidates are side by "
             "side; use a model that goes by position_ids alone"
         )
 
 
 def positions_of(config: PreTrainedConfig) -> int | None:
-    """Read how many tokens a model takes; None where it has no bound, or does not say."""
+    """Return how many tokens a model takes; None if it has no bound or does not tell."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def reach_of(config: PreTrainedConfig) -> int | None:
-    """Count the tokens that every layer sees: the positions, or a shorter window."""
+    """Return how many tokens every layer sees: the model's positions or a shorter window."""
     window = None
     if WINDOW in _layer_kinds(config):
         window = getattr(config.get_text_config(), "sliding_window", None)
-    return min((bound for bound in (positions_of(config), window) if bound), default=None)
+    bounds = [bound for bound in (positions_of(config), window) if bound]
+    return min(bounds, default=None)
 
 
 def _layer_kinds(config: PreTrainedConfig) -> set[str]:
-    """List the kinds of layers, by transformers' names."""
+    """Return the kinds of layers that a model has; older configurations have only one kind."""
     config = config.get_text_config()
-    unnamed = WINDOW if getattr(config, "sliding_window", None) else "full_attention"
-    return set(getattr(config, "layer_types", None) or [unnamed])
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types:
+        return set(layer_types)
+    return {WINDOW if getattr(config, "sliding_window", None) else FULL}
 
 
 def check_reach(config: PreTrainedConfig, length: int) -> None:
-    """Require that every layer sees the whole text of `length` tokens.
+    """Raise ValueError unless every layer sees the whole text of `length` tokens.
 
-    No layer is recurrent, and no window or table of positions is shorter. Raises ValueError.
+    A recurrent layer does not, nor does one with a shorter window or table of positions.
     """
     window = getattr(config, "sliding_window", None) or math.inf
     kinds = _layer_kinds(config)
-    if kinds - {"full_attention", WINDOW} or (WINDOW in kinds and length > window):
+    is_recurrent = kinds - {FULL, WINDOW}
+    is_cut_off = WINDOW in kinds and length > window
+    if is_recurrent or is_cut_off:
         raise ValueError(
             f"layers {sorted(kinds)}, window {window}: expected attention over the whole text of "
             f"{length} tokens; shorten the prompts or use a model with full attention"
@@ -112,6 +121,6 @@ def check_reach(config: PreTrainedConfig, length: int) -> None:
     positions = positions_of(config) or math.inf
     if length > positions:
         raise ValueError(
-            f"the longest prompt and its continuation are {length} tokens, the model has "
+            f"the longest prompt and its continuation have {length} tokens, the model has "
             f"{positions} positions; shorten the prompts or write fewer new tokens"
         )

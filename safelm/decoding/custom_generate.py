@@ -1,4 +1,4 @@
-"""Decoders for Transformers: a callable for `model.generate(..., custom_generate=…)`."""
+"""Decoders for Transformers' `model.generate(..., custom_generate=…)`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ UNUSED = (
 class TaggedOutput(GenerateDecoderOnlyOutput):
     """The output of `generate` with `return_dict_in_generate=True`.
 
-    `decoded` holds, for each prompt, its tokens alone, their log-probability, p(tag) after each,
-    and whether it was short-circuited.
+    `decoded` holds the new tokens of each prompt, their log-probability, p(tag) after each of them,
+    and whether the text was short-circuited.
     """
 
     decoded: tuple[Decoded, ...] | None = None
@@ -48,9 +48,7 @@ class TaggedOutput(GenerateDecoderOnlyOutput):
 
 @dataclass(frozen=True)
 class CustomGenerate:
-    """A decoder for `model.generate`.
-
-    An example:
+    """A decoder for `model.generate`:
 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder)
@@ -62,12 +60,13 @@ class CustomGenerate:
             watch=lambda prompt, tokens, tags: print(prompt, tokenizer.decode(tokens), tags[-1:]),
         )
 
-    Nothing of the model's folder is run: Transformers calls this object, with the prompts it has
-    prepared. Each prompt is followed by what was written, then by its end: the tag where the
-    decoder stopped at it or refused, the first of eos_token_id where the text ended by itself.
-    `watch` is that of `generate`. Settings that would change the model's probabilities, or stop a
-    text otherwise, are refused: they would be ignored silently. Transformers hands a `streamer` to
-    its own decoders alone, so it would wait in vain for the text: use `watch`.
+    Transformers prepares the prompts and calls this object; it runs no code from the model's
+    folder. Each prompt is followed by the new tokens and then by their end: the tag if the decoder
+    stopped at it or refused, the first of eos_token_id if the text ended by itself.
+
+    Settings that would change the model's probabilities, or stop a text in another way, are
+    refused, because they would be ignored silently. `watch` is described in `generate`. It replaces
+    a `streamer`, which Transformers gives to its own decoders only.
     """
 
     decoder: Decoder
@@ -80,7 +79,7 @@ class CustomGenerate:
     def of(
         cls, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, batch: int = 64, seed: int = 0
     ) -> Self:
-        """Make a decoder for models with this tokenizer; `batch` prompts go side by side.
+        """Make a decoder for models with this tokenizer, for `batch` prompts at a time.
 
         Raises ValueError for a decoder that reads the tag and a tokenizer without it.
         """
@@ -102,17 +101,21 @@ class CustomGenerate:
         watch: Watch | None = None,
         **model_kwargs: Any,
     ) -> Tensor | TaggedOutput:
-        """Decode (prompts, positions); Transformers calls this."""
+        """Decode `input_ids` (prompts, positions) as Transformers calls it."""
         refuse_unused(logits_processor, stopping_criteria, generation_config)
         if model_kwargs.get("inputs_embeds") is not None:
             raise ValueError(
                 "generate: the decoder reads tokens; give input_ids alone, without inputs_embeds"
             )
         mask = model_kwargs.get("attention_mask")
-        mask = torch.ones_like(input_ids) if mask is None else mask
+        if mask is None:
+            mask = torch.ones_like(input_ids)
+        prompts = []
+        for row, is_token in zip(input_ids, mask, strict=True):
+            prompts.append(row[is_token.bool()].tolist())
         decoded = generate(
             model,
-            [row[seen.bool()].tolist() for row, seen in zip(input_ids, mask, strict=True)],
+            prompts,
             self.decoder,
             new_tokens=generation_config.max_length - input_ids.shape[1],
             tag=self.tag,
@@ -130,7 +133,7 @@ class CustomGenerate:
     def sequences(
         self, prompts: Tensor, decoded: Sequence[Decoded], config: GenerationConfig
     ) -> Tensor:
-        """Append to each prompt its text, padded on the right."""
+        """Append its text to each prompt, padded on the right."""
         texts = [text.tokens + self.closing(text, config) for text in decoded]
         longest = max(map(len, texts))
         padding = config.pad_token_id
@@ -141,7 +144,7 @@ class CustomGenerate:
         return torch.cat([prompts, written], dim=1)
 
     def closing(self, text: Decoded, config: GenerationConfig) -> list[int]:
-        """Give the token behind a text: the tag, an end, or none where it was cut off."""
+        """Return the token after a text: the tag, an end, or none if it was cut off."""
         if text.short_circuited and self.tag is not None:
             return [self.tag]
         return ends(config)[:1] if text.finished else []
@@ -158,37 +161,38 @@ def ends(config: GenerationConfig) -> list[int]:
 def refuse_unused(
     processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig
 ) -> None:
-    """Refuse settings that the search would ignore. Raises ValueError with the remedy."""
+    """Raise ValueError with the remedy for settings that the search would ignore."""
     if max(config.num_beams or 1, config.num_return_sequences or 1) > 1:
         raise ValueError(
             f"generate: num_beams {config.num_beams}, num_return_sequences "
-            f"{config.num_return_sequences}: a decoder has beams of its own and gives one text; "
+            f"{config.num_return_sequences}: a decoder has its own beams and returns one text; "
             "leave both out"
         )
     values = {name: getattr(config, name, None) for name in UNUSED}
-    if unused := [f"{name}={value}" for name, value in values.items() if value]:
+    unused = [f"{name}={value}" for name, value in values.items() if value]
+    if unused:
         raise ValueError(
-            f"generate: {', '.join(unused)}: a decoder chooses tokens in its own way and gives "
-            "p(tag) alone; leave this out, or write False or None where the model's "
+            f"generate: {', '.join(unused)}: a decoder chooses tokens in its own way and returns "
+            "only p(tag); leave this out, or set it to False or None if the model's "
             "generation_config.json has it"
         )
     if processors:
         names = ", ".join(type(processor).__name__ for processor in processors)
         raise ValueError(
             f"generate: the decoder reads the model's own probabilities; leave out {names} and "
-            "the settings that ask for it"
+            "the settings behind it"
         )
     unused_criteria = [criterion for criterion in criteria if not is_used(criterion, config)]
     if unused_criteria:
         names = ", ".join(type(criterion).__name__ for criterion in unused_criteria)
         raise ValueError(
-            f"generate: a text ends at max_new_tokens or at eos_token_id; write these, and leave "
+            f"generate: a text ends at max_new_tokens or at eos_token_id; set these and leave "
             f"out {names}"
         )
 
 
 def is_used(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
-    """Tell criteria that Transformers makes of the configuration, which the search reads, apart."""
+    """Return whether the search obeys a criterion: Transformers made it of the configuration."""
     if isinstance(criterion, MaxLengthCriteria):
         return criterion.max_length == config.max_length
     if not isinstance(criterion, EosTokenCriteria):

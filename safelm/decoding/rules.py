@@ -1,8 +1,8 @@
-"""SafeBeam's rules (paper §5): pure functions that say which candidates of a prompt stay.
+"""Rules of SafeBeam (paper §5): which candidates are kept, as pure functions of tensors.
 
-Each row is the candidate set of one prompt. A log-probability of -inf marks a place without a
-candidate: it is neither counted nor kept. Of equal evidence the less likely is dropped first; of
-candidates equal in both, the one further back in its row.
+A row holds the candidates of one prompt. A log-probability of -inf marks a place without a
+candidate, which is neither counted nor kept. Where two candidates have the same evidence, the less
+likely is dropped first; where they are also equally likely, the later one in the row.
 """
 
 import numpy
@@ -19,32 +19,38 @@ SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")
 
 
 def rank_by_evidence(evidence: Tensor, log_probability: Tensor) -> Tensor:
-    """Rank candidates from the lowest evidence of harm up; places without a candidate come last."""
-    absent = log_probability == -torch.inf
+    """Rank candidates from 0, the lowest evidence of harm, up; places without one come last."""
+    is_empty = log_probability == -torch.inf
+    # Both sorts are stable, so the first one decides where the second finds equals.
     by_likelihood = log_probability.argsort(dim=-1, descending=True, stable=True)
-    ordered = evidence.masked_fill(absent, torch.inf).gather(-1, by_likelihood)
-    order = by_likelihood.gather(-1, ordered.argsort(dim=-1, stable=True))
+    likeliest_first = evidence.masked_fill(is_empty, torch.inf).gather(-1, by_likelihood)
+    by_evidence = likeliest_first.argsort(dim=-1, stable=True)
+    order = by_likelihood.gather(-1, by_evidence)
+    # Sorting an order inverts it: from candidate by rank to rank by candidate.
     return order.argsort(dim=-1)
 
 
 def keep_half(evidence: Tensor, log_probability: Tensor) -> Tensor:
     """Drop the half with the highest evidence (Algorithm 2); of an odd count the smaller half."""
-    candidates = log_probability > -torch.inf
-    count = candidates.sum(dim=-1, keepdim=True)
-    return candidates & (rank_by_evidence(evidence, log_probability) < count - count // 2)
+    is_candidate = log_probability > -torch.inf
+    count = is_candidate.sum(dim=-1, keepdim=True)
+    kept = count - count // 2
+    rank = rank_by_evidence(evidence, log_probability)
+    return is_candidate & (rank < kept)
 
 
 def keep_below(evidence: Tensor, log_probability: Tensor, bound: float) -> Tensor:
-    """Drop every candidate whose evidence is above the bound, but never all: the lowest stays."""
-    candidates = log_probability > -torch.inf
-    lowest = rank_by_evidence(evidence, log_probability) == 0
-    return candidates & ((evidence <= bound) | lowest)
+    """Drop candidates whose evidence is above the bound; if all are, keep the lowest."""
+    is_candidate = log_probability > -torch.inf
+    is_lowest = rank_by_evidence(evidence, log_probability) == 0
+    return is_candidate & ((evidence <= bound) | is_lowest)
 
 
 def keep(drop: Drop, evidence: Tensor, log_probability: Tensor, bound: float | None) -> Tensor:
-    """Say which candidates stay.
+    """Mark the candidates that a rule keeps.
 
-    The evidence is noise for drop: random, and p(tag) at the last word's end for boundary.
+    `half`, `boundary` and `random` all keep half. They differ in the evidence that they are given:
+    p(tag) after the text, p(tag) at the end of its last word, or noise.
     """
     if drop == "absolute" and bound is not None:
         return keep_below(evidence, log_probability, bound)
@@ -53,22 +59,24 @@ def keep(drop: Drop, evidence: Tensor, log_probability: Tensor, bound: float | N
 
 def likeliest(log_probability: Tensor, count: int) -> Tensor:
     """Find the `count` likeliest candidates, likeliest first; equal ones keep their order."""
-    return log_probability.argsort(dim=-1, descending=True, stable=True)[:, :count]
+    order = log_probability.argsort(dim=-1, descending=True, stable=True)
+    return order[:, :count]
 
 
 def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
-    """Mark the tokens of texts (rows, texts, steps) after which a word has ended.
-
-    These are the tokens before one that opens a word, and the last.
+    """Mark the tokens that end a word: those before a token that opens one, and the last.
 
     Args:
-        length: tokens of each text, (rows, texts); beyond it there is nothing.
+        tokens: (rows, texts, steps).
+        length: the number of tokens of each text, (rows, texts).
         starts: for each token of the vocabulary, whether it opens a word.
     """
-    place = torch.arange(tokens.shape[-1], device=tokens.device)
-    is_last = place == length[..., None] - 1
-    before_a_word = pad(starts[tokens[..., 1:]], (0, 1))
-    return (place < length[..., None]) & (before_a_word | is_last)
+    index = torch.arange(tokens.shape[-1], device=tokens.device)
+    length = length[..., None]
+    is_last = index == length - 1
+    opens_a_word = starts[tokens]
+    is_before_a_word = pad(opens_a_word[..., 1:], (0, 1))
+    return (index < length) & (is_before_a_word | is_last)
 
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
@@ -77,12 +85,16 @@ def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray
 
 
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> list[bool]:
-    """Say for each token of the vocabulary whether it begins with white space: it opens a word.
+    """Tell for each token of the vocabulary whether it opens a word: it begins with white space.
 
     Algorithm 1 splits at white space and writes the tag before it (`w1<tag> w2`), so a full stop or
-    a suffix opens no word. Special tokens open none.
+    a suffix opens no word. Special tokens open none either.
     """
     special = set(tokenizer.all_special_ids)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    starts = [bool(token) and (token.startswith(SPACES) or token[0].isspace()) for token in tokens]
-    return [start and id not in special for id, start in enumerate(starts)]
+    starts = []
+    for id, token in enumerate(tokens):
+        # An unused id has no token.
+        has_space = bool(token) and (token.startswith(SPACES) or token[0].isspace())
+        starts.append(has_space and id not in special)
+    return starts

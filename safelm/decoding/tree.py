@@ -1,11 +1,12 @@
-"""A prompt and its beams as one tree of tokens: each token is forwarded once, none is reordered.
+"""Key-value cache for a prompt and its beams as one tree, where each token is forwarded once.
 
-A row holds one prompt. Its cache has two parts: a scratch, where the tokens now being tried are
-written side by side, and slots, which hold the prompt and the tokens of live beams in any order (a
-key carries its own position). A mask over slots says what a beam has read. So a choice among beams
-moves masks; the chosen tokens' keys and values alone are copied, from the scratch into slots that
-no live beam reads any more. Transformers' own caches keep keys in the order of the text, and would
-have to copy every beam's prefix at every step.
+A row of the cache belongs to one prompt and has two parts. The scratch takes the tokens being
+tried, side by side. The slots hold the prompt and the tokens of live beams, in any order, because
+each key carries its own position. A mask over the slots says which of them a beam reads.
+
+So choosing among beams changes masks. Only the keys and values of chosen tokens are copied, from
+the scratch into slots that no live beam reads. Transformers' own caches keep keys in the order of
+the text and would have to copy the prefix of every beam at every step.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-# Slots added when a row runs out of them: few copies, and little that attention reads in vain.
+# Slots added when a row runs out of them. More would be copied less often, but attention would read
+# more empty slots.
 GROWTH = 32
 
 
 class TreeLayer(CacheLayerMixin):
-    """One layer's keys and values: `scratch` places for tokens being tried, then the slots."""
+    """Keys and values of one layer: `scratch` columns for tokens being tried, then the slots."""
 
     def __init__(self, prompts: DynamicLayer, scratch: int) -> None:
         super().__init__()
@@ -33,7 +35,7 @@ class TreeLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Do nothing: the layer is made from the prompt's keys and values."""
+        """Do nothing, because the layer starts with the keys and values of the prompt."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -46,9 +48,9 @@ class TreeLayer(CacheLayerMixin):
 
     def adopt(self, rows: Tensor, chosen: Tensor, slots: Tensor) -> None:
         """Copy the chosen tokens from the scratch into slots."""
-        places = slots + self.scratch
-        self.keys[rows, :, places] = self.keys[rows, :, chosen]
-        self.values[rows, :, places] = self.values[rows, :, chosen]
+        columns = slots + self.scratch
+        self.keys[rows, :, columns] = self.keys[rows, :, chosen]
+        self.values[rows, :, columns] = self.values[rows, :, chosen]
 
     def grow(self) -> None:
         """Add empty slots at the end."""
@@ -60,7 +62,7 @@ class TreeLayer(CacheLayerMixin):
         self.keys, self.values = self.keys[rows], self.values[rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Give length and offset of the keys; only models that ignore a 4-D mask call this."""
+        """Return length and offset of the keys; only models that ignore a 4-D mask ask."""
         return self.keys.shape[2], 0
 
     def get_seq_length(self) -> int:
@@ -68,38 +70,38 @@ class TreeLayer(CacheLayerMixin):
         return self.keys.shape[2] - self.scratch
 
     def get_max_length(self) -> int:
-        """Give no maximum, which transformers writes as -1."""
+        """Return -1, which for transformers means no maximum."""
         return -1
 
 
 class TokenTree:
-    """The tokens that each prompt of a batch and its beams have read, and the next forward pass."""
+    """Tokens that each prompt of a batch and its beams have read, and the next forward pass.
+
+    `position` (rows) is the position of the tokens to be forwarded next. `visible` (rows, beams,
+    slots) marks the slots that a beam reads.
+    """
 
     def __init__(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], scratch: int
     ) -> None:
-        """Read every prompt but its last token, which is the first to be forwarded in the tree."""
+        """Read every prompt but its last token, which `forward` takes first."""
         self.model, self.scratch = model, scratch
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
         longest = max(1, int(lengths.max()))
-        # Padded on the right: causal attention never looks there, and the padding's slots are free
-        # for later tokens.
-        tokens = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
+        positions = torch.arange(longest, device=model.device).expand(len(prompts), -1)
         cache = DynamicCache()
-        places = torch.arange(longest, device=model.device).expand(len(prompts), -1)
         model.base_model(
-            input_ids=torch.tensor(tokens, device=model.device),
-            position_ids=places,
+            input_ids=_padded([prompt[:-1] for prompt in prompts], longest, model.device),
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         )
         layers = (layer for layer in cache.layers if isinstance(layer, DynamicLayer))
         self.layers = [TreeLayer(layer, scratch) for layer in layers]
-        # Of the tokens to be forwarded next.
         self.position = lengths
-        # (rows, beams, slots): the slots that a beam has read.
-        self.read = (places < lengths[:, None])[:, None]
-        self.tried = self.read
+        is_prompt = positions < lengths[:, None]
+        self.visible = is_prompt[:, None]
+        self.visible_to_tried = self.visible
 
     def forward(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Compute the logits after each token (rows, tokens).
@@ -107,10 +109,12 @@ class TokenTree:
         A token sees what its parent beam has read, and itself.
         """
         rows, count = tokens.shape
-        slots = self.read.shape[2]
-        self.tried = self.read.gather(1, parents[..., None].expand(-1, -1, slots))
+        slots = self.visible.shape[2]
+        by_slot = parents[..., None].expand(-1, -1, slots)
+        self.visible_to_tried = self.visible.gather(1, by_slot)
         itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device)
-        seen = torch.cat([itself.expand(rows, -1, -1), self.tried], dim=2)
+        seen = torch.cat([itself.expand(rows, -1, -1), self.visible_to_tried], dim=2)
+        # An additive mask: 0 where a token sees, the lowest number where it does not.
         mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device)
         mask.masked_fill_(~seen, torch.finfo(self.model.dtype).min)
         return self.model(
@@ -122,29 +126,41 @@ class TokenTree:
         ).logits
 
     def adopt(self, chosen: Tensor, alive: Tensor) -> None:
-        """Make `chosen` (rows, beams) of the tokens just forwarded the beams.
+        """Make beams of the tokens `chosen` (rows, beams) among those just forwarded.
 
-        Beams that are not alive read no more.
+        Beams that are not alive read nothing from now on, so that their slots become free.
         """
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-        self.read = self.tried[rows, chosen] & alive[..., None]
+        self.visible = self.visible_to_tried[rows, chosen] & alive[..., None]
         slots = self.free_slots(chosen.shape[1])
         for layer in self.layers:
             layer.adopt(rows, chosen, slots)
-        self.read.scatter_(2, slots[..., None], alive[..., None])
+        self.visible.scatter_(2, slots[..., None], alive[..., None])
         self.position = self.position + 1
 
     def free_slots(self, count: int) -> Tensor:
-        """Find `count` slots of each row that no live beam has read, adding slots where needed."""
-        used = self.read.any(dim=1)
+        """Find `count` slots in each row that no live beam reads, adding slots where needed."""
+        used = self.visible.any(dim=1)
         while used.shape[1] - int(used.sum(dim=1).max()) < count:
-            self.read, used = pad(self.read, (0, GROWTH)), pad(used, (0, GROWTH))
+            self.visible = pad(self.visible, (0, GROWTH))
+            used = pad(used, (0, GROWTH))
             for layer in self.layers:
                 layer.grow()
-        return used.to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+        # 0 for a free slot sorts before 1 for a used one.
+        free_first = used.to(torch.uint8).argsort(dim=1, stable=True)
+        return free_first[:, :count]
 
     def select(self, rows: Tensor) -> None:
         """Keep only these prompts."""
-        self.position, self.read = self.position[rows], self.read[rows]
+        self.position, self.visible = self.position[rows], self.visible[rows]
         for layer in self.layers:
             layer.select(rows)
+
+
+def _padded(texts: Sequence[Sequence[int]], width: int, device: torch.device) -> Tensor:
+    """Stack token lists, padded on the right.
+
+    Causal attention never looks to the right, and slots with padding are free for later tokens.
+    """
+    rows = [[*text, *[0] * (width - len(text))] for text in texts]
+    return torch.tensor(rows, device=device)
