@@ -1,11 +1,12 @@
 """The command `safelm build`: check the project, then build what is out of date."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.dependencies import DVC_YAML, update_dependencies
 from safelm.builder import scheduler
-from safelm.builder.locks import LockedError, StageError, locked
+from safelm.builder.locks import StageError, locked
 from safelm.builder.paths import build
 from safelm.builder.scheduler import Needs, outdated
 from specs.params import PARAMS
@@ -40,31 +41,32 @@ def build_project(jobs: int) -> str:
     """Build everything that is out of date, and return a sentence about it.
 
     DVC is asked once what is out of date; stages beside that are not looked at again. `dvc repro`
-    builds the same, bit for bit, one stage after another.
+    builds the same, bit for bit, one stage after another. A second build waits for the first.
 
     Args:
         jobs: lanes in which stages are built side by side.
 
     Raises:
         ProjectError: the folder, params.yaml or DVC's own state stop the build.
-        LockedError: another build runs here.
         BuildError: a stage failed.
     """
     # The checks import what reads DVC's files, which commands beside this one do not need.
     from safelm.maintenance.doctor.examine import check_before_build
+    from safelm.maintenance.doctor.surroundings import readable
 
     require_project()
-    if found := check_before_build() or problems():
-        raise ProjectError("\n".join(map(str, found)))
+    # The settings of DVC say where the cache is, and so its lock.
+    _refuse(list(readable()) or problems())
     _require_git()
-    try:
-        with locked("build"):
-            return _build(jobs)
-    except LockedError as error:
-        holder = str(error).removeprefix("build: ").partition(";")[0]
-        raise LockedError(
-            f"another build runs here ({holder}); wait until it ends or stop it"
-        ) from error
+    with locked("build", wait=True):
+        # Only now: DVC's files are half written again and again while another build runs.
+        _refuse(check_before_build())
+        return _build(jobs)
+
+
+def _refuse(found: Sequence[object]) -> None:
+    if found:
+        raise ProjectError("\n".join(map(str, found)))
 
 
 def _build(jobs: int) -> str:

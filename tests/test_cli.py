@@ -78,16 +78,24 @@ def test_a_download_without_git_is_told_what_to_run(project: Path) -> None:
     assert "`git init`" in text and text.count("\n") == 1
 
 
-def test_a_second_build_is_refused_with_the_process_of_the_first(project: Path) -> None:
+def test_a_second_build_waits_and_names_the_process_of_the_first(project: Path) -> None:
     lock = project / ".safelm/locks/build"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(f"process {os.getpid()} is building it")
+        file.write(f"process {os.getpid()} is building it since today")
         file.flush()
-        text = refused("build", cwd=project)
-    assert text.startswith(f"another build runs here (process {os.getpid()} is building it)")
-    assert "wait until it ends or stop it" in text and text.count("\n") == 1
+        command = [sys.executable, "-m", "pipeline", "build"]
+        second = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        line = second.stderr.readline()
+        assert second.poll() is None
+        second.kill()
+        rest = second.communicate()[1]
+    assert line == (
+        f"build: process {os.getpid()} is building it since today; waiting until it ends\n"
+    )
+    assert rest == ""
 
 
 def test_a_failing_stage_shows_its_message_and_its_log(project: Path) -> None:

@@ -1,7 +1,7 @@
 """The command `safelm gc`: free the disk of what no build needs, sparing unfinished work.
 
-DVC collects. A bare `dvc gc` would also remove the shards of a stage that has not finished, and
-objects that a running build uses.
+DVC collects. A bare `dvc gc` would also remove the shards of a stage that has not finished, objects
+that a running build uses, and those of other projects on the cache.
 """
 
 import hashlib
@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safelm.builder.files import write_synced
 from safelm.builder.locks import all_stages_locked
 from safelm.builder.manifest import ManifestEntry
-from safelm.builder.paths import cache, scratch
+from safelm.builder.paths import SCRATCH, cache, scratch
 from safelm.builder.store import Store
+from safelm.builder.workspaces import Workspace, workspaces
 from safelm.maintenance.dvc import run_dvc
 from safelm.maintenance.verify.lock_file import (
     DIR,
@@ -24,22 +26,33 @@ from safelm.maintenance.verify.lock_file import (
     write_listing,
 )
 
-# Exists while DVC collects, so that it keeps the shards that only the index names.
-KEEP = Path("unfinished.dvc")
 HOURS = 24.0
 
 
+class NeighbourError(RuntimeError):
+    """Another project uses the cache, and what it needs cannot be read; the message says why."""
+
+
 def collect_garbage(hours: float = HOURS) -> str:
-    """Free the disk of what no build needs, and return a summary.
+    """Free the disk of what no project on the cache needs, and return a summary.
+
+    Waits until nothing is built on the cache.
 
     Args:
-        hours: keep shards made in the last hours, although no finished stage has them.
+        hours: keep shards made here in the last hours, although no finished stage has them. Those
+            of other projects are kept for a day at least.
 
     Raises:
-        LockedError: a build runs.
         DvcError: DVC failed.
         DamagedLockFile: dvc.lock, which says what is needed, is missing or damaged.
+        NeighbourError: what another project on the cache needs cannot be read.
     """
+    with all_stages_locked("is collecting garbage", wait=True):
+        _require_lock_file()
+        return collect(Store(cache(), scratch()), hours)
+
+
+def _require_lock_file() -> None:
     try:
         read_lock()
     except FileNotFoundError:
@@ -49,49 +62,96 @@ def collect_garbage(hours: float = HOURS) -> str:
         ) from None
     except DamagedLockFile as error:
         raise DamagedLockFile(f"{error}; `make doctor` names the remedy") from None
-    with all_stages_locked("is collecting garbage"):
-        return collect(Store(cache(), scratch()), hours)
 
 
 def collect(store: Store, hours: float) -> str:
-    """Remove what neither dvc.lock names nor the last `hours` made; return a summary."""
+    """Remove what neither a dvc.lock names nor the last `hours` made; return a summary."""
+    neighbours = _neighbours()
     size_before, count_before = _size(store)
-    recent = set[str]()
-    for entry in _entries(store, time.time() - 3600 * hours):
-        recent.update(file.md5 for file in entry.files)
-    with _kept(sorted(md5 for md5 in recent if store.object(md5).exists()), store):
-        run_dvc("gc", "--quiet", "--workspace", "--force")
+    objects = set(_recent_objects(store, hours))
+    for folder in neighbours:
+        objects.update(_recent_objects(Store(store.cache, folder / SCRATCH), max(hours, HOURS)))
+    with _kept(sorted(md5 for md5 in objects if store.object(md5).exists()), store) as kept:
+        projects = map(str, [kept, *neighbours])
+        run_dvc("gc", "--quiet", "--workspace", "--force", "--projects", *projects)
     size, count = _size(store)
     entries = _remove_unusable_entries(store)
+    others = f"; {len(neighbours)} other projects on this cache keep theirs" if neighbours else ""
     return (
         f"freed {(size_before - size) / 1e6:,.1f} MB: removed {count_before - count:,} of "
-        f"{count_before:,} objects and {entries:,} index entries; {size / 1e6:,.1f} MB kept"
+        f"{count_before:,} objects and {entries:,} index entries; {size / 1e6:,.1f} MB kept{others}"
     )
 
 
 @contextmanager
-def _kept(objects: list[str], store: Store) -> Iterator[None]:
-    """Name objects in a file of DVC's while it collects."""
+def _kept(objects: list[str], store: Store) -> Iterator[Path]:
+    """Name objects in a project of its own, which DVC counts as one of those on the cache.
+
+    In a file of this project, another process of DVC would take them for an output that is lost.
+    """
     data = write_listing({f"{md5[:2]}/{md5[2:]}": md5 for md5 in objects})
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest() + DIR
     path = store.object(md5)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    write_synced(path, data)
     path.chmod(0o444)
-    KEEP.write_text(f"outs:\n- md5: {md5}\n  hash: md5\n  path: {KEEP.stem}\n", encoding="utf-8")
+    folder = scratch("gc").absolute()
+    (folder / ".dvc").mkdir(parents=True, exist_ok=True)
+    cache_dir = store.cache.parent.parent.absolute()
+    config = f"[core]\n    no_scm = true\n[cache]\n    dir = {cache_dir}\n"
+    (folder / ".dvc/config").write_text(config, encoding="utf-8")
+    kept = f"outs:\n- md5: {md5}\n  hash: md5\n  path: unfinished\n"
+    (folder / "unfinished.dvc").write_text(kept, encoding="utf-8")
     try:
-        yield
+        yield folder
     finally:
-        KEEP.unlink()
         path.unlink(missing_ok=True)
 
 
-def _entries(store: Store, since: float) -> Iterator[ManifestEntry]:
-    """Yield the entries of the index written since a time; a damaged one names no shard."""
+def _neighbours() -> list[Path]:
+    """List the other projects on the cache; forget those that were deleted, after naming them.
+
+    Raises:
+        NeighbourError: what a project needs cannot be read.
+    """
+    others = []
+    for workspace in workspaces():
+        if workspace == Workspace.here():
+            continue
+        if workspace.is_gone():
+            print(f"{workspace.path}: is gone, so nothing is kept for it", flush=True)
+            workspace.file.unlink(missing_ok=True)
+        else:
+            _require_readable(workspace)
+            others.append(Path(workspace.path))
+    return others
+
+
+def _require_readable(workspace: Workspace) -> None:
+    path = Path(workspace.path)
+    if not workspace.is_here():
+        raise NeighbourError(
+            f"{path} on host {workspace.host}: uses the cache, but cannot be seen from here; "
+            f"run gc there, or delete {workspace.file} if that project is gone"
+        )
+    try:
+        read_lock(path / LOCK)
+    except FileNotFoundError:
+        pass  # it has not finished a stage yet; its index names what it made
+    except (DamagedLockFile, OSError) as error:
+        raise NeighbourError(
+            f"{error}; {path} uses the cache too: run `make doctor` there, then collect again"
+        ) from None
+
+
+def _recent_objects(store: Store, hours: float) -> Iterator[str]:
+    """Yield the objects of index entries of the last hours; a damaged entry names none."""
+    since = time.time() - 3600 * hours
     for path in store.index():
         try:
             if path.stat().st_mtime >= since:
-                yield ManifestEntry.load(json.loads(path.read_bytes()))
+                entry = ManifestEntry.load(json.loads(path.read_bytes()))
+                yield from (file.md5 for file in entry.files)
         except (OSError, ValueError, KeyError, TypeError):
             continue
 

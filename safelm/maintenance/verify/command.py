@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from safelm.builder.locks import LockedError, all_stages_locked
+from safelm.builder.locks import LockedError, project_locked
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.dvc import DvcError, declared_stages
@@ -38,8 +38,6 @@ def verify(
         print("nothing is built yet: there is no dvc.lock; run `make repro`")
         return Fault.UNVERIFIABLE
     try:
-        with all_stages_locked("is verifying files"):
-            pass  # refuse to check beside a build; the check itself only reads
         return _verify(repair_found, quick, earlier, built)
     except DamagedLockFile as error:
         print(f"{error}; `make doctor` names the remedy", file=sys.stderr)
@@ -55,10 +53,12 @@ def _verify(
     built: bool,
 ) -> int:
     store = Store(cache(), scratch())
-    locked = read_lock()
+    # A build writes dvc.lock in place, again and again.
+    with project_locked("is verifying files"):
+        locked = read_lock()
     declared = declared_stages()
     recheck = partial(
-        _check,
+        _check_undisturbed,
         store,
         declared,
         earlier,
@@ -74,9 +74,15 @@ def _verify(
     return report.code
 
 
-def _check(
+def _check_undisturbed(
     store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
 ) -> Report:
+    """Check while nothing is built here; a build that begins meanwhile waits."""
+    with project_locked("is verifying files"):
+        return _check(store, declared, earlier, built, quick)
+
+
+def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: bool) -> Report:
     """Check the stages of dvc.yaml; dvc.lock also remembers rows that left params.yaml."""
     stages = {name: stage for name, stage in read_lock().items() if name in declared}
     stamps = Stamps.read() if quick else Stamps()

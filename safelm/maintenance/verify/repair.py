@@ -86,7 +86,7 @@ class Repair:
 
     def run(self) -> None:
         """Quarantine what is damaged, then restore, fetch or make it again."""
-        with all_stages_locked("is repairing files"):
+        with all_stages_locked("is repairing files", wait=True):
             self._quarantine_bad()
             remove_entries(self.objects | self._quarantine_unlisted(), self.store)
             missing = {md5 for md5 in self.objects if not self._restore(md5)}
