@@ -208,8 +208,14 @@ OTHERS: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
     "denied": lambda handler, data: send(handler, b"{}", 401),
     "refused": lambda handler, data: send(handler, b"{}", 400),
     "dated": lambda handler, data: send(handler, data.replace(b'/writer"', b'/writer-2024-07-18"')),
-    # Providers report their filter in one of two ways.
+    # Providers report their filter in one of four ways.
     "filtered": lambda handler, data: send(handler, filtered(data)),
+    "filtered_200": lambda handler, data: send(
+        handler, b'{"choices": [], "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}'
+    ),
+    "filtered_403": lambda handler, data: send(
+        handler, b'{"error": {"code": 403, "metadata": {"flagged_input": "x"}}}', 403
+    ),
     "filtered_400": lambda handler, data: send(
         handler, b'{"error": {"code": "content_filter", "message": "x"}}', 400
     ),
