@@ -32,18 +32,17 @@ def generate(
     Args:
         tag: the id of the harmfulness tag; None for a model without it, which SafeBeam refuses.
         end: the ids that end a text; may be empty.
-        batch: prompts decoded side by side; memory is that of batch x beams x candidates rows of
-            logits.
-        word_starts: `word_starts(tokenizer)`; decoders with `needs_words` need it.
+        batch: prompts decoded at a time; memory holds batch x beams x candidates rows of logits.
+        word_starts: `word_starts(tokenizer)`, for decoders with `needs_words`.
         seed: seeds the draws of `top_k` and of the random control.
-        watch: for a display, called after every step with the index of each prompt that is not
+        watch: called after every step, for a display, with the index of each prompt that is not
             done, the tokens of its leading text and p(tag) after each of them. Another text may
-            lead after the next step: draw it anew.
+            lead after the next step, so show the whole text again.
 
     Raises ValueError for what the decoder cannot do with this model and these prompts.
     """
     check(model, prompts, decoder, new_tokens, tag, batch, word_starts)
-    # Prompts of about one length share a batch, so there is little padding.
+    # Prompts of similar length share a batch, so there is little padding.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     decoded: dict[int, Decoded] = {}
     with torch.inference_mode():
@@ -75,9 +74,9 @@ def start_search(
     word_starts: Sequence[bool] | None,
     seed: int,
 ) -> Search:
-    """Begin to continue one batch, each prompt by at most its `new_tokens`; `step` writes a token.
+    """Start a search for one batch, of which `step` writes a token at a time.
 
-    Whoever steps holds `torch.inference_mode()`, and has called `check`.
+    The caller calls `check` before, and steps under `torch.inference_mode()`.
     """
     kind = BranchSearch if isinstance(decoder, Branch) else Search
     return kind(

@@ -1,12 +1,12 @@
-"""Batched search over a tree of tokens: Algorithm 2 of the paper (§5), which every decoder runs.
+"""Batched search over a tree of tokens: Algorithm 2 of the paper (§5), run by every decoder.
 
-The paper leaves open what follows; here it is decided so.
+The paper leaves these points open:
 
-- The tag is never written. It is banned, or with `short_circuit` a prompt stops where the tag is
-  what its likeliest text (or the draw) says next.
-- A candidate that ends the text is not looked ahead at, because after the end the model reads of
-  something else. It keeps the p(tag) of its parent, so ending early is neither safer nor less safe.
-- Ended texts stay in the beam, unchanged, and are candidates like others. A prompt is done when all
+- The tag is never written. It is banned; or, with `short_circuit`, a prompt stops when the tag is
+  the next token of its likeliest text, or the token drawn.
+- A candidate that ends the text gets no look-ahead, because after the end the model expects another
+  document. It keeps the p(tag) of its parent, so ending early is neither safer nor less safe.
+- Ended texts stay in the beam, unchanged, and compete with the others. A prompt is done when all
   its beams have ended.
 - Log-probabilities are summed without a length penalty.
 """
@@ -29,9 +29,9 @@ Watch = Callable[[int, list[int], list[float]], None]
 
 
 class Search:
-    """A batch of prompts being continued, one token a step, each by at most its `new_tokens`.
+    """A batch of prompts, each continued by at most its `new_tokens`, one token a step.
 
-    `decoded` has a text for each prompt that is done.
+    `decoded` has the text of each prompt that is done.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class Search:
         seed: int,
     ) -> None:
         self.decoder, self.tag = decoder, tag
-        self.steps, longest = 0, max(new_tokens)
         self.drop: Drop | None = decoder.drop if isinstance(decoder, SafeBeam) else None
         self.looks_ahead = isinstance(decoder, SafeBeam) and decoder.looks_ahead
         self.stops_at_tag = isinstance(decoder, TokenDecoder) and decoder.short_circuit
-        least = decoder.min_probability
-        self.log_floor = math.log(least) if least else -math.inf
+        floor = decoder.min_probability
+        self.log_floor = math.log(floor) if floor else -math.inf
         device, rows = model.device, len(prompts)
+        self.steps, longest = 0, max(new_tokens)
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
         vocabulary = model.config.get_text_config().vocab_size
         self.starts = self.word_boundaries(word_starts, vocabulary, device)
         self.noise = self.draw_noise(prompts, longest, seed, device)
-        # The index of each row's prompt: rows of prompts that are done are removed.
+        # The prompt of each row; the rows of prompts that are done are removed.
         self.prompts = torch.arange(rows, device=device)
         self.new_tokens = torch.tensor(new_tokens, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
@@ -79,18 +79,20 @@ class Search:
     def word_boundaries(
         self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device
     ) -> Tensor | None:
-        """Mark the tokens before which a word has ended, the tag included: it stands only there."""
+        """Mark the tokens of the vocabulary that open a word, if the decoder needs to know them."""
         if not self.decoder.needs_words or word_starts is None:
             return None
+        # A model may have more tokens than its tokenizer, or fewer.
         starts = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         starts[: len(word_starts)] = torch.tensor(word_starts[:vocabulary], device=device)
+        # Training inserts the tag between words only, so a word has ended before it.
         starts[self.tag] = True
         return starts
 
     def draw_noise(
         self, prompts: list[list[int]], steps: int, seed: int, device: torch.device
     ) -> Tensor | None:
-        """Draw the random numbers of each prompt, (rows, steps, candidates), if any are used."""
+        """Draw the random numbers of each prompt, (rows, steps, candidates), if it needs some."""
         if not self.decoder.is_random:
             return None
         width = self.decoder.texts * self.decoder.width
@@ -107,26 +109,27 @@ class Search:
         return [decoded for decoded in self.decoded if decoded is not None]
 
     def step(self, watch: Watch | None = None) -> None:
-        """Write one token more of every prompt, and write down the texts that are done by it."""
+        """Write one more token of every prompt, and record the texts that are done with it."""
         self.advance(self.steps)
         self.steps += 1
         if watch:
             self.show(watch)
         at_bound = self.new_tokens <= self.steps
         self.record(self.settled() | at_bound)
-        # Copying the cache pays once an eighth of its rows is no longer needed. A text at its bound
-        # must not grow past the model's positions.
-        if at_bound.any() or int(self.done.sum()) * 8 >= len(self.done):
+        # Removing rows copies the cache. That pays once an eighth of them is no longer needed, and
+        # a text at its bound has to go, or it could grow past the model's positions.
+        is_worth_a_copy = int(self.done.sum()) * 8 >= len(self.done)
+        if is_worth_a_copy or at_bound.any():
             self.select(~self.done)
 
     def cancel(self, prompt: int) -> None:
-        """Stop a prompt, of which no text is wanted any more."""
+        """Stop a prompt whose text nobody waits for any more."""
         self.done |= self.prompts == prompt
 
     def advance(self, step: int) -> None:
         """Run one round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
 
-        A decoder that does not compare p(tag) chooses first, so only the chosen are forwarded.
+        A decoder that does not compare p(tag) chooses first and forwards only what it has chosen.
         """
         candidates, parents = self.propose(step)
         if self.looks_ahead:
@@ -142,38 +145,41 @@ class Search:
             chosen = self.choose(candidates, evidence)
             self.beams = candidates.take(chosen)
             self.scores = self.look_ahead(self.beams, parents.gather(1, chosen), step)
+            # The tree has seen only the chosen ones, so it adopts all, in their order.
             chosen = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
         self.tree.adopt(chosen, self.beams.is_alive)
 
     def propose(self, step: int) -> tuple[Beams, Tensor]:
-        """Make C without its p(tag): each beam's likeliest next tokens, and each one's parent.
+        """Make the candidates C, still without p(tag), and the index of each one's parent beam.
 
-        An ended beam is its own only candidate.
+        An ended beam has one candidate, itself.
         """
         tokens, gains = self.next_tokens(step)
         rows, beams, width = tokens.shape
-        ended = self.beams.finished[..., None]
+        is_ended = self.beams.finished[..., None]
         is_likeliest = torch.arange(width, device=tokens.device) == 0
-        is_tried = is_likeliest | (~ended & (gains >= self.log_floor))
-        gains = gains.masked_fill(ended, 0).masked_fill(~is_tried, -torch.inf)
+        is_likely_enough = ~is_ended & (gains >= self.log_floor)
+        is_tried = is_likeliest | is_likely_enough
+        gains = gains.masked_fill(is_ended, 0)
+        gains = gains.masked_fill(~is_tried, -torch.inf)
         parents = torch.arange(beams, device=tokens.device).repeat_interleave(width)
         parents = parents.expand(rows, -1)
         candidates = self.beams.take(parents)
         candidates.log_probability += gains.flatten(1)
-        candidates.tokens[..., step] = tokens.flatten(1)
-        candidates.finished |= torch.isin(candidates.tokens[..., step], self.end)
+        next_tokens = tokens.flatten(1)
+        candidates.tokens[..., step] = next_tokens
+        candidates.finished |= torch.isin(next_tokens, self.end)
         candidates.length += ~candidates.finished
         return candidates, parents
 
     def width(self, step: int) -> int:
-        """Say how many candidates a beam has at this step."""
+        """Return the number of candidates of a beam at this step."""
         return self.decoder.width
 
     def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
-        """Find the tokens each beam may go on with, and their log-probabilities, likeliest first.
+        """Find the next tokens to try after each beam, likeliest first, and their log-probability.
 
-        Both are (rows, beams, width). With `short_circuit`, also stop the prompts where the tag is
-        what comes next.
+        Both are (rows, beams, width). With `short_circuit`, prompts that go on with the tag stop.
         """
         scores, tag = self.scores, self.tag
         if isinstance(self.decoder, TopK):
@@ -194,46 +200,50 @@ class Search:
         assert self.noise is not None  # draw_noise makes it for this method
         gains, tokens = scores.topk(min(decoder.top_k, scores.shape[-1]), dim=-1)
         weights = (gains.double() / decoder.temperature).softmax(dim=-1)
+        # `min_probability` counts before the temperature. The likeliest token always takes part.
         weights[..., 1:] *= gains[..., 1:].exp() >= decoder.min_probability
-        shares = weights.cumsum(dim=-1)
-        mark = self.noise[:, step, None, :] * shares[..., -1:]
-        place = (shares <= mark).sum(dim=-1, keepdim=True)
-        return tokens.gather(-1, place), gains.gather(-1, place)
+        # The drawn number is a point on the line of all weights; count the tokens that end before.
+        ends = weights.cumsum(dim=-1)
+        point = self.noise[:, step, None, :] * ends[..., -1:]
+        index = (ends <= point).sum(dim=-1, keepdim=True)
+        return tokens.gather(-1, index), gains.gather(-1, index)
 
     def stop_at_tag(self, following: Tensor, gain: Tensor) -> None:
         """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2).
 
-        Such a prompt is category 5 of §8.1.
+        The paper's judge counts such an answer as category 5, "short-circuit" (§8.1).
         """
         if self.stops_at_tag:
-            stopped = (following == self.tag) & ~self.beams.finished[:, 0]
-            self.record(stopped, self.beams.log_probability[:, 0] + gain)
+            is_stopped = (following == self.tag) & ~self.beams.finished[:, 0]
+            self.record(is_stopped, self.beams.log_probability[:, 0] + gain)
 
     def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Read tokens; the log-probabilities of what follows each, (rows, tokens, vocabulary)."""
+        """Forward tokens; return log-probabilities after each, (rows, tokens, vocabulary)."""
         logits = self.tree.forward(tokens, parents)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+        # At least in single precision: in half precision, different tokens become equal.
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return precise.log_softmax(dim=-1)
 
     def look_ahead(self, texts: Beams, parents: Tensor, step: int) -> Tensor:
-        """Forward the last tokens of texts: note p(tag) after them, and return the next scores."""
+        """Forward the last token of each text, set its p(tag), and return the scores after it."""
         scores = self.read(texts.tokens[..., step], parents)
         tag_probability = self.tag_probability(scores)
         texts.tags[..., step] = tag_probability
         is_new = ~texts.finished
         if self.drop == "boundary" and self.starts is not None:
-            # Inside a word the value at the end of the last word stays.
+            # p(tag) is next to 0 inside a word, so there the value of the last word's end stays.
             is_new &= self.starts[scores.argmax(dim=-1)]
         texts.evidence = torch.where(is_new, tag_probability, texts.evidence)
         return scores
 
     def tag_probability(self, scores: Tensor) -> Tensor:
-        """Take f(TAG | y) of each text; 0 for a model without the tag."""
+        """Return f(TAG | y) of each text; 0 for a model without the tag."""
         if self.tag is None:
             return scores.new_zeros(scores.shape[:-1])
         return scores[..., self.tag].exp()
 
     def choose(self, candidates: Beams, evidence: Tensor) -> Tensor:
-        """Drop candidates by the rule; return the likeliest that are left, which become beams."""
+        """Drop candidates by the rule; return the indices of the likeliest that are left."""
         likelihood, decoder = candidates.log_probability, self.decoder
         if isinstance(decoder, SafeBeam):
             kept = rules.keep(decoder.drop, evidence, likelihood, decoder.max_tag_probability)
@@ -241,10 +251,10 @@ class Search:
         return rules.likeliest(likelihood, decoder.texts)
 
     def settled(self) -> Tensor:
-        """Mark the prompts whose text can change no more.
+        """Mark the prompts whose text cannot change any more.
 
-        All beams have ended; or the likeliest has, and no rule can drop it (under `absolute` it is
-        below the bound, or alone): the others only get less likely.
+        Either all beams have ended; or the likeliest has, the others only get less likely, and no
+        rule can drop it. (Under `absolute` it is below the bound, or the only beam.)
         """
         settled = ~self.beams.is_alive.any(dim=1)
         if self.drop in (None, "absolute"):
@@ -252,7 +262,7 @@ class Search:
         return settled
 
     def leading(self) -> Tensor:
-        """Point at each prompt's likeliest beam."""
+        """Return the index of each prompt's likeliest beam: the first."""
         return torch.zeros_like(self.prompts)
 
     def show(self, watch: Watch) -> None:
@@ -261,37 +271,40 @@ class Search:
         leading = self.leading()[rows]
         tokens = self.beams.tokens[rows, leading].tolist()
         tags = self.beams.tags[rows, leading].tolist()
-        length = self.beams.length[rows, leading].tolist()
+        lengths = self.beams.length[rows, leading].tolist()
         for row, prompt in enumerate(self.prompts[rows].tolist()):
-            seen = [] if self.tag is None else tags[row][: length[row]]
-            watch(prompt, tokens[row][: length[row]], seen)
+            length = lengths[row]
+            tag_probabilities = [] if self.tag is None else tags[row][:length]
+            watch(prompt, tokens[row][:length], tag_probabilities)
 
     def record(self, rows: Tensor, stopped_at: Tensor | None = None) -> None:
-        """Write down the likeliest text of these prompts, once.
+        """Record the likeliest text of these prompts as `decoded`, unless they are done.
 
-        `stopped_at` is given for short-circuited prompts: the log-probability with the tag.
+        `stopped_at` is the log-probability with the tag, for prompts that are short-circuited.
         """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
         beams = self.beams.select(new)
         likelihood = beams.log_probability[:, 0] if stopped_at is None else stopped_at[new]
+        # One transfer from the device for all rows.
         tokens, tags = beams.tokens[:, 0].tolist(), beams.tags[:, 0].tolist()
-        length, finished = beams.length[:, 0].tolist(), beams.finished[:, 0].tolist()
+        lengths, finished = beams.length[:, 0].tolist(), beams.finished[:, 0].tolist()
         for row, prompt in enumerate(self.prompts[new].tolist()):
-            if not math.isfinite(log_probability := float(likelihood[row])):
+            length, log_probability = lengths[row], float(likelihood[row])
+            if not math.isfinite(log_probability):
                 raise ValueError(
                     "the model's logits are not finite: it is broken, or its precision is too low"
                 )
             self.decoded[prompt] = Decoded(
-                tokens=tokens[row][: length[row]],
+                tokens=tokens[row][:length],
                 finished=finished[row],
                 short_circuited=stopped_at is not None,
                 log_probability=log_probability,
-                tag_probabilities=[] if self.tag is None else tags[row][: length[row]],
+                tag_probabilities=[] if self.tag is None else tags[row][:length],
             )
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these prompts only."""
+        """Continue these prompts only."""
         self.tree.select(rows)
         self.beams, self.scores = self.beams.select(rows), self.scores[rows]
         self.prompts, self.done = self.prompts[rows], self.done[rows]
