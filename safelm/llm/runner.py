@@ -93,7 +93,8 @@ class RequestRunner(InferenceRunner):
         try:
             asyncio.run(self.run_async(documents))
         except ServerError as error:
-            raise EngineError(f"{self.row['model']}: the server {error.error}") from None
+            place = f"engines.{self.row['name']} at {self.endpoint.url}"
+            raise EngineError(f"{place}: the server {error.error}") from None
 
     def _init_server(self, rank: int) -> InferenceServer:
         return Connection(self.config, rank, Client(self.endpoint, self.row, self.traffic))
