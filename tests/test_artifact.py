@@ -167,14 +167,13 @@ def test_a_pulled_artifact_is_cached_without_the_index() -> None:
     data = build("model/safe/manifest.json").read_bytes()
     md5 = hashlib.md5(data).hexdigest()
     store = Store(cache(), Path(".safelm"))
-    for name, content in (
-        (md5, data),
-        ("abcd.dir", json.dumps([{"md5": md5, "relpath": "manifest.json"}]).encode()),
-    ):
+    listing = json.dumps([{"md5": md5, "relpath": "manifest.json"}]).encode()
+    name_of_listing = f"{hashlib.md5(listing).hexdigest()}.dir"
+    for name, content in ((md5, data), (name_of_listing, listing)):
         store.object(name).parent.mkdir(parents=True, exist_ok=True)
         store.object(name).write_bytes(content)
     Path("dvc.lock").write_text(
-        "stages:\n  model:\n    outs:\n    - {path: build/model/safe, md5: abcd.dir}\n"
+        f"stages:\n  model:\n    outs:\n    - {{path: build/model/safe, md5: {name_of_listing}}}\n"
     )
     shutil.rmtree(".safelm")
     assert import_records("model/safe", store) == 1

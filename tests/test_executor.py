@@ -323,11 +323,13 @@ def test_a_pulled_build_is_cached_without_the_index(capsys: pytest.CaptureFixtur
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copy(path, target)
-    folder = Path(".dvc/cache/files/md5/ab")
-    folder.mkdir(exist_ok=True)
-    (folder / "cd.dir").write_text(json.dumps(listing))
+    data = json.dumps(listing).encode()
+    name = f"{hashlib.md5(data).hexdigest()}.dir"
+    target = cache() / name[:2] / name[2:]
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(data)
     Path("dvc.lock").write_text(
-        "stages:\n  rephrase:\n    outs:\n    - {path: build/rephrase, md5: abcd.dir}\n"
+        f"stages:\n  rephrase:\n    outs:\n    - {{path: build/rephrase, md5: {name}}}\n"
     )
     shutil.rmtree(".safelm")
     shutil.rmtree("build")

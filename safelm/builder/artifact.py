@@ -13,6 +13,7 @@ from safelm.builder.fingerprint import Fingerprint
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
 from safelm.builder.paths import build, cache, scratch
+from safelm.builder.provenance import check_inputs
 from safelm.builder.shards import Shard, check_folder
 from safelm.builder.stage import assemble, import_records
 from safelm.builder.store import Store
@@ -124,6 +125,7 @@ class _Builder:
 
     def make(self, make: Make, reads: Sequence[Path], values: Values) -> Made:
         """Call `make` in a temporary directory and commit its files, unless its key is cached."""
+        check_inputs([reads, values])
         fingerprint = _fingerprint(self.stage, make, reads, values)
         key = fingerprint.key()
         if entry := self._cached(key):

@@ -26,11 +26,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Task:
-    """The unit of work: the inputs of one shard, and declared values of this task alone."""
+    """The unit of work: the inputs of one shard, and declared values of this task alone.
+
+    `rows` is the number of rows that the inputs hold, if it is known before they are read.
+    """
 
     name: str
     inputs: tuple[Input, ...]
     values: tuple[Any, ...] = ()
+    rows: int | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -140,14 +140,17 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write manifest.json: same content, same bytes."""
+        write_synced(folder / MANIFEST, self.dump())
+
+    def dump(self) -> bytes:
+        """Return the bytes of manifest.json."""
         values = {
             "format": FORMAT,
             "stage": self.stage,
             "ledger": asdict(self.ledger),
             "tasks": [{"name": name, **asdict(entry)} for name, entry in self.tasks],
         }
-        text = json.dumps(values, indent=1, sort_keys=True) + "\n"
-        write_synced(folder / MANIFEST, text.encode())
+        return f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":

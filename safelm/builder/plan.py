@@ -4,7 +4,7 @@ A key is a digest of the shard's inputs, the declared values, the first-party co
 of the libraries that shape the bytes. No path, rank or number of workers goes into it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from safelm.builder.blocks import Block, Reader, Task, Writer
 from safelm.builder.fingerprint import Fingerprint, code_digest
 from safelm.builder.locks import StageError
-from safelm.builder.manifest import Manifest
+from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.store import Store
 
 NAMED = 8  # missing shards that an error names
@@ -91,9 +91,33 @@ class Plan:
         """Return whether the code is still that of the keys; modules are imported at any time."""
         return code_digest(_modules(self.blocks)) == self.fingerprint.code
 
+    def entry(self, rank: int) -> ManifestEntry | None:
+        """Return the entry of a task's shard; None if it has to be made."""
+        try:
+            return self._load(rank)
+        except (OSError, DamagedShard):
+            return None
+
+    def _load(self, rank: int) -> ManifestEntry:
+        entry = self.store.load(self.keys[rank])
+        rows = self.tasks[rank].rows
+        if rows not in (None, entry.ledger.rows_in):
+            raise DamagedShard(f"was made of {entry.ledger.rows_in:,} rows, its input has {rows:,}")
+        return entry
+
     def missing(self) -> list[int]:
         """Return the ranks of the tasks whose shard is not in the store."""
-        return [rank for rank, key in enumerate(self.keys) if self.store.get(key) is None]
+        return [rank for rank in range(len(self.tasks)) if self.entry(rank) is None]
+
+    def problems(self) -> Iterator[str]:
+        """Say of which shards the store has an entry or an object that cannot be used."""
+        for rank, task in enumerate(self.tasks):
+            try:
+                self._load(rank)
+            except OSError:
+                continue
+            except DamagedShard as error:
+                yield f"{self.stage}: shard {task.name}: {error}; it is made again"
 
     def manifest(self) -> Manifest:
         """Return the manifest of the finished stage.
@@ -103,8 +127,8 @@ class Plan:
         """
         made = []
         lost = []
-        for task, key in zip(self.tasks, self.keys, strict=True):
-            if entry := self.store.get(key):
+        for rank, task in enumerate(self.tasks):
+            if entry := self.entry(rank):
                 made.append((task.name, entry))
             else:
                 lost.append(task.name)

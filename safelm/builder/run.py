@@ -5,6 +5,7 @@ environment and never from params.yaml, because it changes no byte.
 """
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.plan import Plan, shard_keys
+from safelm.builder.provenance import SHARDS, check_inputs, record_made
 from safelm.builder.stage import assemble, import_records
 from safelm.builder.store import Store
 
@@ -45,13 +47,17 @@ def run(stage: str, blocks: Sequence[Block]) -> Manifest:
 def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Manifest:
     """Make the shards of a stage that are not cached; put nothing into build/ yet."""
     store = store or Store(cache(), scratch())
+    check_inputs(blocks)
     plan = Plan.of(stage, blocks, store)
     # Where everything is cached, dvc.lock need not be read.
     if plan.missing():
         remove_stale(store.temporary_root)
         import_records(stage, store)
+        for line in plan.problems():
+            print(line, file=sys.stderr, flush=True)
     made = executor(plan).build()
     manifest = replace(plan.manifest(), made=made)
+    record_made(manifest, SHARDS)
     manifest.ledger.check(stage)
     _refuse_empty(stage, manifest.ledger)
     return manifest

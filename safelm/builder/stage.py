@@ -1,62 +1,33 @@
 """Outputs of a stage, installed into build/ atomically, and imported from builds made elsewhere."""
 
-import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from itertools import chain
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.files import link, remove_stale, rename_synced, temporary_directory
-from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
+from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import build, cache, scratch
+from safelm.builder.provenance import INSTALLED, locked_md5, locked_object, record_made
 from safelm.builder.store import Store
-
-LOCK_FILE = Path("dvc.lock")
 
 
 def import_records(stage: str, store: Store) -> int:
     """Add the entries of the manifest that dvc.lock names for a stage; return how many were new.
 
-    A build that was pulled is thereby cached as well.
+    A build that was pulled is thereby cached as well. A manifest without the digest that dvc.lock
+    names is told, and not used: the shards are made.
     """
-    return store.add_entries(_pulled_entries(stage, store))
-
-
-def _pulled_entries(stage: str, store: Store) -> Iterator[ManifestEntry]:
-    for out in _locked_outs(LOCK_FILE):
-        if build(stage).is_relative_to(out["path"]) and out["md5"].endswith(".dir"):
-            name = (build(stage) / MANIFEST).relative_to(out["path"]).as_posix()
-            try:
-                listing = json.loads(store.object(out["md5"]).read_bytes())
-                md5 = next(item["md5"] for item in listing if item["relpath"] == name)
-                manifest = Manifest.parse(store.object(md5).read_bytes())
-            except (OSError, ValueError, KeyError, TypeError, StopIteration, DamagedShard):
-                continue  # not in this cache: the shards are made
-            yield from manifest.entries()
-
-
-def _locked_outs(lock: Path) -> list[dict[str, Any]]:
-    """Read the outputs that dvc.lock names.
-
-    DVC writes it in place, and a branch built beside this one may be doing so now. A file that
-    stays damaged counts as empty: shards are made, and `make doctor` reports it.
-    """
-    for _ in range(40):
-        try:
-            values = yaml.load(lock.read_bytes(), Loader=yaml.CSafeLoader) or {}
-            stages = values.get("stages", {}).values()
-            outs = chain.from_iterable(entry.get("outs", []) for entry in stages)
-            return [out for out in outs if out.get("path") and out.get("md5")]
-        except FileNotFoundError:
-            return []
-        except (yaml.YAMLError, AttributeError, TypeError):
-            time.sleep(0.05)
-    return []
+    try:
+        md5 = locked_md5(build(stage) / MANIFEST)
+        data = locked_object(md5) if md5 else None
+        return store.add_entries(Manifest.parse(data).entries()) if data else 0
+    except FileNotFoundError:
+        return 0  # not in this cache
+    except (ValueError, KeyError, TypeError, DamagedShard) as error:
+        print(f"{stage}: {error}; its shards are made here", file=sys.stderr, flush=True)
+        return 0
 
 
 def assemble(
@@ -81,6 +52,8 @@ def assemble(
         if folder.exists():
             # Renamed, not removed in place: half of it must never be seen.
             os.rename(folder, before / "old")
+        for made in (manifest, *(inside or {}).values()):
+            record_made(made, INSTALLED)
         rename_synced(fresh / "new", folder)
 
 

@@ -2,18 +2,19 @@
 
 An object is `<cache>/ab/cdef…` (md5, mode 0444), where DVC itself would put it, so a shard is on
 disk once. The index holds a manifest entry for each key, `.safelm/index/<k2>/<key>.json`. A shard
-is done when its entry can be read and its objects are there; that a file exists proves nothing.
-The index is disposable: manifests hold the same entries (`add_entries`).
+is done when its entry is that of its key and its objects hold their bytes; that a file exists
+proves nothing. Every object is hashed once, when it is made or before its first use: the index
+keeps its stamp. The index is disposable: manifests hold the same entries (`add_entries`).
 """
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from safelm.builder.digest import file_digest, md5_and_sha256
+from safelm.builder.digest import file_digest, json_digest, md5_and_sha256
 from safelm.builder.files import (
     attach_filename,
     make_folder,
@@ -21,7 +22,17 @@ from safelm.builder.files import (
     temporary_directory,
     write_synced,
 )
-from safelm.builder.manifest import File, Ledger, ManifestEntry
+from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
+
+Stamp = list[int]
+
+
+def stamp_of(state: os.stat_result) -> Stamp:
+    """Return (mtime in ns, inode, size), by which an object that was hashed is known again.
+
+    Not ctime, which every link to the object changes.
+    """
+    return [state.st_mtime_ns, state.st_ino, state.st_size]
 
 
 class Store:
@@ -38,13 +49,51 @@ class Store:
         return self.cache / md5[:2] / md5[2:]
 
     def get(self, key: str) -> ManifestEntry | None:
-        """Return the entry of a key if all of its objects exist with the right size."""
+        """Return the entry of a key if it is valid and its objects are whole."""
         try:
-            entry = ManifestEntry.load(json.loads(self._entry_path(key).read_bytes()))
-            sizes = [self.object(file.md5).stat().st_size for file in entry.files]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # a damaged or missing entry, or a missing object: not done
-        return entry if sizes == [file.bytes for file in entry.files] else None
+            return self.load(key)
+        except (OSError, DamagedShard):
+            return None
+
+    def load(self, key: str) -> ManifestEntry:
+        """Return the entry of a key. An object is hashed unless its stamp is known.
+
+        Raises:
+            FileNotFoundError: the index does not have the key, or an object is gone.
+            DamagedShard: the entry is that of another key, or an object has other bytes.
+        """
+        entry, known = self.read_entry(key)
+        stamps = {file.md5: self._check(file, known.get(file.md5)) for file in entry.files}
+        if stamps != known:
+            # A full disk is no reason to make the shard again.
+            with suppress(OSError):
+                self.write_entry(entry, stamps)
+        return entry
+
+    def read_entry(self, key: str) -> tuple[ManifestEntry, dict[str, Stamp]]:
+        """Read the entry of a key, and the stamps of its objects; the objects are not looked at.
+
+        Raises:
+            FileNotFoundError: the index does not have the key.
+            DamagedShard: the file is damaged, or holds the entry of another key.
+        """
+        path = self._entry_path(key)
+        try:
+            values = json.loads(path.read_bytes())
+            entry = ManifestEntry.load(values)
+            digest, stamps = values["digest"], dict(values["stamps"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedShard(f"{path}: is damaged") from error
+        if entry.key != key or digest != json_digest(asdict(entry)):
+            raise DamagedShard(f"{path}: is not the entry of its key")
+        return entry, stamps
+
+    def _check(self, file: File, known: Stamp | None) -> Stamp:
+        path = self.object(file.md5)
+        stamp = stamp_of(path.stat())
+        if stamp != known and file_digest(path) != file.sha256:
+            raise DamagedShard(f"{path}: does not hold the bytes that its name promises")
+        return stamp
 
     def temporary_directory(self, key: str) -> AbstractContextManager[Path]:
         """Provide an empty folder to make a shard in, on the file system of the objects."""
@@ -63,23 +112,35 @@ class Store:
         """
         suffixes = sorted(rows)
         files = [self._add_file(folder / suffix, suffix, rows[suffix]) for suffix in suffixes]
+        stamps = {file.md5: stamp_of(self.object(file.md5).stat()) for file in files}
         # Last: a crash before leaves objects that no entry names, which `make gc` removes.
         entry = ManifestEntry(key=key, files=tuple(files), ledger=ledger)
-        self.write_entry(entry)
+        self.write_entry(entry, stamps)
         return entry
 
-    def write_entry(self, entry: ManifestEntry) -> None:
-        """Write an entry of the index, atomically."""
+    def write_entry(self, entry: ManifestEntry, stamps: Mapping[str, Stamp]) -> None:
+        """Write an entry of the index, atomically, with the stamps of objects that were hashed."""
         path = self._entry_path(entry.key)
         make_folder(path.parent)
-        write_synced(path, json.dumps(asdict(entry), sort_keys=True).encode())
+        content = asdict(entry)
+        values = {**content, "digest": json_digest(content), "stamps": stamps}
+        write_synced(path, json.dumps(values, sort_keys=True).encode())
 
     def add_entries(self, entries: Iterable[ManifestEntry]) -> int:
-        """Add entries of a manifest made elsewhere (`dvc pull`); return how many were new."""
-        new = [entry for entry in entries if self.get(entry.key) is None]
+        """Add entries of a manifest made elsewhere (`dvc pull`); return how many were new.
+
+        Their objects are hashed when they are first used.
+        """
+        new = [entry for entry in entries if not self._has(entry)]
         for entry in new:
-            self.write_entry(entry)
+            self.write_entry(entry, {})
         return len(new)
+
+    def _has(self, entry: ManifestEntry) -> bool:
+        try:
+            return self.read_entry(entry.key)[0] == entry
+        except (OSError, DamagedShard):
+            return False
 
     def index(self) -> list[Path]:
         """List the files of the index; the name of each is a key."""

@@ -43,7 +43,7 @@ class ReadShards(Reader):
         """
         sources = shards(self.folder)
         if self.scores is None:
-            return [Task(shard.name, (_input(shard),)) for shard in sources]
+            return [Task(shard.name, (_input(shard),), rows=shard.rows) for shard in sources]
         score_files = {shard.name: shard for shard in shards(self.scores)}
         tasks = []
         for shard in sources:
@@ -53,7 +53,7 @@ class ReadShards(Reader):
                     f"(got none for {shard.name}); run `dvc repro score`"
                 )
             inputs = _input(shard), _input(score_files[shard.name])
-            tasks.append(Task(shard.name, inputs))
+            tasks.append(Task(shard.name, inputs, rows=shard.rows))
         return tasks
 
     def read(self, task: Task) -> Iterator[Document]:

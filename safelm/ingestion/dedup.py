@@ -37,7 +37,7 @@ def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | No
         # A task of duplicates alone leaves nothing to write.
         if 0 < len(ids) < entry.ledger.rows_out:
             inputs = [Input(store.object(file.md5), file.sha256) for file in _tables(entry)]
-            stale.append(Task(name, tuple(inputs), ids))
+            stale.append(Task(name, tuple(inputs), ids, rows=entry.ledger.rows_out))
     written: dict[str, ManifestEntry] = {}
     if stale:
         blocks = [ReadDistinct(stale=stale), WriteDocuments(rows_per_file=rows_per_file)]

@@ -84,7 +84,7 @@ class ReadGrades(Reader):
         tasks = []
         for name in next(iter(self.columns.values())):
             files = [shards[name] for shards in self.columns.values()]
-            tasks.append(Task(name, shard_inputs(files)))
+            tasks.append(Task(name, shard_inputs(files), rows=files[0].rows))
         return tasks
 
     def read(self, task: Task) -> Iterator[Document]:

@@ -98,7 +98,7 @@ class CachedExecutor(PipelineExecutor):
         return StageError(f"{self.plan.stage}: shard {shard}: {cause}")
 
     def _entry(self, rank: int) -> Any:
-        return self.plan.store.get(self.plan.keys[rank])
+        return self.plan.entry(rank)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the progress bar out of what is sent to other processes."""
