@@ -1,16 +1,22 @@
 """The command `safelm build`: check the project, then build what is out of date."""
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.dependencies import DVC_YAML, update_dependencies
 from safelm.builder import scheduler
+from safelm.builder.dvc_locks import LOCK, remove_ended, try_lock
+from safelm.builder.files import write_synced
 from safelm.builder.locks import StageError, locked
 from safelm.builder.paths import build
+from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.scheduler import Needs, outdated
 from specs.params import PARAMS
 from specs.validation import problems
+
+STAGE_BEGINS = re.compile(r"^(?=  [^ ])", re.MULTILINE)  # in dvc.lock
 
 
 class ProjectError(RuntimeError):
@@ -59,6 +65,8 @@ def build_project(jobs: int) -> str:
     _refuse(list(readable()) or problems())
     _require_git()
     with locked("build", wait=True):
+        for what in remove_ended():
+            print(f"DVC's lock: {what}; removed", flush=True)
         # Only now: DVC's files are half written again and again while another build runs.
         _refuse(check_before_build())
         return _build(jobs)
@@ -74,11 +82,27 @@ def _build(jobs: int) -> str:
     for stage in update_dependencies(with_code=False):
         print(f"dvc.yaml: {stage} reads other rows now", flush=True)
     needs = _outdated()
+    scheduler.build(needs, jobs)
+    sort_stages()
     if not needs:
         return f"everything is up to date\nthe report: {build('report', 'index.html')}"
-    scheduler.build(needs, jobs)
     seconds = time.monotonic() - began
     return f"built in {seconds:.0f} s\nthe report: {build('report', 'index.html')}"
+
+
+def sort_stages() -> None:
+    """Sort the stages of dvc.lock, where DVC appends each when it is first built.
+
+    Otherwise its bytes would depend on kills, on edits taken back and on the number of lanes.
+    """
+    with try_lock(LOCK) as is_held:
+        if not (is_held and LOCK_FILE.is_file()):
+            return  # DVC writes to it now, so the next build sorts it
+        text = LOCK_FILE.read_text(encoding="utf-8")
+        head, *stages = STAGE_BEGINS.split(text)
+        ordered = head + "".join(sorted(stages))
+        if ordered != text:
+            write_synced(LOCK_FILE, ordered.encode())
 
 
 def _outdated() -> Needs:

@@ -49,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("SAFELM_")]:
         monkeypatch.delenv(name)
-    dvc.TEMPORARY.mkdir(parents=True)
+    dvc.FOLDER.mkdir(parents=True)
     Path(".dvc/config").write_text(
         '[core]\n    analytics = false\n[cache]\n    type = "reflink,hardlink,copy"\n'
     )
@@ -153,6 +153,22 @@ def test_rwlock_of_a_recycled_process_number_is_a_leftover() -> None:
     process.kill()
     process.wait()
     assert f"its number {process.pid} belongs to another program now" in line
+
+
+def test_a_dead_process_is_removed_from_the_rwlock_and_a_living_one_stays() -> None:
+    process = subprocess.Popen(["true"])
+    while is_alive(process.pid):
+        time.sleep(0.01)
+    dead = {"pid": process.pid, "cmd": "/bin/dvc repro"}
+    living = {"pid": os.getpid(), "cmd": Path("/proc/self/cmdline").read_text().replace("\0", " ")}
+    values = {"write": {"/a": dead, "/b": living}, "read": {"/c": [dead], "/d": [dead, living]}}
+    write(".dvc/tmp/rwlock", json.dumps(values))
+    (diagnosis,) = examine.run_check(dvc.rwlock, True)
+    process.wait()
+    assert diagnosis.is_fixed and f"its process {process.pid} is a zombie" in str(diagnosis)
+    left = json.loads(Path(".dvc/tmp/rwlock").read_text())
+    assert left == {"write": {"/b": living}, "read": {"/d": [living]}}
+    assert list(dvc.rwlock()) == []
 
 
 def run_entry() -> tuple[Path, str]:

@@ -15,15 +15,15 @@ from functools import cached_property, partial
 
 from tqdm import tqdm
 
+from safelm.builder.dvc_locks import BUSY, Patience
 from safelm.builder.locks import StageError
 from safelm.builder.paths import scratch
 from safelm.builder.supervision import die_with_parent
 
 DVC = [sys.executable, "-m", "dvc"]
-BUSY = "is busy"  # another process reads or writes what a stage writes: try again
-TRIES = 20
 SHOWN_LINES = 25  # of the log of a stage that failed
 LARGEST_BATCH = 4  # stages of one kind that one process builds
+LOOK = 5.0  # seconds between two looks at who else holds DVC's lock, for which lanes wait
 SLOW = 20.0  # seconds of a stage beside which the start of a process does not count
 # What DVC prints before it runs or skips a stage.
 STARTS = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
@@ -46,12 +46,24 @@ class BuildError(StageError):
 
 
 def outdated() -> dict[str, frozenset[str]]:
-    """Ask DVC which stages are out of date.
+    """Ask DVC which stages are out of date, when other commands of DVC have ended.
 
     Returns:
         These stages and all that read from them, each with those among them that it waits for.
     """
     # Importing DVC takes half a second, which only a build has to spend.
+    from dvc.lock import LockError
+
+    patience = Patience()
+    while True:
+        try:
+            return _ask_dvc()
+        except LockError:
+            if not patience.pause():
+                raise
+
+
+def _ask_dvc() -> dict[str, frozenset[str]]:
     from dvc.repo import Repo
     from dvc.repo.graph import get_subgraph_of_nodes
 
@@ -133,7 +145,8 @@ class Lane:
     """A DVC process that builds a batch of stages, one after another."""
 
     def __init__(self, stages: list[str]) -> None:
-        self.stages, self.tries, self.seconds = stages, 0, 0.0
+        self.stages, self.seconds = stages, 0.0
+        self.patience = Patience()
         self.began = time.monotonic()
         self.log = scratch("logs", f"{stages[0]}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +157,6 @@ class Lane:
 
         It waits for DVC's lock: another process may hold it for a while to look at many stages.
         """
-        self.tries += 1
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*DVC, "--wait-for-lock", "repro", "--single-item", *self.stages],
@@ -167,8 +179,7 @@ class Lane:
             return self.stages
         if code is None:
             return self._before(text)
-        if self.tries < TRIES and BUSY in text:
-            time.sleep(0.5)
+        if BUSY.search(text) and self.patience.pause():
             self.start()
             return []
         shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
@@ -194,6 +205,7 @@ def build(needs: Needs, jobs: int) -> None:
         BuildError: a stage failed; the other lanes are stopped.
     """
     schedule, lanes = Schedule(needs, jobs), list[Lane]()
+    patience, looked = Patience(), time.monotonic()
     bar = tqdm(total=len(needs), unit="stage", leave=False, disable=not sys.stderr.isatty())
     try:
         while schedule.waiting or lanes:
@@ -207,6 +219,9 @@ def build(needs: Needs, jobs: int) -> None:
             lanes += _started(schedule, jobs - len(lanes))
             bar.set_description_str(", ".join(lane.stages[0] for lane in lanes))
             bar.update(len(schedule.done) - bar.n)
+            if time.monotonic() - looked > LOOK:
+                patience.name_holder()
+                looked = time.monotonic()
             time.sleep(0.05)
     finally:
         bar.close()

@@ -42,7 +42,7 @@ def die_with_dvc() -> None:
     with suppress(OSError):
         dvc = parent
         while dvc != 1 and _is_of_this_stage(dvc):
-            dvc = _parent_of(dvc)
+            dvc = parent_of(dvc)
         if dvc == 1 and b"dvc" not in _read_proc(1, "cmdline"):
             os._exit(1)  # dvc has ended already
         if dvc != parent:
@@ -69,7 +69,8 @@ def _is_of_this_stage(pid: int) -> bool:
     return variable in _read_proc(pid, "environ").split(b"\0")
 
 
-def _parent_of(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """Return the process that started another one."""
     return int(_stat_fields(pid)[1])
 
 

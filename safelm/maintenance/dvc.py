@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from safelm.builder.dvc_locks import BUSY, Patience
+
 DVC = [sys.executable, "-m", "dvc"]
 TAIL = 12  # lines of DVC's output that an error shows
 
@@ -28,13 +30,18 @@ def run_dvc(*arguments: str) -> str:
 
 
 def try_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of DVC that may fail.
+    """Run a command of DVC that may fail, after others that hold its locks have ended.
 
     Stages start `python` by that name, so the Python that runs now comes first in PATH.
     """
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     environment = {**os.environ, "PATH": os.pathsep.join(path)}
-    return subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=environment)
+    patience = Patience()
+    while True:
+        done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=environment)
+        is_busy = done.returncode and BUSY.search(done.stdout + done.stderr)
+        if not (is_busy and patience.pause()):
+            return done
 
 
 def declared_stages() -> set[str]:

@@ -7,14 +7,17 @@ import fcntl
 import os
 import random
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.faults import forked
 from tests.faults.forked import Forked
+from tests.faults.test_kills import until
 from tests.faults.toy import SMALL, Toy, small
 from tests.faults.whole import torn
 
@@ -140,3 +143,68 @@ def test_a_group_waits_for_a_process_that_holds_the_lock_of_dvc(tmp_path: Path) 
         assert build.process.poll() is None, build.text
     assert build.wait() == 0, build.text
     assert (toy.root / "build/ingest/web/manifest.json").is_file()
+
+
+def assert_same(toy: Toy, oracle: Toy) -> None:
+    """Compare two builds; the order of stages in dvc.lock is that in which they ended."""
+    built, expected = toy.state(), oracle.state()
+    assert built.files == expected.files
+    assert yaml.safe_load(built.lock or "") == yaml.safe_load(expected.lock or "")
+
+
+def test_builds_and_a_collection_at_once_wait_for_each_other(oracle: Toy, tmp_path: Path) -> None:
+    toy = Toy.make(tmp_path / "toy")
+    first = toy.start("pipeline.project")
+    assert until(lambda: (toy.root / "dvc.lock").exists())
+    others = [toy.start("pipeline", "gc"), toy.start("pipeline.project")]
+    assert first.wait() == 0, first.text
+    for other in others:
+        assert other.wait() == 0, other.text
+        assert f"build: process {first.process.pid} is building it since 20" in other.text
+    assert "everything is up to date" in others[1].text
+    assert_same(toy, oracle)
+
+
+def test_a_build_waits_for_another_command_of_dvc_and_names_it(oracle: Toy, tmp_path: Path) -> None:
+    toy = Toy.make(tmp_path / "toy")
+    command = toy.repro("ingest")
+    assert until(lambda: "Running stage" in command.text)
+    build = toy.start("pipeline.project")
+    assert build.wait() == 0, build.text
+    assert command.wait() == 0, command.text
+    assert f"DVC: process {command.process.pid} (`__main__.py repro ingest`) holds" in build.text
+    assert_same(toy, oracle)
+
+
+# The first process of a container without an init: it starts a build, kills it in the middle of a
+# stage without reaping anything, and starts it again.
+NO_INIT = """
+import os, pathlib, signal, subprocess, sys, time
+build = [sys.executable, "-m", "pipeline.project"]
+first = subprocess.Popen(build, start_new_session=True)
+rwlock = pathlib.Path(".dvc/tmp/rwlock")
+def is_building():
+    made = list(pathlib.Path().glob(".safelm/index/??/*"))
+    return made and rwlock.is_file() and b"write" in rwlock.read_bytes()
+while not is_building():
+    time.sleep(0.01)
+os.killpg(first.pid, signal.SIGKILL)
+time.sleep(1)
+print("left:", rwlock.read_text(), flush=True)
+sys.exit(subprocess.call(build))
+"""
+
+
+def test_a_build_goes_on_where_zombies_are_never_reaped(oracle: Toy, tmp_path: Path) -> None:
+    isolated = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("unshare --pid is not permitted here")
+    toy = Toy.make(tmp_path / "toy")
+    (toy.root / "container.py").write_text(NO_INIT)
+    container = toy.start("container", prefix=isolated)
+    assert container.wait() == 0, container.text
+    assert "has ended: its process" in container.text and "is a zombie" in container.text
+    assert_same(toy, oracle)
+    # Outside, the numbers of the container's processes belong to others, or to none.
+    toy.build()
+    assert_same(toy, oracle)

@@ -1,5 +1,6 @@
 """A diagnosis: something that is wrong, with its remedy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ FIX = "`make doctor FIX=1` moves it to .safelm/quarantine"
 class Diagnosis:
     """A fault in one line: where it is, what is wrong, and the remedy.
 
-    `leftover` is the file or folder that `--fix` moves to the quarantine; `is_fixed` says that it
-    has done so.
+    `leftover` is the file or folder that `--fix` moves to the quarantine, and `mend` is what it
+    calls where nothing is moved; `is_fixed` says that it has done so.
     """
 
     where: str
@@ -19,6 +20,7 @@ class Diagnosis:
     remedy: str
     leftover: Path | None = None
     is_fixed: bool = False
+    mend: Callable[[], object] | None = None
 
     def __str__(self) -> str:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())

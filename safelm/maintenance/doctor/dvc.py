@@ -1,16 +1,20 @@
 """DVC's own files: dvc.lock, the lock of its processes, listings of folders, and its databases."""
 
-import fcntl
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
+from safelm.builder.dvc_locks import (
+    FOLDER,
+    GUARD,
+    RWLOCK,
+    ended_reason,
+    holders,
+    remove_ended,
+    try_lock,
+)
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
-from safelm.builder.supervision import is_alive
 from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
 from safelm.maintenance.dvc import try_dvc
 from safelm.maintenance.verify.lock_file import (
@@ -21,8 +25,7 @@ from safelm.maintenance.verify.lock_file import (
     read_lock,
 )
 
-TEMPORARY = Path(".dvc/tmp")
-BTIME = TEMPORARY / "btime"  # DVC names the folder of its databases after the time of this file
+BTIME = FOLDER / "btime"  # DVC names the folder of its databases after the time of this file
 DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|disk I/O error")
 
 
@@ -47,64 +50,21 @@ def rwlock() -> Iterator[Diagnosis]:
     A torn file stops every command of DVC. So does a process that DVC takes for one of its own and
     waits for: a zombie, or another program that got the number of a dead process.
     """
-    path = TEMPORARY / "rwlock"
-    with try_lock(TEMPORARY / "rwlock.lock") as is_held:
-        if not is_held or not path.is_file():
+    with try_lock(GUARD) as is_held:
+        if not is_held or not RWLOCK.is_file():
             return
         try:
-            holders = list(_holders(json.loads(path.read_bytes())))
+            found = list(holders(json.loads(RWLOCK.read_bytes())))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            size = path.stat().st_size
+            size = RWLOCK.stat().st_size
             what = f"is torn ({size} bytes), and DVC does nothing until it is gone"
-            yield leftover(path, what)
+            yield leftover(RWLOCK, what)
             return
-        for pid, command in holders:
-            if reason := _stale_reason(pid):
-                yield leftover(path, f"is held for `{command}`, which has ended; {reason}")
-                return
-
-
-def _holders(values: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield the processes of a rwlock: one writes a path, any number read one."""
-    if values.keys() - {"read", "write"}:
-        raise ValueError
-    holders = list(values.get("write", {}).values())
-    for readers in values.get("read", {}).values():
-        holders += readers
-    for holder in holders:
-        pid = holder["pid"]
-        command = holder["cmd"]
-        if type(pid) is not int or type(command) is not str or len(holder) != 2:
-            raise ValueError
-        yield pid, command
-
-
-def _stale_reason(pid: int) -> str:
-    """Say why DVC would wait for a process that holds no lock; "" if it does not, or rightly."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ""  # dead, which DVC sees by itself
-    if not is_alive(pid):
-        return f"its process {pid} is a zombie, for which DVC waits"
-    if command and b"dvc" not in command:
-        return f"its number {pid} belongs to another program now"
-    return ""
-
-
-@contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Hold a lock file of DVC, so that DVC writes nothing that it guards; yield False if taken."""
-    if not path.parent.is_dir():
-        yield True
-        return
-    with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        reasons = {reason: holder for holder in found if (reason := ended_reason(holder))}
+    for reason, holder in reasons.items():
+        what = f"is held for `{holder['cmd']}`, which has ended; {reason}"
+        remedy = "`make doctor FIX=1` or a build removes it from there"
+        yield Diagnosis(str(RWLOCK), what, remedy, mend=remove_ended)
 
 
 def listings() -> Iterator[Diagnosis]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
+from safelm.builder.dvc_locks import LOCK, try_lock
 from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
@@ -75,7 +76,7 @@ def examine(fix: bool = False) -> Iterator[Diagnosis]:
     try:
         with (
             all_stages_locked("is looking for leftovers"),
-            dvc.try_lock(dvc.TEMPORARY / "lock") as is_held,
+            try_lock(LOCK) as is_held,
         ):
             for check in BETWEEN_BUILDS if is_held else ():
                 yield from run_check(check, fix)
@@ -85,10 +86,13 @@ def examine(fix: bool = False) -> Iterator[Diagnosis]:
 
 
 def run_check(check: Check, fix: bool) -> Iterator[Diagnosis]:
-    """Yield what a check finds, after moving it to the quarantine if `fix` is set."""
+    """Yield what a check finds; with `fix`, after moving it to the quarantine or mending it."""
     for diagnosis in list(check()):
         path = diagnosis.leftover
         if fix and path is not None and path.exists():
             remedy = f"moved to {quarantine(path)}"
             diagnosis = Diagnosis(diagnosis.where, diagnosis.what, remedy, is_fixed=True)
+        elif fix and diagnosis.mend:
+            diagnosis.mend()
+            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, "mended", is_fixed=True)
         yield diagnosis

@@ -1,10 +1,10 @@
 """The stage ingest as `safelm build` builds it, but with a single try."""
 
-from safelm.builder import scheduler
+from safelm.builder import dvc_locks, scheduler
 
 
 def main() -> None:
-    scheduler.TRIES = 1
+    dvc_locks.TRIES = 1
     scheduler.build({"ingest": frozenset()}, jobs=1)
 
 
