@@ -246,14 +246,14 @@ MUTANTS = (
     Mutant(
         "stages are not locked",
         "safelm/builder/locks.py",
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, mode | fcntl.LOCK_NB)",
         "pass",
         (EXECUTOR,),
     ),
     Mutant(
         "a lock is a file with a number",
         "safelm/builder/locks.py",
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, mode | fcntl.LOCK_NB)",
         "if path.stat().st_size:\n                raise BlockingIOError",
         (NO_HOLDER,),
     ),
