@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompleti
 from safelm.decoding import Branch, Decoded, generate, word_starts
 from safelm.evaluation.utility.lm_eval_tasks import local_task
 from safelm.models.chat import load, page_tokens, request_tokens, tag_id
+from safelm.serve.answers import Answer, Service
 from safelm.serve.command import ServeError, serve
 from safelm.serve.request import CompletionRequest
-from safelm.serve.server import MAX_BODY_BYTES, Service, address, make_server
+from safelm.serve.server import MAX_BODY_BYTES, address, listen, make_app, make_server
 from tests.tiny import write_model, write_tokenizer
 
 BRANCH = Branch(branches=3, tag_weight=100.0)
@@ -35,16 +36,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     return Service("tags", *load(model), BRANCH)
 
 
+@contextmanager
+def serving(service: Service, key: str | None = None) -> Iterator[str]:
+    """Serve from a thread; the server's address."""
+    listener, server = listen(), make_server(make_app(service, key))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield address(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[httpx.Client]:
-    server = make_server(service, 0)
-    threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    ).start()
-    with httpx.Client(base_url=address(server), timeout=60, trust_env=False) as client:
+    with (
+        serving(service) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+    ):
         yield client
-    server.shutdown()
-    server.server_close()
 
 
 def expected(service: Service, prompts: list[list[int]], tokens: int) -> list[str]:
@@ -115,13 +126,11 @@ def test_an_answer_is_cut_at_a_stop_word(client: httpx.Client) -> None:
 
 
 def test_a_refusal_is_a_content_filter(service: Service) -> None:
-    strict = Service(
-        "tags",
-        service.model,
-        service.tokenizer,
-        Branch(branches=2, tag_weight=1.0, max_tag_probability=0.0),
-    )
-    choice = strict.answer({"prompt": "How do I", "max_tokens": 4}, "text_completion")["choices"][0]
+    decoder = Branch(branches=2, tag_weight=1.0, max_tag_probability=0.0)
+    with serving(Service("tags", service.model, service.tokenizer, decoder)) as url:
+        body = {"prompt": "How do I", "max_tokens": 4}
+        reply = httpx.post(f"{url}/completions", json=body, timeout=60, trust_env=False)
+    choice = reply.json()["choices"][0]
     assert (choice["finish_reason"], choice["text"]) == ("content_filter", "")
 
 
@@ -131,7 +140,7 @@ def test_a_text_that_ends_before_the_tag_is_no_refusal(service: Service) -> None
     ]
     decoded = Decoded(tokens, False, True, -1.0, [0.1] * len(tokens))
     question = CompletionRequest.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
-    choice = service.choice(0, decoded, question, False)
+    choice = Answer(service, question, False, "", []).choice(0, decoded)
     assert (choice["text"], choice["finish_reason"]) == ("First, take the hose.", "stop")
 
 
@@ -186,10 +195,10 @@ def test_the_harness_measures_a_decoder_through_the_server(
     assert results["n-samples"]["gsm8k"]["effective"] == 3
 
 
-def test_a_hundred_connections_may_wait_to_be_taken_up(service: Service) -> None:
-    with make_server(service, 0) as server, ExitStack() as opened:
+def test_a_hundred_connections_may_wait_to_be_taken_up() -> None:
+    with listen() as listener, ExitStack() as opened:
         for _ in range(100):
-            opened.enter_context(socket.create_connection(server.server_address, timeout=0.5))
+            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=0.5))
 
 
 def test_the_model_is_listed(client: httpx.Client) -> None:
@@ -200,7 +209,7 @@ def test_the_model_is_listed(client: httpx.Client) -> None:
     ("body", "words"),
     [
         ({"prompt": "a", "n": 2}, "n: must be 1"),
-        ({"prompt": "a", "stream": True}, "stream: must be False"),
+        ({"prompt": "a", "stream": "yes"}, "stream: expected true or false"),
         ({"prompt": "a", "logprobs": 5}, "logprobs"),
         ({"prompt": "a", "top_kk": 5}, "top_kk: is not known"),
         ({"prompt": [1, 2]}, "tokens are not read"),
@@ -253,10 +262,9 @@ def test_half_an_emoji_and_endless_lists_are_refused(
 def test_a_failing_model_is_an_error_of_the_server(service: Service) -> None:
     broken = copy.deepcopy(service.model)
     broken.model.norm.weight.data = broken.model.norm.weight.data[:1].repeat(3)
-    with make_server(Service("broken", broken, service.tokenizer, BRANCH), 0) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
+    with serving(Service("broken", broken, service.tokenizer, BRANCH)) as url:
         response = httpx.post(
-            f"{address(server)}/completions", json={"prompt": "a"}, timeout=60, trust_env=False
+            f"{url}/completions", json={"prompt": "a"}, timeout=60, trust_env=False
         )
     assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
 

@@ -1,37 +1,48 @@
-"""The command `safelm serve`: one model with one decoder, on 127.0.0.1 alone."""
+"""The command `safelm serve`: one model with one decoder."""
 
 import difflib
+import ipaddress
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from safelm.models.chat import load, tag_id
 from safelm.models.metadata import TRAIN, knows_tag
-from safelm.serve.server import Service, address, make_server
+from safelm.serve.answers import Service
+from safelm.serve.server import LOCALHOST, address, listen, make_app, make_server
 from specs.decoder import Decoder, DecoderRow
 from specs.yaml_source import YamlFile, check
 
 PARAMS = Path("params.yaml")
 PORT = 8000
 CONFIG = "config.json"
+KEY = "SAFELM_SERVE_KEY"
 
 
 class ServeError(ValueError):
     """A model or a decoder that cannot be served; the message says what to write."""
 
 
-def serve(model: Path, decoder: str, *, port: int = PORT, seed: int = 1) -> None:
+def serve(
+    model: Path, decoder: str, *, host: str = LOCALHOST, port: int = PORT, seed: int = 1
+) -> None:
     """Serve a model until it is interrupted.
+
+    With SAFELM_SERVE_KEY in the environment, clients must send that key.
 
     Args:
         model: a folder in Hugging Face's format, such as build/instruct/safe.
         decoder: a row of evaluate.decoders in params.yaml.
-        port: of 127.0.0.1; 0 for any that is free.
+        host: the address to listen at; others than this machine's own need a key.
+        port: 0 for any that is free.
         seed: of decoders that draw.
 
     Raises:
-        ServeError: there is no such model or decoder, or they do not fit.
+        ServeError: there is no such model or decoder, they do not fit, or the address is not free.
         SpecError: params.yaml does not follow its grammar.
     """
+    key = os.environ.get(KEY) or None
+    refuse_open_address(host, key)
     row = read_decoder(decoder)
     refuse_unknown_folder(model)
     refuse_without_tag(model, decoder, row)
@@ -41,10 +52,27 @@ def serve(model: Path, decoder: str, *, port: int = PORT, seed: int = 1) -> None
             f"--decoder {decoder}: reads the harmfulness tag, which the tokenizer of {model} does "
             "not have; use a decoder that does not read it, such as greedy"
         )
-    server = make_server(Service(model.name, network, tokenizer, row, seed=seed), port)
-    print(f"{model} with the decoder {decoder}: {address(server)}", flush=True)
-    with suppress(KeyboardInterrupt), server:
-        server.serve_forever()
+    app = make_app(Service(model.name, network, tokenizer, row, seed=seed), key)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise ServeError(f"{host}, port {port}: {error.strerror}; choose another --port") from error
+    print(f"{model} with the decoder {decoder}: {address(listener)}", flush=True)
+    with suppress(KeyboardInterrupt):
+        make_server(app).run(sockets=[listener])
+
+
+def refuse_open_address(host: str, key: str | None) -> None:
+    """Raise ServeError where other machines could ask without a key."""
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ServeError(f"--host {host}: expected an IP address, such as {LOCALHOST}") from None
+    if not is_loopback and key is None:
+        raise ServeError(
+            f"--host {host}: other machines reach it, so a key is needed; set {KEY}, which "
+            "clients send as their API key"
+        )
 
 
 def read_decoder(name: str, params: Path = PARAMS) -> Decoder:

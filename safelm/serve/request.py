@@ -6,25 +6,25 @@ from typing import Any
 
 Json = dict[str, Any]
 
-USED = {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop"}
+USED = {"prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"}
 # Fields that harnesses send and the decoder decides, or that change nothing.
-IGNORED = {"temperature", "top_p", "seed", "user", "store", "metadata"}
+IGNORED = {"model", "temperature", "top_p", "seed", "user", "store", "metadata"}
 # Fields that are accepted only with the value that they have anyway.
 FIXED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
-    "stream": (False,),
     "echo": (False,),
     "logprobs": (None, False),
     "suffix": (None, ""),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": (None, {}),
-    "stream_options": (None,),
+    "stream_options": ({"include_usage": True}, {"include_usage": False}, {}),
 }
 ROLES = ("system", "user", "assistant")
 # The default length of a continued text in OpenAI's completions.
 MAX_TOKENS = 16
+MAX_PROMPTS = 256
 
 
 class BadRequest(ValueError):
@@ -36,13 +36,16 @@ class CompletionRequest:
     """Texts to continue, or one dialogue to answer (`messages`).
 
     A completion is cut before the first word of `stop`. `max_tokens` is None for an answer as long
-    as it gets, which a client of chats means by leaving it out.
+    as it gets, which a client of chats means by leaving it out. `stream` asks for the answer in
+    parts, `usage` for the counts of tokens after the last of them.
     """
 
     texts: Sequence[str]
     messages: Sequence[Mapping[str, str]]
     max_tokens: int | None
     stop: Sequence[str]
+    stream: bool
+    usage: bool
 
     @classmethod
     def read(cls, body: Any, chat: bool) -> "CompletionRequest":
@@ -52,18 +55,31 @@ class CompletionRequest:
         _refuse_unused(body)
         max_tokens = _max_tokens(body, None if chat else MAX_TOKENS)
         stop = _texts("stop", [] if body.get("stop") is None else body["stop"])
+        stream = body.get("stream") or False
+        if not isinstance(stream, bool):
+            raise BadRequest(f"stream: expected true or false (got {stream!r:.80})")
+        usage = (body.get("stream_options") or {}).get("include_usage", False)
         if chat:
-            return cls([], _messages(body.get("messages")), max_tokens, stop)
+            return cls([], _messages(body.get("messages")), max_tokens, stop, stream, usage)
         texts = _texts("prompt", body.get("prompt"))
-        if not texts:
-            raise BadRequest("prompt: expected a text or a list of texts (got none)")
-        return cls(texts, [], max_tokens, stop)
+        if not 0 < len(texts) <= MAX_PROMPTS:
+            raise BadRequest(
+                f"prompt: expected a text or a list of up to {MAX_PROMPTS} texts "
+                f"(got {len(texts) or 'none'})"
+            )
+        return cls(texts, [], max_tokens, stop, stream, usage)
 
     def cut(self, text: str) -> tuple[str, bool]:
         """Cut a text before the first stop word in it; also say whether there was one."""
         found = [text.find(word) for word in self.stop if word]
         places = [place for place in found if place >= 0]
         return (text[: min(places)], True) if places else (text, False)
+
+    def cut_growing(self, text: str) -> str:
+        """Cut a text that will go on, also before what may become a stop word."""
+        whole, is_cut = self.cut(text)
+        held = max((len(word) for word in self.stop), default=1) - 1
+        return whole if is_cut or held < 1 else whole[:-held]
 
 
 def _refuse_unused(body: Json) -> None:
@@ -105,15 +121,21 @@ def _texts(name: str, value: Any) -> list[str]:
 def _messages(value: Any) -> list[Json]:
     if not isinstance(value, list) or not value:
         raise BadRequest(f"messages: expected a list of messages (got {type(value).__name__})")
+    messages = []
     for index, message in enumerate(value):
-        if not _is_message(message):
+        role = message.get("role") if isinstance(message, dict) else None
+        content = _content(message["content"]) if role and "content" in message else None
+        if role not in ROLES or content is None:
             raise BadRequest(
                 f"messages.{index}: expected {{role: {' | '.join(ROLES)}, content: a text}}"
             )
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+        messages.append({"role": role, "content": content})
+    return messages
 
 
-def _is_message(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("role") not in ROLES:
-        return False
-    return isinstance(value.get("content"), str)
+def _content(value: Any) -> str | None:
+    """Read a text, which some clients send as a list of parts; None for anything else."""
+    parts = value if isinstance(value, list) else [{"text": value}]
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    strings = [text for text in texts if isinstance(text, str)]
+    return "".join(strings) if strings and len(strings) == len(texts) else None

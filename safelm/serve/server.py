@@ -1,205 +1,292 @@
-"""An OpenAI-compatible server: HTTP on 127.0.0.1, one request after another to the one model."""
+"""The HTTP server: routes, limits on what a client may take, and refusal of pages of the web."""
 
-import json
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import asyncio
+import resource
+import secrets
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
-from jinja2 import TemplateError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import uvicorn
+from h11 import SEND_BODY
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from safelm.builder.digest import json_digest
-from safelm.decoding import Decoded, Decoder, generate, word_starts
-from safelm.decoding.check import reach_of
-from safelm.models.chat import dialogue_tokens, end_ids, page_tokens, tag_id
-from safelm.serve.request import BadRequest, CompletionRequest, Json
-from safelm.stats.rates import DIGITS
+from safelm.serve.answers import Answer, Service, error_body
+from safelm.serve.batches import Failed, Overloaded
+from safelm.serve.request import BadRequest, Json
 
-# Tokens of an answer at most, where the client does not say.
-MAX_ANSWER_TOKENS = 1024
-MAX_BODY_BYTES = 1 << 20
+LOCALHOST = "127.0.0.1"
 # A page of the web may call this server by another name (DNS rebinding): it is not answered.
-HOSTS = ("127.0.0.1", "localhost")
+HOSTS = (LOCALHOST, "localhost", "::1")
+HEALTH, TEXTS, CHAT = "/health", "/v1/completions", "/v1/chat/completions"
+MAX_BODY_BYTES = 1 << 20
+# Of all bodies that are being read.
+MAX_HELD_BYTES = 64 << 20
+MAX_CONNECTIONS = 4096
+# For a body to come, for a connection without a request, and for an answer with all its waiting.
+BODY_SECONDS = 30
+IDLE_SECONDS = 30
+ANSWER_SECONDS = 600
 # Connections that may wait to be accepted: a harness opens hundreds at once.
 BACKLOG = 1024
-PATHS = {"/v1/completions": "text_completion", "/v1/chat/completions": "chat.completion"}
+STATUSES: dict[type[Exception], int] = {
+    BadRequest: 400,
+    Overloaded: 429,
+    ClientDisconnect: 499,  # nginx's number; nobody reads it
+    Failed: 500,
+}
 
 
-@dataclass
-class Service:
-    """A model with a decoder, and its answers to requests."""
+class Counters:
+    """What `/metrics` counts."""
 
-    name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    decoder: Decoder
-    batch: int = 64
-    seed: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, service: Service) -> None:
+        registry = CollectorRegistry()
+        self.registry, batches = registry, service.batches
+        self.requests = Counter("safelm_requests", "Requests.", ["status"], registry=registry)
+        self.tokens = Counter("safelm_tokens", "Tokens.", ["of"], registry=registry)
+        self.cancelled = Counter("safelm_cancelled_prompts", "Given up.", registry=registry)
+        waiting = Gauge("safelm_waiting_prompts", "In the queue.", registry=registry)
+        waiting.set_function(lambda: len(batches.waiting))
+        running = Gauge("safelm_running_prompts", "Being continued.", registry=registry)
+        running.set_function(lambda: len(batches.running))
 
-    def answer(self, body: Any, kind: str) -> Json:
-        """Complete the texts or the dialogue of a request. Raises BadRequest or ValueError."""
-        chat = kind == PATHS["/v1/chat/completions"]
-        request = CompletionRequest.read(body, chat)
-        prompts = self.prompt_tokens(request)
-        with self.lock:
-            decoded = generate(
-                self.model,
-                prompts,
-                self.decoder,
-                new_tokens=request.max_tokens or self.room(prompts),
-                tag=tag_id(self.tokenizer),
-                end=end_ids(self.tokenizer, self.model),
-                batch=self.batch,
-                word_starts=word_starts(self.tokenizer),
-                seed=self.seed,
-            )
-        prompt_tokens = sum(map(len, prompts))
-        completion_tokens = sum(len(text.tokens) for text in decoded)
-        choices = [self.choice(index, text, request, chat) for index, text in enumerate(decoded)]
-        return {
-            "id": json_digest(body)[:24],
-            "object": kind,
-            "created": int(time.time()),
-            "model": self.name,
-            "choices": choices,
-            "usage": {
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": completion_tokens,
-                "total_tokens": prompt_tokens + completion_tokens,
-            },
-        }
-
-    def prompt_tokens(self, request: CompletionRequest) -> list[list[int]]:
-        """Encode the prompts, without literal special tokens of the client's."""
-        if not request.messages:
-            return page_tokens(self.tokenizer, request.texts)
-        return dialogue_tokens(self.tokenizer, [request.messages])
-
-    def room(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Bound an answer whose length the client does not say by what the model still sees."""
-        reach = reach_of(self.model.config)
-        if reach is None:
-            return MAX_ANSWER_TOKENS
-        return max(1, min(MAX_ANSWER_TOKENS, reach - max(map(len, prompts))))
-
-    def choice(self, index: int, decoded: Decoded, request: CompletionRequest, chat: bool) -> Json:
-        """Describe one completion.
-
-        content_filter says that the decoder stopped at the tag, or refused what it had written; not
-        of a text that ends before, at a stop word.
-        """
-        whole = str(self.tokenizer.decode(decoded.tokens, skip_special_tokens=True))
-        text, is_cut = request.cut(whole)
-        reason = "stop" if is_cut or decoded.finished else "length"
-        if decoded.short_circuited and not is_cut:
-            reason = "content_filter"
-        message: Json = {"text": text}
-        if chat:
-            message = {"message": {"role": "assistant", "content": text}}
-        return {
-            "index": index,
-            **message,
-            "logprobs": None,
-            "finish_reason": reason,
-            "tag_probabilities": [round(tag, DIGITS) for tag in decoded.tag_probabilities],
-        }
-
-    def models(self) -> Json:
-        """List the one model that is served."""
-        return {
-            "object": "list",
-            "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}],
-        }
+    def count(self, answer: Answer) -> None:
+        """Count the tokens of an answer, and the prompts that were given up."""
+        for job in answer.jobs:
+            if job.text.cancelled():
+                self.cancelled.inc()
+            elif not job.text.exception():
+                self.tokens.labels("prompts").inc(len(job.prompt))
+                self.tokens.labels("texts").inc(len(job.text.result().tokens))
 
 
-def read_json(body: bytes) -> Any:
-    """Read a body. Raises ValueError, also for JSON nested too deep and for half an emoji."""
+class Bodies:
+    """The bodies that are being read, which together take a bounded amount of memory."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    async def read(self, request: Request) -> bytes:
+        """Read a body, if it is small enough and comes in time."""
+        content = bytearray()
+        refuse_long(int(request.headers.get("content-length", 0)))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    content += part
+                    self.held += len(part)
+                    refuse_long(len(content))
+                    if self.held > MAX_HELD_BYTES:
+                        raise Overloaded("too many bodies are being read; try again later")
+        except TimeoutError:
+            raise HTTPException(408, f"expected the body within {BODY_SECONDS} s") from None
+        finally:
+            self.held -= len(content)
+        return bytes(content)
+
+
+def refuse_long(length: int) -> None:
+    """Raise HTTPException for a body that is too long."""
+    if length > MAX_BODY_BYTES:
+        raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes (got {length} or more)")
+
+
+class Completions:
+    """The handler of requests to continue texts or to answer a dialogue."""
+
+    def __init__(self, service: Service, counters: Counters, bodies: Bodies, chat: bool) -> None:
+        self.service, self.counters, self.bodies, self.chat = service, counters, bodies, chat
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; where its client leaves, its texts are not written any further."""
+        body = await self.bodies.read(Request(scope, receive))
+        answer = await asyncio.to_thread(self.service.read, body, self.chat)
+        self.service.batches.put(answer.jobs)
+        response: Response | None = None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if answer.request.stream:
+                    response = StreamingResponse(answer.events(), media_type="text/event-stream")
+                else:
+                    response = JSONResponse(await unless_gone(receive, answer.whole()))
+                await response(scope, receive, send)
+        except TimeoutError:
+            # A response that has begun is cut off: its connection is closed.
+            if response is None:
+                raise HTTPException(504, f"no answer within {ANSWER_SECONDS} s") from None
+        finally:
+            for job in answer.jobs:
+                job.text.cancel()
+            self.counters.count(answer)
+
+
+async def unless_gone(receive: Receive, answer: Coroutine[Any, Any, Json]) -> Json:
+    """Wait for an answer. Raises ClientDisconnect when the client closes the connection before."""
+    # The body has been read, so what comes next is that the client is gone.
+    gone, done = asyncio.ensure_future(receive()), asyncio.ensure_future(answer)
     try:
-        values = json.loads(body)
-    except RecursionError as error:
-        raise BadRequest("expected a JSON object (got one nested too deep)") from error
-    # Half an emoji is a lone surrogate, which no text file or tokenizer takes.
-    json.dumps(values, ensure_ascii=False).encode()
-    return values
+        await asyncio.wait([gone, done], return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ClientDisconnect
+        return done.result()
+    finally:
+        gone.cancel()
+        done.cancel()
 
 
-class Server(ThreadingHTTPServer):
-    """A thread for each connection; those that come faster than threads start wait."""
+class Guard:
+    """Middleware that refuses pages of the web and clients without the key, and counts answers.
 
-    request_queue_size = BACKLOG
-
-
-def make_server(service: Service, port: int) -> ThreadingHTTPServer:
-    """Bind a server of this model to 127.0.0.1; `serve_forever` answers.
-
-    Port 0 takes a free one.
+    Without a key only requests that name this machine are answered: a page may come by another
+    name. No CORS header is sent, so no page of another origin reads an answer.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Else a body waits 40 ms behind its headers.
-        disable_nagle_algorithm = True
+    def __init__(self, app: ASGIApp, counters: Counters, key: str | None) -> None:
+        self.app, self.counters, self.key = app, counters, key
 
-        def do_GET(self) -> None:
-            if self.is_local() and self.path == "/v1/models":
-                self.reply(200, service.models())
-            else:
-                served = f"GET /v1/models, POST {' or '.join(PATHS)}"
-                self.refuse(404, f"{self.path[:80]}: is not served; {served}")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, or refuse it."""
 
-        def do_POST(self) -> None:
-            body, kind = self.body(), PATHS.get(self.path)
-            if body is None:
-                self.refuse(413, f"expected Content-Length of at most {MAX_BODY_BYTES} bytes")
-            elif kind is None or not self.is_local():
-                self.refuse(404, f"{self.path[:80]}: is not served; POST {' or '.join(PATHS)}")
-            else:
-                self.answer(body, kind)
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.counters.requests.labels(message["status"]).inc()
+            await send(message)
 
-        def answer(self, body: bytes, kind: str) -> None:
-            try:
-                answer = service.answer(read_json(body), kind)
-            # A chat template may refuse a role.
-            except (ValueError, TemplateError) as error:
-                self.refuse(400, str(error))
-            except Exception as error:
-                # Such as a GPU without memory: the client must not be left waiting.
-                self.refuse(500, f"{type(error).__name__}: {error}", "server_error")
-                raise
-            else:
-                self.reply(200, answer)
+        is_http = scope["type"] == "http"
+        refusal = self.refusal(scope["path"], Headers(scope=scope)) if is_http else None
+        await (refusal or self.app)(scope, receive, counted)
 
-        def body(self) -> bytes | None:
-            length = self.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit() or int(length) > MAX_BODY_BYTES:
-                self.close_connection = True
-                return None
-            return self.rfile.read(int(length))
-
-        def is_local(self) -> bool:
-            return self.headers.get("Host", "").partition(":")[0] in HOSTS
-
-        def refuse(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
-            self.reply(status, {"error": {"message": message, "type": kind}})
-
-        def reply(self, status: int, values: Json) -> None:
-            data = json.dumps(values).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Log nothing: requests are private."""
-
-    return Server((HOSTS[0], port), Handler)
+    def refusal(self, path: str, headers: Headers) -> Response | None:
+        """Write why a request is not answered, if it is not."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.key is None and not is_local(host):
+            return refuse(404, f"{host:.80}: is not served; call {' or '.join(HOSTS)}")
+        if origin is not None and origin.partition("://")[2] != host:
+            return refuse(403, f"{origin:.80}: pages of other origins are not answered")
+        if self.key is None or path == HEALTH:
+            return None
+        sent, expected = headers.get("authorization", ""), f"Bearer {self.key}"
+        if secrets.compare_digest(sent.encode(), expected.encode()):
+            return None
+        return refuse(401, "expected a header `Authorization: Bearer` with the server's key")
 
 
-def address(server: ThreadingHTTPServer) -> str:
+def is_local(host: str) -> bool:
+    """Return whether a Host header names this machine."""
+    try:
+        return urlsplit(f"//{host}").hostname in HOSTS
+    except ValueError:
+        return False
+
+
+def refuse(status: int, message: str) -> JSONResponse:
+    """Answer with an error."""
+    headers = {"Retry-After": "1"} if status == 429 else None
+    return JSONResponse(error_body(status, message), status, headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer with the status that an exception means."""
+    if not isinstance(error, HTTPException):
+        return refuse(STATUSES[type(error)], str(error))
+    if error.status_code in (404, 405):
+        served = f"GET /v1/models, POST {TEXTS} or {CHAT}"
+        return refuse(error.status_code, f"{request.url.path:.80}: is not served; {served}")
+    return refuse(error.status_code, error.detail)
+
+
+def make_app(service: Service, key: str | None = None) -> Starlette:
+    """Make the application; its lifespan is that of the decoding thread."""
+    counters, bodies = Counters(service), Bodies()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        worker = Thread(target=service.batches.work, daemon=True)
+        worker.start()
+        yield
+        service.batches.close()
+        await asyncio.to_thread(worker.join)
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", lambda _: JSONResponse(service.models())),
+            Route(TEXTS, Completions(service, counters, bodies, chat=False), methods=["POST"]),
+            Route(CHAT, Completions(service, counters, bodies, chat=True), methods=["POST"]),
+            Route(HEALTH, lambda _: JSONResponse({"status": "ok"})),
+            Route("/metrics", lambda _: PlainTextResponse(generate_latest(counters.registry))),
+        ],
+        middleware=[Middleware(Guard, counters=counters, key=key)],
+        exception_handlers={HTTPException: on_error, **dict.fromkeys(STATUSES, on_error)},
+        lifespan=lifespan,
+    )
+
+
+class Connection(H11Protocol):
+    """A connection that is closed when no request comes, or a body comes that nobody reads."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        self.loop.call_later(IDLE_SECONDS, self.close_if_idle, None)
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request, if the last was read."""
+        served = self.cycle
+        if self.conn.their_state is SEND_BODY:
+            self.transport.close()
+        super().on_response_complete()
+        self.loop.call_later(IDLE_SECONDS, self.close_if_idle, served)
+
+    def close_if_idle(self, served: object) -> None:
+        """Close if no request has come since the one that was served."""
+        if self.cycle is served:
+            self.transport.close()
+
+
+def listen(host: str = LOCALHOST, port: int = 0) -> socket.socket:
+    """Take an address, where clients may connect from now on; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
+    """Make a server, which `run(sockets=[listen()])` starts. It logs no requests."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MAX_CONNECTIONS + BACKLOG <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_CONNECTIONS + BACKLOG, hard))
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+def address(listener: socket.socket) -> str:
     """Give the URL of a server, as clients want it."""
-    return f"http://{HOSTS[0]}:{server.server_address[1]}/v1"
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -1,0 +1,229 @@
+"""Answers in OpenAI's format: requests as jobs, decoded texts as choices, whole or in parts."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safelm.builder.digest import json_digest
+from safelm.decoding import Decoded, Decoder
+from safelm.decoding.check import reach_of
+from safelm.models.chat import dialogue_tokens, page_tokens
+from safelm.serve.batches import Batches, Failed, Job
+from safelm.serve.request import BadRequest, CompletionRequest, Json
+from safelm.stats.rates import DIGITS
+
+# Tokens of an answer at most, where the client does not say.
+MAX_ANSWER_TOKENS = 1024
+# Tokens of a prompt and its text at most, for models that take any number.
+MAX_TOKENS = 1 << 15
+# What an unfinished character of several bytes is decoded to.
+UNFINISHED = "\ufffd"
+
+
+@dataclass
+class Service:
+    """A model with a decoder, and its answers to requests."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    decoder: Decoder
+    batch: int = 64
+    seed: int = 0
+    batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batches = Batches(self.model, self.tokenizer, self.decoder, self.batch, self.seed)
+
+    def read(self, body: bytes, is_chat: bool) -> "Answer":
+        """Read a request. Raises BadRequest."""
+        try:
+            values = read_json(body)
+            request = CompletionRequest.read(values, is_chat)
+            prompts = self.prompt_tokens(request)
+            new_tokens = request.max_tokens or self.room(prompts)
+            self.batches.check(prompts, new_tokens)
+        # A chat template may refuse a role.
+        except (ValueError, TemplateError) as error:
+            raise BadRequest(str(error)) from error
+        length = max(map(len, prompts)) + new_tokens
+        if length > MAX_TOKENS:
+            raise BadRequest(f"prompt and text: expected up to {MAX_TOKENS} tokens (got {length})")
+        jobs = [Job(prompt, new_tokens) for prompt in prompts]
+        return Answer(self, request, is_chat, json_digest(values)[:24], jobs)
+
+    def prompt_tokens(self, request: CompletionRequest) -> list[list[int]]:
+        """Encode the prompts, without literal special tokens of the client's."""
+        if not request.messages:
+            return page_tokens(self.tokenizer, request.texts)
+        return dialogue_tokens(self.tokenizer, [request.messages])
+
+    def room(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Bound an answer whose length the client does not say by what the model still sees."""
+        reach = reach_of(self.model.config)
+        if reach is None:
+            return MAX_ANSWER_TOKENS
+        return max(1, min(MAX_ANSWER_TOKENS, reach - max(map(len, prompts))))
+
+    def decode(self, tokens: list[int]) -> str:
+        """Turn tokens into text."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def models(self) -> Json:
+        """List the one model that is served."""
+        return {
+            "object": "list",
+            "data": [{"id": self.name, "object": "model", "owned_by": "safelm"}],
+        }
+
+
+@dataclass
+class Answer:
+    """The answer to a request, from the jobs that it waits for."""
+
+    service: Service
+    request: CompletionRequest
+    is_chat: bool
+    id: str
+    jobs: Sequence[Job]
+
+    async def whole(self) -> Json:
+        """Wait for all texts, and describe them."""
+        texts = await asyncio.gather(*(asyncio.wrap_future(job.text) for job in self.jobs))
+        choices = [self.choice(index, text) for index, text in enumerate(texts)]
+        return {**self.head(""), "choices": choices, "usage": self.usage()}
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield server-sent events, whose parts put together are the answer of `whole`."""
+        try:
+            async for values in self.parts():
+                yield f"data: {json.dumps(values)}\n\n"
+        except Failed as error:
+            # The status has been sent: only an event can still say it.
+            yield f"data: {json.dumps(error_body(500, str(error)))}\n\n"
+        yield "data: [DONE]\n\n"
+
+    async def parts(self) -> AsyncIterator[Json]:
+        """Yield what is new of each text.
+
+        A decoder that keeps one text gives it token by token, one that chooses among several gives
+        its choice at the end.
+        """
+        changed, drafts = asyncio.Event(), [Draft() for _ in self.jobs]
+        wake = partial(asyncio.get_running_loop().call_soon_threadsafe, changed.set)
+        for draft, job in zip(drafts, self.jobs, strict=True):
+            if self.service.decoder.texts == 1:
+                job.watch = partial(draft.follow, wake)
+            job.text.add_done_callback(lambda _: wake())
+        unfinished = dict(enumerate(self.jobs))
+        while unfinished:
+            await changed.wait()
+            changed.clear()
+            for index, job in list(unfinished.items()):
+                if job.text.done():
+                    del unfinished[index]
+                    choice = self.choice(index, job.text.result())
+                else:
+                    choice = self.draft(index, *drafts[index].latest)
+                if new := drafts[index].unsent(choice):
+                    yield {**self.head(".chunk"), "choices": [new]}
+        if self.request.usage:
+            yield {**self.head(".chunk"), "choices": [], "usage": self.usage()}
+
+    def head(self, part: str) -> Json:
+        """Name the answer; `part` is what is added to the kind of a chat's parts."""
+        return {
+            "id": self.id,
+            "object": f"chat.completion{part}" if self.is_chat else "text_completion",
+            "created": int(time.time()),
+            "model": self.service.name,
+        }
+
+    def usage(self) -> Json:
+        """Count tokens."""
+        prompt_tokens = sum(len(job.prompt) for job in self.jobs)
+        completion_tokens = sum(len(job.text.result().tokens) for job in self.jobs)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
+
+    def choice(self, index: int, decoded: Decoded) -> Json:
+        """Describe one completion.
+
+        content_filter says that the decoder stopped at the tag, or refused what it had written; not
+        of a text that ends before, at a stop word.
+        """
+        text, is_cut = self.request.cut(self.service.decode(decoded.tokens))
+        reason = "stop" if is_cut or decoded.finished else "length"
+        if decoded.short_circuited and not is_cut:
+            reason = "content_filter"
+        return self.described(index, text, decoded.tag_probabilities, reason)
+
+    def draft(self, index: int, tokens: list[int], tags: Sequence[float]) -> Json:
+        """Describe a text that is being written, without what may still change at its end."""
+        text = self.service.decode(tokens).rstrip(UNFINISHED)
+        return self.described(index, self.request.cut_growing(text), tags, None)
+
+    def described(self, index: int, text: str, tags: Sequence[float], reason: str | None) -> Json:
+        """Write a choice in OpenAI's format, with p(tag) after each token."""
+        message: Json = {"text": text}
+        if self.is_chat:
+            message = {"message": {"role": "assistant", "content": text}}
+        return {
+            "index": index,
+            **message,
+            "logprobs": None,
+            "finish_reason": reason,
+            "tag_probabilities": [round(tag, DIGITS) for tag in tags],
+        }
+
+
+class Draft:
+    """A text while it is written, and how much of it the client has been sent."""
+
+    def __init__(self) -> None:
+        self.latest: tuple[list[int], list[float]] = ([], [])
+        self.characters = self.tags = 0
+
+    def follow(self, wake: Callable[[], object], tokens: list[int], tags: list[float]) -> None:
+        """Take the text so far, in the decoding thread."""
+        self.latest = (tokens, tags)
+        wake()
+
+    def unsent(self, choice: Json) -> Json | None:
+        """Reduce a choice to what the client does not have, as a part of a stream; None if all."""
+        message = choice.pop("message", None)
+        text = message["content"] if message else choice["text"]
+        tags = choice["tag_probabilities"]
+        new, new_tags = text[self.characters :], tags[self.tags :]
+        if not (new or new_tags or choice["finish_reason"]):
+            return None
+        self.characters, self.tags = max(self.characters, len(text)), len(tags)
+        part = {"delta": {"role": "assistant", "content": new}} if message else {"text": new}
+        return {**choice, **part, "tag_probabilities": new_tags}
+
+
+def read_json(body: bytes) -> Any:
+    """Read a body. Raises ValueError, also for JSON nested too deep and for half an emoji."""
+    try:
+        values = json.loads(body)
+    except RecursionError as error:
+        raise BadRequest("expected a JSON object (got one nested too deep)") from error
+    # Half an emoji is a lone surrogate, which no text file or tokenizer takes.
+    json.dumps(values, ensure_ascii=False).encode()
+    return values
+
+
+def error_body(status: int, message: str) -> Json:
+    """Write an error in OpenAI's format."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind}}

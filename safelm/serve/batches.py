@@ -1,0 +1,159 @@
+"""Batches of waiting prompts: one thread decodes them side by side, whichever client sent them."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safelm.decoding import Decoded, Decoder, word_starts
+from safelm.decoding.check import check
+from safelm.decoding.generate import start_search
+from safelm.models.chat import end_ids, tag_id
+
+MAX_WAITING = 1024
+# Clients that were answered together ask again together: the first of them waits for the others.
+GATHER_SECONDS = 0.005
+logger = logging.getLogger(__name__)
+
+
+class Overloaded(RuntimeError):
+    """More prompts wait than the server takes on; the message says how many."""
+
+
+class Failed(RuntimeError):
+    """A prompt that the model could not continue, such as on a GPU without memory."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A prompt to be continued by at most `new_tokens`.
+
+    Cancelling `text` takes the prompt out of its batch after the step that runs. `watch` is called
+    in the decoding thread, after every step, with the tokens so far and p(tag) after each of them.
+    """
+
+    prompt: list[int]
+    new_tokens: int
+    watch: Callable[[list[int], list[float]], None] | None = None
+    text: Future[Decoded] = field(default_factory=Future)
+
+
+class Batches:
+    """The queue of jobs, and the thread that decodes up to `batch` of them at once.
+
+    All share the one model and decoder, and each has its own bound on tokens, so any jobs may share
+    a batch. A batch takes no further jobs while it runs; a text that is done is given at once.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        decoder: Decoder,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.model, self.decoder, self.batch, self.seed = model, decoder, batch, seed
+        self.tag, self.end = tag_id(tokenizer), end_ids(tokenizer, model)
+        self.word_starts = word_starts(tokenizer)
+        self.waiting: deque[Job] = deque()
+        self.running: dict[int, Job] = {}
+        self.taken = 0
+        self.is_closed = False
+        self.changed = threading.Condition()
+
+    def check(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """Raise ValueError for prompts that cannot be continued by so many tokens."""
+        check(self.model, prompts, self.decoder, new_tokens, self.tag, self.batch, self.word_starts)
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Append jobs to the queue. Raises Overloaded."""
+        with self.changed:
+            self.waiting = deque(job for job in self.waiting if not job.text.done())
+            if len(self.waiting) + len(jobs) > MAX_WAITING:
+                raise Overloaded(
+                    f"{len(self.waiting)} prompts wait and {len(jobs)} are sent: expected at most "
+                    f"{MAX_WAITING} together; try again later or send fewer at once"
+                )
+            self.waiting.extend(jobs)
+            self.changed.notify()
+
+    def work(self) -> None:
+        """Decode what waits until closed."""
+        while not self.is_closed:
+            self.decode(self.take())
+
+    def close(self) -> None:
+        """End `work` after the step that runs; jobs that are left get no text."""
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify()
+
+    def take(self) -> list[Job]:
+        """Wait for jobs and take as many as one batch holds, in the order they came."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.is_closed)
+            self.changed.wait_for(
+                lambda: len(self.waiting) >= self.taken or self.is_closed, GATHER_SECONDS
+            )
+            self.taken = min(self.batch, len(self.waiting))
+            return [self.waiting.popleft() for _ in range(self.taken)]
+
+    def decode(self, jobs: Sequence[Job]) -> None:
+        """Decode jobs side by side; where that fails, each half alone.
+
+        So no prompt fails those beside it, and a batch that is too large for the memory is split.
+        """
+        jobs = [job for job in jobs if not job.text.done()]
+        if not jobs or self.is_closed:
+            return
+        try:
+            self.search(jobs)
+            return
+        except Exception as error:
+            self.running = {}
+            if len(jobs) == 1:
+                logger.exception("a prompt of %d tokens failed", len(jobs[0].prompt))
+                with suppress(InvalidStateError):  # cancelled meanwhile
+                    message = f"{type(error).__name__}: {error!s:.200}"
+                    jobs[0].text.set_exception(Failed(message))
+                return
+        half = len(jobs) // 2
+        self.decode(jobs[:half])
+        self.decode(jobs[half:])
+
+    @torch.inference_mode()
+    def search(self, jobs: Sequence[Job]) -> None:
+        """Decode one batch, giving each text when it is done."""
+        search = start_search(
+            self.model,
+            [job.prompt for job in jobs],
+            self.decoder,
+            new_tokens=[job.new_tokens for job in jobs],
+            tag=self.tag,
+            end=self.end,
+            word_starts=self.word_starts,
+            seed=self.seed,
+        )
+        self.running = dict(enumerate(jobs))
+        while self.running and not self.is_closed:
+            is_watched = any(job.watch for job in self.running.values())
+            search.step(self.show if is_watched else None)
+            for index, job in list(self.running.items()):
+                if decoded := search.decoded[index]:
+                    with suppress(InvalidStateError):  # cancelled meanwhile
+                        job.text.set_result(decoded)
+                if job.text.done():
+                    search.cancel(index)
+                    del self.running[index]
+
+    def show(self, index: int, tokens: list[int], tags: list[float]) -> None:
+        """Pass on the text so far of a running job that is watched."""
+        if watch := self.running[index].watch:
+            watch(tokens, tags)
