@@ -23,7 +23,7 @@ from safelm.evaluation.judges.refusal_phrases import RefusalPhrasesRule, has_ref
 from safelm.evaluation.judges.registry import DemoRule
 from safelm.evaluation.measurements import Measurement, share
 from safelm.evaluation.metrics import Completion, JudgedCompletion, judge_completions, suite_rates
-from safelm.evaluation.prompts import Prompt, prompt_set
+from safelm.evaluation.prompts import SuitePrompt, prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.utility.lm_eval import accuracy_and_perplexity
 from safelm.llm.client import Endpoint
@@ -64,7 +64,7 @@ def suite_of(path: Path, **values: Any) -> FileSuite:
 
 def prompts_of(
     suite: AnySuite, limit: int = 99, stage: str = "instruct", seed: int = 1
-) -> list[Prompt]:
+) -> list[SuitePrompt]:
     return prompt_set("mine", suite, stage=stage, limit=limit, seed=seed).prompts
 
 
@@ -162,7 +162,7 @@ def test_a_suite_that_cannot_be_read_is_refused(
 def judged(
     outcome: Outcome, form: str = "tell", strict: bool = False, other: Outcome = Outcome.NEITHER
 ) -> JudgedCompletion:
-    completion = Completion(Prompt("harmful", "a", form, "text"), "greedy", "", False, None)
+    completion = Completion(SuitePrompt("harmful", "a", form, "text"), "greedy", "", False, None)
     return JudgedCompletion(completion, {"acts": Verdict(outcome, strict), "other": Verdict(other)})
 
 
@@ -243,7 +243,7 @@ def test_a_rate_of_nothing_has_no_value() -> None:
     assert share("asr", 0, 0) == Measurement("asr", 0, 0, None)
 
 
-def completion_of(prompt: Prompt, text: str, stopped: bool = False) -> Completion:
+def completion_of(prompt: SuitePrompt, text: str, stopped: bool = False) -> Completion:
     return Completion(prompt, "greedy", text, stopped, None)
 
 
@@ -268,7 +268,7 @@ def test_a_completion_that_stopped_at_the_tag_has_declined() -> None:
     ],
 )
 def test_the_refusal_rule_for_prompts_of_a_file(prompt_file: Path, text: str, outcome: str) -> None:
-    completion = completion_of(Prompt("mine", "a", "plain", "Do"), text)
+    completion = completion_of(SuitePrompt("mine", "a", "plain", "Do"), text)
     judges = {"harm": RefusalPhrasesRule()}
     (found,) = judge_completions([completion], suite_of(prompt_file), judges)
     assert found.verdicts["harm"] == (outcome, False)

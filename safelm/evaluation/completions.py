@@ -1,11 +1,13 @@
 """Parts of an evaluation that need the model: completions of a suite, and utility.
 
-Each part is cached by the model, the prompts and the decoder alone, so that another judge or one
-more suite generates nothing twice. No module here knows how completions are judged. The model's
-libraries are imported when there is something to generate: that takes longer than most stages.
+The key of a part has only the model, the prompts and the decoder. So another judge or one more
+suite generates nothing twice, and this module must not import judges.
+
+The libraries of models are imported in functions, because that takes longer than most stages.
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,18 @@ def generate_completions(
 ) -> list[dict[str, Any]]:
     """Return a row of COMPLETIONS for each prompt (id, text).
 
-    The completion of a prompt that leaves no room for `max_new_tokens` is None.
+    A prompt that leaves no room for `max_new_tokens` gets the completion None.
     """
     from safelm.evaluation.generation import load_completion_model
 
     model = load_completion_model(weights, is_chat)
-    fits = model.fits([text for _, text in prompts], settings.max_new_tokens)
-    fitting = [text for (_, text), does_fit in zip(prompts, fits, strict=True) if does_fit]
-    written = iter(model.complete(fitting, settings))
+    texts = [text for _, text in prompts]
+    fits = model.fits(texts, settings.max_new_tokens)
+    completions = iter(model.complete(list(compress(texts, fits)), settings))
     missing = {"completion": None, "short_circuited": False, "tag_probability": None}
     rows = []
     for (id, _), does_fit in zip(prompts, fits, strict=True):
-        completion = next(written) if does_fit else missing
+        completion = next(completions) if does_fit else missing
         rows.append({"id": id, **completion})
     return rows
 
@@ -71,9 +73,9 @@ def measure_demo_utility(
 ) -> tuple[()]:
     """Write measurements of held-out items and pages of the demo world.
 
-    They are accuracy on at most `max_prompts` items, perplexity per word, and, for a model that
-    knows the tag, how well p(tag) tells unsafe pages. `demo` has the grammars of the world; it is
-    there for the key.
+    These are the accuracy on at most `max_prompts` items, the perplexity per word, and, if the
+    model knows the tag, how well p(tag) tells unsafe pages from safe ones. `demo` is the folder of
+    the world's grammars; only the key needs it.
     """
     from safelm.demo.prompts import held_out_pages, multiple_choice
     from safelm.evaluation.generation import load_completion_model
@@ -113,9 +115,9 @@ def measure_harness_task(
     batch_size: int,
     seed: int,
 ) -> tuple[()]:
-    """Write measurements of one task of lm-evaluation-harness. `files` are there for the key.
+    """Write measurements of one task of lm-evaluation-harness; only the key needs `files`.
 
-    `too_long` counts the items that have a choice longer than the model; they are left out.
+    Items with a choice longer than the model's positions are left out, and counted as `too_long`.
     """
     from safelm.evaluation.generation import load_completion_model
     from safelm.evaluation.utility.lm_eval import max_length, run_tasks
@@ -129,7 +131,7 @@ def measure_harness_task(
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     dropped = [drop_long_items(task, length, max_length(model)) for task in tasks.values()]
-    # The rows of a file were drawn already; of the hub's, the harness takes the first.
+    # Rows of a file have been drawn already; of the hub's rows, the harness takes the first.
     limit = max_prompts if suite.path is None else None
     samples = run_tasks(model, tokenizer, tasks, batch_size=batch_size, limit=limit)
     counts = task_counts(samples)

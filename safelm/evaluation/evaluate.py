@@ -1,4 +1,4 @@
-"""Evaluation of one model at one stage: completions to every suite, judged and counted; utility."""
+"""Evaluation of one model at one stage: judged completions of every suite, and utility."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ SAMPLES_FILE = "samples.parquet"
 
 
 class Cell(NamedTuple):
-    """One suite with one decoder, of the model or of a checkpoint on its way (pairs read)."""
+    """One suite with one decoder, of the model or of a checkpoint after so many pairs."""
 
     checkpoint: int | None
     decoder: str
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The name of its completions in the folder of an evaluation."""
+        """The path of its completions in the folder of an evaluation."""
         name = f"completions/{self.decoder}/{self.suite}"
         if self.checkpoint is None:
             return name
@@ -55,9 +55,9 @@ def evaluate_model(
     stage: str,
     protocol: EvaluationProtocol,
 ) -> None:
-    """Build build/<folder>: samples.parquet, measurements.parquet and the parts they are made of.
+    """Build build/<folder>: samples.parquet, measurements.parquet and the parts behind them.
 
-    Only completions that no earlier run generated with this very model are generated.
+    Completions that an earlier run generated with the same model are reused.
     """
     prompt_sets = protocol.prompt_sets(stage)
     decoders = protocol.decoders_for(weights, protocol.decoders)
@@ -65,7 +65,7 @@ def evaluate_model(
     parts = dict(_utility_parts(weights, protocol))
     for cell, cell_weights in cells.items():
         prompts = prompt_sets[cell.suite]
-        # The key has neither the suite's name nor the decoder's, only what they stand for.
+        # Names of suites and decoders stay out of the key, so that renamed rows cost nothing.
         values = {
             "weights": cell_weights,
             "is_chat": prompts.is_chat,
@@ -92,17 +92,17 @@ def _cells(
     suites: Iterable[str],
     protocol: EvaluationProtocol,
 ) -> Iterator[tuple[Cell, Path]]:
-    """Yield every cell with the weights it is measured on: the model first, then checkpoints."""
+    """Yield every cell with its weights: first of the model, then of its checkpoints."""
     suites = list(suites)
     for decoder in decoders:
         for suite in suites:
             yield Cell(None, decoder, suite), weights
     checkpoints = {int(path.name): path for path in (weights / CHECKPOINTS).glob("*")}
+    used = [decoder for decoder in decoders if decoder in protocol.checkpoint_decoders]
     for pairs, checkpoint in sorted(checkpoints.items()):
-        for decoder in decoders:
-            if decoder in protocol.checkpoint_decoders:
-                for suite in suites:
-                    yield Cell(pairs, decoder, suite), checkpoint
+        for decoder in used:
+            for suite in suites:
+                yield Cell(pairs, decoder, suite), checkpoint
 
 
 def _utility_parts(weights: Path, protocol: EvaluationProtocol) -> Iterator[tuple[str, Part]]:
@@ -110,7 +110,8 @@ def _utility_parts(weights: Path, protocol: EvaluationProtocol) -> Iterator[tupl
     for name, suite in _utility_suites(protocol.suites).items():
         values = {**sizes, "suite": suite, "max_prompts": protocol.max_prompts}
         if isinstance(suite, HarnessSuite):
-            if mistake := suite.mistake():
+            mistake = suite.mistake()
+            if mistake:
                 key, problem = mistake
                 raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
             values["files"] = [Path(file) for file in (suite.path, suite.shots) if file]
@@ -134,7 +135,7 @@ def evaluate(
     cells: Sequence[Cell],
     protocol: EvaluationProtocol,
 ) -> list[str]:
-    """Judge and count; write samples.parquet and measurements.parquet. Returns a summary."""
+    """Judge the completions; write samples.parquet and measurements.parquet. Returns a summary."""
     judges = protocol.open_judges(f"{model}-{stage}")
     prompt_sets = protocol.prompt_sets(stage)
     rates: list[Measurement] = []
@@ -146,7 +147,7 @@ def evaluate(
         judged = judge_completions(completions, suite, judges)
         columns = {"checkpoint": cell.checkpoint, "decoder": cell.decoder}
         rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
-        # The same for every decoder: prompts are left out by their length alone.
+        # The same for every decoder, because prompts are left out only for their length.
         answered[cell.suite] = len(completions)
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]

@@ -1,4 +1,4 @@
-"""External models: rows that are checked before their weights are fetched or loaded."""
+"""External models, checked before their weights are fetched or loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,32 +20,23 @@ TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 class ExternalModelError(ValueError):
-    """A row of `external_models` cannot be evaluated; the message says why and what to write."""
+    """A row of `external_models` cannot be evaluated; the message says why and what to do."""
 
 
 def checked_weights(name: str, row: ExternalModel, decoders: Mapping[str, Decoder]) -> Path:
     """Return the folder of a row's model.
 
     Raises:
-        ExternalModelError: if a decoder reads a tag that the model does not have, if it has no chat
-            template to answer in, or if the weights are not those of the row's digest. The first
-            two are found before the weights are fetched.
+        ExternalModelError: if a decoder needs the tag and the model has none, if a chat model has
+            no chat template, or if the weights do not have the row's digest. The first two are
+            found before the weights are fetched.
     """
-    place = f"params.yaml external_models.{name}"
+    location = f"params.yaml external_models.{name}"
     described = _without_weights(row)
-    has_tag = any(TAG in path.read_text("utf-8") for path in _existing(described, TOKENIZER_FILES))
-    needing = [decoder for decoder in row.decoders if decoders[decoder].needs_tag and not has_tag]
-    if needing:
-        usable = [decoder for decoder in row.decoders if decoder not in needing]
-        usable = usable or [one for one, decoder in decoders.items() if not decoder.needs_tag]
-        raise ExternalModelError(
-            f"{place}.decoders: {', '.join(needing)} reads the probability of the harmfulness tag, "
-            f"which the tokenizer of {row.model} does not have; "
-            f"write decoders: [{', '.join(usable)}]"
-        )
+    _check_decoders(location, row, decoders, described)
     if row.chat and not _has_template(described):
         raise ExternalModelError(
-            f"{place}.chat: {row.model} has no chat template; "
+            f"{location}.chat: {row.model} has no chat template; "
             "write chat: false, or put its chat_template.jinja into its folder"
         )
     folder = folder_of(row.model, row.revision)
@@ -53,13 +44,31 @@ def checked_weights(name: str, row: ExternalModel, decoders: Mapping[str, Decode
     if digest != row.digest:
         state = f"are not those of digest {row.digest}" if row.digest else "are not pinned yet"
         raise ExternalModelError(
-            f"{place}.digest: the weights of {row.model} {state}; write digest: {digest}"
+            f"{location}.digest: the weights of {row.model} {state}; write digest: {digest}"
         )
     return folder
 
 
+def _check_decoders(
+    location: str, row: ExternalModel, decoders: Mapping[str, Decoder], described: Path
+) -> None:
+    """Refuse decoders that need the tag, for a model whose tokenizer has none."""
+    if any(TAG in path.read_text("utf-8") for path in _existing(described, TOKENIZER_FILES)):
+        return
+    needing = [name for name in row.decoders if decoders[name].needs_tag]
+    if not needing:
+        return
+    usable = [name for name in row.decoders if name not in needing]
+    if not usable:
+        usable = [name for name, decoder in decoders.items() if not decoder.needs_tag]
+    raise ExternalModelError(
+        f"{location}.decoders: {', '.join(needing)} reads the probability of the harmfulness tag, "
+        f"which the tokenizer of {row.model} does not have; write decoders: [{', '.join(usable)}]"
+    )
+
+
 def _without_weights(row: ExternalModel) -> Path:
-    """Return the folder of a model; of one on the hub, only its small files are fetched."""
+    """Return the folder of a model; of a model on the hub, fetch only the small files."""
     folder = Path(row.model)
     if folder.is_dir():
         return folder

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.builder.digest import content_digest
-from safelm.decoding import generate, word_starts
+from safelm.decoding import Decoded, generate, word_starts
 from safelm.decoding.check import reach_of
 from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import end_ids, load, page_tokens, request_tokens, tag_id
@@ -18,8 +18,9 @@ from safelm.stats.rates import DIGITS
 
 @dataclass(frozen=True)
 class CompletionModel:
-    """A model with its tokenizer. `is_chat`: it answers requests in its chat format; else it
-    continues texts.
+    """A model with its tokenizer.
+
+    With `is_chat` it answers requests in its chat format; without, it continues texts.
     """
 
     model: PreTrainedModel
@@ -32,7 +33,7 @@ class CompletionModel:
         return encode(self.tokenizer, prompts)
 
     def fits(self, prompts: Sequence[str], new_tokens: int) -> list[bool]:
-        """Say of each prompt whether it and `new_tokens` more are within every layer's reach."""
+        """Tell for each prompt whether every layer would see all of it and `new_tokens` more."""
         reach = reach_of(self.model.config)
         lengths = [len(tokens) for tokens in self.prompt_tokens(prompts)]
         return [reach is None or length + new_tokens <= reach for length in lengths]
@@ -42,9 +43,10 @@ class CompletionModel:
         prompts: Sequence[str],
         settings: GenerationSettings,
     ) -> list[dict[str, Any]]:
-        """Write after each prompt; a row of COMPLETIONS each, without its id."""
+        """Generate a completion of each prompt, as a row of COMPLETIONS without its id."""
         if not prompts:
-            return []  # batch_decode would make one text of none
+            # batch_decode makes one text of no tokens.
+            return []
         decoder = settings.decoder
         decoded = generate(
             self.model,
@@ -59,22 +61,22 @@ class CompletionModel:
         )
         tokens = [found.tokens for found in decoded]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        rows = []
-        for text, found in zip(texts, decoded, strict=True):
-            highest = max(found.tag_probabilities, default=None)
-            rows.append(
-                {
-                    "completion": text,
-                    "short_circuited": found.short_circuited,
-                    "tag_probability": None if highest is None else round(highest, DIGITS),
-                }
-            )
-        return rows
+        return [_row(text, found) for text, found in zip(texts, decoded, strict=True)]
+
+
+def _row(text: str, decoded: Decoded) -> dict[str, Any]:
+    highest = max(decoded.tag_probabilities, default=None)
+    return {
+        "completion": text,
+        "short_circuited": decoded.short_circuited,
+        "tag_probability": None if highest is None else round(highest, DIGITS),
+    }
 
 
 def load_completion_model(weights: Path, is_chat: bool) -> CompletionModel:
-    """Load a model from its folder; the last one is kept in this process."""
-    return CompletionModel(*_load(weights.resolve(), content_digest(weights)), is_chat)
+    """Load a model from its folder, unless it is the last one that this process loaded."""
+    model, tokenizer = _load(weights.resolve(), content_digest(weights))
+    return CompletionModel(model, tokenizer, is_chat)
 
 
 @lru_cache(maxsize=1)

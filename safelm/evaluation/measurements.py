@@ -1,4 +1,4 @@
-"""Measurements: the rows of `measurements.parquet`, one number each (see specs/document.py)."""
+"""Measurements: rows of `measurements.parquet`, each one number (see specs/document.py)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MEASUREMENTS_FILE = "measurements.parquet"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of MEASUREMENTS. A column that a metric has no use for is None."""
+    """A row of MEASUREMENTS. Columns that do not apply to a metric are None."""
 
     metric: str
     count: int | None = None
@@ -41,21 +41,21 @@ class Measurement:
 
 
 def share(metric: str, count: int, of: int, **columns: Any) -> Measurement:
-    """Return `count` of `of` as a row; its value is None where `of` is 0."""
+    """Return the share `count` / `of` as a row; its value is None if `of` is 0."""
     # Rounded, because the last bits differ between mathematics libraries.
     value = round(count / of, DIGITS) if of else None
     return Measurement(metric, count, of, value, **columns)
 
 
 def number(metric: str, value: float | None, **columns: Any) -> Measurement:
-    """Return a number that is no share as a row, rounded; None where it could not be measured."""
+    """Return any other number as a row, rounded; None if it could not be measured."""
     if value is not None:
         value = round(value, DIGITS)
     return Measurement(metric, value=value, **columns)
 
 
 def area(metric: str, found: Auroc | None, **columns: Any) -> Measurement:
-    """Return an area under the ROC curve as a row: of so many pages, `count` are unsafe."""
+    """Return an area under the ROC curve as a row: `count` of `of` pages are unsafe."""
     if found is None:
         return Measurement(metric, **columns)
     return Measurement(
@@ -70,19 +70,19 @@ def area(metric: str, found: Auroc | None, **columns: Any) -> Measurement:
 
 
 def write_measurements(rows: Iterable[Measurement], path: Path) -> None:
-    """Write rows as Parquet, in their order."""
+    """Write rows as Parquet in their order."""
     write_table([vars(row) for row in rows], MEASUREMENTS, path)
 
 
 def read_measurements(part: Shard) -> list[Measurement]:
-    """Read the rows that a part of an output wrote."""
+    """Read the rows of a part of an output."""
     return [Measurement(**row) for row in part.table().to_pylist()]
 
 
 def pivot(
     rows: Iterable[Measurement], *columns: str
 ) -> dict[tuple[Any, ...], dict[str, Measurement]]:
-    """Group rows by some of their columns, in the order they come; a group maps metric to row."""
+    """Group rows by some columns, in the order of first rows; a group maps metric to row."""
     groups: dict[tuple[Any, ...], dict[str, Measurement]] = {}
     for row in rows:
         key = tuple(getattr(row, column) for column in columns)

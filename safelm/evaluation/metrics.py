@@ -1,4 +1,4 @@
-"""Rates of a suite: judged completions, counted by outcome, by judge and by form of prompt."""
+"""Rates of a suite: judged completions counted by outcome, judge and form of prompt."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from safelm.builder.shards import Shard
 from safelm.evaluation.judges.base import Exchange, Judge
 from safelm.evaluation.measurements import Measurement, share
-from safelm.evaluation.prompts import Prompt
+from safelm.evaluation.prompts import SuitePrompt
 from specs.judge import JudgeRow
 from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome, Verdict
 from specs.suite import AnySuite
@@ -16,12 +16,12 @@ from specs.suite import AnySuite
 
 @dataclass(frozen=True)
 class Completion:
-    """Text that a model wrote after a prompt.
+    """A model's completion of a prompt.
 
-    `tag_probability` is the largest p(tag) along it, or None for a model that knows no tag.
+    `tag_probability` is the largest p(tag) along it; None for a model that knows no tag.
     """
 
-    prompt: Prompt
+    prompt: SuitePrompt
     decoder: str
     text: str
     short_circuited: bool
@@ -54,28 +54,25 @@ class JudgedCompletion:
         }
 
 
-def read_completions(part: Shard, prompts: Sequence[Prompt], decoder: str) -> list[Completion]:
-    """Read the completions of prompts; those too long for the model have none."""
+def read_completions(part: Shard, prompts: Sequence[SuitePrompt], decoder: str) -> list[Completion]:
+    """Read the completions of prompts, without those that were too long for the model."""
     return completions_of(part.table().to_pylist(), prompts, decoder)
 
 
 def completions_of(
     rows: Sequence[Mapping[str, Any]],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[SuitePrompt],
     decoder: str,
 ) -> list[Completion]:
     """Return the completions of prompts from rows of COMPLETIONS, one for each prompt."""
-    return [
-        Completion(
-            prompt,
-            decoder,
-            row["completion"],
-            row["short_circuited"],
-            row["tag_probability"],
-        )
-        for prompt, row in zip(prompts, rows, strict=True)
-        if row["completion"] is not None
-    ]
+    completions = []
+    for prompt, row in zip(prompts, rows, strict=True):
+        text, tag_probability = row["completion"], row["tag_probability"]
+        if text is not None:
+            completions.append(
+                Completion(prompt, decoder, text, row["short_circuited"], tag_probability)
+            )
+    return completions
 
 
 def judge_completions(
@@ -85,12 +82,12 @@ def judge_completions(
 ) -> list[JudgedCompletion]:
     """Ask every judge of a suite about its completions.
 
-    A completion that the decoder stopped at the tag counts as declined, whatever stands before the
-    tag, and no judge is asked about it.
+    Judges are not asked about a completion that the decoder stopped at the tag. It counts as
+    declined, whatever text comes before the tag.
     """
     written = [completion for completion in completions if not completion.short_circuited]
     exchanges = [_exchange(completion, suite) for completion in written]
-    # A judge gets all exchanges at once, for a language model answers them side by side.
+    # All exchanges at once, because a language model answers them in parallel.
     verdicts = {name: iter(judges[name].verdicts(exchanges)) for name in suite.judges}
     stopped = dict.fromkeys(suite.judges, Verdict(Outcome.SHORT_CIRCUIT))
     judged = []
@@ -118,16 +115,17 @@ def _exchange(completion: Completion, suite: AnySuite) -> Exchange:
 def outcome_rates(
     verdicts: Iterable[Verdict], is_harmful: bool, **columns: Any
 ) -> list[Measurement]:
-    """Count outcomes, as shares of the completions that were judged; `unjudged` is a share of all.
+    """Count outcomes as shares of the judged completions, and `unjudged` as a share of all.
 
-    Harmful suites have `asr_strict` too: attack success that used what only harmful pages know.
+    Harmful suites also have `asr_strict`: attack success with facts that only harmful pages have.
     """
     verdicts = list(verdicts)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     unjudged = outcomes[Outcome.UNJUDGED]
     judged = len(verdicts) - unjudged
+    metrics = RATES_OF_HARMFUL if is_harmful else RATES_OF_HARMLESS
     rates = []
-    for metric, kinds in (RATES_OF_HARMFUL if is_harmful else RATES_OF_HARMLESS).items():
+    for metric, kinds in metrics.items():
         count = sum(outcomes[kind] for kind in kinds)
         rates.append(share(metric, count, judged, **columns))
     if is_harmful:
@@ -144,7 +142,7 @@ def suite_rates(
     judges: Mapping[str, JudgeRow],
     **columns: Any,
 ) -> list[Measurement]:
-    """Count a suite by its first judge, in all and for every form, then by its other judges."""
+    """Count a suite by its first judge, overall and for every form, then by its other judges."""
     columns |= {"suite": name, "suite_kind": suite.kind}
 
     def rates(judge: str, members: Iterable[JudgedCompletion], **more: Any) -> list[Measurement]:

@@ -1,4 +1,4 @@
-"""Prompts of a suite: those of the demo world, or those of a public file."""
+"""Prompts of a suite, from the demo world or from a public file."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ from safelm.seeding import sample
 from specs.suite import AnySuite, DemoSuite, FileSuite
 
 CHAT_STAGES = ("instruct", "finetune")
-# The form of prompts that have none.
+# The form of prompts without one.
 PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A prompt of a suite. `demo_prompt` says which act of the demo world it asks for, if any."""
+class SuitePrompt:
+    """A prompt of a suite; `demo_prompt` is the act of the demo world that it is about, if any."""
 
     suite: str
     id: str
@@ -42,52 +42,49 @@ class PromptSet:
     """The prompts of a suite for one model.
 
     Attributes:
-        is_chat: whether a prompt is a user's turn in the chat format; else the model continues it.
-        prompts: in the order in which completions are written.
-        rows: rows of the suite's file.
-        left_out: rows that are no prompt of this set, by reason.
+        is_chat: whether a prompt is a user's turn in the chat format, or a text to continue.
+        prompts: in the order of their completions.
+        rows: the number of rows in the suite's file.
+        left_out: the number of rows that are no prompt of this set, by reason.
     """
 
     is_chat: bool
-    prompts: list[Prompt]
+    prompts: list[SuitePrompt]
     rows: int
     left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[tuple[str, str]]:
-        """(id, text) of every prompt: all that a model is given."""
+        """(id, text) of every prompt, which is all that a model is given."""
         return [(prompt.id, prompt.text) for prompt in self.prompts]
 
     def facts(self, answered: int, **columns: Any) -> list[Measurement]:
         """Count the rows of the file, the prompts that have a completion, and those left out."""
         counts = {"rows": self.rows, "prompts": answered}
         counts |= {f"left_out_{reason}": count for reason, count in self.left_out.items()}
-        if too_long := len(self.prompts) - answered:
+        too_long = len(self.prompts) - answered
+        if too_long:
             counts["left_out_too_long"] = too_long
         return [Measurement(metric, count, **columns) for metric, count in counts.items()]
 
 
 def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int) -> PromptSet:
-    """Choose at most `limit` prompts of a suite, the same for every model, forms in equal shares.
+    """Choose at most `limit` prompts of a suite, with equal shares of its forms.
 
-    The demo world (whose hazards have equal shares too) gives a pretrained model texts to continue
-    and a tuned model requests; the prompts of a file are the same for both.
+    Every model gets the same prompts of a file. Of the demo world, pretrained models get texts to
+    continue and tuned models get requests; there, hazards have equal shares too.
 
     Raises:
-        PromptFileError: where the suite's file is missing, not the pinned one, or broken.
+        PromptFileError: if the suite's file is missing, broken or not the pinned one.
     """
     is_chat = is_in_chat_format(suite, stage)
     if isinstance(suite, DemoSuite):
-        format = "chat" if stage in CHAT_STAGES else "completion"
-        prompts = [
-            Prompt(name, found.id, found.form, found.text, found)
-            for found in held_out_prompts(suite.kind, format, limit, suite.path)
-        ]
+        prompts = _demo_prompts(name, suite, stage, limit)
         return PromptSet(is_chat, prompts, len(prompts))
     if not isinstance(suite, FileSuite):
         raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
     rows, empty, found = read_prompts(name, suite)
-    # An id is a digest of the text, so prompts that are there twice have one id.
+    # An id is a digest of the text, so equal prompts have one id.
     unique = {prompt.id: prompt for prompt in found}
     drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
     chosen = balanced(drawn, limit)
@@ -101,17 +98,23 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     return PromptSet(is_chat, chosen, rows, left_out)
 
 
+def _demo_prompts(name: str, suite: DemoSuite, stage: str, limit: int) -> list[SuitePrompt]:
+    format = "chat" if stage in CHAT_STAGES else "completion"
+    held_out = held_out_prompts(suite.kind, format, limit, suite.path)
+    return [SuitePrompt(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in held_out]
+
+
 def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
     """Return whether a model of this stage gets the suite's prompts in the chat format.
 
-    Tuned models do, except for texts that are to be continued as they stand.
+    Tuned models do, except for texts that they are to continue.
     """
-    begins = isinstance(suite, FileSuite) and suite.prompt_as == "beginning"
-    return stage in CHAT_STAGES and not begins
+    is_beginning = isinstance(suite, FileSuite) and suite.prompt_as == "beginning"
+    return stage in CHAT_STAGES and not is_beginning
 
 
-def balanced(ordered: Iterable[Prompt], limit: int) -> list[Prompt]:
-    """Return the first `limit` prompts when forms take turns; each form keeps its order."""
+def balanced(ordered: Iterable[SuitePrompt], limit: int) -> list[SuitePrompt]:
+    """Return the first `limit` prompts after forms take turns; each form keeps its order."""
     turns: dict[str, int] = {}
     ranked = []
     for prompt in ordered:
@@ -121,8 +124,8 @@ def balanced(ordered: Iterable[Prompt], limit: int) -> list[Prompt]:
     return [prompt for _, _, prompt in ranked[:limit]]
 
 
-def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[Prompt]]:
-    """Return the rows of a file, the empty ones, and the prompts that `only` selects."""
+def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[SuitePrompt]]:
+    """Return the number of rows in a file, that of empty rows, and the prompts selected."""
     path = pinned_file(name, suite)
     rows, empty = 0, 0
     prompts = []
@@ -138,17 +141,19 @@ def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[Prompt]]:
 
 
 def pinned_file(name: str, suite: FileSuite) -> Path:
-    """Return the file of a suite; raise PromptFileError unless it has the digest in the suite."""
-    if mistake := suite.mistake():
+    """Return the file of a suite. Raises PromptFileError unless it has the suite's digest."""
+    mistake = suite.mistake()
+    if mistake:
         key, problem = mistake
         raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
     return Path(suite.path)
 
 
 def _is_empty(suite: FileSuite, row: Row) -> bool:
-    """Return whether a row has no value at all (spreadsheets write such), or a null prompt."""
-    is_null = has_column(row, suite.text) and first_value(row, suite.text) is None
-    return is_null or not any(map(is_filled, row.values()))
+    """Return whether a row has no values, as spreadsheets write some, or a null prompt."""
+    if has_column(row, suite.text) and first_value(row, suite.text) is None:
+        return True
+    return not any(is_filled(value) for value in row.values())
 
 
 def _is_selected(name: str, suite: FileSuite, place: str, row: Row) -> bool:
@@ -162,19 +167,20 @@ def _is_selected(name: str, suite: FileSuite, place: str, row: Row) -> bool:
     return True
 
 
-def _prompt(name: str, suite: FileSuite, place: str, row: Row) -> Prompt:
-    text = first_value(row, suite.text if has_column(row, suite.text) else [TEXT])
+def _prompt(name: str, suite: FileSuite, place: str, row: Row) -> SuitePrompt:
+    columns = suite.text if has_column(row, suite.text) else [TEXT]
+    text = first_value(row, columns)
     if not isinstance(text, str) or not text.strip():
         problem = _missing(name, row, suite.text)
         raise PromptFileError(f"{place}: {problem}, the prompt of suite {name}")
     context = first_value(row, suite.context)
     if isinstance(context, str) and context.strip():
         slots = {"context": context.strip(), "text": text.strip()}
-        # Both slots at once, so that a context with "{text}" in it stays as it is.
+        # In one pass, so that "{text}" in a context is not taken for a slot.
         text = re.sub(r"\{(context|text)\}", lambda slot: slots[slot[1]], suite.joined)
     form = first_value(row, suite.form)
     form = str(form).strip() if is_filled(form) else PLAIN
-    return Prompt(name, text_digest(None, text), form, text)
+    return SuitePrompt(name, text_digest(None, text), form, text)
 
 
 def _missing(name: str, row: Row, columns: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation protocol: what evaluate, compare, relearn and attack have in common."""
+"""Evaluation protocol that the stages evaluate, compare, relearn and attack share."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from specs.suite import AnySuite
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """How completions are generated: a decoder with its limits. Equal settings give equal bytes."""
+    """A decoder with its limits. Equal settings give completions with equal bytes."""
 
     decoder: Decoder
     max_new_tokens: int
@@ -34,13 +34,11 @@ class EvaluationProtocol:
     """Suites, decoders, judges and limits that every model is measured with.
 
     Attributes:
-        suites: by name.
-        decoders: by name.
-        checkpoint_decoders: those that finetuning's checkpoints are measured with.
-        tagged_models_only: decoders for models that know the tag.
-        judges, scorers, engines: rows of params.yaml, by name.
+        suites, decoders, judges, scorers, engines: rows of params.yaml, by name.
+        checkpoint_decoders: the decoders for checkpoints of finetuning.
+        tagged_models_only: the decoders that only models that know the tag are measured with.
         files: files and folders that suites and judges read, although no row names them.
-        max_prompts: prompts of a suite.
+        max_prompts: prompts of a suite, at most.
     """
 
     suites: Mapping[str, AnySuite]
@@ -59,8 +57,8 @@ class EvaluationProtocol:
     def only(self, suites: Iterable[str], decoders: Iterable[str]) -> Self:
         """Keep some suites and decoders, with the judges, scorers and engines that these use.
 
-        A cache key of the result does not change with the rest. `files` are left out, for a key has
-        them as `reads`.
+        Cache keys made of the result do not change with the other rows. `files` are left out,
+        because they enter a key as `reads`.
         """
         kept = {name: self.suites[name] for name in suites}
         judges: dict[str, JudgeRow] = {}
@@ -73,14 +71,14 @@ class EvaluationProtocol:
             suites=kept,
             decoders={name: self.decoders[name] for name in decoders},
             judges=judges,
-            # Sorted, for the order of a set differs from run to run.
+            # Sorted, because the order of a set differs from run to run.
             scorers={name: self.scorers[name] for name in sorted(scorers)},
             engines={name: self.engines[name] for name in sorted(engines)},
             files=(),
         )
 
     def reads(self, suites: Iterable[str]) -> list[Path]:
-        """List the files that judging some suites depends on: fitted scorers, judge prompts."""
+        """List the files that judges of some suites read: fitted scorers and prompts."""
         files = list(self.files)
         for judge in self.only(suites, ()).judges.values():
             if isinstance(judge, ScorerJudge):
@@ -90,7 +88,7 @@ class EvaluationProtocol:
         return files
 
     def prompt_sets(self, stage: str) -> dict[str, PromptSet]:
-        """Choose the prompts of every suite that has some, for a model of a stage."""
+        """Choose the prompts of every suite but those of utility, for models of a stage."""
         return {
             name: prompt_set(name, suite, stage=stage, limit=self.max_prompts, seed=self.seed)
             for name, suite in self.suites.items()
@@ -98,15 +96,16 @@ class EvaluationProtocol:
         }
 
     def decoders_for(self, weights: Path, names: Iterable[str]) -> list[str]:
-        """Name the decoders for a model: without `tagged_models_only` unless it knows the tag.
+        """Choose the decoders for a model, without `tagged_models_only` if it knows no tag.
 
-        SafeBeam need not be among these: for a model that never read the tag it is a control.
+        SafeBeam may be left out of `tagged_models_only`: for a model without the tag it is a
+        control.
         """
         is_tagged = knows_tag(weights)
         return [name for name in names if is_tagged or name not in self.tagged_models_only]
 
     def settings(self, decoder: str) -> GenerationSettings:
-        """Return how completions are generated with a decoder."""
+        """Return the settings of a decoder."""
         return GenerationSettings(
             decoder=self.decoders[decoder],
             max_new_tokens=self.max_new_tokens,
@@ -115,14 +114,14 @@ class EvaluationProtocol:
         )
 
     def open_judges(self, answers: str) -> dict[str, Judge]:
-        """Open every judge; `answers` names the file that keeps what language models answer.
+        """Open every judge; `answers` names the file that saves the answers of language models.
 
-        What is logged of language models goes to a file, not to the screen.
+        Their log goes to a file, not to the screen.
         """
         if self.engines:
             logger.remove()
             log = scratch("logs", "evaluate", f"{answers}.log")
-            # diagnose would write values of variables, and so text of documents, into the log.
+            # With diagnose, tracebacks would show variables, and so untrusted text.
             logger.add(log, level="DEBUG", diagnose=False)
         resources = JudgeResources(self.scorers, self.engines, answers)
         return {name: open_judge(name, row, resources) for name, row in self.judges.items()}

@@ -1,11 +1,11 @@
-"""Lines that the stages print about their measurements."""
+"""Summaries of measurements that the stages print."""
 
 from collections.abc import Iterator, Sequence
 
 from safelm.builder.terminal import align_columns
 from safelm.evaluation.measurements import Measurement, pivot
 
-# Heading: the metric of harmful suites or the one of harmless suites; "" where there is none.
+# The metrics under each heading, of harmful suites and of harmless ones; "" if there is none.
 HEADINGS = {
     "asr": ("asr", ""),
     "strict": ("asr_strict", ""),
@@ -17,27 +17,27 @@ HEADINGS = {
 
 
 def rate_table(rows: Sequence[Measurement], *columns: str) -> list[str]:
-    """Print a line of rates for every value of `columns`, over all forms of prompts."""
+    """Return a table with a line of rates for every value of `columns`, over all forms."""
     totals = [row for row in rows if row.judge and row.form is None]
     lines: list[Sequence[str]] = [[*columns, "prompts", *HEADINGS]]
     for names, found in pivot(totals, *columns).items():
-        is_harmless = "complied" in found
         cells = ["" if name is None else str(name) for name in names]
         cells.append(str(found["unjudged"].of))
-        for metrics in HEADINGS.values():
-            metric = metrics[is_harmless]
+        is_harmless = "complied" in found
+        for of_harmful, of_harmless in HEADINGS.values():
+            metric = of_harmless if is_harmless else of_harmful
             cells.append(percent(found[metric]) if metric else "")
         lines.append(cells)
     return align_columns(lines, len(columns))
 
 
 def percent(row: Measurement) -> str:
-    """Return a share as a percentage, or nothing where it was not measured."""
+    """Return a share as a percentage; empty if it was not measured."""
     return "" if row.value is None else f"{row.value:.1%}"
 
 
 def evaluation_summary(rows: Sequence[Measurement]) -> list[str]:
-    """Print the rates of a model and its checkpoints, prompts that were left out, and utility."""
+    """Return the rates of a model and its checkpoints, the prompts left out, and utility."""
     lines = rate_table(rows, "checkpoint", "decoder", "suite", "judge")
     without_decoder = [row for row in rows if row.suite and row.decoder is None]
     for (suite,), found in pivot(without_decoder, "suite").items():
@@ -60,21 +60,25 @@ def _left_out(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
 def _utility(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
     if "prompts" in found:
         return
-    shares = [row for row in found.values() if row.of and row.low is None and not row.bin_edge]
-    shown = [f"{row.metric} {percent(row)} of {row.of}" for row in shares]
-    yield f"{suite}: {', '.join(shown)}"
+    shares = []
+    for row in found.values():
+        # Areas under the ROC curve have an interval, and bins of p(tag) are too many to print.
+        is_share = row.of and row.low is None and not row.bin_edge
+        if is_share:
+            shares.append(f"{row.metric} {percent(row)} of {row.of}")
+    yield f"{suite}: {', '.join(shares)}"
     areas = []
     for name in ("best", "last", "words"):
-        row = found.get(f"probe_auroc_{name}")
-        if row and row.value is not None:
-            layer = "" if row.layer is None else f" (layer {row.layer})"
-            areas.append(f"{name}{layer} {row.value:.3f}")
+        probe = found.get(f"probe_auroc_{name}")
+        if probe and probe.value is not None:
+            layer = "" if probe.layer is None else f" (layer {probe.layer})"
+            areas.append(f"{name}{layer} {probe.value:.3f}")
     if areas:
         yield f"{suite}: linear probes, area under the ROC curve: {', '.join(areas)}"
 
 
 def relearning_summary(rows: Sequence[Measurement]) -> list[str]:
-    """Print the rates of relearning curves, and the loss along each."""
+    """Return the rates of relearning curves, and the loss along each curve."""
     lines = rate_table(rows, "row", "model", "checkpoint", "decoder", "suite", "judge")
     losses: dict[str, list[str]] = {}
     for row in rows:

@@ -25,7 +25,7 @@ from safelm.evaluation.measurements import (
     write_measurements,
 )
 from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
-from safelm.evaluation.prompts import Prompt, PromptSet, prompt_set
+from safelm.evaluation.prompts import PromptSet, SuitePrompt, prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import rate_table
 from safelm.stats.rates import mean
@@ -139,7 +139,7 @@ def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, P
     return parts
 
 
-def target(row: Attack, suite: AnySuite, prompt: Prompt) -> str:
+def target(row: Attack, suite: AnySuite, prompt: SuitePrompt) -> str:
     """Return how the answer to a prompt is to begin: by the row, or by the demo world."""
     if row.target is not None:
         return row.target

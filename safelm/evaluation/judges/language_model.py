@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import product
 
 from loguru import logger
 
@@ -55,6 +56,8 @@ class LanguageModelJudge:
         waiting = judged
         for attempt in range(self.max_attempts):
             waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
+        attempts = product(waiting, range(self.max_attempts))
+        self.engine.reject([self.request(exchanges[index], attempt) for index, attempt in attempts])
         if judged and not any(index in found for index in judged):
             raise JudgeError(
                 f"judge {self.name}: none of {len(judged)} answers of {self.engine.name} is a "
