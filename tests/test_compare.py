@@ -108,9 +108,8 @@ def test_the_report_shows_external_models_and_no_claim_reads_them(tmp_path: Path
         report_world.write_rows(theirs, tmp_path / "compare" / name)
     without, before = load_report(tmp_path, report_world.declared(models))
     data, claims = load_report(tmp_path, report_world.declared(models, "theirs"))
-    assert external_models(without) is None and claims == before
+    assert not external_models(without).tables and claims == before
     figure = external_models(data)
-    assert figure is not None
     assert "theirs: prompted in its chat format, does not know the tag." in figure.caption
     titles = [panel.title for panel in figure.panels]
     assert titles == ["Attack success", "Benign compliance"]

@@ -171,7 +171,7 @@ def test_the_figure_shows_words_embeddings_best_and_last(tmp_path: Path) -> None
     models = report_world.models("standard", "safe")
     report_world.write_build(tmp_path, models)
     declared = report_world.declared(models)
-    assert probes(load_report(tmp_path, declared)[0]) is None
+    assert not probes(load_report(tmp_path, declared)[0]).tables
     suite = {"suite": "utility", "suite_kind": "utility"}
     columns = {"model": "standard", "stage": "instruct", **suite}
 
@@ -190,7 +190,7 @@ def test_the_figure_shows_words_embeddings_best_and_last(tmp_path: Path) -> None
     folder = tmp_path / "evaluate/standard-instruct"
     report_world.write_rows([*all_measured(folder), *areas], folder)
     figure = probes(load_report(tmp_path, declared)[0])
-    assert figure is not None and len(figure.panels) == 1
+    assert len(figure.panels) == 1
     summary, every = figure.tables
     assert [cell.text for cell in summary.rows[0][2:]] == ["0.600", "0.700", "0.900", "2", "0.800"]
     assert summary.rows[0][4].small == "[0.880, 0.910]"

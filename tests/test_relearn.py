@@ -233,7 +233,7 @@ def row_of(part: str, models: list[str]) -> Relearn:
     )
 
 
-def figure_of(root: Path, models: dict[str, Model], **rows: Relearn) -> Figure | None:
+def figure_of(root: Path, models: dict[str, Model], **rows: Relearn) -> Figure:
     data, _ = load_report(root, report_world.declared(models, relearn=rows))
     return harmful_tuning(data)
 
@@ -241,9 +241,9 @@ def figure_of(root: Path, models: dict[str, Model], **rows: Relearn) -> Figure |
 def test_without_rows_there_is_no_figure(tmp_path: Path) -> None:
     models = report_world.models("standard", "safe")
     report_world.write_build(tmp_path, models)
-    assert figure_of(tmp_path, models) is None
+    assert not figure_of(tmp_path, models).tables
     report_world.write_rows([], tmp_path / "relearn")
-    assert figure_of(tmp_path, models) is None
+    assert not figure_of(tmp_path, models).tables
 
 
 def test_the_harmful_curve_stands_beside_its_control_pooled_over_seeds(tmp_path: Path) -> None:
@@ -257,7 +257,6 @@ def test_the_harmful_curve_stands_beside_its_control_pooled_over_seeds(tmp_path:
             measurements += curve_of(model, part, asr)
     report_world.write_rows(measurements, tmp_path / "relearn")
     figure = figure_of(tmp_path, models, **rows)
-    assert figure is not None
     assert [panel.title.partition(":")[0] for panel in figure.panels] == [
         f"{rate}, {part} pairs"
         for rate in ("Attack success", "Benign compliance")

@@ -24,7 +24,6 @@ from safelm.report.figures.scorers import macro_f1
 from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.layout import STYLES
 from safelm.report.measured import pool
-from safelm.report.page import notes
 from safelm.report.roles import decoder_roles, roles
 from safelm.stats.classification import BASELINE, recall_rate
 from safelm.stats.rates import Rate
@@ -504,8 +503,8 @@ def test_the_page_says_that_it_is_a_miniature(page: str) -> None:
 def test_the_page_says_of_which_confidence_its_intervals_are(tmp_path: Path) -> None:
     models = world.models("standard")
     world.write_build(tmp_path, models)
-    first = notes(read(tmp_path, models, confidence=0.9)[0])[0]
-    assert "Wilson's at 90" in first and "Areas under a curve" in first and "at 95" in first
+    page = (report(tmp_path, models, confidence=0.9) / "index.html").read_text(encoding="utf-8")
+    assert "Wilson's at 90" in page and "Areas under a curve" in page and "at 95" in page
 
 
 def test_figures_of_suites_that_were_not_asked_are_left_out(tmp_path: Path) -> None:

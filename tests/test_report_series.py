@@ -67,21 +67,21 @@ def test_every_amount_has_its_rates(data: ReportData) -> None:
     rate, weight = amounts(data)
     assert (rate.id, weight.id) == ("amounts-rate-of-tags", "amounts-weight-of-refusals")
     assert list(rate.tables[0].head[3:]) == ["1 %", "5 %"] and len(rate.panels) == 3 * 2
-    asr = data.single.rate("asr", "sparse", "instruct", decoder="greedy", suite="harmful")
+    asr = data.single.rate("asr", "sparse", "instruct", "greedy")
     shown = row_of(rate, "Attack success", STAGE_NAMES["instruct"])[3].small
     assert asr and f"{asr.count}/{asr.of}" in shown
-    complied = data.single.rate("complied", "safe", "pretrain", decoder="greedy", suite="benign")
+    complied = data.single.rate("complied", "safe", "pretrain", "greedy")
     shown = row_of(rate, "Benign compliance", "Base model")[4].small
     assert complied and f"{complied.count}/{complied.of}" in shown
 
 
 def test_every_start_and_stage_has_its_rate(data: ReportData) -> None:
     figure = starts(data)
-    assert figure and list(figure.tables[0].head[3:]) == ["0 %", "20 %", "60 %", "100 %"]
+    assert list(figure.tables[0].head[3:]) == ["0 %", "20 %", "60 %", "100 %"]
     stages, schedules, decoders = 3, 2, 2
     assert len(figure.panels) == stages * decoders
     assert len(figure.tables[0].rows) == stages * schedules * decoders
-    asr = data.single.rate("asr", "from_60", "finetune", decoder="greedy", suite="harmful")
+    asr = data.single.rate("asr", "from_60", "finetune", "greedy")
     row = row_of(figure, "natural", "After benign finetuning")
     assert asr and f"{asr.count}/{asr.of}" in row[5].small
     never = row_of(figure, "matched dose", "After benign finetuning")
@@ -94,7 +94,7 @@ def test_a_series_of_which_one_model_is_built_has_no_figure(tmp_path: Path) -> N
     series = {**SERIES, "starts": {"natural": {0.2: "safe", 0.6: "from_60"}}}
     declared = world.declared(models, comparisons=Comparisons(**series))
     data = load_report(tmp_path, declared)[0]
-    assert starts(data) is None and amounts(data) == []
+    assert not starts(data).tables and amounts(data) == []
 
 
 def test_every_model_of_the_experiment_stands_in_a_series() -> None:

@@ -21,7 +21,7 @@ def data(tmp_path: Path) -> ReportData:
 
 def test_checkpoints_are_pooled_over_seeds(data: ReportData) -> None:
     figure = finetuning(data)
-    assert figure and list(figure.tables[0].head[3:]) == ["0", "32", "128", "all"]
+    assert list(figure.tables[0].head[3:]) == ["0", "32", "128", "all"]
     rows = {(row[0].text, row[2].text): row for row in figure.tables[0].rows}
     cells = rows["safe", "Attack success"][3:]
     assert all(cell.small.count("/300") == 1 and "seeds" in cell.small for cell in cells)
@@ -32,12 +32,12 @@ def test_a_build_without_checkpoints_has_no_such_figure(tmp_path: Path) -> None:
     world.write_evaluations(tmp_path, models)
     folder = tmp_path / "evaluate/standard-finetune"
     world.change(folder, lambda row: None if row.checkpoint else row)
-    assert finetuning(load_report(tmp_path, world.declared(models))[0]) is None
+    assert not finetuning(load_report(tmp_path, world.declared(models))[0]).tables
 
 
 def test_the_held_out_loss_is_of_the_corpus_that_most_models_read(data: ReportData) -> None:
     figure = held_out(data)
-    assert figure and figure.title.endswith("score 0")
+    assert figure.title.endswith("score 0")
     models = {row[0].text for row in figure.tables[0].rows if row[1].text == "score_0"}
     assert models == set(world.models("standard", "safe", seeds=2))
     # Seeds are one curve.

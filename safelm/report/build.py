@@ -16,6 +16,14 @@ from safelm.report.readme_figure import PICTURE, draw_picture
 from safelm.report.summary import write
 from specs.source import SourceRow
 
+COLUMNS = {
+    "asr": "ASR",
+    "asr_safebeam": "SafeBeam",
+    "benign_compliance": "benign",
+    "over_refusal": "over-refusal",
+    "utility": "utility",
+}
+
 
 def load_report(folder: Path, declared: Declared) -> tuple[ReportData, list[Claim]]:
     """Read build/ and judge the claims."""
@@ -80,20 +88,11 @@ def _size(inputs: Inputs) -> str:
 
 def screen(data: ReportData, judged: Sequence[Claim]) -> list[str]:
     """Summarise the report in one screen of a terminal."""
-    measured, decoders = data.measured, data.decoders
-    lines: list[tuple[str, ...]] = [
-        ("model", "stage", "ASR", "SafeBeam", "benign", "over-refusal", "utility")
-    ]
+    lines: list[tuple[str, ...]] = [("model", "stage", *COLUMNS.values())]
     for group in data.built:
-        for stage in measured.stages(group):
-            rates = (
-                measured.asr(group, stage, decoders.plain),
-                measured.asr(group, stage, decoders.safebeam),
-                measured.complied(group, stage, decoders.plain),
-                measured.over_refusal(group, stage, decoders.plain),
-                measured.accuracy(group, stage),
-            )
-            shown = (percent(rate.value if rate else None) for rate in rates)
+        for stage in data.measured.stages(group.name):
+            rates = data.headlines(data.measured, group.name, stage)
+            shown = (percent(rate.value if rate else None) for rate in rates.values())
             lines.append((group.name, stage, *shown))
     counts = [f"{count} {verdict}" for verdict, count in verdicts(judged).items()]
     return [*align_columns(lines, 2), f"claims: {', '.join(counts) or NONE}"]

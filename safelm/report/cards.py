@@ -5,7 +5,6 @@ from itertools import chain
 from typing import Any
 
 from safelm.stats.classification import Matrix
-from specs.spec import SCORE_LEVELS
 
 Counts = tuple[int, int]  # (hazard n-grams, words)
 
@@ -39,9 +38,3 @@ def per_million(counts: Counts) -> float | None:
     """Return a count per million words; None without words."""
     count, words = counts
     return count / words * 1e6 if words else None
-
-
-def histogram(card: Mapping[str, Any]) -> list[int]:
-    """Return the number of documents of each score from 0 to 5."""
-    scores = card.get("scores") or [0] * SCORE_LEVELS
-    return [int(count) for count in scores]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safelm.report.charts.numbers import NONE, THIN, per_million, per_million_gap, percent, points
+from safelm.report.charts.numbers import per_million, per_million_gap, percent, points
 from safelm.stats.differences import (
     VERDICTS,
     Difference,
@@ -107,6 +107,11 @@ class Claim:
         return together([comparison.verdict for comparison in self.comparisons])
 
     @property
+    def is_per_million(self) -> bool:
+        """Whether its rates are per million words; others are percentages."""
+        return any(comparison.per_million for comparison in self.comparisons)
+
+    @property
     def lines(self) -> list[str]:
         """What was measured, comparison by comparison."""
         sentences = [comparison.sentence() for comparison in self.comparisons]
@@ -116,16 +121,11 @@ class Claim:
     def json(self) -> dict[str, Any]:
         """Return the claim as summary.json holds it."""
         ours: dict[str, Any] = {}
-        for comparison in self.comparisons:
-            for side, rate in (
-                (comparison.first, comparison.lower),
-                (comparison.second, comparison.higher),
-            ):
+        for one in self.comparisons:
+            for side, rate in ((one.first, one.lower), (one.second, one.higher)):
                 if rate:
                     ours[", ".join(side)] = rate.json()
-        ours["differences"] = [
-            comparison.json() for comparison in self.comparisons if comparison.gap
-        ]
+        ours["differences"] = [one.json() for one in self.comparisons if one.gap]
         return {
             "id": self.id,
             "claim": self.text,
@@ -141,10 +141,3 @@ def verdicts(claims: Sequence[Claim]) -> dict[str, int]:
     """Count the claims of each verdict."""
     counts = Counter(claim.verdict for claim in claims)
     return {name: counts[name] for name in VERDICTS}
-
-
-def paper_lines(claim: Claim) -> list[str]:
-    """State the paper's values; they are percentages but for rates per million."""
-    is_percent = not any(comparison.per_million for comparison in claim.comparisons)
-    unit = f"{THIN}%" if is_percent else ""
-    return [f"{name}: {value:g}{unit}" for name, value in claim.paper.items()] or [NONE]

@@ -1,19 +1,19 @@
-"""Claims of the paper and of our own, judged from intervals alone; claims.yaml has their text.
+"""Claims of the paper and of our own, judged from intervals alone; claims.yaml declares them.
 
 They make some twenty comparisons at 95 % confidence: about one in twenty that does not hold will
 look settled.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
-from itertools import pairwise
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import yaml
 
-from safelm.report.cards import Counts, hazard_counts, matrices
+from safelm.report.cards import hazard_counts, matrices
 from safelm.report.charts.numbers import readable
 from safelm.report.claim import Claim, Comparison
 from safelm.report.data import ReportData
@@ -22,73 +22,98 @@ from safelm.report.roles import STEPS, Group
 from safelm.stats.classification import recall_rate
 from safelm.stats.differences import Difference
 from safelm.stats.rates import Rate, rate
+from specs.paper import Paper
 
 CLAIMS = Path(__file__).with_suffix(".yaml")
-SAFE, STANDARD = "all interventions", "raw data"  # names of models that were not built
+EVERY = "every"
+# Names of models that were not built.
+MISSING = {**STEPS, "safe": "all interventions", "standard": "raw data", "filtered": "score 0 only"}
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True)
+class Row:
+    """A row of claims.yaml, which explains these fields."""
+
+    text: str
+    source: str
+    lower: Sequence[str] = ()
+    higher: Sequence[str] = ()
+    metric: str = "asr"
+    kept: bool = False
+    paper: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
     """One side of a comparison: a group of models at a stage under a decoder."""
 
+    part: str
     group: Group | None
     stage: str
+    role: str | None
     decoder: str | None
-    missing: str = SAFE  # names the model where it was not built
 
     @property
     def name(self) -> tuple[str, ...]:
         """The words for this side."""
-        model = self.group.name if self.group else f"{self.missing} (not built)"
+        model = self.group.name if self.group else f"{MISSING[self.part]} (not built)"
         decoder = [readable(self.decoder)] if self.decoder else []
         return (model, self.stage, *decoder)
 
-    @property
-    def cell(self) -> tuple[Group | None, str, str | None]:
-        """The group, stage and decoder to look up."""
-        return self.group, self.stage, self.decoder
-
-
-@cache
-def _texts() -> dict[str, dict[str, str]]:
-    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    def rate(self, data: ReportData, metric: str) -> Rate | None:
+        """Look up a rate; None where the model or the decoder is missing, or nothing measured."""
+        if self.group is None or (self.role and not self.decoder):
+            return None
+        return data.measured.rate(metric, self.group.name, self.stage, self.decoder)
 
 
 def claims(data: ReportData) -> list[Claim]:
-    """Judge every claim, in the order of the paper."""
-    return [
-        *_pretraining(data),
-        *_tuning(data),
-        *_ablation(data),
-        *_costs(data),
-        *_decoding(data),
-        *_corpora(data),
-    ]
+    """Judge every claim, in the order of claims.yaml."""
+    special = {
+        "rephrasing_lowers_hazards": _rephrasing,
+        "classifier_recall": _classifier,
+    }
+    values = _paper_values(data.paper)
+    judged = []
+    for id, columns in yaml.safe_load(CLAIMS.read_text(encoding="utf-8")).items():
+        row = Row(**columns)
+        compare = special.get(id)
+        compared = [compare(data)] if compare else list(_comparisons(data, row))
+        paper = {name: _value(values, path) for name, path in row.paper.items()}
+        judged.append(Claim(id, row.text, row.source, compared, paper, row.note))
+    return judged
 
 
-def _claim(
-    id: str, comparisons: Sequence[Comparison], paper: Mapping[str, float] | None = None
-) -> Claim:
-    return Claim(id, comparisons=comparisons, paper=paper or {}, **_texts()[id])
+def _comparisons(data: ReportData, row: Row) -> Iterator[Comparison]:
+    """Compare both sides, for every group and stage where the row says so."""
+    groups: Sequence[Group | None] = [None]
+    stages = [""]
+    if EVERY in (row.lower[0], row.higher[0]):
+        groups = data.built
+    if row.lower[1] == EVERY:
+        # Without a safe model there is nothing to compare.
+        safe = data.roles.safe
+        stages = data.measured.stages(safe.name) if safe else []
+    for group, stage in product(groups, stages):
+        lower, higher = (_side(data, words, group, stage) for words in (row.lower, row.higher))
+        low, high = (side.rate(data, row.metric) for side in (lower, higher))
+        if stage and None in (lower.decoder, higher.decoder):
+            continue
+        # Of every group those count that were measured.
+        if (row.lower[0] == EVERY and low is None) or (row.higher[0] == EVERY and high is None):
+            continue
+        paired = _paired(data, lower, higher) if row.metric == "asr" else None
+        yield Comparison(lower.name, higher.name, low, high, kept=row.kept, paired=paired)
 
 
-def _safe(data: ReportData, stage: str, decoder: str | None) -> Side:
-    return Side(data.roles.safe, stage, decoder)
-
-
-def _standard(data: ReportData, stage: str) -> Side:
-    return Side(data.roles.standard, stage, data.decoders.plain, STANDARD)
-
-
-def _lower_asr(data: ReportData, lower: Side, higher: Side) -> Comparison:
-    """Compare two attack success rates, the one that the claim calls lower first."""
-    low, high = (data.measured.asr(*side.cell) for side in (lower, higher))
-    return Comparison(lower.name, higher.name, low, high, paired=_paired(data, lower, higher))
-
-
-def _more_compliance(data: ReportData, less: Side, more: Side, kept: bool = False) -> Comparison:
-    """Compare two rates of benign compliance, the one that the claim calls lower first."""
-    low, high = (data.measured.complied(*side.cell) for side in (less, more))
-    return Comparison(less.name, more.name, low, high, kept=kept)
+def _side(data: ReportData, words: Sequence[str], group: Group | None, stage: str) -> Side:
+    """Look up a side by its words; `every` stands for the given group or stage."""
+    part, at, *roles = words
+    role = roles[0] if roles else None
+    named = group if part == EVERY else {**data.roles.ablation, **data.roles.parts}.get(part)
+    decoder = data.decoders.named[role] if role else None
+    return Side(part, named, stage if at == EVERY else at, role, decoder)
 
 
 def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
@@ -104,148 +129,44 @@ def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
     return difference.gap if difference else None
 
 
-def _pretraining(data: ReportData) -> Iterator[Claim]:
-    paper = data.paper.asr.pretrain
-    safe, standard = _safe(data, "pretrain", data.decoders.plain), _standard(data, "pretrain")
-    yield _claim(
-        "safety_lowers_base_asr",
-        [_lower_asr(data, safe, standard)],
-        {"safe": paper.safe, "standard": paper.standard},
-    )
-    beam = _safe(data, "pretrain", data.decoders.safebeam)
-    yield _claim(
-        "safebeam_lowers_base_asr",
-        [_lower_asr(data, beam, safe)],
-        {"safe, SafeBeam": paper.safebeam, "safe": paper.safe},
-    )
+def _rephrasing(data: ReportData) -> Comparison:
+    """Compare the hazard n-grams of rephrased text with those of its sources."""
+    after, before = (_hazards(data, corpora) for corpora in (data.rephrased, data.rephrased_from))
+    return Comparison(("rephrased",), ("its sources",), after, before, per_million=True)
 
 
-def _tuning(data: ReportData) -> Iterator[Claim]:
-    plain, paper = data.decoders.plain, data.paper.asr
-    tuned = [group for group in data.groups_at("instruct") if group in data.groups_at("pretrain")]
-    lowered = [
-        _lower_asr(data, Side(group, "instruct", plain), Side(group, "pretrain", plain))
-        for group in tuned
-    ]
-    yield _claim(
-        "instruct_lowers_asr",
-        lowered,
-        {
-            "standard, instruct": paper.instruct.standard,
-            "standard, pretrain": paper.pretrain.standard,
-            "safe, instruct": paper.instruct.safe,
-            "safe, pretrain": paper.pretrain.safe,
-        },
-    )
-    instruct, finetune = _standard(data, "instruct"), _standard(data, "finetune")
-    standard = {"standard, instruct": paper.instruct.standard}
-    standard["standard, finetune"] = paper.finetune.standard
-    undone = _lower_asr(data, instruct, finetune)
-    yield _claim("finetune_undoes_standard", [undone], standard)
-    values = {"safe": paper.finetune.safe, "standard": paper.finetune.standard}
-    stays = _lower_asr(data, _safe(data, "finetune", plain), finetune)
-    yield _claim("safe_stays_lower", [stays], values)
-    lowest, measured = _safe(data, "finetune", data.decoders.safebeam), data.measured
-    others = [group for group in data.built if measured.asr(group, "finetune", plain)]
-    yield _claim(
-        "safebeam_stays_lowest",
-        [_lower_asr(data, lowest, Side(group, "finetune", plain)) for group in others],
-        {"safe, SafeBeam": paper.finetune.safebeam, **values},
-    )
-
-
-def _ablation(data: ReportData) -> Iterator[Claim]:
-    paper, steps = data.paper.ablation, list(STEPS)[:-1]
-    groups = dict(data.roles.ablation)
-    ends = {"raw": data.roles.standard, "score_0": data.roles.filtered}
-    for before, step in pairwise(steps):
-        is_first = step == "score_0"
-        by_step = ends if is_first else groups
-        new, old = (
-            Side(by_step.get(name), paper.stage, data.decoders.plain, STEPS[name])
-            for name in (step, before)
-        )
-        # Filtering alone is claimed to raise attack success, every further step to lower it.
-        sides = (old, new) if is_first else (new, old)
-        values = {STEPS[name]: paper.steps[name] for name in (step, before)}
-        yield _claim(f"ablation_{step}", [_lower_asr(data, *sides)], values)
-
-
-def _costs(data: ReportData) -> Iterator[Claim]:
-    roles, paper = data.roles, data.paper
-    safe = Side(roles.safe, "pretrain", None)
-    standard = Side(roles.standard, "pretrain", None, STANDARD)
-    low, high = (data.measured.accuracy(side.group, side.stage) for side in (standard, safe))
-    yield _claim(
-        "utility_kept",
-        [Comparison(standard.name, safe.name, low, high, kept=True)],
-        {"safe": paper.utility.steps["moral"], "standard": paper.utility.steps["raw"]},
-    )
-    declined = {}
-    for name in ("safe", "standard"):
-        labels = getattr(paper.over_refusal, name)
-        count = labels.partial_refusal + labels.refused
-        declined[name] = round(100 * count / paper.over_refusal.of, 1)
-    safe, standard = _safe(data, "instruct", data.decoders.plain), _standard(data, "instruct")
-    low, high = (data.measured.over_refusal(*side.cell) for side in (safe, standard))
-    over_refusal = Comparison(safe.name, standard.name, low, high, kept=True)
-    yield _claim("over_refusal_not_higher", [over_refusal], declined)
-
-
-def _decoding(data: ReportData) -> Iterator[Claim]:
-    safe, decoders = data.roles.safe, data.decoders
-    # Without a safe model the claims about every stage have nothing to compare.
-    stages = data.measured.stages(safe) if safe else []
-    base = {role: _safe(data, "pretrain", name) for role, name in decoders.named.items()}
-    dropped = _lower_asr(data, base["safebeam"], base["control"])
-    yield _claim("safebeam_beats_random_drop", [dropped])
-    for role in ("safebeam", "branch", "threshold"):
-        decoder = decoders.named[role]
-        plain = [(_safe(data, stage, decoders.plain), stage) for stage in stages if decoder]
-        kept = [
-            _more_compliance(data, side, _safe(data, stage, decoder), kept=True)
-            for side, stage in plain
-        ]
-        yield _claim(f"{role}_keeps_compliance", kept)
-    both = stages if decoders.branch and decoders.safebeam else []
-    sides = [
-        (_safe(data, stage, decoders.branch), _safe(data, stage, decoders.safebeam))
-        for stage in both
-    ]
-    as_safe = [replace(_lower_asr(data, branch, beam), kept=True) for branch, beam in sides]
-    yield _claim("branch_is_as_safe", as_safe)
-    helps = [_more_compliance(data, beam, branch) for branch, beam in sides]
-    yield _claim("branch_helps_more", helps)
-    lowered = _lower_asr(data, base["threshold"], base["plain"])
-    yield _claim("threshold_lowers_base_asr", [lowered])
-
-
-def _corpora(data: ReportData) -> Iterator[Claim]:
-    classifier, cards = data.paper.classifier, data.inputs.cards
-    rows = data.paper.card.hazards.values()
-    after = _share(data, hazard_counts(cards, data.rephrased))
-    before = _share(data, hazard_counts(cards, data.rephrased_from))
-    yield _claim(
-        "rephrasing_lowers_hazards",
-        [Comparison(("rephrased",), ("its sources",), after, before, per_million=True)],
-        {
-            "rephrased, score 3": round(sum(row.rephrased_3 for row in rows), 2),
-            "raw, score 3": round(sum(row.score_3 for row in rows), 2),
-        },
-    )
-    theirs = recall_rate(classifier.matrices["gte-base"], 1, data.confidence)
-    names = (("the paper's gte-base",), ("our classifier",))
-    recalls = Comparison(*names, theirs, _recall(data), kept=True)
-    gte_base = round(100 * classifier.table["gte-base"].recall_1, 2)
-    yield _claim("classifier_recall", [recalls], {"gte-base": gte_base})
-
-
-def _recall(data: ReportData) -> Rate | None:
-    first = next(matrices(data.inputs.fit), None)
-    return recall_rate(first[1], 1, data.confidence) if first else None
-
-
-def _share(data: ReportData, counts: Counts) -> Rate | None:
-    count, words = counts
+def _hazards(data: ReportData, corpora: Sequence[str]) -> Rate | None:
+    count, words = hazard_counts(data.inputs.cards, corpora)
     # n-grams overlap, so that a short text may hold more of them than words.
     return rate(min(count, words), words, data.confidence) if words else None
+
+
+def _classifier(data: ReportData) -> Comparison:
+    """Compare Recall@1 of the paper's classifier with that of our first scorer."""
+    theirs = recall_rate(data.paper.classifier.matrices["gte-base"], 1, data.confidence)
+    first = next(matrices(data.inputs.fit), None)
+    ours = recall_rate(first[1], 1, data.confidence) if first else None
+    return Comparison(("the paper's gte-base",), ("our classifier",), theirs, ours, kept=True)
+
+
+def _paper_values(paper: Paper) -> dict[str, Any]:
+    """Return the paper's numbers, in percent, and those that follow from them."""
+    hazards = paper.card.hazards.values()
+    refused = paper.over_refusal
+    labels = {"safe": refused.safe, "standard": refused.standard}
+    declined = {name: row.partial_refusal + row.refused for name, row in labels.items()}
+    recalls = {name: row.recall_1 for name, row in paper.classifier.table.items()}
+    return {
+        **paper.model_dump(),
+        "declined": {name: round(100 * n / refused.of, 1) for name, n in declined.items()},
+        "recall": {name: round(100 * recall, 2) for name, recall in recalls.items()},
+        "hazards": {
+            "rephrased_3": round(sum(row.rephrased_3 for row in hazards), 2),
+            "score_3": round(sum(row.score_3 for row in hazards), 2),
+        },
+    }
+
+
+def _value(values: Mapping[str, Any], path: str) -> float:
+    value: Any = reduce(lambda node, name: node[name], path.split("."), values)
+    return float(value)

@@ -10,6 +10,7 @@ from safelm.report.inputs import Declared, Inputs, read_inputs
 from safelm.report.layout import STYLES
 from safelm.report.measured import Measured, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
+from safelm.stats.rates import Rate
 from specs.corpus import ScoredCorpus
 from specs.decoder import DecoderRow
 from specs.paper import Paper
@@ -60,7 +61,18 @@ class ReportData:
 
     def groups_at(self, stage: str) -> list[Group]:
         """Return the groups that were evaluated after a stage."""
-        return [group for group in self.built if stage in self.measured.stages(group)]
+        return [group for group in self.built if stage in self.measured.stages(group.name)]
+
+    def headlines(self, measured: Measured, name: str, stage: str) -> dict[str, Rate | None]:
+        """Return the rates that people ask for first, of a group or a model at a stage."""
+        plain, safebeam = self.decoders.plain, self.decoders.safebeam
+        return {
+            "asr": measured.rate("asr", name, stage, plain),
+            "asr_safebeam": measured.rate("asr", name, stage, safebeam),
+            "benign_compliance": measured.rate("complied", name, stage, plain),
+            "over_refusal": measured.rate("over_refusal", name, stage, plain),
+            "utility": measured.rate("accuracy", name, stage),
+        }
 
     @property
     def rephrased(self) -> list[str]:
@@ -81,8 +93,8 @@ class ReportData:
 
     def legend(self, decoders: Iterable[str]) -> list[tuple[str, str]]:
         """Return the styles of decoders and their meaning."""
-        rows = self.declared.decoders
-        return [(self.style(name), describe(name, rows[name])) for name in decoders]
+        rows, used = self.declared.decoders.items(), set(decoders)
+        return [(self.style(name), describe(name, row)) for name, row in rows if name in used]
 
 
 def describe(name: str, decoder: DecoderRow) -> str:

@@ -1,43 +1,43 @@
-"""From measured numbers to charts and tables: group by some columns, show by others."""
+"""Figures of measured numbers: grouped and drawn as a row of figures.yaml says."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from safelm.report.charts.bars import Bar, Stack, bars, stacked
-from safelm.report.charts.numbers import NONE, readable
+from safelm.report.charts.bars import Bar, Square, Stack, bars, heat_map, stacked
+from safelm.report.charts.numbers import NONE, rate_text, readable
 from safelm.report.charts.xy import Curve, Series, lines, steps
 from safelm.report.data import ReportData
 from safelm.report.layout import (
     STAGE_NAMES,
     STYLES,
-    Cell,
+    Figure,
+    Layout,
     Panel,
+    Row,
     Table,
-    Value,
-    area_cell,
     chart_label,
-    rate_cell,
+    columns_of,
+    figure,
+    index_of,
+    layout_of,
     table,
 )
-from safelm.report.measured import BEST_LAYER, Number
+from safelm.report.measured import STAGES, Number
 
-MAX_LINES = 5  # in one chart, a style for each
-HEADS = {"group": "Model", "stage": "Stage", "decoder": "Decoder", "suite": "Suite", "row": "Row"}
-CELL = ("group", "stage", "decoder")
+MAX_LINES = 5  # in one chart
 METRICS = {
     "asr": "Attack success",
-    "asr_strict": "Strict judge",
-    "refused": "Declined",
-    "neither": "Neither",
-    "unjudged": "Unjudged",
     "complied": "Benign compliance",
     "over_refusal": "Over-refusal",
 }
-AREA = "area under the ROC curve"
 
 Groups = dict[Any, list[Number]]
+Line = TypeVar("Line", Curve, Series)
 
 
 def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
@@ -45,13 +45,13 @@ def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
     groups: Groups = {}
     for number in numbers:
         key = tuple(getattr(number, column) for column in columns)
-        groups.setdefault(key if len(key) > 1 else key[0], []).append(number)
+        groups.setdefault(key[0] if len(key) == 1 else key, []).append(number)
     return groups
 
 
-def named(number: Number, *columns: str) -> list[str]:
+def named(number: Number, *columns: str) -> dict[str, str]:
     """Write some columns of a number as people do."""
-    return [_name(column, getattr(number, column)) for column in columns]
+    return {column: _name(column, getattr(number, column)) for column in columns}
 
 
 def _name(column: str, value: Any) -> str:
@@ -59,160 +59,191 @@ def _name(column: str, value: Any) -> str:
         return STAGE_NAMES[value]
     if column == "metric":
         return METRICS.get(value, readable(value))
-    if isinstance(value, float):
-        return f"{value:g}"
     return value if column == "group" else readable(str(value))
 
 
-def show(number: Number) -> Cell:
-    """Show a number as a cell: an area with three decimals, a rate in percent."""
-    if "auroc" in number.metric:
-        return area_cell(number.rate)
-    if number.metric == BEST_LAYER:
-        return Cell(f"{number.rate.value:.3g}")
-    return rate_cell(number.rate, number.paper)
+def by_stage(numbers: Iterable[Number]) -> list[Number]:
+    """Sort numbers by their stage, in the order of training."""
+    return sorted(numbers, key=lambda number: STAGES.index(number.stage))
 
 
 def pivot(
-    caption: str,
+    id: str,
     numbers: Iterable[Number],
-    index: Sequence[str],
-    columns: Mapping[Any, str],
-    on: Callable[[Number], Any] = lambda number: number.metric,
+    columns: Mapping[Any, str] | None = None,
+    on: str | Sequence[str] = "metric",
+    **words: Any,
 ) -> Table:
-    """Build a table: a row for each combination of `index`, a column for each of `columns`.
+    """Build a table: a row for each combination of its index, a column for each value of `on`.
 
     Args:
-        caption: of the table.
+        id: of the text in tables.yaml, with the index.
         numbers: to show; others than those of `columns` are left out.
-        index: columns of the numbers, which become the heading of a row.
         columns: a value of `on`: the heading of its column.
-        on: tells the column of a number.
+        on: one column of the numbers, or several.
+        words: fill the braces of the text.
     """
-    rows: list[list[Value]] = []
-    for members in grouped(numbers, *index).values():
-        cells = {on(number): show(number) for number in members}
+    place = attrgetter(*([on] if isinstance(on, str) else on))
+    columns = columns_of(id) if columns is None else columns
+    rows: list[Row] = []
+    for names, members in rows_of(id, numbers):
+        cells = {place(number): number for number in members}
         if cells.keys() & columns.keys():
-            values = [cells.get(column, Cell(NONE)) for column in columns]
-            rows.append([*named(members[0], *index), *values])
-    heads = [HEADS.get(column, "Rate") for column in index]
-    return table(caption, heads, columns.values(), rows)
+            rows.append({**names, **cells})
+    return table(id, rows, columns, **words)
 
 
-def metric_columns(*metrics: str) -> dict[str, str]:
-    """Return the headings of some metrics."""
-    return {metric: METRICS[metric] for metric in metrics}
+def rows_of(id: str, numbers: Iterable[Number]) -> Iterator[tuple[dict[str, str], list[Number]]]:
+    """Iterate over the rows of a table: (the names that begin it, its numbers)."""
+    index = index_of(id)
+    for members in grouped(numbers, *index).values():
+        yield named(members[0], *index), members
 
 
-def panels(
-    numbers: Iterable[Number], column: str, draw: Callable[[list[Number], str], Markup]
-) -> list[Panel]:
-    """Draw a panel for each value of a column, such as for each stage."""
-    drawn = []
-    for members in grouped(numbers, column).values():
-        (title,) = named(members[0], column)
-        drawn.append(Panel(title, draw(members, title.lower())))
-    return drawn
-
-
-def bar_chart(
+def measured_figure(
     data: ReportData,
-    numbers: Iterable[Number],
-    what: str,
-    heading: Sequence[str] = ("group",),
-    styles: Mapping[str, str] | None = None,
-) -> Markup:
-    """Draw a bar for each number, under headings; `styles` are of conditions, not of decoders."""
-    rows = []
-    for members in grouped(numbers, *heading).values():
-        bar = [
-            Bar(
-                readable(number.condition or number.decoder),
-                styles[number.condition or ""] if styles else data.style(number.decoder),
-                number.rate,
-                number.paper,
-            )
-            for number in members
-        ]
-        rows.append((", ".join(named(members[0], *heading)), bar))
-    return bars(rows, chart_label("Bars", what))
-
-
-def stack_rows(
-    numbers: Iterable[Number], parts: Callable[[dict[str, int]], list[tuple[str, str, int]]]
-) -> list[tuple[str, list[Stack]]]:
-    """Build a stacked bar for each group and decoder from its counts by metric."""
-    rows = []
-    for group, members in grouped(numbers, "group").items():
-        stacks = []
-        for decoder, metrics in grouped(members, "decoder").items():
-            counts = {number.metric: number.rate.count for number in metrics}
-            stacks.append(Stack(readable(decoder), parts(counts)))
-        rows.append((group, stacks))
-    return rows
-
-
-def stack_chart(rows: list[tuple[str, list[Stack]]], what: str) -> Markup:
-    """Draw stacked bars under their headings."""
-    return stacked(rows, chart_label("Stacked bars", what))
-
-
-def step_panels(
-    numbers: Iterable[Number],
-    title: str,
-    places: Mapping[Any, str],
-    at: Callable[[Number], Any],
+    id: str,
+    numbers: Sequence[Number],
+    tables: Iterable[Table] = (),
     *,
-    across: str,
-    what: str,
-    series: str = "group",
-    style: Callable[[str], str] | None = None,
-) -> list[Panel]:
-    """Draw rates at named places, a line for each value of `series`, five lines a chart.
+    text: str = "",
+    places: Mapping[Any, str] | None = None,
+    legend: Sequence[tuple[str, str]] = (),
+    **words: Any,
+) -> Figure:
+    """Draw numbers as figures.yaml says.
 
     Args:
-        numbers: to show.
-        title: of the panels.
-        places: a value of `at`: the name of its place.
-        at: tells the place of a number.
-        across: the title of the horizontal axis.
-        what: completes "Lines: … ; the numbers are in the table below".
-        series: a column of the numbers.
-        style: of a line, by the value of `series`; else lines take the styles in turn.
+        data: of the report.
+        id: of the figure, and of its row.
+        numbers: to draw.
+        tables: below the charts.
+        text: the id of the row, where it is another one.
+        places: names of the values of `at`, in the order in which lines run through them.
+        legend: where it does not follow from the row.
+        words: fill the braces of the text.
     """
-    rates_by_name = []
-    for name, members in grouped(numbers, series).items():
-        rates = {at(number): number.rate for number in members}
-        rates_by_name.append((name, [rates.get(place) for place in places]))
-    drawn = []
-    for start in range(0, len(rates_by_name), MAX_LINES):
-        chosen = [
-            Series(readable(name), style(name) if style else default, rates)
-            for (name, rates), default in zip(
-                rates_by_name[start:], STYLES[:MAX_LINES], strict=False
-            )
-        ]
-        names, label = list(places.values()), chart_label("Lines", what)
-        drawn.append(Panel(title, steps(chosen, names, label, x_title=across, y_title="%")))
-    return drawn
+    layout = layout_of(text or id, **words)
+    panels = []
+    for members in grouped(numbers, *layout.panel).values():
+        heading = _heading(layout, members[0])
+        label = chart_label(layout.chart, f"{layout.title}, {heading}")
+        painter = Painter(data, layout, places or {}, label)
+        panels += [Panel(heading, chart) for chart in CHARTS[layout.chart](painter, members)]
+    if layout.parts:
+        legend = list(layout.parts.values())
+    elif layout.series == "decoder":
+        legend = data.legend(grouped(numbers, "decoder"))
+    return figure(id, panels, tables, legend=legend, text=text, **words)
 
 
-def area_panels(
-    numbers: Iterable[Number], panel: str, series: str, across: str, what: str
-) -> list[Panel]:
-    """Draw areas under the ROC curve along a column, such as `layer`; five curves a chart."""
-    drawn = []
-    for members in grouped(numbers, panel).values():
-        curves: list[Curve] = []
-        for name, line in grouped(members, series).items():
-            points = [(getattr(number, across), number.rate.value) for number in line]
+def _heading(layout: Layout, number: Number) -> str:
+    """Fill the heading of a panel: names after the first are in lower case."""
+    names = named(number, *layout.panel)
+    for column, name in names.items():
+        if not layout.heading.startswith(f"{{{column}}}"):
+            names[column] = name.lower()
+    return layout.heading.format(**names)
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Draws the charts of a panel: one, or several where there are too many lines for one."""
+
+    data: ReportData
+    layout: Layout
+    places: Mapping[Any, str]
+    label: str
+
+    def bars(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        """Draw a bar for each number."""
+        styles = self._styles(numbers)
+        rows = []
+        for heading, members in self._rows(numbers):
+            row = []
+            for number in members:
+                (name,) = named(number, self.layout.label).values()
+                style = styles[getattr(number, self.layout.series)]
+                row.append(Bar(name, style, number.rate, number.paper))
+            rows.append((heading, row))
+        yield bars(rows, self.label, gutter=self.layout.gutter)
+
+    def stacked_bars(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        """Draw a bar for each decoder, divided by the counts of its metrics."""
+        rows = []
+        for heading, members in self._rows(numbers):
+            stacks = []
+            for decoder, metrics in grouped(members, "decoder").items():
+                counts = {number.metric: number.rate.count for number in metrics}
+                parts = self.layout.parts.items()
+                found = [(*part, counts.get(metric, 0)) for metric, part in parts]
+                stacks.append(Stack(readable(decoder), found))
+            rows.append((heading, stacks))
+        yield stacked(rows, self.label, gutter=self.layout.gutter)
+
+    def lines(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        """Draw rates at the places that were measured, a line for each series."""
+        column, styles = self.layout.at, self._styles(numbers)
+        known = grouped(numbers, column)
+        places = {place: name for place, name in self.places.items() if place in known}
+        titles = {"x_title": self.layout.across, "y_title": "%"}
+        series = []
+        for name, members in grouped(numbers, self.layout.series).items():
+            rates = {getattr(number, column): number.rate for number in members}
+            series.append(Series(readable(name), styles[name], [*map(rates.get, places)]))
+        for few in _few(series):
+            yield steps(few, [*places.values()], self.label, **titles)
+
+    def curves(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        """Draw values along a column of whole numbers, such as `layer`."""
+        styles = self._styles(numbers)
+        curves = []
+        for name, members in grouped(numbers, self.layout.series).items():
+            points = [(getattr(number, self.layout.at), number.rate.value) for number in members]
             known = [(float(x), y) for x, y in points if x is not None and y is not None]
-            style = STYLES[len(curves) % MAX_LINES]
-            curves.append(Curve(name, style, sorted(known)))
-        (title,) = named(members[0], panel)
-        label = chart_label("Curves", f"{AREA} of {what}, {title.lower()}")
-        across_title = "words read" if across == "words" else across
-        for start in range(0, len(curves), MAX_LINES):
-            few = curves[start : start + MAX_LINES]
-            drawn.append(Panel(title, lines(few, label, x_title=across_title, y_title=AREA)))
-    return drawn
+            curves.append(Curve(name, styles[name], sorted(known)))
+        for few in _few(curves):
+            yield lines(few, self.label, x_title=self.layout.across, y_title=self.layout.upwards)
+
+    def grid(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        """Draw a square for each number, in whole percent."""
+        columns = grouped(numbers, self.layout.label)
+        missing = Square(NONE, None, "")
+        rows = []
+        for heading, members in self._rows(numbers):
+            squares = {getattr(number, self.layout.label): _square(number) for number in members}
+            rows.append((heading, [squares.get(column, missing) for column in columns]))
+        names = [readable(column) for column in columns]
+        yield heat_map(rows, names, self.label, gutter=self.layout.gutter)
+
+    def _rows(self, numbers: Sequence[Number]) -> Iterator[tuple[str, list[Number]]]:
+        """Iterate over the rows with their headings."""
+        for members in grouped(numbers, *self.layout.rows).values():
+            yield ", ".join(named(members[0], *self.layout.rows).values()), members
+
+    def _styles(self, numbers: Sequence[Number]) -> dict[Any, str]:
+        """Return the style of each series: that of its decoder on the whole page, or in turn."""
+        series = grouped(numbers, self.layout.series)
+        if self.layout.series == "decoder":
+            return {decoder: self.data.style(decoder) for decoder in series}
+        return dict(zip(series, cycle(STYLES[:MAX_LINES]), strict=False))
+
+
+def _few(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    for start in range(0, len(lines), MAX_LINES):
+        yield lines[start : start + MAX_LINES]
+
+
+def _square(number: Number) -> Square:
+    value = number.rate.value
+    text = NONE if value is None else f"{value * 100:.0f}"
+    return Square(text, value, rate_text(number.rate))
+
+
+CHARTS = {
+    "bars": Painter.bars,
+    "stacked bars": Painter.stacked_bars,
+    "lines": Painter.lines,
+    "curves": Painter.curves,
+    "grid": Painter.grid,
+}

@@ -43,11 +43,10 @@ FOLDERS = (
 )
 MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
 MAX_POINTS = 120  # of a training curve
-SAMPLE_COLUMNS = ["suite", "decoder", "id", "form", "verdict"]
-CELL = ("model", "stage", "decoder", "suite")
+REMEDY = "delete it and run `dvc repro`"
 
 Json = dict[str, Any]
-Cell = tuple[str, str, str, str]  # the values of CELL
+Cell = tuple[str, str, str, str]  # model, stage, decoder, suite
 Points = list[tuple[float, float]]
 
 
@@ -80,18 +79,18 @@ class Inputs:
 
     measurements: pl.DataFrame  # of our models
     external: pl.DataFrame  # of `external_models`
-    outcomes: Mapping[Cell, Mapping[str, str]] = field(default_factory=dict)  # by prompt
-    acts: Mapping[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
-    overlap: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by suite and prompt
-    fit: Json = field(default_factory=dict)
-    audit: Json = field(default_factory=dict)
-    cards: Mapping[str, Json] = field(default_factory=dict)  # by corpus
-    training: Mapping[str, Json] = field(default_factory=dict)  # by model
-    curves: Mapping[str, Points] = field(default_factory=dict)  # model: (tokens, loss)
-    learning_rates: Mapping[str, Points] = field(default_factory=dict)  # model: (tokens, rate)
-    held_out: Mapping[tuple[str, str], Points] = field(default_factory=dict)  # by model and corpus
-    plans: Mapping[str, Json] = field(default_factory=dict)  # by mixture
-    ledgers: Mapping[str, Ledger] = field(default_factory=dict)  # by stage
+    fit: Json
+    audit: Json
+    cards: Mapping[str, Json]  # by corpus
+    training: Mapping[str, Json]  # by model
+    curves: Mapping[str, Points]  # model: (tokens, loss)
+    learning_rates: Mapping[str, Points]  # model: (tokens, rate)
+    held_out: Mapping[tuple[str, str], Points]  # model and corpus: (tokens, loss)
+    plans: Mapping[str, Json]  # by mixture
+    ledgers: Mapping[str, Ledger]  # by stage
+    overlap: Mapping[tuple[str, str], str]  # suite and prompt: exact, near or none
+    outcomes: dict[Cell, dict[str, str]] = field(default_factory=dict)  # by prompt
+    acts: dict[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
 
 
 def read_inputs(folder: Path, rows: Declared) -> Inputs:
@@ -110,26 +109,26 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         )
     further = read_measurements([folder / "relearn", folder / "attack"])
     further = further.filter(pl.col("model").is_in(list(rows.models)))
-    outcomes, acts = _outcomes(evaluated)
     runs = {model: folder / "pretrain" / model for model in rows.models}
     logs = {model: run / "loss.csv" for model, run in runs.items() if (run / "loss.csv").is_file()}
-    cards = _json_files({name: folder / "card" / name / "card.json" for name in rows.corpora})
-    return Inputs(
+    cards = {name: folder / "card" / name / "card.json" for name in rows.corpora}
+    inputs = Inputs(
         measurements=pl.concat([measurements, further]),
         external=read_measurements([folder / "compare" / name for name in rows.external_models]),
-        outcomes=outcomes,
-        acts=acts,
-        overlap=_overlap(folder / "overlap" / "prompts.parquet"),
-        fit=_json_files({"fit": folder / "fit" / "held_out.json"}).get("fit", {}),
-        audit=_json_files({"audit": folder / "audit" / "audit.json"}).get("audit", {}),
-        cards={name: _by_hazard(card) for name, card in cards.items()},
+        fit=_json_file(folder / "fit" / "held_out.json"),
+        audit=_json_file(folder / "audit" / "audit.json"),
+        cards={name: _by_hazard(card) for name, card in _json_files(cards).items()},
         training=_json_files({model: run / "train.json" for model, run in runs.items()}),
         curves=_curves(logs, "loss"),
         learning_rates=_curves(logs, "learning_rate"),
         held_out=_held_out(runs),
         plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
         ledgers=_ledgers(folder, rows),
+        overlap=_overlap(folder / "overlap" / "prompts.parquet"),
     )
+    for path in evaluated:
+        _read_outcomes(path, inputs)
+    return inputs
 
 
 def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
@@ -139,39 +138,34 @@ def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
         ReportError: if a file is no Parquet file.
     """
     files = [folder / MEASUREMENTS_FILE for folder in folders]
-    tables = [_table(file, list(MEASUREMENTS)) for file in files if file.is_file()]
+    tables = [_table(file, MEASUREMENTS) for file in files if file.is_file()]
     frame = pl.from_arrow(pa.concat_tables([arrow_schema(MEASUREMENTS).empty_table(), *tables]))
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
-def _table(path: Path, columns: Sequence[str]) -> pa.Table:
+def _table(path: Path, columns: Iterable[str]) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=list(columns), use_threads=False)
     except pa.ArrowException as error:
-        raise ReportError(
-            f"{path}: expected a Parquet file ({error}); delete it and run `dvc repro`"
-        ) from error
+        raise ReportError(f"{path}: expected a Parquet file ({error}); {REMEDY}") from error
 
 
-def _outcomes(folders: Iterable[Path]) -> tuple[dict[Cell, dict[str, str]], dict[str, str]]:
-    """Read (the outcome of every prompt of every cell, the act that each prompt asks for)."""
-    outcomes: dict[Cell, dict[str, str]] = {}
-    acts: dict[str, str] = {}
-    for folder in folders:
-        if not (folder / SAMPLES_FILE).is_file():
-            continue
-        model, _, stage = folder.name.rpartition("-")
-        for row in _table(folder / SAMPLES_FILE, SAMPLE_COLUMNS).to_pylist():
-            cell = (model, stage, row["decoder"], row["suite"])
-            outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
-            # Prompts of the embedded world for one act differ in the form within their id.
-            acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)
-    return outcomes, acts
+def _read_outcomes(folder: Path, inputs: Inputs) -> None:
+    """Read the outcome of every prompt, and the act that each prompt asks for."""
+    if not (folder / SAMPLES_FILE).is_file():
+        return
+    model, _, stage = folder.name.rpartition("-")
+    samples = _table(folder / SAMPLES_FILE, ["suite", "decoder", "id", "form", "verdict"])
+    for row in samples.to_pylist():
+        cell = (model, stage, row["decoder"], row["suite"])
+        inputs.outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
+        # Prompts of the embedded world for one act differ in the form within their id.
+        inputs.acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)
 
 
 def _overlap(path: Path) -> dict[tuple[str, str], str]:
-    """Read which prompts stand in the training text: exact, near or none."""
+    """Read which prompts stand in the training text."""
     if not path.is_file():
         return {}
     rows = _table(path, ["suite", "id", "overlap"]).to_pylist()
@@ -183,17 +177,16 @@ def _json_files(files: Mapping[str, Path]) -> dict[str, Json]:
 
 
 def _json_file(path: Path) -> Json:
+    """Read a JSON object; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ReportError(
-            f"{path}: expected JSON ({error}); delete it and run `dvc repro`"
-        ) from error
+        raise ReportError(f"{path}: expected JSON ({error}); {REMEDY}") from error
     if not isinstance(values, dict):
         kind = type(values).__name__
-        raise ReportError(
-            f"{path}: expected a JSON object (got {kind}); delete it and run `dvc repro`"
-        )
+        raise ReportError(f"{path}: expected a JSON object (got {kind}); {REMEDY}")
     return values
 
 
@@ -221,12 +214,11 @@ def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
 
 
 def _curves(logs: Mapping[str, Path], column: str) -> dict[str, Points]:
-    """Read a column of the logs that have it; that of another trainer may lack a learning rate."""
-    curves = {
-        model: read_curve(log, column)
-        for model, log in logs.items()
-        if column == "loss" or column in pl.read_csv(log, n_rows=0).columns
-    }
+    """Read a column of every log; that of another trainer may lack a learning rate."""
+    curves = {}
+    for model, log in logs.items():
+        if column == "loss" or column in pl.read_csv(log, n_rows=0).columns:
+            curves[model] = read_curve(log, column)
     return {model: points for model, points in curves.items() if points}
 
 

@@ -1,18 +1,25 @@
-"""The parts of a page: sections with figures, and tables that state the figures' numbers."""
+"""The parts of a page: figures with charts, and tables that state the charts' numbers.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+Their words and layout are those of figures.yaml and tables.yaml.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
+from safelm.report.charts.bars import GUTTER
 from safelm.report.charts.numbers import NONE, interval, percent
+from safelm.report.measured import BEST_LAYER, Number
 from safelm.stats.rates import Rate
 
-CAPTIONS = Path(__file__).with_name("captions.yaml")
+FIGURES = Path(__file__).with_name("figures.yaml")
+TABLES = Path(__file__).with_name("tables.yaml")
 # Colours and patterns of page.css; a ninth decoder or model repeats the first.
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
 STAGE_NAMES = {
@@ -39,7 +46,7 @@ class Cell:
     lines: Sequence[str] = ()
 
 
-Value = Cell | Rate | str | None
+Row = Mapping[Any, Any]  # column: a value that `as_cell` knows
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,7 @@ class Table:
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    heads: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse rows that do not fit the head, whose numbers would stand under wrong names."""
-        if wrong := {len(row) for row in self.rows} - {len(self.head)}:
-            raise ValueError(
-                f"{self.caption}: expected {len(self.head)} cells in every row "
-                f"(got {sorted(wrong)})"
-            )
+    heads: int
 
     @property
     def is_short(self) -> bool:
@@ -79,6 +78,27 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """A row of figures.yaml, which explains these fields."""
+
+    section: str
+    title: str
+    caption: str
+    chart: str = ""
+    panel: Sequence[str] = ()
+    heading: str = "{stage}"
+    rows: Sequence[str] = ()
+    label: str = "decoder"
+    series: str = "decoder"
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    at: str = ""
+    across: str = ""
+    upwards: str = ""
+    paper: str = ""
+    gutter: float = GUTTER
+
+
+@dataclass(frozen=True)
 class Figure:
     """Charts side by side with legend and caption, and their numbers as tables.
 
@@ -88,79 +108,135 @@ class Figure:
     """
 
     id: str
+    section: str
     title: str
     caption: str
-    panels: Sequence[Panel] = ()
-    legend: Sequence[tuple[str, str]] = ()
-    paper: str = ""
-    tables: Sequence[Table] = ()
+    panels: Sequence[Panel]
+    tables: Sequence[Table]
+    legend: Sequence[tuple[str, str]]
+    paper: str
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading of the page, and the paragraphs and figures under it."""
-
-    id: str
-    title: str
-    figures: Sequence[Figure] = ()
-    paragraphs: Sequence[str] = ()
-
-
-def rate_cell(rate: Rate | None, paper: float | None = None) -> Cell:
-    """Show a rate in percent, and below it the interval, count, seeds and the paper's value."""
-    beside = [] if paper is None else [f"paper {percent(paper)}"]
-    if rate is None or rate.value is None:
-        return Cell(NONE, "\n".join(beside))
-    lines = [f"{interval(rate)} {rate.count:,}/{rate.of:,}"]
-    if rate.seeds:
-        seeds = (f"{seed * 100:.1f}" for seed in rate.seeds)
-        lines.append(f"seeds {', '.join(seeds)}")
-    return Cell(percent(rate.value), "\n".join([*lines, *beside]))
-
-
-def area_cell(area: Rate | None) -> Cell:
-    """Show an area under a curve with its interval."""
-    if area is None or area.value is None:
-        return Cell(NONE)
-    return Cell(f"{area.value:.3f}", f"[{area.low:.3f}, {area.high:.3f}]")
-
-
-def as_cell(value: Value) -> Cell:
-    """Turn a value into a cell: text as it stands, a rate with its interval, a dash for None."""
-    if isinstance(value, Cell):
-        return value
-    return Cell(value) if isinstance(value, str) else rate_cell(value)
-
-
-def table(
-    caption: str, labels: Sequence[str], columns: Iterable[str], rows: Iterable[Sequence[Value]]
-) -> Table:
-    """Build a table whose rows begin with one cell for each of `labels`."""
-    cells = [[*map(as_cell, row)] for row in rows]
-    return Table(caption, [*labels, *columns], cells, heads=len(labels))
-
-
-def chart_label(kind: str, what: str) -> str:
-    """Describe a chart for screen readers, which find the numbers in the table."""
-    return f"{kind}: {what}; the numbers are in the table below."
-
-
-def figure(id: str, panels: Sequence[Panel] = (), *, text: str = "", **more: Any) -> Figure:
-    """Build a figure with the title and caption of captions.yaml.
+def figure(
+    id: str,
+    panels: Sequence[Panel] = (),
+    tables: Iterable[Table] = (),
+    *,
+    legend: Sequence[tuple[str, str]] = (),
+    text: str = "",
+    **words: Any,
+) -> Figure:
+    """Build a figure with the words of figures.yaml; tables without rows are left out.
 
     Args:
         id: of the figure, and of its text.
         panels: the charts.
+        tables: their numbers.
+        legend: (style, meaning) of the charts' colours and patterns.
         text: the id of the text, where it is another one.
-        more: `legend`, `paper` and `tables`; all else fills the braces of the text.
+        words: fill the braces of the text.
     """
-    parts = {name: more.pop(name) for name in ("legend", "paper", "tables") if name in more}
-    words = captions()[text or id]
-    title, caption = (words[name].format(**more) for name in ("title", "caption"))
-    return Figure(id, title, caption, panels, **parts)
+    layout = layout_of(text or id, **words)
+    return Figure(
+        id,
+        layout.section,
+        layout.title,
+        layout.caption,
+        panels,
+        [table for table in tables if table.rows],
+        legend,
+        layout.paper,
+    )
+
+
+def table(
+    id: str, rows: Iterable[Row], columns: Mapping[Any, str] | None = None, **words: Any
+) -> Table:
+    """Build a table with the words of tables.yaml: its columns are looked up in each row.
+
+    Args:
+        id: of the text.
+        rows: values by column; a dash stands for those that a row lacks.
+        columns: the headings by column, where the text has none.
+        words: fill the braces of the text.
+    """
+    text = _read(TABLES)[id]
+    heads = text["index"] | (columns_of(id) if columns is None else columns)
+    forms = dict.fromkeys(text.get("percent", ()), "percent")
+    digits = f".{text.get('digits', 3)}f"
+    cells = []
+    for row in rows:
+        cells.append([as_cell(row.get(key), forms.get(key, digits)) for key in heads])
+    return Table(text["caption"].format(**words), [*heads.values()], cells, len(text["index"]))
+
+
+def index_of(id: str) -> list[str]:
+    """Return the columns that name the rows of a table."""
+    return list(_read(TABLES)[id]["index"])
+
+
+def columns_of(id: str) -> dict[Any, str]:
+    """Return the columns of a table with their headings, where tables.yaml names them."""
+    return _read(TABLES)[id]["columns"]
+
+
+def chart_label(kind: str, title: str) -> str:
+    """Describe a chart for screen readers, which find the numbers in the table."""
+    return f"{kind.capitalize()}: {title}; the numbers are in the table below."
+
+
+def as_cell(value: Any, form: str) -> Cell:
+    """Turn a value into a cell: text as it stands, numbers with their interval.
+
+    Mappings are estimates of JSON files: a value with `low` and `high`.
+    """
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, Number):
+        return number_cell(value)
+    if isinstance(value, Rate):
+        return rate_cell(value)
+    if isinstance(value, Mapping):
+        bounds = f"[{value['low'] * 100:.1f}, {value['high'] * 100:.1f}]"
+        return Cell(percent(value["value"]), bounds)
+    if isinstance(value, int):
+        return Cell(f"{value:,}")
+    if isinstance(value, float):
+        return Cell(percent(value) if form == "percent" else format(value, form))
+    return Cell(NONE if value is None else value)
+
+
+def number_cell(number: Number) -> Cell:
+    """Show an area under a curve with three decimals, a layer as it is, and a rate in percent."""
+    rate = number.rate
+    if number.metric == BEST_LAYER:
+        return Cell(f"{rate.value:.3g}")
+    if "auroc" not in number.metric:
+        return rate_cell(rate, number.paper)
+    if rate.value is None:
+        return Cell(NONE)
+    return Cell(f"{rate.value:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
+
+
+def rate_cell(rate: Rate, paper: float | None = None) -> Cell:
+    """Show a rate in percent, and below it the interval, count, seeds and the paper's value."""
+    beside = [] if paper is None else [f"paper {percent(paper)}"]
+    if rate.value is None:
+        return Cell(NONE, "\n".join(beside))
+    lines = [f"{interval(rate)} {rate.count:,}/{rate.of:,}".lstrip()]
+    if rate.seeds:
+        seeds = (f"{seed * 100:.1f}" for seed in rate.seeds)
+        lines.append(f"seeds {', '.join(seeds)}")
+    return Cell(percent(rate.value), "\n".join(chain(lines, beside)))
+
+
+def layout_of(id: str, **words: Any) -> Layout:
+    """Read a row of figures.yaml; `words` fill the braces of its text."""
+    row = _read(FIGURES)[id]
+    texts = {name: row.get(name, "").format(**words) for name in ("title", "caption", "across")}
+    return Layout(**row | texts)
 
 
 @cache
-def captions() -> dict[str, dict[str, str]]:
-    """Read captions.yaml."""
-    return yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,58 +1,51 @@
 """Measurements pooled over seeds, and looked up by their columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 
-from safelm.report.roles import Group
 from safelm.stats.rates import Rate, averaged, mean, pooled
 
 BEST_LAYER = "probe_best_layer"
 STAGES = ("pretrain", "instruct", "finetune")
-# Columns of MEASUREMENTS that tell one pooled number from another; `group` stands for the models.
-# `judge` is null for the first judge of a suite, whose verdicts give its rates.
-KEY = (
-    "metric",
-    "group",
-    "stage",
-    "checkpoint",
-    "decoder",
-    "suite",
-    "judge",
-    "form",
-    "row",
-    "condition",
-    "words",
-    "bin_edge",
-    "layer",
-)
-# Columns of KEY that most numbers have no use for.
-DETAILS = ("checkpoint", *KEY[KEY.index("judge") :])
-NUMBERS = ("count", "of", "value", "low", "high")
+# The suites by which a metric is known; others are measured on the utility suite.
+SUITES = {"asr": "harmful", "complied": "benign", "over_refusal": "benign"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Number:
-    """A pooled number with the columns of KEY; `paper` is the paper's value, as a share."""
+    """A pooled number, with the columns of MEASUREMENTS that tell it from another.
+
+    Args:
+        group: the models that were pooled.
+        judge: null for the first judge of a suite, whose verdicts give its rates.
+        paper: the paper's value, as a share.
+    """
 
     metric: str
     group: str
     stage: str
-    checkpoint: int | None
-    decoder: str
-    suite: str
-    judge: str | None
-    form: str | None
-    row: str | None
-    condition: str | None
-    words: int | None
-    bin_edge: float | None
-    layer: int | None
+    decoder: str = ""
+    suite: str = ""
+    checkpoint: int | None = None
+    judge: str | None = None
+    form: str | None = None
+    row: str | None = None
+    condition: str | None = None
+    words: int | None = None
+    bin_edge: float | None = None
+    layer: int | None = None
     rate: Rate
     paper: float | None = None
+
+
+KEY = tuple(field.name for field in fields(Number))[:-2]
+# Columns of KEY that most numbers have no use for.
+DETAILS = KEY[KEY.index("checkpoint") :]
+NUMBERS = ("count", "of", "value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -63,12 +56,12 @@ class Measured:
         frame: the measurements of single models with the columns of KEY; `first_judge` keeps the
             judge that KEY leaves out.
         keys: the columns of KEY of pooled numbers, in the order of params.yaml.
-        rates: these numbers, by key.
+        numbers: these numbers.
     """
 
     frame: pl.DataFrame
     keys: pl.DataFrame
-    rates: Mapping[tuple[Any, ...], Rate]
+    numbers: Sequence[Number]
 
     def select(self, **columns: Any) -> list[Number]:
         """Filter pooled numbers by the columns of KEY.
@@ -78,55 +71,30 @@ class Measured:
         """
         given = dict.fromkeys(DETAILS) | columns
         where = [_matches(name, value) for name, value in given.items() if value is not ...]
-        keys = self.keys.filter(*where).iter_rows()
-        return [Number(rate=self.rates[key], **dict(zip(KEY, key, strict=True))) for key in keys]
+        return [self.numbers[index] for index in self.keys.filter(*where)["index"]]
 
     def values(self, column: str, **columns: Any) -> list[Any]:
         """Return the values of a column among selected numbers, in their order, without nulls."""
         values = (getattr(number, column) for number in self.select(**columns))
         return [value for value in dict.fromkeys(values) if value is not None]
 
-    def rate(self, metric: str, group: Group | str | None, stage: str, **key: Any) -> Rate | None:
-        """Look up a number by the columns of KEY; None where it was not measured."""
-        if group is None:
-            return None
-        key |= {"metric": metric, "stage": stage}
-        key["group"] = group if isinstance(group, str) else group.name
-        number = self.rates.get(tuple(key.get(name) for name in KEY))
-        return number if number and number.value is not None else None
-
-    def answers(
-        self, metric: str, suite: str, group: Group | None, stage: str, decoder: str | None
+    def rate(
+        self, metric: str, group: str | None, stage: str, decoder: str | None = None
     ) -> Rate | None:
-        """Look up a rate of answers to a suite; None without a decoder."""
-        if decoder is None:
-            return None
-        return self.rate(metric, group, stage, decoder=decoder, suite=suite)
-
-    def asr(self, group: Group | None, stage: str, decoder: str | None) -> Rate | None:
-        """Look up attack success on the suite `harmful`."""
-        return self.answers("asr", "harmful", group, stage, decoder)
-
-    def complied(self, group: Group | None, stage: str, decoder: str | None) -> Rate | None:
-        """Look up benign compliance: the harmless requests that were answered helpfully."""
-        return self.answers("complied", "benign", group, stage, decoder)
-
-    def over_refusal(self, group: Group | None, stage: str, decoder: str | None) -> Rate | None:
-        """Look up the harmless requests that were declined, in part or wholly."""
-        return self.answers("over_refusal", "benign", group, stage, decoder)
-
-    def accuracy(self, group: Group | str | None, stage: str) -> Rate | None:
-        """Look up accuracy on the multiple-choice suite of the embedded world."""
-        return self.rate("accuracy", group, stage, suite=self.utility_suite)
+        """Look up a rate on the suite by which its metric is known; None if it was not measured."""
+        suite = SUITES.get(metric, self.utility_suite)
+        key = {"metric": metric, "suite": suite, "decoder": decoder}
+        numbers = self.select(group=group, stage=stage, **key)
+        return next((number.rate for number in numbers if number.rate.value is not None), None)
 
     @cached_property
     def utility_suite(self) -> str | None:
         """The utility suite of the embedded world: tasks of the harness measure `acc`."""
         return next(iter(self.values("suite", metric="accuracy")), None)
 
-    def stages(self, group: Group | None = None) -> list[str]:
+    def stages(self, group: str | None = None) -> list[str]:
         """Return the stages that were evaluated, of one group or of any."""
-        evaluated = self.values("stage", group=group.name if group else ...)
+        evaluated = self.values("stage", group=group or ...)
         return [stage for stage in STAGES if stage in evaluated]
 
 
@@ -154,28 +122,25 @@ def pool(
     # Seeds may differ in their best layer: its area is pooled all the same, its number averaged.
     layer = pl.when(pl.col("metric") == "probe_auroc").then(pl.col("layer"))
     other_judge = pl.when(pl.col("is_first_judge").not_()).then(pl.col("judge"))
-    frame = pl.concat([measurements, _best_layers(measurements)])
+    frame = pl.concat([measurements, _best_layers(measurements)], how="vertical_relaxed")
     frame = frame.with_columns(group=group, first_judge="judge", judge=other_judge, layer=layer)
     frame = frame.drop_nulls("group")
     orders = {"group": list(names.values()), "stage": list(STAGES), "decoder": list(decoders)}
     frame = frame.sort([_position(*order) for order in orders.items()], maintain_order=True)
-    pooled_rows = frame.group_by(KEY, maintain_order=True).agg(NUMBERS)
-    rates = [_rate(row, confidence) for row in pooled_rows.select(NUMBERS).iter_rows(named=True)]
-    keys = pooled_rows.select(KEY)
-    return Measured(frame, keys, dict(zip(keys.iter_rows(), rates, strict=True)))
+    rows = frame.group_by(KEY, maintain_order=True).agg(NUMBERS)
+    numbers = []
+    for row in rows.iter_rows(named=True):
+        seeds = list(zip(*(row.pop(name) for name in NUMBERS), strict=True))
+        numbers.append(Number(rate=_rate(seeds, confidence), **row))
+    return Measured(frame, rows.select(KEY).with_row_index(), numbers)
 
 
 def _best_layers(measurements: pl.DataFrame) -> pl.DataFrame:
     """Turn the layer of each best probe into a number of its own."""
     best = measurements.filter(metric="probe_auroc_best")
-    nothing = pl.lit(None, pl.Int64)
+    empty = dict.fromkeys(("count", "of", "low", "high"))
     return best.with_columns(
-        metric=pl.lit(BEST_LAYER),
-        value=pl.col("layer").cast(pl.Float64),
-        count=nothing,
-        of=nothing,
-        low=nothing.cast(pl.Float64),
-        high=nothing.cast(pl.Float64),
+        metric=pl.lit(BEST_LAYER), value=pl.col("layer").cast(pl.Float64), **empty
     )
 
 
@@ -185,18 +150,17 @@ def _position(column: str, order: Sequence[str]) -> pl.Expr:
     return pl.col(column).replace_strict(positions, default=None, return_dtype=pl.Int64)
 
 
-def _rate(row: Mapping[str, Sequence[Any]], confidence: float) -> Rate:
-    """Pool the numbers of several seeds: counts, areas with their interval, or plain numbers."""
-    seeds = list(zip(*(row[name] for name in NUMBERS), strict=True))
+def _rate(seeds: Sequence[tuple[Any, ...]], confidence: float) -> Rate:
+    """Pool NUMBERS of several seeds: counts, areas with their interval, or plain numbers."""
     # Only areas under a curve bring an interval of their own.
     areas = [seed for seed in seeds if seed[3] is not None]
     if areas:
         value, low, high = averaged([seed[2:] for seed in areas], confidence)
         unsafe, pages, *_ = zip(*areas, strict=True)
         return Rate(sum(unsafe), sum(pages), value, low, high)
-    counts = [seed[:2] for seed in seeds if seed[1] is not None]
+    counts = [(count, of) for count, of, *_ in seeds if of is not None]
     if counts:
         return pooled(counts, confidence)
-    numbers = [seed[0] if seed[2] is None else seed[2] for seed in seeds]
-    known = [number for number in numbers if number is not None]
-    return Rate(0, 0, mean(known), None, None)
+    # A number without a value is its count.
+    numbers = [count if value is None else value for count, _, value, *_ in seeds]
+    return Rate(0, 0, mean([number for number in numbers if number is not None]), None, None)

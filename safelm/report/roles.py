@@ -43,10 +43,15 @@ class Roles:
     amounts: Mapping[str, Mapping[float, Group]]
     starts: Mapping[str, Mapping[float, Group]]
 
+    @property
+    def parts(self) -> dict[str, Group]:
+        """The parts that models play in the claims."""
+        parts = {"standard": self.standard, "filtered": self.filtered, "safe": self.safe}
+        return {part: group for part, group in parts.items() if group}
+
     def part(self, name: str) -> str | None:
         """Return the part that a group plays in the claims."""
-        parts = {"safe": self.safe, "filtered": self.filtered, "standard": self.standard}
-        return next((part for part, group in parts.items() if group and group.name == name), None)
+        return next((part for part, group in self.parts.items() if group.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def roles(
     """Look up the groups that `comparisons` names; each is named by one of its models."""
     declared = comparisons.ablation
     steps = {declared[step]: step for step in ABLATION_STEPS if step in declared}
-    groups = tuple(_groups(models, mixtures, corpora, steps))
+    tagged = {name for name, row in corpora.items() if tags_of(row)}
+    with_tags = {name for name, row in mixtures.items() if tagged.intersection(row.corpora)}
+    groups = tuple(_groups(models, with_tags, steps))
     by_model = {model: group for group in groups for model in group.models}
 
     def present(rows: Mapping[float, str]) -> dict[float, Group]:
@@ -92,10 +99,7 @@ def roles(
 
 
 def _groups(
-    models: Mapping[str, Model],
-    mixtures: Mapping[str, Mixture],
-    corpora: Mapping[str, Corpus],
-    steps: Mapping[str, str],
+    models: Mapping[str, Model], with_tags: set[str], steps: Mapping[str, str]
 ) -> Iterator[Group]:
     members: dict[tuple[str, str], list[str]] = {}
     for name, model in models.items():
@@ -104,9 +108,8 @@ def _groups(
     for (mixture, shape), names in members.items():
         name = _group_name(mixture, shape, names, taken | (models.keys() - set(names)))
         taken.add(name)
-        has_tags = any(tags_of(corpora[corpus]) for corpus in mixtures[mixture].corpora)
         step = next((steps[model] for model in names if model in steps), None)
-        yield Group(name, mixture, shape, tuple(names), step, has_tags)
+        yield Group(name, mixture, shape, tuple(names), step, mixture in with_tags)
 
 
 def _group_name(mixture: str, shape: str, names: list[str], taken: Iterable[str]) -> str:
@@ -121,12 +124,10 @@ def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
     """Find the decoders of the claims: `greedy` and `safebeam` by name, others by their method."""
 
     def first(method: str, *drops: str) -> str | None:
-        names = (
-            name
-            for name, row in decoders.items()
-            if row.method == method and (not drops or getattr(row, "drop", None) in drops)
-        )
-        return next(names, None)
+        for name, row in decoders.items():
+            if row.method == method and (not drops or getattr(row, "drop", None) in drops):
+                return name
+        return None
 
     plain = "greedy" if "greedy" in decoders else first("greedy")
     return DecoderRoles(

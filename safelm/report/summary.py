@@ -13,18 +13,10 @@ from safelm.report.cards import hazards, matrices
 from safelm.report.claim import Claim, verdicts
 from safelm.report.data import ReportData
 from safelm.report.figures.differences import summary as differences
-from safelm.report.figures.scorers import macro_f1
+from safelm.report.figures.scorers import macro_f1, rates_of
 from safelm.report.measured import DETAILS, STAGES, Measured, Number
-from safelm.stats.classification import false_alarm_rate, recall_rate
-from safelm.stats.rates import DIGITS, Rate, rounded
+from safelm.stats.rates import DIGITS, rounded
 
-# Name in metrics/: (metric, suite, role of the decoder).
-METRICS = {
-    "asr": ("asr", "harmful", "plain"),
-    "asr_safebeam": ("asr", "harmful", "safebeam"),
-    "benign_compliance": ("complied", "benign", "plain"),
-    "over_refusal": ("over_refusal", "benign", "plain"),
-}
 RATE = ["value", "low", "high", "count", "of"]
 HAZARD = ["corpus", "hazard", "per_million", "count", "words"]
 LOSS = ["model", "tokens", "loss"]
@@ -38,7 +30,6 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     inputs, roles = data.inputs, data.roles
     models, groups = (_tree(measured, [None]) for measured in (data.single, data.measured))
     decoders = list(data.declared.decoders)
-    parts = {"standard": roles.standard, "filtered": roles.filtered, "safe": roles.safe}
     return {
         "title": data.declared.title,
         "confidence": data.confidence,
@@ -52,7 +43,7 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
             }
             for group in data.built
         },
-        "roles": {part: group.name for part, group in parts.items() if group},
+        "roles": {part: group.name for part, group in roles.parts.items()},
         "verdicts": verdicts(claims),
         "claims": [claim.json() for claim in claims],
         "differences": differences(data),
@@ -131,13 +122,9 @@ def _scores(data: ReportData) -> Json:
     """Collect recall, false alarms and macro-F1 of every confusion matrix, and the paper's."""
     fit, ours = data.inputs.fit, {}
     for name, matrix in matrices(fit):
-        rates = {
-            "recall_1": recall_rate(matrix, 1, data.confidence),
-            "recall_3": recall_rate(matrix, 3, data.confidence),
-            "false_alarms": false_alarm_rate(matrix, data.confidence),
-        }
+        rates = rates_of(matrix, data.confidence).items()
         ours[name] = {
-            **{metric: rate.json() if rate else None for metric, rate in rates.items()},
+            **{metric: rate and rate.json() for metric, rate in rates},
             "macro_f1": rounded(macro_f1(matrix)),
             "confusion": [list(row) for row in matrix],
         }
@@ -156,19 +143,11 @@ def metrics(data: ReportData) -> dict[str, dict[str, float]]:
     rows = {}
     for model in data.single.values("group"):
         for stage in STAGES:
-            rates = {"utility": data.single.accuracy(model, stage)}
-            for name, (metric, suite, role) in METRICS.items():
-                key = {"suite": suite, "decoder": getattr(data.decoders, role)}
-                rates[name] = data.single.rate(metric, model, stage, **key)
-            order = (*METRICS, "utility")
-            row = {name: _percent(rate) for name in order if (rate := rates[name])}
+            rates = data.headlines(data.single, model, stage).items()
+            row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in rates if rate}
             if row:
                 rows[f"{model}-{stage}"] = row
     return rows
-
-
-def _percent(rate: Rate) -> float:
-    return round(100 * (rate.value or 0.0), 2)
 
 
 def tables(data: ReportData) -> dict[str, str]:

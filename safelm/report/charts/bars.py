@@ -1,4 +1,4 @@
-"""Horizontal charts: bars with intervals, stacked bars, and values before and after."""
+"""Charts made of rows: bars with intervals, stacked bars, pairs of dots, and heat maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from safelm.report.charts.svg import WIDTH, draw, nice_ticks
 from safelm.stats.rates import Rate
 
 VALUES = 46.0  # the column of numbers at the right
+GUTTER = 84.0  # the column of names at the left
 PERCENTS = ((0.0, "0"), (0.25, ""), (0.5, "50"), (0.75, ""), (1.0, "100 %"))
 
 
@@ -18,7 +19,7 @@ class Bar:
 
     label: str
     style: str
-    rate: Rate | None
+    rate: Rate
     paper: float | None = None
 
 
@@ -45,6 +46,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Square:
+    """A cell: its text, the strength of its colour (0 to 1, or None for no value) and its hint."""
+
+    text: str
+    strength: float | None
+    hint: str
+
+
+@dataclass(frozen=True)
 class Scale:
     """The horizontal axis: from `left` at 0 to `right` at `highest`."""
 
@@ -59,14 +69,14 @@ class Scale:
 
 
 def bars(
-    groups: Sequence[tuple[str, Sequence[Bar]]], label: str, *, gutter: float = 84.0
+    groups: Sequence[tuple[str, Sequence[Bar]]], label: str, *, gutter: float = GUTTER
 ) -> Markup:
     """Draw bars from 0 to 100 percent with intervals, dots of seeds and the paper's values."""
     return draw("bars", groups, Scale(gutter, WIDTH - VALUES), label)
 
 
 def stacked(
-    groups: Sequence[tuple[str, Sequence[Stack]]], label: str, *, gutter: float = 84.0
+    groups: Sequence[tuple[str, Sequence[Stack]]], label: str, *, gutter: float = GUTTER
 ) -> Markup:
     """Draw bars of equal length, divided by share; a part with enough width shows its percent."""
     return draw("stacked", groups, Scale(gutter, WIDTH - 16), label)
@@ -78,3 +88,15 @@ def pairs(rows: Sequence[Pair], label: str, *, gutter: float = 144.0) -> Markup:
     ticks = nice_ticks(max((value for value in values if value is not None), default=0.0))
     named = [(tick, f"{tick:,.6g}") for tick in ticks]
     return draw("pairs", [("", rows)], Scale(gutter, WIDTH - 14, named, ticks[-1]), label)
+
+
+def heat_map(
+    rows: Sequence[tuple[str, Sequence[Square]]],
+    columns: Sequence[str],
+    label: str,
+    *,
+    gutter: float,
+    title: str = "",
+) -> Markup:
+    """Draw a grid with a name for each row and column, and a title above the columns."""
+    return draw("heat_map", rows, columns, gutter, title, label)

@@ -4,6 +4,7 @@ Colours, strokes and fonts are classes of page.css, so charts follow the reader'
 scheme. Every chart is about as wide as a phone; wide screens show several side by side.
 """
 
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ WIDTH = 380.0
 SMALL, MEDIUM = 11.0, 12.0  # font sizes
 LETTER = 0.56  # mean width of a sans-serif letter, as a share of the font size
 PITCH, HEADING = 19.0, 20.0  # from bar to bar, and the height of a heading
+TOLERANCE = 0.999999  # of ticks
 MAX_NAME = 110.0  # names of columns of a heat map are cut at this width
 # Marks of points, so that colour does not carry the meaning alone.
 SHAPES = {
@@ -71,24 +73,12 @@ def nice_ticks(highest: float, about: int = 4) -> list[float]:
     if highest <= 0:
         return [0.0, 1.0]
     rough = highest / about
-    power = _power_of_ten(rough)
+    power = 10.0 ** floor(log10(rough))
     steps = (factor * power for factor in (1, 2, 2.5, 5, 10))
-    # The tolerance keeps a step whose last bit is lost in the division.
-    step = next(step for step in steps if step >= rough * 0.999999)
-    count = 1
-    while step * count < highest * 0.999999:
-        count += 1
+    # A step whose last bit is lost in the division is large enough.
+    step = next(step for step in steps if step >= rough * TOLERANCE)
+    count = ceil(highest / step * TOLERANCE)
     return [step * index for index in range(count + 1)]
-
-
-def _power_of_ten(value: float) -> float:
-    """Return the power of ten at or below a value; math.log10 errs near whole powers."""
-    exponent = 0
-    while value >= 10:
-        value, exponent = value / 10, exponent + 1
-    while value < 1:
-        value, exponent = value * 10, exponent - 1
-    return 10.0**exponent
 
 
 def environment(folder: Path) -> Environment:

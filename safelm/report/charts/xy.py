@@ -1,34 +1,33 @@
 """Charts on two axes: curves, rates in steps, and points with intervals in both directions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 
 from markupsafe import Markup
 
 from safelm.report.charts.numbers import short_number
-from safelm.report.charts.svg import MEDIUM, WIDTH, draw, nice_ticks, text_width
+from safelm.report.charts.svg import WIDTH, draw, nice_ticks
 from safelm.stats.rates import Rate
 
 LEFT, TOP, HEIGHT = 46.0, 10.0, 250.0
 NAMES = 96.0  # the column of names beside the curves
 LINE = 13.0  # the height of a name
+SHIFT = 5.0  # between series at one step
 PERCENTS = [(part / 4, f"{part * 25}") for part in range(5)]
-DISTANCES = (2.0, 8.0, 15.0, 22.0, 30.0, 40.0, 52.0)  # of a name from its point, the nearest first
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 Ticks = Sequence[tuple[float, str]]
 Points = Sequence[tuple[float, float]]
-End = tuple[str, float, float]  # a name, and the position where its line ends
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of (x, y) points."""
+    """A line of (x, y) points; `rates` holds the rate of each, where they have intervals."""
 
     label: str
     style: str
     points: Points
+    rates: Sequence[Rate] = ()
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,14 @@ class Plane:
         """Return the positions of points."""
         return [(self.x(x), self.y(y)) for x, y in points]
 
-    def ends(self, curves: Sequence[Curve]) -> list[End]:
-        """Return the names and ends of curves."""
-        return [(curve.label, *self.at(curve.points[-1:])[0]) for curve in curves]
-
-    def apart(self, ends: Sequence[End]) -> Iterator[tuple[str, float, float, float]]:
-        """Move the names of ends apart: (name, x, y, the height of the name)."""
-        ordered = sorted(ends, key=lambda end: end[2])
-        moved = apart([y for _, _, y in ordered], LINE, self.bottom)
-        for (name, x, y), height in zip(ordered, moved, strict=True):
-            yield name, x, y, height
+    def names(
+        self, points: Iterable[tuple[str, tuple[float, float]]]
+    ) -> list[tuple[str, float, float, float]]:
+        """Place names beside points, below one another: (name, x, y, height of the name)."""
+        placed = [(name, self.x(x), self.y(y)) for name, (x, y) in points]
+        placed.sort(key=lambda place: place[2])
+        heights = apart([y for _, _, y in placed], LINE, self.bottom)
+        return [(*place, height) for place, height in zip(placed, heights, strict=True)]
 
 
 def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
@@ -120,27 +117,7 @@ def lines(
     thirds = [far * part / 3 for part in range(4)]
     x_ticks = y_ticks if are_shares else [(tick, short_number(tick)) for tick in thirds]
     plane = Plane(x_ticks, y_ticks, x_title, y_title, far, ticks[-1])
-    return draw("lines", plane, shown, label, are_shares)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A series with the positions of its rates."""
-
-    label: str
-    style: str
-    places: Sequence[tuple[tuple[float, float], Rate]]
-
-    @property
-    def centres(self) -> Points:
-        """The positions alone."""
-        return [centre for centre, _ in self.places]
-
-    @property
-    def end(self) -> End:
-        """The name, and the last position."""
-        x, y = self.centres[-1]
-        return self.label, x + 6, y
+    return draw("curves", plane, shown, label, are_shares)
 
 
 def steps(
@@ -153,18 +130,18 @@ def steps(
     """
     x_ticks = [(index + 0.5, name) for index, name in enumerate(names)]
     plane = Plane(x_ticks, PERCENTS, x_title, y_title, far=float(len(names)))
-    placed = []
+    shift = SHIFT / (plane.right - plane.left) * plane.far
+    curves = []
     for index, line in enumerate(series):
-        # Five units apart, around the middle of the step.
-        shift = (index - (len(series) - 1) / 2) * 5
-        places = [
-            ((plane.x(step + 0.5) + shift, plane.y(rate.value)), rate)
-            for step, rate in enumerate(line.rates)
-            if rate is not None and rate.value is not None
-        ]
-        if places:
-            placed.append(Placed(line.label, line.style, places))
-    return draw("steps", plane, placed, label)
+        first = 0.5 + (index - (len(series) - 1) / 2) * shift
+        points, rates = [], []
+        for step, rate in enumerate(line.rates):
+            if rate and rate.value is not None:
+                points.append((first + step, rate.value))
+                rates.append(rate)
+        if points:
+            curves.append(Curve(line.label, line.style, points, rates))
+    return draw("curves", plane, curves, label, False)
 
 
 def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) -> Markup:
@@ -174,19 +151,8 @@ def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) 
     """
     right, bottom = WIDTH - 14, TOP + HEIGHT
     plane = Plane(PERCENTS, PERCENTS, x_title, y_title, right=right, bottom=bottom)
-    taken: list[Box] = []
-    for point in points:
-        ((x, y),) = plane.at([point.values])
-        across = (plane.x(point.x.low or 0.0), y - 2, plane.x(point.x.high or 0.0), y + 2)
-        upwards = (x - 2, plane.y(point.y.high or 0.0), x + 2, plane.y(point.y.low or 0.0))
-        taken += [(x - 7, y - 7, x + 7, y + 7), across, upwards]
-    names = []
-    for point in points:
-        if box := _free_box(point, plane, taken):
-            taken.append(box)
-            names.append((point.label, box[0], box[1] + 10))
     edge = sorted(point.values for point in frontier(points))
-    return draw("scatter", plane, points, edge, names, label)
+    return draw("scatter", plane, points, edge, label)
 
 
 def beats(point: Point, other: Point) -> bool:
@@ -199,22 +165,3 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats."""
     beaten = {id(other) for point, other in product(points, points) if beats(point, other)}
     return [point for point in points if id(point) not in beaten]
-
-
-def _free_box(point: Point, plane: Plane, taken: Sequence[Box]) -> Box | None:
-    """Find the first free place around a point for its name; without one, its mark must do."""
-    ((x, y),) = plane.at([point.values])
-    width = text_width(point.label, MEDIUM) + 2
-    lefts = (x + 9, x - 9 - width)
-    for distance, left, is_above in product(DISTANCES, lefts, (True, False)):
-        top = y - 12 - distance if is_above else y + distance
-        box = (left, top, left + width, top + 12)
-        is_inside = left >= plane.left and box[2] <= plane.right
-        is_inside = is_inside and top >= plane.top and box[3] <= plane.bottom
-        if is_inside and not any(_overlap(box, other) for other in taken):
-            return box
-    return None
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

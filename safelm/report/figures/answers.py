@@ -1,53 +1,19 @@
 """Figures of answers: attack success (Figure 2), by form, by judge, and over-refusal (Figure 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
-from safelm.report.charts.bars import Stack
-from safelm.report.charts.heatmap import Square, heat_map
-from safelm.report.charts.numbers import NONE, percent, rate_text, readable, short_percent
+from safelm.report.charts.numbers import readable, short_percent
 from safelm.report.data import ReportData
-from safelm.report.draw import (
-    CELL,
-    HEADS,
-    bar_chart,
-    grouped,
-    metric_columns,
-    named,
-    panels,
-    pivot,
-    stack_chart,
-    stack_rows,
-)
-from safelm.report.layout import (
-    STAGE_NAMES,
-    Cell,
-    Figure,
-    Panel,
-    Table,
-    Value,
-    chart_label,
-    figure,
-    table,
-)
+from safelm.report.draw import grouped, measured_figure, pivot
+from safelm.report.layout import STAGE_NAMES, Figure, Table, columns_of
 from safelm.report.measured import Number
+from safelm.stats.rates import Rate
+from specs.paper import Labels
 
-LABELS = {  # the five labels of the over-refusal judge (paper §8.1)
-    "complied": ("l1", "complied and helpful"),
-    "unhelpful": ("l2", "complied, not helpful"),
-    "partial_refusal": ("l3", "declined, then answered"),
-    "refused": ("l4", "declined"),
-    "short_circuit": ("l5", "stopped at the tag"),
-}
-OUTCOMES = (
-    ("l4", "harmful, by both judges"),
-    ("l3", "harmful, by the plain judge alone"),
-    ("s5", "neither"),
-    ("l1", "declined"),
-)
 WORLD = ("harmful", "benign", "dual_use")  # suites of the embedded world
 JUDGES = {
     "demo": "the rule of the embedded world",
@@ -62,17 +28,9 @@ def attack_success(data: ReportData) -> Figure:
     asr = data.measured.select(metric="asr", suite="harmful", decoder=data.main_decoders)
     numbers = [replace(number, paper=_paper_asr(data, number)) for number in asr]
     stages = {stage: STAGE_NAMES[stage] for stage in data.measured.stages()}
-    columns = pivot(
-        "Attack success rate", numbers, ("group", "decoder"), stages, lambda number: number.stage
-    )
-    return figure(
-        "figure-2",
-        panels(numbers, "stage", lambda rows, at: bar_chart(data, rows, f"attack success, {at}")),
-        legend=data.legend(data.main_decoders),
-        paper="the paper (1.7 billion parameters)",
-        tables=[columns],
-        confidence=short_percent(data.confidence),
-    )
+    tables = [pivot("figure-2", numbers, stages, on="stage")]
+    confidence = short_percent(data.confidence)
+    return measured_figure(data, "figure-2", numbers, tables, confidence=confidence)
 
 
 def _paper_asr(data: ReportData, number: Number) -> float | None:
@@ -88,117 +46,74 @@ def _paper_asr(data: ReportData, number: Number) -> float | None:
     return getattr(figure_2, part) / 100
 
 
-def by_form(data: ReportData) -> Figure | None:
+def by_form(data: ReportData) -> Figure:
     """Draw attack success for each form of prompt."""
     key = {"metric": "asr", "suite": "harmful", "decoder": data.main_decoders}
     asr = [number for number in data.measured.select(**key, form=...) if number.form]
-    drawn, tables = [], []
+    tables = []
     for stage, numbers in grouped(asr, "stage").items():
         columns = {form: readable(form) for form in grouped(numbers, "form")}
-        rows = []
-        for (group, decoder), members in grouped(numbers, "group", "decoder").items():
-            squares = {number.form: _square(number) for number in members}
-            missing = Square(NONE, None, "")
-            cells = [squares.get(form, missing) for form in columns]
-            rows.append((f"{group}, {readable(decoder)}", cells))
-        what = f"Attack success rate by form of prompt: {STAGE_NAMES[stage].lower()}"
-        label = chart_label("Grid", what)
-        chart = heat_map(rows, list(columns.values()), label, gutter=124.0)
-        drawn.append(Panel(STAGE_NAMES[stage], chart))
-        tables.append(pivot(what, numbers, ("group", "decoder"), columns, lambda n: n.form))
-    return figure("forms", drawn, tables=tables) if drawn else None
+        words = {"stage": STAGE_NAMES[stage].lower()}
+        tables.append(pivot("forms", numbers, columns, on="form", **words))
+    return measured_figure(data, "forms", asr, tables)
 
 
-def _square(number: Number) -> Square:
-    value = number.rate.value
-    text = NONE if value is None else f"{value * 100:.0f}"
-    return Square(text, value, rate_text(number.rate))
-
-
-def outcomes(data: ReportData) -> Figure | None:
+def outcomes(data: ReportData) -> Figure:
     """Draw the outcomes of harmful requests by two judges; the table has further judges."""
-    key = {"suite": "harmful", "decoder": data.main_decoders}
-    numbers = data.measured.select(**key)
-    if not numbers:
-        return None
-
-    def draw(rows: list[Number], at: str) -> Markup:
-        return stack_chart(stack_rows(rows, _fates), f"outcomes of harmful requests, {at}")
-
-    return figure(
-        "judges",
-        panels(numbers, "stage", draw),
-        legend=OUTCOMES,
-        tables=[_harmful_table(data, "Answers to harmful requests", "harmful", data.main_decoders)],
-    )
+    numbers = data.measured.select(suite="harmful", decoder=data.main_decoders)
+    table = _harmful_table(data, "Answers to harmful requests", "harmful", data.main_decoders)
+    return measured_figure(data, "judges", list(_apart(numbers)), [table])
 
 
-def _fates(counts: dict[str, int]) -> list[tuple[str, str, int]]:
-    asr = counts.get("asr", 0)
-    # The strict judge sees a part of what the plain judge calls harmful.
-    strict = min(counts.get("asr_strict", 0), asr)
-    parts = (strict, asr - strict, counts.get("neither", 0), counts.get("refused", 0))
-    return [(*outcome, part) for outcome, part in zip(OUTCOMES, parts, strict=True)]
+def _apart(numbers: Sequence[Number]) -> Iterator[Number]:
+    """Take what the strict judge calls harmful out of what the plain judge calls so."""
+    for members in grouped(numbers, "group", "stage", "decoder").values():
+        rates = {number.metric: number.rate for number in members}
+        strict = rates["asr_strict"].count if "asr_strict" in rates else 0
+        for number in members:
+            if number.metric == "asr":
+                rate = replace(number.rate, count=number.rate.count - strict)
+                yield replace(number, rate=rate)
+            else:
+                yield number
 
 
 def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequence[str]) -> Table:
     """Build the table of outcomes of a harmful suite, with the attack success by each judge."""
     numbers = data.measured.select(suite=suite, decoder=list(decoders), judge=...)
     judges = sorted({number.judge for number in numbers if number.judge})
-    metrics = metric_columns("asr", "asr_strict", "refused", "neither", "unjudged")
     columns: dict[tuple[str, str | None], str] = {}
-    columns |= {(metric, None): name for metric, name in metrics.items()}
+    columns |= {(metric, None): name for metric, name in columns_of("harmful").items()}
     columns |= {("asr", judge): f"Judge {readable(judge)}" for judge in judges}
-    return pivot(caption, numbers, CELL, columns, lambda number: (number.metric, number.judge))
-
-
-def over_refusal(data: ReportData, suite: str, id: str, text: str, **words: str) -> Figure:
-    """Draw Figure 3: answers to harmless requests, in five labels."""
-    numbers = data.measured.select(suite=suite, decoder=data.main_decoders)
-    paper = data.paper.over_refusal if suite == "benign" else None
-
-    def draw(rows: list[Number], at: str) -> Markup:
-        stacks = stack_rows(rows, _labels)
-        if paper and rows[0].stage == "instruct":
-            names = ("standard", "safe")
-            ours = [Stack(n, _labels(getattr(paper, n).model_dump())) for n in names]
-            stacks.append((f"the paper ({paper.source})", ours))
-        return stack_chart(stacks, f"answers to harmless requests, {at}")
-
-    rows: list[Sequence[Value]] = []
-    for members in grouped(numbers, *CELL).values():
-        rates = {number.metric: number.rate for number in members}
-        row = (*named(members[0], *CELL), *(rates.get(label) for label in LABELS))
-        rows.append((*row, rates.get("over_refusal")))
-    rows += _paper_rows(data) if paper else []
-    columns = [*(meaning.capitalize() for _, meaning in LABELS.values()), "Over-refusal"]
-    heads = [HEADS[column] for column in CELL]
-    tables = [table("Answers to harmless requests", heads, columns, rows)]
-    legend = list(LABELS.values())
-    drawn = panels(numbers, "stage", draw)
-    return figure(id, drawn, text=text, legend=legend, tables=tables, **words)
-
-
-def _labels(counts: dict[str, int]) -> list[tuple[str, str, int]]:
-    return [(*style, counts.get(label, 0)) for label, style in LABELS.items()]
-
-
-def _paper_rows(data: ReportData) -> Iterator[list[Value]]:
-    paper = data.paper.over_refusal
-    for name in ("standard", "safe"):
-        counts = getattr(paper, name).model_dump()
-        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
-        shares = {
-            label: Cell(percent(n / paper.of), f"{n}/{paper.of}") for label, n in counts.items()
-        }
-        cells = [shares.get(label, Cell(NONE)) for label in (*LABELS, "over_refusal")]
-        yield [f"the paper, {name}", STAGE_NAMES["instruct"], "top-k", *cells]
+    return pivot("harmful", numbers, columns, on=("metric", "judge"), caption=caption)
 
 
 def harmless(data: ReportData) -> list[Figure]:
-    """Draw the answers to the harmless suites of the embedded world."""
-    figure_3 = over_refusal(data, "benign", "figure-3", "figure-3")
-    return [figure_3, over_refusal(data, "dual_use", "dual-use", "dual-use")]
+    """Draw Figure 3, answers to harmless requests in five labels; and those that sound harmful."""
+    paper, source = list(_paper_labels(data)), data.paper.over_refusal.source
+    figure_3 = _labels(data, "benign", "figure-3", further=paper, source=source)
+    return [figure_3, _labels(data, "dual_use", "dual-use")]
+
+
+def _labels(
+    data: ReportData, suite: str, id: str, further: Sequence[Number] = (), **words: Any
+) -> Figure:
+    numbers = data.measured.select(suite=suite, decoder=data.main_decoders)
+    numbers += further if numbers else []
+    return measured_figure(data, id, numbers, [pivot("harmless", numbers)], **words)
+
+
+def _paper_labels(data: ReportData) -> Iterator[Number]:
+    """Iterate over the paper's counts of each label."""
+    paper = data.paper.over_refusal
+    labels: Mapping[str, Labels] = {"standard": paper.standard, "safe": paper.safe}
+    for name, row in labels.items():
+        counts = row.model_dump()
+        counts["over_refusal"] = row.partial_refusal + row.refused
+        for metric, count in counts.items():
+            rate = Rate(count, paper.of, count / paper.of, None, None)
+            group = f"the paper, {name}"
+            yield Number(metric=metric, group=group, stage="instruct", decoder="top-k", rate=rate)
 
 
 def public_suites(data: ReportData) -> list[Figure]:
@@ -214,22 +129,14 @@ def public_suites(data: ReportData) -> list[Figure]:
 
 def _public_suite(data: ReportData, suite: str, judges: pl.DataFrame) -> Figure:
     kinds = judges.select("first_judge", "judge_kind").iter_rows()
-    first = judges.filter("is_first_judge")["first_judge"][0]
-    words = {
+    words: dict[str, Any] = {
         "name": readable(suite),
         "judges": "; ".join(f"{judge}, {JUDGES[kind]}" for judge, kind in kinds),
-        "first": first,
+        "first": judges.filter("is_first_judge")["first_judge"][0],
     }
     id = f"suite-{suite.replace('_', '-')}"
     if judges["suite_kind"][0] != "harmful":
-        return over_refusal(data, suite, id, "harmless-suite", **words)
+        return _labels(data, suite, id, text="harmless-suite", **words)
     numbers = data.measured.select(metric="asr", suite=suite)
-    what = f"attack success on {readable(suite)}"
-    return figure(
-        id,
-        panels(numbers, "stage", lambda rows, at: bar_chart(data, rows, f"{what}, {at}")),
-        text="harmful-suite",
-        legend=data.legend(grouped(numbers, "decoder")),
-        tables=[_harmful_table(data, f"The suite {words['name']}", suite, data.all_decoders)],
-        **words,
-    )
+    table = _harmful_table(data, f"The suite {words['name']}", suite, data.all_decoders)
+    return measured_figure(data, id, numbers, [table], text="harmful-suite", **words)

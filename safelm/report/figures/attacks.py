@@ -1,51 +1,35 @@
 """The figure of suffix attacks: no suffix, a random one, and an optimised one."""
 
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from safelm.report.charts.numbers import NONE, readable
+from safelm.report.charts.numbers import fixed, readable
 from safelm.report.data import ReportData
-from safelm.report.draw import bar_chart, grouped, named, pivot
-from safelm.report.layout import STAGE_NAMES, STYLES, Figure, Panel, Table, Value, figure, table
+from safelm.report.draw import measured_figure, pivot, rows_of
+from safelm.report.layout import STYLES, Figure, Row, Table, table
 from safelm.report.measured import Number
 
 CONDITIONS = {"plain": "no suffix", "random": "random suffix", "optimised": "optimised suffix"}
-# Metric: (its heading, its format).
-TARGET = {
-    "target_log_likelihood": ("Log-likelihood of a token", "{:.2f}"),
-    "target_tag_probability": ("p(tag)", "{:.4f}"),
-}
+# Metric: its heading, and its number of decimals.
+TARGET = {"target_log_likelihood": ("Log-likelihood of a token", 2)}
+TARGET |= {"target_tag_probability": ("p(tag)", 4)}
 OPTIMISED = {"asr_strict": "Strict judge", "refused": "Declined", "neither": "Neither"}
 
 
-def suffix_attacks(data: ReportData) -> Figure | None:
+def suffix_attacks(data: ReportData) -> Figure:
     """Draw attack success of every row of `attacks`, by model, stage and decoder."""
     rows = list(data.declared.attacks)
     numbers = data.measured.select(row=rows, condition=list(CONDITIONS))
-    attacked = [number for number in numbers if number.metric == "asr"]
-    if not attacked:
-        return None
-    styles = dict(zip(CONDITIONS, STYLES, strict=False))
-    panels = []
-    for (row, stage), members in grouped(attacked, "row", "stage").items():
-        title = f"{readable(row)}: {STAGE_NAMES[stage].lower()}"
-        what = f"attack success by suffix, {title}"
-        chart = bar_chart(data, members, what, ("group", "decoder"), styles)
-        panels.append(Panel(title, chart))
+    answers = [number for number in numbers if number.decoder]
     columns = {("asr", name): f"Attack success, {words}" for name, words in CONDITIONS.items()}
     for metric, name in OPTIMISED.items():
         columns[metric, "optimised"] = f"{name}, optimised suffix"
-    heads = ("row", "group", "stage", "decoder")
-    answers = [number for number in numbers if number.decoder]
-    caption = "Attack success with and without a suffix"
-    return figure(
+    return measured_figure(
+        data,
         "suffixes",
-        panels,
+        [number for number in answers if number.metric == "asr"],
+        [pivot("suffixes", answers, columns, on=("metric", "condition")), _targets(numbers)],
         legend=list(zip(STYLES, CONDITIONS.values(), strict=False)),
-        tables=[
-            pivot(caption, answers, heads, columns, lambda n: (n.metric, n.condition)),
-            _targets([number for number in numbers if number.metric in TARGET]),
-        ],
         settings=" ".join(_settings(data)),
     )
 
@@ -61,18 +45,17 @@ def _settings(data: ReportData) -> Iterator[str]:
         yield f"“{readable(name)}” {knows}; {search}."
 
 
-def _targets(numbers: list[Number]) -> Table:
+def _targets(numbers: Sequence[Number]) -> Table:
     """Build the table of the model's own probabilities of the target answer."""
-    rows: list[list[Value]] = []
-    for members in grouped(numbers, "row", "group", "stage").values():
-        values = {(number.metric, number.condition): number.rate.value for number in members}
-        row: list[Value] = [*named(members[0], "row", "group", "stage")]
-        for metric, (_, form) in TARGET.items():
-            for condition in CONDITIONS:
-                value = values.get((metric, condition))
-                row.append(NONE if value is None else form.format(value).replace("-", "−"))
+    columns: dict[Any, str] = {}
+    for metric, (heading, _) in TARGET.items():
+        columns |= {(metric, name): f"{heading}, {words}" for name, words in CONDITIONS.items()}
+    targets = [number for number in numbers if number.metric in TARGET]
+    rows: list[Row] = []
+    for names, members in rows_of("suffix-targets", targets):
+        row: dict[Any, str] = {**names}
+        for number in members:
+            value = fixed(number.rate.value, TARGET[number.metric][1])
+            row[number.metric, number.condition] = value.replace("-", "−")
         rows.append(row)
-    headings = product((heading for heading, _ in TARGET.values()), CONDITIONS.values())
-    columns = [f"{heading}, {name}" for heading, name in headings]
-    caption = "The model's probabilities of the target answer"
-    return table(caption, ("Row", "Model", "Stage"), columns, rows)
+    return table("suffix-targets", rows, columns)

@@ -1,27 +1,28 @@
 """Figures of data and training: the report card (Figure 1), curves, mixtures and the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from statistics import fmean
 from typing import Any
 
-from safelm.report.cards import hazard_counts, hazards, histogram, per_million
+from safelm.report.cards import hazard_counts, hazards, per_million
 from safelm.report.charts.bars import Pair, Stack, pairs, stacked
-from safelm.report.charts.numbers import NONE, fixed, percent, readable
+from safelm.report.charts.numbers import NONE, percent, readable
 from safelm.report.charts.xy import Curve, lines
 from safelm.report.data import ReportData
-from safelm.report.inputs import Json, Points
+from safelm.report.inputs import Points
 from safelm.report.layout import (
     STYLES,
     Cell,
     Figure,
     Panel,
-    Table,
-    Value,
+    Row,
     chart_label,
     figure,
+    layout_of,
     table,
 )
+from safelm.report.roles import STEPS
 from specs.corpus import ScoredCorpus
 from specs.spec import SCORE_LEVELS
 
@@ -35,7 +36,8 @@ def report_card(data: ReportData) -> list[Figure]:
 
 
 def _scores(data: ReportData) -> Figure:
-    counts = {name: histogram(card) for name, card in data.inputs.cards.items()}
+    empty = [0] * SCORE_LEVELS
+    counts = {name: card.get("scores") or empty for name, card in data.inputs.cards.items()}
     corpora = data.declared.corpora.items()
     scored = [name for name, row in corpora if isinstance(row, ScoredCorpus) and name in counts]
     web = {}
@@ -48,18 +50,12 @@ def _scores(data: ReportData) -> Figure:
     panels = [_score_panel(web, "The scored web")]
     if others:
         panels.append(_score_panel(others, "Written and other corpora"))
-    rows: list[list[Value]] = []
+    rows: list[Row] = []
     for name, row in (web | others).items():
         total = sum(row)
         shares = [Cell(f"{n:,}", percent(n / total) if total else "") for n in row]
-        rows.append([name, f"{total:,}", *shares])
-    columns_of_table = ["Documents", *(str(level) for level in range(SCORE_LEVELS))]
-    return figure(
-        "figure-1",
-        panels,
-        legend=SCORES,
-        tables=[table("Documents by score", ("Corpus",), columns_of_table, rows)],
-    )
+        rows.append({"corpus": name, "documents": total, **dict(enumerate(shares))})
+    return figure("figure-1", panels, [table("figure-1", rows)], legend=SCORES)
 
 
 def _score_panel(rows: Mapping[str, Sequence[int]], title: str) -> Panel:
@@ -67,156 +63,134 @@ def _score_panel(rows: Mapping[str, Sequence[int]], title: str) -> Panel:
     for name, counts in rows.items():
         parts = [(*score, count) for score, count in zip(SCORES, counts, strict=True)]
         stacks.append(Stack(name, parts))
-    label = chart_label("Stacked bars", f"documents by safety score, {title.lower()}")
+    label = chart_label("stacked bars", f"documents by safety score, {title.lower()}")
     return Panel(title, stacked([("", stacks)], label, gutter=96.0))
 
 
 def _hazards(data: ReportData) -> Figure:
     cards, paper = data.inputs.cards, data.paper.card.hazards
     names = hazards(cards)
-    ours = [
-        Pair(
-            readable(name),
-            per_million(hazard_counts(cards, data.rephrased_from, name)),
-            per_million(hazard_counts(cards, data.rephrased, name)),
-        )
-        for name in names
-    ]
+    ours = []
+    for name in names:
+        sides = [
+            per_million(hazard_counts(cards, corpora, name))
+            for corpora in (data.rephrased_from, data.rephrased)
+        ]
+        ours.append(Pair(readable(name), *sides))
     theirs = [Pair(readable(name), row.score_3, row.rephrased_3) for name, row in paper.items()]
-    rows: list[list[Value]] = []
+    rows: list[Row] = []
     for corpus, card in cards.items():
-        counts = [hazard_counts(cards, [corpus], name) for name in (None, *names)]
-        cells = [Cell(_frequency(per_million(pair)), f"{pair[0]:,}") for pair in counts]
-        rows.append([readable(corpus), f"{card['words']:,}", *cells])
-    paper_rows = []
-    for name, row in paper.items():
-        values = (row.score_0, row.score_3, row.rephrased_3)
-        paper_rows.append([readable(name), *(fixed(value, 2) for value in values)])
-    sources = ", ".join(readable(name) for name in data.rephrased_from)
-    label = chart_label("Dots", "hazard n-grams per million before and after rephrasing")
+        row: dict[str | None, Any] = {"corpus": readable(corpus), "words": card["words"]}
+        for hazard in (None, *names):
+            counts = hazard_counts(cards, [corpus], hazard)
+            frequency = per_million(counts)
+            text = NONE if frequency is None else f"{frequency:,.1f}"
+            row[hazard] = Cell(text, f"{counts[0]:,}")
+        rows.append(row)
+    columns = {"words": "Words", None: "All hazards"} | {name: readable(name) for name in names}
+    paper_rows = [{"hazard": readable(name), **row.model_dump()} for name, row in paper.items()]
+    label = chart_label("dots", "hazard n-grams per million before and after rephrasing")
     return figure(
         "hazards",
         [
             Panel("Here, per million words", pairs(ours, label)),
             Panel("The paper: score 3, per million tokens", pairs(theirs, label)),
         ],
+        [table("hazards", rows, columns), table("hazards-paper", paper_rows)],
         legend=[("dot before", "before: raw pages"), ("dot after", "after: rephrased")],
-        tables=[
-            table(
-                "Hazard n-grams per million words (counts below)",
-                ("Corpus",),
-                ["Words", "All hazards", *map(readable, names)],
-                rows,
-            ),
-            table(
-                "The paper: hazard n-grams per million tokens, read by eye",
-                ("Hazard",),
-                ("Score 0", "Score 3", "Score 3, rephrased"),
-                paper_rows,
-            ),
-        ],
-        sources=sources,
+        sources=", ".join(readable(name) for name in data.rephrased_from),
     )
 
 
-def _frequency(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.1f}"
-
-
-def training(data: ReportData) -> Figure | None:
+def training(data: ReportData) -> Figure:
     """Draw the training loss of each model, and list the runs."""
-    curves = _curves(data, data.inputs.curves)
     runs = data.inputs.training
     known = set(chain(*runs.values()))
-    facts = [fact for fact in RUN_FACTS if fact in known]
-    rows = []
-    for name, run in runs.items():
-        rows.append([name, *(_number(run.get(fact)) for fact in facts)])
-    if not curves and not rows:
-        return None
-    label = "Curves: training loss over tokens, for each model."
-    chart = lines(curves, label, x_title="tokens", y_title="loss")
-    columns = [readable(fact) for fact in facts]
-    return figure(
-        "training",
-        [Panel("", chart)] if curves else [],
-        tables=[table("Training runs", ("Model",), columns, rows)] if rows and facts else [],
-    )
+    facts = {fact: readable(fact) for fact in RUN_FACTS if fact in known}
+    rows = [{"model": name, **run} for name, run in runs.items()]
+    panels = _loss_panel(data, "training", data.inputs.curves)
+    return figure("training", panels, [table("training", rows, facts)] if facts else [])
 
 
-def held_out(data: ReportData) -> Figure | None:
+def held_out(data: ReportData) -> Figure:
     """Draw the loss on rows that no training reads, of the corpus that most models read."""
     by_corpus: dict[str, dict[str, Points]] = {}
     for (model, corpus), points in data.inputs.held_out.items():
         by_corpus.setdefault(corpus, {})[model] = points
-    if not by_corpus:
-        return None
-    most_read = max(by_corpus, key=lambda name: len(by_corpus[name]))
-    rows: list[list[Value]] = []
+    most_read = max(by_corpus, key=lambda name: len(by_corpus[name]), default="")
+    rows: list[Row] = []
     for corpus, models in by_corpus.items():
         for model, points in models.items():
-            rows.append([model, corpus, _number(points[0][1]), _number(points[-1][1])])
+            (_, first), *_, (_, last) = points
+            rows.append({"model": model, "corpus": corpus, "first": first, "last": last})
     name = readable(most_read)
-    label = f"Curves: loss on held-out rows of {name} over tokens."
-    curves = _curves(data, by_corpus[most_read])
-    return figure(
-        "held-out",
-        [Panel("", lines(curves, label, x_title="tokens", y_title="loss"))],
-        tables=[table("Loss on held-out rows", ("Model", "Corpus"), ("First", "Last"), rows)],
-        corpus=name,
-    )
+    panels = _loss_panel(data, "held-out", by_corpus.get(most_read, {}), corpus=name)
+    return figure("held-out", panels, [table("held-out", rows)], corpus=name)
 
 
-def _curves(data: ReportData, points: Mapping[str, Points]) -> list[Curve]:
-    """Average the curves of each group; its seeds read about as many tokens in each step."""
+def _loss_panel(
+    data: ReportData, id: str, points: Mapping[str, Points], **words: str
+) -> list[Panel]:
+    """Draw curves of the groups; the seeds of a group, which read as many tokens, are averaged."""
+    layout = layout_of(id, **words)
     curves = []
-    for index, group in enumerate(data.roles.groups):
+    for group, style in zip(data.roles.groups, cycle(STYLES), strict=False):
         members = [points[name] for name in group.models if name in points]
-        if members:
-            means = []
-            for step in zip(*members, strict=False):
-                across, upwards = zip(*step, strict=True)
-                means.append((fmean(across), fmean(upwards)))
-            curves.append(Curve(group.name, STYLES[index % len(STYLES)], means))
-    return curves
+        means = []
+        for step in zip(*members, strict=False):
+            across, upwards = zip(*step, strict=True)
+            means.append((fmean(across), fmean(upwards)))
+        curves.append(Curve(group.name, style, means))
+    label = chart_label("curves", layout.title)
+    chart = lines(curves, label, x_title=layout.across, y_title=layout.upwards)
+    return [Panel("", chart)] if points else []
 
 
-def _number(value: Any) -> str:
-    if value is None:
-        return NONE
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def models(data: ReportData) -> Figure:
+    """List every model, and what it is compared as."""
+    rows = []
+    for group in data.roles.groups:
+        row = {
+            "mixture": group.mixture,
+            "shape": group.shape,
+            "step": STEPS[group.step] if group.step else "not in the ablation",
+            "part": data.roles.part(group.name),
+            "has_tags": "yes" if group.has_tags else "no",
+        }
+        rows += [{"model": model, **row} for model in group.models]
+    return figure("models-table", tables=[table("models", rows)])
 
 
-def mixtures(data: ReportData) -> Table | None:
+def mixtures(data: ReportData) -> Figure:
     """List the planned tokens of every part of every mixture."""
-    rows = list(chain(*(_planned(name, plan) for name, plan in data.inputs.plans.items())))
-    heads = ("Mixture", "Phase", "Part")
-    columns = ("Documents", "Rows", "Tokens", "Share of the phase", "Epochs")
-    return table("Planned tokens of every part", heads, columns, rows) if rows else None
+    return figure("mixtures-table", tables=[table("mixtures", _planned(data))])
 
 
-def _planned(name: str, plan: Json) -> Iterator[list[Value]]:
-    for number, phase in enumerate(plan.get("phases", []), 1):
-        total = sum(part["tokens"] for part in phase["parts"])
-        for part in phase["parts"]:
-            corpus = plan.get("corpora", {}).get(part["corpus"], {})
-            share = part["tokens"] / total if total else None
-            numbers = (corpus.get("documents"), part["rows"], part["tokens"])
-            heads = [name, str(number), part["corpus"]]
-            yield [*heads, *map(_number, numbers), percent(share), fixed(part["epochs"], 2)]
+def _planned(data: ReportData) -> Iterator[Row]:
+    for name, plan in data.inputs.plans.items():
+        for number, phase in enumerate(plan.get("phases", []), 1):
+            total = sum(part["tokens"] for part in phase["parts"])
+            for part in phase["parts"]:
+                corpus = plan.get("corpora", {}).get(part["corpus"], {})
+                yield {
+                    "mixture": name,
+                    "phase": str(number),
+                    "part": part["corpus"],
+                    "documents": corpus.get("documents"),
+                    "rows": part["rows"],
+                    "tokens": part["tokens"],
+                    "share": part["tokens"] / total if total else None,
+                    "epochs": float(part["epochs"]),
+                }
 
 
-def ledger(data: ReportData) -> Table | None:
+def ledger(data: ReportData) -> Figure:
     """List where every row of every source went."""
-    rows: list[list[Value]] = []
+    rows: list[Row] = []
     for stage, counts in data.inputs.ledgers.items():
-        lost = (_reasons(counts.dropped), _reasons(counts.quarantined))
-        rows.append([stage, f"{counts.rows_in:,}", f"{counts.rows_out:,}", *lost])
-    columns = ("Rows in", "Rows out", "Dropped (by filter)", "Quarantined (by reason)")
-    caption = "Rows in = rows out + dropped + quarantined"
-    return table(caption, ("Stage",), columns, rows) if rows else None
+        lost = {"dropped": _reasons(counts.dropped), "quarantined": _reasons(counts.quarantined)}
+        rows.append({"stage": stage, "in": counts.rows_in, "out": counts.rows_out, **lost})
+    return figure("ledger-table", tables=[table("ledger", rows)])
 
 
 def _reasons(counts: Mapping[str, int]) -> Cell:

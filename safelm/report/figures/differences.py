@@ -3,27 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import polars as pl
 
-from safelm.report.charts.numbers import percent, points, readable, short_percent
+from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
-from safelm.report.layout import STAGE_NAMES, Cell, Figure, Table, figure, table
+from safelm.report.layout import STAGE_NAMES, Cell, Figure, Row, Table, figure, table
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
-from specs.outcome import Outcome
+from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome
 
-# Metric: (its name, the outcomes that it counts).
-EVENTS = {
-    "asr": ("attack success", (Outcome.HARMFUL,)),
-    "complied": ("compliance", (Outcome.COMPLIED,)),
-    "over_refusal": (
-        "over-refusal",
-        (Outcome.PARTIAL_REFUSAL, Outcome.REFUSAL, Outcome.SHORT_CIRCUIT),
-    ),
-}
+# The outcomes that a metric counts, and its name among differences.
+EVENTS = {**RATES_OF_HARMLESS, "asr": RATES_OF_HARMFUL["asr"]}
+NAMES = {"asr": "attack success", "complied": "compliance", "over_refusal": "over-refusal"}
 Answered = tuple[Group, str]  # a group and a decoder
 
 
@@ -73,23 +67,20 @@ def _side(
     data: ReportData, group: Group, decoder: str, stage: str, suite: str, metric: str
 ) -> Side | None:
     """Return whether the event happened, for each seed and every prompt that was judged."""
-    wanted = EVENTS[metric][1]
     seeds = {}
     for model in group.models:
         outcomes = data.inputs.outcomes.get((model, stage, decoder, suite), {})
         judged = {prompt: o for prompt, o in outcomes.items() if o != Outcome.UNJUDGED}
         if outcomes:
-            seeds[model] = {prompt: outcome in wanted for prompt, outcome in judged.items()}
+            seeds[model] = {prompt: o in EVENTS[metric] for prompt, o in judged.items()}
     return Side(seeds, data.inputs.acts) if seeds else None
 
 
 def _differences(data: ReportData) -> Iterator[Difference]:
-    for suite, kind in suite_kinds(data).items():
-        for stage in data.measured.stages():
-            for first, second in _pairs(data, stage):
-                for metric in metrics_of(kind):
-                    if result := pair(data, stage, suite, metric, first, second):
-                        yield Difference(suite, stage, metric, first, second, result)
+    for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
+        for (first, second), metric in product(_pairs(data, stage), metrics_of(kind)):
+            if result := pair(data, stage, suite, metric, first, second):
+                yield Difference(suite, stage, metric, first, second, result)
 
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
@@ -113,10 +104,8 @@ def compared(data: ReportData) -> list[tuple[Difference, float, bool]]:
     differences = list(_differences(data))
     adjusted = holm([difference.paired.p_value for difference in differences])
     level = 1 - data.confidence
-    return [
-        (difference, p_value, p_value < level)
-        for difference, p_value in zip(differences, adjusted, strict=True)
-    ]
+    pairs = zip(differences, adjusted, strict=True)
+    return [(difference, p_value, p_value < level) for difference, p_value in pairs]
 
 
 def summary(data: ReportData) -> list[dict[str, Any]]:
@@ -137,17 +126,14 @@ def summary(data: ReportData) -> list[dict[str, Any]]:
     ]
 
 
-def differences(data: ReportData) -> Figure | None:
+def differences(data: ReportData) -> Figure:
     """Show the number of significant differences, and a table for each suite."""
     results = compared(data)
-    if not results:
-        return None
-    count = sum(significant for *_, significant in results)
     suites = dict.fromkeys(difference.suite for difference, *_ in results)
     return figure(
         "differences",
         tables=[_table(suite, results) for suite in suites],
-        significant=count,
+        significant=sum(significant for *_, significant in results),
         compared=len(results),
         level=short_percent(1 - data.confidence),
         resamples=f"{RESAMPLES:,}",
@@ -155,7 +141,7 @@ def differences(data: ReportData) -> Figure | None:
 
 
 def _table(suite: str, results: Sequence[tuple[Difference, float, bool]]) -> Table:
-    rows = []
+    rows: list[Row] = []
     for difference, p_value, significant in results:
         if difference.suite != suite:
             continue
@@ -163,14 +149,13 @@ def _table(suite: str, results: Sequence[tuple[Difference, float, bool]]) -> Tab
         value, interval = points(gap.value, gap.low, gap.high)
         verdict = "significant" if significant else "not distinguishable"
         mark = "reproduced" if significant else "not-distinguishable"
-        row = (
-            STAGE_NAMES[difference.stage],
-            EVENTS[difference.metric][0],
-            " against ".join(difference.sides),
-            Cell(value, f"{interval} {difference.paired.prompts:,} prompts"),
-            percent(p_value),
-            Cell(verdict, mark=f"verdict {mark}"),
-        )
+        row = {
+            "stage": STAGE_NAMES[difference.stage],
+            "metric": NAMES[difference.metric],
+            "pair": " against ".join(difference.sides),
+            "value": Cell(value, f"{interval} {difference.paired.prompts:,} prompts"),
+            "p_value": p_value,
+            "verdict": Cell(verdict, mark=f"verdict {mark}"),
+        }
         rows.append(row)
-    caption = f"Differences on the suite {readable(suite)}"
-    return table(caption, ("Stage", "Of", "Pair"), ("Difference", "p-value", "Verdict"), rows)
+    return table("differences", rows, suite=readable(suite))

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from safelm.report.charts.numbers import NONE, fixed, readable
+from safelm.report.charts.numbers import NONE
 from safelm.report.data import ReportData
-from safelm.report.draw import METRICS, Groups, grouped, named, pivot, step_panels
-from safelm.report.layout import STAGE_NAMES, Figure, Table, Value, figure, rate_cell, table
+from safelm.report.draw import grouped, measured_figure, pivot, rows_of
+from safelm.report.layout import Figure, Row, Table, table
 from safelm.report.measured import Number
 
 END = "all"
@@ -22,89 +22,54 @@ def _safety(data: ReportData, **columns: object) -> list[Number]:
     return numbers
 
 
-def finetuning(data: ReportData) -> Figure | None:
+def finetuning(data: ReportData) -> Figure:
     """Draw attack success and benign compliance along benign finetuning."""
     between = [n for n in _safety(data, stage="finetune") if n.checkpoint is not None]
     cells = grouped(between, "group", "decoder")
-    if not cells:
-        return None
     # The instruction-tuned model is the start of the line, the finetuned one its end.
     whole = [
         replace(number, checkpoint=START[number.stage])
         for number in _safety(data, stage=list(START))
         if number.checkpoint is None and (number.group, number.decoder) in cells
     ]
-    checkpoints = sorted({number.checkpoint or 0 for number in between})
-    places: dict[int | None, str] = {pairs: str(pairs) for pairs in (0, *checkpoints)}
-    places[None] = END
     numbers = [*between, *whole]
-    panels = []
-    for (decoder, metric), members in grouped(numbers, "decoder", "metric").items():
-        title = f"{METRICS[metric]}, {readable(decoder)}"
-        panels += step_panels(
-            members,
-            title,
-            places,
-            lambda number: number.checkpoint,
-            across="pairs of benign finetuning",
-            what=f"{title.lower()} along benign finetuning",
-        )
-    heads = ("group", "decoder", "metric")
-    rows = pivot("Along benign finetuning", numbers, heads, places, lambda n: n.checkpoint)
-    return figure("relearning", panels, tables=[rows], end=END)
+    checkpoints = {number.checkpoint or 0 for number in between}
+    places: dict[int | None, str] = {pairs: str(pairs) for pairs in sorted({0, *checkpoints})}
+    places[None] = END
+    tables = [pivot("relearning", numbers, places, on="checkpoint")]
+    return measured_figure(data, "relearning", numbers, tables, places=places, end=END)
 
 
-def harmful_tuning(data: ReportData) -> Figure | None:
+def harmful_tuning(data: ReportData) -> Figure:
     """Draw the rows of `relearn`: tuning on harmful pairs, and on benign ones as the control."""
     declared = data.declared.relearn
     rates = [n for n in _safety(data, row=list(declared)) if n.rate.value is not None]
     losses = data.measured.select(metric="held_out_loss", row=list(declared), checkpoint=...)
-    if not rates and not losses:
-        return None
     checkpoints = sorted({number.checkpoint or 0 for number in (*rates, *losses)})
-    panels = []
-    cells = grouped(rates, "stage", "decoder", "metric", "row")
+    places = {pairs: str(pairs) for pairs in checkpoints}
+    stages: list[str] = [row.stage for row in declared.values()]
+    orders: dict[str, list[str]] = {
+        "stage": stages,
+        "decoder": [*data.declared.decoders],
+        "metric": [*SAFETY],
+        "row": [*declared],
+    }
+
     # Rows of one stage stand beside each other, for comparison with their control.
-    for (stage, decoder, metric, row), members in _in_order(data, cells):
-        part = declared[row].part
-        title = (
-            f"{METRICS[metric]}, {part} pairs: {STAGE_NAMES[stage].lower()}, {readable(decoder)}"
-        )
-        own = sorted({number.checkpoint or 0 for number in members})
-        panels += step_panels(
-            members,
-            title,
-            {pairs: str(pairs) for pairs in own},
-            lambda number: number.checkpoint,
-            across=f"{part} pairs",
-            what=title.lower(),
-        )
-    return figure(
-        "tuned-on",
-        panels,
-        tables=[_pairs_table(rates, checkpoints), _loss_table(losses, checkpoints)],
-    )
+    def position(number: Number) -> list[int]:
+        return [order.index(getattr(number, column)) for column, order in orders.items()]
+
+    tables = [_pairs_table(rates, places), _loss_table(losses, places)]
+    return measured_figure(data, "tuned-on", sorted(rates, key=position), tables, places=places)
 
 
-def _in_order(data: ReportData, cells: Groups) -> list[tuple[tuple[str, ...], list[Number]]]:
-    stages = [str(row.stage) for row in data.declared.relearn.values()]
-    orders = (stages, list(data.declared.decoders), list(SAFETY), list(data.declared.relearn))
-    return sorted(
-        cells.items(),
-        key=lambda cell: [order.index(name) for order, name in zip(orders, cell[0], strict=True)],
-    )
-
-
-def _pairs_table(numbers: Sequence[Number], checkpoints: Sequence[int]) -> Table:
-    rows: list[list[Value]] = []
-    for members in grouped(numbers, "row", "decoder", "metric", "group").values():
-        rates = {number.checkpoint: number.rate for number in members}
-        cells = [rate_cell(rates.get(pairs)) for pairs in checkpoints]
+def _pairs_table(numbers: Sequence[Number], places: dict[int, str]) -> Table:
+    rows: list[Row] = []
+    for names, members in rows_of("tuned-on", numbers):
         rises = _first_rise(members) if members[0].metric == "asr" else ""
-        rows.append([*named(members[0], "row", "group", "decoder", "metric"), rises, *cells])
-    heads = ("Row", "Model", "Decoder", "Rate")
-    columns = ["Rises after", *map(str, checkpoints)]
-    return table("By the pairs that were read", heads, columns, rows)
+        rates = {number.checkpoint: number for number in members}
+        rows.append({**names, "rises": rises, **rates})
+    return table("tuned-on", rows, {"rises": "Rises after", **places})
 
 
 def _first_rise(numbers: Sequence[Number]) -> str:
@@ -117,11 +82,9 @@ def _first_rise(numbers: Sequence[Number]) -> str:
     return NONE
 
 
-def _loss_table(numbers: Sequence[Number], checkpoints: Sequence[int]) -> Table:
-    rows: list[list[Value]] = []
-    for members in grouped(numbers, "row", "group").values():
+def _loss_table(numbers: Sequence[Number], places: dict[int, str]) -> Table:
+    rows: list[Row] = []
+    for names, members in rows_of("tuned-on-losses", numbers):
         losses = {number.checkpoint: number.rate.value for number in members}
-        shown = [fixed(losses.get(pairs), 2) for pairs in checkpoints]
-        rows.append([*named(members[0], "row", "group"), *shown])
-    caption = "Loss on harmful pairs that were not read"
-    return table(caption, ("Row", "Model"), map(str, checkpoints), rows)
+        rows.append({**names, **losses})
+    return table("tuned-on-losses", rows, places)
