@@ -7,13 +7,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 CODE := .ci specs safelm pipeline tests benchmarks
 
-.PHONY: help repro verify doctor gc test faults mutants cluster vllm check figure format clean
+.PHONY: help repro verify doctor gc test faults mutants cluster vllm check audit-dependencies sbom \
+  figure format clean
 
 repro: .venv/ready ## build what is out of date, from raw pages to build/report/index.html
 	@safelm build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 verify: .venv/ready ## hash what was built; REPAIR=1 makes only what is damaged again
 	@safelm verify $(if $(REPAIR),--repair)
@@ -53,6 +54,14 @@ check: .venv/ready ## check formatting, types, params.yaml and the dependencies 
 	python -m pipeline.dependencies --check
 	safelm check
 
+audit-dependencies: .venv/tools/ready ## look up known vulnerabilities of every pinned package
+	@.venv/tools/bin/python .ci/audit.py
+
+sbom: .venv/tools/ready ## write a bill of materials of requirements.lock: sbom.cdx.json, CycloneDX
+	@PYTHONWARNINGS=ignore .venv/tools/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+	  --output-reproducible --output-file sbom.cdx.json
+	@echo "wrote sbom.cdx.json"
+
 figure: repro ## draw the picture of README.md from the build
 	python -m safelm.report.readme_figure
 
@@ -72,4 +81,10 @@ clean: ## remove what can be built again; DVC's cache keeps every artifact
 	@$(PYTHON) -m venv .venv
 	@python .ci/install.py dev
 	@pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Pip compares every hash here: no package is wanted that the lock does not have.
+.venv/tools/ready: .ci/tools.lock
+	@$(PYTHON) -m venv .venv/tools
+	@.venv/tools/bin/pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@

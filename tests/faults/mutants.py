@@ -440,6 +440,27 @@ MUTANTS = (
         "if False:",
         ("tests/test_finetune.py",),
     ),
+    Mutant(
+        "a package with another hash is installed",
+        ".ci/install.py",
+        "if wrong := [",
+        "if [] and [",
+        ("tests/test_supply_chain.py",),
+    ),
+    Mutant(
+        "the hashes of packages are not compared",
+        ".ci/install.py",
+        "_sha256(item) not in allowed and not local",
+        "False",
+        ("tests/test_supply_chain.py",),
+    ),
+    Mutant(
+        "an audit that nobody answered passes",
+        ".ci/audit.py",
+        "    sys.exit(2)",
+        "    return 0",
+        ("tests/test_supply_chain.py",),
+    ),
 )
 
 
