@@ -59,16 +59,18 @@ def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None)
     manifest = replace(plan.manifest(), made=made)
     record_made(manifest, SHARDS)
     manifest.ledger.check(stage)
-    _refuse_empty(stage, manifest.ledger)
+    _refuse_empty(plan, manifest.ledger)
     return manifest
 
 
-def _refuse_empty(stage: str, ledger: Ledger) -> None:
+def _refuse_empty(plan: Plan, ledger: Ledger) -> None:
     """Fail a stage that had rows to work on and gave none; an empty selection is no failure."""
     selected = ledger.rows_in - ledger.dropped.get(NOT_SELECTED, 0)
     if selected and not ledger.rows_out:
+        # By their keys the empty shards would outlive the cause, such as a server's bad hour.
+        plan.store.forget(plan.keys)
         raise StageError(
-            f"{stage}: produced no output from {selected:,} rows: {ledger.summary()}; "
+            f"{plan.stage}: produced no output from {selected:,} rows: {ledger.summary()}; "
             "see the quarantine or loosen the filters"
         )
 

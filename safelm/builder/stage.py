@@ -12,13 +12,19 @@ from safelm.builder.paths import build, cache, scratch
 from safelm.builder.provenance import INSTALLED, locked_md5, locked_object, record_made
 from safelm.builder.store import Store
 
+# Set while `safelm retry` runs a stage.
+RETRY = "SAFELM_RETRY"
+
 
 def import_records(stage: str, store: Store) -> int:
     """Add the entries of the manifest that dvc.lock names for a stage; return how many were new.
 
-    A build that was pulled is thereby cached as well. A manifest without the digest that dvc.lock
+    A build that was pulled is thereby cached as well, but not while `safelm retry` makes again what
+    the manifest names. A manifest without the digest that dvc.lock
     names is told, and not used: the shards are made.
     """
+    if os.environ.get(RETRY):
+        return 0
     try:
         md5 = locked_md5(build(stage) / MANIFEST)
         data = locked_object(md5) if md5 else None

@@ -142,6 +142,11 @@ class Store:
         except (OSError, DamagedShard):
             return False
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Take keys out of the index, so that their shards are made again."""
+        for key in keys:
+            self._entry_path(key).unlink(missing_ok=True)
+
     def index(self) -> list[Path]:
         """List the files of the index; the name of each is a key."""
         return sorted(self.scratch.glob("index/??/*.json"))

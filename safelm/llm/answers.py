@@ -1,12 +1,13 @@
 """Store of language model answers by key, so that a rerun repeats no request.
 
-An append-only file has a digest and a JSON object on each line. A file may be deleted at any time;
-its requests are then repeated.
+An append-only file has a digest and a JSON object on each line: an answer, or a mark on an earlier
+one. A file may be deleted at any time; its requests are then repeated.
 """
 
 import fcntl
 import json
 import os
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ class AnswerStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, Answer] = {}
+        self.rejected: set[str] = set()
         self.damaged = 0
 
     def __enter__(self) -> Self:
@@ -41,6 +43,9 @@ class AnswerStore:
             logger.warning(
                 f"{self.path.name}: {self.damaged} damaged lines, {torn} bytes of a torn one"
             )
+        # If no answer at all was usable, the server was at fault, and may have been repaired.
+        if self.rejected.issuperset(self.answers):
+            self.forget_rejected()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -55,10 +60,19 @@ class AnswerStore:
             self.damaged += 1
             return
         try:
-            row = json.loads(body)
-            self.answers[row["key"]] = Answer(row["text"], row["finish"])
+            self._apply(json.loads(body))
         except (ValueError, KeyError, TypeError):
             self.damaged += 1
+
+    def _apply(self, row: dict[str, Any]) -> None:
+        key = row["key"]
+        if "mark" not in row:
+            self.answers[key] = Answer(row["text"], row["finish"])
+        elif row["mark"] == "rejected":
+            self.rejected.add(key)
+        else:
+            self.rejected.discard(key)
+            self.answers.pop(key, None)
 
     def get(self, key: str) -> Answer | None:
         """Return the stored answer, if there is one."""
@@ -66,10 +80,25 @@ class AnswerStore:
 
     def put(self, key: str, answer: Answer) -> None:
         """Store an answer."""
+        self._write({"key": key, "text": answer.text, "finish": answer.finish})
+
+    def reject(self, keys: Iterable[str]) -> None:
+        """Mark answers as unusable; they are given out again until they are forgotten."""
+        for key in set(keys).intersection(self.answers) - self.rejected:
+            self._write({"key": key, "mark": "rejected"})
+
+    def forget_rejected(self) -> int:
+        """Forget the answers that were marked, so that they are requested again; count them."""
+        keys = sorted(self.rejected)
+        for key in keys:
+            self._write({"key": key, "mark": "forgotten"})
+        return len(keys)
+
+    def _write(self, row: dict[str, Any]) -> None:
         # In one write, without a buffer: the answer outlives the process if it is killed next.
-        body = json.dumps({"key": key, "text": answer.text, "finish": answer.finish}).encode()
+        body = json.dumps(row).encode()
         os.write(self.file, _digest(body) + b" " + body + b"\n")
-        self.answers[key] = answer
+        self._apply(row)
 
 
 def _digest(body: bytes) -> bytes:

@@ -99,6 +99,9 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return one answer for each request, in their order."""
 
+    def reject(self, requests: Sequence[Request]) -> None:
+        """Mark the stored answers to requests as unusable, so that they can be asked again."""
+
 
 def list_counts(counts: Mapping[str, int]) -> str:
     """Return counts as they are logged: "2 invalid, 1,024 valid"."""

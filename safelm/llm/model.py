@@ -86,6 +86,12 @@ class LanguageModel:
         # In the order of the requests: DataTrove completes them in any order.
         return [answer for key in keys if (answer := found[key])]
 
+    def reject(self, requests: Sequence[Request]) -> None:
+        """Mark the stored answers to requests as unusable, so that they can be asked again."""
+        if requests:
+            with AnswerStore(self.answers) as store:
+                store.reject(request.key(self.identity) for request in requests)
+
     def _outage(self, unanswered: int, requests: int) -> str:
         return (
             f"engines.{self.row['name']} at {self.endpoint.url}: {unanswered:,} of {requests:,} "

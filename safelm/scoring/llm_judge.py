@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,8 @@ class RubricJudge:
                 if grade is None:
                     invalid.append(index)
             waiting = invalid
+        attempts = product(waiting, range(self.max_attempts))
+        self.engine.reject([self.request(texts[index], attempt) for index, attempt in attempts])
         logger.info(f"{self.engine.name}: {list_counts(self.counts)}")
         return grades
 

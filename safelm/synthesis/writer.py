@@ -164,7 +164,7 @@ class WriteSynthetic(Block):
         for attempt in range(self.bounds.max_attempts):
             requests: list[Request] = []
             for draft in waiting:
-                requests += [self.request(draft, part, attempt) for part in draft.parts]
+                requests += self.requests(draft, attempt)
             answers = iter(self.opened_engine.generate(requests))
             for draft in waiting:
                 self.check(draft, list(islice(answers, len(draft.parts))))
@@ -173,6 +173,19 @@ class WriteSynthetic(Block):
             waiting = [draft for draft in waiting if draft.failed]
             for draft in waiting:
                 self.stat_update(f"attempt {attempt + 1} {draft.failed}")
+        self.opened_engine.reject(self.all_requests(waiting))
+
+    def requests(self, draft: Draft, attempt: int) -> list[Request]:
+        """Build the requests for all parts of a document."""
+        return [self.request(draft, part, attempt) for part in draft.parts]
+
+    def all_requests(self, drafts: Sequence[Draft]) -> list[Request]:
+        """Build every request that was made for some documents."""
+        requests: list[Request] = []
+        for draft in drafts:
+            for attempt in range(self.bounds.max_attempts):
+                requests += self.requests(draft, attempt)
+        return requests
 
     def request(self, draft: Draft, part: str, attempt: int) -> Request:
         """Build the request for one part of a document."""

@@ -16,7 +16,7 @@ from safelm.llm import Engine, EngineError, Request, strip_control_tokens
 from specs.judge import KEY, VerdictPrompt
 from specs.outcome import Outcome, Verdict
 
-# All slots are filled in one pass, so that text put into one is never read as another.
+# Slots are filled in one pass, so that text in one is never taken for another slot.
 SLOT = re.compile(r"\{(request|answer|fence)\}")
 # Hexadecimal digits of the digest between the fences.
 FENCE = 32
@@ -24,9 +24,9 @@ FENCE = 32
 
 @dataclass(frozen=True)
 class LanguageModelJudge:
-    """A language model that answers with one verdict of its prompt, as JSON.
+    """A language model that answers with one of the verdicts of its prompt, as JSON.
 
-    Its answers are saved by the engine, so that no request is sent twice.
+    The engine saves its answers, so that no request is sent twice.
     """
 
     name: str
@@ -42,8 +42,8 @@ class LanguageModelJudge:
         server refuses the request.
 
         Raises:
-            JudgeError: if the prompt is for the other kind of suite, if the server is down, or if
-                the model gives no valid verdict at all.
+            JudgeError: if the prompt is for another kind of suite, if the server is down, or if
+                the model gives no valid verdict on any answer.
         """
         self._check_kind(exchanges)
         found: dict[int, Verdict] = {}
@@ -83,7 +83,7 @@ class LanguageModelJudge:
         attempt: int,
         found: dict[int, Verdict],
     ) -> list[int]:
-        """Ask about some exchanges and add to `found`; return those whose verdict is invalid."""
+        """Ask about some exchanges; add valid verdicts to `found` and return the invalid ones."""
         requests = [self.request(exchanges[index], attempt) for index in indices]
         try:
             replies = self.engine.generate(requests)
@@ -97,7 +97,8 @@ class LanguageModelJudge:
                 found[index] = verdict
             elif not reply.problem:
                 invalid.append(index)
-            counts[reply.problem or ("verdicts" if verdict else "invalid")] += 1
+            kind = "verdicts" if verdict else "invalid"
+            counts[reply.problem or kind] += 1
         shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         logger.info(f"{self.engine.name}: {shown}")
         return invalid
@@ -106,10 +107,12 @@ class LanguageModelJudge:
         outcome = self.outcome(reply)
         if outcome is None:
             return None
-        return not_harmful(answer) if outcome == "not_harmful" else Verdict(Outcome(outcome))
+        if outcome == "not_harmful":
+            return not_harmful(answer)
+        return Verdict(Outcome(outcome))
 
     def outcome(self, reply: str) -> str | None:
-        """Read the outcome of a reply; None unless it is exactly what the prompt asks for."""
+        """Read the outcome of a reply; None if it is not exactly what the prompt asks for."""
         try:
             value = json.loads(reply)
         except (ValueError, RecursionError):
@@ -122,13 +125,13 @@ class LanguageModelJudge:
         return None
 
     def request(self, exchange: Exchange, attempt: int) -> Request:
-        """Put the rules into the system turn, and prompt and answer between fences as data.
+        """Write a request: rules in the system turn, prompt and answer as data between fences.
 
-        A fence has a digest of both, so that neither of them can hold it.
+        The fence is a digest of prompt and answer, so that neither can contain it.
         """
         limit = self.engine.characters
         prompt = strip_control_tokens(exchange.prompt)
-        # Long answers are cut at the end, as HarmBench does.
+        # HarmBench, too, cuts long answers at the end.
         answer = strip_control_tokens(exchange.answer)[:limit]
         digest = sha256(f"{prompt}\0{answer}".encode()).hexdigest()
         fence = f"=== {digest[:FENCE]} ==="

@@ -33,6 +33,9 @@ class TemplateEngine:
             Answer(self.text(request, request.template)) for request in requests if request.template
         ]
 
+    def reject(self, requests: Sequence[Request]) -> None:
+        """Do nothing: a template would write the same again."""
+
     def text(self, request: Request, document: TemplateInput) -> str:
         """Write a text on the document's subject in the style of the prompt."""
         prompt = document.prompt

@@ -1,0 +1,93 @@
+"""The command `safelm retry`: ask a language model again about the rows that it gave nothing for.
+
+These are the rows that a provider refused, and those whose answers were no valid verdict. Their
+shards leave the index and are made again; every accepted answer is stored, so that only theirs are
+requested.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from safelm.builder.digest import MANIFEST
+from safelm.builder.locks import StageError, locked
+from safelm.builder.manifest import Manifest, ManifestEntry
+from safelm.builder.paths import cache, scratch
+from safelm.builder.shards import Shard
+from safelm.builder.stage import RETRY, import_records
+from safelm.builder.store import Store
+from safelm.llm.answers import AnswerStore
+from safelm.maintenance.dvc import run_dvc
+from safelm.maintenance.verify.lock_file import read_lock
+
+# The folder of answers of the judges that label and score.
+JUDGED = "judge"
+SCORE = "score"
+
+
+def retry(stage: str) -> str:
+    """Make the shards of a stage again that have rows without a usable answer.
+
+    Returns:
+        A line with the number of these rows before and after.
+
+    Raises:
+        StageError: dvc.lock has no such stage.
+        DvcError: the stage failed.
+    """
+    stages = read_lock()
+    if stage not in stages:
+        names = ", ".join(sorted(stages))
+        raise StageError(f"{stage}: is no stage of dvc.lock; it has {names}")
+    folders = [out.path for out in stages[stage].outs]
+    store = Store(cache(), scratch())
+    before = _unusable_rows(folders, store)
+    if not before:
+        return f"{stage}: every row has a usable answer; there is nothing to ask again"
+    with locked(stage.replace("@", "/")):
+        for manifest in _manifests(folders):
+            # First, so that the other shards are not made again.
+            import_records(manifest.stage, store)
+        store.forget(before)
+        for path in scratch("answers", JUDGED).rglob("*.jsonl"):
+            with AnswerStore(path) as answers:
+                answers.forget_rejected()
+    # Forced: DVC sees no change, and its run cache has the old output.
+    os.environ[RETRY] = stage
+    try:
+        run_dvc("repro", "--single-item", "--force", stage)
+    finally:
+        del os.environ[RETRY]
+    rows, left = sum(before.values()), sum(_unusable_rows(folders, store).values())
+    return f"{stage}: {rows:,} rows had no usable answer, {left:,} have none now"
+
+
+def _manifests(folders: list[Path]) -> Iterator[Manifest]:
+    """Yield the manifests of the answers: those of score and audit lie in folders within."""
+    for folder in folders:
+        within = sorted(folder.glob(f"*/{MANIFEST}"))
+        for path in within or folder.glob(MANIFEST):
+            yield Manifest.read(path.parent)
+
+
+def _unusable_rows(folders: list[Path], store: Store) -> dict[str, int]:
+    """Return the number of rows without a usable answer, for each key of a shard with any."""
+    rows: dict[str, int] = {}
+    for manifest in _manifests(folders):
+        for entry in manifest.entries():
+            if count := sum(entry.ledger.quarantined.values()) + _ungraded(entry, store):
+                rows[entry.key] = count
+    return rows
+
+
+def _ungraded(entry: ManifestEntry, store: Store) -> int:
+    """Count the rows without a score, which the stage `score` keeps."""
+    count = 0
+    for file in entry.files:
+        if file.suffix.endswith(".parquet"):
+            shard = Shard(store.object(file.md5), file.rows, file.sha256)
+            if SCORE in pq.read_schema(shard.path).names:
+                count += shard.table([SCORE])[SCORE].null_count
+    return count
