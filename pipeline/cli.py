@@ -202,6 +202,27 @@ def doctor(
 
 
 @app.command()
+def retry(
+    stage: Annotated[str, typer.Argument(help="a stage that asks a language model")],
+) -> None:
+    """Ask a language model again about the rows that it gave nothing usable for.
+
+    \b
+      safelm retry rephrase     pages that the provider refused to rewrite
+      safelm retry annotate     pages without a valid verdict of the judge
+      safelm build              then builds what reads them
+
+    Accepted answers are stored and are not requested again. An outage needs no retry: it fails the
+    stage, and the next build requests what is missing.
+    """
+    from pipeline.build import require_project
+    from safelm.maintenance.retry import retry as retry_stage
+
+    require_project()
+    print(retry_stage(stage))
+
+
+@app.command()
 def gc(
     hours: Annotated[
         float,
