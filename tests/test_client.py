@@ -111,7 +111,9 @@ def test_a_long_pause_is_cut_to_the_patience_and_followed_by_one_more_attempt(
 ) -> None:
     monkeypatch.setitem(FAULTS, "status_429", paused("86400"))
     with FakeEndpoint(lambda name, before: None if before else "status_429").running() as endpoint:
+        began = time.monotonic()
         (answer,) = open_model(endpoint).generate([question(1)])
+    assert time.monotonic() - began < 6 * LIMITS.patience
     assert answer.problem is None
     assert len(endpoint.bodies) == 2
 

@@ -46,6 +46,8 @@ REPORTED, FULL = (
         "a_full_disk",
     )
 )
+CLIENT, RETRY = "tests/test_client.py", "tests/test_retry.py"
+OUTAGES = "tests/faults/test_outages.py"
 NO_HOLDER = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
@@ -460,6 +462,125 @@ MUTANTS = (
         "    sys.exit(2)",
         "    return 0",
         ("tests/test_supply_chain.py",),
+    ),
+    Mutant(
+        "an outage is taken for an answer",
+        "safelm/llm/model.py",
+        "if unanswered := sum(answer is None for answer in found.values()):",
+        "if False:",
+        (OUTAGES,),
+    ),
+    Mutant(
+        "an outage is taken for a refusal",
+        "safelm/llm/engine.py",
+        "return self.problem in REFUSALS",
+        "return self.problem is not None",
+        (OUTAGES,),
+    ),
+    Mutant(
+        "answers before an outage are not stored",
+        "safelm/llm/model.py",
+        "                    store.put(key, answer)",
+        "                    refused[key] = answer",
+        (OUTAGES,),
+    ),
+    Mutant(
+        "a request that failed once is given up",
+        "safelm/llm/client.py",
+        "            if left <= 0:",
+        "            if True:",
+        (CLIENT,),
+    ),
+    Mutant(
+        "a server that is down is tried by every request",
+        "safelm/llm/client.py",
+        "self.is_down = self.traffic.answered_at < began",
+        "self.is_down = False",
+        (CLIENT,),
+    ),
+    Mutant(
+        "one request that fails stops the others",
+        "safelm/llm/client.py",
+        "self.is_down = self.traffic.answered_at < began",
+        "self.is_down = True",
+        (CLIENT,),
+    ),
+    Mutant(
+        "Retry-After is ignored",
+        "safelm/llm/client.py",
+        "min(max(backoff, pause), left)",
+        "min(backoff, left)",
+        (CLIENT,),
+    ),
+    Mutant(
+        "Retry-After may be longer than the patience",
+        "safelm/llm/client.py",
+        "min(max(backoff, pause), left)",
+        "min(max(backoff, pause), 10 * left)",
+        (f"{CLIENT}::test_a_long_pause_is_cut_to_the_patience_and_followed_by_one_more_attempt",),
+    ),
+    Mutant(
+        "Retry-After may be no number",
+        "safelm/llm/client.py",
+        "if isfinite(seconds) else 0.0",
+        "",
+        (CLIENT,),
+    ),
+    Mutant(
+        "a silent server is not told",
+        "safelm/llm/client.py",
+        "                print(line, flush=True)",
+        "                pass",
+        (CLIENT,),
+    ),
+    Mutant(
+        "a server that refuses everything makes data",
+        "safelm/llm/client.py",
+        "            if self.traffic.answered_at < began:\n                messages",
+        "            if not self.traffic.answered_at:\n                messages",
+        (CLIENT,),
+    ),
+    Mutant(
+        "a page that quotes a policy is refused by it",
+        "safelm/llm/client.py",
+        """rb'"(?:content_filter|""",
+        """rb'(?:content_filter|""",
+        (CLIENT,),
+    ),
+    Mutant(
+        "limits of engines enter the keys",
+        "specs/engine.py",
+        "Field(gt=0, exclude=True)",
+        "Field(gt=0)",
+        (CLIENT,),
+    ),
+    Mutant(
+        "an empty stage is remembered by its keys",
+        "safelm/builder/run.py",
+        "        plan.store.forget(plan.keys)",
+        "",
+        (RETRY,),
+    ),
+    Mutant(
+        "answers that were all rejected are given out",
+        "safelm/llm/answers.py",
+        "if self.rejected.issuperset(self.answers):",
+        "if False:",
+        (RETRY,),
+    ),
+    Mutant(
+        "a retry takes what dvc.lock names",
+        "safelm/builder/stage.py",
+        "if os.environ.get(RETRY):",
+        "if False:",
+        (RETRY,),
+    ),
+    Mutant(
+        "a retry gives out rejected answers",
+        "safelm/maintenance/retry.py",
+        "                answers.forget_rejected()",
+        "                pass",
+        (RETRY,),
     ),
 )
 
