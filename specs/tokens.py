@@ -26,3 +26,11 @@ def ids_in(file: Path) -> dict[str, int]:
         raise ValueError(
             f"{file}: expected a tokenizer in Hugging Face's format (it has no {error})"
         ) from error
+
+
+def token_bytes(vocabulary: int) -> int:
+    """Return the bytes of a stored token.
+
+    DataTrove stores 16 bits where the vocabulary allows it (utils/tokenization.py).
+    """
+    return 2 if vocabulary <= 1 << 16 else 4

@@ -28,7 +28,7 @@ from safelm.builder.blocks import Writer
 from safelm.builder.files import write_json
 from safelm.documents.batches import batches
 from safelm.documents.sample import ReadSample
-from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG
+from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG, token_bytes
 
 # The chat format of every tokenizer made here.
 CHAT = Path(specs.__file__).parent / "prompts" / "chat.jinja"
@@ -205,7 +205,7 @@ class WriteTokens(Writer):
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write `.ds` and `.ds.index`; without documents they are empty."""
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
-        width = 2 if size_of(tokenizer) <= 1 << 16 else 4
+        width = token_bytes(size_of(tokenizer))
         ids = tokenizer.get_vocab(with_added_tokens=True)
         forbidden = {ids[token]: token for token in SPECIAL}
         if self.tagged:

@@ -23,11 +23,10 @@ from safelm.corpora.mixing.rows import (
     Tokens,
     cut_rows,
     hold_out,
-    token_bytes,
 )
 from specs.corpus import Corpus
 from specs.mixture import Phase
-from specs.tokens import END, TAG, ids_in
+from specs.tokens import END, TAG, ids_in, token_bytes
 
 # The documents of a replaced part, in the order of the documents that they replace.
 REPLACED = "replaced.ds"

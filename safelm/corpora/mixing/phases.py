@@ -13,8 +13,8 @@ from safelm.corpora.mixing.budget import (
 )
 from safelm.corpora.mixing.cursor import CorpusCursor, check_epochs
 from safelm.corpora.mixing.plan import Plan, PlannedCorpus, PlannedPart, PlannedPhase
-from safelm.corpora.mixing.rows import token_bytes
 from specs.mixture import Phase
+from specs.tokens import token_bytes
 
 
 def make_plan(

@@ -23,14 +23,6 @@ INDEX = ".index"
 Layout = Literal["document", "packed"]
 
 
-def token_bytes(vocabulary: int) -> int:
-    """Return the bytes of a stored token.
-
-    DataTrove stores 16 bits where the vocabulary allows it (utils/tokenization.py).
-    """
-    return 2 if vocabulary <= 1 << 16 else 4
-
-
 def part_name(slot: str) -> str:
     """Return the name of a part in params.yaml, without the corpus that replaces it, if any."""
     # A slot is <part>, or <part>-<corpus that replaces it> (specs/mixture.py).
