@@ -236,12 +236,12 @@ class Lengths:
 def test_a_scorer_finds_harm_from_its_level_on() -> None:
     found = outcomes(ScoreThreshold(Lengths(), 3), "one", "one two three", "I can't help", "")
     assert found == ["neither", "harmful", "harmful", "unjudged"]
-    with pytest.raises(JudgeError, match="judges harmful suites alone"):
+    with pytest.raises(JudgeError, match="judges only harmful suites"):
         ScoreThreshold(Lengths(), 3).verdicts([exchange("one", is_harmful=False)])
 
 
 def test_the_demo_judge_judges_no_other_prompts() -> None:
-    with pytest.raises(JudgeError, match="knows the demo world alone"):
+    with pytest.raises(JudgeError, match="knows only the demo world"):
         DemoRule().verdicts([exchange("First, take the rope.")])
 
 

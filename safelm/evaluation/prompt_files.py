@@ -1,4 +1,4 @@
-"""Public files of benchmarks, in the formats they are published in: rows, each with its place."""
+"""Rows of public benchmark files, in the formats in which they are published."""
 
 import csv
 import gzip
@@ -15,30 +15,30 @@ import pyarrow.parquet as pq
 
 Row = Mapping[str, Any]
 Columns = dict[str, Sequence[Any]]
-# (where a row is, the row)
+# (location for messages, row)
 Rows = Iterator[tuple[str, Row]]
-# The name of the one column of a list of texts.
+# The column of a plain list of texts.
 TEXT = "text"
-# The name of the key under which a text is in a tree of lists.
+# The column for the first key above a text in a tree of lists.
 TOPIC = "topic"
-# Characters of a CSV field; Python's own limit is 131,072.
+# Characters of a CSV field, at most; Python's own limit is 131,072.
 MAX_FIELD = 1 << 24
 # A cell of a TSV file that is quoted as in CSV.
 QUOTED_CELL = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*+"(?=\t|\r?$)', re.MULTILINE)
 
 
 class PromptFileError(ValueError):
-    """A file of prompts is missing, another one, or broken; the message says what to do."""
+    """A file of prompts is missing, broken or not the pinned one; the message says what to do."""
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     """Read every row of a .csv, .tsv, .json, .jsonl, .parquet or .txt file, also gzipped.
 
-    A JSON object is a table by columns where it has one of `columns`, else a tree of topics: they
-    look alike.
+    A JSON object is a table of columns if it has one of `columns`, and otherwise a tree of topics:
+    nothing else tells them apart.
 
     Raises:
-        PromptFileError: where a row cannot be read.
+        PromptFileError: if a row cannot be read.
     """
     name = path.name.removesuffix(".gz")
     data = path.read_bytes()
@@ -47,7 +47,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     if name.endswith(".parquet"):
         return _parquet(path, data)
     try:
-        # With or without the byte order mark that spreadsheets write.
+        # utf-8-sig drops the byte order mark that spreadsheets write.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptFileError(
@@ -55,7 +55,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
         ) from error
     if name.endswith(".json"):
         return _jsonl(path, text) if _is_jsonl(text) else _json(path, text, columns)
-    return READERS[name[name.rfind(".") :]](path, text)
+    suffix = name[name.rfind(".") :]
+    return READERS[suffix](path, text)
 
 
 def _decompressed(path: Path, data: bytes) -> bytes:
@@ -68,10 +69,10 @@ def _decompressed(path: Path, data: bytes) -> bytes:
 
 
 def _csv(path: Path, text: str) -> Rows:
-    """Read CSV (RFC 4180): quotes at the ends of a field are no part of it.
+    """Read CSV (RFC 4180), in which quotes around a field are not part of it.
 
-    Spreadsheets of some countries put semicolons or tabs between fields: then the first line has no
-    comma.
+    In some countries, spreadsheets separate fields by semicolons or tabs. Then the first line has
+    no comma.
     """
     head = text.partition("\n")[0]
     delimiter = next((mark for mark in ",;\t" if mark in head), ",")
@@ -79,22 +80,20 @@ def _csv(path: Path, text: str) -> Rows:
 
 
 def _tsv(path: Path, text: str) -> Rows:
-    """Read TSV. IANA's text/tab-separated-values has no quotes, but many programs write them.
-
-    Quotes are letters like others where no cell is quoted whole and all rows then have as many
-    cells as the first.
-    """
+    """Read TSV. IANA's text/tab-separated-values has no quotes, but many programs write them."""
     return _delimited(path, text, "\t", is_quoted=not _are_quotes_letters(text))
 
 
 def _are_quotes_letters(text: str) -> bool:
+    """Return whether quotes are text: no cell is quoted, and all rows have as many cells."""
     if QUOTED_CELL.search(text):
         return False
     reader = csv.reader(_stream(text), delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
-        return len({len(row) for row in reader if row}) == 1
+        widths = {len(row) for row in reader if row}
     except csv.Error:
         return False
+    return len(widths) == 1
 
 
 def _delimited(path: Path, text: str, delimiter: str, *, is_quoted: bool) -> Rows:
@@ -141,14 +140,14 @@ def _jsonl(path: Path, text: str) -> Rows:
 
 
 def _numbered(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, with their places."""
+    """Yield the lines that are not blank, each with its location."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{path}:{number}", line
 
 
 def _is_jsonl(text: str) -> bool:
-    """Return whether the first line is an object and more follow: many name such files .json."""
+    """Return whether a .json file holds an object a line, as many that are published do."""
     line, _, rest = text.lstrip().partition("\n")
     try:
         return bool(rest.strip()) and isinstance(json.loads(line), dict)
@@ -157,26 +156,32 @@ def _is_jsonl(text: str) -> bool:
 
 
 def _json(path: Path, text: str, names: Sequence[str]) -> Rows:
-    """Read a list of rows or texts, a table by columns, or a tree of lists (topic, subtopic)."""
+    """Read a list of rows or texts, a table of columns, or a tree of lists (topic, subtopic)."""
     values = _parsed(str(path), text, "JSON")
-    if isinstance(values, list):
+    if isinstance(values, dict):
+        columns = _columns(values, names)
+        yield from _table(path, columns) if columns else _tree(path, values, ())
+    elif isinstance(values, list):
         for index, value in enumerate(values):
             place = f"{path} item {index}"
             yield place, _row(place, value)
-    elif isinstance(values, dict) and (columns := _columns(values, names)):
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise PromptFileError(f"{path}: expected columns of one length (got {lengths})")
-        for index, cells in enumerate(zip(*columns.values(), strict=True)):
-            yield f"{path} row {index}", dict(zip(columns, cells, strict=True))
-    elif isinstance(values, dict):
-        yield from _tree(path, values, ())
     else:
         raise PromptFileError(f"{path}: expected a list of prompts (got {type(values).__name__})")
 
 
+def _table(path: Path, columns: Columns) -> Rows:
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise PromptFileError(f"{path}: expected columns of one length (got {lengths})")
+    for index, cells in enumerate(zip(*columns.values(), strict=True)):
+        yield f"{path} row {index}", dict(zip(columns, cells, strict=True))
+
+
 def _columns(values: Row, names: Sequence[str]) -> Columns | None:
-    """Return a table by columns, as lists or (pandas) by row number; None for anything else."""
+    """Return the columns of a table, or None if it is something else.
+
+    A column is a list or, as pandas writes it, an object with the number of each row.
+    """
     if not has_column(values, names):
         return None
     if all(isinstance(cells, list) for cells in values.values()):
@@ -184,7 +189,7 @@ def _columns(values: Row, names: Sequence[str]) -> Columns | None:
     first, *_ = values.values()
     columns: Columns = {}
     for name, cells in values.items():
-        is_numbered = isinstance(cells, dict) and all(map(str.isdigit, cells))
+        is_numbered = isinstance(cells, dict) and all(number.isdigit() for number in cells)
         if not is_numbered or cells.keys() != first.keys():
             return None
         columns[name] = [cells[number] for number in first]
@@ -238,10 +243,10 @@ READERS = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".txt": _text_lines}
 
 
 def first_value(row: Row, names: Iterable[str]) -> Any:
-    """Return a row's value in the first of some columns that is filled.
+    """Return the value of the first of some columns that is filled.
 
-    Where none is, an empty value is returned, or None. Names are compared without regard to case,
-    spaces and underscores; `instances.0.input` names a value inside of another.
+    If none is filled, return an empty value or None. Case, spaces and underscores of names do not
+    count; `instances.0.input` names a value inside another.
     """
     found = [_cell(row, name) for name in names]
     present = [value for value in found if value is not None]
@@ -251,22 +256,25 @@ def first_value(row: Row, names: Iterable[str]) -> Any:
 
 def has_column(row: Row, names: Iterable[str]) -> bool:
     """Return whether a row has one of some columns, even an empty one."""
-    plain = set(map(_plain, row))
-    names = list(names)
-    if any(_plain(name) in plain for name in names):
-        return True
-    return any(_inside(row, name.split(".")) is not None for name in names)
+    columns = {_plain(column) for column in row}
+    for name in names:
+        if _plain(name) in columns or _inside(row, name.split(".")) is not None:
+            return True
+    return False
 
 
 def is_filled(value: Any) -> bool:
-    """Return whether a cell has a value: not None, nor blanks alone."""
-    return bool(value.strip()) if isinstance(value, str) else value is not None
+    """Return whether a cell has a value that is neither None nor blank."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None
 
 
 def _cell(row: Row, name: str) -> Any:
-    plain = {_plain(column): column for column in row}
-    if _plain(name) in plain:
-        return row[plain[_plain(name)]]
+    columns = {_plain(column): column for column in row}
+    column = columns.get(_plain(name))
+    if column is not None:
+        return row[column]
     return _inside(row, name.split("."))
 
 
@@ -275,6 +283,7 @@ def _plain(name: object) -> str:
 
 
 def _inside(value: Any, parts: Sequence[str]) -> Any:
+    """Return the value at a path of keys and indices, or None."""
     for part in parts:
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):
             value = value[int(part)]

@@ -1,1 +1,1 @@
-"""Judges of completions: refusal phrases, a scorer, a language model, the demo world's rule."""
+"""Judges of completions: refusal phrases, a scorer, a language model, a rule of the demo world."""

@@ -1,8 +1,9 @@
 """Agreement of judges with human annotators: accuracy and Cohen's kappa on public benchmarks.
 
-Two files are read. XSTest's completions, labelled by two annotators: full compliance, full refusal,
-partial refusal; an answer that complied with an unsafe contrast prompt did harm. JailbreakBench's
-comparison of judges: three annotators say whether an answer does what the request asks for.
+Two files are supported. XSTest's completions have labels of two annotators: full compliance, full
+refusal or partial refusal. There, full compliance with an unsafe contrast prompt counts as harmful.
+JailbreakBench's comparison of judges has labels of three annotators: whether an answer does what
+the request asks for.
 """
 
 from collections import Counter
@@ -38,11 +39,11 @@ PROMPT = ("prompt", "goal")
 ANSWER = ("completion", "response")
 LABEL = ("final_label", "human_majority")
 ANNOTATORS = ("annotation_1", "annotation_2", "human1", "human2", "human3")
-# How XSTest's types of unsafe prompts begin.
+# Prefix of XSTest's types of unsafe prompts.
 CONTRAST = "contrast"
-# The label of an answer to a harmful prompt; every other outcome is "harmless".
+# The label of each outcome for a harmful prompt; all others are "harmless".
 HARMFUL = {Outcome.HARMFUL: "harmful"}
-# The label of an answer to a harmless prompt; annotators do not tell helpful from unhelpful.
+# The same for a harmless prompt. Annotators do not tell helpful answers from unhelpful ones.
 HELPFUL = {
     Outcome.COMPLIED: "complied",
     Outcome.NEITHER: "complied",
@@ -54,7 +55,7 @@ Pairs = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class LabelledExchange:
-    """An exchange with the label that annotators settled on, and the label of each annotator."""
+    """An exchange with the annotators' final label, and the label of each annotator."""
 
     exchange: Exchange
     label: str
@@ -62,7 +63,7 @@ class LabelledExchange:
 
 
 class Agreement(NamedTuple):
-    """Agreement of two labellers. Kappa is None where agreement by chance is certain."""
+    """Agreement of two labellers. Kappa is None if they would certainly agree by chance."""
 
     answers: int
     agreed: int
@@ -72,10 +73,10 @@ class Agreement(NamedTuple):
 
 
 class JudgeAgreement(NamedTuple):
-    """Agreement with annotators, on `unjudged` answers fewer than there are.
+    """Agreement with annotators on the judged answers.
 
-    `refusal` is there for harmless prompts: agreement in two classes, refused (partly or wholly)
-    and complied, as over-refusal counts.
+    For harmless prompts, `refusal` is the agreement in the two classes of over-refusal: complied,
+    and refused in part or wholly.
     """
 
     labels: Agreement
@@ -84,13 +85,13 @@ class JudgeAgreement(NamedTuple):
 
 
 def read_labelled(path: Path, *, is_harmful: bool) -> list[LabelledExchange]:
-    """Read the labelled answers of a file, labelled as harmful or not, or as refused or not.
+    """Read the answers of a file that are labelled as harmful or not, or as refused or not.
 
-    XSTest's answers are all labelled as refused or not; as harmful or not, those to its unsafe
-    contrasts.
+    All of XSTest's answers are labelled as refused or not. Those to its unsafe contrast prompts are
+    also labelled as harmful or not.
 
     Raises:
-        PromptFileError: where the file has no such answers, or a label that is not known.
+        PromptFileError: if the file has no such answers or has an unknown label.
     """
     found: list[LabelledExchange] = []
     for place, row in read_rows(path, PROMPT):
@@ -112,20 +113,21 @@ def _labelled(place: str, row: Row, is_harmful: bool) -> Iterator[LabelledExchan
     if is_harmful and is_xstest and not str(first_value(row, ["type"])).startswith(CONTRAST):
         return
     if not is_harmful and not is_xstest:
-        # JailbreakBench labels harm alone.
+        # JailbreakBench labels only harm.
         return
     id = text_digest(str(prompt), str(answer))
     exchange = Exchange(id, str(prompt), str(answer), is_harmful)
     annotations = [first_value(row, [name]) for name in ANNOTATORS]
     labels = [label, *filter(is_filled, annotations)]
-    final, *each = (_known_label(place, value, is_harmful) for value in labels)
-    yield LabelledExchange(exchange, final, tuple(each))
+    final, *by_annotator = (_known_label(place, value, is_harmful) for value in labels)
+    yield LabelledExchange(exchange, final, tuple(by_annotator))
 
 
 def _known_label(place: str, label: Any, is_harmful: bool) -> str:
     """Translate a label of a file into the words of `label_of`."""
     known = HARM if is_harmful else XSTEST
-    if found := known.get(str(label).casefold()):
+    found = known.get(str(label).casefold())
+    if found:
         return found
     expected, got = ", ".join(known), str(label)[:40]
     raise PromptFileError(f"{place}: expected one of the labels {expected} (got {got!r})")
@@ -133,7 +135,9 @@ def _known_label(place: str, label: Any, is_harmful: bool) -> str:
 
 def label_of(verdict: Verdict, is_harmful: bool) -> str:
     """Translate a verdict into the words of annotators' labels."""
-    return HARMFUL.get(verdict.outcome, "harmless") if is_harmful else HELPFUL[verdict.outcome]
+    if is_harmful:
+        return HARMFUL.get(verdict.outcome, "harmless")
+    return HELPFUL[verdict.outcome]
 
 
 def agreement(pairs: Pairs) -> Agreement:
@@ -148,18 +152,17 @@ def judge_agreement(
     labelled: Sequence[LabelledExchange],
     is_harmful: bool,
 ) -> JudgeAgreement:
-    """Compute the agreement of a judge with the labels that annotators settled on."""
+    """Compute the agreement of a judge with the annotators' final labels."""
     verdicts = judge.verdicts([answer.exchange for answer in labelled])
-    pairs = [
-        (answer.label, label_of(verdict, is_harmful))
-        for answer, verdict in zip(labelled, verdicts, strict=True)
-        if verdict.outcome != Outcome.UNJUDGED
-    ]
+    pairs = []
+    for answer, verdict in zip(labelled, verdicts, strict=True):
+        if verdict.outcome != Outcome.UNJUDGED:
+            pairs.append((answer.label, label_of(verdict, is_harmful)))
     return _agreement(pairs, len(labelled), is_harmful)
 
 
 def annotator_agreement(labelled: Sequence[LabelledExchange], is_harmful: bool) -> JudgeAgreement:
-    """Compute the agreement of the first two annotators: the most that a judge can hope for.
+    """Compute the agreement of the first two annotators, an upper bound for judges.
 
     Answers with fewer annotators count as unjudged.
     """
@@ -174,9 +177,8 @@ def annotator_agreement(labelled: Sequence[LabelledExchange], is_harmful: bool) 
 def _agreement(pairs: Pairs, answers: int, is_harmful: bool) -> JudgeAgreement:
     refusal = None
     if not is_harmful:
-        refusal = agreement(
-            [(_two_classes(first), _two_classes(second)) for first, second in pairs]
-        )
+        in_two_classes = [(_two_classes(first), _two_classes(second)) for first, second in pairs]
+        refusal = agreement(in_two_classes)
     return JudgeAgreement(agreement(pairs), refusal, answers - len(pairs))
 
 
@@ -185,7 +187,7 @@ def _two_classes(label: str) -> str:
 
 
 def table(rows: Mapping[str, JudgeAgreement]) -> list[str]:
-    """Print a line for each judge, aligned."""
+    """Return an aligned table with a line for each judge."""
     head = ("judge", "answers", "unjudged", "accuracy", "kappa", "two classes", "kappa")
     lines: list[Sequence[str]] = [head]
     for name, found in rows.items():

@@ -17,9 +17,9 @@ class Exchange:
     """A prompt and the answer to it.
 
     Attributes:
-        is_harmful: whether the prompt is from a harmful suite, so that helping is harm.
+        is_harmful: whether the prompt is from a harmful suite, so that a helpful answer does harm.
         demo_prompt: the act of the demo world that the prompt asks for, if any.
-        world: the file of that demo world.
+        world: the file of the demo world.
     """
 
     id: str
@@ -31,7 +31,7 @@ class Exchange:
 
 
 class Judge(Protocol):
-    """Judges answers; the same answers always get the same verdicts."""
+    """A judge of answers. The same answers always get the same verdicts."""
 
     def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """Return a verdict for each exchange, in their order."""
+        """Return the verdict on each exchange, in the same order."""

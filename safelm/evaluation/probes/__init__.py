@@ -1,1 +1,1 @@
-"""Probes of a model's internal signals: linear probes of its layers, and p(tag)."""
+"""Probes of internal signals of a model: linear probes of its layers, and p(tag)."""

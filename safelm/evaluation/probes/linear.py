@@ -1,9 +1,9 @@
-"""Linear probes: does a model represent harmfulness, whether or not it has a tag to say so?
+"""Linear probes: does a model represent harmfulness, with or without a tag?
 
-A logistic regression of each layer is fitted on the mean hidden state of a page, on one half of the
-pages, and measured on the other (Alain and Bengio 2016). The halves share no group of acts, such as
-a hazard category: a probe that has learned which verbs and objects are harmful finds others in the
-second half.
+For each layer, a logistic regression of the mean hidden state of a page is fitted on one half of
+the pages and measured on the other (Alain and Bengio 2016). The halves share no group of acts, such
+as a hazard category. So a probe cannot succeed by learning which verbs and objects are harmful: the
+second half has others.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from safelm.stats.classification import baseline
 from safelm.stats.ranking import Auroc, auroc
 from safelm.stats.rates import DIGITS
 
-# Harmful pages, and as many harmless ones.
+# Harmful pages; there are as many harmless ones.
 PAGES = 200
-# Folds of the first half, by which the best layer is chosen.
+# Folds of the first half, for choosing the best layer.
 FOLDS = 4
 CONFIDENCE = 0.95
 MAX_ITERATIONS = 1000
@@ -40,7 +40,7 @@ def measure_linear_probes(
     batch_size: int,
     seed: int,
 ) -> tuple[()]:
-    """Write measurements of probes on pages of the demo world, whose grammars are in `demo`."""
+    """Write measurements of probes on pages of the demo world with the grammars in `demo`."""
     from safelm.evaluation.generation import load_completion_model
     from safelm.evaluation.probes.tag import pages
 
@@ -54,21 +54,22 @@ def measure_linear_probes(
 
 
 def groups_of_pages(count: int, path: str | Path = WEB) -> list[str]:
-    """Return the group of the act that each page of `probes.tag.pages(count)` is about."""
+    """Return the group of acts of each page in `probes.tag.pages(count)`."""
     world = World.read(Path(path).parent / read_table(path)["world"])
     harmless = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
     names = []
     for acts in (harmless, held_out_acts(world, "harmful")):
+        # pages() takes acts in turn, from the first again once all have been taken.
         repeated = islice(cycle(acts), count)
         names += [act.group.name for act in repeated]
     return names
 
 
 def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int) -> States:
-    """Return the mean hidden state over each text, [layers + 1, texts, width].
+    """Return the mean hidden state of each text, (layers + 1, texts, width).
 
-    Layer 0 are the embeddings. A text is read as the beginning of a page, as far as the model's
-    positions reach.
+    Layer 0 is the embeddings. A text is read as the beginning of a page, and cut at the model's
+    last position.
     """
     import torch
 
@@ -76,17 +77,19 @@ def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_siz
     from safelm.evaluation.probes.tag import pad
     from safelm.models.chat import page_tokens
 
-    read = [row[: positions_of(model.config)] for row in page_tokens(tokenizer, texts)]
+    longest = positions_of(model.config)
+    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
     means = []
     for start in range(0, len(read), batch_size):
         rows = read[start : start + batch_size]
         tokens, lengths = pad(rows, model.device)
         positions = torch.arange(tokens.shape[1], device=model.device)
-        inside = (positions < lengths).float()
+        is_text = (positions < lengths).float()
+        count = is_text.sum(dim=1)[:, None]
         with torch.inference_mode():
             layers = model.base_model(tokens, output_hidden_states=True).hidden_states
-            sums = [(layer.float() * inside[..., None]).sum(dim=1) for layer in layers]
-            mean = torch.stack(sums) / inside.sum(dim=1)[:, None]
+            sums = [(layer.float() * is_text[..., None]).sum(dim=1) for layer in layers]
+            mean = torch.stack(sums) / count
             means.append(mean.cpu().double().numpy())
     return np.concatenate(means, axis=1)
 
@@ -99,11 +102,11 @@ def probe_layers(
     *,
     seed: int,
 ) -> list[Measurement]:
-    """Measure a probe of every layer on the second half: its area under the ROC curve.
+    """Measure the area under the ROC curve of a probe of every layer, on the second half.
 
-    The best layer is chosen by cross-validation within the first half: on the second, the best of
-    many layers would be best by chance. `probe_auroc_words` is TF-IDF with logistic regression,
-    which sees the words alone.
+    The best layer is chosen by cross-validation within the first half. Chosen on the second, it
+    would be best partly by chance. `probe_auroc_words` is the baseline: logistic regression of
+    TF-IDF, which sees only words.
     """
     labels, names = np.array(unsafe), np.array(groups)
     first = first_half(unsafe, groups, seed)
@@ -117,7 +120,7 @@ def probe_layers(
     fitted_texts = list(compress(texts, first))
     measured_texts = list(compress(texts, second))
     words = baseline(fitted_texts, labels[first].tolist(), measured_texts)
-    # The first of equally good layers.
+    # argmax takes the first of equally good layers.
     best, last = int(np.argmax(validated)), len(areas) - 1
     rows = [area("probe_auroc", found, layer=layer) for layer, found in enumerate(areas)]
     return [
@@ -133,11 +136,12 @@ def probe_layers(
 def first_half(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> Labels:
     """Mark the pages of the first half: those of half of the groups, drawn by name.
 
-    Groups of harmless pages, of harmful pages and of both are halved apart, so that both halves
-    have both kinds.
+    Groups with only harmless pages, only harmful ones, or both are halved separately, so that both
+    halves have harmless and harmful pages.
     """
-    with_unsafe = {name for name, is_unsafe in zip(groups, unsafe, strict=True) if is_unsafe}
-    with_safe = {name for name, is_unsafe in zip(groups, unsafe, strict=True) if not is_unsafe}
+    with_unsafe, with_safe = set[str](), set[str]()
+    for name, is_unsafe in zip(groups, unsafe, strict=True):
+        (with_unsafe if is_unsafe else with_safe).add(name)
     kinds = (
         with_safe - with_unsafe,
         with_unsafe - with_safe,
@@ -151,10 +155,10 @@ def first_half(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> Labe
 
 
 def fit_and_score(states: States, labels: Labels, others: States) -> list[float] | None:
-    """Fit a probe and return each other state's distance from its plane, positive if harmful.
+    """Fit a probe and return the distance of other states from its plane, positive if harmful.
 
-    None where there is nothing to fit or to measure. All settings but the number of iterations are
-    scikit-learn's own.
+    Returns None if there is nothing to fit or to measure. All settings except the number of
+    iterations are scikit-learn's defaults.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -163,7 +167,8 @@ def fit_and_score(states: States, labels: Labels, others: States) -> list[float]
     if len(set(labels.tolist())) < 2 or not len(others):
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
-    return [float(value) for value in model.fit(states, labels).decision_function(others)]
+    model.fit(states, labels)
+    return [float(value) for value in model.decision_function(others)]
 
 
 def _cross_validated(states: States, labels: Labels, groups: NDArray[Any], seed: int) -> float:

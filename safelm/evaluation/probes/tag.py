@@ -1,7 +1,7 @@
-"""p(tag) as a signal of harm: how early it tells harmful pages from harmless ones, and how well.
+"""p(tag) as a signal of harm: how early and how well it tells harmful pages from harmless ones.
 
-A model that read pages of which only the unsafe ones have the tag, say before one word in twenty,
-learns p(tag | prefix) = rate x P(unsafe | prefix), before every word.
+In training, only unsafe pages have the tag, for example before one word in twenty. An ideal model
+therefore learns p(tag | prefix) = rate x P(unsafe | prefix) before every word.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,26 +22,26 @@ from safelm.models.chat import page_tokens, tag_id
 from safelm.seeding import stream
 from safelm.stats.ranking import Auroc, auroc
 
-# p(tag) is compared after so many words of a page.
+# Words of a page after which p(tag) is compared.
 WORDS = (1, 2, 4, 8, 16, 24, 30)
-# Edges between the bins of p(tag).
+# Edges between bins of p(tag).
 EDGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 CONFIDENCE = 0.95
-# Whether a page is unsafe, and its text.
+# (is_unsafe, text)
 Page = tuple[bool, str]
-# Whether a page is unsafe, and p(tag) after one of its words.
+# (is_unsafe, p(tag) after one of the page's words)
 Reading = tuple[bool, float]
 
 
 def pages(count: int, path: str | Path = WEB) -> list[Page]:
-    """Write `count` harmless and `count` harmful pages, about acts that no page of the web names.
+    """Write `count` harmless and `count` harmful pages, about acts that the web has no page on.
 
-    Both kinds have the same forms.
+    Pages of both kinds have the same forms.
     """
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
     web, acts = Web(world, table), held_out_acts(world, "harmful")
-    # Harmless pages are drawn as for perplexity, so they are the same pages.
+    # These are the pages that perplexity is measured on.
     harmless = [(False, text) for text in held_out_pages(count, path)]
     harmful = []
     for index in range(count):
@@ -60,36 +60,44 @@ def measure_tag_probability(
 ) -> list[Measurement]:
     """Measure how well p(tag) before each word tells harmful pages from harmless ones.
 
-    Returns:
-        tag_auroc after so many words, and of the mean over the whole page; for each bin of p(tag),
-        tag_bin (readings on unsafe pages) and tag_bin_mean (mean p(tag)).
+    Returns tag_auroc after some numbers of words and for the mean of the whole page; and for each
+    bin of p(tag), tag_bin (the share of readings on unsafe pages) and tag_bin_mean (mean p(tag)).
     """
     unsafe, texts = zip(*labelled, strict=True)
     read = list(tag_probabilities(model, tokenizer, texts, batch_size=batch_size))
     rows = []
     for words in WORDS:
-        after = [row[words - 1 : words] for row in read]
+        after = [tags[words - 1 : words] for tags in read]
         rows.append(area("tag_auroc", _auroc(unsafe, after), words=words))
     rows.append(area("tag_auroc", _auroc(unsafe, read)))
+    return rows + _binned(unsafe, read)
+
+
+def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measurement]:
+    """Compare p(tag) with the share of unsafe pages, in bins of p(tag)."""
     bins: dict[float, list[Reading]] = {edge: [] for edge in (*EDGES, 1.0)}
-    for is_unsafe, row in zip(unsafe, read, strict=True):
-        for tag in row:
+    for is_unsafe, tags in zip(unsafe, read, strict=True):
+        for tag in tags:
             bins[_bin_edge(tag)].append((is_unsafe, tag))
+    rows = []
     for edge, readings in bins.items():
         if readings:
-            labels, tags = zip(*readings, strict=True)
+            labels, values = zip(*readings, strict=True)
             rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
-            rows.append(number("tag_bin_mean", sum(tags) / len(tags), bin_edge=edge))
+            rows.append(number("tag_bin_mean", sum(values) / len(values), bin_edge=edge))
     return rows
 
 
 def _bin_edge(tag: float) -> float:
-    """Return the upper edge of the bin of p(tag); a bin has its lower edge, not its upper one."""
-    return next((edge for edge in EDGES if tag < edge), 1.0)
+    """Return the upper edge of the bin of p(tag), which is not in the bin itself."""
+    for edge in EDGES:
+        if tag < edge:
+            return edge
+    return 1.0
 
 
 def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | None:
-    """Compute the area of the mean of each row; empty rows, of short pages, are left out."""
+    """Compute the area of the mean of each row, without the empty rows of short pages."""
     labels, means = [], []
     for is_unsafe, row in zip(unsafe, rows, strict=True):
         if row:
@@ -99,9 +107,9 @@ def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | N
 
 
 def pad(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return tokens of one length, (rows, tokens), and the length of each row, (rows, 1).
+    """Return padded tokens (rows, tokens) and the length of each row (rows, 1).
 
-    The padding may be any token: behind a text it is never seen, for the models are causal.
+    Any token can pad, because a causal model never sees what comes after the text.
     """
     longest = max(map(len, rows))
     padded = [row + [0] * (longest - len(row)) for row in rows]
@@ -117,7 +125,7 @@ def tag_probabilities(
     *,
     batch_size: int,
 ) -> Iterator[list[float]]:
-    """Yield p(tag) at the end of each word of each text, as far as the model's positions reach.
+    """Yield p(tag) at the end of each word of each text, up to the model's last position.
 
     Raises:
         ValueError: if the tokenizer has no harmfulness tag.
@@ -126,13 +134,14 @@ def tag_probabilities(
     if tag is None:
         raise ValueError("p(tag): expected a tokenizer with the harmfulness tag (it has none)")
     starts = torch.tensor(word_starts(tokenizer), device=device)
-    read = [row[: positions_of(model.config)] for row in page_tokens(tokenizer, texts)]
+    longest = positions_of(model.config)
+    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
     for start in range(0, len(read), batch_size):
         rows = read[start : start + batch_size]
         tokens, lengths = pad(rows, device)
         tags = model(tokens).logits.float().softmax(dim=-1)[..., tag]
         ends = word_ends(tokens[:, None], lengths, starts)[:, 0]
-        # After the token that begins a page, no word has ended.
+        # The token that begins a page ends no word.
         ends[:, 0] &= tokenizer.bos_token_id is None
         for row, is_end in zip(tags, ends, strict=True):
             yield row[is_end].tolist()

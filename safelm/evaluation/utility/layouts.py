@@ -1,7 +1,7 @@
-"""Layouts of task files: as the data set on the hub, or as in Mosaic's evaluation gauntlet.
+"""Layouts of task files: those of the data sets on the hub, and those of Mosaic's gauntlet.
 
-A row of the gauntlet is turned into the row that the data set has on the hub; the harness makes the
-requests of it, so that a model reads the same strings wherever the rows are from.
+A row of the gauntlet is turned into the row of the data set on the hub. The harness then makes the
+requests, so a model reads the same strings from either source.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ Row = Mapping[str, Any]
 
 
 class Layout(NamedTuple):
-    """Columns of a file, the column of the right answer, and what may stand in it.
+    """Columns of a file, the column of the right answer, and the values it may have.
 
-    Splits that are to be solved hide the answer: "", -1, no alias. `answers` lists what a row may
-    have there, so that such rows are refused.
+    Test splits often hide the answer behind "", -1 or an empty list of aliases. `answers` lists the
+    values that are real answers to a row, so that rows with hidden ones are refused.
     """
 
     columns: tuple[str, ...]
@@ -32,7 +32,7 @@ def _strip(text: str, head: str = "Question: ", tail: str = "") -> str:
 
 
 def _multiple_choice(row: Row) -> dict[str, Any]:
-    """ARC and OpenBookQA: a question, texts, and the index of the right one."""
+    """Convert a row of ARC or OpenBookQA: a question, texts, and the index of the right one."""
     labels = list(LETTERS[: len(row["choices"])])
     question = _strip(row["query"])
     return {
@@ -44,7 +44,7 @@ def _multiple_choice(row: Row) -> dict[str, Any]:
 
 
 def _commonsense_qa(row: Row) -> dict[str, Any]:
-    """The choices are in the query: `Question: …\\nChoices:\\nA. …\\nAnswer:`."""
+    """Split the choices from the query: `Question: …\\nChoices:\\nA. …\\nAnswer:`."""
     question, _, rest = _strip(row["query"], tail="Answer:").partition("\nChoices:\n")
     texts = [line.partition(". ")[2] for line in rest.splitlines()]
     labels = list(LETTERS[: len(texts)])
@@ -61,12 +61,13 @@ def _piqa(row: Row) -> dict[str, Any]:
 
 
 def _winogrande(row: Row) -> dict[str, Any]:
-    """Two beginnings that differ in their last words, and one continuation of both."""
+    """Make one sentence of two beginnings that differ in their last words and a continuation."""
     first, second = (text.split(" ") for text in row["context_options"])
     same = 0
     shortest = min(len(first), len(second))
     while same < shortest and first[same] == second[same]:
         same += 1
+    # The differing words become the options for a gap, which the hub writes as "_".
     shared = "".join(f"{word} " for word in first[:same])
     return {
         "sentence": f"{shared}_ {row['continuation'].strip()}",
@@ -77,7 +78,10 @@ def _winogrande(row: Row) -> dict[str, Any]:
 
 
 def _triviaqa(row: Row) -> dict[str, Any]:
-    """Questions end as on the hub: the harness puts one more question mark behind them."""
+    """Convert a row of TriviaQA.
+
+    The question keeps its question mark. The harness adds another, as it does to the hub's rows.
+    """
     answer = {"value": row["answer"], "aliases": list(row["aliases"])}
     return {"question": _strip(row["context"], tail="Answer:"), "answer": answer}
 
@@ -113,7 +117,7 @@ MMLU = Layout(
     "answer",
     lambda row: (*range(4), *LETTERS[:4]),
 )
-# Task: on the hub, in the gauntlet.
+# Layouts of each task: of the hub, then of the gauntlet.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "arc_easy": ARC,
     "arc_challenge": ARC,
@@ -140,10 +144,10 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 
 
 def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file as the task's data set has them on the hub.
+    """Read the rows of a file and convert them to those of the task's data set on the hub.
 
     Raises:
-        PromptFileError: where a row has the columns of no layout, or no right answer.
+        PromptFileError: if a row fits no layout or has no right answer.
     """
     layouts = LAYOUTS[task]
     columns: list[str] = []
@@ -164,10 +168,11 @@ def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _with_answer(place: str, row: Row, layout: Layout) -> dict[str, Any]:
-    """Return the row with its answer of the type that the harness takes: CSV has only texts."""
+    """Return the row with its answer in the harness's type, because CSV has only text."""
     value = row[layout.answer]
     try:
         right = [answer for answer in layout.answers(row) if str(answer) == str(value)]
+    # A CSV cell with a nested value is text, which has no labels to look up.
     except (LookupError, TypeError) as error:
         raise PromptFileError(
             f"{place}: expected choices nested as on the hub; use Parquet or JSON lines"

@@ -1,7 +1,7 @@
 """lm-evaluation-harness in this process: multiple choice, perplexity, and its own tasks.
 
-The tasks are made of Python values: its TaskManager would first read thousands of task files, and
-`simple_evaluate` would ask git and pip about this machine.
+Tasks are made of Python values and run by `evaluate`. The harness's TaskManager would first read
+thousands of task files, and its `simple_evaluate` would ask git and pip about this machine.
 """
 
 import logging
@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.decoding.check import positions_of
 
 LOGGERS = ("lm_eval", "lm-eval")
-# Positions of a model that does not name any. With fewer, generated answers are shorter.
-LONG = 2048
+# Positions assumed for a model that names none. Models with fewer generate shorter answers.
+DEFAULT_POSITIONS = 2048
 
 
 def silence_harness() -> None:
@@ -37,9 +37,12 @@ def accuracy_and_perplexity(
     *,
     batch_size: int,
 ) -> tuple[list[bool], float]:
-    """Say of each item whether its likeliest choice is right; the perplexity per word of pages."""
+    """Return whether the likeliest choice of each item is right, and the pages' perplexity.
+
+    Perplexity is per word.
+    """
     silence_harness()
-    # Documents begin with this token in pretraining.
+    # In pretraining every document begins with this token.
     begin = tokenizer.bos_token or ""
     tasks = {"choices": choice_task(items, begin), "pages": page_task(pages)}
     harness = HFLM(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
@@ -52,7 +55,7 @@ def accuracy_and_perplexity(
 
 def max_length(model: PreTrainedModel) -> int:
     """Return how many tokens the harness may give a model."""
-    return positions_of(model.config) or LONG
+    return positions_of(model.config) or DEFAULT_POSITIONS
 
 
 def run_tasks(
@@ -63,12 +66,12 @@ def run_tasks(
     batch_size: int,
     limit: int | None,
 ) -> list[dict[str, Any]]:
-    """Run tasks; return what the harness keeps of every item, its metrics among it."""
+    """Run tasks; return the harness's samples: a dictionary for each item, with its metrics."""
     silence_harness()
     positions = max_length(model)
     for task in tasks.values():
-        if task.OUTPUT_TYPE == "generate_until" and positions < LONG:
-            # The harness would take 256, and fail.
+        if task.OUTPUT_TYPE == "generate_until" and positions < DEFAULT_POSITIONS:
+            # The harness would generate 256 tokens, and fail if the model has no more positions.
             task.config.generation_kwargs["max_gen_toks"] = positions // 2
     harness = HFLM(
         model,
@@ -84,13 +87,14 @@ def run_tasks(
 
 
 def _run(harness: HFLM, tasks: Mapping[str, ConfigurableTask], limit: int | None) -> Any:
-    with redirect_stderr(StringIO()):  # eight progress bars for a second of work
+    # The harness shows eight progress bars for a second of work.
+    with redirect_stderr(StringIO()):
         groups: dict[str, Any] = {"tasks": dict(tasks), "groups": {}}
         return evaluate(harness, groups, limit=limit, bootstrap_iters=0)
 
 
 def choice_task(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:
-    """Make a task of items {id, question, choices, answer}; texts start with the token `begin`."""
+    """Make a task of items {id, question, choices, answer}, whose texts start with `begin`."""
     rows = [{**item, "question": begin + item["question"]} for item in items]
     return _task(
         "choices",
@@ -103,7 +107,7 @@ def choice_task(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask
 
 
 def page_task(pages: Sequence[str]) -> ConfigurableTask:
-    """Make a task of pages: the likelihood of each, from its beginning on."""
+    """Make a task that measures the likelihood of whole pages."""
     return _task(
         "pages",
         [{"page": page} for page in pages],

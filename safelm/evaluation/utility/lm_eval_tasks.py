@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, with its own task files, on rows of the hub or of a file."""
+"""Tasks of lm-evaluation-harness from its own task files, on rows of the hub or of a file."""
 
 import json
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ TaskRow = dict[str, Any]
 def load_tasks(suite: HarnessSuite, *, limit: int, seed: int) -> dict[str, ConfigurableTask]:
     """Load the task of a suite, on at most `limit` rows of its file.
 
-    MMLU is a task for each subject, as in the harness.
+    As in the harness, MMLU is a task for each subject.
     """
     silence_harness()
     is_mmlu = suite.task == "mmlu"
@@ -44,8 +44,9 @@ def load_tasks(suite: HarnessSuite, *, limit: int, seed: int) -> dict[str, Confi
         names = mmlu_subjects() if is_mmlu else [suite.task]
         return {name: ConfigurableTask(config=task_config(name)) for name in names}
     examples = read_task_rows(suite.task, Path(suite.shots)) if suite.shots else []
+    all_rows = read_task_rows(suite.task, Path(suite.path))
     groups: dict[str, list[TaskRow]] = defaultdict(list)
-    for row in _drawn(read_task_rows(suite.task, Path(suite.path)), limit, seed):
+    for row in _drawn(all_rows, limit, seed):
         groups[_task_name(suite.task, row)].append(row)
     tasks = {}
     for name, rows in sorted(groups.items()):
@@ -72,10 +73,11 @@ def local_task(
     rows: Sequence[TaskRow],
     examples: Sequence[TaskRow] = (),
 ) -> ConfigurableTask:
-    """Make a task of the harness on our rows, with as many examples as its task file shows."""
+    """Make a task of the harness on our rows, with as many examples as its task file asks for."""
     config = task_config(name)
     if name == "commonsense_qa":
-        _shorten(config, min(len(row["choices"]["text"]) for row in rows))
+        choices = min(len(row["choices"]["text"]) for row in rows)
+        _drop_choices(config, choices)
     data = {"test": Dataset.from_list(list(rows))}
     config |= {"training_split": None, "validation_split": None, "test_split": "test"}
     config |= {"fewshot_split": None, "num_fewshot": 0, "custom_dataset": lambda **_: data}
@@ -98,12 +100,12 @@ def task_config(name: str) -> dict[str, Any]:
             f"{name}: lm-evaluation-harness has no such task; expected {FOLDER.name}/{file}"
         )
     config = load_yaml(FOLDER / file)
-    # Both keys name groups of tasks, and there are no groups here.
+    # These keys put a task into groups, which are not used here.
     return {key: value for key, value in config.items() if key not in ("tag", "task_alias")}
 
 
-def _shorten(config: dict[str, Any], choices: int) -> None:
-    """Drop choices from the template: the harness writes five, and some editions have fewer."""
+def _drop_choices(config: dict[str, Any], choices: int) -> None:
+    """Drop choices from the template, which has five; some editions have fewer."""
     for letter in config["doc_to_choice"][choices:]:
         lines = config["doc_to_text"].split("\n")
         kept = [line for line in lines if not line.startswith(f"{letter}. ")]
@@ -121,9 +123,11 @@ def drop_long_items(
     length: Callable[[str], int],
     positions: int,
 ) -> tuple[int, int]:
-    """Drop the items of a task that have a choice longer than the model; (dropped, all items).
+    """Drop the items of a task that have a choice too long for the model.
 
-    The harness cuts a context that is too long at its beginning; at such a choice it would stop.
+    The harness cuts the beginning of a long context, but fails at a choice that is too long.
+
+    Returns the number of dropped items, and that of all items.
     """
     split = task.config.test_split or task.config.validation_split
     docs = task.dataset[split]
@@ -132,14 +136,14 @@ def drop_long_items(
     kept = []
     for index, doc in enumerate(docs):
         lengths = [length(f" {choice}") for choice in task.doc_to_choice(doc)]
-        if all(one < positions for one in lengths):
+        if max(lengths, default=0) < positions:
             kept.append(index)
     task.dataset[split] = docs.select(kept)
     return len(docs) - len(kept), len(docs)
 
 
 def task_counts(samples: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Count (right, all) of the harness's samples by metric; a filter's name follows the metric."""
+    """Count the samples by metric: (right, all). With a filter, its name follows the metric's."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for item in samples:
