@@ -18,7 +18,7 @@ def main() -> None:
     StageParser("compare", __doc__).parse_args()
     params = Params.read("external_models", "evaluate", "scorers", "engines")
     rows, protocol = params.external_models, evaluation_protocol(params)
-    build("compare").mkdir(parents=True, exist_ok=True)  # DVC wants its output, also of no rows
+    build("compare").mkdir(parents=True, exist_ok=True)  # DVC expects its output even without rows
     # All rows are checked before the first is evaluated.
     weights = {name: checked_weights(name, row, protocol.decoders) for name, row in rows.items()}
     for name, row in rows.items():

@@ -27,7 +27,10 @@ def lines(path: Path, only: str | None) -> list[str]:
         message = f"has no row {only} (rows are {', '.join(scale.models)})"
         file.refuse([file.problem(("models",), message)])
     names = scale.models if only is None else [only]
-    return [line for name in names for line in _model_lines(name, scale, file)]
+    found: list[str] = []
+    for name in names:
+        found += _model_lines(name, scale, file)
+    return found
 
 
 def _model_lines(name: str, scale: Scale, file: YamlFile) -> Iterator[str]:

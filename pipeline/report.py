@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _inputs(params: Params) -> list[Path]:
-    """List the folders of build/ that count: a folder of a row that is gone must not."""
+    """List the folders of build/ that the report reads, without those of removed rows."""
     tables: dict[str, list[str]] = {
         "ingest": [*params.sources],
         "tag": [*params.tags],
@@ -63,7 +63,9 @@ def _inputs(params: Params) -> list[Path]:
         "evaluate": [f"{model}-{stage}" for model in params.models for stage in STAGES],
     }
     folders = [build(folder) for folder in FOLDERS if folder not in tables]
-    return folders + [build(folder, row) for folder, rows in tables.items() for row in rows]
+    for folder, rows in tables.items():
+        folders += [build(folder, row) for row in rows]
+    return folders
 
 
 if __name__ == "__main__":
