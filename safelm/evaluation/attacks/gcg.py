@@ -1,4 +1,4 @@
-"""Greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043, Algorithm 1)."""
+"""Greedy coordinate gradient: Algorithm 1 of Zou et al. 2023 (arXiv 2307.15043)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from safelm.seeding import Draw
 
 
 class Likelihood(NamedTuple):
-    """What a model thinks of the target behind each of some prompts, (rows,).
+    """The likelihood of the target after each of some prompts; all tensors are (rows,).
 
     Attributes:
         opening: log-probability of the target's first token.
@@ -30,11 +30,14 @@ class Likelihood(NamedTuple):
 
 @dataclass(frozen=True)
 class Goal:
-    """A target that the suffix is to make likely and, for an attacker who knows it, little tagged.
+    """A target text that the suffix should make likely.
 
-    The loss is minus the target's value to decoder `branch` (safelm/decoding/branch.py), with
-    `tag_weight` in place of its weight: log p(first token) + mean log p(token) - tag_weight x mean
-    p(tag). Zou et al. have the second term alone; the first decides between answer and refusal.
+    If the attacker knows about the tag, the suffix should also keep p(tag) low. The loss is minus
+    the value of the target in decoder `branch` (safelm/decoding/branch.py):
+
+        log p(first token) + mean log p(token) - tag_weight x mean p(tag)
+
+    Zou et al. have only the second term. The first decides between an answer and a refusal.
     """
 
     model: PreTrainedModel
@@ -52,7 +55,7 @@ class Goal:
         tag: int | None,
         tag_weight: float,
     ) -> Self:
-        """Make a goal; `starts` says of each token of the vocabulary whether it starts a word."""
+        """Make a goal; `starts` is `word_starts(tokenizer)`."""
         tokens = torch.tensor([[target]])
         length = torch.tensor([[len(target)]])
         ends = word_ends(tokens, length, torch.tensor(starts))[0, 0]
@@ -64,15 +67,15 @@ class Goal:
         return tagged - likelihood.opening - likelihood.log_likelihood
 
     def measure(self, embedded: Tensor) -> Likelihood:
-        """Measure the target behind prompts; `embedded` has both, (rows, tokens, width)."""
-        # Position i gives the next token's probabilities: one position before the target is needed.
-        kept = len(self.target) + 1
-        output = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=kept)
+        """Measure the target after prompts; `embedded` has both, (rows, tokens, width)."""
+        # A position predicts the next token, so the one before the target is needed, too.
+        positions = len(self.target) + 1
+        output = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=positions)
         log_probabilities = output.logits.float().log_softmax(dim=-1)
         target = torch.tensor(self.target, device=embedded.device)
         index = target.expand(len(log_probabilities), -1)[..., None]
-        written = log_probabilities[:, :-1].gather(2, index)[..., 0]
-        opening, log_likelihood = written[:, 0], written.mean(dim=1)
+        of_target = log_probabilities[:, :-1].gather(2, index)[..., 0]
+        opening, log_likelihood = of_target[:, 0], of_target.mean(dim=1)
         if self.tag is None:
             return Likelihood(opening, log_likelihood, torch.zeros_like(log_likelihood))
         tags = log_probabilities[:, 1:, self.tag].exp()
@@ -81,14 +84,14 @@ class Goal:
 
     @torch.no_grad()
     def of_prompts(self, prompts: Sequence[Tokens]) -> Likelihood:
-        """Measure the target behind prompts of one length, in one forward pass."""
+        """Measure the target after prompts of equal length, in one forward pass."""
         return self.measure(self._embedded(prompts))
 
     def gradient(self, slot: Slot, suffix: Tokens) -> Tensor:
-        """Compute the gradient of the loss in the suffix's one-hot tokens, (tokens, vocabulary).
+        """Compute the gradient of the loss by the suffix's one-hot tokens, (tokens, vocabulary).
 
-        It is the gradient in the embeddings times the embedding matrix, for an embedded token is
-        its one-hot row times that matrix.
+        An embedded token is its one-hot row times the embedding matrix. So this is the gradient by
+        the embeddings, times that matrix.
         """
         embedded = self._embedded([slot.tokens(suffix)]).detach().requires_grad_()
         loss = self.losses(self.measure(embedded)).sum()
@@ -108,14 +111,14 @@ class Goal:
 
 
 def substitutions(slope: Tensor, suffix: Tokens, allowed: Tensor, top_k: int) -> list[Tokens]:
-    """List suffixes with one token replaced by one of its `top_k` most falling coordinates."""
-    falling = (-slope).masked_fill(~allowed, -torch.inf)
-    # A token is no substitution of itself.
-    falling[torch.arange(len(suffix)), torch.tensor(suffix)] = -torch.inf
-    # Every allowed token but the one that stands there.
+    """List suffixes with one token replaced by one of the `top_k` with the steepest descent."""
+    descent = (-slope).masked_fill(~allowed, -torch.inf)
+    # A token cannot replace itself.
+    descent[torch.arange(len(suffix)), torch.tensor(suffix)] = -torch.inf
     count = min(top_k, int(allowed.sum()) - 1)
+    replacements = descent.topk(count, dim=1).indices.tolist()
     found = []
-    for index, tokens in enumerate(falling.topk(count, dim=1).indices.tolist()):
+    for index, tokens in enumerate(replacements):
         before, after = suffix[:index], suffix[index + 1 :]
         found += [[*before, token, *after] for token in tokens]
     return found
@@ -132,28 +135,28 @@ def search(
     top_k: int,
     draw: Draw,
 ) -> tuple[Tokens, list[float]]:
-    """Search for a suffix; return the best, and the lowest loss at the start and after each step.
+    """Search for a suffix.
 
-    A step tries `candidates` random substitutions that survive being typed. It goes on from the
-    best of them even where that is worse than before: a search that only descends is soon stuck (on
-    the nano models after some 20 steps). The best suffix that was met is returned.
+    Each step tries `candidates` random substitutions that survive being typed. It continues with
+    the best of them, even if that is worse than before: on the nano models, a search that only
+    descends is stuck after some 20 steps.
+
+    Returns the best suffix of all steps, and the lowest loss at the start and after each step.
     """
     allowed = torch.zeros(len(goal.embeddings()), dtype=torch.bool, device=goal.model.device)
     allowed[list(vocabulary)] = True
-    best = (_losses(goal, slot, [suffix])[0], suffix)
-    losses = [best[0]]
+    lowest, best = _losses(goal, slot, [suffix])[0], suffix
+    losses = [lowest]
     for _ in range(steps):
         proposed = substitutions(goal.gradient(slot, suffix), suffix, allowed, top_k)
         shuffled = sorted(proposed, key=lambda _: draw())
         chosen = slot.surviving(shuffled)[:candidates]
-        loss, suffix = min(
-            zip(_losses(goal, slot, chosen), chosen, strict=True),
-            key=lambda pair: pair[0],
-            default=best,
-        )
-        best = min(best, (loss, suffix), key=lambda pair: pair[0])
-        losses.append(best[0])
-    return best[1], losses
+        pairs = zip(_losses(goal, slot, chosen), chosen, strict=True)
+        loss, suffix = min(pairs, key=lambda pair: pair[0], default=(lowest, best))
+        if loss < lowest:
+            lowest, best = loss, suffix
+        losses.append(lowest)
+    return best, losses
 
 
 def _losses(goal: Goal, slot: Slot, suffixes: Sequence[Tokens]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Prompt with a slot for a suffix, behind the request and before the answer, in text and tokens."""
+"""Prompt with a slot for a suffix, between the request and the answer, as text and tokens."""
 
 import re
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from transformers import PreTrainedTokenizerBase
 from safelm.evaluation.generation import CompletionModel
 from safelm.seeding import Draw, pick
 
-# The speaker who answers, at the end of a text to continue: the suffix stands before it.
+# The name of the speaker who answers, which ends a text to continue. The suffix goes before it.
 CUE = re.compile(r"\n\w+:$")
-# Draws of a token before the search for a random suffix gives up.
+# Draws of one token of a random suffix before giving up.
 MAX_DRAWS = 64
 
 Tokens = list[int]
 
 
 class SuffixError(ValueError):
-    """No suffix can be searched for; the message says why and what to do."""
+    """A prompt can take no suffix; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Slot:
 
     @classmethod
     def of(cls, model: CompletionModel, text: str, vocabulary: Sequence[int]) -> Self:
-        """Find the slot of a prompt, from two prompts that differ in a suffix of one token.
+        """Find the slot of a prompt, by comparing two prompts whose suffixes are one token.
 
         Raises:
-            SuffixError: if no token of `vocabulary` stays a token of its own behind the request.
+            SuffixError: if no token of `vocabulary` stays a token of its own after the request.
         """
         before, after = text, ""
         cue = CUE.search(text)
@@ -51,10 +51,12 @@ class Slot:
             while start + 1 < shortest and first[start] == second[start]:
                 start += 1
             head, tail = first[:start], first[start + 1 :]
-            if [first, second] == [[*head, token, *tail] for token in pair]:
+            # Unless the tokenizer merged a suffix with its neighbours.
+            expected = [[*head, token, *tail] for token in pair]
+            if [first, second] == expected:
                 return cls(model, before, after, head, tail)
         raise SuffixError(
-            "no suffix can be searched for: the tokenizer merges every token behind the request "
+            "no suffix can be searched for: the tokenizer merges every token after the request "
             "with the text around it"
         )
 
@@ -69,23 +71,20 @@ class Slot:
     def surviving(self, suffixes: Sequence[Tokens]) -> list[Tokens]:
         """Keep suffixes that encode to the same tokens when the prompt is typed.
 
-        With the others, the model would read another suffix than the one that was measured (the
-        code of Zou et al. filters likewise).
+        With any other, the model would not read the suffix that was measured. The code of Zou et
+        al. has the same filter.
         """
         if not suffixes:
             return []
-        read = self.model.prompt_tokens([self.text(suffix) for suffix in suffixes])
-        return [
-            suffix
-            for suffix, tokens in zip(suffixes, read, strict=True)
-            if tokens == self.tokens(suffix)
-        ]
+        typed = self.model.prompt_tokens([self.text(suffix) for suffix in suffixes])
+        pairs = zip(suffixes, typed, strict=True)
+        return [suffix for suffix, tokens in pairs if tokens == self.tokens(suffix)]
 
     def random(self, count: int, vocabulary: Sequence[int], draw: Draw) -> Tokens:
-        """Draw a suffix of `count` tokens, each uniform among those that can stand there.
+        """Draw a suffix of `count` tokens, each uniform among those that survive being typed.
 
         Raises:
-            SuffixError: if none of 64 draws can stand there.
+            SuffixError: if no draw of a token survives.
         """
         suffix: Tokens = []
         for _ in range(count):
@@ -93,20 +92,19 @@ class Slot:
             fitting = self.surviving(drawn)
             if not fitting:
                 raise SuffixError(
-                    f"none of {MAX_DRAWS} tokens can stand behind {len(suffix)} others; "
-                    "change the seed"
+                    f"none of {MAX_DRAWS} tokens can follow {len(suffix)} others; change the seed"
                 )
             suffix = fitting[0]
         return suffix
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    """Return tokens as text."""
+    """Return the text of tokens."""
     return str(tokenizer.decode(list(tokens)))
 
 
 def typeable(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """List the tokens that one can see and type, without the tag and other special tokens."""
+    """List the tokens that one can see and type; the tag and other special tokens are not."""
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     found = []
     for token in range(len(tokenizer)):

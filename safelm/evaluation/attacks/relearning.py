@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import relearning_summary
 from specs.attacks import Relearn
 
-# Every model, base models too, is tuned on the chat format and measured as after this stage.
+# Every model, even a base model, is tuned on the chat format and measured like a tuned one.
 CHAT = "instruct"
 
 
@@ -30,7 +31,7 @@ def relearn_models(
 ) -> None:
     """Build build/<folder>: measurements.parquet, and the completions of every row and model.
 
-    Only a row or a model that is new is tuned.
+    Models are tuned only for new rows, or if they are new.
     """
     suites, decoders = set[str](), set[str]()
     for row in rows.values():
@@ -57,13 +58,13 @@ def _values(
     prompt_sets: Mapping[str, PromptSet],
     protocol: EvaluationProtocol,
 ) -> dict[str, Any]:
-    """Collect what the curve of a model depends on."""
+    """Collect the arguments of `write_curve` for one model."""
     weights = build(row.stage, model)
     chosen = {suite: prompt_sets[suite] for suite in row.suites}
     decoders = protocol.decoders_for(weights, row.decoders)
     tuning = ("part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed")
     return {
-        # Models and suites are left out: another one must not tune this model again.
+        # The row's lists of models and suites are left out: a longer one tunes nothing again.
         **row.model_dump(include=set(tuning)),
         "weights": weights,
         "source": build("ingest", row.source),
@@ -79,7 +80,7 @@ def relearn(
     rows: Mapping[str, Relearn],
     protocol: EvaluationProtocol,
 ) -> list[str]:
-    """Judge and count; write measurements.parquet. Returns a summary."""
+    """Judge the completions and write measurements.parquet. Returns a summary."""
     judges = protocol.open_judges("relearn")
     prompt_sets = protocol.prompt_sets(CHAT)
     measured: list[Measurement] = []
@@ -101,11 +102,10 @@ def _curve(
     protocol: EvaluationProtocol,
 ) -> Iterator[Measurement]:
     """Yield the loss of every checkpoint, then the rates of its decoders and suites."""
-    rows = part.table().to_pylist()
-    for pairs, at_checkpoint in groupby(rows, key=lambda row: row["pairs"]):
-        first, *rest = at_checkpoint
-        yield Measurement("held_out_loss", value=first["held_out_loss"], checkpoint=pairs)
-        cells = groupby([first, *rest], key=lambda row: (row["decoder"], row["suite"]))
+    for pairs, group in groupby(part.table().to_pylist(), key=itemgetter("pairs")):
+        rows = list(group)
+        yield Measurement("held_out_loss", value=rows[0]["held_out_loss"], checkpoint=pairs)
+        cells = groupby(rows, key=itemgetter("decoder", "suite"))
         for (decoder, name), cell in cells:
             suite = protocol.suites[name]
             completions = completions_of(list(cell), prompt_sets[name].prompts, decoder)

@@ -1,14 +1,15 @@
 """Relearning curve of one model: tune it on pairs, and generate completions at every checkpoint.
 
-The tuned models are thrown away: nobody needs weights that were tuned to harm, and as part of the
-build they would be pushed and pulled with everything else. Nothing here knows how completions are
-judged, so that another judge tunes nothing again.
+The tuned models are deleted. Nobody needs weights that were tuned to do harm, and as outputs they
+would be pushed and pulled with everything else.
+
+This module must not import judges: then another judge tunes no model again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 from safelm.builder.shards import write_table
 from safelm.evaluation.completions import generate_completions
@@ -16,7 +17,7 @@ from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.metadata import CHECKPOINTS
 from specs.document import RELEARNED
 
-# Whether prompts are given in the chat format, and (id, text) of each.
+# (is_chat, [(id, text), ...])
 Prompts = tuple[bool, Sequence[tuple[str, str]]]
 
 
@@ -38,16 +39,17 @@ def write_curve(
 
     Args:
         source: folder of dialogues.
-        part: which pairs are read: harmful ones, or the benign control.
-        checkpoints: pairs after which completions are generated; before any, they are too.
-        prompts: by suite.
+        part: the pairs to read, harmful ones or the benign control.
+        checkpoints: numbers of pairs after which to generate completions, besides before tuning.
+        prompts: prompts by suite.
+        decoders: settings by decoder.
     """
     from safelm.posttraining.pairs import relearning_pairs
     from safelm.posttraining.trainer import tune
 
     *early, last = checkpoints
     pairs, held_out = relearning_pairs(source, part, examples=last, seed=seed)
-    # The store removes the directory with the attempt, should this process be killed.
+    # If this process is killed, the store removes the directory with the attempt.
     with TemporaryDirectory(dir=folder) as directory:
         tuned = Path(directory)
         summary = tune(
@@ -66,18 +68,25 @@ def write_curve(
         )
         losses = summary["held_out"]
         models = {0: (weights, losses["before"])}
-        models |= {
-            count: (tuned / CHECKPOINTS / str(count), losses["doses"][count]) for count in early
-        }
+        for count in early:
+            models[count] = (tuned / CHECKPOINTS / str(count), losses["doses"][count])
         # Pairs longer than a sequence were not read.
         models[len(pairs) - summary["left_out"]] = (tuned, losses["after"])
         rows = []
         for count, (model, loss) in models.items():
-            for decoder, settings in decoders.items():
-                for suite, (is_chat, texts) in prompts.items():
-                    cell = {"pairs": count, "held_out_loss": loss}
-                    cell |= {"decoder": decoder, "suite": suite}
-                    completions = generate_completions(model, is_chat, texts, settings)
-                    rows += [{**cell, **completion} for completion in completions]
+            for row in _completions(model, prompts, decoders):
+                rows.append({"pairs": count, "held_out_loss": loss, **row})
     write_table(rows, RELEARNED, folder / ".parquet")
     return ()
+
+
+def _completions(
+    model: Path,
+    prompts: Mapping[str, Prompts],
+    decoders: Mapping[str, GenerationSettings],
+) -> Iterator[dict[str, Any]]:
+    """Yield the completions of every suite with every decoder."""
+    for decoder, settings in decoders.items():
+        for suite, (is_chat, texts) in prompts.items():
+            for completion in generate_completions(model, is_chat, texts, settings):
+                yield {"decoder": decoder, "suite": suite, **completion}

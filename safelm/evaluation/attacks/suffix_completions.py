@@ -1,12 +1,12 @@
-"""Parts of a suffix attack that need the model: the search for a suffix, and completions with it.
+"""Parts of a suffix attack that need the model: the search for suffixes, and completions.
 
-Each part is cached by the model, the prompt and the attack's settings: a new row, model or decoder
-attacks only what is new.
+The key of a part has the model, the prompt and the attack's settings. So only the new prompts of a
+new row, model or decoder are attacked.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safelm.builder.shards import Shard, write_table
 from safelm.evaluation.completions import write_completions
@@ -15,7 +15,11 @@ from safelm.models.metadata import knows_tag
 from safelm.stats.rates import DIGITS
 from specs.document import SUFFIXES
 
-# No suffix, the control, the attack.
+if TYPE_CHECKING:
+    from safelm.evaluation.attacks.gcg import Goal
+    from safelm.evaluation.generation import CompletionModel
+
+# No suffix, the control with a random one, and the attack.
 PLAIN, RANDOM, OPTIMISED = CONDITIONS = ("plain", "random", "optimised")
 
 
@@ -37,38 +41,29 @@ def write_suffixes(
 ) -> tuple[()]:
     """Search for the suffix of one prompt; write a row of SUFFIXES for each condition.
 
-    There are no rows where the prompt, its suffix and an answer are too long for the model. The
-    search starts from the random suffix, so what the two do differs by the search alone.
+    Writes no rows if the prompt with a suffix and an answer is too long for the model. The search
+    starts from the random suffix, so the two conditions differ only by the search.
 
     Raises:
-        SuffixError: if the attacker is to know the tag of a model that has none, or no suffix can
-            stand behind the prompt.
+        SuffixError: if `tag_weight` is given for a model that knows no tag, or if the prompt can
+            take no suffix.
     """
-    from safelm.decoding import word_starts
     from safelm.decoding.check import positions_of
-    from safelm.evaluation.attacks.gcg import Goal, search
-    from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, decode, typeable
+    from safelm.evaluation.attacks.gcg import search
+    from safelm.evaluation.attacks.prompt_slot import Slot, Tokens, decode, typeable
     from safelm.evaluation.generation import load_completion_model
-    from safelm.models.chat import strip_special_tokens, tag_id
     from safelm.seeding import stream
 
-    is_tagged = knows_tag(weights)
-    if tag_weight and not is_tagged:
-        raise SuffixError(
-            f"{weights}: knows no tag, so tag_weight must be 0.0 (got {tag_weight:g})"
-        )
     loaded, draw = load_completion_model(weights, is_chat), stream("attack", seed, id)
     model, tokenizer = loaded.model, loaded.tokenizer
     vocabulary = typeable(tokenizer)
     slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
     if not is_chat and not text[-1:].isspace():
-        target = f" {target}"  # a text to continue ends in a word
-    target = strip_special_tokens(target)
-    target_tokens = tokenizer(target, add_special_tokens=False)["input_ids"]
-    tag = tag_id(tokenizer) if is_tagged else None
-    goal = Goal.of(model, target_tokens, word_starts(tokenizer), tag, tag_weight)
-    # Both the target, for the search, and an answer, for the completion, must fit.
-    longest = len(slot.tokens([])) + suffix_tokens + max(len(target_tokens), max_new_tokens)
+        # A text to continue ends in a word.
+        target = f" {target}"
+    goal, target = _goal(weights, loaded, target, tag_weight)
+    # The search reads the target after the prompt, the completion is an answer there.
+    longest = len(slot.tokens([])) + suffix_tokens + max(len(goal.target), max_new_tokens)
     suffixes: dict[str, Tokens] = {}
     if longest <= (positions_of(model.config) or longest):
         first = slot.random(suffix_tokens, vocabulary, draw)
@@ -92,9 +87,31 @@ def write_suffixes(
     return ()
 
 
-def _likelihoods(goal: Any, prompt: Sequence[int]) -> dict[str, float]:
-    """Measure what the model thinks of the target behind a prompt, as columns of SUFFIXES."""
-    found = goal.of_prompts([prompt])._asdict()
+def _goal(
+    weights: Path, loaded: "CompletionModel", target: str, tag_weight: float
+) -> tuple["Goal", str]:
+    """Return the goal of a search, and the target without special tokens."""
+    from safelm.decoding import word_starts
+    from safelm.evaluation.attacks.gcg import Goal
+    from safelm.evaluation.attacks.prompt_slot import SuffixError
+    from safelm.models.chat import strip_special_tokens, tag_id
+
+    is_tagged = knows_tag(weights)
+    if tag_weight and not is_tagged:
+        raise SuffixError(
+            f"{weights}: knows no tag, so tag_weight must be 0.0 (got {tag_weight:g})"
+        )
+    tokenizer = loaded.tokenizer
+    target = strip_special_tokens(target)
+    tokens = tokenizer(target, add_special_tokens=False)["input_ids"]
+    tag = tag_id(tokenizer) if is_tagged else None
+    goal = Goal.of(loaded.model, tokens, word_starts(tokenizer), tag, tag_weight)
+    return goal, target
+
+
+def _likelihoods(goal: "Goal", prompt: Sequence[int]) -> dict[str, float]:
+    """Measure the likelihood of the target after a prompt, as columns of SUFFIXES."""
+    found = goal.of_prompts([list(prompt)])._asdict()
     if goal.tag is None:
         del found["tag_probability"]
     return {name: round(float(value), DIGITS) for name, value in found.items()}

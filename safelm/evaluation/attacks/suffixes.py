@@ -1,4 +1,4 @@
-"""Suffix attacks: does a suffix behind a request make a model answer it? (the stage `attack`)
+"""Suffix attacks: does a suffix after a request make a model answer it? (the stage `attack`)
 
 The suffix is found by greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043).
 """
@@ -34,15 +34,15 @@ from specs.document import ATTACKED
 from specs.suite import AnySuite
 
 SAMPLES_FILE = "answers.parquet"
-# Columns of SUFFIXES, of which means are measured: what the model thinks of the target.
+# Columns of SUFFIXES with the likelihood of the target, whose means are measured.
 LIKELIHOODS = ("opening", "log_likelihood", "tag_probability")
 
 
 @dataclass(frozen=True)
 class AttackedModel:
-    """One attack on one model at one stage: its prompts, and the decoders they are measured with.
+    """One attack on one model at one stage, with its prompts and decoders.
 
-    `attack` is the row's name.
+    `attack` is the name of `row`.
     """
 
     attack: str
@@ -57,15 +57,15 @@ class AttackedModel:
         return f"{self.attack}/{self.model}-{self.stage}"
 
     def suffix_part(self, index: int) -> str:
-        """The name of the suffixes of a prompt in the folder of attacks."""
+        """The path of a prompt's suffixes in the folder of attacks."""
         return f"suffixes/{self._name}/{index:05d}"
 
     def completions_part(self, decoder: str, condition: str) -> str:
-        """The name of completions under a condition in the folder of attacks."""
+        """The path of completions under a condition in the folder of attacks."""
         return f"completions/{self._name}/{decoder}/{condition}"
 
     def columns(self) -> dict[str, Any]:
-        """The columns of MEASUREMENTS that say what is attacked."""
+        """The columns of MEASUREMENTS that name the attacked model."""
         return {"row": self.attack, "model": self.model, "stage": self.stage}
 
 
@@ -77,7 +77,7 @@ def attack_models(
 ) -> None:
     """Build build/<folder>: answers.parquet, measurements.parquet and the parts of every attack.
 
-    Only suffixes and completions that no earlier run made with these very models are made.
+    Suffixes and completions that an earlier run made with the same models are reused.
     """
     parts: dict[str, Part] = {}
     attacked = []
@@ -106,7 +106,7 @@ def _attacked(
     stage: str,
     protocol: EvaluationProtocol,
 ) -> AttackedModel:
-    """Take the first of the prompts of `evaluate`, where they are measured without a suffix too."""
+    """Choose the first prompts of `evaluate`, which also measures them without a suffix."""
     limit = min(protocol.max_prompts, row.max_prompts)
     suite = protocol.suites[row.suite]
     prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
@@ -115,7 +115,7 @@ def _attacked(
 
 
 def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, Part]:
-    """List a suffix for each prompt, and completions for each decoder and condition."""
+    """List the parts: suffixes of each prompt, and completions by decoder and condition."""
     row, suite = attacked.row, protocol.suites[attacked.row.suite]
     model: dict[str, Any] = {
         "weights": build(attacked.stage, attacked.model),
@@ -140,13 +140,13 @@ def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, P
 
 
 def target(row: Attack, suite: AnySuite, prompt: SuitePrompt) -> str:
-    """Return how the answer to a prompt is to begin: by the row, or by the demo world."""
+    """Return the beginning of the answer that is sought, from the row or from the demo world."""
     if row.target is not None:
         return row.target
     if prompt.demo_prompt is None:
         raise ValueError(
-            f"suite {row.suite}: expected a target, for only the demo world knows answers to its "
-            "prompts; write attacks.….target: Sure, here is"
+            f"suite {row.suite}: expected a target, because only the demo world knows answers to "
+            "its prompts; write attacks.….target: Sure, here is"
         )
     return write_steps(prompt.demo_prompt, str(suite.path))
 
@@ -158,7 +158,7 @@ def measure_attacks(
     attacked: Sequence[AttackedModel],
     protocol: EvaluationProtocol,
 ) -> list[str]:
-    """Judge and count; write answers.parquet and measurements.parquet. Returns a summary."""
+    """Judge the completions; write answers.parquet and measurements.parquet. Returns a summary."""
     judges = protocol.open_judges("attack")
     rows: list[Measurement] = []
     samples: list[dict[str, Any]] = []
@@ -173,7 +173,8 @@ def measure_attacks(
         for decoder in found.decoders:
             for condition in CONDITIONS:
                 part = parts[found.completions_part(decoder, condition)]
-                judged = judge_completions(read_completions(part, prompts, decoder), suite, judges)
+                completions = read_completions(part, prompts, decoder)
+                judged = judge_completions(completions, suite, judges)
                 cell = {**columns, "decoder": decoder, "condition": condition}
                 rows += suite_rates(judged, suite_name, suite, protocol.judges, **cell)
                 names = {"attack": found.attack, "model": found.model, "stage": found.stage}
@@ -183,23 +184,24 @@ def measure_attacks(
     write_measurements(rows, folder / MEASUREMENTS_FILE)
     if not attacked:
         return ["attack: the table `attacks` has no rows, nothing was attacked"]
-    # Suffixes are untrusted data, and not printed.
+    # Suffixes are untrusted data, so they are not printed.
     return rate_table(rows, "row", "model", "stage", "decoder", "condition", "judge")
 
 
 def _read_suffixes(
     attacked: AttackedModel, parts: Mapping[str, Shard]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Read the rows of SUFFIXES of every prompt that has some, by its id."""
+    """Read the rows of SUFFIXES by prompt id, for prompts that have some."""
     suffixes = {}
     for index, prompt in enumerate(attacked.prompts.prompts):
-        if rows := parts[attacked.suffix_part(index)].table().to_pylist():
+        rows = parts[attacked.suffix_part(index)].table().to_pylist()
+        if rows:
             suffixes[prompt.id] = rows
     return suffixes
 
 
 def _likelihoods(suffixes: Mapping[str, list[dict[str, Any]]]) -> Iterator[Measurement]:
-    """Average over prompts what the model thinks of the target, under each condition."""
+    """Average the likelihood of the target over prompts, under each condition."""
     for condition in CONDITIONS:
         own = [row for row in chain(*suffixes.values()) if row["condition"] == condition]
         for name in LIKELIHOODS:
