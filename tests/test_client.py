@@ -1,5 +1,6 @@
 """Client of a language model's server: pauses, refusals, silence and the end of patience."""
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -191,6 +192,34 @@ def test_a_server_that_begins_to_refuse_everything_makes_no_data(
         endpoint.plan = lambda name, before: None
         answers = model.generate([question(number) for number in range(9)])
     assert not any(answer.problem for answer in answers)
+
+
+@pytest.mark.parametrize("fault", ["refused", "missing"])
+def test_requests_in_flight_when_a_server_begins_to_refuse_make_no_data(
+    open_model: Open, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """All of them began before the last answer."""
+    gone = threading.Event()
+
+    def refuse(handler: Any, data: bytes) -> None:
+        gone.wait(5.0)
+        time.sleep(0.2)
+        send(handler, b"", 404 if fault == "missing" else 400)
+
+    def answer(handler: Any, data: bytes) -> None:
+        time.sleep(0.2)
+        send(handler, data)
+        gone.set()
+
+    def plan(name: str, before: int) -> str | None:
+        return "answer" if "page 8" in str(endpoint.bodies[-1]["messages"]) else "refuse"
+
+    monkeypatch.setitem(FAULTS, "refuse", refuse)
+    monkeypatch.setitem(FAULTS, "answer", answer)
+    with FakeEndpoint(plan).running() as endpoint:
+        model = open_model(endpoint)
+        with pytest.raises(EngineError, match="refuses every request"):
+            model.generate([question(number) for number in range(9)])
 
 
 @pytest.mark.parametrize("fault", ["filtered", "filtered_200", "filtered_400", "filtered_403"])

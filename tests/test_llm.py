@@ -304,4 +304,4 @@ def test_a_pause_that_is_no_number_is_ignored(tmp_path: Path) -> None:
         engine = LanguageModel(row, endpoint, tmp_path / "answers.jsonl")
         (answer,) = engine.generate([question])
     assert answer.problem is None
-    assert engine.traffic.counts["failed status_429"] == 1
+    assert engine.traffic.failed["status_429"] == 1

@@ -35,7 +35,6 @@ POLICY = re.compile(
 )
 # Sent in place of a page: if this is refused too, the page was not the reason.
 PROBE = "There is no page to read. Answer in a few words."
-WAITING = "waiting"  # the first word of the line on a silent server
 MAX_SHOWN = 200  # characters of a server's text in an error message
 
 
@@ -92,20 +91,14 @@ class Endpoint:
 class Traffic:
     """What passed between an engine and its server.
 
-    `counts` counts requests, failed attempts by their problem, and unanswered requests by theirs.
+    `failed` counts failed attempts by their problem, `counts` requests, and those unanswered.
     `answered_at` is the monotonic time of the last answer under the right model's name, 0 before
     the first: until then, a refusal or another model's name means that the row is wrong.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     answered_at: float = 0.0
-
-    def failures(self) -> str:
-        """Return the failed attempts by their problem, as they are logged."""
-        names = {name: name.removeprefix("failed ") for name in self.counts}
-        return list_counts(
-            {short: self.counts[name] for name, short in names.items() if short != name}
-        )
 
 
 class Client:
@@ -143,12 +136,12 @@ class Client:
         problem, backoff = "not_sent", self.endpoint.first_pause
         while not self.is_down:
             try:
-                return await self._attempt(payload, began)
+                return await self._attempt(payload)
             except _Retry as error:
                 problem, pause = str(error), error.pause
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
                 problem, pause = _problem(error), 0.0
-            self.traffic.counts[f"failed {problem}"] += 1
+            self.traffic.failed[problem] += 1
             left = began + self.patience - time.monotonic()
             if left <= 0:
                 # Where another request was answered meanwhile, the server is up.
@@ -169,19 +162,19 @@ class Client:
                 told = 0.0  # it has answered since
             if self.in_flight and silent >= max(SILENT, 2 * told):
                 told = silent
-                failures = self.traffic.failures()
-                line = (
-                    f"{WAITING} for engines.{self.row} at {self.endpoint.url}: no answer for "
-                    f"{silent:,.0f} s, {self.in_flight} requests in flight"
-                    f"{f' (failed attempts: {failures})' if failures else ''}; "
-                    f"a request is given up after {self.patience:,.0f} s"
-                )
-                logger.warning(line)
-                print(line, flush=True)
+                self._tell_silence(silent)
 
-    async def _attempt(
-        self, payload: Mapping[str, Any], began: float, is_probe: bool = False
-    ) -> dict[str, Any]:
+    def _tell_silence(self, seconds: float) -> None:
+        line = (
+            f"waiting for engines.{self.row} at {self.endpoint.url}: no answer for "
+            f"{seconds:,.0f} s, {self.in_flight} requests in flight (failed attempts: "
+            f"{list_counts(self.traffic.failed) or 0}); "
+            f"a request is given up after {self.patience:,.0f} s"
+        )
+        logger.warning(line)
+        print(line, flush=True)
+
+    async def _attempt(self, payload: Mapping[str, Any], is_probe: bool = False) -> dict[str, Any]:
         self.traffic.counts["requests"] += 1
         status, body = await self._post(payload)
         if status != 200:
@@ -189,7 +182,7 @@ class Client:
                 raise self._unanswered(FILTERED)
             if is_probe:
                 raise ServerUnusable(self._refusal(status, body))
-            await self._probe(payload, began)
+            await self._probe(payload)
             raise self._unanswered("refused")
         try:
             reply = _check_reply(body, payload["model"])
@@ -223,16 +216,18 @@ class Client:
                 )
             return status, body
 
-    async def _probe(self, payload: Mapping[str, Any], began: float) -> None:
-        """Repeat a refused request without its page, unless another was answered since it began.
+    async def _probe(self, payload: Mapping[str, Any]) -> None:
+        """Repeat a refused request without its page: was the page the reason?
 
         Raises ServerUnusable if that is refused too.
         """
-        # One probe at a time: the others learn from its result.
+        refused_at = time.monotonic()
+        # One probe at a time: whoever waits for it learns from its result. An answer before the
+        # refusal proves nothing, for the server may refuse everything since.
         async with self.probing:
-            if self.traffic.answered_at < began:
+            if self.traffic.answered_at < refused_at:
                 messages = [*payload["messages"][:-1], {"role": "user", "content": PROBE}]
-                await self._attempt({**payload, "messages": messages}, began, is_probe=True)
+                await self._attempt({**payload, "messages": messages}, is_probe=True)
 
     def _refusal(self, status: int, body: bytes) -> str:
         """Describe a server that refuses a request without a page."""
