@@ -96,7 +96,8 @@ class LanguageModel:
         return (
             f"engines.{self.row['name']} at {self.endpoint.url}: {unanswered:,} of {requests:,} "
             f"requests unanswered (failed attempts: {list_counts(self.traffic.failed)}). "
-            "Answers so far are saved; when the server answers again, run the stage again: it asks only the rest."
+            "Answers so far are saved; when the server answers again, run the stage again: "
+            "it asks only the rest."
         )
 
     def payload(self, request: Request) -> dict[str, Any]:
