@@ -6,9 +6,8 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompleti
 
 from safelm.decoding import Branch, Decoded, generate, word_starts
 from safelm.evaluation.utility.lm_eval_tasks import local_task
-from safelm.models.chat import load, page_tokens, request_tokens, tag_id
+from safelm.models.chat import page_tokens, request_tokens, tag_id
 from safelm.serve.answers import Answer, Service
 from safelm.serve.command import ServeError, serve
 from safelm.serve.request import CompletionRequest
-from safelm.serve.server import MAX_BODY_BYTES, address, listen, make_app, make_server
+from safelm.serve.server import MAX_BODY_BYTES, listen
+from tests.serving import serving, small_service
 from tests.tiny import write_model, write_tokenizer
 
 BRANCH = Branch(branches=3, tag_weight=100.0)
@@ -31,22 +31,7 @@ BRANCH = Branch(branches=3, tag_weight=100.0)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    folder = tmp_path_factory.mktemp("served")
-    model = write_model(folder / "tags", write_tokenizer(folder / "tokenizer"), knows_tag=True)
-    return Service("tags", *load(model), BRANCH)
-
-
-@contextmanager
-def serving(service: Service, key: str | None = None) -> Iterator[str]:
-    """Serve from a thread; the server's address."""
-    listener, server = listen(), make_server(make_app(service, key))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield address(listener)
-    finally:
-        server.should_exit = True
-        thread.join()
+    return small_service(tmp_path_factory.mktemp("served"), BRANCH)
 
 
 @pytest.fixture(scope="module")

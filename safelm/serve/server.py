@@ -35,9 +35,11 @@ MAX_BODY_BYTES = 1 << 20
 # Of all bodies that are being read.
 MAX_HELD_BYTES = 64 << 20
 MAX_CONNECTIONS = 4096
-# For a body to come, for a connection without a request, and for an answer with all its waiting.
+# For a body to come, for a connection without a request, for one whose body is refused, and for an
+# answer with all its waiting.
 BODY_SECONDS = 30
 IDLE_SECONDS = 30
+REFUSED_SECONDS = 2
 ANSWER_SECONDS = 600
 # Connections that may wait to be accepted: a harness opens hundreds at once.
 BACKLOG = 1024
@@ -179,7 +181,7 @@ class Guard:
         if self.key is None or path == HEALTH:
             return None
         sent, expected = headers.get("authorization", ""), f"Bearer {self.key}"
-        if secrets.compare_digest(sent.encode(), expected.encode()):
+        if secrets.compare_digest(sent.encode("latin-1"), expected.encode()):
             return None
         return refuse(401, "expected a header `Authorization: Bearer` with the server's key")
 
@@ -237,6 +239,8 @@ def make_app(service: Service, key: str | None = None) -> Starlette:
 class Connection(H11Protocol):
     """A connection that is closed when no request comes, or a body comes that nobody reads."""
 
+    is_refused = False
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
@@ -244,13 +248,23 @@ class Connection(H11Protocol):
             transport.abort()
         self.loop.call_later(IDLE_SECONDS, self.close_if_idle, None)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends; forget the rest of a body that was refused."""
+        if not self.is_refused:
+            super().data_received(data)
+
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request, if the last was read."""
+        """Begin to wait for the next request, or for the client to see that its body is refused.
+
+        If the connection were closed at once, a client that still sends would miss the answer.
+        """
         served = self.cycle
-        if self.conn.their_state is SEND_BODY:
-            self.transport.close()
+        self.is_refused = self.conn.their_state is SEND_BODY
         super().on_response_complete()
-        self.loop.call_later(IDLE_SECONDS, self.close_if_idle, served)
+        if self.is_refused:
+            self.transport.write_eof()
+        wait = REFUSED_SECONDS if self.is_refused else IDLE_SECONDS
+        self.loop.call_later(wait, self.close_if_idle, served)
 
     def close_if_idle(self, served: object) -> None:
         """Close if no request has come since the one that was served."""
