@@ -27,10 +27,11 @@ def check_build() -> Report:
 
 
 def targets() -> list[Target]:
-    """List every object that the build in this folder needs, and every file in build/."""
+    """List every object of an output of the build in this folder, and every file in build/."""
     owners: dict[Path, set[str]] = {}
     store, stages = Store(cache(), scratch()), read_lock()
-    for need in check_build().needs:
+    needs = check_build().needs
+    for need in (need for need in needs if need.name.parts[0] == "build"):
         owners.setdefault(store.object(need.md5), set()).add(need.stage)
         owners.setdefault(need.name, set()).add(need.stage)
     for stage in stages.values():

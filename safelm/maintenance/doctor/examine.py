@@ -10,16 +10,18 @@ from safelm.maintenance.doctor import dvc, leftovers, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.doctor.run_cache import run_cache
 from safelm.maintenance.quarantine import quarantine
+from safelm.maintenance.verify.fetched import objects
 
 Check = Callable[[], Iterator[Diagnosis]]
 
-# They take milliseconds in all, and each finds something that stops a build.
+# They take milliseconds in all, unless objects were fetched, and each finds what stops a build.
 BEFORE_BUILD: tuple[Check, ...] = (
     surroundings.variables,
     dvc.lock_file,
     dvc.rwlock,
     run_cache,
     dvc.listings,
+    objects,
 )
 ALL: tuple[Check, ...] = (
     surroundings.python,

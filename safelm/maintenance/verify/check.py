@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from safelm.builder.files import is_digest
 from safelm.builder.manifest import File
+from safelm.builder.provenance import made_manifests
 from safelm.builder.store import Store
 from safelm.maintenance.verify.hashes import Hashes, Progress, Stamps, no_progress
 from safelm.maintenance.verify.lock_file import DIR, Stage, folders
@@ -34,7 +35,7 @@ def check(
     stamps: Stamps | None = None,
     progress: Progress = no_progress,
 ) -> Report:
-    """Verify the outputs of some stages of dvc.lock.
+    """Verify the outputs of some stages of dvc.lock, and the intermediates that they were made of.
 
     Args:
         build: also compare the files in build/ with their objects.
@@ -45,6 +46,7 @@ def check(
     began = time.monotonic()
     report = Report(stages=len(stages))
     needs = report.needs = list(_needs(stages, store, report.findings))
+    needs += _intermediate_needs({need.md5 for need in needs}, store)
     paths = {store.object(need.md5) for need in needs}
     if build:
         paths.update(need.name for need in needs)
@@ -81,6 +83,19 @@ def _needs(stages: dict[str, Stage], store: Store, findings: list[Finding]) -> I
                 yield from folder_needs(stage.name, out, store, findings)
             else:
                 yield Need(stage.name, out.path, out.md5)
+
+
+def _intermediate_needs(known: set[str], store: Store) -> Iterator[Need]:
+    """Yield the objects that stages of this workspace were made of and that are in no output.
+
+    One that is missing was collected as garbage, and is made again when its stage is.
+    """
+    for manifest in made_manifests():
+        for _, file in manifest.files():
+            path = store.object(file.md5)
+            if file.md5 not in known and path.exists():
+                known.add(file.md5)
+                yield Need(manifest.stage, path, file.md5, file)
 
 
 def _one_per_object(needs: Iterable[Need]) -> Iterable[Need]:

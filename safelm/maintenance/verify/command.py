@@ -4,14 +4,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from safelm.builder.locks import LockedError, project_locked
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check, check_rest
-from safelm.maintenance.verify.hashes import Stamps
+from safelm.maintenance.verify.hashes import Stamps, progress_bar
 from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
 from safelm.maintenance.verify.repair import repair
 from safelm.maintenance.verify.report import Fault, Report
@@ -86,15 +84,7 @@ def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: 
     """Check the stages of dvc.yaml; dvc.lock also remembers rows that left params.yaml."""
     stages = {name: stage for name, stage in read_lock().items() if name in declared}
     stamps = Stamps.read() if quick else Stamps()
-    hidden = not sys.stderr.isatty()
-    with tqdm(
-        desc="verify",
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=hidden,
-    ) as bar:
-        progress = partial(_move, bar)
+    with progress_bar("verify") as progress:
         report = check(
             stages,
             store,
@@ -107,11 +97,6 @@ def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: 
             check_rest(report, store, progress)
     _print_report(report)
     return report
-
-
-def _move(bar: tqdm, done: int, total: int) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
 
 
 def _print_report(report: Report) -> None:

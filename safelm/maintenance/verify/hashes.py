@@ -2,14 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+
+from tqdm import tqdm
 
 from safelm.builder.digest import md5_and_sha256
 from safelm.builder.environment import workers
 from safelm.builder.files import write_synced
+from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import scratch
+from safelm.builder.store import Stamp, Store, stamp_of
 
 FILE = "verified.json"
 
@@ -21,6 +27,19 @@ def no_progress(done: int, total: int) -> None:
     """Ignore progress."""
 
 
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar of the bytes hashed, on a terminal."""
+    hidden = not sys.stderr.isatty()
+    with tqdm(desc=title, unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield move
+
+
 class Stamps:
     """Digests by path, each with the (mtime in ns, inode, size) that its file had.
 
@@ -29,7 +48,7 @@ class Stamps:
     """
 
     def __init__(self) -> None:
-        self.known: dict[str, tuple[list[int], Digests]] = {}
+        self.known: dict[str, tuple[Stamp, Digests]] = {}
 
     @classmethod
     def read(cls) -> "Stamps":
@@ -42,23 +61,38 @@ class Stamps:
             stamps.known.clear()
         return stamps
 
+    @classmethod
+    def of_index(cls, store: Store) -> "Stamps":
+        """Take the stamps of objects from the index, which has those of all that was made here."""
+        stamps = cls()
+        for path in store.index():
+            try:
+                entry, known = store.read_entry(path.stem)
+            except (OSError, DamagedShard):
+                continue
+            for file in entry.files:
+                if stamp := known.get(file.md5):
+                    stamps.known[str(store.object(file.md5))] = stamp, (file.md5, file.sha256)
+        return stamps
+
     def get(self, path: Path) -> Digests | None:
         """Return the digests of a file, if its stamp is still the same."""
         stamp, digests = self.known.get(str(path), (None, None))
-        return digests if stamp == _stamp(path.stat()) else None
+        return digests if stamp == stamp_of(path.stat()) else None
+
+    def is_whole(self, path: Path, md5: str) -> bool:
+        """Return whether a file that was hashed has a digest."""
+        _, digests = self.known.get(str(path), (None, ("", "")))
+        return digests[0] == md5
 
     def put(self, path: Path, stat: os.stat_result, digests: Digests) -> None:
         """Add digests; `stat` was taken before the file was read, so that a later write is seen."""
-        self.known[str(path)] = _stamp(stat), digests
+        self.known[str(path)] = stamp_of(stat), digests
 
     def write(self) -> None:
         """Write the stamps for the next quick check."""
         scratch().mkdir(exist_ok=True)
         write_synced(scratch(FILE), json.dumps(self.known).encode())
-
-
-def _stamp(stat: os.stat_result) -> list[int]:
-    return [stat.st_mtime_ns, stat.st_ino, stat.st_size]
 
 
 class Hashes:

@@ -6,7 +6,7 @@ before anything acts on it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
@@ -34,11 +34,15 @@ class Out:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage in dvc.lock: its outputs, and the paths that it reads."""
+    """A stage in dvc.lock: its outputs, the paths that it reads, and what they held.
+
+    `read` has the md5 of each path, and the value of each parameter.
+    """
 
     name: str
     outs: tuple[Out, ...]
     deps: tuple[str, ...]
+    read: Mapping[str, Any]
 
 
 def read_lock(path: Path = LOCK) -> dict[str, Stage]:
@@ -74,22 +78,27 @@ def read_entry(where: str, name: Any, entry: Any) -> Stage:
         raise DamagedLockFile(f"{where}: expected a table (got {type(entry).__name__})")
     if not isinstance(entry.get("cmd"), str | list):
         raise DamagedLockFile(f"{where}: has no cmd")
-    _check_params(where, entry.get("params", {}))
+    read = _params(where, entry.get("params", {}))
     deps = []
     outs = []
     for dep in _list(where, "deps", entry):
-        deps.append(_path(where, "deps", dep))
-        _md5(where, dep, required=False)
+        path = _path(where, "deps", dep)
+        deps.append(path)
+        read[path] = _md5(where, dep, required=False)
     for out in _list(where, "outs", entry):
-        path = Path(_path(where, "outs", out))
-        outs.append(Out(path, _md5(where, out, required=True)))
-    return Stage(name, tuple(outs), tuple(deps))
+        path = _path(where, "outs", out)
+        outs.append(Out(Path(path), _md5(where, out, required=True)))
+    return Stage(name, tuple(outs), tuple(deps), read)
 
 
-def _check_params(where: str, params: Any) -> None:
+def _params(where: str, params: Any) -> dict[str, Any]:
     files = params.values() if isinstance(params, dict) else [None]
-    if not all(isinstance(values, dict) for values in files):
-        raise DamagedLockFile(f"{where}: params: expected a table for each file")
+    read: dict[str, Any] = {}
+    for values in files:
+        if not isinstance(values, dict):
+            raise DamagedLockFile(f"{where}: params: expected a table for each file")
+        read |= values
+    return read
 
 
 def _list(where: str, key: str, entry: dict[str, Any]) -> list[Any]:

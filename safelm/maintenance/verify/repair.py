@@ -21,6 +21,7 @@ from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.lock_file import (
     DIR,
     DamagedLockFile,
+    Stage,
     folders,
     read_listing,
     read_lock,
@@ -43,27 +44,28 @@ def repair(
         DvcError: a stage could not be made again.
         LockedError: a build runs.
     """
-    before = _locked_digests()
+    before = read_lock()
     last = None
     while (bad := _repairable(report)) and bad != last:
         last = bad
         Repair(bad, report, store, say).run()
         report = check()  # a damaged listing hides the damage behind it, so this may find more
-    for name, md5 in _locked_digests().items():
-        if before.get(name) != md5:
-            say(f"{name}: was made again and differs: its code, params or inputs have changed")
+    for name, stage in read_lock().items():
+        if name in before and before[name].outs != stage.outs:
+            say(f"{name}: was made again and differs: {_cause(before[name], stage)}")
     return report
+
+
+def _cause(before: Stage, after: Stage) -> str:
+    """Name what a stage read that is another than when it was built before."""
+    changed = [name for name, md5 in after.read.items() if before.read.get(name) != md5]
+    if changed:
+        return f"{', '.join(changed)} changed since it was built"
+    return "it does not give the same bytes twice, or another library is installed than before"
 
 
 def _repairable(report: Report) -> list[Finding]:
     return [finding for finding in report.findings if finding.fault != Fault.UNVERIFIABLE]
-
-
-def _locked_digests() -> dict[str, str | None]:
-    digests = {}
-    for stage in read_lock().values():
-        digests.update({str(out.path): out.md5 for out in stage.outs})
-    return digests
 
 
 class Repair:
@@ -168,7 +170,9 @@ class Repair:
     def _fetch(self, missing: set[str]) -> set[str]:
         """Fetch objects from the remote and check them; return those that are still missing."""
         stages = {finding.stage for finding in self.bad if finding.md5 in missing}
-        try_dvc("fetch", "--quiet", *sorted(stages))
+        # An intermediate is in no remote: its stage makes it again when it needs it.
+        if wanted := sorted(stages & self.stages.keys()):
+            try_dvc("fetch", "--quiet", *wanted)
         left = set()
         for md5 in missing:
             path = self.store.object(md5)

@@ -1,0 +1,64 @@
+"""Objects that were fetched: hashed once, before a build uses the first of them."""
+
+from collections.abc import Iterator
+
+from safelm.builder.digest import MANIFEST
+from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
+from safelm.builder.paths import cache, scratch
+from safelm.builder.store import Store
+from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.dvc import declared_stages
+from safelm.maintenance.verify.check import check
+from safelm.maintenance.verify.hashes import Stamps, progress_bar
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Stage, read_lock
+from safelm.maintenance.verify.report import Fault, Finding, Report
+
+
+def objects() -> Iterator[Diagnosis]:
+    """Check the objects that were fetched, or changed, since the last build."""
+    try:
+        stages = read_lock()
+    except (OSError, DamagedLockFile):
+        return  # reported by another check
+    for finding in damaged_objects(stages):
+        what = f"{finding.stage} {finding.name}: {finding.what}"
+        remedy = "`make verify REPAIR=1` quarantines it and fetches or makes only that again"
+        yield Diagnosis(str(finding.path), what, remedy)
+
+
+def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:
+    """Find objects that stages of dvc.lock name and that hold other bytes.
+
+    An object is not hashed again if the index has its stamp. What is whole is added to the index.
+    """
+    store = Store(cache(), scratch())
+    stamps = Stamps.of_index(store)
+    known = set(stamps.known)
+    with progress_bar("check what was fetched") as progress:
+        report = check(stages, store, build=False, stamps=stamps, progress=progress)
+    if any(need.file and str(store.object(need.md5)) not in known for need in report.needs):
+        _add_to_index(report, store, stamps)
+    damaged = [finding for finding in report.findings if finding.fault is Fault.CORRUPT]
+    # dvc.lock also remembers rows that left params.yaml. To ask DVC takes a second.
+    declared = declared_stages() if damaged else set()
+    return [finding for finding in damaged if finding.stage in declared]
+
+
+def _add_to_index(report: Report, store: Store, stamps: Stamps) -> None:
+    for need in report.needs:
+        if need.name.name == MANIFEST and stamps.is_whole(store.object(need.md5), need.md5):
+            for entry in _entries(store, need.md5):
+                _add_entry(entry, store, stamps)
+
+
+def _entries(store: Store, md5: str) -> list[ManifestEntry]:
+    try:
+        return list(Manifest.parse(store.object(md5).read_bytes()).entries())
+    except (ValueError, KeyError, TypeError, AttributeError, DamagedShard):
+        return []  # reported as unverifiable by `verify`
+
+
+def _add_entry(entry: ManifestEntry, store: Store, stamps: Stamps) -> None:
+    paths = {file.md5: store.object(file.md5) for file in entry.files}
+    if all(stamps.is_whole(path, md5) for md5, path in paths.items()):
+        store.write_entry(entry, {md5: stamps.known[str(path)][0] for md5, path in paths.items()})
