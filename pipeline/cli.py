@@ -133,7 +133,8 @@ def estimate(
 def serve(
     model: Annotated[Path, typer.Argument(help="a folder in Hugging Face's format")],
     decoder: Annotated[str, typer.Option(help="a row of evaluate.decoders in params.yaml")],
-    port: Annotated[int, typer.Option(help="of 127.0.0.1; 0 for any that is free")] = 8000,
+    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free")] = 8000,
     seed: Annotated[int, typer.Option(help="of decoders that draw")] = 1,
 ) -> None:
     """Serve a model with a decoder over OpenAI's protocol, on 127.0.0.1.
@@ -145,12 +146,13 @@ def serve(
     POST /v1/completions continues a text as in pretraining, POST /v1/chat/completions answers a
     dialogue. The decoder and --seed choose the tokens: temperature, top_p and seed of a request
     are ignored. The finish_reason content_filter says that the decoder stopped at the tag.
-    docs/evaluation.md shows how to run benchmarks against it.
+    With SAFELM_SERVE_KEY in the environment clients must send it, which a --host that other
+    machines reach needs. docs/serving.md has the limits, the fields and examples.
     """
     import pipeline.offline  # noqa: F401  (before transformers)
     from safelm.serve.command import serve as serve_model
 
-    serve_model(model, decoder, port=port, seed=seed)
+    serve_model(model, decoder, host=host, port=port, seed=seed)
 
 
 @app.command()
