@@ -78,17 +78,23 @@ def ended_reason(holder: Holder) -> str:
 
 def remove_ended() -> list[str]:
     """Remove processes that have ended from DVC's rwlock; return a sentence about each."""
-    removed = dict[str, str]()
-    # A damaged file is for the doctor.
-    with suppress(ValueError, TypeError, KeyError, AttributeError), try_lock(GUARD) as is_held:
-        values = json.loads(RWLOCK.read_bytes()) if is_held and RWLOCK.is_file() else {}
-        for holder in list(holders(values)):
-            if reason := ended_reason(holder):
-                _remove(holder, values)
-                removed[reason] = f"`{_shortened(holder['cmd'])}` has ended: {reason}"
+    with try_lock(GUARD) as is_held:
+        if not is_held or not RWLOCK.is_file():
+            return []
+        removed = dict[str, str]()
+        try:
+            values = json.loads(RWLOCK.read_bytes())
+            for holder in list(holders(values)):
+                if reason := ended_reason(holder):
+                    _remove(holder, values)
+                    removed[reason] = f"`{_shortened(holder['cmd'])}` has ended: {reason}"
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            # DVC would refuse to work. What a living process has in there was lost already.
+            values = {}
+            removed = {"": "a process was killed while it wrote to it"}
         if removed:
             RWLOCK.write_text(json.dumps(values), encoding="utf-8")
-    return list(removed.values())
+        return list(removed.values())
 
 
 def _remove(ended: Holder, values: Any) -> None:
