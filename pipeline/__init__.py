@@ -6,11 +6,22 @@ remedy. Any other exception is a mistake in the code and keeps its traceback.
 """
 
 import gc
+import resource
+import shutil
 import sys
 from types import TracebackType
 
-from safelm.builder.files import REMEDIES, describe_error
-from safelm.builder.supervision import die_with_dvc
+# Python 3.11 takes byte code that a full disk or `ulimit -f` has cut for whole, and could import
+# the module no more.
+ROOM = 1 << 20
+if (
+    0 <= resource.getrlimit(resource.RLIMIT_FSIZE)[0] < ROOM
+    or shutil.disk_usage(__path__[0]).free < ROOM
+):
+    sys.dont_write_bytecode = True
+
+from safelm.builder.files import REMEDIES, describe_error  # noqa: E402
+from safelm.builder.supervision import die_with_dvc  # noqa: E402
 
 OURS = ("safelm", "specs", "pipeline")
 

@@ -1,6 +1,7 @@
 """The command `safelm build`: check the project, then build what is out of date."""
 
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 from pipeline.dependencies import DVC_YAML, update_dependencies
 from safelm.builder import scheduler
 from safelm.builder.dvc_locks import LOCK, remove_ended, try_lock
+from safelm.builder.environment import environment_number
 from safelm.builder.files import write_synced
 from safelm.builder.locks import StageError, locked
-from safelm.builder.paths import build
+from safelm.builder.paths import build, cache
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.scheduler import Needs, outdated
+from safelm.builder.scheduler import Outdated, outdated
 from specs.params import PARAMS
 from specs.validation import problems
 
@@ -57,19 +59,31 @@ def build_project(jobs: int) -> str:
         BuildError: a stage failed.
     """
     # The checks import what reads DVC's files, which commands beside this one do not need.
-    from safelm.maintenance.doctor.examine import check_before_build
     from safelm.maintenance.doctor.surroundings import readable
 
     require_project()
     # The settings of DVC say where the cache is, and so its lock.
-    _refuse(list(readable()) or problems())
-    _require_git()
+    _refuse(list(readable()))
     with locked("build", wait=True):
-        for what in remove_ended():
-            print(f"DVC's lock: {what}; removed", flush=True)
-        # Only now: DVC's files are half written again and again while another build runs.
-        _refuse(check_before_build())
+        _mend()
+        _require_git()
         return _build(jobs)
+
+
+def _mend() -> None:
+    """Mend what a crash left in DVC's files, or refuse to build.
+
+    Another build writes these files again and again, so this is for the one that holds the lock.
+    """
+    from safelm.maintenance.doctor.examine import check_before_build
+    from safelm.maintenance.doctor.lock_copy import keep_lock_file, restore_lock_file
+
+    for what in remove_ended():
+        print(f"DVC's lock: {what}; removed", flush=True)
+    if restored := restore_lock_file():
+        print(restored, flush=True)
+    _refuse(check_before_build() or problems())
+    keep_lock_file()
 
 
 def _refuse(found: Sequence[object]) -> None:
@@ -78,11 +92,14 @@ def _refuse(found: Sequence[object]) -> None:
 
 
 def _build(jobs: int) -> str:
+    from safelm.maintenance.doctor.lock_copy import keep_lock_file
+
     began = time.monotonic()
     for stage in update_dependencies(with_code=False):
         print(f"dvc.yaml: {stage} reads other rows now", flush=True)
-    needs = _outdated()
-    scheduler.build(needs, jobs)
+    needs, expected = _outdated()
+    _require_space(len(needs), expected)
+    scheduler.build(needs, jobs, keep_lock_file)
     sort_stages()
     if not needs:
         return f"everything is up to date\nthe report: {build('report', 'index.html')}"
@@ -105,7 +122,22 @@ def sort_stages() -> None:
             write_synced(LOCK_FILE, ordered.encode())
 
 
-def _outdated() -> Needs:
+def _require_space(stages: int, expected: int) -> None:
+    """Refuse a build that would fill the disk: it would fail late, and so would others."""
+    folder = cache().absolute()
+    folder = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    declared = environment_number("SAFELM_FREE_GB")
+    needed = declared * 10**9 if declared else expected
+    if free < needed:
+        source = "SAFELM_FREE_GB" if declared else f"the last build of {stages} stages, or inputs"
+        raise ProjectError(
+            f"{folder}: {free / 1e9:,.1f} GB are free, and {needed / 1e9:,.1f} GB may be needed "
+            f"({source}); make room (`make gc`), or set SAFELM_FREE_GB to what is enough"
+        )
+
+
+def _outdated() -> Outdated:
     from safelm.maintenance.doctor.dvc import dvc_responds
 
     try:

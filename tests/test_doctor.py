@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from safelm.builder.dvc_locks import remove_ended
 from safelm.builder.manifest import Ledger
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.builder.supervision import is_alive
-from safelm.maintenance.doctor import dvc, examine, leftovers, surroundings
+from safelm.maintenance.doctor import dvc, examine, leftovers, lock_copy, surroundings
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.doctor.run_cache import entry_digest, run_cache
 from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock
@@ -91,6 +92,35 @@ def test_an_empty_lock_file_is_reported_with_its_remedy() -> None:
     )
 
 
+def test_a_torn_lock_file_is_restored_at_every_length_and_a_conflict_is_not() -> None:
+    write("dvc.lock", LOCK)
+    lock_copy.keep_lock_file()
+    for length in range(len(LOCK)):
+        write("dvc.lock", LOCK[:length])
+        lock_copy.keep_lock_file()
+        restored = lock_copy.restore_lock_file()
+        assert bool(restored) == (Path("dvc.lock").read_text() == LOCK), length
+        lock_copy.keep_lock_file()
+        read_lock()
+        write("dvc.lock", LOCK)
+        lock_copy.keep_lock_file()
+    write("dvc.lock", f"<<<<<<< HEAD\n{LOCK}")
+    assert lock_copy.restore_lock_file() == ""
+    Path("dvc.lock").unlink()
+    assert lock_copy.restore_lock_file() == "" and not Path("dvc.lock").exists()
+
+
+def test_the_doctor_restores_a_torn_lock_file_and_keeps_what_was_there() -> None:
+    write("dvc.lock", LOCK)
+    lock_copy.keep_lock_file()
+    write("dvc.lock", "stages:")
+    (line,) = lines(dvc.lock_file)
+    assert "`make doctor FIX=1` or a build restores the copy" in line
+    (diagnosis,) = examine.run_check(dvc.lock_file, True)
+    assert diagnosis.is_fixed and Path("dvc.lock").read_text() == LOCK
+    assert [path.read_text() for path in scratch("quarantine").rglob("dvc.lock")] == ["stages:"]
+
+
 @pytest.mark.parametrize(
     "old, new",
     [
@@ -123,6 +153,13 @@ def test_a_torn_rwlock_is_reported_unless_dvc_is_writing_it() -> None:
     with open(".dvc/tmp/rwlock.lock", "a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         assert lines(dvc.rwlock) == []
+
+
+def test_a_build_empties_a_torn_rwlock() -> None:
+    for torn in ("", '{"write": {"/a": {"pi', "[1]"):
+        write(".dvc/tmp/rwlock", torn)
+        assert remove_ended() == ["a process was killed while it wrote to it"]
+        assert Path(".dvc/tmp/rwlock").read_text() == "{}" and lines(dvc.rwlock) == []
 
 
 def hold_rwlock(pid: int) -> None:

@@ -1,5 +1,6 @@
 """The scheduler: every stage starts once, after what it reads, in few processes and full lanes."""
 
+import time
 from collections import deque
 from pathlib import Path
 
@@ -115,3 +116,18 @@ def test_the_summary_leaves_out_what_dvc_says(
     scheduler.build({"a": []}, jobs=1)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a  3 rows" and lines[1].startswith("a ") and len(lines) == 2
+
+
+def test_what_a_stage_waits_for_is_shown_while_it_runs(
+    dvc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dvc.write_text("echo 'waiting for engines.a at http://b: no answer'; touch told; sleep 60")
+    lane = scheduler.Lane(["a"])
+    while not Path("told").exists():
+        time.sleep(0.01)
+    assert lane.check() == [] and lane.check() == []
+    lane.process.kill()
+    lane.process.wait()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["waiting for engines.a at http://b: no answer"]
+    assert "waiting" not in lane.summary()

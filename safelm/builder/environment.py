@@ -1,9 +1,12 @@
-"""Environment variables that say with how many processes, cores and GPUs a build runs.
+"""The environment of a build: variables that say how many processes and GPUs it uses, and limits.
 
 They change no byte of any output, so they are not parameters of params.yaml.
 """
 
 import os
+import resource
+
+UNLIMITED = "run `ulimit -f unlimited`, then the same command again"
 
 
 class VariableError(ValueError):
@@ -43,3 +46,11 @@ def task_resources() -> dict[str, int]:
         "mem_per_cpu_gb": environment_number("SAFELM_TASK_MEMORY") or 0,
         "workers": environment_number("SAFELM_WORKERS") or -1,
     }
+
+
+def file_size_limit() -> str:
+    """Say how large a file may become, where `ulimit -f` sets a limit; "" where it does not."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"lets no file grow beyond {limit:,} bytes"

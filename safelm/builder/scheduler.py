@@ -10,12 +10,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from safelm.builder.dvc_locks import BUSY, Patience
+from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.locks import StageError
 from safelm.builder.paths import scratch
 from safelm.builder.supervision import die_with_parent
@@ -31,8 +34,13 @@ CHATTER = re.compile(
     r"Running stage|Stage '|> python -m|Generating lock|Updating lock|To track|To enable|"
     r"\t(?:dvc config|git add)|Data and pipelines|Use `dvc push`|'[^']+' didn't change|"
     # An output of a table without rows, such as build/compare.
-    r"WARNING: '[^']+' is empty"
+    r"WARNING: '[^']+' is empty|"
+    r"waiting for "
 )
+# What a stage waits for, such as a server that is silent.
+WAITING = re.compile(r"^waiting for .*$", re.MULTILINE)
+# An error of a file that reached the limit of `ulimit -f`, as Python and SQLite word it.
+TOO_LARGE = re.compile(r"File too large|disk I/O error")
 Needs = Mapping[str, Collection[str]]  # by stage: the stages among them whose outputs it reads
 
 
@@ -41,15 +49,24 @@ def kind(stage: str) -> str:
     return stage.partition("@")[0]
 
 
+class Outdated(NamedTuple):
+    """Stages to build, and the bytes that they are expected to write."""
+
+    needs: Needs
+    bytes: int
+
+
 class BuildError(StageError):
     """A stage failed; the message is the end of its log."""
 
 
-def outdated() -> dict[str, frozenset[str]]:
+def outdated() -> Outdated:
     """Ask DVC which stages are out of date, when other commands of DVC have ended.
 
     Returns:
         These stages and all that read from them, each with those among them that it waits for.
+        They are expected to write as much as at their last build; those without one, as much as
+        they read of what is there.
     """
     # Importing DVC takes half a second, which only a build has to spend.
     from dvc.lock import LockError
@@ -63,7 +80,7 @@ def outdated() -> dict[str, frozenset[str]]:
                 raise
 
 
-def _ask_dvc() -> dict[str, frozenset[str]]:
+def _ask_dvc() -> Outdated:
     from dvc.repo import Repo
     from dvc.repo.graph import get_subgraph_of_nodes
 
@@ -71,14 +88,34 @@ def _ask_dvc() -> dict[str, frozenset[str]]:
         changed, graph = repo.status(), repo.index.graph
         stages = [stage for stage in graph if stage.addressing in changed]
         if not stages:
-            return {}
+            return Outdated({}, 0)
         affected = get_subgraph_of_nodes(graph, stages, downstream=True)
-        return {
+        needs = {
             stage.addressing: frozenset(
                 needed.addressing for needed in graph.successors(stage) if needed in affected
             )
             for stage in affected
         }
+        return Outdated(needs, _expected_bytes(affected))
+
+
+def _expected_bytes(stages: Iterable[Any]) -> int:
+    written = 0
+    inputs = set[Path]()
+    for stage in stages:
+        sizes = [out.meta.size for out in stage.outs]
+        if None in sizes:
+            inputs.update(Path(dep.fs_path) for dep in stage.deps)
+        else:
+            written += sum(sizes)
+    # Code, which every stage reads, is too small to matter.
+    return written + sum(file_bytes(path) for path in inputs)
+
+
+def file_bytes(path: Path) -> int:
+    """Add up the bytes of a file, or of the files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 class Schedule:
@@ -157,6 +194,7 @@ class Lane:
 
         It waits for DVC's lock: another process may hold it for a while to look at many stages.
         """
+        self.shown = 0  # lines on what it waits for
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*DVC, "--wait-for-lock", "repro", "--single-item", *self.stages],
@@ -174,6 +212,7 @@ class Lane:
         """
         code = self.process.poll()
         text = self.log.read_text(errors="replace")
+        self._show_waiting(text)
         if code == 0:
             self.seconds = time.monotonic() - self.began
             return self.stages
@@ -183,7 +222,17 @@ class Lane:
             self.start()
             return []
         shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
+        if TOO_LARGE.search(text) and (limit := file_size_limit()):
+            shown += f"\n\n`ulimit -f` {limit}; {UNLIMITED}"
         raise BuildError(f"{shown}\n\nthe build stopped here; the whole log is {self.log}")
+
+    def _show_waiting(self, text: str) -> None:
+        """Print what a stage waits for while it runs; its other lines are printed at its end."""
+        lines = WAITING.findall(text)
+        for line in lines[self.shown :]:
+            tqdm.write(line)
+            sys.stdout.flush()
+        self.shown = len(lines)
 
     def _before(self, text: str) -> list[str]:
         """List the stages before the one that DVC started last."""
@@ -198,8 +247,15 @@ class Lane:
         return "\n".join([*printed, f"{self.stages[0] + more:<28} {self.seconds:6.1f} s"])
 
 
-def build(needs: Needs, jobs: int) -> None:
+def nothing() -> None:
+    """Do nothing after a stage."""
+
+
+def build(needs: Needs, jobs: int, after_each: Callable[[], None] = nothing) -> None:
     """Build stages in at most `jobs` lanes, each stage after those it needs.
+
+    Args:
+        after_each: called whenever a lane has ended.
 
     Raises:
         BuildError: a stage failed; the other lanes are stopped.
@@ -216,6 +272,7 @@ def build(needs: Needs, jobs: int) -> None:
                     tqdm.write(lane.summary())
                     sys.stdout.flush()
                     lanes.remove(lane)
+                    after_each()
             lanes += _started(schedule, jobs - len(lanes))
             bar.set_description_str(", ".join(lane.stages[0] for lane in lanes))
             bar.update(len(schedule.done) - bar.n)

@@ -6,15 +6,18 @@ one that a crash left empty stops it for ever.
 
 import json
 import random
+import shutil
 import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
+from safelm.builder import scheduler
 from tests.faults import forked
 from tests.faults.inject import Fault
-from tests.faults.toy import ROOT, State, Toy
+from tests.faults.toy import ROOT, SMALL, State, Toy
 from tests.faults.whole import torn
 
 
@@ -72,3 +75,48 @@ def test_dvc_heals_or_is_healed(
         assert last.wait() == 0, (where, again.text, doctor.text, last.text)
     assert toy.state().files == state.files
     assert torn(toy.root) == []
+
+
+def test_a_torn_lock_file_is_restored_by_the_next_build(tmp_path: Path) -> None:
+    """DVC writes dvc.lock in place: a full disk empties it, and DVC refuses to read it."""
+    toy = Toy.make(tmp_path / "toy", **SMALL)
+    assert (first := toy.start("pipeline.project")).wait() == 0, first.text
+    state = toy.state()
+    (toy.root / "dvc.lock").write_text("")
+    second = toy.start("pipeline.project")
+    assert second.wait() == 0, second.text
+    assert "dvc.lock: was torn (0 bytes) and is again as of" in second.text
+    assert "everything is up to date" in second.text and toy.state() == state
+
+
+def test_a_build_that_would_fill_the_disk_is_refused_before_it_starts(tmp_path: Path) -> None:
+    toy = Toy.make(tmp_path / "toy", **SMALL)
+    toy.environment["SAFELM_FREE_GB"] = "1000000"
+    refused = toy.start("pipeline.project")
+    assert refused.wait() == 1 and "Running stage" not in refused.text
+    assert "GB are free, and 1,000,000.0 GB may be needed (SAFELM_FREE_GB)" in refused.text
+    assert not (toy.root / "build").exists()
+
+
+def test_the_estimate_is_what_the_last_build_wrote(finished: Toy) -> None:
+    assert scheduler.outdated() == ({}, 0)
+    for name in ("tag", "tokenizer"):
+        shutil.rmtree(finished.root / "build" / name)
+    needs, expected = scheduler.outdated()
+    lock = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"]
+    assert set(needs) == {"tag", "tokenizer"}
+    assert expected == sum(lock[name]["outs"][0]["size"] for name in needs) > 0
+    (finished.root / "dvc.lock").unlink()
+    inputs = sum(path.stat().st_size for path in (finished.root / "web").iterdir())
+    assert inputs < scheduler.outdated().bytes < inputs + 10_000_000
+
+
+def test_a_limit_of_file_sizes_is_named_and_no_database_is_blamed(tmp_path: Path) -> None:
+    toy = Toy.make(tmp_path / "toy", **SMALL)
+    command = 'ulimit -f 8; exec "$@"'
+    limited = toy.start("pipeline.project", prefix=("bash", "-c", command, "bash"))
+    assert limited.wait() == 1
+    assert "ulimit -f: lets no file grow beyond 8,192 bytes" in limited.text
+    assert "damaged" not in limited.text and "Traceback" not in limited.text
+    again = toy.start("pipeline.project")
+    assert again.wait() == 0, again.text

@@ -13,9 +13,11 @@ from safelm.builder.dvc_locks import (
     remove_ended,
     try_lock,
 )
+from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
+from safelm.maintenance.doctor.lock_copy import can_restore, restore_lock_file
 from safelm.maintenance.dvc import try_dvc
 from safelm.maintenance.verify.lock_file import (
     LOCK,
@@ -37,6 +39,10 @@ def lock_file() -> Iterator[Diagnosis]:
         read_lock()
     except DamagedLockFile as error:
         where, _, what = str(error).partition(": ")
+        if can_restore():
+            remedy = "`make doctor FIX=1` or a build restores the copy in .safelm"
+            yield Diagnosis(where, what, remedy, mend=restore_lock_file)
+            return
         then = "then `git checkout dvc.lock` if it was committed, and `make repro`"
         remedy = f"{FIX}; {then}: finished shards are kept"
         yield Diagnosis(where, what, remedy, LOCK)
@@ -95,7 +101,10 @@ def dvc_responds() -> Iterator[Diagnosis]:
     errors = [line for line in lines if line.startswith("ERROR")]
     last = [line for line in lines if line][-1:]
     error = (errors + last + [f"failed (exit code {done.returncode})"])[0]
-    if DATABASE.search(error):
+    limit = file_size_limit()
+    if DATABASE.search(error) and limit:
+        yield Diagnosis("ulimit -f", f"{limit}, and DVC's databases need more", UNLIMITED)
+    elif DATABASE.search(error):
         cause = error.rpartition(" - ")[2]
         what = f"DVC's databases of known digests are damaged ({cause})"
         remedy = "`make doctor FIX=1` gives them a new place; every file is hashed once more"
