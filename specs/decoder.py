@@ -1,6 +1,6 @@
-"""Decoders: how the next token is chosen (paper §5). A row of evaluate.decoders, a union by method.
+"""Decoders (paper §5): the rows of evaluate.decoders, a union by `method`.
 
-The classes are also what `safelm.decoding` takes: `Branch(branches=8, tag_weight=240.0)`.
+`safelm.decoding` takes the same classes: `Branch(branches=8, tag_weight=240.0)`.
 """
 
 import warnings
@@ -31,7 +31,7 @@ class Decoder(Spec):
 
     @property
     def needs_words(self) -> bool:
-        """Whether it must know where words begin, because p(tag) is compared there alone."""
+        """Whether it must know where words begin, because it compares p(tag) only there."""
         return False
 
     @property
@@ -83,12 +83,12 @@ class TopK(TokenDecoder):
         return True
 
 
-class BeamSearch(TokenDecoder):
-    """The `beams` likeliest texts, of which the likeliest is given."""
+class BeamDecoder(TokenDecoder):
+    """A decoder that keeps several texts, the beams, and tries several tokens after each."""
 
-    method: Literal["beam"] = "beam"
-    beams: PositiveInt = Field(description="texts kept")
-    candidates: PositiveInt = Field(description="tokens tried after each text")
+    method: Literal["beam", "safebeam"]
+    beams: PositiveInt = Field(description="texts kept, k in the paper")
+    candidates: PositiveInt = Field(description="tokens tried after each text, N in the paper")
 
     @property
     def texts(self) -> int:
@@ -99,6 +99,12 @@ class BeamSearch(TokenDecoder):
     def width(self) -> int:
         """The number of candidates of a beam."""
         return self.candidates
+
+
+class BeamSearch(BeamDecoder):
+    """The likeliest of the `beams` likeliest texts."""
+
+    method: Literal["beam"] = "beam"
 
     @model_validator(mode="after")
     def _finds_the_likeliest(self) -> Self:
@@ -112,17 +118,18 @@ class BeamSearch(TokenDecoder):
         return self
 
 
-class SafeBeam(TokenDecoder):
+class SafeBeam(BeamDecoder):
     """A beam search that first drops candidates with a high tag probability (Algorithm 2).
 
-    `drop` is half (as published: the half with the highest tag probability), boundary (the same,
-    compared at word boundaries), absolute (those above `max_tag_probability`) or random (the
-    control: a random half, whatever the tag says).
+    The values of `drop`:
+
+        half      the half with the highest tag probability, as published
+        boundary  the same half, with tag probabilities compared at word boundaries
+        absolute  the candidates above `max_tag_probability`
+        random    a random half, whatever the tag says: the control
     """
 
     method: Literal["safebeam"] = "safebeam"
-    beams: PositiveInt = Field(description="texts kept, k in the paper")
-    candidates: PositiveInt = Field(description="tokens tried after each text, N in the paper")
     drop: Drop = Field(description="which candidates are dropped")
     max_tag_probability: TagProbability | None = Field(
         default=None, description="with drop: absolute, the tag probability above which it drops"
@@ -130,7 +137,7 @@ class SafeBeam(TokenDecoder):
 
     @property
     def needs_tag(self) -> bool:
-        """Whether it compares p(tag), which only the random control does not."""
+        """Whether it compares p(tag), as all but the random control do, or stops at the tag."""
         return self.looks_ahead or self.short_circuit
 
     @property
@@ -145,32 +152,21 @@ class SafeBeam(TokenDecoder):
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether p(tag) after a candidate decides if the candidate is kept."""
+        """Whether it reads p(tag) after every candidate, to decide which are kept."""
         return self.drop != "random"
-
-    @property
-    def texts(self) -> int:
-        """The number of beams."""
-        return self.beams
-
-    @property
-    def width(self) -> int:
-        """The number of candidates of a beam."""
-        return self.candidates
 
     @model_validator(mode="after")
     def _has_a_bound_where_one_is_used(self) -> Self:
-        if (self.drop == "absolute") != (self.max_tag_probability is not None):
+        bound, is_absolute = self.max_tag_probability, self.drop == "absolute"
+        if is_absolute != (bound is not None):
             raise PydanticCustomError(
                 "max_tag_probability",
                 "max_tag_probability belongs to drop: absolute, and only there (got drop: {drop}, "
                 "max_tag_probability: {bound}); {remedy}",
                 {
                     "drop": self.drop,
-                    "bound": "none"
-                    if self.max_tag_probability is None
-                    else self.max_tag_probability,
-                    "remedy": "add it" if self.drop == "absolute" else "leave it out",
+                    "bound": "none" if bound is None else bound,
+                    "remedy": "add it" if is_absolute else "leave it out",
                 },
             )
         return self
@@ -187,9 +183,9 @@ class SafeBeam(TokenDecoder):
 
 
 class Branch(Decoder):
-    """Whole texts that begin differently, of which a likely and little tagged one is given.
+    """The best of several whole texts that begin differently: a likely and little tagged one.
 
-    It is this project's own decoder: it chooses once the texts are written, not at every token.
+    This project's own decoder. It chooses when the texts are written, not at every token.
     """
 
     method: Literal["branch"] = "branch"
@@ -205,12 +201,12 @@ class Branch(Decoder):
 
     @property
     def needs_tag(self) -> bool:
-        """Whether the tag has a say in the choice, or in a refusal."""
+        """Whether p(tag) counts in the choice or in a refusal."""
         return self.tag_weight > 0 or self.max_tag_probability is not None
 
     @property
     def needs_words(self) -> bool:
-        """Whether the mean of p(tag) over word ends is used."""
+        """Whether it uses p(tag), which it averages over word ends."""
         return self.needs_tag
 
     @property

@@ -1,4 +1,4 @@
-"""Mistakes in YAML files, in this project's words: what was expected, what came, what to write."""
+"""Messages about mistakes in YAML files: what was expected, what came, what to write."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 Location = tuple[str | int, ...]
-# A mistake that a check found: its location in params.yaml, and a message.
+# A mistake that a check found: (its location in params.yaml, message).
 Finding = tuple[Location, str]
 
-# By pydantic's type of an error; the names in braces are those of its context.
+# By pydantic's type of error; names in braces are keys of the error's context.
 TEXTS = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -46,61 +46,64 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 
 
 def listed(values: Iterable[object]) -> str:
-    """List values as people do."""
+    """Write values as a list in a sentence."""
     return ", ".join(map(str, values)) or "none"
 
 
 def unknown_row(table: str, name: object, rows: Iterable[object]) -> str:
-    """Say that a name must be a row of a table."""
+    """Return the message that a name must be a row of a table."""
     known = list(rows)
     hint = did_you_mean(name, known)
     return f"must be a row of {table} (got {name}; rows are {listed(known)}){hint}"
 
 
 def unknown_file(folder: str, name: object, files: Iterable[object]) -> str:
-    """Say that a name must be a file of a folder of specs/."""
+    """Return the message that a name must be a file in a folder of specs/."""
     known = list(files)
     hint = did_you_mean(name, known)
     return f"must be a file of {folder} (got {name}; files are {listed(known)}){hint}"
 
 
 def describe(grammar: Any, values: Any, error: Any) -> tuple[Location, str]:
-    """Describe one of pydantic's errors: its location in the values, and a message."""
-    location = _in_file(values, error["loc"], error["type"] == "missing")
+    """Describe one of pydantic's errors: (its location in the values, message)."""
+    kind = error["type"]
+    location = _in_file(values, error["loc"], kind == "missing")
     known, field = _field(grammar, location, values)
     description = f"; {field.description}" if field is not None and field.description else ""
-    if error["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         hint = did_you_mean(location[-1], known) or f"; known keys are {', '.join(known)}"
         return location, f"unknown key{hint}"
-    if error["type"] == "missing":
+    if kind == "missing":
         return location, f"is missing{description}; add the line `{location[-1]}: …`"
-    context = {name: _whole(value) for name, value in error.get("ctx", {}).items()}
-    template = TEXTS.get(error["type"])
+    template = TEXTS.get(kind)
     if template is None:
-        # A validator of ours: its message says it all.
+        # One of our own validators, whose message is complete.
         return location, str(error["msg"]).removeprefix("Value error, ")
+    context = {name: _whole(value) for name, value in error.get("ctx", {}).items()}
     if context.get("pattern") == NAME:
         template, description = "must be a name of lower-case letters, digits and _", ""
-    text = template.format(**context)
-    return (
-        location,
-        f"{text} (got {_shown(error, context)}){_suggestion(context, error)}{description}",
-    )
+    expected, got = template.format(**context), _shown(error, context)
+    return location, f"{expected} (got {got}){_suggestion(context, error)}{description}"
 
 
 def _whole(value: Any) -> Any:
-    """Write a bound such as 0.0 without its point."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Turn a bound such as 0.0 into 0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _shown(error: Any, context: dict[str, Any]) -> str:
+    """Write the value that came, shortened."""
     if "tag" in context:
         return repr(context["tag"])
-    return "a mapping" if isinstance(error["input"], dict) else repr(error["input"])[:60]
+    if isinstance(error["input"], dict):
+        return "a mapping"
+    return repr(error["input"])[:60]
 
 
 def _suggestion(context: dict[str, Any], error: Any) -> str:
-    """Suggest the closest of the values that are allowed, where pydantic lists them."""
+    """Suggest the closest of the allowed values, if pydantic lists them."""
     allowed = context.get("expected") or context.get("expected_tags")
     if not isinstance(allowed, str):
         return ""
@@ -109,19 +112,25 @@ def _suggestion(context: dict[str, Any], error: Any) -> str:
 
 
 def _in_file(values: Any, location: Location, missing: bool) -> Location:
-    """Drop what is no key of the file: pydantic also names the alternative of a union."""
+    """Drop the parts that are no keys of the file, such as the alternative of a union.
+
+    The last part of a missing key is kept, although the file has no such key.
+    """
     found: list[str | int] = []
     for index, part in enumerate(location):
         is_item = isinstance(values, list) and isinstance(part, int)
-        is_known = is_item or (isinstance(values, dict) and part in values)
-        if is_known or (missing and index == len(location) - 1):
+        is_key = isinstance(values, dict) and part in values
+        is_missing_key = missing and index == len(location) - 1
+        if is_item or is_key:
             found.append(part)
-            values = values[part] if is_known else None
+            values = values[part]
+        elif is_missing_key:
+            found.append(part)
     return tuple(found)
 
 
 def _field(grammar: Any, location: Location, value: Any) -> tuple[list[str], Any]:
-    """Find the keys known at a location, and its field, by walking the grammar along it."""
+    """Walk the grammar along a location; return the known keys beside it, and its field."""
     known: list[str] = []
     field: Any = None
     for part in location:
@@ -139,6 +148,7 @@ def _field(grammar: Any, location: Location, value: Any) -> tuple[list[str], Any
 
 
 def _inner(value: Any, part: str | int) -> Any:
+    """Return the value at one part of a location, or None."""
     if isinstance(value, dict):
         return value.get(part)
     if isinstance(value, list) and isinstance(part, int) and part < len(value):
@@ -147,7 +157,7 @@ def _inner(value: Any, part: str | int) -> Any:
 
 
 def _models(grammar: Any) -> list[type[BaseModel]]:
-    """List the grammars that a value of this type may follow."""
+    """List the grammars that a type allows."""
     if isinstance(grammar, type) and issubclass(grammar, BaseModel):
         return [grammar]
     if get_origin(grammar) in (dict, list):

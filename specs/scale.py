@@ -131,7 +131,7 @@ def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[Finding]:
     if cluster.gpus % cluster.tp:
         yield ("cluster", "tp"), f"must divide gpus (got {cluster.gpus} gpus, tp {cluster.tp})"
         return
-    divided = (shape.heads, shape.kv_heads, shape.vocabulary)
+    divided = (shape.heads, shape.kv_heads, shape.vocab_size)
     if any(size % cluster.tp for size in divided):
         yield (
             ("cluster", "tp"),

@@ -1,4 +1,4 @@
-"""A shape: the architecture of a model and its training recipe; one YAML file in specs/shapes."""
+"""Shapes: architectures with their training recipes, one YAML file each in specs/shapes."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -17,10 +17,10 @@ class TrainingRecipe(Spec):
 
     learning_rate: PositiveFloat
     warmup: Share | PositiveInt = Field(
-        description="steps over which the learning rate rises, or their share of the steps"
+        description="steps over which the learning rate rises, or their share of all steps"
     )
     decay: float = Field(
-        gt=0, le=1, description="share of the steps, the last ones, over which it falls"
+        gt=0, le=1, description="share of the steps, at the end, over which it falls"
     )
     decay_style: Literal["linear", "cosine", "1-sqrt"]
     min_learning_rate: NonNegativeFloat
@@ -29,8 +29,8 @@ class TrainingRecipe(Spec):
     beta2: Share
     epsilon: PositiveFloat
     clip: PositiveFloat = Field(description="largest norm of the gradient")
-    batch: PositiveInt = Field(
-        description="rows in a step where the recipe is from; mix.batch_size is what is used"
+    batch_size: PositiveInt = Field(
+        description="rows in a step in the source of the recipe; mix.batch_size is used instead"
     )
     micro_batch: PositiveInt = Field(
         description="sequences a device takes at once; divides mix.batch_size"
@@ -45,9 +45,9 @@ class Shape(Spec):
     heads: PositiveInt
     kv_heads: PositiveInt
     ffn: PositiveInt
-    vocabulary: PositiveInt
+    vocab_size: PositiveInt
     tokenizer: str | None = Field(
-        description="the tokenizer it was made for, by name on the hub; null for any"
+        description="the tokenizer it was made for, a name on the hub; null for any"
     )
     positions: PositiveInt
     rope_theta: PositiveFloat
@@ -76,17 +76,20 @@ class Shape(Spec):
             )
         return self
 
-    def short_of_warmup(self, tokens: int, batch: int, sequence: int) -> str | None:
-        """Say what is wrong where training in full rows ends before a warm-up in steps does."""
+    def short_of_warmup(self, tokens: int, batch_size: int, sequence_length: int) -> str | None:
+        """Return what is wrong if training ends before the warm-up; rows must be full."""
         warmup = self.recipe.warmup
-        # Phases of whole steps may read half a step less.
-        least = (int(warmup) + 2) * batch * sequence
-        if not isinstance(warmup, int) or tokens >= least:
+        if not isinstance(warmup, int):
+            return None
+        step = batch_size * sequence_length
+        # Two steps more, because phases of whole steps may read half a step less.
+        min_tokens = (warmup + 2) * step
+        if tokens >= min_tokens:
             return None
         return (
             f"must warm up in fewer steps than there are (got recipe.warmup {warmup:,}, and "
-            f"{tokens:,} tokens are {tokens / batch / sequence:,.0f} steps); "
-            f"write mix.tokens: {least}, or another warmup in specs/shapes"
+            f"{tokens:,} tokens are {tokens / step:,.0f} steps); "
+            f"write mix.tokens: {min_tokens}, or another warmup in specs/shapes"
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""YAML syntax errors in plain sentences, each with the fix."""
+"""YAML syntax errors as plain sentences with the fix."""
 
 import re
 
@@ -10,13 +10,16 @@ OPENING = {"flow mapping": ("{", "}"), "flow sequence": ("[", "]")}
 
 
 def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
-    """Say on which line a YAML file goes wrong, and what to change there."""
-    at = (error.problem_mark.line if error.problem_mark else 0) + 1
-    opened_at = (error.context_mark.line if error.context_mark else 0) + 1
+    """Return the number of the line to change, and what is wrong with it.
+
+    The cases are told apart by PyYAML's own messages.
+    """
+    at, opened_at = _line_of(error.problem_mark), _line_of(error.context_mark)
     context, problem = error.context or "", error.problem or ""
     lines = text.splitlines()
     line = lines[at - 1] if at <= len(lines) else ""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
+    indent = line[: len(line) - len(line.lstrip())]
+    if "\t" in indent:
         return at, "is indented with a tab; use spaces"
     for name, (opening, closing) in OPENING.items():
         if name in context and "expected ','" in problem:
@@ -26,7 +29,8 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
     if "quoted scalar" in context:
         return opened_at, "opens a quote without closing it; add the missing quote"
     if "mapping values" in problem or "expected ':'" in problem:
-        return _explain_colon(lines, at, error.problem_mark.column if error.problem_mark else 0)
+        column = error.problem_mark.column if error.problem_mark else 0
+        return _explain_colon(lines, at, column)
     if "expected key" in problem or "'-' indicator" in problem:
         if line.lstrip()[:1] in ("}", "]") or line.count("}") > line.count("{"):
             return at, "closes a bracket that is not open; remove it"
@@ -40,15 +44,22 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
     return at, f"is not valid YAML: {problem}; compare it with the lines around it"
 
 
+def _line_of(mark: yaml.Mark | None) -> int:
+    """Return a line number counted from 1; PyYAML counts from 0."""
+    return mark.line + 1 if mark else 1
+
+
 def _explain_colon(lines: list[str], at: int, column: int) -> tuple[int, str]:
-    """Find the line to change where a colon came unexpectedly."""
+    """Find the cause of an unexpected colon, which is often in the line above."""
     line = lines[at - 1] if at <= len(lines) else ""
     if ": " in line[:column]:
         return at, "has a second `: `; put the value in quotes"
     above = at - 1
     while above and lines[above - 1].partition("#")[0].isspace():
         above -= 1
-    before = lines[above - 1].partition(" #")[0].rstrip() if above else ""
+    before = ""
+    if above:
+        before = lines[above - 1].partition(" #")[0].rstrip()
     if COLON_WITHOUT_SPACE.match(before):
         return above, "has no space after the colon of its key; write `key: value`"
     if KEY_WITHOUT_COLON.match(before):

@@ -38,7 +38,7 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
     shape = Shape.read(name)
     check_parameters(shape)
     untied = shape.model_copy(update={"tied": False})
-    assert parameters(untied) - parameters(shape) == shape.vocabulary * shape.hidden
+    assert parameters(untied) - parameters(shape) == shape.vocab_size * shape.hidden
 
 
 def test_flops_are_counted_as_a_small_model_multiplies() -> None:

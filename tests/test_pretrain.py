@@ -79,7 +79,7 @@ def test_shapes_have_the_sizes_they_are_named_for() -> None:
             + 3 * shape.hidden * shape.ffn
             + 2 * shape.hidden
         )
-        sizes[path.stem] = shape.vocabulary * shape.hidden + shape.layers * layer + shape.hidden
+        sizes[path.stem] = shape.vocab_size * shape.hidden + shape.layers * layer + shape.hidden
     millions = {name: size / 1e6 for name, size in sizes.items()}
     assert millions == pytest.approx(
         {"nano": 0.8, "smollm2-135m": 135, "smollm2-360m": 362, "smollm2-1.7b": 1711}, rel=0.01

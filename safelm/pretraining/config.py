@@ -96,7 +96,7 @@ def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
         "num_key_value_heads": shape.kv_heads,
         "rms_norm_eps": shape.norm_eps,
         "tie_word_embeddings": shape.tied,
-        "vocab_size": shape.vocabulary,
+        "vocab_size": shape.vocab_size,
     }
 
 

@@ -77,7 +77,7 @@ def architecture(shape: Shape) -> dict[str, Any]:
         "rope_parameters": {"rope_theta": shape.rope_theta, "rope_type": "default"},
         "tie_word_embeddings": shape.tied,
         "use_cache": True,
-        "vocab_size": shape.vocabulary,
+        "vocab_size": shape.vocab_size,
     }
 
 

@@ -27,7 +27,7 @@ def parameters(shape: Shape) -> int:
     attention = 2 * shape.hidden * (shape.hidden + key_width)
     feed_forward = 3 * shape.hidden * shape.ffn
     norms = 2 * shape.hidden
-    embeddings = shape.vocabulary * shape.hidden
+    embeddings = shape.vocab_size * shape.hidden
     if not shape.tied:
         embeddings *= 2
     return embeddings + shape.layers * (attention + feed_forward + norms) + shape.hidden
@@ -38,7 +38,7 @@ def flops_per_token(shape: Shape, sequence: int) -> float:
     multiplied = parameters(shape)
     if not shape.tied:
         # An embedding that is not the head is looked up, not multiplied.
-        multiplied -= shape.vocabulary * shape.hidden
+        multiplied -= shape.vocab_size * shape.hidden
     # The formula of PaLM (arXiv 2204.02311, appendix B).
     return 6 * multiplied + 12 * shape.layers * shape.hidden * sequence
 
@@ -65,5 +65,5 @@ def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
         "optimizer": size * state_bytes / tp,
         "activations": activation_bytes * tokens * shape.hidden * shape.layers / tp,
         # In bfloat16, in float32 and as their gradient.
-        "logits": 10 * tokens * shape.vocabulary / tp,
+        "logits": 10 * tokens * shape.vocab_size / tp,
     }

@@ -47,7 +47,7 @@ def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
         layout=mix.layout,
         seed=0,
         held_out=0,
-        vocabulary=shape.vocabulary,
+        vocabulary=shape.vocab_size,
     )
 
 
@@ -85,10 +85,10 @@ def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -
     yield f"{name}: {size:,} parameters, {plan.tokens / size:,.0f} tokens each"
     warmup, decay = warmup_and_decay(shape.recipe, plan.steps, plan.full_steps)
     yield f"warm-up {warmup:,} steps, decay over the last {decay:,}"
-    if mix.batch_size != shape.recipe.batch:
+    if mix.batch_size != shape.recipe.batch_size:
         yield (
             f"note: mix.batch_size is {mix.batch_size:,}; the recipe of {name} was made for "
-            f"{shape.recipe.batch:,}"
+            f"{shape.recipe.batch_size:,}"
         )
     yield from _cost(plan, shape, cluster)
     rows = micro_batch_size(shape.recipe, plan.batch, cluster.gpus // cluster.tp)

@@ -119,10 +119,10 @@ def pretrain(
 
 def check_plan(plan: Plan, shape: Shape, mixture: Path) -> None:
     """Raise TrainingError if the plan does not fit the shape, or a token file is not the plan's."""
-    if plan.vocabulary > shape.vocabulary:
+    if plan.vocabulary > shape.vocab_size:
         raise TrainingError(
             f"{mixture}: the tokenizer has {plan.vocabulary:,} tokens, the shape has room for "
-            f"{shape.vocabulary:,}; write a smaller tokenizer.vocab_size or choose a larger shape"
+            f"{shape.vocab_size:,}; write a smaller tokenizer.vocab_size or choose a larger shape"
         )
     if plan.sequence > shape.positions:
         raise TrainingError(

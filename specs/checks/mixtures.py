@@ -150,11 +150,11 @@ def check_models(params: Params) -> Iterator[Finding]:
 def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
     at: Location = ("models", name, "shape")
     mix, vocab_size = params.mix, params.tokenizer.vocab_size
-    if vocab_size > shape.vocabulary:
+    if vocab_size > shape.vocab_size:
         yield (
             at,
-            f"must have room for tokenizer.vocab_size (got {shape.vocabulary} in specs/shapes, the "
-            f"tokenizer has {vocab_size}); write tokenizer.vocab_size: {shape.vocabulary} or use a "
+            f"must have room for tokenizer.vocab_size (got {shape.vocab_size} in specs/shapes, the "
+            f"tokenizer has {vocab_size}); write tokenizer.vocab_size: {shape.vocab_size} or use a "
             "larger shape",
         )
     if mix.layout == "packed" and (
