@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safelm.builder.fingerprint import jsonable
 from safelm.llm import EngineError, Request, client
 from safelm.llm.client import Endpoint
-from safelm.llm.model import LanguageModel
+from safelm.llm.model import IN_FLIGHT, LanguageModel
 from specs.engine import Limits, VllmEngine
 from specs.engine import row as engine_row
 from tests.endpoint import FAULTS, HANG, LIMITS, MODEL, FakeEndpoint, send
@@ -126,8 +126,9 @@ def test_a_server_that_fails_is_given_up_after_the_patience_with_one_line(
         began = time.monotonic()
         with pytest.raises(EngineError) as error:
             open_model(endpoint).generate([question(number) for number in range(1000)])
-    # All requests wait together, not one after another.
     assert LIMITS.patience <= time.monotonic() - began < 20 * LIMITS.patience
+    # Those in flight find that the server is down; the others are not sent any more.
+    assert len(endpoint.requests) == IN_FLIGHT
     message = str(error.value)
     attempts = f"{endpoint.faults['status_503']:,} status_503"
     assert message == (
@@ -137,17 +138,23 @@ def test_a_server_that_fails_is_given_up_after_the_patience_with_one_line(
     )
 
 
-def test_one_request_that_fails_does_not_stop_the_others(open_model: Open) -> None:
-    def plan(name: str, before: int) -> str | None:
-        return "status_500" if "page 0" in str(endpoint.bodies[-1]["messages"]) else None
+def test_one_request_that_fails_does_not_stop_the_others(
+    open_model: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are in flight: the others go on after the one was given up."""
+    monkeypatch.setenv("SAFELM_REQUESTS", "2")
 
+    def plan(name: str, before: int) -> str | None:
+        return "status_500" if "page 99" in str(endpoint.bodies[-1]["messages"]) else "late"
+
+    questions = [question(99), *map(question, range(40))]
     with FakeEndpoint(plan).running() as endpoint:
         model = open_model(endpoint)
-        with pytest.raises(EngineError, match="1 of 300 requests unanswered"):
-            model.generate([question(number) for number in range(300)])
+        with pytest.raises(EngineError, match="1 of 41 requests unanswered"):
+            model.generate(questions)
         endpoint.plan = lambda name, before: None
         endpoint.requests.clear()
-        model.generate([question(number) for number in range(300)])
+        model.generate(questions)
     assert endpoint.requests.total() == 1
 
 

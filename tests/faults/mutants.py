@@ -543,8 +543,8 @@ MUTANTS = (
     Mutant(
         "a page that quotes a policy is refused by it",
         "safelm/llm/client.py",
-        """rb'"(?:content_filter|""",
-        """rb'(?:content_filter|""",
+        """flagged_input|blockReason)"'""",
+        """flagged_input|blockReason)'""",
         (CLIENT,),
     ),
     Mutant(
