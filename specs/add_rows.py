@@ -1,7 +1,7 @@
-"""Experiments: files of rows for params.yaml, such as specs/experiments/ablation.yaml.
+"""Experiments: files of rows to add to params.yaml, such as specs/experiments/ablation.yaml.
 
-A model of an experiment is one row for all of its seeds. In params.yaml, whose rows are the
-branches that DVC builds, each seed is a row of its own.
+In an experiment, a model with several seeds is one row. In params.yaml each seed becomes a row of
+its own, because DVC builds row by row.
 """
 
 import os
@@ -40,7 +40,7 @@ class Seeds(Spec):
 
 
 class LikeMixture(Spec):
-    """A mixture that differs from another in some parts, in every phase that reads them."""
+    """A mixture that is like another but for some parts, in every phase that reads them."""
 
     like: Name = Field(description="a row of `mixtures`, in params.yaml or above in this file")
     set: dict[Name, Part | None] = Field(
@@ -61,9 +61,10 @@ MixtureRow = Annotated[
 
 
 class Experiment(Spec):
-    """A file of rows as in params.yaml; it may leave out any of these tables.
+    """A file with rows of params.yaml, in any of these tables.
 
-    DVC does not watch such a file, only the rows that are written of it, so it has defaults.
+    Its tables have defaults, unlike those of other grammars: DVC watches not this file but the rows
+    that are added from it.
     """
 
     tags: dict[Name, TagRow] = Field(default_factory=dict)
@@ -76,7 +77,7 @@ class Experiment(Spec):
 
 
 def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
-    """Write the rows of an experiment as params.yaml has them: every phase, a model for each seed.
+    """Return the rows of an experiment as params.yaml has them, in full.
 
     `mixtures` are those that `like` may name. Raises SpecError.
     """
@@ -88,7 +89,8 @@ def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
         elif table == "mixtures":
             rows["mixtures",] = _expand_mixtures(file, mixtures)
         elif table == "comparisons":
-            rows |= {(table, name): dict(new) for name, new in file.values[table].items()}
+            for name, new in file.values[table].items():
+                rows[table, name] = dict(new)
         else:
             rows[table,] = dict(file.values[table])
     return rows
@@ -118,19 +120,20 @@ def _expand_mixtures(file: YamlFile, known: dict[str, Any]) -> dict[str, Any]:
 def _changed(
     file: YamlFile, name: str, row: dict[str, Any], mixtures: dict[str, Any]
 ) -> dict[str, Any]:
-    """Copy the mixture that a row is like, with the parts that it sets."""
+    """Return the mixture that a row is like, with the parts that the row sets."""
     like, changes = row["like"], row["set"]
-    base = {other: mixture for other, mixture in mixtures.items() if other != name}
-    if like not in base:
-        message = f"must be a row of mixtures (got {like}){did_you_mean(like, base)}"
+    others = {other: mixture for other, mixture in mixtures.items() if other != name}
+    if like not in others:
+        message = f"must be a row of mixtures (got {like}){did_you_mean(like, others)}"
         file.refuse([file.problem(("mixtures", name, "like"), message)])
-    phases = base[like]["phases"]
+    phases = others[like]["phases"]
     parts: dict[str, Any] = {}
     for phase in phases:
         parts |= phase["parts"]
     new = {part: amount for part, amount in changes.items() if part not in parts}
-    left_out = [part for part, amount in changes.items() if amount is None]
-    if None in new.values() or (new and not left_out):
+    leaves_one_out = None in changes.values()
+    # A new part has to say whose place it takes, and one that is not there cannot be left out.
+    if None in new.values() or (new and not leaves_one_out):
         part = next(iter(new))
         message = f"must be a part of {like} (got {part}; parts are {', '.join(parts)})"
         message += f"{did_you_mean(part, parts)}, or leave another part out for it: {{…: null}}"
@@ -141,22 +144,25 @@ def _changed(
 def _changed_phase(
     phase: dict[str, Any], changes: dict[str, Any], new: dict[str, Any]
 ) -> dict[str, Any]:
-    """Set the parts of a phase; `new` ones take the place of the first that is left out."""
+    """Set the parts of a phase; new parts take the place of the first that is left out."""
     parts: dict[str, Any] = {}
-    for part, amount in phase["parts"].items():
-        amount = changes.get(part, amount)
-        parts |= {part: amount} if amount is not None else new
+    for part, old in phase["parts"].items():
+        amount = changes.get(part, old)
+        if amount is None:
+            parts |= new
+        else:
+            parts[part] = amount
     return {**phase, "parts": parts}
 
 
 def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
-    """Add the rows of an experiment to params.yaml; returns their names by table.
+    """Add the rows of an experiment to params.yaml, as text, so that its comments stay.
 
-    They are added as text: comments stay. A row that is there already is left alone.
+    Rows that params.yaml already has are left alone. Returns the names of new rows by table.
 
     Raises:
-        SpecError: a row of the same name means something else, or the rows do not fit params.yaml.
-            Nothing is changed then.
+        SpecError: if a row of the same name has other values, or if the rows do not fit
+            params.yaml. Nothing is changed then.
     """
     file, params = YamlFile(path), YamlFile(target)
     check(Params, params)
@@ -174,14 +180,19 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
 
 
 def _new_rows(rows: Rows, file: YamlFile, params: YamlFile) -> Rows:
-    """Select the rows that params.yaml does not have. Raises SpecError for other values."""
+    """Select the rows that params.yaml does not have.
+
+    Raises SpecError for a row that params.yaml has with other values.
+    """
     new: Rows = {}
     conflicts = []
     for at, table in rows.items():
         present = _at(params.values, at)
-        new[at] = {name: row for name, row in table.items() if name not in present}
+        new[at] = {}
         for name, row in table.items():
-            if present.get(name, row) != row:
+            if name not in present:
+                new[at][name] = row
+            elif present[name] != row:
                 message = f"is in {params.path} already, with other values; choose another name"
                 conflicts.append(file.problem((*at, name), message))
     file.refuse(conflicts)
@@ -195,7 +206,7 @@ def _at(values: Any, at: Location) -> Any:
 
 
 def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
-    """Raise SpecError, with lines of the experiment, where its rows do not fit params.yaml."""
+    """Raise SpecError, with lines of the experiment, if its rows do not fit params.yaml."""
     try:
         whole = YamlFile(path)
     except SpecError as error:
@@ -212,15 +223,18 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
 
 
 def insert(file: YamlFile, text: str, rows: Rows) -> str:
-    """Insert rows behind the last ones of their tables, also of those that were empty, `{}`."""
+    """Insert rows at the end of their tables; a table may be empty, `{}`."""
     lines = text.splitlines()
     ends = {at: _end(file, at) for at in rows}
+    # From the last table up, so that the line numbers of the others stay right.
     for at, end in sorted(ends.items(), key=lambda item: -item[1]):
         if rows[at] and not _at(file.values, at):
-            lines[end - 1] = EMPTY.sub(_blank, lines[end - 1], count=1).rstrip()
+            lines[end - 1] = EMPTY.sub(_spaces, lines[end - 1], count=1).rstrip()
         indent = "  " * len(at)
-        new = chain.from_iterable(_lines(name, row) for name, row in rows[at].items())
-        lines[end:end] = [indent + line for line in new]
+        new = []
+        for name, row in rows[at].items():
+            new += [indent + line for line in _lines(name, row)]
+        lines[end:end] = new
     return "\n".join(lines) + "\n"
 
 
@@ -229,13 +243,13 @@ def _end(file: YamlFile, at: Location) -> int:
     return max(line for key, line in file.ends.items() if key[: len(at)] == at)
 
 
-def _blank(found: re.Match[str]) -> str:
-    """Replace `: {}` by spaces, so that a comment behind it stays where it is."""
+def _spaces(found: re.Match[str]) -> str:
+    """Replace `: {}` by `:` and spaces, so that a comment after it stays in its column."""
     return ":".ljust(len(found[0]))
 
 
 def _lines(name: str, row: Any) -> list[str]:
-    """Write a row as people do: a mixture with a list of phases, a long row on several lines."""
+    """Write a row as one would by hand: phases as a list, a long row on several lines."""
     if isinstance(row, dict) and "phases" in row:
         return [f"{name}:", "  phases:", *chain.from_iterable(map(_item, row["phases"]))]
     line = f"{_flow(name)}: {_flow(row)}"
@@ -246,7 +260,7 @@ def _lines(name: str, row: Any) -> list[str]:
 
 def _item(phase: dict[str, Any]) -> list[str]:
     """Write a phase as an item of a list, on as many lines as it needs."""
-    # PyYAML breaks a line behind the first item that is too long.
+    # PyYAML breaks a line only after an item that goes beyond the width, hence the margin.
     first, *rest = _flow(phase, MAX_COLUMNS - 30).splitlines()
     return [f"    - {first}", *(f"      {line}" for line in rest)]
 

@@ -1,4 +1,4 @@
-"""A training run at its full size, before any corpus is built: the files of `safelm estimate`."""
+"""Training runs at full size, before any corpus is built: the files of `safelm estimate`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -12,14 +12,14 @@ from specs.spec import Name, Share, Spec
 
 
 class Size(Spec):
-    """A corpus by its size alone."""
+    """A corpus of which only the size is known."""
 
     tokens: PositiveInt = Field(description="tokens that it will hold")
     epochs: PositiveFloat = Field(description="how often a model may read the corpus")
 
 
 class Made(Spec):
-    """A corpus that is written from others, by size; it may replace them, document by document."""
+    """A corpus of known size that is written from others, and may replace their documents."""
 
     made_of: dict[Name, PositiveInt] = Field(
         min_length=1, description="corpus: tokens that are made of it"
@@ -28,7 +28,7 @@ class Made(Spec):
 
     @property
     def tokens(self) -> int:
-        """The tokens that it will hold."""
+        """Tokens that it will hold."""
         return sum(self.made_of.values())
 
 
@@ -43,7 +43,7 @@ SizeRow = Annotated[
 
 
 class Packed(Spec):
-    """The block `mix` of params.yaml, with packed rows: lengths of documents are not known yet."""
+    """The block `mix` of params.yaml with packed rows, for which no document's length is needed."""
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
     sequence_length: PositiveInt = Field(description="positions in a row")
@@ -54,7 +54,7 @@ class Packed(Spec):
 
 
 class Cluster(Spec):
-    """The machines: data parallel ranks are the GPUs divided by `tp`."""
+    """The machines. GPUs divided by `tp` are the data parallel ranks."""
 
     gpu: Literal["a100", "h100", "h200"]
     gpus: PositiveInt
@@ -76,7 +76,7 @@ class Scale(Spec):
 
 
 def findings(scale: Scale) -> Iterator[Finding]:
-    """Yield every contradiction between the blocks, as (location, message)."""
+    """Yield every contradiction between blocks as (location, message)."""
     for mixture, row in scale.mixtures.items():
         for index, phase in enumerate(row.phases):
             yield from _parts(("mixtures", mixture, "phases", index, "parts"), scale, phase)
@@ -90,7 +90,8 @@ def findings(scale: Scale) -> Iterator[Finding]:
             continue
         shape, mix = Shape.read(model.shape), scale.mix
         yield from _machines(scale, shape, model.shape)
-        if message := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length):
+        message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
+        if message:
             yield (*at, "shape"), message
 
 
@@ -103,10 +104,10 @@ def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
 
 
 def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Iterator[Finding]:
-    """Require a corpus that is made of `part`, which needs no row of its own: it is not read."""
-    sizes = {name: row.made_of for name, row in scale.corpora.items() if isinstance(row, Made)}
-    if part not in sizes.get(made, {}):
-        fitting = [name for name, made_of in sizes.items() if part in made_of]
+    """Require a corpus that is made of `part`. The part itself is not read and needs no row."""
+    made_of = {name: row.made_of for name, row in scale.corpora.items() if isinstance(row, Made)}
+    if part not in made_of.get(made, {}):
+        fitting = [name for name, sources in made_of.items() if part in sources]
         yield (
             at,
             f"must be a row of corpora with `made_of: {{{part}: …}}`, the tokens that are made of "

@@ -1,7 +1,7 @@
-"""YAML files for people: values with their lines, and mistakes with file and line.
+"""YAML files that people write: values with their lines, and mistakes with file and line.
 
-DVC reads YAML 1.2 (ruamel), Python's yaml reads YAML 1.1. A value that the two read differently
-(`1e-4`, `on`, `017`) would make DVC watch one value and the code use another, so it is refused.
+DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differently (`1e-4`, `on`,
+`017`). Such a value is refused, because DVC would watch one value and the code use another.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ from specs.messages import Location, describe
 from specs.yaml_errors import explain
 
 Model = TypeVar("Model", bound=BaseModel)
-# Bounds of a file that people write; a few hundred bytes of aliases can mean billions of values.
+# No file that people write is larger, but a few hundred bytes of aliases can mean billions of
+# values.
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake, as a line: `params.yaml:61 mixtures.safe.phases.1.share: must be …`."""
+    """A mistake, printed as `params.yaml:61 mixtures.safe.phases.1.share: must be …`."""
 
     file: str
     line: int
@@ -33,12 +34,12 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}"
-        return f"{place} {self.at}: {self.message}" if self.at else f"{place} {self.message}"
+        location = f" {self.at}:" if self.at else ""
+        return f"{self.file}:{self.line}{location} {self.message}"
 
 
 class SpecError(ValueError):
-    """A YAML file that does not follow its grammar; one line for each mistake."""
+    """A YAML file does not follow its grammar; the message has a line for each mistake."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -48,13 +49,13 @@ class SpecError(ValueError):
 class YamlFile:
     """A parsed YAML file: its values, and the line of each.
 
-    Raises SpecError for a file that cannot be read, or that is not plain YAML.
+    Raises SpecError if the file cannot be read or is not plain YAML.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[Location, int] = {}
-        # The line where a value in brackets ends; of other values the line where they begin.
+        # The last line of a value in brackets; for any other value, its first line.
         self.ends: dict[Location, int] = {}
         self.duplicates: list[Problem] = []
         text = self._read()
@@ -93,7 +94,7 @@ class YamlFile:
             raise self._error(line, message) from error
 
     def _refuse_depth(self, text: str) -> None:
-        """Refuse a depth that nobody writes: libyaml ends the process over one of 100,000."""
+        """Refuse absurd nesting, before libyaml crashes the process over a depth of 100,000."""
         depth = 0
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.CollectionEndEvent):
@@ -105,7 +106,7 @@ class YamlFile:
                 raise self._error(line, f"is nested more than {MAX_DEPTH} deep; flatten it")
 
     def _locate(self, node: yaml.Node, at: Location) -> None:
-        """Note the lines of a node and of all inside it."""
+        """Record the lines of a node and of everything inside it."""
         self.lines.setdefault(at, node.start_mark.line + 1)
         is_bracketed = getattr(node, "flow_style", False)
         self.ends[at] = (node.end_mark if is_bracketed else node.start_mark).line + 1
@@ -124,17 +125,18 @@ class YamlFile:
                 self._locate(item, here)
 
     def _two_readings(self, text: str) -> list[Problem]:
-        """List the values that DVC reads differently."""
+        """List the values that DVC reads in another way."""
         try:
             other = YAML(typ="safe", pure=False).load(text)
         except RuamelError as error:
             mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 1
             message = "is YAML that DVC cannot read; write plain keys and values"
-            return [Problem(str(self.path), (mark.line if mark else 0) + 1, "", message)]
+            return [Problem(str(self.path), line, "", message)]
         return [self.problem(at, message) for at, message in _differences(self.values, other, ())]
 
     def line(self, at: Location) -> int:
-        """Find the line of the innermost part of a location that the file has."""
+        """Return the line of a location, or of the innermost part of it that the file has."""
         while at not in self.lines and at:
             at = at[:-1]
         return self.lines.get(at, 1)
@@ -143,35 +145,39 @@ class YamlFile:
         return SpecError([Problem(str(self.path), line, "", message)])
 
     def located(self, message: str) -> SpecError:
-        """Make the error of a message that begins with its location: `mixtures.safe: …`."""
-        place, _, rest = message.partition(": ")
-        return SpecError([self.problem_at(place, rest)])
+        """Return the error for a message that begins with its location: `mixtures.safe: …`."""
+        location, _, rest = message.partition(": ")
+        return SpecError([self.problem_at(location, rest)])
 
-    def problem_at(self, place: str, message: str) -> Problem:
-        """Make a problem of a location that is written with dots."""
-        parts = place.split(".")
+    def problem_at(self, location: str, message: str) -> Problem:
+        """Return the problem at a location that is written with dots."""
+        parts = location.split(".")
         at = tuple(int(part) if part.isdigit() else part for part in parts)
         return self.problem(at, message)
 
     def problem(self, at: Location, message: str) -> Problem:
-        """Make a problem of a location in this file."""
+        """Return the problem at a location in this file."""
         return Problem(str(self.path), self.line(at), dotted(at), message)
 
     def refuse(self, problems: list[Problem]) -> None:
-        """Raise SpecError when there is any problem, each once and in the order of the lines."""
+        """Raise SpecError if there are problems, each once, in the order of the lines."""
         if problems:
-            ordered = sorted(
-                dict.fromkeys(problems), key=lambda problem: (problem.line, problem.at)
-            )
-            raise SpecError(ordered)
+            unique = dict.fromkeys(problems)
+            raise SpecError(sorted(unique, key=lambda problem: (problem.line, problem.at)))
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Count the values that a node means, with what aliases repeat."""
+    """Count the values in a node, those behind aliases as often as they are repeated.
+
+    `known` has the counts of nodes already seen. Without it, counting would take as long as the
+    expanded file is large.
+    """
     if id(node) not in known:
-        parts = node.value if isinstance(node.value, list) else []
-        pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
-        items = chain.from_iterable(pairs)
+        items: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            items = node.value
+        elif isinstance(node, yaml.MappingNode):
+            items = list(chain.from_iterable(node.value))
         known[id(node)] = 1 + sum(_size(item, known) for item in items)
     return known[id(node)]
 
@@ -182,28 +188,31 @@ def dotted(at: Location) -> str:
 
 
 def _differences(ours: Any, theirs: Any, at: Location) -> list[tuple[Location, str]]:
-    """Compare the two readings of a value."""
+    """Compare the two readings of a value, and of the values inside it."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        pairs = list(zip(ours, theirs, strict=False))
-        differing = [f"{a!r} or {b!r}" for a, b in pairs if str(a) != str(b)]
+        keys = list(zip(ours, theirs, strict=False))
+        differing = [f"{a!r} or {b!r}" for a, b in keys if str(a) != str(b)]
         if differing or len(ours) != len(theirs):
-            keys = ", ".join(differing)
-            message = f"has a key that DVC and Python read differently ({keys}); put it in quotes"
+            shown = ", ".join(differing)
+            message = f"has a key that DVC and Python read differently ({shown}); put it in quotes"
             return [(at, message)]
-        inner = [((*at, a), ours[a], theirs[b]) for a, b in pairs]
+        inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
     elif isinstance(ours, list) and isinstance(theirs, list):
         items = enumerate(zip(ours, theirs, strict=False))
         inner = [((*at, index), a, b) for index, (a, b) in items]
     elif type(ours) is type(theirs) and ours == theirs:
         inner = []
     else:
-        message = f"DVC reads {theirs!r} here and Python {ours!r}; {_one_reading(ours, theirs)}"
+        message = f"DVC reads {theirs!r} here and Python {ours!r}; {_remedy(ours, theirs)}"
         return [(at, message)]
-    return list(chain.from_iterable(_differences(a, b, place) for place, a, b in inner))
+    found = []
+    for location, our_value, their_value in inner:
+        found += _differences(our_value, their_value, location)
+    return found
 
 
-def _one_reading(ours: Any, theirs: Any) -> str:
-    """Say how to write a value so that both read it alike."""
+def _remedy(ours: Any, theirs: Any) -> str:
+    """Return how to write a value so that both read it alike."""
     if isinstance(theirs, float):
         return f"write {theirs}" if theirs.is_integer() else f"write {theirs:.1e}"
     if isinstance(ours, bool):
