@@ -1,5 +1,6 @@
 """Client of a language model's server: pauses, refusals, silence and the end of patience."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -136,6 +137,15 @@ def test_a_server_that_fails_is_given_up_after_the_patience_with_one_line(
         f"(failed attempts: {attempts}). Answers so far are saved; when the server answers "
         "again, run the stage again: it asks only the rest."
     )
+
+
+def test_a_server_of_this_machine_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    row = {**ROW, "limits": Limits(timeout=60.0, patience=20.0)}
+    endpoint = Endpoint("http://127.0.0.1:9/v1", supervisor=ended.pid)
+    with pytest.raises(EngineError, match="the server has ended; see its log"):
+        LanguageModel(row, endpoint, tmp_path / "answers.jsonl").generate([question(1)])
 
 
 def test_one_request_that_fails_does_not_stop_the_others(

@@ -17,6 +17,7 @@ from typing import Any, Self
 import aiohttp
 from loguru import logger
 
+from safelm.builder.supervision import is_alive
 from safelm.llm.engine import FILTERED, EngineError, EngineRow, list_counts
 
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
@@ -62,10 +63,14 @@ class _WrongModel(_Retry):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address of a server, with its /v1, and its key."""
+    """Address of a server, with its /v1, and its key.
+
+    `supervisor` is the process that keeps a server on this machine.
+    """
 
     url: str
     key: str | None = field(default=None, repr=False)  # not in logs or tracebacks
+    supervisor: int | None = None
     first_pause: float = FIRST_PAUSE
 
     @classmethod
@@ -140,6 +145,7 @@ class Client:
             except _Retry as error:
                 problem, pause = str(error), error.pause
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                self._check_supervisor()
                 problem, pause = _problem(error), 0.0
             self.traffic.failed[problem] += 1
             left = began + self.patience - time.monotonic()
@@ -151,6 +157,13 @@ class Client:
             await asyncio.sleep(min(max(backoff, pause), left))
             backoff = min(2 * backoff, MAX_PAUSE)
         raise self._unanswered(problem)
+
+    def _check_supervisor(self) -> None:
+        """Raise ServerUnusable if a server on this machine has ended: it does not come back."""
+        if self.endpoint.supervisor and not is_alive(self.endpoint.supervisor):
+            raise ServerUnusable(
+                "has ended; see its log in .safelm/servers, then run the stage again"
+            )
 
     async def watch(self) -> None:
         """Tell of a server that is silent: after SILENT seconds, then each time they doubled."""

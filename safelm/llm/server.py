@@ -17,6 +17,7 @@ import safelm
 from safelm.builder.digest import json_digest
 from safelm.builder.environment import environment_number
 from safelm.builder.paths import scratch
+from safelm.builder.supervision import is_alive
 from safelm.llm.client import Endpoint
 from safelm.llm.engine import EngineError, EngineRow
 from safelm.llm.weights import checked_folder
@@ -53,10 +54,10 @@ def _running_endpoint(folder: Path) -> Endpoint | None:
     # The supervisor removes the file when it stops, but not when it is killed.
     try:
         address = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
-        os.kill(address["supervisor"], 0)
+        endpoint = Endpoint(address["url"], address["key"], address["supervisor"])
     except (OSError, ValueError, KeyError):
         return None
-    return Endpoint(address["url"], address["key"])
+    return endpoint if is_alive(address["supervisor"]) else None
 
 
 def _start(folder: Path, row: EngineRow) -> Endpoint:

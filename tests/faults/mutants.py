@@ -48,6 +48,13 @@ REPORTED, FULL = (
 )
 CLIENT, RETRY = "tests/test_client.py", "tests/test_retry.py"
 OUTAGES = "tests/faults/test_outages.py"
+NO_ROOM, LIMITED = (
+    f"tests/faults/test_dvc_crashes.py::test_{name}"
+    for name in (
+        "a_build_that_would_fill_the_disk_is_refused_before_it_starts",
+        "a_limit_of_file_sizes_is_named_and_no_database_is_blamed",
+    )
+)
 NO_HOLDER = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
@@ -295,6 +302,55 @@ MUTANTS = (
         ("tests/test_doctor.py",),
     ),
     Mutant(
+        "a torn dvc.lock is not restored",
+        "safelm/maintenance/doctor/lock_copy.py",
+        "    if not can_restore():",
+        "    if True:",
+        ("tests/test_doctor.py",),
+    ),
+    Mutant(
+        "a merge in dvc.lock is thrown away",
+        "safelm/maintenance/doctor/lock_copy.py",
+        "is_torn = CONFLICT not in LOCK.read_bytes()",
+        "is_torn = True",
+        ("tests/test_doctor.py",),
+    ),
+    Mutant(
+        "a build begins on a disk without room",
+        "pipeline/build.py",
+        "    if free < needed:",
+        "    if False:",
+        (NO_ROOM,),
+    ),
+    Mutant(
+        "a limit of file sizes is told as a damaged database",
+        "safelm/maintenance/doctor/dvc.py",
+        "if DATABASE.search(error) and limit:",
+        "if False:",
+        (LIMITED,),
+    ),
+    Mutant(
+        "inputs are compared by size and modification time alone",
+        "safelm/builder/inputs.py",
+        "times = [state.st_mtime_ns, state.st_ctime_ns]",
+        "times = [state.st_mtime_ns]",
+        ("tests/faults/test_same_stamps.py",),
+    ),
+    Mutant(
+        "old byte code of a changed module runs",
+        "safelm/builder/inputs.py",
+        "Path(cache_from_source(path)).unlink(missing_ok=True)",
+        "pass",
+        ("tests/faults/test_same_stamps.py",),
+    ),
+    Mutant(
+        "folders of an ended container are taken for those of a dead process here",
+        "safelm/builder/files.py",
+        "is_counted_here = rest.endswith",
+        "is_counted_here = True or rest.endswith",
+        ("tests/faults/test_gc.py",),
+    ),
+    Mutant(
         "a dead worker is not noticed",
         "safelm/builder/workers.py",
         'error = f"its worker died ({cause}); finished shards are kept, run the stage again"',
@@ -497,6 +553,13 @@ MUTANTS = (
         "self.is_down = self.traffic.answered_at < began",
         "self.is_down = False",
         (CLIENT,),
+    ),
+    Mutant(
+        "a server of this machine that has ended is waited for",
+        "safelm/llm/client.py",
+        "if self.endpoint.supervisor and not is_alive(self.endpoint.supervisor):",
+        "if False:",
+        (f"{CLIENT}::test_a_server_of_this_machine_that_has_ended_is_not_waited_for",),
     ),
     Mutant(
         "one request that fails stops the others",
