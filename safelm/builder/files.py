@@ -140,7 +140,10 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove the temporary directories of processes of this machine that have died."""
+    """Remove the temporary directories of processes of this machine that have died.
+
+    Those of ended containers remain until `safelm gc`.
+    """
     for folder in parent.glob("*"):
         if is_stale(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
@@ -150,12 +153,17 @@ def is_stale(name: str) -> bool:
     """Return whether a temporary name belongs to a process of this machine that has died."""
     rest, _, process = name.rpartition(".")
     # The folder may be shared, and whether a process of another machine lives is not known here.
-    is_of_this_machine = rest.endswith(f".{os.uname().nodename}")
-    return is_of_this_machine and process.isdecimal() and not is_alive(int(process))
+    is_counted_here = rest.endswith(f".{_numbering()}")
+    return is_counted_here and process.isdecimal() and not is_alive(int(process))
 
 
 def _process_name() -> str:
-    return f"{os.uname().nodename}.{os.getpid()}"
+    return f"{_numbering()}.{os.getpid()}"
+
+
+def _numbering() -> str:
+    """Name the place in which process numbers count: each container of a host has its own."""
+    return f"{os.uname().nodename}.{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def is_safe_name(name: Any) -> bool:

@@ -145,7 +145,7 @@ def _first_party_file(module: str) -> Path | None:
 
 def _parse_cached(module: str, path: Path) -> Module:
     state = path.stat()
-    return _parse(module, path, (state.st_ino, state.st_size, state.st_mtime_ns))
+    return _parse(module, path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
 @cache

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from safelm.builder.dvc_locks import BUSY, Patience
 from safelm.builder.environment import UNLIMITED, file_size_limit
+from safelm.builder.inputs import changed_inputs, keep_stamps, stamp_inputs
 from safelm.builder.locks import StageError
-from safelm.builder.paths import scratch
+from safelm.builder.paths import BUILD, scratch
 from safelm.builder.supervision import die_with_parent
 
 DVC = [sys.executable, "-m", "dvc"]
@@ -85,7 +86,11 @@ def _ask_dvc() -> Outdated:
     from dvc.repo.graph import get_subgraph_of_nodes
 
     with Repo() as repo:
+        stamps = stamp_inputs(_inputs(repo.index.stages))
+        for path in changed_inputs(stamps):
+            repo.state.hashes.delete(path)
         changed, graph = repo.status(), repo.index.graph
+        keep_stamps(stamps)
         stages = [stage for stage in graph if stage.addressing in changed]
         if not stages:
             return Outdated({}, 0)
@@ -97,6 +102,15 @@ def _ask_dvc() -> Outdated:
             for stage in affected
         }
         return Outdated(needs, _expected_bytes(affected))
+
+
+def _inputs(stages: Iterable[Any]) -> Iterator[Path]:
+    """Yield what stages read that no stage makes: sources and code."""
+    for stage in stages:
+        for dep in stage.deps:
+            path = Path(dep.fs_path)
+            if not path.is_relative_to(BUILD.absolute()):
+                yield path
 
 
 def _expected_bytes(stages: Iterable[Any]) -> int:

@@ -5,7 +5,7 @@ that a running build uses, and those of other projects on the cache.
 """
 
 import hashlib
-import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safelm.builder.files import write_synced
 from safelm.builder.locks import all_stages_locked
-from safelm.builder.manifest import ManifestEntry
+from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import SCRATCH, cache, scratch
 from safelm.builder.store import Store
 from safelm.builder.workspaces import Workspace, workspaces
@@ -74,6 +74,8 @@ def collect(store: Store, hours: float) -> str:
     with _kept(sorted(md5 for md5 in objects if store.object(md5).exists()), store) as kept:
         projects = map(str, [kept, *neighbours])
         run_dvc("gc", "--quiet", "--workspace", "--force", "--projects", *projects)
+    for folder in store.temporary_root.glob("*"):
+        shutil.rmtree(folder)  # of a killed process: none of the living builds now
     size, count = _size(store)
     entries = _remove_unusable_entries(store)
     others = f"; {len(neighbours)} other projects on this cache keep theirs" if neighbours else ""
@@ -150,9 +152,9 @@ def _recent_objects(store: Store, hours: float) -> Iterator[str]:
     for path in store.index():
         try:
             if path.stat().st_mtime >= since:
-                entry = ManifestEntry.load(json.loads(path.read_bytes()))
+                entry, _ = store.read_entry(path.stem)
                 yield from (file.md5 for file in entry.files)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedShard):
             continue
 
 

@@ -22,7 +22,8 @@ from tests.faults.toy import State, small
 from tests.faults.whole import torn
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
-PROCESS = re.compile(rf"\.{re.escape(os.uname().nodename)}\.\d+")  # what a temporary name ends in
+# What a temporary name ends in.
+PROCESS = re.compile(rf"\.{re.escape(os.uname().nodename)}\.\d+\.\d+")
 OURS = re.compile(r"Error: \[Errno \d+\] [^:]+: '[^']*(?:build|\.dvc|\.safelm)[/']")
 FREE = re.compile(r"[\d,.]+ (?:bytes|[KMGT]i?B) (?:are )?free")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder import workspaces
+from safelm.builder.files import remove_stale, temporary_directory
 from safelm.builder.locks import all_stages_locked, locked
 from tests.faults.damage import check_build
 from tests.faults.forked import Forked
@@ -49,6 +50,21 @@ def test_hours_0_removes_everything_else(edited: Toy, oracle: Toy) -> None:
     edited.edit("params.yaml", "rate: 0.4", "rate: 0.5")
     edited.build()
     assert edited.state() == oracle.state()
+
+
+def test_collection_removes_what_ended_containers_were_making(edited: Toy) -> None:
+    """Their process numbers say nothing here, so a build leaves these folders alone."""
+    root = edited.root / ".dvc/cache/safelm"
+    with temporary_directory(root, "0123") as folder:
+        name = folder.name.split(".")
+    dead = 2**22 + 1
+    ended = root / f"{name[0]}.{'.'.join(name[1:-2])}.1.{dead}"
+    for path in (ended, root / f"{'.'.join(name[:-1])}.{dead}"):
+        path.mkdir(parents=True)
+    remove_stale(root)
+    assert list(root.iterdir()) == [ended]
+    collect(edited)
+    assert list(root.iterdir()) == []
 
 
 def test_collection_waits_for_a_build_and_names_it(edited: Toy) -> None:

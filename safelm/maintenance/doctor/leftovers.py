@@ -1,12 +1,11 @@
 """Leftovers of killed builds in the cache and in .safelm; these checks need that no build runs."""
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from safelm.builder.manifest import ManifestEntry
+from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import BUILD, cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.diagnosis import Diagnosis, leftover
@@ -41,17 +40,18 @@ def temporary_directories() -> Iterator[Diagnosis]:
 
 def index_entries() -> Iterator[Diagnosis]:
     """Find damaged entries of the index; their shards count as not made, and are made again."""
+    store = Store(cache(), scratch())
     for path in sorted(scratch("index").glob("??/*")):
         if path.suffix != ".json" or path.name.startswith("."):
             yield leftover(path, "was being written to the index")
-        elif not _is_entry(path):
+        elif not _is_entry(path, store):
             yield leftover(path, "is a damaged entry; its shard is made again if it is needed")
 
 
-def _is_entry(path: Path) -> bool:
+def _is_entry(path: Path, store: Store) -> bool:
     try:
-        return ManifestEntry.load(json.loads(path.read_bytes())).key == path.stem
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return bool(store.read_entry(path.stem))
+    except (OSError, DamagedShard):
         return False
 
 
