@@ -93,7 +93,7 @@ def test_rows_of_an_example_are_valid(
 
 def test_the_results_of_the_readme_are_those_of_its_picture() -> None:
     """The picture is drawn by the build; its bars go by stage, then by model."""
-    titles = re.findall(r"<title>greedy: ([\d.]+) %", read(ROOT / "docs/report.svg"))
+    titles = re.findall(r"<title>greedy: ([\d.]+)\s%", read(ROOT / "docs/report.svg"))
     assert len(titles) == 9
     rates = [round(float(title)) for title in titles]
     text = " ".join(read(ROOT / "README.md").split())
