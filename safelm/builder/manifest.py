@@ -11,6 +11,7 @@ from safelm.builder.digest import MANIFEST
 from safelm.builder.files import SHA256, is_digest, is_safe_name, write_synced
 
 FORMAT = 1
+CHANGED = "was changed after it was built"
 
 
 class LedgerError(RuntimeError):

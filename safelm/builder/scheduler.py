@@ -21,6 +21,7 @@ from safelm.builder.dvc_locks import BUSY, Patience
 from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.inputs import changed_inputs, keep_stamps, stamp_inputs
 from safelm.builder.locks import StageError
+from safelm.builder.manifest import CHANGED
 from safelm.builder.paths import BUILD, scratch
 from safelm.builder.supervision import die_with_parent
 
@@ -198,6 +199,7 @@ class Lane:
     def __init__(self, stages: list[str]) -> None:
         self.stages, self.seconds = stages, 0.0
         self.patience = Patience()
+        self.has_found_damage = False
         self.began = time.monotonic()
         self.log = scratch("logs", f"{stages[0]}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +234,10 @@ class Lane:
             return self.stages
         if code is None:
             return self._before(text)
-        if BUSY.search(text) and self.patience.pause():
+        # A damaged intermediate was found, and its stage makes it again.
+        is_damaged = CHANGED in text and not self.has_found_damage
+        if is_damaged or (BUSY.search(text) and self.patience.pause()):
+            self.has_found_damage |= is_damaged
             self.start()
             return []
         shown = "\n".join(text.splitlines()[-SHOWN_LINES:])

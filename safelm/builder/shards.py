@@ -1,7 +1,9 @@
 """Shards on disk: files of a manifest, whose digest every read checks."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 
 from safelm.builder.digest import cached_digest, remember_digest
 from safelm.builder.files import attach_filename
-from safelm.builder.manifest import DamagedShard, Manifest
+from safelm.builder.manifest import CHANGED, DamagedShard, Manifest
 
 BATCH = 1024  # rows that are Python objects at a time
 
@@ -57,9 +59,12 @@ class Shard:
 
     def _compare(self, digest: str) -> None:
         if digest != self.sha256:
+            # The time of a whole file may be known. With another one the next build hashes it.
+            with suppress(OSError):
+                os.utime(self.path)
             raise DamagedShard(
                 f"{self.path}: expected sha256 {self.sha256[:16]}…, got {digest[:16]}…: "
-                "the file was changed after it was built; `make verify REPAIR=1` makes it again"
+                f"the file {CHANGED}; `make repro` and `make verify REPAIR=1` make it again"
             )
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,13 +1,14 @@
 """Objects that were fetched: hashed once, before a build uses the first of them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.diagnosis import Diagnosis
-from safelm.maintenance.dvc import declared_stages
+from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
 from safelm.maintenance.verify.lock_file import DamagedLockFile, Stage, read_lock
@@ -21,7 +22,7 @@ def objects() -> Iterator[Diagnosis]:
     except (OSError, DamagedLockFile):
         return  # reported by another check
     for finding in damaged_objects(stages):
-        what = f"{finding.stage} {finding.name}: {finding.what}"
+        what = f"{finding.name} of the stage {finding.stage} {finding.what}"
         remedy = "`make verify REPAIR=1` quarantines it and fetches or makes only that again"
         yield Diagnosis(str(finding.path), what, remedy)
 
@@ -39,9 +40,12 @@ def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:
     if any(need.file and str(store.object(need.md5)) not in known for need in report.needs):
         _add_to_index(report, store, stamps)
     damaged = [finding for finding in report.findings if finding.fault is Fault.CORRUPT]
-    # dvc.lock also remembers rows that left params.yaml. To ask DVC takes a second.
-    declared = declared_stages() if damaged else set()
-    return [finding for finding in damaged if finding.stage in declared]
+    if damaged:
+        # dvc.lock also remembers rows that left params.yaml. To ask DVC takes a second.
+        with suppress(DvcError):
+            declared = declared_stages()
+            return [finding for finding in damaged if finding.stage in declared]
+    return damaged
 
 
 def _add_to_index(report: Report, store: Store, stamps: Stamps) -> None:
