@@ -63,7 +63,7 @@ class Draft:
     written: WrittenText | None = None
     score: int | None = None
     failed: str | None = None  # the name of the gate that the text failed
-    problem: str | None = None  # why the engine gave no answer
+    problem: str | None = None  # why the engine's provider refuses the document
 
     @property
     def is_refusal(self) -> bool:
@@ -77,8 +77,8 @@ class WriteSynthetic(Block):
 
     A text that fails a gate, or that the scorers grade above `max_score`, is generated again, at
     most `gates.max_attempts` times in all. After that it is dropped under the gate's name. A
-    document without an answer from the engine is quarantined. A document that is too long for one
-    request is written in parts, which are joined.
+    document that the engine's provider refuses is quarantined under the refusal's name. A document
+    that is too long for one request is written in parts, which are joined.
     """
 
     name: ClassVar[str] = "writer"
@@ -246,14 +246,15 @@ class WriteSynthetic(Block):
     def output(self, draft: Draft) -> Iterator[Document]:
         """Yield the text as a new document; drop it or quarantine its source if it failed."""
         self.seen += 1
-        if draft.problem or draft.written is None:
+        if draft.problem:
             self.quarantine(
-                draft.problem or "unanswered",
+                draft.problem,
                 file=self.task.name,
                 offset=self.seen,  # counts selected documents, not rows of the shard
                 content=draft.document.text.encode("utf-8", "replace"),
             )
             return
+        assert draft.written is not None, "write() makes a text of every answer"
         text = draft.written.text
         id = text_digest(None, text)
         if draft.failed or id in self.written_ids:
