@@ -14,7 +14,7 @@ from safelm.builder.files import write_synced
 from safelm.builder.locks import StageError, locked
 from safelm.builder.paths import build, cache
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.scheduler import Outdated, outdated
+from safelm.builder.status import Outdated, outdated
 from specs.params import PARAMS
 from specs.validation import problems
 

@@ -127,7 +127,7 @@ def test_a_mixture_row_is_one_branch(built: Project) -> None:
         new = {"mix@refused", *(f"{stage}@refused" for stage in MODEL_STAGES)}
         new |= {f"evaluate@refused-{stage}" for stage in MODEL_STAGES}
         assert built.changed() == new | {"report"}
-        ask = "from safelm.builder.scheduler import outdated; print(*outdated().needs)"
+        ask = "from safelm.builder.status import outdated; print(*outdated().needs)"
         assert set(built.run(sys.executable, "-c", ask).stdout.split()) == new | {"report"}
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from safelm.builder import scheduler
-from safelm.builder.scheduler import BuildError, Needs, Schedule
+from safelm.builder.scheduler import BuildError, Schedule
+from safelm.builder.status import Needs
 
 
 def batches(needs: Needs, jobs: int) -> list[list[str]]:

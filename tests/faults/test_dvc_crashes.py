@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from safelm.builder import scheduler
+from safelm.builder.status import outdated
 from tests.faults import forked
 from tests.faults.inject import Fault
 from tests.faults.toy import ROOT, SMALL, State, Toy
@@ -99,16 +99,16 @@ def test_a_build_that_would_fill_the_disk_is_refused_before_it_starts(tmp_path: 
 
 
 def test_the_estimate_is_what_the_last_build_wrote(finished: Toy) -> None:
-    assert scheduler.outdated() == ({}, 0)
+    assert outdated() == ({}, 0)
     for name in ("tag", "tokenizer"):
         shutil.rmtree(finished.root / "build" / name)
-    needs, expected = scheduler.outdated()
+    needs, expected = outdated()
     lock = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"]
     assert set(needs) == {"tag", "tokenizer"}
     assert expected == sum(lock[name]["outs"][0]["size"] for name in needs) > 0
     (finished.root / "dvc.lock").unlink()
     inputs = sum(path.stat().st_size for path in (finished.root / "web").iterdir())
-    assert inputs < scheduler.outdated().bytes < inputs + 10_000_000
+    assert inputs < outdated().bytes < inputs + 10_000_000
 
 
 def test_a_limit_of_file_sizes_is_named_and_no_database_is_blamed(tmp_path: Path) -> None:
