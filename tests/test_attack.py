@@ -433,4 +433,4 @@ def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path
 def page(root: Path, declared: Declared) -> str:
     """Return the report of a build, as HTML."""
     data, claims = load_report(root, declared)
-    return render(data, claims, statement="", params={})
+    return render(data, claims, engine="", params={})

@@ -192,7 +192,7 @@ def test_true_differences_are_significant_and_those_of_chance_are_not(loaded: Lo
     assert len(within) == 12 and not any(found[key] for key in within)
 
 
-def models_of(sides: tuple[str, str]) -> set[str]:
+def models_of(sides: tuple[str, ...]) -> set[str]:
     return {side.partition(",")[0] for side in sides}
 
 
@@ -205,7 +205,7 @@ def test_claims_compare_prompt_by_prompt_where_they_can(loaded: Loaded) -> None:
 
 def test_the_page_shows_suites_of_files_with_their_judges(loaded: Loaded) -> None:
     data, claims, root = loaded
-    write_report(root / "report", data, claims, statement="S", params={})
+    write_report(root / "report", data, claims, engine="template", params={})
     page = (root / "report/index.html").read_text()
     assert "Significant differences" in page and "The suite advbench" in page
     assert "Judge acts" in page and "even broken text" in page

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from safelm.report.charts.bars import Bar, Square, Stack, bars, heat_map, stacked
+from safelm.report.charts.bars import Bar, Square, Stack, bars, stacked
 from safelm.report.charts.numbers import NONE, rate_text, readable
+from safelm.report.charts.svg import draw
 from safelm.report.charts.xy import Curve, Series, lines, steps
 from safelm.report.data import ReportData
 from safelm.report.layout import (
@@ -166,7 +167,7 @@ class Painter:
                 style = styles[getattr(number, self.layout.series)]
                 row.append(Bar(name, style, number.rate, number.paper))
             rows.append((heading, row))
-        yield bars(rows, self.label, gutter=self.layout.gutter)
+        yield bars(rows, self.label, self.layout.gutter)
 
     def stacked_bars(self, numbers: Sequence[Number]) -> Iterator[Markup]:
         """Draw a bar for each decoder, divided by the counts of its metrics."""
@@ -179,7 +180,7 @@ class Painter:
                 found = [(*part, counts.get(metric, 0)) for metric, part in parts]
                 stacks.append(Stack(readable(decoder), found))
             rows.append((heading, stacks))
-        yield stacked(rows, self.label, gutter=self.layout.gutter)
+        yield stacked(rows, self.label, self.layout.gutter)
 
     def lines(self, numbers: Sequence[Number]) -> Iterator[Markup]:
         """Draw rates at the places that were measured, a line for each series."""
@@ -214,7 +215,7 @@ class Painter:
             squares = {getattr(number, self.layout.label): _square(number) for number in members}
             rows.append((heading, [squares.get(column, missing) for column in columns]))
         names = [readable(column) for column in columns]
-        yield heat_map(rows, names, self.label, gutter=self.layout.gutter)
+        yield draw("heat_map", rows, names, self.layout.gutter, "", self.label)
 
     def _rows(self, numbers: Sequence[Number]) -> Iterator[tuple[str, list[Number]]]:
         """Iterate over the rows with their headings."""

@@ -1,59 +1,38 @@
 """The page: figures in their order, rendered into one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from safelm.builder.digest import json_digest
+from safelm.report.charts import svg
 from safelm.report.charts.numbers import NONE, THIN, short_percent
-from safelm.report.charts.svg import TEMPLATE, draw, environment
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
-from safelm.report.figures.ablation import ablation, amounts, starts, utility
-from safelm.report.figures.answers import (
-    attack_success,
-    by_form,
-    harmless,
-    outcomes,
-    public_suites,
-)
-from safelm.report.figures.attacks import suffix_attacks
-from safelm.report.figures.corpora import (
-    held_out,
-    ledger,
-    mixtures,
-    models,
-    report_card,
-    training,
-)
-from safelm.report.figures.decoding import decoder_controls, probes, tag_signal
+from safelm.report.figures import ablation, answers, attacks, corpora, decoding, scorers, tuning
 from safelm.report.figures.differences import differences
 from safelm.report.figures.others import external_models, overlap
-from safelm.report.figures.scorers import scorers
-from safelm.report.figures.tuning import finetuning, harmful_tuning
 from safelm.report.layout import FIGURES, TABLES, Cell, Figure, Table, table
 
-HERE = Path(__file__).parent
-PAGE = HERE / "page.html.jinja"
-FILES = (PAGE, HERE / "picture.svg.jinja", HERE / "page.css", TEMPLATE, FIGURES, TABLES, CLAIMS)
+PAGE, PICTURE = "page.html.jinja", "picture.svg.jinja"
+TEMPLATES = (PAGE, PICTURE, "page.css", svg.TEMPLATE)
+FILES = (*(svg.REPORT / name for name in TEMPLATES), FIGURES, TABLES, CLAIMS)
 SIGNS = {"reproduced": "✓", "contradicted": "✗", "not distinguishable": "≈", "not measured": "–"}
 
 
 def render(
-    data: ReportData, claims: Sequence[Claim], *, statement: str, params: Mapping[str, Any]
+    data: ReportData, claims: Sequence[Claim], *, engine: str, params: Mapping[str, Any]
 ) -> str:
     """Render the whole report: no script, and nothing loaded from anywhere."""
-    css = (HERE / "page.css").read_text(encoding="utf-8")
-    template = environment(HERE).get_template(PAGE.name)
-    return template.render(
+    sizes = [run.get("parameters") for run in data.inputs.training.values()]
+    return svg.render(
+        PAGE,
         title=data.declared.title,
-        statement=statement,
-        css=Markup(css),
+        models=data.inputs.measurements["model"].n_unique(),
+        parameters=max((size for size in sizes if size), default=None),
+        is_demo=data.declared.sources["web"].reader == "demo",
+        engine=engine,
         claims=claims_table(claims),
         verdicts=[(SIGNS[name], name, count) for name, count in verdicts(claims).items()],
         pooled=[group.name for group in data.built if len(group.models) > 1],
@@ -61,7 +40,6 @@ def render(
         sections=sections(data),
         blocks=sorted(params),
         digest=digest(params),
-        swatch=partial(draw, "swatch"),
     )
 
 
@@ -85,31 +63,31 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
     """Draw every figure, in the order of the page, under the headings of figures.yaml."""
     figures = [
-        attack_success(data),
-        by_form(data),
-        outcomes(data),
-        finetuning(data),
-        harmful_tuning(data),
-        suffix_attacks(data),
-        *harmless(data),
-        *public_suites(data),
+        answers.attack_success(data),
+        answers.by_form(data),
+        answers.outcomes(data),
+        tuning.finetuning(data),
+        tuning.harmful_tuning(data),
+        attacks.suffix_attacks(data),
+        *answers.harmless(data),
+        *answers.public_suites(data),
         external_models(data),
         differences(data),
         overlap(data),
-        decoder_controls(data),
-        tag_signal(data),
-        probes(data),
-        ablation(data),
-        starts(data),
-        *amounts(data),
-        utility(data),
-        *scorers(data),
-        *report_card(data),
-        training(data),
-        held_out(data),
-        ledger(data),
-        models(data),
-        mixtures(data),
+        decoding.decoder_controls(data),
+        decoding.tag_signal(data),
+        decoding.probes(data),
+        ablation.ablation(data),
+        ablation.starts(data),
+        *ablation.amounts(data),
+        ablation.utility(data),
+        *scorers.scorers(data),
+        *corpora.report_card(data),
+        corpora.training(data),
+        corpora.held_out(data),
+        corpora.ledger(data),
+        corpora.models(data),
+        corpora.mixtures(data),
     ]
     # What was not built has nothing to show.
     drawn = [figure for figure in figures if figure.panels or figure.tables]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from markupsafe import Markup
 
 from safelm.builder.digest import json_digest
 from safelm.builder.paths import build
@@ -18,45 +17,27 @@ from safelm.report.charts import svg
 from safelm.report.data import ReportData
 from safelm.report.figures.answers import attack_success
 
-HERE = Path(__file__).parent
 PICTURE, COMMITTED = "report.svg", Path("docs/report.svg")
 # Blocks of params.yaml that change nothing in the picture.
 UNUSED = ("audit", "card", "overlap", "relearn", "attacks", "external_models")
-GAP, TOP = 24.0, 56.0  # between panels, above them
-VIEW_BOX = re.compile(r'class="chart".*?viewBox="0 0 (\S+) (\S+)" style="[^"]*"')
+HEIGHT = re.compile(r'viewBox="0 0 \S+ (\S+)"')
 DIGEST = re.compile(r"digest of params\.yaml: (\w+)")
 
 
 def draw_picture(data: ReportData) -> str:
     """Draw the panels of Figure 2 side by side, with their legend and colours."""
     figure = attack_success(data)
-    panels, height, x = [], 0.0, GAP
-    for panel in figure.panels:
-        # A nested picture has a position and a size in place of the styles of the page.
-        box = VIEW_BOX.search(panel.chart)
-        assert box, "a chart has a view box"
-        size = f'x="{svg.number(x)}" y="{TOP:g}" width="{box[1]}" height="{box[2]}"'
-        chart = Markup(VIEW_BOX.sub(size, panel.chart, count=1))
-        panels.append((x, panel.title, chart))
-        height, x = max(height, float(box[2])), x + svg.WIDTH + GAP
-    legend, at = [], GAP
-    for style, meaning in data.legend(data.main_decoders):
-        legend.append((at, style, meaning))
-        at += 21 + svg.text_width(meaning) + GAP
-    page = (HERE / "page.html.jinja").read_text(encoding="utf-8")
-    values = {
-        "title": figure.title,
-        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        "patterns": Markup(page[page.index("<defs>") : page.index("</defs>") + 7]),
-        "legend": legend,
-        "paper": (at, figure.paper),
-        "panels": panels,
-        "width": svg.number(x),
-        "height": svg.number(TOP + height + 40),
-        "words": f"{data.declared.title}, {100 * data.confidence:g} % intervals",
-        "draw": svg.draw,
-    }
-    return svg.environment(HERE).get_template("picture.svg.jinja").render(**values) + "\n"
+    heights = (HEIGHT.search(panel.chart) for panel in figure.panels)
+    picture = svg.render(
+        "picture.svg.jinja",
+        title=figure.title,
+        panels=figure.panels,
+        legend=figure.legend,
+        paper=figure.paper,
+        height=max((float(height[1]) for height in heights if height), default=0.0),
+        words=f"{data.declared.title}, {100 * data.confidence:g} % intervals",
+    )
+    return picture + "\n"
 
 
 def params_digest(params: Mapping[str, Any]) -> str:

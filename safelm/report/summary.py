@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +16,48 @@ from safelm.report.figures.scorers import macro_f1, rates_of
 from safelm.report.measured import DETAILS, STAGES, Measured, Number
 from safelm.stats.rates import DIGITS, rounded
 
-RATE = ["value", "low", "high", "count", "of"]
-HAZARD = ["corpus", "hazard", "per_million", "count", "words"]
-LOSS = ["model", "tokens", "loss"]
+RATE = ("value", "low", "high", "count", "of")
+# Names of rates beside the suites of a decoder: the suite and the metric.
+HEADLINES = {
+    "asr": ("harmful", "asr"),
+    "asr_strict": ("harmful", "asr_strict"),
+    "refused": ("harmful", "refused"),
+    "neither": ("harmful", "neither"),
+    "benign_compliance": ("benign", "complied"),
+    "over_refusal": ("benign", "over_refusal"),
+    "dual_use_over_refusal": ("dual_use", "over_refusal"),
+}
 
 Json = dict[str, Any]
-Rows = Iterable[Sequence[object]]
 
 
 def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     """Collect every number of the report."""
-    inputs, roles = data.inputs, data.roles
     models, groups = (_tree(measured, [None]) for measured in (data.single, data.measured))
-    decoders = list(data.declared.decoders)
+    for tree in (models, groups):
+        _add_headlines(tree, data.declared.decoders)
     return {
         "title": data.declared.title,
         "confidence": data.confidence,
-        "models": {name: _with_headlines(stages, decoders) for name, stages in models.items()},
+        "models": models,
         "groups": {
             group.name: {
                 "models": list(group.models),
                 "mixture": group.mixture,
                 "step": group.step,
-                "stages": _with_headlines(groups[group.name], decoders),
+                "stages": groups[group.name],
             }
             for group in data.built
         },
-        "roles": {part: group.name for part, group in roles.parts.items()},
+        "roles": {part: group.name for part, group in data.roles.parts.items()},
         "verdicts": verdicts(claims),
         "claims": [claim.json() for claim in claims],
         "differences": differences(data),
         "relearned": _tree(data.measured, data.declared.relearn),
         "attacks": _tree(data.measured, data.declared.attacks),
         "scores": _scores(data),
-        "cards": {name: dict(card) for name, card in inputs.cards.items()},
-        "ledger": {stage: asdict(row) for stage, row in inputs.ledgers.items()},
+        "cards": {name: dict(card) for name, card in data.inputs.cards.items()},
+        "ledger": {stage: asdict(row) for stage, row in data.inputs.ledgers.items()},
     }
 
 
@@ -61,8 +67,7 @@ def _tree(measured: Measured, rows: Iterable[str | None]) -> Json:
     Checkpoints of benign finetuning are left out.
     """
     root: Json = {}
-    everything = dict.fromkeys((*DETAILS, "group"), ...)
-    for number in measured.select(**everything):
+    for number in measured.select(**dict.fromkeys(DETAILS, ...)):
         if number.row in rows and (number.row or number.checkpoint is None):
             *path, last = _path(number)
             node = root
@@ -74,18 +79,16 @@ def _tree(measured: Measured, rows: Iterable[str | None]) -> Json:
 
 def _path(number: Number) -> list[str]:
     """Return the names under which a number stands in the tree, the metric and its bin last."""
-    names = (number.row, number.group, number.stage, number.checkpoint, number.condition)
-    path = [str(name) for name in (*names, number.decoder, number.suite) if name is not None]
-    path += ["judges", number.judge] if number.judge else []
-    path += ["forms", number.form] if number.form else []
+    first = (number.row, number.group, number.stage, number.checkpoint, number.condition)
+    names: list[Any] = [*first, number.decoder, number.suite]
+    names += ["judges", number.judge] if number.judge else []
+    names += ["forms", number.form] if number.form else []
+    names.append(number.metric)
+    if number.metric == "tag_auroc" and number.words is None:
+        names.append("page")
     bins = (number.words, number.bin_edge, number.layer)
-    whole_page = ["page"] if number.metric == "tag_auroc" and number.words is None else []
-    return [
-        *path,
-        number.metric,
-        *whole_page,
-        *(f"{value:g}" for value in bins if value is not None),
-    ]
+    names += [f"{value:g}" for value in bins if value is not None]
+    return [str(name) for name in names if name is not None]
 
 
 def _json(number: Number) -> Any:
@@ -101,21 +104,14 @@ def _json(number: Number) -> Any:
     return rounded(rate.value) if is_plain else rate.json()
 
 
-def _with_headlines(stages: Mapping[str, Json], decoders: Iterable[str]) -> Json:
+def _add_headlines(tree: Json, decoders: Iterable[str]) -> None:
     """Repeat the rates that people ask for by name beside the suites of each decoder."""
-    return {
-        stage: {**tree, **{name: _headlines(tree[name]) for name in decoders if name in tree}}
-        for stage, tree in stages.items()
-    }
-
-
-def _headlines(suites: Mapping[str, Json]) -> Json:
-    harmful, benign = suites.get("harmful", {}), suites.get("benign", {})
-    headlines = {name: harmful.get(name) for name in ("asr", "asr_strict", "refused", "neither")}
-    headlines["benign_compliance"] = benign.get("complied")
-    headlines["over_refusal"] = benign.get("over_refusal")
-    headlines["dual_use_over_refusal"] = suites.get("dual_use", {}).get("over_refusal")
-    return {**headlines, **suites}
+    for stages in tree.values():
+        for stage in stages.values():
+            for name in stage.keys() & decoders:
+                suites = stage[name]
+                found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in HEADLINES.items()}
+                stage[name] = found | suites
 
 
 def _scores(data: ReportData) -> Json:
@@ -138,87 +134,84 @@ def _scores(data: ReportData) -> Json:
     }
 
 
-def metrics(data: ReportData) -> dict[str, dict[str, float]]:
-    """Return a short row of percentages for each model and stage, such as `standard-pretrain`."""
-    rows = {}
+def metrics(data: ReportData) -> Iterator[tuple[str, dict[str, float]]]:
+    """Iterate over short rows of percentages, by model and stage, such as `standard-pretrain`."""
     for model in data.single.values("group"):
         for stage in STAGES:
             rates = data.headlines(data.single, model, stage).items()
             row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in rates if rate}
             if row:
-                rows[f"{model}-{stage}"] = row
-    return rows
+                yield f"{model}-{stage}", row
 
 
-def tables(data: ReportData) -> dict[str, str]:
-    """Return the tables of plots/ as CSV.
+def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Iterate over the tables of plots/.
 
     The loss of each model and the hazards of each corpus are also files of their own: DVC draws
     every file of a folder as one plot, and cannot separate two models in one file.
     """
-    inputs, hazard_rows = data.inputs, list(_hazard_rows(data))
-    losses = {model: list(_loss_rows(data, model)) for model in inputs.curves}
-    files = {
-        "asr.csv": _rate_csv(data, "asr", "harmful"),
-        "over_refusal.csv": _rate_csv(data, "over_refusal", "benign"),
-        "hazards.csv": _csv(HAZARD, hazard_rows),
-        "confusion.csv": _csv(["actual", "predicted"], _confusion_rows(data)),
-        "loss.csv": _csv(LOSS, chain(*losses.values())),
+    yield "asr", _rates(data, "asr", "harmful")
+    yield "over_refusal", _rates(data, "over_refusal", "benign")
+    yield "confusion", _frame(["actual", "predicted"], _confusion(data))
+    hazard = ["corpus", "hazard", "per_million", "count", "words"]
+    shared = {
+        "hazards": _frame(hazard, _hazards(data)),
+        "loss": _frame(["model", "tokens", "loss"], _losses(data)),
     }
-    for corpus in dict.fromkeys(row[0] for row in hazard_rows):
-        rows = [row for row in hazard_rows if row[0] == corpus]
-        files[f"hazards/{corpus}.csv"] = _csv(HAZARD, rows)
-    for (model, corpus), points in inputs.held_out.items():
-        files[f"held_out/{model}, {corpus}.csv"] = _csv(["tokens", "loss"], points)
-    for model, points in inputs.learning_rates.items():
-        files[f"learning_rate/{model}.csv"] = _csv(["tokens", "learning_rate"], points)
-    for model, loss in losses.items():
-        files[f"loss/{model}.csv"] = _csv(LOSS, loss)
-    return files
+    for name, frame in shared.items():
+        yield name, frame
+        for part in frame.partition_by(frame.columns[0], maintain_order=True):
+            yield f"{name}/{part.item(0, 0)}", part
+    for (model, corpus), points in data.inputs.held_out.items():
+        yield f"held_out/{model}, {corpus}", _frame(["tokens", "loss"], points)
+    for model, points in data.inputs.learning_rates.items():
+        yield f"learning_rate/{model}", _frame(["tokens", "learning_rate"], points)
 
 
-def _rate_csv(data: ReportData, metric: str, suite: str) -> str:
-    """Write a rate of each model, stage and decoder; `name` joins these, for DVC's bar charts."""
+def _rates(data: ReportData, metric: str, suite: str) -> pl.DataFrame:
+    """List a rate of each model, stage and decoder; `name` joins these, for DVC's bar charts."""
     rows = []
     for number in data.single.select(metric=metric, suite=suite):
         if number.rate.value is not None:
             values = number.rate.json()
             keys = (number.group, number.stage, number.decoder)
             rows.append([", ".join(keys), *keys, *(values[column] for column in RATE)])
-    return _csv(["name", "model", "stage", "decoder", *RATE], rows)
+    return _frame(["name", "model", "stage", "decoder", *RATE], rows)
 
 
-def _hazard_rows(data: ReportData) -> Iterator[list[Any]]:
+def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
     cards = data.inputs.cards
     for corpus, card in cards.items():
         for hazard in hazards(cards):
             row = card["hazards"].get(hazard)
             if row and row.get("per_million") is not None:
                 frequency = round(row["per_million"], DIGITS)
-                yield [corpus, hazard, frequency, row["count"], card["words"]]
+                yield corpus, hazard, frequency, row["count"], card["words"]
 
 
-def _loss_rows(data: ReportData, model: str) -> Rows:
-    return ([model, round(at), f"{loss:.5f}"] for at, loss in data.inputs.curves[model])
+def _losses(data: ReportData) -> Iterator[Sequence[Any]]:
+    for model, points in data.inputs.curves.items():
+        for tokens, loss in points:
+            yield model, round(tokens), f"{loss:.5f}"
 
 
-def _confusion_rows(data: ReportData) -> Rows:
+def _confusion(data: ReportData) -> Iterator[Sequence[Any]]:
     """Repeat a row for each held-out page, as DVC's confusion template counts them."""
     _, matrix = next(matrices(data.inputs.fit), ("", []))
     for actual, counts in enumerate(matrix):
         for predicted, count in enumerate(counts):
-            yield from [[actual, predicted]] * count
+            yield from [(actual, predicted)] * count
 
 
-def _csv(head: Sequence[str], rows: Rows) -> str:
-    return pl.DataFrame(list(rows), schema=list(head), orient="row").write_csv()
+def _frame(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=list(head), orient="row")
 
 
 def write(folder: Path, data: ReportData, claims: Sequence[Claim], page: str) -> None:
     """Write every file of build/report."""
     files = {"index.html": page, "summary.json": _dumped(summary(data, claims))}
-    files |= {f"plots/{name}": text for name, text in tables(data).items()}
-    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(data).items()}
+    files |= {f"plots/{name}.csv": table.write_csv() for name, table in tables(data)}
+    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(data)}
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -11,6 +12,9 @@ from safelm.stats.rates import Rate
 VALUES = 46.0  # the column of numbers at the right
 GUTTER = 84.0  # the column of names at the left
 PERCENTS = ((0.0, "0"), (0.25, ""), (0.5, "50"), (0.75, ""), (1.0, "100 %"))
+
+Row = TypeVar("Row")
+Rows = Sequence[tuple[str, Sequence[Row]]]  # heading: the rows below it
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,6 @@ class Stack:
 
     label: str
     parts: Sequence[tuple[str, str, int]]  # style, name, count
-
-    @property
-    def total(self) -> int:
-        """The count of all parts."""
-        return sum(count for _, _, count in self.parts)
 
 
 @dataclass(frozen=True)
@@ -68,35 +67,19 @@ class Scale:
         return self.left + value / self.highest * (self.right - self.left)
 
 
-def bars(
-    groups: Sequence[tuple[str, Sequence[Bar]]], label: str, *, gutter: float = GUTTER
-) -> Markup:
+def bars(rows: Rows[Bar], label: str, gutter: float = GUTTER) -> Markup:
     """Draw bars from 0 to 100 percent with intervals, dots of seeds and the paper's values."""
-    return draw("bars", groups, Scale(gutter, WIDTH - VALUES), label)
+    return draw("bars", rows, Scale(gutter, WIDTH - VALUES), label)
 
 
-def stacked(
-    groups: Sequence[tuple[str, Sequence[Stack]]], label: str, *, gutter: float = GUTTER
-) -> Markup:
+def stacked(rows: Rows[Stack], label: str, gutter: float = GUTTER) -> Markup:
     """Draw bars of equal length, divided by share; a part with enough width shows its percent."""
-    return draw("stacked", groups, Scale(gutter, WIDTH - 16), label)
+    return draw("stacked", rows, Scale(gutter, WIDTH - 16), label)
 
 
-def pairs(rows: Sequence[Pair], label: str, *, gutter: float = 144.0) -> Markup:
+def pairs(rows: Sequence[Pair], label: str, gutter: float = 144.0) -> Markup:
     """Draw a hollow dot before, a full dot after, and the line between them."""
     values = [row.before for row in rows] + [row.after for row in rows]
     ticks = nice_ticks(max((value for value in values if value is not None), default=0.0))
     named = [(tick, f"{tick:,.6g}") for tick in ticks]
     return draw("pairs", [("", rows)], Scale(gutter, WIDTH - 14, named, ticks[-1]), label)
-
-
-def heat_map(
-    rows: Sequence[tuple[str, Sequence[Square]]],
-    columns: Sequence[str],
-    label: str,
-    *,
-    gutter: float,
-    title: str = "",
-) -> Markup:
-    """Draw a grid with a name for each row and column, and a title above the columns."""
-    return draw("heat_map", rows, columns, gutter, title, label)

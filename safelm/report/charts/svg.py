@@ -13,41 +13,23 @@ from markupsafe import Markup
 
 from safelm.report.charts.numbers import percent, rate_text
 
-TEMPLATE = Path(__file__).with_name("charts.svg.jinja")
+REPORT = Path(__file__).parents[1]
+TEMPLATE = "charts/charts.svg.jinja"
 WIDTH = 380.0
-SMALL, MEDIUM = 11.0, 12.0  # font sizes
+SMALL = 11.0  # the font size
 LETTER = 0.56  # mean width of a sans-serif letter, as a share of the font size
-PITCH, HEADING = 19.0, 20.0  # from bar to bar, and the height of a heading
 TOLERANCE = 0.999999  # of ticks
-MAX_NAME = 110.0  # names of columns of a heat map are cut at this width
-# Marks of points, so that colour does not carry the meaning alone.
-SHAPES = {
-    "s1": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
-    "s2": "M-5 -5h10v10h-10z",
-    "s3": "M0 -6l6 11h-12z",
-    "s4": "M0 -6l6 6l-6 6l-6 -6z",
-    "s5": "M-6 -2h4v-4h4v4h4v4h-4v4h-4v-4h-4z",
-    "s6": "M0 6l-6 -11h12z",
-    "s7": "M-6 -6h12l-3.5 6l3.5 6h-12l3.5 -6z",
-    "s8": "M0 -3l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z",
-}
-# Patterns of areas, for the same reason; s1 and s5 are plain.
-PATTERNS = {
-    "s2": "slant",
-    "s3": "dots",
-    "s4": "cross",
-    "s6": "back",
-    "s7": "upright",
-    "s8": "level",
-    "l2": "dots",
-    "l3": "slant",
-    "l5": "cross",
-}
 
 
 def draw(macro: str, *values: Any) -> Markup:
     """Draw by a macro of charts.svg.jinja; all values are escaped."""
-    return getattr(ENVIRONMENT.get_template(TEMPLATE.name).module, macro)(*values)
+    return getattr(ENVIRONMENT.get_template(TEMPLATE).module, macro)(*values)
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of the report, with the style sheet."""
+    css = Markup((REPORT / "page.css").read_text(encoding="utf-8"))
+    return ENVIRONMENT.get_template(template).render(css=css, **values)
 
 
 def number(value: float) -> str:
@@ -81,26 +63,13 @@ def nice_ticks(highest: float, about: int = 4) -> list[float]:
     return [step * index for index in range(count + 1)]
 
 
-def environment(folder: Path) -> Environment:
-    """Open the templates of a folder."""
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-ENVIRONMENT = environment(TEMPLATE.parent)
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(REPORT),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 FILTERS = (shortened, text_width, percent, rate_text)
 ENVIRONMENT.filters |= {"n": number, **{filter.__name__: filter for filter in FILTERS}}
-ENVIRONMENT.globals |= {
-    "WIDTH": WIDTH,
-    "MEDIUM": MEDIUM,
-    "PITCH": PITCH,
-    "HEADING": HEADING,
-    "MAX_NAME": MAX_NAME,
-    "SHAPES": SHAPES,
-    "PATTERNS": PATTERNS,
-}
+ENVIRONMENT.globals["WIDTH"] = WIDTH

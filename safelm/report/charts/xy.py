@@ -103,7 +103,7 @@ def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
 
 
 def lines(
-    curves: Sequence[Curve], label: str, *, x_title: str, y_title: str, are_shares: bool = False
+    curves: Sequence[Curve], label: str, x_title: str, y_title: str, are_shares: bool = False
 ) -> Markup:
     """Draw curves with their names at their ends.
 
@@ -121,7 +121,7 @@ def lines(
 
 
 def steps(
-    series: Sequence[Series], names: Sequence[str], label: str, *, x_title: str, y_title: str
+    series: Sequence[Series], names: Sequence[str], label: str, x_title: str, y_title: str
 ) -> Markup:
     """Draw rates from 0 to 100 percent at named steps, with intervals, joined by a line.
 
@@ -144,7 +144,7 @@ def steps(
     return draw("curves", plane, curves, label, False)
 
 
-def scatter(points: Sequence[Point], label: str, *, x_title: str, y_title: str) -> Markup:
+def scatter(points: Sequence[Point], label: str, x_title: str, y_title: str) -> Markup:
     """Draw points between 0 and 100 percent, each with its mark, intervals and name.
 
     A line joins the frontier: less is better across, more is better upwards.

@@ -28,15 +28,8 @@ class Difference:
     suite: str
     stage: str
     metric: str
-    first: Answered
-    second: Answered
+    sides: tuple[str, ...]  # a group and a decoder
     paired: Paired
-
-    @property
-    def sides(self) -> tuple[str, str]:
-        """The names of both sides."""
-        (one, by), (other, with_) = self.first, self.second
-        return f"{one.name}, {readable(by)}", f"{other.name}, {readable(with_)}"
 
 
 def metrics_of(kind: str) -> Sequence[str]:
@@ -80,7 +73,8 @@ def _differences(data: ReportData) -> Iterator[Difference]:
     for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
         for (first, second), metric in product(_pairs(data, stage), metrics_of(kind)):
             if result := pair(data, stage, suite, metric, first, second):
-                yield Difference(suite, stage, metric, first, second, result)
+                sides = [f"{group.name}, {readable(by)}" for group, by in (first, second)]
+                yield Difference(suite, stage, metric, tuple(sides), result)
 
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from safelm.report.cards import matrices
-from safelm.report.charts.bars import Square, Stack, heat_map, stacked
+from safelm.report.charts.bars import Square, Stack, stacked
 from safelm.report.charts.numbers import percent, points, readable, short_percent
+from safelm.report.charts.svg import draw
 from safelm.report.charts.xy import Curve, lines
 from safelm.report.data import ReportData
 from safelm.report.layout import (
@@ -97,7 +98,7 @@ def _grid(name: str, matrix: Matrix) -> Panel:
     rows = [(f"true {level}", _squares(counts, level)) for level, counts in enumerate(matrix)]
     columns = [str(level) for level in range(SCORE_LEVELS)]
     label = chart_label("grid", f"confusion matrix of {name}")
-    return Panel(name, heat_map(rows, columns, label, gutter=52.0, title="predicted score"))
+    return Panel(name, draw("heat_map", rows, columns, 52.0, "predicted score", label))
 
 
 def _squares(counts: Sequence[int], level: int) -> list[Square]:
