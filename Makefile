@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 CODE := .ci specs safelm pipeline tests benchmarks
 
-.PHONY: help repro verify doctor gc test faults mutants cluster vllm check audit-dependencies sbom \
+.PHONY: help repro pull verify doctor gc test faults mutants cluster vllm check audit-dependencies sbom \
   figure format clean
 
 repro: .venv/ready ## build what is out of date, from raw pages to build/report/index.html
@@ -15,6 +15,9 @@ repro: .venv/ready ## build what is out of date, from raw pages to build/report/
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+pull: .venv/ready ## fetch a build from the remote and hash it before anything uses it
+	@safelm pull
 
 verify: .venv/ready ## hash what was built; REPAIR=1 makes only what is damaged again
 	@safelm verify $(if $(REPAIR),--repair)

@@ -156,6 +156,25 @@ def serve(
 
 
 @app.command()
+def pull() -> None:
+    """Fetch the build that dvc.lock names, hash it, and put what is whole into build/.
+
+    \b
+      safelm pull && safelm build     take a build from the default remote; runs nothing
+
+    An object that is not the one that dvc.lock names is quarantined and named, and the exit code
+    is 1. A bare `dvc pull` hashes nothing before it writes: it trusts every writer of the remote.
+    """
+    from pipeline.build import require_project
+    from safelm.maintenance.pull import pull as pull_build
+
+    require_project()
+    if problems := pull_build():
+        raise SystemExit("\n".join(problems))
+    print("everything that was fetched is what dvc.lock names")
+
+
+@app.command()
 def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="quarantine bad objects and make only them again")
@@ -212,6 +231,7 @@ def retry(
     \b
       safelm retry rephrase     pages that the provider refused to rewrite
       safelm retry annotate     pages without a valid verdict of the judge
+      safelm retry evaluate@safe-instruct
       safelm build              then builds what reads them
 
     Accepted answers are stored and are not requested again. An outage needs no retry: it fails the
