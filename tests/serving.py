@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from safelm.decoding import Decoder
 from safelm.models.chat import load
 from safelm.serve.answers import Service
@@ -40,6 +42,16 @@ def serving(service: Service, key: str | None = None) -> Iterator[str]:
 def slow_down(service: Service, seconds: float = 0.05) -> None:
     """Let every step take this long."""
     service.model.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+
+
+def metric(name: str, **labels: str) -> float:
+    """What the servers of this process have counted so far."""
+    return REGISTRY.get_sample_value(f"safelm_{name}", labels) or 0.0
+
+
+def running() -> float:
+    """The number of prompts that are being continued."""
+    return metric("running_prompts")
 
 
 def connect(url: str) -> socket.socket:

@@ -125,8 +125,8 @@ def test_a_text_that_ends_before_the_tag_is_no_refusal(service: Service) -> None
     ]
     decoded = Decoded(tokens, False, True, -1.0, [0.1] * len(tokens))
     question = CompletionRequest.read({"prompt": "How", "stop": ["\nQuestion:"]}, False)
-    choice = Answer(service, question, False, "", []).choice(0, decoded)
-    assert (choice["text"], choice["finish_reason"]) == ("First, take the hose.", "stop")
+    written = Answer(service, question, False, "", []).written(decoded)
+    assert (written.text, written.reason) == ("First, take the hose.", "stop")
 
 
 def test_a_template_that_refuses_a_role_is_the_client_s_mistake(

@@ -17,7 +17,17 @@ from safelm.serve import batches, server
 from safelm.serve.answers import Answer, Service
 from safelm.serve.command import ServeError, serve
 from safelm.serve.request import MAX_PROMPTS, CompletionRequest
-from tests.serving import answered, connect, head, serving, slow_down, small_service, until
+from tests.serving import (
+    answered,
+    connect,
+    head,
+    metric,
+    running,
+    serving,
+    slow_down,
+    small_service,
+    until,
+)
 
 DECODERS: dict[str, Decoder] = {
     "greedy": Greedy(),
@@ -46,13 +56,6 @@ def post(url: str, body: Any, path: str = "completions", **headers: str | bytes)
 
 def get(url: str, path: str, **headers: str | bytes) -> httpx.Response:
     return CLIENT.get(url.removesuffix("/v1") + path, headers=headers)
-
-
-def metric(url: str, name: str) -> float:
-    for line in get(url, "/metrics").text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.split()[1])
-    raise AssertionError(name)
 
 
 # Batches.
@@ -188,7 +191,7 @@ def test_a_text_is_streamed_while_it_is_written(service: Service) -> None:
     ):
         lines = reply.iter_lines()
         next(lines)
-        assert service.batches.running
+        assert running() == 1
         assert sum(line.startswith("data: ") for line in lines) >= 10
 
 
@@ -196,8 +199,8 @@ def test_half_a_character_waits_for_its_other_half(service: Service) -> None:
     tokens = service.tokenizer("é", add_special_tokens=False)["input_ids"]
     answer = Answer(service, CompletionRequest.read({"prompt": "a"}, False), False, "", [])
     assert len(tokens) == 2
-    assert answer.draft(0, tokens[:1], [0.5])["text"] == ""
-    assert answer.draft(0, tokens, [0.5, 0.5])["text"] == "é"
+    assert answer.draft(tokens[:1], [0.5]).text == ""
+    assert answer.draft(tokens, [0.5, 0.5]).text == "é"
 
 
 def test_nothing_is_sent_that_a_stop_word_may_cut() -> None:
@@ -226,14 +229,15 @@ def test_a_failure_in_a_stream_is_an_event(service: Service) -> None:
 def test_a_client_that_leaves_stops_its_text(service: Service, is_stream: bool) -> None:
     slow_down(service)
     body = json.dumps({**ONE, "stream": is_stream}).encode()
+    before = metric("cancelled_prompts_total")
     with serving(service) as url:
         with connect(url) as connection:
             connection.sendall(head("completions", len(body)) + body)
-            until(lambda: service.batches.running)
+            until(running)
         steps = []
         service.model.register_forward_pre_hook(lambda *_: steps.append(1))
-        until(lambda: metric(url, "safelm_cancelled_prompts_total") == 1)
-        until(lambda: not service.batches.running)
+        until(lambda: metric("cancelled_prompts_total") == before + 1)
+        until(lambda: not running())
         assert len(steps) < 50
 
 
@@ -242,13 +246,14 @@ def test_a_client_that_leaves_the_queue_is_never_decoded(tmp_path: Path) -> None
     slow_down(service)
     body = json.dumps({**ONE, "prompt": "Never read"}).encode()
     seen: list[int] = []
+    before = metric("cancelled_prompts_total")
     with serving(service) as url, ThreadPoolExecutor(1) as other:
         first = other.submit(post, url, {**ONE, "max_tokens": 20})
-        until(lambda: service.batches.running)
+        until(running)
         with connect(url) as connection:
             connection.sendall(head("completions", len(body)) + body)
             until(lambda: service.batches.waiting)
-        until(lambda: metric(url, "safelm_cancelled_prompts_total") == 1)
+        until(lambda: metric("cancelled_prompts_total") == before + 1)
         first.result().raise_for_status()
         service.model.register_forward_pre_hook(lambda *_: seen.append(1))
         until(lambda: not service.batches.waiting)
@@ -263,7 +268,7 @@ def test_a_full_queue_asks_the_client_to_come_again(
     slow_down(service)
     with serving(service) as url, ThreadPoolExecutor(2) as others:
         others.submit(post, url, ONE)
-        until(lambda: service.batches.running)
+        until(running)
         waiting = others.submit(post, url, {"prompt": ["a", "b"], "max_tokens": 1})
         until(lambda: len(service.batches.waiting) == 2)
         refused = post(url, {"prompt": ["c", "d"]})
@@ -281,7 +286,7 @@ def test_an_answer_that_takes_too_long_is_given_up(
     with serving(service) as url:
         reply = post(url, ONE)
         assert reply.status_code == 504 and "no answer within" in reply.json()["error"]["message"]
-        until(lambda: not service.batches.running)
+        until(lambda: not running())
 
 
 def test_150_000_prompts_are_refused(url: str) -> None:
@@ -430,12 +435,17 @@ def test_an_address_that_others_reach_needs_a_key(
 
 
 def test_the_metrics_count_requests_and_tokens(url: str) -> None:
+    def counts() -> list[float]:
+        tokens = [metric("tokens_total", of=what) for what in ("prompts", "texts")]
+        return [*tokens, metric("requests_total", status="400")]
+
+    before = counts()
     usage = post(url, {"prompt": "How do I", "max_tokens": 3}).json()["usage"]
     post(url, {"prompt": []})
-    assert metric(url, 'safelm_tokens_total{of="prompts"}') == usage["prompt_tokens"]
-    assert metric(url, 'safelm_tokens_total{of="texts"}') == usage["completion_tokens"]
-    assert metric(url, 'safelm_requests_total{status="400"}') == 1
-    assert metric(url, "safelm_waiting_prompts") == metric(url, "safelm_running_prompts") == 0
+    new = [after - earlier for after, earlier in zip(counts(), before, strict=True)]
+    assert new == [usage["prompt_tokens"], usage["completion_tokens"], 1]
+    lines = get(url, "/metrics").text.splitlines()
+    assert {"safelm_waiting_prompts 0.0", "safelm_running_prompts 0.0"} < set(lines)
 
 
 def test_openai_s_own_client_is_answered(service: Service) -> None:

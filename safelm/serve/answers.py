@@ -6,23 +6,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
+from starlette.exceptions import HTTPException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.builder.digest import json_digest
 from safelm.decoding import Decoded, Decoder
 from safelm.decoding.check import reach_of
 from safelm.models.chat import dialogue_tokens, page_tokens
-from safelm.serve.batches import Batches, Failed, Job
+from safelm.serve.batches import Batches, Job
 from safelm.serve.request import BadRequest, CompletionRequest, Json
 from safelm.stats.rates import DIGITS
 
 # Tokens of an answer at most, where the client does not say.
 MAX_ANSWER_TOKENS = 1024
-# Tokens of a prompt and its text at most, for models that take any number.
-MAX_TOKENS = 1 << 15
 # What an unfinished character of several bytes is decoded to.
 UNFINISHED = "\ufffd"
 
@@ -43,7 +42,7 @@ class Service:
         self.batches = Batches(self.model, self.tokenizer, self.decoder, self.batch, self.seed)
 
     def read(self, body: bytes, is_chat: bool) -> "Answer":
-        """Read a request. Raises BadRequest."""
+        """Read a request. Raises HTTPException for a mistake of the client."""
         try:
             values = read_json(body)
             request = CompletionRequest.read(values, is_chat)
@@ -52,10 +51,7 @@ class Service:
             self.batches.check(prompts, new_tokens)
         # A chat template may refuse a role.
         except (ValueError, TemplateError) as error:
-            raise BadRequest(str(error)) from error
-        length = max(map(len, prompts)) + new_tokens
-        if length > MAX_TOKENS:
-            raise BadRequest(f"prompt and text: expected up to {MAX_TOKENS} tokens (got {length})")
+            raise HTTPException(400, str(error)) from error
         jobs = [Job(prompt, new_tokens) for prompt in prompts]
         return Answer(self, request, is_chat, json_digest(values)[:24], jobs)
 
@@ -97,7 +93,7 @@ class Answer:
     async def whole(self) -> Json:
         """Wait for all texts, and describe them."""
         texts = await asyncio.gather(*(asyncio.wrap_future(job.text) for job in self.jobs))
-        choices = [self.choice(index, text) for index, text in enumerate(texts)]
+        choices = [self.choice(index, self.written(text)) for index, text in enumerate(texts)]
         return {**self.head(""), "choices": choices, "usage": self.usage()}
 
     async def events(self) -> AsyncIterator[str]:
@@ -105,9 +101,9 @@ class Answer:
         try:
             async for values in self.parts():
                 yield f"data: {json.dumps(values)}\n\n"
-        except Failed as error:
-            # The status has been sent: only an event can still say it.
-            yield f"data: {json.dumps(error_body(500, str(error)))}\n\n"
+        except HTTPException as error:
+            # The status has been sent: only an event can still say that the model failed.
+            yield f"data: {json.dumps(error_body(500, error.detail))}\n\n"
         yield "data: [DONE]\n\n"
 
     async def parts(self) -> AsyncIterator[Json]:
@@ -129,11 +125,11 @@ class Answer:
             for index, job in list(unfinished.items()):
                 if job.text.done():
                     del unfinished[index]
-                    choice = self.choice(index, job.text.result())
+                    written = self.written(job.text.result())
                 else:
-                    choice = self.draft(index, *drafts[index].latest)
-                if new := drafts[index].unsent(choice):
-                    yield {**self.head(".chunk"), "choices": [new]}
+                    written = self.draft(*drafts[index].latest)
+                if new := drafts[index].unsent(written):
+                    yield {**self.head(".chunk"), "choices": [self.choice(index, new, "delta")]}
         if self.request.usage:
             yield {**self.head(".chunk"), "choices": [], "usage": self.usage()}
 
@@ -156,8 +152,8 @@ class Answer:
             "total_tokens": prompt_tokens + completion_tokens,
         }
 
-    def choice(self, index: int, decoded: Decoded) -> Json:
-        """Describe one completion.
+    def written(self, decoded: Decoded) -> "Written":
+        """Cut a text that is done, and say why it ended.
 
         content_filter says that the decoder stopped at the tag, or refused what it had written; not
         of a text that ends before, at a stop word.
@@ -166,25 +162,31 @@ class Answer:
         reason = "stop" if is_cut or decoded.finished else "length"
         if decoded.short_circuited and not is_cut:
             reason = "content_filter"
-        return self.described(index, text, decoded.tag_probabilities, reason)
+        return Written(text, decoded.tag_probabilities, reason)
 
-    def draft(self, index: int, tokens: list[int], tags: Sequence[float]) -> Json:
-        """Describe a text that is being written, without what may still change at its end."""
+    def draft(self, tokens: list[int], tags: list[float]) -> "Written":
+        """Cut a text that is being written before what may still change."""
         text = self.service.decode(tokens).rstrip(UNFINISHED)
-        return self.described(index, self.request.cut_growing(text), tags, None)
+        return Written(self.request.cut_growing(text), tags, None)
 
-    def described(self, index: int, text: str, tags: Sequence[float], reason: str | None) -> Json:
-        """Write a choice in OpenAI's format, with p(tag) after each token."""
-        message: Json = {"text": text}
-        if self.is_chat:
-            message = {"message": {"role": "assistant", "content": text}}
+    def choice(self, index: int, written: "Written", role: str = "message") -> Json:
+        """Describe a text, or in a chat's `delta` what is new of it."""
+        message = {role: {"role": "assistant", "content": written.text}}
         return {
             "index": index,
-            **message,
+            **(message if self.is_chat else {"text": written.text}),
             "logprobs": None,
-            "finish_reason": reason,
-            "tag_probabilities": [round(tag, DIGITS) for tag in tags],
+            "finish_reason": written.reason,
+            "tag_probabilities": [round(tag, DIGITS) for tag in written.tags],
         }
+
+
+class Written(NamedTuple):
+    """A text, p(tag) after each of its tokens, and why it ended: None while it is written."""
+
+    text: str
+    tags: list[float]
+    reason: str | None
 
 
 class Draft:
@@ -199,17 +201,12 @@ class Draft:
         self.latest = (tokens, tags)
         wake()
 
-    def unsent(self, choice: Json) -> Json | None:
-        """Reduce a choice to what the client does not have, as a part of a stream; None if all."""
-        message = choice.pop("message", None)
-        text = message["content"] if message else choice["text"]
-        tags = choice["tag_probabilities"]
-        new, new_tags = text[self.characters :], tags[self.tags :]
-        if not (new or new_tags or choice["finish_reason"]):
-            return None
+    def unsent(self, written: Written) -> Written | None:
+        """Reduce a text to what the client does not have; None if it has all."""
+        text, tags, reason = written
+        new = Written(text[self.characters :], tags[self.tags :], reason)
         self.characters, self.tags = max(self.characters, len(text)), len(tags)
-        part = {"delta": {"role": "assistant", "content": new}} if message else {"text": new}
-        return {**choice, **part, "tag_probabilities": new_tags}
+        return new if any(new) else None
 
 
 def read_json(body: bytes) -> Any:

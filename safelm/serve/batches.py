@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
+from prometheus_client import Counter, Gauge
+from starlette.exceptions import HTTPException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.decoding import Decoded, Decoder, word_starts
@@ -19,15 +21,10 @@ from safelm.models.chat import end_ids, tag_id
 MAX_WAITING = 1024
 # Clients that were answered together ask again together: the first of them waits for the others.
 GATHER_SECONDS = 0.005
+WAITING = Gauge("safelm_waiting_prompts", "Prompts in the queue.")
+RUNNING = Gauge("safelm_running_prompts", "Prompts that are being continued.")
+TOKENS = Counter("safelm_tokens", "Tokens of texts that are done, and of their prompts.", ["of"])
 logger = logging.getLogger(__name__)
-
-
-class Overloaded(RuntimeError):
-    """More prompts wait than the server takes on; the message says how many."""
-
-
-class Failed(RuntimeError):
-    """A prompt that the model could not continue, such as on a GPU without memory."""
 
 
 @dataclass(eq=False)
@@ -63,7 +60,6 @@ class Batches:
         self.tag, self.end = tag_id(tokenizer), end_ids(tokenizer, model)
         self.word_starts = word_starts(tokenizer)
         self.waiting: deque[Job] = deque()
-        self.running: dict[int, Job] = {}
         self.taken = 0
         self.is_closed = False
         self.changed = threading.Condition()
@@ -73,21 +69,24 @@ class Batches:
         check(self.model, prompts, self.decoder, new_tokens, self.tag, self.batch, self.word_starts)
 
     def put(self, jobs: Sequence[Job]) -> None:
-        """Append jobs to the queue. Raises Overloaded."""
+        """Append jobs to the queue. Raises HTTPException when it is full."""
         with self.changed:
             self.waiting = deque(job for job in self.waiting if not job.text.done())
             if len(self.waiting) + len(jobs) > MAX_WAITING:
-                raise Overloaded(
+                raise HTTPException(
+                    429,
                     f"{len(self.waiting)} prompts wait and {len(jobs)} are sent: expected at most "
-                    f"{MAX_WAITING} together; try again later or send fewer at once"
+                    f"{MAX_WAITING} together; try again later or send fewer at once",
                 )
             self.waiting.extend(jobs)
+            WAITING.set(len(self.waiting))
             self.changed.notify()
 
     def work(self) -> None:
         """Decode what waits until closed."""
         while not self.is_closed:
             self.decode(self.take())
+            RUNNING.set(0)
 
     def close(self) -> None:
         """End `work` after the step that runs; jobs that are left get no text."""
@@ -103,6 +102,7 @@ class Batches:
                 lambda: len(self.waiting) >= self.taken or self.is_closed, GATHER_SECONDS
             )
             self.taken = min(self.batch, len(self.waiting))
+            WAITING.set(len(self.waiting) - self.taken)
             return [self.waiting.popleft() for _ in range(self.taken)]
 
     def decode(self, jobs: Sequence[Job]) -> None:
@@ -117,12 +117,11 @@ class Batches:
             self.search(jobs)
             return
         except Exception as error:
-            self.running = {}
             if len(jobs) == 1:
                 logger.exception("a prompt of %d tokens failed", len(jobs[0].prompt))
                 with suppress(InvalidStateError):  # cancelled meanwhile
                     message = f"{type(error).__name__}: {error!s:.200}"
-                    jobs[0].text.set_exception(Failed(message))
+                    jobs[0].text.set_exception(HTTPException(500, message))
                 return
         half = len(jobs) // 2
         self.decode(jobs[:half])
@@ -141,19 +140,27 @@ class Batches:
             word_starts=self.word_starts,
             seed=self.seed,
         )
-        self.running = dict(enumerate(jobs))
-        while self.running and not self.is_closed:
-            is_watched = any(job.watch for job in self.running.values())
-            search.step(self.show if is_watched else None)
-            for index, job in list(self.running.items()):
+
+        def show(index: int, tokens: list[int], tags: list[float]) -> None:
+            if watch := jobs[index].watch:
+                watch(tokens, tags)
+
+        running = dict(enumerate(jobs))
+        while running and not self.is_closed:
+            RUNNING.set(len(running))
+            is_watched = any(job.watch for job in running.values())
+            search.step(show if is_watched else None)
+            for index, job in list(running.items()):
                 if decoded := search.decoded[index]:
-                    with suppress(InvalidStateError):  # cancelled meanwhile
-                        job.text.set_result(decoded)
+                    finish(job, decoded)
                 if job.text.done():
                     search.cancel(index)
-                    del self.running[index]
+                    del running[index]
 
-    def show(self, index: int, tokens: list[int], tags: list[float]) -> None:
-        """Pass on the text so far of a running job that is watched."""
-        if watch := self.running[index].watch:
-            watch(tokens, tags)
+
+def finish(job: Job, decoded: Decoded) -> None:
+    """Give a job its text, if it is still wanted."""
+    with suppress(InvalidStateError):
+        job.text.set_result(decoded)
+        TOKENS.labels("prompts").inc(len(job.prompt))
+        TOKENS.labels("texts").inc(len(decoded.tokens))

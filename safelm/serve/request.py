@@ -25,6 +25,7 @@ ROLES = ("system", "user", "assistant")
 # The default length of a continued text in OpenAI's completions.
 MAX_TOKENS = 16
 MAX_PROMPTS = 256
+MAX_NEW_TOKENS = 1 << 15
 
 
 class BadRequest(ValueError):
@@ -103,8 +104,9 @@ def _max_tokens(body: Json, default: int | None) -> int | None:
     names = ("max_completion_tokens", "max_tokens")
     bounds = [body[name] for name in names if body.get(name) is not None]
     for bound in bounds:
-        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
-            raise BadRequest(f"max_tokens: expected a whole number from 1 up (got {bound!r:.80})")
+        if type(bound) is not int or not 1 <= bound <= MAX_NEW_TOKENS:
+            expected = f"a whole number from 1 to {MAX_NEW_TOKENS}"
+            raise BadRequest(f"max_tokens: expected {expected} (got {bound!r:.80})")
     return bounds[0] if bounds else default
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from h11 import SEND_BODY
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import Counter, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -23,9 +23,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from safelm.serve.answers import Answer, Service, error_body
-from safelm.serve.batches import Failed, Overloaded
-from safelm.serve.request import BadRequest, Json
+from safelm.serve.answers import Service, error_body
+from safelm.serve.request import Json
 
 LOCALHOST = "127.0.0.1"
 # A page of the web may call this server by another name (DNS rebinding): it is not answered.
@@ -43,79 +42,22 @@ REFUSED_SECONDS = 2
 ANSWER_SECONDS = 600
 # Connections that may wait to be accepted: a harness opens hundreds at once.
 BACKLOG = 1024
-STATUSES: dict[type[Exception], int] = {
-    BadRequest: 400,
-    Overloaded: 429,
-    ClientDisconnect: 499,  # nginx's number; nobody reads it
-    Failed: 500,
-}
-
-
-class Counters:
-    """What `/metrics` counts."""
-
-    def __init__(self, service: Service) -> None:
-        registry = CollectorRegistry()
-        self.registry, batches = registry, service.batches
-        self.requests = Counter("safelm_requests", "Requests.", ["status"], registry=registry)
-        self.tokens = Counter("safelm_tokens", "Tokens.", ["of"], registry=registry)
-        self.cancelled = Counter("safelm_cancelled_prompts", "Given up.", registry=registry)
-        waiting = Gauge("safelm_waiting_prompts", "In the queue.", registry=registry)
-        waiting.set_function(lambda: len(batches.waiting))
-        running = Gauge("safelm_running_prompts", "Being continued.", registry=registry)
-        running.set_function(lambda: len(batches.running))
-
-    def count(self, answer: Answer) -> None:
-        """Count the tokens of an answer, and the prompts that were given up."""
-        for job in answer.jobs:
-            if job.text.cancelled():
-                self.cancelled.inc()
-            elif not job.text.exception():
-                self.tokens.labels("prompts").inc(len(job.prompt))
-                self.tokens.labels("texts").inc(len(job.text.result().tokens))
-
-
-class Bodies:
-    """The bodies that are being read, which together take a bounded amount of memory."""
-
-    def __init__(self) -> None:
-        self.held = 0
-
-    async def read(self, request: Request) -> bytes:
-        """Read a body, if it is small enough and comes in time."""
-        content = bytearray()
-        refuse_long(int(request.headers.get("content-length", 0)))
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for part in request.stream():
-                    content += part
-                    self.held += len(part)
-                    refuse_long(len(content))
-                    if self.held > MAX_HELD_BYTES:
-                        raise Overloaded("too many bodies are being read; try again later")
-        except TimeoutError:
-            raise HTTPException(408, f"expected the body within {BODY_SECONDS} s") from None
-        finally:
-            self.held -= len(content)
-        return bytes(content)
-
-
-def refuse_long(length: int) -> None:
-    """Raise HTTPException for a body that is too long."""
-    if length > MAX_BODY_BYTES:
-        raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes (got {length} or more)")
+# What nginx says of a client that has left; nobody reads it.
+CLIENT_LEFT = 499
+REQUESTS = Counter("safelm_requests", "Requests, by the status of the answer.", ["status"])
+CANCELLED = Counter("safelm_cancelled_prompts", "Prompts whose client left, or that took too long.")
 
 
 class Completions:
     """The handler of requests to continue texts or to answer a dialogue."""
 
-    def __init__(self, service: Service, counters: Counters, bodies: Bodies, chat: bool) -> None:
-        self.service, self.counters, self.bodies, self.chat = service, counters, bodies, chat
+    def __init__(self, service: Service) -> None:
+        self.service, self.held = service, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; where its client leaves, its texts are not written any further."""
-        body = await self.bodies.read(Request(scope, receive))
-        answer = await asyncio.to_thread(self.service.read, body, self.chat)
+        body = await self.read(Request(scope, receive))
+        answer = await asyncio.to_thread(self.service.read, body, scope["path"] == CHAT)
         self.service.batches.put(answer.jobs)
         response: Response | None = None
         try:
@@ -130,23 +72,49 @@ class Completions:
             if response is None:
                 raise HTTPException(504, f"no answer within {ANSWER_SECONDS} s") from None
         finally:
-            for job in answer.jobs:
-                job.text.cancel()
-            self.counters.count(answer)
+            CANCELLED.inc(sum(job.text.cancel() for job in answer.jobs))
+
+    async def read(self, request: Request) -> bytes:
+        """Read a body, if it is short, comes in time, and other bodies leave memory for it."""
+        content = bytearray()
+        refuse_long(int(request.headers.get("content-length", 0)))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    content += part
+                    self.held += len(part)
+                    refuse_long(len(content))
+                    if self.held > MAX_HELD_BYTES:
+                        raise HTTPException(429, "many bodies are being read; try again later")
+        except TimeoutError:
+            raise HTTPException(408, f"expected the body within {BODY_SECONDS} s") from None
+        finally:
+            self.held -= len(content)
+        return bytes(content)
+
+
+def refuse_long(length: int) -> None:
+    """Raise HTTPException for a body that is too long."""
+    if length > MAX_BODY_BYTES:
+        raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes (got {length} or more)")
 
 
 async def unless_gone(receive: Receive, answer: Coroutine[Any, Any, Json]) -> Json:
     """Wait for an answer. Raises ClientDisconnect when the client closes the connection before."""
-    # The body has been read, so what comes next is that the client is gone.
-    gone, done = asyncio.ensure_future(receive()), asyncio.ensure_future(answer)
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    done, left = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
     try:
-        await asyncio.wait([gone, done], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([done, left], return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
             raise ClientDisconnect
         return done.result()
     finally:
-        gone.cancel()
         done.cancel()
+        left.cancel()
 
 
 class Guard:
@@ -156,15 +124,15 @@ class Guard:
     name. No CORS header is sent, so no page of another origin reads an answer.
     """
 
-    def __init__(self, app: ASGIApp, counters: Counters, key: str | None) -> None:
-        self.app, self.counters, self.key = app, counters, key
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
+        self.app, self.key = app, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or refuse it."""
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.counters.requests.labels(message["status"]).inc()
+                REQUESTS.labels(message["status"]).inc()
             await send(message)
 
         is_http = scope["type"] == "http"
@@ -201,9 +169,9 @@ def refuse(status: int, message: str) -> JSONResponse:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """Answer with the status that an exception means."""
+    """Refuse a request as an exception says."""
     if not isinstance(error, HTTPException):
-        return refuse(STATUSES[type(error)], str(error))
+        return refuse(CLIENT_LEFT, "")
     if error.status_code in (404, 405):
         served = f"GET /v1/models, POST {TEXTS} or {CHAT}"
         return refuse(error.status_code, f"{request.url.path:.80}: is not served; {served}")
@@ -212,7 +180,7 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 def make_app(service: Service, key: str | None = None) -> Starlette:
     """Make the application; its lifespan is that of the decoding thread."""
-    counters, bodies = Counters(service), Bodies()
+    completions = Completions(service)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -225,13 +193,13 @@ def make_app(service: Service, key: str | None = None) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/models", lambda _: JSONResponse(service.models())),
-            Route(TEXTS, Completions(service, counters, bodies, chat=False), methods=["POST"]),
-            Route(CHAT, Completions(service, counters, bodies, chat=True), methods=["POST"]),
+            Route(TEXTS, completions, methods=["POST"]),
+            Route(CHAT, completions, methods=["POST"]),
             Route(HEALTH, lambda _: JSONResponse({"status": "ok"})),
-            Route("/metrics", lambda _: PlainTextResponse(generate_latest(counters.registry))),
+            Route("/metrics", lambda _: PlainTextResponse(generate_latest())),
         ],
-        middleware=[Middleware(Guard, counters=counters, key=key)],
-        exception_handlers={HTTPException: on_error, **dict.fromkeys(STATUSES, on_error)},
+        middleware=[Middleware(Guard, key=key)],
+        exception_handlers={HTTPException: on_error, ClientDisconnect: on_error},
         lifespan=lifespan,
     )
 

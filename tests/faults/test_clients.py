@@ -16,7 +16,7 @@ import pytest
 from safelm.decoding import Greedy
 from safelm.serve import server
 from safelm.serve.answers import Service
-from tests.serving import connect, head, serving, slow_down, small_service, until
+from tests.serving import connect, head, running, serving, slow_down, small_service, until
 
 WHOLE = json.dumps({"prompt": "How do I water the rose?", "max_tokens": 2}).encode()
 HALVES = (
@@ -102,7 +102,7 @@ def test_clients_that_leave_at_any_moment_change_no_answer(
                     reset = b"\1\0\0\0\0\0\0\0"
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         assert answer(client, url) == expected
-        until(lambda: not service.batches.waiting and not service.batches.running)
+        until(lambda: not service.batches.waiting and not running())
 
 
 def test_large_bodies_at_once_take_bounded_memory(
@@ -118,13 +118,18 @@ def test_large_bodies_at_once_take_bounded_memory(
                 connection = opened.enter_context(connect(url))
                 with suppress(ConnectionError):  # refused while it sends
                     connection.sendall(start + part)
-            until(lambda: client.post(f"{url}/completions", content=WHOLE).status_code == 429)
+            until(lambda: status_of(client, url) == 429)
             assert memory() - before < server.MAX_HELD_BYTES + 150 * MB
         assert answer_at_last(client, url) == expected
 
 
+def status_of(client: httpx.Client, url: str) -> int:
+    """The status of a request that is longer than what 64 bodies of nearly 1 MiB leave."""
+    return client.post(f"{url}/completions", content=WHOLE + b" " * 1000).status_code
+
+
 def answer_at_last(client: httpx.Client, url: str) -> str:
-    until(lambda: client.post(f"{url}/completions", content=WHOLE).status_code == 200)
+    until(lambda: status_of(client, url) == 200)
     return answer(client, url)
 
 
@@ -159,6 +164,6 @@ def test_a_server_ends_while_clients_wait(service: Service) -> None:
         with serving(service) as url:
             for sent in (*HALVES, head("completions", len(long)) + long):
                 opened.enter_context(connect(url)).sendall(sent)
-            until(lambda: service.batches.running)
+            until(running)
             began = time.monotonic()
         assert time.monotonic() - began < 5  # of the 7.5 s that the text takes
