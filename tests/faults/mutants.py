@@ -288,6 +288,13 @@ MUTANTS = (
         ("tests/faults/test_gc.py",),
     ),
     Mutant(
+        "gc needs room that a full disk does not have",
+        "safelm/maintenance/gc.py",
+        "        reserve().unlink(missing_ok=True)",
+        "        pass",
+        ("tests/faults/test_gc.py",),
+    ),
+    Mutant(
         "a zombie holds the lock of DVC",
         "safelm/builder/dvc_locks.py",
         "    if not is_alive(pid):",
