@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR, READING = "tests/test_executor.py", "tests/test_reading.py"
+CLIENTS = "tests/test_serve_clients.py"
 CRASHES = "tests/faults/test_crashes.py"
 ON_DISK = f"{CRASHES}::test_a_renamed_file_is_synced"
 IN_PLACE = f"{CRASHES}::test_no_output_folder_is_emptied_in_place"
@@ -651,6 +652,90 @@ MUTANTS = (
         "                answers.forget_rejected()",
         "                pass",
         (RETRY,),
+    ),
+    Mutant(
+        "a page of another origin is answered",
+        "safelm/serve/server.py",
+        'if origin is not None and origin.partition("://")[2] != host:',
+        "if False:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a server is reached by any name",
+        "safelm/serve/server.py",
+        "if self.key is None and not is_local(host):",
+        "if False:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "any key is right",
+        "safelm/serve/server.py",
+        'if secrets.compare_digest(sent.encode("latin-1"), expected.encode()):',
+        "if sent:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a text is written for a client that left",
+        "safelm/serve/server.py",
+        "sum(job.text.cancel() for job in answer.jobs)",
+        "0",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a long body is read",
+        "safelm/serve/server.py",
+        'refuse_long(int(request.headers.get("content-length", 0)))',
+        "pass",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "bodies take any memory",
+        "safelm/serve/server.py",
+        "if self.held > MAX_HELD_BYTES:",
+        "if False:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a silent connection is kept",
+        "safelm/serve/server.py",
+        "if self.cycle is served:",
+        "if False:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a queue grows without end",
+        "safelm/serve/batches.py",
+        "if len(self.waiting) + len(jobs) > MAX_WAITING:",
+        "if False:",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "prompts of two clients share no batch",
+        "safelm/serve/batches.py",
+        "self.taken = min(self.batch, len(self.waiting))",
+        "self.taken = min(1, len(self.waiting))",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "half a character is streamed",
+        "safelm/serve/answers.py",
+        ".rstrip(UNFINISHED)",
+        "",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "half a stop word is streamed",
+        "safelm/serve/request.py",
+        "return whole if is_cut or held < 1 else whole[:-held]",
+        "return whole",
+        (CLIENTS,),
+    ),
+    Mutant(
+        "a text grows past its bound",
+        "safelm/decoding/search.py",
+        "if is_worth_a_copy or at_bound.any():",
+        "if is_worth_a_copy:",
+        ("tests/test_decoding.py",),
     ),
 )
 
