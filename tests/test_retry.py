@@ -1,5 +1,6 @@
 """retry: rows without a usable answer are asked again, and nothing else is."""
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from safelm.builder.paths import build
 from safelm.llm import Answer
 from safelm.llm.answers import AnswerStore
 from safelm.maintenance.retry import retry
+from tests.conftest import ROOT
 from tests.endpoint import Body, FakeEndpoint
 from tests.faults.test_outages import PARAMS, pages, text_of
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
 from tests.test_rubric import valid_answer
+from tests.tiny import write_model, write_tokenizer
 
 DVC_YAML = f"""\
 stages:
@@ -84,6 +87,47 @@ def test_a_verdict_that_was_invalid_is_asked_for_again(server: FakeEndpoint) -> 
     assert retry("annotate") == "annotate: 1 rows had no usable answer, 0 have none now"
     assert server.requests.total() == 1
     assert "nothing to ask again" in retry("annotate")
+
+
+EVALUATION = """\
+from pathlib import Path
+from specs.decoder import Greedy
+from specs.engine import EndpointEngine
+from specs.judge import LlmJudge
+from tests.test_evaluate import evaluated, suite_of
+
+row = {"kind": "endpoint", "model": "tests/writer", "digest": "abcdef", "characters": 900,
+       "tokens": 9, "temperature": 0.0, "top_p": 1.0, "timeout": 60.0, "patience": 1.5}
+suites = {"mine": suite_of(Path("prompts.jsonl"), judges=["harm", "model"])}
+engines = {"remote": EndpointEngine.model_validate(row)}
+judge = LlmJudge(kind="llm", engine="remote", prompt="harm", max_attempts=2, seed=1)
+evaluated(Path("tiny"), suites, {"greedy": Greedy()}, engines, judge)
+"""
+
+
+def test_a_verdict_of_an_evaluation_is_asked_for_again(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write_model(Path("tiny"), write_tokenizer(Path("tokenizer")))
+    rows = [json.dumps({"goal": f"How to do {number}?"}) for number in range(3)]
+    Path("prompts.jsonl").write_text("\n".join(rows))
+    Path("evaluation.py").write_text(EVALUATION)
+    Path("dvc.yaml").write_text(
+        f"stages: {{evaluate: {{foreach: [mine], do: {{cmd: {sys.executable} evaluation.py, "
+        "deps: [prompts.jsonl], outs: [build/evaluate/mine]}}}"
+    )
+
+    def answer(body: Body) -> str:
+        return "Hm." if "do 1?" in str(body["messages"]) else '{"verdict": "no"}'
+
+    server.text = answer
+    build_stage("evaluate@mine")
+    server.text = lambda body: '{"verdict": "no"}'
+    server.requests.clear()
+    told = "evaluate@mine: 1 rows had no usable answer, 0 have none now"
+    assert retry("evaluate@mine") == told
+    assert server.requests.total() == 1
 
 
 def test_a_stage_that_asks_nobody_is_named(server: FakeEndpoint) -> None:

@@ -1,8 +1,8 @@
 """The command `safelm retry`: ask a language model again about the rows that it gave nothing for.
 
-These are the rows that a provider refused, and those whose answers were no valid verdict. Their
-shards leave the index and are made again; every accepted answer is stored, so that only theirs are
-requested.
+These are the rows that a provider refused, and those whose answers were no valid verdict: in a
+corpus, among scores or in an evaluation. Their shards leave the index and are made again; every
+accepted answer is stored, so that only theirs are requested.
 """
 
 import os
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.locks import StageError, locked
-from safelm.builder.manifest import Manifest, ManifestEntry
+from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.stage import RETRY, import_records
@@ -22,9 +22,11 @@ from safelm.llm.answers import AnswerStore
 from safelm.maintenance.dvc import run_dvc
 from safelm.maintenance.verify.lock_file import read_lock
 
-# The folder of answers of the judges that label and score.
-JUDGED = "judge"
+# The folders of answers of the judges that label and score, and of those that evaluate.
+JUDGED = ("judge", "verdict")
 SCORE = "score"
+# The columns of measurements.parquet in which evaluations count what stayed unjudged.
+MEASURED = ["metric", "form", "count"]
 
 
 def retry(stage: str) -> str:
@@ -51,9 +53,10 @@ def retry(stage: str) -> str:
             # First, so that the other shards are not made again.
             import_records(manifest.stage, store)
         store.forget(before)
-        for path in scratch("answers", JUDGED).rglob("*.jsonl"):
-            with AnswerStore(path) as answers:
-                answers.forget_rejected()
+        for folder in JUDGED:
+            for path in scratch("answers", folder).rglob("*.jsonl"):
+                with AnswerStore(path) as answers:
+                    answers.forget_rejected()
     # Forced: DVC sees no change, and its run cache has the old output.
     os.environ[RETRY] = stage
     try:
@@ -77,17 +80,22 @@ def _unusable_rows(folders: list[Path], store: Store) -> dict[str, int]:
     rows: dict[str, int] = {}
     for manifest in _manifests(folders):
         for entry in manifest.entries():
-            if count := sum(entry.ledger.quarantined.values()) + _ungraded(entry, store):
+            count = sum(entry.ledger.quarantined.values())
+            for file in entry.files:
+                if file.suffix.endswith(".parquet"):
+                    count += _ungraded(Shard(store.object(file.md5), file.rows, file.sha256))
+            if count:
                 rows[entry.key] = count
     return rows
 
 
-def _ungraded(entry: ManifestEntry, store: Store) -> int:
-    """Count the rows without a score, which the stage `score` keeps."""
-    count = 0
-    for file in entry.files:
-        if file.suffix.endswith(".parquet"):
-            shard = Shard(store.object(file.md5), file.rows, file.sha256)
-            if SCORE in pq.read_schema(shard.path).names:
-                count += shard.table([SCORE])[SCORE].null_count
-    return count
+def _ungraded(shard: Shard) -> int:
+    """Count the rows without a score, which the stage `score` keeps, or without a verdict."""
+    names = pq.read_schema(shard.path).names
+    if SCORE in names:
+        return shard.table([SCORE])[SCORE].null_count
+    if not set(MEASURED).issubset(names):
+        return 0
+    rows = shard.table(MEASURED).to_pylist()
+    totals = [row for row in rows if row["metric"] == "unjudged" and row["form"] is None]
+    return sum(row["count"] for row in totals)
