@@ -232,7 +232,6 @@ def retry(
       safelm retry rephrase     pages that the provider refused to rewrite
       safelm retry annotate     pages without a valid verdict of the judge
       safelm retry evaluate@safe-instruct
-      safelm retry evaluate@safe-instruct
       safelm build              then builds what reads them
 
     Accepted answers are stored and are not requested again. An outage needs no retry: it fails the
