@@ -26,6 +26,7 @@ from safelm.llm import Request, TemplateInput, fence_document, strip_control_tok
 from safelm.llm.client import Endpoint
 from safelm.llm.model import IN_FLIGHT, LanguageModel
 from safelm.llm.templates.engine import TemplateEngine
+from specs.engine import Limits
 from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 
 MODEL = "benchmark/writer"
@@ -38,6 +39,7 @@ ROW = {
     "temperature": 0.7,
     "top_p": 1.0,
     "tokens": 256,
+    "limits": Limits(timeout=600.0, patience=1800.0),
 }
 TEXT = "It is good to be kind to people, and here is why that is so for all of us. " * 10
 

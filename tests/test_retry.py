@@ -68,10 +68,10 @@ def test_a_refused_page_is_written_when_the_provider_accepts_it(server: FakeEndp
     server.plan = refuses
     build_stage("rephrase")
     assert Manifest.read(build("rephrase")).ledger.quarantined == {"content_filter": 1}
-    assert retry("rephrase") == "rephrase: 1 rows had no usable answer, 1 have none now"
+    assert retry("rephrase") == "rephrase: rows without a usable answer: 1 before, 1 now"
     server.plan = lambda name, before: None
     server.requests.clear()
-    assert retry("rephrase") == "rephrase: 1 rows had no usable answer, 0 have none now"
+    assert retry("rephrase") == "rephrase: rows without a usable answer: 1 before, 0 now"
     assert server.requests.total() == 1
     assert len(rows_of(build("rephrase"))) == len(pages())
     with Repo() as repo:
@@ -84,7 +84,7 @@ def test_a_verdict_that_was_invalid_is_asked_for_again(server: FakeEndpoint) -> 
     assert Manifest.read(build("annotate")).ledger.quarantined == {"ungraded": 1}
     server.text = valid_answer
     server.requests.clear()
-    assert retry("annotate") == "annotate: 1 rows had no usable answer, 0 have none now"
+    assert retry("annotate") == "annotate: rows without a usable answer: 1 before, 0 now"
     assert server.requests.total() == 1
     assert "nothing to ask again" in retry("annotate")
 
@@ -125,7 +125,7 @@ def test_a_verdict_of_an_evaluation_is_asked_for_again(
     build_stage("evaluate@mine")
     server.text = lambda body: '{"verdict": "no"}'
     server.requests.clear()
-    told = "evaluate@mine: 1 rows had no usable answer, 0 have none now"
+    told = "evaluate@mine: rows without a usable answer: 1 before, 0 now"
     assert retry("evaluate@mine") == told
     assert server.requests.total() == 1
 

@@ -64,7 +64,7 @@ def retry(stage: str) -> str:
     finally:
         del os.environ[RETRY]
     rows, left = sum(before.values()), sum(_unusable_rows(folders, store).values())
-    return f"{stage}: {rows:,} rows had no usable answer, {left:,} have none now"
+    return f"{stage}: rows without a usable answer: {rows:,} before, {left:,} now"
 
 
 def _manifests(folders: list[Path]) -> Iterator[Manifest]:

@@ -647,6 +647,13 @@ MUTANTS = (
         (RETRY,),
     ),
     Mutant(
+        "a retry does not look at verdicts",
+        "safelm/maintenance/retry.py",
+        'row["metric"] == "unjudged"',
+        "False",
+        (f"{RETRY}::test_a_verdict_of_an_evaluation_is_asked_for_again",),
+    ),
+    Mutant(
         "a retry gives out rejected answers",
         "safelm/maintenance/retry.py",
         "                answers.forget_rejected()",
