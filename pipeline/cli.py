@@ -137,7 +137,7 @@ def serve(
     port: Annotated[int, typer.Option(help="0 for any that is free")] = 8000,
     seed: Annotated[int, typer.Option(help="of decoders that draw")] = 1,
 ) -> None:
-    """Serve a model with a decoder over OpenAI's protocol, on 127.0.0.1.
+    """Serve a model with a decoder over OpenAI's protocol.
 
     \b
       safelm serve build/instruct/safe --decoder branch
@@ -157,7 +157,7 @@ def serve(
 
 @app.command()
 def pull() -> None:
-    """Fetch the build that dvc.lock names, hash it, and put what is whole into build/.
+    """Fetch and verify the build that dvc.lock names.
 
     \b
       safelm pull && safelm build     take a build from the default remote; runs nothing
@@ -226,7 +226,7 @@ def doctor(
 def retry(
     stage: Annotated[str, typer.Argument(help="a stage that asks a language model")],
 ) -> None:
-    """Ask a language model again about the rows that it gave nothing usable for.
+    """Ask a language model again about quarantined rows.
 
     \b
       safelm retry rephrase     pages that the provider refused to rewrite
