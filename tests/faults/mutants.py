@@ -56,6 +56,11 @@ NO_ROOM, LIMITED = (
         "a_limit_of_file_sizes_is_named_and_no_database_is_blamed",
     )
 )
+DIGESTS, SORTED, TORN_RWLOCK = (
+    "tests/faults/test_histories.py::test_digests_do_not_say_what_happened",
+    "tests/faults/test_histories.py::test_the_stages_of_a_lock_file_are_sorted",
+    "tests/test_doctor.py::test_a_build_empties_a_torn_rwlock",
+)
 NO_HOLDER = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
@@ -428,6 +433,27 @@ MUTANTS = (
         "chosen = sorted(matches.intersection(files))",
         "chosen = list(matches.intersection(files))",
         (READING, CHANGE, SHARDS),
+    ),
+    Mutant(
+        "keys depend on the shards that a run made",
+        "safelm/builder/manifest.py",
+        "made: int = field(default=0, compare=False)",
+        "made: int = 0",
+        (DIGESTS,),
+    ),
+    Mutant(
+        "stages of dvc.lock keep the order of their first build",
+        "pipeline/build.py",
+        "sorted(stages)",
+        "stages",
+        (SORTED,),
+    ),
+    Mutant(
+        "a torn rwlock stops a build",
+        "safelm/builder/dvc_locks.py",
+        "values = {}\n            removed = {",
+        "raise\n            removed = {",
+        (TORN_RWLOCK,),
     ),
     Mutant(
         "draws depend on the shard",
