@@ -9,6 +9,7 @@ import yaml
 
 from pipeline.cli import app
 from specs import validation
+from specs.add_rows import add
 from tests.conftest import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -73,21 +74,36 @@ def test_environment_variables_are_documented_and_read() -> None:
     assert used and documented - made == used
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/mixtures.md"])
-def test_rows_of_an_example_are_valid(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blocks = re.findall(r"^```yaml\n(.*?)^```", read(ROOT / name), re.MULTILINE | re.DOTALL)
-    example = yaml.safe_load(blocks[0])
-    assert {"mixtures", "models"} <= example.keys()
-    params = yaml.safe_load(read(ROOT / "params.yaml"))
-    for table, rows in example.items():
-        params[table] |= rows
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for folder in ("specs", "data", "dvc.yaml"):
-        if (ROOT / folder).exists():
-            (tmp_path / folder).symlink_to(ROOT / folder)
+def examples(name: str) -> list[str]:
+    """Return the YAML blocks of a page."""
+    return re.findall(r"^```yaml\n(.*?)^```", read(ROOT / name), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and what it names, as the current one."""
+    (tmp_path / "params.yaml").write_text(read(ROOT / "params.yaml"))
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("README.md", 0), ("docs/mixtures.md", 0), ("docs/data.md", 2)],
+)
+def test_rows_of_an_example_are_valid(name: str, number: int, project: Path) -> None:
+    params = yaml.safe_load(read(project / "params.yaml"))
+    for table, rows in yaml.safe_load(examples(name)[number]).items():
+        params[table] |= rows
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert [str(problem) for problem in validation.problems()] == []
+
+
+def test_the_experiment_of_an_example_can_be_added(project: Path) -> None:
+    (project / "rows.yaml").write_text(examples("docs/mixtures.md")[1])
+    added = add(Path("rows.yaml"))
+    assert added["models"] == ["refusals_6", "refusals_6_2", "refusals_6_3"]
     assert [str(problem) for problem in validation.problems()] == []
 
 
