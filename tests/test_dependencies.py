@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dependencies import code_read, refuse_outdated_rows, update_dependencies
+from pipeline.dependencies import (
+    code_read,
+    read_stages,
+    refuse_outdated_rows,
+    update_dependencies,
+)
 from pipeline.rows import rows_read
 from safelm.builder.fingerprint import import_closure
 from safelm.builder.locks import StageError
@@ -183,6 +188,10 @@ def test_dvc_sees_an_edit_of_data_or_params_where_a_key_changes(
     expected = made_again | looked_at
     found = changed[name]
     assert {stage if stage in expected else stage.partition("@")[0] for stage in found} == expected
+
+
+def test_every_stage_has_its_modules_in_the_table() -> None:
+    assert set(MODULES) == set(read_stages())
 
 
 @pytest.mark.parametrize("stage", MODULES)
