@@ -208,6 +208,15 @@ def test_a_dead_process_is_removed_from_the_rwlock_and_a_living_one_stays() -> N
     assert list(dvc.rwlock()) == []
 
 
+def test_a_full_disk_is_named_where_sqlite_blames_its_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert dvc.outside_cause() is None
+    monkeypatch.setattr(dvc, "ROOM", 1 << 60)
+    cause = str(dvc.outside_cause())
+    assert cause.startswith(".dvc/tmp: ") and "bytes are free, and DVC's databases need" in cause
+
+
 def run_entry() -> tuple[Path, str]:
     """Return an entry of the run cache as DVC writes it, named by the digest of its content."""
     import yaml

@@ -97,7 +97,8 @@ def test_a_failing_stage_shows_the_end_of_its_log_and_where_it_is(dvc: Path) -> 
 
 
 def test_a_stage_that_is_busy_is_tried_again(dvc: Path) -> None:
-    dvc.write_text("[ -e tried ] && exit 0; touch tried; echo 'build/x is busy'; exit 255")
+    busy = "build/x is busy, it is being blocked by:"
+    dvc.write_text(f"[ -e tried ] && exit 0; touch tried; echo '{busy}'; exit 255")
     scheduler.build({"report": []}, jobs=1)
     assert Path("tried").exists()
 

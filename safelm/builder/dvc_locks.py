@@ -23,8 +23,8 @@ FOLDER = Path(".dvc/tmp")
 LOCK = FOLDER / "lock"
 RWLOCK = FOLDER / "rwlock"
 GUARD = FOLDER / "rwlock.lock"  # held while rwlock is written
-# What DVC says when another process holds one of them.
-BUSY = re.compile(r"is busy|Unable to acquire lock")
+# What DVC says when another process holds one of them, and a stage that another process builds.
+BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|is building it since")
 TRIES = 20  # while no process can be named that holds one
 PAUSE = 0.5  # seconds between two tries
 Holder = dict[str, Any]  # its pid and its command line (cmd)
@@ -134,6 +134,21 @@ class Patience:
                 print(words, file=sys.stderr, flush=True)
                 self.named = pid
         return next((pid for pid, _ in [*others, *found]), 0)
+
+
+def wait_until_idle() -> int:
+    """Wait until no command of DVC runs; return a number that the next command changes.
+
+    A stage that DVC runs does not count.
+    """
+    patience = Patience()
+    while True:
+        with try_lock(LOCK) as is_held:
+            if is_held:
+                # Each process of DVC writes its number into the file.
+                return LOCK.stat().st_mtime_ns if LOCK.exists() else 0
+        patience.name_holder()
+        time.sleep(PAUSE)
 
 
 def _holding_processes() -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from safelm.builder import workspaces
@@ -140,8 +140,10 @@ def _alone(
     with path.open("a+") as file:
         _take(file.fileno(), fcntl.LOCK_EX, path, sharers, wait)
         file.truncate(0)
-        file.write(f"process {os.getpid()} {activity} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+        words = f"process {os.getpid()} {activity} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        # A full disk, which `safelm gc` is to empty: the lock is held without its words too.
+        with suppress(OSError):
+            os.write(file.fileno(), words.encode())
         try:
             yield
         finally:

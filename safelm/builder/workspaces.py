@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safelm.builder.digest import json_digest
 from safelm.builder.files import make_folder, write_synced
 from safelm.builder.paths import SCRATCH, cache
+
+RESERVE = 4 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,20 @@ def register() -> None:
         return
     make_folder(here.file.parent)
     write_synced(here.file, data)
+    take_reserve()
+
+
+def reserve() -> Path:
+    """Return the file that `safelm gc` removes first: on a full disk it needs room to begin."""
+    return folder() / "reserve"
+
+
+def take_reserve() -> None:
+    """Write the reserve, unless a build may need the room."""
+    with suppress(OSError):
+        if shutil.disk_usage(folder()).free > 16 * RESERVE:
+            # Random, which no file system stores in less.
+            reserve().write_bytes(os.urandom(RESERVE))
 
 
 def workspaces() -> Iterator[Workspace]:

@@ -16,7 +16,7 @@ from safelm.builder.locks import all_stages_locked
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import SCRATCH, cache, scratch
 from safelm.builder.store import Store
-from safelm.builder.workspaces import Workspace, workspaces
+from safelm.builder.workspaces import Workspace, reserve, take_reserve, workspaces
 from safelm.maintenance.dvc import run_dvc
 from safelm.maintenance.verify.lock_file import (
     DIR,
@@ -49,7 +49,11 @@ def collect_garbage(hours: float = HOURS) -> str:
     """
     with all_stages_locked("is collecting garbage", wait=True):
         _require_lock_file()
-        return collect(Store(cache(), scratch()), hours)
+        reserve().unlink(missing_ok=True)
+        try:
+            return collect(Store(cache(), scratch()), hours)
+        finally:
+            take_reserve()
 
 
 def _require_lock_file() -> None:
@@ -68,14 +72,15 @@ def collect(store: Store, hours: float) -> str:
     """Remove what neither a dvc.lock names nor the last `hours` made; return a summary."""
     neighbours = _neighbours()
     size_before, count_before = _size(store)
+    # Of killed processes, for none of the living builds now. First, for the disk may be full.
+    for path in store.temporary_root.glob("*"):
+        shutil.rmtree(path)
     objects = set(_recent_objects(store, hours))
     for folder in neighbours:
         objects.update(_recent_objects(Store(store.cache, folder / SCRATCH), max(hours, HOURS)))
     with _kept(sorted(md5 for md5 in objects if store.object(md5).exists()), store) as kept:
         projects = map(str, [kept, *neighbours])
         run_dvc("gc", "--quiet", "--workspace", "--force", "--projects", *projects)
-    for folder in store.temporary_root.glob("*"):
-        shutil.rmtree(folder)  # of a killed process: none of the living builds now
     size, count = _size(store)
     entries = _remove_unusable_entries(store)
     others = f"; {len(neighbours)} other projects on this cache keep theirs" if neighbours else ""

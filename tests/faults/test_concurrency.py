@@ -11,10 +11,13 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+import zc.lockfile
 
+from safelm.maintenance.verify import command
 from tests.faults import forked
 from tests.faults.forked import Forked
 from tests.faults.test_kills import until
@@ -174,6 +177,44 @@ def test_a_build_waits_for_another_command_of_dvc_and_names_it(oracle: Toy, tmp_
     assert command.wait() == 0, command.text
     assert f"DVC: process {command.process.pid} (`__main__.py repro ingest`) holds" in build.text
     assert_same(toy, oracle)
+
+
+def test_verification_waits_for_a_pull_and_names_it(finished: Toy) -> None:
+    """A pull that runs has removed an output and not put it back yet."""
+    built, removed = finished.root / "build/tag", finished.root / "tag"
+    pull = finished.root / ".dvc/tmp/lock"
+    with pull.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f" {os.getpid()}\n")
+        lock.flush()
+        os.rename(built, removed)
+        verify = finished.start("pipeline", "verify")
+        assert until(lambda: "holds its lock; waiting until it ends" in verify.text)
+        os.rename(removed, built)
+    assert verify.wait() == 0, verify.text
+    assert f"DVC: process {os.getpid()}" in verify.text
+
+
+def test_verification_begins_again_after_a_pull_that_ran_beside_it(
+    finished: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built, removed = finished.root / "build/tag", finished.root / "tag"
+    os.rename(built, removed)
+    checks = []
+
+    def pull_after(*arguments: Any) -> Any:
+        report = check(*arguments)
+        checks.append(report.code)
+        if removed.exists():
+            os.rename(removed, built)
+            zc.lockfile.LockFile(str(finished.root / ".dvc/tmp/lock")).close()
+        return report
+
+    check = command._check
+    monkeypatch.setattr(command, "_check", pull_after)
+    assert command.verify() == 0
+    assert checks[0] and checks[1:] == [0]
+    assert "missing" not in capsys.readouterr().out
 
 
 # The first process of a container without an init: it starts a build, kills it in the middle of a

@@ -5,6 +5,8 @@ one.
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from safelm.builder.files import remove_stale, temporary_directory
 from safelm.builder.locks import all_stages_locked, locked
 from tests.faults.damage import check_build
 from tests.faults.forked import Forked
+from tests.faults.test_errors import filled
 from tests.faults.test_kills import until
-from tests.faults.toy import Toy
+from tests.faults.toy import SMALL, Toy
 
 
 @pytest.fixture
@@ -165,3 +168,26 @@ def hold_until_told() -> None:
     with locked("tag"):
         Path("held").touch()
         assert until(Path("go").exists)
+
+
+def test_collection_frees_a_disk_without_a_free_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a disk here")
+    try:
+        toy = Toy.make(folder / "toy", **SMALL)
+        toy.build()
+        toy.edit("params.yaml", "rate: 0.5", "rate: 0.4")
+        toy.build()
+        filled(folder, 0)
+        command = [sys.executable, "-m", "pipeline"]
+        variables = toy.variables()
+        gc = [*command, "gc", "--hours", "0"]
+        done = subprocess.run(gc, cwd=toy.root, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "freed " in done.stdout and "removed 0 of" not in done.stdout
+        assert shutil.disk_usage(folder).free > 0
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

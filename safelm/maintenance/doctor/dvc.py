@@ -1,8 +1,11 @@
 """DVC's own files: dvc.lock, the lock of its processes, listings of folders, and its databases."""
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from safelm.builder.dvc_locks import (
     FOLDER,
@@ -28,6 +31,8 @@ from safelm.maintenance.verify.lock_file import (
 )
 
 BTIME = FOLDER / "btime"  # DVC names the folder of its databases after the time of this file
+SITE = "/var/tmp/dvc"  # where DVC keeps its databases, unless a variable says otherwise
+ROOM = 1 << 20  # bytes under which they cannot be written
 DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|disk I/O error")
 
 
@@ -101,9 +106,9 @@ def dvc_responds() -> Iterator[Diagnosis]:
     errors = [line for line in lines if line.startswith("ERROR")]
     last = [line for line in lines if line][-1:]
     error = (errors + last + [f"failed (exit code {done.returncode})"])[0]
-    limit = file_size_limit()
-    if DATABASE.search(error) and limit:
-        yield Diagnosis("ulimit -f", f"{limit}, and DVC's databases need more", UNLIMITED)
+    outside = outside_cause() if DATABASE.search(error) else None
+    if outside:
+        yield outside
     elif DATABASE.search(error):
         cause = error.rpartition(" - ")[2]
         what = f"DVC's databases of known digests are damaged ({cause})"
@@ -111,3 +116,16 @@ def dvc_responds() -> Iterator[Diagnosis]:
         yield Diagnosis(str(BTIME), what, remedy, BTIME)
     else:
         yield Diagnosis("dvc status", error[:300], "see `dvc status --verbose`")
+
+
+def outside_cause() -> Diagnosis | None:
+    """Find a limit or a full disk, for which SQLite blames its own files."""
+    if limit := file_size_limit():
+        return Diagnosis("ulimit -f", f"{limit}, and DVC's databases need more", UNLIMITED)
+    for folder in (FOLDER, Path(os.environ.get("DVC_SITE_CACHE_DIR", SITE))):
+        disk = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+        free = shutil.disk_usage(disk).free
+        if free < ROOM:
+            what = f"{free:,} bytes are free, and DVC's databases need more"
+            return Diagnosis(str(folder), what, "make room: `make gc` removes what no build needs")
+    return None

@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from safelm.builder.dvc_locks import wait_until_idle
 from safelm.builder.locks import LockedError, project_locked
 from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
@@ -75,9 +76,18 @@ def _verify(
 def _check_undisturbed(
     store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
 ) -> Report:
-    """Check while nothing is built here; a build that begins meanwhile waits."""
+    """Check while nothing is built here, and again if DVC, which waits for nobody, ran meanwhile.
+
+    A `dvc pull` that runs has put only some of the files in their places.
+    """
     with project_locked("is verifying files"):
-        return _check(store, declared, earlier, built, quick)
+        while True:
+            began = wait_until_idle()
+            report = _check(store, declared, earlier, built, quick)
+            if not report.findings or wait_until_idle() == began:
+                break
+    _print_report(report)
+    return report
 
 
 def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: bool) -> Report:
@@ -95,7 +105,6 @@ def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: 
         stamps.write()
         if earlier:
             check_rest(report, store, progress)
-    _print_report(report)
     return report
 
 
