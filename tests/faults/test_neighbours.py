@@ -12,8 +12,8 @@ from safelm.builder.paths import cache, scratch
 from safelm.builder.store import Store
 from tests.faults import damage
 from tests.faults.forked import Forked
-from tests.faults.histories import EDITS, Machine, copy_links, start
-from tests.faults.toy import Toy
+from tests.faults.histories import EDITS, Machine, copy_links, difference, start
+from tests.faults.toy import State, Toy
 
 COMMANDS = {
     "build": ("pipeline", "build"),
@@ -43,6 +43,7 @@ class Neighbours:
                 run(clone, "dvc", "push")
         shutil.rmtree(self.saved)
         copy_links(self.folder, self.saved)
+        self.states: dict[frozenset[str], State] = {}
 
     @property
     def clones(self) -> list[Toy]:
@@ -51,6 +52,18 @@ class Neighbours:
     def restore(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         copy_links(self.saved, self.folder)
+
+    def state(self, edits: frozenset[str]) -> State:
+        """Return what a clone without a neighbour builds after some edits."""
+        if edits not in self.states:
+            root = self.saved.with_name(f"alone-{len(self.states)}")
+            copy_links(self.saved, root)
+            alone = Toy(root / "one")
+            for name in edits:
+                alone.edit(*EDITS[name])
+            run(alone, "pipeline", "build", "--jobs", "1")
+            self.states[edits] = alone.state()
+        return self.states[edits]
 
 
 def run(clone: Toy, *words: str) -> str:
@@ -70,10 +83,12 @@ def test_neighbours_wait_for_each_other(
 ) -> None:
     draw = random.Random(case)
     neighbours.restore()
+    edits: dict[Path, frozenset[str]] = {}
     for clone in neighbours.clones:
         monkeypatch.chdir(clone.root)
         workspaces.register()  # restored, it is another folder
-        for name in draw.sample(VALUES, draw.randrange(0, 3)):
+        edits[clone.root] = frozenset(draw.sample(VALUES, draw.randrange(0, 3)))
+        for name in edits[clone.root]:
             clone.edit(*EDITS[name])
     begun: list[tuple[str, Forked]] = []
     for _ in range(3):
@@ -91,6 +106,7 @@ def test_neighbours_wait_for_each_other(
         made = clone.made(run(clone, "pipeline", "build", "--jobs", "1"))
         new = whole_entries() - before
         assert sum(made.values()) <= len(new), f"{clone.root.name}: {made}\n{told}"
+        assert not difference(clone.state(), neighbours.state(edits[clone.root])), told
         run(clone, "pipeline", "verify")
 
 
