@@ -21,7 +21,7 @@ COMMANDS = {
     "gc": ("pipeline", "gc"),
     "gc of all": ("pipeline", "gc", "--hours", "0"),
     "verify": ("pipeline", "verify"),
-    "pull": ("dvc", "--wait-for-lock", "pull"),
+    "pull": ("pipeline", "pull"),
 }
 VALUES = [name for name in EDITS if name.startswith("value of")]
 
