@@ -15,6 +15,7 @@ from safelm.builder.locks import StageError, locked
 from safelm.builder.paths import build, cache
 from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.status import Outdated, outdated
+from safelm.builder.workspaces import take_reserve
 from specs.params import PARAMS
 from specs.validation import problems
 
@@ -84,6 +85,7 @@ def _mend() -> None:
         print(restored, flush=True)
     _refuse(check_before_build() or problems())
     keep_lock_file()
+    take_reserve()
 
 
 def _refuse(found: Sequence[object]) -> None:

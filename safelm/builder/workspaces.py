@@ -65,7 +65,6 @@ def register() -> None:
         return
     make_folder(here.file.parent)
     write_synced(here.file, data)
-    take_reserve()
 
 
 def reserve() -> Path:
@@ -74,9 +73,10 @@ def reserve() -> Path:
 
 
 def take_reserve() -> None:
-    """Write the reserve, unless a build may need the room."""
+    """Write the reserve if it is missing, unless a build may need the room."""
     with suppress(OSError):
-        if shutil.disk_usage(folder()).free > 16 * RESERVE:
+        has_room = shutil.disk_usage(folder()).free > 16 * RESERVE
+        if has_room and not reserve().is_file():
             # Random, which no file system stores in less.
             reserve().write_bytes(os.urandom(RESERVE))
 

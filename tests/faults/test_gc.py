@@ -178,7 +178,7 @@ def test_collection_frees_a_disk_without_a_free_byte(tmp_path: Path) -> None:
         pytest.skip("may not mount a disk here")
     try:
         toy = Toy.make(folder / "toy", **SMALL)
-        toy.build()
+        assert toy.start("pipeline.project").wait() == 0
         toy.edit("params.yaml", "rate: 0.5", "rate: 0.4")
         toy.build()
         filled(folder, 0)
