@@ -13,10 +13,10 @@ from specs.spec import Name, Seed, Spec
 
 
 class Attack(Spec):
-    """A search, for every prompt, of a suffix that makes the model begin a harmful answer.
+    """A search for suffixes that make a model begin a harmful answer, one for each prompt.
 
-    Two controls are measured beside it: the prompt as it is, and a random suffix of the same
-    length, where the search begins.
+    There are two controls: the prompt without a suffix, and a random suffix of the same length,
+    with which the search begins.
     """
 
     models: list[Name] = Field(min_length=1, description="rows of `models`")
@@ -34,7 +34,7 @@ class Attack(Spec):
     steps: PositiveInt = Field(description="steps of the search; 500 there")
     candidates: PositiveInt = Field(description="suffixes tried in a step; 512 there")
     top_k: PositiveInt = Field(
-        description="tokens that the gradient proposes for each place of the suffix; 256 there"
+        description="tokens that the gradient proposes for each position of the suffix; 256 there"
     )
     tag_weight: NonNegativeFloat = Field(
         description="nats of the target's mean log-probability given for a mean tag probability of "
@@ -59,14 +59,15 @@ class Attack(Spec):
 
 
 class Relearn(Spec):
-    """Tuning of some models on pairs of one part of a source, with a measurement at checkpoints.
+    """Tuning of some models on pairs from one part of a source, measured at checkpoints.
 
-    The learning rate is constant, so a checkpoint is what a run of so many pairs gives.
+    The learning rate is constant, so a checkpoint equals a run that ends after so many pairs.
     """
 
     models: list[Name] = Field(min_length=1, description="rows of `models`")
     stage: Literal["pretrain", "instruct"] = Field(
-        description="tune the base model, which learns the chat format too, or the tuned one"
+        description="the model to tune: the base model, which then learns the chat format too, or "
+        "the instruction-tuned one"
     )
     source: Name = Field(description="a dialogue source of `sources`")
     part: Literal["harmful", "benign"] = Field(

@@ -1,4 +1,4 @@
-"""Comparisons: the models that the report sets beside each other, by their parts in the paper."""
+"""Comparisons: the models that the report compares, by their roles in the paper."""
 
 from typing import Annotated, Literal, get_args
 
@@ -15,7 +15,7 @@ ModelName = Annotated[
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Amounts = Annotated[
     dict[Annotated[float, Field(ge=0)], ModelName],
-    Field(min_length=2, description="amount: model, for models that differ in this amount alone"),
+    Field(min_length=2, description="amount: model, for models that differ only in this amount"),
 ]
 Starts = Annotated[
     dict[Annotated[float, Field(ge=0, le=1)], ModelName],
@@ -24,13 +24,13 @@ Starts = Annotated[
 
 
 class Comparisons(Spec):
-    """The models compared as standard, filtered and safe, and the series of models.
+    """The models compared as standard, filtered and safe, and series of models.
 
-    A model stands for its group: all models of its mixture and shape, which differ in their seed.
+    A model stands for all models of its mixture and shape, which differ only in their seeds.
     """
 
     standard: ModelName | None = Field(description="reads the raw web; null if there is none")
-    filtered: ModelName | None = Field(description="reads score 0 alone; null if there is none")
+    filtered: ModelName | None = Field(description="reads only score 0; null if there is none")
     safe: ModelName | None = Field(description="has every intervention; null if there is none")
     ablation: dict[AblationStep, ModelName] = Field(
         description="step of the paper's Figure 4: model, for the steps that are built"
@@ -44,7 +44,7 @@ class Comparisons(Spec):
 
 
 class NewComparisons(Spec):
-    """Comparisons that an experiment adds; tables that it leaves out stay as they are."""
+    """Comparisons that an experiment adds; other tables stay as they are."""
 
     ablation: dict[AblationStep, ModelName] = Field(default_factory=dict)
     amounts: dict[Label, Amounts] = Field(default_factory=dict)

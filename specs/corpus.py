@@ -1,4 +1,4 @@
-"""Corpora: named selections of documents that mixtures read; and how raw pages are tagged."""
+"""Corpora: named selections of documents that mixtures read; and the tagging of raw pages."""
 
 from typing import Annotated, Literal
 
@@ -43,12 +43,12 @@ Corpus = Annotated[
 
 
 def scores_of(corpus: ScoredCorpus | WholeCorpus) -> list[int] | None:
-    """List the scores that a corpus selects; None where every document is read."""
+    """Return the scores that a corpus selects; None if it has every document."""
     return list(corpus.scores) if isinstance(corpus, ScoredCorpus) else None
 
 
 def tags_of(corpus: ScoredCorpus | WholeCorpus) -> str | None:
-    """Name the row of `tags` that wrote a corpus; None where its text is not tagged."""
+    """Return the row of `tags` that wrote a corpus; None if its text has no tags."""
     origin, _, row = corpus.from_.partition("/")
     return row if origin == "tag" else None
 
@@ -57,7 +57,7 @@ class TagRow(Spec):
     """The harmfulness tag between words of raw unsafe documents (paper §4, Algorithm 1)."""
 
     from_: str = Field(
-        alias="from", description="ingest/web: tags belong into raw unsafe text alone"
+        alias="from", description="ingest/web: tags belong only into raw unsafe text"
     )
     scores: Scores
     rate: Share = Field(

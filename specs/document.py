@@ -1,6 +1,6 @@
-"""The columns of every table on disk. A column that is not named here is not written.
+"""Columns of every table on disk. No other column is written.
 
-Types are Arrow's names; `safelm.builder.shards.schema` turns a table into an Arrow schema.
+Types have Arrow's names; `safelm.builder.shards.schema` turns a table into an Arrow schema.
 """
 
 from collections.abc import Iterable
@@ -19,30 +19,30 @@ DOCUMENT = MappingProxyType(
         "crawl": "string",
         "title": "string",
         "license": "string",
-        # The score and the hazard that the source itself gives, by people or a grammar.
+        # Score and hazard from the source itself, given by people or by a grammar.
         "label": "int8",
         "hazard": "string",
-        # Of synthetic documents: the chain back to the page they were made from.
+        # For synthetic documents: the document it was made from, and the writer.
         "parent": "string",
         "writer": "string",
-        # Of a language model: temperature, top-p, tokens; null where nothing is sampled.
+        # Temperature, top-p and tokens of a language model; null if nothing was sampled.
         "sampling": "string",
         "prompt_id": "string",
         "prompt_version": "string",
         "style": "string",
         "seed": "int64",
-        # The scores of the document it was made from, and its own, by the same scorers.
+        # Scores of the document it was made from, and of itself, by the same scorers.
         "score_before": "int8",
         "score_after": "int8",
     }
 )
 
-# Hazards whose documents train no model and enter no prompt. The source or any one scorer may name
-# the hazard.
+# Hazards whose documents train no model and enter no prompt, if the source or any scorer names the
+# hazard.
 GUARDED = ("child_exploitation",)
 
-# The grade of a document by one scorer; a file for each shard, row for row beside it. `score` is
-# null where there is no grade, `unsafe` is the probability of a score above 0, `by` the scorer of a
+# Grades by one scorer, in a file for each shard of documents, with the same rows. `score` is null
+# if there is no grade; `unsafe` is the probability of a score above 0; `by` is the scorer of a
 # cascade that decided.
 GRADES = MappingProxyType(
     {"id": "string", "score": "int8", "unsafe": "float32", "hazard": "string", "by": "string"},
@@ -50,13 +50,14 @@ GRADES = MappingProxyType(
 
 
 def scores_of_all(scorers: Iterable[str]) -> dict[str, str]:
-    """One row per document, likewise: a column for each scorer, so that a new ensemble rule
-    re-reads no text.
+    """Return the columns of grades by several scorers, one column each.
+
+    So a new rule for the ensemble reads no text again.
     """
     return {"id": "string", **dict.fromkeys(scorers, "int8"), "score": "int8", "hazard": "string"}
 
 
-# What a judge said of a sample.
+# A judge's grades of a sample.
 LABELS = MappingProxyType(
     {
         "id": "string",
@@ -68,7 +69,7 @@ LABELS = MappingProxyType(
     },
 )
 
-# What a judge said of documents that were scored before, as `predicted`.
+# A judge's grades of documents that the scorers had graded as `predicted`.
 AUDIT = MappingProxyType(
     {
         "id": "string",
@@ -80,8 +81,8 @@ AUDIT = MappingProxyType(
     },
 )
 
-# Text that a model wrote after a prompt of a suite, before it was judged. `completion` is null
-# where prompt and completion would be longer than the model's positions.
+# Completion of a suite's prompt, before it is judged. `completion` is null if prompt and completion
+# together could exceed the model's positions.
 COMPLETIONS = MappingProxyType(
     {
         "id": "string",
@@ -91,7 +92,7 @@ COMPLETIONS = MappingProxyType(
     }
 )
 
-# A completion after so many pairs of further tuning, and the loss on held-out harmful pairs then.
+# Completion after so many pairs of further tuning, with the loss on held-out harmful pairs.
 RELEARNED = MappingProxyType(
     {
         "pairs": "int64",
@@ -102,8 +103,8 @@ RELEARNED = MappingProxyType(
     }
 )
 
-# A judged completion; `verdict` is the outcome by the suite's first judge, `other_verdicts` are
-# those of its other judges.
+# Judged completion. `verdict` is the outcome by the suite's first judge; `other_verdicts` has those
+# by its other judges.
 SAMPLES = MappingProxyType(
     {
         "suite": "string",
@@ -120,9 +121,9 @@ SAMPLES = MappingProxyType(
     }
 )
 
-# The suffix of a prompt under each condition (plain, random, optimised), the text with the suffix,
-# and what the model thinks of the target behind it: the log-probability of its first token, the
-# mean of all tokens, and the mean p(tag) at the ends of its words. Untrusted text.
+# Suffix of a prompt under each condition (plain, random, optimised), the prompt with the suffix,
+# and the likelihood of the target after it: the log-probability of the target's first token, the
+# mean of all its tokens, and the mean p(tag) at the ends of its words. The text is untrusted.
 SUFFIXES = MappingProxyType(
     {
         "id": "string",
@@ -132,26 +133,25 @@ SUFFIXES = MappingProxyType(
         "target": "string",
         "opening": "float32",
         "log_likelihood": "float32",
-        "tag_probability": "float32",  # null of a model that knows no tag
+        "tag_probability": "float32",  # null for a model that knows no tag
     }
 )
 
-# A judged completion of such a text; `prompt` is the one without a suffix, by which it is judged.
+# Judged completion of such a prompt. `prompt` is the prompt without the suffix, which judges see.
 ATTACKED = MappingProxyType(
     {"attack": "string", "model": "string", "stage": "string", "condition": "string", **SAMPLES}
 )
 
-# One number that was measured of a model, a row each: written by evaluate, compare, relearn and
-# attack. The rows of one output stand in the order of params.yaml. Columns that a measure has no
-# use for are null.
+# Measurements, one number a row, written by evaluate, compare, relearn and attack. The rows of an
+# output are in the order of params.yaml. Columns that do not apply to a metric are null.
 #
 # metric, by what was measured:
 #   a harmful suite      asr, asr_strict, refused, neither, unjudged
 #   a harmless suite     complied, unhelpful, partial_refusal, refused, short_circuit, over_refusal,
 #                        unjudged
-#   the suite itself     rows, prompts, left_out_<reason> (count alone; decoder is null)
+#   the suite itself     rows, prompts, left_out_<reason> (only counts; decoder is null)
 #   the model itself     knows_tag (value 1 or 0)
-#   utility, demo world  accuracy, perplexity (a word)
+#   utility, demo world  accuracy, perplexity (per word)
 #   utility, harness     the names of lm-evaluation-harness (acc, acc_norm, exact_match, ...), and
 #                        too_long: items with a choice longer than the model, which were left out
 #   p(tag) of pages      tag_auroc (after `words` words; null for the mean of a whole page),
@@ -160,37 +160,37 @@ ATTACKED = MappingProxyType(
 #   linear probes        probe_auroc (by `layer`), probe_auroc_best and probe_auroc_last (`layer`
 #                        says which), probe_auroc_words (TF-IDF, no model), probe_pages_fitted,
 #                        probe_pages_measured
-#   relearning           the rates of its suites by `checkpoint`, held_out_loss (nats a token)
+#   relearning           the rates of its suites by `checkpoint`, held_out_loss (nats per token)
 #   suffix attacks       the rates of its suite by `condition`; target_opening and
 #                        target_log_likelihood (nats), target_tag_probability: means over prompts
 MEASUREMENTS = MappingProxyType(
     {
         "model": "string",
-        "stage": "string",  # training stage of the model; of relearn, the one it starts from
+        "stage": "string",  # training stage of the model; for relearn, where it starts
         "checkpoint": "int64",  # pairs of further tuning; null at the end of a stage
         "decoder": "string",
         "suite": "string",
         "suite_kind": "string",  # harmful, benign, dual_use or utility
         "judge": "string",
         "judge_kind": "string",  # demo, refusal_phrases, scorer or llm
-        "is_first_judge": "bool",  # the suite's first judge gives its rates; others stand beside it
+        "is_first_judge": "bool",  # rates of the suite are those by its first judge
         "form": "string",  # of the prompt; null for all forms together
         "metric": "string",
-        "count": "int64",  # of an area under the ROC curve: unsafe pages
-        "of": "int64",  # of an area: all pages
+        "count": "int64",  # for an area under the ROC curve: unsafe pages
+        "of": "int64",  # for an area: all pages
         "value": "float64",  # count / of, or a number that is no share
-        "low": "float64",  # 95 % interval of an area (DeLong); else null
+        "low": "float64",  # 95 % interval of an area (DeLong)
         "high": "float64",
         "row": "string",  # the row of relearn or attacks
         "condition": "string",  # of a suffix attack: plain, random or optimised
-        "words": "int64",  # of tag_auroc: words that were read
-        "bin_edge": "float64",  # of tag_bin: upper edge of the bin of p(tag)
-        "layer": "int64",  # of probe_auroc: 0 are the embeddings
+        "words": "int64",  # for tag_auroc: words that were read
+        "bin_edge": "float64",  # for tag_bin: upper edge of the bin of p(tag)
+        "layer": "int64",  # for probe_auroc: 0 is the embeddings
     }
 )
 
-# Overlap of each prompt of a suite with the training text: exact, near or none, the largest share
-# of its n-grams that one document has, and the source of that document.
+# Overlap of each prompt of a suite with the training text: exact, near or none; the largest share
+# of its n-grams that one document has; and the source of that document.
 OVERLAP = MappingProxyType(
     {"suite": "string", "id": "string", "overlap": "string", "share": "float32", "source": "string"}
 )

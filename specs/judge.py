@@ -1,6 +1,6 @@
 """Judges of completions: the rows of evaluate.judges, and the prompts of language models.
 
-Suites name these rows, so who judges is chosen in one place.
+Suites name these rows, so judges are chosen in one place.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -17,13 +17,13 @@ KEY = "verdict"
 
 
 class DemoJudge(Spec):
-    """The rule of the demo world, which knows the act of each prompt; for its suites alone."""
+    """The rule of the demo world, which knows the act of each prompt; only for its own suites."""
 
     kind: Literal["demo"]
 
 
 class RefusalPhrasesJudge(Spec):
-    """Phrases that decline, as AdvBench judges; a completion without one has complied."""
+    """Phrases that decline, in the manner of AdvBench; a completion without one has complied."""
 
     kind: Literal["refusal_phrases"]
 
@@ -37,7 +37,7 @@ class ScorerJudge(Spec):
 
 
 class LlmJudge(Spec):
-    """A language model. One that is down fails the stage; no other judge steps in."""
+    """A language model. If it is down, the stage fails; no other judge takes its place."""
 
     kind: Literal["llm"]
     engine: Name = Field(description="a row of engines that is a language model")
@@ -56,9 +56,9 @@ JudgeRow = Annotated[
 
 
 class Choice(Spec):
-    """One verdict that a language model may give, and the outcome that it stands for.
+    """A verdict that a language model may give, and the outcome that it stands for.
 
-    not_harmful becomes refusal or neither by the phrases that decline.
+    The phrases that decline turn not_harmful into refusal or neither.
     """
 
     verdict: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -67,7 +67,7 @@ class Choice(Spec):
 
 
 class VerdictPrompt(Spec):
-    """A file of specs/prompts/verdict (paper §8.1). A change of its words is a new version."""
+    """A file of specs/prompts/verdict (paper §8.1). Changed words need a new version."""
 
     id: str = Field(
         pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called"
@@ -102,14 +102,14 @@ class VerdictPrompt(Spec):
         return prompt
 
     def system(self) -> str:
-        """Write the system turn: objective, rules and verdicts. Nothing of what is judged."""
+        """Write the system turn: objective, rules and verdicts, without any text to judge."""
         rules = "\n".join(f"- {one_line(rule)}" for rule in self.rules)
         choices = "\n".join(f'- "{item.verdict}": {one_line(item.when)}' for item in self.choices)
         form = f'Answer with one JSON object and nothing else: {{"{KEY}": …}}'
         return f"{one_line(self.objective)}\n\nRules:\n{rules}\n\nVerdicts:\n{choices}\n\n{form}"
 
     def answer_schema(self) -> dict[str, Any]:
-        """Write the JSON schema that an answer is decoded under."""
+        """Return the JSON schema that constrains an answer."""
         verdicts = {"type": "string", "enum": [choice.verdict for choice in self.choices]}
         return {
             "type": "object",

@@ -1,4 +1,4 @@
-"""Mixtures: what a model reads, in which order and proportions (paper §6, §12); and models."""
+"""Mixtures: the corpora that a model reads, in phases (paper §6, §12); and models."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,11 +9,11 @@ from specs.spec import Name, Seed, Share, Spec
 
 
 class BudgetShare(Spec):
-    """A share of the tokens of the whole mixture, read within this phase, whatever its own share.
+    """A share of the whole mixture's tokens, read within this phase, however short the phase.
 
-    So schedules that start an intervention after 0, 20 or 60 % of training read the same tokens of
-    it (matched dose). Without it the start cannot be told from the amount (paper §12, arXiv
-    2601.07087).
+    With it, schedules that start an intervention after 0, 20 or 60 % of training read equally many
+    tokens of it (matched dose). Otherwise the effect of the start cannot be told from that of the
+    amount (paper §12, arXiv 2601.07087).
     """
 
     budget_share: Share = Field(
@@ -22,11 +22,12 @@ class BudgetShare(Spec):
 
 
 class Replaced(Spec):
-    """1:1 replacement: each document's rewritten form is read in its place, found by its `parent`.
+    """1:1 replacement: a rewritten document is read in place of its `parent`.
 
-    The documents keep the order of those that they replace. So a mixture and its twin, which reads
-    the originals, read all else in the same order; where each row is a document, the rewritten form
-    is in its very place. A document without a rewritten form is left out, and counted.
+    Rewritten documents keep the order of the originals. So a mixture and its twin, which reads the
+    originals, read everything else in the same order; with one document a row, each rewritten
+    document is in the row of its original. Originals without a rewritten form are left out, and
+    counted.
     """
 
     weight: PositiveFloat = Field(description="as for any other part")
@@ -50,17 +51,17 @@ Part = Annotated[
 
 
 def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
-    """Name a part as plans do: its corpus, and the corpus that is read in its place, if any."""
+    """Return a part's name in plans: its corpus, and the corpus that replaces it, if any."""
     return f"{corpus}-{part.replaced_by}" if isinstance(part, Replaced) else corpus
 
 
 class Phase(Spec):
-    """A stretch of training: `share` of the tokens, out of the sum of all shares.
+    """A stretch of training with `share` of the tokens, out of the sum of all shares.
 
-    natural: each corpus weighs its own tokens times its part, so {web: 1, refusals: 6} reads
-    refusals six times as often. fixed: the parts are shares of the phase, so {web: 3, refusals: 1}
-    reads three web tokens for each refusal token. Budget shares are taken out first; the weights
-    divide what they leave.
+    Proportions are natural or fixed. Natural weights multiply the size of a corpus: {web: 1,
+    refusals: 6} reads refusals six times as often. Fixed weights are shares of the phase: {web: 3,
+    refusals: 1} reads three web tokens for each refusal token. Budget shares come first; the
+    weights divide the rest.
     """
 
     share: PositiveInt = Field(
@@ -90,7 +91,7 @@ class Phase(Spec):
 
     @property
     def slots(self) -> dict[str, str]:
-        """Every part, in order, and the corpus whose text it reads."""
+        """The slot of every part in order, and the corpus whose text it reads."""
         slots: dict[str, str] = {}
         for name, part in self.parts.items():
             slots[slot(name, part)] = part.replaced_by if isinstance(part, Replaced) else name
@@ -98,7 +99,7 @@ class Phase(Spec):
 
     @model_validator(mode="after")
     def _has_a_weight(self) -> Self:
-        """Require a part of any size: budget shares are fixed amounts, and a phase must be full."""
+        """Require a part that can fill the phase; budget shares are fixed amounts."""
         if not self.weights:
             raise PydanticCustomError(
                 "budget_share",
@@ -116,7 +117,7 @@ class Mixture(Spec):
 
     @property
     def slots(self) -> dict[str, str]:
-        """Every part of some phase, in the order of the phases, and the corpus that it reads."""
+        """The slots of all phases in order, and the corpus that each reads."""
         slots: dict[str, str] = {}
         for phase in self.phases:
             slots |= phase.slots
@@ -139,7 +140,7 @@ class Model(Spec):
 class ExternalModel(Spec):
     """A causal language model from elsewhere, evaluated like ours and never trained here.
 
-    Its weights are in safetensors, and no code of its own is run.
+    Its weights must be in safetensors. None of its own code is run.
     """
 
     model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
@@ -147,7 +148,7 @@ class ExternalModel(Spec):
         pattern=r"^[0-9a-f]{40}$", description="its commit on the hub; null for a folder"
     )
     digest: str | None = Field(
-        description="which weights these are; null until `safelm build` says what to write"
+        description="the digest of the weights; null until `safelm build` says what to write"
     )
     chat: bool = Field(
         description="true: it answers requests in its chat template; false: it continues texts"

@@ -1,4 +1,4 @@
-"""The paper's numbers (specs/paper.yaml), which the report shows beside ours."""
+"""Numbers of the paper (specs/paper.yaml), which the report shows beside ours."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -33,7 +33,7 @@ class AttackSuccess(Spec):
 
 
 class Ablation(Spec):
-    """Attack success as one intervention is added to another (Figure 4)."""
+    """Attack success with one more intervention at each step (Figure 4)."""
 
     source: str
     stage: Literal["pretrain", "instruct", "finetune"]

@@ -1,4 +1,4 @@
-"""The grammar of params.yaml, block for block: one class per stage, one row type per table."""
+"""Grammar of params.yaml, block by block: a class for each stage, a row type for each table."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -52,7 +52,7 @@ class Annotate(Spec):
 
 
 class Fit(Spec):
-    """The labels held out to measure every scorer and to fit cascades (paper §1.3)."""
+    """Labels that are held out for measuring scorers and for fitting cascades (paper §1.3)."""
 
     held_out_share: Share = Field(
         description="share of the labels kept for measuring, stratified by label"
@@ -68,7 +68,7 @@ class ScoreStage(Spec):
 
 
 class Audit(Spec):
-    """A sample of each predicted score that a judge grades again: the accuracy on the corpus."""
+    """A sample of each predicted score that a judge grades again, to measure the scorers."""
 
     judge: JudgeName
     documents_per_score: PositiveInt = Field(
@@ -79,7 +79,7 @@ class Audit(Spec):
 
 
 class Gates(Spec):
-    """Checks of every written text; one that fails is written again, then dropped by its name."""
+    """Checks of every written text. One that fails is written again, then dropped and counted."""
 
     min_words: PositiveInt = Field(description="words of a text, at least")
     max_words: PositiveInt = Field(
@@ -89,9 +89,9 @@ class Gates(Spec):
         description="a text may have this many times the words of its document"
     )
     ngram: PositiveInt = Field(
-        description="this many words in the order of the document count as copied"
+        description="words in a row that count as copied if the document has them in this order"
     )
-    max_copied_share: Share = Field(description="share of its n-grams that a text may copy")
+    max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
     min_english_share: Share = Field(
         description="share of function words below which a text is not in English"
     )
@@ -109,7 +109,7 @@ class Rephrase(Spec):
 
 
 class Refuse(Spec):
-    """The worst documents, as dialogues that decline the request (paper §3, RefuseWeb)."""
+    """The worst documents, turned into dialogues that decline a request (paper §3, RefuseWeb)."""
 
     scores: Scores
     engine: WriterName
@@ -119,7 +119,7 @@ class Refuse(Spec):
 
 
 class Educate(Spec):
-    """The dialogues, as articles on the principle behind each (paper §3, Moral Education)."""
+    """Those dialogues, turned into articles on their principles (paper §3, Moral Education)."""
 
     engine: WriterName
     prompts: PromptNames
@@ -137,10 +137,10 @@ class Card(Spec):
 
 
 class TokenizerStage(Spec):
-    """A byte-level BPE, trained on the ingested text or taken; the tag is one special token."""
+    """A byte-level BPE with the tag as a special token, trained on ingested text or taken."""
 
     path: str | None = Field(
-        description="a folder with tokenizer.json to take (DVC does not watch it), or null to "
+        description="the folder of a tokenizer.json to use, which DVC does not watch; null to "
         "train one"
     )
     vocab_size: PositiveInt = Field(description="tokens, the special ones included")
@@ -151,16 +151,16 @@ class TokenizerStage(Spec):
 
 
 class Mix(Spec):
-    """The budget and the rows of every mixture; a plan says which rows a model reads."""
+    """The budget and the rows of every mixture; its plan lists the rows that a model reads."""
 
     tokens: PositiveInt = Field(description="the budget every model trains on")
     sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["document", "packed"] = Field(
-        description="one document a row, or windows over their concatenation"
+        description="document: one document a row; packed: windows over all documents in a line"
     )
     batch_size: PositiveInt = Field(description="rows in an optimizer step")
     held_out_rows: int = Field(
-        ge=0, description="rows of each corpus that no model reads, to measure on; a tenth at most"
+        ge=0, description="rows of each corpus for measuring, which no model reads; a tenth at most"
     )
     seed: Seed
 
@@ -185,7 +185,7 @@ class Instruct(Spec):
 
 
 class Finetune(Spec):
-    """Benign finetuning (paper §7: on GSM8K), which must not bring harmful behaviour back."""
+    """Benign finetuning (paper §7: on GSM8K), after which harmful behaviour may come back."""
 
     source: DialogueSource
     examples: PositiveInt
@@ -195,18 +195,18 @@ class Finetune(Spec):
     learning_rate: PositiveFloat
     checkpoints: list[PositiveInt] = Field(
         description="pairs after which a checkpoint is kept and evaluated, in whole batches; "
-        "[] keeps the end alone"
+        "[] keeps only the end"
     )
     seed: Seed
 
 
 class Evaluate(Spec):
-    """The matrix of paper §8: every model and stage, every decoder, every suite."""
+    """The evaluations of paper §8: every model at every stage, with every decoder and suite."""
 
     suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
     max_new_tokens: PositiveInt = Field(description="new tokens of a completion")
-    batch_size: PositiveInt = Field(description="prompts decoded side by side")
+    batch_size: PositiveInt = Field(description="prompts decoded at a time")
     decoders: dict[Name, DecoderRow] = Field(min_length=1)
     checkpoint_decoders: list[Name] = Field(
         description="decoders with which the checkpoints of finetuning are evaluated"
@@ -221,11 +221,11 @@ class Evaluate(Spec):
 
 
 class Overlap(Spec):
-    """Prompts that are found in the training text, and are reported apart."""
+    """The search for prompts in the training text; those found are reported separately."""
 
     ngram: PositiveInt = Field(description="words of an n-gram")
     min_share: Share = Field(
-        description="a prompt is nearly found when one document has this share of its n-grams"
+        description="a prompt is nearly found if one document has this share of its n-grams"
     )
 
 
@@ -270,10 +270,10 @@ class Params(Spec):
 
     @classmethod
     def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":
-        """Read the named blocks of params.yaml, and only those.
+        """Read the named blocks of params.yaml, and no other.
 
-        So a stage cannot read what DVC does not watch: another block is an AttributeError. Raises
-        SpecError with file and line of every mistake.
+        Any other block is an AttributeError, so a stage cannot read a block that DVC does not watch
+        for it. Raises SpecError with file and line of every mistake.
         """
         file = YamlFile(path)
         values: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""Prompts for writers, with templates to write offline; YAML files of specs/prompts/<stage>.
+"""Prompts for writers, with templates for writing offline: files of specs/prompts/<stage>.
 
-In a template {name} is a slot, [a|b] a choice. A slot is a fact of the document (ABOUT, PEOPLE) or
-a part: sentences of the prompt itself, of specs/prompts/shared.yaml, or of its row for the hazard
-or the milder concern of the page.
+In a template, {name} is a slot and [a|b] a choice. A slot is filled with a fact of the document
+(ABOUT, PEOPLE) or with a part. Parts are sentences of the prompt itself, of
+specs/prompts/shared.yaml, or of that file's row for the page's hazard or milder concern.
 """
 
 import re
@@ -22,12 +22,13 @@ HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")
 SLOT = re.compile(r"\{(\w+)\}")
 
-# Facts of a document. `doing` and `act` need an act that the page names (stealing the bicycle,
-# steal the bicycle); `subject` is the act or, where only the hazard is known, the matter in
-# general; `kept` are sentences of the page that are safe when read alone, `topic` is its topic.
+# Facts of a document:
+#   act, doing  an act that the page names: steal the bicycle, stealing the bicycle
+#   subject     the act or, if only the hazard is known, the matter in general
+#   kept        sentences of the page that are safe when read alone
 ABOUT = ("act", "doing", "object", "subject", "topic", "kept")
 PEOPLE = ("name", "friend", "asker", "answerer")
-# Parts of a hazard that are drawn once, so that a text speaks of one.
+# Parts of a hazard that are drawn once for a text, so that it keeps to one.
 ONCE = ("matter", "principle")
 
 Sentence = Annotated[str, Field(min_length=1)]
@@ -40,13 +41,13 @@ Pair = Annotated[
 
 
 class Speakers(Spec):
-    """The speakers of a dialogue, drawn per document.
+    """The speakers of a dialogue, drawn for each document.
 
-    They have random names or roles in place of User and Assistant (paper §3).
+    Random names or roles take the place of User and Assistant (paper §3).
     """
 
     roles: list[Pair] = Field(
-        description="pairs such as [Student, Teacher]; empty for given names alone"
+        description="pairs such as [Student, Teacher]; empty for given names only"
     )
     names: float = Field(ge=0, le=1, description="the share of dialogues between two given names")
 
@@ -61,7 +62,7 @@ class Templates(Spec):
 
 
 class Prompt(Spec):
-    """One way of writing. A change of its words is a new version."""
+    """One way of writing. Changed words need a new version."""
 
     id: str = Field(
         pattern=r"^[a-z]+/[a-z0-9_]+$", description="<stage>/<name>, as the file is called"
@@ -88,7 +89,7 @@ class Hazard(Spec):
 
     matter: Sentences = Field(description="noun phrases, singular: the matter in general")
     verdict: Sentences = Field(description="fits `stealing is …` and `it is … to steal`")
-    reason: Sentences = Field(description="clauses that fit behind `because`")
+    reason: Sentences = Field(description="clauses that fit after `because`")
     principle: Sentences = Field(description="noun phrases: what is protected")
     alternative: Sentences = Field(description="what one could do instead, from the base verb on")
     help: Sentences = Field(description="whom to ask")
@@ -132,12 +133,12 @@ class Shared(Spec):
         return shared
 
     def parts_of(self, prompt: Prompt, row: Hazard | Concern) -> dict[str, list[str]]:
-        """Collect the parts that a text of this prompt on a hazard or concern may be made of."""
+        """Collect the parts for texts of a prompt on a hazard or concern."""
         return {**self.parts, **row.model_dump(exclude={"keeps"}), **prompt.templates.parts}
 
 
 def one_line(text: str) -> str:
-    """Join the lines of a text of a YAML file."""
+    """Join the lines of a text in a YAML file."""
     return " ".join(text.split())
 
 
@@ -158,9 +159,9 @@ def problems() -> list[Problem]:
 
 
 def problems_of(path: Path, shared: Shared) -> Iterator[Problem]:
-    """Yield what the grammar cannot see: a wrong id, a slot that nothing fills, an unused part.
+    """Yield mistakes beyond the grammar: a wrong id, an unknown slot, an unused part.
 
-    Raises SpecError when the file does not follow the grammar.
+    Raises SpecError if the file does not follow the grammar.
     """
     file = YamlFile(path)
     prompt = check(Prompt, file)
@@ -188,7 +189,8 @@ def _templates(prompt: Prompt) -> Iterator[tuple[Location, str]]:
     lists: dict[Location, list[str]] = {("hazard",): templates.hazard, ("page",): templates.page}
     lists |= {("parts", part): texts for part, texts in templates.parts.items()}
     for at, texts in lists.items():
-        yield from (((*at, index), text) for index, text in enumerate(texts))
+        for index, text in enumerate(texts):
+            yield (*at, index), text
 
 
 def _mistakes(template: str, known: set[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The rubric of the judge (paper §1.1): the levels from 0 to 5, and the form of an answer."""
+"""Rubric of the judge (paper §1.1): the levels from 0 to 5, and the form of an answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from specs.spec import SCORE_LEVELS, Name, Score, Spec
 from specs.yaml_source import YamlFile, check
 
 RUBRICS = PROMPTS / "judge"
-# The hazard of a page that is about none.
+# The hazard of a page without one.
 NONE = "none"
 # Characters of a reason, at most.
 REASON = 80
-# Printable ASCII without quotes and backslashes, not a space first. Under a mere length, vLLM 0.32
-# with xgrammar let raw control characters into the string, which is no JSON: 7 of 47 answers.
+# Printable ASCII without quotes and backslashes, and no leading space. If only the length is bound,
+# vLLM 0.32 with xgrammar lets raw control characters into the string: 7 of 47 answers were no JSON.
 PRINTABLE = rf"^[!#-\[\]-~][ !#-\[\]-~]{{0,{REASON - 1}}}$"
 
 
@@ -29,7 +29,7 @@ class Level(Spec):
 
 
 class Example(Spec):
-    """One page with its answer, to show the form."""
+    """A page with its answer, which shows the form."""
 
     text: str = Field(min_length=1)
     score: Score
@@ -69,11 +69,12 @@ class Rubric(Spec):
     def system(self, hazards: Sequence[str]) -> str:
         """Write the system turn: objective, levels, facets, steps, the form and an example.
 
-        Nothing of a document is in it.
+        It has no text of a document.
         """
-        levels = "\n".join(
-            f"{level.score} ({level.name}): {one_line(level.criteria)}" for level in self.levels
-        )
+        lines = []
+        for level in self.levels:
+            lines.append(f"{level.score} ({level.name}): {one_line(level.criteria)}")
+        levels = "\n".join(lines)
         steps = "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
         example = self.example
         return (
@@ -89,9 +90,9 @@ class Rubric(Spec):
 
 
 def answer_schema(hazards: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON schema that an answer is decoded under.
+    """Return the JSON schema that constrains an answer.
 
-    The score comes first: there is no reasoning before it (paper §1.4).
+    The score comes first, so there is no reasoning before it (paper §1.4).
     """
     return {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Scorers: the rows of `scorers`, the ensemble over several, and how an encoder is finetuned."""
+"""Scorers: the rows of `scorers`, their ensembles, and the finetuning of encoders."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -27,7 +27,7 @@ class Lexicon(Spec):
 
 
 class Labels(Spec):
-    """The label that the source itself gives a document, where it has one; most often of people."""
+    """The label that the source itself gives some documents, most often by people."""
 
     kind: Literal["labels"]
 
@@ -101,10 +101,10 @@ ScorerRow = Annotated[
 
 
 class Statistic(Spec):
-    """One score of several: the highest (paper §1.5, for recall), the mean or the median.
+    """One score from several: the highest (paper §1.5, for recall), the mean or the median.
 
-    A half is rounded up. A page that a scorer could not grade has a score only where that grade
-    could not change it.
+    Halves are rounded up. If a scorer could not grade a page, the page has a score only if no grade
+    of that scorer would change it.
     """
 
     rule: Literal["max", "mean", "median"]
@@ -117,9 +117,10 @@ class Statistic(Spec):
 
 
 class AnyOf(Spec):
-    """The highest of the scores that reach their own threshold; 0 where none does.
+    """The highest of the scores that reach their own thresholds; 0 if none does.
 
-    A page that a scorer could not grade has a score only where that grade could not change it.
+    If a scorer could not grade a page, the page has a score only if no grade of that scorer would
+    change it.
     """
 
     rule: Literal["any"]
@@ -137,7 +138,7 @@ Ensemble = Annotated[Statistic | AnyOf, Field(discriminator="rule")]
 
 
 class Step(Spec):
-    """A stretch of finetuning: of the head alone, or of every weight."""
+    """A stretch of finetuning, either of the head or of all weights."""
 
     trains: Literal["head", "all"]
     epochs: PositiveInt
@@ -147,11 +148,11 @@ class Step(Spec):
 
 
 class Recipe(Spec):
-    """Finetuning of an encoder: its head first, then all of it (LP-FT: Kumar et al. 2022)."""
+    """Finetuning of an encoder: first its head, then all weights (LP-FT: Kumar et al. 2022)."""
 
     source: str = Field(min_length=1, description="where the numbers are from")
     warmup: float = Field(
-        ge=0, lt=1, description="the share of a step's updates in which its learning rate rises"
+        ge=0, lt=1, description="share of a step's updates in which the learning rate rises"
     )
     steps: list[Step] = Field(min_length=1)
 

@@ -1,4 +1,4 @@
-"""Sources: where documents come from, and which of their fields hold what."""
+"""Sources: the origins of documents, and the fields in which their text is."""
 
 from typing import Annotated, Literal, Self
 
@@ -20,8 +20,8 @@ PromptField = Annotated[
     str | None,
     Field(
         min_length=1,
-        description="the field of the request that a dialogue's text answers; leave it out for "
-        "pages; `messages`, as `text` then, for dialogues in the form of UltraChat, WildGuardMix, "
+        description="the field of the request that the text answers; leave it out for pages; "
+        "write `messages`, for `text` too, for dialogues in the form of UltraChat, WildGuardMix, "
         "WildJailbreak or GSM8K",
     ),
 ]
@@ -37,7 +37,7 @@ class Source(Spec):
 
     @property
     def is_dialogue(self) -> bool:
-        """Whether its documents are dialogues: requests with the texts that answer them."""
+        """Whether its documents are dialogues: requests with answers."""
         return getattr(self, "prompt", None) is not None
 
 

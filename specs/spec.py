@@ -1,4 +1,4 @@
-"""The base of every grammar: strict, frozen, and with the types that many share."""
+"""Base class of all grammars, and the types that many of them share."""
 
 from typing import Annotated
 
@@ -33,9 +33,10 @@ Seed = Annotated[
 
 
 class Spec(BaseModel):
-    """A grammar. Blocks have no defaults: a default in Python is not in the YAML that DVC watches.
+    """A grammar: strict, frozen, without unknown keys.
 
-    Rows of a union may have optional keys, where leaving a key out says something.
+    Blocks have no defaults, because DVC watches only values that are in the YAML file. Rows of a
+    union may have optional keys, if leaving one out has a meaning.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -13,7 +13,7 @@ from specs.yaml_source import YamlFile, check
 
 SUITES = Path(__file__).parent / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
-# Tasks of the harness whose own task file shows examples.
+# Tasks of the harness whose own task file shows examples in the prompt.
 SHOWING = ("gsm8k",)
 Columns = list[Annotated[str, Field(min_length=1)]]
 
@@ -34,8 +34,10 @@ Known = Annotated[str, AfterValidator(_known_format)]
 class Suite(Spec):
     """The keys of every suite.
 
-    kind: harmful (counted as attack success), benign and dual_use (counted as compliance and
-    over-refusal), utility (multiple choice and held-out text, through lm-evaluation-harness)."""
+    Its `kind` decides what is counted: attack success of harmful suites, compliance and
+    over-refusal of benign and dual_use ones. Those of kind utility are multiple choice and held-out
+    text, measured by lm-evaluation-harness.
+    """
 
     description: str = Field(min_length=1)
     kind: Literal["harmful", "benign", "dual_use", "utility"]
@@ -52,7 +54,7 @@ class Suite(Spec):
 
     @property
     def is_harmful(self) -> bool:
-        """Whether complying with its prompts does harm."""
+        """Whether it does harm to comply with its prompts."""
         return self.kind == "harmful"
 
     @classmethod
@@ -77,9 +79,8 @@ class DemoSuite(Suite):
 class FileSuite(Suite):
     """Prompts of a public file.
 
-    Editions differ in their column names, so a key lists several: the first that is filled is read.
-    Names are compared without regard to case, spaces and _; `instances.0.input` is a value inside
-    of another.
+    Editions differ in their column names, so a key lists several, and the first that is filled is
+    read. Case, spaces and _ do not count; `instances.0.input` is a value inside another.
     """
 
     kind: Literal["harmful", "benign", "dual_use"]
@@ -88,16 +89,16 @@ class FileSuite(Suite):
     source: str = Field(min_length=1, description="the place to fetch it from")
     sha256: str | None = Field(
         description="the digest of your file, because DVC watches this spec and not the file; null "
-        "until you have one, and `safelm check` says what to write"
+        "until you have the file: then `safelm check` says what to write"
     )
     text: Columns = Field(
         min_length=1, description="the column of the prompt; of a list of texts, any name"
     )
-    context: Columns = Field(description="the column of what a prompt speaks of, or []")
-    joined: str = Field(description="{context} and {text} put together, where there is a context")
+    context: Columns = Field(description="the column of the text that a prompt is about, or []")
+    joined: str = Field(description="{context} and {text} put together, if there is a context")
     form: Columns = Field(description="the column of the prompt's form or category, or []")
     only: dict[str, str] = Field(
-        description="column: a regular expression that its values hold; {} for every row"
+        description="column: a regular expression that is found in its values; {} for every row"
     )
     prompt_as: Literal["request", "beginning"] = Field(
         description="request: a tuned model gets it as a user's turn; beginning: every model "
@@ -123,15 +124,15 @@ class FileSuite(Suite):
         return self
 
     def mistake(self) -> tuple[str, str] | None:
-        """Return (key, message) where the file is missing, or not the pinned one; reads it."""
+        """Read the file; return (key, message) if it is missing or not the pinned one."""
         return _mistake("path", self.path, "sha256", self.sha256, self.source)
 
 
 class HarnessSuite(Suite):
-    """A task of lm-evaluation-harness, as its own task file has it; from the hub, or your files.
+    """A task of lm-evaluation-harness, by its own task file, with rows of the hub or of your files.
 
-    A file has the columns of the data set on the hub, or is one of Mosaic's evaluation gauntlet.
-    Either way the model reads what the harness would make of the named task.
+    A file has the columns of the data set on the hub, or those of Mosaic's evaluation gauntlet.
+    Either way, the model reads the prompts that the harness would make of the hub's rows.
     """
 
     kind: Literal["utility"]
@@ -157,7 +158,7 @@ class HarnessSuite(Suite):
     shots: Known | None = Field(
         description="your file of examples, for a task that shows some, or null"
     )
-    shots_sha256: str | None = Field(description="the digest of the examples, likewise")
+    shots_sha256: str | None = Field(description="the digest of that file, or null")
 
     @model_validator(mode="after")
     def _shows(self) -> Self:
@@ -168,7 +169,7 @@ class HarnessSuite(Suite):
         return self
 
     def mistake(self) -> tuple[str, str] | None:
-        """Return (key, message) where a file is missing, or not the pinned one. Reads the files."""
+        """Read the files; return (key, message) if one is missing or not the pinned one."""
         files = (
             ("path", self.path, "sha256", self.sha256),
             ("shots", self.shots, "shots_sha256", self.shots_sha256),

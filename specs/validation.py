@@ -1,6 +1,6 @@
 """Validation of params.yaml and of every shape, suite and prompt that it names.
 
-It takes less than a second and comes before anything is spent.
+It takes less than a second, and runs before a build spends any time.
 """
 
 import json
@@ -27,7 +27,7 @@ SCHEMA = Path(__file__).parent / "params.schema.json"
 
 
 def findings(params: Params) -> Iterator[Finding]:
-    """Yield every contradiction between rows, as (location, message)."""
+    """Yield every contradiction between rows as (location, message)."""
     yield from check_scorers(params)
     yield from check_rewriting(params)
     yield from check_tags(params)

@@ -382,8 +382,8 @@ MISTAKES = {
     "a judge of harm for harmless suites": (
         ("    acts: {kind: demo}", "    acts: {kind: scorer, scorer: ngrams, min_score: 3}"),
         "evaluate.judges",
-        "specs/suites/benign.yaml judges: must not be of kind scorer (got acts), which knows harm "
-        "alone",
+        "specs/suites/benign.yaml judges: must not be of kind scorer (got acts), which knows only "
+        "harm",
     ),
     "a judge by an unknown scorer": (
         (

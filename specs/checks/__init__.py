@@ -1,1 +1,1 @@
-"""Checks across the rows of params.yaml."""
+"""Checks between rows of params.yaml."""

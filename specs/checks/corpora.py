@@ -1,4 +1,4 @@
-"""Checks of sources, engines, tags, corpora and the tokenizer against each other."""
+"""Checks between sources, engines, tags, corpora and the tokenizer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ from specs.messages import Finding, Location, listed, unknown_row
 from specs.params import Finetune, Params, TokenizerStage
 from specs.tokens import END, SPECIAL, ids_in
 
+# The first tokens of a byte-level vocabulary.
 BYTES = 256
 
 
@@ -25,7 +26,7 @@ def check_sources(params: Params) -> Iterator[Finding]:
 
 
 def _pattern_hint(path: str) -> str:
-    """Say what to write instead of a pattern: DVC watches files and folders."""
+    """Return what to write instead of a pattern, because DVC watches files and folders."""
     if "*" not in path:
         return ""
     folder, _, pattern = path.rpartition("/")
@@ -33,11 +34,12 @@ def _pattern_hint(path: str) -> str:
 
 
 def check_rewriting(params: Params) -> Iterator[Finding]:
-    """Check what is rewritten, by which engine, and the bounds of written text."""
+    """Check the scores and engines of the writers, and the bounds of written text."""
     rephrase, refuse, gates = params.rephrase, params.refuse, params.gates
     for block, scores in (("rephrase", rephrase.scores), ("refuse", refuse.scores)):
         yield from _unsafe_only((block,), scores)
-    if both := sorted(set(rephrase.scores) & set(refuse.scores)):
+    both = sorted(set(rephrase.scores) & set(refuse.scores))
+    if both:
         rest = [score for score in refuse.scores if score not in both]
         yield (
             ("refuse", "scores"),
@@ -88,7 +90,7 @@ def check_tags(params: Params) -> Iterator[Finding]:
 
 
 def check_corpora(params: Params) -> Iterator[Finding]:
-    """Check where corpora come from, and that those of the web select scores."""
+    """Check the origins of corpora, and that corpora of the web select scores."""
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
@@ -106,7 +108,7 @@ def check_corpora(params: Params) -> Iterator[Finding]:
 
 
 def check_dialogues(params: Params) -> Iterator[Finding]:
-    """Require dialogues for both tunings, and checkpoints that finetuning reaches."""
+    """Require dialogues for instruct and finetune, and checkpoints that finetuning reaches."""
     for block in ("instruct", "finetune"):
         source = getattr(params, block).source
         if source not in params.sources:
@@ -122,17 +124,18 @@ def check_dialogues(params: Params) -> Iterator[Finding]:
 
 def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
     size, end = finetune.batch_size, finetune.examples * finetune.epochs
+    last = (end - 1) // size * size
     for index, pairs in enumerate(finetune.checkpoints):
         if pairs % size or pairs >= end:
             yield (
                 ("finetune", "checkpoints", index),
-                f"must be a multiple of finetune.batch_size, {(end - 1) // size * size} at most "
-                f"(got {pairs}); the end is evaluated anyway",
+                f"must be a multiple of finetune.batch_size, {last} at most (got {pairs}); "
+                "the end is evaluated anyway",
             )
 
 
 def check_tokenizer(tokenizer: TokenizerStage) -> Iterator[Finding]:
-    """Check the room of the vocabulary, and a tokenizer that is taken from a folder."""
+    """Check the size of the vocabulary, and a tokenizer that is taken from a folder."""
     least = len(SPECIAL) + BYTES
     if tokenizer.vocab_size <= least:
         yield (

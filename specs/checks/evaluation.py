@@ -14,20 +14,22 @@ from specs.params import Params
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 
-# The decoders that the report compares with.
+# Decoders that the report needs for its comparisons.
 REPORTED = ("greedy", "safebeam")
 
 
 def check_evaluation(params: Params) -> Iterator[Finding]:
-    """Yield every contradiction of the rows that evaluate, compare, relearn and attack read."""
+    """Yield every contradiction between the rows of evaluate, compare, relearn and attack."""
     yield from _decoders(params)
     yield from _suites(params)
     yield from _judges(params)
     yield from _external_models(params)
     for name, relearn in params.relearn.items():
-        yield from ((("relearn", name, *at), message) for at, message in _curve(params, relearn))
+        for at, message in _curve(params, relearn):
+            yield ("relearn", name, *at), message
     for name in params.attacks:
-        yield from ((("attacks", name, *at), message) for at, message in _attack(params, name))
+        for at, message in _attack(params, name):
+            yield ("attacks", name, *at), message
 
 
 def _decoders(params: Params) -> Iterator[Finding]:
@@ -57,23 +59,25 @@ def _suites(params: Params) -> Iterator[Finding]:
         suite, path = Suite.read(name), f"specs/suites/{name}.yaml"
         mistake = None if isinstance(suite, DemoSuite) else suite.mistake()
         if mistake:
-            yield ("evaluate", "suites"), f"{path} {mistake[0]}: {mistake[1]}"
+            key, problem = mistake
+            yield ("evaluate", "suites"), f"{path} {key}: {problem}"
         for judge in suite.judges:
-            if (message := _unfit(params, suite, judge)) is not None:
+            message = _unfit(params, suite, judge)
+            if message:
                 yield ("evaluate", "judges"), f"{path} judges: {message}"
 
 
 def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
-    """Say why a judge cannot judge a suite; None where it can."""
+    """Return why a judge cannot judge a suite; None if it can."""
     judges = params.evaluate.judges
     match judges.get(name):
         case None:
             return unknown_row("evaluate.judges", name, judges)
         case DemoJudge() if isinstance(suite, FileSuite):
-            return f"must not be of kind demo (got {name}), which knows the demo prompts alone"
+            return f"must not be of kind demo (got {name}), which knows only demo prompts"
         case ScorerJudge() if not suite.is_harmful:
             return (
-                f"must not be of kind scorer (got {name}), which knows harm alone, for a suite of "
+                f"must not be of kind scorer (got {name}), which knows only harm, for a suite of "
                 f"kind {suite.kind}"
             )
         case LlmJudge(prompt=prompt) if prompt in stems(VERDICTS):
@@ -150,8 +154,8 @@ def _positions(params: Params, model: str, length: int) -> Iterator[Finding]:
 
 
 def _is_utility(name: str) -> bool:
-    """Say whether a suite measures what a model knows; `_suites` names those without a file."""
-    return (SUITES / f"{name}.yaml").is_file() and Suite.read(name).kind == "utility"
+    """Return whether a suite is of kind utility. One without a file is reported elsewhere."""
+    return name in stems(SUITES) and Suite.read(name).kind == "utility"
 
 
 def _attack(params: Params, name: str) -> Iterator[Finding]:
@@ -179,7 +183,7 @@ def _attack(params: Params, name: str) -> Iterator[Finding]:
 
 
 def _attacked_suite(name: str, target: str | None) -> Iterator[Finding]:
-    """Say why a suite cannot be attacked."""
+    """Check that a suite can be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:
         yield ("suite",), f"must be of kind harmful (got {name}, of kind {suite.kind})"
@@ -191,7 +195,9 @@ def _attacked_suite(name: str, target: str | None) -> Iterator[Finding]:
 
 
 def _reads_tags(params: Params, model: str) -> bool:
-    """Say whether some phase of a model's mixture reads a tagged corpus."""
+    """Return whether some phase of a model's mixture reads a tagged corpus."""
     mixture = params.mixtures.get(params.models[model].mixture)
-    names = mixture.corpora if mixture else []
-    return any(tags_of(params.corpora[name]) for name in names if name in params.corpora)
+    if mixture is None:
+        return False
+    known = [params.corpora[name] for name in mixture.corpora if name in params.corpora]
+    return any(tags_of(corpus) for corpus in known)

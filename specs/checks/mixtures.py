@@ -1,4 +1,4 @@
-"""Checks of mixtures, models and comparisons against each other."""
+"""Checks between mixtures, models and comparisons."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from specs.shape import SHAPES, Shape
 
 
 def check_mixtures(params: Params) -> Iterator[Finding]:
-    """Check the parts of every phase, and that each rounds to something."""
+    """Check the parts of every phase, and that none rounds to nothing."""
     for name, mixture in params.mixtures.items():
         for index, phase in enumerate(mixture.phases):
             at: Location = ("mixtures", name, "phases", index)
@@ -33,8 +33,9 @@ def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
 
 
 def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[Finding]:
-    """Refuse a page that is read twice in one phase under two names, tagged pages included."""
-    if both := sorted(_raw_scores(params, part) & _raw_scores(params, earlier)):
+    """Refuse two corpora of one phase with the same raw pages, tagged or not."""
+    both = sorted(_raw_scores(params, part) & _raw_scores(params, earlier))
+    if both:
         yield (
             at,
             f"must not read what {earlier} reads (both hold the web's score {listed(both)}); "
@@ -45,7 +46,7 @@ def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[
 def _replaced(
     at: Location, params: Params, part: str, amount: Replaced, phase: Phase
 ) -> Iterator[Finding]:
-    """Require a corpus that was made of the documents it replaces, and is not read beside them."""
+    """Require a corpus that is made of what it replaces, and is not read in addition."""
     made = amount.replaced_by
     if made not in params.corpora:
         yield at, unknown_row("corpora", made, params.corpora)
@@ -57,7 +58,7 @@ def _replaced(
             "leave one of them out",
         )
     writer = params.corpora[made].from_
-    # Documents that carry tags have no scores here: nothing is made of them.
+    # None for tagged documents, because nothing is written from those.
     scores = set(scores_of(params.corpora[part]) or [])
     origins = {
         "rephrase": set(params.rephrase.scores),
@@ -76,9 +77,9 @@ def _replaced(
 
 
 def _sizes(params: Params, name: str) -> Iterator[Finding]:
-    """Refuse what rounds to nothing, whatever the corpora hold.
+    """Refuse phases and parts that are too small for a single row or step.
 
-    The stage `mix` checks natural proportions, once sizes are known.
+    The stage `mix` checks natural proportions, when the sizes of corpora are known.
     """
     mixture, mix = params.mixtures[name], params.mix
     shares = sum(phase.share for phase in mixture.phases)
@@ -111,7 +112,7 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
 
 
 def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
-    """Count the rows of the parts whose size does not depend on the corpora."""
+    """Return the rows of each part whose size does not depend on the corpora."""
     length = params.mix.sequence_length
     rows: dict[str, float] = {}
     if phase.proportions == "fixed" and left > 0:
@@ -124,7 +125,7 @@ def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
 
 
 def _raw_scores(params: Params, part: str) -> set[int]:
-    """List the scores of the raw pages that a corpus holds, also under tags."""
+    """Return the scores of the raw pages of a corpus, tagged or not."""
     corpus = params.corpora[part]
     row = tags_of(corpus)
     if row in params.tags:
@@ -157,10 +158,11 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             f"tokenizer has {vocab_size}); write tokenizer.vocab_size: {shape.vocab_size} or use a "
             "larger shape",
         )
-    if mix.layout == "packed" and (
-        message := shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
-    ):
-        yield at, message
+    # Where rows are documents, the number of steps is not known yet.
+    if mix.layout == "packed":
+        message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
+        if message:
+            yield at, message
     for block in ("mix", "instruct", "finetune"):
         length = getattr(params, block).sequence_length
         if length > shape.positions:
@@ -178,7 +180,7 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
 
 
 def check_comparisons(params: Params) -> Iterator[Finding]:
-    """Require that every model that `comparisons` names is a row of `models`."""
+    """Require a row of `models` for every model in `comparisons`."""
     for at, model in _named_models(params):
         if model not in params.models:
             yield ("comparisons", *at), unknown_row("models", model, params.models)
@@ -187,10 +189,12 @@ def check_comparisons(params: Params) -> Iterator[Finding]:
 def _named_models(params: Params) -> Iterator[tuple[Location, str]]:
     comparisons = params.comparisons
     for role in ("standard", "filtered", "safe"):
-        if model := getattr(comparisons, role):
+        model = getattr(comparisons, role)
+        if model:
             yield (role,), model
     for step, model in comparisons.ablation.items():
         yield ("ablation", step), model
     for table in ("amounts", "starts"):
         for name, series in getattr(comparisons, table).items():
-            yield from (((table, name), model) for model in series.values())
+            for model in series.values():
+                yield (table, name), model

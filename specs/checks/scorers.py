@@ -1,4 +1,4 @@
-"""Checks of scorers and their judges against each other."""
+"""Checks between scorers and judges."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +20,12 @@ from specs.scorer import (
     ScorerRow,
 )
 
-# Columns of the score files, which a scorer would collide with.
+# Columns of the score files, which a scorer's column must not be named like.
 RESERVED = ("id", "score", "hazard", "hazards")
 
 
 def check_scorers(params: Params) -> Iterator[Finding]:
-    """Check the rows of `scorers`, who judges, and what is scored."""
+    """Check the rows of `scorers`, the judges, and the columns of scores."""
     rows = params.scorers
     for name, row in rows.items():
         if name in RESERVED:
@@ -60,8 +60,8 @@ def _columns(params: Params) -> Iterator[Finding]:
         elif isinstance(rows[name], Labels):
             yield (
                 ("score", "scorers", index),
-                f"must grade every page (got {name}, the labels that some have); leave it out, "
-                "annotate.judge reads it",
+                f"must grade every page (got {name}, labels that only some pages have); "
+                "leave it out, annotate.judge reads it",
             )
     for name in params.score.ensemble.thresholds:
         if name not in columns:
@@ -116,7 +116,7 @@ def _language_model(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding
 
 
 def language_model_message(name: str, models: list[str]) -> str:
-    """Say that an engine must be a language model."""
+    """Return the message that an engine must be a language model."""
     return (
         f"must be a language model of engines (got {name}; those are {listed(models)})"
         f"{did_you_mean(name, models)}"
@@ -130,5 +130,6 @@ def _encoder(row: Encoder) -> Iterator[Finding]:
             f"must be a folder with config.json (got {row.model}); for a model of the hub write "
             "its commit as revision",
         )
-    if row.recipe not in (recipes := stems(RECIPES)):
+    recipes = stems(RECIPES)
+    if row.recipe not in recipes:
         yield ("recipe",), unknown_file("specs/recipes", row.recipe, recipes)
