@@ -61,6 +61,8 @@ DIGESTS, SORTED, TORN_RWLOCK = (
     "tests/faults/test_histories.py::test_the_stages_of_a_lock_file_are_sorted",
     "tests/test_doctor.py::test_a_build_empties_a_torn_rwlock",
 )
+REMOTE = "tests/faults/test_remote.py"
+VERIFY = "tests/test_verify.py"
 NO_HOLDER = "tests/faults/test_concurrency.py::test_a_lock_file_without_a_holder_stops_no_build"
 
 
@@ -257,6 +259,90 @@ MUTANTS = (
         "        import_records(stage, store)",
         "        pass",
         (EXECUTOR,),
+    ),
+    Mutant(
+        "a manifest is read without a look at dvc.lock",
+        "safelm/builder/provenance.py",
+        "    elif not _is_made_here(path, data):\n        _compare_locked(path, data)",
+        "",
+        (REMOTE,),
+    ),
+    Mutant(
+        "a listing is not hashed",
+        "safelm/builder/provenance.py",
+        "if got != md5.removesuffix(DIR):",
+        "if False:",
+        (REMOTE,),
+    ),
+    Mutant(
+        "a plain file is not compared with dvc.lock",
+        "safelm/builder/provenance.py",
+        "            _compare_locked(file, file.read_bytes())",
+        "            pass",
+        (REMOTE,),
+    ),
+    Mutant(
+        "a build does not hash what was fetched",
+        "safelm/maintenance/doctor/examine.py",
+        "return found or list(objects())",
+        "return found",
+        (REMOTE,),
+    ),
+    Mutant(
+        "a listing is followed before it is hashed",
+        "safelm/maintenance/pull.py",
+        "if problem := _problem(data, md5):",
+        'if problem := "":',
+        (REMOTE,),
+    ),
+    Mutant(
+        "an index entry may be that of another key",
+        "safelm/builder/store.py",
+        "if entry.key != key or digest",
+        "if digest",
+        (VERIFY,),
+    ),
+    Mutant(
+        "an index entry may be edited",
+        "safelm/builder/store.py",
+        "or digest != json_digest(asdict(entry))",
+        "",
+        (VERIFY,),
+    ),
+    Mutant(
+        "rows in are not compared with the input",
+        "safelm/builder/plan.py",
+        "if rows not in (None, entry.ledger.rows_in):",
+        "if False:",
+        (VERIFY,),
+    ),
+    Mutant(
+        "intermediates are not verified",
+        "safelm/maintenance/verify/check.py",
+        "    needs += _intermediate_needs({need.md5 for need in needs}, store)",
+        "",
+        (VERIFY,),
+    ),
+    Mutant(
+        "a file that a reader found damaged keeps its time",
+        "safelm/builder/shards.py",
+        "os.utime(self.path)",
+        "pass",
+        (VERIFY,),
+    ),
+    Mutant(
+        "a repair blames what did not change",
+        "safelm/maintenance/verify/repair.py",
+        "    if changed:",
+        "    if True:",
+        (VERIFY,),
+    ),
+    Mutant(
+        "a count of the run enters a key",
+        "safelm/builder/manifest.py",
+        "made: int = field(default=0, compare=False)",
+        "made: int = 0",
+        (VERIFY,),
     ),
     Mutant(
         "stages are not locked",
@@ -514,8 +600,8 @@ MUTANTS = (
     Mutant(
         "rows that mean something else are added",
         "specs/add_rows.py",
-        "if present.get(name, row) != row",
-        "if False",
+        "elif present[name] != row",
+        "elif False",
         ("tests/test_specs.py",),
     ),
     Mutant(
