@@ -21,7 +21,7 @@ from safelm.evaluation.judges.demo_rule import judge_demo_prompt
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
 from safelm.report.build import load_report
-from safelm.report.figures.attacks import suffix_attacks
+from safelm.report.figures.tuning import suffix_attacks
 from safelm.report.inputs import Declared
 from safelm.report.page import render
 from safelm.seeding import Draw, pick, stream

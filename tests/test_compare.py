@@ -15,7 +15,7 @@ from safelm.evaluation.measurements import Measurement
 from safelm.llm.weights import digest_of
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import percent
-from safelm.report.figures.others import external_models
+from safelm.report.figures.answers import external_models
 from specs.decoder import Decoder, Greedy, SafeBeam
 from specs.mixture import ExternalModel
 from tests import report_world

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,5 +210,7 @@ def test_the_page_shows_suites_of_files_with_their_judges(loaded: Loaded) -> Non
     page = (root / "report/index.html").read_text()
     assert "Significant differences" in page and "The suite advbench" in page
     assert "Judge acts" in page and "even broken text" in page
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
     rows = json.loads((root / "report/summary.json").read_bytes())["differences"]
     assert rows and {row["significant"] for row in rows} == {True, False}

@@ -1,12 +1,13 @@
 """The README's picture: drawn by the build, and that of the committed params."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import yaml
 
 from safelm.report.build import load_report
-from safelm.report.readme_figure import COMMITTED, digest_of, draw_picture, params_digest
+from safelm.report.readme_figure import COMMITTED, draw_picture, params_digest
 from tests import report_world as world
 
 
@@ -29,4 +30,5 @@ def test_a_digest_follows_the_blocks_that_the_picture_depends_on() -> None:
 def test_the_committed_picture_is_that_of_the_committed_params() -> None:
     """After a change of params.yaml: `make repro`, then `make figure`."""
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    assert digest_of(COMMITTED.read_text(encoding="utf-8")) == params_digest(params)
+    stated = re.search(r"digest of params\.yaml: (\w+)", COMMITTED.read_text(encoding="utf-8"))
+    assert stated and stated[1] == params_digest(params)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safelm.report.charts.numbers import per_million, per_million_gap, percent, points
+from safelm.report.charts.numbers import NONE, THIN, per_million, per_million_gap, percent, points
 from safelm.stats.differences import (
     VERDICTS,
     Difference,
@@ -107,9 +107,11 @@ class Claim:
         return together([comparison.verdict for comparison in self.comparisons])
 
     @property
-    def is_per_million(self) -> bool:
-        """Whether its rates are per million words; others are percentages."""
-        return any(comparison.per_million for comparison in self.comparisons)
+    def paper_lines(self) -> list[str]:
+        """The paper's values; they are percentages but for rates per million."""
+        is_percent = not any(comparison.per_million for comparison in self.comparisons)
+        unit = f"{THIN}%" if is_percent else ""
+        return [f"{name}: {value:g}{unit}" for name, value in self.paper.items()] or [NONE]
 
     @property
     def lines(self) -> list[str]:

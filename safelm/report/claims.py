@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
-from safelm.report.cards import hazard_counts, matrices
 from safelm.report.charts.numbers import readable
 from safelm.report.claim import Claim, Comparison
 from safelm.report.data import ReportData
+from safelm.report.figures.corpora import hazard_counts
 from safelm.report.figures.differences import pair
+from safelm.report.figures.scorers import matrices
 from safelm.report.roles import STEPS, Group
 from safelm.stats.classification import recall_rate
 from safelm.stats.differences import Difference
@@ -46,30 +47,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a group of models at a stage under a decoder."""
+    """One side of a comparison: the rate of a group of models at a stage under a decoder."""
 
-    part: str
+    name: tuple[str, ...]
+    rate: Rate | None
     group: Group | None
     stage: str
-    role: str | None
     decoder: str | None
-
-    @property
-    def name(self) -> tuple[str, ...]:
-        """The words for this side."""
-        model = self.group.name if self.group else f"{MISSING[self.part]} (not built)"
-        decoder = [readable(self.decoder)] if self.decoder else []
-        return (model, self.stage, *decoder)
-
-    def rate(self, data: ReportData, metric: str) -> Rate | None:
-        """Look up a rate; None where the model or the decoder is missing, or nothing measured."""
-        if self.group is None or (self.role and not self.decoder):
-            return None
-        return data.measured.rate(metric, self.group.name, self.stage, self.decoder)
 
 
 def claims(data: ReportData) -> list[Claim]:
     """Judge every claim, in the order of claims.yaml."""
+    # These compare no answers to prompts.
     special = {
         "rephrasing_lowers_hazards": _rephrasing,
         "classifier_recall": _classifier,
@@ -96,24 +85,32 @@ def _comparisons(data: ReportData, row: Row) -> Iterator[Comparison]:
         safe = data.roles.safe
         stages = data.measured.stages(safe.name) if safe else []
     for group, stage in product(groups, stages):
-        lower, higher = (_side(data, words, group, stage) for words in (row.lower, row.higher))
-        low, high = (side.rate(data, row.metric) for side in (lower, higher))
+        lower, higher = (_side(data, row, words, group, stage) for words in (row.lower, row.higher))
         if stage and None in (lower.decoder, higher.decoder):
             continue
         # Of every group those count that were measured.
-        if (row.lower[0] == EVERY and low is None) or (row.higher[0] == EVERY and high is None):
+        sides = ((row.lower, lower), (row.higher, higher))
+        if None in [side.rate for words, side in sides if words[0] == EVERY]:
             continue
         paired = _paired(data, lower, higher) if row.metric == "asr" else None
-        yield Comparison(lower.name, higher.name, low, high, kept=row.kept, paired=paired)
+        rates = (lower.rate, higher.rate)
+        yield Comparison(lower.name, higher.name, *rates, kept=row.kept, paired=paired)
 
 
-def _side(data: ReportData, words: Sequence[str], group: Group | None, stage: str) -> Side:
+def _side(
+    data: ReportData, row: Row, words: Sequence[str], group: Group | None, stage: str
+) -> Side:
     """Look up a side by its words; `every` stands for the given group or stage."""
     part, at, *roles = words
-    role = roles[0] if roles else None
-    named = group if part == EVERY else {**data.roles.ablation, **data.roles.parts}.get(part)
-    decoder = data.decoders.named[role] if role else None
-    return Side(part, named, stage if at == EVERY else at, role, decoder)
+    groups = {EVERY: group, **data.roles.ablation, **data.roles.parts}
+    chosen, stage = groups.get(part), stage if at == EVERY else at
+    decoder = data.decoders.named[roles[0]] if roles else None
+    name = chosen.name if chosen else f"{MISSING[part]} (not built)"
+    rate = None
+    if chosen and (decoder or not roles):
+        rate = data.measured.rate(row.metric, chosen.name, stage, decoder)
+    title = (name, stage, readable(decoder)) if decoder else (name, stage)
+    return Side(title, rate, chosen, stage, decoder)
 
 
 def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from markupsafe import Markup
@@ -18,6 +17,7 @@ from safelm.report.layout import (
     STYLES,
     Figure,
     Layout,
+    Legend,
     Panel,
     Row,
     Table,
@@ -46,6 +46,7 @@ def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
     groups: Groups = {}
     for number in numbers:
         key = tuple(getattr(number, column) for column in columns)
+        # A single column groups by its value alone.
         groups.setdefault(key[0] if len(key) == 1 else key, []).append(number)
     return groups
 
@@ -60,6 +61,8 @@ def _name(column: str, value: Any) -> str:
         return STAGE_NAMES[value]
     if column == "metric":
         return METRICS.get(value, readable(value))
+    if column == "bin_edge":
+        return f"up to {value:g}"
     return value if column == "group" else readable(str(value))
 
 
@@ -77,21 +80,24 @@ def pivot(
 ) -> Table:
     """Build a table: a row for each combination of its index, a column for each value of `on`.
 
-    Args:
-        id: of the text in tables.yaml, with the index.
-        numbers: to show; others than those of `columns` are left out.
-        columns: a value of `on`: the heading of its column.
-        on: one column of the numbers, or several.
-        words: fill the braces of the text.
+    `on` is one column of the numbers, or several, whose values are joined with commas. Numbers
+    outside of `columns` are left out.
     """
-    place = attrgetter(*([on] if isinstance(on, str) else on))
     columns = columns_of(id) if columns is None else columns
     rows: list[Row] = []
     for names, members in rows_of(id, numbers):
-        cells = {place(number): number for number in members}
+        cells = {_place(number, on): number for number in members}
+        # A row of dashes alone says nothing.
         if cells.keys() & columns.keys():
             rows.append({**names, **cells})
     return table(id, rows, columns, **words)
+
+
+def _place(number: Number, on: str | Sequence[str]) -> Any:
+    """Return the value of a column, or of several with commas between: `asr, optimised`."""
+    if isinstance(on, str):
+        return getattr(number, on)
+    return ", ".join(value for column in on if (value := getattr(number, column)))
 
 
 def rows_of(id: str, numbers: Iterable[Number]) -> Iterator[tuple[dict[str, str], list[Number]]]:
@@ -109,20 +115,11 @@ def measured_figure(
     *,
     text: str = "",
     places: Mapping[Any, str] | None = None,
-    legend: Sequence[tuple[str, str]] = (),
     **words: Any,
 ) -> Figure:
-    """Draw numbers as figures.yaml says.
+    """Draw numbers as the row of figures.yaml says.
 
-    Args:
-        data: of the report.
-        id: of the figure, and of its row.
-        numbers: to draw.
-        tables: below the charts.
-        text: the id of the row, where it is another one.
-        places: names of the values of `at`, in the order in which lines run through them.
-        legend: where it does not follow from the row.
-        words: fill the braces of the text.
+    `places` names the values of `at`, in the order in which lines run through them.
     """
     layout = layout_of(text or id, **words)
     panels = []
@@ -131,9 +128,8 @@ def measured_figure(
         label = chart_label(layout.chart, f"{layout.title}, {heading}")
         painter = Painter(data, layout, places or {}, label)
         panels += [Panel(heading, chart) for chart in CHARTS[layout.chart](painter, members)]
-    if layout.parts:
-        legend = list(layout.parts.values())
-    elif layout.series == "decoder":
+    legend: Legend = list(layout.parts.values())
+    if not legend and layout.series == "decoder":
         legend = data.legend(grouped(numbers, "decoder"))
     return figure(id, panels, tables, legend=legend, text=text, **words)
 
@@ -145,6 +141,19 @@ def _heading(layout: Layout, number: Number) -> str:
         if not layout.heading.startswith(f"{{{column}}}"):
             names[column] = name.lower()
     return layout.heading.format(**names)
+
+
+def curve_panel(
+    layout: Layout, curves: Sequence[Curve], title: str = "", are_shares: bool = False
+) -> Panel:
+    """Draw curves that are no pooled numbers, such as training losses."""
+    label = f"Curves: {layout.title}."
+    return Panel(title, lines(curves, label, layout.across, layout.upwards, are_shares))
+
+
+def stack_panel(title: str, stacks: Sequence[Stack]) -> Panel:
+    """Draw stacked bars that are no pooled numbers, such as the scores of corpora."""
+    return Panel(title, stacked([("", stacks)], chart_label("stacked bars", title), 96.0))
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,7 @@ class Painter:
     def lines(self, numbers: Sequence[Number]) -> Iterator[Markup]:
         """Draw rates at the places that were measured, a line for each series."""
         column, styles = self.layout.at, self._styles(numbers)
+        # Checkpoints of another panel have no place in this one.
         known = grouped(numbers, column)
         places = {place: name for place, name in self.places.items() if place in known}
         titles = {"x_title": self.layout.across, "y_title": "%"}
@@ -201,6 +211,7 @@ class Painter:
         curves = []
         for name, members in grouped(numbers, self.layout.series).items():
             points = [(getattr(number, self.layout.at), number.rate.value) for number in members]
+            # The mean of whole pages, for instance, stands at no number of words.
             known = [(float(x), y) for x, y in points if x is not None and y is not None]
             curves.append(Curve(name, styles[name], sorted(known)))
         for few in _few(curves):

@@ -119,8 +119,13 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         audit=_json_file(folder / "audit" / "audit.json"),
         cards={name: _by_hazard(card) for name, card in _json_files(cards).items()},
         training=_json_files({model: run / "train.json" for model, run in runs.items()}),
-        curves=_curves(logs, "loss"),
-        learning_rates=_curves(logs, "learning_rate"),
+        curves={model: read_curve(log) for model, log in logs.items()},
+        learning_rates={
+            model: read_curve(log, "learning_rate")
+            for model, log in logs.items()
+            # The log of another trainer may lack it.
+            if "learning_rate" in pl.read_csv(log, n_rows=0).columns
+        },
         held_out=_held_out(runs),
         plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
         ledgers=_ledgers(folder, rows),
@@ -211,15 +216,6 @@ def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
             for tokens, corpus, loss in log.iter_rows():
                 losses.setdefault((model, corpus), []).append((float(tokens), float(loss)))
     return losses
-
-
-def _curves(logs: Mapping[str, Path], column: str) -> dict[str, Points]:
-    """Read a column of every log; that of another trainer may lack a learning rate."""
-    curves = {}
-    for model, log in logs.items():
-        if column == "loss" or column in pl.read_csv(log, n_rows=0).columns:
-            curves[model] = read_curve(log, column)
-    return {model: points for model, points in curves.items() if points}
 
 
 def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:

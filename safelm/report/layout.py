@@ -31,21 +31,14 @@ STAGE_NAMES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
-
-    Args:
-        text: the value.
-        small: smaller lines below it.
-        mark: a class of page.css.
-        lines: items of a list.
-    """
+    """A cell of a table."""
 
     text: str
-    small: str = ""
-    mark: str = ""
-    lines: Sequence[str] = ()
+    small: str = ""  # smaller lines below the text
+    verdict: str = ""  # of which it has the colour
 
 
+Legend = Sequence[tuple[str, str]]  # style and meaning of colours and patterns
 Row = Mapping[Any, Any]  # column: a value that `as_cell` knows
 
 
@@ -91,6 +84,7 @@ class Layout:
     label: str = "decoder"
     series: str = "decoder"
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    legend: Legend = ()
     at: str = ""
     across: str = ""
     upwards: str = ""
@@ -100,12 +94,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Figure:
-    """Charts side by side with legend and caption, and their numbers as tables.
-
-    Args:
-        legend: (style, meaning) of the charts' colours and patterns.
-        paper: the meaning of diamonds, where there are some.
-    """
+    """Charts side by side with legend and caption, and their numbers as tables."""
 
     id: str
     section: str
@@ -113,7 +102,7 @@ class Figure:
     caption: str
     panels: Sequence[Panel]
     tables: Sequence[Table]
-    legend: Sequence[tuple[str, str]]
+    legend: Legend
     paper: str
 
 
@@ -122,43 +111,27 @@ def figure(
     panels: Sequence[Panel] = (),
     tables: Iterable[Table] = (),
     *,
-    legend: Sequence[tuple[str, str]] = (),
+    legend: Legend = (),
     text: str = "",
     **words: Any,
 ) -> Figure:
-    """Build a figure with the words of figures.yaml; tables without rows are left out.
+    """Build a figure with the row of figures.yaml that its id names, or `text`.
 
-    Args:
-        id: of the figure, and of its text.
-        panels: the charts.
-        tables: their numbers.
-        legend: (style, meaning) of the charts' colours and patterns.
-        text: the id of the text, where it is another one.
-        words: fill the braces of the text.
+    Tables without rows are left out; `words` fill the braces of the row.
     """
     layout = layout_of(text or id, **words)
-    return Figure(
-        id,
-        layout.section,
-        layout.title,
-        layout.caption,
-        panels,
-        [table for table in tables if table.rows],
-        legend,
-        layout.paper,
-    )
+    shown = [table for table in tables if table.rows]
+    texts = (layout.section, layout.title, layout.caption)
+    return Figure(id, *texts, panels, shown, legend or layout.legend, layout.paper)
 
 
 def table(
     id: str, rows: Iterable[Row], columns: Mapping[Any, str] | None = None, **words: Any
 ) -> Table:
-    """Build a table with the words of tables.yaml: its columns are looked up in each row.
+    """Build a table that tables.yaml describes: its columns are looked up in each row.
 
-    Args:
-        id: of the text.
-        rows: values by column; a dash stands for those that a row lacks.
-        columns: the headings by column, where the text has none.
-        words: fill the braces of the text.
+    A dash stands for what a row lacks. `columns` has the headings where tables.yaml has none, and
+    `words` fill the braces of the caption.
     """
     text = _read(TABLES)[id]
     heads = text["index"] | (columns_of(id) if columns is None else columns)
@@ -193,7 +166,7 @@ def as_cell(value: Any, form: str) -> Cell:
     if isinstance(value, Cell):
         return value
     if isinstance(value, Number):
-        return number_cell(value)
+        return number_cell(value, form)
     if isinstance(value, Rate):
         return rate_cell(value)
     if isinstance(value, Mapping):
@@ -202,15 +175,17 @@ def as_cell(value: Any, form: str) -> Cell:
     if isinstance(value, int):
         return Cell(f"{value:,}")
     if isinstance(value, float):
-        return Cell(percent(value) if form == "percent" else format(value, form))
+        return Cell(percent(value) if form == "percent" else format(value, form).replace("-", "−"))
     return Cell(NONE if value is None else value)
 
 
-def number_cell(number: Number) -> Cell:
-    """Show an area under a curve with three decimals, a layer as it is, and a rate in percent."""
+def number_cell(number: Number, form: str) -> Cell:
+    """Show an area under a curve with three decimals, a rate in percent, others as they are."""
     rate = number.rate
     if number.metric == BEST_LAYER:
         return Cell(f"{rate.value:.3g}")
+    if rate.value is not None and not rate.of:
+        return as_cell(rate.value, form)
     if "auroc" not in number.metric:
         return rate_cell(rate, number.paper)
     if rate.value is None:
@@ -233,6 +208,7 @@ def rate_cell(rate: Rate, paper: float | None = None) -> Cell:
 def layout_of(id: str, **words: Any) -> Layout:
     """Read a row of figures.yaml; `words` fill the braces of its text."""
     row = _read(FIGURES)[id]
+    # The heading is filled for each panel.
     texts = {name: row.get(name, "").format(**words) for name in ("title", "caption", "across")}
     return Layout(**row | texts)
 

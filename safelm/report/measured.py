@@ -42,6 +42,7 @@ class Number:
     paper: float | None = None
 
 
+# All fields but `rate` and `paper`.
 KEY = tuple(field.name for field in fields(Number))[:-2]
 # Columns of KEY that most numbers have no use for.
 DETAILS = KEY[KEY.index("checkpoint") :]

@@ -6,19 +6,17 @@ from typing import Any
 
 from safelm.builder.digest import json_digest
 from safelm.report.charts import svg
-from safelm.report.charts.numbers import NONE, THIN, short_percent
+from safelm.report.charts.numbers import short_percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
-from safelm.report.figures import ablation, answers, attacks, corpora, decoding, scorers, tuning
-from safelm.report.figures.differences import differences
-from safelm.report.figures.others import external_models, overlap
-from safelm.report.layout import FIGURES, TABLES, Cell, Figure, Table, table
+from safelm.report.figures import ablation, answers, corpora, decoding, scorers, tuning
+from safelm.report.figures.differences import differences, overlap
+from safelm.report.layout import FIGURES, TABLES, Figure
 
 PAGE, PICTURE = "page.html.jinja", "picture.svg.jinja"
 TEMPLATES = (PAGE, PICTURE, "page.css", svg.TEMPLATE)
 FILES = (*(svg.REPORT / name for name in TEMPLATES), FIGURES, TABLES, CLAIMS)
-SIGNS = {"reproduced": "✓", "contradicted": "✗", "not distinguishable": "≈", "not measured": "–"}
 
 
 def render(
@@ -33,31 +31,14 @@ def render(
         parameters=max((size for size in sizes if size), default=None),
         is_demo=data.declared.sources["web"].reader == "demo",
         engine=engine,
-        claims=claims_table(claims),
-        verdicts=[(SIGNS[name], name, count) for name, count in verdicts(claims).items()],
+        claims=claims,
+        verdicts=verdicts(claims),
         pooled=[group.name for group in data.built if len(group.models) > 1],
         confidence=short_percent(data.confidence),
         sections=sections(data),
         blocks=sorted(params),
-        digest=digest(params),
+        digest=json_digest(params)[:16],
     )
-
-
-def claims_table(claims: Sequence[Claim]) -> Table:
-    """Build the table of verdicts."""
-    rows = []
-    for claim in claims:
-        mark = f"verdict {claim.verdict.replace(' ', '-')}"
-        unit = "" if claim.is_per_million else f"{THIN}%"
-        paper = [f"{name}: {value:g}{unit}" for name, value in claim.paper.items()]
-        row = {
-            "claim": Cell(claim.text, claim.source),
-            "verdict": Cell(f"{SIGNS[claim.verdict]} {claim.verdict}", mark=mark),
-            "here": Cell("", lines=claim.lines),
-            "paper": Cell("", lines=paper or [NONE]),
-        }
-        rows.append(row)
-    return table("claims", rows)
 
 
 def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
@@ -68,10 +49,10 @@ def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
         answers.outcomes(data),
         tuning.finetuning(data),
         tuning.harmful_tuning(data),
-        attacks.suffix_attacks(data),
+        tuning.suffix_attacks(data),
         *answers.harmless(data),
         *answers.public_suites(data),
-        external_models(data),
+        answers.external_models(data),
         differences(data),
         overlap(data),
         decoding.decoder_controls(data),
@@ -89,11 +70,6 @@ def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
         corpora.models(data),
         corpora.mixtures(data),
     ]
-    # What was not built has nothing to show.
+    # Figures of what was not built are empty.
     drawn = [figure for figure in figures if figure.panels or figure.tables]
     return [(name, list(members)) for name, members in groupby(drawn, lambda one: one.section)]
-
-
-def digest(params: Mapping[str, Any]) -> str:
-    """Return a short digest of blocks of params.yaml."""
-    return json_digest(params)[:16]

@@ -21,7 +21,6 @@ PICTURE, COMMITTED = "report.svg", Path("docs/report.svg")
 # Blocks of params.yaml that change nothing in the picture.
 UNUSED = ("audit", "card", "overlap", "relearn", "attacks", "external_models")
 HEIGHT = re.compile(r'viewBox="0 0 \S+ (\S+)"')
-DIGEST = re.compile(r"digest of params\.yaml: (\w+)")
 
 
 def draw_picture(data: ReportData) -> str:
@@ -43,12 +42,6 @@ def draw_picture(data: ReportData) -> str:
 def params_digest(params: Mapping[str, Any]) -> str:
     """Return a short digest of the blocks of params.yaml that the picture depends on."""
     return json_digest({name: rows for name, rows in params.items() if name not in UNUSED})[:16]
-
-
-def digest_of(picture: str) -> str | None:
-    """Return the digest that a committed picture states."""
-    match = DIGEST.search(picture)
-    return match[1] if match else None
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from safelm.report.cards import hazards, matrices
 from safelm.report.claim import Claim, verdicts
 from safelm.report.data import ReportData
+from safelm.report.figures.corpora import hazards
 from safelm.report.figures.differences import summary as differences
-from safelm.report.figures.scorers import macro_f1, rates_of
+from safelm.report.figures.scorers import matrices, rates_of
 from safelm.report.measured import DETAILS, STAGES, Measured, Number
+from safelm.stats.classification import macro_f1
 from safelm.stats.rates import DIGITS, rounded
 
 RATE = ("value", "low", "high", "count", "of")
@@ -111,6 +112,7 @@ def _add_headlines(tree: Json, decoders: Iterable[str]) -> None:
             for name in stage.keys() & decoders:
                 suites = stage[name]
                 found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in HEADLINES.items()}
+                # Suites come last: none is overwritten by a headline of its name.
                 stage[name] = found | suites
 
 
@@ -121,7 +123,7 @@ def _scores(data: ReportData) -> Json:
         rates = rates_of(matrix, data.confidence).items()
         ours[name] = {
             **{metric: rate and rate.json() for metric, rate in rates},
-            "macro_f1": rounded(macro_f1(matrix)),
+            "macro_f1": macro_f1(matrix),
             "confusion": [list(row) for row in matrix],
         }
     paper = data.paper.classifier.table.items()

@@ -60,15 +60,18 @@ def paired(first: Side, second: Side, confidence: float) -> Paired | None:
     shared = tuple(sorted(first.prompts & second.prompts))
     if not shared:
         return None
-    ours, theirs = (_events_by_act(side, shared)[0] for side in (first, second))
-    value = float(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()) / len(shared)
+    ours, sizes = _events_by_act(first, shared)
+    theirs, _ = _events_by_act(second, shared)
+    events = ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()
+    value = float(events) / len(shared)
     # Other models were trained by other draws, so their seeds are drawn independently.
     stream = 1 if [*first.seeds] == [*second.seeds] else 2
-    events = _drawn_events(first, shared, 1) - _drawn_events(second, shared, stream)
-    drawn = events / _drawn_prompts(first, shared)
+    our_draws = _drawn_events(first, shared, 1)
+    their_draws = _drawn_events(second, shared, stream)
+    drawn = (our_draws - their_draws) / _drawn_prompts(first, shared)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     gap = Difference(value, float(low), float(high))
-    return Paired(gap, _p_value(value, drawn, ours.shape[1]), len(shared))
+    return Paired(gap, _p_value(value, drawn, len(sizes)), len(shared))
 
 
 def _p_value(value: float, drawn: Numbers, acts: int) -> float:
@@ -77,12 +80,15 @@ def _p_value(value: float, drawn: Numbers, acts: int) -> float:
     The tail has no least value, unlike a count of draws. Where every act gives the same difference
     there is no spread at all; the p-value is then that of as many tosses of a coin.
     """
-    beyond = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    below = float((drawn <= 0).mean())
+    above = float((drawn >= 0).mean())
     spread = float(drawn.std())
-    # Twice, for the test is two-sided.
-    if beyond:
-        return min(1.0, 2 * beyond)
-    return math.erfc(abs(value) / spread / math.sqrt(2)) if spread else 2.0 ** (1 - acts)
+    if below and above:
+        # Twice, for the test is two-sided.
+        return min(1.0, 2 * min(below, above))
+    if spread:
+        return math.erfc(abs(value) / spread / math.sqrt(2))
+    return 2.0 ** (1 - acts)
 
 
 @lru_cache(maxsize=512)
@@ -90,8 +96,11 @@ def _events_by_act(side: Side, shared: tuple[str, ...]) -> tuple[Numbers, Number
     """Count events, (seeds, acts), and prompts, (acts,)."""
     acts = [side.acts.get(prompt, prompt) for prompt in shared]
     _, rows, sizes = np.unique(acts, return_inverse=True, return_counts=True)
-    seeds = ([float(outcomes[prompt]) for prompt in shared] for outcomes in side.seeds.values())
-    return np.stack([np.bincount(rows, seed, len(sizes)) for seed in seeds]), sizes.astype(float)
+    events = []
+    for outcomes in side.seeds.values():
+        happened = [float(outcomes[prompt]) for prompt in shared]
+        events.append(np.bincount(rows, happened, len(sizes)))
+    return np.stack(events), sizes.astype(float)
 
 
 @lru_cache(maxsize=512)
@@ -105,10 +114,12 @@ def _drawn_prompts(side: Side, shared: tuple[str, ...]) -> Numbers:
 def _drawn_events(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
     """Count events under each draw of acts, averaged over a draw of the seeds, (resamples,)."""
     events, sizes = _events_by_act(side, shared)
-    counted, seeds = _draws(len(sizes)) @ events.T, len(events)
+    counted = _draws(len(sizes)) @ events.T
+    seeds = len(events)
     if seeds == 1:
         return counted[:, 0]
-    return np.take_along_axis(counted, _drawn_seeds(stream, seeds), axis=1).mean(axis=1)
+    chosen = np.take_along_axis(counted, _drawn_seeds(stream, seeds), axis=1)
+    return chosen.mean(axis=1)
 
 
 @lru_cache(maxsize=16)
@@ -135,9 +146,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     All comparisons whose adjusted p-value is below 0.05 hold together at 95 %.
     """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, least = [0.0] * len(p_values), 0.0
+    count = len(p_values)
+    order = sorted(range(count), key=p_values.__getitem__)
+    adjusted = [0.0] * count
+    least = 0.0
     for rank, index in enumerate(order):
-        least = max(least, min(1.0, p_values[index] * (len(p_values) - rank)))
+        raised = min(1.0, p_values[index] * (count - rank))
+        # An adjusted value is at least that of the comparison before it.
+        least = max(least, raised)
         adjusted[index] = least
     return adjusted

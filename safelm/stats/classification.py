@@ -37,15 +37,19 @@ def total(matrix: Matrix) -> int:
 
 def accuracy(matrix: Matrix) -> float | None:
     """Return the share of documents on the diagonal."""
-    return ratio(sum(matrix[level][level] for level in range(SCORE_LEVELS)), total(matrix))
+    hits = sum(matrix[level][level] for level in range(SCORE_LEVELS))
+    return ratio(hits, total(matrix))
 
 
 def f1_scores(matrix: Matrix) -> list[float]:
     """Compute the F1 of each class; 0 for one that is neither true nor predicted."""
-    columns = [sum(column) for column in zip(*matrix, strict=True)]
-    marginals = [sum(row) + column for row, column in zip(matrix, columns, strict=True)]
-    hits = [matrix[level][level] for level in range(SCORE_LEVELS)]
-    return [2 * hit / both if both else 0.0 for hit, both in zip(hits, marginals, strict=True)]
+    scores = []
+    for level in range(SCORE_LEVELS):
+        actual = sum(matrix[level])
+        predicted = sum(row[level] for row in matrix)
+        both = actual + predicted
+        scores.append(2 * matrix[level][level] / both if both else 0.0)
+    return scores
 
 
 def macro_f1(matrix: Matrix, present_only: bool = False) -> float | None:
@@ -94,18 +98,18 @@ def kappa_of_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
         return None
     from sklearn.metrics import cohen_kappa_score
 
-    firsts, seconds = zip(*[map(str, pair) for pair in pairs], strict=True)
+    # As text, since scikit-learn sorts the labels.
+    firsts = [str(first) for first, _ in pairs]
+    seconds = [str(second) for _, second in pairs]
     return round(float(cohen_kappa_score(firsts, seconds)), DIGITS)
 
 
 def kappa(matrix: Matrix) -> float | None:
     """Compute Cohen's kappa of a confusion matrix."""
-    pairs = [
-        (actual, predicted)
-        for actual, row in enumerate(matrix)
-        for predicted, count in enumerate(row)
-        for _ in range(count)
-    ]
+    pairs: list[tuple[int, int]] = []
+    for actual, row in enumerate(matrix):
+        for predicted, count in enumerate(row):
+            pairs += [(actual, predicted)] * count
     return kappa_of_pairs(pairs)
 
 

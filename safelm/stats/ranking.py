@@ -47,14 +47,20 @@ def auroc(is_unsafe: Sequence[bool], scores: Sequence[float], confidence: float)
     value = float(unsafe.mean())
     error = sqrt(_variance(unsafe) + _variance(safe))
     if value in (0.0, 1.0):
-        return Auroc(value, 0.0, 1.0, len(unsafe), len(safe))
-    # Without a spread within either class there is none to estimate an interval from.
-    if error == 0.0:
-        return Auroc(value, value, value, len(unsafe), len(safe))
-    half = z_score(confidence) * error / (value * (1 - value))
-    logit = log(value / (1 - value))
-    low, high = (1 / (1 + exp(-edge)) for edge in (logit - half, logit + half))
+        low, high = 0.0, 1.0
+    elif error == 0.0:
+        # Without a spread within either class there is none to estimate an interval from.
+        low, high = value, value
+    else:
+        logit = log(value / (1 - value))
+        # The error on the logit scale, by the slope of the logit at `value`.
+        half = z_score(confidence) * error / (value * (1 - value))
+        low, high = _logistic(logit - half), _logistic(logit + half)
     return Auroc(value, low, high, len(unsafe), len(safe))
+
+
+def _logistic(logit: float) -> float:
+    return 1 / (1 + exp(-logit))
 
 
 def auroc_gain(
@@ -64,12 +70,13 @@ def auroc_gain(
 
     Returns (area of `first` - area of `second`, low, high), or None where a class is empty.
     """
-    ours, theirs = _placements(is_unsafe, first), _placements(is_unsafe, second)
+    ours = _placements(is_unsafe, first)
+    theirs = _placements(is_unsafe, second)
     if ours is None or theirs is None:
         return None
+    unsafe, safe = (one - other for one, other in zip(ours, theirs, strict=True))
     gain = float(ours[0].mean() - theirs[0].mean())
-    variance = sum(_variance(a - b) for a, b in zip(ours, theirs, strict=True))
-    half = z_score(confidence) * sqrt(variance)
+    half = z_score(confidence) * sqrt(_variance(unsafe) + _variance(safe))
     return gain, gain - half, gain + half
 
 
@@ -78,16 +85,20 @@ def _placements(is_unsafe: Sequence[bool], scores: Sequence[float]) -> tuple[Val
 
     Ties count half.
     """
-    mask, values = np.array(is_unsafe, dtype=bool), np.array(scores, dtype=np.float64)
+    mask = np.array(is_unsafe, dtype=bool)
+    values = np.array(scores, dtype=np.float64)
     unsafe, safe = values[mask], values[~mask]
     if not len(unsafe) or not len(safe):
         return None
-    return _share_below(unsafe, np.sort(safe)), 1.0 - _share_below(safe, np.sort(unsafe))
+    below = _share_below(unsafe, np.sort(safe))
+    above = 1.0 - _share_below(safe, np.sort(unsafe))
+    return below, above
 
 
 def _share_below(values: Values, ordered: Values) -> Values:
     left = np.searchsorted(ordered, values, "left")
     right = np.searchsorted(ordered, values, "right")
+    # The mean of both counts ties half.
     return (left + right) / (2.0 * len(ordered))
 
 
@@ -104,14 +115,18 @@ def reliability(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> li
     ones, and their number.
     """
     actual, predicted = np.array(is_unsafe), np.array(probabilities)
+    # A probability of 1 belongs to the last bin.
     bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
     curve = []
     for index in np.unique(bins):
         inside = bins == index
+        documents = int(inside.sum())
+        mean = float(predicted[inside].mean())
+        unsafe = int(actual[inside].sum())
         point = {
-            "predicted": round(float(predicted[inside].mean()), DIGITS),
-            "observed": ratio(int(actual[inside].sum()), int(inside.sum())),
-            "documents": int(inside.sum()),
+            "predicted": round(mean, DIGITS),
+            "observed": ratio(unsafe, documents),
+            "documents": documents,
         }
         curve.append(point)
     return curve
@@ -119,6 +134,8 @@ def reliability(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> li
 
 def calibration_error(curve: Sequence[dict[str, Any]]) -> float | None:
     """Compute the expected calibration error: the mean distance from the diagonal, by documents."""
-    total = sum(row["documents"] for row in curve)
-    distances = (abs(row["predicted"] - row["observed"]) * row["documents"] for row in curve)
-    return ratio(sum(distances), total)
+    total, distances = 0, 0.0
+    for row in curve:
+        total += row["documents"]
+        distances += abs(row["predicted"] - row["observed"]) * row["documents"]
+    return ratio(distances, total)

@@ -34,8 +34,13 @@ class Rate:
 
     def json(self) -> dict[str, Any]:
         """Return the rate as summary.json shows it."""
-        values: dict[str, Any] = {"value": rounded(self.value), "count": self.count, "of": self.of}
-        values |= {"low": rounded(self.low), "high": rounded(self.high)}
+        values: dict[str, Any] = {
+            "value": rounded(self.value),
+            "count": self.count,
+            "of": self.of,
+            "low": rounded(self.low),
+            "high": rounded(self.high),
+        }
         if self.seeds:
             values["seeds"] = [rounded(seed) for seed in self.seeds]
         return values
@@ -48,7 +53,11 @@ def rounded(value: float | None) -> float | None:
 
 def rounded_interval(value: float, low: float, high: float) -> dict[str, float]:
     """Return an estimate and its interval as metrics files hold them."""
-    return {"value": round(value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
+    return {
+        "value": round(value, DIGITS),
+        "low": round(low, DIGITS),
+        "high": round(high, DIGITS),
+    }
 
 
 def z_score(confidence: float) -> float:
@@ -69,7 +78,8 @@ def wilson(count: float, of: float, confidence: float) -> tuple[float, float]:
     z = z_score(confidence)
     share, weight = count / of, z * z / of
     centre = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
+    variance = share * (1 - share) / of
+    half = z / (1 + weight) * sqrt(variance + weight / (4 * of))
     # Rounding may leave the ends a little off 0 and 1, where they are exact.
     low = 0.0 if count == 0 else max(0.0, centre - half)
     high = 1.0 if count == of else min(1.0, centre + half)
@@ -91,11 +101,22 @@ def overdispersion(counts: Sequence[Counts]) -> float:
     McCullagh and Nelder (1989, §4.5): dividing the counts by it widens the interval. Two seeds
     estimate it poorly, but better than the 1 that a pooled count pretends.
     """
-    share = sum(count for count, _ in counts) / sum(of for _, of in counts)
+    total, total_of = _total(counts)
+    share = total / total_of
+    # All prompts alike, or a single seed, show no spread.
     if len(counts) < 2 or share in (0.0, 1.0):
         return 1.0
-    chi_square = sum((count - of * share) ** 2 / (of * share * (1 - share)) for count, of in counts)
+    chi_square = 0.0
+    for count, of in counts:
+        expected = of * share
+        chi_square += (count - expected) ** 2 / (expected * (1 - share))
     return max(1.0, chi_square / (len(counts) - 1))
+
+
+def _total(counts: Sequence[Counts]) -> Counts:
+    """Add up the counts of several seeds."""
+    numerators, denominators = zip(*counts, strict=True)
+    return sum(numerators), sum(denominators)
 
 
 def pooled(counts: Sequence[Counts], confidence: float) -> Rate:
@@ -106,9 +127,12 @@ def pooled(counts: Sequence[Counts], confidence: float) -> Rate:
     all seeds may answer alike.
     """
     counted = [(count, of) for count, of in counts if of]
-    total, of = sum(count for count, _ in counted), sum(of for _, of in counted)
-    if len(counted) < 2:
+    if not counted:
+        return rate(0, 0, confidence)
+    total, of = _total(counted)
+    if len(counted) == 1:
         return rate(total, of, confidence)
+    # Wilson's interval of fewer prompts, by the factor by which the variance grows.
     factor = len(counted) + overdispersion(counted) - 1.0
     low, high = wilson(total / factor, of / factor, confidence)
     seeds = tuple(count / of for count, of in counted)
@@ -121,12 +145,14 @@ def averaged(values: Sequence[Sequence[float]], confidence: float) -> tuple[floa
     The interval of one seed stays, since all seeds read the same pages; the spread between seeds
     is added to it.
     """
-    value, low, high = (fmean(column) for column in zip(*values, strict=True))
+    centres, lows, highs = zip(*values, strict=True)
+    value, low, high = fmean(centres), fmean(lows), fmean(highs)
     if len(values) < 2:
         return value, low, high
-    deviation = stdev(seed[0] for seed in values)
-    spread = z_score(confidence) * deviation / sqrt(len(values))
-    below, above = hypot(value - low, spread), hypot(high - value, spread)
+    spread = z_score(confidence) * stdev(centres) / sqrt(len(values))
+    # Independent errors add up in their squares.
+    below = hypot(value - low, spread)
+    above = hypot(high - value, spread)
     return value, max(0.0, value - below), min(1.0, value + above)
 
 

@@ -130,6 +130,7 @@ def steps(
     """
     x_ticks = [(index + 0.5, name) for index, name in enumerate(names)]
     plane = Plane(x_ticks, PERCENTS, x_title, y_title, far=float(len(names)))
+    # In the units of the axis, where a step is 1 wide.
     shift = SHIFT / (plane.right - plane.left) * plane.far
     curves = []
     for index, line in enumerate(series):

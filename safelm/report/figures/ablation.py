@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import Any
 
-from safelm.report.charts.numbers import fixed, readable
+from safelm.report.charts.numbers import readable
 from safelm.report.data import ReportData
 from safelm.report.draw import by_stage, grouped, measured_figure, pivot
-from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, table
+from safelm.report.layout import STAGE_NAMES, Figure, Table
 from safelm.report.measured import STAGES, Number
 from safelm.report.roles import STEPS, Group
+from safelm.stats.rates import Rate
 
 
 def ablation(data: ReportData) -> Figure:
@@ -91,23 +91,26 @@ def starts(data: ReportData) -> Figure:
 
 def utility(data: ReportData) -> Figure:
     """Draw the accuracy of every model and stage."""
-    measured, stages = data.measured, data.measured.stages()
-    columns: dict[Any, str] = {}
-    for stage in stages:
-        columns |= {("accuracy", stage): STAGE_NAMES[stage], ("perplexity", stage): "perplexity"}
-    rows: list[Row] = []
+    measured = data.measured
+    suite = measured.utility_suite
+    accuracy = measured.select(metric="accuracy", suite=suite)
+    numbers = [*accuracy, *measured.select(metric="perplexity", suite=suite), *_paper(data)]
+    columns = {}
+    for stage in measured.stages():
+        columns[f"accuracy, {stage}"] = STAGE_NAMES[stage]
+        columns[f"perplexity, {stage}"] = "perplexity"
+    columns["paper, pretrain"] = "Paper, mean of nine tasks"
+    tables = [pivot("utility", numbers, columns, on=("metric", "stage")), _tasks(data)]
+    return measured_figure(data, "utility", by_stage(accuracy), tables)
+
+
+def _paper(data: ReportData) -> Iterator[Number]:
+    """Iterate over the paper's utility of each group's step, in percent."""
     for group in data.built:
-        row: dict[Any, Any] = {"group": group.name}
-        for stage in stages:
-            perplexity = measured.rate("perplexity", group.name, stage)
-            row["accuracy", stage] = measured.rate("accuracy", group.name, stage)
-            row["perplexity", stage] = perplexity and perplexity.value
-        # The paper has no utility of the tagged model; that of the step before stands for it.
-        step = "moral" if group.step == "tags" else group.step or ""
-        rows.append({**row, "paper": fixed(data.paper.utility.steps.get(step), 1)})
-    accuracy = measured.select(metric="accuracy", suite=measured.utility_suite)
-    first = table("utility", rows, {**columns, "paper": "Paper, mean of nine tasks"})
-    return measured_figure(data, "utility", by_stage(accuracy), [first, _tasks(data)])
+        # The paper has none of the tagged model; that of the step before stands for it.
+        value = data.paper.utility.steps.get("moral" if group.step == "tags" else group.step or "")
+        rate = Rate(0, 0, value, None, None)
+        yield Number(metric="paper", group=group.name, stage="pretrain", rate=rate)
 
 
 def _tasks(data: ReportData) -> Table:
@@ -115,6 +118,6 @@ def _tasks(data: ReportData) -> Table:
     frame = data.measured.frame
     suites = set(frame.filter(suite_kind="utility")["suite"]) - {data.measured.utility_suite}
     numbers = data.measured.select(suite=sorted(suites))
-    tasks = sorted(grouped(numbers, "suite", "metric"))
-    columns = {task: readable(", ".join(task)) for task in tasks}
+    tasks = [", ".join(task) for task in sorted(grouped(numbers, "suite", "metric"))]
+    columns = {task: readable(task) for task in tasks}
     return pivot("tasks", numbers, columns, on=("suite", "metric"))

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from safelm.report.charts.numbers import readable, short_percent
+from safelm.report.charts.numbers import fixed, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, pivot
-from safelm.report.layout import STAGE_NAMES, Figure, Table, columns_of
+from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, columns_of, table
 from safelm.report.measured import Number
 from safelm.stats.rates import Rate
 from specs.paper import Labels
@@ -82,9 +82,8 @@ def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequenc
     """Build the table of outcomes of a harmful suite, with the attack success by each judge."""
     numbers = data.measured.select(suite=suite, decoder=list(decoders), judge=...)
     judges = sorted({number.judge for number in numbers if number.judge})
-    columns: dict[tuple[str, str | None], str] = {}
-    columns |= {(metric, None): name for metric, name in columns_of("harmful").items()}
-    columns |= {("asr", judge): f"Judge {readable(judge)}" for judge in judges}
+    further = {f"asr, {judge}": f"Judge {readable(judge)}" for judge in judges}
+    columns = columns_of("harmful") | further
     return pivot("harmful", numbers, columns, on=("metric", "judge"), caption=caption)
 
 
@@ -99,6 +98,7 @@ def _labels(
     data: ReportData, suite: str, id: str, further: Sequence[Number] = (), **words: Any
 ) -> Figure:
     numbers = data.measured.select(suite=suite, decoder=data.main_decoders)
+    # Without answers of ours there is nothing to set beside the paper's.
     numbers += further if numbers else []
     return measured_figure(data, id, numbers, [pivot("harmless", numbers)], **words)
 
@@ -140,3 +140,43 @@ def _public_suite(data: ReportData, suite: str, judges: pl.DataFrame) -> Figure:
     numbers = data.measured.select(metric="asr", suite=suite)
     table = _harmful_table(data, f"The suite {words['name']}", suite, data.all_decoders)
     return measured_figure(data, id, numbers, [table], text="harmful-suite", **words)
+
+
+def external_models(data: ReportData) -> Figure:
+    """Draw attack success and compliance of every row of `external_models`."""
+    everything = data.external.select()
+    answers = [number for number in everything if number.decoder]
+    shown, tables = [], []
+    for metric in ("asr", "complied"):
+        bars = [number for number in answers if number.metric == metric]
+        suites = {number.suite for number in bars}
+        shown += bars
+        numbers = [number for number in answers if number.suite in suites]
+        tables.append(pivot(f"others-{metric}", numbers))
+    tables.append(table("others-utility", _utility(data)))
+    stages = {number.group: number.stage for number in everything}
+    models = " ".join(_described(data, name, stage) for name, stage in stages.items())
+    return measured_figure(data, "others", shown, tables, models=models)
+
+
+def _described(data: ReportData, name: str, stage: str) -> str:
+    how = "prompted in its chat format" if stage == "instruct" else "continues the prompts"
+    knows = data.external.select(metric="knows_tag", group=name)
+    is_known = any(number.rate.value for number in knows)
+    tag = "knows the tag" if is_known else "does not know the tag"
+    return f"{name}: {how}, {tag}."
+
+
+def _utility(data: ReportData) -> Iterator[Row]:
+    """Iterate over rows of multiple choice and of lm-evaluation-harness, where measured."""
+    suites = data.external.frame.filter(suite_kind="utility")["suite"].unique().to_list()
+    numbers, own = data.external.select(suite=suites), data.external.utility_suite
+    for number in numbers:
+        row = {"group": number.group, "rate": number.rate}
+        if number.metric == "accuracy":
+            perplexity = data.external.rate("perplexity", number.group, number.stage)
+            measure = f"{fixed(perplexity.value if perplexity else None, 2)} perplexity"
+            yield {**row, "task": "multiple choice", "measure": measure}
+        elif number.suite != own and number.rate.of:
+            task, measure = readable(number.suite), readable(number.metric)
+            yield {**row, "task": task, "measure": measure}

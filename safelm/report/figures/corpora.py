@@ -1,15 +1,15 @@
 """Figures of data and training: the report card (Figure 1), curves, mixtures and the ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, cycle
 from statistics import fmean
 from typing import Any
 
-from safelm.report.cards import hazard_counts, hazards, per_million
-from safelm.report.charts.bars import Pair, Stack, pairs, stacked
+from safelm.report.charts.bars import Pair, Stack, pairs
 from safelm.report.charts.numbers import NONE, percent, readable
-from safelm.report.charts.xy import Curve, lines
+from safelm.report.charts.xy import Curve
 from safelm.report.data import ReportData
+from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.inputs import Points
 from safelm.report.layout import (
     STYLES,
@@ -47,9 +47,10 @@ def _scores(data: ReportData) -> Figure:
     web["the paper"] = list(data.paper.card.documents)
     web |= {readable(name): counts[name] for name in scored}
     others = {readable(name): row for name, row in counts.items() if name not in scored}
-    panels = [_score_panel(web, "The scored web")]
+    panels = [stack_panel("Documents by score: the scored web", _stacks(web))]
     if others:
-        panels.append(_score_panel(others, "Written and other corpora"))
+        title = "Documents by score: written and other corpora"
+        panels.append(stack_panel(title, _stacks(others)))
     rows: list[Row] = []
     for name, row in (web | others).items():
         total = sum(row)
@@ -58,13 +59,12 @@ def _scores(data: ReportData) -> Figure:
     return figure("figure-1", panels, [table("figure-1", rows)], legend=SCORES)
 
 
-def _score_panel(rows: Mapping[str, Sequence[int]], title: str) -> Panel:
+def _stacks(corpora: Mapping[str, Sequence[int]]) -> list[Stack]:
     stacks = []
-    for name, counts in rows.items():
+    for name, counts in corpora.items():
         parts = [(*score, count) for score, count in zip(SCORES, counts, strict=True)]
         stacks.append(Stack(name, parts))
-    label = chart_label("stacked bars", f"documents by safety score, {title.lower()}")
-    return Panel(title, stacked([("", stacks)], label, gutter=96.0))
+    return stacks
 
 
 def _hazards(data: ReportData) -> Figure:
@@ -97,7 +97,6 @@ def _hazards(data: ReportData) -> Figure:
             Panel("The paper: score 3, per million tokens", pairs(theirs, label)),
         ],
         [table("hazards", rows, columns), table("hazards-paper", paper_rows)],
-        legend=[("dot before", "before: raw pages"), ("dot after", "after: rephrased")],
         sources=", ".join(readable(name) for name in data.rephrased_from),
     )
 
@@ -105,6 +104,7 @@ def _hazards(data: ReportData) -> Figure:
 def training(data: ReportData) -> Figure:
     """Draw the training loss of each model, and list the runs."""
     runs = data.inputs.training
+    # Other trainers write other facts.
     known = set(chain(*runs.values()))
     facts = {fact: readable(fact) for fact in RUN_FACTS if fact in known}
     rows = [{"model": name, **run} for name, run in runs.items()]
@@ -141,9 +141,7 @@ def _loss_panel(
             across, upwards = zip(*step, strict=True)
             means.append((fmean(across), fmean(upwards)))
         curves.append(Curve(group.name, style, means))
-    label = chart_label("curves", layout.title)
-    chart = lines(curves, label, x_title=layout.across, y_title=layout.upwards)
-    return [Panel("", chart)] if points else []
+    return [curve_panel(layout, curves)] if any(points.values()) else []
 
 
 def models(data: ReportData) -> Figure:
@@ -196,3 +194,26 @@ def ledger(data: ReportData) -> Figure:
 def _reasons(counts: Mapping[str, int]) -> Cell:
     lines_ = (f"{readable(name)} {count:,}" for name, count in counts.items())
     return Cell(f"{sum(counts.values()):,}", "\n".join(lines_))
+
+
+def hazard_counts(
+    cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None
+) -> tuple[int, int]:
+    """Count hazard n-grams and words of some corpora together; of one hazard, or of all."""
+    chosen = [cards[name] for name in corpora if name in cards]
+    count = 0
+    for card in chosen:
+        rows = card["hazards"].items()
+        count += sum(row["count"] for name, row in rows if hazard in (None, name))
+    return count, sum(card["words"] for card in chosen)
+
+
+def hazards(cards: Mapping[str, Any]) -> list[str]:
+    """Return the hazards of all cards, in their order."""
+    return list(dict.fromkeys(chain(*(card["hazards"] for card in cards.values()))))
+
+
+def per_million(counts: tuple[int, int]) -> float | None:
+    """Return a count per million words; None without words."""
+    count, words = counts
+    return count / words * 1e6 if words else None

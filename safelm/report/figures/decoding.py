@@ -45,6 +45,7 @@ def _points(data: ReportData, numbers: Sequence[Number]) -> Iterator[tuple[Point
     """Iterate over decoders with both rates: (point, row of the table)."""
     for decoder, members in grouped(numbers, "decoder").items():
         rates = {number.metric: number.rate for number in members if number.rate.of}
+        # A decoder of one suite alone has no place on the plane.
         if {"asr", "complied"} <= rates.keys():
             style, row = data.style(decoder), named(members[0], *index_of("decoders"))
             point = Point(readable(decoder), style, rates["asr"], rates["complied"])
@@ -61,15 +62,11 @@ def tag_signal(data: ReportData) -> Figure:
 
 
 def _calibration(data: ReportData) -> Table:
+    bins: list[Number] = []
     numbers = data.measured.select(metric=["tag_bin", "tag_bin_mean"], bin_edge=...)
-    rows: list[Row] = []
     for members in grouped(numbers, "group", "stage").values():
-        for edge, two in sorted(grouped(members, "bin_edge").items()):
-            rates = {number.metric: number.rate for number in two}
-            mean = {"tag_bin_mean": rates["tag_bin_mean"].value}
-            edges = {**named(two[0], "group", "stage"), "bin_edge": f"up to {edge:g}"}
-            rows.append({**edges, **rates, **mean})
-    return table("calibration", rows)
+        bins += sorted(members, key=lambda number: number.bin_edge or 0.0)
+    return pivot("calibration", bins)
 
 
 def probes(data: ReportData) -> Figure:

@@ -1,5 +1,6 @@
-"""Significance of differences: every pair of models or decoders that answered the same prompts."""
+"""Figures of single prompts: significant differences, and prompts found in the training text."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +14,13 @@ from safelm.report.data import ReportData
 from safelm.report.layout import STAGE_NAMES, Cell, Figure, Row, Table, figure, table
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
+from safelm.stats.rates import rate
 from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome
 
 # The outcomes that a metric counts, and its name among differences.
 EVENTS = {**RATES_OF_HARMLESS, "asr": RATES_OF_HARMFUL["asr"]}
 NAMES = {"asr": "attack success", "complied": "compliance", "over_refusal": "over-refusal"}
+FOUND = {"found": ("exact", "near"), "not found": ("none",)}  # in the training text
 Answered = tuple[Group, str]  # a group and a decoder
 
 
@@ -142,14 +145,61 @@ def _table(suite: str, results: Sequence[tuple[Difference, float, bool]]) -> Tab
         gap = difference.paired.gap
         value, interval = points(gap.value, gap.low, gap.high)
         verdict = "significant" if significant else "not distinguishable"
-        mark = "reproduced" if significant else "not-distinguishable"
+        colour = "reproduced" if significant else verdict
         row = {
             "stage": STAGE_NAMES[difference.stage],
             "metric": NAMES[difference.metric],
             "pair": " against ".join(difference.sides),
             "value": Cell(value, f"{interval} {difference.paired.prompts:,} prompts"),
             "p_value": p_value,
-            "verdict": Cell(verdict, mark=f"verdict {mark}"),
+            "verdict": Cell(verdict, verdict=colour),
         }
         rows.append(row)
     return table("differences", rows, suite=readable(suite))
+
+
+def overlap(data: ReportData) -> Figure:
+    """List prompts that stand in the training text, and the rates of both parts of a suite."""
+    counts: dict[str, Counter[str]] = {}
+    for (suite, _), kind in data.inputs.overlap.items():
+        counts.setdefault(suite, Counter())[kind] += 1
+    rows: list[Row] = []
+    repeated = {}
+    for suite, count in counts.items():
+        rows.append({"suite": readable(suite), "prompts": count.total(), **_both(count)})
+        repeated[suite] = sum(_both(count).values())
+    return figure(
+        "overlap",
+        tables=[
+            table("overlap", rows),
+            *(_both_parts(data, suite) for suite, count in repeated.items() if count),
+        ],
+        repeated=f"{sum(repeated.values()):,}",
+        prompts=f"{len(data.inputs.overlap):,}",
+    )
+
+
+def _both(count: Counter[str]) -> dict[str, int]:
+    return {kind: count[kind] for kind in FOUND["found"]}
+
+
+def _both_parts(data: ReportData, suite: str) -> Table:
+    """Build the table of rates on the prompts that were found, and on those that were not."""
+    kinds, overlap = suite_kinds(data), data.inputs.overlap
+    cells = list(product(metrics_of(kinds.get(suite, "harmful")), FOUND))
+    rows: list[Row] = []
+    for (model, stage, decoder, of_suite), outcomes in data.inputs.outcomes.items():
+        if of_suite != suite:
+            continue
+        row: dict[Any, Any] = {"group": model, "stage": STAGE_NAMES[stage]}
+        row["decoder"] = readable(decoder)
+        for metric, found in cells:
+            judged = [
+                outcome in EVENTS[metric]
+                for prompt, outcome in outcomes.items()
+                if overlap.get((suite, prompt)) in FOUND[found]
+            ]
+            row[metric, found] = rate(sum(judged), len(judged), data.confidence)
+        rows.append(row)
+    columns = {cell: f"{NAMES[cell[0]].capitalize()}, {cell[1]}" for cell in cells}
+    return table("overlap-parts", rows, columns, suite=readable(suite))

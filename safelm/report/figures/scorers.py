@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from safelm.report.cards import matrices
-from safelm.report.charts.bars import Square, Stack, stacked
+from safelm.report.charts.bars import Square, Stack
 from safelm.report.charts.numbers import percent, points, readable, short_percent
 from safelm.report.charts.svg import draw
-from safelm.report.charts.xy import Curve, lines
+from safelm.report.charts.xy import Curve
 from safelm.report.data import ReportData
+from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
     STYLES,
     Cell,
@@ -20,13 +20,7 @@ from safelm.report.layout import (
     layout_of,
     table,
 )
-from safelm.stats.classification import (
-    BASELINE,
-    Matrix,
-    f1_scores,
-    false_alarm_rate,
-    recall_rate,
-)
+from safelm.stats.classification import BASELINE, Matrix, false_alarm_rate, macro_f1, recall_rate
 from safelm.stats.rates import Rate
 from specs.spec import SCORE_LEVELS
 
@@ -46,9 +40,12 @@ def scorers(data: ReportData) -> list[Figure]:
     return [*figures, figure("cascades", tables=[table("cascades", cascades)])]
 
 
-def macro_f1(matrix: Matrix) -> float | None:
-    """Average F1 over the six classes, unrounded; None without documents."""
-    return sum(f1_scores(matrix)) / SCORE_LEVELS if any(map(any, matrix)) else None
+def matrices(fit: Mapping[str, Any]) -> Iterator[tuple[str, Matrix]]:
+    """Iterate over (name, confusion matrix): scorers against the judge, then against the source."""
+    for block, label in (("scorers", ""), ("known", " (known)")):
+        for name, metrics in (fit.get(block) or {}).items():
+            if metrics and metrics.get("confusion"):
+                yield f"{name}{label}", metrics["confusion"]
 
 
 def rates_of(matrix: Matrix, confidence: float) -> dict[str, Rate | None]:
@@ -115,16 +112,15 @@ def _audit(audit: Json) -> Figure:
     legend = [(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)]
     stacks = []
     for row in audit["buckets"]:
+        # A score that no page has was not sampled.
         if row["audited"]:
             judged = zip(legend, row["judged"], strict=True)
             parts = [(*part, count) for part, count in judged]
             stacks.append(Stack(f"predicted {row['predicted']}", parts))
     levels = [{**row, "level": f"{row['level']} or above"} for row in audit["levels"]]
-    title = "Scores by the judge"
-    chart = stacked([("", stacks)], chart_label("stacked bars", title), gutter=96.0)
     return figure(
         "audit",
-        [Panel(title, chart)] if stacks else [],
+        [stack_panel("Scores by the judge", stacks)] if stacks else [],
         [table("audit-buckets", audit["buckets"]), table("audit-levels", levels)],
         legend=legend,
         audited=f"{audit['audited']:,}",
@@ -135,7 +131,6 @@ def _audit(audit: Json) -> Figure:
 
 def _reliability(scorers: Mapping[str, Json], baseline: Json | None) -> Figure:
     """Draw the reliability curve of each classifier, and list how well it ranks."""
-    layout = layout_of("reliability")
     curves = []
     rows: list[Row] = []
     for index, (name, row) in enumerate(scorers.items()):
@@ -145,21 +140,15 @@ def _reliability(scorers: Mapping[str, Json], baseline: Json | None) -> Figure:
         rows.append({**row, "scorer": readable(name), "gain": gain})
     if baseline:
         rows.append({"scorer": f"{BASELINE}, for comparison", "auroc": baseline["auroc"]})
-    chart = lines(
-        curves,
-        chart_label("curves", layout.title),
-        x_title=layout.across,
-        y_title=layout.upwards,
-        are_shares=True,
-    )
-    return figure("reliability", [Panel("Reliability", chart)], [table("reliability", rows)])
+    panel = curve_panel(layout_of("reliability"), curves, "Reliability", are_shares=True)
+    return figure("reliability", [panel], [table("reliability", rows)])
 
 
 def _cascades(cascades: Mapping[str, Json]) -> Iterator[Row]:
     """Iterate over cascades: which scorer decided, and the loss against the expensive one alone."""
     for name, row in cascades.items():
         decided = [f"{readable(by)} {percent(share)}" for by, share in row["decided"].items()]
-        shown = {"cascade": readable(name), "decided": Cell("", lines=decided)}
+        shown: dict[str, Any] = {"cascade": readable(name), "decided": "; ".join(decided)}
         if row["recall"] is not None:
             low, high = row["recall_interval"]
             shown["recall"] = {"value": row["recall"], "low": low, "high": high}

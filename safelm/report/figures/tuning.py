@@ -1,9 +1,9 @@
-"""Figures of further tuning: benign finetuning, and harmful pairs with their control."""
+"""Figures of what undoes safety: benign finetuning, harmful pairs, and suffixes of requests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from safelm.report.charts.numbers import NONE
+from safelm.report.charts.numbers import NONE, readable
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, pivot, rows_of
 from safelm.report.layout import Figure, Row, Table, table
@@ -11,6 +11,7 @@ from safelm.report.measured import Number
 
 END = "all"
 START = {"instruct": 0, "finetune": None}  # the checkpoints of whole stages
+CONDITIONS = ["plain", "random", "optimised"]  # of suffixes
 SAFETY = {"asr": "harmful", "complied": "benign"}  # metric: suite
 
 
@@ -59,7 +60,10 @@ def harmful_tuning(data: ReportData) -> Figure:
     def position(number: Number) -> list[int]:
         return [order.index(getattr(number, column)) for column, order in orders.items()]
 
-    tables = [_pairs_table(rates, places), _loss_table(losses, places)]
+    tables = [
+        _pairs_table(rates, places),
+        pivot("tuned-on-losses", losses, places, on="checkpoint"),
+    ]
     return measured_figure(data, "tuned-on", sorted(rates, key=position), tables, places=places)
 
 
@@ -82,9 +86,24 @@ def _first_rise(numbers: Sequence[Number]) -> str:
     return NONE
 
 
-def _loss_table(numbers: Sequence[Number], places: dict[int, str]) -> Table:
-    rows: list[Row] = []
-    for names, members in rows_of("tuned-on-losses", numbers):
-        losses = {number.checkpoint: number.rate.value for number in members}
-        rows.append({**names, **losses})
-    return table("tuned-on-losses", rows, places)
+def suffix_attacks(data: ReportData) -> Figure:
+    """Draw attack success of every row of `attacks`, by model, stage and decoder."""
+    numbers = data.measured.select(row=list(data.declared.attacks), condition=CONDITIONS)
+    on = ("metric", "condition")
+    targets = [number for number in numbers if not number.decoder]
+    answers = [number for number in numbers if number.decoder]
+    tables = [pivot("suffixes", answers, on=on), pivot("suffix-targets", targets, on=on)]
+    asr = [number for number in answers if number.metric == "asr"]
+    settings = " ".join(_settings(data))
+    return measured_figure(data, "suffixes", asr, tables, settings=settings)
+
+
+def _settings(data: ReportData) -> Iterator[str]:
+    """Describe each attacker's knowledge and the length of the search."""
+    for name, row in data.declared.attacks.items():
+        knows = "does not know the tag"
+        if row.tag_weight:
+            knows = "knows the tag, and lowers its probability on that answer too "
+            knows += f"(weight {row.tag_weight:g})"
+        search = f"{row.suffix_tokens} tokens, {row.steps} steps of {row.candidates} candidates"
+        yield f"“{readable(name)}” {knows}; {search}."
