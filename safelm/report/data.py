@@ -117,7 +117,9 @@ def read_data(folder: Path, declared: Declared) -> ReportData:
     """Read build/ and pool what was measured."""
     inputs = read_inputs(folder, declared)
     parts = roles(declared.models, declared.mixtures, declared.corpora, declared.comparisons)
-    names = {model: group.name for group in parts.groups for model in group.models}
+    names: dict[str, str] = {}
+    for group in parts.groups:
+        names |= dict.fromkeys(group.models, group.name)
     single = {name: name for name in declared.models}
     external = {name: name for name in declared.external_models}
     order = (list(declared.decoders), declared.confidence)

@@ -120,12 +120,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         cards={name: _by_hazard(card) for name, card in _json_files(cards).items()},
         training=_json_files({model: run / "train.json" for model, run in runs.items()}),
         curves={model: read_curve(log) for model, log in logs.items()},
-        learning_rates={
-            model: read_curve(log, "learning_rate")
-            for model, log in logs.items()
-            # The log of another trainer may lack it.
-            if "learning_rate" in pl.read_csv(log, n_rows=0).columns
-        },
+        learning_rates=_learning_rates(logs),
         held_out=_held_out(runs),
         plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
         ledgers=_ledgers(folder, rows),
@@ -216,6 +211,15 @@ def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
             for tokens, corpus, loss in log.iter_rows():
                 losses.setdefault((model, corpus), []).append((float(tokens), float(loss)))
     return losses
+
+
+def _learning_rates(logs: Mapping[str, Path]) -> dict[str, Points]:
+    curves = {}
+    for model, log in logs.items():
+        # The log of another trainer may lack it.
+        if "learning_rate" in pl.read_csv(log, n_rows=0).columns:
+            curves[model] = read_curve(log, "learning_rate")
+    return curves
 
 
 def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:

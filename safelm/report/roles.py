@@ -82,7 +82,9 @@ def roles(
     tagged = {name for name, row in corpora.items() if tags_of(row)}
     with_tags = {name for name, row in mixtures.items() if tagged.intersection(row.corpora)}
     groups = tuple(_groups(models, with_tags, steps))
-    by_model = {model: group for group in groups for model in group.models}
+    by_model: dict[str, Group] = {}
+    for group in groups:
+        by_model |= dict.fromkeys(group.models, group)
 
     def present(rows: Mapping[float, str]) -> dict[float, Group]:
         return {amount: by_model[row] for amount, row in sorted(rows.items()) if row in by_model}
