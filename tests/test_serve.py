@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -303,5 +304,10 @@ def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
                 f"{url[0]}/completions", json={"prompt": "How"}, timeout=60, trust_env=False
             )
             assert json.loads(reply.text)["choices"][0]["index"] == 0
+            port = int(url[0].split(":")[2].removesuffix("/v1"))
+            with pytest.raises(ServeError, match=rf"port {port}: .* choose another --port"):
+                serve(model, "branch", port=port)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Answers in OpenAI's format: requests as jobs, decoded texts as choices, whole or in parts."""
+"""Answers in OpenAI's format, whole or as a stream of parts."""
 
 import asyncio
 import json
@@ -97,7 +97,7 @@ class Answer:
         return {**self.head(""), "choices": choices, "usage": self.usage()}
 
     async def events(self) -> AsyncIterator[str]:
-        """Yield server-sent events, whose parts put together are the answer of `whole`."""
+        """Yield server-sent events; their parts add up to the answer of `whole`."""
         try:
             async for values in self.parts():
                 yield f"data: {json.dumps(values)}\n\n"
@@ -107,10 +107,10 @@ class Answer:
         yield "data: [DONE]\n\n"
 
     async def parts(self) -> AsyncIterator[Json]:
-        """Yield what is new of each text.
+        """Yield the new part of each text.
 
-        A decoder that keeps one text gives it token by token, one that chooses among several gives
-        its choice at the end.
+        A decoder that keeps one text streams it token by token. One that chooses among several
+        sends its choice at the end.
         """
         changed, drafts = asyncio.Event(), [Draft() for _ in self.jobs]
         wake = partial(asyncio.get_running_loop().call_soon_threadsafe, changed.set)
@@ -134,7 +134,7 @@ class Answer:
             yield {**self.head(".chunk"), "choices": [], "usage": self.usage()}
 
     def head(self, part: str) -> Json:
-        """Name the answer; `part` is what is added to the kind of a chat's parts."""
+        """Return the fields that every part repeats; `part` is the suffix of a chat's `object`."""
         return {
             "id": self.id,
             "object": f"chat.completion{part}" if self.is_chat else "text_completion",
@@ -165,12 +165,12 @@ class Answer:
         return Written(text, decoded.tag_probabilities, reason)
 
     def draft(self, tokens: list[int], tags: list[float]) -> "Written":
-        """Cut a text that is being written before what may still change."""
+        """Cut off the end of an unfinished text that may still change."""
         text = self.service.decode(tokens).rstrip(UNFINISHED)
         return Written(self.request.cut_growing(text), tags, None)
 
     def choice(self, index: int, written: "Written", role: str = "message") -> Json:
-        """Describe a text, or in a chat's `delta` what is new of it."""
+        """Describe a text, or with role `delta` the new part of a text."""
         message = {role: {"role": "assistant", "content": written.text}}
         return {
             "index": index,
@@ -190,19 +190,19 @@ class Written(NamedTuple):
 
 
 class Draft:
-    """A text while it is written, and how much of it the client has been sent."""
+    """An unfinished text, and how much of it has been sent to the client."""
 
     def __init__(self) -> None:
         self.latest: tuple[list[int], list[float]] = ([], [])
         self.characters = self.tags = 0
 
     def follow(self, wake: Callable[[], object], tokens: list[int], tags: list[float]) -> None:
-        """Take the text so far, in the decoding thread."""
+        """Store the text so far; called in the decoding thread."""
         self.latest = (tokens, tags)
         wake()
 
     def unsent(self, written: Written) -> Written | None:
-        """Reduce a text to what the client does not have; None if it has all."""
+        """Return the part of a text that was not sent yet; None if there is none."""
         text, tags, reason = written
         new = Written(text[self.characters :], tags[self.tags :], reason)
         self.characters, self.tags = max(self.characters, len(text)), len(tags)

@@ -1,4 +1,4 @@
-"""Batches of waiting prompts: one thread decodes them side by side, whichever client sent them."""
+"""Batched decoding: one thread decodes waiting prompts together, whichever client sent them."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ from safelm.decoding.generate import start_search
 from safelm.models.chat import end_ids, tag_id
 
 MAX_WAITING = 1024
-# Clients that were answered together ask again together: the first of them waits for the others.
+# Clients that were answered together send their next requests together. Wait for all of them.
 GATHER_SECONDS = 0.005
 WAITING = Gauge("safelm_waiting_prompts", "Prompts in the queue.")
 RUNNING = Gauge("safelm_running_prompts", "Prompts that are being continued.")
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class Job:
     """A prompt to be continued by at most `new_tokens`.
 
-    Cancelling `text` takes the prompt out of its batch after the step that runs. `watch` is called
-    in the decoding thread, after every step, with the tokens so far and p(tag) after each of them.
+    If `text` is cancelled, the prompt leaves its batch after the current step. `watch` is called in
+    the decoding thread after every step, with the tokens so far and p(tag) after each of them.
     """
 
     prompt: list[int]
@@ -44,8 +44,8 @@ class Job:
 class Batches:
     """The queue of jobs, and the thread that decodes up to `batch` of them at once.
 
-    All share the one model and decoder, and each has its own bound on tokens, so any jobs may share
-    a batch. A batch takes no further jobs while it runs; a text that is done is given at once.
+    All jobs use the same model and decoder, and each has its own `new_tokens`, so any jobs can
+    share a batch. A running batch takes no further jobs. A text is delivered when it is done.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Batches:
             RUNNING.set(0)
 
     def close(self) -> None:
-        """End `work` after the step that runs; jobs that are left get no text."""
+        """End `work` after the current step; the jobs that remain get no text."""
         with self.changed:
             self.is_closed = True
             self.changed.notify()
@@ -106,9 +106,9 @@ class Batches:
             return [self.waiting.popleft() for _ in range(self.taken)]
 
     def decode(self, jobs: Sequence[Job]) -> None:
-        """Decode jobs side by side; where that fails, each half alone.
+        """Decode jobs together; if that fails, decode each half separately.
 
-        So no prompt fails those beside it, and a batch that is too large for the memory is split.
+        So a prompt that fails does not affect others, and a batch that exceeds memory is split.
         """
         jobs = [job for job in jobs if not job.text.done()]
         if not jobs or self.is_closed:
@@ -129,7 +129,7 @@ class Batches:
 
     @torch.inference_mode()
     def search(self, jobs: Sequence[Job]) -> None:
-        """Decode one batch, giving each text when it is done."""
+        """Decode one batch, and deliver each text when it is done."""
         search = start_search(
             self.model,
             [job.prompt for job in jobs],
@@ -159,7 +159,7 @@ class Batches:
 
 
 def finish(job: Job, decoded: Decoded) -> None:
-    """Give a job its text, if it is still wanted."""
+    """Deliver the text of a job, unless the job was cancelled."""
     with suppress(InvalidStateError):
         job.text.set_result(decoded)
         TOKENS.labels("prompts").inc(len(job.prompt))

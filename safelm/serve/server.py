@@ -1,4 +1,4 @@
-"""The HTTP server: routes, limits on what a client may take, and refusal of pages of the web."""
+"""The HTTP server: routes, limits for clients, and refusal of requests from web pages."""
 
 import asyncio
 import resource
@@ -27,15 +27,15 @@ from safelm.serve.answers import Service, error_body
 from safelm.serve.request import Json
 
 LOCALHOST = "127.0.0.1"
-# A page of the web may call this server by another name (DNS rebinding): it is not answered.
+# By DNS rebinding a web page reaches this server under another name, which is refused.
 HOSTS = (LOCALHOST, "localhost", "::1")
 HEALTH, TEXTS, CHAT = "/health", "/v1/completions", "/v1/chat/completions"
 MAX_BODY_BYTES = 1 << 20
-# Of all bodies that are being read.
+# All bodies that are being read, together.
 MAX_HELD_BYTES = 64 << 20
 MAX_CONNECTIONS = 4096
-# For a body to come, for a connection without a request, for one whose body is refused, and for an
-# answer with all its waiting.
+# Time limits: to receive a body, for a connection without a request, for a connection whose body is
+# refused, and to answer, including the wait in the queue.
 BODY_SECONDS = 30
 IDLE_SECONDS = 30
 REFUSED_SECONDS = 2
@@ -55,7 +55,7 @@ class Completions:
         self.service, self.held = service, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; where its client leaves, its texts are not written any further."""
+        """Answer a request; if its client disconnects, its prompts are cancelled."""
         body = await self.read(Request(scope, receive))
         answer = await asyncio.to_thread(self.service.read, body, scope["path"] == CHAT)
         self.service.batches.put(answer.jobs)
@@ -68,14 +68,14 @@ class Completions:
                     response = JSONResponse(await unless_gone(receive, answer.whole()))
                 await response(scope, receive, send)
         except TimeoutError:
-            # A response that has begun is cut off: its connection is closed.
+            # uvicorn closes the connection of a response that has begun.
             if response is None:
                 raise HTTPException(504, f"no answer within {ANSWER_SECONDS} s") from None
         finally:
             CANCELLED.inc(sum(job.text.cancel() for job in answer.jobs))
 
     async def read(self, request: Request) -> bytes:
-        """Read a body, if it is short, comes in time, and other bodies leave memory for it."""
+        """Read a body within the limits on bytes, time and memory. Raises HTTPException."""
         content = bytearray()
         refuse_long(int(request.headers.get("content-length", 0)))
         try:
@@ -100,7 +100,7 @@ def refuse_long(length: int) -> None:
 
 
 async def unless_gone(receive: Receive, answer: Coroutine[Any, Any, Json]) -> Json:
-    """Wait for an answer. Raises ClientDisconnect when the client closes the connection before."""
+    """Wait for an answer. Raises ClientDisconnect if the client closes the connection first."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -118,10 +118,10 @@ async def unless_gone(receive: Receive, answer: Coroutine[Any, Any, Json]) -> Js
 
 
 class Guard:
-    """Middleware that refuses pages of the web and clients without the key, and counts answers.
+    """Middleware that refuses web pages and clients without the key, and counts responses.
 
-    Without a key only requests that name this machine are answered: a page may come by another
-    name. No CORS header is sent, so no page of another origin reads an answer.
+    Without a key, only requests whose Host is this machine are answered. No CORS header is ever
+    sent, so a browser shows no response to a page of another origin.
     """
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
@@ -140,7 +140,7 @@ class Guard:
         await (refusal or self.app)(scope, receive, counted)
 
     def refusal(self, path: str, headers: Headers) -> Response | None:
-        """Write why a request is not answered, if it is not."""
+        """Return the response to a request that is refused, or None."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if self.key is None and not is_local(host):
             return refuse(404, f"{host:.80}: is not served; call {' or '.join(HOSTS)}")
@@ -205,26 +205,27 @@ def make_app(service: Service, key: str | None = None) -> Starlette:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed when no request comes, or a body comes that nobody reads."""
+    """A connection that is closed when it is idle, or when its body is refused."""
 
     is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         self.loop.call_later(IDLE_SECONDS, self.close_if_idle, None)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sends; forget the rest of a body that was refused."""
+        """Parse what the client sends, but discard the rest of a body that was refused."""
         if not self.is_refused:
             super().data_received(data)
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request, or for the client to see that its body is refused.
+        """Start the timer for the next request, or for the end of a body that was refused.
 
-        If the connection were closed at once, a client that still sends would miss the answer.
+        If the connection were closed at once, a client that is still sending would be reset and
+        lose the response.
         """
         served = self.cycle
         self.is_refused = self.conn.their_state is SEND_BODY
@@ -235,19 +236,19 @@ class Connection(H11Protocol):
         self.loop.call_later(wait, self.close_if_idle, served)
 
     def close_if_idle(self, served: object) -> None:
-        """Close if no request has come since the one that was served."""
+        """Close the connection if no request came after `served`."""
         if self.cycle is served:
             self.transport.close()
 
 
 def listen(host: str = LOCALHOST, port: int = 0) -> socket.socket:
-    """Take an address, where clients may connect from now on; port 0 takes a free one."""
+    """Bind a socket and listen; port 0 takes a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
 def make_server(app: Starlette) -> uvicorn.Server:
-    """Make a server, which `run(sockets=[listen()])` starts. It logs no requests."""
+    """Make a server for `run(sockets=[listen()])`. It logs no requests."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < MAX_CONNECTIONS + BACKLOG <= hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_CONNECTIONS + BACKLOG, hard))
