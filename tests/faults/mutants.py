@@ -712,8 +712,8 @@ MUTANTS = (
     Mutant(
         "a silent server is not told",
         "safelm/llm/client.py",
-        "                print(line, flush=True)",
-        "                pass",
+        "        print(line, flush=True)",
+        "        pass",
         (CLIENT,),
     ),
     Mutant(
