@@ -15,12 +15,14 @@ from datatrove.data import Document
 from safelm.builder.blocks import Input, Reader, Task
 from safelm.builder.digest import file_digest, md5_and_sha256
 from safelm.builder.files import is_safe_name
+from safelm.builder.fingerprint import jsonable
 from safelm.builder.locks import LockedError, all_stages_locked, locked
-from safelm.builder.manifest import Manifest
+from safelm.builder.manifest import DamagedShard, Ledger, Manifest
 from safelm.builder.paths import build, cache, scratch
-from safelm.builder.run import run
+from safelm.builder.run import make_shards, run
+from safelm.builder.shards import Shard
 from safelm.builder.store import Store
-from safelm.documents.shards import WriteDocuments
+from safelm.documents.shards import ReadShards, WriteColumns, WriteDocuments
 from safelm.maintenance.gc import collect_garbage
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.check import check, check_rest
@@ -32,7 +34,7 @@ from safelm.maintenance.verify.lock_file import (
     read_lock,
     write_listing,
 )
-from safelm.maintenance.verify.repair import remove_entries
+from safelm.maintenance.verify.repair import cause_of_difference, remove_entries
 from safelm.maintenance.verify.report import Fault, Report
 
 
@@ -271,6 +273,83 @@ def test_index_entries_of_damaged_objects_are_quarantined_and_others_kept() -> N
     first, second = (record for _, record in manifest.tasks[:2])
     remove_entries({first.files[0].md5}, store())
     assert store().get(first.key) is None and store().get(second.key) == second
+
+
+def entry_path(key: str) -> Path:
+    return scratch("index", key[:2], f"{key}.json")
+
+
+@pytest.mark.parametrize("damage", ["another key", "other rows"])
+def test_a_wrong_entry_of_the_index_is_told_and_its_shard_made_again(
+    damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Manifest.read(build("web"))
+    first, second = (entry for _, entry in whole.tasks[:2])
+    data = entry_path(second.key).read_text()
+    if damage == "another key":
+        entry_path(first.key).write_text(data)
+    else:
+        entry_path(second.key).write_text(data.replace('"rows_in": 2', '"rows_in": 3'))
+    assert len([entry for entry in whole.entries() if store().get(entry.key) is None]) == 1
+    Path("dvc.lock").unlink()  # which would bring the entry back
+    made = run("web", [Lines(), WriteDocuments()])
+    assert (made, made.made) == (whole, 1)
+    assert capsys.readouterr().err.count("is not the entry of its key; it is made again") == 1
+
+
+def test_an_entry_with_other_rows_than_its_input_is_told_and_made_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    blocks = [ReadShards(folder=build("web")), WriteDocuments()]
+    whole = run("copy", blocks)
+    name, entry = whole.tasks[0]
+    store().write_entry(replace(entry, ledger=Ledger(rows_in=9, rows_out=9)), {})
+    assert run("copy", blocks) == whole
+    assert f"copy: shard {name}: was made of 9 rows, its input has 1" in capsys.readouterr().err
+
+
+def test_an_object_is_hashed_before_its_first_use_and_once() -> None:
+    (entry,) = [entry for _, entry in Manifest.read(build("web")).tasks[:1]]
+    path = store().object(entry.files[0].md5)
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(b"x" * len(whole))  # as fetched: another inode, the same size
+    assert store().get(entry.key) is None
+    path.write_bytes(whole)
+    assert store().get(entry.key) == entry
+    flip(path)  # the price of speed, as above
+    assert store().get(entry.key) == entry
+
+
+def test_an_intermediate_is_verified_and_made_again_when_a_reader_finds_it_damaged() -> None:
+    blocks = [ReadShards(folder=build("web")), WriteColumns(columns={"source": "string"})]
+    made = make_shards("card/web", blocks)  # of three shards with the same bytes
+    _, file = next(made.files())
+    path = store().object(file.md5)
+    whole = path.read_bytes()
+    flip(path)
+    assert [(finding.fault, finding.stage) for finding in check_build().findings] == [
+        (Fault.CORRUPT, "card/web")
+    ]
+    with pytest.raises(DamagedShard, match="was changed after it was built"):
+        Shard(path, file.rows, file.sha256).bytes()
+    assert make_shards("card/web", blocks).made == 3
+    assert path.read_bytes() == whole and check_build().code == 0
+
+
+def test_how_a_stage_came_about_is_in_no_key_and_no_manifest() -> None:
+    blocks = [ReadShards(folder=build("web")), WriteColumns(columns={"source": "string"})]
+    fresh, cached = make_shards("card/web", blocks), make_shards("card/web", blocks)
+    assert (fresh.made, cached.made) == (3, 0)
+    assert jsonable(fresh) == jsonable(cached) and fresh.dump() == cached.dump()
+
+
+def test_a_repair_blames_what_changed_and_nothing_else() -> None:
+    before = read_lock()["fit"]
+    (dep,) = before.deps
+    after = replace(before, read={dep: "0" * 32})
+    assert cause_of_difference(before, after) == f"{dep} changed since it was built"
+    assert "the same bytes twice" in cause_of_difference(before, before)
 
 
 def test_quarantine_keeps_everything_under_its_own_path() -> None:

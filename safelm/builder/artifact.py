@@ -11,7 +11,7 @@ from safelm.builder.digest import MANIFEST
 from safelm.builder.files import remove_stale
 from safelm.builder.fingerprint import Fingerprint
 from safelm.builder.locks import StageError, locked
-from safelm.builder.manifest import Ledger, Manifest, ManifestEntry
+from safelm.builder.manifest import DamagedShard, Ledger, Manifest, ManifestEntry
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.provenance import check_inputs
 from safelm.builder.shards import Shard, check_folder
@@ -149,7 +149,17 @@ class _Builder:
             self.has_imported = True  # dvc.lock is read once, however many keys are missing
             import_records(self.stage, self.store)
             entry = self.store.get(key)
+        if entry is None:
+            self._report_damage(key)
         return entry
+
+    def _report_damage(self, key: str) -> None:
+        try:
+            self.store.load(key)
+        except DamagedShard as error:
+            print(f"{self.stage}: {error}; it is made again", file=sys.stderr, flush=True)
+        except OSError:
+            pass  # never made here, or collected as garbage
 
 
 def _fingerprint(

@@ -52,11 +52,11 @@ def repair(
         report = check()  # a damaged listing hides the damage behind it, so this may find more
     for name, stage in read_lock().items():
         if name in before and before[name].outs != stage.outs:
-            say(f"{name}: was made again and differs: {_cause(before[name], stage)}")
+            say(f"{name}: was made again and differs: {cause_of_difference(before[name], stage)}")
     return report
 
 
-def _cause(before: Stage, after: Stage) -> str:
+def cause_of_difference(before: Stage, after: Stage) -> str:
     """Name what a stage read that is another than when it was built before."""
     changed = [name for name, md5 in after.read.items() if before.read.get(name) != md5]
     if changed:
