@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_mistakes_of_params_are_shown_by_line(project: Path) -> None:
     path.write_text(path.read_text().replace("min_words: 12", "min_words: 0"))
     for command in ("check", "build"):
         assert refused(command, cwd=project).startswith("params.yaml:")
+
+
+def test_mistakes_of_a_suite_are_shown_by_line(project: Path) -> None:
+    (project / "specs").unlink()
+    shutil.copytree(ROOT / "specs", project / "specs")
+    path = project / "specs/suites/harmful.yaml"
+    path.write_text(path.read_text().replace("kind: harmful", "kind: harmfull"))
+    for command in ("check", "build"):
+        text = refused(command, cwd=project)
+        assert "specs/suites/harmful.yaml:3 kind: must be" in text and text.count("\n") == 1
 
 
 def test_check_says_that_all_is_well(project: Path) -> None:
