@@ -214,7 +214,12 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
-        self.loop.call_later(IDLE_SECONDS, self.close_if_idle, None)
+        self.timer = self.loop.call_later(IDLE_SECONDS, self.close_if_idle, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer, which would keep the connection in memory."""
+        self.timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sends, but discard the rest of a body that was refused."""
@@ -233,7 +238,8 @@ class Connection(H11Protocol):
         if self.is_refused:
             self.transport.write_eof()
         wait = REFUSED_SECONDS if self.is_refused else IDLE_SECONDS
-        self.loop.call_later(wait, self.close_if_idle, served)
+        self.timer.cancel()
+        self.timer = self.loop.call_later(wait, self.close_if_idle, served)
 
     def close_if_idle(self, served: object) -> None:
         """Close the connection if no request came after `served`."""
