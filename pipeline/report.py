@@ -40,8 +40,7 @@ def main() -> None:
         make_report,
         reads=[*_inputs(params), *FILES, PAPER],
         declared=Declared(
-            title=params.report.title,
-            confidence=params.report.confidence,
+            **dict(params.report),
             external_models=list(params.external_models),
             decoders=params.evaluate.decoders,
             rephrased_scores=params.rephrase.scores,
@@ -62,10 +61,8 @@ def _inputs(params: Params) -> list[Path]:
         "pretrain": [*params.models],
         "evaluate": [f"{model}-{stage}" for model in params.models for stage in STAGES],
     }
-    folders = [build(folder) for folder in FOLDERS if folder not in tables]
-    for folder, rows in tables.items():
-        folders += [build(folder, row) for row in rows]
-    return folders
+    whole = [build(folder) for folder in FOLDERS if folder not in tables]
+    return whole + [build(folder, row) for folder, rows in tables.items() for row in rows]
 
 
 if __name__ == "__main__":
