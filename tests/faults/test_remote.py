@@ -152,8 +152,8 @@ def lead_out(remote: Remote) -> Names:
 
 
 def lead_out_by_digest(remote: Remote) -> Names:
-    (remote.root.parent / "escaped").write_text(EVIL)
-    return [remote.plant_listing("build/tokenizer", {"a": "../../../../../escaped"})]
+    digest = "../../../../../escaped"  # which DVC names, where it is followed
+    return [remote.plant_listing("build/tokenizer", {"a": digest}), digest]
 
 
 def plant_further_file(remote: Remote) -> Names:
@@ -249,16 +249,17 @@ def pulled(case: Case) -> None:
 
 
 def built(case: Case) -> None:
-    case.run("dvc", "pull", "--quiet", "--force")
+    # DVC itself fails on a digest that leads out, and leaves nothing for the build to find.
+    _, fetched = case.run("dvc", "pull", "--force")
     code, text = case.run("pipeline", "build")
     assert code == 1
-    case.check(code, text, case.outs)
+    case.check(code, fetched + text, case.outs)
 
 
 def verified(case: Case) -> None:
     case.run("dvc", "pull", "--quiet", "--force")
     code, text = case.run("pipeline", "verify")
-    assert code & 1
+    assert code  # missing where DVC itself refused it
     case.check(code, text, case.outs)
     code, text = case.run("pipeline", "verify", "--repair")
     assert code == 0 and locked_outs(case.clone) == case.outs, text
@@ -337,6 +338,7 @@ def test_what_was_pulled_and_is_whole_is_used_as_it_is(origin: Toy, tmp_path: Pa
     assert running.wait() == 0, running.text
     assert "up to date" in toy.build()
     comment(toy)
-    printed = toy.build()
-    assert sum(toy.made(printed).values()) == 0
+    made = toy.made(toy.build())
+    # Shards of a source are pushed without their duplicates, so those with some are made again.
+    assert made.pop("ingest/web") < 3 and not any(made.values())
     assert locked_outs(toy) == locked_outs(origin)
