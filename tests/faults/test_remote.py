@@ -34,6 +34,7 @@ STAGES = """
     deps: [build/weights, build/score, build/plain.txt, pipeline/small.py]
     outs: [build/page]
 """
+LISTED = "listing of build/ingest/web"
 Outs = dict[str, str]
 Names = list[str]
 
@@ -132,7 +133,7 @@ def plant_listing(remote: Remote) -> Names:
     name, _ = remote.file(out, ".parquet")
     manifest = remote.add(remote.manifest_of(out, ".parquet", data))
     changes = {name: remote.add(data), "manifest.json": manifest}
-    return [remote.plant_listing(out, changes), f"{out}/manifest.json"]
+    return [remote.plant_listing(out, changes), LISTED]
 
 
 def plant_records(remote: Remote) -> Names:
@@ -227,9 +228,13 @@ class Case:
     def check(self, code: int, text: str, expected: Outs) -> None:
         """Check that the attack is named, and used by no output."""
         assert any(name in text for name in self.variants()), (self.names, text)
-        outs = locked_outs(self.clone)
-        assert outs == expected or (code and outs == self.outs), text
+        self.check_outs(code, text, expected)
         assert "Traceback" not in text
+
+    def check_outs(self, code: int, text: str, expected: Outs) -> None:
+        """Check that each output is as clean builds make it; a failed build may have made some."""
+        for out, md5 in locked_outs(self.clone).items():
+            assert md5 == expected[out] or (code and md5 == self.outs[out]), text
 
     def variants(self) -> Names:
         """Return what the object may be called: by its digest, or by its path in the cache."""
@@ -267,18 +272,26 @@ def verified(case: Case) -> None:
 
 
 def keyed_again(case: Case) -> None:
-    case.run("dvc", "pull", "--quiet", "--force")
+    _, fetched = case.run("dvc", "pull", "--force")
     comment(case.clone)
     code, text = case.run("dvc", "repro")
-    case.check(code, text, case.outs)
+    if "build/plain.txt" in case.names:  # DVC removes it before its stage runs
+        case.check_outs(code, text, case.outs)
+    else:
+        case.check(code, fetched + text, case.outs)
 
 
 def edited(case: Case) -> None:
     case.run("dvc", "pull", "--quiet", "--force")
     edit(case.clone)
-    code, text = case.run("dvc", "repro")
+    if case.names[-1] == LISTED:
+        # DVC would take its files for new outputs before any stage runs (docs/sharing.md).
+        code, text = case.run("pipeline", "build")
+        assert code == 1
+    else:
+        code, text = case.run("dvc", "repro")
     if code:
-        case.check(code, text, case.outs)
+        case.check(code, text, case.edited)
     else:  # what was planted was not read, or made again
         assert locked_outs(case.clone) == case.edited, text
 
