@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from lm_eval.evaluator import evaluate
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
+from safelm.builder.artifact import artifact
+from safelm.builder.paths import build
 from safelm.decoding import Branch, Decoded, generate, word_starts
 from safelm.evaluation.utility.lm_eval_tasks import local_task
 from safelm.models.chat import page_tokens, request_tokens, tag_id
@@ -280,6 +283,25 @@ def test_a_model_that_never_read_the_tag_is_refused_under_a_decoder_that_needs_i
 ) -> None:
     with pytest.raises(ServeError, match=r"--decoder safebeam: .*/plain never saw .* greedy"):
         serve(served / "plain", "safebeam")
+
+
+def test_a_model_whose_weights_were_replaced_in_build_is_refused(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(folder: Path, model: Path) -> list[str]:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        return []
+
+    params = Path("params.yaml").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(params)
+    artifact("instruct/safe", copied, model=served / "tags")
+    weights = build("instruct/safe") / "model.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ServeError, match=r"model\.safetensors: is not the file that .* REPAIR=1"):
+        serve(build("instruct/safe"), "greedy")
 
 
 def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:

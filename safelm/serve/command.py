@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from safelm.builder.manifest import DamagedShard
+from safelm.builder.provenance import check_inputs
 from safelm.models.chat import load, tag_id
 from safelm.models.metadata import TRAIN, knows_tag
 from safelm.serve.answers import Service
@@ -38,7 +40,8 @@ def serve(
         seed: of decoders that draw.
 
     Raises:
-        ServeError: there is no such model or decoder, they do not fit, or the address is not free.
+        ServeError: there is no such model or decoder, they do not fit, the model is not the one
+            that this build made or dvc.lock names, or the address is not free.
         SpecError: params.yaml does not follow its grammar.
     """
     key = os.environ.get(KEY) or None
@@ -46,6 +49,7 @@ def serve(
     row = read_decoder(decoder)
     refuse_unknown_folder(model)
     refuse_without_tag(model, decoder, row)
+    refuse_damaged(model)
     network, tokenizer = load(model)
     if row.needs_tag and tag_id(tokenizer) is None:
         raise ServeError(
@@ -97,6 +101,14 @@ def refuse_unknown_folder(model: Path) -> None:
         f"{model}: expected a folder with a model in Hugging Face's format, such as "
         f"build/instruct/safe{known}{_did_you_mean(str(model), beside)}"
     )
+
+
+def refuse_damaged(model: Path) -> None:
+    """Raise ServeError for a model in build/ that was replaced, as a remote's writer may do."""
+    try:
+        check_inputs(sorted(model.iterdir()))
+    except DamagedShard as error:
+        raise ServeError(str(error)) from error
 
 
 def refuse_without_tag(model: Path, name: str, decoder: Decoder) -> None:
