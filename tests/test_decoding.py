@@ -29,7 +29,7 @@ from safelm.decoding import (
     word_starts,
 )
 from safelm.decoding import rules as rules_of
-from safelm.decoding.generate import start_search
+from safelm.decoding.generate import search_class
 from safelm.decoding.search import Search
 
 VOCABULARY, TAG, END, OTHER_END = 40, 3, 0, 7
@@ -421,7 +421,7 @@ def test_other_positions_and_attention() -> None:
 
 
 def begun(model, prompts: list[list[int]], decoder: Decoder, bounds: list[int]) -> Search:
-    return start_search(
+    return search_class(decoder)(
         model,
         prompts,
         decoder,

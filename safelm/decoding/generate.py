@@ -48,7 +48,7 @@ def generate(
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             indices = order[start : start + batch]
-            search = start_search(
+            search = search_class(decoder)(
                 model,
                 [list(prompts[index]) for index in indices],
                 decoder,
@@ -63,32 +63,12 @@ def generate(
     return [decoded[index] for index in range(len(prompts))]
 
 
-def start_search(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    decoder: Decoder,
-    *,
-    new_tokens: Sequence[int],
-    tag: int | None,
-    end: Collection[int],
-    word_starts: Sequence[bool] | None,
-    seed: int,
-) -> Search:
-    """Start a search for one batch, of which `step` writes a token at a time.
+def search_class(decoder: Decoder) -> type[Search]:
+    """Return the class of a decoder's search, of which `step` writes one token of each text.
 
-    The caller calls `check` before, and steps under `torch.inference_mode()`.
+    Its user calls `check` before, and steps under `torch.inference_mode()`.
     """
-    kind = BranchSearch if isinstance(decoder, Branch) else Search
-    return kind(
-        model,
-        prompts,
-        decoder,
-        new_tokens=new_tokens,
-        tag=tag,
-        end=end,
-        word_starts=word_starts,
-        seed=seed,
-    )
+    return BranchSearch if isinstance(decoder, Branch) else Search
 
 
 def _of_batch(watch: Watch, indices: Sequence[int]) -> Watch:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.decoding import Decoded, Decoder, word_starts
 from safelm.decoding.check import check
-from safelm.decoding.generate import start_search
+from safelm.decoding.generate import search_class
 from safelm.models.chat import end_ids, tag_id
 
 MAX_WAITING = 1024
@@ -130,7 +130,7 @@ class Batches:
     @torch.inference_mode()
     def search(self, jobs: Sequence[Job]) -> None:
         """Decode one batch, and deliver each text when it is done."""
-        search = start_search(
+        search = search_class(self.decoder)(
             self.model,
             [job.prompt for job in jobs],
             self.decoder,
