@@ -15,7 +15,7 @@ from safelm.builder.blocks import NOT_SELECTED, Block, Task
 from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.files import remove_stale
 from safelm.builder.locks import StageError, locked
-from safelm.builder.manifest import Ledger, Manifest
+from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.plan import Plan, shard_keys
 from safelm.builder.provenance import SHARDS, check_inputs, record_made
@@ -28,6 +28,14 @@ EXECUTORS = {
     "ray": ("safelm.builder.executors.ray", "RayExecutor"),
     "slurm": ("safelm.builder.executors.slurm", "SlurmExecutor"),
 }
+
+
+class EmptyOutputError(StageError):
+    """A stage had rows to work on and gave none; `manifest` names what it quarantined."""
+
+    def __init__(self, message: str, manifest: Manifest) -> None:
+        super().__init__(message)
+        self.manifest = manifest
 
 
 def run(stage: str, blocks: Sequence[Block]) -> Manifest:
@@ -59,19 +67,21 @@ def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None)
     manifest = replace(plan.manifest(), made=made)
     record_made(manifest, SHARDS)
     manifest.ledger.check(stage)
-    _refuse_empty(plan, manifest.ledger)
+    _refuse_empty(plan, manifest)
     return manifest
 
 
-def _refuse_empty(plan: Plan, ledger: Ledger) -> None:
+def _refuse_empty(plan: Plan, manifest: Manifest) -> None:
     """Fail a stage that had rows to work on and gave none; an empty selection is no failure."""
+    ledger = manifest.ledger
     selected = ledger.rows_in - ledger.dropped.get(NOT_SELECTED, 0)
     if selected and not ledger.rows_out:
         # By their keys the empty shards would outlive the cause, such as a server's bad hour.
         plan.store.forget(plan.keys)
-        raise StageError(
+        raise EmptyOutputError(
             f"{plan.stage}: produced no output from {selected:,} rows: {ledger.summary()}; "
-            "see the quarantine or loosen the filters"
+            "see the quarantine or loosen the filters",
+            manifest,
         )
 
 

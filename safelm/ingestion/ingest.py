@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from safelm.builder.blocks import Block, Reader
+from safelm.builder.blocks import Block
 from safelm.builder.executors.base import QUARANTINE
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
-from safelm.builder.run import finish, make_shards, shard_key
+from safelm.builder.run import EmptyOutputError, finish, make_shards
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.dedup import without_duplicates
@@ -38,17 +38,10 @@ def _make_shards(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
     """Make the shards; if no row is usable, add the reasons to the error."""
     try:
         return make_shards(stage, blocks, store)
-    except StageError as error:
-        reader = blocks[0]
-        assert isinstance(reader, Reader)
-        tasks = reader.tasks()
-        entries = [store.get(shard_key(stage, task, blocks)) for task in tasks]
-        made = [(task.name, entry) for task, entry in zip(tasks, entries, strict=True) if entry]
-        manifest = Manifest(stage, tuple(made))
-        # The reasons are not the cause if a shard failed or nothing was quarantined.
-        if len(made) < len(tasks) or not manifest.ledger.quarantined:
+    except EmptyOutputError as error:
+        if not error.manifest.ledger.quarantined:
             raise
-        raise StageError(f"{error}\n{_reasons(manifest, store)}") from error
+        raise StageError(f"{error}\n{_reasons(error.manifest, store)}") from error
 
 
 def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> None:
