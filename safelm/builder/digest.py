@@ -61,6 +61,11 @@ def _stamp(state: os.stat_result) -> Stamp:
     return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
+def bytes_md5(data: bytes) -> str:
+    """Return the md5 of some bytes, by which DVC names objects."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def md5_and_sha256(path: Path) -> tuple[str, str]:
     """Return both digests of a file, which is read once."""
     md5 = hashlib.md5(usedforsecurity=False)

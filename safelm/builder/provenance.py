@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from safelm.builder.digest import MANIFEST, cached_digest
+from safelm.builder.digest import MANIFEST, bytes_md5, cached_digest
 from safelm.builder.files import make_folder, write_synced
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import BUILD, cache, scratch
@@ -119,7 +119,7 @@ def _compare_locked(path: Path, data: bytes) -> None:
         md5 = locked_md5(path)
     except FileNotFoundError as error:
         raise DamagedShard(f"{path}: its listing is not in the cache; run `dvc fetch`") from error
-    if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+    if md5 is not None and bytes_md5(data) != md5:
         raise _changed(path, f"dvc.lock names (md5 {md5[:16]}…)")
 
 
@@ -151,7 +151,7 @@ def locked_object(md5: str) -> bytes:
     """
     path = Store(cache(), scratch()).object(md5)
     data = path.read_bytes()
-    got = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    got = bytes_md5(data)
     if got != md5.removesuffix(DIR):
         raise DamagedShard(f"{path}: has the md5 {got[:16]}…, which is not its name; {REMEDY}")
     return data

@@ -9,7 +9,7 @@ keeps its stamp. The index is disposable: manifests hold the same entries (`add_
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from safelm.builder.files import (
 )
 from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
 
+READ_ONLY = 0o444
 Stamp = list[int]
 
 
@@ -126,6 +127,14 @@ class Store:
         values = {**content, "digest": json_digest(content), "stamps": stamps}
         write_synced(path, json.dumps(values, sort_keys=True).encode())
 
+    def write_object(self, md5: str, data: bytes) -> Path:
+        """Write a small object, atomically and read-only; return its path."""
+        path = self.object(md5)
+        make_folder(path.parent)
+        write_synced(path, data)
+        path.chmod(READ_ONLY)
+        return path
+
     def add_entries(self, entries: Iterable[ManifestEntry]) -> int:
         """Add entries of a manifest made elsewhere (`dvc pull`); return how many were new.
 
@@ -151,6 +160,15 @@ class Store:
         """List the files of the index; the name of each is a key."""
         return sorted(self.scratch.glob("index/??/*.json"))
 
+    def entries(self) -> Iterator[tuple[Path, ManifestEntry, dict[str, Stamp]]]:
+        """Yield every entry of the index that can be used, with its file and known stamps."""
+        for path in self.index():
+            try:
+                entry, stamps = self.read_entry(path.stem)
+            except (OSError, DamagedShard):
+                continue
+            yield path, entry, stamps
+
     def _entry_path(self, key: str) -> Path:
         return self.scratch / "index" / key[:2] / f"{key}.json"
 
@@ -159,7 +177,7 @@ class Store:
         size = path.stat().st_size
         with attach_filename(path), path.open("rb") as file:
             # DVC trusts a read-only object without hashing it again.
-            os.fchmod(file.fileno(), 0o444)
+            os.fchmod(file.fileno(), READ_ONLY)
             os.fsync(file.fileno())
         target = self.object(md5)
         make_folder(target.parent)
@@ -167,10 +185,4 @@ class Store:
             path.unlink()
         else:
             rename_synced(path, target)  # also over an object that was damaged
-        return File(
-            suffix,
-            rows,
-            size,
-            md5,
-            sha256,
-        )
+        return File(suffix, rows, size, md5, sha256)

@@ -4,27 +4,20 @@ DVC collects. A bare `dvc gc` would also remove the shards of a stage that has n
 that a running build uses, and those of other projects on the cache.
 """
 
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safelm.builder.files import write_synced
+from safelm.builder.digest import bytes_md5
 from safelm.builder.locks import all_stages_locked
-from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import SCRATCH, cache, scratch
+from safelm.builder.provenance import DIR, LOCK_FILE
 from safelm.builder.store import Store
 from safelm.builder.workspaces import Workspace, reserve, take_reserve, workspaces
 from safelm.maintenance.dvc import run_dvc
-from safelm.maintenance.verify.lock_file import (
-    DIR,
-    LOCK,
-    DamagedLockFile,
-    read_lock,
-    write_listing,
-)
+from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock, write_listing
 
 HOURS = 24.0
 
@@ -61,7 +54,7 @@ def _require_lock_file() -> None:
         read_lock()
     except FileNotFoundError:
         raise DamagedLockFile(
-            f"{LOCK}: is missing, and without it every object would go; restore it with "
+            f"{LOCK_FILE}: is missing, and without it every object would go; restore it with "
             "`git checkout dvc.lock`, or run `make repro` first"
         ) from None
     except DamagedLockFile as error:
@@ -97,11 +90,8 @@ def _kept(objects: list[str], store: Store) -> Iterator[Path]:
     In a file of this project, another process of DVC would take them for an output that is lost.
     """
     data = write_listing({f"{md5[:2]}/{md5[2:]}": md5 for md5 in objects})
-    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest() + DIR
-    path = store.object(md5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_synced(path, data)
-    path.chmod(0o444)
+    md5 = bytes_md5(data) + DIR
+    path = store.write_object(md5, data)
     folder = scratch("gc").absolute()
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
     cache_dir = store.cache.parent.parent.absolute()
@@ -142,7 +132,7 @@ def _require_readable(workspace: Workspace) -> None:
             f"run gc there, or delete {workspace.file} if that project is gone"
         )
     try:
-        read_lock(path / LOCK)
+        read_lock(path / LOCK_FILE)
     except FileNotFoundError:
         pass  # it has not finished a stage yet; its index names what it made
     except (DamagedLockFile, OSError) as error:
@@ -154,13 +144,9 @@ def _require_readable(workspace: Workspace) -> None:
 def _recent_objects(store: Store, hours: float) -> Iterator[str]:
     """Yield the objects of index entries of the last hours; a damaged entry names none."""
     since = time.time() - 3600 * hours
-    for path in store.index():
-        try:
-            if path.stat().st_mtime >= since:
-                entry, _ = store.read_entry(path.stem)
-                yield from (file.md5 for file in entry.files)
-        except (OSError, DamagedShard):
-            continue
+    for path, entry, _ in store.entries():
+        if path.stat().st_mtime >= since:
+            yield from (file.md5 for file in entry.files)
 
 
 def _remove_unusable_entries(store: Store) -> int:

@@ -4,19 +4,17 @@ A bare `dvc pull` follows the names in a listing before anything is hashed: who 
 remote could have it write files outside of the project. Here listings are checked first.
 """
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.digest import bytes_md5
 from safelm.builder.locks import project_locked
 from safelm.builder.paths import cache, scratch
+from safelm.builder.provenance import DIR
 from safelm.builder.store import Store
 from safelm.maintenance.dvc import DvcError, declared_stages, run_dvc, try_dvc
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.fetched import damaged_objects
 from safelm.maintenance.verify.lock_file import (
-    DIR,
     DamagedLockFile,
     Stage,
     folders,
@@ -75,13 +73,13 @@ def _fetch_listings(stages: Mapping[str, Stage]) -> dict[str, str]:
             if problem := _problem(data, md5):
                 problems[stage.name] = f"the remote's listing of {out.path} ({md5}) {problem}"
                 continue
-            _write(path, data)
+            store.write_object(md5, data)
     return problems
 
 
 def _problem(data: bytes, md5: str) -> str:
     """Say what is wrong with a listing; "" if it is whole and all its names stay inside."""
-    got = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    got = bytes_md5(data)
     if got != md5.removesuffix(DIR):
         return f"has the md5 {got}"
     try:
@@ -89,12 +87,6 @@ def _problem(data: bytes, md5: str) -> str:
     except DamagedLockFile as error:
         return str(error)
     return ""
-
-
-def _write(path: Path, data: bytes) -> None:
-    make_folder(path.parent)
-    write_synced(path, data)
-    path.chmod(0o444)
 
 
 def _quarantine_damaged(stages: Mapping[str, Stage]) -> dict[str, str]:

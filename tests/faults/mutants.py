@@ -410,7 +410,7 @@ MUTANTS = (
     Mutant(
         "a merge in dvc.lock is thrown away",
         "safelm/maintenance/doctor/lock_copy.py",
-        "is_torn = CONFLICT not in LOCK.read_bytes()",
+        "is_torn = CONFLICT not in LOCK_FILE.read_bytes()",
         "is_torn = True",
         ("tests/test_doctor.py",),
     ),

@@ -18,17 +18,12 @@ from safelm.builder.dvc_locks import (
 )
 from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.paths import cache, scratch
+from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.store import Store
 from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
 from safelm.maintenance.doctor.lock_copy import can_restore, restore_lock_file
 from safelm.maintenance.dvc import try_dvc
-from safelm.maintenance.verify.lock_file import (
-    LOCK,
-    DamagedLockFile,
-    folders,
-    read_listing,
-    read_lock,
-)
+from safelm.maintenance.verify.lock_file import DamagedLockFile, folders, read_listing, read_lock
 
 BTIME = FOLDER / "btime"  # DVC names the folder of its databases after the time of this file
 SITE = "/var/tmp/dvc"  # where DVC keeps its databases, unless a variable says otherwise
@@ -38,7 +33,7 @@ DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|
 
 def lock_file() -> Iterator[Diagnosis]:
     """Check dvc.lock, which DVC writes in place: a crash leaves it empty or cut."""
-    if not LOCK.exists():
+    if not LOCK_FILE.exists():
         return
     try:
         read_lock()
@@ -50,9 +45,11 @@ def lock_file() -> Iterator[Diagnosis]:
             return
         then = "then `git checkout dvc.lock` if it was committed, and `make repro`"
         remedy = f"{FIX}; {then}: finished shards are kept"
-        yield Diagnosis(where, what, remedy, LOCK)
+        yield Diagnosis(where, what, remedy, LOCK_FILE)
     except OSError as error:
-        yield Diagnosis(str(LOCK), f"cannot be read ({error.strerror})", "make it a readable file")
+        yield Diagnosis(
+            str(LOCK_FILE), f"cannot be read ({error.strerror})", "make it a readable file"
+        )
 
 
 def rwlock() -> Iterator[Diagnosis]:

@@ -4,30 +4,28 @@ The copy is taken when a build begins and after each stage. Where only the last 
 their stages take their shards from the cache.
 """
 
-import os
 import time
 from contextlib import suppress
 
 from safelm.builder.files import make_folder, write_synced
 from safelm.builder.paths import scratch
+from safelm.builder.provenance import LOCK_FILE
 from safelm.maintenance.quarantine import quarantine
-from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
+from safelm.maintenance.verify.lock_file import DamagedLockFile, parse_lock, read_lock
 
 COPY = scratch("dvc.lock")
-NEW = scratch("dvc.lock.new")
 CONFLICT = b"<<<<<<<"  # of a merge, which the user resolves
 
 
 def keep_lock_file() -> None:
     """Copy dvc.lock to .safelm, unless it is missing or DVC is writing it now."""
-    data = LOCK.read_bytes() if LOCK.is_file() else b""
+    data = LOCK_FILE.read_bytes() if LOCK_FILE.is_file() else b""
     if COPY.is_file() and COPY.read_bytes() == data:
         return
-    make_folder(NEW.parent)
-    write_synced(NEW, data)
     with suppress(DamagedLockFile):
-        read_lock(NEW)
-        os.replace(NEW, COPY)
+        parse_lock(data, LOCK_FILE)
+        make_folder(COPY.parent)
+        write_synced(COPY, data)
 
 
 def can_restore() -> bool:
@@ -36,7 +34,7 @@ def can_restore() -> bool:
         read_lock()
         return False
     except DamagedLockFile:
-        is_torn = CONFLICT not in LOCK.read_bytes()
+        is_torn = CONFLICT not in LOCK_FILE.read_bytes()
     except OSError:
         return False  # missing, as after `git rm`, or not readable
     try:
@@ -49,8 +47,8 @@ def restore_lock_file() -> str:
     """Put the copy in the place of a torn dvc.lock; return a sentence, "" where nothing is torn."""
     if not can_restore():
         return ""
-    size = LOCK.stat().st_size
-    kept = quarantine(LOCK)
-    write_synced(LOCK, COPY.read_bytes())
+    size = LOCK_FILE.stat().st_size
+    kept = quarantine(LOCK_FILE)
+    write_synced(LOCK_FILE, COPY.read_bytes())
     then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(COPY.stat().st_mtime))
-    return f"{LOCK}: was torn ({size:,} bytes) and is again as of {then}; moved to {kept}"
+    return f"{LOCK_FILE}: was torn ({size:,} bytes) and is again as of {then}; moved to {kept}"

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from safelm.builder.files import is_digest
 from safelm.builder.manifest import File
-from safelm.builder.provenance import made_manifests
+from safelm.builder.provenance import DIR, made_manifests
 from safelm.builder.store import Store
 from safelm.maintenance.verify.hashes import Hashes, Progress, Stamps, no_progress
-from safelm.maintenance.verify.lock_file import DIR, Stage, folders
+from safelm.maintenance.verify.lock_file import Stage, folders
 from safelm.maintenance.verify.manifests import QUARANTINE, TABLE, folder_needs
 from safelm.maintenance.verify.report import (
     Fault,

@@ -7,11 +7,12 @@ from pathlib import Path
 from safelm.builder.dvc_locks import wait_until_idle
 from safelm.builder.locks import LockedError, project_locked
 from safelm.builder.paths import cache, scratch
+from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.store import Store
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check, check_rest
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
-from safelm.maintenance.verify.lock_file import LOCK, DamagedLockFile, read_lock
+from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock
 from safelm.maintenance.verify.repair import repair
 from safelm.maintenance.verify.report import Fault, Report
 
@@ -33,7 +34,7 @@ def verify(
         0 if all is whole, else the sum of: 1 something is corrupt, 2 something is missing, 4
         something cannot be verified.
     """
-    if not LOCK.is_file():
+    if not LOCK_FILE.is_file():
         print("nothing is built yet: there is no dvc.lock; run `make repro`")
         return Fault.UNVERIFIABLE
     try:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from safelm.builder.digest import md5_and_sha256
 from safelm.builder.environment import workers
 from safelm.builder.files import write_synced
-from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import scratch
 from safelm.builder.store import Stamp, Store, stamp_of
 
@@ -65,11 +64,7 @@ class Stamps:
     def of_index(cls, store: Store) -> "Stamps":
         """Take the stamps of objects from the index, which has those of all that was made here."""
         stamps = cls()
-        for path in store.index():
-            try:
-                entry, known = store.read_entry(path.stem)
-            except (OSError, DamagedShard):
-                continue
+        for _, entry, known in store.entries():
             for file in entry.files:
                 if stamp := known.get(file.md5):
                     stamps.known[str(store.object(file.md5))] = stamp, (file.md5, file.sha256)

@@ -1,12 +1,11 @@
 """Manifests of a folder, verified against its listing and against the law of the ledger."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from safelm.builder.digest import MANIFEST
+from safelm.builder.digest import MANIFEST, bytes_md5
 from safelm.builder.manifest import (
     DamagedShard,
     File,
@@ -15,8 +14,9 @@ from safelm.builder.manifest import (
     Manifest,
     ManifestEntry,
 )
+from safelm.builder.provenance import DIR
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock_file import DIR, DamagedLockFile, Out, read_listing
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Out, read_listing
 from safelm.maintenance.verify.report import (
     Fault,
     Finding,
@@ -83,7 +83,7 @@ def _within(files: dict[str, str], prefix: str) -> dict[str, str]:
 def _read_listing(store: Store, md5: str) -> dict[str, str] | Problem:
     try:
         data = store.object(md5).read_bytes()
-        got = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        got = bytes_md5(data)
         if got != md5.removesuffix(DIR):
             return digest_problem("md5", md5, got, len(data))
         return read_listing(data)
@@ -127,7 +127,7 @@ class ManifestCheck:
         md5 = self.listed[MANIFEST]
         try:
             data = store.object(md5).read_bytes()
-            if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+            if bytes_md5(data) != md5:
                 return  # reported when the objects are hashed
             manifest = Manifest.parse(data)
             total = Ledger(**json.loads(data)["ledger"])

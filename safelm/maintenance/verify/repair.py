@@ -4,22 +4,19 @@ A bad object is first moved to the quarantine, under every name it has. DVC woul
 its run cache would bring it back, and a hard link in build/ has the same bytes.
 """
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from safelm.builder.digest import md5_and_sha256
+from safelm.builder.digest import bytes_md5, md5_and_sha256
 from safelm.builder.locks import all_stages_locked
-from safelm.builder.manifest import ManifestEntry
-from safelm.builder.store import Store
+from safelm.builder.provenance import DIR
+from safelm.builder.store import READ_ONLY, Store
 from safelm.maintenance.dvc import run_dvc, try_dvc
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.lock_file import (
-    DIR,
     DamagedLockFile,
     Stage,
     folders,
@@ -116,8 +113,8 @@ class Repair:
         and DVC would give their bytes a digest of their own.
         """
         indexed = set[str]()
-        for _, objects in _indexed_objects(self.store):
-            indexed.update(objects)
+        for _, entry, _ in self.store.entries():
+            indexed.update(file.md5 for file in entry.files)
         damaged = set[str]()
         for md5 in sorted(indexed - self.checked):
             path = self.store.object(md5)
@@ -140,7 +137,7 @@ class Repair:
         else:
             is_restored = self._copy_twin(md5, temporary)
         if is_restored:
-            temporary.chmod(0o444)
+            temporary.chmod(READ_ONLY)
             os.replace(temporary, target)
             self.say(f"restored {target} from build/")
         return is_restored
@@ -155,7 +152,7 @@ class Repair:
             if file.is_file():
                 digests[file.relative_to(root).as_posix()] = md5_and_sha256(file)[0]
         data = write_listing(digests)
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5.removesuffix(DIR):
+        if bytes_md5(data) != md5.removesuffix(DIR):
             return False
         path.write_bytes(data)
         return True
@@ -208,17 +205,9 @@ class Repair:
 
 def remove_entries(objects: set[str], store: Store) -> None:
     """Quarantine the index entries of some objects; manifests bring them back when whole."""
-    for path, named in _indexed_objects(store):
-        if objects.intersection(named):
+    for path, entry, _ in store.entries():
+        if objects.intersection(file.md5 for file in entry.files):
             quarantine(path)
-
-
-def _indexed_objects(store: Store) -> Iterator[tuple[Path, list[str]]]:
-    """Yield every readable entry of the index, with the objects that it names."""
-    for path in store.index():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            entry = ManifestEntry.load(json.loads(path.read_bytes()))
-            yield path, [file.md5 for file in entry.files]
 
 
 def _is_whole(path: Path, md5: str) -> bool:
