@@ -16,6 +16,18 @@ from specs.engine import Limits
 
 MODEL = "tests/writer"
 LIMITS = Limits(timeout=60.0, patience=1.5)
+# A row of `engines`, as its users get it.
+ENDPOINT_ROW = {
+    "name": "writer",
+    "kind": "endpoint",
+    "model": MODEL,
+    "digest": "weights-1",
+    "characters": 2000,
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "tokens": 64,
+    "limits": LIMITS,
+}
 HANG = 4.0  # seconds; longer than the timeout of the tests that wait for it
 
 # (digest of the request, number of times it came before) -> the fault, or None

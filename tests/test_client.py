@@ -19,19 +19,9 @@ from safelm.llm.client import Endpoint
 from safelm.llm.model import IN_FLIGHT, LanguageModel
 from specs.engine import Limits, VllmEngine
 from specs.engine import row as engine_row
-from tests.endpoint import FAULTS, HANG, LIMITS, MODEL, FakeEndpoint, send
+from tests.endpoint import ENDPOINT_ROW, FAULTS, HANG, LIMITS, FakeEndpoint, send
 
-ROW = {
-    "name": "remote",
-    "kind": "endpoint",
-    "model": MODEL,
-    "digest": "weights-1",
-    "characters": 2000,
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "tokens": 64,
-    "limits": LIMITS,
-}
+ROW = {**ENDPOINT_ROW, "name": "remote"}
 Open = Callable[..., LanguageModel]
 
 

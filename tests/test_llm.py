@@ -22,7 +22,7 @@ from safelm.text.hazards import Hazards
 from specs.prompt import HAZARDS, PROMPTS, SHARED, STAGES, Prompt, Shared, problems, problems_of
 from specs.tokens import END, SPECIAL, TAG
 from specs.yaml_source import SpecError
-from tests.endpoint import LIMITS, MODEL, FakeEndpoint
+from tests.endpoint import ENDPOINT_ROW, FakeEndpoint
 from tests.tiny import write_tokenizer
 from tests.written import writer
 
@@ -287,21 +287,10 @@ def test_no_text_reaches_a_request_as_a_token(parts: list[str]) -> None:
 
 
 def test_a_pause_that_is_no_number_is_ignored(tmp_path: Path) -> None:
-    row = {
-        "name": "writer",
-        "kind": "endpoint",
-        "model": MODEL,
-        "digest": "weights-1",
-        "characters": 2000,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "tokens": 64,
-        "limits": LIMITS,
-    }
     question = Request("1", "tests/say", 1, (("system", "Say."), ("user", "page 1")), seed=1)
     with FakeEndpoint(lambda name, before: None if before else "odd_pause").running() as server:
         endpoint = Endpoint(server.url, first_pause=0.01)
-        engine = LanguageModel(row, endpoint, tmp_path / "answers.jsonl")
+        engine = LanguageModel(ENDPOINT_ROW, endpoint, tmp_path / "answers.jsonl")
         (answer,) = engine.generate([question])
     assert answer.problem is None
     assert engine.traffic.failed["status_429"] == 1

@@ -15,7 +15,7 @@ from safelm.synthesis.pii import KINDS, luhn, pii_kinds
 from safelm.synthesis.writer import WriteSynthetic
 from specs.prompt import PROMPTS, Shared
 from specs.tokens import TAG
-from tests.endpoint import LIMITS, MODEL, Body, FakeEndpoint, digest
+from tests.endpoint import ENDPOINT_ROW, Body, FakeEndpoint, digest
 from tests.test_educate import TEXTS as ARTICLES
 from tests.test_refuse import TEXTS as DIALOGUES
 from tests.test_rephrase import document
@@ -350,17 +350,7 @@ def test_every_kind_has_cases() -> None:
 
 # ── writing with a language model ──
 
-ROW = {
-    "name": "writer",
-    "kind": "endpoint",
-    "model": MODEL,
-    "digest": "weights-1",
-    "characters": 2000,
-    "temperature": 0.7,
-    "top_p": 1.0,
-    "tokens": 64,
-    "limits": LIMITS,
-}
+ROW = {**ENDPOINT_ROW, "temperature": 0.7}
 DECLINED = (
     "I'm sorry, but I can't help with that, because it hurts people. "
     "You could ask the owner for it."

@@ -137,15 +137,15 @@ MUTANTS = (
     Mutant(
         "objects can be written",
         "safelm/builder/store.py",
-        "os.fchmod(file.fileno(), 0o444)",
+        "os.fchmod(file.fileno(), READ_ONLY)",
         "pass",
         (CRASHES,),
     ),
     Mutant(
         "objects are not synced",
         "safelm/builder/store.py",
-        "0o444)\n            os.fsync(file.fileno())",
-        "0o444)",
+        "READ_ONLY)\n            os.fsync(file.fileno())",
+        "READ_ONLY)",
         (ON_DISK,),
     ),
     Mutant(

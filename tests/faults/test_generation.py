@@ -15,28 +15,17 @@ from safelm.llm.client import Endpoint
 from safelm.llm.model import LanguageModel
 from specs.engine import Limits
 from tests.endpoint import (
+    ENDPOINT_ROW,
     FAULTS,
     HANG,
     HARMLESS,
-    LIMITS,
-    MODEL,
     FakeEndpoint,
     Plan,
     digest,
     text_of,
 )
 
-ROW = {
-    "name": "writer",
-    "kind": "endpoint",
-    "model": MODEL,
-    "digest": "weights-1",
-    "characters": 2000,
-    "temperature": 0.7,
-    "top_p": 1.0,
-    "tokens": 64,
-    "limits": LIMITS,
-}
+ROW = {**ENDPOINT_ROW, "temperature": 0.7}
 PROBLEMS = {
     "status_500": "status_500",
     "status_503": "status_503",
