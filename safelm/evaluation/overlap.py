@@ -6,9 +6,8 @@ document has at least `min_share` of its n-grams. Case and punctuation do not co
 fewer words than `ngram` is one n-gram.
 """
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +15,14 @@ from safelm.builder.files import write_json
 from safelm.builder.shards import tables, write_table
 from safelm.evaluation.prompts import SuitePrompt, prompt_set
 from safelm.stats.rates import DIGITS
+from safelm.text.prompt_index import PromptIndex
 from specs.document import OVERLAP
 from specs.suite import AnySuite
 
-WORD = re.compile(r"\w+")
 SUMMARY_FILE, PROMPTS_FILE = "overlap.json", "prompts.parquet"
 KINDS = ("exact", "near", "none")
 # The demo world has other prompts for each of these stages.
 STAGES = ("pretrain", "instruct")
-# For each n-gram: the prompts that have it, each with its position there.
-Occurrences = dict[tuple[str, ...], list[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -44,56 +41,19 @@ class Overlap:
 
 
 class OverlapIndex:
-    """Index of the prompts' n-grams, with the largest overlap of each prompt so far."""
+    """The largest overlap of each prompt with the documents so far."""
 
     def __init__(self, prompts: Iterable[tuple[str, str]], ngram: int) -> None:
-        self.overlaps: dict[str, Overlap] = {}
-        # The number of n-grams of each prompt.
-        self.sizes: dict[str, int] = {}
-        # By the length of n-grams, because short prompts have shorter ones.
-        self.occurrences: dict[int, Occurrences] = {}
-        for id, text in prompts:
-            words = _words(text)
-            if words and id not in self.overlaps:
-                self._add_prompt(id, words, min(ngram, len(words)))
-
-    def _add_prompt(self, id: str, words: Sequence[str], length: int) -> None:
-        self.overlaps[id] = Overlap()
-        self.sizes[id] = len(words) - length + 1
-        occurrences = self.occurrences.setdefault(length, defaultdict(list))
-        for position, gram in enumerate(_ngrams(words, length)):
-            occurrences[gram].append((id, position))
+        self.index = PromptIndex(prompts, ngram)
+        self.overlaps = {id: Overlap() for id in self.index.sizes}
 
     def add_document(self, text: str, source: str) -> None:
         """Record the overlap of a document with each prompt, if no earlier one has as much."""
-        words = _words(text)
-        # The n-grams of each prompt that the document has, by their position in the prompt.
-        positions: dict[str, set[int]] = defaultdict(set)
-        # The same, counted by the place in the document at which the prompt would begin.
-        aligned: Counter[tuple[str, int]] = Counter()
-        for length, occurrences in self.occurrences.items():
-            for start, gram in enumerate(_ngrams(words, length)):
-                for id, position in occurrences.get(gram, ()):
-                    positions[id].add(position)
-                    aligned[id, start - position] += 1
-        # All n-grams at one place are the whole prompt.
-        exact = {id for (id, _), count in aligned.items() if count == self.sizes[id]}
-        for id, found in positions.items():
-            is_exact = id in exact
-            share = len(found) / self.sizes[id]
+        for id, is_exact, share in self.index.find(text):
             best = self.overlaps[id]
             # Strictly greater, so that the first of equal sources is named.
             if (is_exact, share) > (best.is_exact, best.share):
                 self.overlaps[id] = Overlap(is_exact, share, source)
-
-
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.casefold())
-
-
-def _ngrams(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
-    tails = [words[start:] for start in range(length)]
-    return zip(*tails, strict=False)
 
 
 def find_overlap(
@@ -108,7 +68,7 @@ def find_overlap(
 ) -> list[str]:
     """Look for every prompt in every document of `texts`; write prompts.parquet and overlap.json.
 
-    One process reads each text once, at some ten million words a minute. Returns a summary.
+    One process reads each text once. Returns a summary.
     """
     prompts = list(_prompts(suites, max_prompts, seed))
     index = OverlapIndex([(prompt.id, prompt.text) for prompt in prompts], ngram)

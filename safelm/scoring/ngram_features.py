@@ -7,26 +7,28 @@ arithmetic on arrays of code points.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The increment of splitmix64 (Steele, Lea and Flood 2014).
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
-# Nearly all alphabets lie below it. The table of all code points takes much longer to make.
-BASIC = 0x3000
-ALL_CODE_POINTS = 0x110000
+from safelm.text.word_hashes import (
+    ALL_CODE_POINTS,
+    BASIC,
+    Codes,
+    Hashes,
+    Integers,
+    hash_runs,
+    lower_case_table,
+    scramble,
+)
+
 # Limits of a batch, so that its arrays stay in the processor's cache.
 MAX_TEXTS = 512
 MAX_CHARACTERS = 1 << 18
 
-Integers = NDArray[np.int64]
 # row x buckets + bucket. MAX_TEXTS x 2^20 buckets are below 2^31; 32 bits sort twice as fast as 64.
 Keys = NDArray[np.int32]
 Floats = NDArray[np.float64]
-Hashes = NDArray[np.uint64]
-Codes = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
 
 
@@ -105,27 +107,10 @@ def _keys(
     if not len(starts):
         return
     if words:
-        hashes = _word_hashes(codes[inside], ends - starts)
+        hashes = hash_runs(codes[inside], ends - starts)
         yield from _word_ngrams(hashes, rows[starts], sorted(words), buckets)
     if characters:
         yield from _character_ngrams(codes, inside, rows, sorted(characters), buckets)
-
-
-@cache
-def lower_case_table(size: int) -> Codes:
-    """Return for each code point below `size` its lower case, or 0 if it is no letter or digit."""
-    characters = map(chr, range(size))
-    # [0]: the lower case of one character, "İ", has two code points.
-    lowered = (ord(text.lower()[0]) if text.isalnum() else 0 for text in characters)
-    return np.fromiter(lowered, dtype=np.uint32, count=size)
-
-
-def _word_hashes(codes: Codes, lengths: Integers) -> Hashes:
-    """Return a hash of each word, whose code points are the digits of a number in base FACTOR."""
-    starts = np.cumsum(lengths) - lengths
-    digits = np.arange(lengths.sum()) - np.repeat(starts, lengths)
-    powers = np.multiply.accumulate(np.full(lengths.max(), FACTOR))
-    return np.add.reduceat(codes * powers[digits], starts)
 
 
 def _word_ngrams(words: Hashes, rows: Keys, orders: Sequence[int], buckets: int) -> Iterator[Keys]:
@@ -174,11 +159,3 @@ def _keys_of(hashes: Hashes, rows: Keys, chosen: Mask, buckets: int) -> Keys:
     upper = hashes.take(indices) >> np.uint64(32)
     bucket = (upper * np.uint64(buckets)) >> np.uint64(32)
     return rows.take(indices) * np.int32(buckets) + bucket.astype(np.int32)
-
-
-def scramble(values: Hashes) -> Hashes:
-    """Mix the bits of 64-bit numbers as splitmix64 does."""
-    # Products wrap around at 2^64, on every machine alike.
-    values = values * FACTOR
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    return values ^ (values >> np.uint64(31))
