@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 
+def row_index(tensor: Tensor) -> Tensor:
+    """Number the rows of a tensor, (rows, 1), to index another tensor row by row."""
+    return torch.arange(len(tensor), device=tensor.device)[:, None]
+
+
+def column_index(tensor: Tensor) -> Tensor:
+    """Number the columns in every row of a tensor, (rows, columns): the order as it is."""
+    return torch.arange(tensor.shape[1], device=tensor.device).expand_as(tensor)
+
+
 @dataclass
 class Beams:
     """Continuations of each prompt: the sets B and C of Algorithm 2, with a row for each prompt.
@@ -29,7 +39,7 @@ class Beams:
 
     def take(self, index: Tensor) -> "Beams":
         """Return the beams (rows, index) in that order."""
-        rows = torch.arange(len(index), device=index.device)[:, None]
+        rows = row_index(index)
         return Beams(*(tensor[rows, index] for tensor in self.tensors()))
 
     def select(self, rows: Tensor) -> "Beams":

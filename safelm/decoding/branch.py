@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from safelm.decoding import rules
-from safelm.decoding.beams import Beams
+from safelm.decoding.beams import Beams, column_index
 from safelm.decoding.search import Search
 from specs.decoder import Branch
 
@@ -52,8 +52,7 @@ class BranchSearch(Search):
 
     def choose(self, candidates: Beams, evidence: Tensor) -> Tensor:
         """Keep all candidates in their order."""
-        rows, count = candidates.log_probability.shape
-        return torch.arange(count, device=evidence.device).expand(rows, -1)
+        return column_index(candidates.log_probability)
 
     def settled(self) -> Tensor:
         """Mark the prompts whose branches are all written."""
@@ -67,7 +66,7 @@ class BranchSearch(Search):
         values = self.values(tags)
         best_first = rules.likeliest(values, values.shape[1])
         # Prompts that go on keep the order of their branches, which the tree shares.
-        unchanged = torch.arange(best_first.shape[1], device=best_first.device)
+        unchanged = column_index(best_first)
         order = torch.where(rows[:, None], best_first, unchanged)
         self.beams = self.beams.take(order)
         bound = self.decoder.max_tag_probability
@@ -75,6 +74,7 @@ class BranchSearch(Search):
             is_empty = values == -torch.inf
             highest = tags.masked_fill(is_empty, 0).amax(dim=1)
             refused = rows & (highest > bound)
+            # A refusal has no tokens, and is short-circuited, not finished.
             self.beams.length[refused, 0] = 0
             self.beams.finished[refused, 0] = False
             super().record(refused, self.beams.log_probability[:, 0])
@@ -91,12 +91,14 @@ class BranchSearch(Search):
         # The token that ended a text has a probability, but is not in its length.
         tokens = self.beams.length + self.beams.finished
         mean_log_probability = self.beams.log_probability / tokens
-        return self.opening + mean_log_probability - self.decoder.tag_weight * tags
+        penalty = self.decoder.tag_weight * tags
+        return self.opening + mean_log_probability - penalty
 
     def tag_means(self) -> Tensor:
         """Average p(tag) over the word ends of each branch; 0 for an empty branch."""
         if self.starts is None:
-            return torch.zeros_like(self.beams.log_probability)
+            return torch.zeros_like(self.opening)
+        # Inside a word p(tag) is next to 0, so those tokens would only dilute the mean.
         ends = rules.word_ends(self.beams.tokens, self.beams.length, self.starts)
         total = (self.beams.tags * ends).sum(dim=-1)
         count = ends.sum(dim=-1).clamp(min=1)

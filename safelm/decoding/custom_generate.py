@@ -77,7 +77,11 @@ class CustomGenerate:
 
     @classmethod
     def of(
-        cls, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, batch: int = 64, seed: int = 0
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        decoder: Decoder,
+        batch: int = 64,
+        seed: int = 0,
     ) -> Self:
         """Make a decoder for models with this tokenizer, for `batch` prompts at a time.
 
@@ -131,7 +135,10 @@ class CustomGenerate:
         return sequences
 
     def sequences(
-        self, prompts: Tensor, decoded: Sequence[Decoded], config: GenerationConfig
+        self,
+        prompts: Tensor,
+        decoded: Sequence[Decoded],
+        config: GenerationConfig,
     ) -> Tensor:
         """Append its text to each prompt, padded on the right."""
         texts = [text.tokens + self.closing(text, config) for text in decoded]
@@ -159,7 +166,9 @@ def ends(config: GenerationConfig) -> list[int]:
 
 
 def refuse_unused(
-    processors: LogitsProcessorList, criteria: StoppingCriteriaList, config: GenerationConfig
+    processors: LogitsProcessorList,
+    criteria: StoppingCriteriaList,
+    config: GenerationConfig,
 ) -> None:
     """Raise ValueError with the remedy for settings that the search would ignore."""
     if max(config.num_beams or 1, config.num_return_sequences or 1) > 1:

@@ -15,7 +15,7 @@ from safelm.seeding import prompt_generator
 from specs.decoder import Drop
 
 # White space at a token's front, as byte-level and sentencepiece vocabularies write it.
-SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")
+SPACES = frozenset("ĠĊĉč▁")
 
 
 def rank_by_evidence(evidence: Tensor, log_probability: Tensor) -> Tensor:
@@ -23,7 +23,8 @@ def rank_by_evidence(evidence: Tensor, log_probability: Tensor) -> Tensor:
     is_empty = log_probability == -torch.inf
     # Both sorts are stable, so the first one decides where the second finds equals.
     by_likelihood = log_probability.argsort(dim=-1, descending=True, stable=True)
-    likeliest_first = evidence.masked_fill(is_empty, torch.inf).gather(-1, by_likelihood)
+    empty_last = evidence.masked_fill(is_empty, torch.inf)
+    likeliest_first = empty_last.gather(-1, by_likelihood)
     by_evidence = likeliest_first.argsort(dim=-1, stable=True)
     order = by_likelihood.gather(-1, by_evidence)
     # Sorting an order inverts it: from candidate by rank to rank by candidate.
@@ -43,7 +44,8 @@ def keep_below(evidence: Tensor, log_probability: Tensor, bound: float) -> Tenso
     """Drop candidates whose evidence is above the bound; if all are, keep the lowest."""
     is_candidate = log_probability > -torch.inf
     is_lowest = rank_by_evidence(evidence, log_probability) == 0
-    return is_candidate & ((evidence <= bound) | is_lowest)
+    is_within = evidence <= bound
+    return is_candidate & (is_within | is_lowest)
 
 
 def keep(drop: Drop, evidence: Tensor, log_probability: Tensor, bound: float | None) -> Tensor:
@@ -73,10 +75,12 @@ def word_ends(tokens: Tensor, length: Tensor, starts: Tensor) -> Tensor:
     """
     index = torch.arange(tokens.shape[-1], device=tokens.device)
     length = length[..., None]
+    is_text = index < length
     is_last = index == length - 1
+    # Shifted by one: the mark of a token that opens a word falls on the token before it.
     opens_a_word = starts[tokens]
     is_before_a_word = pad(opens_a_word[..., 1:], (0, 1))
-    return (index < length) & (is_before_a_word | is_last)
+    return is_text & (is_before_a_word | is_last)
 
 
 def noise(prompt: list[int], seed: int, steps: int, width: int) -> numpy.ndarray:
@@ -94,7 +98,8 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> list[bool]:
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     starts = []
     for id, token in enumerate(tokens):
-        # An unused id has no token.
-        has_space = bool(token) and (token.startswith(SPACES) or token[0].isspace())
+        # An unused id has no token, which opens no word.
+        front = (token or "")[:1]
+        has_space = front in SPACES or front.isspace()
         starts.append(has_space and id not in special)
     return starts

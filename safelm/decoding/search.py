@@ -12,7 +12,7 @@ The paper leaves these points open:
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from safelm.decoding import rules
-from safelm.decoding.beams import Beams, Decoded
+from safelm.decoding.beams import Beams, Decoded, column_index, row_index
 from safelm.decoding.tree import TokenTree
 from specs.decoder import Decoder, Drop, SafeBeam, TokenDecoder, TopK
 
@@ -46,38 +46,52 @@ class Search:
         word_starts: Sequence[bool] | None,
         seed: int,
     ) -> None:
-        self.decoder, self.tag = decoder, tag
+        self.decoder = decoder
+        self.tag = tag
         self.drop: Drop | None = decoder.drop if isinstance(decoder, SafeBeam) else None
         self.looks_ahead = isinstance(decoder, SafeBeam) and decoder.looks_ahead
         self.stops_at_tag = isinstance(decoder, TokenDecoder) and decoder.short_circuit
         floor = decoder.min_probability
         self.log_floor = math.log(floor) if floor else -math.inf
-        device, rows = model.device, len(prompts)
-        self.steps, longest = 0, max(new_tokens)
+        self.candidates = decoder.texts * decoder.width
+        device = model.device
+        longest = max(new_tokens)
+        self.steps = 0
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
         vocabulary = model.config.get_text_config().vocab_size
         self.starts = self.word_boundaries(word_starts, vocabulary, device)
         self.noise = self.draw_noise(prompts, longest, seed, device)
         # The prompt of each row; the rows of prompts that are done are removed.
-        self.prompts = torch.arange(rows, device=device)
+        self.prompts = torch.arange(len(prompts), device=device)
         self.new_tokens = torch.tensor(new_tokens, device=device)
-        self.done = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.decoded: list[Decoded | None] = [None] * rows
-        self.tree = TokenTree(model, prompts, decoder.texts * decoder.width)
+        self.done = torch.zeros_like(self.prompts, dtype=torch.bool)
+        self.decoded: list[Decoded | None] = [None] * len(prompts)
+        self.tree = TokenTree(model, prompts, self.candidates)
+        # The tree has read each prompt but for its last token, whose scores begin the search.
         last = torch.tensor([prompt[-1:] for prompt in prompts], device=device)
-        self.scores = self.read(last, torch.zeros_like(last))
-        self.beams = Beams(
-            tokens=torch.zeros(rows, 1, longest, dtype=torch.long, device=device),
-            tags=self.scores.new_zeros(rows, 1, longest),
-            length=torch.zeros_like(last),
+        only_beam = torch.zeros_like(last)
+        self.scores = self.read(last, only_beam)
+        self.beams = self.empty_texts(longest)
+        self.tree.adopt(only_beam, self.beams.is_alive)
+
+    def empty_texts(self, steps: int) -> Beams:
+        """Return the beams before the first step: for each prompt one, without a token."""
+        rows = len(self.prompts)
+        length = self.prompts.new_zeros(rows, 1)
+        return Beams(
+            tokens=self.prompts.new_zeros(rows, 1, steps),
+            tags=self.scores.new_zeros(rows, 1, steps),
+            length=length,
             log_probability=self.scores.new_zeros(rows, 1),
             evidence=self.tag_probability(self.scores),
-            finished=torch.zeros_like(last, dtype=torch.bool),
+            finished=torch.zeros_like(length, dtype=torch.bool),
         )
-        self.tree.adopt(torch.zeros_like(last), self.beams.is_alive)
 
     def word_boundaries(
-        self, word_starts: Sequence[bool] | None, vocabulary: int, device: torch.device
+        self,
+        word_starts: Sequence[bool] | None,
+        vocabulary: int,
+        device: torch.device,
     ) -> Tensor | None:
         """Mark the tokens of the vocabulary that open a word, if the decoder needs to know them."""
         if not self.decoder.needs_words or word_starts is None:
@@ -90,13 +104,16 @@ class Search:
         return starts
 
     def draw_noise(
-        self, prompts: list[list[int]], steps: int, seed: int, device: torch.device
+        self,
+        prompts: list[list[int]],
+        steps: int,
+        seed: int,
+        device: torch.device,
     ) -> Tensor | None:
         """Draw the random numbers of each prompt, (rows, steps, candidates), if it needs some."""
         if not self.decoder.is_random:
             return None
-        width = self.decoder.texts * self.decoder.width
-        drawn = [rules.noise(prompt, seed, steps, width) for prompt in prompts]
+        drawn = [rules.noise(prompt, seed, steps, self.candidates) for prompt in prompts]
         return torch.from_numpy(numpy.stack(drawn)).to(device)
 
     def run(self, watch: Watch | None = None) -> list[Decoded]:
@@ -118,7 +135,8 @@ class Search:
         self.record(self.settled() | at_bound)
         # Removing rows copies the cache. That pays once an eighth of them is no longer needed, and
         # a text at its bound has to go, or it could grow past the model's positions.
-        is_worth_a_copy = int(self.done.sum()) * 8 >= len(self.done)
+        done = int(self.done.sum())
+        is_worth_a_copy = done * 8 >= len(self.done)
         if is_worth_a_copy or at_bound.any():
             self.select(~self.done)
 
@@ -136,17 +154,17 @@ class Search:
             scores = self.look_ahead(candidates, parents, step)
             chosen = self.choose(candidates, candidates.evidence)
             self.beams = candidates.take(chosen)
-            rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-            self.scores = scores[rows, chosen]
+            self.scores = scores[row_index(chosen), chosen]
         else:
             evidence = candidates.evidence
             if self.noise is not None:
                 evidence = self.noise[:, step, : parents.shape[1]]
             chosen = self.choose(candidates, evidence)
             self.beams = candidates.take(chosen)
-            self.scores = self.look_ahead(self.beams, parents.gather(1, chosen), step)
+            chosen_parents = parents.gather(1, chosen)
+            self.scores = self.look_ahead(self.beams, chosen_parents, step)
             # The tree has seen only the chosen ones, so it adopts all, in their order.
-            chosen = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+            chosen = column_index(chosen)
         self.tree.adopt(chosen, self.beams.is_alive)
 
     def propose(self, step: int) -> tuple[Beams, Tensor]:
@@ -181,27 +199,39 @@ class Search:
 
         Both are (rows, beams, width). With `short_circuit`, prompts that go on with the tag stop.
         """
-        scores, tag = self.scores, self.tag
+        scores = self.scores
         if isinstance(self.decoder, TopK):
-            if tag is not None and not self.stops_at_tag:
-                scores[..., tag] = -torch.inf
+            # A decoder that stops at the tag must be able to draw it.
+            if not self.stops_at_tag:
+                self.ban_tag()
             tokens, gains = self.draw(self.decoder, scores, step)
             self.stop_at_tag(tokens[:, 0, 0], gains[:, 0, 0])
             return tokens, gains
+        likeliest_beam = scores[:, 0]
         if self.stops_at_tag:
-            self.stop_at_tag(scores[:, 0].argmax(dim=-1), scores[:, 0, tag])
-        if tag is not None:
-            scores[..., tag] = -torch.inf
-        gains, tokens = scores.topk(min(self.width(step), scores.shape[-1]), dim=-1)
+            # Before the ban, which takes the tag out of the scores.
+            likeliest_tokens = likeliest_beam.argmax(dim=-1)
+            self.stop_at_tag(likeliest_tokens, likeliest_beam[:, self.tag])
+        self.ban_tag()
+        width = min(self.width(step), scores.shape[-1])
+        gains, tokens = scores.topk(width, dim=-1)
         return tokens, gains
+
+    def ban_tag(self) -> None:
+        """Make the tag impossible as the next token."""
+        if self.tag is not None:
+            self.scores[..., self.tag] = -torch.inf
 
     def draw(self, decoder: TopK, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Draw one of the `top_k` likeliest tokens by their probabilities at `temperature`."""
         assert self.noise is not None  # draw_noise makes it for this method
-        gains, tokens = scores.topk(min(decoder.top_k, scores.shape[-1]), dim=-1)
+        count = min(decoder.top_k, scores.shape[-1])
+        gains, tokens = scores.topk(count, dim=-1)
+        # In double precision, because the sum of many small weights decides between tokens.
         weights = (gains.double() / decoder.temperature).softmax(dim=-1)
         # `min_probability` counts before the temperature. The likeliest token always takes part.
-        weights[..., 1:] *= gains[..., 1:].exp() >= decoder.min_probability
+        is_likely_enough = gains[..., 1:].exp() >= decoder.min_probability
+        weights[..., 1:] *= is_likely_enough
         # The drawn number is a point on the line of all weights; count the tokens that end before.
         ends = weights.cumsum(dim=-1)
         point = self.noise[:, step, None, :] * ends[..., -1:]
@@ -244,7 +274,8 @@ class Search:
 
     def choose(self, candidates: Beams, evidence: Tensor) -> Tensor:
         """Drop candidates by the rule; return the indices of the likeliest that are left."""
-        likelihood, decoder = candidates.log_probability, self.decoder
+        likelihood = candidates.log_probability
+        decoder = self.decoder
         if isinstance(decoder, SafeBeam):
             kept = rules.keep(decoder.drop, evidence, likelihood, decoder.max_tag_probability)
             likelihood.masked_fill_(~kept, -torch.inf)
@@ -268,14 +299,19 @@ class Search:
     def show(self, watch: Watch) -> None:
         """Call `watch` with the leading text of each prompt that goes on."""
         rows = (~self.done).nonzero()[:, 0]
-        leading = self.leading()[rows]
-        tokens = self.beams.tokens[rows, leading].tolist()
-        tags = self.beams.tags[rows, leading].tolist()
-        lengths = self.beams.length[rows, leading].tolist()
+        for text in self.texts(rows, self.leading()[rows]):
+            watch(*text)
+
+    def texts(self, rows: Tensor, beams: Tensor) -> Iterator[tuple[int, list[int], list[float]]]:
+        """Yield the prompt, tokens and p(tag) of one beam of each of these rows."""
+        # One transfer from the device for all rows: each waits for what it computes.
+        lengths = self.beams.length[rows, beams].tolist()
+        tokens = self.beams.tokens[rows, beams].tolist()
+        tags = self.beams.tags[rows, beams].tolist()
         for row, prompt in enumerate(self.prompts[rows].tolist()):
             length = lengths[row]
             tag_probabilities = [] if self.tag is None else tags[row][:length]
-            watch(prompt, tokens[row][:length], tag_probabilities)
+            yield prompt, tokens[row][:length], tag_probabilities
 
     def record(self, rows: Tensor, stopped_at: Tensor | None = None) -> None:
         """Record the likeliest text of these prompts as `decoded`, unless they are done.
@@ -284,30 +320,30 @@ class Search:
         """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
-        beams = self.beams.select(new)
-        likelihood = beams.log_probability[:, 0] if stopped_at is None else stopped_at[new]
-        # One transfer from the device for all rows.
-        tokens, tags = beams.tokens[:, 0].tolist(), beams.tags[:, 0].tolist()
-        lengths, finished = beams.length[:, 0].tolist(), beams.finished[:, 0].tolist()
-        for row, prompt in enumerate(self.prompts[new].tolist()):
-            length, log_probability = lengths[row], float(likelihood[row])
-            if not math.isfinite(log_probability):
+        first = torch.zeros_like(new)
+        likelihood = self.beams.log_probability[:, 0] if stopped_at is None else stopped_at
+        log_probabilities = likelihood[new].tolist()
+        finished = self.beams.finished[new, 0].tolist()
+        for row, (prompt, tokens, tags) in enumerate(self.texts(new, first)):
+            if not math.isfinite(log_probabilities[row]):
                 raise ValueError(
                     "the model's logits are not finite: it is broken, or its precision is too low"
                 )
             self.decoded[prompt] = Decoded(
-                tokens=tokens[row][:length],
+                tokens,
                 finished=finished[row],
                 short_circuited=stopped_at is not None,
-                log_probability=log_probability,
-                tag_probabilities=[] if self.tag is None else tags[row][:length],
+                log_probability=log_probabilities[row],
+                tag_probabilities=tags,
             )
 
     def select(self, rows: Tensor) -> None:
         """Continue these prompts only."""
         self.tree.select(rows)
-        self.beams, self.scores = self.beams.select(rows), self.scores[rows]
-        self.prompts, self.done = self.prompts[rows], self.done[rows]
+        self.beams = self.beams.select(rows)
+        self.scores = self.scores[rows]
+        self.prompts = self.prompts[rows]
+        self.done = self.done[rows]
         self.new_tokens = self.new_tokens[rows]
         if self.noise is not None:
             self.noise = self.noise[rows]

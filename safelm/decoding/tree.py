@@ -18,6 +18,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from safelm.decoding.beams import row_index
+
 # Slots added when a row runs out of them. More would be copied less often, but attention would read
 # more empty slots.
 GROWTH = 32
@@ -29,8 +31,9 @@ class TreeLayer(CacheLayerMixin):
     def __init__(self, prompts: DynamicLayer, scratch: int) -> None:
         super().__init__()
         assert prompts.keys is not None and prompts.values is not None  # the prompts have been read
-        self.keys: Tensor = pad(prompts.keys, (0, 0, scratch, 0))
-        self.values: Tensor = pad(prompts.values, (0, 0, scratch, 0))
+        in_front = (0, 0, scratch, 0)
+        self.keys: Tensor = pad(prompts.keys, in_front)
+        self.values: Tensor = pad(prompts.values, in_front)
         self.scratch = scratch
         self.is_initialized = True
 
@@ -38,7 +41,11 @@ class TreeLayer(CacheLayerMixin):
         """Do nothing, because the layer starts with the keys and values of the prompt."""
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Write the tokens being tried into the scratch; return all keys and values."""
         count = key_states.shape[2]
@@ -59,7 +66,8 @@ class TreeLayer(CacheLayerMixin):
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        self.keys = self.keys[rows]
+        self.values = self.values[rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return length and offset of the keys; only models that ignore a 4-D mask ask."""
@@ -82,16 +90,23 @@ class TokenTree:
     """
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], scratch: int
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        scratch: int,
     ) -> None:
         """Read every prompt but its last token, which `forward` takes first."""
-        self.model, self.scratch = model, scratch
-        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
+        self.model = model
+        self.scratch = scratch
+        read = [prompt[:-1] for prompt in prompts]
+        lengths = torch.tensor([*map(len, read)], device=model.device)
+        # At least one column, because a model cannot forward no token: this one is padding.
         longest = max(1, int(lengths.max()))
-        positions = torch.arange(longest, device=model.device).expand(len(prompts), -1)
+        positions = torch.arange(longest, device=model.device).expand(len(read), -1)
         cache = DynamicCache()
+        # Not the whole model, whose head would compute logits that nobody reads.
         model.base_model(
-            input_ids=_padded([prompt[:-1] for prompt in prompts], longest, model.device),
+            input_ids=_padded(read, longest, model.device),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
@@ -99,6 +114,7 @@ class TokenTree:
         layers = (layer for layer in cache.layers if isinstance(layer, DynamicLayer))
         self.layers = [TreeLayer(layer, scratch) for layer in layers]
         self.position = lengths
+        # One beam for each prompt, which reads the prompt but not its padding.
         is_prompt = positions < lengths[:, None]
         self.visible = is_prompt[:, None]
         self.visible_to_tried = self.visible
@@ -115,8 +131,9 @@ class TokenTree:
         itself = torch.eye(count, self.scratch, dtype=torch.bool, device=tokens.device)
         seen = torch.cat([itself.expand(rows, -1, -1), self.visible_to_tried], dim=2)
         # An additive mask: 0 where a token sees, the lowest number where it does not.
-        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=tokens.device)
-        mask.masked_fill_(~seen, torch.finfo(self.model.dtype).min)
+        dtype = self.model.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=tokens.device)
+        mask.masked_fill_(~seen, torch.finfo(dtype).min)
         return self.model(
             input_ids=tokens,
             position_ids=self.position[:, None].expand(-1, count),
@@ -130,18 +147,22 @@ class TokenTree:
 
         Beams that are not alive read nothing from now on, so that their slots become free.
         """
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-        self.visible = self.visible_to_tried[rows, chosen] & alive[..., None]
+        rows = row_index(chosen)
+        is_alive = alive[..., None]
+        self.visible = self.visible_to_tried[rows, chosen] & is_alive
+        # After the line above, because slots of beams that are dropped now are free again.
         slots = self.free_slots(chosen.shape[1])
         for layer in self.layers:
             layer.adopt(rows, chosen, slots)
-        self.visible.scatter_(2, slots[..., None], alive[..., None])
+        self.visible.scatter_(2, slots[..., None], is_alive)
+        # The live beams of a prompt are equally long, so that one position serves them all.
         self.position = self.position + 1
 
     def free_slots(self, count: int) -> Tensor:
         """Find `count` slots in each row that no live beam reads, adding slots where needed."""
         used = self.visible.any(dim=1)
-        while used.shape[1] - int(used.sum(dim=1).max()) < count:
+        fullest = int(used.sum(dim=1).max())
+        while used.shape[1] - fullest < count:
             self.visible = pad(self.visible, (0, GROWTH))
             used = pad(used, (0, GROWTH))
             for layer in self.layers:
@@ -152,7 +173,8 @@ class TokenTree:
 
     def select(self, rows: Tensor) -> None:
         """Keep only these prompts."""
-        self.position, self.visible = self.position[rows], self.visible[rows]
+        self.position = self.position[rows]
+        self.visible = self.visible[rows]
         for layer in self.layers:
             layer.select(rows)
 
@@ -162,5 +184,8 @@ def _padded(texts: Sequence[Sequence[int]], width: int, device: torch.device) ->
 
     Causal attention never looks to the right, and slots with padding are free for later tokens.
     """
-    rows = [[*text, *[0] * (width - len(text))] for text in texts]
+    rows = []
+    for text in texts:
+        padding = [0] * (width - len(text))
+        rows.append([*text, *padding])
     return torch.tensor(rows, device=device)

@@ -30,6 +30,7 @@ def batches(documents: Iterable[Document], size: Size = BATCH) -> Iterator[list[
         characters += len(document.text)
         if len(batch) == size.rows or characters >= size.characters:
             yield batch
-            batch, characters = [], 0
+            batch = []
+            characters = 0
     if batch:
         yield batch

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import ClassVar
 
-import pyarrow.compute as pc
 from datatrove.data import Document
 
 from safelm.builder.blocks import NOT_SELECTED, Task
@@ -16,10 +15,7 @@ from safelm.seeding import sample
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadSample(ReadShards):
-    """Read a sample of a whole folder; other documents are dropped as not selected.
-
-    `with_label` restricts the sample to documents with a label in the source.
-    """
+    """Read a sample of a whole folder; other documents are dropped as not selected."""
 
     name: ClassVar[str] = "sample"
     purpose: str
@@ -27,12 +23,11 @@ class ReadSample(ReadShards):
     # ids for a shard need not rebuild it.
     documents: int = field(metadata={"key": False})
     seed: int = field(metadata={"key": False})
-    with_label: bool = field(default=False, metadata={"key": False})
 
     def tasks(self) -> list[Task]:
         """List one task per shard, with the ids that the sample takes from it."""
         tasks = super().tasks()
-        ids = [ids_of(task, self.with_label) for task in tasks]
+        ids = [ids_of(task) for task in tasks]
         every = chain.from_iterable(ids)
         chosen = set(sample(self.purpose, self.seed, every, self.documents))
         sampled = []
@@ -51,11 +46,7 @@ class ReadSample(ReadShards):
                 self.drop(NOT_SELECTED)
 
 
-def ids_of(task: Task, with_label: bool = False) -> list[str]:
-    """Return the ids of a shard's documents, or only of those with a label."""
+def ids_of(task: Task) -> list[str]:
+    """Return the ids of a shard's documents."""
     shard = task.inputs[0]
-    columns = ["id", "label"] if with_label else ["id"]
-    table = Shard(shard.path, 0, shard.sha256).table(columns)
-    if with_label:
-        table = table.filter(pc.is_valid(table["label"]))
-    return table["id"].to_pylist()
+    return Shard(shard.path, 0, shard.sha256).table(["id"])["id"].to_pylist()

@@ -41,18 +41,20 @@ class ReadShards(Reader):
 
         Raises FileNotFoundError for a shard without scores.
         """
-        sources = shards(self.folder)
-        if self.scores is None:
-            return [Task(shard.name, (_input(shard),), rows=shard.rows) for shard in sources]
-        score_files = {shard.name: shard for shard in shards(self.scores)}
+        score_files = {}
+        if self.scores is not None:
+            score_files = {shard.name: shard for shard in shards(self.scores)}
         tasks = []
-        for shard in sources:
-            if shard.name not in score_files:
-                raise FileNotFoundError(
-                    f"{self.scores}: expected a score file for every shard "
-                    f"(got none for {shard.name}); run `dvc repro score`"
-                )
-            inputs = _input(shard), _input(score_files[shard.name])
+        for shard in shards(self.folder):
+            files = [shard]
+            if self.scores is not None:
+                if shard.name not in score_files:
+                    raise FileNotFoundError(
+                        f"{self.scores}: expected a score file for every shard "
+                        f"(got none for {shard.name}); run `dvc repro score`"
+                    )
+                files.append(score_files[shard.name])
+            inputs = tuple(Input(file.path, file.sha256) for file in files)
             tasks.append(Task(shard.name, inputs, rows=shard.rows))
         return tasks
 
@@ -61,14 +63,15 @@ class ReadShards(Reader):
 
         Raises ValueError if the scores are not those of the documents, row for row.
         """
-        documents, *rest = [Shard(item.path, 0, item.sha256) for item in task.inputs]
-        scores = rest[0].table(("id", "score", "hazard")) if rest else None
+        documents, *score_files = [Shard(item.path, 0, item.sha256) for item in task.inputs]
+        scores = score_files[0].table(("id", "score", "hazard")) if score_files else None
         rows = 0
         for batch in documents.batches():
             size = batch.num_rows
             if scores is not None:
                 # The score file has the same rows in the same order.
-                batch = self._select(batch, scores.slice(rows, size), task)
+                own_scores = scores.slice(rows, size)
+                batch = self._select(batch, own_scores, task)
             rows += size
             yield from documents_of(batch)
         if scores is not None and scores.num_rows != rows:
@@ -79,8 +82,10 @@ class ReadShards(Reader):
 
     def _select(self, batch: pa.Table, scores: pa.Table, task: Task) -> pa.Table:
         """Return the rows whose score is selected, with their scores."""
-        ids, scored_ids = batch["id"].to_pylist(), scores["id"].to_pylist()
+        ids = batch["id"].to_pylist()
+        scored_ids = scores["id"].to_pylist()
         if ids != scored_ids:
+            # The shorter of the two ends in None, which is no id.
             pairs = zip_longest(ids, scored_ids)
             expected, got = next(pair for pair in pairs if pair[0] != pair[1])
             raise ValueError(
@@ -94,6 +99,7 @@ class ReadShards(Reader):
         batch = self._filter(batch, pc.invert(is_guarded), CHILD_SAFETY)
         if self.select is None:
             return batch
+        # Of the column's type, which an empty selection does not show.
         selected = pa.array(self.select, batch["score"].type)
         is_selected = pc.is_in(batch["score"], selected)
         return self._filter(batch, is_selected, NOT_SELECTED)
@@ -102,10 +108,6 @@ class ReadShards(Reader):
         kept = batch.filter(is_kept)
         self.drop(reason, batch.num_rows - kept.num_rows)
         return kept
-
-
-def _input(shard: Shard) -> Input:
-    return Input(shard.path, shard.sha256)
 
 
 def documents_of(table: pa.Table) -> Iterator[Document]:

@@ -26,7 +26,8 @@ class CorpusCursor:
 
     def tokens(self, rows: int) -> int:
         """Count the tokens of the next rows."""
-        return self._tokens_before(self.position + rows) - self._tokens_before(self.position)
+        before = self._tokens_before(self.position)
+        return self._tokens_before(self.position + rows) - before
 
     def quota(self, tokens: float) -> float:
         """Return the number of next rows that hold this many tokens, with a fraction of a row."""
@@ -38,19 +39,22 @@ class CorpusCursor:
         cumulative = self._cumulative_tokens(int(epoch))
         # The row that the tokens reach in this epoch, linear within a row.
         within = float(np.interp(rest, cumulative, row_numbers))
-        return int(epoch) * len(self.rows) + within - self.position
+        first_row = int(epoch) * len(self.rows)
+        return first_row + within - self.position
 
     def _tokens_before(self, position: int) -> int:
         if self.rows.length:
             # Packed rows need no array of cumulative tokens, which a large corpus could not afford.
             return position * self.rows.length
         epoch, within = divmod(position, len(self.rows))
-        return epoch * self.rows.tokens + int(self._cumulative_tokens(epoch)[within])
+        of_epoch = int(self._cumulative_tokens(epoch)[within])
+        return epoch * self.rows.tokens + of_epoch
 
     def _cumulative_tokens(self, epoch: int) -> np.ndarray:
         if epoch not in self._cumulative:
             # Rows of different lengths come in another order each epoch.
-            lengths = self.rows.lengths[self.order.epoch(epoch)]
+            order = self.order.epoch(epoch)
+            lengths = self.rows.lengths[order]
             sums = np.cumsum(lengths, dtype=np.int64)
             self._cumulative[epoch] = np.concatenate([[0], sums])
         return self._cumulative[epoch]
@@ -89,9 +93,13 @@ def check_epochs(
         )
         # A corpus that replaces several is listed once, with its largest number.
         corpus = slot.rpartition("-")[2]
+        # Rounded up to two digits, or the advised limit would still be exceeded.
         limits[corpus] = math.ceil(cursor.epochs * 100) / 100
-        budgets.append(int(budget * max_epochs[slot] / cursor.epochs))
-    advice = [f"mix.tokens: {min(budgets) - slack}"] if min(budgets) > slack else []
+        fitting = budget * max_epochs[slot] / cursor.epochs
+        budgets.append(int(fitting))
+    smallest = min(budgets)
     epochs = [f"corpora.{corpus}.epochs: {limit:g}" for corpus, limit in sorted(limits.items())]
-    advice += [" and ".join(epochs), "a smaller weight"]
+    advice = [" and ".join(epochs), "a smaller weight"]
+    if smallest > slack:
+        advice.insert(0, f"mix.tokens: {smallest - slack}")
     raise MixtureError(f"{at}: reads {', '.join(readings)}; write {' or '.join(advice)}")

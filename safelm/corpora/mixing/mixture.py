@@ -181,9 +181,11 @@ def _write_replacement(
 ) -> dict[str, str]:
     """Write the replacing documents in the order of the replaced ones; return digests by name."""
     target.mkdir(parents=True, exist_ok=True)
-    paths = sorted(shard.path for shard in _token_shards(source) if shard.path.suffix == ".ds")
-    replacement.write(Tokens(paths, token_bytes(vocabulary)), target / REPLACED)
-    return {name: file_digest(target / name) for name in (REPLACED, f"{REPLACED}{INDEX}")}
+    paths = [shard.path for shard in _token_shards(source) if shard.path.suffix == ".ds"]
+    tokens = Tokens(sorted(paths), token_bytes(vocabulary))
+    replacement.write(tokens, target / REPLACED)
+    written = (REPLACED, f"{REPLACED}{INDEX}")
+    return {name: file_digest(target / name) for name in written}
 
 
 def _token_shards(source: Path) -> list[Shard]:
@@ -202,6 +204,7 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
     """
     paths = [folder / name for name in files if name.endswith(".ds")]
     tokens = Tokens(paths, token_bytes(vocabulary))
+    # A torn index would cut documents short, or let one run into the next.
     end = int(tokens.ends[-1]) if len(tokens.ends) else 0
     if end != len(tokens):
         raise DamagedShard(
@@ -213,11 +216,13 @@ def _open_checked(folder: Path, files: Mapping[str, str], vocabulary: int) -> To
         # The documents of this file; none crosses files.
         ends = tokens.ends - offset
         is_here = (ends > 0) & (ends <= len(array))
-        if np.any(array[ends[is_here] - 1] != END_ID):
+        last_tokens = array[ends[is_here] - 1]
+        if np.any(last_tokens != END_ID):
             raise DamagedShard(
                 f"{path}: expected every document to end with {END} ({END_ID}); tokenize again"
             )
-        if len(array) and (largest := int(array.max())) >= vocabulary:
+        largest = int(array.max(initial=0))
+        if largest >= vocabulary:
             raise DamagedShard(
                 f"{path}: has token {largest}, but the tokenizer has {vocabulary} tokens; "
                 "tokenize again"

@@ -1,7 +1,7 @@
 """Replacement of documents by those written from them, matched by `parent`."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,9 +30,11 @@ class Replacement:
         """Copy these documents of `source` into the token file `target` and its index."""
         begins = source.begins[self.documents]
         ends = source.ends[self.documents]
+        # Python's integers, which are faster one by one than numpy's.
+        spans = zip(begins.tolist(), ends.tolist(), strict=True)
         # One document at a time, because a corpus may not fit into memory.
         with target.open("wb") as file:
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            for begin, end in spans:
                 file.write(source.span(begin, end).data)
         # An index in DataTrove's format: the end of each document, in 64 bits.
         np.cumsum(ends - begins, dtype="<u8").tofile(f"{target}{INDEX}")
@@ -57,8 +59,9 @@ def replacements(
     """
     found = {}
     for slot, corpus in replaced_slots(slots).items():
-        ids = [row["id"] for row in _documents(build, corpora[part_name(slot)], "id")]
-        parents = [row["parent"] for row in _documents(build, corpora[corpus], "parent")]
+        replaced = corpora[part_name(slot)]
+        ids = _column(build, replaced, "id")
+        parents = _column(build, corpora[corpus], "parent")
         found[slot] = match_parents(ids, parents)
     return found
 
@@ -92,13 +95,17 @@ def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacem
     return Replacement(numbers, left_out=matched.count([]))
 
 
-def _documents(build: Path, corpus: Corpus, column: str) -> Iterator[dict[str, Any]]:
-    """Yield a column of the documents of a corpus, in the order in which they were tokenized."""
-    # A corpus that selects by score was tokenized in the order of the scores' shards.
+def _column(build: Path, corpus: Corpus, column: str) -> list[Any]:
+    """Read a column of the documents of a corpus, in the order in which they were tokenized."""
     scores = scores_of(corpus)
+    values: list[Any] = []
     if scores is None:
         for table in tables(build / corpus.from_, [column]):
-            yield from table.to_pylist()
-        return
-    for table in tables(build / "score", ["id", "score"]):
-        yield from (row for row in table.to_pylist() if row["score"] in scores)
+            values += table[column].to_pylist()
+        return values
+    # A corpus that selects by score was tokenized in the order of the scores' shards.
+    for table in tables(build / "score", [column, "score"]):
+        for row in table.to_pylist():
+            if row["score"] in scores:
+                values.append(row[column])
+    return values

@@ -34,7 +34,9 @@ class Tokens:
 
     def __init__(self, files: Sequence[Path], width: int) -> None:
         self.files = list(files)
-        self.arrays = [_map_file(path, np.dtype(f"<u{width}")) for path in self.files]
+        # Little-endian on every machine, as DataTrove writes them.
+        dtype = np.dtype(f"<u{width}")
+        self.arrays = [_map_file(path, dtype) for path in self.files]
         self.offsets = np.cumsum([0, *map(len, self.arrays)], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -47,8 +49,9 @@ class Tokens:
         pieces = []
         while start < stop:
             offset = self.offsets[number]
-            pieces.append(self.arrays[number][start - offset : stop - offset])
-            start += len(pieces[-1])
+            piece = self.arrays[number][start - offset : stop - offset]
+            pieces.append(piece)
+            start += len(piece)
             number += 1
         # A row within one file, as almost all are, is not copied.
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -56,10 +59,13 @@ class Tokens:
     @cached_property
     def ends(self) -> np.ndarray:
         """The end of each document: the position after its END."""
+        # Not empty, because nothing cannot be concatenated.
         ends = [np.zeros(0, np.int64)]
+        # `offsets` has one entry more, the end of the last file.
         for path, offset in zip(self.files, self.offsets, strict=False):
-            within_file = np.fromfile(f"{path}{INDEX}", "<u8")
-            ends.append(within_file.astype(np.int64) + offset)
+            # Converted, because numpy adds int64 to uint64 as floats.
+            within_file = np.fromfile(f"{path}{INDEX}", "<u8").astype(np.int64)
+            ends.append(within_file + offset)
         return np.concatenate(ends)
 
     @cached_property
@@ -70,7 +76,9 @@ class Tokens:
 
 def _begins_of(ends: np.ndarray) -> np.ndarray:
     """The position where each document begins: the end of the one before."""
-    return np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+    begins = np.zeros_like(ends)
+    begins[1:] = ends[:-1]
+    return begins
 
 
 def _map_file(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -134,18 +142,21 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
         layout: "document" puts one document, or a piece of a longer one, into each row. "packed"
             fills rows across documents and drops the last tokens, which are too few for a row.
     """
-    total = int(ends[-1]) if len(ends) else 0
     if layout == "packed":
-        return packed_rows(np.arange(total // sequence, dtype=np.int64) * sequence, sequence)
+        total = int(ends[-1]) if len(ends) else 0
+        numbers = np.arange(total // sequence, dtype=np.int64)
+        return packed_rows(numbers * sequence, sequence)
     begins = _begins_of(ends)
-    # Pieces of each document, rounded up.
-    pieces = -(-(ends - begins) // sequence)
+    # Rounded up, as a division of the negative number rounds down.
+    pieces = -((begins - ends) // sequence)
     first_rows = np.cumsum(pieces) - pieces
+    row_numbers = np.arange(pieces.sum())
     # The number of each piece within its document.
-    piece_numbers = np.arange(pieces.sum()) - np.repeat(first_rows, pieces)
+    piece_numbers = row_numbers - np.repeat(first_rows, pieces)
     starts = np.repeat(begins, pieces) + sequence * piece_numbers
+    left = np.repeat(ends, pieces) - starts
     # The last piece of a document is shorter.
-    lengths = np.minimum(sequence, np.repeat(ends, pieces) - starts)
+    lengths = np.minimum(sequence, left)
     return Rows(starts, lengths)
 
 
@@ -159,7 +170,8 @@ def hold_out(rows: Rows, max_rows: int, seed: int, corpus: str) -> tuple[Rows, R
     if count:
         # Drawn by the part's name, so that twin mixtures hold out the same rows.
         draw = generator("held out", seed, part_name(corpus))
-        is_held[draw.choice(len(rows), count, replace=False)] = True
+        drawn = draw.choice(len(rows), count, replace=False)
+        is_held[drawn] = True
     return rows.select(~is_held), rows.select(is_held)
 
 
@@ -180,9 +192,10 @@ class ReadingOrder:
         if number not in self._epochs:
             # Half the memory of int64 for all but the largest corpora.
             dtype = np.uint32 if self.count < 1 << 32 else np.int64
+            in_order = np.arange(self.count, dtype=dtype)
             # Drawn by the part's name: a replacement is read in the order of what it replaces.
             draw = generator("epoch", self.seed, self.corpus, number)
-            self._epochs[number] = draw.permutation(np.arange(self.count, dtype=dtype))
+            self._epochs[number] = draw.permutation(in_order)
         return self._epochs[number]
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
@@ -191,5 +204,6 @@ class ReadingOrder:
         rows = np.empty(len(positions), np.int64)
         for number in np.unique(epochs):
             is_in_epoch = epochs == number
-            rows[is_in_epoch] = self.epoch(int(number))[within[is_in_epoch]]
+            order = self.epoch(int(number))
+            rows[is_in_epoch] = order[within[is_in_epoch]]
         return rows
