@@ -29,6 +29,8 @@ DISTRIBUTIONS = {
     "cchardet": "faust-cchardet",
     "ruamel": "ruamel.yaml",
     "sklearn": "scikit-learn",
+    "splintr": "splintr-rs",
+    "stdnum": "python-stdnum",
     "yaml": "PyYAML",
 }
 # Libraries that check input or show progress, and write no output byte.
