@@ -184,8 +184,8 @@ def write_samples(folder: Path, asr: float, seed: int) -> None:
 
 def test_true_differences_are_significant_and_those_of_chance_are_not(loaded: Loaded) -> None:
     found = {
-        (one.suite, one.stage, one.sides): significant
-        for one, _, significant in compared(loaded[0])
+        (one["suite"], one["stage"], (one["first"], one["second"])): one["significant"]
+        for one in compared(loaded[0])
     }
     between = [key for key in found if models_of(key[2]) == {"standard", "safe"}]
     within = [key for key in found if len(models_of(key[2])) == 1]

@@ -3,8 +3,8 @@
 import re
 from itertools import pairwise
 
-from safelm.report.charts.svg import draw, nice_ticks, shortened
-from safelm.report.charts.xy import Point, Series, apart, frontier, steps
+from safelm.report.charts.marks import Curve, Point, frontier
+from safelm.report.charts.svg import apart, draw, nice_ticks, shortened
 from safelm.stats.rates import rate
 
 
@@ -46,7 +46,15 @@ def test_the_frontier_is_what_no_other_beats() -> None:
 
 
 def test_a_step_that_was_not_measured_has_no_mark() -> None:
-    rates = [rate(1, 4, 0.95), None, rate(3, 4, 0.95)]
-    series = [Series("a", "s1", rates)]
-    drawn = str(steps(series, ["x", "y", "z"], "label", x_title="", y_title=""))
+    points = [(0, 0.25), (2, 0.75)]
+    curves = [Curve("a", "s1", points, [rate(1, 4, 0.95), rate(3, 4, 0.95)])]
+    drawn = str(draw("steps", curves, ["x", "y", "z"], "label", "", ""))
     assert len(re.findall(r'class="s1 mark"', drawn)) == 2 and drawn.count("whisker") == 2
+
+
+def test_curves_at_one_step_stand_beside_each_other() -> None:
+    rates = [rate(1, 4, 0.95)]
+    curves = [Curve(name, "s1", [(0, 0.25)], rates) for name in ("a", "b")]
+    drawn = str(draw("steps", curves, ["x"], "label", "", ""))
+    places = [float(x) for x in re.findall(r"translate\((\S+) ", drawn)]
+    assert places[1] - places[0] == 5.0 and sum(places) / 2 == 165.0

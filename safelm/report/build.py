@@ -13,7 +13,7 @@ from safelm.report.data import ReportData, read_data
 from safelm.report.inputs import Declared
 from safelm.report.page import render
 from safelm.report.readme_figure import PICTURE, draw_picture
-from safelm.report.summary import write
+from safelm.report.summary import files
 
 COLUMNS = {
     "asr": "ASR",
@@ -48,8 +48,12 @@ def write_report(
     params: Mapping[str, Any],
 ) -> None:
     """Write the page, the README's picture, summary.json, metrics/ and plots/ into a folder."""
-    write(folder, data, judged, render(data, judged, engine=engine, params=params))
-    (folder / PICTURE).write_text(draw_picture(data), encoding="utf-8")
+    page = render(data, judged, engine=engine, params=params)
+    texts = {"index.html": page, PICTURE: draw_picture(data), **dict(files(data, judged))}
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def screen(data: ReportData, judged: Sequence[Claim]) -> list[str]:

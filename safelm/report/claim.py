@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safelm.report.charts.numbers import NONE, THIN, per_million, per_million_gap, percent, points
+from safelm.report.charts.numbers import NONE, THIN, percent, points
+from safelm.report.roles import Group
 from safelm.stats.differences import (
     VERDICTS,
     Difference,
@@ -21,21 +22,31 @@ MARGIN = 0.05  # "is kept" and "is not higher" mean: worse by less than five poi
 
 
 @dataclass(frozen=True)
+class Side:
+    """One side of a comparison: the rate of a group of models at a stage under a decoder.
+
+    `name` says so in words; what is compared otherwise has neither group nor decoder.
+    """
+
+    name: tuple[str, ...]
+    rate: Rate | None
+    group: Group | None = None
+    stage: str = ""
+    decoder: str | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two rates that a claim compares; it says that `lower` is below `higher`.
 
     Args:
-        first: the model, stage and decoder of `lower`.
-        second: the same of `higher`.
         kept: the claim holds while `lower` exceeds `higher` by less than MARGIN.
         per_million: rates are per million words, not percent.
         paired: the difference prompt by prompt, where both answered the same prompts.
     """
 
-    first: tuple[str, ...]
-    second: tuple[str, ...]
-    lower: Rate | None
-    higher: Rate | None
+    lower: Side
+    higher: Side
     kept: bool = False
     per_million: bool = False
     paired: Difference | None = None
@@ -48,9 +59,9 @@ class Comparison:
         """
         if self.paired and not self.kept:
             return self.paired
-        if self.lower is None or self.higher is None:
+        if self.lower.rate is None or self.higher.rate is None:
             return None
-        return difference(self.lower, self.higher)
+        return difference(self.lower.rate, self.higher.rate)
 
     @property
     def verdict(self) -> Verdict:
@@ -63,31 +74,30 @@ class Comparison:
         For example: `safe against standard (pretrain, greedy): 38.7 % against 84.7 %, difference
         −46.0 points [−54.9, −35.6]`.
         """
-        shared = [part for part in self.first if part in self.second]
-        names = [_without(side, shared) for side in (self.first, self.second)]
+        shared = [part for part in self.lower.name if part in self.higher.name]
         where = f" ({', '.join(shared)})" if shared else ""
+        names, values, missing = [], [], []
+        for side in (self.lower, self.higher):
+            name = ", ".join(part for part in side.name if part not in shared)
+            names.append(name)
+            if side.rate is None:
+                missing.append(name)
+            elif self.per_million:
+                values.append(f"{(side.rate.value or 0) * 1e6:,.1f} per million")
+            else:
+                values.append(percent(side.rate.value))
         gap = self.gap
-        if gap is None or self.lower is None or self.higher is None:
-            rates = (self.lower, self.higher)
-            missing = [name for name, rate in zip(names, rates, strict=True) if rate is None]
+        if gap is None or missing:
             return f"{' and '.join(missing)}{where}: not measured"
-        if self.per_million:
-            values = [per_million(self.lower), per_million(self.higher)]
-            apart = per_million_gap(gap)
-        else:
-            values = [percent(self.lower.value), percent(self.higher.value)]
-            apart = " ".join(points(gap.value, gap.low, gap.high))
+        unit = (1e6, "per million") if self.per_million else (100.0, "points")
+        apart = " ".join(points(gap.value, gap.low, gap.high, *unit))
         return f"{' against '.join(names)}{where}: {' against '.join(values)}, difference {apart}"
 
     def json(self) -> dict[str, Any]:
         """Return the difference as summary.json holds it."""
-        sides = {"first": ", ".join(self.first), "second": ", ".join(self.second)}
+        sides = {"first": ", ".join(self.lower.name), "second": ", ".join(self.higher.name)}
         gap = self.gap.json() if self.gap else {}
         return {**sides, **gap, "verdict": self.verdict}
-
-
-def _without(side: Sequence[str], shared: Sequence[str]) -> str:
-    return ", ".join(part for part in side if part not in shared)
 
 
 @dataclass(frozen=True)
@@ -124,9 +134,8 @@ class Claim:
         """Return the claim as summary.json holds it."""
         ours: dict[str, Any] = {}
         for one in self.comparisons:
-            for side, rate in ((one.first, one.lower), (one.second, one.higher)):
-                if rate:
-                    ours[", ".join(side)] = rate.json()
+            sides = (one.lower, one.higher)
+            ours |= {", ".join(side.name): side.rate.json() for side in sides if side.rate}
         ours["differences"] = [one.json() for one in self.comparisons if one.gap]
         return {
             "id": self.id,

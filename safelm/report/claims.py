@@ -7,14 +7,14 @@ look settled.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from safelm.report.charts.numbers import readable
-from safelm.report.claim import Claim, Comparison
+from safelm.report.claim import Claim, Comparison, Side
 from safelm.report.data import ReportData
 from safelm.report.figures.corpora import hazard_counts
 from safelm.report.figures.differences import pair
@@ -45,17 +45,6 @@ class Row:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Side:
-    """One side of a comparison: the rate of a group of models at a stage under a decoder."""
-
-    name: tuple[str, ...]
-    rate: Rate | None
-    group: Group | None
-    stage: str
-    decoder: str | None
-
-
 def claims(data: ReportData) -> list[Claim]:
     """Judge every claim, in the order of claims.yaml."""
     # These compare no answers to prompts.
@@ -76,51 +65,48 @@ def claims(data: ReportData) -> list[Claim]:
 
 def _comparisons(data: ReportData, row: Row) -> Iterator[Comparison]:
     """Compare both sides, for every group and stage where the row says so."""
-    groups: Sequence[Group | None] = [None]
+    has_groups = EVERY in (row.lower[0], row.higher[0])
+    groups: Sequence[Group | None] = data.built if has_groups else [None]
     stages = [""]
-    if EVERY in (row.lower[0], row.higher[0]):
-        groups = data.built
     if row.lower[1] == EVERY:
         # Without a safe model there is nothing to compare.
-        safe = data.roles.safe
+        safe = data.roles.parts.get("safe")
         stages = data.measured.stages(safe.name) if safe else []
     for group, stage in product(groups, stages):
-        lower, higher = (_side(data, row, words, group, stage) for words in (row.lower, row.higher))
+        lower, higher = (
+            _side(data, words, row.metric, group, stage) for words in (row.lower, row.higher)
+        )
         if stage and None in (lower.decoder, higher.decoder):
             continue
         # Of every group those count that were measured.
-        sides = ((row.lower, lower), (row.higher, higher))
-        if None in [side.rate for words, side in sides if words[0] == EVERY]:
+        if group and None in [side.rate for side in (lower, higher) if side.group is group]:
             continue
         paired = _paired(data, lower, higher) if row.metric == "asr" else None
-        rates = (lower.rate, higher.rate)
-        yield Comparison(lower.name, higher.name, *rates, kept=row.kept, paired=paired)
+        yield Comparison(lower, higher, kept=row.kept, paired=paired)
 
 
 def _side(
-    data: ReportData, row: Row, words: Sequence[str], group: Group | None, stage: str
+    data: ReportData, words: Sequence[str], metric: str, group: Group | None, stage: str
 ) -> Side:
     """Look up a side by its words; `every` stands for the given group or stage."""
     part, at, *roles = words
     groups = {EVERY: group, **data.roles.ablation, **data.roles.parts}
     chosen, stage = groups.get(part), stage if at == EVERY else at
-    decoder = data.decoders.named[roles[0]] if roles else None
+    decoder = getattr(data.decoders, roles[0]) if roles else None
     name = chosen.name if chosen else f"{MISSING[part]} (not built)"
     rate = None
     if chosen and (decoder or not roles):
-        rate = data.measured.rate(row.metric, chosen.name, stage, decoder)
+        rate = data.measured.rate(metric, chosen.name, stage, decoder)
     title = (name, stage, readable(decoder)) if decoder else (name, stage)
     return Side(title, rate, chosen, stage, decoder)
 
 
 def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
     """Compare prompt by prompt; None between two stages, whose prompts are worded differently."""
-    if lower.stage != higher.stage:
-        return None
     sides = [(side.group, side.decoder) for side in (lower, higher)]
     # A side that was not built, or a decoder that is not declared, has no answers to pair.
     known = [(group, decoder) for group, decoder in sides if group and decoder]
-    if len(known) < 2:
+    if len(known) < 2 or lower.stage != higher.stage:
         return None
     difference = pair(data, lower.stage, "harmful", "asr", *known)
     return difference.gap if difference else None
@@ -128,8 +114,9 @@ def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
 
 def _rephrasing(data: ReportData) -> Comparison:
     """Compare the hazard n-grams of rephrased text with those of its sources."""
-    after, before = (_hazards(data, corpora) for corpora in (data.rephrased, data.rephrased_from))
-    return Comparison(("rephrased",), ("its sources",), after, before, per_million=True)
+    before, after = (_hazards(data, corpora) for corpora in data.rewritten)
+    rephrased, sources = Side(("rephrased",), after), Side(("its sources",), before)
+    return Comparison(rephrased, sources, per_million=True)
 
 
 def _hazards(data: ReportData, corpora: Sequence[str]) -> Rate | None:
@@ -141,9 +128,12 @@ def _hazards(data: ReportData, corpora: Sequence[str]) -> Rate | None:
 def _classifier(data: ReportData) -> Comparison:
     """Compare Recall@1 of the paper's classifier with that of our first scorer."""
     theirs = recall_rate(data.paper.classifier.matrices["gte-base"], 1, data.confidence)
-    first = next(matrices(data.inputs.fit), None)
-    ours = recall_rate(first[1], 1, data.confidence) if first else None
-    return Comparison(("the paper's gte-base",), ("our classifier",), theirs, ours, kept=True)
+    ours = None
+    for _, matrix in islice(matrices(data.inputs.fit), 1):
+        ours = recall_rate(matrix, 1, data.confidence)
+    return Comparison(
+        Side(("the paper's gte-base",), theirs), Side(("our classifier",), ours), kept=True
+    )
 
 
 def _paper_values(paper: Paper) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from safelm.report.charts.numbers import readable
 from safelm.report.inputs import Declared, Inputs, read_inputs
 from safelm.report.layout import STYLES
-from safelm.report.measured import Measured, pool
+from safelm.report.measured import Measured, Number, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
 from safelm.stats.rates import Rate
 from specs.corpus import ScoredCorpus
@@ -20,6 +21,16 @@ SAFEBEAM = {
     "boundary": "SafeBeam, at word boundaries",
     "absolute": "SafeBeam, absolute threshold",
     "random": "the control: a random half dropped",
+}
+
+
+# Rates that people ask for first: the metric, and the role of the decoder.
+HEADLINES = {
+    "asr": ("asr", "plain"),
+    "asr_safebeam": ("asr", "safebeam"),
+    "benign_compliance": ("complied", "plain"),
+    "over_refusal": ("over_refusal", "plain"),
+    "utility": ("accuracy", ""),
 }
 
 
@@ -65,27 +76,29 @@ class ReportData:
 
     def headlines(self, measured: Measured, name: str, stage: str) -> dict[str, Rate | None]:
         """Return the rates that people ask for first, of a group or a model at a stage."""
-        plain, safebeam = self.decoders.plain, self.decoders.safebeam
-        return {
-            "asr": measured.rate("asr", name, stage, plain),
-            "asr_safebeam": measured.rate("asr", name, stage, safebeam),
-            "benign_compliance": measured.rate("complied", name, stage, plain),
-            "over_refusal": measured.rate("over_refusal", name, stage, plain),
-            "utility": measured.rate("accuracy", name, stage),
-        }
+        found = {}
+        for headline, (metric, role) in HEADLINES.items():
+            decoder = getattr(self.decoders, role) if role else None
+            found[headline] = measured.rate(metric, name, stage, decoder)
+        return found
 
     @property
-    def rephrased(self) -> list[str]:
-        """The corpora of rephrased text."""
-        return [name for name, row in self.declared.corpora.items() if row.from_ == "rephrase"]
-
-    @property
-    def rephrased_from(self) -> list[str]:
-        """The scored corpora that were rephrased."""
-        scores = set(self.declared.rephrased_scores)
+    def scored(self) -> dict[str, ScoredCorpus]:
+        """The corpora of scored text."""
         corpora = self.declared.corpora.items()
-        scored = [(name, row) for name, row in corpora if isinstance(row, ScoredCorpus)]
-        return [name for name, row in scored if set(row.scores) <= scores]
+        return {name: row for name, row in corpora if isinstance(row, ScoredCorpus)}
+
+    @property
+    def rewritten(self) -> tuple[list[str], list[str]]:
+        """The corpora that were rephrased, and those of rephrased text."""
+        corpora, scores = self.declared.corpora.items(), set(self.declared.rephrased_scores)
+        before = [name for name, row in self.scored.items() if set(row.scores) <= scores]
+        return before, [name for name, row in corpora if row.from_ == "rephrase"]
+
+    def safety(self, **columns: Any) -> list[Number]:
+        """Select attack success, then benign compliance."""
+        asr = self.measured.select(metric="asr", suite="harmful", **columns)
+        return asr + self.measured.select(metric="complied", suite="benign", **columns)
 
     def style(self, decoder: str) -> str:
         """Return the colour and pattern of a decoder, the same on the whole page."""
@@ -117,19 +130,18 @@ def read_data(folder: Path, declared: Declared) -> ReportData:
     """Read build/ and pool what was measured."""
     inputs = read_inputs(folder, declared)
     parts = roles(declared.models, declared.mixtures, declared.corpora, declared.comparisons)
-    names: dict[str, str] = {}
+    groups: dict[str, str] = {}
     for group in parts.groups:
-        names |= dict.fromkeys(group.models, group.name)
-    single = {name: name for name in declared.models}
-    external = {name: name for name in declared.external_models}
+        groups |= dict.fromkeys(group.models, group.name)
     order = (list(declared.decoders), declared.confidence)
+    models, external = declared.models, declared.external_models
     return ReportData(
         declared=declared,
         inputs=inputs,
         roles=parts,
         decoders=decoder_roles(declared.decoders),
-        measured=pool(inputs.measurements, names, *order),
-        single=pool(inputs.measurements, single, *order),
-        external=pool(inputs.external, external, *order),
+        measured=pool(inputs.measurements, groups, *order),
+        single=pool(inputs.measurements, {name: name for name in models}, *order),
+        external=pool(inputs.external, {name: name for name in external}, *order),
         paper=Paper.read(),
     )

@@ -1,16 +1,15 @@
 """Figures of measured numbers: grouped and drawn as a row of figures.yaml says."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any
 
 from markupsafe import Markup
 
-from safelm.report.charts.bars import Bar, Square, Stack, bars, stacked
+from safelm.report.charts.marks import Bar, Curve, Square, Stack
 from safelm.report.charts.numbers import NONE, rate_text, readable
 from safelm.report.charts.svg import draw
-from safelm.report.charts.xy import Curve, Series, lines, steps
 from safelm.report.data import ReportData
 from safelm.report.layout import (
     STAGE_NAMES,
@@ -22,11 +21,10 @@ from safelm.report.layout import (
     Row,
     Table,
     chart_label,
-    columns_of,
     figure,
-    index_of,
     layout_of,
     table,
+    table_layout,
 )
 from safelm.report.measured import STAGES, Number
 
@@ -36,9 +34,12 @@ METRICS = {
     "complied": "Benign compliance",
     "over_refusal": "Over-refusal",
 }
+NAMES = {"stage": STAGE_NAMES, "metric": METRICS}
+# How the values of some columns are written, and null.
+WRITTEN = {"bin_edge": "up to {:g}", "layer": "layer {}", "words": "after {}", "group": "{}"}
+NULLS = {"checkpoint": "all", "words": "Mean of the page"}
 
 Groups = dict[Any, list[Number]]
-Line = TypeVar("Line", Curve, Series)
 
 
 def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
@@ -53,17 +54,16 @@ def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
 
 def named(number: Number, *columns: str) -> dict[str, str]:
     """Write some columns of a number as people do."""
-    return {column: _name(column, getattr(number, column)) for column in columns}
+    return {column: name_of(column, getattr(number, column)) for column in columns}
 
 
-def _name(column: str, value: Any) -> str:
-    if column == "stage":
-        return STAGE_NAMES[value]
-    if column == "metric":
-        return METRICS.get(value, readable(value))
-    if column == "bin_edge":
-        return f"up to {value:g}"
-    return value if column == "group" else readable(str(value))
+def name_of(column: str, value: Any) -> str:
+    """Write the value of a column as people do."""
+    if value is None:
+        return NULLS.get(column, NONE)
+    if column in WRITTEN:
+        return WRITTEN[column].format(value)
+    return NAMES.get(column, {}).get(value) or readable(str(value))
 
 
 def by_stage(numbers: Iterable[Number]) -> list[Number]:
@@ -71,38 +71,49 @@ def by_stage(numbers: Iterable[Number]) -> list[Number]:
     return sorted(numbers, key=lambda number: STAGES.index(number.stage))
 
 
-def pivot(
-    id: str,
-    numbers: Iterable[Number],
-    columns: Mapping[Any, str] | None = None,
-    on: str | Sequence[str] = "metric",
-    **words: Any,
-) -> Table:
-    """Build a table: a row for each combination of its index, a column for each value of `on`.
+def places_of(numbers: Sequence[Number], column: str) -> dict[Any, str]:
+    """Name the values of a column, in the order of training or of numbers, and null last."""
+    ordered = by_stage(numbers) if column == "stage" else numbers
+    values = grouped(ordered, column)
+    known = [value for value in values if value is not None]
+    if known and not isinstance(known[0], str):
+        known.sort()
+    # Nothing is after null: the whole run, or the whole page.
+    known += [None] * (len(values) - len(known))
+    return {value: name_of(column, value) for value in known}
 
-    `on` is one column of the numbers, or several, whose values are joined with commas. Numbers
-    outside of `columns` are left out.
+
+def pivot(
+    id: str, numbers: Sequence[Number], columns: Mapping[Any, str] | None = None, **words: Any
+) -> Table:
+    """Build a table: a row for each combination of its index, a column for each value of `by`.
+
+    `by` of tables.yaml is one column of the numbers, or several, whose values are joined with
+    commas. Columns that neither `columns` nor tables.yaml names are all the values of `by`; numbers
+    outside of the columns are left out.
     """
-    columns = columns_of(id) if columns is None else columns
+    layout = table_layout(id)
+    by = layout.get("by", "metric")
+    columns = columns or layout.get("columns") or places_of(numbers, by)
     rows: list[Row] = []
     for names, members in rows_of(id, numbers):
-        cells = {_place(number, on): number for number in members}
+        cells = {_place(number, by): number for number in members}
         # A row of dashes alone says nothing.
         if cells.keys() & columns.keys():
             rows.append({**names, **cells})
     return table(id, rows, columns, **words)
 
 
-def _place(number: Number, on: str | Sequence[str]) -> Any:
+def _place(number: Number, by: str | Sequence[str]) -> Any:
     """Return the value of a column, or of several with commas between: `asr, optimised`."""
-    if isinstance(on, str):
-        return getattr(number, on)
-    return ", ".join(value for column in on if (value := getattr(number, column)))
+    if isinstance(by, str):
+        return getattr(number, by)
+    return ", ".join(value for column in by if (value := getattr(number, column)))
 
 
 def rows_of(id: str, numbers: Iterable[Number]) -> Iterator[tuple[dict[str, str], list[Number]]]:
     """Iterate over the rows of a table: (the names that begin it, its numbers)."""
-    index = index_of(id)
+    index = table_layout(id)["index"]
     for members in grouped(numbers, *index).values():
         yield named(members[0], *index), members
 
@@ -111,23 +122,28 @@ def measured_figure(
     data: ReportData,
     id: str,
     numbers: Sequence[Number],
-    tables: Iterable[Table] = (),
+    tables: Iterable[Table] | None = None,
     *,
     text: str = "",
     places: Mapping[Any, str] | None = None,
     **words: Any,
 ) -> Figure:
-    """Draw numbers as the row of figures.yaml says.
+    """Draw numbers as the row of figures.yaml says, above one table of its id unless others came.
 
-    `places` names the values of `at`, in the order in which lines run through them.
+    `places` names the values of `at`, in the order in which lines run through them, and the columns
+    of that table.
     """
     layout = layout_of(text or id, **words)
+    if tables is None:
+        tables = [pivot(text or id, numbers, places, **words)]
+    if layout.chart == "lines" and places is None:
+        places = places_of(numbers, layout.at)
     panels = []
     for members in grouped(numbers, *layout.panel).values():
         heading = _heading(layout, members[0])
         label = chart_label(layout.chart, f"{layout.title}, {heading}")
-        painter = Painter(data, layout, places or {}, label)
-        panels += [Panel(heading, chart) for chart in CHARTS[layout.chart](painter, members)]
+        painter = Painter(data, layout, places or {}, label, members)
+        panels += [Panel(heading, chart) for chart in CHARTS[layout.chart](painter)]
     legend: Legend = list(layout.parts.values())
     if not legend and layout.series == "decoder":
         legend = data.legend(grouped(numbers, "decoder"))
@@ -148,12 +164,18 @@ def curve_panel(
 ) -> Panel:
     """Draw curves that are no pooled numbers, such as training losses."""
     label = f"Curves: {layout.title}."
-    return Panel(title, lines(curves, label, layout.across, layout.upwards, are_shares))
+    chart = draw("lines", curves, label, layout.across, layout.upwards, are_shares)
+    return Panel(title, chart)
 
 
-def stack_panel(title: str, stacks: Sequence[Stack]) -> Panel:
-    """Draw stacked bars that are no pooled numbers, such as the scores of corpora."""
-    return Panel(title, stacked([("", stacks)], chart_label("stacked bars", title), 96.0))
+def stack_panel(title: str, rows: Mapping[str, Sequence[int]], legend: Legend) -> Panel:
+    """Draw counts that are no pooled numbers, such as the scores of corpora, as stacked bars."""
+    stacks = []
+    for name, counts in rows.items():
+        parts = [(*part, count) for part, count in zip(legend, counts, strict=True)]
+        stacks.append(Stack(name, parts))
+    label = chart_label("stacked bars", title)
+    return Panel(title, draw("stacked", [("", stacks)], label, 96.0))
 
 
 @dataclass(frozen=True)
@@ -164,86 +186,92 @@ class Painter:
     layout: Layout
     places: Mapping[Any, str]
     label: str
+    numbers: Sequence[Number]
 
-    def bars(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+    def bars(self) -> Iterator[Markup]:
         """Draw a bar for each number."""
-        styles = self._styles(numbers)
-        rows = []
-        for heading, members in self._rows(numbers):
-            row = []
-            for number in members:
-                (name,) = named(number, self.layout.label).values()
-                style = styles[getattr(number, self.layout.series)]
-                row.append(Bar(name, style, number.rate, number.paper))
-            rows.append((heading, row))
-        yield bars(rows, self.label, self.layout.gutter)
 
-    def stacked_bars(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+        def bars_of(numbers: Sequence[Number]) -> Iterator[Bar]:
+            for number in numbers:
+                (name,) = named(number, self.layout.label).values()
+                style = self.styles[getattr(number, self.layout.series)]
+                yield Bar(name, style, number.rate, number.paper)
+
+        yield draw("bars", self._rows(bars_of), self.label, self.layout.gutter)
+
+    def stacked_bars(self) -> Iterator[Markup]:
         """Draw a bar for each decoder, divided by the counts of its metrics."""
-        rows = []
-        for heading, members in self._rows(numbers):
-            stacks = []
-            for decoder, metrics in grouped(members, "decoder").items():
+
+        def stacks_of(numbers: Sequence[Number]) -> Iterator[Stack]:
+            for decoder, metrics in grouped(numbers, "decoder").items():
                 counts = {number.metric: number.rate.count for number in metrics}
                 parts = self.layout.parts.items()
                 found = [(*part, counts.get(metric, 0)) for metric, part in parts]
-                stacks.append(Stack(readable(decoder), found))
-            rows.append((heading, stacks))
-        yield stacked(rows, self.label, self.layout.gutter)
+                yield Stack(readable(decoder), found)
 
-    def lines(self, numbers: Sequence[Number]) -> Iterator[Markup]:
-        """Draw rates at the places that were measured, a line for each series."""
-        column, styles = self.layout.at, self._styles(numbers)
-        # Checkpoints of another panel have no place in this one.
-        known = grouped(numbers, column)
-        places = {place: name for place, name in self.places.items() if place in known}
-        titles = {"x_title": self.layout.across, "y_title": "%"}
-        series = []
-        for name, members in grouped(numbers, self.layout.series).items():
-            rates = {getattr(number, column): number.rate for number in members}
-            series.append(Series(readable(name), styles[name], [*map(rates.get, places)]))
-        for few in _few(series):
-            yield steps(few, [*places.values()], self.label, **titles)
+        yield draw("stacked", self._rows(stacks_of), self.label, self.layout.gutter)
 
-    def curves(self, numbers: Sequence[Number]) -> Iterator[Markup]:
-        """Draw values along a column of whole numbers, such as `layer`."""
-        styles = self._styles(numbers)
-        curves = []
-        for name, members in grouped(numbers, self.layout.series).items():
-            points = [(getattr(number, self.layout.at), number.rate.value) for number in members]
-            # The mean of whole pages, for instance, stands at no number of words.
-            known = [(float(x), y) for x, y in points if x is not None and y is not None]
-            curves.append(Curve(name, styles[name], sorted(known)))
-        for few in _few(curves):
-            yield lines(few, self.label, x_title=self.layout.across, y_title=self.layout.upwards)
-
-    def grid(self, numbers: Sequence[Number]) -> Iterator[Markup]:
+    def grid(self) -> Iterator[Markup]:
         """Draw a square for each number, in whole percent."""
-        columns = grouped(numbers, self.layout.label)
+        columns = grouped(self.numbers, self.layout.label)
         missing = Square(NONE, None, "")
-        rows = []
-        for heading, members in self._rows(numbers):
-            squares = {getattr(number, self.layout.label): _square(number) for number in members}
-            rows.append((heading, [squares.get(column, missing) for column in columns]))
+
+        def squares_of(numbers: Sequence[Number]) -> Iterator[Square]:
+            squares = {getattr(number, self.layout.label): _square(number) for number in numbers}
+            return (squares.get(column, missing) for column in columns)
+
         names = [readable(column) for column in columns]
-        yield draw("heat_map", rows, names, self.layout.gutter, "", self.label)
+        yield draw("heat_map", self._rows(squares_of), names, self.layout.gutter, "", self.label)
 
-    def _rows(self, numbers: Sequence[Number]) -> Iterator[tuple[str, list[Number]]]:
-        """Iterate over the rows with their headings."""
-        for members in grouped(numbers, *self.layout.rows).values():
-            yield ", ".join(named(members[0], *self.layout.rows).values()), members
+    def lines(self) -> Iterator[Markup]:
+        """Draw rates at the places that were measured, a line for each series."""
+        # Checkpoints of another panel have no place in this one.
+        known = grouped(self.numbers, self.layout.at)
+        places = [place for place in self.places if place in known]
+        names = [self.places[place] for place in places]
+        for curves in self._curves(places.index, readable):
+            yield draw("steps", curves, names, self.label, self.layout.across, "%")
 
-    def _styles(self, numbers: Sequence[Number]) -> dict[Any, str]:
-        """Return the style of each series: that of its decoder on the whole page, or in turn."""
-        series = grouped(numbers, self.layout.series)
+    def curves(self) -> Iterator[Markup]:
+        """Draw values along a column of whole numbers, such as `layer`."""
+        # They come from areas under a curve, whose intervals are in the table.
+        for curves in self._curves(float, str):
+            bare = [replace(curve, rates=()) for curve in curves]
+            yield draw("lines", bare, self.label, self.layout.across, self.layout.upwards, False)
+
+    def _rows(self, marks_of: Callable[[list[Number]], Iterable[Any]]) -> list[tuple[str, Any]]:
+        """Return the rows with their headings and marks."""
+        rows = []
+        for members in grouped(self.numbers, *self.layout.rows).values():
+            heading = ", ".join(named(members[0], *self.layout.rows).values())
+            rows.append((heading, [*marks_of(members)]))
+        return rows
+
+    def _curves(
+        self, x: Callable[[Any], float], label: Callable[[str], str]
+    ) -> Iterator[list[Curve]]:
+        """Iterate over the curves of each chart, one for each series."""
+        curves = []
+        for name, members in grouped(self.numbers, self.layout.series).items():
+            known = {}
+            for number in members:
+                at, rate = getattr(number, self.layout.at), number.rate
+                # The mean of whole pages, for instance, stands at no number of words.
+                if rate.value is not None and (at is not None or at in self.places):
+                    known[x(at)] = rate
+            rates = dict(sorted(known.items()))
+            points = [(at, rate.value or 0.0) for at, rate in rates.items()]
+            curves.append(Curve(label(name), self.styles[name], points, [*rates.values()]))
+        for start in range(0, len(curves), MAX_LINES):
+            yield curves[start : start + MAX_LINES]
+
+    @property
+    def styles(self) -> dict[Any, str]:
+        """The style of each series: that of its decoder on the whole page, or in turn."""
+        series = grouped(self.numbers, self.layout.series)
         if self.layout.series == "decoder":
             return {decoder: self.data.style(decoder) for decoder in series}
         return dict(zip(series, cycle(STYLES[:MAX_LINES]), strict=False))
-
-
-def _few(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
-    for start in range(0, len(lines), MAX_LINES):
-        yield lines[start : start + MAX_LINES]
 
 
 def _square(number: Number) -> Square:

@@ -1,11 +1,10 @@
 """Outputs of earlier stages, as they lie in build/. What was not built is absent."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -46,8 +45,10 @@ MAX_POINTS = 120  # of a training curve
 REMEDY = "delete it and run `dvc repro`"
 
 Json = dict[str, Any]
-Cell = tuple[str, str, str, str]  # model, stage, decoder, suite
-Points = list[tuple[float, float]]
+OUTCOMES = {name: "string" for name in ("decoder", "suite", "id", "form", "verdict")}
+OVERLAP = {name: "string" for name in ("suite", "id", "overlap")}
+CURVES = {"tokens": pl.Float64, "loss": pl.Float64, "learning_rate": pl.Float64}
+HELD_OUT = {"corpus": pl.String, "tokens": pl.Float64, "loss": pl.Float64}
 
 
 class ReportError(RuntimeError):
@@ -83,14 +84,12 @@ class Inputs:
     audit: Json
     cards: Mapping[str, Json]  # by corpus
     training: Mapping[str, Json]  # by model
-    curves: Mapping[str, Points]  # model: (tokens, loss)
-    learning_rates: Mapping[str, Points]  # model: (tokens, rate)
-    held_out: Mapping[tuple[str, str], Points]  # model and corpus: (tokens, loss)
+    curves: pl.DataFrame  # model, tokens, loss and learning_rate
+    held_out: pl.DataFrame  # model, corpus, tokens and loss
     plans: Mapping[str, Json]  # by mixture
     ledgers: Mapping[str, Ledger]  # by stage
-    overlap: Mapping[tuple[str, str], str]  # suite and prompt: exact, near or none
-    outcomes: dict[Cell, dict[str, str]] = field(default_factory=dict)  # by prompt
-    acts: dict[str, str] = field(default_factory=dict)  # prompt: the act that it asks for
+    overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
+    outcomes: pl.DataFrame  # SAMPLE columns with model, stage, and the act of each prompt
 
 
 def read_inputs(folder: Path, rows: Declared) -> Inputs:
@@ -99,8 +98,8 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
     Raises:
         ReportError: if no model was evaluated, or a file is broken.
     """
-    names = [f"{model}-{stage}" for model, stage in product(rows.models, STAGES)]
-    evaluated = [folder / "evaluate" / name for name in names]
+    cells = [*product(rows.models, STAGES)]
+    evaluated = [folder / "evaluate" / f"{model}-{stage}" for model, stage in cells]
     measurements = read_measurements(evaluated)
     if measurements.is_empty():
         raise ReportError(
@@ -109,26 +108,22 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         )
     further = read_measurements([folder / "relearn", folder / "attack"])
     further = further.filter(pl.col("model").is_in(list(rows.models)))
-    runs = {model: folder / "pretrain" / model for model in rows.models}
-    logs = {model: run / "loss.csv" for model, run in runs.items() if (run / "loss.csv").is_file()}
-    cards = {name: folder / "card" / name / "card.json" for name in rows.corpora}
-    inputs = Inputs(
+    cards = _json_files(folder / "card", rows.corpora, "card.json")
+    runs = folder / "pretrain"
+    return Inputs(
         measurements=pl.concat([measurements, further]),
         external=read_measurements([folder / "compare" / name for name in rows.external_models]),
         fit=_json_file(folder / "fit" / "held_out.json"),
         audit=_json_file(folder / "audit" / "audit.json"),
-        cards={name: _by_hazard(card) for name, card in _json_files(cards).items()},
-        training=_json_files({model: run / "train.json" for model, run in runs.items()}),
-        curves={model: read_curve(log) for model, log in logs.items()},
-        learning_rates=_learning_rates(logs),
-        held_out=_held_out(runs),
-        plans=_json_files({name: folder / "mix" / name / "plan.json" for name in rows.mixtures}),
+        cards={name: _by_hazard(card) for name, card in cards.items()},
+        training=_json_files(runs, rows.models, "train.json"),
+        curves=_by_model(runs, rows.models, "loss.csv", read_curve, CURVES),
+        held_out=_by_model(runs, rows.models, "held_out.csv", pl.read_csv, HELD_OUT),
+        plans=_json_files(folder / "mix", rows.mixtures, "plan.json"),
         ledgers=_ledgers(folder, rows),
-        overlap=_overlap(folder / "overlap" / "prompts.parquet"),
+        overlap=_read(OVERLAP, [folder / "overlap" / "prompts.parquet"]),
+        outcomes=_outcomes(dict(zip(cells, evaluated, strict=True))),
     )
-    for path in evaluated:
-        _read_outcomes(path, inputs)
-    return inputs
 
 
 def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
@@ -137,43 +132,50 @@ def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
     Raises:
         ReportError: if a file is no Parquet file.
     """
-    files = [folder / MEASUREMENTS_FILE for folder in folders]
-    tables = [_table(file, MEASUREMENTS) for file in files if file.is_file()]
-    frame = pl.from_arrow(pa.concat_tables([arrow_schema(MEASUREMENTS).empty_table(), *tables]))
+    return _read(MEASUREMENTS, [folder / MEASUREMENTS_FILE for folder in folders])
+
+
+def _read(columns: Mapping[str, str], files: Iterable[Path]) -> pl.DataFrame:
+    """Read the columns of the files that there are, one file under another."""
+    tables = [arrow_schema(columns).empty_table()]
+    for path in files:
+        if path.is_file():
+            try:
+                tables.append(pq.ParquetFile(path).read(columns=[*columns], use_threads=False))
+            except pa.ArrowException as error:
+                found = f"expected a Parquet file ({error})"
+                raise ReportError(f"{path}: {found}; {REMEDY}") from error
+    frame = pl.from_arrow(pa.concat_tables(tables))
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
-def _table(path: Path, columns: Iterable[str]) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read(columns=list(columns), use_threads=False)
-    except pa.ArrowException as error:
-        raise ReportError(f"{path}: expected a Parquet file ({error}); {REMEDY}") from error
-
-
-def _read_outcomes(folder: Path, inputs: Inputs) -> None:
+def _outcomes(folders: Mapping[tuple[str, str], Path]) -> pl.DataFrame:
     """Read the outcome of every prompt, and the act that each prompt asks for."""
-    if not (folder / SAMPLES_FILE).is_file():
-        return
-    model, _, stage = folder.name.rpartition("-")
-    samples = _table(folder / SAMPLES_FILE, ["suite", "decoder", "id", "form", "verdict"])
-    for row in samples.to_pylist():
-        cell = (model, stage, row["decoder"], row["suite"])
-        inputs.outcomes.setdefault(cell, {})[row["id"]] = row["verdict"]
+    frames = []
+    for (model, stage), folder in folders.items():
+        rows = _read(OUTCOMES, [folder / SAMPLES_FILE])
+        ids = rows.select("id", "form").iter_rows()
         # Prompts of the embedded world for one act differ in the form within their id.
-        inputs.acts[row["id"]] = row["id"].replace(f"-{row['form']}-", "-", 1)
+        acts = [prompt.replace(f"-{form}-", "-", 1) for prompt, form in ids]
+        act = pl.Series(acts, dtype=pl.String)
+        frames.append(
+            rows.select(
+                pl.lit(model).alias("model"),
+                pl.lit(stage).alias("stage"),
+                "decoder",
+                "suite",
+                "id",
+                "verdict",
+                act=act,
+            )
+        )
+    return pl.concat(frames)
 
 
-def _overlap(path: Path) -> dict[tuple[str, str], str]:
-    """Read which prompts stand in the training text."""
-    if not path.is_file():
-        return {}
-    rows = _table(path, ["suite", "id", "overlap"]).to_pylist()
-    return {(row["suite"], row["id"]): row["overlap"] for row in rows}
-
-
-def _json_files(files: Mapping[str, Path]) -> dict[str, Json]:
-    return {name: _json_file(path) for name, path in files.items() if path.is_file()}
+def _json_files(folder: Path, names: Iterable[str], file: str) -> dict[str, Json]:
+    paths = {name: folder / name / file for name in names}
+    return {name: _json_file(path) for name, path in paths.items() if path.is_file()}
 
 
 def _json_file(path: Path) -> Json:
@@ -202,28 +204,27 @@ def _ledgers(folder: Path, rows: Declared) -> dict[str, Ledger]:
     return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
 
 
-def _held_out(runs: Mapping[str, Path]) -> dict[tuple[str, str], Points]:
-    """Read the loss on rows that no training reads, by model and corpus."""
-    losses: dict[tuple[str, str], Points] = {}
-    for model, run in runs.items():
-        if (run / "held_out.csv").is_file():
-            log = pl.read_csv(run / "held_out.csv", columns=["tokens", "corpus", "loss"])
-            for tokens, corpus, loss in log.iter_rows():
-                losses.setdefault((model, corpus), []).append((float(tokens), float(loss)))
-    return losses
+def _by_model(
+    folder: Path,
+    models: Iterable[str],
+    file: str,
+    read: Callable[[Path], pl.DataFrame],
+    columns: Mapping[str, Any],
+) -> pl.DataFrame:
+    """Read a log of each model that has it, one under another."""
+    frames = [pl.DataFrame(schema={"model": pl.String, **columns})]
+    for model in models:
+        if (folder / model / file).is_file():
+            log = read(folder / model / file)
+            kept = log.select(
+                pl.col(name).cast(kind) for name, kind in columns.items() if name in log.columns
+            )
+            frames.append(kept.with_columns(model=pl.lit(model)))
+    return pl.concat(frames, how="diagonal")
 
 
-def _learning_rates(logs: Mapping[str, Path]) -> dict[str, Points]:
-    curves = {}
-    for model, log in logs.items():
-        # The log of another trainer may lack it.
-        if "learning_rate" in pl.read_csv(log, n_rows=0).columns:
-            curves[model] = read_curve(log, "learning_rate")
-    return curves
-
-
-def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -> Points:
-    """Read (tokens, loss) of a training log, or (step, loss) where it has no tokens.
+def read_curve(path: Path, max_points: int = MAX_POINTS) -> pl.DataFrame:
+    """Read a training log: tokens, or steps where it has none, loss and learning rate.
 
     Long logs are averaged in pieces.
 
@@ -232,12 +233,13 @@ def read_curve(path: Path, column: str = "loss", max_points: int = MAX_POINTS) -
     """
     log = pl.read_csv(path)
     across = next((name for name in ("tokens", "step") if name in log.columns), None)
-    if across is None or column not in log.columns:
+    if across is None or "loss" not in log.columns:
         raise ReportError(
-            f"{path}: expected the columns tokens (or step) and {column} "
-            f"(got {', '.join(log.columns)})"
+            f"{path}: expected the columns tokens (or step) and loss (got {', '.join(log.columns)})"
         )
     # Rounded up, so that there are at most `max_points` pieces.
     size = -(-len(log) // max_points) or 1
-    pieces = log.select(across, column).cast(pl.Float64).iter_slices(size)
-    return [(piece[across][-1], fmean(piece[column])) for piece in pieces if len(piece)]
+    pieces = log.group_by(pl.int_range(pl.len()) // size, maintain_order=True)
+    # The log of another trainer may lack the learning rate.
+    means = pl.col(name for name in ("loss", "learning_rate") if name in log.columns)
+    return pieces.agg(means.cast(pl.Float64).mean(), tokens=pl.col(across).last().cast(pl.Float64))

@@ -6,14 +6,13 @@ Their words and layout are those of figures.yaml and tables.yaml.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
-from safelm.report.charts.bars import GUTTER
+from safelm.report.charts.marks import GUTTER
 from safelm.report.charts.numbers import NONE, interval, percent
 from safelm.report.measured import BEST_LAYER, Number
 from safelm.stats.rates import Rate
@@ -133,24 +132,19 @@ def table(
     A dash stands for what a row lacks. `columns` has the headings where tables.yaml has none, and
     `words` fill the braces of the caption.
     """
-    text = _read(TABLES)[id]
-    heads = text["index"] | (columns_of(id) if columns is None else columns)
-    forms = dict.fromkeys(text.get("percent", ()), "percent")
-    digits = f".{text.get('digits', 3)}f"
+    layout = table_layout(id)
+    heads = layout["index"] | (columns or layout.get("columns", {}))
+    forms = dict.fromkeys(layout.get("percent", ()), "percent")
+    digits = f".{layout.get('digits', 3)}f"
     cells = []
     for row in rows:
         cells.append([as_cell(row.get(key), forms.get(key, digits)) for key in heads])
-    return Table(text["caption"].format(**words), [*heads.values()], cells, len(text["index"]))
+    return Table(layout["caption"].format(**words), [*heads.values()], cells, len(layout["index"]))
 
 
-def index_of(id: str) -> list[str]:
-    """Return the columns that name the rows of a table."""
-    return list(_read(TABLES)[id]["index"])
-
-
-def columns_of(id: str) -> dict[Any, str]:
-    """Return the columns of a table with their headings, where tables.yaml names them."""
-    return _read(TABLES)[id]["columns"]
+def table_layout(id: str) -> dict[str, Any]:
+    """Return a row of tables.yaml, which explains its keys."""
+    return _read(TABLES)[id]
 
 
 def chart_label(kind: str, title: str) -> str:
@@ -172,10 +166,10 @@ def as_cell(value: Any, form: str) -> Cell:
     if isinstance(value, Mapping):
         bounds = f"[{value['low'] * 100:.1f}, {value['high'] * 100:.1f}]"
         return Cell(percent(value["value"]), bounds)
-    if isinstance(value, int):
-        return Cell(f"{value:,}")
     if isinstance(value, float):
         return Cell(percent(value) if form == "percent" else format(value, form).replace("-", "−"))
+    if isinstance(value, int):
+        return Cell(f"{value:,}")
     return Cell(NONE if value is None else value)
 
 
@@ -186,23 +180,22 @@ def number_cell(number: Number, form: str) -> Cell:
         return Cell(f"{rate.value:.3g}")
     if rate.value is not None and not rate.of:
         return as_cell(rate.value, form)
-    if "auroc" not in number.metric:
-        return rate_cell(rate, number.paper)
-    if rate.value is None:
-        return Cell(NONE)
-    return Cell(f"{rate.value:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
+    if "auroc" in number.metric and rate.value is not None:
+        return Cell(f"{rate.value:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
+    return rate_cell(rate, number.paper)
 
 
 def rate_cell(rate: Rate, paper: float | None = None) -> Cell:
     """Show a rate in percent, and below it the interval, count, seeds and the paper's value."""
-    beside = [] if paper is None else [f"paper {percent(paper)}"]
-    if rate.value is None:
-        return Cell(NONE, "\n".join(beside))
-    lines = [f"{interval(rate)} {rate.count:,}/{rate.of:,}".lstrip()]
+    lines = []
+    if rate.value is not None:
+        lines.append(f"{interval(rate)} {rate.count:,}/{rate.of:,}".lstrip())
     if rate.seeds:
         seeds = (f"{seed * 100:.1f}" for seed in rate.seeds)
         lines.append(f"seeds {', '.join(seeds)}")
-    return Cell(percent(rate.value), "\n".join(chain(lines, beside)))
+    if paper is not None:
+        lines.append(f"paper {percent(paper)}")
+    return Cell(percent(rate.value), "\n".join(lines))
 
 
 def layout_of(id: str, **words: Any) -> Layout:

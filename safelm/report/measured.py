@@ -25,16 +25,16 @@ class Number:
         paper: the paper's value, as a share.
     """
 
-    metric: str
+    row: str | None = None
     group: str
     stage: str
+    checkpoint: int | None = None
+    condition: str | None = None
     decoder: str = ""
     suite: str = ""
-    checkpoint: int | None = None
     judge: str | None = None
     form: str | None = None
-    row: str | None = None
-    condition: str | None = None
+    metric: str
     words: int | None = None
     bin_edge: float | None = None
     layer: int | None = None
@@ -45,7 +45,7 @@ class Number:
 # All fields but `rate` and `paper`.
 KEY = tuple(field.name for field in fields(Number))[:-2]
 # Columns of KEY that most numbers have no use for.
-DETAILS = KEY[KEY.index("checkpoint") :]
+DETAILS = [name for name in KEY if name not in ("metric", "group", "stage", "decoder", "suite")]
 NUMBERS = ("count", "of", "value", "low", "high")
 
 

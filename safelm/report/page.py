@@ -10,13 +10,44 @@ from safelm.report.charts.numbers import short_percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
-from safelm.report.figures import ablation, answers, corpora, decoding, scorers, tuning
-from safelm.report.figures.differences import differences, overlap
+from safelm.report.figures import ablation, answers, corpora, decoding, differences, scorers, tuning
 from safelm.report.layout import FIGURES, TABLES, Figure
 
 PAGE, PICTURE = "page.html.jinja", "picture.svg.jinja"
 TEMPLATES = (PAGE, PICTURE, "page.css", svg.TEMPLATE)
 FILES = (*(svg.REPORT / name for name in TEMPLATES), FIGURES, TABLES, CLAIMS)
+# Functions that draw a figure, or several, in the order of the page.
+DRAWN = (
+    answers.attack_success,
+    answers.by_form,
+    answers.outcomes,
+    tuning.finetuning,
+    tuning.harmful_tuning,
+    tuning.suffix_attacks,
+    answers.harmless,
+    answers.public_suites,
+    answers.external_models,
+    differences.differences,
+    differences.overlap,
+    decoding.decoder_controls,
+    decoding.tag_signal,
+    decoding.probes,
+    ablation.ablation,
+    ablation.starts,
+    ablation.amounts,
+    ablation.utility,
+    scorers.classifier,
+    scorers.audit,
+    scorers.reliability,
+    scorers.cascades,
+    corpora.scores,
+    corpora.hazards,
+    corpora.training,
+    corpora.held_out,
+    corpora.ledger,
+    corpora.models,
+    corpora.mixtures,
+)
 
 
 def render(
@@ -42,34 +73,10 @@ def render(
 
 
 def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
-    """Draw every figure, in the order of the page, under the headings of figures.yaml."""
-    figures = [
-        answers.attack_success(data),
-        answers.by_form(data),
-        answers.outcomes(data),
-        tuning.finetuning(data),
-        tuning.harmful_tuning(data),
-        tuning.suffix_attacks(data),
-        *answers.harmless(data),
-        *answers.public_suites(data),
-        answers.external_models(data),
-        differences(data),
-        overlap(data),
-        decoding.decoder_controls(data),
-        decoding.tag_signal(data),
-        decoding.probes(data),
-        ablation.ablation(data),
-        ablation.starts(data),
-        *ablation.amounts(data),
-        ablation.utility(data),
-        *scorers.scorers(data),
-        *corpora.report_card(data),
-        corpora.training(data),
-        corpora.held_out(data),
-        corpora.ledger(data),
-        corpora.models(data),
-        corpora.mixtures(data),
-    ]
-    # Figures of what was not built are empty.
-    drawn = [figure for figure in figures if figure.panels or figure.tables]
-    return [(name, list(members)) for name, members in groupby(drawn, lambda one: one.section)]
+    """Draw every figure of what was built, under the headings of figures.yaml."""
+    figures: list[Figure] = []
+    for draw in DRAWN:
+        drawn = draw(data)
+        figures += [drawn] if isinstance(drawn, Figure) else drawn
+    shown = [figure for figure in figures if figure.panels or figure.tables]
+    return [(name, list(members)) for name, members in groupby(shown, lambda one: one.section)]

@@ -1,7 +1,8 @@
 """Groups of models, and their parts in the paper, as `comparisons` in params.yaml declares them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TypeVar
 
 from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, tags_of
@@ -17,6 +18,9 @@ STEPS = {
     "moral": "+ moral education",
     "tags": "+ harmfulness tags",
 }
+PARTS = ("standard", "filtered", "safe")
+
+Key = TypeVar("Key", str, float)
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,10 @@ class Roles:
     """The groups of the build and their declared parts; a part without a model is None."""
 
     groups: tuple[Group, ...]
-    standard: Group | None
-    filtered: Group | None
-    safe: Group | None
-    ablation: Mapping[str, Group]
+    parts: Mapping[str, Group]  # standard, filtered and safe
+    ablation: Mapping[str, Group]  # by step
     amounts: Mapping[str, Mapping[float, Group]]
     starts: Mapping[str, Mapping[float, Group]]
-
-    @property
-    def parts(self) -> dict[str, Group]:
-        """The parts that models play in the claims."""
-        parts = {"standard": self.standard, "filtered": self.filtered, "safe": self.safe}
-        return {part: group for part, group in parts.items() if group}
 
     def part(self, name: str) -> str | None:
         """Return the part that a group plays in the claims."""
@@ -64,11 +60,6 @@ class DecoderRoles:
     threshold: str | None
     control: str | None
 
-    @property
-    def named(self) -> dict[str, str | None]:
-        """The decoder of each role."""
-        return asdict(self)
-
 
 def roles(
     models: Mapping[str, Model],
@@ -82,21 +73,22 @@ def roles(
     tagged = {name for name, row in corpora.items() if tags_of(row)}
     with_tags = {name for name, row in mixtures.items() if tagged.intersection(row.corpora)}
     groups = tuple(_groups(models, with_tags, steps))
-    by_model: dict[str, Group] = {}
+    by_model: dict[str | None, Group] = {}
     for group in groups:
         by_model |= dict.fromkeys(group.models, group)
 
-    def present(rows: Mapping[float, str]) -> dict[float, Group]:
-        return {amount: by_model[row] for amount, row in sorted(rows.items()) if row in by_model}
+    def present(rows: Mapping[Key, str | None]) -> dict[Key, Group]:
+        return {key: by_model[row] for key, row in rows.items() if row in by_model}
+
+    def series(tables: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, Group]]:
+        return {name: present(dict(sorted(rows.items()))) for name, rows in tables.items()}
 
     return Roles(
         groups=groups,
-        standard=by_model.get(comparisons.standard or ""),
-        filtered=by_model.get(comparisons.filtered or ""),
-        safe=by_model.get(comparisons.safe or ""),
-        ablation={step: by_model[row] for row, step in steps.items() if row in by_model},
-        amounts={name: present(rows) for name, rows in comparisons.amounts.items()},
-        starts={name: present(rows) for name, rows in comparisons.starts.items()},
+        parts=present({part: getattr(comparisons, part) for part in PARTS}),
+        ablation=present({step: row for row, step in steps.items()}),
+        amounts=series(comparisons.amounts),
+        starts=series(comparisons.starts),
     )
 
 
@@ -124,18 +116,14 @@ def _group_name(mixture: str, shape: str, names: list[str], taken: Iterable[str]
 
 def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
     """Find the decoders of the claims: `greedy` and `safebeam` by name, others by their method."""
-
-    def first(method: str, *drops: str) -> str | None:
-        for name, row in decoders.items():
-            if row.method == method and (not drops or getattr(row, "drop", None) in drops):
-                return name
-        return None
-
-    plain = "greedy" if "greedy" in decoders else first("greedy")
+    names: dict[str, str] = {}
+    for name, row in reversed([*decoders.items()]):
+        names[f"{row.method} {getattr(row, 'drop', '')}".strip()] = name
+    published = names.get("safebeam half") or names.get("safebeam boundary")
     return DecoderRoles(
-        plain=plain or next(iter(decoders)),
-        safebeam="safebeam" if "safebeam" in decoders else first("safebeam", "half", "boundary"),
-        branch=first("branch"),
-        threshold=first("safebeam", "absolute"),
-        control=first("safebeam", "random"),
+        plain="greedy" if "greedy" in decoders else names.get("greedy", next(iter(decoders))),
+        safebeam="safebeam" if "safebeam" in decoders else published,
+        branch=names.get("branch"),
+        threshold=names.get("safebeam absolute"),
+        control=names.get("safebeam random"),
     )

@@ -3,21 +3,23 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from itertools import chain, product
 from typing import Any
 
 import polars as pl
 
 from safelm.report.claim import Claim, verdicts
 from safelm.report.data import ReportData
-from safelm.report.figures.corpora import hazards
-from safelm.report.figures.differences import summary as differences
+from safelm.report.figures.differences import compared
 from safelm.report.figures.scorers import matrices, rates_of
-from safelm.report.measured import DETAILS, STAGES, Measured, Number
+from safelm.report.measured import DETAILS, KEY, STAGES, Measured, Number
 from safelm.stats.classification import macro_f1
 from safelm.stats.rates import DIGITS, rounded
 
+HAZARD = ("per_million", "count", "words")
 RATE = ("value", "low", "high", "count", "of")
+# Names that stand in the tree before the values of a column.
+BRANCHES = {"judge": ["judges"], "form": ["forms"]}
 # Names of rates beside the suites of a decoder: the suite and the metric.
 HEADLINES = {
     "asr": ("harmful", "asr"),
@@ -53,7 +55,7 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
         "roles": {part: group.name for part, group in data.roles.parts.items()},
         "verdicts": verdicts(claims),
         "claims": [claim.json() for claim in claims],
-        "differences": differences(data),
+        "differences": [_rounded(row) for row in compared(data)],
         "relearned": _tree(data.measured, data.declared.relearn),
         "attacks": _tree(data.measured, data.declared.attacks),
         "scores": _scores(data),
@@ -79,17 +81,16 @@ def _tree(measured: Measured, rows: Iterable[str | None]) -> Json:
 
 
 def _path(number: Number) -> list[str]:
-    """Return the names under which a number stands in the tree, the metric and its bin last."""
-    first = (number.row, number.group, number.stage, number.checkpoint, number.condition)
-    names: list[Any] = [*first, number.decoder, number.suite]
-    names += ["judges", number.judge] if number.judge else []
-    names += ["forms", number.form] if number.form else []
-    names.append(number.metric)
+    """Return the names under which a number stands in the tree, in the order of its columns."""
+    names = []
+    for column in KEY:
+        value = getattr(number, column)
+        if value is not None:
+            names += BRANCHES.get(column, [])
+            names.append(f"{value:g}" if isinstance(value, float) else str(value))
     if number.metric == "tag_auroc" and number.words is None:
         names.append("page")
-    bins = (number.words, number.bin_edge, number.layer)
-    names += [f"{value:g}" for value in bins if value is not None]
-    return [str(name) for name in names if name is not None]
+    return names
 
 
 def _json(number: Number) -> Any:
@@ -107,13 +108,12 @@ def _json(number: Number) -> Any:
 
 def _add_headlines(tree: Json, decoders: Iterable[str]) -> None:
     """Repeat the rates that people ask for by name beside the suites of each decoder."""
-    for stages in tree.values():
-        for stage in stages.values():
-            for name in stage.keys() & decoders:
-                suites = stage[name]
-                found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in HEADLINES.items()}
-                # Suites come last: none is overwritten by a headline of its name.
-                stage[name] = found | suites
+    for stage, name in [*product(chain(*(stages.values() for stages in tree.values())), decoders)]:
+        if name in stage:
+            suites = stage[name]
+            found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in HEADLINES.items()}
+            # Suites come last: none is overwritten by a headline of its name.
+            stage[name] = found | suites
 
 
 def _scores(data: ReportData) -> Json:
@@ -155,19 +155,23 @@ def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:
     yield "asr", _rates(data, "asr", "harmful")
     yield "over_refusal", _rates(data, "over_refusal", "benign")
     yield "confusion", _frame(["actual", "predicted"], _confusion(data))
-    hazard = ["corpus", "hazard", "per_million", "count", "words"]
+    curves, held_out = data.inputs.curves, data.inputs.held_out
+    loss = pl.col("loss").map_elements("{:.5f}".format, pl.String)
     shared = {
-        "hazards": _frame(hazard, _hazards(data)),
-        "loss": _frame(["model", "tokens", "loss"], _losses(data)),
+        "hazards": _frame(["corpus", "hazard", *HAZARD], _hazards(data)),
+        "loss": curves.select("model", pl.col("tokens").round().cast(pl.Int64), loss),
     }
     for name, frame in shared.items():
         yield name, frame
         for part in frame.partition_by(frame.columns[0], maintain_order=True):
             yield f"{name}/{part.item(0, 0)}", part
-    for (model, corpus), points in data.inputs.held_out.items():
-        yield f"held_out/{model}, {corpus}", _frame(["tokens", "loss"], points)
-    for model, points in data.inputs.learning_rates.items():
-        yield f"learning_rate/{model}", _frame(["tokens", "learning_rate"], points)
+    for part in held_out.partition_by("model", "corpus", maintain_order=True):
+        model, corpus = part.row(0)[:2]
+        yield f"held_out/{model}, {corpus}", part.select("tokens", "loss")
+    rates = curves.drop_nulls("learning_rate").partition_by("model", maintain_order=True)
+    for part in rates:
+        rate = pl.col("learning_rate").round_sig_figs(DIGITS)
+        yield f"learning_rate/{part['model'][0]}", part.select("tokens", rate)
 
 
 def _rates(data: ReportData, metric: str, suite: str) -> pl.DataFrame:
@@ -182,19 +186,10 @@ def _rates(data: ReportData, metric: str, suite: str) -> pl.DataFrame:
 
 
 def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
-    cards = data.inputs.cards
-    for corpus, card in cards.items():
-        for hazard in hazards(cards):
-            row = card["hazards"].get(hazard)
-            if row and row.get("per_million") is not None:
-                frequency = round(row["per_million"], DIGITS)
-                yield corpus, hazard, frequency, row["count"], card["words"]
-
-
-def _losses(data: ReportData) -> Iterator[Sequence[Any]]:
-    for model, points in data.inputs.curves.items():
-        for tokens, loss in points:
-            yield model, round(tokens), f"{loss:.5f}"
+    for corpus, card in data.inputs.cards.items():
+        for hazard, row in card["hazards"].items():
+            if row.get("per_million") is not None:
+                yield corpus, hazard, round(row["per_million"], DIGITS), row["count"], card["words"]
 
 
 def _confusion(data: ReportData) -> Iterator[Sequence[Any]]:
@@ -209,15 +204,18 @@ def _frame(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=list(head), orient="row")
 
 
-def write(folder: Path, data: ReportData, claims: Sequence[Claim], page: str) -> None:
-    """Write every file of build/report."""
-    files = {"index.html": page, "summary.json": _dumped(summary(data, claims))}
-    files |= {f"plots/{name}.csv": table.write_csv() for name, table in tables(data)}
-    files |= {f"metrics/{name}.json": _dumped(row) for name, row in metrics(data)}
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+def files(data: ReportData, claims: Sequence[Claim]) -> Iterator[tuple[str, str]]:
+    """Iterate over the files of build/report but the page: (name, text)."""
+    yield "summary.json", _dumped(summary(data, claims))
+    for name, table in tables(data):
+        yield f"plots/{name}.csv", table.write_csv()
+    for name, row in metrics(data):
+        yield f"metrics/{name}.json", _dumped(row)
+
+
+def _rounded(row: Json) -> Json:
+    """Round the numbers of a row that are no counts."""
+    return {key: rounded(one) if isinstance(one, float) else one for key, one in row.items()}
 
 
 def _dumped(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Numbers and names as readers see them."""
 
-from safelm.stats.differences import Difference
 from safelm.stats.rates import Rate
 
 THIN = "\u202f"  # a narrow space that does not break
@@ -34,34 +33,17 @@ def rate_text(rate: Rate | None) -> str:
     return f"{percent(rate.value)} {interval(rate)}, {rate.count:,} of {rate.of:,}"
 
 
-def points(value: float, low: float, high: float) -> tuple[str, str]:
-    """Format a difference of two shares and its interval: `−46.4 points`, `[−53.0, −39.1]`."""
-    return f"{_signed(value)} points", f"[{_signed(low)}, {_signed(high)}]"
-
-
-def per_million(rate: Rate) -> str:
-    """Format a rate as `36.2 per million`."""
-    return NONE if rate.value is None else f"{rate.value * 1e6:,.1f} per million"
-
-
-def per_million_gap(gap: Difference) -> str:
-    """Format a difference of two rates as `−15.8 per million [−17.0, −14.6]`."""
-    value, low, high = (_signed(share, 1e6) for share in (gap.value, gap.low, gap.high))
-    return f"{value} per million [{low}, {high}]"
-
-
-def _signed(value: float, unit: float = 100.0) -> str:
-    return f"{value * unit + 0.0:+,.1f}".replace("-", "−")
+def points(
+    value: float, low: float, high: float, factor: float = 100.0, unit: str = "points"
+) -> tuple[str, str]:
+    """Format a difference of two rates and its interval: `−46.4 points`, `[−53.0, −39.1]`."""
+    shown = [f"{share * factor + 0.0:+,.1f}".replace("-", "−") for share in (value, low, high)]
+    return f"{shown[0]} {unit}", f"[{shown[1]}, {shown[2]}]"
 
 
 def readable(name: str) -> str:
     """Write the name of a row as people do: `score_0` becomes score 0."""
     return name.replace("_", " ")
-
-
-def fixed(value: float | None, digits: int = 3) -> str:
-    """Format a number with a fixed number of decimals, or a dash for None."""
-    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def short_number(value: float) -> str:

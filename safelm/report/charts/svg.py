@@ -4,21 +4,44 @@ Colours, strokes and fonts are classes of page.css, so charts follow the reader'
 scheme. Every chart is about as wide as a phone; wide screens show several side by side.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil, floor, log10
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from safelm.report.charts.numbers import percent, rate_text
+from safelm.report.charts.numbers import percent, rate_text, short_number
 
 REPORT = Path(__file__).parents[1]
 TEMPLATE = "charts/charts.svg.jinja"
 WIDTH = 380.0
 SMALL = 11.0  # the font size
 LETTER = 0.56  # mean width of a sans-serif letter, as a share of the font size
+LINE = 13.0  # the height of a name beside a point
 TOLERANCE = 0.999999  # of ticks
+
+Ticks = Sequence[tuple[float, str]]
+Position = tuple[float, float]
+Name = tuple[str, float, float, float]  # name, x, y, height of the name
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a chart: from the position `start` at 0 to `end` at `highest`."""
+
+    start: float
+    end: float
+    ticks: Ticks
+    highest: float = 1.0
+    title: str = ""
+
+    def __call__(self, value: float) -> float:
+        """Return the position of a value."""
+        return self.start + value / self.highest * (self.end - self.start)
 
 
 def draw(macro: str, *values: Any) -> Markup:
@@ -63,6 +86,25 @@ def nice_ticks(highest: float, about: int = 4) -> list[float]:
     return [step * index for index in range(count + 1)]
 
 
+def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
+    """Move positions until each is `gap` from the one before and none is beyond `lowest`."""
+    moved: list[float] = []
+    for position in positions:
+        moved.append(max(position, moved[-1] + gap) if moved else position)
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], lowest)
+        lowest = moved[index] - gap
+    return moved
+
+
+def names_beside(across: Axis, up: Axis, points: Iterable[tuple[str, Position]]) -> list[Name]:
+    """Place names beside points, below one another."""
+    placed = [(name, across(x), up(y)) for name, (x, y) in points]
+    placed.sort(key=itemgetter(2))
+    heights = apart([height for _, _, height in placed], LINE, up.start)
+    return [(*place, height) for place, height in zip(placed, heights, strict=True)]
+
+
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(REPORT),
     autoescape=True,
@@ -70,6 +112,6 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-FILTERS = (shortened, text_width, percent, rate_text)
+FILTERS = (shortened, text_width, percent, rate_text, short_number, nice_ticks)
 ENVIRONMENT.filters |= {"n": number, **{filter.__name__: filter for filter in FILTERS}}
-ENVIRONMENT.globals["WIDTH"] = WIDTH
+ENVIRONMENT.globals |= {"WIDTH": WIDTH, "Axis": Axis, "names_beside": names_beside}

@@ -1,18 +1,17 @@
 """Figures of answers: attack success (Figure 2), by form, by judge, and over-refusal (Figure 3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from safelm.report.charts.numbers import fixed, readable, short_percent
+from safelm.report.charts.numbers import NONE, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, pivot
-from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, columns_of, table
+from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, table, table_layout
 from safelm.report.measured import Number
 from safelm.stats.rates import Rate
-from specs.paper import Labels
 
 WORLD = ("harmful", "benign", "dual_use")  # suites of the embedded world
 JUDGES = {
@@ -27,23 +26,21 @@ def attack_success(data: ReportData) -> Figure:
     """Draw Figure 2: attack success of every model and stage, greedy and under SafeBeam."""
     asr = data.measured.select(metric="asr", suite="harmful", decoder=data.main_decoders)
     numbers = [replace(number, paper=_paper_asr(data, number)) for number in asr]
-    stages = {stage: STAGE_NAMES[stage] for stage in data.measured.stages()}
-    tables = [pivot("figure-2", numbers, stages, on="stage")]
-    confidence = short_percent(data.confidence)
-    return measured_figure(data, "figure-2", numbers, tables, confidence=confidence)
+    return measured_figure(data, "figure-2", numbers, confidence=short_percent(data.confidence))
 
 
 def _paper_asr(data: ReportData, number: Number) -> float | None:
     """Return the value of Figure 2, and for the filtered model that of Figure 4, as a share."""
     figure_2, ablation = getattr(data.paper.asr, number.stage), data.paper.ablation
-    part = data.roles.part(number.group)
-    if part == "safe" and number.decoder == data.decoders.safebeam:
-        return figure_2.safebeam / 100
-    if part is None or number.decoder != data.decoders.plain:
-        return None
-    if part == "filtered":
-        return ablation.steps["score_0"] / 100 if number.stage == ablation.stage else None
-    return getattr(figure_2, part) / 100
+    values: dict[tuple[str | None, str | None], float] = {
+        ("standard", data.decoders.plain): figure_2.standard,
+        ("safe", data.decoders.plain): figure_2.safe,
+        ("safe", data.decoders.safebeam): figure_2.safebeam,
+    }
+    if number.stage == ablation.stage:
+        values["filtered", data.decoders.plain] = ablation.steps["score_0"]
+    value = values.get((data.roles.part(number.group), number.decoder))
+    return None if value is None else value / 100
 
 
 def by_form(data: ReportData) -> Figure:
@@ -52,9 +49,7 @@ def by_form(data: ReportData) -> Figure:
     asr = [number for number in data.measured.select(**key, form=...) if number.form]
     tables = []
     for stage, numbers in grouped(asr, "stage").items():
-        columns = {form: readable(form) for form in grouped(numbers, "form")}
-        words = {"stage": STAGE_NAMES[stage].lower()}
-        tables.append(pivot("forms", numbers, columns, on="form", **words))
+        tables.append(pivot("forms", numbers, stage=STAGE_NAMES[stage].lower()))
     return measured_figure(data, "forms", asr, tables)
 
 
@@ -67,24 +62,22 @@ def outcomes(data: ReportData) -> Figure:
 
 def _apart(numbers: Sequence[Number]) -> Iterator[Number]:
     """Take what the strict judge calls harmful out of what the plain judge calls so."""
-    for members in grouped(numbers, "group", "stage", "decoder").values():
-        rates = {number.metric: number.rate for number in members}
-        strict = rates["asr_strict"].count if "asr_strict" in rates else 0
-        for number in members:
-            if number.metric == "asr":
-                rate = replace(number.rate, count=number.rate.count - strict)
-                yield replace(number, rate=rate)
-            else:
-                yield number
+    cells = grouped(numbers, "metric", "group", "stage", "decoder")
+    for (metric, *cell), (number,) in cells.items():
+        strict = cells.get(("asr_strict", *cell))
+        if metric == "asr" and strict:
+            count = number.rate.count - strict[0].rate.count
+            number = replace(number, rate=replace(number.rate, count=count))
+        yield number
 
 
 def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequence[str]) -> Table:
     """Build the table of outcomes of a harmful suite, with the attack success by each judge."""
     numbers = data.measured.select(suite=suite, decoder=list(decoders), judge=...)
     judges = sorted({number.judge for number in numbers if number.judge})
-    further = {f"asr, {judge}": f"Judge {readable(judge)}" for judge in judges}
-    columns = columns_of("harmful") | further
-    return pivot("harmful", numbers, columns, on=("metric", "judge"), caption=caption)
+    columns = dict(table_layout("harmful")["columns"])
+    columns |= {f"asr, {judge}": f"Judge {readable(judge)}" for judge in judges}
+    return pivot("harmful", numbers, columns, caption=caption)
 
 
 def harmless(data: ReportData) -> list[Figure]:
@@ -106,10 +99,9 @@ def _labels(
 def _paper_labels(data: ReportData) -> Iterator[Number]:
     """Iterate over the paper's counts of each label."""
     paper = data.paper.over_refusal
-    labels: Mapping[str, Labels] = {"standard": paper.standard, "safe": paper.safe}
-    for name, row in labels.items():
-        counts = row.model_dump()
-        counts["over_refusal"] = row.partial_refusal + row.refused
+    for name in ("standard", "safe"):
+        counts = getattr(paper, name).model_dump()
+        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
         for metric, count in counts.items():
             rate = Rate(count, paper.of, count / paper.of, None, None)
             group = f"the paper, {name}"
@@ -118,16 +110,17 @@ def _paper_labels(data: ReportData) -> Iterator[Number]:
 
 def public_suites(data: ReportData) -> list[Figure]:
     """Draw a figure for each suite beside those of the embedded world, in the order of names."""
-    rows = data.measured.frame.filter(pl.col("first_judge").is_not_null(), pl.col("row").is_null())
+    is_other = pl.col("suite").is_in(WORLD).not_()
+    rows = data.measured.frame.filter(
+        is_other, pl.col("first_judge").is_not_null(), pl.col("row").is_null()
+    )
     columns = ("suite", "suite_kind", "first_judge", "judge_kind", "is_first_judge")
     judged = rows.select(columns).unique().sort(columns)
-    suites = judged.partition_by("suite", maintain_order=True, as_dict=True)
-    return [
-        _public_suite(data, name, rows) for (name,), rows in suites.items() if name not in WORLD
-    ]
+    return [_public_suite(data, rows) for rows in judged.partition_by("suite", maintain_order=True)]
 
 
-def _public_suite(data: ReportData, suite: str, judges: pl.DataFrame) -> Figure:
+def _public_suite(data: ReportData, judges: pl.DataFrame) -> Figure:
+    suite, kind = judges.row(0)[:2]
     kinds = judges.select("first_judge", "judge_kind").iter_rows()
     words: dict[str, Any] = {
         "name": readable(suite),
@@ -135,7 +128,7 @@ def _public_suite(data: ReportData, suite: str, judges: pl.DataFrame) -> Figure:
         "first": judges.filter("is_first_judge")["first_judge"][0],
     }
     id = f"suite-{suite.replace('_', '-')}"
-    if judges["suite_kind"][0] != "harmful":
+    if kind != "harmful":
         return _labels(data, suite, id, text="harmless-suite", **words)
     numbers = data.measured.select(metric="asr", suite=suite)
     table = _harmful_table(data, f"The suite {words['name']}", suite, data.all_decoders)
@@ -145,13 +138,12 @@ def _public_suite(data: ReportData, suite: str, judges: pl.DataFrame) -> Figure:
 def external_models(data: ReportData) -> Figure:
     """Draw attack success and compliance of every row of `external_models`."""
     everything = data.external.select()
-    answers = [number for number in everything if number.decoder]
     shown, tables = [], []
     for metric in ("asr", "complied"):
-        bars = [number for number in answers if number.metric == metric]
-        suites = {number.suite for number in bars}
+        bars = [number for number in everything if number.metric == metric]
+        suites = grouped(bars, "suite")
         shown += bars
-        numbers = [number for number in answers if number.suite in suites]
+        numbers = [number for number in everything if number.suite in suites and number.decoder]
         tables.append(pivot(f"others-{metric}", numbers))
     tables.append(table("others-utility", _utility(data)))
     stages = {number.group: number.stage for number in everything}
@@ -162,9 +154,8 @@ def external_models(data: ReportData) -> Figure:
 def _described(data: ReportData, name: str, stage: str) -> str:
     how = "prompted in its chat format" if stage == "instruct" else "continues the prompts"
     knows = data.external.select(metric="knows_tag", group=name)
-    is_known = any(number.rate.value for number in knows)
-    tag = "knows the tag" if is_known else "does not know the tag"
-    return f"{name}: {how}, {tag}."
+    tag = "knows" if any(number.rate.value for number in knows) else "does not know"
+    return f"{name}: {how}, {tag} the tag."
 
 
 def _utility(data: ReportData) -> Iterator[Row]:
@@ -174,9 +165,9 @@ def _utility(data: ReportData) -> Iterator[Row]:
     for number in numbers:
         row = {"group": number.group, "rate": number.rate}
         if number.metric == "accuracy":
-            perplexity = data.external.rate("perplexity", number.group, number.stage)
-            measure = f"{fixed(perplexity.value if perplexity else None, 2)} perplexity"
-            yield {**row, "task": "multiple choice", "measure": measure}
+            found = data.external.rate("perplexity", number.group, number.stage)
+            value = f"{found.value:.2f}" if found else NONE
+            yield {**row, "task": "multiple choice", "measure": f"{value} perplexity"}
         elif number.suite != own and number.rate.of:
             task, measure = readable(number.suite), readable(number.metric)
             yield {**row, "task": task, "measure": measure}

@@ -1,16 +1,16 @@
 """Figures of data and training: the report card (Figure 1), curves, mixtures and the ledger."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, cycle
-from statistics import fmean
 from typing import Any
 
-from safelm.report.charts.bars import Pair, Stack, pairs
+import polars as pl
+
+from safelm.report.charts.marks import Curve, Pair
 from safelm.report.charts.numbers import NONE, percent, readable
-from safelm.report.charts.xy import Curve
+from safelm.report.charts.svg import draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
-from safelm.report.inputs import Points
 from safelm.report.layout import (
     STYLES,
     Cell,
@@ -23,69 +23,59 @@ from safelm.report.layout import (
     table,
 )
 from safelm.report.roles import STEPS
-from specs.corpus import ScoredCorpus
 from specs.spec import SCORE_LEVELS
 
 SCORES = [(f"r{level}", f"score {level}") for level in range(SCORE_LEVELS)]
 RUN_FACTS = ("parameters", "tokens", "steps", "loss", "final_loss")  # of train.json
 
 
-def report_card(data: ReportData) -> list[Figure]:
-    """Draw Figure 1: scores and hazard n-grams of every corpus, before and after rephrasing."""
-    return [_scores(data), _hazards(data)] if data.inputs.cards else []
-
-
-def _scores(data: ReportData) -> Figure:
+def scores(data: ReportData) -> Figure:
+    """Draw Figure 1: documents of every corpus by their score."""
+    if not data.inputs.cards:
+        return figure("figure-1")
     empty = [0] * SCORE_LEVELS
     counts = {name: card.get("scores") or empty for name, card in data.inputs.cards.items()}
-    corpora = data.declared.corpora.items()
-    scored = [name for name, row in corpora if isinstance(row, ScoredCorpus) and name in counts]
-    web = {}
-    if scored:
-        columns = zip(*(counts[name] for name in scored), strict=True)
-        web["the whole web"] = [sum(column) for column in columns]
-    web["the paper"] = list(data.paper.card.documents)
-    web |= {readable(name): counts[name] for name in scored}
-    others = {readable(name): row for name, row in counts.items() if name not in scored}
-    panels = [stack_panel("Documents by score: the scored web", _stacks(web))]
-    if others:
-        title = "Documents by score: written and other corpora"
-        panels.append(stack_panel(title, _stacks(others)))
+    scored = {readable(name): counts[name] for name in data.scored if name in counts}
+    whole = [sum(column) for column in zip(*scored.values(), strict=True)]
+    web = {"the whole web": whole} if scored else {}
+    web |= {"the paper": list(data.paper.card.documents), **scored}
+    others = {readable(name): row for name, row in counts.items() if name not in data.scored}
+    panels = {"the scored web": web, "written and other corpora": others}
     rows: list[Row] = []
     for name, row in (web | others).items():
         total = sum(row)
         shares = [Cell(f"{n:,}", percent(n / total) if total else "") for n in row]
         rows.append({"corpus": name, "documents": total, **dict(enumerate(shares))})
-    return figure("figure-1", panels, [table("figure-1", rows)], legend=SCORES)
+    return figure(
+        "figure-1",
+        [stack_panel(f"Documents by score: {name}", part, SCORES) for name, part in panels.items()],
+        [table("figure-1", rows)],
+        legend=SCORES,
+    )
 
 
-def _stacks(corpora: Mapping[str, Sequence[int]]) -> list[Stack]:
-    stacks = []
-    for name, counts in corpora.items():
-        parts = [(*score, count) for score, count in zip(SCORES, counts, strict=True)]
-        stacks.append(Stack(name, parts))
-    return stacks
-
-
-def _hazards(data: ReportData) -> Figure:
+def hazards(data: ReportData) -> Figure:
+    """Draw hazard n-grams before and after rephrasing, beside the paper's (Figure 1)."""
     cards, paper = data.inputs.cards, data.paper.card.hazards
-    names = hazards(cards)
+    if not cards:
+        return figure("hazards", sources="")
+    names = dict.fromkeys(chain(*(card["hazards"] for card in cards.values())))
     ours = []
     for name in names:
-        sides = [
-            per_million(hazard_counts(cards, corpora, name))
-            for corpora in (data.rephrased_from, data.rephrased)
-        ]
-        ours.append(Pair(readable(name), *sides))
+        sides = (hazard_counts(cards, corpora, name) for corpora in data.rewritten)
+        ours.append(
+            Pair(
+                readable(name), *(count / words * 1e6 if words else None for count, words in sides)
+            )
+        )
     theirs = [Pair(readable(name), row.score_3, row.rephrased_3) for name, row in paper.items()]
     rows: list[Row] = []
     for corpus, card in cards.items():
         row: dict[str | None, Any] = {"corpus": readable(corpus), "words": card["words"]}
         for hazard in (None, *names):
-            counts = hazard_counts(cards, [corpus], hazard)
-            frequency = per_million(counts)
-            text = NONE if frequency is None else f"{frequency:,.1f}"
-            row[hazard] = Cell(text, f"{counts[0]:,}")
+            count, words = hazard_counts(cards, [corpus], hazard)
+            frequency = f"{count / words * 1e6:,.1f}" if words else NONE
+            row[hazard] = Cell(frequency, f"{count:,}")
         rows.append(row)
     columns = {"words": "Words", None: "All hazards"} | {name: readable(name) for name in names}
     paper_rows = [{"hazard": readable(name), **row.model_dump()} for name, row in paper.items()]
@@ -93,12 +83,24 @@ def _hazards(data: ReportData) -> Figure:
     return figure(
         "hazards",
         [
-            Panel("Here, per million words", pairs(ours, label)),
-            Panel("The paper: score 3, per million tokens", pairs(theirs, label)),
+            Panel("Here, per million words", draw("pairs", ours, label, 144.0)),
+            Panel("The paper: score 3, per million tokens", draw("pairs", theirs, label, 144.0)),
         ],
         [table("hazards", rows, columns), table("hazards-paper", paper_rows)],
-        sources=", ".join(readable(name) for name in data.rephrased_from),
+        sources=", ".join(readable(name) for name in data.rewritten[0]),
     )
+
+
+def hazard_counts(
+    cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None
+) -> tuple[int, int]:
+    """Count hazard n-grams and words of some corpora together; of one hazard, or of all."""
+    count = words = 0
+    for card in (cards[name] for name in corpora if name in cards):
+        words += card["words"]
+        rows = card["hazards"].items()
+        count += sum(row["count"] for name, row in rows if hazard in (None, name))
+    return count, words
 
 
 def training(data: ReportData) -> Figure:
@@ -107,41 +109,35 @@ def training(data: ReportData) -> Figure:
     # Other trainers write other facts.
     known = set(chain(*runs.values()))
     facts = {fact: readable(fact) for fact in RUN_FACTS if fact in known}
-    rows = [{"model": name, **run} for name, run in runs.items()]
-    panels = _loss_panel(data, "training", data.inputs.curves)
-    return figure("training", panels, [table("training", rows, facts)] if facts else [])
+    rows = [{"model": name, **run} for name, run in runs.items() if facts]
+    return figure(
+        "training", _losses(data, "training", data.inputs.curves), [table("training", rows, facts)]
+    )
 
 
 def held_out(data: ReportData) -> Figure:
     """Draw the loss on rows that no training reads, of the corpus that most models read."""
-    by_corpus: dict[str, dict[str, Points]] = {}
-    for (model, corpus), points in data.inputs.held_out.items():
-        by_corpus.setdefault(corpus, {})[model] = points
-    most_read = max(by_corpus, key=lambda name: len(by_corpus[name]), default="")
+    losses = data.inputs.held_out
+    corpora = losses.partition_by("corpus", maintain_order=True)
+    most_read = max(corpora, key=lambda part: part["model"].n_unique(), default=losses)
+    name = "".join(readable(name) for name in most_read["corpus"].head(1))
+    ends = (pl.first("loss").alias("first"), pl.last("loss").alias("last"))
     rows: list[Row] = []
-    for corpus, models in by_corpus.items():
-        for model, points in models.items():
-            (_, first), *_, (_, last) = points
-            rows.append({"model": model, "corpus": corpus, "first": first, "last": last})
-    name = readable(most_read)
-    panels = _loss_panel(data, "held-out", by_corpus.get(most_read, {}), corpus=name)
+    for part in corpora:
+        rows += part.group_by("model", "corpus", maintain_order=True).agg(ends).to_dicts()
+    panels = _losses(data, "held-out", most_read, corpus=name)
     return figure("held-out", panels, [table("held-out", rows)], corpus=name)
 
 
-def _loss_panel(
-    data: ReportData, id: str, points: Mapping[str, Points], **words: str
-) -> list[Panel]:
+def _losses(data: ReportData, id: str, losses: pl.DataFrame, **words: str) -> list[Panel]:
     """Draw curves of the groups; the seeds of a group, which read as many tokens, are averaged."""
-    layout = layout_of(id, **words)
+    losses = losses.with_columns(step=pl.int_range(pl.len()).over("model"))
     curves = []
     for group, style in zip(data.roles.groups, cycle(STYLES), strict=False):
-        members = [points[name] for name in group.models if name in points]
-        means = []
-        for step in zip(*members, strict=False):
-            across, upwards = zip(*step, strict=True)
-            means.append((fmean(across), fmean(upwards)))
-        curves.append(Curve(group.name, style, means))
-    return [curve_panel(layout, curves)] if any(points.values()) else []
+        seeds = losses.filter(pl.col("model").is_in(group.models))
+        means = seeds.group_by("step", maintain_order=True).agg(pl.mean("tokens", "loss"))
+        curves.append(Curve(group.name, style, means.select("tokens", "loss").rows()))
+    return [] if losses.is_empty() else [curve_panel(layout_of(id, **words), curves)]
 
 
 def models(data: ReportData) -> Figure:
@@ -171,12 +167,10 @@ def _planned(data: ReportData) -> Iterator[Row]:
             for part in phase["parts"]:
                 corpus = plan.get("corpora", {}).get(part["corpus"], {})
                 yield {
+                    **part,
                     "mixture": name,
                     "phase": str(number),
-                    "part": part["corpus"],
                     "documents": corpus.get("documents"),
-                    "rows": part["rows"],
-                    "tokens": part["tokens"],
                     "share": part["tokens"] / total if total else None,
                     "epochs": float(part["epochs"]),
                 }
@@ -192,28 +186,5 @@ def ledger(data: ReportData) -> Figure:
 
 
 def _reasons(counts: Mapping[str, int]) -> Cell:
-    lines_ = (f"{readable(name)} {count:,}" for name, count in counts.items())
-    return Cell(f"{sum(counts.values()):,}", "\n".join(lines_))
-
-
-def hazard_counts(
-    cards: Mapping[str, Any], corpora: Iterable[str], hazard: str | None = None
-) -> tuple[int, int]:
-    """Count hazard n-grams and words of some corpora together; of one hazard, or of all."""
-    chosen = [cards[name] for name in corpora if name in cards]
-    count = 0
-    for card in chosen:
-        rows = card["hazards"].items()
-        count += sum(row["count"] for name, row in rows if hazard in (None, name))
-    return count, sum(card["words"] for card in chosen)
-
-
-def hazards(cards: Mapping[str, Any]) -> list[str]:
-    """Return the hazards of all cards, in their order."""
-    return list(dict.fromkeys(chain(*(card["hazards"] for card in cards.values()))))
-
-
-def per_million(counts: tuple[int, int]) -> float | None:
-    """Return a count per million words; None without words."""
-    count, words = counts
-    return count / words * 1e6 if words else None
+    lines = (f"{readable(name)} {count:,}" for name, count in counts.items())
+    return Cell(f"{sum(counts.values()):,}", "\n".join(lines))

@@ -1,8 +1,6 @@
 """Figures of single prompts: significant differences, and prompts found in the training text."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
 from typing import Any
@@ -11,7 +9,9 @@ import polars as pl
 
 from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
+from safelm.report.draw import pivot
 from safelm.report.layout import STAGE_NAMES, Cell, Figure, Row, Table, figure, table
+from safelm.report.measured import Number
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
 from safelm.stats.rates import rate
@@ -20,19 +20,8 @@ from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome
 # The outcomes that a metric counts, and its name among differences.
 EVENTS = {**RATES_OF_HARMLESS, "asr": RATES_OF_HARMFUL["asr"]}
 NAMES = {"asr": "attack success", "complied": "compliance", "over_refusal": "over-refusal"}
-FOUND = {"found": ("exact", "near"), "not found": ("none",)}  # in the training text
+FOUND = {"exact": "found", "near": "found", "none": "not found"}  # in the training text
 Answered = tuple[Group, str]  # a group and a decoder
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two sides that answered the same prompts of a suite at a stage, and their difference."""
-
-    suite: str
-    stage: str
-    metric: str
-    sides: tuple[str, ...]  # a group and a decoder
-    paired: Paired
 
 
 def metrics_of(kind: str) -> Sequence[str]:
@@ -42,11 +31,11 @@ def metrics_of(kind: str) -> Sequence[str]:
 
 def suite_kinds(data: ReportData) -> dict[str, str]:
     """Return the kind of every suite of prompts, by its name."""
-    rows = data.measured.frame.filter(
-        pl.col("decoder").is_not_null(), pl.col("row").is_null(), pl.col("checkpoint").is_null()
+    frame = data.measured.frame
+    rows = frame.filter(
+        frame["decoder"].is_not_null(), pl.all_horizontal(pl.col("row", "checkpoint").is_null())
     )
-    kinds = rows.select("suite", "suite_kind").unique(maintain_order=True)
-    return dict(kinds.iter_rows())
+    return dict(rows.select("suite", "suite_kind").unique(maintain_order=True).iter_rows())
 
 
 def pair(
@@ -63,143 +52,105 @@ def _side(
     data: ReportData, group: Group, decoder: str, stage: str, suite: str, metric: str
 ) -> Side | None:
     """Return whether the event happened, for each seed and every prompt that was judged."""
-    seeds = {}
-    for model in group.models:
-        outcomes = data.inputs.outcomes.get((model, stage, decoder, suite), {})
-        judged = {prompt: o for prompt, o in outcomes.items() if o != Outcome.UNJUDGED}
-        if outcomes:
-            seeds[model] = {prompt: o in EVENTS[metric] for prompt, o in judged.items()}
-    return Side(seeds, data.inputs.acts) if seeds else None
-
-
-def _differences(data: ReportData) -> Iterator[Difference]:
-    for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
-        for (first, second), metric in product(_pairs(data, stage), metrics_of(kind)):
-            if result := pair(data, stage, suite, metric, first, second):
-                sides = [f"{group.name}, {readable(by)}" for group, by in (first, second)]
-                yield Difference(suite, stage, metric, tuple(sides), result)
+    is_ours = pl.col("model").is_in(group.models)
+    rows = data.inputs.outcomes.filter(is_ours, decoder=decoder, stage=stage, suite=suite)
+    judged = rows.filter(pl.col("verdict") != Outcome.UNJUDGED)
+    seeds: dict[str, dict[str, bool]] = {model: {} for model in rows["model"]}
+    for model, prompt, verdict in judged.select("model", "id", "verdict").iter_rows():
+        seeds[model][prompt] = verdict in EVENTS[metric]
+    return Side(seeds, dict(rows.select("id", "act").iter_rows())) if seeds else None
 
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
     """Iterate over pairs of models with one decoder, then pairs of decoders with one model."""
     groups, decoders = data.groups_at(stage), data.all_decoders
-    for decoder in decoders:
-        for first, second in combinations(groups, 2):
-            yield (first, decoder), (second, decoder)
-    for group in groups:
-        for one_decoder, other_decoder in combinations(decoders, 2):
-            yield (group, one_decoder), (group, other_decoder)
+    for decoder, (first, second) in product(decoders, combinations(groups, 2)):
+        yield (first, decoder), (second, decoder)
+    for group, (one_decoder, other_decoder) in product(groups, combinations(decoders, 2)):
+        yield (group, one_decoder), (group, other_decoder)
 
 
 @lru_cache(maxsize=1)
-def compared(data: ReportData) -> list[tuple[Difference, float, bool]]:
-    """Return every difference, its adjusted p-value and whether it is significant.
+def compared(data: ReportData) -> list[dict[str, Any]]:
+    """Return every difference of two sides that answered the same prompts, as summary.json has it.
 
     p-values are adjusted for the number of comparisons (Holm); a difference is significant where
     its p-value is below 1 - confidence.
     """
-    differences = list(_differences(data))
-    adjusted = holm([difference.paired.p_value for difference in differences])
+    rows: list[dict[str, Any]] = []
+    for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
+        for sides, metric in product(_pairs(data, stage), metrics_of(kind)):
+            if found := pair(data, stage, suite, metric, *sides):
+                first, second = (f"{group.name}, {readable(decoder)}" for group, decoder in sides)
+                row: dict[str, Any] = {"suite": suite, "stage": stage, "of": metric, "first": first}
+                numbers = {**vars(found.gap), "prompts": found.prompts, "p_value": found.p_value}
+                rows.append({**row, "second": second, **numbers})
     level = 1 - data.confidence
-    pairs = zip(differences, adjusted, strict=True)
-    return [(difference, p_value, p_value < level) for difference, p_value in pairs]
-
-
-def summary(data: ReportData) -> list[dict[str, Any]]:
-    """Return the differences as summary.json holds them."""
-    return [
-        {
-            "suite": difference.suite,
-            "stage": difference.stage,
-            "of": difference.metric,
-            "first": difference.sides[0],
-            "second": difference.sides[1],
-            **difference.paired.gap.json(),
-            "prompts": difference.paired.prompts,
-            "p_value": round(p_value, 6),
-            "significant": significant,
-        }
-        for difference, p_value, significant in compared(data)
-    ]
+    adjusted = holm([row["p_value"] for row in rows])
+    for row, p_value in zip(rows, adjusted, strict=True):
+        row |= {"p_value": p_value, "significant": p_value < level}
+    return rows
 
 
 def differences(data: ReportData) -> Figure:
     """Show the number of significant differences, and a table for each suite."""
     results = compared(data)
-    suites = dict.fromkeys(difference.suite for difference, *_ in results)
+    rows: dict[str, list[Row]] = {}
+    for row in results:
+        rows.setdefault(row["suite"], []).append(_shown(row))
     return figure(
         "differences",
-        tables=[_table(suite, results) for suite in suites],
-        significant=sum(significant for *_, significant in results),
+        tables=[table("differences", part, suite=readable(suite)) for suite, part in rows.items()],
+        significant=sum(row["significant"] for row in results),
         compared=len(results),
         level=short_percent(1 - data.confidence),
         resamples=f"{RESAMPLES:,}",
     )
 
 
-def _table(suite: str, results: Sequence[tuple[Difference, float, bool]]) -> Table:
-    rows: list[Row] = []
-    for difference, p_value, significant in results:
-        if difference.suite != suite:
-            continue
-        gap = difference.paired.gap
-        value, interval = points(gap.value, gap.low, gap.high)
-        verdict = "significant" if significant else "not distinguishable"
-        colour = "reproduced" if significant else verdict
-        row = {
-            "stage": STAGE_NAMES[difference.stage],
-            "metric": NAMES[difference.metric],
-            "pair": " against ".join(difference.sides),
-            "value": Cell(value, f"{interval} {difference.paired.prompts:,} prompts"),
-            "p_value": p_value,
-            "verdict": Cell(verdict, verdict=colour),
-        }
-        rows.append(row)
-    return table("differences", rows, suite=readable(suite))
+def _shown(row: Row) -> Row:
+    value, interval = points(row["value"], row["low"], row["high"])
+    verdict = "significant" if row["significant"] else "not distinguishable"
+    return {
+        "stage": STAGE_NAMES[row["stage"]],
+        "metric": NAMES[row["of"]],
+        "pair": f"{row['first']} against {row['second']}",
+        "value": Cell(value, f"{interval} {row['prompts']:,} prompts"),
+        "p_value": row["p_value"],
+        "verdict": Cell(verdict, verdict=verdict.replace("significant", "reproduced")),
+    }
 
 
 def overlap(data: ReportData) -> Figure:
     """List prompts that stand in the training text, and the rates of both parts of a suite."""
-    counts: dict[str, Counter[str]] = {}
-    for (suite, _), kind in data.inputs.overlap.items():
-        counts.setdefault(suite, Counter())[kind] += 1
-    rows: list[Row] = []
-    repeated = {}
-    for suite, count in counts.items():
-        rows.append({"suite": readable(suite), "prompts": count.total(), **_both(count)})
-        repeated[suite] = sum(_both(count).values())
+    prompts = data.inputs.overlap
+    is_found = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
+    counts = prompts.group_by("suite", maintain_order=True).agg(
+        pl.len().alias("prompts"), *is_found
+    )
+    rows = [{**row, "suite": readable(row["suite"])} for row in counts.to_dicts()]
+    repeated = counts.filter(pl.col("exact") + pl.col("near") > 0)["suite"]
     return figure(
         "overlap",
-        tables=[
-            table("overlap", rows),
-            *(_both_parts(data, suite) for suite, count in repeated.items() if count),
-        ],
-        repeated=f"{sum(repeated.values()):,}",
-        prompts=f"{len(data.inputs.overlap):,}",
+        tables=[table("overlap", rows), *(_both_parts(data, suite) for suite in repeated)],
+        repeated=f"{sum(row['exact'] + row['near'] for row in rows):,}",
+        prompts=f"{len(prompts):,}",
     )
-
-
-def _both(count: Counter[str]) -> dict[str, int]:
-    return {kind: count[kind] for kind in FOUND["found"]}
 
 
 def _both_parts(data: ReportData, suite: str) -> Table:
     """Build the table of rates on the prompts that were found, and on those that were not."""
-    kinds, overlap = suite_kinds(data), data.inputs.overlap
-    cells = list(product(metrics_of(kinds.get(suite, "harmful")), FOUND))
-    rows: list[Row] = []
-    for (model, stage, decoder, of_suite), outcomes in data.inputs.outcomes.items():
-        if of_suite != suite:
-            continue
-        row: dict[Any, Any] = {"group": model, "stage": STAGE_NAMES[stage]}
-        row["decoder"] = readable(decoder)
-        for metric, found in cells:
-            judged = [
-                outcome in EVENTS[metric]
-                for prompt, outcome in outcomes.items()
-                if overlap.get((suite, prompt)) in FOUND[found]
-            ]
-            row[metric, found] = rate(sum(judged), len(judged), data.confidence)
-        rows.append(row)
-    columns = {cell: f"{NAMES[cell[0]].capitalize()}, {cell[1]}" for cell in cells}
-    return table("overlap-parts", rows, columns, suite=readable(suite))
+    metrics = metrics_of(suite_kinds(data).get(suite, "harmful"))
+    cells = list(product(metrics, dict.fromkeys(FOUND.values())))
+    found = pl.col("overlap").replace_strict(FOUND)
+    answers = data.inputs.outcomes.filter(suite=suite)
+    answers = answers.join(data.inputs.overlap, on=("suite", "id"), maintain_order="left")
+    numbers = []
+    for part in answers.partition_by("model", "stage", "decoder", maintain_order=True):
+        names = dict(zip(("group", "stage", "decoder"), part.row(0), strict=False))
+        for metric, condition in cells:
+            verdicts = part.filter(found == condition)["verdict"]
+            share = rate(int(verdicts.is_in(EVENTS[metric]).sum()), len(verdicts), data.confidence)
+            numbers.append(Number(metric=metric, condition=condition, rate=share, **names))
+    columns = {", ".join(cell): f"{NAMES[cell[0]].capitalize()}, {cell[1]}" for cell in cells}
+    return pivot("overlap-parts", numbers, columns, suite=readable(suite))
