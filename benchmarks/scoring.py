@@ -24,8 +24,8 @@ import numpy as np
 from datatrove.data import Document
 
 from benchmarks.labels import SEED, UNSAFE, Row, read_json_lines, read_labelled
-from safelm.scoring.base import GradeDocuments
-from safelm.scoring.cascade import CascadeScorer, probability_of_level
+from safelm.scoring.base import GradeDocuments, probability_of_level
+from safelm.scoring.cascade import CascadeScorer
 from safelm.scoring.cascade_fit import fit_thresholds
 from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
 from safelm.scoring.encoder_model import load_encoder, save_encoder

@@ -1,4 +1,4 @@
-"""annotate: have a judge grade a sample of the web from 0 (harmless) to 5 (harmful).
+"""annotate: label a pool of documents from 0 (harmless) to 5 (harmful), to fit the scorers on.
 
 python -m pipeline.annotate
 """
@@ -6,29 +6,24 @@ python -m pipeline.annotate
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.documents.sample import ReadSample
-from safelm.documents.shards import WriteColumns
-from safelm.scoring.base import KeepGraded
-from safelm.scoring.registry import labeller
-from specs.document import LABELS
+from safelm.scoring.pool import label_pool
 from specs.params import Params
-from specs.scorer import Labels
 
 
 def main() -> None:
-    """Grade the sample into build/annotate."""
+    """Draw and label the pool into build/annotate."""
     StageParser("annotate", __doc__).parse_args()
     params = Params.read("annotate", "scorers", "engines")
     settings = params.annotate
-    sample = ReadSample(
-        folder=build("ingest", "web"),
-        purpose="annotate",
-        documents=settings.documents,
+    blocks = label_pool(
+        settings.pool,
+        settings.judge,
+        folders={row.source: build("ingest", row.source) for row in settings.pool.values()},
+        scorers=params.scorers,
+        engines=params.engines,
         seed=settings.seed,
-        with_label=isinstance(params.scorers[settings.judge], Labels),
     )
-    judge = labeller(settings.judge, params.scorers, params.engines)
-    run("annotate", [sample, judge, KeepGraded(), WriteColumns(columns=dict(LABELS))])
+    run("annotate", blocks)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from safelm.builder.run import make_shards
 from safelm.documents.shards import WriteColumns
 from safelm.scoring.audit import ReadStratified, write_audit
 from safelm.scoring.base import KeepGraded
-from safelm.scoring.registry import grader
+from safelm.scoring.given_labels import Labelled
+from safelm.scoring.registry import labeller
 from specs.document import AUDIT
 from specs.params import Params
 
@@ -25,8 +26,9 @@ def main() -> None:
         scores=scores,
         documents_per_score=settings.documents_per_score,
         seed=settings.seed,
+        labelled=Labelled.by(params.scorers[settings.judge]),
     )
-    judge = grader(settings.judge, params.scorers, params.engines)
+    judge = labeller(settings.judge, params.scorers, params.engines)
     blocks = [sample, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
     judged = make_shards("audit/judged", blocks)
     artifact("audit", write_audit, made=judged, scores=scores, confidence=settings.confidence)

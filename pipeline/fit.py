@@ -22,7 +22,11 @@ def main() -> None:
         "held_out_share": params.fit.held_out_share,
         "seed": params.fit.seed,
     }
-    manifests = fit_all(params.scorers, params.engines, labels, **split)
+    point = params.fit.operating_point
+    harmless = build("ingest", point.source) if point else None
+    manifests = fit_all(
+        params.scorers, params.engines, labels, operating_point=point, harmless=harmless, **split
+    )
     artifact(
         "fit",
         write_fit,

@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any
 
 PLACEHOLDER = re.compile(r"{([\w.]+)\.(\w+)}")  # {table.key} in a pattern
+OWN = ("build/", "specs/", "safelm/", "pipeline/")  # folders of the project
 TEMPLATE = re.compile(r"\${([\w.]+)}")  # ${name} in DVC's own syntax
 
 Block = Mapping[str, Any]  # a mapping as YAML has it
@@ -35,7 +36,9 @@ def is_row(path: str, patterns: Iterable[str]) -> bool:
     """Return whether a pattern fits this path, for any row: one since removed fits too."""
     for pattern in patterns:
         any_row = PLACEHOLDER.sub("*", pattern)
-        if fnmatch.fnmatch(path, any_row):
+        # A path that params.yaml gives as a whole is a file of the user, wherever it lies.
+        is_ours = any_row == "*" and path.startswith(OWN)
+        if fnmatch.fnmatch(path, any_row) and not is_ours:
             return True
     return False
 
@@ -46,10 +49,9 @@ def rows_read(stage: str, stages: Stages, params: Block) -> list[str]:
     paths = set[str]()
     for pattern in patterns_of(stages[stage]):
         for path in _fill_from_params(pattern, params):
-            if "*" in path:
-                paths.update(_matching(path, all_outputs))
-            else:
-                paths.add(path)
+            # A star matches outputs; any other path is read whether a stage makes it or not.
+            found = _matching(path, all_outputs) if "*" in path else [path]
+            paths.update(found)
     return sorted(paths)
 
 
@@ -57,8 +59,10 @@ def outputs(stages: Stages, params: Block) -> Iterator[str]:
     """List the outputs of all stages, with DVC's `foreach` and `matrix` expanded."""
     for stage in stages.values():
         for variables in _variables_of(stage, params):
+            # The variables of a stage hide the tables of params.yaml, as they do in DVC.
+            values = {**params, **variables}
             for out in body(stage).get("outs", ()):
-                yield _substitute(out, {**params, **variables})
+                yield _substitute(out, values)
 
 
 def _matching(pattern: str, paths: Iterable[str]) -> list[str]:
@@ -78,8 +82,9 @@ def _fill_from_params(pattern: str, params: Block) -> Iterator[str]:
         yield pattern
         return
     keys = [key for _, key in placeholders]
+    # Fails where a pattern mixes tables, whose rows have nothing in common.
     (table,) = {table for table, _ in placeholders}
-    block = _look_up(table, params)
+    block = _look_up(table, params) or {}  # a block may be null
     # `{rephrase.styles}` is a key of the block itself, `{relearn.models}` one of its rows.
     for row in (block, *block.values()):
         if _has_names(row, keys):
@@ -98,8 +103,12 @@ def _fill(pattern: str, row: Block) -> Iterator[str]:
         yield pattern
         return
     values = row[placeholder[2]]
-    for value in values if isinstance(values, list) else [values]:
-        yield from _fill(pattern.replace(placeholder[0], str(value)), row)
+    if not isinstance(values, list):
+        values = [values]
+    for value in values:
+        filled = pattern.replace(placeholder[0], str(value))
+        # The next placeholder, until none is left: all combinations of lists come about.
+        yield from _fill(filled, row)
 
 
 def _variables_of(stage: Block, params: Block) -> Iterator[dict[str, Any]]:
@@ -112,7 +121,8 @@ def _variables_of(stage: Block, params: Block) -> Iterator[dict[str, Any]]:
     elif "matrix" in stage:
         axes = {name: _resolve(values, params) for name, values in stage["matrix"].items()}
         for values in product(*axes.values()):
-            yield {"item": dict(zip(axes, values, strict=True))}
+            item = dict(zip(axes, values, strict=True))
+            yield {"item": item}
     else:
         yield {}
 
@@ -120,7 +130,8 @@ def _variables_of(stage: Block, params: Block) -> Iterator[dict[str, Any]]:
 def _resolve(value: Any, params: Block) -> Any:
     """Return the block that `${block}` names, or the value itself."""
     if isinstance(value, str):
-        return _look_up(value.removeprefix("${").removesuffix("}"), params)
+        name = value.removeprefix("${").removesuffix("}")
+        return _look_up(name, params)
     return value
 
 
@@ -133,5 +144,6 @@ def _look_up(name: str, values: Block) -> Any:
     """Return a value by its dotted name, or an empty table."""
     found: Any = values
     for part in name.split("."):
+        # A key without a value is None in YAML.
         found = (found or {}).get(part, {})
     return found

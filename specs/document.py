@@ -57,7 +57,9 @@ def scores_of_all(scorers: Iterable[str]) -> dict[str, str]:
     return {"id": "string", **dict.fromkeys(scorers, "int8"), "score": "int8", "hazard": "string"}
 
 
-# A judge's grades of a sample.
+# Grades of the label pool by its labeller. A pool of several rows also has the column POOL, and one
+# for each further labeller.
+POOL = "pool"
 LABELS = MappingProxyType(
     {
         "id": "string",

@@ -12,14 +12,13 @@ from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.judge import JudgeRow
 from specs.mixture import ExternalModel, Mixture, Model
-from specs.scorer import Ensemble, ScorerRow
+from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Score, Scores, Seed, Share, Spec
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
 
-JudgeName = Annotated[Name, Field(description="a row of scorers that is a judge")]
 WriterName = Annotated[Name, Field(description="a row of `engines`, which writes")]
 DialogueSource = Annotated[Name, Field(description="a dialogue source of `sources`")]
 MaxScore = Annotated[Score, Field(description="texts that the scorers grade higher are not kept")]
@@ -44,10 +43,10 @@ class Ingest(Spec):
 
 
 class Annotate(Spec):
-    """A sample that a judge grades with the rubric (paper §1.1), to fit the classifiers."""
+    """The label pool that classifiers are fitted on, and its labeller (paper §1.1, §1.2)."""
 
     judge: JudgeName
-    documents: PositiveInt = Field(description="documents in the sample")
+    pool: dict[Name, PoolRow] = Field(min_length=1)
     seed: Seed
 
 
@@ -57,6 +56,9 @@ class Fit(Spec):
     held_out_share: Share = Field(
         description="share of the labels kept for measuring, stratified by label"
     )
+    operating_point: OperatingPoint | None = Field(
+        description="of the fitted scorers; null for the most probable score"
+    )
     seed: Seed
 
 
@@ -65,6 +67,7 @@ class ScoreStage(Spec):
 
     scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
     ensemble: Ensemble
+    max_shift: MaxShift | None = Field(description="null to warn, and never fail")
 
 
 class Audit(Spec):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specs.spec import Name, Score, Seed, Share, Spec
 from specs.yaml_source import YamlFile, check
@@ -12,8 +12,11 @@ RECIPES = Path(__file__).parent / "recipes"
 # Kinds that give a reason and need no labels.
 JUDGES = ("lexicon", "llm")
 # Kinds that may grade the sample.
-LABELLERS = ("labels", *JUDGES)
+LABELLERS = ("labels", "label_file", "assumed", *JUDGES)
+# Kinds that are fitted on labels, and give probabilities.
+CLASSIFIERS = ("ngrams", "encoder")
 
+JudgeName = Annotated[Name, Field(description="a row of scorers that is a judge")]
 Unsafe = Annotated[Score, Field(ge=1, description="a score from 1 to 5")]
 UnsafeWeight = Annotated[
     PositiveFloat, Field(description="λ: the weight of the loss on documents scored above 0")
@@ -30,6 +33,59 @@ class Labels(Spec):
     """The label that the source itself gives some documents, most often by people."""
 
     kind: Literal["labels"]
+
+
+class LabelRows(Spec):
+    """Labels in a file: given by people, or by the judge of an earlier round.
+
+    A document without a label is unlabelled, which is not a score of 0. Of several labels of one
+    document the highest counts.
+    """
+
+    kind: Literal["label_file"]
+    path: str = Field(
+        min_length=1,
+        description="JSON lines, .gz or not, or Parquet; or a folder of one of them, such as a "
+        "copy of build/annotate",
+    )
+    id: str | None = Field(
+        default=None, description="the field with the document's id in build/clean"
+    )
+    text: str | None = Field(
+        default=None,
+        description="the field with the document's text, which finds the document where id is "
+        "left out, and which scorers of an earlier round are fitted on",
+    )
+    where: dict[str, str] = Field(
+        default={}, description="only rows with these values in these fields are read"
+    )
+    label: str = Field(
+        min_length=1,
+        description="the field with a score from 0 to 5; or, with `scores`, with a table of "
+        "categories that are 0 or 1",
+    )
+    scores: dict[str, Score] | None = Field(
+        default=None,
+        description="the score of each category. A document has the highest of its categories, 0 "
+        "if all are known to be 0, and no label if one is missing",
+    )
+
+    @model_validator(mode="after")
+    def _finds_documents(self) -> Self:
+        if self.id is None and self.text is None:
+            raise ValueError("needs `id` or `text`, the field by which a document is found")
+        return self
+
+
+class Assumed(Spec):
+    """One score for every document of a source, without looking at it.
+
+    It fits sources that were collected for what they contain: an encyclopedia is harmless; the
+    paper takes toxic texts alone from ToxiGen and Jigsaw (paper §1.2).
+    """
+
+    kind: Literal["assumed"]
+    score: Score
 
 
 class Llm(Spec):
@@ -56,6 +112,12 @@ class Ngrams(Spec):
     buckets: PositiveInt = Field(le=2**20, description="n-grams are hashed into this many columns")
     unsafe_weight: UnsafeWeight
     regularisation: PositiveFloat = Field(description="C, the inverse strength of the L2 penalty")
+    chunk_characters: PositiveInt | None = Field(
+        default=None,
+        description="characters of a chunk; a document's score is the highest of its chunks. Write "
+        "the usual length of the labelled texts if documents are longer; leave it out to grade "
+        "whole documents",
+    )
 
 
 class Encoder(Spec):
@@ -96,7 +158,8 @@ class Cascade(Spec):
 
 
 ScorerRow = Annotated[
-    Labels | Lexicon | Llm | Ngrams | Encoder | Cascade, Field(discriminator="kind")
+    Labels | LabelRows | Assumed | Lexicon | Llm | Ngrams | Encoder | Cascade,
+    Field(discriminator="kind"),
 ]
 
 
@@ -135,6 +198,69 @@ class AnyOf(Spec):
 
 
 Ensemble = Annotated[Statistic | AnyOf, Field(discriminator="rule")]
+
+
+class Draw(Spec):
+    """A draw that depends on the scores of first scorers, fitted on the labels of a file.
+
+    `stratified` takes as many documents of each score of the first one of `of`. `disagreement`
+    takes those whose scores lie furthest apart, and none on which all agree.
+    """
+
+    rule: Literal["stratified", "disagreement"]
+    of: list[Name] = Field(min_length=1, description="rows of scorers that grade the source")
+    labels: Name | None = Field(
+        default=None,
+        description="a row of scorers of kind label_file, which classifiers among `of` are fitted "
+        "on; leave it out where there are none",
+    )
+
+
+class PoolRow(Spec):
+    """Documents of one source that are labelled."""
+
+    source: Name = Field(description="a row of sources")
+    documents: PositiveInt = Field(
+        description="documents that are drawn; all that can be if there are fewer"
+    )
+    draw: Draw | None = Field(default=None, description="leave it out for a uniform draw")
+    judge: JudgeName | None = Field(
+        default=None, description="the labeller of this row; leave it out for annotate.judge"
+    )
+    beside: list[Name] = Field(
+        default=[],
+        description="further labellers, whose labels get columns of their own and are not fitted",
+    )
+
+
+class MaxShift(Spec):
+    """Bounds on the shift from labelled to scored documents; beyond one the stage fails."""
+
+    unseen: Share = Field(
+        description="words that no label has: the share among scored documents, less the share "
+        "among labelled ones"
+    )
+    scores: Share = Field(
+        description="the share of documents that would need another score for "
+        "both to have the same distribution of scores"
+    )
+    length: float = Field(gt=1, description="times as long, or as short, at the median")
+
+
+class OperatingPoint(Spec):
+    """The probability from which fitted scorers call a document unsafe.
+
+    It is set on documents of a source that is harmless but for few of them: at most the share
+    `max_share` of these gets a score of `min_score` or above. Documents below get the most probable
+    of the lower scores.
+    """
+
+    source: Name = Field(description="a row of sources, harmless but for few documents")
+    documents: PositiveInt = Field(description="documents that are drawn from it")
+    min_score: Unsafe
+    max_share: Share = Field(
+        description="the share of harmless documents that may be called unsafe"
+    )
 
 
 class Step(Spec):

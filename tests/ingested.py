@@ -31,15 +31,16 @@ WEB = [
 ]
 
 PARAMS = """\
-annotate: {judge: lexicon, documents: 1000, seed: 1}
+annotate: {judge: lexicon, pool: {web: {source: web, documents: 1000}}, seed: 1}
 engines: {template: {kind: template}}
 scorers:
   lexicon: {kind: lexicon}
   ngrams:
     {kind: ngrams, words: [1, 2], characters: [], buckets: 4096, unsafe_weight: 4.0,
      regularisation: 4.0}
-fit: {held_out_share: 0.25, seed: 1}
-score: {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}}
+fit: {held_out_share: 0.25, operating_point: null, seed: 1}
+score:
+  {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}, max_shift: null}
 audit: {judge: lexicon, documents_per_score: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocab_size: 400, max_documents: 1000, seed: 1}

@@ -13,7 +13,7 @@ from tests.ingested import WEB, ingested, rows_of, stage
 
 PARAMS = """\
 engines: {{template: {{kind: template}}}}
-annotate: {{judge: lexicon, documents: {}, seed: 1}}
+annotate: {{judge: lexicon, pool: {{web: {{source: web, documents: {}}}}}, seed: 1}}
 scorers: {{lexicon: {{kind: lexicon}}}}
 """
 IDS = [f"{number:032x}" for number in range(200)]

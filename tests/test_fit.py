@@ -336,7 +336,7 @@ def test_without_two_classes_of_words_there_is_no_baseline(
 
 
 def test_labels_of_the_source_can_grade_the_sample(fitted: Path) -> None:
-    edit(PEOPLE, ("judge: lexicon, documents: 1000", "judge: people, documents: 30"))
+    edit(PEOPLE, ("judge: lexicon, pool", "judge: people, pool"), ("documents: 1000", "documents: 30"))
     kiss = {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}
     labelled = [*WEB, kiss]
     ingested("ingest/web", [*labelled, *({"text": text} for text in OTHER)], 30)

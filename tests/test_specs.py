@@ -365,7 +365,7 @@ MISTAKES = {
     "a classifier as a judge": (
         ("judge: lexicon", "judge: ngrams"),
         "annotate.judge",
-        "kind labels, lexicon, llm",
+        "kind labels, label_file, assumed, lexicon, llm",
     ),
     "a suite whose file is not there": (
         ("suites: [harmful,", "suites: [advbench, harmful,"),
@@ -506,19 +506,34 @@ MISTAKES = {
     "an audit by a classifier": (
         ("audit:\n  judge: lexicon", "audit:\n  judge: ngrams"),
         "audit.judge",
-        "kind lexicon",
+        "kind labels, label_file, assumed, lexicon, llm (got ngrams",
     ),
     "given labels as a score": (
         ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
         ("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, people]"),
         "score.scorers.2",
-        "must grade every page (got people",
+        "must grade every page by itself (got people",
     ),
-    "labels of a source as an audit": (
-        ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
-        ("audit:\n  judge: lexicon", "audit:\n  judge: people"),
-        "audit.judge",
-        "must be a judge: a row of kind lexicon, llm (got people, of kind labels)",
+    "a pool of an unknown source": (
+        ("web: {source: web, documents: 4000}", "web: {source: forum, documents: 4000}"),
+        "annotate.pool.web.source",
+        "got forum",
+    ),
+    "a draw by a classifier that nothing is fitted on": (
+        (
+            "web: {source: web, documents: 4000}",
+            "web: {source: web, documents: 9, draw: {rule: stratified, of: [ngrams]}}",
+        ),
+        "annotate.pool.web.draw.labels",
+        "must name the labels that ngrams is fitted on",
+    ),
+    "labels of a file that find no document": (
+        (
+            "  lexicon: {kind: lexicon}\n",
+            f"{LEXICON}  people: {{kind: label_file, path: a, label: b}}\n",
+        ),
+        "scorers.people",
+        "needs `id` or `text`",
     ),
     "a cascade to given labels": (
         (

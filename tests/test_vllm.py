@@ -167,7 +167,11 @@ def write_params(row: dict) -> None:
     """Write params.yaml with a writer and a judge, the same model with longer answers."""
     params = {
         "engines": {"writer": row, "judge": judge_row(row)},
-        "annotate": {"judge": "model", "documents": 40, "seed": 1},
+        "annotate": {
+            "judge": "model",
+            "pool": {"web": {"source": "web", "documents": 40}},
+            "seed": 1,
+        },
         "gates": {**GATES, "max_attempts": 3},
         "scorers": {
             "lexicon": {"kind": "lexicon"},
@@ -179,7 +183,11 @@ def write_params(row: dict) -> None:
                 "seed": 1,
             },
         },
-        "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
+        "score": {
+            "scorers": ["lexicon"],
+            "ensemble": {"rule": "max", "of": ["lexicon"]},
+            "max_shift": None,
+        },
         "rephrase": {"scores": [1, 2, 3], "styles": STYLES, **WRITER},
         "refuse": {"scores": [4, 5], "prompts": ["dialogue"], **WRITER},
         "educate": {"prompts": ["article"], **WRITER},

@@ -19,6 +19,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.shards import Shard, tables
 from safelm.builder.stage import link_files
 from safelm.documents.shards import ReadShards
+from safelm.scoring.given_labels import Labelled
 from safelm.seeding import sample
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS
@@ -35,7 +36,8 @@ class ReadStratified(ReadShards):
     """Read a random sample of the documents of each predicted score.
 
     The score is kept in the metadata as `predicted`. All other documents are dropped as not
-    selected.
+    selected. With `labelled`, the sample is of the documents that the labeller knows: these stand
+    for all of a score only if it was no matter of their content which of them got a label.
     """
 
     name: ClassVar[str] = "stratified sample"
@@ -43,6 +45,7 @@ class ReadStratified(ReadShards):
     # stays the same is not judged again.
     documents_per_score: int = field(metadata={"key": False})
     seed: int = field(metadata={"key": False})
+    labelled: Labelled | None = field(default=None, metadata={"key": False})
 
     def tasks(self) -> list[Task]:
         """Return one task for each shard, with the ids that are sampled from it as its values."""
@@ -50,7 +53,7 @@ class ReadStratified(ReadShards):
         ids_by_score: dict[int | None, list[str]] = defaultdict(list)
         ids_by_task = {}
         for task in tasks:
-            scores = _scores(task)
+            scores = self._scores(task)
             ids_by_task[task.name] = [id for id, _ in scores]
             for id, score in scores:
                 ids_by_score[score].append(id)
@@ -75,11 +78,15 @@ class ReadStratified(ReadShards):
             else:
                 self.drop(NOT_SELECTED)
 
-
-def _scores(task: Task) -> list[tuple[str, int | None]]:
-    file = task.inputs[1]  # the scores beside the documents
-    table = Shard(file.path, 0, file.sha256).table(["id", "score"])
-    return list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
+    def _scores(self, task: Task) -> list[tuple[str, int | None]]:
+        """Return the id and the predicted score of each document that may be sampled."""
+        documents, scores = (Shard(file.path, 0, file.sha256) for file in task.inputs)
+        table = scores.table(["id", "score"])
+        pairs = list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
+        if self.labelled is None:
+            return pairs
+        known = self.labelled.find(documents)
+        return [(id, score) for id, score in pairs if id in known]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from safelm.builder.blocks import Block, Input, Task
 from safelm.builder.shards import Shard
 from safelm.documents.batches import BATCH, Size, batches
 from safelm.text.hazards import Grade
+from specs.spec import SCORE_LEVELS
 
 Probabilities = NDArray[np.float64]  # (texts, SCORE_LEVELS)
+Integers = NDArray[np.int64]
 Grades = list[Grade | None]  # a grade for each text; None where it could not be graded
 UNGRADED = "ungraded"
 
@@ -41,6 +43,39 @@ def grades_of(probabilities: Probabilities, reason: str) -> Grades:
     rows = probabilities.astype(np.float32).tolist()
     scores = most_probable(probabilities)
     return [Grade(score, reason, None, tuple(row)) for score, row in zip(scores, rows, strict=True)]
+
+
+def probability_of_level(grade: Grade, min_score: int) -> float:
+    """Return a classifier's probability of a score of at least `min_score`."""
+    assert grade.probabilities is not None, "a classifier gives probabilities"
+    return sum(grade.probabilities[min_score:])
+
+
+def decided(grade: Grade, min_score: int, is_below: bool) -> Grade:
+    """Return the grade with its most probable score on one side of `min_score`."""
+    probabilities = grade.probabilities or ()
+    # The most probable score of all may lie on the other side.
+    side = range(min_score) if is_below else range(min_score, len(probabilities))
+    return grade._replace(score=max(side, key=lambda score: (probabilities[score], score)))
+
+
+def grade_chunks(by_chunk: Probabilities, owners: Integers, texts: int, reason: str) -> Grades:
+    """Return a grade for each text: the highest score of its chunks (paper §1.3).
+
+    `by_chunk` has the probabilities of every chunk, `owners` the index of its text.
+    """
+    scores = np.zeros(texts, dtype=np.int64)
+    np.maximum.at(scores, owners, np.array(most_probable(by_chunk)))
+    # P(score >= k) of a text is the largest of its chunks'.
+    at_least = by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1]
+    highest = np.zeros((texts, SCORE_LEVELS + 1))
+    np.maximum.at(highest[:, :SCORE_LEVELS], owners, at_least)
+    by_text = np.clip(highest[:, :-1] - highest[:, 1:], 0.0, 1.0)
+    grades = grades_of(by_text, reason)
+    return [
+        grade and grade._replace(score=score)
+        for grade, score in zip(grades, scores.tolist(), strict=True)
+    ]
 
 
 def grade_columns(grade: Grade | None, reason: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from safelm.builder.blocks import Task
 from safelm.documents.batches import Size
-from safelm.scoring.base import GradeDocuments, Grades, Scorer
+from safelm.scoring.base import GradeDocuments, Grades, Scorer, decided, probability_of_level
 from safelm.text.hazards import Grade
 
 THRESHOLDS = "thresholds.json"
@@ -32,25 +32,13 @@ class Thresholds(NamedTuple):
         return cls(values["low"], values["high"])
 
 
-def probability_of_level(grade: Grade, min_score: int) -> float:
-    """Return the cheap scorer's probability of a score of at least `min_score`."""
-    assert grade.probabilities is not None, (
-        "the cheap scorer of a cascade gives probabilities (specs/checks/scorers.py)"
-    )
-    return sum(grade.probabilities[min_score:])
-
-
 def decide(cheap: Grade, limits: Thresholds, min_score: int, name: str) -> Grade | None:
     """Return the cheap scorer's grade where it is confident, else None."""
     probability = probability_of_level(cheap, min_score)
     if limits.low <= probability < limits.high:
         return None
-    probabilities = cheap.probabilities or ()
     is_below = probability < limits.low
-    # The most probable score of all may lie on the other side of `min_score`.
-    side = range(min_score) if is_below else range(min_score, len(probabilities))
-    score = max(side, key=lambda score: (probabilities[score], score))
-    return cheap._replace(score=score, by=name)
+    return decided(cheap, min_score, is_below)._replace(by=name)
 
 
 class CascadeScorer:

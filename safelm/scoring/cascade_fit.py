@@ -17,8 +17,8 @@ from datatrove.data import Document
 from safelm.builder.blocks import Reader, Task, Writer
 from safelm.builder.files import write_json
 from safelm.builder.shards import Shard, write_table
-from safelm.scoring.base import input_tables, shard_inputs
-from safelm.scoring.cascade import NEVER, THRESHOLDS, Thresholds, decide, probability_of_level
+from safelm.scoring.base import input_tables, probability_of_level, shard_inputs
+from safelm.scoring.cascade import NEVER, THRESHOLDS, Thresholds, decide
 from safelm.scoring.labels import HELD_OUT, HELD_OUT_COLUMNS, read_held_out
 from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio

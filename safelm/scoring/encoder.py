@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from safelm.scoring.base import GradeDocuments, Grades, Probabilities, grades_of, most_probable
+from safelm.scoring.base import Grades, Probabilities, grade_chunks
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.labels import FitScorer, Label
+from safelm.scoring.operating_point import GradeFitted
 from specs.scorer import Step
 from specs.spec import SCORE_LEVELS
 
@@ -45,15 +46,8 @@ class EncoderScorer:
         """Return one grade for each text: the highest score of its chunks."""
         if not texts:
             return []
-        by_chunk, text_indices = self.chunk_probabilities(texts)
-        scores = np.zeros(len(texts), dtype=np.int64)
-        np.maximum.at(scores, text_indices, np.array(most_probable(by_chunk)))
-        by_document = _document_probabilities(by_chunk, text_indices, len(texts))
-        grades = grades_of(by_document, "embedding")
-        return [
-            grade and grade._replace(score=score)
-            for grade, score in zip(grades, scores.tolist(), strict=True)
-        ]
+        by_chunk, owners = self.chunk_probabilities(texts)
+        return grade_chunks(by_chunk, owners, len(texts), "embedding")
 
     def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Any]:
         """Return the probabilities of every chunk, and the index of the text it belongs to."""
@@ -101,17 +95,6 @@ def _batches(chunks: Sequence[Chunk]) -> Iterator[list[int]]:
         yield batch
 
 
-def _document_probabilities(
-    by_chunk: Probabilities, text_indices: Any, texts: int
-) -> Probabilities:
-    """Return the probabilities of each text's highest score."""
-    # P(score >= k) of a text is the largest of its chunks'.
-    at_least = by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1]
-    highest = np.zeros((texts, SCORE_LEVELS + 1))
-    np.maximum.at(highest[:, :SCORE_LEVELS], text_indices, at_least)
-    return np.clip(highest[:, :-1] - highest[:, 1:], 0.0, 1.0)
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class FitEncoder(FitScorer):
     """Finetune an encoder on the labels by LP-FT: its head first, then all of it."""
@@ -151,13 +134,12 @@ class FitEncoder(FitScorer):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class GradeByEncoder(GradeDocuments):
+class GradeByEncoder(GradeFitted):
     """Grade every document by a finetuned encoder, as the maximum over its chunks (paper §1.3)."""
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
-    files: tuple[Path, ...]
     sequence_length: int
 
-    def open(self) -> EncoderScorer:
+    def read(self, folder: Path) -> EncoderScorer:
         """Read the encoder that `fit` saved."""
-        return EncoderScorer.read(self.files[0].parent, self.sequence_length)
+        return EncoderScorer.read(folder, self.sequence_length)

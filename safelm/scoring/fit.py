@@ -4,7 +4,7 @@ Each row of `scorers` is cached by itself: editing one refits no other.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
 from safelm.builder.store import Store
+from safelm.documents.sample import ReadSample
 from safelm.scoring.base import Grades
 from safelm.scoring.cascade import THRESHOLDS
 from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
-from safelm.scoring.encoder import FitEncoder
 from safelm.scoring.labels import (
     HELD_OUT,
     Label,
@@ -31,20 +31,32 @@ from safelm.scoring.labels import (
     split_labels,
 )
 from safelm.scoring.measure import describe_labels, measure_scorers
-from safelm.scoring.ngrams import FitNgrams
-from safelm.scoring.registry import Engines, Rows, grader
-from specs.scorer import JUDGES, Cascade, Labels, Recipe, ScorerRow
+from safelm.scoring.registry import Engines, Rows, fitter, grader
+from specs.scorer import CLASSIFIERS, JUDGES, Cascade, OperatingPoint
 
 
 def fit_all(
-    rows: Rows, engines: Engines, labels: Path, *, judge: str, held_out_share: float, seed: int
+    rows: Rows,
+    engines: Engines,
+    labels: Path,
+    *,
+    judge: str,
+    held_out_share: float,
+    seed: int,
+    operating_point: OperatingPoint | None = None,
+    harmless: Path | None = None,
 ) -> dict[str, Manifest]:
     """Fit every row of `scorers`, and grade the held-out labels with it.
 
     Returns the manifest of each row, which lists the fitted files and the grades. `judge` is the
-    row that gave the labels.
+    row that gave the labels; `harmless` has the documents of the operating point.
     """
     split: dict[str, Any] = {"held_out_share": held_out_share, "seed": seed}
+    pages, point = None, None
+    if operating_point and harmless:
+        documents = operating_point.documents
+        pages = ReadSample(folder=harmless, purpose="harmless", documents=documents, seed=seed)
+        point = (operating_point.min_score, operating_point.max_share)
     manifests: dict[str, Manifest] = {}
     # Cascades come last: they read the grades of their two scorers.
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
@@ -53,14 +65,15 @@ def fit_all(
             blocks = _cascade(row, manifests, seed)
         elif name == judge:
             blocks = [ReadLabels(folder=labels), TrustLabels(**split)]
-        # Not a scorer of its own: all others are measured against the source's labels anyway.
-        elif isinstance(row, Labels):
-            continue
         elif row.kind in JUDGES:
             measure = MeasureJudge(judge=grader(name, rows, engines), **split)
             blocks = [ReadLabels(folder=labels), measure]
+        elif row.kind in CLASSIFIERS:
+            fit = fitter(row, {**split, "point": point})
+            blocks = [ReadLabels(folder=labels, harmless=pages), fit]
+        # Not scorers of their own: all others are measured against given labels anyway.
         else:
-            blocks = [ReadLabels(folder=labels), FITTERS[row.kind](row, split)]
+            continue
         manifests[name] = make_shards(f"fit/{name}", blocks)
     return {name: manifests[name] for name in rows if name in manifests}
 
@@ -95,31 +108,6 @@ def write_fit(
     return [f"{'fit':<18} {line}" for line in summary(metrics)]
 
 
-def _encoder(row: Any, split: Mapping[str, Any]) -> Block:
-    recipe = Recipe.read(row.recipe)
-    return FitEncoder(
-        # With a revision it is a name on the Hugging Face hub, else a folder, keyed by content.
-        encoder=Path(row.model) if row.revision is None else row.model,
-        revision=row.revision,
-        sequence_length=row.sequence_length,
-        unsafe_weight=row.unsafe_weight,
-        warmup=recipe.warmup,
-        steps=tuple(step.model_dump() for step in recipe.steps),
-        **split,
-    )
-
-
-def _ngrams(row: Any, split: Mapping[str, Any]) -> Block:
-    return FitNgrams(
-        words=tuple(row.words),
-        characters=tuple(row.characters),
-        buckets=row.buckets,
-        unsafe_weight=row.unsafe_weight,
-        regularisation=row.regularisation,
-        **split,
-    )
-
-
 def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list[Block]:
     read = ReadHeldOut(
         cheap=_file(manifests[row.cheap], HELD_OUT),
@@ -133,12 +121,6 @@ def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list
         seed=seed,
     )
     return [read, fit]
-
-
-FITTERS: dict[str, Callable[[ScorerRow, Mapping[str, Any]], Block]] = {
-    "ngrams": _ngrams,
-    "encoder": _encoder,
-}
 
 
 def _file(manifest: Manifest, name: str) -> Shard:

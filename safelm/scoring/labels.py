@@ -4,8 +4,9 @@ A classifier is fitted on one part of the labels; every scorer grades the part h
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import floor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,18 +14,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task, Writer
+from safelm.builder.blocks import NOT_SELECTED, Reader, Task, Writer
 from safelm.builder.shards import shards, tables, write_table
-from safelm.scoring.base import (
-    GradeDocuments,
-    Grades,
-    Scorer,
-    grade_columns,
-    input_tables,
-    shard_inputs,
-)
+from safelm.documents.sample import ReadSample
+from safelm.documents.shards import documents_of
+from safelm.scoring.base import GradeDocuments, Grades, Scorer, input_tables, shard_inputs
+from safelm.scoring.operating_point import POINT, AtOperatingPoint, OperatingPoint
 from safelm.seeding import hash_rank
 from safelm.text.hazards import Grade
+from specs.document import LABELS, POOL
 from specs.spec import SCORE_LEVELS
 
 HELD_OUT = "held_out.parquet"
@@ -41,7 +39,11 @@ HELD_OUT_COLUMNS = {
 
 @dataclass(frozen=True)
 class Label:
-    """A document of the sample with the judge's grade; `label` is the source's own, if any."""
+    """A document of the pool with its labeller's grade; `label` is the source's own, if any.
+
+    `pool` is its row of the pool, where there are several; `beside` has the scores of further
+    labellers.
+    """
 
     id: str
     text: str
@@ -49,6 +51,8 @@ class Label:
     reason: str
     hazard: str | None
     label: int | None
+    pool: str | None = None
+    beside: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def read_labels(folder: Path) -> list[Label]:
@@ -59,9 +63,15 @@ def read_labels(folder: Path) -> list[Label]:
 def _labels(parts: Iterable[pa.Table]) -> list[Label]:
     labels: list[Label] = []
     for part in parts:
-        labels += [Label(**row) for row in part.to_pylist()]
+        labels += map(_label, part.to_pylist())
     # By id, so that neither fit nor split depends on the shards.
     return sorted(labels, key=lambda label: label.id)
+
+
+def _label(row: Mapping[str, Any]) -> Label:
+    values = {name: row[name] for name in LABELS}
+    beside = {name: row[name] for name in row if name not in (*LABELS, POOL)}
+    return Label(**values, pool=row.get(POOL), beside=beside)
 
 
 def split_labels(
@@ -84,37 +94,35 @@ def split_labels(
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class GradeByLabel(Block):
-    """Grade every document with the label of its source."""
-
-    name: ClassVar[str] = "label"
-
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with its label as the score, and the source's hazard."""
-        score = document.metadata.get("label")
-        hazard = document.metadata.get("hazard")
-        grade = None if score is None else Grade(score, "the source's label", hazard)
-        document.metadata |= grade_columns(grade)
-        yield document
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadLabels(Reader):
-    """Read all labels in one task."""
+    """Read all labels in one task, and a sample of harmless documents for an operating point."""
 
     name: ClassVar[str] = "labels"
     folder: Path = field(metadata={"key": False})  # its files are the task's inputs
+    harmless: ReadSample | None = field(default=None, metadata={"key": False})
 
     def tasks(self) -> list[Task]:
-        """Return one task without a name."""
+        """Return one task without a name; its values are the ids of the harmless documents."""
         # A classifier is one set of files, not one for each shard. A task's name would precede the
         # names of its files.
-        return [Task("", shard_inputs(shards(self.folder)))]
+        labels = shard_inputs(shards(self.folder))
+        pages = [task for task in self.harmless.tasks() if task.values] if self.harmless else []
+        inputs = tuple(task.inputs[0] for task in pages)
+        ids = tuple(chain.from_iterable(task.values for task in pages))
+        return [Task("", (*labels, *inputs), (len(labels), *ids) if ids else ())]
 
     def read(self, task: Task) -> Iterator[Document]:
-        """Yield a document for each label, sorted by id."""
-        for label in _labels(input_tables(task)):
+        """Yield a document for each label, sorted by id, then the harmless ones without a label."""
+        number, *ids = task.values or (len(task.inputs),)
+        for label in _labels(input_tables(replace(task, inputs=task.inputs[:number]))):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
+        chosen = set(ids)
+        for table in input_tables(replace(task, inputs=task.inputs[number:])):
+            for document in documents_of(table.select(["id", "text"])):
+                if document.id in chosen:
+                    yield Document(text=document.text, id=document.id)
+                else:
+                    self.drop(NOT_SELECTED)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -133,7 +141,14 @@ class MeasureScorer(Writer):
 
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write HELD_OUT beside the files that `grade_held_out` saves."""
-        labels = [document.metadata["label"] for document in documents]
+        labels: list[Label] = []
+        self.harmless: list[str] = []
+        for document in documents:
+            label = document.metadata.get("label")
+            if label is None:
+                self.harmless.append(document.text)
+            else:
+                labels.append(label)
         train, held_out = split_labels(labels, self.held_out_share, self.seed)
         grades = self.grade_held_out(train, held_out, folder)
         rows = list(map(held_out_row, held_out, grades))
@@ -146,6 +161,8 @@ class FitScorer(MeasureScorer):
     """Fit a scorer on the labels for training, and save it."""
 
     name: ClassVar[str] = "fit"
+    # The score that the operating point decides, and the share of harmless documents it allows.
+    point: tuple[int, float] | None = None
 
     @abstractmethod
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[Scorer, list[str]]:
@@ -157,6 +174,11 @@ class FitScorer(MeasureScorer):
         """Return the fitted scorer's grades of the held-out labels."""
         scorer, names = self.fit(train, folder)
         self.files |= dict.fromkeys(names, len(train))
+        if self.point:
+            point = OperatingPoint.fit(scorer, self.harmless, *self.point)
+            point.save(folder, len(self.harmless))
+            self.files[POINT] = len(self.harmless)
+            scorer = AtOperatingPoint(scorer, point)
         return scorer.grade([label.text for label in held_out])
 
 

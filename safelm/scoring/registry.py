@@ -16,16 +16,17 @@ from safelm.builder.store import Store
 from safelm.documents.batches import batches
 from safelm.scoring.base import GradeDocuments, grade_columns
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
-from safelm.scoring.encoder import GradeByEncoder
+from safelm.scoring.encoder import FitEncoder, GradeByEncoder
 from safelm.scoring.ensemble import combine_grades
-from safelm.scoring.labels import HELD_OUT, GradeByLabel
+from safelm.scoring.given_labels import GradeAlike, GradeByLabel, GradeByLabelFile, LabelFile
+from safelm.scoring.labels import HELD_OUT, FitScorer
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.llm_judge import GradeByRubric
-from safelm.scoring.ngrams import GradeByNgrams
+from safelm.scoring.ngrams import FitNgrams, GradeByNgrams
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, Labels, ScorerRow
+from specs.scorer import JUDGES, Assumed, LabelRows, Labels, Ngrams, Recipe, ScorerRow
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
@@ -45,8 +46,32 @@ def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
 
 
 def labeller(name: str, rows: Rows, engines: Engines) -> Block:
-    """Return the block that labels the sample: a judge, or the reader of the source's labels."""
-    return GradeByLabel() if isinstance(rows[name], Labels) else grader(name, rows, engines)
+    """Return the block that labels documents: a judge, or labels that are given."""
+    match rows[name]:
+        case Labels():
+            return GradeByLabel()
+        case LabelRows() as row:
+            return GradeByLabelFile(file=LabelFile.of(row))
+        case Assumed(score=score):
+            return GradeAlike(score=score)
+    return grader(name, rows, engines)
+
+
+def fitter(row: Any, split: Mapping[str, Any]) -> FitScorer:
+    """Return the block that fits a row; `split` are the fields of every FitScorer."""
+    if isinstance(row, Ngrams):
+        return FitNgrams(**row.model_dump(exclude={"kind"}), **split)
+    recipe = Recipe.read(row.recipe)
+    return FitEncoder(
+        # With a revision it is a name on the Hugging Face hub, else a folder, keyed by content.
+        encoder=Path(row.model) if row.revision is None else row.model,
+        revision=row.revision,
+        sequence_length=row.sequence_length,
+        unsafe_weight=row.unsafe_weight,
+        warmup=recipe.warmup,
+        steps=tuple(step.model_dump() for step in recipe.steps),
+        **split,
+    )
 
 
 def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
@@ -62,17 +87,24 @@ def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, Gra
     return blocks
 
 
-def fitted_files(name: str) -> tuple[Path, ...]:
-    """Return the files of the model that `fit` saved for a row.
+def fitted_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of the model that `fit` saved in a folder.
 
     Raises FileNotFoundError where there are none.
     """
-    folder = build("fit", name)
     others = (MANIFEST, HELD_OUT)
     files = sorted(path for path in folder.glob("*") if path.name not in others)
     if not files:
         raise FileNotFoundError(f"{folder}: has no fitted scorer; run `dvc repro fit`")
     return tuple(files)
+
+
+def fitted_grader(row: Any, folder: Path) -> GradeDocuments:
+    """Return the block that grades with the classifier that `fit` saved in a folder."""
+    files = fitted_files(folder)
+    if isinstance(row, Ngrams):
+        return GradeByNgrams(files=files, chunk_characters=row.chunk_characters)
+    return GradeByEncoder(files=files, sequence_length=row.sequence_length)
 
 
 def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
@@ -101,12 +133,8 @@ def _llm(name: str, rows: Any, engines: Engines) -> GradeDocuments:
     )
 
 
-def _ngrams(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    return GradeByNgrams(files=fitted_files(name))
-
-
-def _encoder(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    return GradeByEncoder(files=fitted_files(name), sequence_length=rows[name].sequence_length)
+def _classifier(name: str, rows: Any, engines: Engines) -> GradeDocuments:
+    return fitted_grader(rows[name], build("fit", name))
 
 
 def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
@@ -123,8 +151,8 @@ def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
 GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
     "lexicon": _lexicon,
     "llm": _llm,
-    "ngrams": _ngrams,
-    "encoder": _encoder,
+    "ngrams": _classifier,
+    "encoder": _classifier,
     "cascade": _cascade,
 }
 

@@ -4,16 +4,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from specs.checks.files import stems
+from specs.document import LABELS, POOL
 from specs.engine import Engine, language_models
-from specs.messages import Finding, did_you_mean, listed, unknown_file, unknown_row
+from specs.messages import Finding, Location, did_you_mean, listed, unknown_file, unknown_row
 from specs.params import Params
 from specs.rubric import RUBRICS
 from specs.scorer import (
+    CLASSIFIERS,
     JUDGES,
     LABELLERS,
     RECIPES,
+    Assumed,
     Cascade,
+    Draw,
     Encoder,
+    LabelRows,
     Labels,
     Llm,
     Ngrams,
@@ -35,19 +40,74 @@ def check_scorers(params: Params) -> Iterator[Finding]:
             )
         for at, message in _scorer(row, rows, params.engines):
             yield ("scorers", name, *at), message
-    yield from _judge("annotate", params.annotate.judge, rows, LABELLERS)
-    yield from _judge("audit", params.audit.judge, rows, JUDGES)
+    yield from _judge(("annotate", "judge"), params.annotate.judge, rows, LABELLERS)
+    yield from _judge(("audit", "judge"), params.audit.judge, rows, LABELLERS)
+    yield from _pool(params)
+    point = params.fit.operating_point
+    if point and point.source not in params.sources:
+        at = ("fit", "operating_point", "source")
+        yield at, unknown_row("sources", point.source, params.sources)
     yield from _columns(params)
 
 
+def _pool(params: Params) -> Iterator[Finding]:
+    """Check the rows of annotate.pool."""
+    rows = params.scorers
+    for name, row in params.annotate.pool.items():
+        at = ("annotate", "pool", name)
+        if row.source not in params.sources:
+            yield (*at, "source"), unknown_row("sources", row.source, params.sources)
+        if row.judge:
+            yield from _judge((*at, "judge"), row.judge, rows, LABELLERS)
+        for index, other in enumerate(row.beside):
+            yield from _judge((*at, "beside", index), other, rows, LABELLERS)
+            if other in (*LABELS, POOL):
+                yield (
+                    (*at, "beside", index),
+                    f"must not be called {other}, a column of the labels; rename the row",
+                )
+        if row.draw:
+            yield from _draw((*at, "draw"), row.draw, rows)
+
+
+def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+    """Check the scorers that a draw depends on, and the labels that they are fitted on."""
+    for index, name in enumerate(draw.of):
+        if name not in rows:
+            yield (*at, "of", index), unknown_row("scorers", name, rows)
+        elif rows[name].kind not in (*CLASSIFIERS, *JUDGES):
+            yield (
+                (*at, "of", index),
+                f"must grade every document of the source (got {name}, of kind "
+                f"{rows[name].kind}); write a judge or a classifier",
+            )
+        elif rows[name].kind in CLASSIFIERS and draw.labels is None:
+            yield (
+                (*at, "labels"),
+                f"must name the labels that {name} is fitted on: a row of scorers of kind "
+                "label_file, such as a copy of an earlier build/annotate",
+            )
+    if draw.labels is None:
+        return
+    row = rows.get(draw.labels)
+    if row is None:
+        yield (*at, "labels"), unknown_row("scorers", draw.labels, rows)
+    elif not isinstance(row, LabelRows) or row.text is None:
+        yield (
+            (*at, "labels"),
+            f"must be a row of kind label_file with `text` (got {draw.labels}, of kind "
+            f"{row.kind}), because scorers are fitted on its texts",
+        )
+
+
 def _judge(
-    block: str, judge: str, rows: Mapping[str, ScorerRow], kinds: tuple[str, ...]
+    at: Location, judge: str, rows: Mapping[str, ScorerRow], kinds: tuple[str, ...]
 ) -> Iterator[Finding]:
     if judge not in rows:
-        yield (block, "judge"), unknown_row("scorers", judge, rows)
+        yield at, unknown_row("scorers", judge, rows)
     elif (kind := rows[judge].kind) not in kinds:
         yield (
-            (block, "judge"),
+            at,
             f"must be a judge: a row of kind {listed(kinds)} (got {judge}, of kind {kind})",
         )
 
@@ -57,11 +117,11 @@ def _columns(params: Params) -> Iterator[Finding]:
     for index, name in enumerate(columns):
         if name not in rows:
             yield ("score", "scorers", index), unknown_row("scorers", name, rows)
-        elif isinstance(rows[name], Labels):
+        elif isinstance(rows[name], Labels | LabelRows | Assumed):
             yield (
                 ("score", "scorers", index),
-                f"must grade every page (got {name}, labels that only some pages have); "
-                "leave it out, annotate.judge reads it",
+                f"must grade every page by itself (got {name}, of kind {rows[name].kind}); leave "
+                "it out, annotate reads it",
             )
     for name in params.score.ensemble.thresholds:
         if name not in columns:
@@ -99,7 +159,9 @@ def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
         )
     if expensive is None:
         yield ("expensive",), unknown_row("scorers", row.expensive, rows)
-    elif isinstance(expensive, Cascade | Labels) or row.expensive == row.cheap:
+    elif (
+        isinstance(expensive, Cascade | Labels | LabelRows | Assumed) or row.expensive == row.cheap
+    ):
         yield (
             ("expensive",),
             "must be another row, of a kind that reads pages, and not a cascade "

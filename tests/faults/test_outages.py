@@ -48,7 +48,7 @@ PARAMS = (
         "  judge: {kind: llm, engine: remote, rubric: rubric, max_attempts: 2, seed: 1}",
     )
     + """\
-annotate: {judge: judge, documents: 1000, seed: 1}
+annotate: {judge: judge, pool: {web: {source: web, documents: 1000}}, seed: 1}
 rephrase: {scores: [1, 2, 3], engine: remote, styles: [article], max_score: 3, seed: 1}
 """
 )

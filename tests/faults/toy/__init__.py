@@ -46,7 +46,11 @@ PARAMS: dict[str, dict[str, Any]] = {
         "max_quarantined_share": 0.5,
     },
     "engines": {},
-    "score": {"scorers": ["lexicon"], "ensemble": {"rule": "max", "of": ["lexicon"]}},
+    "score": {
+        "scorers": ["lexicon"],
+        "ensemble": {"rule": "max", "of": ["lexicon"]},
+        "max_shift": None,
+    },
     "tags.unsafe": {"scores": [4, 5], "rate": 0.5},
     "tokenizer": {"vocab_size": 300},
     "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},

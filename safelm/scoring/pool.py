@@ -1,0 +1,276 @@
+"""The label pool: documents drawn from several sources, and the labellers that grade them.
+
+The paper's pool has 30,000 pages of FineWeb and 3,000 texts each of 4chan, ToxiGen and Jigsaw
+(paper §1.2). A draw depends on the seed, the documents' ids and, if it says so, their scores by
+scorers of an earlier round.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from datatrove.data import Document
+
+from safelm.builder.blocks import NOT_SELECTED, Block, Reader, Task
+from safelm.builder.files import temporary_directory
+from safelm.builder.paths import scratch
+from safelm.builder.run import make_shards
+from safelm.builder.shards import Shard, shards
+from safelm.builder.stage import link_files
+from safelm.documents.batches import SHARD, batches
+from safelm.documents.shards import ReadShards, WriteColumns, documents_of
+from safelm.scoring.base import (
+    GradeDocuments,
+    KeepGraded,
+    grade_columns,
+    input_tables,
+    shard_inputs,
+)
+from safelm.scoring.given_labels import LabelFile, Labelled, ReadGivenLabels
+from safelm.scoring.registry import (
+    Engines,
+    Rows,
+    fitted_grader,
+    fitter,
+    grader,
+    labeller,
+    scorer_shards,
+)
+from safelm.seeding import hash_rank, sample
+from specs.document import GRADES, LABELS, POOL
+from specs.scorer import CLASSIFIERS, PoolRow
+
+PURPOSE = "annotate"  # of the draws
+UNIFORM = "uniform"
+GRADE = "grade"  # the columns of a document's labeller, until all labellers have read the others
+Shards = Mapping[str, Shard]
+
+
+class Page(NamedTuple):
+    """A document that may be drawn, and its scores by the scorers of the draw."""
+
+    id: str
+    scores: tuple[int, ...]
+
+
+def draw(rule: str, pages: Iterable[Page], count: int, seed: int) -> list[str]:
+    """Return the ids of at most `count` pages; `rule` is that of a row's draw, or UNIFORM."""
+    if rule == UNIFORM:
+        return sample(PURPOSE, seed, (page.id for page in pages), count)
+    ordered = sorted(pages, key=lambda page: (hash_rank(PURPOSE, seed, page.id), page.id))
+    if rule == "disagreement":
+        # sorted() keeps the order of the ranks among pages of the same spread.
+        apart = sorted(filter(_spread, ordered), key=_spread, reverse=True)
+        return [page.id for page in apart[:count]]
+    # Stratified: the first of every score, then the second of every score, and so on.
+    turns: Counter[int] = Counter()
+    by_turn = []
+    for page in ordered:
+        score = page.scores[0]
+        by_turn.append((turns[score], score, page.id))
+        turns[score] += 1
+    return [id for _, _, id in sorted(by_turn)[:count]]
+
+
+def _spread(page: Page) -> int:
+    return max(page.scores) - min(page.scores)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadPool(Reader):
+    """Read the documents of every row of the pool; others are dropped as not selected.
+
+    `folders` has the documents of each source. By row, `labelled` says which documents its labeller
+    knows, where it does not know all, and `grades` has the files of the scorers that its draw
+    depends on, by scorer and shard. A document that an earlier row has drawn is not drawn again.
+    """
+
+    name: ClassVar[str] = "pool"
+    # Not part of a shard's key: the drawn ids are, as values of its task.
+    quotas: Mapping[str, PoolRow] = field(metadata={"key": False})
+    folders: Mapping[str, Path] = field(metadata={"key": False})
+    labelled: Mapping[str, Labelled | None] = field(metadata={"key": False})
+    grades: Mapping[str, Mapping[str, Shards]] = field(metadata={"key": False})
+    seed: int = field(metadata={"key": False})
+
+    def tasks(self) -> list[Task]:
+        """Return a task for each shard of each source; its values are (row, ids…) for each row."""
+        listed = {source: shards(folder) for source, folder in self.folders.items()}
+        drawn: dict[str, str] = {}
+        for name, row in self.quotas.items():
+            pages = chain.from_iterable(self._pages(name, shard) for shard in listed[row.source])
+            rule = row.draw.rule if row.draw else UNIFORM
+            fresh = (page for page in pages if page.id not in drawn)
+            drawn |= dict.fromkeys(draw(rule, fresh, row.documents, self.seed), name)
+        tasks = []
+        for source, of_source in listed.items():
+            # Shards of several sources have the same names.
+            prefix = f"{source}/" if len(listed) > 1 else ""
+            for shard in of_source:
+                values = self._values(source, shard, drawn)
+                task = Task(f"{prefix}{shard.name}", shard_inputs([shard]), values, shard.rows)
+                tasks.append(task)
+        return tasks
+
+    def _pages(self, name: str, shard: Shard) -> Iterator[Page]:
+        """Yield the documents of a shard that a row may draw."""
+        ids = shard.table(["id"])["id"].to_pylist()
+        bound = self.labelled[name]
+        known = bound.find(shard) if bound else set(ids)
+        columns = [files[shard.name].table(["score"]) for files in self.grades[name].values()]
+        scores = [column["score"].to_pylist() for column in columns]
+        for index, id in enumerate(ids):
+            grades = tuple(of_scorer[index] for of_scorer in scores)
+            # A document without a grade has no place in the draw.
+            if id in known and None not in grades:
+                yield Page(id, grades)
+
+    def _values(
+        self, source: str, shard: Shard, drawn: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], ...]:
+        ids: dict[str, list[str]] = defaultdict(list)
+        for id in shard.table(["id"])["id"].to_pylist():
+            row = drawn.get(id)
+            # Two sources may have the same document; the row says which of them it is drawn from.
+            if row is not None and self.quotas[row].source == source:
+                ids[row].append(id)
+        return tuple((row, *ids[row]) for row in sorted(ids))
+
+    def read(self, task: Task) -> Iterator[Document]:
+        """Yield the drawn documents of one shard, each with its row as POOL."""
+        row_of = {id: row for row, *ids in task.values for id in ids}
+        for table in input_tables(task):
+            for document in documents_of(table):
+                if document.id in row_of:
+                    document.metadata[POOL] = row_of[document.id]
+                    yield document
+                else:
+                    self.drop(NOT_SELECTED)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LabelPool(Block):
+    """Grade every document with the labeller of its row of the pool.
+
+    Labellers that stand beside it give columns of their own, named after them. `judges` and
+    `beside` are by row.
+    """
+
+    name: ClassVar[str] = "labellers"
+    labellers: Mapping[str, Block] = field(metadata={"key": False})
+    judges: Mapping[str, str]
+    beside: Mapping[str, tuple[str, ...]]
+
+    def declared(self) -> list[Any]:
+        """Return the block's own values and those of every labeller."""
+        labellers = {name: block.declared() for name, block in self.labellers.items()}
+        return [*super().declared(), labellers]
+
+    def begin(self, task: Task, folder: Path) -> None:
+        """Start the task in every labeller: a judge stores its answers by task."""
+        super().begin(task, folder)
+        for block in self.labellers.values():
+            block.begin(task, folder)
+
+    def run(
+        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Document]:
+        """Yield every document with the columns of LABELS, and those of further labellers."""
+        for batch in batches(data or (), SHARD):
+            for name in self.labellers:
+                self._grade(name, batch)
+            for document in batch:
+                document.metadata |= document.metadata.pop(GRADE)
+                yield document
+
+    def _grade(self, name: str, batch: Sequence[Document]) -> None:
+        asked = [document for document in batch if name in self._labellers_of(document)]
+        # Copies, for a labeller writes the columns of its grade, and the source's are read by all.
+        copies = [replace(document, metadata=dict(document.metadata)) for document in asked]
+        for document, graded in zip(asked, self.labellers[name].run(copies), strict=True):
+            if name == self.judges[document.metadata[POOL]]:
+                columns = grade_columns(None)
+                document.metadata[GRADE] = {key: graded.metadata[key] for key in columns}
+            else:
+                document.metadata[name] = graded.metadata["score"]
+
+    def _labellers_of(self, document: Document) -> tuple[str, ...]:
+        row = document.metadata[POOL]
+        return (self.judges[row], *self.beside[row])
+
+
+def label_pool(
+    rows: Mapping[str, PoolRow],
+    judge: str,
+    *,
+    folders: Mapping[str, Path],
+    scorers: Rows,
+    engines: Engines,
+    seed: int,
+) -> list[Block]:
+    """Return the blocks that draw, label and write the pool.
+
+    `judge` labels the rows without a judge of their own; `folders` has the documents of each
+    source.
+    """
+    judges = {name: row.judge or judge for name, row in rows.items()}
+    beside = {name: tuple(row.beside) for name, row in rows.items()}
+    further = sorted(set(chain.from_iterable(beside.values())))
+    names = sorted({*judges.values(), *further})
+    grades = {name: _grades_of_draw(row, folders, scorers, engines) for name, row in rows.items()}
+    labelled = {name: Labelled.by(scorers[judges[name]]) for name in rows}
+    columns = dict(LABELS)
+    if len(rows) > 1 or further:
+        columns |= {POOL: "string", **dict.fromkeys(further, "int8")}
+    return [
+        ReadPool(quotas=rows, folders=folders, labelled=labelled, grades=grades, seed=seed),
+        LabelPool(
+            labellers={name: labeller(name, scorers, engines) for name in names},
+            judges=judges,
+            beside=beside,
+        ),
+        KeepGraded(),
+        WriteColumns(columns=columns),
+    ]
+
+
+def _grades_of_draw(
+    row: PoolRow, folders: Mapping[str, Path], scorers: Rows, engines: Engines
+) -> dict[str, Shards]:
+    """Grade the whole source of a row with the scorers that its draw depends on."""
+    if row.draw is None:
+        return {}
+    manifests = {}
+    for name in row.draw.of:
+        with _first_scorer(name, row.draw.labels, scorers, engines) as grade:
+            blocks = [
+                ReadShards(folder=folders[row.source]),
+                grade,
+                WriteColumns(columns=dict(GRADES)),
+            ]
+            manifests[name] = make_shards(f"annotate/{name}", blocks)
+    return dict(scorer_shards(manifests))
+
+
+@contextmanager
+def _first_scorer(
+    name: str, labels: str | None, scorers: Rows, engines: Engines
+) -> Iterator[GradeDocuments]:
+    """Provide a scorer of the draw; a classifier is fitted on the labels of a file first."""
+    row = scorers[name]
+    if row.kind not in CLASSIFIERS:
+        yield grader(name, scorers, engines)
+        return
+    assert labels is not None, "a draw by a classifier names its labels (specs/checks/scorers.py)"
+    read = ReadGivenLabels(file=LabelFile.of(scorers[labels]))
+    # All of the labels: nothing is measured on them here.
+    fit = fitter(row, {"held_out_share": 0.0, "seed": 0})
+    manifest = make_shards(f"annotate/fit/{name}", [read, fit])
+    # Classifiers are read from a folder, and build/ has none before the stage is done.
+    with temporary_directory(scratch("first"), name) as folder:
+        link_files(manifest, folder / "fitted")
+        yield fitted_grader(row, folder / "fitted")
