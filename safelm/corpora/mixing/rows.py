@@ -150,13 +150,13 @@ def cut_rows(ends: np.ndarray, sequence: int, layout: Layout) -> Rows:
     # Rounded up, as a division of the negative number rounds down.
     pieces = -((begins - ends) // sequence)
     first_rows = np.cumsum(pieces) - pieces
-    row_numbers = np.arange(pieces.sum())
-    # The number of each piece within its document.
-    piece_numbers = row_numbers - np.repeat(first_rows, pieces)
+    # The number of each piece within its document. In place: each array has an entry for every row.
+    piece_numbers = np.arange(pieces.sum())
+    piece_numbers -= np.repeat(first_rows, pieces)
     starts = np.repeat(begins, pieces) + sequence * piece_numbers
-    left = np.repeat(ends, pieces) - starts
-    # The last piece of a document is shorter.
-    lengths = np.minimum(sequence, left)
+    lengths = np.repeat(ends, pieces) - starts
+    # Only the last piece of a document is shorter.
+    lengths = np.minimum(sequence, lengths)
     return Rows(starts, lengths)
 
 
