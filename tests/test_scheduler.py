@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from safelm.builder import scheduler
+from safelm.builder.manifest import CHANGED
 from safelm.builder.scheduler import BuildError, Schedule
 from safelm.builder.status import Needs
 
@@ -101,6 +102,22 @@ def test_a_stage_that_is_busy_is_tried_again(dvc: Path) -> None:
     dvc.write_text(f"[ -e tried ] && exit 0; touch tried; echo '{busy}'; exit 255")
     scheduler.build({"report": []}, jobs=1)
     assert Path("tried").exists()
+
+
+DAMAGE = f"echo x >> tries; echo 'build/a/x: the file {CHANGED}'"
+
+
+def test_a_stage_that_found_damage_runs_again(dvc: Path) -> None:
+    dvc.write_text(f"{DAMAGE}; [ $(wc -l < tries) = 2 ] || exit 255")
+    scheduler.build({"report": []}, jobs=1)
+    assert Path("tries").read_text() == "x\n" * 2
+
+
+def test_a_stage_that_finds_damage_again_fails(dvc: Path) -> None:
+    dvc.write_text(f"{DAMAGE}; exit 255")
+    with pytest.raises(BuildError, match=CHANGED):
+        scheduler.build({"report": []}, jobs=1)
+    assert Path("tries").read_text() == "x\n" * 2
 
 
 def test_a_stage_starts_while_the_process_of_its_input_goes_on(dvc: Path) -> None:

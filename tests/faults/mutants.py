@@ -331,6 +331,13 @@ MUTANTS = (
         (VERIFY,),
     ),
     Mutant(
+        "a stage that found damage is not built again",
+        "safelm/builder/scheduler.py",
+        "is_damaged = CHANGED in text and not self.has_found_damage",
+        "is_damaged = False",
+        ("tests/test_scheduler.py",),
+    ),
+    Mutant(
         "a repair blames what did not change",
         "safelm/maintenance/verify/repair.py",
         "    if changed:",
