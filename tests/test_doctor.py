@@ -324,7 +324,7 @@ def test_settings_that_lose_disk_space_safety_or_privacy_are_reported(old: str, 
 
 def test_settings_that_cannot_be_read_are_the_only_diagnosis() -> None:
     Path(".dvc/config").write_text("[core")
-    (line,) = map(str, examine.check_before_build())
+    (line,) = lines(surroundings.readable)
     assert line.startswith(".dvc/config: cannot be read (File contains no section headers")
     assert [str(diagnosis) for diagnosis in examine.examine()] == [line]
 

@@ -169,8 +169,8 @@ def test_settings_of_every_length_are_reported_or_read(finished: Toy) -> None:
     whole = path.read_text()
     for length in range(len(whole)):
         path.write_text(whole[:length])
-        reported(surroundings.readable)
-        examine.check_before_build()
+        if not reported(surroundings.readable):
+            examine.check_before_build()
 
 
 @pytest.mark.cases(quick=1, full=24)

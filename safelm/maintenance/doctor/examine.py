@@ -61,16 +61,18 @@ def doctor(*, fix: bool = False) -> int:
 
 
 def check_before_build() -> list[Diagnosis]:
-    """Find what would stop a build now."""
-    # Unless DVC's settings can be read, it is not known where the cache is.
-    unreadable = list(surroundings.readable())
-    found = unreadable or list(chain.from_iterable(check() for check in BEFORE_BUILD))
+    """Find what would stop a build now, where `surroundings.readable` finds nothing.
+
+    The build itself calls that before, because its lock is beside the cache.
+    """
+    found = list(chain.from_iterable(check() for check in BEFORE_BUILD))
     # Last: much that was fetched takes long to hash.
     return found or list(objects())
 
 
 def examine(fix: bool = False) -> Iterator[Diagnosis]:
     """Yield everything that is wrong, as it is found; with `fix`, quarantine leftovers."""
+    # Unless DVC's settings can be read, it is not known where the cache is.
     if unreadable := list(surroundings.readable()):
         yield from unreadable
         return
