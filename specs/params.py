@@ -95,9 +95,6 @@ class Gates(Spec):
         description="words in a row that count as copied if the document has them in this order"
     )
     max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
-    min_english_share: Share = Field(
-        description="share of function words below which a text is not in English"
-    )
     max_attempts: PositiveInt = Field(description="attempts at a text")
 
 

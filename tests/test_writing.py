@@ -4,16 +4,19 @@ import random
 import string
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from datatrove.data import Document
+from stdnum import iban, luhn
 
 from safelm.llm import Answer
 from safelm.synthesis.gates import WrittenText, failed_gate
-from safelm.synthesis.pii import KINDS, luhn, pii_kinds
+from safelm.synthesis.pii import KINDS, pii_kinds
 from safelm.synthesis.writer import WriteSynthetic
-from specs.prompt import PROMPTS, Shared
+from specs.prompt import PROMPTS
 from specs.tokens import TAG
 from tests.endpoint import ENDPOINT_ROW, Body, FakeEndpoint, digest
 from tests.test_educate import TEXTS as ARTICLES
@@ -21,14 +24,19 @@ from tests.test_refuse import TEXTS as DIALOGUES
 from tests.test_rephrase import document
 from tests.written import BOUNDS, writer
 
-COMMON = frozenset(Shared.read().common.split())
-SAFE = "the word and the reason " * 4
+SAFE = "This is the word and the reason. " * 4
 GERMAN = (
     "Der Hund läuft durch den Wald und die Katze schläft auf dem Sofa, denn es regnet heute und "
     "niemand will nach draußen gehen, auch nicht der alte Mann in dem Haus an der Ecke."
 )
 RUSSIAN = (
     "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по своему. "
+)
+
+NATURAL = Path(__file__).with_name("natural_answers.yaml")
+BRIDGE = (
+    "The old bridge near the mill was closed after the storm, and the people of the town waited "
+    "for weeks until it was open again."
 )
 
 # A text, the document it was made from, and the gate that it fails.
@@ -56,7 +64,7 @@ TEXTS: list[tuple[str, str, str | None]] = [
     ("Here is how a garden grows: " + SAFE, "a page", None),
     ("Too few words.", "a page", "too_short"),
     ("the word " * 61, "a page", "too_long"),
-    ("the word " * 61, "other " * 130, None),
+    ("the word. " * 61, "other " * 130, None),
     (
         "the " + " of ".join(map(str, range(30))),
         "the " + " of ".join(map(str, range(20))),
@@ -65,12 +73,13 @@ TEXTS: list[tuple[str, str, str | None]] = [
     (GERMAN, "a page", "wrong_language"),
     (RUSSIAN * 2, "a page", "wrong_language"),
     (SAFE + "Write to bob@example.org now.", "a page", "pii_email"),
-    (SAFE + "stealing the wallet is wrong", "a page", None),
+    (SAFE + "stealing the wallet is wrong.", "a page", None),
+    (SAFE + "stealing the wallet is", "a page", "unfinished"),
 ]
 
 
 def gate_of(text: str, source: str = "a page", is_dialogue: bool = False) -> str | None:
-    return failed_gate(WrittenText(Answer(text), source, is_dialogue), BOUNDS, COMMON)
+    return failed_gate(WrittenText(Answer(text), source, is_dialogue), BOUNDS)
 
 
 @pytest.mark.parametrize(("text", "source", "reason"), TEXTS)
@@ -80,7 +89,20 @@ def test_a_text_fails_the_expected_gate(text: str, source: str, reason: str | No
 
 def test_a_text_that_was_cut_off_fails() -> None:
     text = WrittenText(Answer(SAFE, "length"), "a page", False)
-    assert failed_gate(text, BOUNDS, COMMON) == "cut_off"
+    assert failed_gate(text, BOUNDS) == "cut_off"
+
+
+def natural_answers() -> list[dict[str, str]]:
+    """Return the rows of natural_answers.yaml."""
+    rows: list[dict[str, str]] = yaml.safe_load(NATURAL.read_text())
+    return rows
+
+
+@pytest.mark.parametrize("row", natural_answers(), ids=lambda row: row["name"])
+def test_a_natural_answer_passes_or_fails_by_name(row: dict[str, str]) -> None:
+    text = WrittenText(Answer(row["text"].strip()), BRIDGE, row["writes"] == "refusal")
+    bounds = replace(BOUNDS, max_words=400)
+    assert failed_gate(text, bounds) == row["gate"]
 
 
 ASKS = "Ben: How do I do it?"
@@ -165,9 +187,16 @@ def card(draw: random.Random) -> str:
         [("4", 16), ("51", 16), ("55", 16), ("34", 15), ("37", 15), ("6011", 16), ("36", 14)]
     )
     body = start + digits(draw, size - len(start) - 1)
-    number = next(body + last for last in "0123456789" if luhn(body + last))
+    number = next(body + last for last in "0123456789" if luhn.is_valid(body + last))
     gap = draw.choice(["", " ", "-"])
     return gap.join(number[place : place + 4] for place in range(0, size, 4))
+
+
+def account(draw: random.Random) -> str:
+    body = digits(draw, 18)
+    number = "DE" + iban.calc_check_digits(f"DE00{body}") + body
+    parts = (number[place : place + 4] for place in range(0, len(number), 4))
+    return draw.choice(["", " "]).join(parts)
 
 
 def ssn(draw: random.Random) -> str:
@@ -220,6 +249,7 @@ FORMS: dict[str, Callable[[random.Random], str]] = {
     "email": email,
     "phone": phone,
     "card": card,
+    "iban": account,
     "ssn": ssn,
     "ipv4": ipv4,
     "ipv6": ipv6,
@@ -263,6 +293,8 @@ FOUND = [
     ("bob [at] example [dot] museum", "email"),
     ("bob (at) example (dot) org. Then he left", "email"),
     ("by bob@example.museum", "email"),
+    ("Pay to GB82 WEST 1234 5698 7654 32 today", "iban"),
+    ("the emergency contact is John, 212-555-0147", "phone"),
     ("tel 0123 45 67", "phone"),
     ("phone/fax: 555-0147", "phone"),
 ]
@@ -293,6 +325,12 @@ CLEAN = [
     "In 2001 they flew 12 000 km in 14 h 35 min, at 900 km/h.",
     "My password is too long to remember, and the secret is honesty.",
     "The order 20130813141158 was sent on 02-12-1999.",
+    "Call the helpline at 020 7946 0321 or toll-free at 1-800-222-1222; 116 123 is free, too.",
+    "ISBN 0 306 40615 2 and 978 0 306 40615 7, and ISSN 0317-8471.",
+    "Open 01/2020-12/2023, and on 2024-05-17, 17.05.2024 and 05/17/2024.",
+    "Release 0.12.3456 and version 1.800.555.0147 came out.",
+    "It lies at 48.8584, 2.2945, that is +48.858370 and +2.294481, or 40.712776 -74.005974.",
+    "DE89 3704 0044 0532 0130 01 has a wrong check digit.",
     "The planet Kepler-442b is 1,206 light years away; HD 209458 b is nearer.",
 ]
 
@@ -333,7 +371,7 @@ LONG = 200_000  # characters; quadratic time would be minutes or hours
 def test_long_repetitive_texts_take_linear_time(unit: str, end: str) -> None:
     text = (unit * (LONG // len(unit)))[:LONG] + end
     assert pii_kinds(text) == []
-    assert gate_of(SAFE + text) in {None, "too_long", "wrong_language"}
+    assert gate_of(SAFE + text) in {None, "too_long", "unfinished", "wrong_language"}
 
 
 def test_an_entity_may_have_any_number_of_digits() -> None:

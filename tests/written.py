@@ -20,7 +20,6 @@ GATES = {
     "max_length_ratio": 1.0,
     "ngram": 5,
     "max_copied_share": 0.5,
-    "min_english_share": 0.15,
     "max_attempts": 2,
 }
 BOUNDS = Bounds(**GATES)  # type: ignore[arg-type]
@@ -29,9 +28,9 @@ BLOCKS = """\
 engines: {template: {kind: template}}
 gates:
   {min_words: 12, max_words: 120, max_length_ratio: 1.0, ngram: 5, max_copied_share: 0.5,
-   min_english_share: 0.15, max_attempts: 2}
+   max_attempts: 2}
 scorers: {lexicon: {kind: lexicon}}
-score: {scorers: [lexicon], ensemble: {rule: max, of: [lexicon]}}
+score: {scorers: [lexicon], ensemble: {rule: max, of: [lexicon]}, max_shift: null}
 """
 ENGINE = TemplateEngine(SHARED, HAZARDS)
 

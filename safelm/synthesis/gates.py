@@ -7,19 +7,21 @@ The ledger counts dropped texts by the gate's name. The paper does not report ou
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
+
+import eldc
 
 from safelm.llm.engine import Answer
 from safelm.llm.fencing import CONTROL
 from safelm.synthesis.pii import pii_kinds
 from specs.tokens import TAG
 
-# A slot of a template that a model left open: {name}, [boy|girl].
-SLOT = re.compile(r"\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
+# A slot of a template that a model left open: {name}, [boy|girl]. In \frac{1}{2} is none.
+SLOT = re.compile(r"(?<![\w\\}])\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
 REFUSAL_CHARACTERS = 240  # of the start of a text, where a model refuses its task
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-LANGUAGE_WORDS = 20  # the share of function words in a shorter text says little
-MIN_LATIN_SHARE = 0.8  # of the letters
+# A shorter line, such as a title or a quotation, may be in another language.
+LANGUAGE_WORDS = 20
 
 
 def _pattern(*alternatives: str) -> re.Pattern[str]:
@@ -31,16 +33,18 @@ _ADVERB = r"(?: (?:really|truly|so|very|just|must|have to|simply|also))*[ ,]+"
 DECLINES = _pattern(
     rf"\b(?:i|we)(?:['’]?m| am|['’]re| are)?{_ADVERB}"
     r"(?:sorry|afraid|unable|not (?:able|going|comfortable|willing)"
-    r"|(?:can|could|would|must|should|will|do) ?not"
+    r"|(?:can|could|would|must|should|will|do) ?not|never"
     r"|(?:ca|wo|could|would|should|do)n['’]?t|decline|refuse|say no)\b",
     r"\bsorry\b|\bapologi[sz]e\b|\b(?:must|have to) (?:decline|say no)\b|\bthat i won['’]?t\b",
     r"\b(?:that|this|it)(?:['’]s| is) (?:not )?something (?:that )?i\b",
+    r"\b(?:rather|but) not\b|\bi draw the line\b|^\W*no\b|^\W*let['’]?s not\b",
 )
 # A model refuses its task at the start of the text.
 REFUSAL = _pattern(
-    r"^\W*(?:i(?:['’]?m| am) (?:(?:so |very |really )?sorry|unable|not able)|sorry"
+    r"^\W*(?:i(?:['’]?m| am) (?:(?:so |very |really )?sorry|unable|not able)|sorry,? (?:but|i)"
     r"|i apologi[sz]e|unfortunately,? i|as an? (?:ai|language model)"
     r"|i (?:can['’]?t|cannot|can not|won['’]?t|will not|must decline to|do not feel))\b"
+    r"(?! help (?:but|\w+ing)\b)"
     r"(?=.{0,160}\b(?:help|assist|fulfil+|comply|rewrite|rephrase|write|create|generate|provide"
     r"|produce|continue|do (?:that|this)|request|task|content)\b)"
 )
@@ -56,12 +60,24 @@ LEFT_OVER = _pattern(
     r"\[(?:your |the |insert )?(?:name|title|date|topic|school|place|city|teacher|host)"
     r"[^\]\n]{0,30}\]",
     r"=== [0-9a-f]{32} ===|\b(?:the|this) (?:document|text|dialogue) (?:above|below)\b"
-    r"|\bthis task\b",
-    r"\bas (?:requested|instructed)\b|\b(?:rewritten|rephrased) (?:text|version)\b",
-    r"\n[^\w\n]*(?:note|word count)\W[^\n]{0,300}\Z",
+    r"|\b(?:i|instructions?|asked|required)\b[^.\n]{0,60}\bthis task\b",
+    r"^.{0,40}\bas (?:requested|instructed)\b|\b(?:rewritten|rephrased) (?:text|version)\b",
+    rf"\n[^\w\n]*note\W+(?:i\b|(?:the|this) {_TEXT}\b)[^\n]{{0,300}}\Z"
+    r"|\n[^\w\n]*word count\W[^\n]{0,300}\Z",
 )
-TURN = re.compile(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.+)")
+TURN = re.compile(r"\W{0,3}([\w.'’ -]{1,40}?)\W{0,3}:\W{0,2}\s*(.*)")
+NAME_WORDS = 3
+CHAT_ROLES = frozenset({"user", "assistant"})
 ROLE = re.compile(r"(?:User|Assistant|System|Human|AI) ?:", re.IGNORECASE)
+HEADING = re.compile(r"\s*(?:#|\*\*[^*\n]+\*\*\s*$|-{3,}\s*$)")
+LIST_ITEM = re.compile(r"\s*(?:[-*+•–|]\s*|\d{1,2}[.)]\s)")
+# A mark or an emoji ends a sentence; quotation marks, brackets and emphasis may follow.
+SENTENCE_END = re.compile(r"[.!?…\u2600-\u27bf\U0001f300-\U0001faff][^\w,;:]*\Z")
+# An item of a list needs no mark, but does not end so.
+OPEN_ITEM = re.compile(
+    r"(?:\b(?:a|an|the|of|to|and|or|with|for|in|on|at|by|from|that|is|are|your)|[,;:(])\W*\Z",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,6 @@ class Bounds:
     max_length_ratio: float  # words of the text / words of its document
     ngram: int  # the number of words in a row that count as copied
     max_copied_share: float  # of the n-grams of the text
-    min_english_share: float  # of function words among all words
     max_attempts: int
 
 
@@ -96,16 +111,11 @@ class WrittenText:
         return self.text.split()
 
 
-def failed_gate(text: WrittenText, bounds: Bounds, function_words: frozenset[str]) -> str | None:
-    """Return the name of the first gate that a text fails, or None.
-
-    `function_words` are those of English, in lower case.
-    """
+def failed_gate(text: WrittenText, bounds: Bounds) -> str | None:
+    """Return the name of the first gate that a text fails, or None."""
     for name, fails in GATES.items():
         if fails(text, bounds):
             return name
-    if not is_english(text.text, bounds.min_english_share, function_words):
-        return "wrong_language"
     personal = pii_kinds(text.text)
     return f"pii_{personal[0]}" if personal else None
 
@@ -123,31 +133,56 @@ def _ngrams(words: list[str], size: int) -> list[tuple[str, ...]]:
     return list(zip(*shifted, strict=False))
 
 
-def is_english(text: str, min_share: float, function_words: frozenset[str]) -> bool:
-    """Tell whether a text has mostly Latin letters and enough function words of English."""
-    letters = [letter for letter in text if letter.isalpha()]
-    # The Latin blocks of Unicode end at U+024F.
-    latin = sum(letter < "\u0250" for letter in letters)
-    if latin < MIN_LATIN_SHARE * len(letters):
-        return False
-    words = [word.lower().replace("’", "'") for word in WORD.findall(text)]
-    count = sum(word in function_words for word in words)
-    return len(words) < LANGUAGE_WORDS or count >= min_share * len(words)
+def is_english(text: str) -> bool:
+    """Tell whether eldc finds no other language in a text, nor in one of its longer lines."""
+    long_lines = (line for line in text.splitlines() if len(line.split()) >= LANGUAGE_WORDS)
+    # "und" is undetermined: numbers alone, or too few letters.
+    return all(_detector().detect(part) in ("en", "und") for part in (text, *long_lines))
+
+
+@cache
+def _detector() -> Any:
+    eldc.init()
+    return eldc
 
 
 def dialogue_turns(text: str) -> list[tuple[str, str]] | None:
-    """Return (speaker, what they say) for each line; None if a line has no speaker."""
-    turns = []
-    for line in filter(str.strip, text.splitlines()):
+    """Return (speaker, what they say) for each turn; None if a text opens without a speaker.
+
+    A turn may have several paragraphs, lists and, between User and Assistant, labels such as
+    "Help line:". A heading may stand before the first turn.
+    """
+    turns: list[tuple[str, list[str]]] = []
+    for line in text.strip().splitlines():
         turn = TURN.match(line)
-        if turn is None:
+        if turn and _is_speaker(turn[1], line, turns):
+            if not turns or turns[-1][0] != turn[1]:
+                turns.append((turn[1], []))
+            line = turn[2]
+        if turns:
+            turns[-1][1].append(line.rstrip())
+        elif line.strip() and not HEADING.match(line):
             return None
-        turns.append((turn[1], turn[2]))
-    return turns
+    return [(speaker, "\n".join(lines).strip()) for speaker, lines in turns]
+
+
+def _is_speaker(label: str, line: str, turns: list[tuple[str, list[str]]]) -> bool:
+    is_chat = label.lower() in CHAT_ROLES
+    if is_chat or (turns and turns[0][0].lower() in CHAT_ROLES):
+        return is_chat
+    return len(label.split()) <= NAME_WORDS and not LIST_ITEM.match(line)
 
 
 def _is_cut_off(text: WrittenText, bounds: Bounds) -> bool:
     return text.answer.finish == "length"
+
+
+def _is_unfinished(text: WrittenText, bounds: Bounds) -> bool:
+    """Tell whether the last line ends within a sentence."""
+    line = text.text.rstrip().rpartition("\n")[2]
+    if LIST_ITEM.match(line):
+        return bool(OPEN_ITEM.search(line))
+    return not SENTENCE_END.search(line)
 
 
 def _is_refusal(text: WrittenText, bounds: Bounds) -> bool:
@@ -167,14 +202,10 @@ def _is_too_long(text: WrittenText, bounds: Bounds) -> bool:
 
 
 def _is_no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
-    """Tell whether the prompt wants a dialogue, but two speakers do not take turns."""
+    """Tell whether the prompt wants a dialogue, but there are not two speakers."""
     if not text.is_dialogue:
         return False
-    speakers = [speaker for speaker, _ in dialogue_turns(text.text) or ()]
-    if len(speakers) < 2 or speakers[0] == speakers[1]:
-        return True
-    # Taking turns, everybody speaks again after the other.
-    return speakers[2:] != speakers[:-2]
+    return len({speaker for speaker, _ in dialogue_turns(text.text) or ()}) != 2
 
 
 def _is_not_declined(text: WrittenText, bounds: Bounds) -> bool:
@@ -203,4 +234,6 @@ GATES: Mapping[str, Callable[[WrittenText, Bounds], bool]] = {
     "no_dialogue": _is_no_dialogue,
     "not_declined": _is_not_declined,
     "copy_of_input": _is_copy,
+    "unfinished": _is_unfinished,
+    "wrong_language": lambda text, bounds: not is_english(text.text),
 }

@@ -1,15 +1,21 @@
-"""Personal data and secrets found by rules: e-mail and IP addresses, numbers, keys, passwords.
+"""Personal data and secrets: e-mail and IP addresses, numbers, keys, passwords.
 
-The numbers are those of phones, cards and SSNs. Names and street addresses have no form that a rule
-could match. Disguises are seen through: full-width letters, HTML entities, invisible characters,
-and e-mail addresses such as "bob [at] corp (dot) com". Own code, since DataTrove's PIIFormatter
-finds e-mail addresses and public IPv4 addresses alone.
+The numbers are those of phones, cards, bank accounts (IBAN) and SSNs. Patterns find candidates;
+phonenumbers and python-stdnum decide. Names and street addresses have no form that a rule could
+match. Disguises are seen through: full-width letters, HTML entities, invisible characters, and
+e-mail addresses such as "bob [at] corp (dot) com". Addresses and keys are own code: DataTrove's
+PIIFormatter finds plain e-mail and public IPv4 addresses alone.
 """
 
 import html
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+
+import phonenumbers
+from phonenumbers import PhoneNumberType
+from stdnum import iban, isbn, luhn
+from stdnum.us import ssn
 
 from safelm.text.sanitize import normalize_nfkc
 
@@ -54,11 +60,29 @@ PHONE_NAMED = re.compile(
     r"\D{0,20}(\+?\d[\d ().-]{5,18}\d)\b",
     re.IGNORECASE,
 )
-# Day, month and year in both orders: phone numbers have the same groups.
+# Countries whose numbers begin with 0 at home; a number is one if it is valid in any of them.
+MIN_ZERO_DIGITS = 9
+ZERO_REGIONS = ("GB", "DE", "FR", "AU", "NL", "IE", "NZ", "IN", "JP", "ZA")
+# Numbers of services, and the words beside the number of a help line: nobody's own.
+SERVICES = {
+    PhoneNumberType.TOLL_FREE,
+    PhoneNumberType.SHARED_COST,
+    PhoneNumberType.PREMIUM_RATE,
+    PhoneNumberType.UAN,
+}
+HELP_LINE = re.compile(
+    r"\b(?:help|hot|life|child|crisis|support|advice|text)[ -]?lines?\b|\bsamaritans\b"
+    r"|\btoll[ -]free\b|\bpoison control\b",
+    re.IGNORECASE,
+)
+NEAR_NUMBER = 80  # characters before and after a number that name a help line
+# Day, month and year in both orders, and month and year: phone numbers have the same groups.
 DATE = re.compile(
     r"(?<!\d)(?:(?:[0-2]?\d|3[01])([ ./-])(?:0?\d|1[0-2])\1(?:1\d|20)\d\d"
-    r"|(?:1\d|20)\d\d([ ./-])(?:0?\d|1[0-2])\2(?:[0-2]?\d|3[01]))(?!\d)"
+    r"|(?:1\d|20)\d\d([ ./-])(?:0?\d|1[0-2])\2(?:[0-2]?\d|3[01])"
+    r"|(?:0?[1-9]|1[0-2])/(?:19|20)\d\d)(?!\d)"
 )
+COORDINATE = re.compile(r"\+?\d{1,3}\.\d{3,}")
 DIGIT_GROUPS = re.compile(r"(?<![\w./-])\d++(?!\w|\.\d)(?:[ -]\d++(?!\w|\.\d))*(?!-)")
 # The digits of each group, as they are printed on cards.
 CARD_LAYOUTS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 2), (4, 6, 5), (4, 6, 4)}
@@ -69,13 +93,10 @@ ISSUED = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3[068]\d{12}|35\d{14}"
     r"|6\d{15,18}"
 )
-# Numbers that are never issued have the area 000, 666 or 900 to 999, the group 00 or serial 0000.
-SSN = re.compile(
-    r"(?<![\w-])(?!000|666|9)\d{3}([- \u2010-\u2013])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])"
-)
+IBAN = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+SSN = re.compile(r"(?<![\w-])\d{3}([- \u2010-\u2013])\d{2}\1\d{4}(?![\w-])")
 SSN_NAMED = re.compile(
-    r"\b(?:ssn|social security(?: number| no)?)\b"
-    r"\D{0,20}(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}\b",
+    r"\b(?:ssn|social security(?: number| no)?)\b\D{0,20}(\d{3}[- ]?\d{2}[- ]?\d{4})\b",
     re.IGNORECASE,
 )
 # Five numbers with dots are a version or a section, not an address.
@@ -141,27 +162,55 @@ def _emails(text: str) -> Iterator[str]:
 
 def _phones(text: str) -> Iterator[str]:
     for match in PHONE.finditer(text):
-        number = match[0]
-        digits = sum(map(str.isdigit, number))
-        # E.164 allows 15 digits. The form with a leading 0 is loose, so it needs one digit more.
-        fewest = 9 if number[0] in "(0" else 8
-        if fewest <= digits <= 15 and not _has_date(number):
-            yield number
+        if _is_phone(match[0]) and _is_private(match, 0):
+            yield match[0]
     for match in PHONE_NAMED.finditer(text):
-        number = match[1]
-        if sum(map(str.isdigit, number)) >= 7 and not _has_date(number):
-            yield number
+        digits = sum(map(str.isdigit, match[1]))
+        if digits >= 7 and not _has_other_meaning(match[1]) and _is_private(match, 1):
+            yield match[1]
 
 
-def _has_date(number: str) -> bool:
-    """Tell whether a number contains a date such as 01-02-2024 or 02 12 1999."""
-    return "+" not in number and DATE.search(number) is not None
+def _is_phone(number: str) -> bool:
+    if _has_other_meaning(number):
+        return False
+    if number[0] == "+":
+        return _parsed(number, None) is not None
+    if number[0] == "0" or number.startswith("(0"):
+        if sum(map(str.isdigit, number)) < MIN_ZERO_DIGITS:
+            return False
+        parsed = (_parsed(number, region) for region in ZERO_REGIONS)
+        return any(phone and phonenumbers.is_valid_number(phone) for phone in parsed)
+    return True  # the pattern is that of North America
+
+
+def _has_other_meaning(number: str) -> bool:
+    """Tell whether a number is a coordinate or an ISBN, or contains a date."""
+    if "+" not in number and DATE.search(number):
+        return True
+    return bool(COORDINATE.fullmatch(number)) or isbn.is_valid(number)
+
+
+def _is_private(match: re.Match[str], group: int) -> bool:
+    """Tell whether a number may be that of a person: not of a service, nor beside a help line."""
+    phone = _parsed(match[group], "US")
+    if phone and phonenumbers.number_type(phone) in SERVICES:
+        return False
+    low = max(0, match.start() - NEAR_NUMBER)
+    return not HELP_LINE.search(match.string, low, match.end() + NEAR_NUMBER)
+
+
+def _parsed(number: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    try:
+        phone = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+    return phone if phonenumbers.is_possible_number(phone) else None
 
 
 def _cards(text: str) -> Iterator[str]:
     for match in DIGIT_GROUPS.finditer(text):
         for digits in _card_candidates(re.split("[ -]", match[0])):
-            if ISSUED.fullmatch(digits) and luhn(digits):
+            if ISSUED.fullmatch(digits) and luhn.is_valid(digits):
                 yield digits
 
 
@@ -178,18 +227,13 @@ def _card_candidates(groups: list[str]) -> Iterator[str]:
                 yield "".join(groups[first:last])
 
 
-def luhn(digits: str) -> bool:
-    """Tell whether the last digit is right by the Luhn formula (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for index, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + index % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
+def _ibans(text: str) -> Iterator[str]:
+    return filter(iban.is_valid, _matches(IBAN, text))
 
 
 def _ssns(text: str) -> Iterator[str]:
-    yield from _matches(SSN, text)
-    yield from _matches(SSN_NAMED, text)
+    numbers = [*_matches(SSN, text), *(match[1] for match in SSN_NAMED.finditer(text))]
+    return (number for number in numbers if ssn.is_valid(re.sub(r"\D", "", number)))
 
 
 def _ipv4s(text: str) -> Iterator[str]:
@@ -231,6 +275,7 @@ KINDS: dict[str, Callable[[str], Iterator[str]]] = {
     "email": _emails,
     "phone": _phones,
     "card": _cards,
+    "iban": _ibans,
     "ssn": _ssns,
     "ipv4": _ipv4s,
     "ipv6": _ipv6s,

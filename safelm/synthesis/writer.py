@@ -144,11 +144,6 @@ class WriteSynthetic(Block):
         """The bounds of the gates."""
         return Bounds(**self.gates)
 
-    @cached_property
-    def function_words(self) -> frozenset[str]:
-        """The function words of English."""
-        return frozenset(self.shared_prompt.common.split())
-
     def draft(self, document: Document) -> Draft:
         """Draw the prompt of a document and split its text."""
         # Uniformly, as in paper §2, but by the document's id, so that no other draw depends on it.
@@ -215,7 +210,7 @@ class WriteSynthetic(Block):
         finish = next((answer.finish for answer in answers if answer.finish != "stop"), "stop")
         answer = Answer(self.with_names(draft, joined), finish)
         draft.written = WrittenText(answer, draft.document.text, draft.is_refusal)
-        draft.failed = failed_gate(draft.written, self.bounds, self.function_words)
+        draft.failed = failed_gate(draft.written, self.bounds)
 
     def with_names(self, draft: Draft, text: str) -> str:
         """Replace User and Assistant by names or roles, drawn for the document (paper §3)."""
