@@ -11,11 +11,8 @@ from typing import Any
 from safelm.builder.blocks import Block
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
-from safelm.builder.paths import cache, scratch
 from safelm.builder.run import make_shards
-from safelm.builder.shards import Shard
 from safelm.builder.stage import link_files
-from safelm.builder.store import Store
 from safelm.documents.sample import ReadSample
 from safelm.scoring.base import Grades
 from safelm.scoring.cascade import THRESHOLDS
@@ -31,7 +28,7 @@ from safelm.scoring.labels import (
     split_labels,
 )
 from safelm.scoring.measure import describe_labels, measure_scorers
-from safelm.scoring.registry import Engines, Rows, fitter, grader
+from safelm.scoring.registry import Engines, Rows, fitter, grader, stored_file
 from specs.scorer import CLASSIFIERS, JUDGES, Cascade, OperatingPoint
 
 
@@ -110,8 +107,8 @@ def write_fit(
 
 def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list[Block]:
     read = ReadHeldOut(
-        cheap=_file(manifests[row.cheap], HELD_OUT),
-        expensive=_file(manifests[row.expensive], HELD_OUT),
+        cheap=stored_file(manifests[row.cheap], HELD_OUT),
+        expensive=stored_file(manifests[row.expensive], HELD_OUT),
     )
     fit = FitCascade(
         names=(row.cheap, row.expensive),
@@ -123,16 +120,9 @@ def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list
     return [read, fit]
 
 
-def _file(manifest: Manifest, name: str) -> Shard:
-    """Return a file of a manifest, as it lies in the store."""
-    file = dict(manifest.files())[name]
-    path = Store(cache(), scratch()).object(file.md5)
-    return Shard(path, file.rows, file.sha256)
-
-
 def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
     """Return the grades of a manifest in the order of the labels."""
-    table = _file(manifest, HELD_OUT).table()
+    table = stored_file(manifest, HELD_OUT).table()
     grades = dict(zip(table["id"].to_pylist(), read_held_out(table), strict=True))
     return [grades[label.id] for label in held_out]
 
@@ -140,7 +130,7 @@ def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
 def _cascades(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """Return the thresholds and measurements of every cascade, by its row."""
     return {
-        name: json.loads(_file(manifest, THRESHOLDS).bytes())
+        name: json.loads(stored_file(manifest, THRESHOLDS).bytes())
         for name, manifest in manifests.items()
         if THRESHOLDS in dict(manifest.files())
     }

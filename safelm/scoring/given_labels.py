@@ -95,7 +95,7 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The documents that a labeller knows: these ids; None for those with a label of their source."""
+    """The documents that a labeller knows: these ids, or None for all that their source labels."""
 
     ids: frozenset[str] | None
 

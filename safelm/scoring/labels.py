@@ -57,10 +57,11 @@ class Label:
 
 def read_labels(folder: Path) -> list[Label]:
     """Read all labels of build/annotate, sorted by id."""
-    return _labels(tables(folder))
+    return labels_of(tables(folder))
 
 
-def _labels(parts: Iterable[pa.Table]) -> list[Label]:
+def labels_of(parts: Iterable[pa.Table]) -> list[Label]:
+    """Return the labels of several tables, sorted by id."""
     labels: list[Label] = []
     for part in parts:
         labels += map(_label, part.to_pylist())
@@ -114,7 +115,7 @@ class ReadLabels(Reader):
     def read(self, task: Task) -> Iterator[Document]:
         """Yield a document for each label, sorted by id, then the harmless ones without a label."""
         number, *ids = task.values or (len(task.inputs),)
-        for label in _labels(input_tables(replace(task, inputs=task.inputs[:number]))):
+        for label in labels_of(input_tables(replace(task, inputs=task.inputs[:number]))):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
         chosen = set(ids)
         for table in input_tables(replace(task, inputs=task.inputs[number:])):

@@ -26,7 +26,17 @@ from safelm.scoring.ngrams import FitNgrams, GradeByNgrams
 from specs.engine import Engine
 from specs.engine import row as engine_row
 from specs.rubric import RUBRICS
-from specs.scorer import JUDGES, Assumed, LabelRows, Labels, Ngrams, Recipe, ScorerRow
+from specs.scorer import (
+    CLASSIFIERS,
+    JUDGES,
+    Assumed,
+    Cascade,
+    LabelRows,
+    Labels,
+    Ngrams,
+    Recipe,
+    ScorerRow,
+)
 
 Rows = Mapping[str, ScorerRow]
 Engines = Mapping[str, Engine]
@@ -105,6 +115,22 @@ def fitted_grader(row: Any, folder: Path) -> GradeDocuments:
     if isinstance(row, Ngrams):
         return GradeByNgrams(files=files, chunk_characters=row.chunk_characters)
     return GradeByEncoder(files=files, sequence_length=row.sequence_length)
+
+
+def is_fitted(names: Iterable[str], rows: Rows) -> bool:
+    """Return whether a classifier is among the scorers, alone or within a cascade."""
+    for name in names:
+        row = rows[name]
+        members = [row.cheap, row.expensive] if isinstance(row, Cascade) else [name]
+        if any(rows[member].kind in CLASSIFIERS for member in members):
+            return True
+    return False
+
+
+def stored_file(manifest: Manifest, name: str) -> Shard:
+    """Return a file of a manifest, as it lies in the store."""
+    file = dict(manifest.files())[name]
+    return Shard(Store(cache(), scratch()).object(file.md5), file.rows, file.sha256)
 
 
 def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:

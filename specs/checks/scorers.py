@@ -25,8 +25,8 @@ from specs.scorer import (
     ScorerRow,
 )
 
-# Columns of the score files, which a scorer's column must not be named like.
-RESERVED = ("id", "score", "hazard", "hazards")
+# Columns and folders of the score files, which a scorer's column must not be named like.
+RESERVED = ("id", "score", "hazard", "hazards", "shift")
 
 
 def check_scorers(params: Params) -> Iterator[Finding]:
