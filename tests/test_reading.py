@@ -386,8 +386,21 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
         list(reader.read(task))
 
 
+KISSES = WordLists(
+    explicit=frozenset({"embrace"}),
+    sexual=frozenset({"kiss"}),
+    minors=frozenset({"pupil"}),
+    near=3,
+    adult=18,
+    mentions=2,
+)
+KISS = "A kiss for the pupil. "
+# A text of so many words is long enough for one mention.
+REST = "The sun went down behind the old mill. " * 100
+
+
 def test_the_child_safety_filter_looks_at_near_words() -> None:
-    words = WordLists(frozenset({"kiss"}), frozenset({"pupil"}), near=3, adult=18)
+    words = KISSES
     assert not is_unsafe_for_children("a kiss for all of the class and a pupil", words)
     assert is_unsafe_for_children("a pupil's KISS", words)
     assert is_unsafe_for_children("the ｐｕｐｉｌ, a kiss", words)
@@ -395,19 +408,6 @@ def test_the_child_safety_filter_looks_at_near_words() -> None:
     assert is_unsafe_for_children("a\u0301\u0316" * 100_000 + " the ｐｕｐｉｌ, a kiss", words)
     assert is_unsafe_for_children("a kiss, a 17-year-old", words) and is_unsafe_for_children(
         "17 year old kiss", words
-    )
-    assert not is_unsafe_for_children("a kiss, an 18-year-old", words)
-    assert not is_unsafe_for_children("pupils kissed", words)
-
-
-def test_the_child_safety_filter_counts_what_it_drops_and_reads_the_prompt() -> None:
-    turn = Document(
-        text="Sex education begins at school.",
-        id="a",
-        metadata={"prompt": "What do children learn?"},
-    )
-    page = Document(
-        text="Children learn to swim. " + "They play in the water. " * 3 + "Sex is a word.", id="b"
     )
     guard = ChildSafety(words=GUARD)
     assert list(guard.run([turn, page])) == [page] and guard.dropped == {"child_safety": 1}
@@ -420,6 +420,35 @@ def test_the_child_safety_filter_drops_hazards_that_the_source_names() -> None:
     ]
     guard = ChildSafety(words=GUARD)
     assert list(guard.run(pages)) == pages[-1:] and guard.dropped == {"child_safety": len(GUARDED)}
+@pytest.mark.parametrize(
+    "text",
+    [
+        KISS,
+        KISS + REST[:2000],
+        KISS * 2 + REST,
+        KISS + REST[:3500] + KISS,
+        REST * 9 + KISS * 2 + REST * 9,
+        REST * 9 + "The embrace of a pupil. " + REST * 9,
+        REST * 9 + "A kiss at 12 years. " + REST * 9,
+        REST * 9 + "Her kiss, a 15-year-old. " + REST * 9,
+        REST * 9 + "To embrace ｐｕｐｉｌｓ, a pupil. " + REST * 9,
+    ],
+    ids=range(9),
+)
+def test_texts_that_the_child_safety_filter_drops_at_any_length(text: str) -> None:
+    assert is_unsafe_for_children(text, KISSES)
+
+
+@pytest.mark.parametrize("text", [KISS + REST, KISS + REST * 2 + KISS, REST * 5 + KISS + REST * 5])
+def test_one_mention_in_a_thousand_words_drops_no_document(text: str) -> None:
+    assert not is_unsafe_for_children(text, KISSES)
+
+
+@pytest.mark.parametrize("word", sorted(WordLists.read(GUARD).explicit))
+def test_one_explicit_word_near_a_minor_drops_a_book(word: str) -> None:
+    assert is_unsafe_for_children(f"{REST * 20} {word} child {REST * 20}", WordLists.read(GUARD))
+
+
 
 
 def test_the_first_of_equal_documents_stays() -> None:
