@@ -409,17 +409,10 @@ def test_the_child_safety_filter_looks_at_near_words() -> None:
     assert is_unsafe_for_children("a kiss, a 17-year-old", words) and is_unsafe_for_children(
         "17 year old kiss", words
     )
-    guard = ChildSafety(words=GUARD)
-    assert list(guard.run([turn, page])) == [page] and guard.dropped == {"child_safety": 1}
+    assert not is_unsafe_for_children("a kiss, an 18-year-old", words)
+    assert not is_unsafe_for_children("pupils kissed", words)
 
 
-def test_the_child_safety_filter_drops_hazards_that_the_source_names() -> None:
-    pages = [
-        Document(text="A page.", id=hazard, metadata={"hazard": hazard})
-        for hazard in (*GUARDED, "privacy")
-    ]
-    guard = ChildSafety(words=GUARD)
-    assert list(guard.run(pages)) == pages[-1:] and guard.dropped == {"child_safety": len(GUARDED)}
 @pytest.mark.parametrize(
     "text",
     [
@@ -449,6 +442,26 @@ def test_one_explicit_word_near_a_minor_drops_a_book(word: str) -> None:
     assert is_unsafe_for_children(f"{REST * 20} {word} child {REST * 20}", WordLists.read(GUARD))
 
 
+def test_the_child_safety_filter_counts_what_it_drops_and_reads_the_prompt() -> None:
+    turn = Document(
+        text="Sex education begins at school.",
+        id="a",
+        metadata={"prompt": "What do children learn?"},
+    )
+    page = Document(
+        text="Children learn to swim. " + "They play in the water. " * 3 + "Sex is a word.", id="b"
+    )
+    guard = ChildSafety(words=GUARD)
+    assert list(guard.run([turn, page])) == [page] and guard.dropped == {"child_safety": 1}
+
+
+def test_the_child_safety_filter_drops_hazards_that_the_source_names() -> None:
+    pages = [
+        Document(text="A page.", id=hazard, metadata={"hazard": hazard})
+        for hazard in (*GUARDED, "privacy")
+    ]
+    guard = ChildSafety(words=GUARD)
+    assert list(guard.run(pages)) == pages[-1:] and guard.dropped == {"child_safety": len(GUARDED)}
 
 
 def test_the_first_of_equal_documents_stays() -> None:
