@@ -64,10 +64,21 @@ class TableSource(Source):
         return self
 
 
-class WebSource(Source):
-    """Web pages: WARC or WET archives, or HTML files."""
+class PageSource(Source):
+    """Web pages: WARC archives or HTML files."""
 
-    reader: Literal["warc", "wet", "html"]
+    reader: Literal["warc", "html"]
+    files: FilePattern = None
+    extractor: Literal["trafilatura", "trafilatura_fast", "resiliparse"] = Field(
+        description="the library that finds the main text: trafilatura; trafilatura_fast, without "
+        "its second opinions; resiliparse, ten times as fast and less exact"
+    )
+
+
+class TextArchiveSource(Source):
+    """Texts of web pages: WET archives."""
+
+    reader: Literal["wet"]
     files: FilePattern = None
 
 
@@ -85,7 +96,8 @@ class HubSource(Source):
 
 
 SourceRow = Annotated[
-    DemoSource | TableSource | WebSource | HubSource, Field(discriminator="reader")
+    DemoSource | TableSource | PageSource | TextArchiveSource | HubSource,
+    Field(discriminator="reader"),
 ]
 
 

@@ -23,9 +23,15 @@ TEXTS = [f"page {number} is about the garden" for number in range(40)]
 ROWS = [json.dumps({"text": text}).encode() + b"\n" for text in TEXTS]
 
 
+def reader_of(kind: str, path: Path, **values: Any) -> ReadSource:
+    """Create a reader with the values of a source that a test does not give."""
+    extractor = {"extractor": "trafilatura"} if kind in ("warc", "html") else {}
+    return READERS[kind](path=path, **{**VALUES, **extractor, **values})
+
+
 def read(kind: str, path: Path, **values: Any) -> tuple[list[Document], ReadSource]:
     """Read every document of a source; return them and the reader."""
-    reader = READERS[kind](path=path, **{**VALUES, **values})
+    reader = reader_of(kind, path, **values)
     documents = []
     for task in reader.tasks():
         reader.begin(task, path.parent)

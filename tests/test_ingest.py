@@ -1,12 +1,16 @@
 """Stage ingest: a source becomes shards without duplicates, and every row is accounted for."""
 
+import bz2
 import gzip
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import ingest
@@ -17,7 +21,7 @@ from safelm.builder.paths import build
 from safelm.builder.shards import shards, tables
 from safelm.ingestion.errors import SourceError
 from safelm.ingestion.registry import READERS
-from specs.source import DemoSource, HubSource, TableSource, WebSource
+from specs.source import DemoSource, HubSource, PageSource, TableSource, TextArchiveSource
 
 PARAMS = """
 sources:
@@ -190,6 +194,49 @@ def test_the_quarantine_may_be_as_large_as_allowed(
         assert run(monkeypatch, quarantine=allowed).ledger.quarantined == {"not_json": bad}
 
 
+def lose_halves(kind: str) -> None:
+    """Write ten files of pages in one format, six of which are lost."""
+    for number in range(10):
+        rows = [{"text": f"page {number} {row} {'leaf ' * 20}"} for row in range(200)]
+        lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        is_lost = number < 6
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), file := BytesIO())
+            data = file.getvalue()[: file.tell() // 2] if is_lost else file.getvalue()
+        elif kind == "bz2":
+            data = bz2.compress(lines) if is_lost else lines
+        else:
+            data = lines.replace(b"\n", b"\r") if is_lost else lines
+        Path("pages", f"{number}.{kind}").write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "bz2", "jsonl"])
+def test_files_that_are_lost_whole_count_by_their_bytes(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    lose_halves(kind)
+    reader = "parquet" if kind == "parquet" else "jsonl"
+    with pytest.raises(
+        StageError, match=r"6 of 10 files \(\d\d?\.\d\d% of the bytes\) have no"
+    ) as error:
+        run(monkeypatch, reader=reader, quarantine=0.01)
+    assert f"0.{kind}:0" in str(error.value) and not build("ingest", "web").exists()
+    assert run(monkeypatch, reader=reader, quarantine=0.7).ledger.rows_out == 800
+
+
+def test_a_wrong_field_name_names_the_field_and_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [{"content": SECRET, "url": "https://example.org"}] * 3
+    Path("pages/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(StageError) as error:
+        run(monkeypatch)
+    message = str(error.value)
+    assert "a.jsonl:0 (no field 'text'; its fields: 'content', 'url')" in message
+    assert "correct the row of `sources`" in message and "loosen" not in message
+    assert SECRET not in message
+
+
 def test_a_source_without_a_usable_document_fails_with_its_ledger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -268,6 +315,6 @@ def test_the_same_bytes_with_any_number_of_workers_in_any_folder(
 
 
 def test_every_reader_of_the_grammar_is_there() -> None:
-    kinds = (DemoSource, TableSource, WebSource, HubSource)
+    kinds = (DemoSource, TableSource, PageSource, TextArchiveSource, HubSource)
     named = [get_args(kind.model_fields["reader"].annotation) for kind in kinds]
     assert set(READERS) == {reader for names in named for reader in names}

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from safelm.ingestion.child_safety import GUARD, ChildSafety, WordLists, is_unsa
 from safelm.ingestion.duplicates import DropDuplicates
 from safelm.ingestion.errors import SourceError
 from safelm.ingestion.lines import SkippedBytes, lines
-from safelm.ingestion.registry import READERS
 from specs.document import GUARDED
 from specs.tokens import END, SPECIAL, TAG
-from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, VALUES, read, read_bytes
+from tests.reading import MUTATION, ROWS, TEXTS, UNTIMED, read, read_bytes, reader_of
 
 
 def test_lines_have_offsets_and_the_last_has_not_ended() -> None:
@@ -50,8 +50,8 @@ def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
 BAD_LINES = {
     b'{"text": "\xff"}': "not_utf8",
     b'{"text": "\xed\xa0\x80"}': "not_utf8",
-    b'{"text": "half a pair \\ud800"}': "not_json",
-    b'{"text": "a", "x": NaN}': "not_json",
+    b'{"text": "half a pair \\ud800"}': "not_utf8",
+    b'{"text": "a" "x": NaN}': "not_json",
     b"\0\0\0\0": "not_json",
     b'{"text": "a\0b"}': "not_json",
     b'{"text": "one"}{"text": "two"}': "not_json",
@@ -97,6 +97,8 @@ GOOD_FILES = {
     "duplicate keys": b'{"text": "x", "text": "page 0 is about the garden"}\n' + ROWS[1],
     "a large number": b'{"text": "page 0 is about the garden", "n": 1234567890123456789012345}\n'
     + ROWS[1],
+    "numbers and letters that JSON forbids": b'{"text": "page 0 is about the garden", "n": NaN}\n'
+    b'{"text": "page 1 is about the garden", "title": "half a pair \\ud800", "n": -Infinity}\n',
     "two gzip members": gzip.compress(ROWS[0]) + gzip.compress(ROWS[1]),
     "a line over two gzip members": gzip.compress(ROWS[0][:9])
     + gzip.compress(ROWS[0][9:] + ROWS[1]),
@@ -377,9 +379,27 @@ def test_a_pattern_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
         files_of(tmp_path / "in", "../*.jsonl")
 
 
+def test_a_linked_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/a.jsonl").write_bytes(ROWS[0])
+    (tmp_path / "pages/more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="pages/more: is a link to a folder, which is not read"):
+        files_of(tmp_path / "pages", "*.jsonl")
+    (tmp_path / "pages/more").unlink()
+    (tmp_path / "pages/b.jsonl").symlink_to(tmp_path / "pages/a.jsonl")
+    assert len(files_of(tmp_path / "pages", "*.jsonl")) == 2
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")).write_bytes(ROWS[0])
+    with pytest.raises(SourceError, match=r"caf\\udce9.jsonl': this name is not UTF-8"):
+        files_of(tmp_path, "*")
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(ROWS[0])
-    reader = READERS["jsonl"](path=tmp_path / "a.jsonl", **VALUES)
+    reader = reader_of("jsonl", tmp_path / "a.jsonl")
     (task,) = reader.tasks()
     (tmp_path / "a.jsonl").write_bytes(ROWS[1])
     with pytest.raises(SourceError, match="was changed"):

@@ -1,10 +1,15 @@
 """Readers of WARC, WET and HTML: every record is a page or is counted with a reason."""
 
+import base64
 import gzip
+import hashlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
@@ -13,9 +18,9 @@ from warcio.warcwriter import WARCWriter
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.errors import ExtractionError
 from safelm.ingestion.extract import TextExtractor
+from safelm.ingestion.extract_worker import EXTRACTORS
 from safelm.ingestion.http_page import decode_page
-from safelm.ingestion.registry import READERS
-from tests.reading import MUTATION, TEXTS, UNTIMED, VALUES, read, read_bytes, reasons
+from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reader_of, reasons
 
 PARAGRAPH = (
     "The gardener waters the tomatoes in the evening, because the sun would dry them at noon. " * 5
@@ -64,7 +69,7 @@ def test_every_record_of_a_warc_is_a_page_or_has_a_reason(tmp_path: Path, is_pac
         ("response", b"<html><body></body></html>", OK),
         ("response", gzip.compress(html(8)), OK + "\nContent-Encoding: gzip"),
         ("response", html(9), OK + "\nContent-Encoding: br"),
-        ("response", b"\x8b\x00", OK + "\nContent-Encoding: br"),
+        ("response", b"\x8b\x00", OK + "\nContent-Encoding: compress"),
         (
             "response",
             b"1f4\r\n" + html(11)[:500] + b"\r\n0\r\n\r\n",
@@ -88,6 +93,82 @@ def test_every_record_of_a_warc_is_a_page_or_has_a_reason(tmp_path: Path, is_pac
         "unknown_coding": 1,
     }
     assert reader.rows_in == 12
+
+
+def pages_of(tmp_path: Path, *pages: tuple[str, bytes, str]) -> tuple[list[str], dict[str, int]]:
+    """Return the first words of the pages in a WARC of these records, and the other reasons."""
+    texts, counts, _ = read_bytes(tmp_path, b"".join(warc(*pages)), "a.warc", "warc")
+    return [text[:7] for text in texts], counts
+
+
+PACKERS = {"br": brotli.compress, "zstd": zstandard.compress, "gzip": gzip.compress}
+
+
+@pytest.mark.parametrize("coding", PACKERS)
+def test_a_packed_body_is_unpacked_and_one_that_was_cut_is_quarantined(
+    tmp_path: Path, coding: str
+) -> None:
+    fields = f"{OK}\nContent-Encoding: {coding}"
+    whole = PACKERS[coding](html(1) + b"<p>the end</p>")
+    pages = ("response", whole, fields), ("response", whole[:-20], fields)
+    assert pages_of(tmp_path, *pages) == (["Page 1."], {"damaged_body": 1})
+
+
+def test_a_chunked_body_that_was_cut_is_quarantined(tmp_path: Path) -> None:
+    fields = f"{OK}\nTransfer-Encoding: chunked"
+    chunk = b"%x\r\n%b\r\n" % (len(html(1)), html(1))
+    pages = (
+        ("response", chunk + b"0\r\n\r\n", fields),
+        ("response", chunk, fields),
+        ("response", chunk[:300], fields),
+        ("response", html(2), fields),  # the crawler undid the chunks
+    )
+    assert pages_of(tmp_path, *pages) == (["Page 1.", "Page 2."], {"damaged_body": 2})
+
+
+def test_a_page_that_the_crawler_cut_is_dropped(tmp_path: Path) -> None:
+    (record,) = warc(("response", html(1), OK))
+    data = record.replace(b"WARC-Date", b"WARC-Truncated: length\r\nWARC-Date")
+    assert read_bytes(tmp_path, data, "a.warc", "warc")[:2] == ([], {"cut_by_crawler": 1})
+
+
+def test_records_that_hold_no_web_page_are_dropped_by_name(tmp_path: Path) -> None:
+    answer = b"20240425010203\nexample.org. 300 IN A 192.0.2.1\n"
+    dns, log = warc(("resource", answer, ""), ("resource", b"a log of wget", ""))
+    dns = dns.replace(b": resource", b": response").replace(b"application/warc-record", b"text/dns")
+    assert b"WARC-Type: response" in dns and b"text/dns" in dns
+    texts, counts, _ = read_bytes(tmp_path, dns + log, "a.warc", "warc")
+    assert texts == [] and counts == {"not_http": 1, "not_html": 1}
+
+
+def test_a_resource_is_a_page_without_http(tmp_path: Path) -> None:
+    (record,) = warc(("resource", html(1), ""))
+    kind = record.split(b"Content-Type: ")[1].split(b"\r\n")[0]
+    data = record.replace(kind, b"text/html; charset=utf-8")
+    texts, counts, _ = read_bytes(tmp_path, data, "a.warc", "warc")
+    assert texts[0].startswith("Page 1.") and counts == {}
+
+
+HEADS = {
+    "twice": (b"", "200 OK\nContent-Type: text/html, text/html"),
+    "none, mark": (b"\xef\xbb\xbf", "200 OK\nServer: x"),
+    "none, space": (b" \r\n", "200 OK\nServer: x"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_page_whose_type_is_odd_is_read(tmp_path: Path, kind: str) -> None:
+    start, fields = HEADS[kind]
+    assert pages_of(tmp_path, ("response", start + html(1), fields)) == (["Page 1."], {})
+
+
+@pytest.mark.parametrize("start", [b"<title>A</title>", b"<TITLE>A</TITLE>", b"<p>", b"<h1>A</h1>"])
+def test_a_page_without_a_type_is_known_by_its_first_tag(tmp_path: Path, start: bytes) -> None:
+    body = start + html(1).partition(b"<body>")[2]
+    texts, counts = pages_of(tmp_path, ("response", body, "200 OK\nServer: x"))
+    assert counts == {} and len(texts) == 1
+    script = b"for (let i = 0; i < 3; i++) document.write('<p>a</p>')"
+    assert pages_of(tmp_path, ("response", script, "200 OK\nServer: x")) == ([], {"not_html": 1})
 
 
 def test_a_page_keeps_its_address_its_crawl_and_its_title(tmp_path: Path) -> None:
@@ -184,6 +265,43 @@ def test_bytes_changed_in_a_warc_cost_only_the_records_they_are_in(
     assert set(untouched) <= set(texts)
 
 
+@pytest.mark.parametrize("lost", range(0, 60, 3))
+def test_a_record_behind_one_that_lost_its_end_is_read(tmp_path: Path, lost: int) -> None:
+    # The length of the first record ends anywhere in the second, also where a record may end.
+    first, second, third = warc(*(("conversion", b"a" * size, "") for size in (900, 40, 50)))
+    body = len(second) - 4 - lost
+    cut = first.replace(b"a" * 900, b"a" * 20).replace(b"th: 900", b"th: %d" % (20 + 4 + body))
+    texts, counts, _ = texts_of_wet(tmp_path, cut + second + third)
+    assert texts == ["a" * 40, "a" * 50] and counts == {"malformed_record": 1}
+
+
+def test_a_page_about_warc_is_one_page(tmp_path: Path) -> None:
+    text = b"A header is\n\nWARC/1.0\nWARC-Type: conversion\nContent-Length: 3\n\nabc\n\nand so on"
+    (record,) = warc(("conversion", text, ""))
+    digest = base64.b32encode(hashlib.sha1(text).digest())
+    assert b"WARC-Block-Digest: sha1:" + digest in record
+    assert texts_of_wet(tmp_path, record)[:2] == ([text.decode()], {})
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_in_arc_is_named_as_such(tmp_path: Path, pack: Any) -> None:
+    head = b"filedesc://a.arc 0.0.0.0 20010101000000 text/plain 77\n1 0 Alexa Internet\n"
+    data = pack(head + b"http://example.org/ 192.0.2.1 20010101000000 text/html 200\n")
+    assert texts_of_wet(tmp_path, data)[:2] == ([], {"arc_file": 1})
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_zstd_archive_brings_its_dictionary(tmp_path: Path, is_packed: bool) -> None:
+    words = zstandard.train_dictionary(4096, WET * 20)
+    packed = zstandard.compress(words.as_bytes()) if is_packed else words.as_bytes()
+    frame = b"\x5d\x2a\x4d\x18" + len(packed).to_bytes(4, "little") + packed
+    packer = zstandard.ZstdCompressor(dict_data=words)
+    data = frame + b"".join(packer.compress(record) for record in WET)
+    assert texts_of_wet(tmp_path, data, "a.warc.wet.zst")[:2] == (TEXTS, {})
+    alone = data[len(frame) :]
+    assert texts_of_wet(tmp_path, alone, "a.wet.zst")[:2] == ([], {"unknown_packing": 1})
+
+
 def test_a_file_that_is_no_warc_is_one_row(tmp_path: Path) -> None:
     assert texts_of_wet(tmp_path, b"a text\n" * 300_000)[:2] == ([], {"malformed_record": 1})
 
@@ -236,6 +354,32 @@ def test_a_page_is_decoded(content: bytes, charset: str | None) -> None:
     assert "garçon" in (decode_page(content, charset) or "")
 
 
+WORDS = {
+    "euc_jp": "庭師は夕方にトマトに水をやります。昼の日差しでは乾いてしまうからです。",
+    "gb18030": "园丁在傍晚给西红柿浇水，因为中午的阳光会把它们晒干。",
+    "cp1251": "Садовник поливает помидоры вечером, потому что днём солнце их высушит.",
+    "cp1253": "Ο κηπουρός ποτίζει τις ντομάτες το βράδυ, γιατί το μεσημέρι ξεραίνονται.",
+}
+
+
+@pytest.mark.parametrize("encoding", WORDS)
+@pytest.mark.parametrize("declared", ["iso-8859-1", "windows-1252", "ascii"])
+def test_letters_tell_an_encoding_that_is_declared_wrong(encoding: str, declared: str) -> None:
+    page = f"<html><head><title>page</title></head><body><p>{WORDS[encoding] * 4}</p></body></html>"
+    assert decode_page(page.encode(encoding), declared) == page
+
+
+def test_western_pages_stay_as_declared() -> None:
+    pages = (
+        "<p>Le garçon a mangé à la cantine, où l'été est gai. Où était-il né ?",
+        "<p>Größere Übungen für Anfänger: Ärger, Öl, Straße, Mädchen, Füße.",
+        "<p>\xa0\xa0\xa0\xa0\xa0\xa0“Quotes”…—\xa0\xa0and dashes—— «\xa0été\xa0»",
+        "<p>¿Qué pasó? ¡Mañana! El niño comió piñones en la montaña, según él.",
+    )
+    for page in pages:
+        assert decode_page((page * 5).encode("cp1252"), "iso-8859-1") == page * 5
+
+
 def test_only_encodings_of_pages_are_used() -> None:
     text = "<p>日本語のページ"
     assert decode_page(text.encode("iso2022_jp"), "iso-2022-jp") == text
@@ -264,12 +408,54 @@ def test_html_files_are_pages_with_their_own_address(tmp_path: Path) -> None:
 def test_html_files_share_a_task(tmp_path: Path) -> None:
     for number in range(101):
         (tmp_path / f"{number:03d}.html").write_bytes(html(number))
-    first, second = READERS["html"](path=tmp_path, **VALUES).tasks()
-    assert len(first.inputs) == 100 and second.values == ("100.html",)
+    tasks = reader_of("html", tmp_path).tasks()
+    assert len(tasks) < 5
+    assert [name for task in tasks for name in task.values] == [f"{n:03d}.html" for n in range(101)]
+
+
+def test_a_file_less_changes_one_task(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number:03d}.html").write_bytes(b"%d" % number)
+    before = [task.inputs for task in reader_of("html", tmp_path).tasks()]
+    (tmp_path / "007.html").unlink()
+    after = [task.inputs for task in reader_of("html", tmp_path).tasks()]
+    assert len(before) > 3 and len(set(after) - set(before)) <= 1
+    assert sum(map(len, after)) == 599
+
+
+def test_a_script_is_no_document(tmp_path: Path) -> None:
+    for name in ("a.js", "a.css.gz", "a.json", "a.png"):
+        data = b"/* " + PARAGRAPH.encode() + b" */ document.write('<p>a</p>');"
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    for name in ("page", "page.php", "page.HTM"):
+        (tmp_path / name).write_bytes(html(len(name)))
+    documents, reader = read("html", tmp_path)
+    assert len(documents) == 3 and reasons(reader) == {"not_html": 4}
+
+
+@pytest.mark.parametrize("control", ["\x02", "\x0b", "\ufffe", "&#1;", "&#x0B;", "&#00031;"])
+def test_a_control_character_does_not_lose_the_page(tmp_path: Path, control: str) -> None:
+    page = html(1).decode().replace("tomatoes", f"toma{control}toes &#169;")
+    texts, counts, _ = read_bytes(tmp_path, page.encode(), "a.html", "html")
+    assert counts == {} and texts[0].startswith("Page 1. The gardener waters the toma toes ©")
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_every_extractor_finds_the_text_the_title_and_the_address(
+    tmp_path: Path, extractor: str
+) -> None:
+    link = b'<head><link rel="canonical" href="https://example.org/a">'
+    data = html(1).replace(b"<head>", link).replace(b"Page 1<", b"\nPage  1 <")
+    (tmp_path / "a.html").write_bytes(data)
+    (document,), reader = read("html", tmp_path, extractor=extractor)
+    assert document.text.strip() == f"Page 1. {PARAGRAPH}".strip()
+    assert document.metadata["title"] == "Page 1"
+    assert document.metadata["url"] == "https://example.org/a"
+    assert extractor in str(reader.declared())
 
 
 def test_a_page_that_takes_too_long_is_stopped_and_the_next_is_read() -> None:
-    with TextExtractor() as extract:
+    with TextExtractor("trafilatura") as extract:
         assert extract(html(1).decode())["title"] == "Page 1"
         extract.seconds = 0.2
         with pytest.raises(ExtractionError, match="too_slow"):
@@ -279,18 +465,21 @@ def test_a_page_that_takes_too_long_is_stopped_and_the_next_is_read() -> None:
 
 
 def test_a_page_with_too_many_tags_is_refused() -> None:
-    with TextExtractor() as extract, pytest.raises(ExtractionError, match="too_many_tags"):
+    with (
+        TextExtractor("trafilatura") as extract,
+        pytest.raises(ExtractionError, match="too_many_tags"),
+    ):
         extract("<b>a" * 200_000)
 
 
 def test_a_page_gives_the_same_text_after_any_other_page() -> None:
     pages = [html(number).decode().replace(f"Page {number}.", "Page.") for number in range(6)]
-    with TextExtractor() as extract:
+    with TextExtractor("trafilatura") as extract:
         texts = [extract(page)["text"] for page in pages]
     assert texts == [texts[0]] * 6 and "tomatoes" in texts[0]
 
 
 def test_an_odd_colspan_does_not_lose_the_page() -> None:
     table = '<table><tr><td colspan="1.5">a</td><td colspan="99999999999">b</td></tr></table>'
-    with TextExtractor() as extract:
+    with TextExtractor("trafilatura") as extract:
         assert "tomatoes" in extract(f"<body>{table}<p>{PARAGRAPH}</p>{table}</body>")["text"]

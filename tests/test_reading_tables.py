@@ -1,6 +1,9 @@
 """Readers of Parquet and of data sets of the hub: damage costs a row group at most."""
 
+import base64
 import json
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
+from pyarrow.parquet import encryption
 
 from safelm.ingestion.errors import SourceError
 from specs.yaml_source import SpecError
@@ -76,6 +80,71 @@ def test_a_parquet_string_that_is_not_utf8_costs_a_row(tmp_path: Path) -> None:
         ["a", "c"],
         {"not_utf8": 1},
     )
+
+
+def test_a_damaged_column_beside_the_text_costs_its_values_alone(tmp_path: Path) -> None:
+    urls = [f"https://example.org/{number}" for number in range(40)]
+    data = bytearray(parquet(text=TEXTS, url=urls))
+    data[bytes(data).index(b"org/12")] ^= 1
+    (tmp_path / "a.parquet").write_bytes(data)
+    documents, reader = read("parquet", tmp_path / "a.parquet")
+    assert [document.text for document in documents] == TEXTS and reasons(reader) == {}
+    named = [document.metadata.get("url") for document in documents]
+    assert named == urls[:10] + [None] * 10 + urls[20:]
+    assert reader.stats["row groups with a damaged column"].total == 1
+
+
+def test_two_columns_of_a_name_are_refused_with_the_file(tmp_path: Path) -> None:
+    column = pa.array(["a"])
+    schema = pa.table([column, column, column, column], names=["text", "url", "url", "x"])
+    pq.write_table(schema, tmp_path / "good.parquet")
+    documents, _ = read("parquet", tmp_path / "good.parquet")
+    assert documents[0].text == "a" and "url" not in documents[0].metadata
+    pq.write_table(pa.table([column, column], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"a.parquet: expected one column 'text' \(got 2\)"):
+        read("parquet", tmp_path / "a.parquet")
+
+
+class Keys(encryption.KmsClient):
+    """Keys that are only encoded."""
+
+    def wrap_key(self, key: bytes, name: str) -> bytes:
+        return base64.b64encode(key)
+
+
+@pytest.mark.parametrize("column", ["text", "url"])
+@pytest.mark.parametrize("has_plain_footer", [False, True])
+def test_an_encrypted_file_is_named_and_ends_no_process(
+    tmp_path: Path, column: str, has_plain_footer: bool
+) -> None:
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    settings = encryption.EncryptionConfiguration(
+        "footer", column_keys={"key": [column]}, plaintext_footer=has_plain_footer
+    )
+    keys = factory.file_encryption_properties(encryption.KmsConnectionConfig(), settings)
+    table = pa.table({"text": ["a", "b"], "url": ["u", "v"]})
+    pq.write_table(table, tmp_path / "a.parquet", encryption_properties=keys)
+    # In a process of its own: Arrow once ended it.
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path / "a.parquet")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    if not has_plain_footer:
+        assert done.stdout == "[] ['a.parquet encrypted']\n"
+    elif column == "text":
+        assert done.stdout == "[] ['a.parquet encrypted', 'a.parquet encrypted']\n"
+    else:
+        assert done.stdout == "['a', 'b'] []\n"
+
+
+READ = """
+import sys
+from pathlib import Path
+from tests.reading import read
+documents, reader = read("parquet", Path(sys.argv[1]))
+rows = [f"{row['file']} {row['reason']}" for row in reader.quarantined]
+print([document.text for document in documents], rows)
+"""
 
 
 @UNTIMED

@@ -66,6 +66,15 @@ class ReadSource(Reader):
             return DIALOGUE_COLUMNS
         return (self.text, self.prompt) if self.prompt else (self.text,)
 
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The columns that every table must have; none for dialogues, which have many forms."""
+        return () if self.prompt == MESSAGES else self.text_columns
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file by its name in the quarantine; none if there are none."""
+        return {}
+
     def quarantine_row(self, reason: str, origin: Origin) -> None:
         """Quarantine a row by the digest of its bytes."""
         name, offset, content = origin
@@ -84,16 +93,21 @@ class ReadSource(Reader):
         """Return the columns of a table that a document can use.
 
         A table of dialogues may have the columns of any form. Raises SourceError if another table
-        lacks that of the text or the prompt.
+        lacks that of the text or the prompt, or has two of that name.
         """
-        required = () if self.prompt == MESSAGES else self.text_columns
-        for key, column in zip(("text", "prompt"), required, strict=False):
+        for key, column in zip(("text", "prompt"), self.required_columns, strict=False):
             if column not in names:
                 raise SourceError(
                     f"{where}: no column {column!r}; there are {', '.join(names)}; "
                     f"name one of them as `{key}`"
                 )
-        return [name for name in names if name in self.text_columns + METADATA_COLUMNS]
+            if names.count(column) > 1:
+                raise SourceError(
+                    f"{where}: expected one column {column!r} (got {names.count(column)}); "
+                    "rename all but one"
+                )
+        usable = {*self.text_columns, *METADATA_COLUMNS}
+        return [name for name in names if name in usable and names.count(name) == 1]
 
     def make_document(self, row: Mapping[str, Any], origin: Origin) -> Iterator[Document]:
         """Yield the document of a row, or nothing once the row is dropped or quarantined."""
@@ -110,6 +124,7 @@ class ReadSource(Reader):
             if origin.content is None:
                 origin = origin._replace(content=repr(row).encode("utf-8", "replace"))
             self.quarantine_row(reason, origin)
+            self._name_fields(row)
             return
         # Text of the web must not pass for the harmfulness tag or for the end of a turn.
         text = self._remove_tokens(text)
@@ -120,6 +135,15 @@ class ReadSource(Reader):
             return
         metadata = self._metadata(columns, prompt)
         yield Document(text=text, id=text_digest(prompt, text), metadata=metadata)
+
+    def _name_fields(self, row: Mapping[str, Any]) -> None:
+        """Add to the last row of the quarantine the field that it lacks, and those that it has."""
+        missing = [name for name in self.required_columns if name not in row]
+        if missing:
+            # Names come from the source, so they are cut and escaped.
+            names = ", ".join(repr(name[:40]) for name in sorted(row)[:LISTED]) or "none"
+            detail = f"no field {missing[0]!r}; its fields: {names}"
+            self.quarantined[-1]["detail"] = detail
 
     def _unusable(self, text: Any, prompt: Any) -> str | None:
         """Return the reason why a row cannot be used, or None."""
@@ -173,6 +197,11 @@ class ReadFiles(ReadSource):
         """Return a file's name for messages and the quarantine, relative to the source."""
         return file.name if file == self.path else file.relative_to(self.path).as_posix()
 
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file by its name."""
+        files = files_of(self.path, self.files)
+        return {self.name_of(file): file.stat().st_size for file in files}
+
     def read(self, task: Task) -> Iterator[Document]:
         """Yield the documents of every file of a task.
 
@@ -212,7 +241,8 @@ def file_task(number: int, files: Iterable[Path], *values: Any) -> Task:
 def files_of(path: Path, pattern: str) -> list[Path]:
     """Return a file, or the files in a folder and its subfolders whose names match, sorted.
 
-    Hidden files do not count. Raises SourceError if there is no such file.
+    Hidden files do not count. Raises SourceError if there is no such file, for a link to a folder,
+    and for a name that is not UTF-8.
     """
     if path.is_file():
         return [path]
@@ -228,7 +258,7 @@ def files_of(path: Path, pattern: str) -> list[Path]:
             f"{path}: {pattern!r} is no pattern for names inside a folder ({error}); "
             "correct `files` of the source"
         ) from None
-    files = [file for file in path.rglob("*") if _is_visible(file, path)]
+    files = _visible_files(path)
     chosen = sorted(matches.intersection(files))
     if not chosen:
         raise SourceError(
@@ -246,6 +276,23 @@ def _listed(files: list[Path], folder: Path) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def _is_visible(file: Path, folder: Path) -> bool:
-    parts = file.relative_to(folder).parts
-    return file.is_file() and not any(part.startswith(".") for part in parts)
+def _visible_files(folder: Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, but those that are hidden."""
+    files = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        # DVC does not enter a linked folder, so a change behind it would go unnoticed.
+        if path.is_symlink() and path.is_dir():
+            raise SourceError(
+                f"{path}: is a link to a folder, which is not read; copy its files here, or make "
+                "that folder the `path` of another source"
+            )
+        if not path.is_file():
+            continue
+        # Python keeps other bytes of a name as halves of surrogate pairs.
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            raise SourceError(f"{str(path)!a}: this name is not UTF-8; rename the file")
+        files.append(path)
+    return files

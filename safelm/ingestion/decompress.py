@@ -19,7 +19,7 @@ from safelm.ingestion.compression import (
     Unpack,
     is_skippable,
     unpack_gzip,
-    unpack_zstd,
+    zstd_unpacker,
 )
 from safelm.ingestion.errors import CorruptMember, TruncatedMember, UnreadableFile
 
@@ -74,12 +74,12 @@ def segments(path: Path, max_expansion_ratio: int) -> Iterator[Segment]:
             raise UnreadableFile(TRUNCATED)
         if first.startswith(OTHERS):
             raise UnreadableFile(UNKNOWN_PACKING)
-        if first.startswith(ZSTD) or is_skippable(first):
-            yield from _segments(file, unpack_zstd, ZSTD, max_expansion_ratio)
-        elif first.startswith(GZIP) or suffix == ".gz":
+        is_zstd = first.startswith(ZSTD) or is_skippable(first)
+        if not is_zstd and (first.startswith(GZIP) or suffix == ".gz"):
             yield from _segments(file, unpack_gzip, GZIP, max_expansion_ratio)
-        elif suffix in PACKED_NAMES:
-            yield from _segments(file, unpack_zstd, ZSTD, max_expansion_ratio)
+        elif is_zstd or suffix in PACKED_NAMES:
+            unpack = zstd_unpacker(file, max_expansion_ratio * FLOOR)
+            yield from _segments(file, unpack, ZSTD, max_expansion_ratio)
         else:
             file.seek(0)
             yield Segment(0, None, iter(lambda: file.read(BLOCK), b""))

@@ -1,4 +1,4 @@
-"""Text from HTML in bounded time: trafilatura runs in a child process that can be stopped."""
+"""Text from HTML in bounded time: the extractor runs in a child process that can be stopped."""
 
 import json
 import os
@@ -19,18 +19,21 @@ SECONDS = 60.0
 TAGS = 100_000
 # The child imports its libraries, perhaps on a busy machine.
 START_SECONDS = 300.0
-LIBRARIES = ("trafilatura", "lxml", "justext", "faust-cchardet", "warcio")
+LIBRARIES = ("trafilatura", "resiliparse", "lxml", "justext", "faust-cchardet")
 
 
 class TextExtractor:
     """Extract the text of pages in a child process, which starts with the first page.
+
+    `extractor` is one of EXTRACTORS of safelm/ingestion/extract_worker.py.
 
     A page that takes too long ends the child, and the next page starts another. DataTrove's
     ExtractorSandbox does the same through multiprocessing, which a worker of the executor may not
     use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extractor: str) -> None:
+        self.extractor = extractor
         self.seconds = SECONDS
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +69,7 @@ class TextExtractor:
 
     def _start(self) -> None:
         # -P, because html.py in the script's folder would hide Python's own module.
-        command = [sys.executable, "-P", extract_worker.__file__]
+        command = [sys.executable, "-P", extract_worker.__file__, self.extractor]
         self.child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -82,7 +85,7 @@ class TextExtractor:
         except ExtractionError as error:
             raise RuntimeError(
                 f"{extract_worker.__name__}: did not start; "
-                f"run `python -P {command[-1]}` to see why"
+                f"run `python {' '.join(command[1:])}` to see why"
             ) from error
 
     def _request(self, message: bytes, seconds: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from safelm.builder.blocks import Block
@@ -13,6 +13,7 @@ from safelm.builder.paths import cache, scratch
 from safelm.builder.run import EmptyOutputError, finish, make_shards
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
+from safelm.ingestion.base import ReadSource
 from safelm.ingestion.dedup import without_duplicates
 
 
@@ -20,15 +21,15 @@ def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float)
     """Build a stage as `safelm.builder.run.run` does, with no document in it twice.
 
     Raises StageError if the source is empty, or if more than `max_quarantined_share` of its rows
-    are in quarantine.
+    are in quarantine, or of its bytes in files without a usable row.
     """
     began = time.monotonic()
     store = Store(cache(), scratch())
-    writer = blocks[-1]
-    assert isinstance(writer, WriteDocuments)
+    reader, writer = blocks[0], blocks[-1]
+    assert isinstance(reader, ReadSource) and isinstance(writer, WriteDocuments)
     with locked(stage):
         manifest = _make_shards(stage, blocks, store)
-        _check_quarantine(manifest, store, max_quarantined_share)
+        _check_quarantine(manifest, store, max_quarantined_share, reader.sizes())
         manifest = without_duplicates(manifest, store, writer.rows_per_file)
         finish(manifest, began)
     return manifest
@@ -41,11 +42,20 @@ def _make_shards(stage: str, blocks: Sequence[Block], store: Store) -> Manifest:
     except EmptyOutputError as error:
         if not error.manifest.ledger.quarantined:
             raise
-        raise StageError(f"{error}\n{_reasons(error.manifest, store)}") from error
+        ledger = error.manifest.ledger
+        raise StageError(
+            f"{stage}: produced no output from {ledger.rows_in:,} rows: {ledger.summary()}; "
+            f"correct the row of `sources`\n{_reasons(error.manifest, store)}"
+        ) from error
 
 
-def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> None:
-    """Raise StageError for an empty source, or one of which too much is quarantined."""
+def _check_quarantine(
+    manifest: Manifest, store: Store, max_share: float, sizes: Mapping[str, int]
+) -> None:
+    """Raise StageError for an empty source, or one of which too much is quarantined.
+
+    `sizes` has the bytes of every file by its name in the quarantine.
+    """
     ledger = manifest.ledger
     if not ledger.rows_in:
         raise StageError(
@@ -59,6 +69,25 @@ def _check_quarantine(manifest: Manifest, store: Store, max_share: float) -> Non
             f"ingest.max_quarantined_share allows ({max_share:.2%}); repair the source, or allow "
             f"more in params.yaml\n{_reasons(manifest, store)}"
         )
+    # A lost file is one row of the quarantine, however many documents it had. Its bytes tell more.
+    lost = _lost_files(manifest, store) & set(sizes)
+    share = sum(sizes[name] for name in lost) / max(1, sum(sizes.values()))
+    if share > max_share:
+        raise StageError(
+            f"{manifest.stage}: {len(lost):,} of {len(sizes):,} files ({share:.2%} of the bytes) "
+            "have no usable row, more than ingest.max_quarantined_share allows "
+            f"({max_share:.2%}); repair these files, or remove them from the source\n"
+            f"{_reasons(manifest, store)}"
+        )
+
+
+def _lost_files(manifest: Manifest, store: Store) -> set[str]:
+    """Return the names of the files of tasks whose rows are all in quarantine."""
+    names: set[str] = set()
+    for entry in manifest.entries():
+        if sum(entry.ledger.quarantined.values()) == entry.ledger.rows_in:
+            names.update(row["file"] for row in _quarantined(entry, store))
+    return names
 
 
 def _reasons(manifest: Manifest, store: Store) -> str:
@@ -71,7 +100,8 @@ def _reasons(manifest: Manifest, store: Store) -> str:
         rows += _quarantined(entry, store)
     first: dict[str, str] = {}
     for row in rows:
-        first.setdefault(row["reason"], f"{row['file']}:{row['offset']}")
+        detail = f" ({row['detail']})" if "detail" in row else ""
+        first.setdefault(row["reason"], f"{row['file']}:{row['offset']}{detail}")
     log = scratch("logs", f"{manifest.stage}{QUARANTINE}")
     log.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)

@@ -3,10 +3,11 @@
 Lines are split as bytes. Decoding a whole file at once would lose the rest of it to one bad byte.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 from datatrove.data import Document
@@ -53,16 +54,24 @@ class ReadJsonl(ReadFiles):
                     self.drop("blank_line")
 
     def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Iterator[Document]:
-        # orjson rejects NaN, half surrogate pairs and deep nesting, which json accepts.
         try:
-            row = orjson.loads(content)
-        except orjson.JSONDecodeError:
+            row = _parse(content)
+        except (ValueError, RecursionError):
             self.quarantine_row(_fault(content) if has_ended else TRUNCATED, origin)
             return
         if isinstance(row, dict):
             yield from self.make_document(row, origin)
         else:
             self.quarantine_row("not_an_object", origin)
+
+
+def _parse(content: bytes) -> Any:
+    """Parse a line; raise ValueError or RecursionError if it is no JSON."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # json accepts NaN and half surrogate pairs, which may be in a field that is not read.
+        return json.loads(content.decode())
 
 
 def _unreadable(

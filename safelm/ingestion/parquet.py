@@ -12,7 +12,6 @@ from datatrove.data import Document
 
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, FLOOR
-from safelm.ingestion.dialogue import MESSAGES
 from safelm.ingestion.errors import SourceError, UnreadableFile
 
 # Rows in memory at a time. With a dictionary, a few bytes can stand for long texts.
@@ -29,8 +28,8 @@ class ReadParquet(ReadFiles):
     """Read one document a row; an offset is the number of the row, from 0.
 
     Only the columns that a document can have are read. Dropped: only_special_tokens. Quarantined:
-    no_text, no_prompt, not_utf8, document_too_long, damaged (the rows of a damaged row group, or a
-    whole file as one row), expansion (all that is beyond the limit, as one row).
+    no_text, no_prompt, not_utf8, document_too_long, damaged or encrypted (the rows of a row group,
+    or a whole file as one row), expansion (all that is beyond the limit, as one row).
     """
 
     name: ClassVar[str] = "parquet"
@@ -43,7 +42,7 @@ class ReadParquet(ReadFiles):
             groups = self._rows_of_groups(file, path)
             schema = file.schema_arrow
         except ERRORS as error:
-            raise UnreadableFile(DAMAGED) from error
+            raise UnreadableFile(_fault(error)) from error
         with file:
             columns = self._columns(schema, name)
             first = 0
@@ -75,8 +74,7 @@ class ReadParquet(ReadFiles):
         Raises SourceError unless the text and the prompt are columns of strings.
         """
         columns = self.choose_columns(name, schema.names)
-        strings = () if self.prompt == MESSAGES else self.text_columns
-        for key, column in zip(("text", "prompt"), strings, strict=False):
+        for key, column in zip(("text", "prompt"), self.required_columns, strict=False):
             kind = schema.field(column).type
             if not _is_string(kind):
                 raise SourceError(
@@ -87,21 +85,17 @@ class ReadParquet(ReadFiles):
     def _row_group(
         self, file: pq.ParquetFile, group: int, columns: list[str], name: str, numbers: range
     ) -> Iterator[Document]:
-        """Yield the documents of one row group, and quarantine the rows that cannot be read."""
-        size = DICTIONARY_BATCH if _has_dictionary(file.metadata.row_group(group)) else BATCH
-        batches = file.iter_batches(row_groups=[group], columns=columns, batch_size=size)
-        left = iter(numbers)
+        """Yield the documents of one row group, and quarantine the rows that cannot be read.
+
+        Where another column is damaged, the text and the prompt are read alone.
+        """
         done = 0
-        while done < len(numbers):
-            try:
-                batch = _dates_as_text(next(batches))
-                rows = _rows(batch, self.text_columns)
-            except (*ERRORS, StopIteration):
-                # The rows that are left are quarantined below.
-                break
+        required = [column for column in columns if column in self.required_columns]
+        for chosen in (columns, required):
+            rows = self._rows(file, group, chosen)
             # Damaged bytes can give more rows than the footer promises.
-            for row in islice(rows, len(numbers) - done):
-                origin = Origin(name, next(left))
+            for row in islice(rows, done, len(numbers)):
+                origin = Origin(name, numbers[done])
                 self.bytes_left -= len((row or {}).get(self.text) or "")
                 if self.bytes_left < 0:
                     self.quarantine_row("expansion", origin)
@@ -111,8 +105,33 @@ class ReadParquet(ReadFiles):
                 else:
                     yield from self.make_document(row, origin)
                 done += 1
-        for number in left:
-            self.quarantine_row(DAMAGED, Origin(name, number))
+            if done == len(numbers):
+                return
+            self.stat_update("row groups with a damaged column")
+        for number in numbers[done:]:
+            self.quarantine_row(self.fault, Origin(name, number))
+
+    def _rows(
+        self, file: pq.ParquetFile, group: int, columns: list[str]
+    ) -> Iterator[dict[str, Any] | None]:
+        """Yield the rows of a row group up to its damage, whose name goes into `fault`."""
+        self.fault = DAMAGED
+        if not columns:
+            return
+        try:
+            # Arrow ends the process when asked for the dictionary of an encrypted column. To read
+            # a row of it is an error.
+            next(file.iter_batches(1, row_groups=[group], columns=columns), None)
+            size = DICTIONARY_BATCH if _has_dictionary(file, group, columns) else BATCH
+            for batch in file.iter_batches(size, row_groups=[group], columns=columns):
+                yield from _as_rows(_dates_as_text(batch), self.text_columns)
+        except ERRORS as error:
+            self.fault = _fault(error)
+
+
+def _fault(error: Exception) -> str:
+    """Return the reason for an error of Arrow, which names what is encrypted in its message."""
+    return "encrypted" if "crypt" in str(error) else DAMAGED
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -135,15 +154,18 @@ def _dates_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _has_dictionary(group: pq.RowGroupMetaData) -> bool:
+def _has_dictionary(file: pq.ParquetFile, group: int, columns: list[str]) -> bool:
     """Return whether a few bytes may stand for long texts, which makes a batch large."""
-    chunks = [group.column(number) for number in range(group.num_columns)]
-    return any(
-        chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR for chunk in chunks
-    )
+    metadata = file.metadata.row_group(group)
+    for number in range(metadata.num_columns):
+        if file.schema.column(number).path.partition(".")[0] in columns:
+            chunk = metadata.column(number)
+            if chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR:
+                return True
+    return False
 
 
-def _rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[str, Any] | None]:
+def _as_rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[str, Any] | None]:
     """Return the rows of a batch; None for one whose text is not UTF-8."""
     if batch.nbytes <= LARGE:
         try:

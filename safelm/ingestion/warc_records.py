@@ -1,15 +1,19 @@
 """The records of a WARC stream, found by their lengths.
 
-warcio stops at the first malformed record, and if the length of a record is too large, it takes the
-start of the next one for its end. Here a record must end where its length says: before the next
-record, or at the end of the file. After one that does not, reading continues at the next header.
+Other parsers lose what lies behind damage: warcio stops at the first malformed record, and fastwarc
+2.0.1 at the first damaged gzip member, and it takes a record that was cut for a whole one. Here a
+record must end where its length says: before the next record, or at the end of the file. After one
+that does not, reading continues at the next header.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safelm.ingestion.decompress import TRUNCATED
+from safelm.ingestion.errors import UnreadableFile
 from safelm.ingestion.lines import SkippedBytes
 
 VERSION = rb"WARC/(?:1\.[01]|0\.1[78])[ \t]*\r?\n"
@@ -17,6 +21,9 @@ HEADER = re.compile(VERSION)
 NEXT = re.compile(rb"\n" + VERSION)
 END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 FIRST_LINES = (b"WARC/1.0\r\n", b"WARC/1.1\r\n")
+# The first bytes of every file in ARC (Internet Archive, ARC 1.0).
+ARC = b"filedesc://"
+DIGESTS = ("md5", "sha1", "sha256", "sha512")
 LENGTH = re.compile(r"[0-9]{1,15}")
 HEADER_BYTES = 1 << 16
 # More bytes than a match of NEXT has.
@@ -68,9 +75,13 @@ class StreamWindow:
 def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
     """Yield every record of a stream, and bytes that are no record as one with a fault.
 
-    Records whose body has more than `limit` bytes have the fault record_too_long.
+    Records whose body has more than `limit` bytes have the fault record_too_long. Raises
+    UnreadableFile for a file in ARC, the format before WARC.
     """
     window = StreamWindow(blocks)
+    window.fill(len(ARC))
+    if window.bytes.startswith(ARC):
+        raise UnreadableFile("arc_file")
     while _skip_empty_lines(window):
         start = window.offset
         header, size = _header(window)
@@ -123,7 +134,7 @@ def _record(window: StreamWindow, header: dict[str, str], size: int, end: int) -
     """Return the record that ends at `end` of the window, according to its length."""
     start = window.offset
     is_whole = window.fill(end)
-    if is_whole and _may_end(window, end):
+    if is_whole and _may_end(window, end) and not _holds_another(window, header, size, end):
         content = window.take(end)
         return WarcRecord(start, header, content[size:], None, content)
     skipped, has_next = _skip_to_next(window)
@@ -137,6 +148,21 @@ def _may_end(window: StreamWindow, end: int) -> bool:
     rest = bytes(window.bytes[end : end + TAIL])
     text = rest.lstrip(b"\r\n")
     return rest.startswith(b"\r\n\r\n") or not text or _begins_a_header(text)
+
+
+def _holds_another(window: StreamWindow, header: dict[str, str], size: int, end: int) -> bool:
+    """Return whether a record lost its end, so that its length reaches into a later record.
+
+    A page about WARC may hold a header too. It is believed if its digest is right.
+    """
+    if not NEXT.search(window.bytes, size, end):
+        return False
+    name, _, expected = header.get("warc-block-digest", "").partition(":")
+    if name.lower() not in DIGESTS:
+        return True
+    digest = hashlib.new(name, window.bytes[size:end], usedforsecurity=False).digest()
+    # WARC 1.1 §5.8 leaves the encoding open; crawlers write base 32 or hexadecimal digits.
+    return expected.lower() not in (base64.b32encode(digest).decode().lower(), digest.hex())
 
 
 def _begins_a_header(text: bytes) -> bool:

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import zstandard
 
 from safelm.ingestion.errors import SourceError
-from safelm.ingestion.registry import READERS
 from specs.yaml_source import SpecError, YamlFile
-from tests.reading import VALUES, reasons
+from tests.reading import reader_of, reasons
 
 MEGABYTE = 1 << 20
 LIMITS = {
@@ -143,7 +142,7 @@ def explode(kind: str, path: Path) -> str:
     try:
         if kind == "yaml":
             return str(YamlFile(path).values)
-        reader = READERS[kind](path=path, **{**VALUES, **LIMITS})
+        reader = reader_of(kind, path, **LIMITS)
         documents = 0
         for task in reader.tasks():
             for _ in reader.read(task):  # a list of them would take memory

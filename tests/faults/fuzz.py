@@ -19,9 +19,8 @@ from safelm.builder.shards import Shard
 from safelm.ingestion.errors import SourceError
 from safelm.ingestion.extract import TextExtractor
 from safelm.ingestion.html import ReadPages
-from safelm.ingestion.registry import READERS
 from tests.faults.corpora import GZIP, PACKED, PLAIN, ROWS, TEXTS, WET, WHOLE, ZSTD, page, record
-from tests.reading import VALUES
+from tests.reading import reader_of
 
 SECONDS = 10  # of CPU for a mutant; then the process is ended, as one that crashed
 TAIL = 60  # at the very end a change cannot be told from a cut
@@ -90,7 +89,7 @@ def fault(kind: str, path: Path, data: bytes, is_edit: bool, extract: TextExtrac
         except DamagedShard:
             return None
         return None if isinstance(manifest, Manifest) or data == INDEX else "was taken for whole"
-    reader = READERS[READER.get(kind, kind)](path=path, **VALUES)
+    reader = reader_of(READER.get(kind, kind), path)
     if isinstance(reader, ReadPages):
         reader.extract = extract
     texts = []
@@ -136,7 +135,7 @@ def peak_memory() -> float:
 def main() -> None:
     """Print a line of JSON for each kind: the number of mutants, the faults, the peak memory."""
     first, count = map(int, sys.argv[1:])
-    extract = Kept()
+    extract = Kept("trafilatura")
     with tempfile.TemporaryDirectory() as folder:
         for kind, (name, data) in KINDS.items():
             wrong = []
