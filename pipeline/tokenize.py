@@ -6,10 +6,12 @@ python -m pipeline.tokenize score_0
 from pipeline.arguments import StageParser
 from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.corpora.tokenization import TOKENIZER, WriteTokens
+from safelm.corpora.encoding import KERNEL, REFERENCE, unknown_part
+from safelm.corpora.token_files import WriteTokens
 from safelm.documents.shards import ReadShards
 from specs.corpus import scores_of, tags_of
 from specs.params import Params
+from specs.tokens import TOKENIZER
 
 
 def main() -> None:
@@ -23,7 +25,11 @@ def main() -> None:
         select=tuple(scores or ()),
     )
     tokenizer = build("tokenizer") / TOKENIZER
-    write = WriteTokens(tokenizer=tokenizer, tagged=tags_of(corpus) is not None)
+    unknown = unknown_part(tokenizer)
+    if unknown:
+        print(f"tokenize/{name}: encoding with {REFERENCE}: {KERNEL} was not tested with {unknown}")
+    backend = REFERENCE if unknown else KERNEL
+    write = WriteTokens(tokenizer=tokenizer, backend=backend, tagged=tags_of(corpus) is not None)
     run(f"tokenize/{name}", [read, write])
 
 

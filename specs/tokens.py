@@ -12,6 +12,9 @@ TAG = "<potentially_unsafe_content>"
 
 SPECIAL = (END, IM_START, IM_END, TAG)
 
+# The file of a tokenizer, in its folder.
+TOKENIZER = "tokenizer.json"
+
 
 def ids_in(file: Path) -> dict[str, int]:
     """Read every token and its id. Raises ValueError for a file that is no tokenizer."""

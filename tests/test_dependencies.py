@@ -41,7 +41,7 @@ MODULES = {
     "tag": ("safelm.corpora.tagging", "safelm.documents.shards"),
     "card": ("safelm.corpora.report_card", "safelm.scoring.registry", *JUDGED),
     "tokenizer": ("safelm.corpora.tokenization",),
-    "tokenize": ("safelm.corpora.tokenization", "safelm.documents.shards"),
+    "tokenize": ("safelm.corpora.token_files", "safelm.documents.shards"),
     "mix": ("safelm.corpora.mixing.mixture",),
     "pretrain": ("safelm.pretraining.launch",),
     "instruct": ("safelm.posttraining.stages",),

@@ -98,13 +98,17 @@ def test_an_empty_selection_gives_empty_files() -> None:
     ]
 
 
-def test_a_large_vocabulary_takes_four_bytes() -> None:
+def test_a_large_vocabulary_takes_four_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     large = Tokenizer.from_str(TOKENIZER.to_str())
     large.add_tokens([f"word{number}x" for number in range(1 << 16)])
     large.save("build/tokenizer/tokenizer.json")
     ingested("ingest/math", [{"text": "The rose."}])
     stage("tokenize", "math")
     assert texts("math", "<u4") == ["The rose."]
+    assert (
+        "tokenize/math: encoding with tokenizers: splintr-rs was not tested with added token "
+        "'word0x', which is not an ordinary special token\n"
+    ) in capsys.readouterr().out
 
 
 def test_tags_are_tokens_in_the_tagged_corpus() -> None:

@@ -1,21 +1,11 @@
-"""Tokenizer training and token files in DataTrove's format.
-
-A token file holds the documents of a shard one after another, each followed by END. `<shard>.ds`
-holds the tokens, 16 bits each (32 where the vocabulary needs them), and `<shard>.ds.index` the end
-of each document, 64 bits each; both are little-endian. Neither torch nor transformers is imported
-here.
-"""
+"""Tokenizer training, and adoption of an existing one, without torch or transformers."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 from datatrove.data import Document
-from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -24,15 +14,12 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer
 
 import specs
-from safelm.builder.blocks import Writer
 from safelm.builder.files import write_json
-from safelm.documents.batches import batches
 from safelm.documents.sample import ReadSample
-from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG, token_bytes
+from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG, TOKENIZER
 
 # The chat format of every tokenizer made here.
 CHAT = Path(specs.__file__).parent / "prompts" / "chat.jinja"
-TOKENIZER = "tokenizer.json"
 # A pair of symbols that occurs only once is not merged.
 MIN_PAIR_COUNT = 2
 
@@ -183,57 +170,3 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, counts: Counter[str]) -> 
     write_json(folder / "tokenizer_config.json", config)
     write_json(folder / "tokens.json", tokens)
     (folder / "chat_template.jinja").write_bytes(CHAT.read_bytes())
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class WriteTokens(Writer):
-    """Token files from documents, each ended by END.
-
-    In the manifest, the rows of `.ds` are tokens and those of `.ds.index` documents.
-
-    Attributes:
-        tokenizer: a tokenizer.json.
-        tagged: the documents may contain the harmfulness tag (paper §4). Other special tokens are
-            an error in any document.
-    """
-
-    name: ClassVar[str] = "tokens"
-    libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
-    tokenizer: Path
-    tagged: bool
-
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
-        """Write `.ds` and `.ds.index`; without documents they are empty."""
-        tokenizer = Tokenizer.from_file(str(self.tokenizer))
-        width = token_bytes(size_of(tokenizer))
-        ids = tokenizer.get_vocab(with_added_tokens=True)
-        forbidden = {ids[token]: token for token in SPECIAL}
-        if self.tagged:
-            del forbidden[ids[TAG]]
-        file = TokenizedFile(str(folder.absolute()), ".ds", token_size=width)
-        # The tokenizer uses its threads only on many texts at once.
-        for batch in batches(documents):
-            texts = [document.text for document in batch]
-            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            for document, encoding in zip(batch, encodings, strict=True):
-                _check_document(document, encoding.ids, forbidden)
-                with_end = [*encoding.ids, ids[END]]
-                tokens = np.array(with_end, dtype=f"<u{width}")
-                file.write_bytes(tokens.tobytes())
-        file.close()
-        self.files |= {".ds": len(file), ".ds.index": len(file.doc_ends)}
-
-
-def _check_document(document: Document, ids: list[int], forbidden: dict[int, str]) -> None:
-    """Raise ValueError for a dialogue, and for a document with a forbidden special token."""
-    if document.metadata.get("prompt") is not None:
-        raise ValueError(
-            f"document {document.id}: expected a page, got a dialogue; dialogues are for instruct "
-            "and finetune, leave this corpus out of `corpora`"
-        )
-    if not forbidden.keys().isdisjoint(ids):
-        token = next(forbidden[id] for id in ids if id in forbidden)
-        raise ValueError(
-            f"document {document.id}: contains the special token {token}, which this corpus must "
-            "not have; strip the literal text where the document is made"
-        )
