@@ -2,11 +2,11 @@
 
 import json
 import os
-import select
 import subprocess
 import sys
-import time
 from functools import partial
+from signal import SIGKILL
+from threading import Timer
 from typing import Any, Self
 
 from safelm.builder.supervision import die_with_parent
@@ -50,12 +50,11 @@ class TextExtractor:
         """
         if html.count("<") > TAGS:
             raise ExtractionError("too_many_tags")
+        if not html:
+            return {}
         if self.child is None:
             self._start()
-        data = html.encode("utf-8", "replace")
-        if not data:
-            return {}
-        reply = self._request(len(data).to_bytes(8, "big") + data, self.seconds)
+        reply = self._request(html, self.seconds)
         if "error" in reply:
             raise ExtractionError("extraction_failed")
         return reply
@@ -80,41 +79,34 @@ class TextExtractor:
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
         try:
-            # The child sends one reply when it is ready.
-            self._request(b"", START_SECONDS)
+            # The child answers once without a page, when it is ready.
+            self._request("", START_SECONDS)
         except ExtractionError as error:
             raise RuntimeError(
                 f"{extract_worker.__name__}: did not start; "
                 f"run `python {' '.join(command[1:])}` to see why"
             ) from error
 
-    def _request(self, message: bytes, seconds: float) -> dict[str, Any]:
-        assert self.child and self.child.stdin
-        deadline = time.monotonic() + seconds
+    def _request(self, html: str, seconds: float) -> dict[str, Any]:
+        """Return the answer to a page; after so many seconds without one, the child is killed."""
+        child = self.child
+        assert child and child.stdin and child.stdout
+        timer = Timer(seconds, child.kill)
+        timer.start()
         try:
-            self.child.stdin.write(message)
-            self.child.stdin.flush()
-            size = int.from_bytes(self._read(8, deadline), "big")
-            return json.loads(self._read(size, deadline))
-        except (BrokenPipeError, EOFError) as error:
-            self.stop()
-            raise ExtractionError("extraction_failed") from error
-        except TimeoutError as error:
-            self.stop()
-            raise ExtractionError("too_slow") from error
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        assert self.child and self.child.stdout
-        poll = select.poll()
-        poll.register(self.child.stdout, select.POLLIN)
-        parts = []
-        while size:
-            left = max(0.0, deadline - time.monotonic())
-            if not poll.poll(left * 1000):
-                raise TimeoutError
-            part = os.read(self.child.stdout.fileno(), min(size, 1 << 20))
-            if not part:
-                raise EOFError
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            if html:
+                child.stdin.write(json.dumps(html).encode() + b"\n")
+                child.stdin.flush()
+            line = child.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        timer.cancel()
+        timer.join()
+        if line.endswith(b"\n"):
+            if child.poll() is not None:
+                # The time ran out right after the answer.
+                self.stop()
+            return json.loads(line)
+        is_slow = child.wait() == -SIGKILL
+        self.stop()
+        raise ExtractionError("too_slow" if is_slow else "extraction_failed")

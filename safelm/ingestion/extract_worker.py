@@ -13,7 +13,7 @@ import resource
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 # Bytes of address space; a page that needs more is an error of that page.
 MEMORY = 4 << 30
@@ -79,34 +79,30 @@ def extract_page(extractor: str, html: str) -> dict[str, Any]:
     return page
 
 
-def read_message(stream: BinaryIO) -> bytes | None:
-    """Read one message: its size in eight bytes, then its bytes. Return None at the end."""
-    size = stream.read(8)
-    return stream.read(int.from_bytes(size, "big")) if len(size) == 8 else None
-
-
 def main() -> None:
-    """Answer pages until the input ends."""
+    """Answer pages, each a line of JSON, until the input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     out = os.fdopen(os.dup(1), "wb")
     # What a library prints must not be taken for an answer.
     os.dup2(2, 1)
+
+    def answer(reply: dict[str, Any]) -> None:
+        out.write(json.dumps(reply).encode() + b"\n")
+        out.flush()
+
     logging.disable(logging.CRITICAL)
     # What libraries load on first use must not count as the time of a page.
     extractor = sys.argv[1]
     extract_page(extractor, "<html><body><p>Loads what is loaded on first use.</p></body></html>")
-    # The empty message answers the reader that waits for the start.
-    message: bytes | None = b""
-    while message is not None:
+    # The reader waits for this line.
+    answer({})
+    for line in sys.stdin.buffer:
         try:
-            reply = extract_page(extractor, message.decode()) if message else {}
+            reply = extract_page(extractor, json.loads(line))
         except Exception as error:
             # Any error of a library costs one page.
             reply = {"error": type(error).__name__}
-        data = json.dumps(reply).encode("utf-8", "replace")
-        out.write(len(data).to_bytes(8, "big") + data)
-        out.flush()
-        message = read_message(sys.stdin.buffer)
+        answer(reply)
 
 
 if __name__ == "__main__":

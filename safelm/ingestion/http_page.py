@@ -9,6 +9,7 @@ from io import BytesIO
 
 import cchardet
 from fastwarc.stream_io import BrotliReader, ZstdReader
+from resiliparse.parse.encoding import map_encoding_to_html5
 from warcio.statusandheaders import StatusAndHeadersParser, StatusAndHeadersParserException
 
 from safelm.ingestion.errors import BadResponse
@@ -35,15 +36,8 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Latin-1 on the web is windows-1252 (WHATWG Encoding Standard §4.2).
-LATIN = {
-    "ascii": "cp1252",
-    "iso8859-1": "cp1252",
-    "iso8859-9": "cp1254",
-    "tis-620": "cp874",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-}
+# Python's codecs for encodings of the web that have more letters than those of the same name.
+CODECS = {"gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-11": "cp874"}
 # Letters of these encodings stand alone between plain ones, so a run of them is no word.
 WESTERN = {"utf-8", "cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "mac-roman"}
 RUN = re.compile(rb"[\x80-\x9f\xa1-\xff]+")
@@ -219,7 +213,9 @@ def decode_page(content: bytes, charset: str | None = None) -> str | None:
 
 
 def _guess(content: bytes) -> str | None:
-    return _codec(cchardet.detect(content)["encoding"], content)
+    # resiliparse's own detection takes Korean for UTF-8.
+    label = cchardet.detect(content)["encoding"]
+    return _codec("windows-949" if label == "UHC" else label, content)
 
 
 def _other_script(content: bytes) -> str | None:
@@ -234,16 +230,15 @@ def _other_script(content: bytes) -> str | None:
 
 
 def _codec(label: str | None, content: bytes) -> str | None:
-    """Return Python's name of an encoding that pages have, or None."""
-    try:
-        name = codecs.lookup(label).name if label else ""
-    except (LookupError, ValueError):
-        return None
-    name = LATIN.get(name, name)
-    if name.startswith("utf-16") and b"\0" not in content[:HEAD]:
+    """Return Python's name of an encoding by its label on the web (WHATWG Encoding §4.2), or None.
+
+    Python itself has codecs such as zlib, too, and takes iso-8859-1 at its word.
+    """
+    name = map_encoding_to_html5(label, fallback_utf8=False) if label else None
+    if name and name.startswith("utf-16") and b"\0" not in content[:HEAD]:
         # A page that can declare UTF-16 in plain letters is not in it (WHATWG HTML §13.2.3.2).
         return None
-    return name if name in ENCODINGS else None
+    return CODECS.get(name or "", name)
 
 
 def _decode_strictly(content: bytes, name: str | None) -> str | None:
