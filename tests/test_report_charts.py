@@ -3,8 +3,15 @@
 import re
 from itertools import pairwise
 
-from safelm.report.charts.marks import Curve, Point, frontier
-from safelm.report.charts.svg import apart, draw, nice_ticks, shortened
+from safelm.report.charts.svg import (
+    Curve,
+    Point,
+    apart,
+    draw,
+    frontier,
+    nice_ticks,
+    shortened,
+)
 from safelm.stats.rates import rate
 
 

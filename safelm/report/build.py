@@ -9,19 +9,11 @@ from safelm.builder.terminal import align_columns
 from safelm.report.charts.numbers import NONE, percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import claims
-from safelm.report.data import ReportData, read_data
+from safelm.report.data import HEADLINES, ReportData, read_data
 from safelm.report.inputs import Declared
 from safelm.report.page import render
 from safelm.report.readme_figure import PICTURE, draw_picture
 from safelm.report.summary import files
-
-COLUMNS = {
-    "asr": "ASR",
-    "asr_safebeam": "SafeBeam",
-    "benign_compliance": "benign",
-    "over_refusal": "over-refusal",
-    "utility": "utility",
-}
 
 
 def load_report(folder: Path, declared: Declared) -> tuple[ReportData, list[Claim]]:
@@ -58,11 +50,10 @@ def write_report(
 
 def screen(data: ReportData, judged: Sequence[Claim]) -> list[str]:
     """Summarise the report in one screen of a terminal."""
-    lines: list[tuple[str, ...]] = [("model", "stage", *COLUMNS.values())]
-    for group in data.built:
-        for stage in data.measured.stages(group.name):
-            rates = data.headlines(data.measured, group.name, stage)
-            shown = (percent(rate.value if rate else None) for rate in rates.values())
-            lines.append((group.name, stage, *shown))
+    lines: list[tuple[str, ...]] = [
+        ("model", "stage", *(column for column, *_ in HEADLINES.values()))
+    ]
+    for group, stage, rates in data.headlines(data.measured):
+        lines.append((group, stage, *(percent(rate.value if rate else None) for rate in rates)))
     counts = [f"{count} {verdict}" for verdict, count in verdicts(judged).items()]
     return [*align_columns(lines, 2), f"claims: {', '.join(counts) or NONE}"]

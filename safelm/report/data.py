@@ -1,6 +1,6 @@
 """Everything that figures and claims are made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +16,21 @@ from specs.corpus import ScoredCorpus
 from specs.decoder import DecoderRow
 from specs.paper import Paper
 
-SAFEBEAM = {
+# What decoders do, by their method, or the candidates that SafeBeam drops.
+DESCRIBED = {
     "half": "SafeBeam, as published",
     "boundary": "SafeBeam, at word boundaries",
-    "absolute": "SafeBeam, absolute threshold",
+    "absolute": "SafeBeam, absolute threshold {max_tag_probability:g}",
     "random": "the control: a random half dropped",
+    "branch": "ours: {branches} whole answers, weighed by the tag",
 }
-
-
-# Rates that people ask for first: the metric, and the role of the decoder.
+# Rates that people ask for first: heading in a terminal, metric, and role of the decoder.
 HEADLINES = {
-    "asr": ("asr", "plain"),
-    "asr_safebeam": ("asr", "safebeam"),
-    "benign_compliance": ("complied", "plain"),
-    "over_refusal": ("over_refusal", "plain"),
-    "utility": ("accuracy", ""),
+    "asr": ("ASR", "asr", "plain"),
+    "asr_safebeam": ("SafeBeam", "asr", "safebeam"),
+    "benign_compliance": ("benign", "complied", "plain"),
+    "over_refusal": ("over-refusal", "over_refusal", "plain"),
+    "utility": ("utility", "accuracy", ""),
 }
 
 
@@ -74,13 +74,15 @@ class ReportData:
         """Return the groups that were evaluated after a stage."""
         return [group for group in self.built if stage in self.measured.stages(group.name)]
 
-    def headlines(self, measured: Measured, name: str, stage: str) -> dict[str, Rate | None]:
-        """Return the rates that people ask for first, of a group or a model at a stage."""
-        found = {}
-        for headline, (metric, role) in HEADLINES.items():
-            decoder = getattr(self.decoders, role) if role else None
-            found[headline] = measured.rate(metric, name, stage, decoder)
-        return found
+    def headlines(self, measured: Measured) -> Iterator[tuple[str, str, list[Rate | None]]]:
+        """Iterate over HEADLINES of each group or model, stage by stage."""
+        for name in measured.values("group"):
+            for stage in measured.stages(name):
+                found = []
+                for _, metric, role in HEADLINES.values():
+                    decoder = getattr(self.decoders, role) if role else None
+                    found.append(measured.rate(metric, name, stage, decoder))
+                yield name, stage, found
 
     @property
     def scored(self) -> dict[str, ScoredCorpus]:
@@ -112,18 +114,12 @@ class ReportData:
 
 def describe(name: str, decoder: DecoderRow) -> str:
     """Describe a decoder in a few words."""
-    title = readable(name)
-    if decoder.method == "branch":
-        bound = decoder.max_tag_probability
-        refusal = "" if bound is None else f", refused above {bound:g}"
-        answers = f"{decoder.branches} whole answers, weighed by the tag"
-        return f"{title} (ours: {answers}{refusal})"
-    if decoder.method == "safebeam":
-        absolute = decoder.drop == "absolute"
-        threshold = f" {decoder.max_tag_probability:g}" if absolute else ""
-        return f"{title} ({SAFEBEAM[decoder.drop]}{threshold})"
     method = decoder.method.replace("_", "-")
-    return title if title == decoder.method else f"{title} ({method})"
+    template = DESCRIBED.get(getattr(decoder, "drop", method), method)
+    does, title = template.format(**dict(decoder)), readable(name)
+    if decoder.method == "branch" and decoder.max_tag_probability is not None:
+        does += f", refused above {decoder.max_tag_probability:g}"
+    return title if title == does else f"{title} ({does})"
 
 
 def read_data(folder: Path, declared: Declared) -> ReportData:

@@ -7,9 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from safelm.report.charts.marks import Bar, Curve, Square, Stack
 from safelm.report.charts.numbers import NONE, rate_text, readable
-from safelm.report.charts.svg import draw
+from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.layout import (
     STAGE_NAMES,
@@ -170,10 +169,7 @@ def curve_panel(
 
 def stack_panel(title: str, rows: Mapping[str, Sequence[int]], legend: Legend) -> Panel:
     """Draw counts that are no pooled numbers, such as the scores of corpora, as stacked bars."""
-    stacks = []
-    for name, counts in rows.items():
-        parts = [(*part, count) for part, count in zip(legend, counts, strict=True)]
-        stacks.append(Stack(name, parts))
+    stacks = [(name, (legend, counts)) for name, counts in rows.items()]
     label = chart_label("stacked bars", title)
     return Panel(title, draw("stacked", [("", stacks)], label, 96.0))
 
@@ -190,35 +186,37 @@ class Painter:
 
     def bars(self) -> Iterator[Markup]:
         """Draw a bar for each number."""
+        column, styles = self.layout.series, self.styles
 
-        def bars_of(numbers: Sequence[Number]) -> Iterator[Bar]:
+        def bars_of(numbers: Sequence[Number]) -> Iterator[Any]:
             for number in numbers:
                 (name,) = named(number, self.layout.label).values()
-                style = self.styles[getattr(number, self.layout.series)]
-                yield Bar(name, style, number.rate, number.paper)
+                yield name, (styles[getattr(number, column)], number)
 
         yield draw("bars", self._rows(bars_of), self.label, self.layout.gutter)
 
     def stacked_bars(self) -> Iterator[Markup]:
         """Draw a bar for each decoder, divided by the counts of its metrics."""
+        parts = self.layout.parts
 
-        def stacks_of(numbers: Sequence[Number]) -> Iterator[Stack]:
+        def stacks_of(numbers: Sequence[Number]) -> Iterator[Any]:
             for decoder, metrics in grouped(numbers, "decoder").items():
                 counts = {number.metric: number.rate.count for number in metrics}
-                parts = self.layout.parts.items()
-                found = [(*part, counts.get(metric, 0)) for metric, part in parts]
-                yield Stack(readable(decoder), found)
+                found = [counts.get(metric, 0) for metric in parts]
+                yield readable(decoder), ([*parts.values()], found)
 
         yield draw("stacked", self._rows(stacks_of), self.label, self.layout.gutter)
 
     def grid(self) -> Iterator[Markup]:
-        """Draw a square for each number, in whole percent."""
+        """Draw a square for each number, in whole percent, the stronger the higher."""
         columns = grouped(self.numbers, self.layout.label)
-        missing = Square(NONE, None, "")
 
-        def squares_of(numbers: Sequence[Number]) -> Iterator[Square]:
-            squares = {getattr(number, self.layout.label): _square(number) for number in numbers}
-            return (squares.get(column, missing) for column in columns)
+        def squares_of(numbers: Sequence[Number]) -> Iterator[Any]:
+            rates = {getattr(number, self.layout.label): number.rate for number in numbers}
+            for rate in map(rates.get, columns):
+                value = rate.value if rate else None
+                text = NONE if value is None else f"{value * 100:.0f}"
+                yield text, value, rate_text(rate) if rate else ""
 
         names = [readable(column) for column in columns]
         yield draw("heat_map", self._rows(squares_of), names, self.layout.gutter, "", self.label)
@@ -272,12 +270,6 @@ class Painter:
         if self.layout.series == "decoder":
             return {decoder: self.data.style(decoder) for decoder in series}
         return dict(zip(series, cycle(STYLES[:MAX_LINES]), strict=False))
-
-
-def _square(number: Number) -> Square:
-    value = number.rate.value
-    text = NONE if value is None else f"{value * 100:.0f}"
-    return Square(text, value, rate_text(number.rate))
 
 
 CHARTS = {

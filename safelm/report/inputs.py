@@ -180,16 +180,10 @@ def _json_files(folder: Path, names: Iterable[str], file: str) -> dict[str, Json
 
 def _json_file(path: Path) -> Json:
     """Read a JSON object; an empty one where there is no file."""
-    if not path.is_file():
-        return {}
     try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ReportError(f"{path}: expected JSON ({error}); {REMEDY}") from error
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise ReportError(f"{path}: expected a JSON object (got {kind}); {REMEDY}")
-    return values
+        return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+    except (TypeError, ValueError) as error:
+        raise ReportError(f"{path}: expected a JSON object ({error}); {REMEDY}") from error
 
 
 def _by_hazard(card: Json) -> Json:

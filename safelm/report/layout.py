@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from safelm.report.charts.marks import GUTTER
 from safelm.report.charts.numbers import NONE, interval, percent
 from safelm.report.measured import BEST_LAYER, Number
 from safelm.stats.rates import Rate
 
+GUTTER = 84.0  # the column of names at the left of a chart
 FIGURES = Path(__file__).with_name("figures.yaml")
 TABLES = Path(__file__).with_name("tables.yaml")
 # Colours and patterns of page.css; a ninth decoder or model repeats the first.
@@ -49,16 +49,6 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     heads: int
-
-    @property
-    def is_short(self) -> bool:
-        """Short tables are open when the page is opened."""
-        return len(self.rows) <= 14
-
-    @property
-    def is_long(self) -> bool:
-        """Long tables are folded, also where no chart stands before them."""
-        return len(self.rows) > 40
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ def render(
     return svg.render(
         PAGE,
         title=data.declared.title,
-        models=data.inputs.measurements["model"].n_unique(),
+        data=data,
         parameters=max((size for size in sizes if size), default=None),
-        is_demo=data.declared.sources["web"].reader == "demo",
         engine=engine,
         claims=claims,
         verdicts=verdicts(claims),

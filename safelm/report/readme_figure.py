@@ -4,7 +4,6 @@
 digest of params.yaml; a test compares that digest with the params that are committed.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,14 @@ from safelm.report.figures.answers import attack_success
 PICTURE, COMMITTED = "report.svg", Path("docs/report.svg")
 # Blocks of params.yaml that change nothing in the picture.
 UNUSED = ("audit", "card", "overlap", "relearn", "attacks", "external_models")
-HEIGHT = re.compile(r'viewBox="0 0 \S+ (\S+)"')
 
 
 def draw_picture(data: ReportData) -> str:
     """Draw the panels of Figure 2 side by side, with their legend and colours."""
     figure = attack_success(data)
-    heights = (HEIGHT.search(panel.chart) for panel in figure.panels)
     picture = svg.render(
         "picture.svg.jinja",
-        title=figure.title,
-        panels=figure.panels,
-        legend=figure.legend,
-        paper=figure.paper,
-        height=max((float(height[1]) for height in heights if height), default=0.0),
+        figure=figure,
         words=f"{data.declared.title}, {100 * data.confidence:g} % intervals",
     )
     return picture + "\n"

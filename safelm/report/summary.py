@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from safelm.report.claim import Claim, verdicts
-from safelm.report.data import ReportData
+from safelm.report.data import HEADLINES, ReportData
 from safelm.report.figures.differences import compared
 from safelm.report.figures.scorers import matrices, rates_of
-from safelm.report.measured import DETAILS, KEY, STAGES, Measured, Number
+from safelm.report.measured import DETAILS, KEY, Measured, Number
 from safelm.stats.classification import macro_f1
 from safelm.stats.rates import DIGITS, rounded
 
@@ -21,7 +21,7 @@ RATE = ("value", "low", "high", "count", "of")
 # Names that stand in the tree before the values of a column.
 BRANCHES = {"judge": ["judges"], "form": ["forms"]}
 # Names of rates beside the suites of a decoder: the suite and the metric.
-HEADLINES = {
+SHORTCUTS = {
     "asr": ("harmful", "asr"),
     "asr_strict": ("harmful", "asr_strict"),
     "refused": ("harmful", "refused"),
@@ -38,7 +38,7 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     """Collect every number of the report."""
     models, groups = (_tree(measured, [None]) for measured in (data.single, data.measured))
     for tree in (models, groups):
-        _add_headlines(tree, data.declared.decoders)
+        _add_shortcuts(tree, data.declared.decoders)
     return {
         "title": data.declared.title,
         "confidence": data.confidence,
@@ -106,13 +106,13 @@ def _json(number: Number) -> Any:
     return rounded(rate.value) if is_plain else rate.json()
 
 
-def _add_headlines(tree: Json, decoders: Iterable[str]) -> None:
+def _add_shortcuts(tree: Json, decoders: Iterable[str]) -> None:
     """Repeat the rates that people ask for by name beside the suites of each decoder."""
     for stage, name in [*product(chain(*(stages.values() for stages in tree.values())), decoders)]:
         if name in stage:
             suites = stage[name]
-            found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in HEADLINES.items()}
-            # Suites come last: none is overwritten by a headline of its name.
+            found = {key: suites.get(suite, {}).get(m) for key, (suite, m) in SHORTCUTS.items()}
+            # Suites come last: none is overwritten by a shortcut of its name.
             stage[name] = found | suites
 
 
@@ -138,12 +138,11 @@ def _scores(data: ReportData) -> Json:
 
 def metrics(data: ReportData) -> Iterator[tuple[str, dict[str, float]]]:
     """Iterate over short rows of percentages, by model and stage, such as `standard-pretrain`."""
-    for model in data.single.values("group"):
-        for stage in STAGES:
-            rates = data.headlines(data.single, model, stage).items()
-            row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in rates if rate}
-            if row:
-                yield f"{model}-{stage}", row
+    for model, stage, rates in data.headlines(data.single):
+        named = zip(HEADLINES, rates, strict=True)
+        row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in named if rate}
+        if row:
+            yield f"{model}-{stage}", row
 
 
 def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -1,4 +1,4 @@
-"""The template of charts, and the measures that all charts share.
+"""The template of charts, the measures that all share, and what those on two axes are drawn of.
 
 Colours, strokes and fonts are classes of page.css, so charts follow the reader's light or dark
 scheme. Every chart is about as wide as a phone; wide screens show several side by side.
@@ -6,6 +6,7 @@ scheme. Every chart is about as wide as a phone; wide screens show several side 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, floor, log10
 from operator import itemgetter
 from pathlib import Path
@@ -15,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from safelm.report.charts.numbers import percent, rate_text, short_number
+from safelm.stats.rates import Rate
 
 REPORT = Path(__file__).parents[1]
 TEMPLATE = "charts/charts.svg.jinja"
@@ -42,6 +44,31 @@ class Axis:
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
         return self.start + value / self.highest * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of (x, y) points; `rates` holds the rate of each, where they have intervals."""
+
+    label: str
+    style: str
+    points: Sequence[tuple[float, float]]
+    rates: Sequence[Rate] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """Two rates of one model or decoder."""
+
+    label: str
+    style: str
+    x: Rate
+    y: Rate
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Both values, 0 where nothing was counted."""
+        return self.x.value or 0.0, self.y.value or 0.0
 
 
 def draw(macro: str, *values: Any) -> Markup:
@@ -103,6 +130,18 @@ def names_beside(across: Axis, up: Axis, points: Iterable[tuple[str, Position]])
     placed.sort(key=itemgetter(2))
     heights = apart([height for _, _, height in placed], LINE, up.start)
     return [(*place, height) for place, height in zip(placed, heights, strict=True)]
+
+
+def beats(point: Point, other: Point) -> bool:
+    """Return whether one point is further left and no lower, or higher and no further right."""
+    (x, y), (other_x, other_y) = point.values, other.values
+    return (x, y) != (other_x, other_y) and x <= other_x and y >= other_y
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats."""
+    beaten = {id(other) for point, other in product(points, points) if beats(point, other)}
+    return [point for point in points if id(point) not in beaten]
 
 
 ENVIRONMENT = Environment(

@@ -146,16 +146,13 @@ def external_models(data: ReportData) -> Figure:
         numbers = [number for number in everything if number.suite in suites and number.decoder]
         tables.append(pivot(f"others-{metric}", numbers))
     tables.append(table("others-utility", _utility(data)))
-    stages = {number.group: number.stage for number in everything}
-    models = " ".join(_described(data, name, stage) for name, stage in stages.items())
-    return measured_figure(data, "others", shown, tables, models=models)
-
-
-def _described(data: ReportData, name: str, stage: str) -> str:
-    how = "prompted in its chat format" if stage == "instruct" else "continues the prompts"
-    knows = data.external.select(metric="knows_tag", group=name)
-    tag = "knows" if any(number.rate.value for number in knows) else "does not know"
-    return f"{name}: {how}, {tag} the tag."
+    models = []
+    for number in data.external.select(metric="knows_tag"):
+        chat = number.stage == "instruct"
+        how = "prompted in its chat format" if chat else "continues the prompts"
+        tag = "knows" if number.rate.value else "does not know"
+        models.append(f"{number.group}: {how}, {tag} the tag.")
+    return measured_figure(data, "others", shown, tables, models=" ".join(models))
 
 
 def _utility(data: ReportData) -> Iterator[Row]:

@@ -1,14 +1,13 @@
 """Figures of data and training: the report card (Figure 1), curves, mixtures and the ledger."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain, cycle
 from typing import Any
 
 import polars as pl
 
-from safelm.report.charts.marks import Curve, Pair
 from safelm.report.charts.numbers import NONE, percent, readable
-from safelm.report.charts.svg import draw
+from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
@@ -63,12 +62,9 @@ def hazards(data: ReportData) -> Figure:
     ours = []
     for name in names:
         sides = (hazard_counts(cards, corpora, name) for corpora in data.rewritten)
-        ours.append(
-            Pair(
-                readable(name), *(count / words * 1e6 if words else None for count, words in sides)
-            )
-        )
-    theirs = [Pair(readable(name), row.score_3, row.rephrased_3) for name, row in paper.items()]
+        pair = (count / words * 1e6 if words else None for count, words in sides)
+        ours.append((readable(name), tuple(pair)))
+    theirs = [(readable(name), (row.score_3, row.rephrased_3)) for name, row in paper.items()]
     rows: list[Row] = []
     for corpus, card in cards.items():
         row: dict[str | None, Any] = {"corpus": readable(corpus), "words": card["words"]}
@@ -157,23 +153,17 @@ def models(data: ReportData) -> Figure:
 
 def mixtures(data: ReportData) -> Figure:
     """List the planned tokens of every part of every mixture."""
-    return figure("mixtures-table", tables=[table("mixtures", _planned(data))])
-
-
-def _planned(data: ReportData) -> Iterator[Row]:
+    rows: list[Row] = []
     for name, plan in data.inputs.plans.items():
         for number, phase in enumerate(plan.get("phases", []), 1):
             total = sum(part["tokens"] for part in phase["parts"])
             for part in phase["parts"]:
                 corpus = plan.get("corpora", {}).get(part["corpus"], {})
-                yield {
-                    **part,
-                    "mixture": name,
-                    "phase": str(number),
-                    "documents": corpus.get("documents"),
-                    "share": part["tokens"] / total if total else None,
-                    "epochs": float(part["epochs"]),
-                }
+                share = part["tokens"] / total if total else None
+                row = {"mixture": name, "phase": str(number), "share": share}
+                row |= {"documents": corpus.get("documents"), "epochs": float(part["epochs"])}
+                rows.append({**part, **row})
+    return figure("mixtures-table", tables=[table("mixtures", rows)])
 
 
 def ledger(data: ReportData) -> Figure:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from safelm.report.charts.marks import Point, beats, scatter
 from safelm.report.charts.numbers import NONE, readable
+from safelm.report.charts.svg import Point, beats, draw, frontier
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, named, pivot, rows_of
 from safelm.report.layout import Figure, Panel, Row, chart_label, figure, layout_of, table
@@ -25,7 +25,8 @@ def decoder_controls(data: ReportData) -> Figure:
             rows.append({**cells, "beaten": better or NONE})
         heading = f"{group}: {named(members[0], 'stage')['stage'].lower()}"
         label = chart_label("points", f"{layout.title}, {heading}")
-        chart = scatter(points, label, x_title=layout.across, y_title=layout.upwards)
+        edge = sorted(point.values for point in frontier(points))
+        chart = draw("scatter", points, edge, label, layout.across, layout.upwards)
         panels.append(Panel(heading, chart))
     legend = [(f"mark {style}", meaning) for style, meaning in data.legend(data.all_decoders)]
     return figure("decoders", panels, [table("decoders", rows)], legend=legend)

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from itertools import cycle
 from typing import Any
 
-from safelm.report.charts.marks import Curve, Square
 from safelm.report.charts.numbers import percent, points, readable, short_percent
-from safelm.report.charts.svg import draw
+from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
@@ -75,7 +74,7 @@ def _grid(name: str, matrix: Matrix) -> Panel:
         of, squares = sum(counts), []
         for predicted, count in enumerate(counts):
             hint = f"true {level}, predicted {predicted}: {count:,} of {of:,}"
-            squares.append(Square(f"{count:,}", count / of if of else None, hint))
+            squares.append((f"{count:,}", count / of if of else None, hint))
         rows.append((f"true {level}", squares))
     columns = [str(level) for level in range(SCORE_LEVELS)]
     label = chart_label("grid", f"confusion matrix of {name}")

@@ -1,12 +1,12 @@
 """Figures of what undoes safety: benign finetuning, harmful pairs, and suffixes of requests."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from safelm.report.charts.numbers import NONE, readable
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, pivot, places_of, rows_of
-from safelm.report.layout import Figure, Row, Table, table
+from safelm.report.layout import Figure, Row, table
 from safelm.report.measured import Number
 
 START = {"instruct": 0, "finetune": None}  # the checkpoints of whole stages
@@ -35,24 +35,21 @@ def harmful_tuning(data: ReportData) -> Figure:
     losses = data.measured.select(metric="held_out_loss", **key)
     places = places_of([*rates, *losses], "checkpoint")
     stages: list[str] = [row.stage for row in declared.values()]
-    decoders, rows = list(data.declared.decoders), list(declared)
+    decoders, tuned = list(data.declared.decoders), list(declared)
 
     # Rows of one stage stand beside each other, for comparison with their control.
     def position(number: Number) -> tuple[int, int, str, int]:
         stage, decoder = stages.index(number.stage), decoders.index(number.decoder)
-        return stage, decoder, number.metric, rows.index(number.row or "")
+        return stage, decoder, number.metric, tuned.index(number.row or "")
 
-    tables = [_pairs_table(rates, places), pivot("tuned-on-losses", losses, places)]
-    return measured_figure(data, "tuned-on", sorted(rates, key=position), tables, places=places)
-
-
-def _pairs_table(numbers: Sequence[Number], places: dict[int, str]) -> Table:
     rows: list[Row] = []
-    for names, members in rows_of("tuned-on", numbers):
-        rates = {number.checkpoint: number for number in members}
-        rises = _first_rise(rates) if members[0].metric == "asr" else ""
-        rows.append({**names, "rises": rises, **rates})
-    return table("tuned-on", rows, {"rises": "Rises after", **places})
+    for names, members in rows_of("tuned-on", rates):
+        cells = {number.checkpoint: number for number in members}
+        rises = _first_rise(cells) if members[0].metric == "asr" else ""
+        rows.append({**names, "rises": rises, **cells})
+    pairs = table("tuned-on", rows, {"rises": "Rises after", **places})
+    tables = [pairs, pivot("tuned-on-losses", losses, places)]
+    return measured_figure(data, "tuned-on", sorted(rates, key=position), tables, places=places)
 
 
 def _first_rise(numbers: dict[int | None, Number]) -> str:
