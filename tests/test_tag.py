@@ -1,5 +1,6 @@
 """Tests of tag: Algorithm 1 of paper §4, the block that applies it, and the stage."""
 
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -12,12 +13,14 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.corpora.tagging import InsertTags
 from safelm.documents.shards import text_digest
-from safelm.text.tags import insert_tags
+from safelm.text.tags import insert_tags, word_gaps
 from specs.tokens import TAG
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
 
-TEXTS = st.text(alphabet=st.characters(exclude_characters="<>"))
+ANY_TEXTS = st.text(alphabet=st.characters(exclude_characters="<>"))
+# Without the scripts that write no spaces.
+TEXTS = st.text(alphabet=st.characters(max_codepoint=0xDFF, exclude_characters="<>"))
 RATES = st.floats(0.01, 0.99)
 MODES = st.sampled_from(["bernoulli", "exact"])
 
@@ -37,7 +40,7 @@ def test_a_tag_follows_a_word_directly() -> None:
     )
 
 
-@given(TEXTS, RATES, MODES)
+@given(ANY_TEXTS, RATES, MODES)
 def test_a_text_without_its_tags_is_unchanged(text: str, rate: float, mode: str) -> None:
     assert tagged(text, rate, mode).replace(TAG, "") == text
 
@@ -68,6 +71,32 @@ def test_the_rate_is_that_of_the_paper() -> None:
     tags = tagged("w " * words, 0.05).count(TAG)
     # p(n - 1), within four standard deviations
     assert abs(tags - 2000) < 4 * (40_000 * 0.05 * 0.95) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("今日は天気です。", ["今日は", "天気です。"]),
+        ("私は森を歩いて、猫と話しました。", ["私は", "森を", "歩いて、", "猫と", "話しました。"]),
+        (
+            "今天是晴天，我在森林里散步。",
+            ["今天", "是", "晴天，", "我", "在", "森林", "里", "散步。"],
+        ),
+        ("วันนี้อากาศดี เราเดินในป่า", ["วัน", "นี้", "อากาศ", "ดี", " เรา", "เดิน", "ใน", "ป่า"]),
+        ("In Tokyo 猫が好き。", ["In", " Tokyo", " 猫が", "好き。"]),
+        ("나는 숲을 걷는다.", ["나는", " 숲을", " 걷는다."]),
+        ("ສະບາຍດີ", ["ສະບາຍດີ"]),
+    ],
+)
+def test_words_are_found_in_scripts_without_spaces(text: str, words: list[str]) -> None:
+    edges = [0, *word_gaps(text), len(text)]
+    assert [text[start:end] for start, end in pairwise(edges)] == words
+
+
+def test_an_unspaced_page_gets_its_share_of_tags() -> None:
+    page = "私は森を歩いて、猫と話しました。" * 1000
+    assert 150 < tagged(page, 0.05).count(TAG) < 350
+    assert tagged(page, 0.05).replace(TAG, "") == page
 
 
 def test_tagged_text_is_refused() -> None:

@@ -17,8 +17,8 @@ from specs.tokens import TAG
 class InsertTags(Block):
     """Tag documents by Algorithm 1 of paper §4.
 
-    The unit is the word, as in the paper. Text in a script without spaces is one word and gets no
-    tag. Documents that contain the literal tag are dropped as spells_the_tag.
+    The unit is the word, as in the paper; safelm/text/tags.py finds it in scripts without spaces
+    too. Documents that contain the literal tag are dropped as spells_the_tag.
 
     Attributes:
         rate: the probability of a tag before each word but the first.

@@ -9,7 +9,7 @@ from typing import Literal
 from safelm.builder.shards import tables
 from safelm.models.chat import strip_special_tokens
 from safelm.seeding import sample, stream
-from safelm.text.tags import Mode, insert_tags
+from safelm.text.tags import Mode, insert_tags, word_gaps
 from specs.tokens import TAG
 
 # An answer with this label or a higher one complies with a harmful request (paper §1.1).
@@ -75,7 +75,7 @@ def tag_pair(pair: Pair, rate: float, mode: Mode, seed: int) -> Pair | None:
     Returns:
         The tagged pair, or None for an answer of one word, which cannot hold a tag.
     """
-    gaps = len(pair.answer.split()) - 1
+    gaps = len(word_gaps(pair.answer))
     if gaps < 1:
         return None
     # Exact mode rounds, so a smaller rate would give no tag at any attempt.
