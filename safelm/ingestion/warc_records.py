@@ -102,9 +102,9 @@ def records(blocks: Iterator[bytes], limit: int) -> Iterator[WarcRecord]:
 def _skip_empty_lines(window: StreamWindow) -> bool:
     """Move to the next record; return False at the end of the stream."""
     while window.fill(1):
-        blank = len(window.bytes) - len(window.bytes.lstrip(b"\r\n"))
-        window.take(blank)
-        if window.bytes:
+        head = window.bytes[:TAIL]
+        window.take(len(head) - len(head.lstrip(b"\r\n")))
+        if head.lstrip(b"\r\n"):
             return True
     return False
 
@@ -155,7 +155,8 @@ def _holds_another(window: StreamWindow, header: dict[str, str], size: int, end:
 
     A page about WARC may hold a header too. It is believed if its digest is right.
     """
-    if not NEXT.search(window.bytes, size, end):
+    start = window.bytes.find(b"\nWARC/", size, end)
+    if start < 0 or not NEXT.search(window.bytes, start, end):
         return False
     name, _, expected = header.get("warc-block-digest", "").partition(":")
     if name.lower() not in DIGESTS:
