@@ -14,9 +14,8 @@ import zstandard
 from safelm.ingestion.errors import CorruptMember, TruncatedMember, UnreadableFile
 
 # Bytes unpacked at a time. At most 128 MB come of them: four bytes of a zstd block can stand for
-# 2^17 (RFC 8878 §3.1.1.2); gzip packs 1,032 bytes in one at most.
-ZSTD_CHUNK = 1 << 12
-GZIP_CHUNK = 1 << 15
+# 2^17 (RFC 8878 §3.1.1.2). What comes of a damaged piece is lost.
+CHUNK = 1 << 12
 # Bytes that are collected before they are given on.
 BLOCK = 1 << 20
 # Memory that a zstd frame may ask for: the limit of the zstd command.
@@ -48,7 +47,7 @@ class Engine(Protocol):
 
 
 def _unpack(
-    create: Callable[[], Engine], chunk: int, file: BinaryIO, start: int
+    create: Callable[[], Engine], file: BinaryIO, start: int
 ) -> Generator[bytes, None, int]:
     """Yield the blocks of the member at `start`, also those before damage or a cut.
 
@@ -61,7 +60,7 @@ def _unpack(
     fault: Exception | None = None
     while fault is None and not engine.eof:
         file.seek(position)
-        data = file.read(chunk)
+        data = file.read(CHUNK)
         position += len(data)
         try:
             held += engine.decompress(data)
@@ -81,7 +80,7 @@ def _unpack(
 
 
 # 31: a gzip header and trailer around the largest window (zlib.h, inflateInit2).
-unpack_gzip: Unpack = partial(_unpack, partial(zlib.decompressobj, wbits=31), GZIP_CHUNK)
+unpack_gzip: Unpack = partial(_unpack, partial(zlib.decompressobj, wbits=31))
 
 
 def _has_trailing_size(file: BinaryIO, start: int, size: int) -> bool:
@@ -121,7 +120,7 @@ def zstd_unpacker(file: BinaryIO, max_bytes: int) -> Unpack:
     elif head.startswith(ZSTD) and _asks_for_more(head):
         raise UnreadableFile("unknown_packing")
     engine = zstandard.ZstdDecompressor(words, max_window_size=WINDOW)
-    return partial(_unpack, engine.decompressobj, ZSTD_CHUNK)
+    return partial(_unpack, engine.decompressobj)
 
 
 def _asks_for_more(head: bytes) -> bool:
