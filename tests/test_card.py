@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from safelm.builder.paths import build
-from safelm.corpora.report_card import card, count_queries, index_queries, read_queries
+from safelm.corpora.report_card import WORD, NgramIndex, card, normalise, read_queries
 from safelm.scoring.lexicon import LEXICON
+from safelm.text.lexicon import BREAKS, words_of
 from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage
 
 QUERIES = {
@@ -20,7 +21,7 @@ QUERIES = {
 
 
 def counted(text: str) -> tuple[int, dict[tuple[str, str], int]]:
-    words, counts = count_queries(text, index_queries(QUERIES))
+    ((words, counts),) = NgramIndex(QUERIES).count([text])
     return words, dict(counts)
 
 
@@ -34,6 +35,37 @@ def test_an_ngram_does_not_cross_the_end_of_a_clause() -> None:
 
 def test_a_hyphen_belongs_to_the_word() -> None:
     assert counted("A drive-by shooting.") == (3, {("privacy", "drive-by shooting"): 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ANGRY, mob",
+        "\u201cangry mob\u201d",
+        "'angry \u2013 (mob)'",
+        "angry_mob",
+        "angry\tmob-",
+        "-angry  mob\u2019",
+    ],
+)
+def test_what_stands_around_words_does_not_matter(text: str) -> None:
+    assert counted(text) == (2, {("hate", "angry mob"): 1, ("hate", "mob"): 1})
+
+
+@pytest.mark.parametrize("text", ["angry-mob", "angry mobs", "hangry mob's", "angry's mob-like"])
+def test_only_whole_words_match(text: str) -> None:
+    assert counted(text)[1] == {}
+
+
+def test_words_are_those_of_the_lexicon() -> None:
+    text = "Ünder 3² \u2019 naïve e\u0301 漢字! o\u2019clock, _x_ a--b ' : 1.5 well-known\n\n-"
+    assert counted(text)[0] == sum(word not in BREAKS for word in words_of(text))
+
+
+def test_an_ngram_of_two_hazards_counts_for_both() -> None:
+    queries = {"hate": ["angry mob"], "privacy": ["Angry mob", "..."]}
+    ((_, counts),) = NgramIndex(queries).count(["the angry mob..."])
+    assert counts == {("hate", "angry mob"): 1, ("privacy", "Angry mob"): 1}
 
 
 def test_queries_are_read_from_the_lexicon() -> None:
@@ -58,6 +90,14 @@ def test_queries_are_read_from_json_by_name_or_id(tmp_path: Path, wrapped: bool)
     )
 
 
+def test_the_list_for_real_text_has_enough_ngrams_of_every_hazard() -> None:
+    queries = read_queries(LEXICON.with_name("hazard_ngrams.yaml"), LEXICON)
+    assert all(25 <= len(ngrams) <= 50 for ngrams in queries.values())
+    normalised = normalise([ngram for ngrams in queries.values() for ngram in ngrams])
+    assert normalised.is_unique().all()
+    assert normalised.str.count_matches(WORD).is_between(2, 3).all()
+
+
 def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lists.json").write_text('{"Bad Manners": ["slurp soup"]}')
     with pytest.raises(ValueError, match=r"Bad Manners: expected a hazard of specs/hazards.yaml"):
@@ -65,16 +105,17 @@ def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
 
 
 def part(
-    documents: int, words: int, scores: list[int], *queries: tuple[str, str, int]
+    documents: int, words: int, scores: list[int], *queries: tuple[str, str, str, int]
 ) -> dict[str, Any]:
-    counts = {"documents": documents, "words": words, "scores": scores, "before": [0] * 6}
+    sizes = {"0": {"documents": documents, "words": words}}
+    counts = {"sizes": sizes, "scores": scores, "before": [0] * 6}
     return {**counts, "hazards": {"hate": 1}, "queries": queries}
 
 
 def test_a_card_adds_up_shards() -> None:
     parts = [
-        part(2, 300, [2, 0, 0, 0, 0, 0], ("hate", "mob", 1)),
-        part(1, 200, [0, 0, 0, 1, 0, 0], ("hate", "mob", 4)),
+        part(2, 300, [2, 0, 0, 0, 0, 0], ("0", "hate", "mob", 1)),
+        part(1, 200, [0, 0, 0, 1, 0, 0], ("0", "hate", "mob", 4)),
     ]
     values = card(parts, QUERIES)
     assert (values["documents"], values["words"], values["scores"], values["unsafe"]) == (
@@ -90,6 +131,22 @@ def test_a_card_adds_up_shards() -> None:
         "count": 5,
         "per_million": 10000.0,
         "mean_per_million": 5000.0,
+    }
+
+
+def test_a_card_counts_by_the_score_of_the_source() -> None:
+    one = part(2, 300, [2, 0, 0, 0, 0, 0], ("0", "hate", "mob", 1), ("4", "hate", "mob", 2))
+    one["sizes"]["4"] = {"documents": 1, "words": 100}
+    values = card([one, one], QUERIES)
+    assert (values["documents"], values["words"]) == (6, 800)
+    assert list(values["by_score"]) == ["0", "4"]
+    row = values["by_score"]["4"]
+    assert (row["documents"], row["words"]) == (2, 200)
+    assert row["hazards"]["hate"] == {
+        "queries": 2,
+        "count": 4,
+        "per_million": 20000.0,
+        "mean_per_million": 10000.0,
     }
 
 
@@ -150,6 +207,15 @@ def test_a_synthetic_corpus_is_scored_anew(scored: None) -> None:
     values = read("rephrased")
     assert (values["documents"], values["scores"]) == (2, [1, 0, 0, 0, 0, 1])
     assert values["words"] == 5 + 12
+
+
+def test_a_rewritten_document_counts_under_the_score_of_its_source(scored: None) -> None:
+    page = {"text": "They spoke of petty theft.", "score_before": 4}
+    ingested("rephrase", [page, {"text": "A rose in a garden."}])
+    values = read("rephrased")
+    sizes = {score: row["words"] for score, row in values["by_score"].items()}
+    assert sizes == {"0": 5, "4": 5}
+    assert values["by_score"]["4"]["hazards"]["nonviolent_crimes"]["count"] == 1
 
 
 def test_an_empty_selection_has_a_card(scored: None) -> None:

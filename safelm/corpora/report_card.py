@@ -1,17 +1,20 @@
 """The Data Safety Report Card of a corpus: its score histogram and counts of hazard n-grams.
 
 Paper §9 counts lists of about 50 n-grams per hazard, as frequencies per million tokens. Here a
-token is a lower-case word as `safelm.text.lexicon.words_of` splits it, and an n-gram never crosses
-the end of a clause.
+token is a word: letters and digits, with single hyphens and apostrophes among them, in any case. An
+n-gram never crosses the end of a clause (. ! ? : line break).
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import polars as pl
+import yaml
+from ahocorasick_rs import AhoCorasick
 from datatrove.data import Document
 
 from safelm.builder.blocks import Writer
@@ -20,8 +23,8 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
+from safelm.documents.batches import batches
 from safelm.text.hazards import Hazards
-from safelm.text.lexicon import BREAKS, Lexicon, Marker, words_of
 from specs.spec import SCORE_LEVELS
 
 MILLION = 1_000_000
@@ -29,22 +32,37 @@ MILLION = 1_000_000
 DIGITS = 6
 
 
+# Applied in turn to a text in lower case with a space at both ends.
+NORMALISATION = (
+    ("\u2019", "'"),
+    # A mark that ends a clause, with all but letters and digits around it.
+    (r"[^\p{L}\p{N}]*[.!?:\n][^\p{L}\p{N}]*", " . "),
+    # What stands between two words: a single hyphen or apostrophe is part of the word.
+    (r"[^\p{L}\p{N}.]{2,}|[^\p{L}\p{N}.'-]", " "),
+)
+WORD = "[^ .]+"
+
+
 def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     """Read the n-grams of each hazard, without duplicates.
 
-    A JSON file maps hazards, by id or full name, to lists of n-grams, at the top level or under the
-    key "queries".
+    A YAML or JSON file maps hazards, by id or full name, to lists of n-grams, at the top level or
+    under the key "queries". A file with the key "categories" is specs/hazards.yaml, whose acts and
+    phrases are those of the demo world.
 
     Args:
-        path: the n-grams: a file like specs/hazards.yaml, or JSON.
+        path: the n-grams.
         hazards: specs/hazards.yaml.
 
     Raises:
-        ValueError: the JSON file names an unknown hazard.
+        ValueError: the file names an unknown hazard.
     """
-    if path.suffix != ".json":
+    if path.suffix == ".json":
+        table = json.loads(path.read_bytes())
+    else:
+        table = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    if "categories" in table:
         return Hazards.read(path).ngrams()
-    table = json.loads(path.read_bytes())
     categories = Hazards.read(hazards).categories
     ids = {category.name: category.id for category in categories.values()}
     # The paper's lists have full names, ours have ids.
@@ -62,21 +80,33 @@ def read_queries(path: Path, hazards: Path) -> dict[str, list[str]]:
     return queries
 
 
-def index_queries(queries: Mapping[str, Iterable[str]]) -> Lexicon:
-    """Build one index over the queries of all hazards."""
-    terms = []
-    for hazard, ngrams in queries.items():
-        terms += [(ngram, Marker(hazard, ngram, ngram)) for ngram in ngrams if words_of(ngram)]
-    return Lexicon(terms)
+def normalise(texts: Sequence[str]) -> pl.Series:
+    """Write texts in lower case, with one space between words and " . " between clauses."""
+    series = pl.Series([f" {text} " for text in texts], dtype=pl.String).str.to_lowercase()
+    for pattern, replacement in NORMALISATION:
+        series = series.str.replace_all(pattern, replacement)
+    return series
 
 
-def count_queries(text: str, queries: Lexicon) -> tuple[int, Counter[tuple[str, str]]]:
-    """Count the words of a text and each (hazard, n-gram) in it, in one pass over the words."""
-    words = words_of(text)
-    markers = [hit.marker for hit in queries.find(words)]
-    counts = Counter((marker.role, marker.key) for marker in markers)
-    # `words` also has the marks that end a clause.
-    return sum(word not in BREAKS for word in words), counts
+class NgramIndex:
+    """The n-grams of all hazards, found in one pass over a text."""
+
+    def __init__(self, queries: Mapping[str, Iterable[str]]) -> None:
+        """Index the n-grams of each hazard; one without a word is never found."""
+        rows = [(hazard, ngram) for hazard in queries for ngram in queries[hazard]]
+        patterns = normalise([ngram for _, ngram in rows])
+        has_word = patterns.str.contains(WORD)
+        self.ngrams = [row for row, is_kept in zip(rows, has_word, strict=True) if is_kept]
+        # With the space on both sides, which a match has too, only whole words match.
+        self.index = AhoCorasick(patterns.filter(has_word))
+
+    def count(self, texts: Sequence[str]) -> Iterator[tuple[int, Counter[tuple[str, str]]]]:
+        """Yield the words of each text and how often it has each (hazard, n-gram)."""
+        normalised = normalise(texts)
+        words = normalised.str.count_matches(WORD)
+        for text, size in zip(normalised, words, strict=True):
+            matches = self.index.find_matches_as_indexes(text, overlapping=True)
+            yield size, Counter(self.ngrams[number] for number, _, _ in matches)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -94,31 +124,35 @@ class WriteCounts(Writer):
 
     def write(self, documents: Iterator[Document], folder: Path) -> None:
         """Write one file, `.json`; its rows are the documents counted."""
-        lexicon = index_queries(read_queries(self.ngrams, self.hazards))
-        words = 0
+        index = NgramIndex(read_queries(self.ngrams, self.hazards))
         scores = [0] * SCORE_LEVELS
         scores_before = [0] * SCORE_LEVELS
         hazards: Counter[str] = Counter()
-        queries: Counter[tuple[str, str]] = Counter()
-        for document in documents:
-            metadata = document.metadata
-            document_words, document_queries = count_queries(document.text, lexicon)
-            words += document_words
-            queries += document_queries
-            # A score is null where no scorer could judge the document.
-            if metadata["score"] is not None:
-                scores[metadata["score"]] += 1
-            if metadata.get("score_before") is not None:
-                scores_before[metadata["score_before"]] += 1
-            if metadata.get("score_hazard"):
-                hazards[metadata["score_hazard"]] += 1
+        # By the score of the source: of the document, or of the one it was written from.
+        sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        queries: Counter[tuple[str, str, str]] = Counter()
+        for batch in batches(documents):
+            counted = index.count([document.text for document in batch])
+            for document, (words, matches) in zip(batch, counted, strict=True):
+                metadata = document.metadata
+                score, before = metadata["score"], metadata.get("score_before")
+                # A score is null where no scorer could judge the document.
+                if score is not None:
+                    scores[score] += 1
+                if before is not None:
+                    scores_before[before] += 1
+                if metadata.get("score_hazard"):
+                    hazards[metadata["score_hazard"]] += 1
+                source = str(score if before is None else before)
+                sizes[source].update(documents=1, words=words)
+                for ngram, count in matches.items():
+                    queries[source, *ngram] += count
         counts = {
-            "documents": self.rows,
-            "words": words,
             "scores": scores,
             # The scores of the documents that synthetic ones were written from.
             "before": scores_before,
             "hazards": hazards,
+            "sizes": sizes,
             "queries": [[*query, count] for query, count in sorted(queries.items())],
         }
         (folder / ".json").write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
@@ -151,43 +185,72 @@ def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Build the card of a corpus from the counts of its shards and the n-grams of each hazard."""
-    documents = words = 0
+    """Build the card of a corpus from the counts of its shards and the n-grams of each hazard.
+
+    `by_score` counts the n-grams again by the score of the source, so that the documents of a score
+    can be compared with what was written from them (paper §9). A score of null is "None".
+    """
     scores = [0] * SCORE_LEVELS
     scores_before = [0] * SCORE_LEVELS
     hazards: Counter[str] = Counter()
-    matches: Counter[str] = Counter()
+    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    matches: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for part in parts:
-        documents += part["documents"]
-        words += part["words"]
         scores = [sum(pair) for pair in zip(scores, part["scores"], strict=True)]
         scores_before = [sum(pair) for pair in zip(scores_before, part["before"], strict=True)]
         hazards.update(part["hazards"])
-        for hazard, _, count in part["queries"]:
-            matches[hazard] += count
+        for score, size in part["sizes"].items():
+            sizes[score].update(size)
+        for score, hazard, _, count in part["queries"]:
+            matches[score][hazard] += count
+    size = sum(sizes.values(), Counter[str]())
+    words = size["words"]
+    total = sum(matches.values(), Counter[str]())
     rows = [
-        {
-            "hazard": hazard,
-            "documents": hazards[hazard],
-            "queries": len(ngrams),
-            "count": matches[hazard],
-            # Paper §9 does not say whether it sums or averages over the n-grams of a hazard.
-            "per_million": _ratio(matches[hazard] * MILLION, words),
-            "mean_per_million": _ratio(matches[hazard] * MILLION, words * len(ngrams)),
-        }
-        for hazard, ngrams in queries.items()
+        {"hazard": hazard, "documents": hazards[hazard], **frequency}
+        for hazard, frequency in _frequencies(total, words, queries).items()
     ]
     return {
         "unit": "words",
-        "documents": documents,
+        "documents": size["documents"],
         "words": words,
         # The share of the documents that have a score.
         "unsafe": _ratio(sum(scores[1:]), sum(scores)),
-        "per_million": _ratio(matches.total() * MILLION, words),
+        "per_million": _ratio(total.total() * MILLION, words),
         "scores": scores,
         "before": scores_before if any(scores_before) else None,
         "hazards": rows,
+        "by_score": {
+            score: {
+                "documents": sizes[score]["documents"],
+                "words": sizes[score]["words"],
+                "hazards": _frequencies(matches[score], sizes[score]["words"], queries),
+            }
+            for score in sorted(sizes)
+        },
     }
+
+
+def _frequencies(
+    matches: Mapping[str, int],
+    words: int,
+    queries: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, Any]]:
+    """Return the count of each hazard's n-grams, and its rates per million words.
+
+    Paper §9 does not say whether it sums or averages over the n-grams of a hazard, so both are
+    given: `per_million` is the sum, `mean_per_million` the mean of an n-gram.
+    """
+    frequencies = {}
+    for hazard, ngrams in queries.items():
+        count = matches[hazard]
+        frequencies[hazard] = {
+            "queries": len(ngrams),
+            "count": count,
+            "per_million": _ratio(count * MILLION, words),
+            "mean_per_million": _ratio(count * MILLION, words * len(ngrams)),
+        }
+    return frequencies
 
 
 def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
