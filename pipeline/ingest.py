@@ -13,6 +13,9 @@ from safelm.ingestion.ingest import ingest
 from safelm.ingestion.registry import READERS
 from specs.params import Params
 
+# Keys of a source that are not for its reader.
+NO_VALUES = {"reader", "path", "filters", "usage"}
+
 
 def main() -> None:
     """Read a source into build/ingest/<source>."""
@@ -22,7 +25,7 @@ def main() -> None:
     read = READERS[source.reader](
         source=name,
         path=Path(source.path),
-        **source.model_dump(exclude={"reader", "path"}, exclude_none=True),
+        **source.model_dump(exclude=NO_VALUES, exclude_none=True),
         max_line_bytes=limits.max_line_bytes,
         max_document_bytes=limits.max_document_bytes,
         max_expansion_ratio=limits.max_expansion_ratio,

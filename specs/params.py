@@ -10,6 +10,7 @@ from specs.comparisons import Comparisons
 from specs.corpus import Corpus, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
+from specs.filter import FilterRow
 from specs.judge import JudgeRow
 from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
@@ -241,6 +242,7 @@ class Params(Spec):
 
     sources: dict[Name, SourceRow] = Field(min_length=1)
     ingest: Ingest
+    filters: dict[Name, FilterRow]
     annotate: Annotate
     scorers: dict[Name, ScorerRow] = Field(min_length=1)
     fit: Fit

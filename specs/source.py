@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from specs.filter import FilterNames
 from specs.spec import Spec
 
 TextField = Annotated[str, Field(min_length=1, description="the field that holds the text")]
@@ -33,6 +34,11 @@ class Source(Spec):
     path: str = Field(min_length=1, description="a file or a folder; use `files` for a pattern")
     license: str = Field(
         min_length=1, description="the license of the texts, kept with every document"
+    )
+    filters: FilterNames = Field(default=[])
+    usage: Literal["training", "evaluation_only"] = Field(
+        default="training",
+        description="evaluation_only: no model may be trained on it; leave it out for training",
     )
 
     @property

@@ -17,6 +17,7 @@ from specs.checks.corpora import (
 )
 from specs.checks.evaluation import check_evaluation
 from specs.checks.files import check_files, check_named_files
+from specs.checks.filters import check_filters, check_usage
 from specs.checks.mixtures import check_comparisons, check_mixtures, check_models
 from specs.checks.scorers import check_scorers
 from specs.messages import Finding
@@ -39,6 +40,8 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from check_evaluation(params)
     yield from check_comparisons(params)
     yield from check_sources(params)
+    yield from check_filters(params)
+    yield from check_usage(params)
     yield from check_named_files(params)
 
 

@@ -16,6 +16,7 @@ from safelm.builder.shards import tables, write_table
 from safelm.evaluation.prompts import SuitePrompt, prompt_set
 from safelm.stats.rates import DIGITS
 from safelm.text.prompt_index import PromptIndex
+from safelm.text.word_hashes import with_prompt
 from specs.document import OVERLAP
 from specs.suite import AnySuite
 
@@ -116,9 +117,7 @@ def _prompts(suites: Mapping[str, AnySuite], limit: int, seed: int) -> Iterator[
 def _documents(path: Path) -> Iterator[str]:
     for table in tables(path, ["text", "prompt"]):
         for row in table.to_pylist():
-            # The prompt of a dialogue comes before its answer; a page has none.
-            parts = [part for part in (row["prompt"], row["text"]) if part is not None]
-            yield "\n".join(parts)
+            yield with_prompt(row["prompt"], row["text"])
 
 
 def _line(name: str, count: Mapping[str, int]) -> str:

@@ -104,6 +104,20 @@ def _demo_prompts(name: str, suite: DemoSuite, stage: str, limit: int) -> list[S
     return [SuitePrompt(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in held_out]
 
 
+def every_prompt(name: str, suite: AnySuite) -> list[str]:
+    """Return the text of every prompt of a suite, whatever the stage of a model.
+
+    Raises:
+        PromptFileError: if the suite's file is missing, broken or not the pinned one.
+    """
+    if isinstance(suite, FileSuite):
+        return [prompt.text for prompt in read_prompts(name, suite)[2]]
+    texts = []
+    for format in ("completion", "chat"):
+        texts += [prompt.text for prompt in held_out_prompts(suite.kind, format, path=suite.path)]
+    return texts
+
+
 def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
     """Return whether a model of this stage gets the suite's prompts in the chat format.
 
@@ -127,7 +141,8 @@ def balanced(ordered: Iterable[SuitePrompt], limit: int) -> list[SuitePrompt]:
 def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[SuitePrompt]]:
     """Return the number of rows in a file, that of empty rows, and the prompts selected."""
     path = pinned_file(name, suite)
-    rows, empty = 0, 0
+    rows = 0
+    empty = 0
     prompts = []
     for place, row in read_rows(path, [*suite.text, TEXT]):
         rows += 1

@@ -26,6 +26,11 @@ Codes = NDArray[np.uint32]
 Integers = NDArray[np.int64]
 
 
+def with_prompt(prompt: str | None, text: str) -> str:
+    """Return the whole text of a document: that of a dialogue begins with its prompt."""
+    return text if prompt is None else f"{prompt}\n{text}"
+
+
 def hash_words(text: str) -> Hashes:
     """Return a hash of each word of a text, in order."""
     raw = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)

@@ -1,0 +1,1 @@
+"""Filters of documents: DataTrove's blocks, language, near-duplicates, overlap with suites."""

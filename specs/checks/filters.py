@@ -1,0 +1,75 @@
+"""Checks of the filters of sources, and of sources that no model may be trained on."""
+
+from collections.abc import Iterator
+
+from specs.checks.files import stems
+from specs.filter import OverlapFilter
+from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.params import Params
+from specs.suite import SUITES, Suite
+from specs.yaml_source import SpecError
+
+# Blocks whose rows are dialogues that a model is trained on.
+TUNING = ("instruct", "finetune")
+
+
+def check_filters(params: Params) -> Iterator[Finding]:
+    """Check that sources name rows of `filters`, each once, and that these name suites."""
+    for source, row in params.sources.items():
+        for index, name in enumerate(row.filters):
+            at: Location = ("sources", source, "filters", index)
+            if name not in params.filters:
+                yield at, unknown_row("filters", name, params.filters)
+            elif name in row.filters[:index]:
+                yield at, f"must name a filter once (got {name} twice); leave one out"
+    files = stems(SUITES)
+    for name, filter in params.filters.items():
+        if isinstance(filter, OverlapFilter):
+            for index, suite in enumerate(filter.suites):
+                at = ("filters", name, "suites", index)
+                if suite not in files:
+                    yield at, unknown_file("specs/suites", suite, files)
+                elif _is_utility(suite):
+                    yield (
+                        at,
+                        f"must be a suite of prompts (got {suite}, of kind utility: its questions "
+                        "are written by lm-evaluation-harness); leave it out",
+                    )
+
+
+def _is_utility(suite: str) -> bool:
+    try:
+        return Suite.read(suite).kind == "utility"
+    except SpecError:
+        return False  # reported where every suite is checked
+
+
+def check_usage(params: Params) -> Iterator[Finding]:
+    """Refuse models that are trained on a source of `usage: evaluation_only`."""
+    barred = {name for name, source in params.sources.items() if source.usage == "evaluation_only"}
+    corpora = {name for name, corpus in params.corpora.items() if _source(params, corpus) in barred}
+    for name, mixture in params.mixtures.items():
+        for index, phase in enumerate(mixture.phases):
+            for part in phase.parts:
+                if part in corpora:
+                    yield (
+                        ("mixtures", name, "phases", index, "parts", part),
+                        f"must not be read by a mixture: its source "
+                        f"{_source(params, params.corpora[part])} has usage: evaluation_only; "
+                        "leave the part out",
+                    )
+    for block in TUNING:
+        source = getattr(params, block).source
+        if source in barred:
+            yield (
+                (block, "source"),
+                f"must not be {source}, which has usage: evaluation_only; name another source",
+            )
+
+
+def _source(params: Params, row: object) -> str | None:
+    """Return the source whose pages a corpus or a row of `tags` reads; None for written text."""
+    origin, _, name = getattr(row, "from_", "").partition("/")
+    if origin == "tag" and name in params.tags:
+        return _source(params, params.tags[name])
+    return name if origin in ("ingest", "clean") else None
