@@ -96,3 +96,18 @@ def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
     fewer = {row["id"] for row in rows_of(build("audit"))}
     assert len(fewer) == 12
     assert fewer < before
+
+
+def test_labels_of_the_source_can_audit(audited: Path) -> None:
+    params = Path("params.yaml")
+    text = params.read_text().replace("audit: {judge: lexicon", "audit: {judge: people")
+    params.write_text(text.replace("scorers:\n", "scorers:\n  people: {kind: labels}\n", 1))
+    # Only these have a label, and it says what no scorer can know.
+    labelled = [{"text": text, "label": 0} for text in [*SAFE[:3], *ATTACK[:2]]]
+    others = [{"text": text} for text in [*SAFE[3:], *CRIME, *ATTACK[2:]]]
+    ingested("ingest/web", [*labelled, *others], 30)
+    for name in ("score", "audit"):
+        stage(name)
+    rows = rows_of(build("audit"))
+    assert sorted((row["predicted"], row["score"]) for row in rows) == [(0, 0)] * 3 + [(5, 0)] * 2
+    assert json.loads((audited / "audit.json").read_bytes())["buckets"][5]["documents"] == 20

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import numpy as np
 import pytest
 
 from safelm.builder.paths import build
+from safelm.scoring.base import Grades
 from safelm.scoring.fit import summary
 from safelm.scoring.labels import Label, split_labels
 from safelm.scoring.measure import describe_labels, describe_shortage
 from safelm.scoring.ngram_features import count_ngrams
-from safelm.scoring.ngrams import NgramScorer, fit_ngrams
+from safelm.scoring.ngrams import NgramScorer, fit_ngrams, split_text
+from safelm.scoring.operating_point import POINT, AtOperatingPoint, OperatingPoint
+from safelm.scoring.registry import fitted_grader
 from safelm.stats.classification import (
     accuracy,
     baseline,
@@ -24,6 +29,8 @@ from safelm.stats.classification import (
     measures,
     recall_at,
 )
+from safelm.text.hazards import Grade
+from specs.params import Params
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
@@ -336,7 +343,11 @@ def test_without_two_classes_of_words_there_is_no_baseline(
 
 
 def test_labels_of_the_source_can_grade_the_sample(fitted: Path) -> None:
-    edit(PEOPLE, ("judge: lexicon, pool", "judge: people, pool"), ("documents: 1000", "documents: 30"))
+    edit(
+        PEOPLE,
+        ("judge: lexicon, pool", "judge: people, pool"),
+        ("documents: 1000", "documents: 30"),
+    )
     kiss = {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}
     labelled = [*WEB, kiss]
     ingested("ingest/web", [*labelled, *({"text": text} for text in OTHER)], 30)
@@ -418,3 +429,55 @@ def test_a_new_row_refits_no_other_row(fitted: Path) -> None:
 def test_a_missing_classifier_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run `dvc repro fit`"):
         NgramScorer.read(tmp_path)
+
+
+def test_harmless_documents_set_the_operating_point(fitted: Path) -> None:
+    ingested("ingest/calm", [{"text": f"{text} Wait."} for text in [*SAFE, *CRIME]], 9)
+    edit(
+        (
+            "operating_point: null",
+            "operating_point: {source: calm, documents: 50, min_score: 3, max_share: 0.1}",
+        )
+    )
+    stage("fit")
+    point = json.loads((fitted / "ngrams" / POINT).read_bytes())
+    assert (point["min_score"], point["documents"]) == (3, 50)
+    grader = fitted_grader(Params.read("scorers").scorers["ngrams"], fitted / "ngrams")
+    grades = grader.grade([row["text"] for row in rows_of(build("ingest", "calm"))])
+    called = [grade for grade in grades if grade and grade.score >= 3]
+    # A third of them are crimes: without the point, 20 would be called so.
+    assert 0 < len(called) <= 7
+    assert all(sum(grade.probabilities[3:]) >= point["threshold"] for grade in called)
+    held_out = rows_of(fitted / "ngrams")
+    assert held_out
+
+
+@pytest.mark.parametrize(("share", "called"), [(0.1, 1), (0.3, 3), (0.05, 0)])
+def test_no_more_than_the_share_reach_the_threshold(share: float, called: int) -> None:
+    class Ranked:
+        def grade(self, texts: Sequence[str]) -> Grades:
+            values = [int(text) / 10 for text in texts]
+            return [Grade(0, "", None, (1 - value, 0, 0, 0, value, 0)) for value in values]
+
+    texts = [str(number) for number in range(10)]
+    point = OperatingPoint.fit(Ranked(), texts, 3, share)
+    grades = AtOperatingPoint(Ranked(), point).grade(texts)
+    assert [grade.score for grade in grades if grade] == [0] * (10 - called) + [4] * called
+
+
+def test_a_long_text_is_split_at_white_space() -> None:
+    text = " ".join(f"word{number}" for number in range(100))
+    parts = split_text(text, 100)
+    assert "".join(parts) == text
+    assert len(parts) == 7
+    assert all(part.strip().startswith("word") for part in parts)
+    assert split_text("short", 100) == ["short"]
+    assert split_text("", 100) == [""]
+    assert [len(part) for part in split_text("x" * 300, 100)] == [100] * 3
+
+
+def test_a_long_text_is_as_harmful_as_its_worst_chunk() -> None:
+    scorer = fit(LABELS, [1, 2], 1.0)
+    hidden = " ".join([*SAFE, CRIME[0], *SAFE])
+    whole, chunks = scorer.grade([hidden]), replace(scorer, chunk_characters=60).grade([hidden])
+    assert [grade.score for grade in (*whole, *chunks) if grade] == [0, 4]

@@ -1,19 +1,24 @@
 """score: every document gets a column for each scorer, one for the ensemble, and a hazard."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datatrove.data import Document
 
+from safelm.builder.locks import StageError
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.store import Store
 from safelm.documents.batches import Size, batches
 from safelm.documents.shards import ReadShards
 from safelm.scoring.ensemble import combine_grades, ensemble_score
+from safelm.scoring.labels import Label
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
 from safelm.scoring.registry import SafetyScorer
+from safelm.scoring.shift import Compared
 from specs.document import GRADES
 from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
@@ -207,3 +212,49 @@ def test_a_corpus_of_benign_pages_is_scored(scored: None) -> None:
     for name in ("annotate", "fit", "score"):
         stage(name)
     assert {row["score"] for row in rows_of(build("score"))} == {0}
+
+
+OTHER = [f"Ein Boot mit der Nummer {number} liegt am Ufer. " * 20 for number in range(40)]
+
+
+def shift() -> dict[str, Any]:
+    return json.loads((build("score") / "shift" / "shift.json").read_bytes())
+
+
+def test_labels_of_the_same_source_show_no_shift(
+    scored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = shift()
+    assert (found["labels"], found["documents"]) == (80, 80)
+    assert found["unseen"]["shift"] < 0.02
+    assert (found["length"]["shift"], found["scores"]["shift"]) == (1.0, 0.0)
+    assert "differ from the labels" not in capsys.readouterr().out
+
+
+def test_other_text_than_the_labels_is_told(
+    scored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingested("ingest/web", [{"text": text} for text in OTHER], 30)
+    capsys.readouterr()
+    stage("score")
+    found = shift()
+    assert found["unseen"]["documents"] > 0.8
+    assert found["length"]["shift"] > 10
+    output = capsys.readouterr().out
+    assert "score              the scored documents differ from the labels: " in output
+    assert "label documents like these in annotate.pool" in output
+
+
+def test_beyond_the_bounds_the_stage_fails(scored: None) -> None:
+    ingested("ingest/web", [{"text": text} for text in OTHER], 30)
+    edit("max_shift: null", "max_shift: {unseen: 0.5, scores: 0.9, length: 99.0}")
+    with pytest.raises(StageError, match=r"differ from the labels: .* or raise score.max_shift"):
+        stage("score")
+    assert len(rows_of(build("score"))) == len(WEB)
+
+
+def test_scores_that_the_labels_do_not_have_are_told() -> None:
+    labels = [Label(f"{number}", "a b", number % 2 * 5, "", None, None) for number in range(40)]
+    compared = Compared(labels, labels, [4] * 36 + [0] * 4)
+    assert compared.scores()["scores"]["shift"] == pytest.approx(0.9)
+    assert Compared(labels, labels, [4] * 3).scores() == {"scores": None}
