@@ -1,30 +1,42 @@
-"""How well scorers learn human labels: the area under the ROC curve, beside TF-IDF + regression.
+"""How well scorers learn human labels, and how often they call harmless pages unsafe.
 
-    python -m benchmarks.labels labelled.jsonl.gz --set moderation [--encoder FOLDER]
+    python -m benchmarks.labels labelled.jsonl.gz --harmless pages.jsonl.gz [--encoder FOLDER]
 
 A row has `set`, `id`, `text` and `labels` {category: 0 or 1}; a missing category is unknown. A row
 is unsafe if any of its labels is 1, safe if all categories are known to be 0, and otherwise left
 out. Every row is predicted by models that did not see it, in `--folds` folds drawn by id, the same
-for all scorers. Intervals are DeLong's; those of a gain over the baseline are paired. Settings are
-those of params.yaml. Its n-grams read characters because of such folds over OpenAI's moderation
-rows, so on those the gain is mildly optimistic.
+for all scorers. Areas under the ROC curve have intervals by DeLong; those of a gain over the
+baseline, TF-IDF + logistic regression, are paired. Settings are those of params.yaml. Its n-grams
+read characters because of such folds over OpenAI's moderation rows, so on those the gain is mildly
+optimistic.
+
+Pages have a `text`. Half of `--pages` of them set the operating point of each fold's model, at
+which `--max-share` of them may score 3 or more; shares are of the other half. `hidden` is the share
+of unsafe rows that are found, at that point, when they lie between the lines of such a page.
 """
 
 import argparse
 import gzip
 import json
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from safelm.scoring.base import Grades, Scorer, probability_of_level
 from safelm.scoring.encoder import EncoderScorer
 from safelm.scoring.encoder_model import load_encoder
 from safelm.scoring.encoder_training import finetune
+from safelm.scoring.labels import Label
 from safelm.scoring.ngrams import fit_ngrams
+from safelm.scoring.operating_point import AtOperatingPoint, OperatingPoint
+from safelm.scoring.shift import Compared
 from safelm.seeding import hash_rank
 from safelm.stats.classification import baseline
 from safelm.stats.ranking import auroc, auroc_gain
+from safelm.stats.rates import rate
+from safelm.text.hazards import Grade
 from specs.params import Params
 from specs.scorer import Recipe
 
@@ -32,11 +44,23 @@ CONFIDENCE = 0.95
 UNSAFE = 5
 SEED = 1
 
+MIN_SCORE = 3
+
 Texts = Sequence[str]
 # (id, text, is unsafe)
 Row = tuple[str, str, bool]
-# (training texts, their scores, texts) to the probabilities that the texts are unsafe
-Predict = Callable[[Texts, Sequence[int], Texts], Sequence[float]]
+# (training texts, their scores) to a scorer
+Fit = Callable[[Texts, Sequence[int]], Scorer]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Out-of-fold probabilities, and what is called unsafe at the operating points of the folds."""
+
+    probabilities: list[float]
+    pages: list[bool]
+    rows: list[bool]
+    hidden: list[bool]
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -59,31 +83,32 @@ def read_labelled(path: Path, set_name: str, as_given: bool) -> list[Row]:
     return sorted(known)
 
 
-def tfidf(orders: tuple[int, int]) -> Predict:
-    """Make the baseline that `fit` measures too, with n-grams of so many words."""
+@dataclass(frozen=True)
+class Baseline:
+    """TF-IDF and logistic regression, fitted again for each call; `orders` are words of n-grams."""
 
-    def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
-        probabilities = baseline(train, [score > 0 for score in scores], texts, orders)
-        assert probabilities
-        return probabilities
+    train: Texts
+    scores: Sequence[int]
+    orders: tuple[int, int]
 
-    return predict
-
-
-def ngrams(row: Any) -> Predict:
-    """Make the n-gram scorer with the settings of a row of `scorers`."""
-    settings = row.model_dump(exclude={"kind"})
-
-    def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
-        return unsafe_probabilities(fit_ngrams(train, scores, **settings).grade(texts))
-
-    return predict
+    def grade(self, texts: Texts) -> Grades:
+        """Return one grade for each text."""
+        is_unsafe = [score > 0 for score in self.scores]
+        shares = baseline(self.train, is_unsafe, texts, self.orders)
+        assert shares
+        return [Grade(0, "", None, (1 - share, 0, 0, 0, 0, share)) for share in shares]
 
 
-def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: float) -> Predict:
+def ngrams(row: Any, **changed: Any) -> Fit:
+    """Make the n-gram scorer with the settings of a row of `scorers`, some of them changed."""
+    settings = row.model_dump(exclude={"kind"}) | changed
+    return lambda texts, scores: fit_ngrams(texts, scores, **settings)
+
+
+def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: float) -> Fit:
     """Make a finetuned encoder."""
 
-    def predict(train: Texts, scores: Sequence[int], texts: Texts) -> Sequence[float]:
+    def fit(texts: Texts, scores: Sequence[int]) -> Scorer:
         import torch
 
         torch.manual_seed(SEED)
@@ -91,7 +116,7 @@ def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: f
         finetune(
             model,
             tokenizer,
-            train,
+            texts,
             scores,
             steps=recipe.steps,
             warmup=recipe.warmup,
@@ -99,17 +124,21 @@ def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: f
             unsafe_weight=unsafe_weight,
             seed=SEED,
         )
-        return unsafe_probabilities(EncoderScorer(model, tokenizer, sequence_length).grade(texts))
+        return EncoderScorer(model, tokenizer, sequence_length)
 
-    return predict
-
-
-def unsafe_probabilities(grades: Sequence[Any]) -> list[float]:
-    """Return the probability of a score above 0 of each grade."""
-    return [sum(grade.probabilities[1:]) for grade in grades]
+    return fit
 
 
-def predict_out_of_fold(rows: Sequence[Row], folds: int, predict: Predict) -> list[float]:
+def hide(text: str, page: str, id: str) -> str:
+    """Put a text between two lines of a page, drawn by its id."""
+    lines = page.split("\n")
+    at = int.from_bytes(hash_rank("hidden", SEED, id)[:4], "big") % (len(lines) + 1)
+    return "\n".join([*lines[:at], text, *lines[at:]])
+
+
+def cross_validate(
+    rows: Sequence[Row], folds: int, fit: Fit, pages: Texts, max_share: float
+) -> Result:
     """Predict every row with a model that was fitted without its fold."""
 
     def key(index: int) -> tuple[bool, bytes]:
@@ -118,16 +147,68 @@ def predict_out_of_fold(rows: Sequence[Row], folds: int, predict: Predict) -> li
 
     # Dealt out in turn, the safe ones first, so that folds are stratified.
     ordered = sorted(range(len(rows)), key=key)
-    probabilities = [0.0] * len(rows)
+    result = Result([0.0] * len(rows), [], [], [])
     for fold in range(folds):
         test = sorted(ordered[fold::folds])
         train = [rows[index] for index in sorted(set(ordered).difference(test))]
         scores = [UNSAFE * is_unsafe for _, _, is_unsafe in train]
-        texts = [text for _, text, _ in train]
-        predicted = predict(texts, scores, [rows[index][1] for index in test])
-        for index, probability in zip(test, predicted, strict=True):
-            probabilities[index] = float(probability)
-    return probabilities
+        scorer = fit([text for _, text, _ in train], scores)
+        grades = scorer.grade([rows[index][1] for index in test])
+        for index, grade in zip(test, grades, strict=True):
+            assert grade
+            result.probabilities[index] = probability_of_level(grade, 1)
+        if pages:
+            unsafe = [rows[index] for index in test if rows[index][2]]
+            measure_pages(result, scorer, unsafe, pages, max_share)
+    return result
+
+
+def measure_pages(
+    result: Result, scorer: Scorer, unsafe: Sequence[Row], pages: Texts, max_share: float
+) -> None:
+    """Add what a scorer calls unsafe at the operating point that half of the pages set."""
+    point = OperatingPoint.fit(scorer, pages[::2], MIN_SCORE, max_share)
+    at_point = AtOperatingPoint(scorer, point)
+    others = pages[1::2]
+    hidden = []
+    for number, (id, text, _) in enumerate(unsafe):
+        hidden.append(hide(text, others[number % len(others)], id))
+    for found, texts in (
+        (result.pages, others),
+        (result.rows, [text for _, text, _ in unsafe]),
+        (result.hidden, hidden),
+    ):
+        found += [bool(grade and grade.score >= MIN_SCORE) for grade in at_point.grade(texts)]
+
+
+def print_result(name: str, result: Result, first: Result, is_unsafe: Sequence[bool]) -> None:
+    """Print a line for one scorer; `first` is that of the baseline."""
+    area = auroc(is_unsafe, result.probabilities, CONFIDENCE)
+    gain = auroc_gain(is_unsafe, result.probabilities, first.probabilities, CONFIDENCE)
+    assert area and gain
+    shares = ""
+    if result.pages:
+        alarms = rate(sum(result.pages), len(result.pages), CONFIDENCE)
+        shares = (
+            f"   pages {alarms.value:.2%} [{alarms.low:.2%}, {alarms.high:.2%}]   rows "
+            f"{fmean(result.rows):.0%}   hidden {fmean(result.hidden):.0%}"
+        )
+    print(
+        f"{name:<30} AUROC {area.value:.4f} [{area.low:.4f}, {area.high:.4f}]   "
+        f"gain {gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]{shares}",
+        flush=True,
+    )
+
+
+def print_shift(name: str, labelled: Texts, pages: Texts) -> None:
+    """Print how unlike the labelled texts some pages are (safelm/scoring/shift.py)."""
+    labels = [Label(f"{n}", text, 0, "", None, None) for n, text in enumerate(labelled)]
+    shift = Compared(labels, labels, pages).texts()
+    unseen, length = shift["unseen"], shift["length"]
+    print(
+        f"{name:<30} words in no label {unseen['documents']:.1%} (labels {unseen['labels']:.1%})   "
+        f"median characters {length['documents']:,.0f} (labels {length['labels']:,.0f})"
+    )
 
 
 def main() -> None:
@@ -137,7 +218,11 @@ def main() -> None:
     )
     parser.add_argument("path", type=Path)
     parser.add_argument("--set", default="moderation")
-    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--harmless", type=Path, help="JSON lines of harmless pages")
+    parser.add_argument("--pages", type=int, default=1000)
+    parser.add_argument("--max-share", type=float, default=0.01)
+    parser.add_argument("--chunk", type=int, default=500, help="characters of n-grams' chunks")
     parser.add_argument(
         "--as-given",
         action="store_true",
@@ -151,11 +236,18 @@ def main() -> None:
     options = parser.parse_args()
     rows = read_labelled(options.path, options.set, options.as_given)
     row = next(row for row in Params.read("scorers").scorers.values() if row.kind == "ngrams")
-    scorers: dict[str, Predict] = {
-        "TF-IDF + LR, words": tfidf((1, 1)),
-        "TF-IDF + LR, words and pairs": tfidf((1, 2)),
+    pages = []
+    if options.harmless:
+        ranked = sorted(
+            read_json_lines(options.harmless), key=lambda page: hash_rank("pages", SEED, page["id"])
+        )
+        pages = [page["text"] for page in ranked[: options.pages]]
+    scorers: dict[str, Fit] = {
+        "TF-IDF + LR, words": lambda texts, scores: Baseline(texts, scores, (1, 1)),
+        "TF-IDF + LR, words and pairs": lambda texts, scores: Baseline(texts, scores, (1, 2)),
         "n-grams (params.yaml)": ngrams(row),
-        "n-grams, words alone": ngrams(row.model_copy(update={"characters": []})),
+        "n-grams, words alone": ngrams(row, characters=[]),
+        f"n-grams, {options.chunk} characters": ngrams(row, chunk_characters=options.chunk),
     }
     if options.encoder:
         recipe = Recipe.read(options.recipe)
@@ -165,22 +257,16 @@ def main() -> None:
     is_unsafe = [row[2] for row in rows]
     print(
         f"{len(rows)} rows of {options.set} with a known label, {sum(is_unsafe)} unsafe; "
-        f"{options.folds} folds"
+        f"{options.folds} folds; {len(pages)} pages"
     )
-    first: list[float] = []
-    for name, predict in scorers.items():
-        began = time.perf_counter()
-        probabilities = predict_out_of_fold(rows, options.folds, predict)
-        first = first or probabilities
-        area = auroc(is_unsafe, probabilities, CONFIDENCE)
-        gain = auroc_gain(is_unsafe, probabilities, first, CONFIDENCE)
-        assert area and gain
-        print(
-            f"{name:<32} AUROC {area.value:.4f} [{area.low:.4f}, {area.high:.4f}]   "
-            f"gain {gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]   "
-            f"{time.perf_counter() - began:.0f} s",
-            flush=True,
-        )
+    if pages:
+        print_shift("pages against the rows", [text for _, text, _ in rows], pages)
+        print_shift("pages against other pages", pages[::2], pages[1::2])
+    first = None
+    for name, fit in scorers.items():
+        result = cross_validate(rows, options.folds, fit, pages, options.max_share)
+        first = first or result
+        print_result(name, result, first, is_unsafe)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,19 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from safelm.builder.paths import build
-from safelm.scoring.encoder import EncoderScorer
+from safelm.builder.executors.local import LocalExecutor
+from safelm.builder.paths import build, cache, scratch
+from safelm.builder.plan import Plan
+from safelm.builder.store import Store
+from safelm.documents.shards import WriteDocuments
+from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
 from safelm.scoring.encoder_model import EncoderError, load_encoder, save_encoder
-from safelm.scoring.encoder_training import finetune, weighted_loss
+from safelm.scoring.encoder_training import LabelledChunks, finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
+from safelm.scoring.registry import SafetyScorer
 from specs.scorer import RECIPES, Recipe, Step
 from tests.encoder import write_encoder
-from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, Rows, ingested, rows_of, stage
 
 ROW = (
     "  deep: {kind: encoder, model: encoder, revision: null, recipe: brief, "
@@ -81,6 +86,59 @@ def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
     )
     loss = weighted_loss(torch.tensor([1.0] + [100.0] * 5))(Outputs(), torch.tensor([0, 3]))
     assert loss.item() == pytest.approx((plain[0] + 100 * plain[1]).item() / 2)
+
+
+def test_an_unsafe_text_is_learnt_from_its_worst_chunk(scorer: EncoderScorer) -> None:
+    texts = [" ".join(SAFE[:4]), SAFE[0], " ".join([*ATTACK[:2], *CRIME[:2]])]
+    by_chunk, owners = scorer.chunk_probabilities(texts)
+    data = LabelledChunks(*scorer.chunks(texts), [0, 0, 5])
+    assert data.labels.tolist() == [5 * (owner == 2) for owner in owners]
+    data.choose(scorer.model, scorer.tokenizer)
+    expected = by_chunk @ [0, 1, 2, 3, 4, 5]
+    worst = [index for index, label in enumerate(data.labels) if label == 5]
+    assert expected[worst].tolist() == [expected[owners == 2].max()]
+    assert data.labels.tolist().count(0) == (owners < 2).sum()
+    data.use_all()
+    assert data.labels.tolist().count(5) == (owners == 2).sum() > 1
+
+
+def test_harm_at_the_end_of_long_texts_is_learnt(encoder: Path) -> None:
+    # The first chunk is the same for all.
+    opening = "the rose in garden 1 is red and the tree is tall ."
+    texts = [f"{opening} {text}" for text in [*SAFE[:20], *ATTACK]]
+    scores = [0] * 20 + [5] * 20
+    torch.manual_seed(1)
+    model, tokenizer = load_encoder(encoder, None, 12, new_head=True)
+    steps = [
+        Step(trains="all", epochs=20, learning_rate=5e-3, batch=8, weight_decay=0.0),
+    ]
+    finetune(
+        model,
+        tokenizer,
+        texts,
+        scores,
+        steps=steps,
+        warmup=0.2,
+        sequence_length=12,
+        unsafe_weight=4.0,
+        seed=1,
+    )
+    grades = EncoderScorer(model, tokenizer, 12).grade(texts)
+    assert [grade.score for grade in grades if grade] == scores
+
+
+def test_an_encoder_has_a_worker_for_each_gpu(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAFELM_WORKERS", "8")
+    deep = GradeByEncoder(files=(encoder / "config.json",), sequence_length=12)
+    nested = SafetyScorer(graders={"deep": deep}, rule="max", thresholds={"deep": 0})
+    blocks = [Rows(table=[], size=1), nested, WriteDocuments()]
+    plan = Plan.of("score", blocks, Store(cache(), scratch()))
+    for gpus, workers in ((0, 8), (2, 2), (16, 8)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert LocalExecutor(plan).workers == workers
 
 
 def settings(step: Step) -> tuple[str, int, float, int]:
@@ -200,7 +258,7 @@ def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
     text = text.replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]")
     Path("params.yaml").write_text(text.replace("of: [lexicon, ngrams]", "of: [deep]"))
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     stage("annotate")
     stage("fit")
     return build("fit", "deep")
@@ -223,7 +281,7 @@ def test_the_stages_fit_and_score_use_the_encoder(fitted: Path) -> None:
     rows = rows_of(build("score", "deep"))
     scores = [row["score"] for row in rows]
     assert [row["score"] for row in rows_of(build("score"))] == scores
-    labels = [page["label"] for page in rows_of(build("ingest/web"))]
+    labels = [page["label"] for page in rows_of(build("clean/web"))]
     assert [score >= 3 for score in scores] == [label >= 3 for label in labels]
     # The held-out grades are those of the stored model.
     graded = {row["id"]: row["score"] for row in rows}

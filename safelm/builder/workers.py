@@ -17,6 +17,7 @@ from safelm.builder.files import describe_error
 from safelm.builder.supervision import die_with_parent
 
 Work = Callable[[int], object]
+WORKER = "SAFELM_WORKER"  # set in a worker: its number, by which it takes one of several GPUs
 
 
 class WorkFailed(RuntimeError):
@@ -58,7 +59,7 @@ class _Pool:
         # Not forked: a lock that a thread of this process holds would stay locked in the child.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (self.work, theirs, os.getpid())
+        arguments = (self.work, theirs, os.getpid(), len(self.processes))
         process = context.Process(target=_run_worker, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -102,8 +103,14 @@ class _Pool:
             raise WorkFailed(number, error)
 
 
-def _run_worker(work: Work, connection: Connection, parent: int) -> None:
+def worker_index() -> int:
+    """Return the number of this worker, from 0 on; 0 outside of a pool."""
+    return int(os.environ.get(WORKER) or 0)
+
+
+def _run_worker(work: Work, connection: Connection, parent: int, index: int) -> None:
     die_with_parent(parent)
+    os.environ[WORKER] = str(index)
     # Ctrl-C reaches the parent too, which stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:

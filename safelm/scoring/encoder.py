@@ -3,23 +3,19 @@
 The score of a document is the highest of its chunks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from safelm.scoring.base import Grades, Probabilities, grade_chunks
+from safelm.scoring.base import Grades, Integers, Probabilities, grade_chunks
+from safelm.scoring.encoder_chunks import Chunk, chunk_probabilities, chunk_texts
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.operating_point import GradeFitted
 from specs.scorer import Step
-from specs.spec import SCORE_LEVELS
 
-BATCH_TOKENS = 8192  # of one forward pass, padding included
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
-Chunk = list[int]  # tokens
 
 
 class EncoderScorer:
@@ -49,50 +45,14 @@ class EncoderScorer:
         by_chunk, owners = self.chunk_probabilities(texts)
         return grade_chunks(by_chunk, owners, len(texts), "embedding")
 
-    def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Any]:
+    def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Integers]:
         """Return the probabilities of every chunk, and the index of the text it belongs to."""
-        chunks, text_indices = self.chunks(texts)
-        probabilities = np.zeros((len(chunks), SCORE_LEVELS))
-        for indices in _batches(chunks):
-            probabilities[indices] = self._forward([chunks[index] for index in indices])
-        return probabilities, text_indices
+        chunks, owners = self.chunks(texts)
+        return chunk_probabilities(self.model, self.tokenizer, chunks), owners
 
-    def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Any]:
-        """Return chunks of at most `sequence_length` tokens, and the index of each one's text.
-
-        Every chunk has the special tokens that the encoder expects.
-        """
-        encoded = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.sequence_length,
-            return_overflowing_tokens=True,
-            return_attention_mask=False,
-        )
-        text_indices = np.array(encoded["overflow_to_sample_mapping"], dtype=np.int64)
-        return encoded["input_ids"], text_indices
-
-    def _forward(self, chunks: Sequence[Chunk]) -> Probabilities:
-        import torch
-
-        padded = self.tokenizer.pad({"input_ids": list(chunks)}, return_tensors="pt")
-        with torch.inference_mode():
-            logits = self.model(**padded.to(self.model.device)).logits
-        probabilities = torch.softmax(logits.float(), dim=-1)
-        return probabilities.cpu().numpy().astype(np.float64)
-
-
-def _batches(chunks: Sequence[Chunk]) -> Iterator[list[int]]:
-    """Yield the indices of chunks of similar length, as many as BATCH_TOKENS allow."""
-    batch: list[int] = []
-    # From short to long: the last chunk sets the width that all others are padded to.
-    for index in sorted(range(len(chunks)), key=lambda index: len(chunks[index])):
-        if batch and (len(batch) + 1) * len(chunks[index]) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+    def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Integers]:
+        """Return the chunks of all texts, and the index of the text that each belongs to."""
+        return chunk_texts(self.tokenizer, texts, self.sequence_length)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -139,6 +99,13 @@ class GradeByEncoder(GradeFitted):
 
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
     sequence_length: int
+
+    @property
+    def max_workers(self) -> int | None:
+        """One worker a GPU; on a CPU any number."""
+        import torch
+
+        return torch.cuda.device_count() or None
 
     def read(self, folder: Path) -> EncoderScorer:
         """Read the encoder that `fit` saved."""

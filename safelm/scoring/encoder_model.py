@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.builder.workers import worker_index
 from specs.spec import SCORE_LEVELS
 
 Losses = Sequence[tuple[str, int, float]]  # (what was trained, update, loss)
@@ -38,7 +39,9 @@ def load_encoder(
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
-        return model.to("cuda"), tokenizer
+        # Workers on a machine take its GPUs in turn.
+        device = worker_index() % torch.cuda.device_count()
+        return model.to(f"cuda:{device}"), tokenizer
     # One thread: the executor has a worker for each core, and sums do not depend on their number.
     torch.set_num_threads(1)
     return model, tokenizer

@@ -1,11 +1,13 @@
 """The executor of one machine: shards in this process, or in supervised worker processes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 
+from safelm.builder.blocks import Block
 from safelm.builder.environment import workers
 from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.files import describe_error
@@ -20,7 +22,7 @@ class LocalExecutor(CachedExecutor, LocalPipelineExecutor):
     """DataTrove's local executor with our pool: its own waits for ever for a killed worker."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan, workers=workers())
+        super().__init__(plan, workers=min([workers(), *_limits(plan.blocks)]))
 
     def run(self) -> Any:
         """Make every missing shard."""
@@ -46,3 +48,17 @@ class LocalExecutor(CachedExecutor, LocalPipelineExecutor):
                 self.finished(rank)
         except WorkFailed as error:
             raise self.failure(error.number, str(error)) from None
+
+
+def _limits(value: Any) -> Iterator[int]:
+    """Yield the `max_workers` of blocks, and of blocks within them: one a GPU for an encoder."""
+    if isinstance(value, Block):
+        limit = getattr(value, "max_workers", None)
+        if limit:
+            yield limit
+        yield from _limits([getattr(value, item.name) for item in fields(value)])
+    elif isinstance(value, Mapping):
+        yield from _limits(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _limits(item)
