@@ -24,7 +24,14 @@ def main() -> None:
     params = Params.read(
         "report",
         "sources",
+        "annotate",
+        "scorers",
+        "score",
+        "audit",
+        "engines",
         "rephrase",
+        "refuse",
+        "educate",
         "tags",
         "corpora",
         "mixtures",
@@ -44,11 +51,27 @@ def main() -> None:
             external_models=list(params.external_models),
             decoders=params.evaluate.decoders,
             rephrased_scores=params.rephrase.scores,
+            made_by=_made_by(params),
+            rule=params.score.ensemble.rule,
+            labelled=[row.source for row in params.annotate.pool.values()],
             **{table: getattr(params, table) for table in TABLES},
         ),
         engine=params.rephrase.engine,
         params=params.model_dump(mode="json", by_alias=True),
     )
+
+
+def _made_by(params: Params) -> dict[str, dict[str, str]]:
+    """Return the rows that labelled, scored, audited and wrote, with their kinds."""
+    scorers = {name: row.kind for name, row in params.scorers.items()}
+    engines = {name: row.kind for name, row in params.engines.items()}
+    writers = (params.rephrase, params.refuse, params.educate)
+    return {
+        "labels": {row: scorers[row] for row in [params.annotate.judge]},
+        "scores": {row: scorers[row] for row in params.score.ensemble.of},
+        "audit": {row: scorers[row] for row in [params.audit.judge]},
+        "writer": {row.engine: engines[row.engine] for row in writers},
+    }
 
 
 def _inputs(params: Params) -> list[Path]:

@@ -224,8 +224,9 @@ def change(folder: Path, edit: Callable[[Measurement], Measurement | None]) -> N
 
 
 def set_count(folder: Path, metric: str, count: int, of: int = 150, **columns: Any) -> None:
-    """Set a count wherever the columns have these values, for the first judge and all forms."""
-    columns |= {"metric": metric, "form": None, "checkpoint": None, "is_first_judge": True}
+    """Set a count wherever the columns have these values, for all forms and the first judge."""
+    columns = {"is_first_judge": True, **columns}
+    columns |= {"metric": metric, "form": None, "checkpoint": None}
 
     def edit(row: Measurement) -> Measurement:
         matches = all(getattr(row, name) == value for name, value in columns.items())
@@ -250,6 +251,14 @@ def declared(models: dict[str, Model], *external_models: str, **changes: Any) ->
         "relearn": {},
         "attacks": {},
         "rephrased_scores": [1, 2, 3],
+        "made_by": {
+            "labels": {"lexicon": "lexicon"},
+            "scores": {"lexicon": "lexicon", "ngrams": "ngrams"},
+            "audit": {"lexicon": "lexicon"},
+            "writer": {"template": "template"},
+        },
+        "rule": "max",
+        "labelled": ["web"],
     }
     return Declared(**blocks | changes)
 

@@ -13,13 +13,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
+from safelm.builder.manifest import File, Ledger, Manifest, ManifestEntry
 from safelm.evaluation.measurements import Measurement, share
 from safelm.report.build import load_report, screen, write_report
 from safelm.report.charts import svg
 from safelm.report.claim import Claim, verdicts
+from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
 from safelm.report.figures.ablation import ablation
+from safelm.report.figures.makers import funnel
 from safelm.report.inputs import ReportError, read_curve, read_inputs
 from safelm.report.layout import STYLES
 from safelm.report.measured import pool
@@ -202,13 +206,19 @@ def claim(claims: list[Claim], id: str) -> Claim:
     return next(one for one in claims if one.id == id)
 
 
-def with_asr(root: Path, **counts: int) -> list[Claim]:
-    """The claims when the plain decoder's attack success after finetuning is so many of 150."""
+def with_asr(root: Path, further: dict[str, int] | None = None, **counts: int) -> list[Claim]:
+    """The claims when the plain decoder's attack success after finetuning is so many of 150.
+
+    The further judge counts the same, unless told otherwise.
+    """
     models = world.models(*THREE)
     world.write_evaluations(root, models)
-    for name, count in counts.items():
-        folder = root / "evaluate" / f"{name}-finetune"
-        world.set_count(folder, "asr", count, decoder="greedy")
+    judged = {True: counts, False: further or counts}
+    for is_first, by_model in judged.items():
+        for name, count in by_model.items():
+            folder = root / "evaluate" / f"{name}-finetune"
+            by = {"decoder": "greedy", "is_first_judge": is_first}
+            world.set_count(folder, "asr", count, **by)
     return read(root, models)[1]
 
 
@@ -230,6 +240,98 @@ def test_filtering_alone_must_be_worse_to_reproduce_the_paper(
         claim(with_asr(tmp_path, standard=75, filtered=filtered), "ablation_score_0").verdict
         == verdict
     )
+
+
+@pytest.mark.parametrize(
+    ("further", "verdict"),
+    [
+        ({"standard": 75, "safe": 20}, "reproduced"),
+        ({"standard": 75, "safe": 72}, "not distinguishable"),
+        ({"standard": 20, "safe": 75}, "judges disagree"),
+    ],
+)
+def test_a_claim_must_hold_by_every_judge(
+    tmp_path: Path, further: dict[str, int], verdict: str
+) -> None:
+    found = claim(with_asr(tmp_path, further, standard=75, safe=30), "safe_stays_lower")
+    assert found.verdict == verdict
+    assert [one.judge for one in found.comparisons] == ["", "scores"]
+    assert "(finetune, greedy, by scores)" in found.json()["sentence"]
+
+
+def with_counts(
+    root: Path, stage: str, metric: str, counts: dict[str, int], **columns: Any
+) -> list[Claim]:
+    models = world.models(*THREE)
+    world.write_evaluations(root, models)
+    for name, count in counts.items():
+        world.set_count(root / "evaluate" / f"{name}-{stage}", metric, count, **columns)
+    return read(root, models)[1]
+
+
+@pytest.mark.parametrize(
+    ("declined", "verdict"),
+    [(150, "not testable"), (142, "not distinguishable"), (15, "contradicted")],
+)
+def test_a_claim_at_a_ceiling_is_not_testable(tmp_path: Path, declined: int, verdict: str) -> None:
+    counts = {"safe": 150, "standard": declined}
+    plain = {"suite": "benign", "decoder": "greedy"}
+    found = claim(
+        with_counts(tmp_path, "instruct", "over_refusal", counts, **plain),
+        "over_refusal_not_higher",
+    )
+    assert found.verdict == verdict
+    assert ("none could decline five points more" in found.json()["sentence"]) == (
+        verdict == "not testable"
+    )
+
+
+@pytest.mark.parametrize(("standard", "verdict"), [(29, "not testable"), (110, "contradicted")])
+def test_utility_at_chance_is_not_testable(tmp_path: Path, standard: int, verdict: str) -> None:
+    models = world.models(*THREE)
+    world.write_evaluations(tmp_path, models)
+    for stage in ("pretrain", "instruct", "finetune"):
+        for name, count in {"standard": standard, "safe": 21}.items():
+            folder = tmp_path / "evaluate" / f"{name}-{stage}"
+            columns = {"of": 120, "is_first_judge": None, "suite": "utility"}
+            world.set_count(folder, "accuracy", count, **columns)
+    found = claim(read(tmp_path, models)[1], "utility_kept")
+    assert found.verdict == verdict and len(found.comparisons) == 3
+
+
+def test_broken_text_is_no_low_attack_success(tmp_path: Path) -> None:
+    plain = {"suite": "harmful", "decoder": "greedy"}
+    models = world.models(*THREE)
+    world.write_evaluations(tmp_path, models)
+    folder = tmp_path / "evaluate/safe-finetune"
+    for metric, count in {"asr": 0, "neither": 150, "refused": 0}.items():
+        world.set_count(folder, metric, count, **plain)
+    found = claim(read(tmp_path, models)[1], "safe_stays_lower")
+    assert found.verdict == "not testable" and "broken text" in found.json()["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader", "verdict"),
+    [
+        ("lexicon", "jsonl", "not testable"),
+        ("labels", "demo", "not testable"),
+        ("labels", "jsonl", "reproduced"),
+    ],
+)
+def test_a_classifier_of_made_up_labels_is_not_compared_with_the_papers(
+    tmp_path: Path, kind: str, reader: str, verdict: str
+) -> None:
+    models = world.models(*THREE)
+    world.write_build(tmp_path, models)
+    made_by = {"labels": {"people": kind}, "scores": {}, "audit": {}, "writer": {}}
+    changes = {"made_by": made_by, "sources": world.sources(reader)}
+    found = claim(read(tmp_path, models, **changes)[1], "classifier_recall")
+    assert found.verdict == verdict
+
+
+def test_every_limit_of_claims_has_its_source() -> None:
+    limits = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))["limits"]
+    assert len(limits) >= 5 and all(row["source"] and row["reason"] for row in limits.values())
 
 
 def test_what_was_not_built_is_not_measured(tmp_path: Path) -> None:
@@ -255,6 +357,8 @@ def test_a_claim_shows_both_rates_their_difference_and_the_papers_numbers(
     assert set(found["ours"]) == {
         "safe, pretrain, greedy",
         "standard, pretrain, greedy",
+        "safe, pretrain, greedy, by scores",
+        "standard, pretrain, greedy, by scores",
         "differences",
     }
     gap = found["ours"]["differences"][0]
@@ -545,6 +649,35 @@ def test_the_same_build_gives_the_same_bytes(root: Path, tmp_path: Path) -> None
 def test_no_path_of_the_machine_is_in_the_report(root: Path) -> None:
     for path in (root / "report").rglob("*.*"):
         assert path.is_dir() or str(root) not in path.read_text(encoding="utf-8")
+
+
+def test_every_figure_names_who_made_its_numbers(page: str) -> None:
+    for figure, words in {
+        "figure-2": "first judge of harmful: acts (the rule of the embedded world",
+        "figure-5": "labels of the sample: lexicon (the word lists of the embedded world)",
+        "figure-1": "synthetic text: template (templates, not a language model)",
+        "dual-use": "first judge of dual use: acts",
+    }.items():
+        text = page.partition(f'id="{figure}"')[2].partition("</figure>")[0]
+        assert words in text
+    table = page.partition('id="makers"')[2].partition("</figure>")[0]
+    assert "scores that select documents (max)" in table and "further judge of harmful" in table
+
+
+def test_the_funnel_follows_the_documents_of_a_source_to_tokens(tmp_path: Path) -> None:
+    world.write_build(tmp_path, world.models("standard"))
+    cleaned = Ledger(12000, 9000, {"gopher_quality": 2600, "near_duplicate": 400})
+    size = File("-00000.parquet", 9000, 5000, "0" * 32, "0" * 64)
+    (tmp_path / "clean/web").mkdir(parents=True)
+    entry = ManifestEntry("key", (size,), cleaned)
+    Manifest("clean/web", (("00000", entry),)).write(tmp_path / "clean/web")
+    figure = funnel(read(tmp_path, world.models("standard"))[0])
+    rows = [[cell.text for cell in row] for row in figure.tables[0].rows]
+    assert rows[0][:6] == ["web", "read", "12,100", "90", "10", "12,000"]
+    assert rows[1] == ["web", "cleaned", "12,000", "3,000", "0", "9,000", "5,000", "–"]
+    assert rows[2][:2] == ["web", "in mixtures"] and rows[2][5] == "4,200"
+    assert figure.tables[0].rows[1][3].small == "gopher quality 2,600\nnear duplicate 400"
+    assert [panel.title for panel in figure.panels] == ["web", "math"]
 
 
 # ── builds that are not whole ──

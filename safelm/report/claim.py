@@ -11,6 +11,7 @@ from safelm.stats.differences import (
     VERDICTS,
     Difference,
     Verdict,
+    across_judges,
     below,
     difference,
     not_above,
@@ -43,6 +44,8 @@ class Comparison:
         kept: the claim holds while `lower` exceeds `higher` by less than MARGIN.
         per_million: rates are per million words, not percent.
         paired: the difference prompt by prompt, where both answered the same prompts.
+        judge: of the answers; empty for the first judge of the suite, and what has none.
+        limits: why the rates of both sides cannot tell whether the claim holds.
     """
 
     lower: Side
@@ -50,6 +53,8 @@ class Comparison:
     kept: bool = False
     per_million: bool = False
     paired: Difference | None = None
+    judge: str = ""
+    limits: Sequence[str] = ()
 
     @property
     def gap(self) -> Difference | None:
@@ -65,7 +70,9 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict that the interval gives."""
+        """The verdict that the interval gives, unless the rates are at a limit."""
+        if self.gap and self.limits:
+            return "not testable"
         return not_above(self.gap, MARGIN) if self.kept else below(self.gap)
 
     def sentence(self) -> str:
@@ -91,13 +98,15 @@ class Comparison:
             return f"{' and '.join(missing)}{where}: not measured"
         unit = (1e6, "per million") if self.per_million else (100.0, "points")
         apart = " ".join(points(gap.value, gap.low, gap.high, *unit))
-        return f"{' against '.join(names)}{where}: {' against '.join(values)}, difference {apart}"
+        limits = "".join(f"; not testable: {limit}" for limit in self.limits)
+        found = f"{' against '.join(values)}, difference {apart}{limits}"
+        return f"{' against '.join(names)}{where}: {found}"
 
     def json(self) -> dict[str, Any]:
         """Return the difference as summary.json holds it."""
         sides = {"first": ", ".join(self.lower.name), "second": ", ".join(self.higher.name)}
         gap = self.gap.json() if self.gap else {}
-        return {**sides, **gap, "verdict": self.verdict}
+        return {**sides, **gap, "verdict": self.verdict, "limits": [*self.limits]}
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,11 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict: all comparisons must hold, one that fails contradicts the claim."""
-        return together([comparison.verdict for comparison in self.comparisons])
+        """The verdict: all comparisons must hold, by every judge."""
+        judged: dict[str, list[Verdict]] = {}
+        for comparison in self.comparisons:
+            judged.setdefault(comparison.judge, []).append(comparison.verdict)
+        return across_judges([together(verdicts) for verdicts in judged.values()])
 
     @property
     def paper_lines(self) -> list[str]:

@@ -5,7 +5,7 @@ look settled.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import islice, product
 from pathlib import Path
@@ -19,6 +19,7 @@ from safelm.report.data import ReportData
 from safelm.report.figures.corpora import hazard_counts
 from safelm.report.figures.differences import pair
 from safelm.report.figures.scorers import matrices
+from safelm.report.measured import SUITES
 from safelm.report.roles import STEPS, Group
 from safelm.stats.classification import recall_rate
 from safelm.stats.differences import Difference
@@ -27,6 +28,9 @@ from specs.paper import Paper
 
 CLAIMS = Path(__file__).with_suffix(".yaml")
 EVERY = "every"
+MADE_UP = (
+    "the labels are those of the embedded world, whose rule wrote the pages (specs/hazards.yaml)"
+)
 # Names of models that were not built.
 MISSING = {**STEPS, "safe": "all interventions", "standard": "raw data", "filtered": "score 0 only"}
 
@@ -45,6 +49,37 @@ class Row:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A row of `limits` in claims.yaml, which explains these fields."""
+
+    metrics: Sequence[str]
+    reason: str
+    source: str
+    sides: str = "both"
+    rate: str = ""
+    at_least: float = 1.1
+    at_most: float = -0.1
+    fewer_than: int = 0
+
+    def holds(self, data: ReportData, comparison: Comparison) -> bool:
+        """Return whether the rates of a comparison are at this limit."""
+        sides = {"lower": comparison.lower, "higher": comparison.higher}
+        chosen = [sides[self.sides]] if self.sides in sides else [*sides.values()]
+        reached = [self._reached(data, side, comparison.judge) for side in chosen]
+        return any(reached) if self.sides == "any" else all(reached)
+
+    def _reached(self, data: ReportData, side: Side, judge: str) -> bool:
+        rate = side.rate
+        if self.rate and side.group:
+            cell = (side.group.name, side.stage, side.decoder)
+            rate = data.measured.rate(self.rate, *cell, judge=judge or None)
+        if rate is None or rate.value is None or rate.low is None:
+            return False
+        # Above a floor is what lies above it with its whole interval.
+        return rate.value >= self.at_least or rate.low <= self.at_most or rate.of < self.fewer_than
+
+
 def claims(data: ReportData) -> list[Claim]:
     """Judge every claim, in the order of claims.yaml."""
     # These compare no answers to prompts.
@@ -53,11 +88,17 @@ def claims(data: ReportData) -> list[Claim]:
         "classifier_recall": _classifier,
     }
     values = _paper_values(data.paper)
+    rows = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    limits = [Limit(**columns) for columns in rows.pop("limits").values()]
     judged = []
-    for id, columns in yaml.safe_load(CLAIMS.read_text(encoding="utf-8")).items():
+    for id, columns in rows.items():
         row = Row(**columns)
         compare = special.get(id)
-        compared = [compare(data)] if compare else list(_comparisons(data, row))
+        compared = []
+        for one in [compare(data)] if compare else _comparisons(data, row):
+            reached = [x for x in limits if row.metric in x.metrics and x.holds(data, one)]
+            reasons = [*one.limits, *(f"{limit.reason} ({limit.source})" for limit in reached)]
+            compared.append(replace(one, limits=reasons))
         paper = {name: _value(values, path) for name, path in row.paper.items()}
         judged.append(Claim(id, row.text, row.source, compared, paper, row.note))
     return judged
@@ -72,21 +113,32 @@ def _comparisons(data: ReportData, row: Row) -> Iterator[Comparison]:
         # Without a safe model there is nothing to compare.
         safe = data.roles.parts.get("safe")
         stages = data.measured.stages(safe.name) if safe else []
-    for group, stage in product(groups, stages):
+    # The first judge has no name among numbers.
+    numbers = data.measured.select(metric=row.metric, suite=SUITES.get(row.metric), judge=...)
+    judges = dict.fromkeys(["", *(number.judge or "" for number in numbers)])
+    for judge, group, stage in product(judges, groups, stages):
         lower, higher = (
-            _side(data, words, row.metric, group, stage) for words in (row.lower, row.higher)
+            _side(data, words, row.metric, group, stage, judge) for words in (row.lower, row.higher)
         )
-        if stage and None in (lower.decoder, higher.decoder):
+        rates = (lower.rate, higher.rate)
+        # A decoder that is not declared; and of every group, and by further judges, what is absent.
+        if stage and row.lower[2:] and None in (lower.decoder, higher.decoder):
             continue
-        # Of every group those count that were measured.
         if group and None in [side.rate for side in (lower, higher) if side.group is group]:
             continue
-        paired = _paired(data, lower, higher) if row.metric == "asr" else None
-        yield Comparison(lower, higher, kept=row.kept, paired=paired)
+        if judge and None in rates:
+            continue
+        paired = _paired(data, lower, higher) if row.metric == "asr" and not judge else None
+        yield Comparison(lower, higher, kept=row.kept, paired=paired, judge=judge)
 
 
 def _side(
-    data: ReportData, words: Sequence[str], metric: str, group: Group | None, stage: str
+    data: ReportData,
+    words: Sequence[str],
+    metric: str,
+    group: Group | None,
+    stage: str,
+    judge: str,
 ) -> Side:
     """Look up a side by its words; `every` stands for the given group or stage."""
     part, at, *roles = words
@@ -96,9 +148,10 @@ def _side(
     name = chosen.name if chosen else f"{MISSING[part]} (not built)"
     rate = None
     if chosen and (decoder or not roles):
-        rate = data.measured.rate(metric, chosen.name, stage, decoder)
-    title = (name, stage, readable(decoder)) if decoder else (name, stage)
-    return Side(title, rate, chosen, stage, decoder)
+        rate = data.measured.rate(metric, chosen.name, stage, decoder, judge or None)
+    title = [name, stage, *([readable(decoder)] if decoder else [])]
+    title += [f"by {readable(judge)}"] if judge else []
+    return Side(tuple(title), rate, chosen, stage, decoder)
 
 
 def _paired(data: ReportData, lower: Side, higher: Side) -> Difference | None:
@@ -131,9 +184,9 @@ def _classifier(data: ReportData) -> Comparison:
     ours = None
     for _, matrix in islice(matrices(data.inputs.fit), 1):
         ours = recall_rate(matrix, 1, data.confidence)
-    return Comparison(
-        Side(("the paper's gte-base",), theirs), Side(("our classifier",), ours), kept=True
-    )
+    sides = (Side(("the paper's gte-base",), theirs), Side(("our classifier",), ours))
+    limits = [MADE_UP] if data.declared.has_made_up_labels else []
+    return Comparison(*sides, kept=True, limits=limits)
 
 
 def _paper_values(paper: Paper) -> dict[str, Any]:

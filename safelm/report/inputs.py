@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from specs.document import MEASUREMENTS
 from specs.mixture import Mixture, Model
 from specs.source import SourceRow
 
+SOURCE_STAGES = ("ingest", "clean", "score")
 DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
 # Folders of build/ that the report reads.
 FOLDERS = (
@@ -72,6 +73,15 @@ class Declared:
     relearn: Mapping[str, Relearn]
     attacks: Mapping[str, Attack]
     rephrased_scores: Sequence[int]
+    made_by: Mapping[str, Mapping[str, str]]  # role: the rows that play it, with their kinds
+    rule: str  # of the ensemble of scorers
+    labelled: Sequence[str]  # the sources of labelled documents
+
+    @property
+    def has_made_up_labels(self) -> bool:
+        """Whether labels come from the made-up world: its word lists, or its pages."""
+        readers = {self.sources[name].reader for name in self.labelled}
+        return "demo" in readers or "lexicon" in self.made_by["labels"].values()
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class Inputs:
     held_out: pl.DataFrame  # model, corpus, tokens and loss
     plans: Mapping[str, Json]  # by mixture
     ledgers: Mapping[str, Ledger]  # by stage
+    sizes: Mapping[str, int]  # bytes of the files of each of these stages
     overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
     outcomes: pl.DataFrame  # SAMPLE columns with model, stage, and the act of each prompt
 
@@ -109,7 +120,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
     further = read_measurements([folder / "relearn", folder / "attack"])
     further = further.filter(pl.col("model").is_in(list(rows.models)))
     cards = _json_files(folder / "card", rows.corpora, "card.json")
-    runs = folder / "pretrain"
+    runs, manifests = folder / "pretrain", _manifests(folder, rows)
     return Inputs(
         measurements=pl.concat([measurements, further]),
         external=read_measurements([folder / "compare" / name for name in rows.external_models]),
@@ -120,7 +131,8 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         curves=_by_model(runs, rows.models, "loss.csv", read_curve, CURVES),
         held_out=_by_model(runs, rows.models, "held_out.csv", pl.read_csv, HELD_OUT),
         plans=_json_files(folder / "mix", rows.mixtures, "plan.json"),
-        ledgers=_ledgers(folder, rows),
+        ledgers={stage: made.ledger.check(stage) for stage, made in manifests.items()},
+        sizes={stage: _bytes(made) for stage, made in manifests.items()},
         overlap=_read(OVERLAP, [folder / "overlap" / "prompts.parquet"]),
         outcomes=_outcomes(dict(zip(cells, evaluated, strict=True))),
     )
@@ -191,11 +203,16 @@ def _by_hazard(card: Json) -> Json:
     return {**card, "hazards": {row["hazard"]: row for row in card.get("hazards") or []}}
 
 
-def _ledgers(folder: Path, rows: Declared) -> dict[str, Ledger]:
-    stages = [f"ingest/{source}" for source in rows.sources]
+def _manifests(folder: Path, rows: Declared) -> dict[str, Manifest]:
+    """Read the manifests of the stages of data, source by source where a stage has one of each."""
+    stages = [f"{stage}/{source}" for stage, source in product(SOURCE_STAGES, rows.sources)]
     stages += [*DATA_STAGES, *(f"tag/{row}" for row in rows.tags)]
     built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
-    return {stage: Manifest.read(folder / stage).ledger.check(stage) for stage in built}
+    return {stage: Manifest.read(folder / stage) for stage in built}
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(file.bytes for file in chain(*(entry.files for entry in manifest.entries())))
 
 
 def _by_model(

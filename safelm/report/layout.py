@@ -78,6 +78,7 @@ class Layout:
     across: str = ""
     upwards: str = ""
     paper: str = ""
+    made_by: Sequence[str] = ()
     gutter: float = GUTTER
 
 
@@ -93,6 +94,7 @@ class Figure:
     tables: Sequence[Table]
     legend: Legend
     paper: str
+    made_by: Sequence[str]
 
 
 def figure(
@@ -111,7 +113,8 @@ def figure(
     layout = layout_of(text or id, **words)
     shown = [table for table in tables if table.rows]
     texts = (layout.section, layout.title, layout.caption)
-    return Figure(id, *texts, panels, shown, legend or layout.legend, layout.paper)
+    style = (legend or layout.legend, layout.paper, layout.made_by)
+    return Figure(id, *texts, panels, shown, *style)
 
 
 def table(

@@ -12,7 +12,12 @@ from safelm.stats.rates import Rate, averaged, mean, pooled
 BEST_LAYER = "probe_best_layer"
 STAGES = ("pretrain", "instruct", "finetune")
 # The suites by which a metric is known; others are measured on the utility suite.
-SUITES = {"asr": "harmful", "complied": "benign", "over_refusal": "benign"}
+SUITES = {
+    "asr": "harmful",
+    "neither": "harmful",
+    "complied": "benign",
+    "over_refusal": "benign",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +85,16 @@ class Measured:
         return [value for value in dict.fromkeys(values) if value is not None]
 
     def rate(
-        self, metric: str, group: str | None, stage: str, decoder: str | None = None
+        self,
+        metric: str,
+        group: str | None,
+        stage: str,
+        decoder: str | None = None,
+        judge: str | None = None,
     ) -> Rate | None:
         """Look up a rate on the suite by which its metric is known; None if it was not measured."""
         suite = SUITES.get(metric, self.utility_suite)
-        key = {"metric": metric, "suite": suite, "decoder": decoder}
+        key = {"metric": metric, "suite": suite, "decoder": decoder, "judge": judge}
         numbers = self.select(group=group, stage=stage, **key)
         return next((number.rate for number in numbers if number.rate.value is not None), None)
 
@@ -92,6 +102,13 @@ class Measured:
     def utility_suite(self) -> str | None:
         """The utility suite of the embedded world: tasks of the harness measure `acc`."""
         return next(iter(self.values("suite", metric="accuracy")), None)
+
+    @cached_property
+    def judges(self) -> pl.DataFrame:
+        """The judges of every suite: suite, its kind, judge, its kind, and whether it is first."""
+        rows = self.frame.filter(pl.col("first_judge").is_not_null(), pl.col("row").is_null())
+        columns = ("suite", "suite_kind", "first_judge", "judge_kind", "is_first_judge")
+        return rows.select(columns).drop_nulls().unique().sort(columns)
 
     def stages(self, group: str | None = None) -> list[str]:
         """Return the stages that were evaluated, of one group or of any."""

@@ -10,7 +10,16 @@ from safelm.report.charts.numbers import short_percent
 from safelm.report.claim import Claim, verdicts
 from safelm.report.claims import CLAIMS
 from safelm.report.data import ReportData
-from safelm.report.figures import ablation, answers, corpora, decoding, differences, scorers, tuning
+from safelm.report.figures import (
+    ablation,
+    answers,
+    corpora,
+    decoding,
+    differences,
+    makers,
+    scorers,
+    tuning,
+)
 from safelm.report.layout import FIGURES, TABLES, Figure
 
 PAGE, PICTURE = "page.html.jinja", "picture.svg.jinja"
@@ -44,9 +53,11 @@ DRAWN = (
     corpora.hazards,
     corpora.training,
     corpora.held_out,
+    makers.funnel,
     corpora.ledger,
     corpora.models,
     corpora.mixtures,
+    makers.made_by,
 )
 
 
@@ -66,6 +77,7 @@ def render(
         pooled=[group.name for group in data.built if len(group.models) > 1],
         confidence=short_percent(data.confidence),
         sections=sections(data),
+        makers=makers.makers(data),
         blocks=sorted(params),
         digest=json_digest(params)[:16],
     )

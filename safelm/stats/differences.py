@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 from safelm.stats.rates import Rate, rounded
 
-Verdict = Literal["reproduced", "contradicted", "not distinguishable", "not measured"]
-VERDICTS: tuple[Verdict, ...] = (
+Verdict = Literal[
     "reproduced",
     "contradicted",
     "not distinguishable",
+    "judges disagree",
+    "not testable",
     "not measured",
-)
+]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,28 @@ def not_above(gap: Difference | None, margin: float) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Judge a claim of several comparisons: all must hold, one that fails contradicts it."""
-    measured = set(verdicts) - {"not measured"}
-    if not measured:
-        return "not measured"
-    if "contradicted" in measured:
+    """Judge a claim of several comparisons: all must hold, one that fails contradicts it.
+
+    Those that were not measured or cannot be tested decide nothing beside others.
+    """
+    found = set(verdicts)
+    decided = found - {"not measured", "not testable"}
+    if not decided:
+        return "not testable" if "not testable" in found else "not measured"
+    if "contradicted" in decided:
         return "contradicted"
-    return "reproduced" if measured == {"reproduced"} else "not distinguishable"
+    return "reproduced" if decided == {"reproduced"} else "not distinguishable"
+
+
+def across_judges(verdicts: Sequence[Verdict]) -> Verdict:
+    """Judge a claim by the verdict of each judge, the first judge's first.
+
+    Judges disagree where one contradicts what another does not. What the first judge cannot test
+    is not settled by another.
+    """
+    if verdicts and verdicts[0] == "not testable":
+        return "not testable"
+    decided = set(verdicts) - {"not measured", "not testable"}
+    if "contradicted" in decided and len(decided) > 1:
+        return "judges disagree"
+    return together(verdicts)

@@ -9,17 +9,12 @@ import polars as pl
 from safelm.report.charts.numbers import NONE, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, pivot
+from safelm.report.figures.makers import kind_of
 from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, table, table_layout
 from safelm.report.measured import Number
 from safelm.stats.rates import Rate
 
 WORLD = ("harmful", "benign", "dual_use")  # suites of the embedded world
-JUDGES = {
-    "demo": "the rule of the embedded world",
-    "refusal_phrases": "declining phrases, for which even broken text counts as compliance",
-    "scorer": "a fitted scorer",
-    "llm": "a language model",
-}
 
 
 def attack_success(data: ReportData) -> Figure:
@@ -110,13 +105,8 @@ def _paper_labels(data: ReportData) -> Iterator[Number]:
 
 def public_suites(data: ReportData) -> list[Figure]:
     """Draw a figure for each suite beside those of the embedded world, in the order of names."""
-    is_other = pl.col("suite").is_in(WORLD).not_()
-    rows = data.measured.frame.filter(
-        is_other, pl.col("first_judge").is_not_null(), pl.col("row").is_null()
-    )
-    columns = ("suite", "suite_kind", "first_judge", "judge_kind", "is_first_judge")
-    judged = rows.select(columns).unique().sort(columns)
-    return [_public_suite(data, rows) for rows in judged.partition_by("suite", maintain_order=True)]
+    judges = data.measured.judges.filter(pl.col("suite").is_in(WORLD).not_())
+    return [_public_suite(data, rows) for rows in judges.partition_by("suite", maintain_order=True)]
 
 
 def _public_suite(data: ReportData, judges: pl.DataFrame) -> Figure:
@@ -124,7 +114,7 @@ def _public_suite(data: ReportData, judges: pl.DataFrame) -> Figure:
     kinds = judges.select("first_judge", "judge_kind").iter_rows()
     words: dict[str, Any] = {
         "name": readable(suite),
-        "judges": "; ".join(f"{judge}, {JUDGES[kind]}" for judge, kind in kinds),
+        "judges": "; ".join(f"{judge}, {kind_of(kind)}" for judge, kind in kinds),
         "first": judges.filter("is_first_judge")["first_judge"][0],
     }
     id = f"suite-{suite.replace('_', '-')}"

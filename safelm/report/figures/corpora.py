@@ -10,6 +10,7 @@ from safelm.report.charts.numbers import NONE, percent, readable
 from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
+from safelm.report.figures.makers import reasons
 from safelm.report.layout import (
     STYLES,
     Cell,
@@ -170,11 +171,6 @@ def ledger(data: ReportData) -> Figure:
     """List where every row of every source went."""
     rows: list[Row] = []
     for stage, counts in data.inputs.ledgers.items():
-        lost = {"dropped": _reasons(counts.dropped), "quarantined": _reasons(counts.quarantined)}
+        lost = {"dropped": reasons(counts.dropped), "quarantined": reasons(counts.quarantined)}
         rows.append({"stage": stage, "in": counts.rows_in, "out": counts.rows_out, **lost})
     return figure("ledger-table", tables=[table("ledger", rows)])
-
-
-def _reasons(counts: Mapping[str, int]) -> Cell:
-    lines = (f"{readable(name)} {count:,}" for name, count in counts.items())
-    return Cell(f"{sum(counts.values()):,}", "\n".join(lines))
