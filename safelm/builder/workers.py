@@ -17,7 +17,8 @@ from safelm.builder.files import describe_error
 from safelm.builder.supervision import die_with_parent
 
 Work = Callable[[int], object]
-WORKER = "SAFELM_WORKER"  # set in a worker: its number, by which it takes one of several GPUs
+# Set in a worker: its number, by which it takes one of several GPUs.
+WORKER = "SAFELM_WORKER_NUMBER"
 
 
 class WorkFailed(RuntimeError):
