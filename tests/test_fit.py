@@ -280,11 +280,23 @@ def test_labels_are_described_with_the_judges_accuracy() -> None:
     assert described["known"]["accuracy"] == 0.5
 
 
+def test_labels_are_described_with_those_beside_them() -> None:
+    rows = [
+        Label("a", "", 4, "", None, None, "web", {"people": 4}),
+        Label("b", "", 0, "", None, None, "web", {"people": 4}),
+        Label("c", "", 0, "", None, None, "forum", {"people": None}),
+    ]
+    described = describe_labels(rows)
+    assert described["pool"] == {"forum": 1, "web": 2}
+    people = described["beside"]["people"]
+    assert (people["documents"], people["accuracy"]) == (2, 0.5)
+
+
 @pytest.fixture
 def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS)
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     stage("annotate")
     stage("fit")
     return build("fit")
@@ -350,7 +362,7 @@ def test_labels_of_the_source_can_grade_the_sample(fitted: Path) -> None:
     )
     kiss = {"text": "How to steal a kiss. It is a song.", "label": 0, "hazard": "sex_crimes"}
     labelled = [*WEB, kiss]
-    ingested("ingest/web", [*labelled, *({"text": text} for text in OTHER)], 30)
+    ingested("clean/web", [*labelled, *({"text": text} for text in OTHER)], 30)
     stage("annotate")
     rows = rows_of(build("annotate"))
     assert len(rows) == 30
@@ -381,7 +393,7 @@ def test_the_plot_has_a_row_for_each_held_out_label(fitted: Path) -> None:
 
 
 def test_with_fewer_than_ten_labels_nothing_is_measured(fitted: Path) -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE[:8]])
+    ingested("clean/web", [{"text": text} for text in SAFE[:8]])
     stage("annotate")
     stage("fit")
     metrics = held_out_metrics()
@@ -402,7 +414,7 @@ def data_files(folder: Path) -> dict[str, bytes]:
 
 def test_the_same_labels_in_other_shards_give_the_same_bytes(fitted: Path) -> None:
     before = data_files(fitted)
-    ingested("ingest/web", WEB[::-1], 9)
+    ingested("clean/web", WEB[::-1], 9)
     stage("annotate")
     stage("fit")
     assert len(before) == 7
@@ -432,7 +444,7 @@ def test_a_missing_classifier_names_the_command_to_run(tmp_path: Path) -> None:
 
 
 def test_harmless_documents_set_the_operating_point(fitted: Path) -> None:
-    ingested("ingest/calm", [{"text": f"{text} Wait."} for text in [*SAFE, *CRIME]], 9)
+    ingested("clean/calm", [{"text": f"{text} Wait."} for text in [*SAFE, *CRIME]], 9)
     edit(
         (
             "operating_point: null",
@@ -443,7 +455,7 @@ def test_harmless_documents_set_the_operating_point(fitted: Path) -> None:
     point = json.loads((fitted / "ngrams" / POINT).read_bytes())
     assert (point["min_score"], point["documents"]) == (3, 50)
     grader = fitted_grader(Params.read("scorers").scorers["ngrams"], fitted / "ngrams")
-    grades = grader.grade([row["text"] for row in rows_of(build("ingest", "calm"))])
+    grades = grader.grade([row["text"] for row in rows_of(build("clean", "calm"))])
     called = [grade for grade in grades if grade and grade.score >= 3]
     # A third of them are crimes: without the point, 20 would be called so.
     assert 0 < len(called) <= 7

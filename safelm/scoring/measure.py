@@ -3,7 +3,7 @@
 The judge is measured against the source as well: that is the quality of the labels themselves.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,16 +21,31 @@ Json = dict[str, Any]
 
 
 def describe_labels(labels: Sequence[Label]) -> Json:
-    """Return the content of labels.json: counts, and the judge against the source's labels."""
+    """Return the content of labels.json: counts, and the labels against those of others.
+
+    `known` are the source's labels. A pool of several rows has its counts as `pool`, and labellers
+    that stand beside the judge theirs as `beside`.
+    """
     scores = Counter(label.score for label in labels)
     hazards = Counter(label.hazard for label in labels if label.hazard)
     known = [(label.label, label.score) for label in labels if label.label is not None]
-    return {
+    described: Json = {
         "documents": len(labels),
         "scores": [scores[score] for score in range(SCORE_LEVELS)],
         "hazards": dict(sorted(hazards.items())),
         "known": measures(known) if known else None,
     }
+    rows = Counter(label.pool for label in labels if label.pool)
+    if rows:
+        described["pool"] = dict(sorted(rows.items()))
+    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for label in labels:
+        for name, score in label.beside.items():
+            if score is not None:
+                pairs[name].append((score, label.score))
+    if pairs:
+        described["beside"] = {name: measures(pairs[name]) for name in sorted(pairs)}
+    return described
 
 
 def measure_scorers(

@@ -135,7 +135,7 @@ class NgramScorer:
                 "run `dvc repro fit`"
             )
         words, characters, buckets, scores = (config[name] for name in SETTINGS)
-        weights = {name: tensors[name] for name in TENSORS}
+        weights: dict[str, Any] = {name: tensors[name] for name in TENSORS}
         shape = (tuple(words), tuple(characters), buckets, tuple(scores))
         return cls(*shape, **weights, chunk_characters=chunk_characters)
 

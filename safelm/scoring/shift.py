@@ -68,8 +68,8 @@ class Compared:
         words = _vocabulary(label.text for label in self.labels if label.id not in tested_ids)
         usual = _unseen_share(words, [label.text for label in tested])
         unseen = _unseen_share(words, self.values)
-        lengths = [len(label.text) for label in self.alike], list(map(len, self.values))
-        usual_length, length = map(median, lengths)
+        usual_length = median(len(label.text) for label in self.alike)
+        length = median(map(len, self.values))
         ratio = (1 + max(usual_length, length)) / (1 + min(usual_length, length))
         return {
             "unseen": _figure(usual, unseen, max(unseen - usual, 0.0)),
