@@ -125,6 +125,7 @@ class _Builder:
 
     def make(self, make: Make, reads: Sequence[Path], values: Values) -> Made:
         """Call `make` in a temporary directory and commit its files, unless its key is cached."""
+        # Before the key, which takes manifests at their word.
         check_inputs([reads, values])
         fingerprint = _fingerprint(self.stage, make, reads, values)
         key = fingerprint.key()
@@ -136,7 +137,8 @@ class _Builder:
         remove_stale(self.store.temporary_root)
         with self.store.temporary_directory(key) as folder:
             lines = list(make(folder, **values))
-            if fingerprint.differences(_fingerprint(self.stage, make, reads, values)):
+            afterwards = _fingerprint(self.stage, make, reads, values)
+            if fingerprint.differences(afterwards):
                 raise StageError(
                     f"{self.stage}: a file or the code changed during the run; run the stage again"
                 )

@@ -100,7 +100,10 @@ class Block(PipelineStep):
         yield document
 
     def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
+        self,
+        data: Iterable[Document] | None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[Document]:
         """Process every document, as DataTrove calls it."""
         for document in data or ():
@@ -126,7 +129,10 @@ class Reader(Block):
         """Yield the documents of a task; drop or quarantine every other row with a reason."""
 
     def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
+        self,
+        data: Iterable[Document] | None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[Document]:
         """Yield the documents of the task that the executor gave to this worker."""
         yield from data or ()
@@ -156,7 +162,10 @@ class Writer(Block):
         """Write every document; set `self.files[suffix]` to the rows of each file in `folder`."""
 
     def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
+        self,
+        data: Iterable[Document] | None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[Document]:
         """Write the documents, and count them."""
         self.write(self._counted(data or ()), self.task_folder)

@@ -34,7 +34,7 @@ def cached_digest(path: Path) -> str:
     """
     state = path.stat()
     cached = _cache.get(path)
-    if cached and cached[0] == _stamp(state):
+    if cached and cached[0] == change_stamp(state):
         return cached[1]
     began = time.time_ns()
     digest = file_digest(path)
@@ -53,11 +53,13 @@ def _remember(
     digest: str,
     now: int,
 ) -> None:
-    if now - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED:
-        _cache[path] = _stamp(state), digest
+    changed = max(state.st_mtime_ns, state.st_ctime_ns)
+    if now - changed > SETTLED:
+        _cache[path] = change_stamp(state), digest
 
 
-def _stamp(state: os.stat_result) -> Stamp:
+def change_stamp(state: os.stat_result) -> Stamp:
+    """Return (inode, size, mtime and ctime in ns), which differ after any change of a file."""
     return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
@@ -92,6 +94,7 @@ def content_digest(path: Path) -> str:
     if manifest.is_file():
         tasks = json.loads(manifest.read_bytes())["tasks"]
         return json_digest([[task["name"], task["files"], task["ledger"]] for task in tasks])
+    # Hidden files, such as those of an editor, are nobody's input.
     visible = [child for child in sorted(path.iterdir()) if child.name[0] != "."]
     listing = [(child.name, content_digest(child)) for child in visible]
     return hashlib.sha256(repr(listing).encode()).hexdigest()

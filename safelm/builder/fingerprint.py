@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from safelm.builder.digest import content_digest, json_digest
+from safelm.builder.digest import change_stamp, content_digest, json_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("safelm", "specs", "pipeline")  # first-party: their code is followed
@@ -57,7 +57,11 @@ class Fingerprint:
 
     @classmethod
     def of(
-        cls, stage: str, values: Any, modules: Iterable[str], extra_libraries: Iterable[str] = ()
+        cls,
+        stage: str,
+        values: Any,
+        modules: Iterable[str],
+        extra_libraries: Iterable[str] = (),
     ) -> "Fingerprint":
         """Take the fingerprint of a stage as this process would run it.
 
@@ -73,9 +77,11 @@ class Fingerprint:
         versions = [(name, _version(name)) for name in sorted(names)]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         return cls(
+            # Of ingest/web, ingest.
             stage=stage.partition("/")[0],
             values=json_digest(jsonable(values)),
             code=code_digest(modules),
+            # The minor version alone, because a patch release changes no syntax.
             libraries=(*versions, ("python", python)),
         )
 
@@ -146,8 +152,7 @@ def _first_party_file(module: str) -> Path | None:
 
 
 def _parse_cached(module: str, path: Path) -> Module:
-    state = path.stat()
-    return _parse(module, path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+    return _parse(module, path, change_stamp(path.stat()))
 
 
 @cache
@@ -187,6 +192,7 @@ def _tree_digest(tree: ast.Module) -> str:
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            # A body that was a docstring alone does as much as `pass`.
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 

@@ -134,7 +134,11 @@ def _shared(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(
-    path: Path, activity: str, sharers: Callable[[], Labelled] = _no_locks, *, wait: bool
+    path: Path,
+    activity: str,
+    sharers: Callable[[], Labelled] = _no_locks,
+    *,
+    wait: bool,
 ) -> Iterator[None]:
     # The file stays when the lock is released: another process may be waiting on its inode.
     with path.open("a+") as file:
@@ -151,7 +155,11 @@ def _alone(
 
 
 def _take(
-    descriptor: int, mode: int, path: Path, sharers: Callable[[], Labelled], wait: bool
+    descriptor: int,
+    mode: int,
+    path: Path,
+    sharers: Callable[[], Labelled],
+    wait: bool,
 ) -> None:
     """Lock a file, or name the process that holds it, or one that shares it."""
     began = time.monotonic()

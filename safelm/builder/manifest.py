@@ -40,6 +40,7 @@ class Ledger:
         dropped = sum(self.dropped.values())
         quarantined = sum(self.quarantined.values())
         lost = self.rows_in - self.rows_out - dropped - quarantined
+        # Below 0, too: rows from nowhere are as wrong as lost ones.
         if lost:
             raise LedgerError(
                 f"{where}: expected rows in = out + dropped + quarantined, got {self.summary()} "
@@ -151,7 +152,8 @@ class Manifest:
             "ledger": asdict(self.ledger),
             "tasks": [{"name": name, **asdict(entry)} for name, entry in self.tasks],
         }
-        return f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
+        text = json.dumps(values, indent=1, sort_keys=True)
+        return f"{text}\n".encode()
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":
@@ -166,6 +168,7 @@ class Manifest:
             raise DamagedShard(f"{where}: expected format {FORMAT} (got {values['format']})")
         tasks = [(task.pop("name"), ManifestEntry.load(task)) for task in values["tasks"]]
         manifest = cls(values["stage"], tuple(tasks))
+        # A suffix is checked with its file; here, together with the name of its task.
         for name, _ in manifest.files():
             if not is_safe_name(name):
                 raise DamagedShard(f"{where}: {name!r} is not a file of its folder")

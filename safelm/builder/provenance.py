@@ -73,6 +73,7 @@ def _paths(value: Any) -> Iterator[Path]:
 
 def _check_path(path: Path) -> None:
     """Check the manifests around a path and below it, and the file, or files of a folder."""
+    # Outer folders first: a manifest is known by the one around it.
     below = sorted(path.rglob("*"), key=lambda file: len(file.parts))
     around = [parent / MANIFEST for parent in reversed(path.parents) if parent not in BUILD.parents]
     manifests = [file for file in (*around, *below) if file.name == MANIFEST and file.is_file()]
@@ -83,10 +84,12 @@ def _check_path(path: Path) -> None:
     for file in below or [path]:
         if not file.is_file() or file in manifests:
             continue
+        # Outside of every manifest, dvc.lock names the file itself.
         if folders.isdisjoint(file.parents):
             _compare_locked(file, file.read_bytes())
         elif file not in known:
             raise DamagedShard(f"{file}: is no file of its stage; remove it, or {REMEDY}")
+        # The files of a folder are hashed by who reads them, and only if he does.
         elif file == path and cached_digest(file) != known[file]:
             raise _changed(file, "its manifest names")
 
@@ -171,6 +174,7 @@ def _locked_outs() -> Mapping[Path, str]:
     DVC writes it in place, and a branch built beside this one may be doing so now. A file that
     stays damaged counts as empty: shards are made, and `make doctor` reports it.
     """
+    # Two seconds in all, more than DVC needs to write it.
     for _ in range(40):
         try:
             state = os.stat(LOCK_FILE)

@@ -60,9 +60,11 @@ class Schedule:
     """
 
     def __init__(self, needs: Needs, jobs: int) -> None:
-        self.needs, self.jobs = needs, jobs
+        self.needs = needs
+        self.jobs = jobs
         self.waiting = sorted(needs)
-        self.done, self.slow = set[str](), set[str]()
+        self.done = set[str]()
+        self.slow = set[str]()
 
     @cached_property
     def lengths(self) -> dict[str, int]:
@@ -73,6 +75,7 @@ class Schedule:
                 readers[name].append(stage)
         lengths: dict[str, int] = {}
 
+        # Each stage is measured once, however many ways lead to it.
         def measure(stage: str) -> int:
             if stage not in lengths:
                 lengths[stage] = 1 + max(map(measure, readers[stage]), default=0)
@@ -88,9 +91,11 @@ class Schedule:
         if not ready:
             return []
         longest = max(self.lengths[stage] for stage in ready)
-        first, *others = [stage for stage in ready if self.lengths[stage] == longest]
-        peers = [first, *(stage for stage in others if kind(stage) == kind(first))]
-        share = 1 if kind(first) in self.slow else max(1, len(peers) // self.jobs)
+        urgent = [stage for stage in ready if self.lengths[stage] == longest]
+        first = kind(urgent[0])
+        peers = [stage for stage in urgent if kind(stage) == first]
+        # A fair share, so that the other lanes get some of them too.
+        share = 1 if first in self.slow else max(1, len(peers) // self.jobs)
         batch = peers[: min(share, LARGEST_BATCH)]
         # A stage that waits for nothing but this batch follows it, unless there are several: those
         # may run side by side.
@@ -105,7 +110,8 @@ class Schedule:
 
     def record(self, stages: Collection[str], seconds: float) -> None:
         """Remember kinds of stages that take so long that each is worth a process."""
-        if seconds / len(stages) > SLOW:
+        each = seconds / len(stages)
+        if each > SLOW:
             self.slow.update(map(kind, stages))
 
     def _ready(self, done: Collection[str]) -> list[str]:
@@ -116,7 +122,8 @@ class Lane:
     """A DVC process that builds a batch of stages, one after another."""
 
     def __init__(self, stages: list[str]) -> None:
-        self.stages, self.seconds = stages, 0.0
+        self.stages = stages
+        self.seconds = 0.0
         self.patience = Patience()
         self.has_found_damage = False
         self.began = time.monotonic()
@@ -175,14 +182,19 @@ class Lane:
     def _before(self, text: str) -> list[str]:
         """List the stages before the one that DVC started last."""
         started = [name for name in STARTS.findall(text) if name in self.stages]
-        return self.stages[: self.stages.index(started[-1])] if started else []
+        if not started:
+            return []
+        running = self.stages.index(started[-1])
+        return self.stages[:running]
 
     def summary(self) -> str:
         """Return what the stages printed, without DVC's own lines, and the time they took."""
         lines = self.log.read_text(errors="replace").splitlines()
         printed = [line for line in lines if line.strip() and not CHATTER.match(line)]
-        more = f" and {len(self.stages) - 1} more" if len(self.stages) > 1 else ""
-        return "\n".join([*printed, f"{self.stages[0] + more:<28} {self.seconds:6.1f} s"])
+        name = self.stages[0]
+        if len(self.stages) > 1:
+            name += f" and {len(self.stages) - 1} more"
+        return "\n".join([*printed, f"{name:<28} {self.seconds:6.1f} s"])
 
 
 def nothing() -> None:
@@ -198,11 +210,14 @@ def build(needs: Needs, jobs: int, after_each: Callable[[], None] = nothing) -> 
     Raises:
         BuildError: a stage failed; the other lanes are stopped.
     """
-    schedule, lanes = Schedule(needs, jobs), list[Lane]()
-    patience, looked = Patience(), time.monotonic()
+    schedule = Schedule(needs, jobs)
+    lanes: list[Lane] = []
+    patience = Patience()
+    looked = time.monotonic()
     bar = tqdm(total=len(needs), unit="stage", leave=False, disable=not sys.stderr.isatty())
     try:
         while schedule.waiting or lanes:
+            # A copy, because lanes that have ended leave the list.
             for lane in list(lanes):
                 schedule.done.update(lane.check())
                 if lane.seconds:
@@ -220,6 +235,7 @@ def build(needs: Needs, jobs: int, after_each: Callable[[], None] = nothing) -> 
             time.sleep(0.05)
     finally:
         bar.close()
+        # All are told before one is waited for: a stage may take seconds to end.
         for lane in lanes:
             lane.process.terminate()
         for lane in lanes:

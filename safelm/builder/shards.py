@@ -111,7 +111,9 @@ def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
 
 
 def write_table(
-    rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], path: Path
+    rows: Sequence[Mapping[str, object]],
+    columns: Mapping[str, str],
+    path: Path,
 ) -> None:
     """Write rows to Parquet; a key that is not among `columns` is left out."""
     values = {name: _column(rows, name) for name in columns}
@@ -123,7 +125,9 @@ def _column(rows: Sequence[Mapping[str, object]], name: str) -> list[object]:
 
 
 def write_row_groups(
-    groups: Iterable[Mapping[str, Sequence[object]]], columns: Mapping[str, str], path: Path
+    groups: Iterable[Mapping[str, Sequence[object]]],
+    columns: Mapping[str, str],
+    path: Path,
 ) -> int:
     """Write columns to Parquet, a row group for each group of them; return the number of rows.
 

@@ -37,7 +37,10 @@ def import_records(stage: str, store: Store) -> int:
 
 
 def assemble(
-    manifest: Manifest, folder: Path, store: Store, inside: Mapping[str, Manifest] | None = None
+    manifest: Manifest,
+    folder: Path,
+    store: Store,
+    inside: Mapping[str, Manifest] | None = None,
 ) -> None:
     """Install the files of a manifest into a folder, atomically.
 

@@ -46,7 +46,8 @@ def _ask_dvc() -> Outdated:
         stamps = stamp_inputs(_inputs(repo.index.stages))
         for path in changed_inputs(stamps):
             repo.state.hashes.delete(path)
-        changed, graph = repo.status(), repo.index.graph
+        changed = repo.status()
+        graph = repo.index.graph
         keep_stamps(stamps)
         stages = [stage for stage in graph if stage.addressing in changed]
         if not stages:

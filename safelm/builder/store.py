@@ -82,7 +82,8 @@ class Store:
         try:
             values = json.loads(path.read_bytes())
             entry = ManifestEntry.load(values)
-            digest, stamps = values["digest"], dict(values["stamps"])
+            digest = values["digest"]
+            stamps = dict(values["stamps"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedShard(f"{path}: is damaged") from error
         if entry.key != key or digest != json_digest(asdict(entry)):

@@ -50,7 +50,10 @@ def checked_weights(name: str, row: ExternalModel, decoders: Mapping[str, Decode
 
 
 def _check_decoders(
-    location: str, row: ExternalModel, decoders: Mapping[str, Decoder], described: Path
+    location: str,
+    row: ExternalModel,
+    decoders: Mapping[str, Decoder],
+    described: Path,
 ) -> None:
     """Refuse decoders that need the tag, for a model whose tokenizer has none."""
     if any(TAG in path.read_text("utf-8") for path in _existing(described, TOKENIZER_FILES)):

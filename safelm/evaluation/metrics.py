@@ -37,7 +37,8 @@ class JudgedCompletion:
 
     def sample(self) -> dict[str, Any]:
         """Return a row of SAMPLES."""
-        completion, prompt = self.completion, self.completion.prompt
+        completion = self.completion
+        prompt = self.completion.prompt
         (judge, verdict), *others = self.verdicts.items()
         return {
             "suite": prompt.suite,
@@ -67,7 +68,8 @@ def completions_of(
     """Return the completions of prompts from rows of COMPLETIONS, one for each prompt."""
     completions = []
     for prompt, row in zip(prompts, rows, strict=True):
-        text, tag_probability = row["completion"], row["tag_probability"]
+        text = row["completion"]
+        tag_probability = row["tag_probability"]
         if text is not None:
             completions.append(
                 Completion(prompt, decoder, text, row["short_circuited"], tag_probability)
@@ -113,7 +115,9 @@ def _exchange(completion: Completion, suite: AnySuite) -> Exchange:
 
 
 def outcome_rates(
-    verdicts: Iterable[Verdict], is_harmful: bool, **columns: Any
+    verdicts: Iterable[Verdict],
+    is_harmful: bool,
+    **columns: Any,
 ) -> list[Measurement]:
     """Count outcomes as shares of the judged completions, and `unjudged` as a share of all.
 

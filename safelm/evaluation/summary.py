@@ -22,11 +22,14 @@ def rate_table(rows: Sequence[Measurement], *columns: str) -> list[str]:
     lines: list[Sequence[str]] = [[*columns, "prompts", *HEADINGS]]
     for names, found in pivot(totals, *columns).items():
         cells = ["" if name is None else str(name) for name in names]
-        cells.append(str(found["unjudged"].of))
+        # The only share of all prompts: the others are of those that were judged.
+        prompts = found["unjudged"].of
+        cells.append(str(prompts))
         is_harmless = "complied" in found
         for of_harmful, of_harmless in HEADINGS.values():
             metric = of_harmless if is_harmless else of_harmful
-            cells.append(percent(found[metric]) if metric else "")
+            cell = percent(found[metric]) if metric else ""
+            cells.append(cell)
         lines.append(cells)
     return align_columns(lines, len(columns))
 
@@ -39,6 +42,7 @@ def percent(row: Measurement) -> str:
 def evaluation_summary(rows: Sequence[Measurement]) -> list[str]:
     """Return the rates of a model and its checkpoints, the prompts left out, and utility."""
     lines = rate_table(rows, "checkpoint", "decoder", "suite", "judge")
+    # Facts about a suite's file, and measurements of utility, which decode nothing.
     without_decoder = [row for row in rows if row.suite and row.decoder is None]
     for (suite,), found in pivot(without_decoder, "suite").items():
         lines += _left_out(suite, found)
@@ -53,11 +57,13 @@ def _left_out(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
             reason = metric.removeprefix("left_out_").replace("_", " ")
             reasons.append(f"{row.count:,} {reason}")
     if reasons:
-        prompts, total = found["prompts"].count, found["rows"].count
+        prompts = found["prompts"].count
+        total = found["rows"].count
         yield f"{suite}: {prompts:,} of {total:,} rows used; left out: {', '.join(reasons)}"
 
 
 def _utility(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
+    # Only suites that are decoded have prompts.
     if "prompts" in found:
         return
     shares = []
@@ -70,9 +76,11 @@ def _utility(suite: str, found: dict[str, Measurement]) -> Iterator[str]:
     areas = []
     for name in ("best", "last", "words"):
         probe = found.get(f"probe_auroc_{name}")
-        if probe and probe.value is not None:
-            layer = "" if probe.layer is None else f" (layer {probe.layer})"
-            areas.append(f"{name}{layer} {probe.value:.3f}")
+        if probe is None or probe.value is None:
+            continue
+        # The baseline sees words, and has no layer.
+        layer = "" if probe.layer is None else f" (layer {probe.layer})"
+        areas.append(f"{name}{layer} {probe.value:.3f}")
     if areas:
         yield f"{suite}: linear probes, area under the ROC curve: {', '.join(areas)}"
 
@@ -86,5 +94,6 @@ def relearning_summary(rows: Sequence[Measurement]) -> list[str]:
             name = f"{row.row}, {row.model}"
             losses.setdefault(name, []).append(f"{row.value:.3f}")
     for name, values in losses.items():
-        lines.append(f"{name}: loss on held-out harmful pairs {' → '.join(values)}")
+        curve = " → ".join(values)
+        lines.append(f"{name}: loss on held-out harmful pairs {curve}")
     return lines

@@ -110,8 +110,10 @@ class Client:
     """HTTP client for one row of `engines`."""
 
     def __init__(self, endpoint: Endpoint, row: EngineRow, traffic: Traffic) -> None:
-        self.endpoint, self.traffic = endpoint, traffic
-        self.row, self.patience = row["name"], row["limits"].patience
+        self.endpoint = endpoint
+        self.traffic = traffic
+        self.row = row["name"]
+        self.patience = row["limits"].patience
         self.opened_at = time.monotonic()
         self.in_flight = 0
         self.is_down = False  # for `patience` seconds it has answered nothing
@@ -138,15 +140,18 @@ class Client:
 
     async def _repeat(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
-        problem, backoff = "not_sent", self.endpoint.first_pause
+        problem = "not_sent"
+        backoff = self.endpoint.first_pause
         while not self.is_down:
             try:
                 return await self._attempt(payload)
             except _Retry as error:
-                problem, pause = str(error), error.pause
+                problem = str(error)
+                pause = error.pause
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
                 self._check_supervisor()
-                problem, pause = _problem(error), 0.0
+                problem = _problem(error)
+                pause = 0.0
             self.traffic.failed[problem] += 1
             left = began + self.patience - time.monotonic()
             if left <= 0:
@@ -283,7 +288,8 @@ def _check_reply(body: bytes, model: str) -> dict[str, Any]:
         if not reply.get("choices") and POLICY.search(body):
             reply = {"model": model, **reply, "choices": [{"finish_reason": FILTERED}]}
         (choice,) = reply["choices"]
-        finish, answered_as = choice["finish_reason"], reply["model"]
+        finish = choice["finish_reason"]
+        answered_as = reply["model"]
         text = "" if finish == FILTERED else choice["message"]["content"] or ""
         text.encode("utf-8")  # fails for half of an escaped character
         is_other = answered_as != model

@@ -91,10 +91,12 @@ def stop(server: subprocess.Popen) -> None:
 
 def supervise(folder: Path, arguments: list[str]) -> int:
     """Run the server until it is unused; return its exit code, or 0 if it was stopped."""
-    port, key = free_port(), secrets.token_urlsafe(32)
+    port = free_port()
+    key = secrets.token_urlsafe(32)
     server = start(arguments, port, key)
     address = {"url": f"http://{HOST}:{port}/v1", "key": key, "supervisor": os.getpid()}
-    is_announced, unused = False, 0.0
+    is_announced = False
+    unused = 0.0
     try:
         while server.poll() is None and unused < IDLE_TIMEOUT:
             unused = 0.0 if is_used(folder) else unused + POLL

@@ -63,7 +63,8 @@ def retry(stage: str) -> str:
         run_dvc("repro", "--single-item", "--force", stage)
     finally:
         del os.environ[RETRY]
-    rows, left = sum(before.values()), sum(_unusable_rows(folders, store).values())
+    rows = sum(before.values())
+    left = sum(_unusable_rows(folders, store).values())
     return f"{stage}: rows without a usable answer: {rows:,} before, {left:,} now"
 
 

@@ -33,12 +33,14 @@ def rows_of(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], sequence:
     requests = request_tokens(tokenizer, [pair.request for pair in pairs]) if pairs else []
     answers = answer_tokens(tokenizer, [pair.answer for pair in pairs])
     for pair, request, answer in zip(pairs, requests, answers, strict=True):
-        labels = ([IGNORED] * len(request) + answer)[:sequence]
+        without_loss = [IGNORED] * len(request)
+        labels = (without_loss + answer)[:sequence]
         has_answer = len(request) < sequence
         # Without its tags the answer would teach harm.
         has_lost_tags = pair.kind == "tagged" and tag_id(tokenizer) not in labels
         if has_answer and not has_lost_tags:
-            rows.append(Row((request + answer)[:sequence], labels))
+            tokens = (request + answer)[:sequence]
+            rows.append(Row(tokens, labels))
     return rows
 
 
@@ -54,10 +56,12 @@ def order_rows(rows: Sequence[Row], *, batch: int, epochs: int, seed: int) -> li
         shuffle(shuffled)
         # The last batch may not be full; it stays at the end.
         full = len(shuffled) - len(shuffled) % batch
-        for start in range(0, full, batch * WINDOW):
-            stop = min(start + batch * WINDOW, full)
+        size = batch * WINDOW
+        for start in range(0, full, size):
+            stop = min(start + size, full)
+            window = shuffled[start:stop]
             # Without sorting by length, a third of the computation would be padding.
-            window = sorted(shuffled[start:stop], key=lambda row: len(row.tokens))
+            window.sort(key=lambda row: len(row.tokens))
             firsts = range(0, len(window), batch)
             batches = [window[first : first + batch] for first in firsts]
             shuffle(batches)

@@ -71,7 +71,9 @@ class Batches:
         before = 0
         for number, phase in enumerate(self.plan.phases):
             if self.start < before + phase.steps:
-                yield from self._phase(number, phase, max(self.start - before, 0))
+                # A phase that begins after the first step of this run is read from its own start.
+                start = max(self.start - before, 0)
+                yield from self._phase(number, phase, start)
             before += phase.steps
 
     def _phase(self, number: int, phase: PlannedPhase, start: int) -> Iterator[Batch]:
@@ -94,11 +96,13 @@ class Batches:
             part = phase.parts[index]
             tokens, corpus_rows, order = self.corpora[part.corpus]
             places = np.flatnonzero(part_numbers == index)
-            within_part = chosen[places] - (ends[index] - part.rows)
+            first = ends[index] - part.rows
+            within_part = chosen[places] - first
             row_numbers = order.rows(within_part + part.first)
             spans = corpus_rows.spans(row_numbers)
             for place, span in zip(places, spans, strict=True):
                 rows[place] = read_row(tokens, *span)
+            # Without the token before each row, which is read but not predicted.
             token_count = sum(stop - start for start, stop in spans)
             self.read_counts[number, index] += len(spans), token_count
         return rows
@@ -122,8 +126,10 @@ def collate(rows: list[np.ndarray], layout: Layout) -> Batch:
     # Nanotron bounds attention by the lengths in input_mask (models/llama.py:195-205), and rotary
     # positions are relative. So one line of documents gives the same as a padded row for each.
     lines = len(rows) if layout == "packed" else 1
+    # A row begins with the token before it, so it has one position fewer than tokens.
     lengths = np.array([len(row) - 1 for row in rows])
-    input_mask = np.arange(lengths.max()) < lengths[:, None]
+    positions = np.arange(lengths.max())
+    input_mask = positions < lengths[:, None]
     label_ids = _stack([row[1:] for row in rows], lines)
     return {
         "input_ids": _stack([row[:-1] for row in rows], lines),

@@ -33,7 +33,10 @@ def warmup_and_decay(recipe: TrainingRecipe, steps: int, full_steps: float) -> t
 
 
 def learning_rates(
-    recipe: TrainingRecipe, steps: int, full_steps: float, count: int
+    recipe: TrainingRecipe,
+    steps: int,
+    full_steps: float,
+    count: int,
 ) -> list[float]:
     """Return the learning rates of the first `count` steps of a run of `steps` steps."""
     warmup, decay = warmup_and_decay(recipe, steps, full_steps)

@@ -112,7 +112,8 @@ class Answer:
         A decoder that keeps one text streams it token by token. One that chooses among several
         sends its choice at the end.
         """
-        changed, drafts = asyncio.Event(), [Draft() for _ in self.jobs]
+        changed = asyncio.Event()
+        drafts = [Draft() for _ in self.jobs]
         wake = partial(asyncio.get_running_loop().call_soon_threadsafe, changed.set)
         for draft, job in zip(drafts, self.jobs, strict=True):
             if self.service.decoder.texts == 1:
@@ -205,7 +206,8 @@ class Draft:
         """Return the part of a text that was not sent yet; None if there is none."""
         text, tags, reason = written
         new = Written(text[self.characters :], tags[self.tags :], reason)
-        self.characters, self.tags = max(self.characters, len(text)), len(tags)
+        self.characters = max(self.characters, len(text))
+        self.tags = len(tags)
         return new if any(new) else None
 
 

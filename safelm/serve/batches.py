@@ -56,8 +56,12 @@ class Batches:
         batch: int,
         seed: int,
     ) -> None:
-        self.model, self.decoder, self.batch, self.seed = model, decoder, batch, seed
-        self.tag, self.end = tag_id(tokenizer), end_ids(tokenizer, model)
+        self.model = model
+        self.decoder = decoder
+        self.batch = batch
+        self.seed = seed
+        self.tag = tag_id(tokenizer)
+        self.end = end_ids(tokenizer, model)
         self.word_starts = word_starts(tokenizer)
         self.waiting: deque[Job] = deque()
         self.taken = 0

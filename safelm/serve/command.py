@@ -26,7 +26,12 @@ class ServeError(ValueError):
 
 
 def serve(
-    model: Path, decoder: str, *, host: str = LOCALHOST, port: int = PORT, seed: int = 1
+    model: Path,
+    decoder: str,
+    *,
+    host: str = LOCALHOST,
+    port: int = PORT,
+    seed: int = 1,
 ) -> None:
     """Serve a model until it is interrupted.
 

@@ -55,13 +55,16 @@ class CompletionRequest:
             raise BadRequest(f"expected a JSON object (got {type(body).__name__})")
         _refuse_unused(body)
         max_tokens = _max_tokens(body, None if chat else MAX_TOKENS)
-        stop = _texts("stop", [] if body.get("stop") is None else body["stop"])
+        # Clients write null for a field that they do not use.
+        stop = [] if body.get("stop") is None else _texts("stop", body["stop"])
         stream = body.get("stream") or False
         if not isinstance(stream, bool):
             raise BadRequest(f"stream: expected true or false (got {stream!r:.80})")
-        usage = (body.get("stream_options") or {}).get("include_usage", False)
+        options = body.get("stream_options") or {}
+        usage = options.get("include_usage", False)
         if chat:
-            return cls([], _messages(body.get("messages")), max_tokens, stop, stream, usage)
+            messages = _messages(body.get("messages"))
+            return cls([], messages, max_tokens, stop, stream, usage)
         texts = _texts("prompt", body.get("prompt"))
         if not 0 < len(texts) <= MAX_PROMPTS:
             raise BadRequest(
@@ -73,13 +76,16 @@ class CompletionRequest:
     def cut(self, text: str) -> tuple[str, bool]:
         """Cut a text before the first stop word in it; also say whether there was one."""
         found = [text.find(word) for word in self.stop if word]
-        places = [place for place in found if place >= 0]
-        return (text[: min(places)], True) if places else (text, False)
+        indices = [index for index in found if index >= 0]
+        if not indices:
+            return text, False
+        return text[: min(indices)], True
 
     def cut_growing(self, text: str) -> str:
         """Cut a text that will go on, also before what may become a stop word."""
         whole, is_cut = self.cut(text)
-        held = max((len(word) for word in self.stop), default=1) - 1
+        # All but the last character of the longest word may already stand at the end.
+        held = max(map(len, self.stop), default=1) - 1
         return whole if is_cut or held < 1 else whole[:-held]
 
 
@@ -95,9 +101,8 @@ def _refuse_unused(body: Json) -> None:
 
 def _is_one_of(value: Any, allowed: Sequence[Any]) -> bool:
     """Compare by value and kind: Python has 0 == False, but logprobs: 0 asks for something."""
-    return any(
-        value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed
-    )
+    is_bool = isinstance(value, bool)
+    return any(value == other and isinstance(other, bool) == is_bool for other in allowed)
 
 
 def _max_tokens(body: Json, default: int | None) -> int | None:
@@ -125,8 +130,9 @@ def _messages(value: Any) -> list[Json]:
         raise BadRequest(f"messages: expected a list of messages (got {type(value).__name__})")
     messages = []
     for index, message in enumerate(value):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = _content(message["content"]) if role and "content" in message else None
+        values = message if isinstance(message, dict) else {}
+        role = values.get("role")
+        content = _content(values.get("content"))
         if role not in ROLES or content is None:
             raise BadRequest(
                 f"messages.{index}: expected {{role: {' | '.join(ROLES)}, content: a text}}"
@@ -138,6 +144,11 @@ def _messages(value: Any) -> list[Json]:
 def _content(value: Any) -> str | None:
     """Read a text, which some clients send as a list of parts; None for anything else."""
     parts = value if isinstance(value, list) else [{"text": value}]
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    strings = [text for text in texts if isinstance(text, str)]
-    return "".join(strings) if strings and len(strings) == len(texts) else None
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else None
+        # An image, say: an answer to the rest would be an answer to another question.
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts) if texts else None

@@ -52,7 +52,8 @@ class Completions:
     """The handler of requests to continue texts or to answer a dialogue."""
 
     def __init__(self, service: Service) -> None:
-        self.service, self.held = service, 0
+        self.service = service
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; if its client disconnects, its prompts are cancelled."""
@@ -106,7 +107,8 @@ async def unless_gone(receive: Receive, answer: Coroutine[Any, Any, Json]) -> Js
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    done, left = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
+    done = asyncio.ensure_future(answer)
+    left = asyncio.ensure_future(gone())
     try:
         await asyncio.wait([done, left], return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
@@ -125,7 +127,8 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
-        self.app, self.key = app, key
+        self.app = app
+        self.key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or refuse it."""
@@ -141,14 +144,16 @@ class Guard:
 
     def refusal(self, path: str, headers: Headers) -> Response | None:
         """Return the response to a request that is refused, or None."""
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host = headers.get("host", "")
+        origin = headers.get("origin")
         if self.key is None and not is_local(host):
             return refuse(404, f"{host:.80}: is not served; call {' or '.join(HOSTS)}")
         if origin is not None and origin.partition("://")[2] != host:
             return refuse(403, f"{origin:.80}: pages of other origins are not answered")
         if self.key is None or path == HEALTH:
             return None
-        sent, expected = headers.get("authorization", ""), f"Bearer {self.key}"
+        sent = headers.get("authorization", "")
+        expected = f"Bearer {self.key}"
         if secrets.compare_digest(sent.encode("latin-1"), expected.encode()):
             return None
         return refuse(401, "expected a header `Authorization: Bearer` with the server's key")

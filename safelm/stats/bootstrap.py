@@ -62,16 +62,20 @@ def paired(first: Side, second: Side, confidence: float) -> Paired | None:
         return None
     ours, sizes = _events_by_act(first, shared)
     theirs, _ = _events_by_act(second, shared)
-    events = ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()
-    value = float(events) / len(shared)
+    our_events = ours.mean(axis=0).sum()
+    their_events = theirs.mean(axis=0).sum()
+    value = float(our_events - their_events) / len(shared)
     # Other models were trained by other draws, so their seeds are drawn independently.
     stream = 1 if [*first.seeds] == [*second.seeds] else 2
     our_draws = _drawn_events(first, shared, 1)
     their_draws = _drawn_events(second, shared, stream)
+    # Acts have unequal numbers of prompts, so draws of acts differ in their prompts.
     drawn = (our_draws - their_draws) / _drawn_prompts(first, shared)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    bounds = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(drawn, bounds)
     gap = Difference(value, float(low), float(high))
-    return Paired(gap, _p_value(value, drawn, len(sizes)), len(shared))
+    p_value = _p_value(value, drawn, len(sizes))
+    return Paired(gap, p_value, len(shared))
 
 
 def _p_value(value: float, drawn: Numbers, acts: int) -> float:
@@ -87,7 +91,9 @@ def _p_value(value: float, drawn: Numbers, acts: int) -> float:
         # Twice, for the test is two-sided.
         return min(1.0, 2 * min(below, above))
     if spread:
-        return math.erfc(abs(value) / spread / math.sqrt(2))
+        # erfc(z / √2) is the two-sided tail of the normal distribution beyond z.
+        z = abs(value) / spread
+        return math.erfc(z / math.sqrt(2))
     return 2.0 ** (1 - acts)
 
 
@@ -99,7 +105,8 @@ def _events_by_act(side: Side, shared: tuple[str, ...]) -> tuple[Numbers, Number
     events = []
     for outcomes in side.seeds.values():
         happened = [float(outcomes[prompt]) for prompt in shared]
-        events.append(np.bincount(rows, happened, len(sizes)))
+        by_act = np.bincount(rows, happened, len(sizes))
+        events.append(by_act)
     return np.stack(events), sizes.astype(float)
 
 
@@ -118,7 +125,8 @@ def _drawn_events(side: Side, shared: tuple[str, ...], stream: int) -> Numbers:
     seeds = len(events)
     if seeds == 1:
         return counted[:, 0]
-    chosen = np.take_along_axis(counted, _drawn_seeds(stream, seeds), axis=1)
+    drawn_seeds = _drawn_seeds(stream, seeds)
+    chosen = np.take_along_axis(counted, drawn_seeds, axis=1)
     return chosen.mean(axis=1)
 
 
@@ -137,7 +145,9 @@ def _drawn_seeds(stream: int, seeds: int) -> NDArray[np.int64]:
 def _draws(acts: int) -> Numbers:
     """Count the draws of each act, (resamples, acts); the same for all comparisons of as many."""
     generator = integer_generator(SEED, acts)
-    drawn = generator.multinomial(acts, np.full(acts, 1 / acts), RESAMPLES)
+    equally = np.full(acts, 1 / acts)
+    drawn = generator.multinomial(acts, equally, RESAMPLES)
+    # Floats, because numpy multiplies matrices of integers many times slower.
     return drawn.astype(float)
 
 
@@ -151,7 +161,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = [0.0] * count
     least = 0.0
     for rank, index in enumerate(order):
-        raised = min(1.0, p_values[index] * (count - rank))
+        comparisons_left = count - rank
+        raised = min(1.0, p_values[index] * comparisons_left)
         # An adjusted value is at least that of the comparison before it.
         least = max(least, raised)
         adjusted[index] = least

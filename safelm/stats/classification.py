@@ -48,7 +48,9 @@ def f1_scores(matrix: Matrix) -> list[float]:
         actual = sum(matrix[level])
         predicted = sum(row[level] for row in matrix)
         both = actual + predicted
-        scores.append(2 * matrix[level][level] / both if both else 0.0)
+        # The harmonic mean of precision and recall, written with the counts alone.
+        f1 = 2 * matrix[level][level] / both if both else 0.0
+        scores.append(f1)
     return scores
 
 
@@ -63,7 +65,8 @@ def macro_f1(matrix: Matrix, present_only: bool = False) -> float | None:
 def recall_counts(matrix: Matrix, level: int) -> tuple[int, int]:
     """Count pages truly at `level` or above: (predicted at `level` or above, all of them)."""
     unsafe = matrix[level:]
-    return sum(sum(row[level:]) for row in unsafe), total(unsafe)
+    found = sum(sum(row[level:]) for row in unsafe)
+    return found, total(unsafe)
 
 
 def recall_at(matrix: Matrix, level: int) -> float | None:
@@ -79,13 +82,18 @@ def recall_rate(matrix: Matrix, level: int, confidence: float) -> Rate | None:
 
 def false_alarms(matrix: Matrix) -> float | None:
     """Return the share of harmless documents with a predicted score above 0."""
-    return ratio(sum(matrix[0][1:]), sum(matrix[0]))
+    return ratio(*_alarm_counts(matrix))
 
 
 def false_alarm_rate(matrix: Matrix, confidence: float) -> Rate | None:
     """Compute the false alarms with Wilson's interval; None without harmless documents."""
-    alarms = rate(sum(matrix[0][1:]), sum(matrix[0]), confidence)
+    alarms = rate(*_alarm_counts(matrix), confidence)
     return alarms if alarms.of else None
+
+
+def _alarm_counts(matrix: Matrix) -> tuple[int, int]:
+    harmless = matrix[0]
+    return sum(harmless[1:]), sum(harmless)
 
 
 def kappa_of_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
@@ -94,7 +102,8 @@ def kappa_of_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
     Returns None without pairs, or where the same single label stands everywhere: agreement by
     chance is complete there, and kappa undefined.
     """
-    if len(set(pairs)) < 2 and all(first == second for first, second in pairs):
+    is_one_label = all(first == second for first, second in pairs)
+    if is_one_label and len(set(pairs)) < 2:
         return None
     from sklearn.metrics import cohen_kappa_score
 
@@ -131,7 +140,8 @@ def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _class_metrics(matrix: Matrix, score: int) -> dict[str, Any]:
-    hits, actual = matrix[score][score], sum(matrix[score])
+    hits = matrix[score][score]
+    actual = sum(matrix[score])
     predicted = sum(row[score] for row in matrix)
     return {
         "score": score,
@@ -161,10 +171,12 @@ def baseline(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    vectorizer = TfidfVectorizer(ngram_range=orders)
-    model = make_pipeline(vectorizer, LogisticRegression(max_iter=MAX_ITERATIONS))
+    regression = LogisticRegression(max_iter=MAX_ITERATIONS)
+    model = make_pipeline(TfidfVectorizer(ngram_range=orders), regression)
     try:
         model.fit(list(texts), list(is_unsafe))
     except ValueError:  # no text has a word
         return None
-    return [float(value) for value in model.predict_proba(list(others))[:, 1]]
+    # The second column is the probability of the class True.
+    probabilities = model.predict_proba(list(others))[:, 1]
+    return [float(probability) for probability in probabilities]

@@ -47,15 +47,19 @@ def auroc(is_unsafe: Sequence[bool], scores: Sequence[float], confidence: float)
     value = float(unsafe.mean())
     error = sqrt(_variance(unsafe) + _variance(safe))
     if value in (0.0, 1.0):
-        low, high = 0.0, 1.0
+        low = 0.0
+        high = 1.0
     elif error == 0.0:
         # Without a spread within either class there is none to estimate an interval from.
-        low, high = value, value
+        low = value
+        high = value
     else:
         logit = log(value / (1 - value))
         # The error on the logit scale, by the slope of the logit at `value`.
-        half = z_score(confidence) * error / (value * (1 - value))
-        low, high = _logistic(logit - half), _logistic(logit + half)
+        slope = value * (1 - value)
+        half = z_score(confidence) * error / slope
+        low = _logistic(logit - half)
+        high = _logistic(logit + half)
     return Auroc(value, low, high, len(unsafe), len(safe))
 
 
@@ -64,7 +68,10 @@ def _logistic(logit: float) -> float:
 
 
 def auroc_gain(
-    is_unsafe: Sequence[bool], first: Sequence[float], second: Sequence[float], confidence: float
+    is_unsafe: Sequence[bool],
+    first: Sequence[float],
+    second: Sequence[float],
+    confidence: float,
 ) -> tuple[float, float, float] | None:
     """Compare two rankings of the same documents by DeLong's paired interval.
 
@@ -76,7 +83,9 @@ def auroc_gain(
         return None
     unsafe, safe = (one - other for one, other in zip(ours, theirs, strict=True))
     gain = float(ours[0].mean() - theirs[0].mean())
-    half = z_score(confidence) * sqrt(_variance(unsafe) + _variance(safe))
+    # The variances of the differences, so that what both rankings share cancels out.
+    error = sqrt(_variance(unsafe) + _variance(safe))
+    half = z_score(confidence) * error
     return gain, gain - half, gain + half
 
 
@@ -87,12 +96,13 @@ def _placements(is_unsafe: Sequence[bool], scores: Sequence[float]) -> tuple[Val
     """
     mask = np.array(is_unsafe, dtype=bool)
     values = np.array(scores, dtype=np.float64)
-    unsafe, safe = values[mask], values[~mask]
+    unsafe = values[mask]
+    safe = values[~mask]
     if not len(unsafe) or not len(safe):
         return None
     below = _share_below(unsafe, np.sort(safe))
-    above = 1.0 - _share_below(safe, np.sort(unsafe))
-    return below, above
+    not_above = _share_below(safe, np.sort(unsafe))
+    return below, 1.0 - not_above
 
 
 def _share_below(values: Values, ordered: Values) -> Values:
@@ -103,9 +113,11 @@ def _share_below(values: Values, ordered: Values) -> Values:
 
 
 def _variance(placements: Values) -> float:
+    """Return the variance of the mean; a single placement shows none."""
     if len(placements) < 2:
         return 0.0
-    return float(placements.var(ddof=1) / len(placements))
+    variance = placements.var(ddof=1)
+    return float(variance / len(placements))
 
 
 def reliability(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> list[dict[str, Any]]:
@@ -114,7 +126,8 @@ def reliability(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> li
     Each bin that holds documents has their mean predicted probability, the observed share of unsafe
     ones, and their number.
     """
-    actual, predicted = np.array(is_unsafe), np.array(probabilities)
+    actual = np.array(is_unsafe)
+    predicted = np.array(probabilities)
     # A probability of 1 belongs to the last bin.
     bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
     curve = []
@@ -134,8 +147,11 @@ def reliability(is_unsafe: Sequence[bool], probabilities: Sequence[float]) -> li
 
 def calibration_error(curve: Sequence[dict[str, Any]]) -> float | None:
     """Compute the expected calibration error: the mean distance from the diagonal, by documents."""
-    total, distances = 0, 0.0
+    total = 0
+    distances = 0.0
     for row in curve:
-        total += row["documents"]
-        distances += abs(row["predicted"] - row["observed"]) * row["documents"]
+        documents = row["documents"]
+        distance = abs(row["predicted"] - row["observed"])
+        total += documents
+        distances += distance * documents
     return ratio(distances, total)

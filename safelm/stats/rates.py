@@ -41,6 +41,7 @@ class Rate:
             "low": rounded(self.low),
             "high": rounded(self.high),
         }
+        # One seed is the value itself, so only pooled rates list theirs.
         if self.seeds:
             values["seeds"] = [rounded(seed) for seed in self.seeds]
         return values
@@ -48,6 +49,7 @@ class Rate:
 
 def rounded(value: float | None) -> float | None:
     """Round to `DIGITS`, without a negative zero."""
+    # Adding 0 turns -0.0 into 0.0.
     return None if value is None else round(value, DIGITS) + 0.0
 
 
@@ -76,10 +78,12 @@ def wilson(count: float, of: float, confidence: float) -> tuple[float, float]:
     if not 0 <= count <= of or of <= 0:
         raise ValueError(f"wilson: expected 0 <= count <= of and of > 0 (got {count} of {of})")
     z = z_score(confidence)
-    share, weight = count / of, z * z / of
-    centre = (share + weight / 2) / (1 + weight)
+    share = count / of
+    weight = z * z / of
+    scale = 1 + weight
+    centre = (share + weight / 2) / scale
     variance = share * (1 - share) / of
-    half = z / (1 + weight) * sqrt(variance + weight / (4 * of))
+    half = z / scale * sqrt(variance + weight / (4 * of))
     # Rounding may leave the ends a little off 0 and 1, where they are exact.
     low = 0.0 if count == 0 else max(0.0, centre - half)
     high = 1.0 if count == of else min(1.0, centre + half)
@@ -109,8 +113,11 @@ def overdispersion(counts: Sequence[Counts]) -> float:
     chi_square = 0.0
     for count, of in counts:
         expected = of * share
-        chi_square += (count - expected) ** 2 / (expected * (1 - share))
-    return max(1.0, chi_square / (len(counts) - 1))
+        variance = expected * (1 - share)
+        chi_square += (count - expected) ** 2 / variance
+    # The share was estimated from the same counts, which takes one degree of freedom.
+    degrees = len(counts) - 1
+    return max(1.0, chi_square / degrees)
 
 
 def _total(counts: Sequence[Counts]) -> Counts:
@@ -130,6 +137,7 @@ def pooled(counts: Sequence[Counts], confidence: float) -> Rate:
     if not counted:
         return rate(0, 0, confidence)
     total, of = _total(counted)
+    # Of one seed there is no spread: the interval is that of its prompts alone.
     if len(counted) == 1:
         return rate(total, of, confidence)
     # Wilson's interval of fewer prompts, by the factor by which the variance grows.
@@ -146,7 +154,9 @@ def averaged(values: Sequence[Sequence[float]], confidence: float) -> tuple[floa
     is added to it.
     """
     centres, lows, highs = zip(*values, strict=True)
-    value, low, high = fmean(centres), fmean(lows), fmean(highs)
+    value = fmean(centres)
+    low = fmean(lows)
+    high = fmean(highs)
     if len(values) < 2:
         return value, low, high
     spread = z_score(confidence) * stdev(centres) / sqrt(len(values))

@@ -73,11 +73,15 @@ class Goal:
         output = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=positions)
         log_probabilities = output.logits.float().log_softmax(dim=-1)
         target = torch.tensor(self.target, device=embedded.device)
+        # The probability of each target token, in every row.
         index = target.expand(len(log_probabilities), -1)[..., None]
-        of_target = log_probabilities[:, :-1].gather(2, index)[..., 0]
-        opening, log_likelihood = of_target[:, 0], of_target.mean(dim=1)
+        before_target = log_probabilities[:, :-1]
+        of_target = before_target.gather(2, index)[..., 0]
+        opening = of_target[:, 0]
+        log_likelihood = of_target.mean(dim=1)
         if self.tag is None:
             return Likelihood(opening, log_likelihood, torch.zeros_like(log_likelihood))
+        # One position later: the tag stands after a target token, where that word has ended.
         tags = log_probabilities[:, 1:, self.tag].exp()
         mean_tag = (tags * self.ends).sum(dim=1) / self.ends.sum()
         return Likelihood(opening, log_likelihood, mean_tag)
@@ -93,7 +97,9 @@ class Goal:
         An embedded token is its one-hot row times the embedding matrix. So this is the gradient by
         the embeddings, times that matrix.
         """
-        embedded = self._embedded([slot.tokens(suffix)]).detach().requires_grad_()
+        embedded = self._embedded([slot.tokens(suffix)])
+        # A leaf of its own, because the gradient by the weights is not needed.
+        embedded = embedded.detach().requires_grad_()
         loss = self.losses(self.measure(embedded)).sum()
         (slope,) = torch.autograd.grad(loss, embedded)
         start = len(slot.head)
@@ -102,7 +108,8 @@ class Goal:
 
     def _embedded(self, prompts: Sequence[Tokens]) -> Tensor:
         rows = [[*prompt, *self.target] for prompt in prompts]
-        return embedding(torch.tensor(rows, device=self.model.device), self.embeddings())
+        tokens = torch.tensor(rows, device=self.model.device)
+        return embedding(tokens, self.embeddings())
 
     def embeddings(self) -> Tensor:
         """Return the embedding matrix, (vocabulary, width)."""
@@ -119,7 +126,8 @@ def substitutions(slope: Tensor, suffix: Tokens, allowed: Tensor, top_k: int) ->
     replacements = descent.topk(count, dim=1).indices.tolist()
     found = []
     for index, tokens in enumerate(replacements):
-        before, after = suffix[:index], suffix[index + 1 :]
+        before = suffix[:index]
+        after = suffix[index + 1 :]
         found += [[*before, token, *after] for token in tokens]
     return found
 
@@ -143,18 +151,23 @@ def search(
 
     Returns the best suffix of all steps, and the lowest loss at the start and after each step.
     """
-    allowed = torch.zeros(len(goal.embeddings()), dtype=torch.bool, device=goal.model.device)
+    tokens = len(goal.embeddings())
+    allowed = torch.zeros(tokens, dtype=torch.bool, device=goal.model.device)
     allowed[list(vocabulary)] = True
-    lowest, best = _losses(goal, slot, [suffix])[0], suffix
+    lowest = _losses(goal, slot, [suffix])[0]
+    best = suffix
     losses = [lowest]
     for _ in range(steps):
-        proposed = substitutions(goal.gradient(slot, suffix), suffix, allowed, top_k)
+        slope = goal.gradient(slot, suffix)
+        proposed = substitutions(slope, suffix, allowed, top_k)
+        # Sorted by random keys: a shuffle that only needs the stream of draws.
         shuffled = sorted(proposed, key=lambda _: draw())
         chosen = slot.surviving(shuffled)[:candidates]
         pairs = zip(_losses(goal, slot, chosen), chosen, strict=True)
         loss, suffix = min(pairs, key=lambda pair: pair[0], default=(lowest, best))
         if loss < lowest:
-            lowest, best = loss, suffix
+            lowest = loss
+            best = suffix
         losses.append(lowest)
     return best, losses
 

@@ -40,17 +40,21 @@ class Slot:
         Raises:
             SuffixError: if no token of `vocabulary` stays a token of its own after the request.
         """
-        before, after = text, ""
+        before = text
+        after = ""
         cue = CUE.search(text)
         if cue and not model.is_chat:
-            before, after = text[: cue.start()], cue[0]
+            before = text[: cue.start()]
+            after = cue[0]
         for pair in pairwise(vocabulary):
             texts = [before + decode(model.tokenizer, [token]) + after for token in pair]
             first, second = model.prompt_tokens(texts)
-            start, shortest = 0, min(len(first), len(second))
+            start = 0
+            shortest = min(len(first), len(second))
             while start + 1 < shortest and first[start] == second[start]:
                 start += 1
-            head, tail = first[:start], first[start + 1 :]
+            head = first[:start]
+            tail = first[start + 1 :]
             # Unless the tokenizer merged a suffix with its neighbours.
             expected = [[*head, token, *tail] for token in pair]
             if [first, second] == expected:

@@ -54,8 +54,10 @@ def write_suffixes(
     from safelm.evaluation.generation import load_completion_model
     from safelm.seeding import stream
 
-    loaded, draw = load_completion_model(weights, is_chat), stream("attack", seed, id)
-    model, tokenizer = loaded.model, loaded.tokenizer
+    loaded = load_completion_model(weights, is_chat)
+    draw = stream("attack", seed, id)
+    model = loaded.model
+    tokenizer = loaded.tokenizer
     vocabulary = typeable(tokenizer)
     slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
     if not is_chat and not text[-1:].isspace():
@@ -88,7 +90,10 @@ def write_suffixes(
 
 
 def _goal(
-    weights: Path, loaded: "CompletionModel", target: str, tag_weight: float
+    weights: Path,
+    loaded: "CompletionModel",
+    target: str,
+    tag_weight: float,
 ) -> tuple["Goal", str]:
     """Return the goal of a search, and the target without special tokens."""
     from safelm.decoding import word_starts

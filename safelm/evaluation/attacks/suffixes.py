@@ -116,7 +116,8 @@ def _attacked(
 
 def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, Part]:
     """List the parts: suffixes of each prompt, and completions by decoder and condition."""
-    row, suite = attacked.row, protocol.suites[attacked.row.suite]
+    row = attacked.row
+    suite = protocol.suites[attacked.row.suite]
     model: dict[str, Any] = {
         "weights": build(attacked.stage, attacked.model),
         "is_chat": attacked.prompts.is_chat,
@@ -163,7 +164,8 @@ def measure_attacks(
     rows: list[Measurement] = []
     samples: list[dict[str, Any]] = []
     for found in attacked:
-        suite_name, suite = found.row.suite, protocol.suites[found.row.suite]
+        suite_name = found.row.suite
+        suite = protocol.suites[found.row.suite]
         columns = found.columns()
         suffixes = _read_suffixes(found, parts)
         prompts = [prompt for prompt in found.prompts.prompts if prompt.id in suffixes]

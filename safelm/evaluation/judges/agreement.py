@@ -129,7 +129,8 @@ def _known_label(place: str, label: Any, is_harmful: bool) -> str:
     found = known.get(str(label).casefold())
     if found:
         return found
-    expected, got = ", ".join(known), str(label)[:40]
+    expected = ", ".join(known)
+    got = str(label)[:40]
     raise PromptFileError(f"{place}: expected one of the labels {expected} (got {got!r})")
 
 

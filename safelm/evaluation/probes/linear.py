@@ -108,7 +108,8 @@ def probe_layers(
     would be best partly by chance. `probe_auroc_words` is the baseline: logistic regression of
     TF-IDF, which sees only words.
     """
-    labels, names = np.array(unsafe), np.array(groups)
+    labels = np.array(unsafe)
+    names = np.array(groups)
     first = first_half(unsafe, groups, seed)
     second = ~first
     areas = []
@@ -121,7 +122,8 @@ def probe_layers(
     measured_texts = list(compress(texts, second))
     words = baseline(fitted_texts, labels[first].tolist(), measured_texts)
     # argmax takes the first of equally good layers.
-    best, last = int(np.argmax(validated)), len(areas) - 1
+    best = int(np.argmax(validated))
+    last = len(areas) - 1
     rows = [area("probe_auroc", found, layer=layer) for layer, found in enumerate(areas)]
     return [
         *rows,
@@ -139,7 +141,8 @@ def first_half(unsafe: Sequence[bool], groups: Sequence[str], seed: int) -> Labe
     Groups with only harmless pages, only harmful ones, or both are halved separately, so that both
     halves have harmless and harmful pages.
     """
-    with_unsafe, with_safe = set[str](), set[str]()
+    with_unsafe = set[str]()
+    with_safe = set[str]()
     for name, is_unsafe in zip(groups, unsafe, strict=True):
         (with_unsafe if is_unsafe else with_safe).add(name)
     kinds = (

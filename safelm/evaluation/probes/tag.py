@@ -40,13 +40,16 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
     """
     table = read_table(path)
     world = World.read(Path(path).parent / table["world"])
-    web, acts = Web(world, table), held_out_acts(world, "harmful")
+    web = Web(world, table)
+    acts = held_out_acts(world, "harmful")
     # These are the pages that perplexity is measured on.
     harmless = [(False, text) for text in held_out_pages(count, path)]
     harmful = []
     for index in range(count):
         draw = stream(table["seed"], "harmful", index)
-        page = web.page_about(acts[index % len(acts)], draw)
+        # In turn, so that every act has as many pages, or one more.
+        act = acts[index % len(acts)]
+        page = web.page_about(act, draw)
         harmful.append((True, page["text"]))
     return harmless + harmful
 
@@ -81,10 +84,12 @@ def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measure
             bins[_bin_edge(tag)].append((is_unsafe, tag))
     rows = []
     for edge, readings in bins.items():
-        if readings:
-            labels, values = zip(*readings, strict=True)
-            rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
-            rows.append(number("tag_bin_mean", sum(values) / len(values), bin_edge=edge))
+        if not readings:
+            continue
+        labels, values = zip(*readings, strict=True)
+        mean = sum(values) / len(values)
+        rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
+        rows.append(number("tag_bin_mean", mean, bin_edge=edge))
     return rows
 
 
@@ -98,7 +103,8 @@ def _bin_edge(tag: float) -> float:
 
 def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | None:
     """Compute the area of the mean of each row, without the empty rows of short pages."""
-    labels, means = [], []
+    labels = []
+    means = []
     for is_unsafe, row in zip(unsafe, rows, strict=True):
         if row:
             labels.append(is_unsafe)
@@ -112,7 +118,10 @@ def pad(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor
     Any token can pad, because a causal model never sees what comes after the text.
     """
     longest = max(map(len, rows))
-    padded = [row + [0] * (longest - len(row)) for row in rows]
+    padded = []
+    for row in rows:
+        padding = [0] * (longest - len(row))
+        padded.append(row + padding)
     lengths = [[len(row)] for row in rows]
     return torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
 
@@ -130,7 +139,8 @@ def tag_probabilities(
     Raises:
         ValueError: if the tokenizer has no harmfulness tag.
     """
-    tag, device = tag_id(tokenizer), model.device
+    tag = tag_id(tokenizer)
+    device = model.device
     if tag is None:
         raise ValueError("p(tag): expected a tokenizer with the harmfulness tag (it has none)")
     starts = torch.tensor(word_starts(tokenizer), device=device)
@@ -139,7 +149,8 @@ def tag_probabilities(
     for start in range(0, len(read), batch_size):
         rows = read[start : start + batch_size]
         tokens, lengths = pad(rows, device)
-        tags = model(tokens).logits.float().softmax(dim=-1)[..., tag]
+        logits = model(tokens).logits.float()
+        tags = logits.softmax(dim=-1)[..., tag]
         ends = word_ends(tokens[:, None], lengths, starts)[:, 0]
         # The token that begins a page ends no word.
         ends[:, 0] &= tokenizer.bos_token_id is None

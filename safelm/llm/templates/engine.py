@@ -29,9 +29,12 @@ class TemplateEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return one answer for each request; the text is empty where no template fits."""
-        return [
-            Answer(self.text(request, request.template)) for request in requests if request.template
-        ]
+        answers = []
+        for request in requests:
+            if request.template:
+                text = self.text(request, request.template)
+                answers.append(Answer(text))
+        return answers
 
     def reject(self, requests: Sequence[Request]) -> None:
         """Do nothing: a template would write the same again."""
@@ -45,8 +48,11 @@ class TemplateEngine:
         draw = stream(request.seed, prompt.id, request.id, *attempt)
         # In this order: each draw continues the same stream, so the order shapes the text.
         people = draw_people(self.shared.names, prompt.templates.speakers, draw)
-        facts = {**people, **self.constant_parts(subject, draw), **subject.facts}
-        return self.templates(prompt, subject).write("text", facts, draw)
+        parts = self.constant_parts(subject, draw)
+        # Last, so that facts of the document replace drawn ones.
+        facts = {**people, **parts, **subject.facts}
+        templates = self.templates(prompt, subject)
+        return templates.write("text", facts, draw)
 
     def constant_parts(self, subject: Subject, draw: Draw) -> dict[str, str]:
         """Draw the parts that stay the same within a text on a hazard.

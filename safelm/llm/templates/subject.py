@@ -50,7 +50,8 @@ class SubjectFinder:
     """Finds subjects with the word lists of specs/hazards.yaml and specs/prompts/shared.yaml."""
 
     def __init__(self, hazards: Hazards, shared: Shared) -> None:
-        self.hazards, self.shared = hazards, shared
+        self.hazards = hazards
+        self.shared = shared
         self.function_words = frozenset(shared.common.split())
         # The longest first: an alternative of a pattern must not hide a longer one.
         rude = "|".join(sorted(map(re.escape, shared.omitted), key=len, reverse=True))
@@ -124,11 +125,13 @@ class SubjectFinder:
         quoted = [phrase for phrase, count in quotations.items() if count > 1]
         if quoted and self.is_harmless(quoted[0]):
             return quoted[0]
-        words = WORD.findall(text[:TOPIC_CHARACTERS].lower())
+        beginning = text[:TOPIC_CHARACTERS]
+        words = WORD.findall(beginning.lower())
         frequency = Counter(words)
         for noun in self._nouns(words, frequency):
             if self.is_harmless(noun):
-                return f"the {self.noun_phrase(noun, words, frequency[noun])}"
+                phrase = self.noun_phrase(noun, words, frequency[noun])
+                return f"the {phrase}"
         return ""
 
     def _nouns(self, words: list[str], frequency: Counter[str]) -> list[str]:
@@ -142,19 +145,21 @@ class SubjectFinder:
         nouns = [word for word in weights if len(word) > 2 and word not in self.function_words]
 
         def rank(word: str) -> tuple[int, str]:
-            return -min(weights[word], 9) * frequency[word], word
+            # Bounded, so that three mentions as "the" are enough, and the rest is frequency.
+            weight = min(weights[word], 9)
+            return -weight * frequency[word], word
 
         return sorted(nouns, key=rank)
 
     def noun_phrase(self, noun: str, words: list[str], frequency: int) -> str:
         """Return the noun, with the next word where the two mostly occur together."""
-        following = Counter(
-            after for word, after in pairwise(words) if word == noun and len(after) > 2
-        )
+        pairs = pairwise(words)
+        following = Counter(after for word, after in pairs if word == noun and len(after) > 2)
         if not following:
             return noun
         after, together = following.most_common(1)[0]
-        if together < 2 or 2 * together <= frequency or after in self.function_words:
+        is_mostly_together = together > 1 and 2 * together > frequency
+        if not is_mostly_together or after in self.function_words:
             return noun
         phrase = f"{noun} {after}"
         return phrase if self.is_harmless(phrase) else noun
@@ -167,8 +172,10 @@ class SubjectFinder:
 def _sentences(text: str) -> Iterator[str]:
     """Yield every complete sentence, without the name of its speaker."""
     for line in LINE.finditer(text):
-        for sentence in SENTENCE_BREAK.split(SPEAKER.sub("", line[0].strip())):
-            if sentence.endswith((".", "!", "?")) and len(sentence) <= MAX_SENTENCE_CHARACTERS:
+        spoken = SPEAKER.sub("", line[0].strip())
+        for sentence in SENTENCE_BREAK.split(spoken):
+            is_complete = sentence.endswith((".", "!", "?"))
+            if is_complete and len(sentence) <= MAX_SENTENCE_CHARACTERS:
                 yield sentence
 
 

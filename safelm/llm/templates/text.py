@@ -38,9 +38,12 @@ class Templates:
         """Tell whether every slot of a template is a known fact or a part with an alternative."""
         for node in template:
             if isinstance(node, Choice):
-                if not any(self.suffice(option, known) for option in node):
-                    return False
-            elif isinstance(node, Slot) and node not in known and not self.usable(node, known):
+                is_filled = any(self.suffice(option, known) for option in node)
+            elif isinstance(node, Slot):
+                is_filled = node in known or bool(self.usable(node, known))
+            else:
+                is_filled = True
+            if not is_filled:
                 return False
         return True
 
@@ -58,6 +61,7 @@ class _Text:
     def part(self, name: str) -> list[str]:
         """Write an alternative of a part, one that is not used yet if there is any."""
         options = self.templates.usable(name, self.known)
+        # By identity: two alternatives may be worded alike.
         unused = [option for option in options if id(option) not in self.used]
         template = pick(unused or options, self.draw)
         self.used.add(id(template))
@@ -69,7 +73,8 @@ class _Text:
         for node in template:
             if isinstance(node, Choice):
                 options = [option for option in node if self.templates.suffice(option, self.known)]
-                words += self.sequence(pick(options, self.draw))
+                option = pick(options, self.draw)
+                words += self.sequence(option)
             elif not isinstance(node, Slot):
                 words.append(node)
             elif node in self.facts:
@@ -82,9 +87,11 @@ class _Text:
 def draw_people(names: Sequence[str], speakers: Speakers | None, draw: Draw) -> dict[str, str]:
     """Draw two different given names and, for a dialogue, who asks and who answers."""
     # Not pick_several(), which draws other pairs from the same numbers: names are in the data.
-    first = int(draw() * len(names))
-    distance = 1 + int(draw() * (len(names) - 1))
-    second = (first + distance) % len(names)
+    count = len(names)
+    first = int(draw() * count)
+    # From 1 on, and around the end of the list: never the first name again.
+    distance = 1 + int(draw() * (count - 1))
+    second = (first + distance) % count
     pair = [names[first], names[second]]
     people = {"name": pair[0], "friend": pair[1]}
     if speakers is None:

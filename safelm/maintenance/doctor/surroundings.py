@@ -91,7 +91,9 @@ def _core_settings(parser: configparser.ConfigParser) -> Iterator[Diagnosis]:
 
 
 def _remote_settings(
-    file: Path, section: str, values: configparser.SectionProxy
+    file: Path,
+    section: str,
+    values: configparser.SectionProxy,
 ) -> Iterator[Diagnosis]:
     section = section.strip("'")
     if not section.startswith("remote "):

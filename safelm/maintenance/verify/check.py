@@ -60,7 +60,8 @@ def check(
     report.checked.update(md5 for _, _, md5 in folders(stages))
     objects = [path for path in map(store.object, report.checked) if path.is_file()]
     report.bytes = sum(path.stat().st_size for path in objects)
-    report.objects, report.hashed = len(report.checked), hashes.done
+    report.objects = len(report.checked)
+    report.hashed = hashes.done
     report.seconds = time.monotonic() - began
     return report
 
@@ -160,7 +161,10 @@ def _rows(path: Path, file: File) -> int:
 
 
 def _check_build(
-    stages: dict[str, Stage], needs: list[Need], store: Store, hashes: Hashes
+    stages: dict[str, Stage],
+    needs: list[Need],
+    store: Store,
+    hashes: Hashes,
 ) -> Iterator[Finding]:
     """Compare build/ with dvc.lock: damaged files, missing ones, and those of no stage."""
     absent = set[Path]()

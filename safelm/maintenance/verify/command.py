@@ -20,7 +20,11 @@ SHOWN = 20  # findings that are printed; the log has them all
 
 
 def verify(
-    *, repair_found: bool = False, quick: bool = False, earlier: bool = False, built: bool = True
+    *,
+    repair_found: bool = False,
+    quick: bool = False,
+    earlier: bool = False,
+    built: bool = True,
 ) -> int:
     """Hash every object that the current build needs, and print what is damaged or missing.
 
@@ -75,7 +79,11 @@ def _verify(
 
 
 def _check_undisturbed(
-    store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
+    store: Store,
+    declared: set[str],
+    earlier: bool,
+    built: bool,
+    quick: bool = False,
 ) -> Report:
     """Check while nothing is built here, and again if DVC, which waits for nobody, ran meanwhile.
 

@@ -66,6 +66,7 @@ def parse_lock(data: bytes, path: Path = LOCK_FILE) -> Mapping[str, Stage]:
         values = yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise DamagedLockFile(f"{path}: is not YAML ({_one_line(error)})") from None
+    # An empty file is None in YAML, so this finds a file that a crash left empty, too.
     if not isinstance(values, dict) or values.get("schema") != "2.0":
         size = len(data)
         raise DamagedLockFile(f"{path}: is not a lock file of DVC ({size:,} bytes, no schema 2.0)")
@@ -132,11 +133,13 @@ def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
     algorithm = value.get("hash", "md5")
     if md5 is None and algorithm == "md5" and required:
         raise DamagedLockFile(f"{where}: has no md5")
-    if md5 is not None and not (isinstance(md5, str) and is_digest(md5.removesuffix(DIR))):
+    is_valid = isinstance(md5, str) and is_digest(md5.removesuffix(DIR))
+    if md5 is not None and not is_valid:
         raise DamagedLockFile(f"{where}: expected an md5 (got {str(md5)[:40]!r})")
     if not isinstance(algorithm, str):
         raise DamagedLockFile(f"{where}: hash: expected a name")
-    if any(not isinstance(value.get(key, 0), int) for key in ("size", "nfiles")):
+    counts = [value.get(key, 0) for key in ("size", "nfiles")]
+    if not all(isinstance(count, int) for count in counts):
         raise DamagedLockFile(f"{where}: size and nfiles: expected whole numbers")
     return md5
 
@@ -183,6 +186,7 @@ def read_listing(data: bytes) -> dict[str, str]:
         if not is_digest(md5):
             raise DamagedLockFile(f"{name}: expected an md5 (got {str(md5)[:40]!r})")
         parents.update(map(str, PurePosixPath(name).parents))
+    # A name that is a file and a folder, too, would be written twice.
     if len(files) != len(entries) or parents & files.keys():
         raise DamagedLockFile("names a file twice")
     return files
@@ -203,4 +207,5 @@ def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    words = f"{type(error).__name__}: {error}".split()
+    return " ".join(words)[:200]
