@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from safelm.builder.paths import build
-from safelm.synthesis.writer import WriteSynthetic
+from safelm.synthesis.writer import WriteSynthetic, gate_scorer
 from safelm.text.hazards import Hazards
+from specs.params import Params
 from specs.prompt import HAZARDS, PROMPTS, SHARED, Prompt, Shared
 from tests.ingested import ingested, rows_of, stage
 from tests.scored import scored
@@ -92,7 +93,20 @@ ROW = "refuse: {scores: [4, 5], engine: template, prompts: [dialogue], max_score
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(BLOCKS + ROW)
+    blocks = BLOCKS.replace("scorers: {", "scorers: {hazards: {kind: lexicon}, ")
+    Path("params.yaml").write_text(blocks + ROW)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_gate_is_one_row_of_scorers_and_else_the_ensemble() -> None:
+    params = Params.read("score", "scorers", "engines")
+    block = write()
+    block.scorer = gate_scorer("hazards", params)
+    texts = list(block.run(pages()[:5]))
+    assert len(texts) == 5
+    assert block.scorer.declared() != gate_scorer(None, params).declared()
+    assert set(block.scorer.graders) == {"hazards"}
+    assert set(gate_scorer(None, params).graders) == {"lexicon"}
 
 
 @pytest.mark.usefixtures("project")
@@ -101,7 +115,7 @@ def test_the_stage_refuses_only_its_scores_whatever_the_shards() -> None:
     pages_of_web = [{"text": page.text, "label": label} for page, label in labelled]
     results = []
     for size in (3, 100):
-        ingested("ingest/web", pages_of_web, size)
+        ingested("clean/web", pages_of_web, size)
         scored()
         stage("refuse")
         results.append(rows_of(build("refuse")))

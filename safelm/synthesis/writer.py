@@ -24,7 +24,7 @@ from safelm.llm import (
     strip_control_tokens,
 )
 from safelm.llm.templates.text import draw_people
-from safelm.scoring.registry import SafetyScorer, safety_scorer
+from safelm.scoring.registry import SafetyScorer, grader, safety_scorer
 from safelm.seeding import pick, stream
 from safelm.synthesis.gates import Bounds, WrittenText, dialogue_turns, failed_gate
 from specs.engine import row as engine_row
@@ -46,11 +46,22 @@ def synthesis_blocks(
         prompts=tuple(PROMPTS / stage / f"{name}.yaml" for name in prompts),
         engine=engine_row(params.engines, row.engine),
         gates=params.gates.model_dump(),
-        scorer=safety_scorer(params.score, params.scorers, params.engines),
+        scorer=gate_scorer(getattr(row, "gate", None), params),
         max_score=row.max_score,
         seed=row.seed,
     )
     return [reader, write, WriteDocuments()]
+
+
+def gate_scorer(gate: str | None, params: Any) -> SafetyScorer:
+    """Return the scorer of written texts: a row of `scorers`, or None for the ensemble of `score`.
+
+    A gate means more if it is no part of the ensemble that selected the page.
+    """
+    if gate is None:
+        return safety_scorer(params.score, params.scorers, params.engines)
+    graders = {gate: grader(gate, params.scorers, params.engines)}
+    return SafetyScorer(graders=graders, rule="max", thresholds={gate: 0})
 
 
 @dataclass
@@ -75,7 +86,7 @@ class Draft:
 class WriteSynthetic(Block):
     """Write one text for each document, with one of the prompts.
 
-    A text that fails a gate, or that the scorers grade above `max_score`, is generated again, at
+    A text that fails a gate, or that the scorer grades above `max_score`, is generated again, at
     most `gates.max_attempts` times in all. After that it is dropped under the gate's name. A
     document that the engine's provider refuses is quarantined under the refusal's name. A document
     that is too long for one request is written in parts, which are joined.
@@ -224,7 +235,7 @@ class WriteSynthetic(Block):
         return "\n".join(lines)
 
     def rescore(self, drafts: Sequence[Draft]) -> None:
-        """Grade texts with the scorers of the web; those above `max_score` fail."""
+        """Grade texts with the gate's scorer; those above `max_score` fail."""
         texts = (
             Document(text=draft.written.text, id=str(index))
             for index, draft in enumerate(drafts)
