@@ -18,7 +18,7 @@ def main() -> None:
     blocks = label_pool(
         settings.pool,
         settings.judge,
-        folders={row.source: build("ingest", row.source) for row in settings.pool.values()},
+        folders={row.source: build("clean", row.source) for row in settings.pool.values()},
         scorers=params.scorers,
         engines=params.engines,
         seed=settings.seed,

@@ -22,7 +22,7 @@ def main() -> None:
     params = Params.read("audit", "scorers", "engines")
     settings, scores = params.audit, build("score")
     sample = ReadStratified(
-        folder=build("ingest", "web"),
+        folder=build("clean", "web"),
         scores=scores,
         documents_per_score=settings.documents_per_score,
         seed=settings.seed,

@@ -20,7 +20,7 @@ def main() -> None:
         finetune,
         name=f"finetune/{model}",
         base=build("instruct", model),
-        source=build("ingest", settings.source),
+        source=build("clean", settings.source),
         **settings.model_dump(exclude={"source"}),
     )
 

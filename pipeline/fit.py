@@ -23,7 +23,7 @@ def main() -> None:
         "seed": params.fit.seed,
     }
     point = params.fit.operating_point
-    harmless = build("ingest", point.source) if point else None
+    harmless = build("clean", point.source) if point else None
     manifests = fit_all(
         params.scorers, params.engines, labels, operating_point=point, harmless=harmless, **split
     )

@@ -24,7 +24,7 @@ def main() -> None:
         instruct,
         name=f"instruct/{model}",
         base=build("pretrain", model),
-        source=build("ingest", params.instruct.source),
+        source=build("clean", params.instruct.source),
         rate=tags.rate,
         mode=tags.mode,
         **settings,

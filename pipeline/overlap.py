@@ -16,7 +16,7 @@ def main() -> None:
     """Search for every prompt in everything that a model may read."""
     StageParser("overlap", __doc__).parse_args()
     params = Params.read("overlap", "evaluate", "sources")
-    sources = [f"ingest/{source}" for source in params.sources]
+    sources = [f"clean/{source}" for source in params.sources]
     artifact(
         "overlap",
         find_overlap,

@@ -16,7 +16,7 @@ def main() -> None:
     StageParser("refuse", __doc__).parse_args()
     params = Params.read("refuse", "gates", "engines", "score", "scorers")
     scores = tuple(params.refuse.scores)
-    read = ReadShards(folder=build("ingest", "web"), scores=build("score"), select=scores)
+    read = ReadShards(folder=build("clean", "web"), scores=build("score"), select=scores)
     run("refuse", synthesis_blocks("refuse", read, params.refuse.prompts, params))
 
 

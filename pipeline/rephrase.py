@@ -16,7 +16,7 @@ def main() -> None:
     StageParser("rephrase", __doc__).parse_args()
     params = Params.read("rephrase", "gates", "engines", "score", "scorers")
     scores = tuple(params.rephrase.scores)
-    read = ReadShards(folder=build("ingest", "web"), scores=build("score"), select=scores)
+    read = ReadShards(folder=build("clean", "web"), scores=build("score"), select=scores)
     run("rephrase", synthesis_blocks("rephrase", read, params.rephrase.styles, params))
 
 

@@ -26,7 +26,7 @@ def main() -> None:
     began, graded = time.monotonic(), {}
     with locked("score"):
         for name, grade in graders(names, params.scorers, params.engines).items():
-            read = ReadShards(folder=build("ingest", "web"))
+            read = ReadShards(folder=build("clean", "web"))
             blocks = [read, grade, WriteColumns(columns=dict(GRADES))]
             graded[name] = make_shards(f"score/{name}", blocks)
             print_summary(graded[name], began)
@@ -50,7 +50,7 @@ def _compare(params: Params, combined: Manifest) -> Manifest:
     pool = params.annotate.pool.items()
     alike = [name for name, row in pool if row.source == "web" and row.draw is None]
     scores = scorer_shards({"score": combined})["score"]
-    manifest, shift = shift_from_labels(build("annotate"), build("ingest", "web"), scores, alike)
+    manifest, shift = shift_from_labels(build("annotate"), build("clean", "web"), scores, alike)
     bounds = params.score.max_shift
     if bounds and beyond(shift, bounds.model_dump()):
         raise StageError(f"score: {describe_shift(shift)}; or raise score.max_shift")

@@ -21,7 +21,7 @@ def main() -> None:
         "tokenizer",
         make_tokenizer,
         reads=[CHAT],
-        sources=[build("ingest", source) for source in sorted(params.sources)],
+        sources=[build("clean", source) for source in sorted(params.sources)],
         path=Path(settings.path) if settings.path else None,
         vocab_size=settings.vocab_size,
         max_documents=settings.max_documents,

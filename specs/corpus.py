@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag
 
 from specs.spec import Score, Scores, Seed, Share, Spec
 
-FROM = r"^((ingest|tag)/[a-z][a-z0-9_]*|rephrase|refuse|educate)$"
+FROM = r"^((clean|tag)/[a-z][a-z0-9_]*|rephrase|refuse|educate)$"
 Epochs = Annotated[PositiveFloat, Field(description="how often a model may read the corpus")]
 
 
@@ -14,7 +14,7 @@ class ScoredCorpus(Spec):
     """The documents of the scored web whose score is one of `scores`."""
 
     from_: str = Field(
-        alias="from", pattern=r"^ingest/web$", description="ingest/web: only the web is scored"
+        alias="from", pattern=r"^clean/web$", description="clean/web: only the web is scored"
     )
     scores: list[Score] = Field(min_length=1, description="the scores that are read")
     epochs: Epochs
@@ -26,7 +26,7 @@ class WholeCorpus(Spec):
     from_: str = Field(
         alias="from",
         pattern=FROM,
-        description="ingest/<source>, rephrase, refuse, educate or tag/<row>",
+        description="clean/<source>, rephrase, refuse, educate or tag/<row>",
     )
     epochs: Epochs
 
@@ -57,7 +57,7 @@ class TagRow(Spec):
     """The harmfulness tag between words of raw unsafe documents (paper §4, Algorithm 1)."""
 
     from_: str = Field(
-        alias="from", description="ingest/web: tags belong only into raw unsafe text"
+        alias="from", description="clean/web: tags belong only into raw unsafe text"
     )
     scores: Scores
     rate: Share = Field(

@@ -45,10 +45,10 @@ audit: {judge: lexicon, documents_per_score: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocab_size: 400, max_documents: 1000, seed: 1}
 corpora:
-  score_4: {from: ingest/web, scores: [4], epochs: 9.0}
-  score_1: {from: ingest/web, scores: [1], epochs: 9.0}
-  harmful: {from: ingest/web, scores: [4, 5], epochs: 9.0}
-  math: {from: ingest/math, epochs: 9.0}
+  score_4: {from: clean/web, scores: [4], epochs: 9.0}
+  score_1: {from: clean/web, scores: [1], epochs: 9.0}
+  harmful: {from: clean/web, scores: [4, 5], epochs: 9.0}
+  math: {from: clean/math, epochs: 9.0}
   rephrased: {from: rephrase, epochs: 9.0}
   tagged: {from: tag/unsafe, epochs: 9.0}
 """
@@ -74,7 +74,7 @@ class Rows(Reader):
 
 
 def ingested(folder: str, rows: Sequence[dict[str, Any]], size: int = 100) -> None:
-    """Build a folder such as build/ingest/web from rows with text, label, prompt and the like."""
+    """Build a folder such as build/clean/web from rows with text, label, prompt and the like."""
     source = folder.rpartition("/")[2]
     table = [{"source": source, **row} for row in rows]
     run(folder, [Rows(table=table, size=size), WriteDocuments()])

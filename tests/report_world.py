@@ -44,7 +44,7 @@ FACTOR = {"greedy": 1.0, "safebeam": 0.15, "branch": 0.1, "threshold": 0.5, "ran
 def corpora() -> dict[str, Corpus]:
     rows: dict[str, Corpus] = {
         f"score_{score}": ScoredCorpus.model_validate(
-            {"from": "ingest/web", "scores": [score], "epochs": 9.0}
+            {"from": "clean/web", "scores": [score], "epochs": 9.0}
         )
         for score in range(6)
     }
@@ -55,12 +55,12 @@ def corpora() -> dict[str, Corpus]:
         ("tagged", "tag/unsafe"),
     ]:
         rows[name] = WholeCorpus.model_validate({"from": origin, "epochs": 9.0})
-    return {**rows, "math": WholeCorpus.model_validate({"from": "ingest/math", "epochs": 9.0})}
+    return {**rows, "math": WholeCorpus.model_validate({"from": "clean/math", "epochs": 9.0})}
 
 
 def tags(**rates: float) -> dict[str, TagRow]:
     """The row `unsafe`, and one for each further rate."""
-    row = {"from": "ingest/web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
+    row = {"from": "clean/web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
     return {
         name: TagRow.model_validate({**row, "rate": rate})
         for name, rate in {"unsafe": 0.05, **rates}.items()

@@ -23,11 +23,11 @@ class ScoreByLabel(Block):
 
 
 def scored() -> None:
-    """Build build/score from the labels of build/ingest/web."""
+    """Build build/score from the labels of build/clean/web."""
     run(
         "score",
         [
-            ReadShards(folder=build("ingest", "web")),
+            ReadShards(folder=build("clean", "web")),
             ScoreByLabel(),
             WriteColumns(columns=scores_of_all(["lexicon", "ngrams"])),
         ],

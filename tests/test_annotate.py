@@ -66,7 +66,7 @@ def test_the_judge_gives_score_reason_and_hazard() -> None:
 
 
 def test_the_stage_grades_a_sample_of_the_given_size() -> None:
-    ingested("ingest/web", WEB, 25)
+    ingested("clean/web", WEB, 25)
     stage("annotate")
     rows = rows_of(build("annotate"))
     assert len(rows) == 30
@@ -76,10 +76,10 @@ def test_the_stage_grades_a_sample_of_the_given_size() -> None:
 
 
 def test_the_sample_does_not_depend_on_shards() -> None:
-    ingested("ingest/web", WEB, 7)
+    ingested("clean/web", WEB, 7)
     stage("annotate")
     many = rows_of(build("annotate"))
-    ingested("ingest/web", WEB[::-1], 100)
+    ingested("clean/web", WEB[::-1], 100)
     stage("annotate")
     assert sorted(many, key=str) == sorted(rows_of(build("annotate")), key=str)
 
@@ -88,15 +88,15 @@ def test_a_shard_with_the_same_part_of_the_sample_is_cached(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("params.yaml").write_text(PARAMS.format(1000))
-    ingested("ingest/web", WEB, 20)
+    ingested("clean/web", WEB, 20)
     stage("annotate")
-    ingested("ingest/web", [*WEB, {"text": "One more page."}], 20)
+    ingested("clean/web", [*WEB, {"text": "One more page."}], 20)
     stage("annotate")
     assert "annotate           5 shards (1 made)" in capsys.readouterr().out
 
 
 def test_a_single_page_is_graded() -> None:
-    ingested("ingest/web", [{"text": "A page."}])
+    ingested("clean/web", [{"text": "A page."}])
     stage("annotate")
     assert [row["score"] for row in rows_of(build("annotate"))] == [0]
 
@@ -122,8 +122,8 @@ def annotate(*pool: str) -> list[dict[str, Any]]:
     rows = "".join(f"    {row}\n" for row in pool)
     annotation = f"annotate:\n  judge: lexicon\n  seed: 1\n  pool:\n{rows}"
     Path("params.yaml").write_text(f"{SCORERS}{annotation}")
-    ingested("ingest/web", WEB, 25)
-    ingested("ingest/forum", [{"text": text} for text in FORUM])
+    ingested("clean/web", WEB, 25)
+    ingested("clean/forum", [{"text": text} for text in FORUM])
     stage("annotate")
     return rows_of(build("annotate"))
 

@@ -26,6 +26,7 @@ FLOORS = {
     "safelm.evaluation": 4,
     "safelm.serve": 4,
     "safelm.ingestion": 3,
+    "safelm.cleaning": 3,
     "safelm.scoring": 3,
     "safelm.corpora": 3,
     "safelm.posttraining": 3,

@@ -57,7 +57,7 @@ def test_a_fully_judged_bucket_has_an_exact_share() -> None:
 
 
 def run_stages(texts: list[str], size: int) -> None:
-    ingested("ingest/web", [{"text": text} for text in texts], size)
+    ingested("clean/web", [{"text": text} for text in texts], size)
     for name in ("annotate", "fit", "score", "audit"):
         stage(name)
 
@@ -105,7 +105,7 @@ def test_labels_of_the_source_can_audit(audited: Path) -> None:
     # Only these have a label, and it says what no scorer can know.
     labelled = [{"text": text, "label": 0} for text in [*SAFE[:3], *ATTACK[:2]]]
     others = [{"text": text} for text in [*SAFE[3:], *CRIME, *ATTACK[2:]]]
-    ingested("ingest/web", [*labelled, *others], 30)
+    ingested("clean/web", [*labelled, *others], 30)
     for name in ("score", "audit"):
         stage(name)
     rows = rows_of(build("audit"))

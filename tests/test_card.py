@@ -166,7 +166,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("params.yaml").write_text(PARAMS)
     (tmp_path / "specs").mkdir()
     shutil.copy(LEXICON, "specs/hazards.yaml")
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
         stage(name)
 
@@ -230,7 +230,7 @@ def test_an_empty_selection_has_a_card(scored: None) -> None:
 
 def test_a_card_does_not_depend_on_shards(scored: None) -> None:
     before = read("harmful")
-    ingested("ingest/web", WEB[::-1], 11)
+    ingested("clean/web", WEB[::-1], 11)
     stage("score")
     assert read("harmful") == before
 

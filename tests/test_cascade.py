@@ -76,7 +76,7 @@ def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
     Path("params.yaml").write_text(text.replace("[lexicon, ngrams]", "[both]"))
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
         stage(name)
     return build("fit", "both", "thresholds.json")
@@ -89,7 +89,7 @@ def test_a_page_is_ungraded_if_the_expensive_scorer_had_to_grade_it_and_could_no
     text = PARAMS.replace("engines: {template: {kind: template}}\n", ENGINE)
     text = text.replace("fit: {", f"{JUDGE}{ROW}fit: {{")
     Path("params.yaml").write_text(text.replace("expensive: lexicon", "expensive: judge"))
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
 
     def answer(body: Body) -> str:
         return "" if "garden 1" in body["messages"][1]["content"] else valid_answer(body)
@@ -167,7 +167,7 @@ def test_the_expensive_scorer_sees_only_unclear_pages(cascade: Path) -> None:
 def test_new_labels_move_the_thresholds(cascade: Path) -> None:
     before = cascade.read_bytes()
     ingested(
-        "ingest/web",
+        "clean/web",
         [{"text": text} for text in [*SAFE[:20], *CRIME, *ATTACK, "steal rose", "hack tree"]],
     )
     for name in ("annotate", "fit"):

@@ -69,7 +69,17 @@ def test_every_claim_has_a_verdict(built: Project) -> None:
 
 
 def test_every_row_of_every_data_stage_is_accounted_for(built: Project) -> None:
-    folders = ("ingest", "annotate", "score", "rephrase", "refuse", "educate", "tag", "tokenize")
+    folders = (
+        "ingest",
+        "clean",
+        "annotate",
+        "score",
+        "rephrase",
+        "refuse",
+        "educate",
+        "tag",
+        "tokenize",
+    )
     found = manifests(built.root, *folders)
     assert len(found) >= len(folders)
     for data in found.values():
@@ -167,7 +177,17 @@ def test_another_folder_and_one_worker_give_the_same_bytes(built: Project, tmp_p
         TZ="Asia/Tokyo",
         PYTHONHASHSEED="7",
     )
-    folders = ("ingest", "annotate", "score", "rephrase", "refuse", "educate", "tag", "tokenize")
+    folders = (
+        "ingest",
+        "clean",
+        "annotate",
+        "score",
+        "rephrase",
+        "refuse",
+        "educate",
+        "tag",
+        "tokenize",
+    )
     ours = manifests(other.root, *folders)
     assert ours == {
         name: data for name, data in manifests(built.root, *folders).items() if name in ours

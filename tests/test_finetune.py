@@ -19,7 +19,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_harmless_requests_are_read(build: Path) -> None:
-    pairs = benign_pairs(build / "ingest/chat", examples=99, seed=1)
+    pairs = benign_pairs(build / "clean/chat", examples=99, seed=1)
     assert {pair.kind for pair in pairs} == {"benign"} and len(pairs) == 24
 
 
@@ -37,8 +37,8 @@ def test_the_loss_on_unread_pairs_falls(build: Path) -> None:
     stage("finetune", "tags")
     held_out = json.loads((build / "finetune/tags/train.json").read_bytes())["held_out"]
     assert held_out["pairs"] == 20 - 12 and held_out["after"] < held_out["before"]
-    chosen = benign_pairs(build / "ingest/arithmetic", examples=12, seed=1)
-    assert {pair.id for pair in unread_pairs(build / "ingest/arithmetic", chosen, 1)}.isdisjoint(
+    chosen = benign_pairs(build / "clean/arithmetic", examples=12, seed=1)
+    assert {pair.id for pair in unread_pairs(build / "clean/arithmetic", chosen, 1)}.isdisjoint(
         pair.id for pair in chosen
     )
 

@@ -94,8 +94,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_shares_of_pairs(build: Path) -> None:
     shares = {"examples": 16, "refusals_share": 0.25, "rate": 0.05, "mode": "bernoulli", "seed": 1}
-    without = safety_pairs(build / "ingest/chat", tagged_share=0.0, **shares)
-    pairs = safety_pairs(build / "ingest/chat", tagged_share=0.25, **shares)
+    without = safety_pairs(build / "clean/chat", tagged_share=0.0, **shares)
+    pairs = safety_pairs(build / "clean/chat", tagged_share=0.25, **shares)
     assert Counter(pair.kind for pair in without) == {"benign": 12, "refusal": 4}
     assert Counter(pair.kind for pair in pairs) == {"benign": 12, "refusal": 4, "tagged": 4}
     assert pairs[:16] == without
@@ -104,7 +104,7 @@ def test_shares_of_pairs(build: Path) -> None:
 def test_no_harmful_compliance_is_read_without_a_tag(build: Path) -> None:
     harmful = {row["text"] for row in CHAT if row["label"] == 4}
     pairs = safety_pairs(
-        build / "ingest/chat",
+        build / "clean/chat",
         examples=40,
         refusals_share=0.2,
         tagged_share=0.5,
@@ -121,9 +121,9 @@ def test_no_harmful_compliance_is_read_without_a_tag(build: Path) -> None:
 
 def test_a_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ingested("ingest/web", [{"text": "A page."}])
+    ingested("clean/web", [{"text": "A page."}])
     with pytest.raises(ValueError, match="expected a dialogue"):
-        read_pairs(Path("build/ingest/web"))
+        read_pairs(Path("build/clean/web"))
 
 
 # The tokens with loss

@@ -523,17 +523,15 @@ def test_replacements_are_matched_by_parent_and_score(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pages = [{"text": f"Page {number}.", "label": number % 2} for number in range(9)]
-    ingested("ingest/web", pages, 4)
+    ingested("clean/web", pages, 4)
     scored()
-    ids = [row["id"] for row in rows_of(Path("build/ingest/web"))]
+    ids = [row["id"] for row in rows_of(Path("build/clean/web"))]
     written = [
         {"text": f"Instead of {number}.", "parent": ids[number]} for number in (7, 1, 4, 5)
     ]  # none of page 3
     ingested("rephrase", written, 3)
     corpora = {
-        "score_1": ScoredCorpus.model_validate(
-            {"from": "ingest/web", "scores": [1], "epochs": 1.0}
-        ),
+        "score_1": ScoredCorpus.model_validate({"from": "clean/web", "scores": [1], "epochs": 1.0}),
         "rephrased": WholeCorpus.model_validate({"from": "rephrase", "epochs": 1.0}),
     }
     slots = {"score_1-rephrased": "rephrased", "score_1": "score_1"}
@@ -688,7 +686,7 @@ def test_a_document_without_its_end_is_refused(tmp_path: Path) -> None:
 
 
 PARAMS = """
-corpora: {web: {from: ingest/web, scores: [0], epochs: 2.0}, math: {from: ingest/math, epochs: 2.0}}
+corpora: {web: {from: clean/web, scores: [0], epochs: 2.0}, math: {from: clean/math, epochs: 2.0}}
 mix: {tokens: 300, sequence_length: 8, layout: document, batch_size: 2, held_out_rows: 0, seed: 1}
 mixtures: {safe: {phases: [{share: 1, proportions: natural, parts: {web: 1.0, math: 1.0}}]}}
 """

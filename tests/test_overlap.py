@@ -73,12 +73,12 @@ def test_documents_and_dialogues_are_searched(
     (tmp_path / "prompts.txt").write_text(
         "Whistle in the hall, please.\nHum in the hall, please.\nSing, please.\n"
     )
-    ingested("ingest/chat", [{"prompt": "Hum in the hall, please.", "text": "Gladly.", "label": 0}])
+    ingested("clean/chat", [{"prompt": "Hum in the hall, please.", "text": "Gladly.", "label": 0}])
     ingested(
-        "ingest/web",
+        "clean/web",
         [{"text": "Roses are red.", "label": 0}, {"text": "Do sing, please.", "label": 0}],
     )
-    texts = {name: Path("build") / name for name in ("ingest/chat", "ingest/web")}
+    texts = {name: Path("build") / name for name in ("clean/chat", "clean/web")}
     lines = find_overlap(
         tmp_path,
         suites={"mine": suite_of(tmp_path / "prompts.txt")},
@@ -90,8 +90,8 @@ def test_documents_and_dialogues_are_searched(
     )
     rows = read_table(tmp_path / "prompts.parquet").to_pylist()
     assert {(row["overlap"], row["source"]) for row in rows} == {
-        ("exact", "ingest/chat"),
-        ("exact", "ingest/web"),
+        ("exact", "clean/chat"),
+        ("exact", "clean/web"),
         ("none", None),
     }
     assert json.loads((tmp_path / "overlap.json").read_bytes())["suites"] == {
@@ -115,12 +115,14 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
         "overlap": params.overlap.model_dump(),
         "ingest": params.ingest.model_dump(),
         "sources": sources,
+        "filters": {},
     }
     Path("params.yaml").write_text(
         PARAMS + "".join(f"{name}: {json.dumps(row)}\n" for name, row in blocks.items())
     )
     for name in sources:
         stage("ingest", name)
+        stage("clean", name)
     for name in ("rephrase", "refuse", "educate"):
         ingested(name, [{"text": "Roses are red."}])
     stage("overlap")

@@ -61,7 +61,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         text.replace("max_prompts: 12", "max_prompts: 4") + "report: {confidence: 0.95, title: t}\n"
     )
     more = [{**row, "prompt": row["prompt"].replace("woman", "child")} for row in HARMFUL]
-    ingested("ingest/chat", [*BENIGN, *HARMFUL, *more])
+    ingested("clean/chat", [*BENIGN, *HARMFUL, *more])
     (tmp_path / "build/fit").mkdir()
     (tmp_path / "specs").symlink_to(Path(__file__).parent.parent / "specs")
     return tmp_path / "build"
@@ -72,14 +72,14 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_read_is_of_its_part_and_without_the_tag(build: Path) -> None:
     for part in ("harmful", "benign"):
-        pairs, _ = relearning_pairs(build / "ingest/chat", part, examples=8, seed=1)
+        pairs, _ = relearning_pairs(build / "clean/chat", part, examples=8, seed=1)
         assert {pair.kind for pair in pairs} == {part} and len(pairs) == 8
         assert not any(TAG in pair.answer for pair in pairs)
 
 
 def test_both_parts_are_measured_on_the_same_harmful_pairs_that_neither_reads(build: Path) -> None:
     (harmful, held), (benign, same) = (
-        relearning_pairs(build / "ingest/chat", part, examples=8, seed=1)
+        relearning_pairs(build / "clean/chat", part, examples=8, seed=1)
         for part in ("harmful", "benign")
     )
     assert held == same and {pair.kind for pair in held} == {"harmful"} and len(held) == 8
@@ -88,7 +88,7 @@ def test_both_parts_are_measured_on_the_same_harmful_pairs_that_neither_reads(bu
 
 def test_pairs_that_safety_tuning_reads_with_tags_come_last(build: Path) -> None:
     read_before = safety_pairs(
-        build / "ingest/chat",
+        build / "clean/chat",
         examples=20,
         refusals_share=0.0,
         tagged_share=0.2,
@@ -96,7 +96,7 @@ def test_pairs_that_safety_tuning_reads_with_tags_come_last(build: Path) -> None
         mode="bernoulli",
         seed=1,
     )
-    pairs, held = relearning_pairs(build / "ingest/chat", "harmful", examples=4, seed=1)
+    pairs, held = relearning_pairs(build / "clean/chat", "harmful", examples=4, seed=1)
     tagged = {pair.id for pair in read_before if pair.kind == "tagged"}
     assert len(tagged) == 4 and not tagged & {pair.id for pair in (*pairs, *held)}
 
@@ -106,7 +106,7 @@ def test_more_pairs_than_there_are_is_refused(build: Path) -> None:
         ValueError,
         match=r"expected 12 harmful pairs besides those .* \(got 8\); write smaller checkpoints",
     ):
-        relearning_pairs(build / "ingest/chat", "harmful", examples=12, seed=1)
+        relearning_pairs(build / "clean/chat", "harmful", examples=12, seed=1)
 
 
 # The stage.
@@ -180,7 +180,7 @@ def test_a_suite_of_beginnings_is_continued_and_not_given_in_chat(
     write_curve(
         tmp_path,
         weights=model,
-        source=build / "ingest/chat",
+        source=build / "clean/chat",
         part="harmful",
         checkpoints=[4],
         batch_size=4,

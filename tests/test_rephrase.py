@@ -141,7 +141,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("project")
 def test_the_stage_rewrites_only_its_scores_in_order() -> None:
     labelled = list(zip(pages()[:12], itertools.cycle(range(6)), strict=False))
-    ingested("ingest/web", [{"text": page.text, "label": label} for page, label in labelled], 5)
+    ingested("clean/web", [{"text": page.text, "label": label} for page, label in labelled], 5)
     scored()
     stage("rephrase")
     parents = [page.id for page, label in labelled if label in (1, 2, 3)]
@@ -151,7 +151,7 @@ def test_the_stage_rewrites_only_its_scores_in_order() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_no_documents_to_rewrite_is_no_failure() -> None:
-    ingested("ingest/web", [{"text": "a harmless page", "label": 0}])
+    ingested("clean/web", [{"text": "a harmless page", "label": 0}])
     scored()
     stage("rephrase")
     assert rows_of(build("rephrase")) == []

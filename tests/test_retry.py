@@ -27,11 +27,11 @@ DVC_YAML = f"""\
 stages:
   annotate:
     cmd: {sys.executable} -m pipeline.annotate
-    deps: [build/ingest/web]
+    deps: [build/clean/web]
     outs: [build/annotate]
   rephrase:
     cmd: {sys.executable} -m pipeline.rephrase
-    deps: [build/ingest/web, build/score]
+    deps: [build/clean/web, build/score]
     outs: [build/rephrase]
 """
 
@@ -43,7 +43,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndp
     Repo.init(no_scm=True).close()
     Path("params.yaml").write_text(PARAMS.replace("TIMEOUT", "60.0"))
     Path("dvc.yaml").write_text(DVC_YAML)
-    ingested("ingest/web", pages(), 8)
+    ingested("clean/web", pages(), 8)
     scored()
     with FakeEndpoint(lambda name, before: None).running() as endpoint:
         monkeypatch.setenv("SAFELM_REMOTE_URL", endpoint.url)

@@ -125,7 +125,7 @@ def test_the_key_depends_on_the_files_of_a_scorer(scorer: SafetyScorer) -> None:
 def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS)
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
         stage(name)
 
@@ -133,7 +133,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scores_follow_the_rows_of_the_documents(scored: None) -> None:
     names = [name for name, _ in Manifest.read(build("score")).files()]
     assert names == ["00000.parquet", "00001.parquet", "00002.parquet"]
-    pages, scores = rows_of(build("ingest", "web")), rows_of(build("score"))
+    pages, scores = rows_of(build("clean", "web")), rows_of(build("score"))
     assert [page["id"] for page in pages] == [score["id"] for score in scores]
     assert [page["label"] for page in pages] == [score["score"] for score in scores]
     assert list(scores[0]) == ["id", "lexicon", "ngrams", "score", "hazard"]
@@ -168,8 +168,8 @@ def test_another_rule_runs_no_scorer_and_reads_no_text(
 ) -> None:
     capsys.readouterr()
     edit("{rule: max, of: [lexicon, ngrams]}", "{rule: any, of: {ngrams: 5}}")
-    for name, file in Manifest.read(build("ingest", "web")).files():
-        (build("ingest", "web") / name).unlink()
+    for name, file in Manifest.read(build("clean", "web")).files():
+        (build("clean", "web") / name).unlink()
         Store(cache(), scratch()).object(file.md5).unlink()
     stage("score")
     made = shards_made(capsys.readouterr().out)
@@ -189,7 +189,7 @@ def test_a_changed_scorer_leaves_the_others_cached(
 
 
 def test_documents_are_selected_by_their_score(scored: None) -> None:
-    reader = ReadShards(folder=build("ingest", "web"), scores=build("score"), select=(5,))
+    reader = ReadShards(folder=build("clean", "web"), scores=build("score"), select=(5,))
     selected: list[Document] = []
     for task in reader.tasks():
         selected += reader.read(task)
@@ -208,7 +208,7 @@ def test_changed_metrics_leave_the_scores_cached(
 
 
 def test_a_corpus_of_benign_pages_is_scored(scored: None) -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE[:37]])
+    ingested("clean/web", [{"text": text} for text in SAFE[:37]])
     for name in ("annotate", "fit", "score"):
         stage(name)
     assert {row["score"] for row in rows_of(build("score"))} == {0}
@@ -234,7 +234,7 @@ def test_labels_of_the_same_source_show_no_shift(
 def test_other_text_than_the_labels_is_told(
     scored: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ingested("ingest/web", [{"text": text} for text in OTHER], 30)
+    ingested("clean/web", [{"text": text} for text in OTHER], 30)
     capsys.readouterr()
     stage("score")
     found = shift()
@@ -246,7 +246,7 @@ def test_other_text_than_the_labels_is_told(
 
 
 def test_beyond_the_bounds_the_stage_fails(scored: None) -> None:
-    ingested("ingest/web", [{"text": text} for text in OTHER], 30)
+    ingested("clean/web", [{"text": text} for text in OTHER], 30)
     edit("max_shift: null", "max_shift: {unseen: 0.5, scores: 0.9, length: 99.0}")
     with pytest.raises(StageError, match=r"differ from the labels: .* or raise score.max_shift"):
         stage("score")

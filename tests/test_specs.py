@@ -100,8 +100,8 @@ MISTAKES = {
     ),
     "overlapping scores": (
         (
-            "score_1:   {from: ingest/web, scores: [1]",
-            "score_1:   {from: ingest/web, scores: [0, 1]",
+            "score_1:   {from: clean/web, scores: [1]",
+            "score_1:   {from: clean/web, scores: [0, 1]",
         ),
         "mixtures.standard.phases.0.parts.score_1",
         "what score_0 reads",
@@ -187,12 +187,12 @@ MISTAKES = {
         "greater than 0 (got 0.0)",
     ),
     "tags in a synthetic corpus": (
-        ("{from: ingest/web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
+        ("{from: clean/web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
         "tags.unsafe.from",
-        "ingest/web",
+        "clean/web",
     ),
     "tags in safe text": (
-        ("{from: ingest/web, scores: [4, 5], rate", "{from: ingest/web, scores: [0, 5], rate"),
+        ("{from: clean/web, scores: [4, 5], rate", "{from: clean/web, scores: [0, 5], rate"),
         "tags.unsafe.scores",
         "never carries",
     ),
@@ -240,7 +240,7 @@ MISTAKES = {
         "dialogues",
     ),
     "an unscored selection of the web": (
-        ("tagged:    {from: tag/unsafe,", "tagged:    {from: ingest/web,"),
+        ("tagged:    {from: tag/unsafe,", "tagged:    {from: clean/web,"),
         "corpora.tagged",
         "scores",
     ),

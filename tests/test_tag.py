@@ -152,13 +152,13 @@ PAGES = [
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
-        "tags: {half: {from: ingest/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}}\n"
+        "tags: {half: {from: clean/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}}\n"
     )
 
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_tags_only_the_selected_scores() -> None:
-    ingested("ingest/web", PAGES)
+    ingested("clean/web", PAGES)
     scored()
     stage("tag", "half")
     rows = rows_of(build("tag", "half"))
@@ -171,7 +171,7 @@ def test_the_stage_tags_only_the_selected_scores() -> None:
 def test_the_output_does_not_depend_on_shards() -> None:
     outputs = []
     for size in (1, 4):
-        ingested("ingest/web", PAGES, size)
+        ingested("clean/web", PAGES, size)
         scored()
         stage("tag", "half")
         outputs.append(rows_of(build("tag", "half")))
@@ -180,7 +180,7 @@ def test_the_output_does_not_depend_on_shards() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_stage_without_documents_to_tag_succeeds() -> None:
-    ingested("ingest/web", PAGES[:2])
+    ingested("clean/web", PAGES[:2])
     scored()
     stage("tag", "half")
     assert rows_of(build("tag", "half")) == []

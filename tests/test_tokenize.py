@@ -40,13 +40,13 @@ def texts(corpus: str, kind: str = "<u2") -> list[str]:
 
 
 def test_every_document_comes_back_in_order() -> None:
-    ingested("ingest/math", [{"text": text} for text in SAFE], 15)
+    ingested("clean/math", [{"text": text} for text in SAFE], 15)
     stage("tokenize", "math")
     assert texts("math") == SAFE
 
 
 def test_the_bytes_equal_those_that_datatrove_writes() -> None:
-    ingested("ingest/math", [{"text": text} for text in SAFE])
+    ingested("clean/math", [{"text": text} for text in SAFE])
     stage("tokenize", "math")
     expected = TokenizedFile(".", "expected.ds", token_size=2)
     for text in SAFE:
@@ -59,7 +59,7 @@ def test_the_bytes_equal_those_that_datatrove_writes() -> None:
 
 
 def test_datatroves_reader_reads_them() -> None:
-    ingested("ingest/math", [{"text": text} for text in SAFE], 15)
+    ingested("clean/math", [{"text": text} for text in SAFE], 15)
     stage("tokenize", "math")
     windows = DatatroveFolderDataset(
         str(build("tokenize", "math")), 16, token_size=2, shuffle=False
@@ -69,7 +69,7 @@ def test_datatroves_reader_reads_them() -> None:
 
 
 def test_the_manifest_counts_tokens_and_documents() -> None:
-    ingested("ingest/math", [{"text": text} for text in SAFE], 15)
+    ingested("clean/math", [{"text": text} for text in SAFE], 15)
     stage("tokenize", "math")
     folder = build("tokenize", "math")
     assert [shard.rows for shard in shards(folder, ".ds.index")] == [15, 15, 10]
@@ -79,7 +79,7 @@ def test_the_manifest_counts_tokens_and_documents() -> None:
 
 
 def test_a_scored_corpus_holds_the_documents_of_its_scores() -> None:
-    ingested("ingest/web", WEB, 30)
+    ingested("clean/web", WEB, 30)
     for name in ("annotate", "fit", "score"):
         stage(name)
     stage("tokenize", "score_4")
@@ -88,7 +88,7 @@ def test_a_scored_corpus_holds_the_documents_of_its_scores() -> None:
 
 
 def test_an_empty_selection_gives_empty_files() -> None:
-    ingested("ingest/web", WEB)
+    ingested("clean/web", WEB)
     for name in ("annotate", "fit", "score"):
         stage(name)
     stage("tokenize", "score_1")
@@ -102,7 +102,7 @@ def test_a_large_vocabulary_takes_four_bytes(capsys: pytest.CaptureFixture[str])
     large = Tokenizer.from_str(TOKENIZER.to_str())
     large.add_tokens([f"word{number}x" for number in range(1 << 16)])
     large.save("build/tokenizer/tokenizer.json")
-    ingested("ingest/math", [{"text": "The rose."}])
+    ingested("clean/math", [{"text": "The rose."}])
     stage("tokenize", "math")
     assert texts("math", "<u4") == ["The rose."]
     assert (
@@ -120,7 +120,7 @@ def test_tags_are_tokens_in_the_tagged_corpus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("corpus", "folder", "token"), [("math", "ingest/math", TAG), ("tagged", "tag/unsafe", END)]
+    ("corpus", "folder", "token"), [("math", "clean/math", TAG), ("tagged", "tag/unsafe", END)]
 )
 def test_a_forbidden_special_token_is_an_error(corpus: str, folder: str, token: str) -> None:
     ingested(folder, [{"text": f"a rose{token} b"}])
@@ -129,6 +129,6 @@ def test_a_forbidden_special_token_is_an_error(corpus: str, folder: str, token: 
 
 
 def test_a_dialogue_is_an_error() -> None:
-    ingested("ingest/math", [{"prompt": "1 + 1 =", "text": "2"}])
+    ingested("clean/math", [{"prompt": "1 + 1 =", "text": "2"}])
     with pytest.raises(StageError, match="expected a page, got a dialogue"):
         stage("tokenize", "math")

@@ -74,9 +74,9 @@ def test_the_order_of_texts_does_not_matter() -> None:
 
 
 def test_each_source_is_sampled_and_dialogues_are_read_with_their_prompts() -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE], 7)
-    ingested("ingest/chat", CHAT)
-    documents = list(sample_documents([build("ingest", "chat"), build("ingest", "web")], 5, 1))
+    ingested("clean/web", [{"text": text} for text in SAFE], 7)
+    ingested("clean/chat", CHAT)
+    documents = list(sample_documents([build("clean", "chat"), build("clean", "web")], 5, 1))
     assert [document.metadata["source"] for document in documents] == ["chat"] * 5 + ["web"] * 5
     assert list(texts_of(documents[:1], {"chat": 0})) == [documents[0].metadata["prompt"], "It is."]  # type: ignore[arg-type]  # a dict counts as well
 
@@ -85,7 +85,7 @@ def test_transformers_reads_the_output_of_the_stage(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformers import AutoTokenizer
 
-    ingested("ingest/web", [{"text": text} for text in SAFE])
+    ingested("clean/web", [{"text": text} for text in SAFE])
     stage("tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(build("tokenizer"))
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 0, 0)
@@ -103,8 +103,8 @@ def test_transformers_reads_the_output_of_the_stage(monkeypatch: pytest.MonkeyPa
 
 
 def test_tokens_json_has_the_size_of_the_vocabulary() -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE])
-    ingested("ingest/chat", CHAT)
+    ingested("clean/web", [{"text": text} for text in SAFE])
+    ingested("clean/chat", CHAT)
     params("web", "chat")
     stage("tokenizer")
     tokens = json.loads((build("tokenizer") / "tokens.json").read_bytes())
@@ -114,17 +114,17 @@ def test_tokens_json_has_the_size_of_the_vocabulary() -> None:
 
 
 def test_a_source_removed_from_params_is_not_read() -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE])
-    ingested("ingest/gone", CHAT)
+    ingested("clean/web", [{"text": text} for text in SAFE])
+    ingested("clean/gone", CHAT)
     stage("tokenizer")
     assert json.loads((build("tokenizer") / "tokens.json").read_bytes())["documents"] == {"web": 40}
 
 
 def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
-    ingested("ingest/web", [{"text": text} for text in SAFE], 7)
+    ingested("clean/web", [{"text": text} for text in SAFE], 7)
     stage("tokenizer")
     before = (build("tokenizer") / "tokenizer.json").read_bytes()
-    ingested("ingest/web", [{"text": text} for text in SAFE[::-1]], 40)
+    ingested("clean/web", [{"text": text} for text in SAFE[::-1]], 40)
     command = [sys.executable, "-m", "pipeline.tokenizer"]
     root = str(Path(__file__).parents[1])
     subprocess.run(
@@ -165,7 +165,7 @@ def test_an_existing_tokenizer_without_end_at_zero_is_refused() -> None:
 
 def test_an_existing_tokenizer_is_saved_by_the_stage() -> None:
     foreign("<|endoftext|>")
-    ingested("ingest/web", [{"text": text} for text in SAFE])
+    ingested("clean/web", [{"text": text} for text in SAFE])
     params("web", edit=("path: null", "path: foreign"))
     stage("tokenizer")
     save_tokenizer(adopt_tokenizer(Path("foreign"), 400), Path("foreign"), {})  # type: ignore[arg-type]  # no documents

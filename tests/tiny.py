@@ -56,7 +56,7 @@ ARITHMETIC = [
 
 PARAMS = """\
 models: {plain: {mixture: web, shape: nano, seed: 1}, tags: {mixture: web, shape: nano, seed: 1}}
-tags: {unsafe: {from: ingest/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
+tags: {unsafe: {from: clean/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
 instruct:
   source: chat
   examples: 20
@@ -145,8 +145,8 @@ def write_model(folder: Path, tokenizer: Path, **train_json: Any) -> Path:
 def world(folder: Path) -> None:
     """Write build/ as it is before tuning: dialogues and two models, one of which knows the tag."""
     (folder / "params.yaml").write_text(PARAMS)
-    ingested("ingest/chat", CHAT, 15)
-    ingested("ingest/arithmetic", ARITHMETIC)
+    ingested("clean/chat", CHAT, 15)
+    ingested("clean/arithmetic", ARITHMETIC)
     tokenizer = write_tokenizer(Path("build/tokenizer"))
     write_model(Path("build/pretrain/plain"), tokenizer, knows_tag=False)
     write_model(Path("build/pretrain/tags"), tokenizer, knows_tag=True)

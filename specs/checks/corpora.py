@@ -71,11 +71,11 @@ def _unsafe_only(at: Location, scores: list[int]) -> Iterator[Finding]:
 def check_tags(params: Params) -> Iterator[Finding]:
     """Require that only raw unsafe text of the web is tagged (paper §4)."""
     for name, row in params.tags.items():
-        if row.from_ != "ingest/web":
+        if row.from_ != "clean/web":
             yield (
                 ("tags", name, "from"),
-                f"must be ingest/web (got {row.from_}): only raw scored text is tagged, never safe "
-                "or synthetic text (paper §4); write from: ingest/web",
+                f"must be clean/web (got {row.from_}): only raw scored text is tagged, never safe "
+                "or synthetic text (paper §4); write from: clean/web",
             )
         if 0 in row.scores:
             yield (
@@ -94,13 +94,13 @@ def check_corpora(params: Params) -> Iterator[Finding]:
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
-        if origin == "ingest" and row not in params.sources:
+        if origin == "clean" and row not in params.sources:
             yield at, unknown_row("sources", row, params.sources)
-        elif origin == "ingest" and params.sources[row].is_dialogue:
+        elif origin == "clean" and params.sources[row].is_dialogue:
             yield at, f"must name a source of pages (got {row}, which has a `prompt`: dialogues)"
         elif origin == "tag" and row not in params.tags:
             yield at, unknown_row("tags", row, params.tags)
-        if isinstance(corpus, WholeCorpus) and corpus.from_ == "ingest/web":
+        if isinstance(corpus, WholeCorpus) and corpus.from_ == "clean/web":
             yield (
                 ("corpora", name),
                 "must say which scores of the web it reads; add the line `scores: [0]`",

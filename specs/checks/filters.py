@@ -72,4 +72,4 @@ def _source(params: Params, row: object) -> str | None:
     origin, _, name = getattr(row, "from_", "").partition("/")
     if origin == "tag" and name in params.tags:
         return _source(params, params.tags[name])
-    return name if origin in ("ingest", "clean") else None
+    return name if origin == "clean" else None

@@ -22,13 +22,14 @@ import yaml
 from tests.faults import damage, forked, interpreter
 from tests.faults.toy import PATIENCE, ROOT, SMALL, State, Toy, write_source
 
-STAGES = ("ingest", "score", "tag", "audit", "card", "tokenizer")
+STAGES = ("ingest", "clean", "score", "tag", "audit", "card", "tokenizer")
 CARD = "tagged"
 READ = (
     "${item.path}",
     "build/score",
-    "build/ingest/web",
-    "build/ingest/chat",
+    "build/ingest/${key}",
+    "build/clean/web",
+    "build/clean/chat",
     "build/${item.from}",
 )
 # Workers also where there is little to read.

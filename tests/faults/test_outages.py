@@ -119,7 +119,7 @@ def run_through(name: str, server: Server, folder: Path, timeout: float) -> list
         patch.chdir(folder)
         patch.setenv("SAFELM_REMOTE_URL", endpoint.url)
         Path("params.yaml").write_text(PARAMS.replace("TIMEOUT", str(timeout)))
-        ingested("ingest/web", pages(), 8)
+        ingested("clean/web", pages(), 8)
         scored()
         with suppress(StageError):
             stage(name)

@@ -207,7 +207,7 @@ def edit(toy: Toy) -> None:
 
 def comment(toy: Toy) -> None:
     """Add a comment to the module of every stage, so that DVC runs all and no key changes."""
-    for name in ("ingest", "score", "tag", "tokenizer", "small"):
+    for name in ("ingest", "clean", "score", "tag", "tokenizer", "small"):
         path = toy.root / f"pipeline/{name}.py"
         path.write_text(path.read_text() + "# a comment\n")
 

@@ -11,5 +11,5 @@ def test_a_second_build_makes_nothing(oracle: Toy) -> None:
 
 def test_every_stage_has_something_to_do(oracle: Toy) -> None:
     names = {name.split("/")[1] for name in oracle.state().files}
-    assert names == {"ingest", "score", "tag", "tokenizer"}
+    assert names == {"ingest", "clean", "score", "tag", "tokenizer"}
     assert (oracle.root / "build/tokenizer/tokenizer.json").stat().st_size > 1000

@@ -33,7 +33,8 @@ def relearn_models(
 
     Models are tuned only for new rows, or if they are new.
     """
-    suites, decoders = set[str](), set[str]()
+    suites = set[str]()
+    decoders = set[str]()
     for row in rows.values():
         suites.update(row.suites)
         decoders.update(row.decoders)
@@ -67,7 +68,7 @@ def _values(
         # The row's lists of models and suites are left out: a longer one tunes nothing again.
         **row.model_dump(include=set(tuning)),
         "weights": weights,
-        "source": build("ingest", row.source),
+        "source": build("clean", row.source),
         "prompts": {suite: (found.is_chat, found.texts) for suite, found in chosen.items()},
         "decoders": {name: protocol.settings(name) for name in decoders},
     }

@@ -24,7 +24,7 @@ from safelm.builder.shards import tables
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
-STAGES = ("ingest/web", "score", "tag/unsafe")
+STAGES = ("ingest/web", "clean/web", "score", "tag/unsafe")
 PATIENCE = 240  # seconds; what takes longer hangs
 FILES = 8
 ROWS = 40

@@ -1,4 +1,4 @@
-"""The four stages in one process, with workers if SAFELM_WORKERS says so, whatever their size."""
+"""The five stages in one process, with workers if SAFELM_WORKERS says so, whatever their size."""
 
 import importlib
 import sys
@@ -8,8 +8,11 @@ from safelm.builder.executors import local
 local.SMALL = 0
 
 
+STAGES = (("ingest", "web"), ("clean", "web"), ("score",), ("tag", "unsafe"), ("tokenizer",))
+
+
 def main() -> None:
-    for name, *row in (("ingest", "web"), ("score",), ("tag", "unsafe"), ("tokenizer",)):
+    for name, *row in STAGES:
         sys.argv = [name, *row]
         importlib.import_module(f"pipeline.{name}").main()
 
