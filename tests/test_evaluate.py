@@ -455,6 +455,18 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(
     assert measured(OWN, "asr").of == 1
 
 
+def test_prompts_too_long_for_the_model_give_way_to_others(tiny: Path, build: Path) -> None:
+    long = [{"goal": f"{number} " + "word " * 200} for number in range(6)]
+    short = [{"goal": f"short {number}"} for number in range(5)]
+    path = build.parent / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*long, *short]))
+    evaluated(tiny, {"mine": suite_of(path)}, {"greedy": Greedy()}, max_prompts=4)
+    facts = [row for row in all_measured(OWN, suite="mine") if row.decoder is None]
+    counts = {row.metric: row.count for row in facts}
+    assert counts["rows"] == 11 and counts["prompts"] == 4 == measured(OWN, "asr").of
+    assert sum(counts.values()) == 2 * counts["rows"] and counts["left_out_too_long"] > 0
+
+
 def test_a_language_model_judges_and_one_that_is_down_fails_the_stage(
     tiny: Path,
     build: Path,

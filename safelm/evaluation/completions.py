@@ -30,9 +30,10 @@ def write_completions(
     is_chat: bool,
     prompts: Sequence[tuple[str, str]],
     settings: GenerationSettings,
+    limit: int | None = None,
 ) -> tuple[()]:
-    """Write a row of COMPLETIONS for each prompt (id, text)."""
-    rows = generate_completions(weights, is_chat, prompts, settings)
+    """Write rows of COMPLETIONS; the arguments are those of `generate_completions`."""
+    rows = generate_completions(weights, is_chat, prompts, settings, limit)
     write_table(rows, COMPLETIONS, folder / ".parquet")
     return ()
 
@@ -42,8 +43,9 @@ def generate_completions(
     is_chat: bool,
     prompts: Sequence[tuple[str, str]],
     settings: GenerationSettings,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a row of COMPLETIONS for each prompt (id, text).
+    """Return a row of COMPLETIONS for each prompt (id, text), up to `limit` that are answered.
 
     A prompt that leaves no room for `max_new_tokens` gets the completion None.
     """
@@ -52,10 +54,14 @@ def generate_completions(
     model = load_completion_model(weights, is_chat)
     texts = [text for _, text in prompts]
     fits = model.fits(texts, settings.max_new_tokens)
+    # Prompts beyond the last that is answered are not tried.
+    answered = [index for index, does_fit in enumerate(fits) if does_fit][:limit]
+    if limit and len(answered) == limit:
+        fits = fits[: answered[-1] + 1]
     completions = iter(model.complete(list(compress(texts, fits)), settings))
     missing = {"completion": None, "short_circuited": False, "tag_probability": None}
     rows = []
-    for (id, _), does_fit in zip(prompts, fits, strict=True):
+    for (id, _), does_fit in zip(prompts, fits, strict=False):
         completion = next(completions) if does_fit else missing
         rows.append({"id": id, **completion})
     return rows
@@ -87,7 +93,8 @@ def measure_demo_utility(
     drawn = sample("suite", seed, items, max_prompts)
     chosen = [items[id] for id in drawn]
     loaded = load_completion_model(weights, False)
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model = loaded.model
+    tokenizer = loaded.tokenizer
     correct, perplexity = accuracy_and_perplexity(
         model,
         tokenizer,
@@ -124,7 +131,8 @@ def measure_harness_task(
     from safelm.evaluation.utility.lm_eval_tasks import drop_long_items, load_tasks, task_counts
 
     loaded = load_completion_model(weights, False)
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model = loaded.model
+    tokenizer = loaded.tokenizer
     tasks = load_tasks(suite, limit=max_prompts, seed=seed)
 
     def length(text: str) -> int:

@@ -19,7 +19,7 @@ from safelm.evaluation.measurements import (
     read_measurements,
     write_measurements,
 )
-from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
+from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
 from safelm.evaluation.probes.linear import measure_linear_probes
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.protocol import EvaluationProtocol
@@ -69,9 +69,11 @@ def evaluate_model(
         values = {
             "weights": cell_weights,
             "is_chat": prompts.is_chat,
-            "prompts": prompts.texts,
+            "prompts": [(prompt.id, prompt.text) for prompt in prompts.candidates],
             "settings": protocol.settings(cell.decoder),
         }
+        if prompts.reserve:
+            values["limit"] = len(prompts.prompts)
         parts[cell.part] = Part(write_completions, values)
     artifact(
         folder,
@@ -142,19 +144,21 @@ def evaluate(
     samples = []
     answered = {}
     for cell in cells:
-        suite, prompts = protocol.suites[cell.suite], prompt_sets[cell.suite].prompts
-        completions = read_completions(parts[cell.part], prompts, cell.decoder)
+        suite = protocol.suites[cell.suite]
+        completed = parts[cell.part].table().to_pylist()
+        tried = prompt_sets[cell.suite].candidates[: len(completed)]
+        completions = completions_of(completed, tried, cell.decoder)
         judged = judge_completions(completions, suite, judges)
         columns = {"checkpoint": cell.checkpoint, "decoder": cell.decoder}
         rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
         # The same for every decoder, because prompts are left out only for their length.
-        answered[cell.suite] = len(completions)
+        answered[cell.suite] = len(completions), len(tried)
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]
     rows = [Measurement("knows_tag", value=float(is_tagged))]
-    for name, count in answered.items():
+    for name, (count, read) in answered.items():
         kind = protocol.suites[name].kind
-        rows += prompt_sets[name].facts(count, suite=name, suite_kind=kind)
+        rows += prompt_sets[name].facts(count, read, suite=name, suite_kind=kind)
     rows += [*rates, *_utility(parts, protocol.suites)]
     rows = [replace(row, model=model, stage=stage) for row in rows]
     write_table(samples, SAMPLES, folder / SAMPLES_FILE)

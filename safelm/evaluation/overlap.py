@@ -101,14 +101,14 @@ def find_overlap(
 
 
 def _prompts(suites: Mapping[str, AnySuite], limit: int, seed: int) -> Iterator[SuitePrompt]:
-    """Yield every prompt that some model is given, once."""
+    """Yield every prompt that some model may be given, once."""
     seen: set[tuple[str, str]] = set()
     for name, suite in suites.items():
         if suite.kind == "utility":
             continue
         for stage in STAGES:
             chosen = prompt_set(name, suite, stage=stage, limit=limit, seed=seed)
-            for prompt in chosen.prompts:
+            for prompt in chosen.candidates:
                 if (name, prompt.id) not in seen:
                     seen.add((name, prompt.id))
                     yield prompt

@@ -46,25 +46,40 @@ class PromptSet:
         prompts: in the order of their completions.
         rows: the number of rows in the suite's file.
         left_out: the number of rows that are no prompt of this set, by reason.
+        reserve: the prompts that follow, of which the first take the place of those that are too
+            long for a model.
     """
 
     is_chat: bool
     prompts: list[SuitePrompt]
     rows: int
     left_out: dict[str, int] = field(default_factory=dict)
+    reserve: list[SuitePrompt] = field(default_factory=list)
 
     @property
     def texts(self) -> list[tuple[str, str]]:
         """(id, text) of every prompt, which is all that a model is given."""
         return [(prompt.id, prompt.text) for prompt in self.prompts]
 
-    def facts(self, answered: int, **columns: Any) -> list[Measurement]:
-        """Count the rows of the file, the prompts that have a completion, and those left out."""
+    @property
+    def candidates(self) -> list[SuitePrompt]:
+        """The prompts and the reserve."""
+        return self.prompts + self.reserve
+
+    def facts(self, answered: int, read: int | None = None, **columns: Any) -> list[Measurement]:
+        """Count the rows of the file, the prompts that have a completion, and those left out.
+
+        `read` is the number of candidates that were tried, also of those that are too long; if it
+        is left out, all prompts were tried and no other candidate.
+        """
+        read = len(self.prompts) if read is None else read
         counts = {"rows": self.rows, "prompts": answered}
-        counts |= {f"left_out_{reason}": count for reason, count in self.left_out.items()}
-        too_long = len(self.prompts) - answered
-        if too_long:
-            counts["left_out_too_long"] = too_long
+        left_out = {
+            **self.left_out,
+            "not_sampled": len(self.candidates) - read,
+            "too_long": read - answered,
+        }
+        counts |= {f"left_out_{reason}": count for reason, count in left_out.items() if count}
         return [Measurement(metric, count, **columns) for metric, count in counts.items()]
 
 
@@ -87,15 +102,13 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     # An id is a digest of the text, so equal prompts have one id.
     unique = {prompt.id: prompt for prompt in found}
     drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
-    chosen = balanced(drawn, limit)
+    ordered = balanced(drawn)
     left_out = {
         "empty": empty,
         "other_rows": rows - empty - len(found),
         "twice": len(found) - len(unique),
-        "not_sampled": len(unique) - len(chosen),
     }
-    left_out = {reason: count for reason, count in left_out.items() if count}
-    return PromptSet(is_chat, chosen, rows, left_out)
+    return PromptSet(is_chat, ordered[:limit], rows, left_out, ordered[limit:])
 
 
 def _demo_prompts(name: str, suite: DemoSuite, stage: str, limit: int) -> list[SuitePrompt]:
@@ -127,15 +140,15 @@ def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
     return stage in CHAT_STAGES and not is_beginning
 
 
-def balanced(ordered: Iterable[SuitePrompt], limit: int) -> list[SuitePrompt]:
-    """Return the first `limit` prompts after forms take turns; each form keeps its order."""
+def balanced(ordered: Iterable[SuitePrompt]) -> list[SuitePrompt]:
+    """Return the prompts with forms taking turns; each form keeps its order."""
     turns: dict[str, int] = {}
     ranked = []
     for prompt in ordered:
         turns[prompt.form] = turns.get(prompt.form, -1) + 1
         ranked.append((turns[prompt.form], prompt.form, prompt))
     ranked.sort(key=lambda item: item[:2])
-    return [prompt for _, _, prompt in ranked[:limit]]
+    return [prompt for _, _, prompt in ranked]
 
 
 def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[SuitePrompt]]:
