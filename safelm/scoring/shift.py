@@ -36,8 +36,9 @@ SHIFT = "shift.json"
 PURPOSE = "shift"  # of the draws
 DOCUMENTS = 2000  # scored documents that are compared
 PARTS = 5  # one part of the labels is compared with the words of all others
-# Ours. Labels and scored pages of the same source lie far below (benchmarks/labels.py --shift).
-MAX_USUAL = {"unseen": 0.1, "scores": 0.3, "length": 5.0}
+# Ours. Of web pages 5.6 % of the words are in no label that is a web page too, and 22.2 % in no
+# label of moderation, among whose own texts it is 14.5 % (benchmarks/labels.py --harmless).
+MAX_USUAL = {"unseen": 0.05, "scores": 0.3, "length": 5.0}
 Json = dict[str, Any]
 
 
