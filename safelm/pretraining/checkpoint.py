@@ -34,8 +34,10 @@ class Checkpoint:
     @property
     def tokens(self) -> int:
         """The tokens read up to the checkpoint."""
-        last_line = (self.folder / CURVE).read_text(encoding="utf-8").splitlines()[-1]
-        return int(last_line.split(",")[1])
+        lines = (self.folder / CURVE).read_text(encoding="utf-8").splitlines()
+        # Columns: step, tokens, loss, learning rate.
+        _, tokens, *_ = lines[-1].split(",")
+        return int(tokens)
 
 
 def commit(attempt: Path, target: Path, key: str) -> None:
@@ -77,9 +79,10 @@ def newest(folder: Path, key: str) -> Checkpoint | None:
     Those are incomplete, changed, or of a run with another key.
     """
     for step in reversed(_steps(folder)):
-        if is_intact(folder / str(step), key):
-            return Checkpoint(step, folder / str(step))
-        shutil.rmtree(folder / str(step))
+        path = folder / str(step)
+        if is_intact(path, key):
+            return Checkpoint(step, path)
+        shutil.rmtree(path)
     return None
 
 

@@ -30,7 +30,9 @@ def parameters(shape: Shape) -> int:
     embeddings = shape.vocab_size * shape.hidden
     if not shape.tied:
         embeddings *= 2
-    return embeddings + shape.layers * (attention + feed_forward + norms) + shape.hidden
+    layer = attention + feed_forward + norms
+    final_norm = shape.hidden
+    return embeddings + shape.layers * layer + final_norm
 
 
 def flops_per_token(shape: Shape, sequence: int) -> float:
@@ -40,7 +42,8 @@ def flops_per_token(shape: Shape, sequence: int) -> float:
         # An embedding that is not the head is looked up, not multiplied.
         multiplied -= shape.vocab_size * shape.hidden
     # The formula of PaLM (arXiv 2204.02311, appendix B).
-    return 6 * multiplied + 12 * shape.layers * shape.hidden * sequence
+    attended = shape.layers * shape.hidden * sequence
+    return 6 * multiplied + 12 * attended
 
 
 def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:

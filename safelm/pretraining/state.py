@@ -48,6 +48,7 @@ def load_optimizer(optimizer: Any, path: Path) -> None:
     for key, tensor in read(path)[0].items():
         # The kind follows the last colon.
         name, _, kind = key.rpartition(":")
+        # Copied, because the file is mapped read-only, and the optimizer writes in place.
         value = torch.from_numpy(tensor.values.copy())
         if kind == MASTER:
             masters[name] = value
@@ -75,8 +76,10 @@ def set_step(scheduler: Any, step: int) -> None:
     scheduler.last_epoch = step
     scheduler._step_count = step + 1
     rates = []
-    for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+    factors = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for base, factor in factors:
         rates.append(base * factor(step))
-    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+    groups = scheduler.optimizer.param_groups
+    for group, rate in zip(groups, rates, strict=True):
         group["lr"] = rate
     scheduler._last_lr = rates

@@ -49,6 +49,7 @@ class Slot:
         for pair in pairwise(vocabulary):
             texts = [before + decode(model.tokenizer, [token]) + after for token in pair]
             first, second = model.prompt_tokens(texts)
+            # The prompts differ in one token alone, whose index is that of the slot.
             start = 0
             shortest = min(len(first), len(second))
             while start + 1 < shortest and first[start] == second[start]:
@@ -113,6 +114,8 @@ def typeable(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     found = []
     for token in range(len(tokenizer)):
         text = "" if token in special else decode(tokenizer, [token])
-        if text.strip() and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text:
+        # A part of a character of several bytes, which nobody can type alone.
+        is_part = "\N{REPLACEMENT CHARACTER}" in text
+        if text.strip() and text.isprintable() and not is_part:
             found.append(token)
     return found

@@ -76,9 +76,11 @@ def local_task(
     """Make a task of the harness on our rows, with as many examples as its task file asks for."""
     config = task_config(name)
     if name == "commonsense_qa":
+        # The template names as many choices in every row.
         choices = min(len(row["choices"]["text"]) for row in rows)
         _drop_choices(config, choices)
     data = {"test": Dataset.from_list(list(rows))}
+    # Ours is the only split: the harness would fetch the others from the hub.
     config |= {"training_split": None, "validation_split": None, "test_split": "test"}
     config |= {"fewshot_split": None, "num_fewshot": 0, "custom_dataset": lambda **_: data}
     if examples:
@@ -135,6 +137,7 @@ def drop_long_items(
         return 0, len(docs)
     kept = []
     for index, doc in enumerate(docs):
+        # With a space before it, as the harness joins a choice to its context.
         lengths = [length(f" {choice}") for choice in task.doc_to_choice(doc)]
         if max(lengths, default=0) < positions:
             kept.append(index)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.paths import cache, scratch
-from safelm.builder.store import Store
+from safelm.builder.store import Stamp, Store
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
@@ -63,6 +63,11 @@ def _entries(store: Store, md5: str) -> list[ManifestEntry]:
 
 
 def _add_entry(entry: ManifestEntry, store: Store, stamps: Stamps) -> None:
-    paths = {file.md5: store.object(file.md5) for file in entry.files}
-    if all(stamps.is_whole(path, md5) for md5, path in paths.items()):
-        store.write_entry(entry, {md5: stamps.known[str(path)][0] for md5, path in paths.items()})
+    own: dict[str, Stamp] = {}
+    for file in entry.files:
+        path = store.object(file.md5)
+        if not stamps.is_whole(path, file.md5):
+            return
+        # The stamp that the file had when it was hashed just now.
+        own[file.md5], _ = stamps.known[str(path)]
+    store.write_entry(entry, own)

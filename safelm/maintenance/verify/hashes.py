@@ -54,7 +54,9 @@ class Stamps:
         """Read the stamps of the last full check."""
         stamps = cls()
         try:
-            for path, (stamp, (md5, sha256)) in json.loads(scratch(FILE).read_bytes()).items():
+            saved = json.loads(scratch(FILE).read_bytes())
+            # Unpacked, so that a damaged file fails here and not where a digest is used.
+            for path, (stamp, (md5, sha256)) in saved.items():
                 stamps.known[path] = stamp, (md5, sha256)
         except (OSError, ValueError, TypeError, AttributeError):
             stamps.known.clear()
@@ -66,8 +68,9 @@ class Stamps:
         stamps = cls()
         for _, entry, known in store.entries():
             for file in entry.files:
+                path = str(store.object(file.md5))
                 if stamp := known.get(file.md5):
-                    stamps.known[str(store.object(file.md5))] = stamp, (file.md5, file.sha256)
+                    stamps.known[path] = stamp, (file.md5, file.sha256)
         return stamps
 
     def get(self, path: Path) -> Digests | None:
