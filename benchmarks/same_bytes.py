@@ -14,11 +14,19 @@ import re
 import sys
 from pathlib import Path
 
-# Folders that were renamed; the old name on the left.
-RENAMED = {"/doses/": "/checkpoints/", "/replies/": "/completions/"}
-# Formats that were changed on purpose: the measurements, and the report that is drawn from them.
+# Folders that were renamed: a pattern of the old name, which does not fit the new one.
+RENAMED = {
+    r"/doses/": "/checkpoints/",
+    r"/replies/": "/completions/",
+    r"^(score|audit)/(?!web/)": r"\1/web/",
+    r"^rephrase/(?!safe_web/)": "rephrase/safe_web/",
+    r"^refuse/(?!dialogues/)": "refuse/dialogues/",
+    r"^educate/(?!lessons/)": "educate/lessons/",
+}
+# Formats that were changed on purpose: the measurements, the report that is drawn from them, and
+# the names of the texts in which prompts were found.
 CHANGED = re.compile(
-    r"^(report/|relearn/|attack/|evaluate/[^/]+/([^/]+\.(json|parquet)$|utility/|probe/|utility\.json))"
+    r"^(report/|overlap/|relearn/|attack/|evaluate/[^/]+/([^/]+\.(json|parquet)$|utility/|probe/|utility\.json))"
 )
 
 
@@ -29,11 +37,16 @@ def digests(build: Path) -> dict[str, str]:
     for path in files:
         if path.name == "manifest.json":
             continue
-        name = path.relative_to(build).as_posix()
-        for old, new in RENAMED.items():
-            name = name.replace(old, new)
+        name = renamed(path.relative_to(build).as_posix())
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def renamed(name: str) -> str:
+    """Return the path of a data file under the new names."""
+    for old, new in RENAMED.items():
+        name = re.sub(old, new, name)
+    return name
 
 
 def main() -> None:
@@ -50,7 +63,8 @@ def main() -> None:
     if arguments.command == "record":
         print(json.dumps(digests(arguments.build), indent=1))
         return
-    before = json.loads(arguments.before.read_text(encoding="utf-8"))
+    recorded = json.loads(arguments.before.read_text(encoding="utf-8"))
+    before = {renamed(name): digest for name, digest in recorded.items()}
     after = digests(arguments.build)
     wanted = {name: digest for name, digest in before.items() if not CHANGED.match(name)}
     missing = sorted(set(wanted) - set(after))

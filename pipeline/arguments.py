@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pipeline.dependencies import is_code, read_stages, refuse_outdated_rows
@@ -23,8 +24,8 @@ class StageParser(argparse.ArgumentParser):
         self.stage = stage
 
     def add_row(self, name: str, table: str) -> None:
-        """Add an argument that names a row of a table in params.yaml."""
-        rows = getattr(Params.read(table), table)
+        """Add an argument that names a row of a table, or of a list such as score.sources."""
+        rows = attrgetter(table)(Params.read(table.partition(".")[0]))
         help = f"a row of `{table}` in params.yaml: {', '.join(rows)}"
         self.add_argument(name, choices=rows, metavar=name, help=help)
 

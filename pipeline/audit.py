@@ -1,6 +1,6 @@
 """audit: have a judge grade a sample of each predicted score, to find how many it confirms.
 
-python -m pipeline.audit
+python -m pipeline.audit web
 """
 
 from pipeline.arguments import StageParser
@@ -17,12 +17,12 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Grade the sample, and write build/audit/audit.json."""
-    StageParser("audit", __doc__).parse_args()
+    """Grade the sample, and write build/audit/<source>/audit.json."""
+    source = StageParser("audit", __doc__).parse_row("source", "score.sources")
     params = Params.read("audit", "scorers", "engines")
-    settings, scores = params.audit, build("score")
+    settings, scores = params.audit, build("score", source)
     sample = ReadStratified(
-        folder=build("clean", "web"),
+        folder=build("clean", source),
         scores=scores,
         documents_per_score=settings.documents_per_score,
         seed=settings.seed,
@@ -30,8 +30,9 @@ def main() -> None:
     )
     judge = labeller(settings.judge, params.scorers, params.engines)
     blocks = [sample, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
-    judged = make_shards("audit/judged", blocks)
-    artifact("audit", write_audit, made=judged, scores=scores, confidence=settings.confidence)
+    judged = make_shards(f"audit/{source}/judged", blocks)
+    confidence = settings.confidence
+    artifact(f"audit/{source}", write_audit, made=judged, scores=scores, confidence=confidence)
 
 
 if __name__ == "__main__":

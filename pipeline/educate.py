@@ -1,22 +1,22 @@
-"""educate: turn the refusals into articles on the principle behind them.
+"""educate: turn refusals into articles on the principle behind them.
 
-python -m pipeline.educate
+python -m pipeline.educate lessons
 """
 
 from pipeline.arguments import StageParser
-from safelm.builder.paths import build
 from safelm.builder.run import run
-from safelm.documents.shards import ReadShards
+from safelm.documents.shards import read_documents
 from safelm.synthesis.writer import synthesis_blocks
 from specs.params import Params
 
 
 def main() -> None:
-    """Write an article for each dialogue of build/refuse into build/educate."""
-    StageParser("educate", __doc__).parse_args()
+    """Write an article for each dialogue of a row of `refuse` into build/educate/<row>."""
+    name = StageParser("educate", __doc__).parse_row("row", "educate")
     params = Params.read("educate", "gates", "engines", "score", "scorers")
-    read = ReadShards(folder=build("refuse"))
-    run("educate", synthesis_blocks("educate", read, params.educate.prompts, params))
+    row = params.educate[name]
+    read = read_documents(f"refuse/{row.from_}")
+    run(f"educate/{name}", synthesis_blocks("educate", read, row, params))
 
 
 if __name__ == "__main__":

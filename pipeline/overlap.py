@@ -3,6 +3,8 @@
 python -m pipeline.overlap
 """
 
+from collections.abc import Iterable
+
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
@@ -15,14 +17,20 @@ from specs.suite import Suite
 def main() -> None:
     """Search for every prompt in everything that a model may read."""
     StageParser("overlap", __doc__).parse_args()
-    params = Params.read("overlap", "evaluate", "sources")
-    sources = [f"clean/{source}" for source in params.sources]
+    params = Params.read("overlap", "evaluate", "sources", "rephrase", "refuse", "educate")
+    tables: dict[str, Iterable[str]] = {
+        "clean": params.sources,
+        "rephrase": params.rephrase,
+        "refuse": params.refuse,
+        "educate": params.educate,
+    }
+    texts = {f"{stage}/{row}": build(stage, row) for stage, rows in tables.items() for row in rows}
     artifact(
         "overlap",
         find_overlap,
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         suites={name: Suite.read(name) for name in params.evaluate.suites},
-        texts={name: build(name) for name in [*sources, "rephrase", "refuse", "educate"]},
+        texts=texts,
         max_prompts=params.evaluate.max_prompts,
         seed=params.evaluate.seed,
         ngram=params.overlap.ngram,

@@ -3,17 +3,15 @@
 python -m pipeline.report
 """
 
-from pathlib import Path
-
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
-from safelm.builder.paths import build
 from safelm.report.build import make_report
-from safelm.report.inputs import FOLDERS, Declared
-from safelm.report.measured import STAGES
+from safelm.report.figures.makers import declared_makers
+from safelm.report.inputs import Declared, input_folders
 from safelm.report.page import FILES
 from specs.paper import PAPER
 from specs.params import Params
+from specs.prompt import STAGES
 
 TABLES = ("sources", "tags", "corpora", "mixtures", "models", "comparisons", "relearn", "attacks")
 
@@ -42,50 +40,24 @@ def main() -> None:
         "relearn",
         "attacks",
     )
+    declared = Declared(
+        **dict(params.report),
+        external_models=list(params.external_models),
+        decoders=params.evaluate.decoders,
+        scored=params.score.sources,
+        made_by=declared_makers(params),
+        rule=params.score.ensemble.rule,
+        labelled=[row.source for row in params.annotate.pool.values()],
+        **{table: getattr(params, table) for table in (*TABLES, *STAGES)},
+    )
     artifact(
         "report",
         make_report,
-        reads=[*_inputs(params), *FILES, PAPER],
-        declared=Declared(
-            **dict(params.report),
-            external_models=list(params.external_models),
-            decoders=params.evaluate.decoders,
-            rephrased_scores=params.rephrase.scores,
-            made_by=_made_by(params),
-            rule=params.score.ensemble.rule,
-            labelled=[row.source for row in params.annotate.pool.values()],
-            **{table: getattr(params, table) for table in TABLES},
-        ),
-        engine=params.rephrase.engine,
+        reads=[*input_folders(declared), *FILES, PAPER],
+        declared=declared,
+        engine=", ".join(declared.made_by["writer"]),
         params=params.model_dump(mode="json", by_alias=True),
     )
-
-
-def _made_by(params: Params) -> dict[str, dict[str, str]]:
-    """Return the rows that labelled, scored, audited and wrote, with their kinds."""
-    scorers = {name: row.kind for name, row in params.scorers.items()}
-    engines = {name: row.kind for name, row in params.engines.items()}
-    writers = (params.rephrase, params.refuse, params.educate)
-    return {
-        "labels": {row: scorers[row] for row in [params.annotate.judge]},
-        "scores": {row: scorers[row] for row in params.score.ensemble.of},
-        "audit": {row: scorers[row] for row in [params.audit.judge]},
-        "writer": {row.engine: engines[row.engine] for row in writers},
-    }
-
-
-def _inputs(params: Params) -> list[Path]:
-    """List the folders of build/ that the report reads, without those of removed rows."""
-    tables: dict[str, list[str]] = {
-        "ingest": [*params.sources],
-        "tag": [*params.tags],
-        "card": [*params.corpora],
-        "mix": [*params.mixtures],
-        "pretrain": [*params.models],
-        "evaluate": [f"{model}-{stage}" for model in params.models for stage in STAGES],
-    }
-    whole = [build(folder) for folder in FOLDERS if folder not in tables]
-    return whole + [build(folder, row) for folder, rows in tables.items() for row in rows]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""score: give every web document a safety score, from 0 (harmless) to 5 (harmful).
+"""score: give every document of a source a safety score, from 0 (harmless) to 5 (harmful).
 
-python -m pipeline.score
+python -m pipeline.score web
 """
 
 import time
@@ -10,7 +10,7 @@ from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.run import finish, make_shards, print_summary
-from safelm.documents.shards import ReadShards, WriteColumns
+from safelm.documents.shards import WriteColumns, read_documents
 from safelm.scoring.ensemble import CombineGrades, ReadGrades, ungraded_summary
 from safelm.scoring.registry import graders, is_fitted, scorer_shards
 from safelm.scoring.shift import MAX_USUAL, beyond, describe_shift, shift_from_labels
@@ -19,41 +19,43 @@ from specs.params import Params
 
 
 def main() -> None:
-    """Write the grades of each scorer beside each shard of the web, and the ensemble's scores."""
-    StageParser("score", __doc__).parse_args()
+    """Write the grades of each scorer and the ensemble's scores into build/score/<source>."""
+    source = StageParser("score", __doc__).parse_row("source", "score.sources")
+    stage = f"score/{source}"
     params = Params.read("annotate", "score", "scorers", "engines")
     names, ensemble = params.score.scorers, params.score.ensemble
     began, graded = time.monotonic(), {}
-    with locked("score"):
+    with locked(stage):
         for name, grade in graders(names, params.scorers, params.engines).items():
-            read = ReadShards(folder=build("clean", "web"))
+            read = read_documents(f"clean/{source}")
             blocks = [read, grade, WriteColumns(columns=dict(GRADES))]
-            graded[name] = make_shards(f"score/{name}", blocks)
+            graded[name] = make_shards(f"{stage}/{name}", blocks)
             print_summary(graded[name], began)
         read_grades = ReadGrades(columns=scorer_shards(graded))
         combine = CombineGrades(rule=ensemble.rule, thresholds=ensemble.thresholds)
         write = WriteColumns(columns=scores_of_all(names))
-        combined = make_shards("score", [read_grades, combine, write])
+        combined = make_shards(stage, [read_grades, combine, write])
         inside = dict(graded)
         if is_fitted(names, params.scorers):
-            inside["shift"] = _compare(params, combined)
+            inside["shift"] = _compare(params, source, combined)
         finish(combined, began, inside=inside)
-        for line in ungraded_summary(build("score"), names):
+        for line in ungraded_summary(build(stage), names):
             print(line, flush=True)
 
 
-def _compare(params: Params, combined: Manifest) -> Manifest:
-    """Measure how unlike the labels the scored documents are.
+def _compare(params: Params, source: str, combined: Manifest) -> Manifest:
+    """Measure how unlike the labels the scored documents of a source are.
 
     Raises StageError beyond `score.max_shift`.
     """
     pool = params.annotate.pool.items()
-    alike = [name for name, row in pool if row.source == "web" and row.draw is None]
+    alike = [name for name, row in pool if row.source == source and row.draw is None]
     scores = scorer_shards({"score": combined})["score"]
-    manifest, shift = shift_from_labels(build("annotate"), build("clean", "web"), scores, alike)
+    labels, documents = build("annotate"), build("clean", source)
+    manifest, shift = shift_from_labels(f"score/{source}", labels, documents, scores, alike)
     bounds = params.score.max_shift
     if bounds and beyond(shift, bounds.model_dump()):
-        raise StageError(f"score: {describe_shift(shift)}; or raise score.max_shift")
+        raise StageError(f"score/{source}: {describe_shift(shift)}; or raise score.max_shift")
     if beyond(shift, MAX_USUAL):
         print(f"{'score':<18} {describe_shift(shift)}", flush=True)
     return manifest

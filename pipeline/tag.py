@@ -4,10 +4,9 @@ python -m pipeline.tag unsafe
 """
 
 from pipeline.arguments import StageParser
-from safelm.builder.paths import build
 from safelm.builder.run import run
 from safelm.corpora.tagging import InsertTags
-from safelm.documents.shards import ReadShards, WriteDocuments
+from safelm.documents.shards import WriteDocuments, read_documents
 from specs.params import Params
 
 
@@ -15,8 +14,7 @@ def main() -> None:
     """Tag the documents that a row selects into build/tag/<row>."""
     name = StageParser("tag", __doc__).parse_row("row", "tags")
     row = Params.read("tags").tags[name]
-    folder, scores = build(*row.from_.split("/")), tuple(row.scores)
-    read = ReadShards(folder=folder, scores=build("score"), select=scores)
+    read = read_documents(f"clean/{row.from_}", row.scores)
     insert = InsertTags(rate=row.rate, mode=row.mode, seed=row.seed)
     run(f"tag/{name}", [read, insert, WriteDocuments()])
 

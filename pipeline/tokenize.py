@@ -8,7 +8,7 @@ from safelm.builder.paths import build
 from safelm.builder.run import run
 from safelm.corpora.encoding import KERNEL, REFERENCE, unknown_part
 from safelm.corpora.token_files import WriteTokens
-from safelm.documents.shards import ReadShards
+from safelm.documents.shards import read_documents
 from specs.corpus import scores_of, tags_of
 from specs.params import Params
 from specs.tokens import TOKENIZER
@@ -18,12 +18,7 @@ def main() -> None:
     """Encode the documents that a corpus selects into build/tokenize/<corpus>."""
     name = StageParser("tokenize", __doc__).parse_row("corpus", "corpora")
     corpus = Params.read("corpora").corpora[name]
-    scores = scores_of(corpus)
-    read = ReadShards(
-        folder=build(*corpus.from_.split("/")),
-        scores=build("score") if scores else None,
-        select=tuple(scores or ()),
-    )
+    read = read_documents(corpus.from_, scores_of(corpus))
     tokenizer = build("tokenizer") / TOKENIZER
     unknown = unknown_part(tokenizer)
     if unknown:

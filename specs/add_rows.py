@@ -21,6 +21,7 @@ from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
 from specs.spec import Name, Spec
 from specs.validation import findings
+from specs.writer import Educate, Rewrite
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
@@ -67,6 +68,9 @@ class Experiment(Spec):
     that are added from it.
     """
 
+    rephrase: dict[Name, Rewrite] = Field(default_factory=dict)
+    refuse: dict[Name, Rewrite] = Field(default_factory=dict)
+    educate: dict[Name, Educate] = Field(default_factory=dict)
     tags: dict[Name, TagRow] = Field(default_factory=dict)
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
     mixtures: dict[Name, MixtureRow] = Field(default_factory=dict)

@@ -4,20 +4,34 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, Tag
 
-from specs.spec import Score, Scores, Seed, Share, Spec
+from specs.spec import Name, Scores, Seed, Share, Spec
 
-FROM = r"^((clean|tag)/[a-z][a-z0-9_]*|rephrase|refuse|educate)$"
+FROM = r"^(clean|rephrase|refuse|educate|tag)/[a-z][a-z0-9_]*$"
+# Scored pages, by their source and score.
+Pages = set[tuple[str, int]]
 Epochs = Annotated[PositiveFloat, Field(description="how often a model may read the corpus")]
 
 
 class ScoredCorpus(Spec):
-    """The documents of the scored web whose score is one of `scores`."""
+    """The documents of a scored source whose score is one of `scores`."""
 
     from_: str = Field(
-        alias="from", pattern=r"^clean/web$", description="clean/web: only the web is scored"
+        alias="from",
+        pattern=r"^clean/[a-z][a-z0-9_]*$",
+        description="clean/<source>, of a source of `score.sources`",
     )
-    scores: list[Score] = Field(min_length=1, description="the scores that are read")
+    scores: Scores
     epochs: Epochs
+
+    @property
+    def source(self) -> str:
+        """The source whose scores are read."""
+        return self.from_.partition("/")[2]
+
+    @property
+    def pages(self) -> Pages:
+        """The pages that are read, by source and score."""
+        return {(self.source, score) for score in self.scores}
 
 
 class WholeCorpus(Spec):
@@ -26,7 +40,7 @@ class WholeCorpus(Spec):
     from_: str = Field(
         alias="from",
         pattern=FROM,
-        description="clean/<source>, rephrase, refuse, educate or tag/<row>",
+        description="clean/<source>, or rephrase, refuse, educate or tag/<row>",
     )
     epochs: Epochs
 
@@ -53,13 +67,21 @@ def tags_of(corpus: ScoredCorpus | WholeCorpus) -> str | None:
     return row if origin == "tag" else None
 
 
-class TagRow(Spec):
+class Selection(Spec):
+    """The documents of a scored source that have one of some scores."""
+
+    from_: Name = Field(alias="from", description="a source of `score.sources`")
+    scores: Scores
+
+    @property
+    def pages(self) -> Pages:
+        """The pages that are read, by source and score."""
+        return {(self.from_, score) for score in self.scores}
+
+
+class TagRow(Selection):
     """The harmfulness tag between words of raw unsafe documents (paper §4, Algorithm 1)."""
 
-    from_: str = Field(
-        alias="from", description="clean/web: tags belong only into raw unsafe text"
-    )
-    scores: Scores
     rate: Share = Field(
         description="probability of a tag before each word but the first; the paper's best is 0.05"
     )

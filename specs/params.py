@@ -15,18 +15,13 @@ from specs.judge import JudgeRow
 from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
-from specs.spec import Name, Score, Scores, Seed, Share, Spec
+from specs.spec import Name, Seed, Share, Spec
+from specs.writer import Educate, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
 
-WriterName = Annotated[Name, Field(description="a row of `engines`, which writes")]
 DialogueSource = Annotated[Name, Field(description="a dialogue source of `sources`")]
-MaxScore = Annotated[Score, Field(description="texts that the scorers grade higher are not kept")]
-PromptNames = Annotated[
-    list[Name],
-    Field(min_length=1, description="files of specs/prompts/<stage>, without .yaml"),
-]
 
 
 class Ingest(Spec):
@@ -64,8 +59,11 @@ class Fit(Spec):
 
 
 class ScoreStage(Spec):
-    """Scorers that grade every document, and the ensemble of their columns (paper §1.5)."""
+    """Scorers that grade every document of some sources, and their ensemble (paper §1.5)."""
 
+    sources: list[Name] = Field(
+        min_length=1, description="rows of sources that hold pages, each scored by itself"
+    )
     scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
     ensemble: Ensemble
     max_shift: MaxShift | None = Field(description="null to warn, and never fail")
@@ -97,35 +95,6 @@ class Gates(Spec):
     )
     max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
     max_attempts: PositiveInt = Field(description="attempts at a text")
-
-
-class Rephrase(Spec):
-    """Unsafe documents that become safe, contextualised text in several styles (paper §2)."""
-
-    scores: Scores
-    engine: WriterName
-    styles: PromptNames
-    max_score: MaxScore
-    seed: Seed
-
-
-class Refuse(Spec):
-    """The worst documents, turned into dialogues that decline a request (paper §3, RefuseWeb)."""
-
-    scores: Scores
-    engine: WriterName
-    prompts: PromptNames
-    max_score: MaxScore
-    seed: Seed
-
-
-class Educate(Spec):
-    """Those dialogues, turned into articles on their principles (paper §3, Moral Education)."""
-
-    engine: WriterName
-    prompts: PromptNames
-    max_score: MaxScore
-    seed: Seed
 
 
 class Card(Spec):
@@ -250,9 +219,9 @@ class Params(Spec):
     audit: Audit
     engines: Engines
     gates: Gates
-    rephrase: Rephrase
-    refuse: Refuse
-    educate: Educate
+    rephrase: dict[Name, Rewrite]
+    refuse: dict[Name, Rewrite]
+    educate: dict[Name, Educate]
     tags: dict[Name, TagRow] = Field(min_length=1)
     corpora: dict[Name, Corpus] = Field(min_length=1)
     card: Card

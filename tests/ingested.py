@@ -40,7 +40,8 @@ scorers:
      regularisation: 4.0}
 fit: {held_out_share: 0.25, operating_point: null, seed: 1}
 score:
-  {scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]}, max_shift: null}
+  {sources: [web], scorers: [lexicon, ngrams], ensemble: {rule: max, of: [lexicon, ngrams]},
+   max_shift: null}
 audit: {judge: lexicon, documents_per_score: 10, confidence: 0.95, seed: 1}
 card: {ngrams: specs/hazards.yaml}
 tokenizer: {path: null, vocab_size: 400, max_documents: 1000, seed: 1}
@@ -49,7 +50,7 @@ corpora:
   score_1: {from: clean/web, scores: [1], epochs: 9.0}
   harmful: {from: clean/web, scores: [4, 5], epochs: 9.0}
   math: {from: clean/math, epochs: 9.0}
-  rephrased: {from: rephrase, epochs: 9.0}
+  rephrased: {from: rephrase/safe_web, epochs: 9.0}
   tagged: {from: tag/unsafe, epochs: 9.0}
 """
 
@@ -88,6 +89,12 @@ def stage(name: str, *arguments: str) -> None:
         importlib.import_module(f"pipeline.{name}").main()
     finally:
         sys.argv = before
+
+
+def stages(*commands: str) -> None:
+    """Run stages one after another, each by its name and arguments, such as "score web"."""
+    for command in commands:
+        stage(*command.split())
 
 
 def forget() -> None:

@@ -17,6 +17,7 @@ from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
 from specs.decoder import Branch, DecoderRow, Greedy, SafeBeam
 from specs.mixture import Mixture, Model
 from specs.source import DemoSource, SourceRow, TableSource
+from specs.writer import Rewrite
 from tests.measured import all_measured
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}
@@ -49,9 +50,9 @@ def corpora() -> dict[str, Corpus]:
         for score in range(6)
     }
     for name, origin in [
-        ("rephrased", "rephrase"),
-        ("refusals", "refuse"),
-        ("education", "educate"),
+        ("rephrased", "rephrase/safe_web"),
+        ("refusals", "refuse/dialogues"),
+        ("education", "educate/lessons"),
         ("tagged", "tag/unsafe"),
     ]:
         rows[name] = WholeCorpus.model_validate({"from": origin, "epochs": 9.0})
@@ -60,11 +61,16 @@ def corpora() -> dict[str, Corpus]:
 
 def tags(**rates: float) -> dict[str, TagRow]:
     """The row `unsafe`, and one for each further rate."""
-    row = {"from": "clean/web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
+    row = {"from": "web", "scores": [4, 5], "mode": "bernoulli", "seed": 1}
     return {
         name: TagRow.model_validate({**row, "rate": rate})
         for name, rate in {"unsafe": 0.05, **rates}.items()
     }
+
+
+def rephrase() -> Rewrite:
+    row = {"scores": [1, 2, 3], "engine": "template", "prompts": ["talk"], "max_score": 3}
+    return Rewrite.model_validate({"from": "web", "seed": 1, **row})
 
 
 PARTS = {
@@ -250,7 +256,10 @@ def declared(models: dict[str, Model], *external_models: str, **changes: Any) ->
         "decoders": decoders(),
         "relearn": {},
         "attacks": {},
-        "rephrased_scores": [1, 2, 3],
+        "scored": ["web"],
+        "rephrase": {"safe_web": rephrase()},
+        "refuse": {},
+        "educate": {},
         "made_by": {
             "labels": {"lexicon": "lexicon"},
             "scores": {"lexicon": "lexicon", "ngrams": "ngrams"},
@@ -306,7 +315,7 @@ def write_data(root: Path) -> None:
     )
     rows = [(score, score) for score in range(6) for _ in range(20)] + [(5, 0)] * 20
     predicted = {0: 700, 1: 40, 2: 40, 3: 60, 4: 80, 5: 80}
-    write(root / "audit" / "audit.json", audit(predicted, rows, 0.95))
+    write(root / "audit" / "web" / "audit.json", audit(predicted, rows, 0.95))
     for place, name in enumerate(corpora()):
         score = place if place < 6 else 0
         scores = [0] * 6
@@ -368,8 +377,8 @@ def write_ledgers(root: Path) -> None:
     ledgers = {
         "ingest/web": Ledger(12100, 12000, {"duplicate": 90}, {"not_json": 7, "no_text": 3}),
         "ingest/math": Ledger(2000, 2000),
-        "score": Ledger(12000, 12000),
-        "rephrase": Ledger(12000, 1600, {"not_selected": 10390, "still_unsafe": 10}),
+        "score/web": Ledger(12000, 12000),
+        "rephrase/safe_web": Ledger(12000, 1600, {"not_selected": 10390, "still_unsafe": 10}),
     }
     for stage, ledger in ledgers.items():
         (root / stage).mkdir(parents=True, exist_ok=True)

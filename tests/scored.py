@@ -23,9 +23,9 @@ class ScoreByLabel(Block):
 
 
 def scored() -> None:
-    """Build build/score from the labels of build/clean/web."""
+    """Build build/score/web from the labels of build/clean/web."""
     run(
-        "score",
+        "score/web",
         [
             ReadShards(folder=build("clean", "web")),
             ScoreByLabel(),

@@ -8,7 +8,7 @@ import pytest
 from safelm.builder.paths import build
 from safelm.scoring.audit import Bucket, audit
 from safelm.stats.rates import wilson
-from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, ingested, rows_of, stage
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, ingested, rows_of, stage, stages
 
 # (predicted, judged). Of 1,000 pages scored 0 two of ten are judged 4. Of 100 scored 4 five of ten
 # are. All 3 scored 5 are judged, and one is a 5.
@@ -58,8 +58,7 @@ def test_a_fully_judged_bucket_has_an_exact_share() -> None:
 
 def run_stages(texts: list[str], size: int) -> None:
     ingested("clean/web", [{"text": text} for text in texts], size)
-    for name in ("annotate", "fit", "score", "audit"):
-        stage(name)
+    stages("annotate", "fit", "score web", "audit web")
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS.replace("of: [lexicon, ngrams]", "of: [ngrams]"))
     run_stages([*SAFE, *CRIME, *ATTACK], 30)
-    return build("audit")
+    return build("audit", "web")
 
 
 def test_each_score_is_sampled_at_the_given_size(audited: Path) -> None:
@@ -84,7 +83,7 @@ def test_each_score_is_sampled_at_the_given_size(audited: Path) -> None:
 def test_the_sample_does_not_depend_on_shards(audited: Path) -> None:
     before = sorted(rows_of(audited), key=str)
     run_stages([*ATTACK, *SAFE, *CRIME], 7)
-    assert sorted(rows_of(build("audit")), key=str) == before
+    assert sorted(rows_of(build("audit", "web")), key=str) == before
 
 
 def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
@@ -92,8 +91,8 @@ def test_a_smaller_sample_is_part_of_the_larger(audited: Path) -> None:
     params = Path("params.yaml")
     text = params.read_text()
     params.write_text(text.replace("documents_per_score: 10,", "documents_per_score: 4,"))
-    stage("audit")
-    fewer = {row["id"] for row in rows_of(build("audit"))}
+    stage("audit", "web")
+    fewer = {row["id"] for row in rows_of(build("audit", "web"))}
     assert len(fewer) == 12
     assert fewer < before
 
@@ -106,8 +105,7 @@ def test_labels_of_the_source_can_audit(audited: Path) -> None:
     labelled = [{"text": text, "label": 0} for text in [*SAFE[:3], *ATTACK[:2]]]
     others = [{"text": text} for text in [*SAFE[3:], *CRIME, *ATTACK[2:]]]
     ingested("clean/web", [*labelled, *others], 30)
-    for name in ("score", "audit"):
-        stage(name)
-    rows = rows_of(build("audit"))
+    stages("score web", "audit web")
+    rows = rows_of(build("audit", "web"))
     assert sorted((row["predicted"], row["score"]) for row in rows) == [(0, 0)] * 3 + [(5, 0)] * 2
     assert json.loads((audited / "audit.json").read_bytes())["buckets"][5]["documents"] == 20

@@ -11,7 +11,7 @@ from safelm.builder.paths import build
 from safelm.corpora.report_card import WORD, NgramIndex, card, normalise, read_queries
 from safelm.scoring.lexicon import LEXICON
 from safelm.text.lexicon import BREAKS, words_of
-from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage
+from tests.ingested import ATTACK, PARAMS, WEB, ingested, stage, stages
 
 QUERIES = {
     "hate": ["angry mob", "mob"],
@@ -167,8 +167,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "specs").mkdir()
     shutil.copy(LEXICON, "specs/hazards.yaml")
     ingested("clean/web", WEB, 30)
-    for name in ("annotate", "fit", "score"):
-        stage(name)
+    stages("annotate", "fit", "score web")
 
 
 def read(corpus: str) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def test_a_card_also_counts_by_the_hazards_of_mlcommons(scored: None) -> None:
 
 
 def test_a_synthetic_corpus_is_scored_anew(scored: None) -> None:
-    ingested("rephrase", [{"text": "A rose in a garden."}, {"text": ATTACK[0]}])
+    ingested("rephrase/safe_web", [{"text": "A rose in a garden."}, {"text": ATTACK[0]}])
     values = read("rephrased")
     assert (values["documents"], values["scores"]) == (2, [1, 0, 0, 0, 0, 1])
     assert values["words"] == 5 + 12
@@ -231,7 +230,7 @@ def test_an_empty_selection_has_a_card(scored: None) -> None:
 def test_a_card_does_not_depend_on_shards(scored: None) -> None:
     before = read("harmful")
     ingested("clean/web", WEB[::-1], 11)
-    stage("score")
+    stage("score", "web")
     assert read("harmful") == before
 
 

@@ -15,7 +15,7 @@ from safelm.scoring.cascade_fit import FitCascade, fit_thresholds
 from safelm.scoring.labels import HELD_OUT
 from safelm.text.hazards import Grade
 from tests.endpoint import Body, FakeEndpoint
-from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 from tests.test_rubric import JUDGE, valid_answer
 from tests.test_rubric import ROWS as ENGINE
 
@@ -77,8 +77,7 @@ def cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
     Path("params.yaml").write_text(text.replace("[lexicon, ngrams]", "[both]"))
     ingested("clean/web", WEB, 30)
-    for name in ("annotate", "fit", "score"):
-        stage(name)
+    stages("annotate", "fit", "score web")
     return build("fit", "both", "thresholds.json")
 
 
@@ -153,15 +152,15 @@ def test_the_measurements_name_deciders_cost_and_recall(cascade: Path) -> None:
 def test_the_expensive_scorer_sees_only_unclear_pages(cascade: Path) -> None:
     cascade.chmod(0o644)
     measured = json.loads(cascade.read_bytes())
-    rows = rows_of(build("score", "both"))
+    rows = rows_of(build("score", "web", "both"))
     assert {row["by"] for row in rows} <= {"ngrams", "lexicon"}
     cascade.unlink()
     # Thresholds set by hand come without a manifest: with one, they would count as damaged.
     for manifest in build("fit").rglob(MANIFEST):
         manifest.unlink()
     cascade.write_text(json.dumps({**measured, "low": 0.0, "high": NEVER}))
-    stage("score")
-    assert {row["by"] for row in rows_of(build("score", "both"))} == {"lexicon"}
+    stage("score", "web")
+    assert {row["by"] for row in rows_of(build("score", "web", "both"))} == {"lexicon"}
 
 
 def test_new_labels_move_the_thresholds(cascade: Path) -> None:

@@ -181,10 +181,10 @@ def test_code_that_was_edited_after_the_plan_makes_nothing(
     cluster: dict[str, str], local: Toy, tmp_path: Path
 ) -> None:
     toy = local.copy(tmp_path / "toy")
-    forget(toy, "score")
+    forget(toy, "score/web")
     wait = "touch waiting; until test -e go; do sleep 0.1; done"
     toy.environment = {**cluster, "SAFELM_TASKS_PER_JOB": "8", "SAFELM_SLURM_SETUP": wait}
-    running = toy.start("pipeline.score")
+    running = toy.start("pipeline.score", "web")
     wait_for(toy.root / "waiting", running)
     toy.edit("safelm/builder/blocks.py", "import hashlib\n", "import hashlib\n\nEDITED = True\n")
     (toy.root / "go").touch()
@@ -199,9 +199,9 @@ def test_an_interrupted_stage_takes_its_jobs_along(
     cluster: dict[str, str], local: Toy, tmp_path: Path
 ) -> None:
     toy = local.copy(tmp_path / "toy")
-    forget(toy, "score")
+    forget(toy, "score/web")
     toy.environment = {**cluster, "SAFELM_SLURM_SETUP": "touch waiting; sleep 600"}
-    running = toy.start("pipeline.score")
+    running = toy.start("pipeline.score", "web")
     wait_for(toy.root / "waiting", running)
     running.process.send_signal(signal.SIGINT)
     assert running.wait() != 0
@@ -251,12 +251,12 @@ def test_a_ray_of_its_own_listens_on_the_loopback_interface_only() -> None:
 @pytest.mark.skipif(bool(no_ray()), reason=str(no_ray()))
 def test_a_ray_of_its_own_gives_the_same_stage(local: Toy, tmp_path: Path) -> None:
     toy = local.copy(tmp_path / "toy")
-    forget(toy, "score")
+    forget(toy, "score/web")
     toy.environment = {"SAFELM_EXECUTOR": "ray"}
-    running = toy.start("pipeline.score")
+    running = toy.start("pipeline.score", "web")
     assert running.wait() == 0, running.text[-3000:]
-    assert toy.made(running.text)["score"] == FILES
-    assert files(toy.root / "build/score") == files(local.root / "build/score")
+    assert toy.made(running.text)["score/web"] == FILES
+    assert files(toy.root / "build/score/web") == files(local.root / "build/score/web")
 
 
 @pytest.mark.ray

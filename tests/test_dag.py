@@ -115,12 +115,12 @@ def test_a_mixture_weight_makes_only_its_own_branch_stale(built: Project) -> Non
 
 def test_a_threshold_of_rephrase_makes_no_earlier_stage_stale(built: Project) -> None:
     with restored(built, "params.yaml"):
-        built.edit("params.yaml", ("  scores: [1, 2, 3]", "  scores: [2, 3]"))
-        assert built.changed() == {"rephrase", "report"}
-        built.dvc("repro", "--single-item", "rephrase", "tokenize@rephrased", "mix")
+        built.edit("params.yaml", ("    scores: [1, 2, 3]", "    scores: [2, 3]"))
+        assert built.changed() == {"rephrase@safe_web", "report"}
+        built.dvc("repro", "--single-item", "rephrase@safe_web", "tokenize@rephrased", "mix")
         changed = built.changed()
         assert "pretrain@safe" in changed and "pretrain@standard" not in changed
-        assert not {"ingest@web", "fit", "score", "tokenizer", "tokenize@score_0"} & changed
+        assert not {"ingest@web", "fit", "score@web", "tokenizer", "tokenize@score_0"} & changed
 
 
 def test_a_mixture_row_is_one_branch(built: Project) -> None:

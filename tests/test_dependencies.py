@@ -111,6 +111,13 @@ DATA_EDITS = {
         {"tag@unsafe", "instruct", "report"},
         set(),
     ),
+    "the scores of a writer": (
+        "params.yaml",
+        "    scores: [1, 2, 3]",
+        "    scores: [2, 3]",
+        {"rephrase@safe_web", "report"},
+        {"overlap"},
+    ),
     "a gate": (
         "params.yaml",
         "min_words: 12",
@@ -245,9 +252,16 @@ def test_a_pattern_stands_for_rows(pattern: str, paths: list[str]) -> None:
 
 
 ROWS = """\
+  talks:
+    {from: web, scores: [3, 4, 5], engine: template, prompts: [talk], max_score: 2, seed: 1}
+
+refuse:
+"""
+CORPUS = "  talks: {from: rephrase/talks, epochs: 9.0}\n\ncard:\n"
+MODELS = """\
   refused:
     phases:
-      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0}}
+      - {share: 1, proportions: natural, parts: {score_0: 1.0, refusals: 1.0, talks: 1.0}}
 
 models:
   refused: {mixture: refused, shape: nano, seed: 1}
@@ -258,11 +272,18 @@ def test_rows_added_built_and_removed_leave_no_trace(project: Project, tmp_path:
     """A folder of a removed row stays in build/: it may enter no hash, here or in a clone."""
     params = project.root / "params.yaml"
     before = params.read_text(encoding="utf-8")
-    params.write_text(before.replace("\nmodels:\n", ROWS, 1), encoding="utf-8")
+    edits = {"\nrefuse:\n": ROWS, "\ncard:\n": CORPUS, "\nmodels:\n": MODELS}
+    after = before
+    for old, new in edits.items():
+        assert old in after
+        after = after.replace(old, new, 1)
+    params.write_text(after, encoding="utf-8")
     printed = project.run(sys.executable, "-m", "pipeline", "build").stdout
     assert "report reads other rows now" in printed
     assert (project.root / "build/evaluate/refused-finetune/made").is_file()
-    assert "build/pretrain/refused" in (project.root / "dvc.yaml").read_text(encoding="utf-8")
+    assert (project.root / "build/rephrase/talks/made").is_file()
+    for row in ("build/pretrain/refused", "build/rephrase/talks", "specs/prompts/rephrase/talk"):
+        assert row in (project.root / "dvc.yaml").read_text(encoding="utf-8")
 
     params.write_text(before, encoding="utf-8")
     project.run(sys.executable, "-m", "pipeline", "build")
@@ -275,6 +296,7 @@ def test_rows_added_built_and_removed_leave_no_trace(project: Project, tmp_path:
     clone.dvc("pull", "--quiet")
     assert "everything is up to date" in clone.run(sys.executable, "-m", "pipeline", "build").stdout
     assert not (clone.root / "build/evaluate/refused-finetune").exists()
+    assert not (clone.root / "build/rephrase/talks").exists()
 
 
 def test_dvc_alone_refuses_rows_that_dvc_yaml_does_not_list(

@@ -63,22 +63,22 @@ def test_an_article_on_a_mild_subject_keeps_its_topic() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    row = "educate: {engine: template, prompts: [article], max_score: 3, seed: 1}\n"
-    Path("params.yaml").write_text(BLOCKS + row)
+    row = "{from: dialogues, engine: template, prompts: [article], max_score: 3, seed: 1}"
+    Path("params.yaml").write_text(f"{BLOCKS}educate: {{lessons: {row}}}\n")
 
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_reads_the_refusals_in_their_order() -> None:
     dialogues = DIALOGUES[:9]
-    ingested("refuse", [{"text": page.text, **page.metadata} for page in dialogues], 4)
-    stage("educate")
-    rows = rows_of(build("educate"))
+    ingested("refuse/dialogues", [{"text": page.text, **page.metadata} for page in dialogues], 4)
+    stage("educate", "lessons")
+    rows = rows_of(build("educate", "lessons"))
     assert [row["parent"] for row in rows] == [dialogue.id for dialogue in dialogues]
     assert {row["prompt_id"] for row in rows} == {"educate/article"}
 
 
 @pytest.mark.usefixtures("project")
 def test_no_refusals_are_no_failure() -> None:
-    ingested("refuse", [])
-    stage("educate")
-    assert rows_of(build("educate")) == []
+    ingested("refuse/dialogues", [])
+    stage("educate", "lessons")
+    assert rows_of(build("educate", "lessons")) == []

@@ -277,10 +277,10 @@ def test_the_stages_fit_and_score_use_the_encoder(fitted: Path) -> None:
     assert {"config.json", "loss.csv", "model.safetensors", "tokenizer.json"} <= set(names)
     assert HELD_OUT in names
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
-    stage("score")
-    rows = rows_of(build("score", "deep"))
+    stage("score", "web")
+    rows = rows_of(build("score", "web", "deep"))
     scores = [row["score"] for row in rows]
-    assert [row["score"] for row in rows_of(build("score"))] == scores
+    assert [row["score"] for row in rows_of(build("score", "web"))] == scores
     labels = [page["label"] for page in rows_of(build("clean/web"))]
     assert [score >= 3 for score in scores] == [label >= 3 for label in labels]
     # The held-out grades are those of the stored model.

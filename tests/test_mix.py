@@ -529,10 +529,10 @@ def test_replacements_are_matched_by_parent_and_score(
     written = [
         {"text": f"Instead of {number}.", "parent": ids[number]} for number in (7, 1, 4, 5)
     ]  # none of page 3
-    ingested("rephrase", written, 3)
+    ingested("rephrase/safe_web", written, 3)
     corpora = {
         "score_1": ScoredCorpus.model_validate({"from": "clean/web", "scores": [1], "epochs": 1.0}),
-        "rephrased": WholeCorpus.model_validate({"from": "rephrase", "epochs": 1.0}),
+        "rephrased": WholeCorpus.model_validate({"from": "rephrase/safe_web", "epochs": 1.0}),
     }
     slots = {"score_1-rephrased": "rephrased", "score_1": "score_1"}
     matched = replacements(Path("build"), slots, corpora)

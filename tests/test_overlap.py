@@ -105,7 +105,8 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
-    params = Params.read("overlap", "sources", "ingest", path=ROOT / "params.yaml")
+    tables = ("rephrase", "refuse", "educate")
+    params = Params.read("overlap", "sources", "ingest", *tables, path=ROOT / "params.yaml")
     sources = {
         name: row.model_dump(exclude_none=True)
         for name, row in params.sources.items()
@@ -115,15 +116,14 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
         "overlap": params.overlap.model_dump(),
         "ingest": params.ingest.model_dump(),
         "sources": sources,
-        "filters": {},
+        **params.model_dump(include=set(tables), by_alias=True, exclude_none=True),
     }
     Path("params.yaml").write_text(
         PARAMS + "".join(f"{name}: {json.dumps(row)}\n" for name, row in blocks.items())
     )
     for name in sources:
         stage("ingest", name)
-        stage("clean", name)
-    for name in ("rephrase", "refuse", "educate"):
+    for name in ("rephrase/safe_web", "refuse/dialogues", "educate/lessons"):
         ingested(name, [{"text": "Roses are red."}])
     stage("overlap")
     counts = json.loads(Path("build/overlap/overlap.json").read_bytes())["suites"]

@@ -87,7 +87,11 @@ def test_a_page_cannot_speak_in_the_dialogue() -> None:
     assert "offer" not in dialogue.text
 
 
-ROW = "refuse: {scores: [4, 5], engine: template, prompts: [dialogue], max_score: 3, seed: 1}\n"
+ROW = """\
+refuse:
+  dialogues:
+    {from: web, scores: [4, 5], engine: template, prompts: [dialogue], max_score: 3, seed: 1}
+"""
 
 
 @pytest.fixture
@@ -117,8 +121,8 @@ def test_the_stage_refuses_only_its_scores_whatever_the_shards() -> None:
     for size in (3, 100):
         ingested("clean/web", pages_of_web, size)
         scored()
-        stage("refuse")
-        results.append(rows_of(build("refuse")))
+        stage("refuse", "dialogues")
+        results.append(rows_of(build("refuse", "dialogues")))
     assert results[0] == results[1]
     parents = [page.id for page, label in labelled if label in (4, 5)]
     assert [row["parent"] for row in results[0]] == parents

@@ -134,8 +134,10 @@ def test_a_repeated_text_is_a_duplicate() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    block = "rephrase: {{scores: [1, 2, 3], engine: template, styles: {}, max_score: 3, seed: 1}}\n"
-    Path("params.yaml").write_text(BLOCKS + block.format(STYLES).replace("'", ""))
+    prompts = ", ".join(STYLES)
+    row = f"from: web, scores: [1, 2, 3], engine: template, prompts: [{prompts}]"
+    block = f"rephrase: {{safe_web: {{{row}, max_score: 3, seed: 1}}}}\n"
+    Path("params.yaml").write_text(BLOCKS + block)
 
 
 @pytest.mark.usefixtures("project")
@@ -143,15 +145,15 @@ def test_the_stage_rewrites_only_its_scores_in_order() -> None:
     labelled = list(zip(pages()[:12], itertools.cycle(range(6)), strict=False))
     ingested("clean/web", [{"text": page.text, "label": label} for page, label in labelled], 5)
     scored()
-    stage("rephrase")
+    stage("rephrase", "safe_web")
     parents = [page.id for page, label in labelled if label in (1, 2, 3)]
-    assert [row["parent"] for row in rows_of(build("rephrase"))] == parents
-    assert Manifest.read(build("rephrase")).ledger.dropped == {"not_selected": 6}
+    assert [row["parent"] for row in rows_of(build("rephrase", "safe_web"))] == parents
+    assert Manifest.read(build("rephrase", "safe_web")).ledger.dropped == {"not_selected": 6}
 
 
 @pytest.mark.usefixtures("project")
 def test_no_documents_to_rewrite_is_no_failure() -> None:
     ingested("clean/web", [{"text": "a harmless page", "label": 0}])
     scored()
-    stage("rephrase")
-    assert rows_of(build("rephrase")) == []
+    stage("rephrase", "safe_web")
+    assert rows_of(build("rephrase", "safe_web")) == []

@@ -30,9 +30,9 @@ stages:
     deps: [build/clean/web]
     outs: [build/annotate]
   rephrase:
-    cmd: {sys.executable} -m pipeline.rephrase
-    deps: [build/clean/web, build/score]
-    outs: [build/rephrase]
+    cmd: {sys.executable} -m pipeline.rephrase safe_web
+    deps: [build/clean/web, build/score/web]
+    outs: [build/rephrase/safe_web]
 """
 
 
@@ -67,13 +67,13 @@ def test_a_refused_page_is_written_when_the_provider_accepts_it(server: FakeEndp
 
     server.plan = refuses
     build_stage("rephrase")
-    assert Manifest.read(build("rephrase")).ledger.quarantined == {"content_filter": 1}
+    assert Manifest.read(build("rephrase", "safe_web")).ledger.quarantined == {"content_filter": 1}
     assert retry("rephrase") == "rephrase: rows without a usable answer: 1 before, 1 now"
     server.plan = lambda name, before: None
     server.requests.clear()
     assert retry("rephrase") == "rephrase: rows without a usable answer: 1 before, 0 now"
     assert server.requests.total() == 1
-    assert len(rows_of(build("rephrase"))) == len(pages())
+    assert len(rows_of(build("rephrase", "safe_web"))) == len(pages())
     with Repo() as repo:
         assert repo.status("rephrase") == {}
 
@@ -137,7 +137,7 @@ def test_a_stage_that_asks_nobody_is_named(server: FakeEndpoint) -> None:
         retry("writer")
 
 
-@pytest.mark.parametrize("name", ["annotate", "rephrase"])
+@pytest.mark.parametrize("name", ["annotate", "rephrase/safe_web"])
 @pytest.mark.parametrize("bad", ["nonsense", "filtered"])
 def test_a_stage_that_got_nothing_usable_is_asked_again(
     server: FakeEndpoint, name: str, bad: str
@@ -146,11 +146,11 @@ def test_a_stage_that_got_nothing_usable_is_asked_again(
     server.plan = lambda name, before: bad if bad == "filtered" else None
     server.text = lambda body: "Hm."
     with pytest.raises(StageError, match="produced no output from 24 rows"):
-        stage(name)
+        stage(*name.split("/"))
     server.plan = lambda name, before: None
     server.text = valid_answer if name == "annotate" else text_of
     server.requests.clear()
-    stage(name)
+    stage(*name.split("/"))
     assert len(rows_of(build(name))) == len(pages())
     assert set(server.requests.values()) == {1}
 

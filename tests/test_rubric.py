@@ -27,7 +27,7 @@ from specs.prompt import PROMPTS
 from specs.rubric import REASON, Rubric, answer_schema
 from specs.scorer import Llm
 from tests.endpoint import MODEL, Body, FakeEndpoint
-from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 from tests.written import writer
 
 Start = Callable[..., FakeEndpoint]
@@ -275,10 +275,10 @@ def test_a_server_without_grades_fails_the_stage(
     edit(("[lexicon, ngrams]", "[lexicon, judge]"))
     with project(plan=lambda name, before: fault).running() as endpoint:
         with pytest.raises(StageError, match=message):
-            stage("score")
+            stage("score", "web")
         endpoint.plan = lambda name, before: None
-        stage("score")
-    assert {row["judge"] for row in rows_of(build("score"))} == {0, 4, 5}
+        stage("score", "web")
+    assert {row["judge"] for row in rows_of(build("score", "web"))} == {0, 4, 5}
 
 
 def nested(folder: Path) -> SafetyScorer:
@@ -354,12 +354,11 @@ def test_the_judge_scores_the_web_beside_other_scorers(
         return "" if ungraded in body["messages"][1]["content"] else valid_answer(body)
 
     with project(text).running() as endpoint:
-        for name in ("annotate", "fit", "score"):
-            stage(name)
+        stages("annotate", "fit", "score web")
         before = sum(endpoint.requests.values())
-        stage("score")
+        stage("score", "web")
         assert sum(endpoint.requests.values()) == before
-    rows = rows_of(build("score"))
+    rows = rows_of(build("score", "web"))
     texts = {page["id"]: page["text"] for page in rows_of(build("clean", "web"))}
     # The other scorers alone do not make the page safe.
     (row,) = [row for row in rows if texts[row["id"]] == ungraded]
@@ -381,9 +380,8 @@ def test_hazards_come_from_the_lexicon_where_no_judge_scores(project: Start) -> 
         ("[lexicon, ngrams]}", "[ngrams]}"),
         (JUDGE, ""),
     )
-    for name in ("annotate", "fit", "score"):
-        stage(name)
-    rows = rows_of(build("score"))
+    stages("annotate", "fit", "score web")
+    rows = rows_of(build("score", "web"))
     assert list(rows[0]) == ["id", "ngrams", "score", "hazard"]
     hazards = Counter(row["hazard"] for row in rows)
     assert hazards == {None: 40, "nonviolent_crimes": len(CRIME), "code_abuse": len(ATTACK)}

@@ -20,7 +20,7 @@ from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
 from safelm.scoring.registry import SafetyScorer
 from safelm.scoring.shift import Compared
 from specs.document import GRADES
-from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage
+from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,13 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS)
     ingested("clean/web", WEB, 30)
-    for name in ("annotate", "fit", "score"):
-        stage(name)
+    stages("annotate", "fit", "score web")
 
 
 def test_scores_follow_the_rows_of_the_documents(scored: None) -> None:
-    names = [name for name, _ in Manifest.read(build("score")).files()]
+    names = [name for name, _ in Manifest.read(build("score", "web")).files()]
     assert names == ["00000.parquet", "00001.parquet", "00002.parquet"]
-    pages, scores = rows_of(build("clean", "web")), rows_of(build("score"))
+    pages, scores = rows_of(build("clean", "web")), rows_of(build("score", "web"))
     assert [page["id"] for page in pages] == [score["id"] for score in scores]
     assert [page["label"] for page in pages] == [score["score"] for score in scores]
     assert list(scores[0]) == ["id", "lexicon", "ngrams", "score", "hazard"]
@@ -141,9 +140,9 @@ def test_scores_follow_the_rows_of_the_documents(scored: None) -> None:
 
 @pytest.mark.parametrize("name", ["lexicon", "ngrams"])
 def test_every_scorer_has_a_file_of_its_own(scored: None, name: str) -> None:
-    rows = rows_of(build("score", name))
+    rows = rows_of(build("score", "web", name))
     assert list(rows[0]) == list(GRADES)
-    assert [row["score"] for row in rows] == [row[name] for row in rows_of(build("score"))]
+    assert [row["score"] for row in rows] == [row[name] for row in rows_of(build("score", "web"))]
     if name == "ngrams":
         assert all(0 < row["unsafe"] < 1 for row in rows)
 
@@ -155,7 +154,7 @@ def edit(old: str, new: str) -> None:
 
 
 def shards_made(output: str) -> dict[str, str]:
-    """Return how many shards each step made, from its line "score/ngrams 3 shards (0 made)"."""
+    """Return how many shards each step made, from its line "score/web/ngrams 3 shards (0 made)"."""
     made = {}
     for line in output.splitlines():
         if "shards" in line:
@@ -171,10 +170,10 @@ def test_another_rule_runs_no_scorer_and_reads_no_text(
     for name, file in Manifest.read(build("clean", "web")).files():
         (build("clean", "web") / name).unlink()
         Store(cache(), scratch()).object(file.md5).unlink()
-    stage("score")
+    stage("score", "web")
     made = shards_made(capsys.readouterr().out)
-    assert made == {"score/lexicon": "0", "score/ngrams": "0", "score": "3"}
-    assert {row["score"] for row in rows_of(build("score"))} == {0, 5}
+    assert made == {"score/web/lexicon": "0", "score/web/ngrams": "0", "score/web": "3"}
+    assert {row["score"] for row in rows_of(build("score", "web"))} == {0, 5}
 
 
 def test_a_changed_scorer_leaves_the_others_cached(
@@ -183,13 +182,13 @@ def test_a_changed_scorer_leaves_the_others_cached(
     capsys.readouterr()
     edit("words: [1, 2]", "words: [1]")
     stage("fit")
-    stage("score")
+    stage("score", "web")
     made = shards_made(capsys.readouterr().out)
-    assert (made["score/lexicon"], made["score/ngrams"]) == ("0", "3")
+    assert (made["score/web/lexicon"], made["score/web/ngrams"]) == ("0", "3")
 
 
 def test_documents_are_selected_by_their_score(scored: None) -> None:
-    reader = ReadShards(folder=build("clean", "web"), scores=build("score"), select=(5,))
+    reader = ReadShards(folder=build("clean", "web"), scores=build("score", "web"), select=(5,))
     selected: list[Document] = []
     for task in reader.tasks():
         selected += reader.read(task)
@@ -202,23 +201,22 @@ def test_changed_metrics_leave_the_scores_cached(
 ) -> None:
     capsys.readouterr()
     (build("fit") / "held_out.json").write_text("{}")
-    stage("score")
+    stage("score", "web")
     made = shards_made(capsys.readouterr().out)
-    assert made == {"score/lexicon": "0", "score/ngrams": "0", "score": "0"}
+    assert made == {"score/web/lexicon": "0", "score/web/ngrams": "0", "score/web": "0"}
 
 
 def test_a_corpus_of_benign_pages_is_scored(scored: None) -> None:
     ingested("clean/web", [{"text": text} for text in SAFE[:37]])
-    for name in ("annotate", "fit", "score"):
-        stage(name)
-    assert {row["score"] for row in rows_of(build("score"))} == {0}
+    stages("annotate", "fit", "score web")
+    assert {row["score"] for row in rows_of(build("score", "web"))} == {0}
 
 
 OTHER = [f"Ein Boot mit der Nummer {number} liegt am Ufer. " * 20 for number in range(40)]
 
 
 def shift() -> dict[str, Any]:
-    return json.loads((build("score") / "shift" / "shift.json").read_bytes())
+    return json.loads((build("score", "web") / "shift" / "shift.json").read_bytes())
 
 
 def test_labels_of_the_same_source_show_no_shift(
@@ -236,7 +234,7 @@ def test_other_text_than_the_labels_is_told(
 ) -> None:
     ingested("clean/web", [{"text": text} for text in OTHER], 30)
     capsys.readouterr()
-    stage("score")
+    stage("score", "web")
     found = shift()
     assert found["unseen"]["documents"] > 0.8
     assert found["length"]["shift"] > 10
@@ -249,8 +247,8 @@ def test_beyond_the_bounds_the_stage_fails(scored: None) -> None:
     ingested("clean/web", [{"text": text} for text in OTHER], 30)
     edit("max_shift: null", "max_shift: {unseen: 0.5, scores: 0.9, length: 99.0}")
     with pytest.raises(StageError, match=r"differ from the labels: .* or raise score.max_shift"):
-        stage("score")
-    assert len(rows_of(build("score"))) == len(WEB)
+        stage("score", "web")
+    assert len(rows_of(build("score", "web"))) == len(WEB)
 
 
 def test_scores_that_the_labels_do_not_have_are_told() -> None:

@@ -133,22 +133,62 @@ MISTAKES = {
     ),
     "a threshold above 5": (
         ("scores: [1, 2, 3]", "scores: [1, 2, 6]"),
-        "rephrase.scores.2",
+        "rephrase.safe_web.scores.2",
         "less than or equal to 5",
     ),
     "a threshold below 0": (
         ("max_score: 3", "max_score: -1"),
-        "rephrase.max_score",
+        "rephrase.safe_web.max_score",
         "greater than or equal to 0",
     ),
-    "one score claimed twice": (
-        ("scores: [4, 5]", "scores: [3, 4, 5]"),
-        "refuse.scores",
-        "rephrase claims",
+    "safe text that is rewritten": (
+        ("    scores: [1, 2, 3]", "    scores: [0, 1]"),
+        "rephrase.safe_web.scores",
+        "must not hold 0 (got [0, 1]): it is the score of safe text",
+    ),
+    "a score that is named twice": (
+        ("    scores: [1, 2, 3]", "    scores: [2, 1, 2]"),
+        "rephrase.safe_web.scores",
+        "write [1, 2]",
+    ),
+    "rewriting of a source without scores": (
+        ("    from: web", "    from: math"),
+        "rephrase.safe_web.from",
+        "must be a source of score.sources (got math; those are web)",
+    ),
+    "lessons of no refusals": (
+        ("{from: dialogues,", "{from: dialogue,"),
+        "educate.lessons.from",
+        "must be a row of refuse (got dialogue; rows are dialogues)",
+    ),
+    "a gate that is no scorer": (
+        ("max_score: 3", "max_score: 3\n    gate: letters"),
+        "rephrase.safe_web.gate",
+        "must be a row of scorers (got letters",
+    ),
+    "scores of a source that is not there": (
+        ("sources: [web]", "sources: [webs]"),
+        "score.sources.0",
+        "must be a row of sources (got webs",
+    ),
+    "scores of dialogues": (
+        ("sources: [web]", "sources: [web, chat]"),
+        "score.sources.1",
+        "must name a source of pages (got chat",
+    ),
+    "a selection by scores that are not there": (
+        ("math:      {from: clean/math,", "math:      {from: clean/math, scores: [0],"),
+        "corpora.math.from",
+        "must be a source of score.sources, for its scores (got math; those are web)",
+    ),
+    "a corpus of a row that is not there": (
+        ("{from: rephrase/safe_web,", "{from: rephrase/web,"),
+        "corpora.rephrased.from",
+        "must be a row of rephrase (got web; rows are safe_web)",
     ),
     "an unknown engine": (
         ("  engine: template", "  engine: templates"),
-        "rephrase.engine",
+        "rephrase.safe_web.engine",
         "got templates; rows are template",
     ),
     "an unknown kind of engine": (
@@ -187,12 +227,12 @@ MISTAKES = {
         "greater than 0 (got 0.0)",
     ),
     "tags in a synthetic corpus": (
-        ("{from: clean/web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
+        ("{from: web, scores: [4, 5], rate", "{from: rephrase, scores: [4, 5], rate"),
         "tags.unsafe.from",
-        "clean/web",
+        "must be a source of score.sources (got rephrase; those are web)",
     ),
     "tags in safe text": (
-        ("{from: clean/web, scores: [4, 5], rate", "{from: clean/web, scores: [0, 5], rate"),
+        ("{from: web, scores: [4, 5], rate", "{from: web, scores: [0, 5], rate"),
         "tags.unsafe.scores",
         "never carries",
     ),
@@ -635,7 +675,7 @@ MISTAKES = {
         "relearn.mine.sequence_length",
         "positions of shape nano (got 4096)",
     ),
-    "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.styles", "podcasts"),
+    "an unknown style": (("[podcast,", "[podcasts,"), "rephrase.safe_web.prompts", "podcasts"),
 }
 
 
@@ -754,7 +794,7 @@ def test_a_file_of_params_that_is_not_closed_is_one_line(tmp_path: Path) -> None
 # Each row: an edit of params.yaml with a misspelt name, and the name that is meant.
 MISSPELT = {
     "a key": (("  rows_per_shard: ", "  rows_per_shart: "), "rows_per_shard"),
-    "a block": (("rephrase:\n", "rephrese:\n"), "rephrase"),
+    "a block": (("refuse:\n", "refuze:\n"), "refuse"),
     "a corpus": (("parts: {score_0: 1.0, math: 1.0}", "parts: {score_0: 1.0, mat: 1.0}"), "math"),
     "a source": (("source: chat", "source: chta"), "chat"),
     "an engine": (("  engine: template", "  engine: templates"), "template"),
@@ -1038,6 +1078,18 @@ def test_an_experiment_that_names_nothing_is_refused(
     with pytest.raises(SpecError) as error:
         add(rows, params)
     assert message in str(error.value) and "rows.yaml:" in str(error.value)
+
+
+def test_a_second_row_may_rewrite_the_same_scores(tmp_path: Path) -> None:
+    rows, params = experiment(tmp_path)
+    row = "from: web, scores: [3, 4, 5], engine: template, prompts: [talk], max_score: 2, seed: 1"
+    rows.write_text(
+        f"rephrase: {{talks: {{{row}, gate: lexicon}}}}\n"
+        f"corpora: {{talks: {{from: rephrase/talks, epochs: 9.0}}}}\n",
+        encoding="utf-8",
+    )
+    assert add(rows, params) == {"rephrase": ["talks"], "corpora": ["talks"]}
+    assert problems(params) == []
 
 
 def test_the_rows_of_the_ablation_fit_params(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ PAGES = [
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
-        "tags: {half: {from: clean/web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}}\n"
+        "tags: {half: {from: web, scores: [4, 5], rate: 0.5, mode: exact, seed: 1}}\n"
     )
 
 

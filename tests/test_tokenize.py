@@ -14,7 +14,7 @@ from safelm.builder.paths import build
 from safelm.builder.shards import shards
 from safelm.corpora.tokenization import train_tokenizer
 from specs.tokens import END, SPECIAL, TAG
-from tests.ingested import CRIME, PARAMS, SAFE, WEB, ingested, stage
+from tests.ingested import CRIME, PARAMS, SAFE, WEB, ingested, stage, stages
 
 TOKENIZER = train_tokenizer([*SAFE, *CRIME], 400)
 
@@ -80,8 +80,7 @@ def test_the_manifest_counts_tokens_and_documents() -> None:
 
 def test_a_scored_corpus_holds_the_documents_of_its_scores() -> None:
     ingested("clean/web", WEB, 30)
-    for name in ("annotate", "fit", "score"):
-        stage(name)
+    stages("annotate", "fit", "score web")
     stage("tokenize", "score_4")
     assert texts("score_4") == CRIME
     assert Manifest.read(build("tokenize", "score_4")).ledger.dropped == {"not_selected": 60}
@@ -89,8 +88,7 @@ def test_a_scored_corpus_holds_the_documents_of_its_scores() -> None:
 
 def test_an_empty_selection_gives_empty_files() -> None:
     ingested("clean/web", WEB)
-    for name in ("annotate", "fit", "score"):
-        stage(name)
+    stages("annotate", "fit", "score web")
     stage("tokenize", "score_1")
     assert [path.stat().st_size for path in sorted(build("tokenize", "score_1").glob("*.ds*"))] == [
         0,

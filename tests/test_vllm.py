@@ -184,13 +184,14 @@ def write_params(row: dict) -> None:
             },
         },
         "score": {
+            "sources": ["web"],
             "scorers": ["lexicon"],
             "ensemble": {"rule": "max", "of": ["lexicon"]},
             "max_shift": None,
         },
-        "rephrase": {"scores": [1, 2, 3], "styles": STYLES, **WRITER},
-        "refuse": {"scores": [4, 5], "prompts": ["dialogue"], **WRITER},
-        "educate": {"prompts": ["article"], **WRITER},
+        "rephrase": {"mine": {"from": "web", "scores": [1, 2, 3], "prompts": STYLES, **WRITER}},
+        "refuse": {"mine": {"from": "web", "scores": [4, 5], "prompts": ["dialogue"], **WRITER}},
+        "educate": {"mine": {"from": "mine", "prompts": ["article"], **WRITER}},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
@@ -214,7 +215,7 @@ def keys_when_killed(name: str, answers: str) -> list[str]:
         "SAFELM_WORKERS": "1",
         "SAFELM_REQUESTS": "1",
     }
-    command = [sys.executable, "-m", f"pipeline.{name}"]
+    command = [sys.executable, "-m", *f"pipeline.{name}".split()]
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     end = time.monotonic() + 120
     while len(stored_keys(answers)) < 5 and time.monotonic() < end:
@@ -232,9 +233,9 @@ def forget_shards() -> None:
 
 @pytest.mark.parametrize("name", ["rephrase", "refuse", "educate"])
 def test_a_second_run_of_a_writing_stage_repeats_no_request(project: dict, name: str) -> None:
-    stage(name)
-    rows = rows_of(build(name))
-    ledger = Manifest.read(build(name)).ledger
+    stage(name, "mine")
+    rows = rows_of(build(name, "mine"))
+    ledger = Manifest.read(build(name, "mine")).ledger
     failed = sum(ledger.dropped.values()) - ledger.dropped.get("not_selected", 0)
     assert len(rows) >= 0.5 * (len(rows) + failed)
     assert ledger.quarantined == {}
@@ -244,8 +245,8 @@ def test_a_second_run_of_a_writing_stage_repeats_no_request(project: dict, name:
     keys = stored_keys(name)
     assert len(keys) == len(set(keys))
     forget_shards()
-    stage(name)
-    assert rows_of(build(name)) == rows
+    stage(name, "mine")
+    assert rows_of(build(name, "mine")) == rows
     assert stored_keys(name) == keys
 
 
@@ -255,14 +256,14 @@ def test_a_killed_stage_resumes_and_another_temperature_reuses_nothing(
     forget_shards()
     for path in scratch("answers", "rephrase").rglob("*.jsonl"):
         path.unlink()
-    before = keys_when_killed("rephrase", "rephrase")
+    before = keys_when_killed("rephrase mine", "rephrase")
     assert 5 <= len(before) < SHARDS * PAGES / 2
-    stage("rephrase")
+    stage("rephrase", "mine")
     after = stored_keys("rephrase")
     assert set(before) < set(after)
     assert len(after) == len(set(after))  # no request was repeated
     write_params({**project, "temperature": 0.9})
-    stage("rephrase")
+    stage("rephrase", "mine")
     again = stored_keys("rephrase")
     assert len(set(again)) == len(again) >= 1.5 * len(after)
     write_params(project)

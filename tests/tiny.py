@@ -56,7 +56,7 @@ ARITHMETIC = [
 
 PARAMS = """\
 models: {plain: {mixture: web, shape: nano, seed: 1}, tags: {mixture: web, shape: nano, seed: 1}}
-tags: {unsafe: {from: clean/web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
+tags: {unsafe: {from: web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
 instruct:
   source: chat
   examples: 20

@@ -30,7 +30,8 @@ gates:
   {min_words: 12, max_words: 120, max_length_ratio: 1.0, ngram: 5, max_copied_share: 0.5,
    max_attempts: 2}
 scorers: {lexicon: {kind: lexicon}}
-score: {scorers: [lexicon], ensemble: {rule: max, of: [lexicon]}, max_shift: null}
+score:
+  {sources: [web], scorers: [lexicon], ensemble: {rule: max, of: [lexicon]}, max_shift: null}
 """
 ENGINE = TemplateEngine(SHARED, HAZARDS)
 

@@ -1,7 +1,7 @@
 """Read and write shards of documents."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from datatrove.data import Document
 
 from safelm.builder.blocks import NOT_SELECTED, Input, Reader, Task, Writer
+from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards, write_row_groups
 from safelm.documents.batches import Size, batches
 from specs.document import DOCUMENT, GUARDED
@@ -108,6 +109,18 @@ class ReadShards(Reader):
         kept = batch.filter(is_kept)
         self.drop(reason, batch.num_rows - kept.num_rows)
         return kept
+
+
+def read_documents(origin: str, scores: Sequence[int] | None = None) -> ReadShards:
+    """Read the documents of build/<origin>, such as ingest/math or refuse/dialogues.
+
+    With `scores`, the origin is a source that was scored, and the documents are those with one of
+    these scores.
+    """
+    if scores is None:
+        return ReadShards(folder=build(origin))
+    source = origin.partition("/")[2]
+    return ReadShards(folder=build(origin), scores=build("score", source), select=tuple(scores))
 
 
 def documents_of(table: pa.Table) -> Iterator[Document]:

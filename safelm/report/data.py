@@ -85,6 +85,12 @@ class ReportData:
                 yield name, stage, found
 
     @property
+    def is_demo(self) -> bool:
+        """Whether the scores are of pages of the made-up world."""
+        sources = self.declared.sources
+        return any(sources[name].reader == "demo" for name in self.declared.scored)
+
+    @property
     def scored(self) -> dict[str, ScoredCorpus]:
         """The corpora of scored text."""
         corpora = self.declared.corpora.items()
@@ -93,9 +99,12 @@ class ReportData:
     @property
     def rewritten(self) -> tuple[list[str], list[str]]:
         """The corpora that were rephrased, and those of rephrased text."""
-        corpora, scores = self.declared.corpora.items(), set(self.declared.rephrased_scores)
-        before = [name for name, row in self.scored.items() if set(row.scores) <= scores]
-        return before, [name for name, row in corpora if row.from_ == "rephrase"]
+        pages: set[tuple[str, int]] = set()
+        for rephrase in self.declared.rephrase.values():
+            pages |= rephrase.pages
+        before = [name for name, row in self.scored.items() if row.pages <= pages]
+        corpora = self.declared.corpora.items()
+        return before, [name for name, row in corpora if row.from_.startswith("rephrase/")]
 
     def safety(self, **columns: Any) -> list[Number]:
         """Select attack success, then benign compliance."""

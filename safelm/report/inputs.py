@@ -1,7 +1,7 @@
 """Outputs of earlier stages, as they lie in build/. What was not built is absent."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Ledger, Manifest
+from safelm.builder.paths import build
 from safelm.builder.shards import arrow_schema
 from safelm.report.measured import STAGES
 from specs.attacks import Attack, Relearn
@@ -22,25 +23,8 @@ from specs.decoder import DecoderRow
 from specs.document import MEASUREMENTS
 from specs.mixture import Mixture, Model
 from specs.source import SourceRow
+from specs.writer import Educate, Rewrite
 
-SOURCE_STAGES = ("ingest", "clean", "score")
-DATA_STAGES = ("annotate", "score", "rephrase", "refuse", "educate")
-# Folders of build/ that the report reads.
-FOLDERS = (
-    "ingest",
-    "fit",
-    "audit",
-    *DATA_STAGES,
-    "tag",
-    "card",
-    "mix",
-    "pretrain",
-    "overlap",
-    "evaluate",
-    "relearn",
-    "attack",
-    "compare",
-)
 MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
 MAX_POINTS = 120  # of a training curve
 REMEDY = "delete it and run `dvc repro`"
@@ -72,7 +56,10 @@ class Declared:
     decoders: Mapping[str, DecoderRow]
     relearn: Mapping[str, Relearn]
     attacks: Mapping[str, Attack]
-    rephrased_scores: Sequence[int]
+    scored: Sequence[str]  # sources
+    rephrase: Mapping[str, Rewrite]
+    refuse: Mapping[str, Rewrite]
+    educate: Mapping[str, Educate]
     made_by: Mapping[str, Mapping[str, str]]  # role: the rows that play it, with their kinds
     rule: str  # of the ensemble of scorers
     labelled: Sequence[str]  # the sources of labelled documents
@@ -91,7 +78,7 @@ class Inputs:
     measurements: pl.DataFrame  # of our models
     external: pl.DataFrame  # of `external_models`
     fit: Json
-    audit: Json
+    audits: Mapping[str, Json]  # by source
     cards: Mapping[str, Json]  # by corpus
     training: Mapping[str, Json]  # by model
     curves: pl.DataFrame  # model, tokens, loss and learning_rate
@@ -101,6 +88,39 @@ class Inputs:
     sizes: Mapping[str, int]  # bytes of the files of each of these stages
     overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
     outcomes: pl.DataFrame  # SAMPLE columns with model, stage, and the act of each prompt
+
+
+def input_folders(rows: Declared) -> list[Path]:
+    """List the folders of build/ that the report reads, without those of removed rows."""
+    cells = product(rows.models, STAGES)
+    tables: dict[str, Iterable[str]] = {
+        **_document_tables(rows),
+        "audit": rows.scored,
+        "card": rows.corpora,
+        "mix": rows.mixtures,
+        "pretrain": rows.models,
+        "evaluate": [f"{model}-{stage}" for model, stage in cells],
+    }
+    whole = ("annotate", "fit", "overlap", "relearn", "attack", "compare")
+    return [*map(build, whole), *(build(path) for path in _paths(tables))]
+
+
+def _document_tables(rows: Declared) -> dict[str, Iterable[str]]:
+    """Return the rows of each stage that reads or writes documents."""
+    return {
+        "ingest": rows.sources,
+        "clean": rows.sources,
+        "score": rows.scored,
+        "rephrase": rows.rephrase,
+        "refuse": rows.refuse,
+        "educate": rows.educate,
+        "tag": rows.tags,
+    }
+
+
+def _paths(tables: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    for stage, names in tables.items():
+        yield from (f"{stage}/{name}" for name in names)
 
 
 def read_inputs(folder: Path, rows: Declared) -> Inputs:
@@ -125,7 +145,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         measurements=pl.concat([measurements, further]),
         external=read_measurements([folder / "compare" / name for name in rows.external_models]),
         fit=_json_file(folder / "fit" / "held_out.json"),
-        audit=_json_file(folder / "audit" / "audit.json"),
+        audits=_json_files(folder / "audit", rows.scored, "audit.json"),
         cards={name: _by_hazard(card) for name, card in cards.items()},
         training=_json_files(runs, rows.models, "train.json"),
         curves=_by_model(runs, rows.models, "loss.csv", read_curve, CURVES),
@@ -204,9 +224,8 @@ def _by_hazard(card: Json) -> Json:
 
 
 def _manifests(folder: Path, rows: Declared) -> dict[str, Manifest]:
-    """Read the manifests of the stages of data, source by source where a stage has one of each."""
-    stages = [f"{stage}/{source}" for stage, source in product(SOURCE_STAGES, rows.sources)]
-    stages += [*DATA_STAGES, *(f"tag/{row}" for row in rows.tags)]
+    """Read the manifests of the stages of data."""
+    stages = ["annotate", *_paths(_document_tables(rows))]
     built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
     return {stage: Manifest.read(folder / stage) for stage in built}
 

@@ -132,7 +132,7 @@ def _scores(data: ReportData) -> Json:
         "ours": ours,
         "paper": {name: row.model_dump() for name, row in paper},
         "cascades": fit.get("cascades") or {},
-        "audit": data.inputs.audit or None,
+        "audits": dict(data.inputs.audits),
     }
 
 

@@ -208,18 +208,19 @@ class MeasureShift(Writer):
 
 
 def shift_from_labels(
-    labels: Path, documents: Path, scores: Mapping[str, Shard], alike: Sequence[str]
+    stage: str, labels: Path, documents: Path, scores: Mapping[str, Shard], alike: Sequence[str]
 ) -> tuple[Manifest, Json]:
     """Measure the shift from the labels to the documents of a folder, given their scores.
 
-    Returns the manifest that lists SHIFT, and its content. Other scores read no text again.
+    `stage` is that of the scores, such as score/web. Returns the manifest that lists SHIFT, and its
+    content. Other scores read no text again.
     """
     texts = {shard.name: shard for shard in shards(documents)}
     read: dict[str, Any] = {"labels": labels, "scores": scores}
     blocks = [ReadCompared(**read, tables=texts, column="text"), MeasureShift(alike=tuple(alike))]
-    of_texts = stored_file(make_shards("score/texts", blocks), SHIFT)
+    of_texts = stored_file(make_shards(f"{stage}/texts", blocks), SHIFT)
     measure = MeasureShift(alike=tuple(alike), texts=of_texts.path)
     manifest = make_shards(
-        "score/shift", [ReadCompared(**read, tables=scores, column="score"), measure]
+        f"{stage}/shift", [ReadCompared(**read, tables=scores, column="score"), measure]
     )
     return manifest, json.loads(stored_file(manifest, SHIFT).bytes())

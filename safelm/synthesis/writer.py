@@ -29,24 +29,22 @@ from safelm.seeding import pick, stream
 from safelm.synthesis.gates import Bounds, WrittenText, dialogue_turns, failed_gate
 from specs.engine import row as engine_row
 from specs.prompt import PROMPTS, SHARED, Prompt, Shared
+from specs.writer import Writer
 
 INHERITED = ("source", "url", "crawl", "license")
 
 
-def synthesis_blocks(
-    stage: str, reader: Reader, prompts: Sequence[str], params: Any
-) -> list[Block]:
+def synthesis_blocks(stage: str, reader: Reader, row: Writer, params: Any) -> list[Block]:
     """Return the blocks of rephrase, refuse or educate: the reader, the writer, and the storage.
 
-    `prompts` are names of files in specs/prompts/<stage>. `params` holds the stage's own block of
-    params.yaml, and the blocks gates, engines, score and scorers.
+    `row` is a row of the stage's table, whose prompts are files of specs/prompts/<stage>. `params`
+    holds the blocks gates, engines, score and scorers of params.yaml.
     """
-    row = getattr(params, stage)
     write = WriteSynthetic(
-        prompts=tuple(PROMPTS / stage / f"{name}.yaml" for name in prompts),
+        prompts=tuple(PROMPTS / stage / f"{name}.yaml" for name in row.prompts),
         engine=engine_row(params.engines, row.engine),
         gates=params.gates.model_dump(),
-        scorer=gate_scorer(getattr(row, "gate", None), params),
+        scorer=gate_scorer(row.gate, params),
         max_score=row.max_score,
         seed=row.seed,
     )

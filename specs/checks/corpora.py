@@ -1,21 +1,27 @@
 """Checks between sources, engines, tags, corpora and the tokenizer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from specs.corpus import WholeCorpus
-from specs.messages import Finding, Location, listed, unknown_row
+from specs.corpus import ScoredCorpus, Selection, WholeCorpus
+from specs.messages import Finding, Location, did_you_mean, listed, unknown_row
 from specs.params import Finetune, Params, TokenizerStage
+from specs.prompt import STAGES
 from specs.tokens import END, SPECIAL, ids_in
+from specs.writer import Educate, Rewrite
 
 # The first tokens of a byte-level vocabulary.
 BYTES = 256
 
 
 def check_sources(params: Params) -> Iterator[Finding]:
-    """Require a source `web`, and a file or folder for each source."""
-    if "web" not in params.sources:
-        yield ("sources",), "must have a row `web`: the documents that are scored; add it"
+    """Require a file or folder for each source, and pages for each source that is scored."""
+    for index, name in enumerate(params.score.sources):
+        at: Location = ("score", "sources", index)
+        if name not in params.sources:
+            yield at, unknown_row("sources", name, params.sources)
+        elif params.sources[name].is_dialogue:
+            yield at, f"must name a source of pages (got {name}, which has a `prompt`: dialogues)"
     for name, source in params.sources.items():
         if not Path(source.path).exists():
             yield (
@@ -34,22 +40,12 @@ def _pattern_hint(path: str) -> str:
 
 
 def check_rewriting(params: Params) -> Iterator[Finding]:
-    """Check the scores and engines of the writers, and the bounds of written text."""
-    rephrase, refuse, gates = params.rephrase, params.refuse, params.gates
-    for block, scores in (("rephrase", rephrase.scores), ("refuse", refuse.scores)):
-        yield from _unsafe_only((block,), scores)
-    both = sorted(set(rephrase.scores) & set(refuse.scores))
-    if both:
-        rest = [score for score in refuse.scores if score not in both]
-        yield (
-            ("refuse", "scores"),
-            f"must not claim what rephrase claims (both have {listed(both)}): a document is "
-            f"rewritten once; write scores: {rest}",
-        )
-    for block in ("rephrase", "refuse", "educate"):
-        engine = getattr(params, block).engine
-        if engine not in params.engines:
-            yield (block, "engine"), unknown_row("engines", engine, params.engines)
+    """Check what the writers read, write with and are graded by, and the bounds of their texts."""
+    for stage in STAGES:
+        for name, row in getattr(params, stage).items():
+            for key, message in _writer(row, params):
+                yield (stage, name, key), message
+    gates = params.gates
     if gates.min_words > gates.max_words:
         yield (
             ("gates", "min_words"),
@@ -58,52 +54,69 @@ def check_rewriting(params: Params) -> Iterator[Finding]:
         )
 
 
-def _unsafe_only(at: Location, scores: list[int]) -> Iterator[Finding]:
-    if 0 in scores:
+def _writer(row: Rewrite | Educate, params: Params) -> Iterator[tuple[str, str]]:
+    if isinstance(row, Rewrite):
+        yield from _selection(row, params, "it is the score of safe text")
+    elif row.from_ not in params.refuse:
+        yield "from", unknown_row("refuse", row.from_, params.refuse)
+    if row.engine not in params.engines:
+        yield "engine", unknown_row("engines", row.engine, params.engines)
+    if row.gate and row.gate not in params.scorers:
+        yield "gate", unknown_row("scorers", row.gate, params.scorers)
+
+
+def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple[str, str]]:
+    """Check that documents are selected by scores that they have, and none by score 0."""
+    sources, scores = params.score.sources, row.scores
+    if row.from_ not in sources:
         yield (
-            (*at, "scores"),
-            f"must not hold 0, the score of safe text (got {scores}); leave 0 out",
+            "from",
+            f"must be a source of score.sources (got {row.from_}; those are {listed(sources)})"
+            f"{did_you_mean(row.from_, sources)}; add it there, or name one of them",
         )
+    if 0 in scores:
+        yield "scores", f"must not hold 0 (got {scores}): {why_not_0}; leave 0 out"
     if len(set(scores)) < len(scores):
-        yield (*at, "scores"), f"must name a score once (got {scores}); write {sorted(set(scores))}"
+        yield "scores", f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
 def check_tags(params: Params) -> Iterator[Finding]:
-    """Require that only raw unsafe text of the web is tagged (paper §4)."""
+    """Require that only raw unsafe text is tagged (paper §4)."""
     for name, row in params.tags.items():
-        if row.from_ != "clean/web":
-            yield (
-                ("tags", name, "from"),
-                f"must be clean/web (got {row.from_}): only raw scored text is tagged, never safe "
-                "or synthetic text (paper §4); write from: clean/web",
-            )
-        if 0 in row.scores:
-            yield (
-                ("tags", name, "scores"),
-                f"must not hold 0 (got {row.scores}): safe text never carries the tag (paper §4); "
-                "leave 0 out",
-            )
-        else:
-            yield from _unsafe_only(("tags", name), row.scores)
+        for key, message in _selection(row, params, "safe text never carries the tag (paper §4)"):
+            yield ("tags", name, key), message
     if params.instruct.tag not in params.tags:
         yield ("instruct", "tag"), unknown_row("tags", params.instruct.tag, params.tags)
 
 
 def check_corpora(params: Params) -> Iterator[Finding]:
-    """Check the origins of corpora, and that corpora of the web select scores."""
+    """Check the origins of corpora, and that corpora of scored sources select scores."""
+    tables: dict[str, Mapping[str, object]] = {
+        "clean": params.sources,
+        "rephrase": params.rephrase,
+        "refuse": params.refuse,
+        "educate": params.educate,
+        "tag": params.tags,
+    }
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
-        if origin == "clean" and row not in params.sources:
-            yield at, unknown_row("sources", row, params.sources)
+        is_scored = origin == "clean" and row in params.score.sources
+        if row not in tables[origin]:
+            table = {"clean": "sources", "tag": "tags"}.get(origin, origin)
+            yield at, unknown_row(table, row, tables[origin])
         elif origin == "clean" and params.sources[row].is_dialogue:
             yield at, f"must name a source of pages (got {row}, which has a `prompt`: dialogues)"
-        elif origin == "tag" and row not in params.tags:
-            yield at, unknown_row("tags", row, params.tags)
-        if isinstance(corpus, WholeCorpus) and corpus.from_ == "clean/web":
+        elif isinstance(corpus, ScoredCorpus) and not is_scored:
+            yield (
+                at,
+                f"must be a source of score.sources, for its scores (got {row}; those are "
+                f"{listed(params.score.sources)}); add it there, or leave out `scores`",
+            )
+        elif isinstance(corpus, WholeCorpus) and is_scored:
             yield (
                 ("corpora", name),
-                "must say which scores of the web it reads; add the line `scores: [0]`",
+                f"must say which scores of {row} it reads; add the line `scores: [0]`",
             )
 
 

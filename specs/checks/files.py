@@ -6,7 +6,7 @@ from pathlib import Path
 from specs.judge import VERDICTS, VerdictPrompt
 from specs.messages import Finding, unknown_file
 from specs.params import Params
-from specs.prompt import PROMPTS
+from specs.prompt import PROMPTS, STAGES
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
 from specs.scorer import RECIPES, Recipe
@@ -45,13 +45,10 @@ def check_named_files(params: Params) -> Iterator[Finding]:
     """Require the prompts of every writer, and the hazard n-grams of report cards."""
     if not Path(params.card.ngrams).is_file():
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
-    named = (
-        ("rephrase", "styles", params.rephrase.styles),
-        ("refuse", "prompts", params.refuse.prompts),
-        ("educate", "prompts", params.educate.prompts),
-    )
-    for block, key, names in named:
-        files = stems(PROMPTS / block)
-        for name in names:
-            if name not in files:
-                yield (block, key), unknown_file(f"specs/prompts/{block}", name, files)
+    for stage in STAGES:
+        files = stems(PROMPTS / stage)
+        for row, writer in getattr(params, stage).items():
+            for name in writer.prompts:
+                if name not in files:
+                    at = (stage, row, "prompts")
+                    yield at, unknown_file(f"specs/prompts/{stage}", name, files)

@@ -1,9 +1,9 @@
 """Checks between mixtures, models and comparisons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from specs.checks.files import stems
-from specs.corpus import scores_of, tags_of
+from specs.corpus import Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Finding, Location, listed, unknown_file, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
@@ -34,12 +34,12 @@ def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
 
 def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[Finding]:
     """Refuse two corpora of one phase with the same raw pages, tagged or not."""
-    both = sorted(_raw_scores(params, part) & _raw_scores(params, earlier))
+    both = _raw_pages(params, part) & _raw_pages(params, earlier)
     if both:
         yield (
             at,
-            f"must not read what {earlier} reads (both hold the web's score {listed(both)}); "
-            "leave one of them out, or change corpora so that each score is in one",
+            f"must not read what {earlier} reads (both hold {_described(both)}); leave one of them "
+            "out, or change corpora so that each score is in one",
         )
 
 
@@ -57,22 +57,18 @@ def _replaced(
             f"must not be read beside what it replaces (got {made}, which is a part too); "
             "leave one of them out",
         )
-    writer = params.corpora[made].from_
-    # None for tagged documents, because nothing is written from those.
-    scores = set(scores_of(params.corpora[part]) or [])
-    origins = {
-        "rephrase": set(params.rephrase.scores),
-        "refuse": set(params.refuse.scores),
-        "tag": _raw_scores(params, made),
-    }
-    read = origins.get(writer.partition("/")[0], set())
-    is_of_refusals = writer == "educate" and params.corpora[part].from_ == "refuse"
-    if not scores & read and not is_of_refusals:
-        others = f"the scores {listed(sorted(read))}" if read else "other documents"
+    replaced, writer = params.corpora[part], params.corpora[made].from_
+    # Nothing is written from tagged documents.
+    pages = replaced.pages if isinstance(replaced, ScoredCorpus) else set()
+    read = _pages(params, made)
+    table, _, row = writer.partition("/")
+    is_article = table == "educate" and row in params.educate
+    refusals = f"refuse/{params.educate[row].from_}" if is_article else None
+    if not pages & read and replaced.from_ != refusals:
         yield (
             at,
-            f"must be made of documents of {part} (got {made}, which {writer} makes of {others}); "
-            "name another corpus",
+            f"must be made of documents of {part} (got {made}, which {writer} makes of "
+            f"{_described(read)}); name another corpus",
         )
 
 
@@ -124,13 +120,36 @@ def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
     return rows
 
 
-def _raw_scores(params: Params, part: str) -> set[int]:
-    """Return the scores of the raw pages of a corpus, tagged or not."""
+def _raw_pages(params: Params, part: str) -> Pages:
+    """Return the raw pages of a corpus, tagged or not."""
     corpus = params.corpora[part]
-    row = tags_of(corpus)
-    if row in params.tags:
-        return set(params.tags[row].scores)
-    return set(scores_of(corpus) or [])
+    is_raw = isinstance(corpus, ScoredCorpus) or tags_of(corpus)
+    return _pages(params, part) if is_raw else set()
+
+
+def _pages(params: Params, part: str) -> Pages:
+    """Return the scored pages that a corpus holds, or is made of."""
+    corpus = params.corpora[part]
+    if isinstance(corpus, ScoredCorpus):
+        return corpus.pages
+    tables: dict[str, Mapping[str, Selection]] = {
+        "rephrase": params.rephrase,
+        "refuse": params.refuse,
+        "tag": params.tags,
+    }
+    origin, _, name = corpus.from_.partition("/")
+    row = tables.get(origin, {}).get(name)
+    return row.pages if row else set()
+
+
+def _described(pages: Pages) -> str:
+    """Name the scores of some pages, source by source."""
+    if not pages:
+        return "other documents"
+    by_source: dict[str, list[int]] = {}
+    for source, score in sorted(pages):
+        by_source.setdefault(source, []).append(score)
+    return " and ".join(f"score {listed(scores)} of {name}" for name, scores in by_source.items())
 
 
 def check_models(params: Params) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from tests.faults.toy import PATIENCE, ROOT, Toy
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.preload"])
 MARK = "\0operations: "
-STAGES = ("ingest web", "clean web", "score", "tag unsafe", "tokenizer")
+STAGES = ("ingest web", "clean web", "score web", "tag unsafe", "tokenizer")
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,12 @@ STAGES = ("ingest", "clean", "score", "tag", "audit", "card", "tokenizer")
 CARD = "tagged"
 READ = (
     "${item.path}",
-    "build/score",
+    "build/score/web",
+    "build/score/${item.source}",
+    "build/score/${item.from}",
     "build/ingest/${key}",
-    "build/clean/web",
+    "build/clean/${item.source}",
+    "build/clean/${item.from}",
     "build/clean/chat",
     "build/${item.from}",
 )
@@ -67,8 +70,6 @@ def make_project(root: Path) -> Toy:
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     params["sources"]["chat"] = {**params["sources"]["web"], "path": "talks", "prompt": "url"}
     for block, key, value in (
-        ("rephrase", "scores", [4]),
-        ("refuse", "scores", [5]),
         ("instruct", "source", "chat"),
         ("finetune", "source", "chat"),
     ):

@@ -31,20 +31,20 @@ BUSY = ("is building it", "is busy", "Unable to acquire lock")  # ours; DVC's
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """A project whose stages tag and rephrase can both be built."""
     toy = small(tmp_path_factory.mktemp("ready") / "toy")
-    assert forked.build(toy, "ingest web", "score").code == 0
+    assert forked.build(toy, "ingest web", "clean web", "score web").code == 0
     return toy
 
 
 @pytest.fixture(scope="module")
 def expected(ready: Toy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     toy = ready.copy(tmp_path_factory.mktemp("expected") / "toy")
-    assert forked.build(toy, "tag unsafe", "rephrase", "tokenizer").code == 0
+    assert forked.build(toy, "tag unsafe", "rephrase safe_web", "tokenizer").code == 0
     return toy.state().files
 
 
 def is_whole(toy: Toy, expected: dict[str, str]) -> None:
     assert torn(toy.root) == []
-    again = forked.build(toy, "tag unsafe", "rephrase", "tokenizer")
+    again = forked.build(toy, "tag unsafe", "rephrase safe_web", "tokenizer")
     assert again.code == 0, again.text
     assert toy.state().files == expected
 
@@ -57,7 +57,7 @@ def test_builds_at_once_refuse_each_other_by_number(
     toy = ready.copy(tmp_path / "toy")
     builds: list[tuple[str, Forked]] = []
     for _ in range(draw.randrange(2, 9)):
-        stage = draw.choice(["tag unsafe", "tag unsafe", "rephrase"])
+        stage = draw.choice(["tag unsafe", "tag unsafe", "rephrase safe_web"])
         builds.append((stage, Forked.start(toy.root, forked.stages, stage)))
         time.sleep(draw.choice([0, 0, draw.uniform(0, 0.2)]))
     still = draw.choice(builds)[1].process.pid if case % 2 else None

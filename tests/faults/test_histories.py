@@ -25,7 +25,7 @@ def kill_and_resume(history: History) -> None:
     """Kill the audit when some shards of its sample are judged, and others not."""
     history.call("dvc", "repro", "score", workers=2)
     before = len(index(history))
-    stage = start(history.toy, "pipeline.audit")
+    stage = start(history.toy, "pipeline.audit", "web")
     until(lambda: len(index(history)) > before or not stage.process.is_alive())
     stage.process.kill()
     stage.wait()
@@ -41,7 +41,7 @@ def take_an_edit_back(history: History) -> None:
 def damage_and_repair(history: History) -> None:
     """Lose one of the judged shards and all that was made of them."""
     history.call("dvc", "repro")
-    for name in ("build/audit/audit.json", "build/audit/judged/00001-00000.parquet"):
+    for name in ("build/audit/web/audit.json", "build/audit/web/judged/00001-00000.parquet"):
         (path,) = history.toy.root.glob(name)
         damage.overwrite(path, b"damaged")
     history.call("pipeline", "verify", "--repair")

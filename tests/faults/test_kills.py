@@ -176,7 +176,7 @@ def test_no_orphan_of_a_killed_dvc_mixes_versions(
 def scored(wide: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The small project with everything that the stage tag reads."""
     toy = wide.copy(tmp_path_factory.mktemp("scored") / "toy")
-    assert forked.build(toy, "ingest web", "score").code == 0
+    assert forked.build(toy, "ingest web", "clean web", "score web").code == 0
     return toy
 
 

@@ -49,7 +49,9 @@ PARAMS = (
     )
     + """\
 annotate: {judge: judge, pool: {web: {source: web, documents: 1000}}, seed: 1}
-rephrase: {scores: [1, 2, 3], engine: remote, styles: [article], max_score: 3, seed: 1}
+rephrase:
+  safe_web:
+    {from: web, scores: [1, 2, 3], engine: remote, prompts: [article], max_score: 3, seed: 1}
 """
 )
 Outage = Callable[[str, int], str | None]
@@ -72,7 +74,7 @@ def text_of(body: Body) -> str:
 
 def answer(stage: str) -> Callable[[Body], str]:
     """Return what the server answers in a stage: a text or a verdict, or something unusable."""
-    known = text_of if stage == "rephrase" else valid_answer
+    known = text_of if stage != "annotate" else valid_answer
     return lambda body: "Too short." if "Brief." in str(body["messages"]) else known(body)
 
 
@@ -122,11 +124,11 @@ def run_through(name: str, server: Server, folder: Path, timeout: float) -> list
         ingested("clean/web", pages(), 8)
         scored()
         with suppress(StageError):
-            stage(name)
+            stage(*name.split("/"))
         server.recover()
-        stage(name)
+        stage(*name.split("/"))
         ledger = Manifest.read(build(name)).ledger
-        unusable = {"too_short": 1} if name == "rephrase" else {}
+        unusable = {"too_short": 1} if name != "annotate" else {}
         invalid = {"ungraded": 1} if name == "annotate" else {}
         assert ledger.dropped == unusable
         assert ledger.quarantined == {"content_filter": PAGES // 6, **invalid}
@@ -138,7 +140,7 @@ def test_no_document_is_lost_to_an_outage_and_no_answer_is_paid_twice(
     case: int, tmp_path: Path
 ) -> None:
     way, share = WAYS[case % 8], SHARES[(case + case // 8) % 4]
-    name = ("rephrase", "annotate")[case // 4 % 2]
+    name = ("rephrase/safe_web", "annotate")[case // 4 % 2]
     timeout = 1.0 if way in SLOW else 60.0
     calm = Server(name, lambda name, before: None)
     failing = Server(name, outage(way, share, case))

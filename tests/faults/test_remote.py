@@ -31,7 +31,7 @@ STAGES = """
     outs: [build/weights]
   page:
     cmd: python -m pipeline.small page
-    deps: [build/weights, build/score, build/plain.txt, pipeline/small.py]
+    deps: [build/weights, build/score/web, build/plain.txt, pipeline/small.py]
     outs: [build/page]
 """
 LISTED = "listing of build/ingest/web"
@@ -114,8 +114,8 @@ def plant_shard(remote: Remote) -> Names:
 
 
 def plant_scores(remote: Remote) -> Names:
-    name, md5 = remote.file("build/score", "0.parquet")
-    return [remote.plant(md5, evil_table(remote.read("build/score", "0.parquet"))), name]
+    name, md5 = remote.file("build/score/web", "0.parquet")
+    return [remote.plant(md5, evil_table(remote.read("build/score/web", "0.parquet"))), name]
 
 
 def plant_manifest(remote: Remote) -> Names:

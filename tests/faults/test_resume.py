@@ -112,14 +112,14 @@ EDITS = {
         ".join(map(str, key))",
         ".join(map(str, key[::-1]))",
     ),
-    "model": ("score", "specs/hazards.yaml", "steal", "take"),
+    "model": ("score web", "specs/hazards.yaml", "steal", "take"),
     "prompt": (
-        "rephrase",
+        "rephrase safe_web",
         "specs/prompts/rephrase/talk.yaml",
         "no one is afraid",
         "nobody is afraid",
     ),
-    "styles": ("rephrase", "params.yaml", "- talk", "- article"),
+    "prompts": ("rephrase safe_web", "params.yaml", "- talk", "- article"),
 }
 
 
@@ -127,7 +127,7 @@ EDITS = {
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """A project with code of its own, and everything that tag and rephrase read."""
     toy = Toy.make(tmp_path_factory.mktemp("scored") / "toy", **SMALL)
-    assert forked.build(toy, "ingest web", "score").code == 0
+    assert forked.build(toy, "ingest web", "clean web", "score web").code == 0
     return toy
 
 
@@ -216,7 +216,7 @@ def leave_stale_shards(toy: Toy, draw: random.Random) -> None:
 
 def leave_marks(toy: Toy, draw: random.Random) -> None:
     """Leave DataTrove's own completion marks for every rank."""
-    for stage in ("ingest/web", "score", "tag/unsafe"):
+    for stage in ("ingest/web", "score/web", "tag/unsafe"):
         folder = toy.root / ".safelm/logs" / stage / "completions"
         folder.mkdir(parents=True, exist_ok=True)
         for rank in range(8):

@@ -153,7 +153,7 @@ def test_an_index_entry_of_every_length_is_not_done_and_reported(
 
 
 def test_a_manifest_of_every_length_is_one_line(finished: Toy, count: Counter) -> None:
-    path = Path("build/score/manifest.json")
+    path = Path("build/score/web/manifest.json")
     whole = path.read_bytes()
     path.unlink()
     for length in lengths(len(whole), count(100, 10**6)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import shards
 
-OUTPUTS = ("build/ingest/web", "build/clean/web", "build/score", "build/tag/unsafe")
+OUTPUTS = ("build/ingest/web", "build/clean/web", "build/score/web", "build/tag/unsafe")
 
 
 def torn(root: Path) -> list[str]:

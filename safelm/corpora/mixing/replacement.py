@@ -11,7 +11,7 @@ import numpy as np
 
 from safelm.builder.shards import tables
 from safelm.corpora.mixing.rows import INDEX, Tokens, part_name
-from specs.corpus import Corpus, scores_of
+from specs.corpus import Corpus, ScoredCorpus, scores_of
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def replacement_inputs(
     corpora: Mapping[str, Corpus],
 ) -> list[Path]:
     """List the folders that `replacements` reads."""
-    folders = []
+    folders: list[Path] = []
     for slot, corpus in replaced_slots(slots).items():
         for name in (part_name(slot), corpus):
-            folders.append(build / corpora[name].from_)
-    return [*folders, build / "score"] if folders else []
+            folders.append(_folder(build, corpora[name]))
+    return folders
 
 
 def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacement:
@@ -98,14 +98,18 @@ def match_parents(ids: Sequence[str], parents: Sequence[str | None]) -> Replacem
 def _column(build: Path, corpus: Corpus, column: str) -> list[Any]:
     """Read a column of the documents of a corpus, in the order in which they were tokenized."""
     scores = scores_of(corpus)
+    columns = [column] if scores is None else [column, "score"]
     values: list[Any] = []
-    if scores is None:
-        for table in tables(build / corpus.from_, [column]):
-            values += table[column].to_pylist()
-        return values
-    # A corpus that selects by score was tokenized in the order of the scores' shards.
-    for table in tables(build / "score", [column, "score"]):
+    for table in tables(_folder(build, corpus), columns):
         for row in table.to_pylist():
-            if row["score"] in scores:
+            if scores is None or row["score"] in scores:
                 values.append(row[column])
     return values
+
+
+def _folder(build: Path, corpus: Corpus) -> Path:
+    """Return the folder whose rows are in the order in which a corpus was tokenized."""
+    # A corpus that selects by score was tokenized in the order of the scores' shards.
+    if isinstance(corpus, ScoredCorpus):
+        return build / "score" / corpus.source
+    return build / corpus.from_

@@ -1,6 +1,7 @@
 """The judges, scorers and writers of every number, and the path of documents to tokens."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from safelm.builder.manifest import Ledger
 from safelm.report.charts.numbers import percent, readable
@@ -8,6 +9,7 @@ from safelm.report.data import ReportData
 from safelm.report.draw import stack_panel
 from safelm.report.inputs import Json
 from safelm.report.layout import Cell, Figure, Row, figure, layout_of, table, table_layout
+from specs.prompt import STAGES
 
 
 def makers(data: ReportData) -> list[Row]:
@@ -30,6 +32,19 @@ def makers(data: ReportData) -> list[Row]:
 def kind_of(kind: str) -> str:
     """Describe a kind of judge, scorer or engine, as tables.yaml does."""
     return table_layout("makers")["kinds"].get(kind, kind)
+
+
+def declared_makers(params: Any) -> dict[str, dict[str, str]]:
+    """Return the rows of params.yaml that labelled, scored, audited and wrote, with their kinds."""
+    scorers = {name: row.kind for name, row in params.scorers.items()}
+    engines = {name: row.kind for name, row in params.engines.items()}
+    writers = [row for stage in STAGES for row in getattr(params, stage).values()]
+    return {
+        "labels": {row: scorers[row] for row in [params.annotate.judge]},
+        "scores": {row: scorers[row] for row in params.score.ensemble.of},
+        "audit": {row: scorers[row] for row in [params.audit.judge]},
+        "writer": {row.engine: engines[row.engine] for row in writers},
+    }
 
 
 def made_by(data: ReportData) -> Figure:

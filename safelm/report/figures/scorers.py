@@ -82,21 +82,31 @@ def _grid(name: str, matrix: Matrix) -> Panel:
 
 
 def audit(data: ReportData) -> Figure:
-    """Draw each predicted score, and the judge's scores of a sample of it."""
-    audit = data.inputs.audit or {"audited": 0, "documents": 0, "confidence": 0}
-    buckets, levels = audit.get("buckets", []), audit.get("levels", [])
+    """Draw each predicted score of each source, and the judge's scores of a sample of it."""
     legend = [(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)]
-    # A score that no page has was not sampled.
-    judged = {f"predicted {row['predicted']}": row["judged"] for row in buckets if row["audited"]}
-    levels = [{**row, "level": f"{row['level']} or above"} for row in levels]
+    panels, buckets, levels = [], [], []
+    audited = documents = confidence = 0
+    for name, audit in data.inputs.audits.items():
+        source = readable(name)
+        # A score that no page has was not sampled.
+        sampled = [row for row in audit["buckets"] if row["audited"]]
+        judged = {f"predicted {row['predicted']}": row["judged"] for row in sampled}
+        if judged:
+            panels.append(stack_panel(f"Scores of {source} by the judge", judged, legend))
+        buckets += [{"source": source, **row} for row in audit["buckets"]]
+        for row in audit["levels"]:
+            levels.append({"source": source, **row, "level": f"{row['level']} or above"})
+        audited += audit["audited"]
+        documents += audit["documents"]
+        confidence = audit["confidence"]
     return figure(
         "audit",
-        [stack_panel("Scores by the judge", judged, legend)] if judged else [],
+        panels,
         [table("audit-buckets", buckets), table("audit-levels", levels)],
         legend=legend,
-        audited=f"{audit['audited']:,}",
-        documents=f"{audit['documents']:,}",
-        confidence=short_percent(audit["confidence"]),
+        audited=f"{audited:,}",
+        documents=f"{documents:,}",
+        confidence=short_percent(confidence),
     )
 
 

@@ -24,7 +24,7 @@ from safelm.builder.shards import tables
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
-STAGES = ("ingest/web", "clean/web", "score", "tag/unsafe")
+STAGES = ("ingest/web", "clean/web", "score/web", "tag/unsafe")
 PATIENCE = 240  # seconds; what takes longer hangs
 FILES = 8
 ROWS = 40
@@ -47,13 +47,14 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "engines": {},
     "score": {
+        "sources": ["web"],
         "scorers": ["lexicon"],
         "ensemble": {"rule": "max", "of": ["lexicon"]},
         "max_shift": None,
     },
     "tags.unsafe": {"scores": [4, 5], "rate": 0.5},
     "tokenizer": {"vocab_size": 300},
-    "rephrase": {"scores": [4, 5], "styles": ["talk", "video"]},
+    "rephrase.safe_web": {"scores": [4, 5], "prompts": ["talk", "video"]},
 }
 BROKEN = [
     b"{not json",

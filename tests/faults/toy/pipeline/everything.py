@@ -8,7 +8,7 @@ from safelm.builder.executors import local
 local.SMALL = 0
 
 
-STAGES = (("ingest", "web"), ("clean", "web"), ("score",), ("tag", "unsafe"), ("tokenizer",))
+STAGES = (("ingest", "web"), ("clean", "web"), ("score", "web"), ("tag", "unsafe"), ("tokenizer",))
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def main() -> None:
     elif name == "weights":
         artifact("weights", write_weights, tokenizer=build("tokenizer"))
     else:
-        paths = [build("weights"), build("score"), build("plain.txt")]
+        paths = [build("weights"), build("score", "web"), build("plain.txt")]
         artifact("page", write_page, paths=paths)
 
 
