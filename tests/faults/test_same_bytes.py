@@ -117,8 +117,8 @@ NO_OPS = (
     ("safelm/scoring/registry.py", "GRADERS:", "# By name.\nGRADERS:", {"score"}, False),
     (
         "pipeline/tag.py",
-        "from safelm.builder.paths",
-        "# Where.\nfrom safelm.builder.paths",
+        "from safelm.builder.run",
+        "# Where.\nfrom safelm.builder.run",
         {"tag"},
         False,
     ),
