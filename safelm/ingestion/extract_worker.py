@@ -35,14 +35,14 @@ def by_trafilatura(html: str, *, fast: bool = False) -> dict[str, Any]:
     title = "".join(tree.xpath("(//title)[1]//text()"))
     addresses = tree.xpath("//link[@rel='canonical']/@href")
     for cell in tree.xpath("//*[@colspan]"):
-        # main_extractor.py:357 gives up a page over a span that is no whole number.
+        # trafilatura gives up a page over a span that is no whole number.
         span = cell.get("colspan").strip()
         cell.set("colspan", span if re.fullmatch("[1-9][0-9]{0,2}", span) else "1")
-    # On the article extraction benchmark F1 is .961, against .954 with the defaults. `deduplicate`
-    # remembers texts across pages (deduplication.py:231): a page's text would depend on others.
+    # F1 is .964 with trafilatura 2.3.1 (benchmarks/extraction.py). `deduplicate` remembers texts
+    # across pages: a page's text would depend on others.
     text = extract(tree, fast=fast, favor_precision=True, include_comments=False, deduplicate=False)
     if text is None:
-        # trafilatura caught an error of its own (core.py:245); the plain paragraphs remain.
+        # trafilatura caught an error of its own; the plain paragraphs remain.
         text = baseline(load_html(html))[1]
     return {"text": text, "title": title, "url": next(iter(addresses), "")}
 
