@@ -86,6 +86,12 @@ def attack(old: str, new: str) -> tuple[str, str]:
     return "attacks: {} ", f"attacks:\n  mine: {ATTACK.replace(old, new)}  "
 
 
+def gated_by(scorer: str) -> tuple[str, str]:
+    """An edit of params.yaml: a row of `rephrase` whose texts a scorer grades."""
+    row = "from: web, scores: [5], engine: template, prompts: [talk], max_score: 1, seed: 1"
+    return "\nrefuse:\n", f"  mine: {{{row}, gate: {scorer}}}\n\nrefuse:\n"
+
+
 MISTAKES = {
     "unknown key": (
         ("  rows_per_shard: 2048", "  rows_per_shart: 2048"),
@@ -162,9 +168,15 @@ MISTAKES = {
         "must be a row of refuse (got dialogue; rows are dialogues)",
     ),
     "a gate that is no scorer": (
-        ("max_score: 3", "max_score: 3\n    gate: letters"),
-        "rephrase.safe_web.gate",
+        gated_by("letters"),
+        "rephrase.mine.gate",
         "must be a row of scorers (got letters",
+    ),
+    "a gate of given labels": (
+        ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
+        gated_by("people"),
+        "rephrase.mine.gate",
+        "must grade any text (got people, of kind labels",
     ),
     "scores of a source that is not there": (
         ("sources: [web]", "sources: [webs]"),

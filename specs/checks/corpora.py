@@ -7,6 +7,7 @@ from specs.corpus import ScoredCorpus, Selection, WholeCorpus
 from specs.messages import Finding, Location, did_you_mean, listed, unknown_row
 from specs.params import Finetune, Params, TokenizerStage
 from specs.prompt import STAGES
+from specs.scorer import Assumed, LabelRows, Labels
 from specs.tokens import END, SPECIAL, ids_in
 from specs.writer import Educate, Rewrite
 
@@ -61,8 +62,15 @@ def _writer(row: Rewrite | Educate, params: Params) -> Iterator[tuple[str, str]]
         yield "from", unknown_row("refuse", row.from_, params.refuse)
     if row.engine not in params.engines:
         yield "engine", unknown_row("engines", row.engine, params.engines)
-    if row.gate and row.gate not in params.scorers:
+    gate = params.scorers.get(row.gate or "")
+    if row.gate and gate is None:
         yield "gate", unknown_row("scorers", row.gate, params.scorers)
+    elif isinstance(gate, Labels | LabelRows | Assumed):
+        yield (
+            "gate",
+            f"must grade any text (got {row.gate}, of kind {gate.kind}, which knows documents of "
+            "sources alone); name a judge or a classifier",
+        )
 
 
 def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple[str, str]]:
