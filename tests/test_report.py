@@ -668,14 +668,16 @@ def test_the_funnel_follows_the_documents_of_a_source_to_tokens(tmp_path: Path) 
     world.write_build(tmp_path, world.models("standard"))
     cleaned = Ledger(12000, 9000, {"gopher_quality": 2600, "near_duplicate": 400})
     size = File("-00000.parquet", 9000, 5000, "0" * 32, "0" * 64)
-    (tmp_path / "clean/web").mkdir(parents=True)
-    entry = ManifestEntry("key", (size,), cleaned)
-    Manifest("clean/web", (("00000", entry),)).write(tmp_path / "clean/web")
+    for stage, ledger in {"clean/web": cleaned, "score/web": Ledger(9000, 9000)}.items():
+        (tmp_path / stage).mkdir(parents=True, exist_ok=True)
+        entry = ManifestEntry("key", (size,), ledger)
+        Manifest(stage, (("00000", entry),)).write(tmp_path / stage)
     figure = funnel(read(tmp_path, world.models("standard"))[0])
     rows = [[cell.text for cell in row] for row in figure.tables[0].rows]
     assert rows[0][:6] == ["web", "read", "12,100", "90", "10", "12,000"]
     assert rows[1] == ["web", "cleaned", "12,000", "3,000", "0", "9,000", "5,000", "–"]
-    assert rows[2][:2] == ["web", "in mixtures"] and rows[2][5] == "4,200"
+    assert rows[2][:6] == ["web", "scored", "9,000", "0", "0", "9,000"]
+    assert rows[3][:6] == ["web", "in mixtures", "9,000", "4,800", "0", "4,200"]
     assert figure.tables[0].rows[1][3].small == "gopher quality 2,600\nnear duplicate 400"
     assert [panel.title for panel in figure.panels] == ["web", "math"]
 

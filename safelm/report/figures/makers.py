@@ -1,6 +1,6 @@
 """The judges, scorers and writers of every number, and the path of documents to tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from safelm.builder.manifest import Ledger
@@ -8,8 +8,10 @@ from safelm.report.charts.numbers import percent, readable
 from safelm.report.data import ReportData
 from safelm.report.draw import stack_panel
 from safelm.report.inputs import Json
-from safelm.report.layout import Cell, Figure, Row, figure, layout_of, table, table_layout
+from safelm.report.layout import Cell, Figure, Panel, Row, figure, layout_of, table, table_layout
 from specs.prompt import STAGES
+
+SOURCE_STEPS = {"ingest": "read", "clean": "cleaned", "score": "scored"}
 
 
 def makers(data: ReportData) -> list[Row]:
@@ -55,26 +57,21 @@ def made_by(data: ReportData) -> Figure:
 def funnel(data: ReportData) -> Figure:
     """Draw the documents of each source from the first stage to the tokens of mixtures."""
     legend = layout_of("funnel").legend
-    panels, rows = [], []
+    panels: list[Panel] = []
+    rows: list[Row] = []
     for source in data.declared.sources:
         steps = dict(_steps(data, source))
         read = max((ledger.rows_in for ledger, *_ in steps.values()), default=0)
         bars = {}
         for name, (ledger, size, tokens) in steps.items():
-            dropped, quarantined = sum(ledger.dropped.values()), sum(ledger.quarantined.values())
-            bars[name] = [ledger.rows_out, dropped, quarantined, read - ledger.rows_in]
-            rows.append(
-                {
-                    "source": source,
-                    "step": name,
-                    "in": ledger.rows_in,
-                    "dropped": reasons(ledger.dropped),
-                    "quarantined": reasons(ledger.quarantined),
-                    "out": Cell(f"{ledger.rows_out:,}", percent(ledger.rows_out / read)),
-                    "bytes": size,
-                    "tokens": tokens,
-                }
-            )
+            lost = {"dropped": ledger.dropped, "quarantined": ledger.quarantined}
+            losses = [sum(counts.values()) for counts in lost.values()]
+            bars[name] = [ledger.rows_out, *losses, read - ledger.rows_in]
+            row: dict[Any, Any] = {"source": source, "step": name, "in": ledger.rows_in}
+            row |= {key: reasons(counts) for key, counts in lost.items()}
+            share = percent(ledger.rows_out / read) if read else ""
+            row |= {"out": Cell(f"{ledger.rows_out:,}", share), "bytes": size, "tokens": tokens}
+            rows.append(row)
         panels += [stack_panel(source, bars, legend)] if read else []
     return figure("funnel", panels, [table("funnel", rows)])
 
@@ -95,16 +92,15 @@ def _steps(
         read |= plan.get("corpora", {})
     corpora = data.declared.corpora.items()
     chosen = [read[name] for name, row in corpora if row.from_ in origins and name in read]
-    if chosen:
-        documents = sum(corpus["documents"] for corpus in chosen)
-        ledger = Ledger(kept, documents, {"in_no_mixture": kept - documents})
+    if chosen and kept:
+        # Corpora may share documents.
+        documents = min(kept, sum(corpus["documents"] for corpus in chosen))
+        unread = {"in_no_mixture": kept - documents} if documents < kept else {}
+        ledger = Ledger(kept, documents, unread)
         yield "in mixtures", (ledger, None, sum(corpus.get("tokens", 0) for corpus in chosen))
 
 
-def reasons(counts: dict[str, int]) -> Cell:
+def reasons(counts: Mapping[str, int]) -> Cell:
     """Show how many rows were lost, and below it how many for each reason."""
     lines = (f"{readable(name)} {count:,}" for name, count in counts.items())
     return Cell(f"{sum(counts.values()):,}", "\n".join(lines))
-
-
-SOURCE_STEPS = {"ingest": "read", "clean": "cleaned", "score": "scored"}
