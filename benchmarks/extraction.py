@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from datatrove.data import Document
 
@@ -31,7 +32,11 @@ from safelm.ingestion.http_page import decode_page
 
 # Words of a run, as in evaluate.py of the benchmark.
 WORDS = 4
-LIMITS = {"max_line_bytes": 1 << 24, "max_document_bytes": 10 << 20, "max_expansion_ratio": 200}
+LIMITS: dict[str, Any] = {
+    "max_line_bytes": 1 << 24,
+    "max_document_bytes": 10 << 20,
+    "max_expansion_ratio": 200,
+}
 Texts = dict[str, str]
 
 
