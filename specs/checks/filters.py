@@ -47,7 +47,9 @@ def _is_utility(suite: str) -> bool:
 def check_usage(params: Params) -> Iterator[Finding]:
     """Refuse models that are trained on a source of `usage: evaluation_only`."""
     barred = {name for name, source in params.sources.items() if source.usage == "evaluation_only"}
-    corpora = {name for name, corpus in params.corpora.items() if _source(params, corpus) in barred}
+    corpora = {
+        name for name, corpus in params.corpora.items() if _source(params, corpus.from_) in barred
+    }
     for name, mixture in params.mixtures.items():
         for index, phase in enumerate(mixture.phases):
             for part in phase.parts:
@@ -55,8 +57,8 @@ def check_usage(params: Params) -> Iterator[Finding]:
                     yield (
                         ("mixtures", name, "phases", index, "parts", part),
                         f"must not be read by a mixture: its source "
-                        f"{_source(params, params.corpora[part])} has usage: evaluation_only; "
-                        "leave the part out",
+                        f"{_source(params, params.corpora[part].from_)} has usage: "
+                        "evaluation_only; leave the part out",
                     )
     for block in TUNING:
         source = getattr(params, block).source
@@ -67,9 +69,19 @@ def check_usage(params: Params) -> Iterator[Finding]:
             )
 
 
-def _source(params: Params, row: object) -> str | None:
-    """Return the source whose pages a corpus or a row of `tags` reads; None for written text."""
-    origin, _, name = getattr(row, "from_", "").partition("/")
-    if origin == "tag" and name in params.tags:
-        return _source(params, params.tags[name])
-    return name if origin == "clean" else None
+def _source(params: Params, path: str) -> str | None:
+    """Return the source whose pages lie in build/<path>, raw, tagged or rewritten."""
+    origin, _, name = path.partition("/")
+    if origin == "clean":
+        return name
+    tables = {
+        "tag": params.tags,
+        "rephrase": params.rephrase,
+        "refuse": params.refuse,
+        "educate": params.educate,
+    }
+    row = tables.get(origin, {}).get(name)
+    if row is None:
+        return None  # reported by another check
+    # A lesson is made of a row of `refuse`, everything else of a source.
+    return _source(params, f"refuse/{row.from_}") if origin == "educate" else row.from_
