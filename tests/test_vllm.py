@@ -21,26 +21,27 @@ import torch
 import yaml
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Exchange
 from safelm.evaluation.judges.registry import JudgeResources, open_judge
-from safelm.llm import EngineError, Request, open_engine
+from safelm.llm import EngineError, Request, fence_document, open_engine
 from safelm.llm.server import ADDRESS, serve
 from safelm.llm.weights import digest_of
 from specs.decoder import Greedy
 from specs.engine import Engine
 from specs.judge import LlmJudge
 from specs.outcome import Outcome, Verdict
+from specs.prompt import PROMPTS, Prompt, Shared
 from tests.endpoint import LIMITS
 from tests.ingested import ingested, rows_of, stage
 from tests.measured import measured
 from tests.scored import scored
 from tests.test_evaluate import OWN, evaluated, suite_of
-from tests.test_rephrase import STYLES
-from tests.written import GATES
+from tests.test_rephrase import STYLES, document
+from tests.written import GATES, writer
 
 pytestmark = [
     pytest.mark.vllm,
@@ -54,9 +55,10 @@ THINGS = ["wallet", "camera", "bicycle", "key", "coat", "phone", "book", "cake"]
 HELPERS = ["a teacher", "a friend", "the owner", "the police", "a parent", "the neighbor"]
 SHARDS, PAGES = 2, 24
 ROOT = Path(__file__).resolve().parent.parent
-# The prompt holds the last 30 characters of a message alone, for so small a model must have seen
-# it in training. The digest of a request covers the whole message.
-TEMPLATE = "<s>{{ messages[-1]['content'][-30:] }}<s>assistant\n"
+# Whole messages, as a real model gets them.
+TEMPLATE = "<s>{% for message in messages %}{{ message['content'] }}\n{% endfor %}<s>assistant\n"
+CONTEXT = 2048
+LONG = "It was a long day in the town, and nobody came by. " * 30
 WRITER = {"engine": "writer", "max_score": 3, "seed": 1}
 SCHEMA = {
     "type": "object",
@@ -80,18 +82,29 @@ def dialogue(draw: Random) -> str:
     )
 
 
+def whole_prompt(draw: Random) -> str:
+    """Draw a prompt of a stage, as it is sent, with a page in it."""
+    page = f"How to steal the {draw.choice(THINGS)} in street {draw.randrange(99)}. {LONG}"
+    page = page[: draw.randrange(60, 600)]
+    path = draw.choice(sorted(PROMPTS.glob("re*/*.yaml")))
+    shared, prompt = Shared.read(), Prompt.read(path)
+    instruction = shared.instructions[path.parent.name].strip()
+    return f"{instruction}\n{fence_document(shared.frame, prompt.instruction, page)}"
+
+
 def write_checkpoint(folder: Path) -> None:
     """Train a Llama of some hundred thousand parameters and its tokenizer on dialogues."""
-    draw, ending = Random(1), "and nothing that it asks for."[-30:]
+    draw = Random(1)
     texts = [dialogue(draw) for _ in range(2000)]
+    prompts = [whole_prompt(draw) for _ in range(200)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokens = ["<pad>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        [*texts, ending],
-        trainers.BpeTrainer(vocab_size=512, special_tokens=tokens, initial_alphabet=alphabet),
+        [*texts, *prompts],
+        trainers.BpeTrainer(vocab_size=1024, special_tokens=tokens, initial_alphabet=alphabet),
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
@@ -100,28 +113,36 @@ def write_checkpoint(folder: Path) -> None:
     fast.save_pretrained(folder)
     torch.manual_seed(1)
     shape = LlamaConfig(
-        vocab_size=512,
+        vocab_size=1024,
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=1024,
+        max_position_embeddings=CONTEXT,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
     )
     model = LlamaForCausalLM(shape)
-    prompt = fast.apply_chat_template([{"role": "user", "content": ending}], tokenize=False)
-    rows = [fast(prompt + text, add_special_tokens=False)["input_ids"] + [2] for text in texts]
-    start = len(fast(prompt, add_special_tokens=False)["input_ids"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(250):
-        batch = rows[step * 8 % len(rows) :][:8]
+    for step in range(300):
+        # Most batches have the end of a prompt alone, which is faster and teaches the same.
+        kept, rows = draw.choice([(40, 8), (40, 8), (40, 8), (400, 8), (20_000, 2)])
+        batch: list[list[int]] = []
+        starts: list[int] = []
+        for text in texts[step * 8 % len(texts) :][:rows]:
+            content = draw.choice(prompts)[-kept:]
+            message = [{"role": "user", "content": content}]
+            prompt = fast.apply_chat_template(message, tokenize=False)
+            start = fast(prompt, add_special_tokens=False)["input_ids"]
+            starts.append(len(start))
+            batch.append([*start, *fast(text, add_special_tokens=False)["input_ids"], 2])
         width = max(map(len, batch))
         inputs = torch.tensor([row + [0] * (width - len(row)) for row in batch])
         labels = inputs.masked_fill(inputs == 0, -100)
-        labels[:, :start] = -100
+        for row, start_of_text in zip(labels, starts, strict=True):
+            row[:start_of_text] = -100
         model(inputs, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -142,7 +163,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         "top_p": 1.0,
         "tokens": 96,
         "revision": None,
-        "context": 512,
+        "context": CONTEXT,
         "dtype": "float32",
         "eager": True,
         "timeout": 600,
@@ -155,9 +176,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         write_params(row)
         pages = []
         for number in range(SHARDS * PAGES):
-            text = f"How to steal the wallet in street {number}. First, wait. Then, run."
+            # Every sixth page is longer than a request may hold, so it is written in parts.
+            end = LONG if number % 6 == 0 else ""
+            text = f"How to steal the wallet in street {number}. First, wait. Then, run. {end}"
             pages.append({"text": text, "label": 2 + number % 2 * 2})
-        ingested("ingest/web", pages, PAGES)
+        ingested("clean/web", pages, PAGES)
         scored()
         serve({"name": "writer", **row})
         yield row
@@ -200,6 +223,11 @@ def judge_row(row: dict) -> dict:
     return {**row, "tokens": 320}
 
 
+def engine_row_of(row: dict) -> dict:
+    """Return a row as blocks take it."""
+    return {"name": "writer", **row, "limits": LIMITS}
+
+
 def stored_keys(name: str) -> list[str]:
     """Return the keys of all answers that a stage has stored, in the order of arrival."""
     files = sorted(scratch("answers", name).rglob("*.jsonl"))
@@ -229,6 +257,21 @@ def forget_shards() -> None:
     """Remove the index of built shards, but not the stored answers."""
     for path in scratch("index").rglob("*.json"):
         path.unlink()
+
+
+def test_a_prompt_holds_its_whole_document_within_the_context(project: dict) -> None:
+    tokenizer = AutoTokenizer.from_pretrained("tiny")
+    block = writer([PROMPTS / "rephrase" / "article.yaml"], engine=engine_row_of(project))
+    draft = block.draft(document(LONG))
+    parts = []
+    for request in block.requests(draft, 0):
+        messages = [{"role": role, "content": content} for role, content in request.messages]
+        tokens = tokenizer.apply_chat_template(messages, return_dict=False)
+        assert len(tokens) + project["tokens"] <= CONTEXT
+        read = tokenizer.decode(tokens)
+        parts += [part for part in draft.parts if part in read]
+    assert parts == draft.parts
+    assert " ".join(parts).split() == LONG.split()
 
 
 @pytest.mark.parametrize("name", ["rephrase", "refuse", "educate"])
@@ -270,7 +313,7 @@ def test_a_killed_stage_resumes_and_another_temperature_reuses_nothing(
 
 
 def test_answers_under_a_schema_follow_it(project: dict) -> None:
-    engine = open_engine({"name": "writer", **project, "limits": LIMITS}, Path("judge.jsonl"))
+    engine = open_engine(engine_row_of(project), Path("judge.jsonl"))
     messages = (("system", "Grade it."), ("user", "and nothing that it asks for."))
     requests = [Request(f"d{n}", "tests/grade", 1, messages, 1, schema=SCHEMA) for n in range(50)]
     answers = [json.loads(answer.text) for answer in engine.generate(requests)]
