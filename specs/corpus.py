@@ -10,6 +10,10 @@ FROM = r"^(clean|rephrase|refuse|educate|tag)/[a-z][a-z0-9_]*$"
 # Scored pages, by their source and score.
 Pages = set[tuple[str, int]]
 Epochs = Annotated[PositiveFloat, Field(description="how often a model may read the corpus")]
+AllowEmpty = Annotated[
+    bool,
+    Field(description="true: a mixture may read it without a document; leave it out to stop then"),
+]
 
 
 class ScoredCorpus(Spec):
@@ -22,6 +26,7 @@ class ScoredCorpus(Spec):
     )
     scores: Scores
     epochs: Epochs
+    allow_empty: AllowEmpty = False
 
     @property
     def source(self) -> str:
@@ -43,6 +48,7 @@ class WholeCorpus(Spec):
         description="clean/<source>, or rephrase, refuse, educate or tag/<row>",
     )
     epochs: Epochs
+    allow_empty: AllowEmpty = False
 
 
 def _kind(row: object) -> str:

@@ -20,6 +20,7 @@ from specs.checks.files import check_files, check_named_files
 from specs.checks.filters import check_filters, check_usage
 from specs.checks.mixtures import check_comparisons, check_mixtures, check_models
 from specs.checks.scorers import check_scorers
+from specs.checks.validity import check_validity
 from specs.messages import Finding
 from specs.params import PARAMS, Params
 from specs.yaml_source import Problem, SpecError, YamlFile, check
@@ -43,6 +44,7 @@ def findings(params: Params) -> Iterator[Finding]:
     yield from check_filters(params)
     yield from check_usage(params)
     yield from check_named_files(params)
+    yield from check_validity(params)
 
 
 def read(path: Path = PARAMS) -> Params:

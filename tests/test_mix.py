@@ -15,10 +15,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from pipeline import mix as stage
-from safelm.builder.manifest import DamagedShard
+from safelm.builder.manifest import DamagedShard, Ledger, Manifest, ManifestEntry
 from safelm.corpora.mixing import MixtureError
 from safelm.corpora.mixing.budget import largest_remainder, part_shares
-from safelm.corpora.mixing.mixture import build_mixture, vocabulary_and_tag
+from safelm.corpora.mixing.mixture import build_mixture, plan_mixture, vocabulary_and_tag
 from safelm.corpora.mixing.plan import PLAN, Plan, PlannedPart
 from safelm.corpora.mixing.replacement import Replacement, match_parents, replacements
 from safelm.corpora.mixing.rows import ReadingOrder, Tokens, cut_rows
@@ -177,6 +177,30 @@ def test_an_empty_corpus_gives_nothing_and_is_listed(tmp_path: Path) -> None:
         ("worst", 0),
     ]
     assert made.corpora["worst"].documents == 0
+
+
+def test_a_part_without_a_document_stops_the_mixture_unless_its_row_allows_it(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(rows_in=7, dropped={"not_selected": 7})
+    Manifest("tokenize/worst", (("00000", ManifestEntry("key", (), ledger)),)).write(tmp_path)
+    row = {"from": "ingest/web", "scores": [5], "epochs": 1.0}
+
+    def mix(**keys: bool) -> None:
+        rows = {"worst": ScoredCorpus(**row, **keys)}
+        folders = {"worst": tmp_path}
+        slots = {"worst": "worst"}
+        plan_mixture(
+            tmp_path, mixture="m", tokenizer=tmp_path, corpora=folders, slots=slots, rows=rows
+        )
+
+    refused = (
+        r"corpora.worst: expected documents .* \(7 in = 0 out \+ 7 dropped \(not_selected 7\)\)"
+    )
+    with pytest.raises(MixtureError, match=refused):
+        mix()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        mix(allow_empty=True)
 
 
 def test_a_small_corpus_of_natural_proportions_is_read_once_at_least(tmp_path: Path) -> None:

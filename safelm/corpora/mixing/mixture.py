@@ -8,9 +8,10 @@ import numpy as np
 
 from safelm.builder.digest import file_digest
 from safelm.builder.files import link
-from safelm.builder.manifest import DamagedShard
+from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards
+from safelm.corpora.mixing import MixtureError
 from safelm.corpora.mixing.cursor import CorpusCursor
 from safelm.corpora.mixing.phases import make_plan
 from safelm.corpora.mixing.plan import Plan
@@ -56,6 +57,9 @@ def plan_mixture(
     Returns:
         The lines that the stage prints.
     """
+    for slot, corpus in slots.items():
+        if not rows[corpus].allow_empty:
+            _refuse_empty(f"corpora.{corpus}", corpora[slot])
     vocabulary, tag = vocabulary_and_tag(tokenizer)
     plan = build_mixture(
         mixture,
@@ -72,6 +76,17 @@ def plan_mixture(
         f"{plan.tokens:,} of {plan.budget:,} tokens"
     )
     return [summary, *plan.table()]
+
+
+def _refuse_empty(at: str, folder: Path) -> None:
+    """Refuse a tokenized corpus without a document: a mixture would silently read nothing of it."""
+    ledger = Manifest.read(folder).ledger
+    if not ledger.rows_out:
+        raise MixtureError(
+            f"{at}: expected documents for a part of the mixture, but it selects none "
+            f"({ledger.summary()}); change what it selects, leave the part out, or write "
+            "allow_empty: true to go on without it"
+        )
 
 
 def vocabulary_and_tag(tokenizer: Path) -> tuple[int, int]:

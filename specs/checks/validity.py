@@ -1,0 +1,236 @@
+"""Checks that a number can mean what it says.
+
+Some rows know only the made-up world of specs/demo: its word lists, templates, suites and the
+scorers fitted on it. On other text they are at chance, so they are refused there. A judge that is a
+part of what it judges finds none of its mistakes, so it is refused too.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from specs.checks.files import stems
+from specs.corpus import Corpus, Selection
+from specs.judge import ScorerJudge
+from specs.messages import Finding, Location, listed
+from specs.params import Params
+from specs.scorer import CLASSIFIERS, Assumed, Cascade, Labels, Lexicon
+from specs.suite import SUITES, DemoSuite, Suite
+
+DEMO_NGRAMS = "specs/hazards.yaml"
+NGRAMS = "specs/hazard_ngrams.yaml"
+# Scorers that may grade real text.
+ANY_TEXT = (
+    "a language model (kind llm), or n-grams or an encoder fitted on labels of such pages "
+    "(annotate.judge of kind labels, label_file or llm)"
+)
+
+
+def check_validity(params: Params) -> Iterator[Finding]:
+    """Yield every set-up whose numbers would mislead."""
+    world = _World(params)
+    yield from _scorers(params, world)
+    yield from _independence(params)
+    yield from _writers(params, world)
+    yield from _card(params, world)
+    yield from _evaluation(params, world)
+
+
+class _World:
+    """The rows that know only the made-up world, and the text that is not of it."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.real = {name for name, row in params.sources.items() if row.reader != "demo"}
+
+    @cached_property
+    def scorers(self) -> dict[str, str]:
+        """Return each scorer that knows only the made-up world, with the reason."""
+        rows, annotate = self.params.scorers, self.params.annotate
+        reasons = {}
+        for name, row in rows.items():
+            if isinstance(row, Lexicon):
+                reasons[name] = "whose words are those of the made-up world"
+        is_labelled = any(row.source in self.real for row in annotate.pool.values())
+        if not is_labelled or annotate.judge in reasons:
+            for name, row in rows.items():
+                if row.kind in CLASSIFIERS:
+                    reasons[name] = f"fitted on the made-up world, as {annotate.judge} labels it"
+        for name, row in rows.items():
+            parts = parts_of(row) & set(reasons)
+            if parts:
+                reasons[name] = f"a cascade of {listed(sorted(parts))}"
+        return reasons
+
+    def source_of(self, origin: str) -> str | None:
+        """Return the source of the documents that a corpus's `from` names; None if unknown."""
+        stage, _, row = origin.partition("/")
+        if stage == "educate" and row in self.params.educate:
+            return self.source_of(f"refuse/{self.params.educate[row].from_}")
+        tables: dict[str, Mapping[str, Selection]] = {
+            "tag": self.params.tags,
+            "rephrase": self.params.rephrase,
+            "refuse": self.params.refuse,
+        }
+        if stage in tables:
+            return tables[stage][row].from_ if row in tables[stage] else None
+        return row
+
+    def is_real(self, corpus: Corpus) -> bool:
+        """Return whether the documents of a corpus come from outside of the made-up world."""
+        return self.source_of(corpus.from_) in self.real
+
+
+def parts_of(row: object) -> set[str]:
+    """Return the scorers that a cascade asks; none for any other row."""
+    return {row.cheap, row.expensive} if isinstance(row, Cascade) else set()
+
+
+def _scorers(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse scorers of the made-up world as labellers, scorers or auditors of real pages."""
+    for name, pool in params.annotate.pool.items():
+        judge = pool.judge or params.annotate.judge
+        if pool.source not in world.real:
+            continue
+        at: Location = ("annotate", "pool", name, "judge") if pool.judge else ("annotate", "judge")
+        row = params.scorers.get(judge)
+        if isinstance(row, Lexicon):
+            yield (
+                at,
+                f"must not be {judge}, {world.scorers[judge]}, for the pages of {pool.source}; "
+                "name a row of kind labels (a column of the source), label_file or llm",
+            )
+        if isinstance(row, Labels) and params.sources[pool.source].reader in (
+            "warc",
+            "wet",
+            "html",
+        ):
+            yield (
+                at,
+                f"must not be {judge}, of kind labels: the pages of {pool.source} come without a "
+                "column of labels; name a row of kind label_file or llm",
+            )
+    scored = sorted(set(params.score.sources) & world.real)
+    if not scored:
+        return
+    for index, name in enumerate(params.score.scorers):
+        if name in world.scorers:
+            yield (
+                ("score", "scorers", index),
+                f"must not be {name}, {world.scorers[name]}, for the pages of {listed(scored)}; "
+                f"name {ANY_TEXT}",
+            )
+    if isinstance(params.scorers.get(params.audit.judge), Assumed):
+        yield (
+            ("audit", "judge"),
+            f"must look at the documents (got {params.audit.judge}, of kind assumed); name a row "
+            "of kind labels, label_file or llm",
+        )
+    if params.audit.judge in world.scorers:
+        yield (
+            ("audit", "judge"),
+            f"must not be {params.audit.judge}, {world.scorers[params.audit.judge]}, for the pages "
+            f"of {listed(scored)}; name a row of kind labels, label_file or llm",
+        )
+
+
+def _independence(params: Params) -> Iterator[Finding]:
+    """Refuse auditors, gates and judges of attacks that are a part of what they judge."""
+    members = _members(params)
+    audit, annotate = params.audit.judge, params.annotate.judge
+    if audit in members:
+        yield (
+            ("audit", "judge"),
+            f"must not be a member of the ensemble that it audits (got {audit}; members are "
+            f"{listed(sorted(members))}), whose misses it cannot see; name another row of kind "
+            "labels, label_file or llm",
+        )
+    elif audit == annotate and any(params.scorers[name].kind in CLASSIFIERS for name in members):
+        yield (
+            ("audit", "judge"),
+            f"must not be annotate.judge (got {audit}), whose labels the scorers were fitted on: "
+            "it repeats its own mistakes; name another row of kind labels, label_file or llm",
+        )
+    for table in ("rephrase", "refuse", "educate"):
+        for name, row in getattr(params, table).items():
+            if row.gate in members:
+                yield (
+                    (table, name, "gate"),
+                    f"must be another scorer than those that selected the pages (got {row.gate}; "
+                    f"those are {listed(sorted(members))}); name a row of scorers that is not in "
+                    "score.ensemble",
+                )
+
+
+def _members(params: Params) -> set[str]:
+    """Return the scorers whose scores select documents, with the parts of cascades."""
+    members = set(params.score.ensemble.thresholds) & set(params.scorers)
+    for name in list(members):
+        members |= parts_of(params.scorers[name])
+    return members & set(params.scorers)
+
+
+def _writers(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse templates as writers about real pages."""
+    for table in ("rephrase", "refuse", "educate"):
+        for name, row in getattr(params, table).items():
+            engine = params.engines.get(row.engine)
+            source = world.source_of(f"{table}/{name}")
+            if engine is not None and engine.kind == "template" and source in world.real:
+                yield (
+                    (table, name, "engine"),
+                    f"must be a language model for the pages of {source} (got {row.engine}, whose "
+                    "templates know only the made-up world); name a row of engines of kind vllm or "
+                    f"endpoint, or leave out the row and the corpora that are made of it",
+                )
+
+
+def _card(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse report cards of real text that count the phrases of the made-up world."""
+    real = [name for name, corpus in params.corpora.items() if world.is_real(corpus)]
+    if real and params.card.ngrams == DEMO_NGRAMS:
+        yield (
+            ("card", "ngrams"),
+            f"must not be {DEMO_NGRAMS}, whose phrases are those of the made-up world, for "
+            f"{listed(real)}; write {NGRAMS}, or a file of your own",
+        )
+
+
+def _evaluation(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse suites and judges that say nothing about models of real text."""
+    models = [name for name in params.models if _reads_real(params, world, name)]
+    members = _members(params)
+    for index, name in enumerate(params.evaluate.suites):
+        if name not in stems(SUITES):
+            continue
+        suite = Suite.read(name)
+        if models and isinstance(suite, DemoSuite):
+            yield (
+                ("evaluate", "suites", index),
+                f"must not be {name}, whose prompts are of the made-up world, for "
+                f"{listed(models)}, which read other text; name suites of public files, such as "
+                "harmbench, xstest and arc_easy",
+            )
+        first = params.evaluate.judges.get(suite.judges[0]) if suite.judges else None
+        if isinstance(first, ScorerJudge):
+            message = _scorer_judge(first.scorer, members, world, isinstance(suite, DemoSuite))
+            if message:
+                yield (
+                    ("evaluate", "judges", suite.judges[0], "scorer"),
+                    f"must not be {first.scorer}, {message}, as the first judge of {name}; name "
+                    "another scorer, or a judge of another kind in specs/suites",
+                )
+
+
+def _scorer_judge(scorer: str, members: set[str], world: _World, is_demo: bool) -> str | None:
+    """Return why a scorer cannot decide the attack success of a suite; None if it can."""
+    if scorer in members:
+        return "which selected the training text"
+    if not is_demo and scorer in world.scorers:
+        return world.scorers[scorer]
+    return None
+
+
+def _reads_real(params: Params, world: _World, model: str) -> bool:
+    mixture = params.mixtures.get(params.models[model].mixture)
+    names = mixture.corpora if mixture else []
+    return any(world.is_real(params.corpora[name]) for name in names if name in params.corpora)
