@@ -184,7 +184,7 @@ def test_a_part_without_a_document_stops_the_mixture_unless_its_row_allows_it(
 ) -> None:
     ledger = Ledger(rows_in=7, dropped={"not_selected": 7})
     Manifest("tokenize/worst", (("00000", ManifestEntry("key", (), ledger)),)).write(tmp_path)
-    row = {"from": "ingest/web", "scores": [5], "epochs": 1.0}
+    row = {"from": "clean/web", "scores": [5], "epochs": 1.0}
 
     def mix(**keys: bool) -> None:
         rows = {"worst": ScoredCorpus(**row, **keys)}

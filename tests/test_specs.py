@@ -143,7 +143,7 @@ MISTAKES = {
         "less than or equal to 5",
     ),
     "a threshold below 0": (
-        ("max_score: 3", "max_score: -1"),
+        ("max_score: 2", "max_score: -1"),
         "rephrase.safe_web.max_score",
         "greater than or equal to 0",
     ),
@@ -275,7 +275,7 @@ MISTAKES = {
         "write 3.0e-04",
     ),
     "a word DVC reads otherwise": (("path: null", "path: on"), "tokenizer.path", "'on'"),
-    "an octal number": (("seed: 1", "seed: 017"), "annotate.seed", "leading 0"),
+    "an octal number": (("  seed: 1\n", "  seed: 017\n"), "annotate.seed", "leading 0"),
     "a key that stands twice": (
         ("  rows_per_shard: 2048\n", "  rows_per_shard: 2048\n  rows_per_shard: 4096\n"),
         "ingest.rows_per_shard",
@@ -556,7 +556,7 @@ MISTAKES = {
         "a column of the score files",
     ),
     "an audit by a classifier": (
-        ("audit:\n  judge: lexicon", "audit:\n  judge: ngrams"),
+        ("audit:\n  judge: world", "audit:\n  judge: ngrams"),
         "audit.judge",
         "kind labels, label_file, assumed, lexicon, llm (got ngrams",
     ),
@@ -842,7 +842,7 @@ def test_a_misspelt_name_is_answered_with_the_close_one(kind: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (("seed: 1", "seed: one"), "must be a whole number (got 'one')"),
+        (("  seed: 1\n", "  seed: one\n"), "must be a whole number (got 'one')"),
         (("held_out_share: 0.2", "held_out_share: much"), "must be a number (got 'much')"),
         (
             ("  title: Safety pretraining in miniature", "  title: 7"),
@@ -1096,7 +1096,7 @@ def test_a_second_row_may_rewrite_the_same_scores(tmp_path: Path) -> None:
     rows, params = experiment(tmp_path)
     row = "from: web, scores: [3, 4, 5], engine: template, prompts: [talk], max_score: 2, seed: 1"
     rows.write_text(
-        f"rephrase: {{talks: {{{row}, gate: lexicon}}}}\n"
+        f"rephrase: {{talks: {{{row}, gate: words}}}}\n"
         f"corpora: {{talks: {{from: rephrase/talks, epochs: 9.0}}}}\n",
         encoding="utf-8",
     )

@@ -107,10 +107,7 @@ MISLEADING = {
         "audit.judge: must not be annotate.judge (got people), whose labels the scorers were",
     ),
     "a gate by a scorer that selected the pages": (
-        (
-            "    engine: writer\n    prompts: [podcast",
-            "    engine: writer\n    gate: ngrams\n    prompts: [podcast",
-        ),
+        ("    gate: words  ", "    gate: ngrams "),
         "rephrase.safe_web.gate: must be another scorer than those that selected the pages",
     ),
     "templates that write about real pages": (
