@@ -127,6 +127,8 @@ def every_prompt(name: str, suite: AnySuite) -> list[str]:
     """
     if isinstance(suite, FileSuite):
         return [prompt.text for prompt in read_prompts(name, suite)[2]]
+    if not isinstance(suite, DemoSuite):
+        raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
     texts = []
     for format in ("completion", "chat"):
         texts += [prompt.text for prompt in held_out_prompts(suite.kind, format, path=suite.path)]

@@ -1,8 +1,9 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from specs.checks.files import stems
+from specs.corpus import Selection
 from specs.filter import OverlapFilter
 from specs.messages import Finding, Location, unknown_file, unknown_row
 from specs.params import Params
@@ -48,7 +49,7 @@ def check_usage(params: Params) -> Iterator[Finding]:
     """Refuse models that are trained on a source of `usage: evaluation_only`."""
     barred = {name for name, source in params.sources.items() if source.usage == "evaluation_only"}
     corpora = {
-        name for name, corpus in params.corpora.items() if _source(params, corpus.from_) in barred
+        name for name, corpus in params.corpora.items() if source_of(params, corpus.from_) in barred
     }
     for name, mixture in params.mixtures.items():
         for index, phase in enumerate(mixture.phases):
@@ -57,7 +58,7 @@ def check_usage(params: Params) -> Iterator[Finding]:
                     yield (
                         ("mixtures", name, "phases", index, "parts", part),
                         f"must not be read by a mixture: its source "
-                        f"{_source(params, params.corpora[part].from_)} has usage: "
+                        f"{source_of(params, params.corpora[part].from_)} has usage: "
                         "evaluation_only; leave the part out",
                     )
     for block in TUNING:
@@ -69,19 +70,21 @@ def check_usage(params: Params) -> Iterator[Finding]:
             )
 
 
-def _source(params: Params, path: str) -> str | None:
-    """Return the source whose pages lie in build/<path>, raw, tagged or rewritten."""
+def source_of(params: Params, path: str) -> str | None:
+    """Return the source whose pages lie in build/<path>, raw, tagged or rewritten.
+
+    None for a row that is not there, which another check reports.
+    """
     origin, _, name = path.partition("/")
-    if origin == "clean":
-        return name
-    tables = {
+    if origin == "educate":
+        lesson = params.educate.get(name)
+        return source_of(params, f"refuse/{lesson.from_}") if lesson else None
+    selections: dict[str, Mapping[str, Selection]] = {
         "tag": params.tags,
         "rephrase": params.rephrase,
         "refuse": params.refuse,
-        "educate": params.educate,
     }
-    row = tables.get(origin, {}).get(name)
-    if row is None:
-        return None  # reported by another check
-    # A lesson is made of a row of `refuse`, everything else of a source.
-    return _source(params, f"refuse/{row.from_}") if origin == "educate" else row.from_
+    if origin not in selections:
+        return name
+    row = selections[origin].get(name)
+    return row.from_ if row else None

@@ -5,11 +5,12 @@ scorers fitted on it. On other text they are at chance, so they are refused ther
 part of what it judges finds none of its mistakes, so it is refused too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 
 from specs.checks.files import stems
-from specs.corpus import Corpus, Selection
+from specs.checks.filters import source_of
+from specs.corpus import Corpus
 from specs.judge import ScorerJudge
 from specs.messages import Finding, Location, listed
 from specs.params import Params
@@ -61,23 +62,9 @@ class _World:
                 reasons[name] = f"a cascade of {listed(sorted(parts))}"
         return reasons
 
-    def source_of(self, origin: str) -> str | None:
-        """Return the source of the documents that a corpus's `from` names; None if unknown."""
-        stage, _, row = origin.partition("/")
-        if stage == "educate" and row in self.params.educate:
-            return self.source_of(f"refuse/{self.params.educate[row].from_}")
-        tables: dict[str, Mapping[str, Selection]] = {
-            "tag": self.params.tags,
-            "rephrase": self.params.rephrase,
-            "refuse": self.params.refuse,
-        }
-        if stage in tables:
-            return tables[stage][row].from_ if row in tables[stage] else None
-        return row
-
     def is_real(self, corpus: Corpus) -> bool:
         """Return whether the documents of a corpus come from outside of the made-up world."""
-        return self.source_of(corpus.from_) in self.real
+        return source_of(self.params, corpus.from_) in self.real
 
 
 def parts_of(row: object) -> set[str]:
@@ -174,7 +161,7 @@ def _writers(params: Params, world: _World) -> Iterator[Finding]:
     for table in ("rephrase", "refuse", "educate"):
         for name, row in getattr(params, table).items():
             engine = params.engines.get(row.engine)
-            source = world.source_of(f"{table}/{name}")
+            source = source_of(params, f"{table}/{name}")
             if engine is not None and engine.kind == "template" and source in world.real:
                 yield (
                     (table, name, "engine"),
