@@ -93,7 +93,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("README.md", 0), ("docs/mixtures.md", 0), ("docs/data.md", 2)],
+    [("README.md", 0), ("docs/mixtures.md", 0), ("docs/data.md", 3)],
 )
 def test_rows_of_an_example_are_valid(name: str, number: int, project: Path) -> None:
     params = yaml.safe_load(read(project / "params.yaml"))
