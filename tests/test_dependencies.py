@@ -31,6 +31,7 @@ MODULES = {
         "safelm.ingestion.duplicates",
         "safelm.documents.shards",
     ),
+    "clean": ("safelm.cleaning.clean", "safelm.documents.shards"),
     "annotate": ("safelm.documents.sample", *JUDGED),
     "fit": ("safelm.scoring.fit", *JUDGED),
     "score": ("safelm.scoring.ensemble", *JUDGED),
@@ -65,11 +66,11 @@ MODULE_EDITS = {
     "safelm/posttraining/trainer.py": set(),
     "safelm/models/chat.py": set(),
     "safelm/decoding/branch.py": set(),
-    "safelm/demo/world.py": set(),
+    "safelm/demo/world.py": {"clean"},  # prompts of suites, which are values of a block
     "safelm/evaluation/judges/demo_rule.py": set(),
     "safelm/llm/server.py": {"annotate", "audit", "score"},  # the registry of scorers
-    "safelm/stats/ranking.py": {"report"},
-    "safelm/builder/scheduler.py": {"ingest", "fit"},
+    "safelm/stats/ranking.py": {"clean", "report"},
+    "safelm/builder/scheduler.py": {"ingest", "clean", "annotate", "fit", "score"},
     "safelm/report/page.py": set(),
     "safelm/serve/server.py": set(),
     "safelm/maintenance/gc.py": set(),
