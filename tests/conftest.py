@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "params.yaml": [
         ("  tokens: 450000\n", "  tokens: 20000\n"),
-        ("  documents: 4000\n", "  documents: 600\n"),
+        ("web: {source: web, documents: 4000}", "web: {source: web, documents: 600}"),
         ("  examples: 2000\n", "  examples: 96\n"),
         ("  examples: 500\n", "  examples: 32\n"),
         ("  checkpoints: [32, 128] ", "  checkpoints: [16] "),
