@@ -162,5 +162,14 @@ def test_web_archives_have_no_column_of_labels(real: str, tmp_path: Path) -> Non
     assert any("annotate.judge: must not be world, of kind labels" in line for line in found)
 
 
+def test_a_copy_of_the_phrases_of_the_made_up_world_is_known(real: str, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.yaml"
+    copy.write_text(Path("specs/hazards.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    edit = ("  ngrams: specs/hazard_ngrams.yaml", f"  ngrams: {copy}")
+    assert any(
+        "card.ngrams: must not be" in line for line in _complaints(_edited(real, edit), tmp_path)
+    )
+
+
 def test_the_rows_of_the_made_up_world_may_judge_it(tmp_path: Path) -> None:
     assert _complaints(PARAMS, tmp_path) == []
