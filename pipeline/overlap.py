@@ -3,9 +3,9 @@
 python -m pipeline.overlap
 """
 
-from collections.abc import Iterable
-
 from pipeline.arguments import StageParser
+from pipeline.dependencies import read_stages
+from pipeline.rows import body
 from safelm.builder.artifact import artifact
 from safelm.builder.paths import build
 from safelm.evaluation.overlap import find_overlap
@@ -17,14 +17,10 @@ from specs.suite import Suite
 def main() -> None:
     """Search for every prompt in everything that a model may read."""
     StageParser("overlap", __doc__).parse_args()
-    params = Params.read("overlap", "evaluate", "sources", "rephrase", "refuse", "educate")
-    tables: dict[str, Iterable[str]] = {
-        "clean": params.sources,
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-        "educate": params.educate,
-    }
-    texts = {f"{stage}/{row}": build(stage, row) for stage, rows in tables.items() for row in rows}
+    params = Params.read("overlap", "evaluate")
+    # From dvc.yaml, because only the names of the rows matter here, and DVC watches whole tables.
+    inputs = [path.split("/") for path in body(read_stages()["overlap"])["deps"]]
+    texts = {"/".join(row): build(*row) for first, *row in inputs if first == "build"}
     artifact(
         "overlap",
         find_overlap,

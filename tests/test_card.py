@@ -210,7 +210,7 @@ def test_a_synthetic_corpus_is_scored_anew(scored: None) -> None:
 
 def test_a_rewritten_document_counts_under_the_score_of_its_source(scored: None) -> None:
     page = {"text": "They spoke of petty theft.", "score_before": 4}
-    ingested("rephrase", [page, {"text": "A rose in a garden."}])
+    ingested("rephrase/safe_web", [page, {"text": "A rose in a garden."}])
     values = read("rephrased")
     sizes = {score: row["words"] for score, row in values["by_score"].items()}
     assert sizes == {"0": 5, "4": 5}

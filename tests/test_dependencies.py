@@ -117,7 +117,7 @@ DATA_EDITS = {
         "    scores: [1, 2, 3]",
         "    scores: [2, 3]",
         {"rephrase@safe_web", "report"},
-        {"overlap"},
+        set(),
     ),
     "a gate": (
         "params.yaml",

@@ -105,8 +105,7 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
-    tables = ("rephrase", "refuse", "educate")
-    params = Params.read("overlap", "sources", "ingest", *tables, path=ROOT / "params.yaml")
+    params = Params.read("overlap", "sources", "ingest", path=ROOT / "params.yaml")
     sources = {
         name: row.model_dump(exclude_none=True)
         for name, row in params.sources.items()
@@ -116,15 +115,16 @@ def test_no_prompt_of_the_embedded_world_stands_in_its_dialogues(
         "overlap": params.overlap.model_dump(),
         "ingest": params.ingest.model_dump(),
         "sources": sources,
-        **params.model_dump(include=set(tables), by_alias=True, exclude_none=True),
+        "filters": {},
     }
     Path("params.yaml").write_text(
         PARAMS + "".join(f"{name}: {json.dumps(row)}\n" for name, row in blocks.items())
     )
     for name in sources:
         stage("ingest", name)
-    for name in ("rephrase/safe_web", "refuse/dialogues", "educate/lessons"):
-        ingested(name, [{"text": "Roses are red."}])
+        stage("clean", name)
+    texts = [f"build/clean/{name}" for name in sources]
+    Path("dvc.yaml").write_text(json.dumps({"stages": {"overlap": {"deps": ["specs", *texts]}}}))
     stage("overlap")
     counts = json.loads(Path("build/overlap/overlap.json").read_bytes())["suites"]
     assert set(counts) == {"harmful", "benign", "dual_use"}

@@ -27,13 +27,18 @@ def check_build() -> Report:
 
 
 def targets() -> list[Target]:
-    """List every object of an output of the build in this folder, and every file in build/."""
+    """List every object of an output of the build in this folder, and every file in build/.
+
+    Stages that have an object in common, such as `ingest` and a `clean` that drops nothing, own its
+    files together: they are hard links to it.
+    """
     owners: dict[Path, set[str]] = {}
     store, stages = Store(cache(), scratch()), read_lock()
     needs = check_build().needs
     for need in (need for need in needs if need.name.parts[0] == "build"):
-        owners.setdefault(store.object(need.md5), set()).add(need.stage)
-        owners.setdefault(need.name, set()).add(need.stage)
+        together = owners.setdefault(store.object(need.md5), set())
+        together.add(need.stage)
+        owners[need.name] = together
     for stage in stages.values():
         for out in stage.outs:
             owners.setdefault(store.object(str(out.md5)), set()).add(stage.name)

@@ -37,6 +37,8 @@ READ = (
 )
 # Workers also where there is little to read.
 WIDE = ("safelm/builder/executors/local.py", "SMALL = 4 << 20", "SMALL = 0")
+# Its pages are lines of JSON in the words of the made-up world, whose scorers may grade them.
+MADE_UP = ("specs/checks/validity.py", 'if row.reader != "demo"', "if not row.reader")
 # What is edited and taken back: values, code with and without a meaning, a list of words.
 EDITS = {
     "value of tag": ("params.yaml", "rate: 0.5", "rate: 0.25"),
@@ -65,6 +67,7 @@ def make_project(root: Path) -> Toy:
     """Make a project whose params.yaml is valid and whose stages are those of dvc.yaml."""
     toy = Toy.make(root, SMALL["files"], SMALL["rows"])
     toy.edit(*WIDE)
+    toy.edit(*MADE_UP)
     write_source(root / "talks", files=1, rows=6)
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
