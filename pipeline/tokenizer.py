@@ -17,11 +17,12 @@ def main() -> None:
     StageParser("tokenizer", __doc__).parse_args()
     params = Params.read("tokenizer", "sources")
     settings = params.tokenizer
+    trained_on = [name for name, row in params.sources.items() if row.usage == "training"]
     artifact(
         "tokenizer",
         make_tokenizer,
         reads=[CHAT],
-        sources=[build("clean", source) for source in sorted(params.sources)],
+        sources=[build("clean", source) for source in sorted(trained_on)],
         path=Path(settings.path) if settings.path else None,
         vocab_size=settings.vocab_size,
         max_documents=settings.max_documents,

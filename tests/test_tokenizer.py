@@ -120,6 +120,17 @@ def test_a_source_removed_from_params_is_not_read() -> None:
     assert json.loads((build("tokenizer") / "tokens.json").read_bytes())["documents"] == {"web": 40}
 
 
+def test_a_source_for_evaluation_is_not_read() -> None:
+    ingested("clean/web", [{"text": text} for text in SAFE])
+    ingested("clean/chat", CHAT)
+    params("web")
+    row = f"chat: {SOURCE.replace('{', '{usage: evaluation_only, ', 1)}"
+    text = Path("params.yaml").read_text().replace("sources: {", f"sources: {{{row}, ")
+    Path("params.yaml").write_text(text)
+    stage("tokenizer")
+    assert json.loads((build("tokenizer") / "tokens.json").read_bytes())["documents"] == {"web": 40}
+
+
 def test_the_same_bytes_on_one_thread_and_in_other_shards() -> None:
     ingested("clean/web", [{"text": text} for text in SAFE], 7)
     stage("tokenizer")
