@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +55,6 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropShort(Block):
     """Documents of at least `characters` characters."""
 

@@ -24,7 +24,8 @@ def main() -> None:
     sample = ReadStratified(
         folder=build("clean", source),
         scores=scores,
-        documents_per_score=settings.documents_per_score,
+        purpose="audit",
+        documents=settings.documents_per_score,
         seed=settings.seed,
         labelled=Labelled.by(params.scorers[settings.judge]),
     )

@@ -31,6 +31,7 @@ from safelm.stats.classification import (
 )
 from safelm.text.hazards import Grade
 from specs.params import Params
+from specs.scorer import Ngrams
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
@@ -76,14 +77,18 @@ def fit(
     labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()
 ) -> NgramScorer:
     """Fit with 4,096 buckets and a penalty of 1/4."""
-    return fit_ngrams(
-        [label.text for label in labels],
-        [label.score for label in labels],
+    row = Ngrams(
+        kind="ngrams",
         words=words,
-        characters=characters,
+        characters=list(characters),
         buckets=4096,
         unsafe_weight=weight,
         regularisation=4.0,
+    )
+    return fit_ngrams(
+        [label.text for label in labels],
+        [label.score for label in labels],
+        row,
     )
 
 

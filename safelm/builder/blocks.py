@@ -4,9 +4,9 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
@@ -37,18 +37,24 @@ class Task:
     rows: int | None = None
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
 class Block(PipelineStep):
     """A DataTrove block whose keyword-only fields shape its output and go into the shard's key.
 
     A field that holds a Path counts by the content of that file or folder. A field with the
     metadata {"key": False} does not count. `libraries` names packages whose version shapes the
-    bytes, beyond those that the code imports.
+    bytes, beyond those that the code imports. Every subclass is made a dataclass of its annotated
+    fields, without a decorator of its own.
     """
 
     type: ClassVar[str] = "block"
     name: ClassVar[str] = "block"
     libraries: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(cls, kw_only=True, eq=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -110,7 +116,6 @@ class Block(PipelineStep):
             yield from self.process(document)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Reader(Block):
     """The first block of a stage: it lists the tasks and reads the documents of each."""
 
@@ -146,7 +151,6 @@ class Reader(Block):
         return self.rows + sum(self.dropped.values()) + len(self.quarantined)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Writer(Block):
     """The last block of a stage: it writes the files of a task and counts their rows."""
 

@@ -1,9 +1,8 @@
 """Blocks that drop documents one by one: DataTrove's filters, language, overlap with suites."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import datatrove.pipeline.filters
 import eldc
@@ -21,11 +20,10 @@ from safelm.text.word_hashes import with_prompt
 MAX_CHARACTERS = 1000
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropDocuments(Block):
     """The base of blocks that drop documents: `row` is the filter's name in the ledger."""
 
-    type: ClassVar[str] = "filter"
+    type = "filter"
     row: str
 
     def drop_for(self, reason: str) -> None:
@@ -61,7 +59,6 @@ class OfflineWords(WordTokenizer):
 WORDS = OfflineWords()
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropByDatatrove(DropDocuments):
     """Drop what a filter block of DataTrove drops, for the reason that it gives.
 
@@ -69,8 +66,8 @@ class DropByDatatrove(DropDocuments):
     fails is quarantined.
     """
 
-    name: ClassVar[str] = "datatrove"
-    libraries: ClassVar[tuple[str, ...]] = ("regex", "spacy")
+    name = "datatrove"
+    libraries = ("regex", "spacy")
     block: str
     arguments: dict[str, Any]
 
@@ -120,7 +117,6 @@ def _in_tuples(value: Any) -> Any:
     return tuple(map(_in_tuples, value)) if isinstance(value, list) else value
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropByLanguage(DropDocuments):
     """Drop documents in other languages, by the code of their language.
 
@@ -128,7 +124,7 @@ class DropByLanguage(DropDocuments):
     `min_score`, as uncertain.
     """
 
-    name: ClassVar[str] = "language"
+    name = "language"
     languages: list[str]
     min_score: float
     min_characters: int
@@ -154,7 +150,6 @@ class DropByLanguage(DropDocuments):
         yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropOverlap(DropDocuments):
     """Drop documents that hold a prompt, by the suite of the prompt.
 
@@ -164,7 +159,7 @@ class DropOverlap(DropDocuments):
         min_share: the share of its n-grams that a document must have.
     """
 
-    name: ClassVar[str] = "overlap"
+    name = "overlap"
     prompts: dict[str, list[str]]
     ngram: int
     min_share: float

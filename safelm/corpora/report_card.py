@@ -8,9 +8,8 @@ n-gram never crosses the end of a clause (. ! ? : line break).
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 import yaml
@@ -21,12 +20,12 @@ from safelm.builder.blocks import Writer
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
-from safelm.builder.shards import Shard
 from safelm.builder.store import Store
 from safelm.documents.batches import batches
 from safelm.text.hazards import Hazards
 from specs.spec import SCORE_LEVELS
 
+Json = dict[str, Any]
 MILLION = 1_000_000
 # Digits of a rate in card.json.
 DIGITS = 6
@@ -109,7 +108,6 @@ class NgramIndex:
             yield size, Counter(self.ngrams[number] for number, _, _ in matches)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteCounts(Writer):
     """Write the counts of one shard, from which the card of its corpus is summed, as JSON.
 
@@ -118,7 +116,7 @@ class WriteCounts(Writer):
         hazards: specs/hazards.yaml.
     """
 
-    name: ClassVar[str] = "counts"
+    name = "counts"
     ngrams: Path
     hazards: Path
 
@@ -174,17 +172,16 @@ def write_card(
     return [f"{counts.stage:<18} {counts.ledger.summary()}"]
 
 
-def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
+def read_counts(manifest: Manifest) -> Iterator[Json]:
     """Yield the counts that WriteCounts made of each shard."""
     # From the store, because only their sum is installed into build/.
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
-            shard = Shard(store.object(file.md5), file.rows, file.sha256)
-            yield json.loads(shard.bytes())
+            yield json.loads(store.shard(file).bytes())
 
 
-def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
+def card(parts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
     """Build the card of a corpus from the counts of its shards and the n-grams of each hazard.
 
     `by_score` counts the n-grams again by the score of the source, so that the documents of a score
@@ -235,7 +232,7 @@ def _frequencies(
     matches: Mapping[str, int],
     words: int,
     queries: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """Return the count of each hazard's n-grams, and its rates per million words.
 
     Paper §9 does not say whether it sums or averages over the n-grams of a hazard, so both are
@@ -253,7 +250,7 @@ def _frequencies(
     return frequencies
 
 
-def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
+def by_mlcommons(values: Json, hazards: Hazards) -> list[Json]:
     """Regroup the rows of a card by the twelve hazards of MLCommons, in their order.
 
     A hazard that belongs to none of the twelve is left out.

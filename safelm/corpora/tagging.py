@@ -1,8 +1,6 @@
 """Insertion of the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
 
 from datatrove.data import Document
 
@@ -13,7 +11,6 @@ from safelm.text.tags import Mode, insert_tags
 from specs.tokens import TAG
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class InsertTags(Block):
     """Tag documents by Algorithm 1 of paper §4.
 
@@ -26,7 +23,7 @@ class InsertTags(Block):
         seed: with the document's id, it decides all draws.
     """
 
-    name: ClassVar[str] = "tags"
+    name = "tags"
     rate: float
     mode: Mode
     seed: int

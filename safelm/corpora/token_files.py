@@ -7,9 +7,7 @@ here.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from datatrove.data import Document
@@ -21,7 +19,6 @@ from safelm.documents.batches import batches
 from specs.tokens import END, SPECIAL, TAG, token_bytes
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteTokens(Writer):
     """Token files from documents, each ended by END.
 
@@ -34,8 +31,8 @@ class WriteTokens(Writer):
             an error in any document.
     """
 
-    name: ClassVar[str] = "tokens"
-    libraries: ClassVar[tuple[str, ...]] = (KERNEL, REFERENCE)
+    name = "tokens"
+    libraries = (KERNEL, REFERENCE)
     tokenizer: Path
     backend: str
     tagged: bool

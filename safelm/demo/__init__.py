@@ -7,7 +7,7 @@ from safelm.demo.chat import Chat
 from safelm.demo.prompts import DemoPrompt, held_out_pages, held_out_prompts, multiple_choice
 from safelm.demo.sums import Arithmetic, Math
 from safelm.demo.web import Web
-from safelm.demo.world import Row, World, read_table
+from safelm.demo.world import Part, Row, World, read_table
 
 __all__ = [
     "DemoPrompt",
@@ -20,7 +20,7 @@ __all__ = [
 
 
 # The class of each part, which takes the world and the settings of the part's YAML file.
-PARTS: dict[str, type[Web | Math | Chat | Arithmetic]] = {
+PARTS: dict[str, type[Part]] = {
     "web": Web,
     "math": Math,
     "chat": Chat,

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, product, zip_longest
 from pathlib import Path
-from typing import Any
 
 from safelm.demo.web import Web
-from safelm.demo.world import ActGroup, Combination, World, read_table
+from safelm.demo.world import ActGroup, Combination, Row, World, read_table
 from safelm.seeding import Draw, pick, pick_several, stream
 from safelm.text.grammar import parse
 from specs import SPECS
@@ -104,7 +103,7 @@ def _world(path: str) -> World:
     return World.read(path)
 
 
-def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
+def multiple_choice(path: str | Path = WORLD) -> list[Row]:
     """List multiple-choice items {id, question, choices, answer} on neutral held-out acts.
 
     `answer` is the index of the right choice.
@@ -114,7 +113,7 @@ def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
     return list(chain.from_iterable(_items(act, groups) for act in acts))
 
 
-def _items(act: Combination, groups: Sequence[ActGroup]) -> list[dict[str, Any]]:
+def _items(act: Combination, groups: Sequence[ActGroup]) -> list[Row]:
     verb, noun = act.verb.base, act.object
     draw = stream("utility", verb, noun)
     rest = [group for group in groups if group is not act.group]
@@ -133,7 +132,7 @@ def _items(act: Combination, groups: Sequence[ActGroup]) -> list[dict[str, Any]]
     ]
 
 
-def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> dict[str, Any]:
+def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> Row:
     choices = pick_several([right, *wrong], CHOICES, draw)
     return {
         "id": id,

@@ -6,8 +6,8 @@ its origin.
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from safelm.documents.shards import text_digest
 from safelm.ingestion.dialogue import DIALOGUE_COLUMNS, MESSAGES, first_exchange
 from safelm.ingestion.errors import SourceError, UnreadableFile
 from safelm.ingestion.lines import SkippedBytes
-from safelm.ingestion.metadata import METADATA_COLUMNS, row_metadata
+from safelm.ingestion.metadata import METADATA_COLUMNS, Row, row_metadata
 from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
@@ -41,7 +41,6 @@ class Origin(NamedTuple):
     content: bytes | SkippedBytes | None = None
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadSource(Reader):
     """Make documents of rows; the base of every reader of a source.
 
@@ -109,10 +108,10 @@ class ReadSource(Reader):
         usable = {*self.text_columns, *METADATA_COLUMNS}
         return [name for name in names if name in usable and names.count(name) == 1]
 
-    def make_document(self, row: Mapping[str, Any], origin: Origin) -> Iterator[Document]:
+    def make_document(self, row: Row, origin: Origin) -> Iterator[Document]:
         """Yield the document of a row, or nothing once the row is dropped or quarantined."""
         if self.prompt == MESSAGES:
-            columns: Mapping[str, Any] = {**row, **first_exchange(row)}
+            columns: Row = {**row, **first_exchange(row)}
             text = columns["text"]
             prompt = columns["prompt"]
         else:
@@ -136,7 +135,7 @@ class ReadSource(Reader):
         metadata = self._metadata(columns, prompt)
         yield Document(text=text, id=text_digest(prompt, text), metadata=metadata)
 
-    def _name_fields(self, row: Mapping[str, Any]) -> None:
+    def _name_fields(self, row: Row) -> None:
         """Add to the last row of the quarantine the field that it lacks, and those that it has."""
         missing = [name for name in self.required_columns if name not in row]
         if missing:
@@ -165,7 +164,7 @@ class ReadSource(Reader):
             self.stat_update("special tokens removed", value=count)
         return text
 
-    def _metadata(self, row: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
+    def _metadata(self, row: Row, prompt: str | None) -> dict[str, Any]:
         """Return the metadata of a document."""
         values = row_metadata(row)
         if values["title"]:
@@ -179,7 +178,6 @@ class ReadSource(Reader):
         return {name: value for name, value in values.items() if value is not None}
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadFiles(ReadSource):
     """Read the files of a source, one task each; the base of one reader per file format.
 

@@ -13,11 +13,11 @@ from operator import attrgetter
 import numpy as np
 import pyarrow.parquet as pq
 
-from safelm.builder.blocks import Input, Task
+from safelm.builder.blocks import Task
 from safelm.builder.manifest import File, Manifest, ManifestEntry, sorted_counts
 from safelm.builder.run import make_shards
 from safelm.builder.store import Store
-from safelm.documents.shards import WriteDocuments
+from safelm.documents.shards import WriteDocuments, shard_inputs
 from safelm.ingestion.duplicates import DUPLICATE, ReadDistinct
 
 TABLE = ".parquet"
@@ -36,11 +36,11 @@ def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | No
         ids = duplicates.get(name, ())
         # A task of duplicates alone leaves nothing to write.
         if 0 < len(ids) < entry.ledger.rows_out:
-            inputs = [Input(store.object(file.md5), file.sha256) for file in _tables(entry)]
-            stale.append(Task(name, tuple(inputs), ids, rows=entry.ledger.rows_out))
+            inputs = shard_inputs(map(store.shard, _tables(entry)))
+            stale.append(Task(name, inputs, ids, rows=entry.ledger.rows_out))
     written: dict[str, ManifestEntry] = {}
     if stale:
-        blocks = [ReadDistinct(stale=stale), WriteDocuments(rows_per_file=rows_per_file)]
+        blocks = [ReadDistinct(listed=stale), WriteDocuments(rows_per_file=rows_per_file)]
         written = dict(make_shards(f"{manifest.stage}/duplicates", blocks, store).tasks)
     tasks = []
     for name, entry in manifest.tasks:

@@ -1,9 +1,7 @@
 """The reader of the made-up world: documents that safelm/demo writes from a file of specs/demo."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from datatrove.data import Document
 
@@ -13,11 +11,10 @@ from safelm.demo.world import read_table
 from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadDemo(ReadFiles):
     """Read the documents that a part of the world writes; an offset is the document's number."""
 
-    name: ClassVar[str] = "demo"
+    name = "demo"
 
     def tasks(self) -> list[Task]:
         """List one task per part; the world and its hazards are inputs too."""

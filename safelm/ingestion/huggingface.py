@@ -1,8 +1,7 @@
 """The reader of data sets on the Hugging Face hub, or in local folders of the same layout."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
@@ -13,15 +12,14 @@ from specs.source import HubDataset
 from specs.yaml_source import validate
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadHuggingFace(ReadSource):
     """Read the rows of one split of a data set; an offset is the row's number in its shard.
 
     `path` is a YAML file of the grammar HubDataset.
     """
 
-    name: ClassVar[str] = "huggingface"
-    libraries: ClassVar[tuple[str, ...]] = ("datasets",)
+    name = "huggingface"
+    libraries = ("datasets",)
 
     def tasks(self) -> list[Task]:
         """List one task per shard of the data set; each reads the file that names the data set."""

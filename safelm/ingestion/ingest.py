@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from safelm.builder.blocks import Block
 from safelm.builder.executors.base import QUARANTINE
@@ -15,6 +14,7 @@ from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.dedup import without_duplicates
+from safelm.ingestion.metadata import Row
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
@@ -95,7 +95,7 @@ def _reasons(manifest: Manifest, store: Store) -> str:
 
     The whole quarantine is written to a log, because a stage that failed has no folder for it.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for entry in manifest.entries():
         rows += _quarantined(entry, store)
     first: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _reasons(manifest: Manifest, store: Store) -> str:
     return "\n".join([*lines, f"  every row: {log}"])
 
 
-def _quarantined(entry: ManifestEntry, store: Store) -> Iterator[dict[str, Any]]:
+def _quarantined(entry: ManifestEntry, store: Store) -> Iterator[Row]:
     for file in entry.files:
         if file.suffix == QUARANTINE:
             data = store.object(file.md5).read_bytes()

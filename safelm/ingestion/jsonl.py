@@ -5,9 +5,8 @@ Lines are split as bytes. Decoding a whole file at once would lose the rest of i
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 from datatrove.data import Document
@@ -20,7 +19,6 @@ BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadJsonl(ReadFiles):
     """Read one document a line; an offset is that of the line's first byte in the unpacked file.
 
@@ -29,8 +27,8 @@ class ReadJsonl(ReadFiles):
     unknown_packing.
     """
 
-    name: ClassVar[str] = "jsonl"
-    libraries: ClassVar[tuple[str, ...]] = ("orjson", "zstandard")
+    name = "jsonl"
+    libraries = ("orjson", "zstandard")
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """Yield the document of every line."""

@@ -4,9 +4,7 @@ An offset is that of the record in the decompressed file.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from datatrove.data import Document
 
@@ -58,7 +56,6 @@ def _metadata(record: WarcRecord) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadWarc(ReadPages):
     """Read one document per response that holds HTML.
 
@@ -71,7 +68,7 @@ class ReadWarc(ReadPages):
     extraction_failed, document_too_long, unknown_packing.
     """
 
-    name: ClassVar[str] = "warc"
+    name = "warc"
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """Yield the document of every page."""
@@ -107,7 +104,6 @@ def _response(record: WarcRecord) -> Response | None:
     return parse_response(record.body) if kind in ("", "application/http") else None
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadWet(ReadFiles):
     """Read one document per conversion record, which holds text.
 
@@ -116,7 +112,7 @@ class ReadWet(ReadFiles):
     unknown_packing.
     """
 
-    name: ClassVar[str] = "wet"
+    name = "wet"
 
     def documents(self, path: Path, name: str) -> Iterator[Document]:
         """Yield the document of every text."""

@@ -7,86 +7,57 @@ the paper's authors released confirmed 2.7 % of its predicted 5s and found 61 % 
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
 
+import numpy as np
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Task
+from safelm.builder.blocks import Task
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
-from safelm.builder.shards import Shard, tables
+from safelm.builder.shards import tables
 from safelm.builder.stage import link_files
-from safelm.documents.shards import ReadShards
+from safelm.documents.sample import Candidates, ReadSample
+from safelm.documents.shards import input_shards
+from safelm.scoring.base import Json
 from safelm.scoring.given_labels import Labelled
-from safelm.seeding import sample
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS
 
 # "Benign" as that audit counts it: judged 0 or 1.
 MAX_BENIGN = 1
-Json = dict[str, Any]
 HitTest = Callable[[int], bool]  # takes the judge's score of a document
 Interval = tuple[float, float, float]  # a share from 0 to 1, and its confidence interval
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class ReadStratified(ReadShards):
+class ReadStratified(ReadSample):
     """Read a random sample of the documents of each predicted score.
 
-    The score is kept in the metadata as `predicted`. All other documents are dropped as not
-    selected. With `labelled`, the sample is of the documents that the labeller knows: these stand
-    for all of a score only if it was no matter of their content which of them got a label.
+    The score is kept in the metadata as `predicted`. With `labelled`, the sample is of the
+    documents that the labeller knows: these stand for all of a score only if it was no matter of
+    their content which of them got a label.
     """
 
-    name: ClassVar[str] = "stratified sample"
-    # Not part of a shard's key: the sampled ids are, as values of its task. A shard whose sample
-    # stays the same is not judged again.
-    documents_per_score: int = field(metadata={"key": False})
-    seed: int = field(metadata={"key": False})
+    name = "stratified sample"
     labelled: Labelled | None = field(default=None, metadata={"key": False})
 
-    def tasks(self) -> list[Task]:
-        """Return one task for each shard, with the ids that are sampled from it as its values."""
-        tasks = super().tasks()
-        ids_by_score: dict[int | None, list[str]] = defaultdict(list)
-        ids_by_task = {}
-        for task in tasks:
-            scores = self._scores(task)
-            ids_by_task[task.name] = [id for id, _ in scores]
-            for id, score in scores:
-                ids_by_score[score].append(id)
-        sampled: set[str] = set()
-        # Documents without a score are not audited.
-        for score in range(SCORE_LEVELS):
-            ids = ids_by_score[score]
-            sampled.update(sample(f"audit {score}", self.seed, ids, self.documents_per_score))
-        with_ids = []
-        for task in tasks:
-            values = tuple(filter(sampled.__contains__, ids_by_task[task.name]))
-            with_ids.append(replace(task, values=values))
-        return with_ids
+    def candidates(self, task: Task) -> Candidates:
+        """Return the ids of a shard that may be drawn, by their predicted score."""
+        documents, scores = input_shards(task)
+        known = self.labelled.find(documents) if self.labelled else None
+        ids: dict[str, list[str]] = defaultdict(list)
+        for row in scores.table(["id", "score"]).to_pylist():
+            # Documents without a score are not audited.
+            if row["score"] is not None and (known is None or row["id"] in known):
+                ids[f"{self.purpose} {row['score']}"].append(row["id"])
+        return ids
 
     def read(self, task: Task) -> Iterator[Document]:
         """Yield the sampled documents of one shard."""
-        sampled = set(task.values)
         for document in super().read(task):
-            if document.id in sampled:
-                document.metadata["predicted"] = document.metadata["score"]
-                yield document
-            else:
-                self.drop(NOT_SELECTED)
-
-    def _scores(self, task: Task) -> list[tuple[str, int | None]]:
-        """Return the id and the predicted score of each document that may be sampled."""
-        documents, scores = (Shard(file.path, 0, file.sha256) for file in task.inputs)
-        table = scores.table(["id", "score"])
-        pairs = list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
-        if self.labelled is None:
-            return pairs
-        known = self.labelled.find(documents)
-        return [(id, score) for id, score in pairs if id in known]
+            document.metadata["predicted"] = document.metadata["score"]
+            yield document
 
 
 @dataclass(frozen=True)
@@ -148,16 +119,14 @@ class Audit:
             return None
         return rounded_interval(*bucket.share_of_sample(is_hit, self.confidence))
 
-    def _hits(self, levels: set[int], is_hit: HitTest) -> tuple[float, ...]:
+    def _hits(self, levels: set[int], is_hit: HitTest) -> list[float]:
         """Estimate (hits, low, high) among all documents of several buckets."""
-        # Every bucket has a sample of its own size, so its share is scaled by its documents.
-        totals = [0.0, 0.0, 0.0]
-        for level, bucket in self.buckets.items():
-            if level in levels and bucket.documents:
-                shares = bucket.share(is_hit, self.confidence)
-                for index, share in enumerate(shares):
-                    totals[index] += bucket.documents * share
-        return tuple(totals)
+        totals = np.zeros(3)
+        for level in sorted(levels):
+            bucket = self.buckets[level]
+            # Every bucket has a sample of its own size, so its share is scaled by its documents.
+            totals += bucket.documents * np.array(bucket.share(is_hit, self.confidence))
+        return totals.tolist()
 
     def _precision(self, levels: set[int], is_hit: HitTest) -> Json | None:
         total = sum(self.buckets[level].documents for level in levels)
@@ -205,19 +174,18 @@ def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float
     Returns the lines that the stage prints.
     """
     link_files(made, folder / "judged")
-    predicted: Counter[int | None] = Counter()
+    predicted: Counter[int] = Counter()
     for table in tables(scores, ["score"]):
-        predicted.update(table["score"].to_pylist())
-    known = {score: count for score, count in predicted.items() if score is not None}
+        predicted.update(table["score"].drop_null().to_pylist())
     rows: list[tuple[int, int]] = []
     for table in tables(folder / "judged"):
         rows += zip(table["predicted"].to_pylist(), table["score"].to_pylist(), strict=True)
-    result = audit(known, rows, confidence)
+    result = audit(predicted, rows, confidence)
     write_json(folder / "audit.json", result)
     return [f"{'audit':<18} {line}" for line in _summary(result)]
 
 
-def _summary(result: Mapping[str, Any]) -> Iterator[str]:
+def _summary(result: Json) -> Iterator[str]:
     """Yield a line for each predicted score."""
     for row in result["buckets"]:
         if row["audited"]:

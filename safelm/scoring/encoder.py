@@ -4,9 +4,8 @@ The score of a document is the highest of its chunks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from safelm.scoring.base import Grades, Integers, Probabilities, grade_chunks
 from safelm.scoring.encoder_chunks import Chunk, chunk_probabilities, chunk_texts
@@ -55,17 +54,16 @@ class EncoderScorer:
         return chunk_texts(self.tokenizer, texts, self.sequence_length)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class FitEncoder(FitScorer):
     """Finetune an encoder on the labels by LP-FT: its head first, then all of it."""
 
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    libraries = LIBRARIES
     encoder: Path | str
     revision: str | None
     sequence_length: int
     unsafe_weight: float
     warmup: float
-    steps: tuple[dict[str, Any], ...]
+    steps: tuple[Step, ...]
 
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[EncoderScorer, list[str]]:
         """Return the scorer and its files, which plain transformers can load as well."""
@@ -82,7 +80,7 @@ class FitEncoder(FitScorer):
             tokenizer,
             [label.text for label in train],
             [label.score for label in train],
-            steps=[Step(**step) for step in self.steps],
+            steps=self.steps,
             warmup=self.warmup,
             sequence_length=length,
             unsafe_weight=self.unsafe_weight,
@@ -93,11 +91,10 @@ class FitEncoder(FitScorer):
         return EncoderScorer(model, tokenizer, length), names
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GradeByEncoder(GradeFitted):
     """Grade every document by a finetuned encoder, as the maximum over its chunks (paper §1.3)."""
 
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    libraries = LIBRARIES
     sequence_length: int
 
     @property

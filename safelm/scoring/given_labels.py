@@ -5,11 +5,12 @@ A document without a label stays unlabelled; it never becomes a 0.
 
 import gzip
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -156,54 +157,58 @@ def _short(value: Any) -> str:
     return repr(value)[:40]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeByLabel(Block):
-    """Grade every document with the label of its source."""
+class GradeAsGiven(Block):
+    """The base of blocks that grade documents without reading them."""
 
-    name: ClassVar[str] = "label"
+    @abstractmethod
+    def grade(self, document: Document) -> Grade | None:
+        """Return the grade of a document; None where none is given."""
 
     def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with its label as the score, and the source's hazard."""
+        """Yield the document with its grade."""
+        document.metadata |= grade_columns(self.grade(document))
+        yield document
+
+
+class GradeByLabel(GradeAsGiven):
+    """Grade every document with the label of its source, and the source's hazard."""
+
+    name = "label"
+
+    def grade(self, document: Document) -> Grade | None:
+        """Return the label as a grade."""
         score = document.metadata.get("label")
         hazard = document.metadata.get("hazard")
-        grade = None if score is None else Grade(score, "the source's label", hazard)
-        document.metadata |= grade_columns(grade)
-        yield document
+        return None if score is None else Grade(score, "the source's label", hazard)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeByLabelFile(Block):
+class GradeByLabelFile(GradeAsGiven):
     """Grade every document with its label in a file."""
 
-    name: ClassVar[str] = "label file"
+    name = "label file"
     file: LabelFile
 
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with its label as the score."""
+    def grade(self, document: Document) -> Grade | None:
+        """Return the label as a grade."""
         label = self.file.labels.get(document.id)
-        grade = None if label is None else Grade(label.score, FILE_REASON, None)
-        document.metadata |= grade_columns(grade)
-        yield document
+        return None if label is None else Grade(label.score, FILE_REASON, None)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeAlike(Block):
+class GradeAlike(GradeAsGiven):
     """Give every document the same score, assumed of its whole source."""
 
-    name: ClassVar[str] = "assumed"
+    name = "assumed"
     score: int
 
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with the score."""
-        document.metadata |= grade_columns(Grade(self.score, "assumed of its source", None))
-        yield document
+    def grade(self, document: Document) -> Grade:
+        """Return the score as a grade."""
+        return Grade(self.score, "assumed of its source", None)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadGivenLabels(Reader):
     """Read a label file with its texts in one task, in place of the labels of `annotate`."""
 
-    name: ClassVar[str] = "given labels"
+    name = "given labels"
     file: LabelFile
 
     def tasks(self) -> list[Task]:

@@ -5,9 +5,8 @@ The judge is measured against the source as well: that is the quality of the lab
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from safelm.scoring.base import Grades
+from safelm.scoring.base import Grades, Json
 from safelm.scoring.ensemble import ensemble_score
 from safelm.scoring.labels import Label
 from safelm.scoring.ngrams import MIN_LABELS
@@ -17,7 +16,6 @@ from safelm.stats.rates import rounded_interval
 from specs.spec import SCORE_LEVELS
 
 CONFIDENCE = 0.95
-Json = dict[str, Any]
 
 
 def describe_labels(labels: Sequence[Label]) -> Json:

@@ -8,28 +8,29 @@ scorers of an earlier round.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Block, Reader, Task
+from safelm.builder.blocks import Block, Reader, Task
 from safelm.builder.files import temporary_directory
 from safelm.builder.paths import scratch
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard, shards
 from safelm.builder.stage import link_files
 from safelm.documents.batches import SHARD, batches
-from safelm.documents.shards import ReadShards, WriteColumns, documents_of
-from safelm.scoring.base import (
-    GradeDocuments,
-    KeepGraded,
-    grade_columns,
+from safelm.documents.shards import (
+    ReadShards,
+    WriteColumns,
+    documents_of,
     input_tables,
+    selected,
     shard_inputs,
 )
+from safelm.scoring.base import CompositeBlock, GradeDocuments, KeepGraded, grade_columns
 from safelm.scoring.given_labels import LabelFile, Labelled, ReadGivenLabels
 from safelm.scoring.registry import (
     Engines,
@@ -80,7 +81,6 @@ def _spread(page: Page) -> int:
     return max(page.scores) - min(page.scores)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadPool(Reader):
     """Read the documents of every row of the pool; others are dropped as not selected.
 
@@ -89,7 +89,7 @@ class ReadPool(Reader):
     depends on, by scorer and shard. A document that an earlier row has drawn is not drawn again.
     """
 
-    name: ClassVar[str] = "pool"
+    name = "pool"
     # Not part of a shard's key: the drawn ids are, as values of its task.
     quotas: Mapping[str, PoolRow] = field(metadata={"key": False})
     folders: Mapping[str, Path] = field(metadata={"key": False})
@@ -142,39 +142,30 @@ class ReadPool(Reader):
 
     def read(self, task: Task) -> Iterator[Document]:
         """Yield the drawn documents of one shard, each with its row as POOL."""
-        row_of = {id: row for row, *ids in task.values for id in ids}
-        for table in input_tables(task):
-            for document in documents_of(table):
-                if document.id in row_of:
-                    document.metadata[POOL] = row_of[document.id]
-                    yield document
-                else:
-                    self.drop(NOT_SELECTED)
+        rows: dict[str, str] = {}
+        for row, *ids in task.values:
+            rows |= dict.fromkeys(ids, row)
+        documents = chain.from_iterable(map(documents_of, input_tables(task)))
+        for document in selected(self, documents, rows):
+            document.metadata[POOL] = rows[document.id]
+            yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class LabelPool(Block):
+class LabelPool(CompositeBlock):
     """Grade every document with the labeller of its row of the pool.
 
     Labellers that stand beside it give columns of their own, named after them. `judges` and
     `beside` are by row.
     """
 
-    name: ClassVar[str] = "labellers"
+    name = "labellers"
     labellers: Mapping[str, Block] = field(metadata={"key": False})
     judges: Mapping[str, str]
     beside: Mapping[str, tuple[str, ...]]
 
-    def declared(self) -> list[Any]:
-        """Return the block's own values and those of every labeller."""
-        labellers = {name: block.declared() for name, block in self.labellers.items()}
-        return [*super().declared(), labellers]
-
-    def begin(self, task: Task, folder: Path) -> None:
-        """Start the task in every labeller: a judge stores its answers by task."""
-        super().begin(task, folder)
-        for block in self.labellers.values():
-            block.begin(task, folder)
+    def inner(self) -> Mapping[str, Block]:
+        """Return the labellers."""
+        return self.labellers
 
     def run(
         self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1

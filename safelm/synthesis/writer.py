@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
@@ -80,7 +80,6 @@ class Draft:
         return self.prompt.writes == "refusal"
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteSynthetic(Block):
     """Write one text for each document, with one of the prompts.
 
@@ -90,7 +89,7 @@ class WriteSynthetic(Block):
     that is too long for one request is written in parts, which are joined.
     """
 
-    name: ClassVar[str] = "writer"
+    name = "writer"
     prompts: tuple[Path, ...]
     engine: Mapping[str, Any]
     gates: Mapping[str, Any]
