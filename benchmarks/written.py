@@ -27,6 +27,7 @@ from safelm.synthesis.writer import WriteSynthetic
 from specs.engine import Limits
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
+from specs.writer import Gates
 
 SEED = 1
 WORDS = range(40, 400)  # of the documents that are drawn
@@ -83,7 +84,7 @@ def written(
     block = WriteSynthetic(
         prompts=tuple(sorted((PROMPTS / stage).glob("*.yaml"))),
         engine=row,
-        gates={**GATES, "max_attempts": attempts},
+        gates=Gates.model_validate({**GATES, "max_attempts": attempts}),
         scorer=SafetyScorer(graders=lexicon, rule="max", thresholds={"lexicon": 0}),
         max_score=2,
         seed=SEED,

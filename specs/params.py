@@ -16,7 +16,7 @@ from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Seed, Share, Spec
-from specs.writer import Educate, Rewrite
+from specs.writer import Educate, Gates, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
@@ -78,23 +78,6 @@ class Audit(Spec):
     )
     confidence: Share = Field(description="of the intervals; 0.95")
     seed: Seed
-
-
-class Gates(Spec):
-    """Checks of every written text. One that fails is written again, then dropped and counted."""
-
-    min_words: PositiveInt = Field(description="words of a text, at least")
-    max_words: PositiveInt = Field(
-        description="words of a text, at most; a longer document may become a longer text"
-    )
-    max_length_ratio: PositiveFloat = Field(
-        description="a text may have this many times the words of its document"
-    )
-    ngram: PositiveInt = Field(
-        description="words in a row that count as copied if the document has them in this order"
-    )
-    max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
-    max_attempts: PositiveInt = Field(description="attempts at a text")
 
 
 class Card(Spec):

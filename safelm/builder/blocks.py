@@ -14,6 +14,7 @@ from datatrove.pipeline.base import PipelineStep
 from safelm.builder.fingerprint import jsonable
 
 NOT_SELECTED = "not_selected"
+Documents = Iterator[Document]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ class Task:
     rows: int | None = None
 
 
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def unkeyed(**options: Any) -> Any:
+    """Declare a field, as dataclasses.field does, that does not count in the shard's key."""
+    return field(metadata={"key": False}, **options)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, unkeyed))
 @dataclass(kw_only=True, eq=False, repr=False)
 class Block(PipelineStep):
     """A DataTrove block whose keyword-only fields shape its output and go into the shard's key.
 
-    A field that holds a Path counts by the content of that file or folder. A field with the
-    metadata {"key": False} does not count. `libraries` names packages whose version shapes the
+    A field that holds a Path counts by the content of that file or folder. A field that is
+    `unkeyed` does not count. `libraries` names packages whose version shapes the
     bytes, beyond those that the code imports. Every subclass is made a dataclass of its annotated
     fields, without a decorator of its own.
     """
@@ -101,7 +107,7 @@ class Block(PipelineStep):
         values = {name: jsonable(getattr(self, name)) for name in names}
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document, something made of it, or nothing (after `drop`)."""
         yield document
 
@@ -110,7 +116,7 @@ class Block(PipelineStep):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Process every document, as DataTrove calls it."""
         for document in data or ():
             yield from self.process(document)
@@ -130,7 +136,7 @@ class Reader(Block):
         """List the tasks of the stage, in an order that does not depend on the machine."""
 
     @abstractmethod
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of a task; drop or quarantine every other row with a reason."""
 
     def run(
@@ -138,7 +144,7 @@ class Reader(Block):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the documents of the task that the executor gave to this worker."""
         yield from data or ()
         for document in self.read(self.task):
@@ -162,7 +168,7 @@ class Writer(Block):
         self.files: dict[str, int] = {}
 
     @abstractmethod
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write every document; set `self.files[suffix]` to the rows of each file in `folder`."""
 
     def run(
@@ -170,12 +176,12 @@ class Writer(Block):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Write the documents, and count them."""
         self.write(self._counted(data or ()), self.task_folder)
         yield from ()
 
-    def _counted(self, data: Iterable[Document]) -> Iterator[Document]:
+    def _counted(self, data: Iterable[Document]) -> Documents:
         for document in data:
             self.rows += 1
             yield document

@@ -1,6 +1,6 @@
 """Blocks that drop documents one by one: DataTrove's filters, language, overlap with suites."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.utils.word_tokenizers import WordTokenizer
 from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer
 
-from safelm.builder.blocks import Block, Task
+from safelm.builder.blocks import Block, Documents, Task
 from safelm.documents.shards import text_digest
 from safelm.text.prompt_index import PromptIndex
 from safelm.text.word_hashes import with_prompt
@@ -81,9 +81,7 @@ class DropByDatatrove(DropDocuments):
         block: BaseFilter = kind(**arguments)
         return block
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Documents:
         """Yield the documents that the block keeps."""
         for number, document in enumerate(data or ()):
             text = document.text
@@ -137,7 +135,7 @@ class DropByLanguage(DropDocuments):
         detector.set_scores(1)
         return detector.detect_details
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document in one of the languages."""
         if len(document.text) < self.min_characters:
             return self.drop_for("short")
@@ -172,7 +170,7 @@ class DropOverlap(DropDocuments):
             prompts += [(f"{suite}/{number}", text) for number, text in enumerate(texts)]
         return PromptIndex(prompts, self.ngram)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document that holds no prompt."""
         text = with_prompt(document.metadata.get("prompt"), document.text)
         suites = {

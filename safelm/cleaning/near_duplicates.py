@@ -8,8 +8,8 @@ Own code, because the result must not depend on order or workers and each page i
 libraries hash n-grams that are Python strings, at a tenth of the speed.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.builder.blocks import Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task, unkeyed
 from safelm.builder.shards import Shard
 from safelm.documents.shards import ReadRest, input_shards, shard_inputs
 from safelm.seeding import generator
@@ -84,7 +84,7 @@ class SignDocuments(Block):
         """The hash functions."""
         return MinHash(self.bands, self.rows, self.seed)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document with its hashes."""
         words = hash_words(with_prompt(document.metadata.get("prompt"), document.text))
         if len(words):
@@ -102,7 +102,7 @@ class PairDocuments(Reader):
 
     name = "pairs"
     # Not in the key, because the files are inputs of the tasks.
-    signatures: list[Shard] = field(metadata={"key": False})
+    signatures: list[Shard] = unkeyed()
     bands: int
 
     def tasks(self) -> list[Task]:
@@ -115,7 +115,7 @@ class PairDocuments(Reader):
                 tasks.append(Task(f"{band:03d}-{part:03d}", inputs, (band, part, parts)))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each pair: the positions `first` and `other` in its metadata."""
         hashes, positions = self._hashes(task)
         # The sort is stable, so of equal hashes the first of the source comes first.

@@ -14,9 +14,8 @@ from typing import Any
 import polars as pl
 import yaml
 from ahocorasick_rs import AhoCorasick
-from datatrove.data import Document
 
-from safelm.builder.blocks import Writer
+from safelm.builder.blocks import Documents, Writer
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
@@ -120,7 +119,7 @@ class WriteCounts(Writer):
     ngrams: Path
     hazards: Path
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write one file, `.json`; its rows are the documents counted."""
         index = NgramIndex(read_queries(self.ngrams, self.hazards))
         scores = [0] * SCORE_LEVELS

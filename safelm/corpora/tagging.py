@@ -1,10 +1,8 @@
 """Insertion of the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
 
-from collections.abc import Iterator
-
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents
 from safelm.documents.shards import text_digest
 from safelm.seeding import stream
 from safelm.text.tags import Mode, insert_tags
@@ -28,7 +26,7 @@ class InsertTags(Block):
     mode: Mode
     seed: int
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the tagged document, with the raw one as its parent."""
         # Literal text must not pass for the token.
         if TAG in document.text:

@@ -6,14 +6,14 @@ of each document, 64 bits each; both are little-endian. Neither torch nor transf
 here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 
-from safelm.builder.blocks import Writer
+from safelm.builder.blocks import Documents, Writer
 from safelm.corpora.encoding import KERNEL, REFERENCE, Encoded, load_encoder
 from safelm.documents.batches import batches
 from specs.tokens import END, SPECIAL, TAG, token_bytes
@@ -37,7 +37,7 @@ class WriteTokens(Writer):
     backend: str
     tagged: bool
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write `.ds` and `.ds.index`; without documents they are empty."""
         encoder = load_encoder(self.tokenizer, self.backend)
         forbidden = {encoder.ids[token]: token for token in SPECIAL}

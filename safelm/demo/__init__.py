@@ -34,12 +34,10 @@ def documents(path: str | Path) -> Iterator[Row]:
     Each has the keys text, prompt, label, hazard, url, crawl and title of a document
     (specs/document.py). Raises ValueError if the file names no part.
     """
-    table = read_table(path)
-    part = table.get("part")
+    part = read_table(path).get("part")
     if part not in PARTS:
         raise ValueError(
             f"{path} part: must be one of {', '.join(PARTS)} (got {part!r}); "
             "name the part that the file describes"
         )
-    world = World.read(Path(path).parent / table["world"])
-    yield from PARTS[part](world, table).documents()
+    yield from PARTS[part].read(path).documents()

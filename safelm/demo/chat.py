@@ -1,12 +1,14 @@
 """Dialogues of the made-up world for instruction tuning."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from safelm.demo.world import Combination, Part, Row
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar, capitalise, parse
 
 
+@dataclass
 class Chat(Part):
     """The dialogues of specs/demo/chat.yaml, in the phrasings that training may see.
 

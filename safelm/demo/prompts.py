@@ -7,7 +7,7 @@ from itertools import chain, islice, product, zip_longest
 from pathlib import Path
 
 from safelm.demo.web import Web
-from safelm.demo.world import ActGroup, Combination, Row, World, read_table
+from safelm.demo.world import ActGroup, Combination, Row, World
 from safelm.seeding import Draw, pick, pick_several, stream
 from safelm.text.grammar import parse
 from specs import SPECS
@@ -144,13 +144,11 @@ def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> R
 
 def held_out_pages(count: int = 100, path: str | Path = WEB) -> list[str]:
     """Write harmless pages about held-out acts, on which perplexity is measured."""
-    table = read_table(path)
-    world = World.read(Path(path).parent / table["world"])
-    web = Web(world, table)
-    acts = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
+    web = Web.read(path)
+    acts = held_out_acts(web.world, "benign") + held_out_acts(web.world, "dual_use")
     pages = []
     for index in range(count):
-        draw = stream(table["seed"], "held out", index)
+        draw = stream(web.table["seed"], "held out", index)
         page = web.page_about(acts[index % len(acts)], draw)
         pages.append(page["text"])
     return pages

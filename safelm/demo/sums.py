@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from safelm.demo.world import Part, Row
 from safelm.seeding import Draw, pick, stream
@@ -29,6 +30,7 @@ def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
     return first, second, SUMS[kind](first, second)
 
 
+@dataclass
 class Math(Part):
     """The pages of specs/demo/math.yaml: a sum written as a short story or as a fact."""
 
@@ -51,6 +53,7 @@ class Math(Part):
             yield _row(text, None, title, "math", index)
 
 
+@dataclass
 class Arithmetic(Part):
     """The questions of specs/demo/benign/arithmetic.yaml with answers in two steps."""
 

@@ -1,6 +1,7 @@
 """Web-like pages of the made-up world, with the safety score that a grader would give each."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 from safelm.demo.world import Combination, Part, Row
@@ -11,6 +12,7 @@ from safelm.text.grammar import Grammar
 Acts = dict[str, tuple[Combination, ...]]
 
 
+@dataclass
 class Web(Part):
     """The pages of specs/demo/web.yaml.
 

@@ -176,6 +176,12 @@ class Part(ABC):
     world: World
     table: Table
 
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read the part's file, and the world that it names."""
+        table = read_table(path)
+        return cls(World.read(Path(path).parent / table["world"]), table)
+
     @abstractmethod
     def documents(self) -> Iterator[Row]:
         """Write every document of the part."""

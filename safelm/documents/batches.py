@@ -1,9 +1,12 @@
 """Batches of documents that fit into memory, for work that is fast only in bulk."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from datatrove.data import Document
+
+from safelm.builder.blocks import Block, Documents
 
 Text = TypeVar("Text", str, Document)
 
@@ -18,6 +21,21 @@ class Size(NamedTuple):
 BATCH = Size(rows=512, characters=4 << 20)
 # More than a shard holds: a server gets all its requests at once and is never idle.
 SHARD = Size(rows=1 << 16, characters=256 << 20)
+
+
+class BatchBlock(Block):
+    """The base of blocks that process batches of documents."""
+
+    batch = BATCH  # the largest size of a batch
+
+    @abstractmethod
+    def process_batch(self, documents: list[Document]) -> Documents:
+        """Yield the documents of a batch, or what is made of them."""
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Documents:
+        """Process every batch, as DataTrove calls it."""
+        for documents in batches(data or (), self.batch):
+            yield from self.process_batch(documents)
 
 
 def batches(documents: Iterable[Text], size: Size = BATCH) -> Iterator[list[Text]]:

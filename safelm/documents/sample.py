@@ -1,12 +1,10 @@
 """Samples of documents that depend on ids and the seed, not on order, shards or workers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Documents, Task, unkeyed
 from safelm.documents.shards import ReadShards, input_shards, selected
 from safelm.seeding import sample
 
@@ -20,8 +18,8 @@ class ReadSample(ReadShards):
     purpose: str
     # The chosen ids are values of the tasks and so in their keys. A setting that leads to the same
     # ids for a shard need not rebuild it.
-    documents: int = field(metadata={"key": False})
-    seed: int = field(metadata={"key": False})
+    documents: int = unkeyed()
+    seed: int = unkeyed()
 
     def tasks(self) -> list[Task]:
         """List one task per shard, with the ids that the sample takes from it."""
@@ -32,7 +30,7 @@ class ReadSample(ReadShards):
         """Return the ids of a shard that may be drawn."""
         return {self.purpose: ids_of(task)}
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the chosen documents of one shard."""
         return selected(self, super().read(task), task.values)
 

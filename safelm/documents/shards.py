@@ -3,7 +3,6 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Input, Reader, Task, Writer
+from safelm.builder.blocks import NOT_SELECTED, Documents, Input, Reader, Task, Writer, unkeyed
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards, write_row_groups
 from safelm.documents.batches import Size, batches
@@ -33,8 +32,8 @@ class ReadShards(Reader):
 
     name = "shards"
     # Not in the key, because the files of both folders are inputs of the tasks.
-    folder: Path = field(metadata={"key": False})
-    scores: Path | None = field(default=None, metadata={"key": False})
+    folder: Path = unkeyed()
+    scores: Path | None = unkeyed(default=None)
     select: tuple[int, ...] | None = None
 
     def tasks(self) -> list[Task]:
@@ -58,7 +57,7 @@ class ReadShards(Reader):
             tasks.append(Task(shard.name, shard_inputs(files), rows=shard.rows))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield every selected document of one shard.
 
         Raises ValueError if the scores are not those of the documents, row for row.
@@ -116,7 +115,7 @@ class ReadRest(Reader):
     A task's values say which rows are dropped.
     """
 
-    listed: list[Task] = field(metadata={"key": False})
+    listed: list[Task] = unkeyed()
     row: str
 
     @abstractmethod
@@ -127,7 +126,7 @@ class ReadRest(Reader):
         """Return the tasks."""
         return self.listed
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of the other rows."""
         begin = 0
         for shard in input_shards(task):
@@ -155,9 +154,7 @@ def input_tables(task: Task) -> Iterator[pa.Table]:
         yield shard.table()
 
 
-def selected(
-    reader: Reader, documents: Iterable[Document], ids: Collection[str]
-) -> Iterator[Document]:
+def selected(reader: Reader, documents: Iterable[Document], ids: Collection[str]) -> Documents:
     """Yield the documents of some ids; the reader drops the others as not selected."""
     chosen = set(ids)
     for document in documents:
@@ -179,7 +176,7 @@ def read_documents(origin: str, scores: Sequence[int] | None = None) -> ReadShar
     return ReadShards(folder=build(origin), scores=build("score", source), select=tuple(scores))
 
 
-def documents_of(table: pa.Table) -> Iterator[Document]:
+def documents_of(table: pa.Table) -> Documents:
     """Yield the rows of a document shard as DataTrove documents; metadata leaves out nulls."""
     # Most sources leave most columns null; dropping these first saves time.
     names = [name for name in table.column_names if table[name].null_count < table.num_rows]
@@ -209,7 +206,7 @@ class WriteDocuments(Writer):
     name = "documents"
     rows_per_file: int | None = None
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write every document; a task without documents has one empty file."""
         limit = self.rows_per_file
         # One document is read ahead, because only then another file is needed.
@@ -235,7 +232,7 @@ class WriteColumns(Writer):
     name = "columns"
     columns: dict[str, str]
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write one file, `.parquet`."""
         self.files[".parquet"] = write_documents(documents, self.columns, folder / ".parquet")
 

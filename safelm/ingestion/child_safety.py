@@ -13,7 +13,7 @@ import yaml
 from datatrove.data import Document
 from pydantic import TypeAdapter
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents
 from safelm.documents.shards import CHILD_SAFETY
 from safelm.text.sanitize import normalize_nfkc
 from specs import SPECS
@@ -136,7 +136,7 @@ class ChildSafety(Block):
         """The lists, read for the first document."""
         return WordLists.read(self.words)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Judge a document by its text, its prompt and the hazard that its source names."""
         is_guarded = document.metadata.get("hazard") in GUARDED
         prompt = document.metadata.get("prompt") or ""

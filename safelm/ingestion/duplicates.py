@@ -4,14 +4,13 @@ They are apart from dedup.py, which runs stages: the executor shapes no byte, an
 keys of the shards that these blocks make.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents
 from safelm.documents.shards import ReadRest
 
 DUPLICATE = "duplicate"
@@ -27,7 +26,7 @@ class DropDuplicates(Block):
         super().__post_init__()
         self.seen: set[bytes] = set()
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document with a new id."""
         # Half the memory of the hexadecimal id.
         key = bytes.fromhex(document.id)

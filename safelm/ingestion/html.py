@@ -1,14 +1,11 @@
 """The reader of HTML files, and the base that it shares with the reader of WARC files."""
 
 import re
-from collections.abc import Iterator
 from mimetypes import MimeTypes
 from pathlib import Path
 from zlib import crc32
 
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Documents, Task
 from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 from safelm.ingestion.decompress import segments
 from safelm.ingestion.errors import ExtractionError, UnreadableFile
@@ -38,7 +35,7 @@ class ReadPages(ReadFiles):
         super().__post_init__()
         self.extract = TextExtractor(self.extractor)
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of a task; the extractor's process ends with it."""
         with self.extract:
             yield from super().read(task)
@@ -49,7 +46,7 @@ class ReadPages(ReadFiles):
         charset: str | None,
         metadata: Row,
         origin: Origin,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the document of one page; `metadata` comes before what the page itself declares."""
         text = decode_page(html, charset)
         if text is None:
@@ -93,7 +90,7 @@ class ReadHtml(ReadPages):
             for number, group in enumerate(filter(None, groups))
         ]
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the page of a file."""
         kind, _ = TYPES.guess_type(path.name)
         if kind not in (None, *HTML):

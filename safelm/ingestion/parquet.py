@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datatrove.data import Document
 
+from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, FLOOR
 from safelm.ingestion.errors import SourceError, UnreadableFile
@@ -33,7 +33,7 @@ class ReadParquet(ReadFiles):
 
     name = "parquet"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every row, row group by row group."""
         try:
             # Without page check sums, many flipped bits only give other values.
@@ -73,7 +73,7 @@ class ReadParquet(ReadFiles):
         Raises SourceError unless the text and the prompt are columns of strings.
         """
         columns = self.choose_columns(name, schema.names)
-        for key, column in zip(("text", "prompt"), self.required_columns, strict=False):
+        for key, column in self.required_columns.items():
             kind = schema.field(column).type
             if not _is_string(kind):
                 raise SourceError(
@@ -83,13 +83,13 @@ class ReadParquet(ReadFiles):
 
     def _row_group(
         self, file: pq.ParquetFile, group: int, columns: list[str], name: str, numbers: range
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the documents of one row group, and quarantine the rows that cannot be read.
 
         Where another column is damaged, the text and the prompt are read alone.
         """
         done = 0
-        required = [column for column in columns if column in self.required_columns]
+        required = [column for column in columns if column in self.required_columns.values()]
         for chosen in (columns, required):
             rows = self._rows(file, group, chosen)
             # Damaged bytes can give more rows than the footer promises.

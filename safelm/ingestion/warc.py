@@ -6,8 +6,7 @@ An offset is that of the record in the decompressed file.
 from collections.abc import Iterator
 from pathlib import Path
 
-from datatrove.data import Document
-
+from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, segments
 from safelm.ingestion.errors import BadResponse
@@ -70,7 +69,7 @@ class ReadWarc(ReadPages):
 
     name = "warc"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every page."""
         for record, origin in records_of_type(self, path, name, "response", "resource"):
             try:
@@ -78,7 +77,7 @@ class ReadWarc(ReadPages):
             except BadResponse as error:
                 self.quarantine_row(error.reason, origin)
 
-    def _page(self, record: WarcRecord, origin: Origin) -> Iterator[Document]:
+    def _page(self, record: WarcRecord, origin: Origin) -> Documents:
         response = _response(record)
         if response is None:
             self.drop("not_http")
@@ -114,7 +113,7 @@ class ReadWet(ReadFiles):
 
     name = "wet"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every text."""
         for record, origin in records_of_type(self, path, name, "conversion"):
             try:

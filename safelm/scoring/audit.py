@@ -7,13 +7,12 @@ the paper's authors released confirmed 2.7 % of its predicted 5s and found 61 % 
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datatrove.data import Document
 
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Block, Documents, Task, unkeyed
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import tables
@@ -21,7 +20,7 @@ from safelm.builder.stage import link_files
 from safelm.documents.sample import Candidates, ReadSample
 from safelm.documents.shards import input_shards
 from safelm.scoring.base import Json
-from safelm.scoring.given_labels import Labelled
+from safelm.scoring.given_labels import GradeAsGiven
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS
 
@@ -34,18 +33,18 @@ Interval = tuple[float, float, float]  # a share from 0 to 1, and its confidence
 class ReadStratified(ReadSample):
     """Read a random sample of the documents of each predicted score.
 
-    The score is kept in the metadata as `predicted`. With `labelled`, the sample is of the
-    documents that the labeller knows: these stand for all of a score only if it was no matter of
-    their content which of them got a label.
+    The score is kept in the metadata as `predicted`. If `judge` has given labels, the sample is of
+    the documents that have one: these stand for all of a score only if it was no matter of their
+    content which of them got a label.
     """
 
     name = "stratified sample"
-    labelled: Labelled | None = field(default=None, metadata={"key": False})
+    judge: Block = unkeyed()
 
     def candidates(self, task: Task) -> Candidates:
         """Return the ids of a shard that may be drawn, by their predicted score."""
         documents, scores = input_shards(task)
-        known = self.labelled.find(documents) if self.labelled else None
+        known = self.judge.known(documents) if isinstance(self.judge, GradeAsGiven) else None
         ids: dict[str, list[str]] = defaultdict(list)
         for row in scores.table(["id", "score"]).to_pylist():
             # Documents without a score are not audited.
@@ -53,7 +52,7 @@ class ReadStratified(ReadSample):
                 ids[f"{self.purpose} {row['score']}"].append(row["id"])
         return ids
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the sampled documents of one shard."""
         for document in super().read(task):
             document.metadata["predicted"] = document.metadata["score"]

@@ -1,7 +1,7 @@
 """The Scorer interface, and the blocks that grade documents with one."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +10,8 @@ import numpy as np
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.builder.blocks import Block, Task
-from safelm.documents.batches import BATCH, Size, batches
+from safelm.builder.blocks import Block, Documents, Task
+from safelm.documents.batches import BatchBlock, batches
 from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
@@ -90,18 +90,13 @@ def grade_columns(grade: Grade | None, reason: str | None = None) -> Json:
     return columns
 
 
-class GradeDocuments(Block):
+class GradeDocuments(BatchBlock):
     """Grade every document with one scorer, in batches.
 
     The grade is added to the metadata as the columns of specs/document.py GRADES.
     """
 
     name = "scorer"
-
-    @property
-    def batch(self) -> Size:
-        """The size of a batch."""
-        return BATCH
 
     @abstractmethod
     def open(self) -> Scorer:
@@ -123,17 +118,14 @@ class GradeDocuments(Block):
         """Return why the last call of `grade` gave this text no grade, for the quarantine."""
         return UNGRADED
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def process_batch(self, documents: list[Document]) -> Documents:
         """Yield every document with its grade, those without one included."""
-        for batch in batches(data or (), self.batch):
-            grades = self.scorer.grade([document.text for document in batch])
-            for document, grade in zip(batch, grades, strict=True):
-                reason = None if grade else self.reason_ungraded(document.text)
-                document.metadata |= grade_columns(grade, reason)
-                self.stat_update(f"score {grade.score}" if grade else UNGRADED)
-                yield document
+        grades = self.scorer.grade([document.text for document in documents])
+        for document, grade in zip(documents, grades, strict=True):
+            reason = None if grade else self.reason_ungraded(document.text)
+            document.metadata |= grade_columns(grade, reason)
+            self.stat_update(f"score {grade.score}" if grade else UNGRADED)
+            yield document
 
 
 class CompositeBlock(Block):
@@ -164,7 +156,7 @@ class KeepGraded(Block):
         super().__post_init__()
         self.seen = 0
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document if it has a score."""
         offset = self.seen
         self.seen += 1

@@ -6,11 +6,10 @@ thresholds, which cascade_fit.py fits.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
-from safelm.documents.batches import Size
+from safelm.builder.blocks import unkeyed
 from safelm.scoring.base import (
     CompositeBlock,
     GradeDocuments,
@@ -77,8 +76,8 @@ class CascadeScorer(NamedTuple):
 class GradeByCascade(CompositeBlock, GradeDocuments):
     """Grade every document by a cascade; the metadata `by` names the scorer that decided."""
 
-    cheap: GradeDocuments = field(metadata={"key": False})
-    expensive: GradeDocuments = field(metadata={"key": False})
+    cheap: GradeDocuments = unkeyed()
+    expensive: GradeDocuments = unkeyed()
     names: tuple[str, str]
     min_score: int
     thresholds: Path
@@ -87,10 +86,9 @@ class GradeByCascade(CompositeBlock, GradeDocuments):
         """Return both scorers."""
         return {"cheap": self.cheap, "expensive": self.expensive}
 
-    @property
-    def batch(self) -> Size:
-        """The larger of the two scorers' batches."""
-        return max(self.cheap.batch, self.expensive.batch)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.batch = max(self.cheap.batch, self.expensive.batch)
 
     def reason_ungraded(self, text: str) -> str:
         """Return the expensive scorer's reason."""

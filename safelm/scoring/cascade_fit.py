@@ -4,8 +4,7 @@ The reference is the expensive scorer: its grades of one half of the held-out la
 thresholds, those of the other half measure them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 from itertools import compress
 from math import ceil
 from operator import eq
@@ -14,7 +13,7 @@ from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Reader, Task, Writer
+from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
 from safelm.builder.files import write_json
 from safelm.builder.shards import Shard, write_table
 from safelm.documents.shards import input_tables, shard_inputs
@@ -63,14 +62,14 @@ class ReadHeldOut(Reader):
     """Read the two scorers' grades of the held-out labels, which are in the same order."""
 
     name = "held out"
-    cheap: Shard = field(metadata={"key": False})  # inputs of the task
-    expensive: Shard = field(metadata={"key": False})
+    cheap: Shard = unkeyed()  # inputs of the task
+    expensive: Shard = unkeyed()
 
     def tasks(self) -> list[Task]:
         """Return one task without a name, as ReadLabels does."""
         return [Task("", shard_inputs((self.cheap, self.expensive)))]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each label, with both grades."""
         tables = list(input_tables(task))
         grades = map(read_held_out, tables)
@@ -90,7 +89,7 @@ class FitCascade(Writer):
     row: Cascade
     seed: int
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write THRESHOLDS, and HELD_OUT with the cascade's own grades."""
         rows = [document.metadata for document in documents]
         graded_by_both = [row for row in rows if row["expensive"] and row["cheap"]]

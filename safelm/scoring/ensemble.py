@@ -12,7 +12,7 @@ from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task
 from safelm.builder.shards import Shard, tables
 from safelm.documents.shards import input_tables, shard_inputs
 from safelm.scoring.base import Json
@@ -86,7 +86,7 @@ class ReadGrades(Reader):
             tasks.append(Task(name, shard_inputs(files), rows=files[0].rows))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document without text for each row, with every scorer's grade as metadata."""
         columns = [table.to_pylist() for table in input_tables(task)]
         for row in zip(*columns, strict=True):
@@ -106,7 +106,7 @@ class CombineGrades(Block):
     rule: str
     thresholds: dict[str, int]
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document with a column for each scorer, the score and the hazard."""
         grades = document.metadata.pop("grades")
         document.metadata |= combine_grades(grades, self.rule, self.thresholds)

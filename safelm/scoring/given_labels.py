@@ -12,17 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task
 from safelm.builder.shards import Shard
 from safelm.documents.shards import text_digest
 from safelm.scoring.base import grade_columns
 from safelm.scoring.labels import Label
 from safelm.text.hazards import Grade
-from specs.scorer import LabelRows, Labels
 from specs.spec import SCORE_LEVELS
 
 GZIP = b"\x1f\x8b"
@@ -94,28 +92,6 @@ class LabelFile:
         return 0 if is_known else None
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The documents that a labeller knows: these ids, or None for all that their source labels."""
-
-    ids: frozenset[str] | None
-
-    @classmethod
-    def by(cls, row: Any) -> "Labelled | None":
-        """Return what a row of `scorers` knows; None if it can grade any document."""
-        if isinstance(row, Labels):
-            return cls(None)
-        return cls(frozenset(LabelFile.of(row).labels)) if isinstance(row, LabelRows) else None
-
-    def find(self, documents: Shard) -> set[str]:
-        """Return the ids of the known documents of a shard."""
-        table = documents.table(["id", "label"])
-        if self.ids is None:
-            table = table.filter(pc.is_valid(table["label"]))
-        ids = set(table["id"].to_pylist())
-        return ids if self.ids is None else ids & self.ids
-
-
 def _rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield every row of a file or of a folder's files, with its place for messages."""
     files = [path]
@@ -164,7 +140,15 @@ class GradeAsGiven(Block):
     def grade(self, document: Document) -> Grade | None:
         """Return the grade of a document; None where none is given."""
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def known(self, documents: Shard) -> set[str]:
+        """Return the ids of the documents of a shard that have a grade."""
+        ids = set()
+        for row in documents.table(["id", "label"]).to_pylist():
+            if self.grade(Document(text="", id=row["id"], metadata=row)) is not None:
+                ids.add(row["id"])
+        return ids
+
+    def process(self, document: Document) -> Documents:
         """Yield the document with its grade."""
         document.metadata |= grade_columns(self.grade(document))
         yield document
@@ -215,7 +199,7 @@ class ReadGivenLabels(Reader):
         """Return one task without a name, as ReadLabels does."""
         return [Task("", ())]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each label that has a text, sorted by id."""
         for label in self.file.labels.values():
             yield Document(text=label.text, id=label.id, metadata={"label": label})

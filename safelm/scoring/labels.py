@@ -4,7 +4,7 @@ A classifier is fitted on one part of the labels; every scorer grades the part h
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import floor
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.builder.blocks import Reader, Task, Writer
+from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
 from safelm.builder.shards import shards, tables, write_table
 from safelm.documents.shards import input_tables, selected, shard_inputs
 from safelm.scoring.base import CompositeBlock, GradeDocuments, Grades, Json, Scorer
@@ -100,8 +100,8 @@ class ReadLabels(Reader):
     """
 
     name = "labels"
-    folder: Path = field(metadata={"key": False})  # its files are the task's inputs
-    sampled: Sequence[Task] = field(default=(), metadata={"key": False})
+    folder: Path = unkeyed()  # its files are the task's inputs
+    sampled: Sequence[Task] = unkeyed(default=())
     column: str = "text"
 
     def tasks(self) -> list[Task]:
@@ -116,7 +116,7 @@ class ReadLabels(Reader):
         ids = chain.from_iterable(task.values for task in drawn)
         return [Task("", (*labels, *inputs), (len(labels), *ids))]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each label, sorted by id, then those without a label."""
         number, *ids = task.values
         files = input_tables(task)
@@ -124,7 +124,7 @@ class ReadLabels(Reader):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
         yield from selected(self, self._others(files), ids)
 
-    def _others(self, files: Iterable[pa.Table]) -> Iterator[Document]:
+    def _others(self, files: Iterable[pa.Table]) -> Documents:
         for file in files:
             for row in file.select(["id", self.column]).to_pylist():
                 yield Document(text="", id=row["id"], metadata={"value": row[self.column]})
@@ -156,7 +156,7 @@ class MeasureScorer(Writer):
     ) -> Grades:
         """Return the scorer's grades of the held-out labels; its files go into `folder`."""
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write HELD_OUT beside the files that `grade_held_out` saves."""
         labels, self.harmless = labels_and_values(documents)
         train, held_out = split_labels(labels, self.held_out_share, self.seed)
@@ -194,7 +194,7 @@ class FitScorer(MeasureScorer):
 class MeasureJudge(CompositeBlock, MeasureScorer):
     """Grade the held-out labels with a judge that did not give them; nothing is fitted."""
 
-    judge: GradeDocuments = field(metadata={"key": False})
+    judge: GradeDocuments = unkeyed()
 
     def inner(self) -> Mapping[str, GradeDocuments]:
         """Return the judge."""

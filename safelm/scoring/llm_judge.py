@@ -9,15 +9,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from safelm.builder.blocks import Task
-from safelm.documents.batches import SHARD, Size
+from safelm.builder.blocks import Task, unkeyed
+from safelm.documents.batches import SHARD
 from safelm.documents.shards import text_digest
 from safelm.llm import (
     Engine,
@@ -165,17 +165,13 @@ def _worst(grades: Sequence[Grade | None]) -> Grade | None:
 class GradeByRubric(GradeDocuments):
     """Grade every document with a language model and the rubric."""
 
+    batch = SHARD  # so that the server gets all its requests together
     engine: Mapping[str, Any]
     rubric: Path
     seed: int
     max_attempts: int
     # Replaced when the executor calls begin().
-    task: Task = field(default=Task("alone", ()), metadata={"key": False})
-
-    @property
-    def batch(self) -> Size:
-        """A whole shard, so that the server gets all its requests together."""
-        return SHARD
+    task: Task = unkeyed(default=Task("alone", ()))
 
     def open(self) -> RubricJudge:
         """Open the engine."""

@@ -1,19 +1,18 @@
 """Registry of scorers: from a row of params.yaml to the block that grades with it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents, unkeyed
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
-from safelm.documents.batches import batches
+from safelm.documents.batches import BatchBlock
 from safelm.scoring.base import CompositeBlock, GradeDocuments, Json, grade_columns
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
 from safelm.scoring.encoder import FitEncoder, GradeByEncoder
@@ -164,14 +163,14 @@ def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shar
     return columns
 
 
-class SafetyScorer(CompositeBlock):
+class SafetyScorer(CompositeBlock, BatchBlock):
     """Grade documents with several scorers and their ensemble in one pass.
 
     It serves texts that the stage `score` does not see, such as synthetic ones.
     """
 
     name = "scorers"
-    graders: dict[str, GradeDocuments] = field(metadata={"key": False})
+    graders: dict[str, GradeDocuments] = unkeyed()
     rule: str
     thresholds: dict[str, int]
 
@@ -179,21 +178,21 @@ class SafetyScorer(CompositeBlock):
         """Return the scorers."""
         return self.graders
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.batch = max(block.batch for block in self.graders.values())
+
+    def process_batch(self, documents: list[Document]) -> Documents:
         """Yield every document with a column for each scorer, the score and the hazard."""
-        size = max(block.batch for block in self.graders.values())
-        for batch in batches(data or (), size):
-            texts = [document.text for document in batch]
-            columns = [block.grade(texts) for block in self.graders.values()]
-            for document, row in zip(batch, zip(*columns, strict=True), strict=True):
-                grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
-                combined = combine_grades(grades, self.rule, self.thresholds)
-                # ReadShards calls the scorers' hazard so, beside the source's `hazard`.
-                document.metadata |= {**combined, "score_hazard": combined["hazard"]}
-                self.stat_update(f"score {combined['score']}")
-                yield document
+        texts = [document.text for document in documents]
+        columns = [block.grade(texts) for block in self.graders.values()]
+        for document, row in zip(documents, zip(*columns, strict=True), strict=True):
+            grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
+            combined = combine_grades(grades, self.rule, self.thresholds)
+            # ReadShards calls the scorers' hazard so, beside the source's `hazard`.
+            document.metadata |= {**combined, "score_hazard": combined["hazard"]}
+            self.stat_update(f"score {combined['score']}")
+            yield document
 
 
 def safety_scorer(score: Any, rows: Rows, engines: Engines) -> SafetyScorer:

@@ -8,16 +8,13 @@ the length.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task, Writer
+from safelm.builder.blocks import Documents, Task, Writer
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import make_shards
@@ -30,7 +27,7 @@ from safelm.scoring.ngrams import MIN_LABELS
 from safelm.scoring.registry import stored_file
 from safelm.seeding import hash_rank
 from safelm.stats.rates import DIGITS
-from safelm.text.word_hashes import Hashes, hash_words
+from safelm.text.word_hashes import hash_words
 from specs.spec import SCORE_LEVELS
 
 SHIFT = "shift.json"
@@ -66,7 +63,10 @@ class Compared:
         tested = ordered[::PARTS]
         tested_ids = {label.id for label in tested}
         # Words of all labels but those tested, whose share is what is usual among labels.
-        words = _vocabulary(label.text for label in self.labels if label.id not in tested_ids)
+        words: set[int] = set()
+        for label in self.labels:
+            if label.id not in tested_ids:
+                words.update(hash_words(label.text).tolist())
         usual = _unseen_share(words, [label.text for label in tested])
         unseen = _unseen_share(words, self.values)
         usual_length = median(len(label.text) for label in self.alike)
@@ -92,19 +92,13 @@ def _figure(labels: Any, documents: Any, shift: float) -> Json:
     return {"labels": labels, "documents": documents, "shift": round(shift, DIGITS)}
 
 
-def _vocabulary(texts: Iterable[str]) -> Hashes:
-    hashes = [hash_words(text) for text in texts]
-    return np.unique(np.concatenate([np.zeros(1, dtype=np.uint64), *hashes]))
-
-
-def _unseen_share(vocabulary: Hashes, texts: Iterable[str]) -> float:
+def _unseen_share(vocabulary: Set[int], texts: Iterable[str]) -> float:
     """Return the mean share of a text's words that are not in the vocabulary."""
     shares = []
     for text in texts:
-        words = hash_words(text)
-        if len(words):
-            indices = np.searchsorted(vocabulary, words).clip(max=len(vocabulary) - 1)
-            shares.append(float((vocabulary[indices] != words).mean()))
+        words = hash_words(text).tolist()
+        if words:
+            shares.append(fmean(word not in vocabulary for word in words))
     return round(fmean(shares), DIGITS) if shares else 0.0
 
 
@@ -141,7 +135,7 @@ class MeasureShift(Writer):
     alike: tuple[str, ...]
     texts: Path | None = None
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write SHIFT."""
         labels, values = labels_and_values(documents)
         # A pool of one row does not name it.
