@@ -1,16 +1,16 @@
 """Removal of exact duplicates across the files of a source.
 
 Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids are
-read, 16 bytes each. Shards with duplicates of earlier files are rewritten from the store, so that
+read, as bytes. Shards with duplicates of earlier files are rewritten from the store, so that
 no page is extracted twice.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 from operator import attrgetter
 
-import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 
 from safelm.builder.blocks import Task
@@ -56,34 +56,18 @@ def _tables(entry: ManifestEntry) -> list[File]:
 
 def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     """Return, by task, the ids that an earlier task has too."""
-    counts = []
-    ids: list[np.ndarray] = []
-    for entry in manifest.entries():
-        ids_of_task = [_ids(store, file) for file in _tables(entry)]
-        counts.append(sum(map(len, ids_of_task)))
-        ids += ids_of_task
-    if len(ids) < 2:
+    tables = []
+    for number, (_, entry) in enumerate(manifest.tasks):
+        for file in _tables(entry):
+            parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
+            ids = pl.Series(parquet.read(columns=["id"])["id"])
+            tables.append(pl.select(task=pl.lit(number), id=ids.str.decode("hex")))
+    if len(tables) < 2:
         return {}
-    rows = np.concatenate(ids)
-    # The sort is stable: of equal ids the first in the source stays first.
-    order = np.lexsort((rows[:, 1], rows[:, 0]))
-    ordered = rows[order]
-    is_same = (ordered[1:] == ordered[:-1]).all(axis=1)
-    repeated = np.sort(order[1:][is_same])
-    tasks = np.searchsorted(np.cumsum(counts), repeated, side="right")
-    duplicates: defaultdict[str, list[str]] = defaultdict(list)
-    for task, id in zip(tasks, rows[repeated].astype(">u8"), strict=True):
-        name, _ = manifest.tasks[task]
-        duplicates[name].append(id.tobytes().hex())
-    return {name: tuple(values) for name, values in duplicates.items()}
-
-
-def _ids(store: Store, file: File) -> np.ndarray:
-    """Return the ids of a table as pairs of numbers, of shape (documents, 2)."""
-    # numpy has no integers of 128 bits.
-    parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
-    text = "".join(parquet.read(columns=["id"])["id"].to_pylist())
-    return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
+    # Of equal ids the first in the source stays.
+    repeated = pl.concat(tables).filter(~pl.col("id").is_first_distinct())
+    by_task = repeated.group_by("task").agg(pl.col("id").bin.encode("hex"))
+    return {manifest.tasks[number][0]: tuple(ids) for number, ids in by_task.iter_rows()}
 
 
 def _merge(

@@ -6,8 +6,9 @@ the paper's authors released confirmed 2.7 % of its predicted 5s and found 61 % 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from specs.spec import SCORE_LEVELS
 
 # "Benign" as that audit counts it: judged 0 or 1.
 MAX_BENIGN = 1
+LEVELS = np.arange(SCORE_LEVELS)
 HitTest = Callable[[int], bool]  # takes the judge's score of a document
 Interval = tuple[float, float, float]  # a share from 0 to 1, and its confidence interval
 
@@ -87,7 +89,7 @@ class Bucket:
 class Audit:
     """The buckets by predicted score, and the confidence level of the intervals."""
 
-    buckets: Mapping[int, Bucket]
+    buckets: Sequence[Bucket]
     confidence: float
 
     def bucket_metrics(self, level: int) -> Json:
@@ -101,12 +103,12 @@ class Audit:
             "judged": [counts[score] for score in range(SCORE_LEVELS)],
             "precision": self._sample_share(bucket, lambda score: score == level),
             "benign": self._sample_share(bucket, lambda score: score <= MAX_BENIGN),
-            "recall": self._recall({level}, lambda score: score == level),
+            "recall": self._recall(np.equal(LEVELS, level), lambda score: score == level),
         }
 
     def level_metrics(self, level: int) -> Json:
         """Return precision and recall, over all documents, of a score of `level` or above."""
-        above = set(range(level, SCORE_LEVELS))
+        above = np.greater_equal(LEVELS, level)
         return {
             "level": level,
             "precision": self._precision(above, lambda score: score >= level),
@@ -118,26 +120,23 @@ class Audit:
             return None
         return rounded_interval(*bucket.share_of_sample(is_hit, self.confidence))
 
-    def _hits(self, levels: set[int], is_hit: HitTest) -> list[float]:
-        """Estimate (hits, low, high) among all documents of several buckets."""
-        totals = np.zeros(3)
-        for level in sorted(levels):
-            bucket = self.buckets[level]
-            # Every bucket has a sample of its own size, so its share is scaled by its documents.
-            totals += bucket.documents * np.array(bucket.share(is_hit, self.confidence))
-        return totals.tolist()
+    def _hits(self, is_hit: HitTest) -> np.ndarray:
+        """Estimate (hits, low, high) among all documents of each bucket."""
+        # Every bucket has a sample of its own size, so its share is scaled by its documents.
+        shares = [bucket.share(is_hit, self.confidence) for bucket in self.buckets]
+        return np.array([bucket.documents for bucket in self.buckets])[:, np.newaxis] * shares
 
-    def _precision(self, levels: set[int], is_hit: HitTest) -> Json | None:
-        total = sum(self.buckets[level].documents for level in levels)
+    def _precision(self, is_in: np.ndarray, is_hit: HitTest) -> Json | None:
+        total = sum(compress((bucket.documents for bucket in self.buckets), is_in))
         if not total:
             return None
-        hits, low, high = self._hits(levels, is_hit)
-        return rounded_interval(hits / total, low / total, high / total)
+        return rounded_interval(*(self._hits(is_hit)[is_in].sum(axis=0) / total))
 
-    def _recall(self, levels: set[int], is_hit: HitTest) -> Json | None:
+    def _recall(self, is_in: np.ndarray, is_hit: HitTest) -> Json | None:
         """Estimate the share of all hits that lie in the given buckets."""
-        found, found_low, found_high = self._hits(levels, is_hit)
-        missed, missed_low, missed_high = self._hits(set(self.buckets) - levels, is_hit)
+        hits = self._hits(is_hit)
+        found, found_low, found_high = hits[is_in].sum(axis=0)
+        missed, missed_low, missed_high = hits[~is_in].sum(axis=0)
         if not found + missed:
             return None
         # The worst ends of all intervals together, so the result is wide: 50 safe pages without a
@@ -154,13 +153,13 @@ def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confide
     `predicted` counts the documents of each predicted score. `rows` are the pairs
     (predicted score, judge's score) of the sample.
     """
-    buckets = {level: Bucket(predicted.get(level, 0), []) for level in range(SCORE_LEVELS)}
+    buckets = [Bucket(predicted.get(level, 0), []) for level in range(SCORE_LEVELS)]
     for score, judged in rows:
         buckets[score].judged.append(judged)
     result = Audit(buckets, confidence)
     return {
         "documents": sum(predicted.values()),
-        "audited": sum(len(bucket.judged) for bucket in buckets.values()),
+        "audited": sum(len(bucket.judged) for bucket in buckets),
         "confidence": confidence,
         "buckets": [result.bucket_metrics(level) for level in range(SCORE_LEVELS)],
         "levels": [result.level_metrics(level) for level in range(1, SCORE_LEVELS)],

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safelm.scoring.base import Grades, Integers, Probabilities, grade_chunks
-from safelm.scoring.encoder_chunks import Chunk, chunk_probabilities, chunk_texts
+from safelm.scoring.base import Grades, grade_chunks
+from safelm.scoring.encoder_chunks import chunk_probabilities, chunk_texts
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.operating_point import GradeFitted
@@ -41,17 +41,9 @@ class EncoderScorer:
         """Return one grade for each text: the highest score of its chunks."""
         if not texts:
             return []
-        by_chunk, owners = self.chunk_probabilities(texts)
+        chunks, owners = chunk_texts(self.tokenizer, texts, self.sequence_length)
+        by_chunk = chunk_probabilities(self.model, self.tokenizer, chunks)
         return grade_chunks(by_chunk, owners, len(texts), "embedding")
-
-    def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Integers]:
-        """Return the probabilities of every chunk, and the index of the text it belongs to."""
-        chunks, owners = self.chunks(texts)
-        return chunk_probabilities(self.model, self.tokenizer, chunks), owners
-
-    def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Integers]:
-        """Return the chunks of all texts, and the index of the text that each belongs to."""
-        return chunk_texts(self.tokenizer, texts, self.sequence_length)
 
 
 class FitEncoder(FitScorer):
