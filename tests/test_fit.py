@@ -259,10 +259,10 @@ def test_weight_on_unsafe_labels_raises_their_probability() -> None:
 def test_too_few_or_uniform_labels_give_a_constant_predictor(
     few: list[Label], tmp_path: Path
 ) -> None:
-    train, held_out = split_labels(few, 0.2, 1)
-    fit(train, [1, 2], 4.0).save(tmp_path)
+    split = split_labels(few, 0.2, 1)
+    fit(split.train, [1, 2], 4.0).save(tmp_path)
     assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
-    assert describe_shortage(train, held_out)
+    assert describe_shortage(split)
 
 
 def test_labels_without_words_give_a_constant_predictor() -> None:

@@ -26,6 +26,9 @@ from specs.spec import SCORE_LEVELS
 
 Json = dict[str, Any]
 MILLION = 1_000_000
+# The metadata by which a shard's documents are counted.
+GROUP = ("score", "score_before", "score_hazard")
+Group = tuple[Any, ...]
 # Digits of a rate in card.json.
 DIGITS = 6
 
@@ -122,37 +125,20 @@ class WriteCounts(Writer):
     def write(self, documents: Documents, folder: Path) -> None:
         """Write one file, `.json`; its rows are the documents counted."""
         index = NgramIndex(read_queries(self.ngrams, self.hazards))
-        scores = [0] * SCORE_LEVELS
-        scores_before = [0] * SCORE_LEVELS
-        hazards: Counter[str] = Counter()
-        # By the score of the source: of the document, or of the one it was written from.
-        sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        queries: Counter[tuple[str, str, str]] = Counter()
+        sizes: defaultdict[Group, Counter[str]] = defaultdict(Counter)
+        matches: defaultdict[Group, Counter[str]] = defaultdict(Counter)
         for batch in batches(documents):
             counted = index.count([document.text for document in batch])
-            for document, (words, matches) in zip(batch, counted, strict=True):
-                metadata = document.metadata
-                score, before = metadata["score"], metadata.get("score_before")
-                # A score is null where no scorer could judge the document.
-                if score is not None:
-                    scores[score] += 1
-                if before is not None:
-                    scores_before[before] += 1
-                if metadata.get("score_hazard"):
-                    hazards[metadata["score_hazard"]] += 1
-                source = str(score if before is None else before)
-                sizes[source].update(documents=1, words=words)
-                for ngram, count in matches.items():
-                    queries[source, *ngram] += count
-        counts = {
-            "scores": scores,
-            # The scores of the documents that synthetic ones were written from.
-            "before": scores_before,
-            "hazards": hazards,
-            "sizes": sizes,
-            "queries": [[*query, count] for query, count in sorted(queries.items())],
-        }
-        (folder / ".json").write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
+            for document, (words, found) in zip(batch, counted, strict=True):
+                group = tuple(map(document.metadata.get, GROUP))
+                sizes[group].update(documents=1, words=words)
+                for (hazard, _), count in found.items():
+                    matches[group][hazard] += count
+        rows = []
+        for group in sorted(sizes, key=str):
+            keys = dict(zip(GROUP, group, strict=True))
+            rows.append({**keys, **sizes[group], "matches": matches[group]})
+        (folder / ".json").write_text(json.dumps(rows, sort_keys=True), encoding="utf-8")
         self.files[".json"] = self.rows
 
 
@@ -172,16 +158,16 @@ def write_card(
 
 
 def read_counts(manifest: Manifest) -> Iterator[Json]:
-    """Yield the counts that WriteCounts made of each shard."""
+    """Yield the rows of counts that WriteCounts made of all shards."""
     # From the store, because only their sum is installed into build/.
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
-            yield json.loads(store.shard(file).bytes())
+            yield from json.loads(store.shard(file).bytes())
 
 
-def card(parts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
-    """Build the card of a corpus from the counts of its shards and the n-grams of each hazard.
+def card(counts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
+    """Build the card of a corpus from its rows of counts and the n-grams of each hazard.
 
     `by_score` counts the n-grams again by the score of the source, so that the documents of a score
     can be compared with what was written from them (paper §9). A score of null is "None".
@@ -191,14 +177,18 @@ def card(parts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
     hazards: Counter[str] = Counter()
     sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     matches: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for part in parts:
-        scores = [sum(pair) for pair in zip(scores, part["scores"], strict=True)]
-        scores_before = [sum(pair) for pair in zip(scores_before, part["before"], strict=True)]
-        hazards.update(part["hazards"])
-        for score, size in part["sizes"].items():
-            sizes[score].update(size)
-        for score, hazard, _, count in part["queries"]:
-            matches[score][hazard] += count
+    for row in counts:
+        documents, score, before = row["documents"], row["score"], row["score_before"]
+        # A score is null where no scorer could judge the document.
+        if score is not None:
+            scores[score] += documents
+        if before is not None:
+            scores_before[before] += documents
+        hazards[row["score_hazard"]] += documents
+        # By the score of the source: of the document, or of the one it was written from.
+        source = str(score if before is None else before)
+        sizes[source].update(documents=documents, words=row["words"])
+        matches[source].update(row["matches"])
     size = sum(sizes.values(), Counter[str]())
     words = size["words"]
     total = sum(matches.values(), Counter[str]())

@@ -92,11 +92,9 @@ def write_fit(
     `rule` and `thresholds` are those of the ensemble. Returns the lines that the stage prints.
     """
     known = read_labels(labels)
-    train, held_out = split_labels(known, held_out_share, seed)
-    grades = {name: _grades(manifest, held_out) for name, manifest in manifests.items()}
-    metrics = measure_scorers(
-        train, held_out, grades, judge=judge, rule=rule, thresholds=thresholds
-    )
+    split = split_labels(known, held_out_share, seed)
+    grades = {name: _grades(manifest, split.held_out) for name, manifest in manifests.items()}
+    metrics = measure_scorers(split, grades, judge=judge, rule=rule, thresholds=thresholds)
     metrics["cascades"] = _cascades(manifests)
     for name, manifest in manifests.items():
         link_files(manifest, folder / name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from datatrove.data import Document
@@ -74,23 +74,28 @@ def _label(row: Json) -> Label:
     return Label(**values, pool=row.get(POOL), beside=beside)
 
 
-def split_labels(
-    labels: Sequence[Label], share: float, seed: int
-) -> tuple[list[Label], list[Label]]:
-    """Split the labels at random into (for training, held out), stratified by score.
+class Split(NamedTuple):
+    """The labels for training, and those held out, on which every scorer is measured."""
+
+    train: list[Label]
+    held_out: list[Label]
+
+
+def split_labels(labels: Sequence[Label], share: float, seed: int) -> Split:
+    """Split the labels at random, stratified by score.
 
     At least one label of each score stays in training.
     """
     # Scores 3 to 5 are rare: 5 % of the paper's 3,001 held-out labels (paper §1.2).
-    train, held_out = [], []
+    split = Split([], [])
     for score in range(SCORE_LEVELS):
         of_score = [label for label in labels if label.score == score]
         of_score.sort(key=lambda label: (hash_rank("held_out", seed, label.id), label.id))
         most = max(len(of_score) - 1, 0)
         size = min(floor(len(of_score) * share + 0.5), most)
-        held_out += of_score[:size]
-        train += of_score[size:]
-    return train, held_out
+        split.held_out.extend(of_score[:size])
+        split.train.extend(of_score[size:])
+    return split
 
 
 class ReadLabels(Reader):
@@ -151,19 +156,17 @@ class MeasureScorer(Writer):
     seed: int
 
     @abstractmethod
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the scorer's grades of the held-out labels; its files go into `folder`."""
 
     def write(self, documents: Documents, folder: Path) -> None:
         """Write HELD_OUT beside the files that `grade_held_out` saves."""
         labels, self.harmless = labels_and_values(documents)
-        train, held_out = split_labels(labels, self.held_out_share, self.seed)
-        grades = self.grade_held_out(train, held_out, folder)
-        rows = list(map(held_out_row, held_out, grades))
+        split = split_labels(labels, self.held_out_share, self.seed)
+        grades = self.grade_held_out(split, folder)
+        rows = list(map(held_out_row, split.held_out, grades))
         write_table(rows, HELD_OUT_COLUMNS, folder / HELD_OUT)
-        self.files[HELD_OUT] = len(held_out)
+        self.files[HELD_OUT] = len(rows)
 
 
 class FitScorer(MeasureScorer):
@@ -177,18 +180,16 @@ class FitScorer(MeasureScorer):
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[Scorer, list[str]]:
         """Return the scorer, and the names of its files in `folder`."""
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the fitted scorer's grades of the held-out labels."""
-        scorer, names = self.fit(train, folder)
-        self.files |= dict.fromkeys(names, len(train))
+        scorer, names = self.fit(split.train, folder)
+        self.files |= dict.fromkeys(names, len(split.train))
         if self.point:
             point = OperatingPoint.fit(scorer, self.harmless, *self.point)
             point.save(folder, len(self.harmless))
             self.files[POINT] = len(self.harmless)
             scorer = AtOperatingPoint(scorer, point)
-        return scorer.grade([label.text for label in held_out])
+        return scorer.grade([label.text for label in split.held_out])
 
 
 class MeasureJudge(CompositeBlock, MeasureScorer):
@@ -200,11 +201,9 @@ class MeasureJudge(CompositeBlock, MeasureScorer):
         """Return the judge."""
         return {"judge": self.judge}
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the judge's grades."""
-        return self.judge.scorer.grade([label.text for label in held_out])
+        return self.judge.scorer.grade([label.text for label in split.held_out])
 
 
 class TrustLabels(MeasureScorer):
@@ -212,11 +211,9 @@ class TrustLabels(MeasureScorer):
 
     name = "trust"
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the labels."""
-        return [Grade(label.score, label.reason, label.hazard) for label in held_out]
+        return [Grade(label.score, label.reason, label.hazard) for label in split.held_out]
 
 
 def held_out_row(label: Label, grade: Grade | None) -> Json:
