@@ -31,7 +31,7 @@ from safelm.builder.blocks import Block
 from safelm.builder.run import run
 from safelm.builder.shards import arrow_schema
 from safelm.documents.shards import ReadShards, WriteDocuments
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 
 # Characters of the shortest document that is kept.
 MIN_CHARACTERS = 500

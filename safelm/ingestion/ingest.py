@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from safelm.builder.blocks import Block
 from safelm.builder.executors.base import QUARANTINE
@@ -14,7 +14,24 @@ from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.dedup import without_duplicates
+from safelm.ingestion.demo import ReadDemo
+from safelm.ingestion.html import ReadHtml
+from safelm.ingestion.huggingface import ReadHuggingFace
+from safelm.ingestion.jsonl import ReadJsonl
 from safelm.ingestion.metadata import Row
+from safelm.ingestion.parquet import ReadParquet
+from safelm.ingestion.warc import ReadWarc, ReadWet
+
+# The readers by their names in params.yaml (`reader` of a row of `sources`).
+READERS: dict[str, Callable[..., ReadSource]] = {
+    "demo": ReadDemo,
+    "jsonl": ReadJsonl,
+    "parquet": ReadParquet,
+    "warc": ReadWarc,
+    "wet": ReadWet,
+    "html": ReadHtml,
+    "huggingface": ReadHuggingFace,
+}
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
