@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from safelm.documents.batches import Size, batches
 from safelm.text.word_hashes import (
-    ALL_CODE_POINTS,
-    BASIC,
     Codes,
     Hashes,
     Integers,
+    code_points,
     hash_runs,
-    lower_case_table,
     scramble,
 )
 
@@ -82,8 +80,7 @@ def _keys(
     """Yield the keys of all n-grams: those of words first, each length by itself."""
     # One gap before each text and one after it.
     joined = f" {'  '.join(texts)} "
-    raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    codes = lower_case_table(ALL_CODE_POINTS if raw.max() >= BASIC else BASIC)[raw]
+    _, codes = code_points(joined)
     inside = codes != 0
     widths = [len(text) + 2 for text in texts]
     rows = np.repeat(np.arange(len(texts), dtype=np.int32), widths)
