@@ -49,9 +49,9 @@ class Block(PipelineStep):
     """A DataTrove block whose keyword-only fields shape its output and go into the shard's key.
 
     A field that holds a Path counts by the content of that file or folder. A field that is
-    `unkeyed` does not count. `libraries` names packages whose version shapes the
-    bytes, beyond those that the code imports. Every subclass is made a dataclass of its annotated
-    fields, without a decorator of its own.
+    `unkeyed` does not count. `libraries` names packages whose version shapes the bytes, beyond
+    those that the code imports. Every subclass is a dataclass of its annotated fields, without a
+    decorator of its own.
     """
 
     type: ClassVar[str] = "block"
@@ -60,6 +60,7 @@ class Block(PipelineStep):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        # Here, so that no block forgets it: blocks are equal only to themselves.
         dataclass(cls, kw_only=True, eq=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +126,7 @@ class Block(PipelineStep):
 class Reader(Block):
     """The first block of a stage: it lists the tasks and reads the documents of each."""
 
-    type: ClassVar[str] = "reader"
+    type = "reader"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,7 +161,7 @@ class Reader(Block):
 class Writer(Block):
     """The last block of a stage: it writes the files of a task and counts their rows."""
 
-    type: ClassVar[str] = "writer"
+    type = "writer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
