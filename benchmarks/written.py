@@ -24,10 +24,10 @@ from safelm.scoring.llm_judge import GradeByRubric
 from safelm.scoring.registry import SafetyScorer
 from safelm.seeding import sample
 from safelm.synthesis.writer import WriteSynthetic
+from specs.corpus import Gates
 from specs.engine import Limits
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
-from specs.writer import Gates
 
 SEED = 1
 WORDS = range(40, 400)  # of the documents that are drawn

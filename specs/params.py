@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import Comparisons
-from specs.corpus import Corpus, TagRow
+from specs.corpus import Corpus, Gates, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.filter import FilterRow
@@ -16,7 +16,7 @@ from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Seed, Share, Spec
-from specs.writer import Educate, Gates, Rewrite
+from specs.writer import Educate, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")

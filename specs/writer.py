@@ -2,27 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from specs.corpus import Selection
-from specs.spec import Name, Score, Seed, Share, Spec
-
-
-class Gates(Spec):
-    """Checks of every written text. One that fails is written again, then dropped and counted."""
-
-    min_words: PositiveInt = Field(description="words of a text, at least")
-    max_words: PositiveInt = Field(
-        description="words of a text, at most; a longer document may become a longer text"
-    )
-    max_length_ratio: PositiveFloat = Field(
-        description="a text may have this many times the words of its document"
-    )
-    ngram: PositiveInt = Field(
-        description="words in a row that count as copied if the document has them in this order"
-    )
-    max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
-    max_attempts: PositiveInt = Field(description="attempts at a text")
+from specs.spec import Name, Score, Seed, Spec
 
 
 class Writer(Spec):

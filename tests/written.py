@@ -10,9 +10,9 @@ from safelm.llm import Request, TemplateInput
 from safelm.llm.templates.engine import TemplateEngine
 from safelm.scoring.registry import SafetyScorer, grader
 from safelm.synthesis.writer import WriteSynthetic
+from specs.corpus import Gates
 from specs.prompt import HAZARDS, SHARED, Prompt
 from specs.scorer import Lexicon
-from specs.writer import Gates
 
 GATES = {
     "min_words": 12,

@@ -15,8 +15,8 @@ import eldc
 from safelm.llm.engine import Answer
 from safelm.llm.fencing import CONTROL
 from safelm.synthesis.pii import pii_kinds
+from specs.corpus import Gates
 from specs.tokens import TAG
-from specs.writer import Gates
 
 # A slot of a template that a model left open: {name}, [boy|girl]. In \frac{1}{2} is none.
 SLOT = re.compile(r"(?<![\w\\}])\{\w*\}|\[\w[^\]\n]{0,99}\|[^\]\n]{0,99}\]")
