@@ -172,30 +172,32 @@ def card(counts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
     `by_score` counts the n-grams again by the score of the source, so that the documents of a score
     can be compared with what was written from them (paper §9). A score of null is "None".
     """
-    scores = [0] * SCORE_LEVELS
-    scores_before = [0] * SCORE_LEVELS
-    hazards: Counter[str] = Counter()
+    # By the values of each name of GROUP, null among them.
+    documents: dict[str, Counter[Any]] = {name: Counter() for name in GROUP}
     sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     matches: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in counts:
-        documents, score, before = row["documents"], row["score"], row["score_before"]
-        # A score is null where no scorer could judge the document.
-        if score is not None:
-            scores[score] += documents
-        if before is not None:
-            scores_before[before] += documents
-        hazards[row["score_hazard"]] += documents
+        for name, counter in documents.items():
+            counter[row[name]] += row["documents"]
         # By the score of the source: of the document, or of the one it was written from.
-        source = str(score if before is None else before)
-        sizes[source].update(documents=documents, words=row["words"])
+        before = row["score_before"]
+        source = str(row["score"] if before is None else before)
+        sizes[source].update(documents=row["documents"], words=row["words"])
         matches[source].update(row["matches"])
+    # A score is null where no scorer could judge the document.
+    scores = [documents["score"][level] for level in range(SCORE_LEVELS)]
+    scores_before = [documents["score_before"][level] for level in range(SCORE_LEVELS)]
     size = sum(sizes.values(), Counter[str]())
     words = size["words"]
     total = sum(matches.values(), Counter[str]())
     rows = [
-        {"hazard": hazard, "documents": hazards[hazard], **frequency}
+        {"hazard": hazard, "documents": documents["score_hazard"][hazard], **frequency}
         for hazard, frequency in _frequencies(total, words, queries).items()
     ]
+    by_score = {}
+    for score, of_score in sorted(sizes.items()):
+        frequencies = _frequencies(matches[score], of_score["words"], queries)
+        by_score[score] = {**of_score, "hazards": frequencies}
     return {
         "unit": "words",
         "documents": size["documents"],
@@ -206,14 +208,7 @@ def card(counts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
         "scores": scores,
         "before": scores_before if any(scores_before) else None,
         "hazards": rows,
-        "by_score": {
-            score: {
-                "documents": sizes[score]["documents"],
-                "words": sizes[score]["words"],
-                "hazards": _frequencies(matches[score], sizes[score]["words"], queries),
-            }
-            for score in sorted(sizes)
-        },
+        "by_score": by_score,
     }
 
 

@@ -49,12 +49,9 @@ def fit_all(
     """
     split: Json = {"held_out_share": held_out_share, "seed": seed}
     pages: list[Task] = []
-    point = None
     if operating_point and harmless:
-        documents = operating_point.documents
-        sample = ReadSample(folder=harmless, purpose="harmless", documents=documents, seed=seed)
-        pages = sample.tasks()
-        point = (operating_point.min_score, operating_point.max_share)
+        pages = _harmless_pages(operating_point.documents, harmless, seed)
+    point = operating_point and (operating_point.min_score, operating_point.max_share)
     manifests: dict[str, Manifest] = {}
     # Cascades come last: they read the grades of their two scorers.
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
@@ -74,6 +71,12 @@ def fit_all(
             continue
         manifests[name] = make_shards(f"fit/{name}", blocks)
     return {name: manifests[name] for name in rows if name in manifests}
+
+
+def _harmless_pages(documents: int, folder: Path, seed: int) -> list[Task]:
+    """Draw the documents of the operating point."""
+    sample = ReadSample(folder=folder, purpose="harmless", documents=documents, seed=seed)
+    return sample.tasks()
 
 
 def write_fit(
