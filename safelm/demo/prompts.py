@@ -19,6 +19,7 @@ WEB = DEMO / "web.yaml"
 NEUTRAL_ACTS = 4
 # Answers of a multiple-choice question.
 CHOICES = 4
+read_world = cache(World.read)
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,12 @@ def write_steps(prompt: DemoPrompt, path: str | Path = WORLD) -> str:
 
     The draw depends on the prompt alone, so each prompt has one answer.
     """
-    world = _world(str(path))
+    world = read_world(path)
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = chain.from_iterable(group.held_out for group in groups)
     act = next(act for act in acts if (act.verb.base, act.object) == prompt.act)
     draw = stream("steps", prompt.id)
     return world.grammar.write("steps", world.slots(act, draw, 1.0), draw)
-
-
-@cache
-def _world(path: str) -> World:
-    return World.read(path)
 
 
 def multiple_choice(path: str | Path = WORLD) -> list[Row]:

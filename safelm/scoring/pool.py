@@ -221,7 +221,7 @@ def label_pool(
 
 def _grades_of_draw(
     row: PoolRow, folders: Mapping[str, Path], scorers: Rows, engines: Engines
-) -> dict[str, Shards]:
+) -> Mapping[str, Shards]:
     """Grade the whole source of a row with the scorers that its draw depends on."""
     if row.draw is None:
         return {}
@@ -234,7 +234,7 @@ def _grades_of_draw(
                 WriteColumns(columns=dict(GRADES)),
             ]
             manifests[name] = make_shards(f"annotate/{name}", blocks)
-    return dict(scorer_shards(manifests))
+    return scorer_shards(manifests)
 
 
 @contextmanager
