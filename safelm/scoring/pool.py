@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Documents, Reader, Task, unkeyed
 from safelm.builder.files import temporary_directory
-from safelm.builder.paths import scratch
+from safelm.builder.paths import build, scratch
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard, shards
 from safelm.builder.stage import link_files
@@ -187,21 +187,11 @@ class LabelPool(CompositeBlock, BatchBlock):
         return (self.judges[row], *self.beside[row])
 
 
-def label_pool(
-    rows: Mapping[str, PoolRow],
-    judge: str,
-    *,
-    folders: Mapping[str, Path],
-    scorers: Rows,
-    engines: Engines,
-    seed: int,
-) -> list[Block]:
-    """Return the blocks that draw, label and write the pool.
-
-    `judge` labels the rows without a judge of their own; `folders` has the documents of each
-    source.
-    """
-    judges = {name: row.judge or judge for name, row in rows.items()}
+def label_pool(settings: Any, scorers: Rows, engines: Engines) -> list[Block]:
+    """Return the blocks that draw, label and write the pool of `annotate` in params.yaml."""
+    rows: Mapping[str, PoolRow] = settings.pool
+    folders = {row.source: build("clean", row.source) for row in rows.values()}
+    judges = {name: row.judge or settings.judge for name, row in rows.items()}
     beside = {name: tuple(row.beside) for name, row in rows.items()}
     further = sorted(set(chain.from_iterable(beside.values())))
     names = sorted({*judges.values(), *further})
@@ -212,7 +202,7 @@ def label_pool(
     if len(rows) > 1 or further:
         columns |= {POOL: "string", **dict.fromkeys(further, "int8")}
     return [
-        ReadPool(quotas=rows, folders=folders, judges=of_rows, grades=grades, seed=seed),
+        ReadPool(quotas=rows, folders=folders, judges=of_rows, grades=grades, seed=settings.seed),
         LabelPool(labellers=labellers, judges=judges, beside=beside),
         KeepGraded(),
         WriteColumns(columns=columns),
