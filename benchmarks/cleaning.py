@@ -10,6 +10,7 @@ its blocks do in `clean`, because its own splitter (spaCy) is not installed.
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,27 @@ def sign_with_datatrove(texts: Sequence[str]) -> None:
         list(MinhashDedupSignature(folder, config, language=WORDS).run(documents(texts)) or ())
 
 
-def compare(name: str, ours: Callable[[], Any], other: Callable[[], Any], texts: Any) -> None:
-    """Print the speed of both sides and their ratio."""
-    pairs = [(seconds(ours), seconds(other)) for _ in range(3)]
-    mine, bare = (min(times) for times in zip(*pairs, strict=True))
-    rate, bare_rate = len(texts) / mine, len(texts) / bare
-    print(f"{name:<36} {rate:9,.0f} documents/s  bare {bare_rate:9,.0f}  ratio {mine / bare:.2f}")
+def detect_with_eldc(texts: Sequence[str]) -> None:
+    """Detect the language of every text."""
+    for text in texts:
+        eldc.detect_details(text)
+
+
+def filter_with_datatrove(texts: Sequence[str]) -> None:
+    """Run DataTrove's block for repetitions."""
+    list(GopherRepetitionFilter(language=WORDS).run(documents(texts)))
+
+
+def compare(
+    name: str, block: Block, other: Callable[[Sequence[str]], None], texts: Sequence[str]
+) -> None:
+    """Print the speed of a block of ours and of its library, and their ratio."""
+    ours, bare = run_block(block, texts), partial(other, texts)
+    pairs = [(seconds(ours), seconds(bare)) for _ in range(3)]
+    own_time, bare_time = (min(times) for times in zip(*pairs, strict=True))
+    rate, bare_rate = len(texts) / own_time, len(texts) / bare_time
+    ratio = own_time / bare_time
+    print(f"{name:<36} {rate:9,.0f} documents/s  bare {bare_rate:9,.0f}  ratio {ratio:.2f}")
 
 
 def main() -> None:
@@ -66,17 +82,13 @@ def main() -> None:
     few = texts[: options.few]
     eldc.init()
     language = DropByLanguage(row="own", languages=["en"], min_score=0.5, min_characters=20)
-    bare = lambda: [eldc.detect_details(text) for text in texts]  # noqa: E731
-    compare("language, beside eldc", run_block(language, texts), bare, texts)
+    compare("language, beside eldc", language, detect_with_eldc, texts)
     sign = SignDocuments(ngram=NGRAM, bands=BANDS, rows=ROWS, seed=1)
-    datatrove = lambda: sign_with_datatrove(few)  # noqa: E731
-    compare("signatures 14 x 8, beside DataTrove", run_block(sign, few), datatrove, few)
+    compare("signatures 14 x 8, beside DataTrove", sign, sign_with_datatrove, few)
     sign = SignDocuments(ngram=NGRAM, bands=28, rows=16, seed=1)
-    compare("signatures 28 x 16, beside DataTrove", run_block(sign, few), datatrove, few)
+    compare("signatures 28 x 16, beside DataTrove", sign, sign_with_datatrove, few)
     gopher = DropByDatatrove(row="own", block="GopherRepetitionFilter", arguments={})
-    own = GopherRepetitionFilter(language=WORDS)
-    plain = lambda: list(own.run(documents(few)))  # noqa: E731
-    compare("GopherRepetition, beside DataTrove", run_block(gopher, few), plain, few)
+    compare("GopherRepetition, beside DataTrove", gopher, filter_with_datatrove, few)
 
 
 if __name__ == "__main__":

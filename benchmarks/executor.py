@@ -30,7 +30,7 @@ from pathlib import Path
 from safelm.builder.run import run
 from safelm.corpora.tagging import InsertTags
 from safelm.documents.shards import WriteDocuments
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 
 if __name__ == "__main__":
     rate = yaml.safe_load(Path("params.yaml").read_text())["rate"]

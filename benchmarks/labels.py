@@ -101,8 +101,8 @@ class Baseline:
 
 def ngrams(row: Any, **changed: Any) -> Fit:
     """Make the n-gram scorer with the settings of a row of `scorers`, some of them changed."""
-    settings = row.model_dump(exclude={"kind"}) | changed
-    return lambda texts, scores: fit_ngrams(texts, scores, **settings)
+    settings = row.model_copy(update=changed)
+    return lambda texts, scores: fit_ngrams(texts, scores, settings)
 
 
 def encoder(folder: Path, recipe: Recipe, sequence_length: int, unsafe_weight: float) -> Fit:

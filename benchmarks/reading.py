@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +31,7 @@ from safelm.builder.blocks import Block
 from safelm.builder.run import run
 from safelm.builder.shards import arrow_schema
 from safelm.documents.shards import ReadShards, WriteDocuments
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 
 # Characters of the shortest document that is kept.
 MIN_CHARACTERS = 500
@@ -56,7 +55,6 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropShort(Block):
     """Documents of at least `characters` characters."""
 

@@ -116,8 +116,8 @@ def compare_ngrams(row: Any, texts: Sequence[str], rounds: int) -> None:
         ("n-grams, words alone", []),
         ("n-grams, params.yaml", row.characters),
     ):
-        settings = row.model_dump(exclude={"kind"}) | {"characters": characters}
-        scorer = fit_ngrams(texts[:1000], scores, **settings)
+        settings = row.model_copy(update={"characters": characters})
+        scorer = fit_ngrams(texts[:1000], scores, settings)
         block = GradeByNgrams(files=())
         # Fitted here, not by a stage.
         block.__dict__["scorer"] = scorer
@@ -130,7 +130,7 @@ def fit_classifiers(
     """Fit both classifiers on labelled rows; an encoder that is in --model already is used."""
     texts = [text for _, text, _ in rows]
     scores = [UNSAFE * is_unsafe for _, _, is_unsafe in rows]
-    cheap = fit_ngrams(texts, scores, **row.model_dump(exclude={"kind"}))
+    cheap = fit_ngrams(texts, scores, row)
     if not (options.model / "config.json").is_file():
         import torch
 

@@ -24,6 +24,7 @@ from safelm.scoring.llm_judge import GradeByRubric
 from safelm.scoring.registry import SafetyScorer
 from safelm.seeding import sample
 from safelm.synthesis.writer import WriteSynthetic
+from specs.corpus import Gates
 from specs.engine import Limits
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
@@ -83,7 +84,7 @@ def written(
     block = WriteSynthetic(
         prompts=tuple(sorted((PROMPTS / stage).glob("*.yaml"))),
         engine=row,
-        gates={**GATES, "max_attempts": attempts},
+        gates=Gates.model_validate({**GATES, "max_attempts": attempts}),
         scorer=SafetyScorer(graders=lexicon, rule="max", thresholds={"lexicon": 0}),
         max_score=2,
         seed=SEED,

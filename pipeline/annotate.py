@@ -4,7 +4,6 @@ python -m pipeline.annotate
 """
 
 from pipeline.arguments import StageParser
-from safelm.builder.paths import build
 from safelm.builder.run import run
 from safelm.scoring.pool import label_pool
 from specs.params import Params
@@ -14,16 +13,7 @@ def main() -> None:
     """Draw and label the pool into build/annotate."""
     StageParser("annotate", __doc__).parse_args()
     params = Params.read("annotate", "scorers", "engines")
-    settings = params.annotate
-    blocks = label_pool(
-        settings.pool,
-        settings.judge,
-        folders={row.source: build("clean", row.source) for row in settings.pool.values()},
-        scorers=params.scorers,
-        engines=params.engines,
-        seed=settings.seed,
-    )
-    run("annotate", blocks)
+    run("annotate", label_pool(params.annotate, params.scorers, params.engines))
 
 
 if __name__ == "__main__":

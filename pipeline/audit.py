@@ -10,7 +10,6 @@ from safelm.builder.run import make_shards
 from safelm.documents.shards import WriteColumns
 from safelm.scoring.audit import ReadStratified, write_audit
 from safelm.scoring.base import KeepGraded
-from safelm.scoring.given_labels import Labelled
 from safelm.scoring.registry import labeller
 from specs.document import AUDIT
 from specs.params import Params
@@ -21,14 +20,15 @@ def main() -> None:
     source = StageParser("audit", __doc__).parse_row("source", "score.sources")
     params = Params.read("audit", "scorers", "engines")
     settings, scores = params.audit, build("score", source)
+    judge = labeller(settings.judge, params.scorers, params.engines)
     sample = ReadStratified(
         folder=build("clean", source),
         scores=scores,
-        documents_per_score=settings.documents_per_score,
+        purpose="audit",
+        documents=settings.documents_per_score,
         seed=settings.seed,
-        labelled=Labelled.by(params.scorers[settings.judge]),
+        judge=judge,
     )
-    judge = labeller(settings.judge, params.scorers, params.engines)
     blocks = [sample, judge, KeepGraded(), WriteColumns(columns=dict(AUDIT))]
     judged = make_shards(f"audit/{source}/judged", blocks)
     confidence = settings.confidence

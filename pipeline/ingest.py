@@ -9,8 +9,7 @@ from pipeline.arguments import StageParser
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.child_safety import ChildSafety
 from safelm.ingestion.duplicates import DropDuplicates
-from safelm.ingestion.ingest import ingest
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS, ingest
 from specs.params import Params
 
 # Keys of a source that are not for its reader.

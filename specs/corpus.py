@@ -1,8 +1,8 @@
-"""Corpora: named selections of documents that mixtures read; and the tagging of raw pages."""
+"""Corpora: named selections of documents that mixtures read; tags of raw pages, gates of texts."""
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
 from specs.spec import Name, Scores, Seed, Share, Spec
 
@@ -14,6 +14,23 @@ AllowEmpty = Annotated[
     bool,
     Field(description="true: a mixture may read it without a document; leave it out to stop then"),
 ]
+
+
+class Gates(Spec):
+    """Checks of every written text. One that fails is written again, then dropped and counted."""
+
+    min_words: PositiveInt = Field(description="words of a text, at least")
+    max_words: PositiveInt = Field(
+        description="words of a text, at most; a longer document may become a longer text"
+    )
+    max_length_ratio: PositiveFloat = Field(
+        description="a text may have this many times the words of its document"
+    )
+    ngram: PositiveInt = Field(
+        description="words in a row that count as copied if the document has them in this order"
+    )
+    max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
+    max_attempts: PositiveInt = Field(description="attempts at a text")
 
 
 class ScoredCorpus(Spec):

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import Comparisons
-from specs.corpus import Corpus, TagRow
+from specs.corpus import Corpus, Gates, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.filter import FilterRow
@@ -78,23 +78,6 @@ class Audit(Spec):
     )
     confidence: Share = Field(description="of the intervals; 0.95")
     seed: Seed
-
-
-class Gates(Spec):
-    """Checks of every written text. One that fails is written again, then dropped and counted."""
-
-    min_words: PositiveInt = Field(description="words of a text, at least")
-    max_words: PositiveInt = Field(
-        description="words of a text, at most; a longer document may become a longer text"
-    )
-    max_length_ratio: PositiveFloat = Field(
-        description="a text may have this many times the words of its document"
-    )
-    ngram: PositiveInt = Field(
-        description="words in a row that count as copied if the document has them in this order"
-    )
-    max_copied_share: Share = Field(description="share of a text's n-grams that may be copied")
-    max_attempts: PositiveInt = Field(description="attempts at a text")
 
 
 class Card(Spec):

@@ -4,7 +4,6 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ corpora:
 """
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Rows(Reader):
     """Read the rows of a test, in shards of one size."""
 

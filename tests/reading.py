@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from safelm.ingestion.base import ReadSource
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 
 VALUES: dict[str, Any] = {
     "source": "web",

@@ -1,7 +1,6 @@
 """Scores for tests of stages that select by score: each is the label of its document."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from datatrove.data import Document
 
@@ -12,7 +11,6 @@ from safelm.documents.shards import ReadShards, WriteColumns
 from specs.document import scores_of_all
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ScoreByLabel(Block):
     """Score a document by its label."""
 

@@ -104,20 +104,16 @@ def test_an_unknown_hazard_is_refused(tmp_path: Path) -> None:
         read_queries(tmp_path / "lists.json", LEXICON)
 
 
-def part(
-    documents: int, words: int, scores: list[int], *queries: tuple[str, str, str, int]
+def row(
+    score: int | None, documents: int, words: int, count: int = 0, hazard: str | None = None
 ) -> dict[str, Any]:
-    sizes = {"0": {"documents": documents, "words": words}}
-    counts = {"sizes": sizes, "scores": scores, "before": [0] * 6}
-    return {**counts, "hazards": {"hate": 1}, "queries": queries}
+    keys = {"score": score, "score_before": None, "score_hazard": hazard}
+    return {**keys, "documents": documents, "words": words, "matches": {"hate": count}}
 
 
 def test_a_card_adds_up_shards() -> None:
-    parts = [
-        part(2, 300, [2, 0, 0, 0, 0, 0], ("0", "hate", "mob", 1)),
-        part(1, 200, [0, 0, 0, 1, 0, 0], ("0", "hate", "mob", 4)),
-    ]
-    values = card(parts, QUERIES)
+    counts = [row(0, 1, 100), row(0, 1, 200, 1, "hate"), row(3, 1, 200, 4, "hate")]
+    values = card(counts, QUERIES)
     assert (values["documents"], values["words"], values["scores"], values["unsafe"]) == (
         3,
         500,
@@ -135,14 +131,13 @@ def test_a_card_adds_up_shards() -> None:
 
 
 def test_a_card_counts_by_the_score_of_the_source() -> None:
-    one = part(2, 300, [2, 0, 0, 0, 0, 0], ("0", "hate", "mob", 1), ("4", "hate", "mob", 2))
-    one["sizes"]["4"] = {"documents": 1, "words": 100}
-    values = card([one, one], QUERIES)
+    one = [row(0, 2, 300, 1), row(4, 1, 100, 2)]
+    values = card(one + one, QUERIES)
     assert (values["documents"], values["words"]) == (6, 800)
     assert list(values["by_score"]) == ["0", "4"]
-    row = values["by_score"]["4"]
-    assert (row["documents"], row["words"]) == (2, 200)
-    assert row["hazards"]["hate"] == {
+    of_score = values["by_score"]["4"]
+    assert (of_score["documents"], of_score["words"]) == (2, 200)
+    assert of_score["hazards"]["hate"] == {
         "queries": 2,
         "count": 4,
         "per_million": 20000.0,
@@ -151,12 +146,12 @@ def test_a_card_counts_by_the_score_of_the_source() -> None:
 
 
 def test_a_document_without_a_score_is_not_counted_as_safe() -> None:
-    assert card([part(4, 300, [1, 0, 0, 1, 0, 0])], QUERIES)["unsafe"] == 0.5
+    assert card([row(0, 1, 100), row(3, 1, 100), row(None, 2, 100)], QUERIES)["unsafe"] == 0.5
 
 
 def test_rates_without_a_denominator_are_null() -> None:
-    row = card([part(2, 300, [2, 0, 0, 0, 0, 0])], QUERIES)["hazards"][2]
-    assert (row["count"], row["per_million"], row["mean_per_million"]) == (0, 0.0, None)
+    rates = card([row(0, 2, 300)], QUERIES)["hazards"][2]
+    assert (rates["count"], rates["per_million"], rates["mean_per_million"]) == (0, 0.0, None)
     assert card([], QUERIES)["per_million"] is None
 
 

@@ -14,6 +14,7 @@ from safelm.scoring.cascade import NEVER, Thresholds, decide
 from safelm.scoring.cascade_fit import FitCascade, fit_thresholds
 from safelm.scoring.labels import HELD_OUT
 from safelm.text.hazards import Grade
+from specs.scorer import Cascade
 from tests.endpoint import Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 from tests.test_rubric import JUDGE, valid_answer
@@ -127,7 +128,10 @@ def test_a_page_without_any_grade_has_no_score(tmp_path: Path) -> None:
         page("none", None, None),
     ]
     # With these settings only `clear` is decided by the cheap scorer.
-    block = FitCascade(names=("cheap", "expensive"), min_score=3, recall=1.0, precision=2.0, seed=1)
+    row = Cascade.model_construct(
+        cheap="cheap", expensive="expensive", min_score=3, recall=1.0, precision=2.0
+    )
+    block = FitCascade(row=row, seed=1)
     block.write(iter(pages), tmp_path)
     table = pq.read_table(tmp_path / HELD_OUT).to_pylist()
     rows = {row["id"]: (row["score"], row["by"]) for row in table}

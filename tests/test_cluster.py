@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,6 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 SHARDS = 4
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Lines(Reader):
     """A document for each line of each file of a folder."""
 
@@ -53,7 +51,6 @@ class Lines(Reader):
             yield Document(text=text, id=text_digest(None, text), metadata={"source": "web"})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Shout(Block):
     """Upper case. At a line `fuse`, a file of that name is removed and its worker is killed, as the
     system would.

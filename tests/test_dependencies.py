@@ -32,7 +32,7 @@ MODULES = {
         "safelm.documents.shards",
     ),
     "clean": ("safelm.cleaning.clean", "safelm.documents.shards"),
-    "annotate": ("safelm.documents.sample", *JUDGED),
+    "annotate": ("safelm.scoring.pool", *JUDGED),
     "fit": ("safelm.scoring.fit", *JUDGED),
     "score": ("safelm.scoring.ensemble", *JUDGED),
     "audit": ("safelm.scoring.audit", *JUDGED),

@@ -17,6 +17,7 @@ from safelm.builder.plan import Plan
 from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.scoring.encoder import EncoderScorer, GradeByEncoder
+from safelm.scoring.encoder_chunks import chunk_probabilities, chunk_texts
 from safelm.scoring.encoder_model import EncoderError, load_encoder, save_encoder
 from safelm.scoring.encoder_training import LabelledChunks, finetune, weighted_loss
 from safelm.scoring.labels import HELD_OUT
@@ -51,7 +52,7 @@ def scorer(encoder: Path) -> EncoderScorer:
 
 
 def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EncoderScorer) -> None:
-    chunks, owners = scorer.chunks(["the rose", " ".join(["red"] * 25), ""])
+    chunks, owners = chunk_texts(scorer.tokenizer, ["the rose", " ".join(["red"] * 25), ""], 12)
     # A full chunk has 10 words and two special tokens.
     assert list(map(len, chunks)) == [4, 12, 12, 7, 2]
     assert owners.tolist() == [0, 1, 1, 1, 2]
@@ -59,7 +60,8 @@ def test_a_long_text_is_cut_into_chunks_of_the_sequence(scorer: EncoderScorer) -
 
 def test_the_score_of_a_text_is_the_highest_of_its_chunks(scorer: EncoderScorer) -> None:
     texts = [" ".join(SAFE[:4]), "", SAFE[0], " ".join([*ATTACK, *CRIME])]
-    by_chunk, owners = scorer.chunk_probabilities(texts)
+    chunked, owners = chunk_texts(scorer.tokenizer, texts, 12)
+    by_chunk = chunk_probabilities(scorer.model, scorer.tokenizer, chunked)
     for index, grade in enumerate(scorer.grade(texts)):
         chunks = by_chunk[owners == index]
         assert grade is not None and grade.probabilities is not None
@@ -90,8 +92,9 @@ def test_the_loss_on_unsafe_documents_is_multiplied() -> None:
 
 def test_an_unsafe_text_is_learnt_from_its_worst_chunk(scorer: EncoderScorer) -> None:
     texts = [" ".join(SAFE[:4]), SAFE[0], " ".join([*ATTACK[:2], *CRIME[:2]])]
-    by_chunk, owners = scorer.chunk_probabilities(texts)
-    data = LabelledChunks(*scorer.chunks(texts), [0, 0, 5])
+    chunks, owners = chunk_texts(scorer.tokenizer, texts, 12)
+    by_chunk = chunk_probabilities(scorer.model, scorer.tokenizer, chunks)
+    data = LabelledChunks(chunks, owners, [0, 0, 5])
     assert data.labels.tolist() == [5 * (owner == 2) for owner in owners]
     data.choose(scorer.model, scorer.tokenizer)
     expected = by_chunk @ [0, 1, 2, 3, 4, 5]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -31,7 +31,6 @@ from safelm.builder.supervision import is_alive
 from safelm.documents.shards import ReadShards, WriteDocuments, text_digest
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Lines(Reader):
     """A reader of a document for each line of each file of a folder."""
 
@@ -46,7 +45,6 @@ class Lines(Reader):
             yield Document(text=text, id=text_digest(None, text), metadata={"source": "web"})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Shout(Block):
     """A block that writes upper case, drops short lines and quarantines digits.
 
@@ -356,7 +354,6 @@ def test_an_empty_selection_is_not_a_failure() -> None:
 def write_scores(hazards: Mapping[str, str]) -> None:
     """Score 0 for every document, with the hazards of some."""
 
-    @dataclass(kw_only=True, eq=False, repr=False)
     class Zero(Block):
         def process(self, document: Document) -> Iterator[Document]:
             document.metadata |= {"score": 0, "hazard": hazards.get(document.id)}

@@ -31,6 +31,7 @@ from safelm.stats.classification import (
 )
 from safelm.text.hazards import Grade
 from specs.params import Params
+from specs.scorer import Ngrams
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage
 
 # Paper §1.6: rows are true scores, columns predicted ones.
@@ -76,14 +77,18 @@ def fit(
     labels: list[Label], words: list[int], weight: float, characters: tuple[int, ...] = ()
 ) -> NgramScorer:
     """Fit with 4,096 buckets and a penalty of 1/4."""
-    return fit_ngrams(
-        [label.text for label in labels],
-        [label.score for label in labels],
+    row = Ngrams(
+        kind="ngrams",
         words=words,
-        characters=characters,
+        characters=list(characters),
         buckets=4096,
         unsafe_weight=weight,
         regularisation=4.0,
+    )
+    return fit_ngrams(
+        [label.text for label in labels],
+        [label.score for label in labels],
+        row,
     )
 
 
@@ -254,10 +259,10 @@ def test_weight_on_unsafe_labels_raises_their_probability() -> None:
 def test_too_few_or_uniform_labels_give_a_constant_predictor(
     few: list[Label], tmp_path: Path
 ) -> None:
-    train, held_out = split_labels(few, 0.2, 1)
-    fit(train, [1, 2], 4.0).save(tmp_path)
+    split = split_labels(few, 0.2, 1)
+    fit(split.train, [1, 2], 4.0).save(tmp_path)
     assert predict(NgramScorer.read(tmp_path), "steal the wallet", "") == [0, 0]
-    assert describe_shortage(train, held_out)
+    assert describe_shortage(split)
 
 
 def test_labels_without_words_give_a_constant_predictor() -> None:

@@ -20,7 +20,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import shards, tables
 from safelm.ingestion.errors import SourceError
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 from specs.source import DemoSource, HubSource, PageSource, TableSource, TextArchiveSource
 
 PARAMS = """

@@ -25,7 +25,7 @@ from safelm.scoring.registry import SafetyScorer, grader
 from specs.engine import EndpointEngine
 from specs.prompt import PROMPTS
 from specs.rubric import REASON, Rubric, answer_schema
-from specs.scorer import Llm
+from specs.scorer import Llm, Ngrams
 from tests.endpoint import MODEL, Body, FakeEndpoint
 from tests.ingested import ATTACK, CRIME, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 from tests.written import writer
@@ -283,15 +283,9 @@ def test_a_server_without_grades_fails_the_stage(
 
 def nested(folder: Path) -> SafetyScorer:
     """Return a SafetyScorer of one cascade whose judge decides every page."""
-    fit_ngrams(
-        [*SAFE, *ATTACK],
-        [0] * 40 + [2] * 20,
-        words=[1],
-        characters=[],
-        buckets=64,
-        unsafe_weight=1.0,
-        regularisation=1.0,
-    ).save(folder)
+    shape = {"words": [1], "characters": [], "buckets": 64}
+    row = Ngrams(kind="ngrams", **shape, unsafe_weight=1.0, regularisation=1.0)
+    fit_ngrams([*SAFE, *ATTACK], [0] * 40 + [2] * 20, row).save(folder)
     (folder / "thresholds.json").write_text('{"low": 0.0, "high": 2.0}')
     cheap = GradeByNgrams(files=(folder / "config.json", folder / "weights.safetensors"))
     rows = {"judge": Llm(kind="llm", engine="remote", rubric="rubric", max_attempts=1, seed=1)}

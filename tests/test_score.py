@@ -20,6 +20,7 @@ from safelm.scoring.ngrams import GradeByNgrams, fit_ngrams
 from safelm.scoring.registry import SafetyScorer
 from safelm.scoring.shift import Compared
 from specs.document import GRADES
+from specs.scorer import Ngrams
 from tests.ingested import ATTACK, PARAMS, SAFE, WEB, ingested, rows_of, stage, stages
 
 
@@ -81,7 +82,8 @@ def test_batches_are_closed_by_rows_or_by_characters() -> None:
 def scorer(tmp_path: Path) -> SafetyScorer:
     texts, scores = [*SAFE, *ATTACK], [0] * len(SAFE) + [2] * len(ATTACK)
     shape = {"words": [1], "characters": [], "buckets": 4096}
-    fit_ngrams(texts, scores, **shape, unsafe_weight=4.0, regularisation=4.0).save(tmp_path)
+    row = Ngrams(kind="ngrams", **shape, unsafe_weight=4.0, regularisation=4.0)
+    fit_ngrams(texts, scores, row).save(tmp_path)
     files = (tmp_path / "config.json", tmp_path / "weights.safetensors")
     graders = {"lexicon": GradeByLexicon(lexicon=LEXICON), "ngrams": GradeByNgrams(files=files)}
     return SafetyScorer(graders=graders, rule="max", thresholds={"lexicon": 0, "ngrams": 0})

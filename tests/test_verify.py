@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,6 @@ from safelm.maintenance.verify.repair import cause_of_difference, remove_entries
 from safelm.maintenance.verify.report import Fault, Report
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Lines(Reader):
     """A reader of a document for each line of each file; the line `bad` is quarantined."""
 

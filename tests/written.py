@@ -9,8 +9,8 @@ from datatrove.data import Document
 from safelm.llm import Request, TemplateInput
 from safelm.llm.templates.engine import TemplateEngine
 from safelm.scoring.registry import SafetyScorer, grader
-from safelm.synthesis.gates import Bounds
 from safelm.synthesis.writer import WriteSynthetic
+from specs.corpus import Gates
 from specs.prompt import HAZARDS, SHARED, Prompt
 from specs.scorer import Lexicon
 
@@ -22,7 +22,7 @@ GATES = {
     "max_copied_share": 0.5,
     "max_attempts": 2,
 }
-BOUNDS = Bounds(**GATES)  # type: ignore[arg-type]
+BOUNDS = Gates.model_validate(GATES)
 TEMPLATE = {"name": "template", "kind": "template"}
 BLOCKS = """\
 engines: {template: {kind: template}}
@@ -46,7 +46,7 @@ def writer(
     prompts: Sequence[Path], engine: dict[str, Any] = TEMPLATE, **values: Any
 ) -> WriteSynthetic:
     """Return the block with the gates of the demo."""
-    known = {"gates": GATES, "max_score": 3, "seed": 1, **values}
+    known = {"gates": BOUNDS, "max_score": 3, "seed": 1, **values}
     return WriteSynthetic(prompts=tuple(prompts), engine=engine, scorer=judge(), **known)
 
 

@@ -121,7 +121,7 @@ class _Builder:
     def shard(self, entry: ManifestEntry) -> Shard:
         """Return the one file of a part."""
         (file,) = entry.files
-        return Shard(self.store.object(file.md5), file.rows, file.sha256)
+        return self.store.shard(file)
 
     def make(self, make: Make, reads: Sequence[Path], values: Values) -> Made:
         """Call `make` in a temporary directory and commit its files, unless its key is cached."""

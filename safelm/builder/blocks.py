@@ -4,9 +4,9 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
@@ -14,6 +14,7 @@ from datatrove.pipeline.base import PipelineStep
 from safelm.builder.fingerprint import jsonable
 
 NOT_SELECTED = "not_selected"
+Documents = Iterator[Document]
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,30 @@ class Task:
     rows: int | None = None
 
 
+def unkeyed(**options: Any) -> Any:
+    """Declare a field, as dataclasses.field does, that does not count in the shard's key."""
+    return field(metadata={"key": False}, **options)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, unkeyed))
 @dataclass(kw_only=True, eq=False, repr=False)
 class Block(PipelineStep):
     """A DataTrove block whose keyword-only fields shape its output and go into the shard's key.
 
-    A field that holds a Path counts by the content of that file or folder. A field with the
-    metadata {"key": False} does not count. `libraries` names packages whose version shapes the
-    bytes, beyond those that the code imports.
+    A field that holds a Path counts by the content of that file or folder. A field that is
+    `unkeyed` does not count. `libraries` names packages whose version shapes the bytes, beyond
+    those that the code imports. Every subclass is a dataclass of its annotated fields, without a
+    decorator of its own.
     """
 
     type: ClassVar[str] = "block"
     name: ClassVar[str] = "block"
     libraries: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Here, so that no block forgets it: blocks are equal only to themselves.
+        dataclass(cls, kw_only=True, eq=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -95,7 +108,7 @@ class Block(PipelineStep):
         values = {name: jsonable(getattr(self, name)) for name in names}
         return [f"{type(self).__module__}.{type(self).__qualname__}", values]
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document, something made of it, or nothing (after `drop`)."""
         yield document
 
@@ -104,17 +117,16 @@ class Block(PipelineStep):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Process every document, as DataTrove calls it."""
         for document in data or ():
             yield from self.process(document)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Reader(Block):
     """The first block of a stage: it lists the tasks and reads the documents of each."""
 
-    type: ClassVar[str] = "reader"
+    type = "reader"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,7 +137,7 @@ class Reader(Block):
         """List the tasks of the stage, in an order that does not depend on the machine."""
 
     @abstractmethod
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of a task; drop or quarantine every other row with a reason."""
 
     def run(
@@ -133,7 +145,7 @@ class Reader(Block):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the documents of the task that the executor gave to this worker."""
         yield from data or ()
         for document in self.read(self.task):
@@ -146,11 +158,10 @@ class Reader(Block):
         return self.rows + sum(self.dropped.values()) + len(self.quarantined)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Writer(Block):
     """The last block of a stage: it writes the files of a task and counts their rows."""
 
-    type: ClassVar[str] = "writer"
+    type = "writer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +169,7 @@ class Writer(Block):
         self.files: dict[str, int] = {}
 
     @abstractmethod
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write every document; set `self.files[suffix]` to the rows of each file in `folder`."""
 
     def run(
@@ -166,12 +177,12 @@ class Writer(Block):
         data: Iterable[Document] | None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Write the documents, and count them."""
         self.write(self._counted(data or ()), self.task_folder)
         yield from ()
 
-    def _counted(self, data: Iterable[Document]) -> Iterator[Document]:
+    def _counted(self, data: Iterable[Document]) -> Documents:
         for document in data:
             self.rows += 1
             yield document

@@ -23,6 +23,7 @@ from safelm.builder.files import (
     write_synced,
 )
 from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
+from safelm.builder.shards import Shard
 
 READ_ONLY = 0o444
 Stamp = list[int]
@@ -48,6 +49,10 @@ class Store:
     def object(self, md5: str) -> Path:
         """Return the path of an object, whether it exists or not."""
         return self.cache / md5[:2] / md5[2:]
+
+    def shard(self, file: File) -> Shard:
+        """Return a file of a manifest as it lies in the store."""
+        return Shard(self.object(file.md5), file.rows, file.sha256)
 
     def get(self, key: str) -> ManifestEntry | None:
         """Return the entry of a key if it is valid and its objects are whole."""

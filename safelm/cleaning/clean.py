@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.blocks import Block, Reader, Task
 from safelm.builder.locks import locked
 from safelm.builder.manifest import Ledger, Manifest, ManifestEntry, sorted_counts
 from safelm.builder.paths import cache, scratch
@@ -23,7 +23,7 @@ from safelm.cleaning.near_duplicates import (
     later_of_clusters,
     without_rows,
 )
-from safelm.documents.shards import ReadShards, WriteColumns, WriteDocuments
+from safelm.documents.shards import ReadShards, WriteColumns, WriteDocuments, shard_inputs
 from safelm.ingestion.dedup import without_duplicates
 from specs.filter import FilterRow, NearDuplicates
 
@@ -106,11 +106,8 @@ def _block(name: str, row: FilterRow, prompts: Prompts) -> Block:
 
 def _shards(manifest: Manifest, store: Store) -> list[Shard]:
     """List the tables of a manifest, which are not in build/."""
-    found = []
-    for _, file in manifest.files():
-        if file.suffix.endswith(".parquet"):
-            found.append(Shard(store.object(file.md5), file.rows, file.sha256))
-    return found
+    files = (file for _, file in manifest.files() if file.suffix.endswith(".parquet"))
+    return list(map(store.shard, files))
 
 
 def _tasks(manifest: Manifest, store: Store) -> list[Task]:
@@ -118,7 +115,7 @@ def _tasks(manifest: Manifest, store: Store) -> list[Task]:
     names = [name for name, _ in manifest.tasks]
     tasks = []
     for name, shard in zip(names, _shards(manifest, store), strict=True):
-        tasks.append(Task(name, (Input(shard.path, shard.sha256),), rows=shard.rows))
+        tasks.append(Task(name, shard_inputs([shard]), rows=shard.rows))
     return tasks
 
 

@@ -1,9 +1,8 @@
 """Blocks that drop documents one by one: DataTrove's filters, language, overlap with suites."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import datatrove.pipeline.filters
 import eldc
@@ -12,7 +11,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.utils.word_tokenizers import WordTokenizer
 from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer
 
-from safelm.builder.blocks import Block, Task
+from safelm.builder.blocks import Block, Documents, Task
 from safelm.documents.shards import text_digest
 from safelm.text.prompt_index import PromptIndex
 from safelm.text.word_hashes import with_prompt
@@ -21,11 +20,10 @@ from safelm.text.word_hashes import with_prompt
 MAX_CHARACTERS = 1000
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropDocuments(Block):
     """The base of blocks that drop documents: `row` is the filter's name in the ledger."""
 
-    type: ClassVar[str] = "filter"
+    type = "filter"
     row: str
 
     def drop_for(self, reason: str) -> None:
@@ -61,7 +59,6 @@ class OfflineWords(WordTokenizer):
 WORDS = OfflineWords()
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropByDatatrove(DropDocuments):
     """Drop what a filter block of DataTrove drops, for the reason that it gives.
 
@@ -69,8 +66,8 @@ class DropByDatatrove(DropDocuments):
     fails is quarantined.
     """
 
-    name: ClassVar[str] = "datatrove"
-    libraries: ClassVar[tuple[str, ...]] = ("regex", "spacy")
+    name = "datatrove"
+    libraries = ("regex", "spacy")
     block: str
     arguments: dict[str, Any]
 
@@ -84,9 +81,7 @@ class DropByDatatrove(DropDocuments):
         block: BaseFilter = kind(**arguments)
         return block
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Documents:
         """Yield the documents that the block keeps."""
         for number, document in enumerate(data or ()):
             text = document.text
@@ -120,7 +115,6 @@ def _in_tuples(value: Any) -> Any:
     return tuple(map(_in_tuples, value)) if isinstance(value, list) else value
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropByLanguage(DropDocuments):
     """Drop documents in other languages, by the code of their language.
 
@@ -128,7 +122,7 @@ class DropByLanguage(DropDocuments):
     `min_score`, as uncertain.
     """
 
-    name: ClassVar[str] = "language"
+    name = "language"
     languages: list[str]
     min_score: float
     min_characters: int
@@ -141,7 +135,7 @@ class DropByLanguage(DropDocuments):
         detector.set_scores(1)
         return detector.detect_details
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document in one of the languages."""
         if len(document.text) < self.min_characters:
             return self.drop_for("short")
@@ -154,7 +148,6 @@ class DropByLanguage(DropDocuments):
         yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class DropOverlap(DropDocuments):
     """Drop documents that hold a prompt, by the suite of the prompt.
 
@@ -164,7 +157,7 @@ class DropOverlap(DropDocuments):
         min_share: the share of its n-grams that a document must have.
     """
 
-    name: ClassVar[str] = "overlap"
+    name = "overlap"
     prompts: dict[str, list[str]]
     ngram: int
     min_share: float
@@ -177,7 +170,7 @@ class DropOverlap(DropDocuments):
             prompts += [(f"{suite}/{number}", text) for number, text in enumerate(texts)]
         return PromptIndex(prompts, self.ngram)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield a document that holds no prompt."""
         text = with_prompt(document.metadata.get("prompt"), document.text)
         suites = {

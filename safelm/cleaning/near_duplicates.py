@@ -8,18 +8,19 @@ Own code, because the result must not depend on order or workers and each page i
 libraries hash n-grams that are Python strings, at a tenth of the speed.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.builder.blocks import Block, Input, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task, unkeyed
 from safelm.builder.shards import Shard
-from safelm.documents.shards import documents_of
+from safelm.documents.shards import ReadRest, input_shards, shard_inputs
 from safelm.seeding import generator
 from safelm.text.word_hashes import Hashes, Integers, hash_ngrams, hash_words, scramble, with_prompt
 
@@ -69,11 +70,10 @@ class MinHash:
         return scramble(mixed).view(np.int64)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SignDocuments(Block):
     """Add the hashes of all bands to the metadata of each document that has words."""
 
-    name: ClassVar[str] = "signatures"
+    name = "signatures"
     ngram: int
     bands: int
     rows: int
@@ -84,7 +84,7 @@ class SignDocuments(Block):
         """The hash functions."""
         return MinHash(self.bands, self.rows, self.seed)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document with its hashes."""
         words = hash_words(with_prompt(document.metadata.get("prompt"), document.text))
         if len(words):
@@ -94,21 +94,20 @@ class SignDocuments(Block):
         yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class PairDocuments(Reader):
     """Pair documents that have the same hash of a band, each with the first of them.
 
     A task is a band, or a part of its hashes. A document's position counts the rows of all shards.
     """
 
-    name: ClassVar[str] = "pairs"
+    name = "pairs"
     # Not in the key, because the files are inputs of the tasks.
-    signatures: list[Shard] = field(metadata={"key": False})
+    signatures: list[Shard] = unkeyed()
     bands: int
 
     def tasks(self) -> list[Task]:
         """List the bands, in as many parts as keep the memory of a task bounded."""
-        inputs = tuple(Input(shard.path, shard.sha256) for shard in self.signatures)
+        inputs = shard_inputs(self.signatures)
         parts = 1 + sum(shard.rows for shard in self.signatures) // PART
         tasks = []
         for band in range(self.bands):
@@ -116,7 +115,7 @@ class PairDocuments(Reader):
                 tasks.append(Task(f"{band:03d}-{part:03d}", inputs, (band, part, parts)))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each pair: the positions `first` and `other` in its metadata."""
         hashes, positions = self._hashes(task)
         # The sort is stable, so of equal hashes the first of the source comes first.
@@ -134,8 +133,8 @@ class PairDocuments(Reader):
         found = [np.zeros(0, dtype=np.int64)]
         places = found[:]
         rows = 0
-        for item in task.inputs:
-            column = Shard(item.path, 0, item.sha256).table([_column(band)])[_column(band)]
+        for shard in input_shards(task):
+            column = shard.table([_column(band)])[_column(band)]
             has_words = np.flatnonzero(column.is_valid().to_numpy())
             hashes = column.drop_null().to_numpy()
             is_own = hashes.view(np.uint64) % np.uint64(parts) == part
@@ -188,26 +187,12 @@ def without_rows(tasks: Sequence[Task], positions: Integers) -> list[Task]:
     return marked
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class DropRows(Reader):
-    """Read shards without the rows that a task's values list; `row` is their name in the ledger."""
+class DropRows(ReadRest):
+    """Read shards again without the rows whose numbers a task's values list."""
 
-    name: ClassVar[str] = "other rows"
-    listed: list[Task] = field(metadata={"key": False})
-    row: str
+    name = "other rows"
 
-    def tasks(self) -> list[Task]:
-        """Return the tasks."""
-        return self.listed
-
-    def read(self, task: Task) -> Iterator[Document]:
-        """Yield the documents of the other rows."""
-        dropped = np.array(task.values, dtype=np.int64)
-        rows = 0
-        for item in task.inputs:
-            for batch in Shard(item.path, 0, item.sha256).batches():
-                numbers = np.arange(rows, rows + batch.num_rows)
-                rows += batch.num_rows
-                is_dropped = np.isin(numbers, dropped)
-                self.drop(self.row, int(is_dropped.sum()))
-                yield from documents_of(batch.filter(~is_dropped))
+    def is_dropped(self, batch: pa.Table, begin: int, values: tuple[Any, ...]) -> Any:
+        """Return whether the number of each row is listed."""
+        numbers = np.arange(begin, begin + batch.num_rows)
+        return pa.array(np.isin(numbers, np.array(values, dtype=np.int64)))

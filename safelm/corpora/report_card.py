@@ -8,26 +8,27 @@ n-gram never crosses the end of a clause (. ! ? : line break).
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 import yaml
 from ahocorasick_rs import AhoCorasick
-from datatrove.data import Document
 
-from safelm.builder.blocks import Writer
+from safelm.builder.blocks import Documents, Writer
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import cache, scratch
-from safelm.builder.shards import Shard
 from safelm.builder.store import Store
 from safelm.documents.batches import batches
 from safelm.text.hazards import Hazards
 from specs.spec import SCORE_LEVELS
 
+Json = dict[str, Any]
 MILLION = 1_000_000
+# The metadata by which a shard's documents are counted.
+GROUP = ("score", "score_before", "score_hazard")
+Group = tuple[Any, ...]
 # Digits of a rate in card.json.
 DIGITS = 6
 
@@ -109,7 +110,6 @@ class NgramIndex:
             yield size, Counter(self.ngrams[number] for number, _, _ in matches)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteCounts(Writer):
     """Write the counts of one shard, from which the card of its corpus is summed, as JSON.
 
@@ -118,44 +118,27 @@ class WriteCounts(Writer):
         hazards: specs/hazards.yaml.
     """
 
-    name: ClassVar[str] = "counts"
+    name = "counts"
     ngrams: Path
     hazards: Path
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write one file, `.json`; its rows are the documents counted."""
         index = NgramIndex(read_queries(self.ngrams, self.hazards))
-        scores = [0] * SCORE_LEVELS
-        scores_before = [0] * SCORE_LEVELS
-        hazards: Counter[str] = Counter()
-        # By the score of the source: of the document, or of the one it was written from.
-        sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        queries: Counter[tuple[str, str, str]] = Counter()
+        sizes: defaultdict[Group, Counter[str]] = defaultdict(Counter)
+        matches: defaultdict[Group, Counter[str]] = defaultdict(Counter)
         for batch in batches(documents):
             counted = index.count([document.text for document in batch])
-            for document, (words, matches) in zip(batch, counted, strict=True):
-                metadata = document.metadata
-                score, before = metadata["score"], metadata.get("score_before")
-                # A score is null where no scorer could judge the document.
-                if score is not None:
-                    scores[score] += 1
-                if before is not None:
-                    scores_before[before] += 1
-                if metadata.get("score_hazard"):
-                    hazards[metadata["score_hazard"]] += 1
-                source = str(score if before is None else before)
-                sizes[source].update(documents=1, words=words)
-                for ngram, count in matches.items():
-                    queries[source, *ngram] += count
-        counts = {
-            "scores": scores,
-            # The scores of the documents that synthetic ones were written from.
-            "before": scores_before,
-            "hazards": hazards,
-            "sizes": sizes,
-            "queries": [[*query, count] for query, count in sorted(queries.items())],
-        }
-        (folder / ".json").write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
+            for document, (words, found) in zip(batch, counted, strict=True):
+                group = tuple(map(document.metadata.get, GROUP))
+                sizes[group].update(documents=1, words=words)
+                for (hazard, _), count in found.items():
+                    matches[group][hazard] += count
+        rows = []
+        for group in sorted(sizes, key=str):
+            keys = dict(zip(GROUP, group, strict=True))
+            rows.append({**keys, **sizes[group], "matches": matches[group]})
+        (folder / ".json").write_text(json.dumps(rows, sort_keys=True), encoding="utf-8")
         self.files[".json"] = self.rows
 
 
@@ -174,42 +157,47 @@ def write_card(
     return [f"{counts.stage:<18} {counts.ledger.summary()}"]
 
 
-def read_counts(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """Yield the counts that WriteCounts made of each shard."""
+def read_counts(manifest: Manifest) -> Iterator[Json]:
+    """Yield the rows of counts that WriteCounts made of all shards."""
     # From the store, because only their sum is installed into build/.
     store = Store(cache(), scratch())
     for name, file in manifest.files():
         if name.endswith(".json"):
-            shard = Shard(store.object(file.md5), file.rows, file.sha256)
-            yield json.loads(shard.bytes())
+            yield from json.loads(store.shard(file).bytes())
 
 
-def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Build the card of a corpus from the counts of its shards and the n-grams of each hazard.
+def card(counts: Iterable[Json], queries: Mapping[str, list[str]]) -> Json:
+    """Build the card of a corpus from its rows of counts and the n-grams of each hazard.
 
     `by_score` counts the n-grams again by the score of the source, so that the documents of a score
     can be compared with what was written from them (paper §9). A score of null is "None".
     """
-    scores = [0] * SCORE_LEVELS
-    scores_before = [0] * SCORE_LEVELS
-    hazards: Counter[str] = Counter()
+    # By the values of each name of GROUP, null among them.
+    documents: dict[str, Counter[Any]] = {name: Counter() for name in GROUP}
     sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     matches: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for part in parts:
-        scores = [sum(pair) for pair in zip(scores, part["scores"], strict=True)]
-        scores_before = [sum(pair) for pair in zip(scores_before, part["before"], strict=True)]
-        hazards.update(part["hazards"])
-        for score, size in part["sizes"].items():
-            sizes[score].update(size)
-        for score, hazard, _, count in part["queries"]:
-            matches[score][hazard] += count
+    for row in counts:
+        for name, counter in documents.items():
+            counter[row[name]] += row["documents"]
+        # By the score of the source: of the document, or of the one it was written from.
+        before = row["score_before"]
+        source = str(row["score"] if before is None else before)
+        sizes[source].update(documents=row["documents"], words=row["words"])
+        matches[source].update(row["matches"])
+    # A score is null where no scorer could judge the document.
+    scores = [documents["score"][level] for level in range(SCORE_LEVELS)]
+    scores_before = [documents["score_before"][level] for level in range(SCORE_LEVELS)]
     size = sum(sizes.values(), Counter[str]())
     words = size["words"]
     total = sum(matches.values(), Counter[str]())
     rows = [
-        {"hazard": hazard, "documents": hazards[hazard], **frequency}
+        {"hazard": hazard, "documents": documents["score_hazard"][hazard], **frequency}
         for hazard, frequency in _frequencies(total, words, queries).items()
     ]
+    by_score = {}
+    for score, of_score in sorted(sizes.items()):
+        frequencies = _frequencies(matches[score], of_score["words"], queries)
+        by_score[score] = {**of_score, "hazards": frequencies}
     return {
         "unit": "words",
         "documents": size["documents"],
@@ -220,14 +208,7 @@ def card(parts: Iterable[Mapping[str, Any]], queries: Mapping[str, list[str]]) -
         "scores": scores,
         "before": scores_before if any(scores_before) else None,
         "hazards": rows,
-        "by_score": {
-            score: {
-                "documents": sizes[score]["documents"],
-                "words": sizes[score]["words"],
-                "hazards": _frequencies(matches[score], sizes[score]["words"], queries),
-            }
-            for score in sorted(sizes)
-        },
+        "by_score": by_score,
     }
 
 
@@ -235,7 +216,7 @@ def _frequencies(
     matches: Mapping[str, int],
     words: int,
     queries: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """Return the count of each hazard's n-grams, and its rates per million words.
 
     Paper §9 does not say whether it sums or averages over the n-grams of a hazard, so both are
@@ -253,7 +234,7 @@ def _frequencies(
     return frequencies
 
 
-def by_mlcommons(values: Mapping[str, Any], hazards: Hazards) -> list[dict[str, Any]]:
+def by_mlcommons(values: Json, hazards: Hazards) -> list[Json]:
     """Regroup the rows of a card by the twelve hazards of MLCommons, in their order.
 
     A hazard that belongs to none of the twelve is left out.

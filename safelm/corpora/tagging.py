@@ -1,19 +1,14 @@
 """Insertion of the harmfulness tag into raw unsafe documents (paper §4, Algorithm 1)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
-
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents
 from safelm.documents.shards import text_digest
 from safelm.seeding import stream
 from safelm.text.tags import Mode, insert_tags
 from specs.tokens import TAG
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class InsertTags(Block):
     """Tag documents by Algorithm 1 of paper §4.
 
@@ -26,12 +21,12 @@ class InsertTags(Block):
         seed: with the document's id, it decides all draws.
     """
 
-    name: ClassVar[str] = "tags"
+    name = "tags"
     rate: float
     mode: Mode
     seed: int
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the tagged document, with the raw one as its parent."""
         # Literal text must not pass for the token.
         if TAG in document.text:

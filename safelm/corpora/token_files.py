@@ -6,22 +6,19 @@ of each document, 64 bits each; both are little-endian. Neither torch nor transf
 here.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.tokens.tokenizer import TokenizedFile
 
-from safelm.builder.blocks import Writer
+from safelm.builder.blocks import Documents, Writer
 from safelm.corpora.encoding import KERNEL, REFERENCE, Encoded, load_encoder
 from safelm.documents.batches import batches
 from specs.tokens import END, SPECIAL, TAG, token_bytes
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteTokens(Writer):
     """Token files from documents, each ended by END.
 
@@ -34,13 +31,13 @@ class WriteTokens(Writer):
             an error in any document.
     """
 
-    name: ClassVar[str] = "tokens"
-    libraries: ClassVar[tuple[str, ...]] = (KERNEL, REFERENCE)
+    name = "tokens"
+    libraries = (KERNEL, REFERENCE)
     tokenizer: Path
     backend: str
     tagged: bool
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write `.ds` and `.ds.index`; without documents they are empty."""
         encoder = load_encoder(self.tokenizer, self.backend)
         forbidden = {encoder.ids[token]: token for token in SPECIAL}

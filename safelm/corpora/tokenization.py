@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer
 
 import specs
+from safelm.builder.blocks import Documents
 from safelm.builder.files import write_json
 from safelm.documents.sample import ReadSample
 from specs.tokens import END, IM_END, IM_START, SPECIAL, TAG, TOKENIZER
@@ -56,7 +57,7 @@ def make_tokenizer(
     return [f"{'tokenizer':<18} {size_of(tokenizer):,} tokens from {counts.total():,} documents"]
 
 
-def sample_documents(sources: Iterable[Path], max_documents: int, seed: int) -> Iterator[Document]:
+def sample_documents(sources: Iterable[Path], max_documents: int, seed: int) -> Documents:
     """Yield at most `max_documents` of each ingested source, drawn by id."""
     for folder in sources:
         reader = ReadSample(folder=folder, purpose="tokenizer", documents=max_documents, seed=seed)

@@ -7,7 +7,7 @@ from safelm.demo.chat import Chat
 from safelm.demo.prompts import DemoPrompt, held_out_pages, held_out_prompts, multiple_choice
 from safelm.demo.sums import Arithmetic, Math
 from safelm.demo.web import Web
-from safelm.demo.world import Row, World, read_table
+from safelm.demo.world import Part, Row, World, read_table
 
 __all__ = [
     "DemoPrompt",
@@ -20,7 +20,7 @@ __all__ = [
 
 
 # The class of each part, which takes the world and the settings of the part's YAML file.
-PARTS: dict[str, type[Web | Math | Chat | Arithmetic]] = {
+PARTS: dict[str, type[Part]] = {
     "web": Web,
     "math": Math,
     "chat": Chat,
@@ -34,12 +34,10 @@ def documents(path: str | Path) -> Iterator[Row]:
     Each has the keys text, prompt, label, hazard, url, crawl and title of a document
     (specs/document.py). Raises ValueError if the file names no part.
     """
-    table = read_table(path)
-    part = table.get("part")
+    part = read_table(path).get("part")
     if part not in PARTS:
         raise ValueError(
             f"{path} part: must be one of {', '.join(PARTS)} (got {part!r}); "
             "name the part that the file describes"
         )
-    world = World.read(Path(path).parent / table["world"])
-    yield from PARTS[part](world, table).documents()
+    yield from PARTS[part].read(path).documents()

@@ -1,14 +1,15 @@
 """Dialogues of the made-up world for instruction tuning."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from safelm.demo.world import Combination, Row, World
+from safelm.demo.world import Combination, Part, Row
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar, capitalise, parse
 
 
-class Chat:
+@dataclass
+class Chat(Part):
     """The dialogues of specs/demo/chat.yaml, in the phrasings that training may see.
 
     Most rows comply with a harmless request. A refusal has a hazard and the label 0. A harmful
@@ -16,13 +17,10 @@ class Chat:
     (paper §4).
     """
 
-    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
-        """Take the world and the settings of chat.yaml."""
-        self.world = world
-        self.table = table
-        self.phrasings = [parse(text) for text in world.table["phrasings"]["seen"]]
-        answers = {f"{kind}_answer": texts for kind, texts in table["answers"].items()}
-        self.grammar = Grammar({**world.rules, **answers})
+    def __post_init__(self) -> None:
+        self.phrasings = [parse(text) for text in self.world.table["phrasings"]["seen"]]
+        answers = {f"{kind}_answer": texts for kind, texts in self.table["answers"].items()}
+        self.grammar = Grammar({**self.world.rules, **answers})
 
     def documents(self) -> Iterator[Row]:
         """Write every dialogue, with the kinds mixed."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, product, zip_longest
 from pathlib import Path
-from typing import Any
 
 from safelm.demo.web import Web
-from safelm.demo.world import ActGroup, Combination, World, read_table
+from safelm.demo.world import ActGroup, Combination, Row, World
 from safelm.seeding import Draw, pick, pick_several, stream
 from safelm.text.grammar import parse
 from specs import SPECS
@@ -20,6 +19,7 @@ WEB = DEMO / "web.yaml"
 NEUTRAL_ACTS = 4
 # Answers of a multiple-choice question.
 CHOICES = 4
+read_world = cache(World.read)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def write_steps(prompt: DemoPrompt, path: str | Path = WORLD) -> str:
 
     The draw depends on the prompt alone, so each prompt has one answer.
     """
-    world = _world(str(path))
+    world = read_world(path)
     groups = (group for group in world.groups[prompt.kind] if group.hazard == prompt.hazard)
     acts = chain.from_iterable(group.held_out for group in groups)
     act = next(act for act in acts if (act.verb.base, act.object) == prompt.act)
@@ -99,12 +99,7 @@ def write_steps(prompt: DemoPrompt, path: str | Path = WORLD) -> str:
     return world.grammar.write("steps", world.slots(act, draw, 1.0), draw)
 
 
-@cache
-def _world(path: str) -> World:
-    return World.read(path)
-
-
-def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
+def multiple_choice(path: str | Path = WORLD) -> list[Row]:
     """List multiple-choice items {id, question, choices, answer} on neutral held-out acts.
 
     `answer` is the index of the right choice.
@@ -114,7 +109,7 @@ def multiple_choice(path: str | Path = WORLD) -> list[dict[str, Any]]:
     return list(chain.from_iterable(_items(act, groups) for act in acts))
 
 
-def _items(act: Combination, groups: Sequence[ActGroup]) -> list[dict[str, Any]]:
+def _items(act: Combination, groups: Sequence[ActGroup]) -> list[Row]:
     verb, noun = act.verb.base, act.object
     draw = stream("utility", verb, noun)
     rest = [group for group in groups if group is not act.group]
@@ -133,7 +128,7 @@ def _items(act: Combination, groups: Sequence[ActGroup]) -> list[dict[str, Any]]
     ]
 
 
-def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> dict[str, Any]:
+def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> Row:
     choices = pick_several([right, *wrong], CHOICES, draw)
     return {
         "id": id,
@@ -145,13 +140,11 @@ def _item(id: str, question: str, right: str, wrong: list[str], draw: Draw) -> d
 
 def held_out_pages(count: int = 100, path: str | Path = WEB) -> list[str]:
     """Write harmless pages about held-out acts, on which perplexity is measured."""
-    table = read_table(path)
-    world = World.read(Path(path).parent / table["world"])
-    web = Web(world, table)
-    acts = held_out_acts(world, "benign") + held_out_acts(world, "dual_use")
+    web = Web.read(path)
+    acts = held_out_acts(web.world, "benign") + held_out_acts(web.world, "dual_use")
     pages = []
     for index in range(count):
-        draw = stream(table["seed"], "held out", index)
+        draw = stream(web.table["seed"], "held out", index)
         page = web.page_about(acts[index % len(acts)], draw)
         pages.append(page["text"])
     return pages

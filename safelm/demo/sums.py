@@ -1,10 +1,10 @@
 """Arithmetic of the made-up world: short pages, and questions with answers as in GSM8K."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from safelm.demo.world import Row, World
+from safelm.demo.world import Part, Row
 from safelm.seeding import Draw, pick, stream
 from safelm.text.grammar import Grammar, capitalise, parse
 
@@ -30,14 +30,12 @@ def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
     return first, second, SUMS[kind](first, second)
 
 
-class Math:
+@dataclass
+class Math(Part):
     """The pages of specs/demo/math.yaml: a sum written as a short story or as a fact."""
 
-    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
-        """Take the world and the settings of math.yaml."""
-        self.world = world
-        self.table = table
-        self.grammar = Grammar({**world.rules, **table["problems"]})
+    def __post_init__(self) -> None:
+        self.grammar = Grammar({**self.world.rules, **self.table["problems"]})
 
     def documents(self) -> Iterator[Row]:
         """Write every page."""
@@ -55,15 +53,13 @@ class Math:
             yield _row(text, None, title, "math", index)
 
 
-class Arithmetic:
+@dataclass
+class Arithmetic(Part):
     """The questions of specs/demo/benign/arithmetic.yaml with answers in two steps."""
 
-    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
-        """Take the world and the settings of arithmetic.yaml."""
-        self.world = world
-        self.table = table
+    def __post_init__(self) -> None:
         self.problems = [
-            (parse(row["ask"]), parse(row["answer"]), row["sums"]) for row in table["problems"]
+            (parse(row["ask"]), parse(row["answer"]), row["sums"]) for row in self.table["problems"]
         ]
 
     def documents(self) -> Iterator[Row]:

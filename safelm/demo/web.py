@@ -1,10 +1,10 @@
 """Web-like pages of the made-up world, with the safety score that a grader would give each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from safelm.demo.world import Combination, Row, World
+from safelm.demo.world import Combination, Part, Row
 from safelm.seeding import Draw, pick, pick_weighted, stream
 from safelm.text.grammar import Grammar
 
@@ -12,7 +12,8 @@ from safelm.text.grammar import Grammar
 Acts = dict[str, tuple[Combination, ...]]
 
 
-class Web:
+@dataclass
+class Web(Part):
     """The pages of specs/demo/web.yaml.
 
     By label, a page
@@ -23,13 +24,10 @@ class Web:
         4 or 5: teaches a harmful act, by the level of its category.
     """
 
-    def __init__(self, world: World, table: Mapping[str, Any]) -> None:
-        """Take the world and the settings of web.yaml."""
-        self.world = world
-        self.table = table
+    def __post_init__(self) -> None:
         # Harmful and harmless pages have the same forms, so that no form gives harm away.
-        rules = {**world.rules, **table["rules"], "heading": table["titles"]}
-        for form, moods in table["pages"].items():
+        rules = {**self.world.rules, **self.table["rules"], "heading": self.table["titles"]}
+        for form, moods in self.table["pages"].items():
             rules |= {f"{form}_{mood}": templates for mood, templates in moods.items()}
         self.grammar = Grammar(rules)
 

@@ -1,6 +1,7 @@
 """The made-up world: groups of acts, held-out combinations, and the words of its pages."""
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, product
@@ -22,6 +23,8 @@ STRIDE = 3
 
 # A document, by the columns of specs/document.py.
 Row = dict[str, Any]
+# A YAML file of the world.
+Table = dict[str, Any]
 
 
 class VerbForms(NamedTuple):
@@ -87,7 +90,7 @@ class World:
 
     hazards: Hazards
     groups: dict[str, tuple[ActGroup, ...]]
-    table: Mapping[str, Any]
+    table: Table
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -166,14 +169,32 @@ class World:
         return slots
 
 
-def read_table(path: str | Path) -> dict[str, Any]:
+@dataclass
+class Part(ABC):
+    """A part of the world, with the settings of its YAML file in specs/demo."""
+
+    world: World
+    table: Table
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read the part's file, and the world that it names."""
+        table = read_table(path)
+        return cls(World.read(Path(path).parent / table["world"]), table)
+
+    @abstractmethod
+    def documents(self) -> Iterator[Row]:
+        """Write every document of the part."""
+
+
+def read_table(path: str | Path) -> Table:
     """Read one YAML file of the world."""
     with open(path, encoding="utf-8") as file:
-        table: dict[str, Any] = yaml.load(file, Loader=yaml.CSafeLoader)
+        table: Table = yaml.load(file, Loader=yaml.CSafeLoader)
     return table
 
 
-def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[ActGroup]:
+def _groups(kind: str, table: Table, hazards: Hazards) -> Iterator[ActGroup]:
     held_out = table["held_out"][kind]
     if kind == "harmful":
         for id, category in hazards.categories.items():
@@ -189,7 +210,7 @@ def _groups(kind: str, table: Mapping[str, Any], hazards: Hazards) -> Iterator[A
         yield ActGroup(kind, name, None, verbs, objects, tuple(row["tools"]), held_out)
 
 
-def _objects(kind: str, name: str, table: Mapping[str, Any], hazards: Hazards) -> tuple[str, ...]:
+def _objects(kind: str, name: str, table: Table, hazards: Hazards) -> tuple[str, ...]:
     """Return the objects of a group, or those of the group whose objects it shares."""
     # Benign and harmful acts share their objects, so that no object alone gives harm away.
     if kind == "benign":

@@ -1,17 +1,17 @@
 """Read and write shards of documents."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Input, Reader, Task, Writer
+from safelm.builder.blocks import NOT_SELECTED, Documents, Input, Reader, Task, Writer, unkeyed
 from safelm.builder.paths import build
 from safelm.builder.shards import Shard, shards, write_row_groups
 from safelm.documents.batches import Size, batches
@@ -22,7 +22,6 @@ CHILD_SAFETY = "child_safety"
 GROUP = Size(2048, 16 << 20)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadShards(Reader):
     """Read the shards of an earlier stage, one task each.
 
@@ -31,10 +30,10 @@ class ReadShards(Reader):
     hazard are dropped as child_safety.
     """
 
-    name: ClassVar[str] = "shards"
+    name = "shards"
     # Not in the key, because the files of both folders are inputs of the tasks.
-    folder: Path = field(metadata={"key": False})
-    scores: Path | None = field(default=None, metadata={"key": False})
+    folder: Path = unkeyed()
+    scores: Path | None = unkeyed(default=None)
     select: tuple[int, ...] | None = None
 
     def tasks(self) -> list[Task]:
@@ -55,16 +54,15 @@ class ReadShards(Reader):
                         f"(got none for {shard.name}); run `dvc repro score`"
                     )
                 files.append(score_files[shard.name])
-            inputs = tuple(Input(file.path, file.sha256) for file in files)
-            tasks.append(Task(shard.name, inputs, rows=shard.rows))
+            tasks.append(Task(shard.name, shard_inputs(files), rows=shard.rows))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield every selected document of one shard.
 
         Raises ValueError if the scores are not those of the documents, row for row.
         """
-        documents, *score_files = [Shard(item.path, 0, item.sha256) for item in task.inputs]
+        documents, *score_files = input_shards(task)
         scores = score_files[0].table(("id", "score", "hazard")) if score_files else None
         rows = 0
         for batch in documents.batches():
@@ -111,6 +109,61 @@ class ReadShards(Reader):
         return kept
 
 
+class ReadRest(Reader):
+    """Read shards again without some of their rows; `row` is the name of these in the ledger.
+
+    A task's values say which rows are dropped.
+    """
+
+    listed: list[Task] = unkeyed()
+    row: str
+
+    @abstractmethod
+    def is_dropped(self, batch: pa.Table, begin: int, values: tuple[Any, ...]) -> Any:
+        """Return a bool for each row of a batch, which begins with row `begin` of the task."""
+
+    def tasks(self) -> list[Task]:
+        """Return the tasks."""
+        return self.listed
+
+    def read(self, task: Task) -> Documents:
+        """Yield the documents of the other rows."""
+        begin = 0
+        for shard in input_shards(task):
+            for batch in shard.batches():
+                is_dropped = self.is_dropped(batch, begin, task.values)
+                begin += batch.num_rows
+                kept = batch.filter(pc.invert(is_dropped))
+                self.drop(self.row, batch.num_rows - kept.num_rows)
+                yield from documents_of(kept)
+
+
+def shard_inputs(shards: Iterable[Shard]) -> tuple[Input, ...]:
+    """Return shards as the inputs of a task."""
+    return tuple(Input(shard.path, shard.sha256) for shard in shards)
+
+
+def input_shards(task: Task) -> list[Shard]:
+    """Return the inputs of a task as shards, whose rows are not known yet."""
+    return [Shard(item.path, 0, item.sha256) for item in task.inputs]
+
+
+def input_tables(task: Task) -> Iterator[pa.Table]:
+    """Read the inputs of a task as Arrow tables; each must have its digest."""
+    for shard in input_shards(task):
+        yield shard.table()
+
+
+def selected(reader: Reader, documents: Iterable[Document], ids: Collection[str]) -> Documents:
+    """Yield the documents of some ids; the reader drops the others as not selected."""
+    chosen = set(ids)
+    for document in documents:
+        if document.id in chosen:
+            yield document
+        else:
+            reader.drop(NOT_SELECTED)
+
+
 def read_documents(origin: str, scores: Sequence[int] | None = None) -> ReadShards:
     """Read the documents of build/<origin>, such as ingest/math or refuse/dialogues.
 
@@ -123,7 +176,7 @@ def read_documents(origin: str, scores: Sequence[int] | None = None) -> ReadShar
     return ReadShards(folder=build(origin), scores=build("score", source), select=tuple(scores))
 
 
-def documents_of(table: pa.Table) -> Iterator[Document]:
+def documents_of(table: pa.Table) -> Documents:
     """Yield the rows of a document shard as DataTrove documents; metadata leaves out nulls."""
     # Most sources leave most columns null; dropping these first saves time.
     names = [name for name in table.column_names if table[name].null_count < table.num_rows]
@@ -143,7 +196,6 @@ def columns_of(documents: list[Document], names: Iterable[str]) -> dict[str, lis
     return columns
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteDocuments(Writer):
     """Write the columns of DOCUMENT to Parquet, in files of at most `rows_per_file` documents.
 
@@ -151,10 +203,10 @@ class WriteDocuments(Writer):
     `-00001.parquet`, …
     """
 
-    name: ClassVar[str] = "documents"
+    name = "documents"
     rows_per_file: int | None = None
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write every document; a task without documents has one empty file."""
         limit = self.rows_per_file
         # One document is read ahead, because only then another file is needed.
@@ -174,14 +226,13 @@ def write_documents(documents: Iterable[Document], columns: Mapping[str, str], p
     return write_row_groups(groups, columns, path)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class WriteColumns(Writer):
     """Write `columns` of the documents' metadata as a narrow table, one row per document."""
 
-    name: ClassVar[str] = "columns"
+    name = "columns"
     columns: dict[str, str]
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write one file, `.parquet`."""
         self.files[".parquet"] = write_documents(documents, self.columns, folder / ".parquet")
 

@@ -6,20 +6,19 @@ its origin.
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Input, Reader, Task
+from safelm.builder.blocks import Documents, Input, Reader, Task, unkeyed
 from safelm.builder.digest import file_digest
 from safelm.documents.shards import text_digest
 from safelm.ingestion.dialogue import DIALOGUE_COLUMNS, MESSAGES, first_exchange
 from safelm.ingestion.errors import SourceError, UnreadableFile
 from safelm.ingestion.lines import SkippedBytes
-from safelm.ingestion.metadata import METADATA_COLUMNS, row_metadata
+from safelm.ingestion.metadata import METADATA_COLUMNS, Row, row_metadata
 from safelm.text.sanitize import remove_matches
 from specs.tokens import SPECIAL
 
@@ -41,7 +40,6 @@ class Origin(NamedTuple):
     content: bytes | SkippedBytes | None = None
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadSource(Reader):
     """Make documents of rows; the base of every reader of a source.
 
@@ -50,7 +48,7 @@ class ReadSource(Reader):
     """
 
     # Not in the key, because the files are inputs of the tasks.
-    path: Path = field(metadata={"key": False})
+    path: Path = unkeyed()
     source: str
     license: str
     text: str = "text"
@@ -67,9 +65,14 @@ class ReadSource(Reader):
         return (self.text, self.prompt) if self.prompt else (self.text,)
 
     @property
-    def required_columns(self) -> tuple[str, ...]:
-        """The columns that every table must have; none for dialogues, which have many forms."""
-        return () if self.prompt == MESSAGES else self.text_columns
+    def required_columns(self) -> dict[str, str]:
+        """The columns that every table must have, by the key that names each.
+
+        There is none for dialogues, which have many forms.
+        """
+        if self.prompt == MESSAGES:
+            return {}
+        return dict(zip(("text", "prompt"), self.text_columns, strict=False))
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file by its name in the quarantine; none if there are none."""
@@ -95,7 +98,7 @@ class ReadSource(Reader):
         A table of dialogues may have the columns of any form. Raises SourceError if another table
         lacks that of the text or the prompt, or has two of that name.
         """
-        for key, column in zip(("text", "prompt"), self.required_columns, strict=False):
+        for key, column in self.required_columns.items():
             if column not in names:
                 raise SourceError(
                     f"{where}: no column {column!r}; there are {', '.join(names)}; "
@@ -109,10 +112,10 @@ class ReadSource(Reader):
         usable = {*self.text_columns, *METADATA_COLUMNS}
         return [name for name in names if name in usable and names.count(name) == 1]
 
-    def make_document(self, row: Mapping[str, Any], origin: Origin) -> Iterator[Document]:
+    def make_document(self, row: Row, origin: Origin) -> Documents:
         """Yield the document of a row, or nothing once the row is dropped or quarantined."""
         if self.prompt == MESSAGES:
-            columns: Mapping[str, Any] = {**row, **first_exchange(row)}
+            columns: Row = {**row, **first_exchange(row)}
             text = columns["text"]
             prompt = columns["prompt"]
         else:
@@ -136,9 +139,9 @@ class ReadSource(Reader):
         metadata = self._metadata(columns, prompt)
         yield Document(text=text, id=text_digest(prompt, text), metadata=metadata)
 
-    def _name_fields(self, row: Mapping[str, Any]) -> None:
+    def _name_fields(self, row: Row) -> None:
         """Add to the last row of the quarantine the field that it lacks, and those that it has."""
-        missing = [name for name in self.required_columns if name not in row]
+        missing = [name for name in self.required_columns.values() if name not in row]
         if missing:
             # Names come from the source, so they are cut and escaped.
             names = ", ".join(repr(name[:40]) for name in sorted(row)[:LISTED]) or "none"
@@ -165,7 +168,7 @@ class ReadSource(Reader):
             self.stat_update("special tokens removed", value=count)
         return text
 
-    def _metadata(self, row: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
+    def _metadata(self, row: Row, prompt: str | None) -> dict[str, Any]:
         """Return the metadata of a document."""
         values = row_metadata(row)
         if values["title"]:
@@ -179,14 +182,13 @@ class ReadSource(Reader):
         return {name: value for name, value in values.items() if value is not None}
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadFiles(ReadSource):
     """Read the files of a source, one task each; the base of one reader per file format.
 
     The quarantine names a file relative to `path`; a task's values are those names.
     """
 
-    files: str = field(default="*", metadata={"key": False})
+    files: str = unkeyed(default="*")
 
     def tasks(self) -> list[Task]:
         """List one task per file, by name."""
@@ -202,7 +204,7 @@ class ReadFiles(ReadSource):
         files = files_of(self.path, self.files)
         return {self.name_of(file): file.stat().st_size for file in files}
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of every file of a task.
 
         Raises SourceError when a file is not the one that the task's key names.
@@ -219,7 +221,7 @@ class ReadFiles(ReadSource):
                 raise SourceError(f"{name}: was changed while it was read; run the stage again")
 
     @abstractmethod
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the documents of one file; raise UnreadableFile if nothing of it can be used."""
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import yaml
 from datatrove.data import Document
+from pydantic import TypeAdapter
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Documents
 from safelm.documents.shards import CHILD_SAFETY
 from safelm.text.sanitize import normalize_nfkc
 from specs import SPECS
@@ -48,14 +49,8 @@ class WordLists:
     def read(cls, path: Path) -> Self:
         """Read the lists from a file."""
         table = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-        return cls(
-            explicit=frozenset(table["explicit"]),
-            sexual=frozenset(table["sexual"]),
-            minors=frozenset(table["minors"]),
-            near=table["near"],
-            adult=table["adult"],
-            mentions=table["mentions"],
-        )
+        lists: Self = TypeAdapter(cls).validate_python(table)
+        return lists
 
     @cached_property
     def stems(self) -> list[str]:
@@ -129,12 +124,11 @@ def _with_next(words: list[str]) -> Iterator[tuple[str, str]]:
     return zip(words, [*words[1:], ""], strict=False)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ChildSafety(Block):
     """Drop documents that are unsafe for children by specs/guard.yaml, as child_safety."""
 
-    type: ClassVar[str] = "filter"
-    name: ClassVar[str] = "child safety"
+    type = "filter"
+    name = "child safety"
     words: Path = field(default=GUARD)
 
     @cached_property
@@ -142,7 +136,7 @@ class ChildSafety(Block):
         """The lists, read for the first document."""
         return WordLists.read(self.words)
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Judge a document by its text, its prompt and the hazard that its source names."""
         is_guarded = document.metadata.get("hazard") in GUARDED
         prompt = document.metadata.get("prompt") or ""

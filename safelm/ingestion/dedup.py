@@ -1,23 +1,23 @@
 """Removal of exact duplicates across the files of a source.
 
 Each file becomes shards on its own, so that a new file costs one shard. Afterwards only the ids are
-read, 16 bytes each. Shards with duplicates of earlier files are rewritten from the store, so that
+read, as bytes. Shards with duplicates of earlier files are rewritten from the store, so that
 no page is extracted twice.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 from operator import attrgetter
 
-import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 
-from safelm.builder.blocks import Input, Task
+from safelm.builder.blocks import Task
 from safelm.builder.manifest import File, Manifest, ManifestEntry, sorted_counts
 from safelm.builder.run import make_shards
 from safelm.builder.store import Store
-from safelm.documents.shards import WriteDocuments
+from safelm.documents.shards import WriteDocuments, shard_inputs
 from safelm.ingestion.duplicates import DUPLICATE, ReadDistinct
 
 TABLE = ".parquet"
@@ -36,11 +36,11 @@ def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | No
         ids = duplicates.get(name, ())
         # A task of duplicates alone leaves nothing to write.
         if 0 < len(ids) < entry.ledger.rows_out:
-            inputs = [Input(store.object(file.md5), file.sha256) for file in _tables(entry)]
-            stale.append(Task(name, tuple(inputs), ids, rows=entry.ledger.rows_out))
+            inputs = shard_inputs(map(store.shard, _tables(entry)))
+            stale.append(Task(name, inputs, ids, rows=entry.ledger.rows_out))
     written: dict[str, ManifestEntry] = {}
     if stale:
-        blocks = [ReadDistinct(stale=stale), WriteDocuments(rows_per_file=rows_per_file)]
+        blocks = [ReadDistinct(listed=stale), WriteDocuments(rows_per_file=rows_per_file)]
         written = dict(make_shards(f"{manifest.stage}/duplicates", blocks, store).tasks)
     tasks = []
     for name, entry in manifest.tasks:
@@ -56,34 +56,18 @@ def _tables(entry: ManifestEntry) -> list[File]:
 
 def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     """Return, by task, the ids that an earlier task has too."""
-    counts = []
-    ids: list[np.ndarray] = []
-    for entry in manifest.entries():
-        ids_of_task = [_ids(store, file) for file in _tables(entry)]
-        counts.append(sum(map(len, ids_of_task)))
-        ids += ids_of_task
-    if len(ids) < 2:
+    tables = []
+    for number, (_, entry) in enumerate(manifest.tasks):
+        for file in _tables(entry):
+            parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
+            ids = pl.Series(parquet.read(columns=["id"])["id"])
+            tables.append(pl.select(task=pl.lit(number), id=ids.str.decode("hex")))
+    if len(tables) < 2:
         return {}
-    rows = np.concatenate(ids)
-    # The sort is stable: of equal ids the first in the source stays first.
-    order = np.lexsort((rows[:, 1], rows[:, 0]))
-    ordered = rows[order]
-    is_same = (ordered[1:] == ordered[:-1]).all(axis=1)
-    repeated = np.sort(order[1:][is_same])
-    tasks = np.searchsorted(np.cumsum(counts), repeated, side="right")
-    duplicates: defaultdict[str, list[str]] = defaultdict(list)
-    for task, id in zip(tasks, rows[repeated].astype(">u8"), strict=True):
-        name, _ = manifest.tasks[task]
-        duplicates[name].append(id.tobytes().hex())
-    return {name: tuple(values) for name, values in duplicates.items()}
-
-
-def _ids(store: Store, file: File) -> np.ndarray:
-    """Return the ids of a table as pairs of numbers, of shape (documents, 2)."""
-    # numpy has no integers of 128 bits.
-    parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
-    text = "".join(parquet.read(columns=["id"])["id"].to_pylist())
-    return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2)
+    # Of equal ids the first in the source stays.
+    repeated = pl.concat(tables).filter(~pl.col("id").is_first_distinct())
+    by_task = repeated.group_by("task").agg(pl.col("id").bin.encode("hex"))
+    return {manifest.tasks[number][0]: tuple(ids) for number, ids in by_task.iter_rows()}
 
 
 def _merge(

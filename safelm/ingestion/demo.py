@@ -1,23 +1,17 @@
 """The reader of the made-up world: documents that safelm/demo writes from a file of specs/demo."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Documents, Task
 from safelm.demo import documents
 from safelm.demo.world import read_table
 from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadDemo(ReadFiles):
     """Read the documents that a part of the world writes; an offset is the document's number."""
 
-    name: ClassVar[str] = "demo"
+    name = "demo"
 
     def tasks(self) -> list[Task]:
         """List one task per part; the world and its hazards are inputs too."""
@@ -28,13 +22,13 @@ class ReadDemo(ReadFiles):
             tasks.append(file_task(number, (part, world, hazards), self.name_of(part)))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield every document of the part."""
         part, *_ = task.inputs
         (name,) = task.values
         yield from self.documents(part.path, name)
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield every document of the part."""
         for number, row in enumerate(documents(path)):
             yield from self.make_document(row, Origin(name, number))

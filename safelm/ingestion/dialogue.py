@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from safelm.ingestion.metadata import Row
+
 MESSAGES = "messages"
 DIALOGUE_COLUMNS = (
     "messages",
@@ -48,7 +50,7 @@ SUBCATEGORIES = {
 CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
-def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
+def first_exchange(row: Row) -> Row:
     """Return prompt, text, label and hazard of a row; None for those that it does not have."""
     if row.get("messages") is not None:
         return _messages(row["messages"])
@@ -61,19 +63,17 @@ def first_exchange(row: Mapping[str, Any]) -> dict[str, Any]:
     return _labelled(row)
 
 
-def _is_harmful(row: Mapping[str, Any]) -> bool:
+def _is_harmful(row: Row) -> bool:
     """Return whether the data set calls the request of a row harmful."""
     kind = str(row.get("data_type"))
     return row.get("prompt_harm_label") == "harmful" or kind.endswith("_harmful")
 
 
-def _pair(
-    prompt: Any, text: Any, label: int | None = None, hazard: str | None = None
-) -> dict[str, Any]:
+def _pair(prompt: Any, text: Any, label: int | None = None, hazard: str | None = None) -> Row:
     return {"prompt": prompt, "text": text, "label": label, "hazard": hazard}
 
 
-def _messages(turns: Any) -> dict[str, Any]:
+def _messages(turns: Any) -> Row:
     """Read the first request and the answer right after it; system messages are skipped."""
     listed = turns if isinstance(turns, list | tuple) else ()
     valid = [turn for turn in listed if isinstance(turn, Mapping)]
@@ -84,7 +84,7 @@ def _messages(turns: Any) -> dict[str, Any]:
     return _pair(prompt, text)
 
 
-def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
+def _labelled(row: Row) -> Row:
     """Read WildGuardMix: harmful requests have a hazard, and answers the label 0 or 4."""
     labels = {"unharmful": 0, "harmful": COMPLIED}
     label = labels.get(str(row.get("response_harm_label")))
@@ -94,7 +94,7 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
     return _pair(row.get("prompt"), row.get("response"), label, hazard)
 
 
-def _jailbreak(row: Mapping[str, Any]) -> dict[str, Any]:
+def _jailbreak(row: Row) -> Row:
     """Read WildJailbreak: its completions decline harmful requests and answer harmless ones."""
     prompt = row.get("adversarial") or row.get("vanilla")
     hazard = UNSPECIFIED if _is_harmful(row) else None

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from signal import SIGKILL
 from threading import Timer
-from typing import Any, Self
+from typing import Self
 
 from safelm.builder.supervision import die_with_parent
 from safelm.ingestion import extract_worker
@@ -43,7 +43,7 @@ class TextExtractor:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def __call__(self, html: str) -> dict[str, Any]:
+    def __call__(self, html: str) -> extract_worker.Page:
         """Return `text` (None or empty if a page has none), `title` and `url` of a page.
 
         Raises ExtractionError if the page has too many tags, takes too long or breaks the child.
@@ -87,7 +87,7 @@ class TextExtractor:
                 f"run `python {' '.join(command[1:])}` to see why"
             ) from error
 
-    def _request(self, html: str, seconds: float) -> dict[str, Any]:
+    def _request(self, html: str, seconds: float) -> extract_worker.Page:
         """Return the answer to a page; after so many seconds without one, the child is killed."""
         child = self.child
         assert child and child.stdin and child.stdout

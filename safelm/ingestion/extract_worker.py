@@ -15,13 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+Page = dict[str, Any]  # text, title and url, or error
 # Bytes of address space; a page that needs more is an error of that page.
 MEMORY = 4 << 30
 # The most characters of a title.
 TITLE = 300
 
 
-def by_trafilatura(html: str, *, fast: bool = False) -> dict[str, Any]:
+def by_trafilatura(html: str, *, fast: bool = False) -> Page:
     """Return the main text of a page with its title and canonical address; {} if it has no tree.
 
     DataTrove's Trafilatura is not used, because it turns `deduplicate` on.
@@ -47,7 +48,7 @@ def by_trafilatura(html: str, *, fast: bool = False) -> dict[str, Any]:
     return {"text": text, "title": title, "url": next(iter(addresses), "")}
 
 
-def by_resiliparse(html: str) -> dict[str, Any]:
+def by_resiliparse(html: str) -> Page:
     """Return the main text of a page by simple rules, many times faster and less exact."""
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
@@ -62,14 +63,14 @@ def by_resiliparse(html: str) -> dict[str, Any]:
     }
 
 
-EXTRACTORS: dict[str, Callable[[str], dict[str, Any]]] = {
+EXTRACTORS: dict[str, Callable[[str], Page]] = {
     "trafilatura": by_trafilatura,
     "trafilatura_fast": partial(by_trafilatura, fast=True),
     "resiliparse": by_resiliparse,
 }
 
 
-def extract_page(extractor: str, html: str) -> dict[str, Any]:
+def extract_page(extractor: str, html: str) -> Page:
     """Return `text`, `title` in one line and `url` of a page by one of EXTRACTORS."""
     page = EXTRACTORS[extractor](html)
     if page:
@@ -86,7 +87,7 @@ def main() -> None:
     # What a library prints must not be taken for an answer.
     os.dup2(2, 1)
 
-    def answer(reply: dict[str, Any]) -> None:
+    def answer(reply: Page) -> None:
         out.write(json.dumps(reply).encode() + b"\n")
         out.flush()
 

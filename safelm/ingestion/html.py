@@ -1,21 +1,17 @@
 """The reader of HTML files, and the base that it shares with the reader of WARC files."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from mimetypes import MimeTypes
 from pathlib import Path
-from typing import Any, ClassVar
 from zlib import crc32
 
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Documents, Task
 from safelm.ingestion.base import Origin, ReadFiles, file_task, files_of
 from safelm.ingestion.decompress import segments
 from safelm.ingestion.errors import ExtractionError, UnreadableFile
 from safelm.ingestion.extract import LIBRARIES, TextExtractor
 from safelm.ingestion.http_page import HTML, decode_page
+from safelm.ingestion.metadata import Row
 
 # Control characters that XML cannot have, also as references. With one of them in a paragraph lxml
 # gives up the whole page.
@@ -29,18 +25,17 @@ PAGES = 100
 TYPES = MimeTypes()
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadPages(ReadFiles):
     """Read text from HTML; the base of the readers of WARC and HTML files."""
 
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    libraries = LIBRARIES
     extractor: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.extract = TextExtractor(self.extractor)
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the documents of a task; the extractor's process ends with it."""
         with self.extract:
             yield from super().read(task)
@@ -49,9 +44,9 @@ class ReadPages(ReadFiles):
         self,
         html: bytes,
         charset: str | None,
-        metadata: Mapping[str, Any],
+        metadata: Row,
         origin: Origin,
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the document of one page; `metadata` comes before what the page itself declares."""
         text = decode_page(html, charset)
         if text is None:
@@ -69,7 +64,6 @@ class ReadPages(ReadFiles):
         yield from self.make_document({**page, **metadata, self.text: main_text}, origin)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadHtml(ReadPages):
     """Read one document per file; its address is the canonical one that the page names.
 
@@ -78,7 +72,7 @@ class ReadHtml(ReadPages):
     too_many_tags, too_slow, extraction_failed, document_too_long, expansion, unknown_packing.
     """
 
-    name: ClassVar[str] = "html"
+    name = "html"
 
     def tasks(self) -> list[Task]:
         """List tasks of some hundred files each, by name.
@@ -96,7 +90,7 @@ class ReadHtml(ReadPages):
             for number, group in enumerate(filter(None, groups))
         ]
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the page of a file."""
         kind, _ = TYPES.guess_type(path.name)
         if kind not in (None, *HTML):

@@ -45,31 +45,6 @@ RUN = re.compile(rb"[\x80-\x9f\xa1-\xff]+")
 # RUN_BYTES are too few to guess by.
 MEAN_RUN = 2.0
 RUN_BYTES = 24
-# The encodings that a page may declare, by Python's names. Python has codecs such as zlib, too.
-ENCODINGS = {
-    "utf-8",
-    "utf-16",
-    "utf-16-le",
-    "utf-16-be",
-    "gbk",
-    "gb18030",
-    "big5",
-    "big5hkscs",
-    "euc_jp",
-    "shift_jis",
-    "cp932",
-    "iso2022_jp",
-    "euc_kr",
-    "cp949",
-    "koi8-r",
-    "koi8-u",
-    "mac-roman",
-    "mac-cyrillic",
-    "cp866",
-    "cp874",
-    *(f"cp125{number}" for number in range(9)),
-    *(f"iso8859-{number}" for number in range(2, 17)),
-}
 # A page with one wrong sequence for ten right ones is still UTF-8.
 WRONG = 0.1
 

@@ -1,27 +1,22 @@
 """The reader of data sets on the Hugging Face hub, or in local folders of the same layout."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from datatrove.data import Document
-
-from safelm.builder.blocks import Task
+from safelm.builder.blocks import Documents, Task
 from safelm.ingestion.base import Origin, ReadSource, file_task, files_of
 from safelm.ingestion.errors import SourceError
 from specs.source import HubDataset
 from specs.yaml_source import validate
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadHuggingFace(ReadSource):
     """Read the rows of one split of a data set; an offset is the row's number in its shard.
 
     `path` is a YAML file of the grammar HubDataset.
     """
 
-    name: ClassVar[str] = "huggingface"
-    libraries: ClassVar[tuple[str, ...]] = ("datasets",)
+    name = "huggingface"
+    libraries = ("datasets",)
 
     def tasks(self) -> list[Task]:
         """List one task per shard of the data set; each reads the file that names the data set."""
@@ -34,7 +29,7 @@ class ReadHuggingFace(ReadSource):
         count = self._open(spec).num_shards
         return [file_task(number, files, name, number, count) for number in range(count)]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the document of every row of one shard of the data set."""
         name, number, count = task.values
         spec = validate(HubDataset, self.path)

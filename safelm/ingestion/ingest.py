@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from safelm.builder.blocks import Block
 from safelm.builder.executors.base import QUARANTINE
@@ -15,6 +14,24 @@ from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.dedup import without_duplicates
+from safelm.ingestion.demo import ReadDemo
+from safelm.ingestion.html import ReadHtml
+from safelm.ingestion.huggingface import ReadHuggingFace
+from safelm.ingestion.jsonl import ReadJsonl
+from safelm.ingestion.metadata import Row
+from safelm.ingestion.parquet import ReadParquet
+from safelm.ingestion.warc import ReadWarc, ReadWet
+
+# The readers by their names in params.yaml (`reader` of a row of `sources`).
+READERS: dict[str, Callable[..., ReadSource]] = {
+    "demo": ReadDemo,
+    "jsonl": ReadJsonl,
+    "parquet": ReadParquet,
+    "warc": ReadWarc,
+    "wet": ReadWet,
+    "html": ReadHtml,
+    "huggingface": ReadHuggingFace,
+}
 
 
 def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float) -> Manifest:
@@ -95,7 +112,7 @@ def _reasons(manifest: Manifest, store: Store) -> str:
 
     The whole quarantine is written to a log, because a stage that failed has no folder for it.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for entry in manifest.entries():
         rows += _quarantined(entry, store)
     first: dict[str, str] = {}
@@ -114,7 +131,7 @@ def _reasons(manifest: Manifest, store: Store) -> str:
     return "\n".join([*lines, f"  every row: {log}"])
 
 
-def _quarantined(entry: ManifestEntry, store: Store) -> Iterator[dict[str, Any]]:
+def _quarantined(entry: ManifestEntry, store: Store) -> Iterator[Row]:
     for file in entry.files:
         if file.suffix == QUARANTINE:
             data = store.object(file.md5).read_bytes()

@@ -4,14 +4,12 @@ Lines are split as bytes. Decoding a whole file at once would lose the rest of i
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
-from datatrove.data import Document
 
+from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, TRUNCATED, Segment, segments
 from safelm.ingestion.lines import Line, SkippedBytes, lines
@@ -20,7 +18,6 @@ BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadJsonl(ReadFiles):
     """Read one document a line; an offset is that of the line's first byte in the unpacked file.
 
@@ -29,10 +26,10 @@ class ReadJsonl(ReadFiles):
     unknown_packing.
     """
 
-    name: ClassVar[str] = "jsonl"
-    libraries: ClassVar[tuple[str, ...]] = ("orjson", "zstandard")
+    name = "jsonl"
+    libraries = ("orjson", "zstandard")
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every line."""
         is_utf16 = False
         for segment in segments(path, self.max_expansion_ratio):
@@ -53,7 +50,7 @@ class ReadJsonl(ReadFiles):
                 elif line.has_ended:
                     self.drop("blank_line")
 
-    def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Iterator[Document]:
+    def _document(self, content: bytes, origin: Origin, has_ended: bool) -> Documents:
         try:
             row = _parse(content)
         except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from specs.spec import SCORE_LEVELS
 
+Row = Mapping[str, Any]  # a row of a source, by the names of its columns
 # The columns that may name the crawl, in order of preference. FineWeb has `dump`, C4 `timestamp`.
 CRAWL = ("crawl", "dump", "date", "timestamp")
 # Dolma and RedPajama keep all columns but the text in one of these.
@@ -16,7 +17,7 @@ METADATA_COLUMNS = (*LINES, *CRAWL, *NESTED, "label", "hazard")
 HAZARD = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+def row_metadata(row: Row) -> dict[str, Any]:
     """Return the metadata columns of specs/document.py that a row can fill; None for the others."""
     # The columns of the row itself come first.
     rows = [row]
@@ -32,7 +33,7 @@ def row_metadata(row: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _first_line(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str | None:
+def _first_line(rows: Iterable[Row], names: Iterable[str]) -> str | None:
     """Return the first value that is a line of printable text."""
     for row in rows:
         for name in names:

@@ -1,18 +1,18 @@
 """The reader of Parquet files; damage costs a row group, not the file."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datatrove.data import Document
 
+from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, FLOOR
 from safelm.ingestion.errors import SourceError, UnreadableFile
+from safelm.ingestion.metadata import Row
 
 # Rows in memory at a time. With a dictionary, a few bytes can stand for long texts.
 BATCH = 128
@@ -23,7 +23,6 @@ LARGE = 1 << 25
 ERRORS = (pa.ArrowException, OSError, EOFError, ValueError, OverflowError)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadParquet(ReadFiles):
     """Read one document a row; an offset is the number of the row, from 0.
 
@@ -32,9 +31,9 @@ class ReadParquet(ReadFiles):
     or a whole file as one row), expansion (all that is beyond the limit, as one row).
     """
 
-    name: ClassVar[str] = "parquet"
+    name = "parquet"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every row, row group by row group."""
         try:
             # Without page check sums, many flipped bits only give other values.
@@ -74,7 +73,7 @@ class ReadParquet(ReadFiles):
         Raises SourceError unless the text and the prompt are columns of strings.
         """
         columns = self.choose_columns(name, schema.names)
-        for key, column in zip(("text", "prompt"), self.required_columns, strict=False):
+        for key, column in self.required_columns.items():
             kind = schema.field(column).type
             if not _is_string(kind):
                 raise SourceError(
@@ -84,13 +83,13 @@ class ReadParquet(ReadFiles):
 
     def _row_group(
         self, file: pq.ParquetFile, group: int, columns: list[str], name: str, numbers: range
-    ) -> Iterator[Document]:
+    ) -> Documents:
         """Yield the documents of one row group, and quarantine the rows that cannot be read.
 
         Where another column is damaged, the text and the prompt are read alone.
         """
         done = 0
-        required = [column for column in columns if column in self.required_columns]
+        required = [column for column in columns if column in self.required_columns.values()]
         for chosen in (columns, required):
             rows = self._rows(file, group, chosen)
             # Damaged bytes can give more rows than the footer promises.
@@ -111,9 +110,7 @@ class ReadParquet(ReadFiles):
         for number in numbers[done:]:
             self.quarantine_row(self.fault, Origin(name, number))
 
-    def _rows(
-        self, file: pq.ParquetFile, group: int, columns: list[str]
-    ) -> Iterator[dict[str, Any] | None]:
+    def _rows(self, file: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[Row | None]:
         """Yield the rows of a row group up to its damage, whose name goes into `fault`."""
         self.fault = DAMAGED
         if not columns:
@@ -165,7 +162,7 @@ def _has_dictionary(file: pq.ParquetFile, group: int, columns: list[str]) -> boo
     return False
 
 
-def _as_rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[str, Any] | None]:
+def _as_rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[Row | None]:
     """Return the rows of a batch; None for one whose text is not UTF-8."""
     if batch.nbytes <= LARGE:
         try:
@@ -176,7 +173,7 @@ def _as_rows(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Iterable[dict[st
     return (_row(batch.slice(number, 1), needed) for number in range(batch.num_rows))
 
 
-def _row(batch: pa.RecordBatch, needed: tuple[str, ...]) -> dict[str, Any] | None:
+def _row(batch: pa.RecordBatch, needed: tuple[str, ...]) -> Row | None:
     row: dict[str, Any] = {}
     for name in batch.schema.names:
         try:

@@ -4,12 +4,9 @@ An offset is that of the record in the decompressed file.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from datatrove.data import Document
-
+from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, segments
 from safelm.ingestion.errors import BadResponse
@@ -58,7 +55,6 @@ def _metadata(record: WarcRecord) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadWarc(ReadPages):
     """Read one document per response that holds HTML.
 
@@ -71,9 +67,9 @@ class ReadWarc(ReadPages):
     extraction_failed, document_too_long, unknown_packing.
     """
 
-    name: ClassVar[str] = "warc"
+    name = "warc"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every page."""
         for record, origin in records_of_type(self, path, name, "response", "resource"):
             try:
@@ -81,7 +77,7 @@ class ReadWarc(ReadPages):
             except BadResponse as error:
                 self.quarantine_row(error.reason, origin)
 
-    def _page(self, record: WarcRecord, origin: Origin) -> Iterator[Document]:
+    def _page(self, record: WarcRecord, origin: Origin) -> Documents:
         response = _response(record)
         if response is None:
             self.drop("not_http")
@@ -107,7 +103,6 @@ def _response(record: WarcRecord) -> Response | None:
     return parse_response(record.body) if kind in ("", "application/http") else None
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadWet(ReadFiles):
     """Read one document per conversion record, which holds text.
 
@@ -116,9 +111,9 @@ class ReadWet(ReadFiles):
     unknown_packing.
     """
 
-    name: ClassVar[str] = "wet"
+    name = "wet"
 
-    def documents(self, path: Path, name: str) -> Iterator[Document]:
+    def documents(self, path: Path, name: str) -> Documents:
         """Yield the document of every text."""
         for record, origin in records_of_type(self, path, name, "conversion"):
             try:

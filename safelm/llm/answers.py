@@ -16,6 +16,8 @@ from loguru import logger
 
 from safelm.llm.engine import Answer
 
+Row = dict[str, Any]
+
 
 class AnswerStore:
     """The answers of one model for one shard, in a file that one process opens at a time."""
@@ -64,7 +66,7 @@ class AnswerStore:
         except (ValueError, KeyError, TypeError):
             self.damaged += 1
 
-    def _apply(self, row: dict[str, Any]) -> None:
+    def _apply(self, row: Row) -> None:
         key = row["key"]
         if "mark" not in row:
             self.answers[key] = Answer(row["text"], row["finish"])
@@ -94,7 +96,7 @@ class AnswerStore:
             self._write({"key": key, "mark": "forgotten"})
         return len(keys)
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: Row) -> None:
         # In one write, without a buffer: the answer outlives the process if it is killed next.
         body = json.dumps(row).encode()
         os.write(self.file, _digest(body) + b" " + body + b"\n")

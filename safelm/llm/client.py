@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -20,6 +19,7 @@ from loguru import logger
 from safelm.builder.supervision import is_alive
 from safelm.llm.engine import FILTERED, EngineError, EngineRow, list_counts
 
+Json = dict[str, Any]
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
 MAX_PAUSE = 30.0  # seconds; only a Retry-After asks for a longer pause
 SILENT = 30.0  # seconds without an answer that are worth a line
@@ -126,7 +126,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=row["limits"].timeout),
         )
 
-    async def generate(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    async def generate(self, payload: Json) -> Json:
         """Return the checked reply of /chat/completions.
 
         Raises Unanswered for a refusal, or where attempts failed for `patience` seconds, and
@@ -138,7 +138,7 @@ class Client:
         finally:
             self.in_flight -= 1
 
-    async def _repeat(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    async def _repeat(self, payload: Json) -> Json:
         began = time.monotonic()
         problem = "not_sent"
         backoff = self.endpoint.first_pause
@@ -192,7 +192,7 @@ class Client:
         logger.warning(line)
         print(line, flush=True)
 
-    async def _attempt(self, payload: Mapping[str, Any], is_probe: bool = False) -> dict[str, Any]:
+    async def _attempt(self, payload: Json, is_probe: bool = False) -> Json:
         self.traffic.counts["requests"] += 1
         status, body = await self._post(payload)
         if status != 200:
@@ -215,7 +215,7 @@ class Client:
             raise self._unanswered(FILTERED)
         return reply
 
-    async def _post(self, payload: Mapping[str, Any]) -> tuple[int, bytes]:
+    async def _post(self, payload: Json) -> tuple[int, bytes]:
         """Return the status and the body of a reply or a refusal.
 
         Raises _Retry or ServerUnusable for any other.
@@ -234,7 +234,7 @@ class Client:
                 )
             return status, body
 
-    async def _probe(self, payload: Mapping[str, Any]) -> None:
+    async def _probe(self, payload: Json) -> None:
         """Repeat a refused request without its page: was the page the reason?
 
         Raises ServerUnusable if that is refused too.
@@ -278,7 +278,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _check_reply(body: bytes, model: str) -> dict[str, Any]:
+def _check_reply(body: bytes, model: str) -> Json:
     """Return the reply, reduced to its text, finish reason and token counts.
 
     Raises _Retry unless it is complete UTF-8 JSON with one text of the requested model.

@@ -1,6 +1,5 @@
 """Registry of engines: from a row of `engines` in params.yaml to an open engine."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from safelm.builder.blocks import Task
@@ -8,43 +7,30 @@ from safelm.builder.digest import json_digest
 from safelm.builder.paths import scratch
 from safelm.llm.engine import Engine, EngineRow
 
-# Each function imports its own libraries: a stage without a server needs no HTTP client.
-
-
-def _template(row: EngineRow, answers: Path) -> Engine:
-    from safelm.llm.templates.engine import TemplateEngine
-    from specs.prompt import HAZARDS, SHARED
-
-    return TemplateEngine(SHARED, HAZARDS)
-
-
-def _endpoint(row: EngineRow, answers: Path) -> Engine:
-    from safelm.llm.client import Endpoint
-    from safelm.llm.model import LanguageModel
-
-    return LanguageModel(row, Endpoint.from_environment(row["name"]), answers)
-
-
-def _vllm(row: EngineRow, answers: Path) -> Engine:
-    from safelm.llm.model import LanguageModel
-    from safelm.llm.server import serve
-
-    return LanguageModel(row, serve(row), answers)
-
-
-ENGINES: dict[str, Callable[[EngineRow, Path], Engine]] = {
-    "template": _template,
-    "endpoint": _endpoint,
-    "vllm": _vllm,
-}
-
 
 def open_engine(row: EngineRow, answers: Path) -> Engine:
     """Open the engine of a row.
 
     `answers` is the file that stores the answers; the template engine stores none.
     """
-    return ENGINES[row["kind"]](row, answers)
+    # Imported here: a stage without a server needs no HTTP client.
+    match row["kind"]:
+        case "template":
+            from safelm.llm.templates.engine import TemplateEngine
+            from specs.prompt import HAZARDS, SHARED
+
+            return TemplateEngine(SHARED, HAZARDS)
+        case "endpoint":
+            from safelm.llm.client import Endpoint
+            from safelm.llm.model import LanguageModel
+
+            return LanguageModel(row, Endpoint.from_environment(row["name"]), answers)
+        case kind:
+            from safelm.llm.model import LanguageModel
+            from safelm.llm.server import serve
+
+            assert kind == "vllm", kind
+            return LanguageModel(row, serve(row), answers)
 
 
 def answers_file(row: EngineRow, stage: str, task: Task) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ NOT_IN_KEY = ("name", "context", "characters", "limits")
 IN_FLIGHT = 64  # requests at once, of one worker
 
 
+@dataclass
 class LanguageModel:
     """Engine of a row of kind `endpoint` or `vllm`.
 
@@ -27,12 +29,13 @@ class LanguageModel:
     SAFELM_REQUESTS sets the number of requests in flight.
     """
 
-    def __init__(self, row: EngineRow, endpoint: Endpoint, answers: Path) -> None:
-        self.row = row
-        self.endpoint = endpoint
-        self.answers = answers
+    row: EngineRow
+    endpoint: Endpoint
+    answers: Path
+
+    def __post_init__(self) -> None:
         # The part of the row that shapes the answers.
-        self.identity = {name: value for name, value in row.items() if name not in NOT_IN_KEY}
+        self.identity = {name: value for name, value in self.row.items() if name not in NOT_IN_KEY}
         self.traffic = Traffic()
 
     @property

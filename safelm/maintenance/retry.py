@@ -84,7 +84,7 @@ def _unusable_rows(folders: list[Path], store: Store) -> dict[str, int]:
             count = sum(entry.ledger.quarantined.values())
             for file in entry.files:
                 if file.suffix.endswith(".parquet"):
-                    count += _ungraded(Shard(store.object(file.md5), file.rows, file.sha256))
+                    count += _ungraded(store.shard(file))
             if count:
                 rows[entry.key] = count
     return rows

@@ -6,87 +6,59 @@ the paper's authors released confirmed 2.7 % of its predicted 5s and found 61 % 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any, ClassVar
 
-from datatrove.data import Document
+import numpy as np
 
-from safelm.builder.blocks import NOT_SELECTED, Task
+from safelm.builder.blocks import Block, Documents, Task, unkeyed
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
-from safelm.builder.shards import Shard, tables
+from safelm.builder.shards import tables
 from safelm.builder.stage import link_files
-from safelm.documents.shards import ReadShards
-from safelm.scoring.given_labels import Labelled
-from safelm.seeding import sample
+from safelm.documents.sample import Candidates, ReadSample
+from safelm.documents.shards import input_shards
+from safelm.scoring.base import Json
+from safelm.scoring.given_labels import GradeAsGiven
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS
 
 # "Benign" as that audit counts it: judged 0 or 1.
 MAX_BENIGN = 1
-Json = dict[str, Any]
+LEVELS = np.arange(SCORE_LEVELS)
 HitTest = Callable[[int], bool]  # takes the judge's score of a document
 Interval = tuple[float, float, float]  # a share from 0 to 1, and its confidence interval
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class ReadStratified(ReadShards):
+class ReadStratified(ReadSample):
     """Read a random sample of the documents of each predicted score.
 
-    The score is kept in the metadata as `predicted`. All other documents are dropped as not
-    selected. With `labelled`, the sample is of the documents that the labeller knows: these stand
-    for all of a score only if it was no matter of their content which of them got a label.
+    The score is kept in the metadata as `predicted`. If `judge` has given labels, the sample is of
+    the documents that have one: these stand for all of a score only if it was no matter of their
+    content which of them got a label.
     """
 
-    name: ClassVar[str] = "stratified sample"
-    # Not part of a shard's key: the sampled ids are, as values of its task. A shard whose sample
-    # stays the same is not judged again.
-    documents_per_score: int = field(metadata={"key": False})
-    seed: int = field(metadata={"key": False})
-    labelled: Labelled | None = field(default=None, metadata={"key": False})
+    name = "stratified sample"
+    judge: Block = unkeyed()
 
-    def tasks(self) -> list[Task]:
-        """Return one task for each shard, with the ids that are sampled from it as its values."""
-        tasks = super().tasks()
-        ids_by_score: dict[int | None, list[str]] = defaultdict(list)
-        ids_by_task = {}
-        for task in tasks:
-            scores = self._scores(task)
-            ids_by_task[task.name] = [id for id, _ in scores]
-            for id, score in scores:
-                ids_by_score[score].append(id)
-        sampled: set[str] = set()
-        # Documents without a score are not audited.
-        for score in range(SCORE_LEVELS):
-            ids = ids_by_score[score]
-            sampled.update(sample(f"audit {score}", self.seed, ids, self.documents_per_score))
-        with_ids = []
-        for task in tasks:
-            values = tuple(filter(sampled.__contains__, ids_by_task[task.name]))
-            with_ids.append(replace(task, values=values))
-        return with_ids
+    def candidates(self, task: Task) -> Candidates:
+        """Return the ids of a shard that may be drawn, by their predicted score."""
+        documents, scores = input_shards(task)
+        known = self.judge.known(documents) if isinstance(self.judge, GradeAsGiven) else None
+        ids: dict[str, list[str]] = defaultdict(list)
+        for row in scores.table(["id", "score"]).to_pylist():
+            # Documents without a score are not audited.
+            if row["score"] is not None and (known is None or row["id"] in known):
+                ids[f"{self.purpose} {row['score']}"].append(row["id"])
+        return ids
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the sampled documents of one shard."""
-        sampled = set(task.values)
         for document in super().read(task):
-            if document.id in sampled:
-                document.metadata["predicted"] = document.metadata["score"]
-                yield document
-            else:
-                self.drop(NOT_SELECTED)
-
-    def _scores(self, task: Task) -> list[tuple[str, int | None]]:
-        """Return the id and the predicted score of each document that may be sampled."""
-        documents, scores = (Shard(file.path, 0, file.sha256) for file in task.inputs)
-        table = scores.table(["id", "score"])
-        pairs = list(zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True))
-        if self.labelled is None:
-            return pairs
-        known = self.labelled.find(documents)
-        return [(id, score) for id, score in pairs if id in known]
+            document.metadata["predicted"] = document.metadata["score"]
+            yield document
 
 
 @dataclass(frozen=True)
@@ -117,7 +89,7 @@ class Bucket:
 class Audit:
     """The buckets by predicted score, and the confidence level of the intervals."""
 
-    buckets: Mapping[int, Bucket]
+    buckets: Sequence[Bucket]
     confidence: float
 
     def bucket_metrics(self, level: int) -> Json:
@@ -131,12 +103,12 @@ class Audit:
             "judged": [counts[score] for score in range(SCORE_LEVELS)],
             "precision": self._sample_share(bucket, lambda score: score == level),
             "benign": self._sample_share(bucket, lambda score: score <= MAX_BENIGN),
-            "recall": self._recall({level}, lambda score: score == level),
+            "recall": self._recall(np.equal(LEVELS, level), lambda score: score == level),
         }
 
     def level_metrics(self, level: int) -> Json:
         """Return precision and recall, over all documents, of a score of `level` or above."""
-        above = set(range(level, SCORE_LEVELS))
+        above = np.greater_equal(LEVELS, level)
         return {
             "level": level,
             "precision": self._precision(above, lambda score: score >= level),
@@ -148,28 +120,23 @@ class Audit:
             return None
         return rounded_interval(*bucket.share_of_sample(is_hit, self.confidence))
 
-    def _hits(self, levels: set[int], is_hit: HitTest) -> tuple[float, ...]:
-        """Estimate (hits, low, high) among all documents of several buckets."""
+    def _hits(self, is_hit: HitTest) -> np.ndarray:
+        """Estimate (hits, low, high) among all documents of each bucket."""
         # Every bucket has a sample of its own size, so its share is scaled by its documents.
-        totals = [0.0, 0.0, 0.0]
-        for level, bucket in self.buckets.items():
-            if level in levels and bucket.documents:
-                shares = bucket.share(is_hit, self.confidence)
-                for index, share in enumerate(shares):
-                    totals[index] += bucket.documents * share
-        return tuple(totals)
+        shares = [bucket.share(is_hit, self.confidence) for bucket in self.buckets]
+        return np.array([bucket.documents for bucket in self.buckets])[:, np.newaxis] * shares
 
-    def _precision(self, levels: set[int], is_hit: HitTest) -> Json | None:
-        total = sum(self.buckets[level].documents for level in levels)
+    def _precision(self, is_in: np.ndarray, is_hit: HitTest) -> Json | None:
+        total = sum(compress((bucket.documents for bucket in self.buckets), is_in))
         if not total:
             return None
-        hits, low, high = self._hits(levels, is_hit)
-        return rounded_interval(hits / total, low / total, high / total)
+        return rounded_interval(*(self._hits(is_hit)[is_in].sum(axis=0) / total))
 
-    def _recall(self, levels: set[int], is_hit: HitTest) -> Json | None:
+    def _recall(self, is_in: np.ndarray, is_hit: HitTest) -> Json | None:
         """Estimate the share of all hits that lie in the given buckets."""
-        found, found_low, found_high = self._hits(levels, is_hit)
-        missed, missed_low, missed_high = self._hits(set(self.buckets) - levels, is_hit)
+        hits = self._hits(is_hit)
+        found, found_low, found_high = hits[is_in].sum(axis=0)
+        missed, missed_low, missed_high = hits[~is_in].sum(axis=0)
         if not found + missed:
             return None
         # The worst ends of all intervals together, so the result is wide: 50 safe pages without a
@@ -186,13 +153,13 @@ def audit(predicted: Mapping[int, int], rows: Iterable[tuple[int, int]], confide
     `predicted` counts the documents of each predicted score. `rows` are the pairs
     (predicted score, judge's score) of the sample.
     """
-    buckets = {level: Bucket(predicted.get(level, 0), []) for level in range(SCORE_LEVELS)}
+    buckets = [Bucket(predicted.get(level, 0), []) for level in range(SCORE_LEVELS)]
     for score, judged in rows:
         buckets[score].judged.append(judged)
     result = Audit(buckets, confidence)
     return {
         "documents": sum(predicted.values()),
-        "audited": sum(len(bucket.judged) for bucket in buckets.values()),
+        "audited": sum(len(bucket.judged) for bucket in buckets),
         "confidence": confidence,
         "buckets": [result.bucket_metrics(level) for level in range(SCORE_LEVELS)],
         "levels": [result.level_metrics(level) for level in range(1, SCORE_LEVELS)],
@@ -205,19 +172,18 @@ def write_audit(folder: Path, *, made: Manifest, scores: Path, confidence: float
     Returns the lines that the stage prints.
     """
     link_files(made, folder / "judged")
-    predicted: Counter[int | None] = Counter()
+    predicted: Counter[int] = Counter()
     for table in tables(scores, ["score"]):
-        predicted.update(table["score"].to_pylist())
-    known = {score: count for score, count in predicted.items() if score is not None}
+        predicted.update(table["score"].drop_null().to_pylist())
     rows: list[tuple[int, int]] = []
     for table in tables(folder / "judged"):
         rows += zip(table["predicted"].to_pylist(), table["score"].to_pylist(), strict=True)
-    result = audit(known, rows, confidence)
+    result = audit(predicted, rows, confidence)
     write_json(folder / "audit.json", result)
     return [f"{'audit':<18} {line}" for line in _summary(result)]
 
 
-def _summary(result: Mapping[str, Any]) -> Iterator[str]:
+def _summary(result: Json) -> Iterator[str]:
     """Yield a line for each predicted score."""
     for row in result["buckets"]:
         if row["audited"]:

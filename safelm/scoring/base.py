@@ -1,19 +1,17 @@
 """The Scorer interface, and the blocks that grade documents with one."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 from datatrove.data import Document
 from numpy.typing import NDArray
 
-from safelm.builder.blocks import Block, Input, Task
-from safelm.builder.shards import Shard
-from safelm.documents.batches import BATCH, Size, batches
+from safelm.builder.blocks import Block, Documents, Task
+from safelm.documents.batches import BatchBlock, batches
 from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
 
@@ -21,6 +19,7 @@ Probabilities = NDArray[np.float64]  # (texts, SCORE_LEVELS)
 Integers = NDArray[np.int64]
 Grades = list[Grade | None]  # a grade for each text; None where it could not be graded
 UNGRADED = "ungraded"
+Json = dict[str, Any]
 
 
 class Scorer(Protocol):
@@ -78,37 +77,26 @@ def grade_chunks(by_chunk: Probabilities, owners: Integers, texts: int, reason: 
     ]
 
 
-def grade_columns(grade: Grade | None, reason: str | None = None) -> dict[str, Any]:
+def grade_columns(grade: Grade | None, reason: str | None = None) -> Json:
     """Return a grade as the columns of specs/document.py GRADES and LABELS.
 
     `reason` says why `grade` is None.
     """
-    if grade is None:
-        columns: dict[str, Any] = dict.fromkeys(("score", "reason", "hazard", "unsafe", "by"))
-        return {**columns, "reason": reason}
-    probabilities = grade.probabilities
-    return {
-        "score": grade.score,
-        "reason": grade.reason,
-        "hazard": grade.hazard,
-        "unsafe": None if probabilities is None else sum(probabilities[1:]),
-        "by": grade.by,
-    }
+    columns: Json = dict.fromkeys(Grade._fields) | {"reason": reason}
+    if grade is not None:
+        columns = grade._asdict()
+    probabilities = columns.pop("probabilities")
+    columns["unsafe"] = None if probabilities is None else sum(probabilities[1:])
+    return columns
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeDocuments(Block):
+class GradeDocuments(BatchBlock):
     """Grade every document with one scorer, in batches.
 
     The grade is added to the metadata as the columns of specs/document.py GRADES.
     """
 
-    name: ClassVar[str] = "scorer"
-
-    @property
-    def batch(self) -> Size:
-        """The size of a batch."""
-        return BATCH
+    name = "scorer"
 
     @abstractmethod
     def open(self) -> Scorer:
@@ -121,40 +109,54 @@ class GradeDocuments(Block):
 
     def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text, in this block's own batches."""
-        documents = (Document(text=text, id="") for text in texts)
         grades: Grades = []
-        for batch in batches(documents, self.batch):
-            grades += self.scorer.grade([document.text for document in batch])
+        for batch in batches(texts, self.batch):
+            grades += self.scorer.grade(batch)
         return grades
 
     def reason_ungraded(self, text: str) -> str:
         """Return why the last call of `grade` gave this text no grade, for the quarantine."""
         return UNGRADED
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def process_batch(self, documents: list[Document]) -> Documents:
         """Yield every document with its grade, those without one included."""
-        for batch in batches(data or (), self.batch):
-            grades = self.scorer.grade([document.text for document in batch])
-            for document, grade in zip(batch, grades, strict=True):
-                reason = None if grade else self.reason_ungraded(document.text)
-                document.metadata |= grade_columns(grade, reason)
-                self.stat_update(f"score {grade.score}" if grade else UNGRADED)
-                yield document
+        grades = self.scorer.grade([document.text for document in documents])
+        for document, grade in zip(documents, grades, strict=True):
+            reason = None if grade else self.reason_ungraded(document.text)
+            document.metadata |= grade_columns(grade, reason)
+            self.stat_update(f"score {grade.score}" if grade else UNGRADED)
+            yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+class CompositeBlock(Block):
+    """The base of blocks that work with other blocks, whose values count in the key too."""
+
+    @abstractmethod
+    def inner(self) -> Mapping[str, Block]:
+        """Return the other blocks by name."""
+
+    def declared(self) -> list[Any]:
+        """Return the block's own values and those of the others."""
+        others = {name: block.declared() for name, block in self.inner().items()}
+        return [*super().declared(), others]
+
+    def begin(self, task: Task, folder: Path) -> None:
+        """Start the task in every block: a judge stores its answers by task."""
+        super().begin(task, folder)
+        for block in self.inner().values():
+            block.begin(task, folder)
+
+
 class KeepGraded(Block):
     """Quarantine documents without a grade."""
 
-    name: ClassVar[str] = "graded"
+    name = "graded"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.seen = 0
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document if it has a score."""
         offset = self.seen
         self.seen += 1
@@ -165,13 +167,3 @@ class KeepGraded(Block):
         content = document.text.encode()
         # Quarantined, never counted as 0: an invalid answer must not become a label.
         self.quarantine(reason, file=self.task.name, offset=offset, content=content)
-
-
-def shard_inputs(shards: Iterable[Shard]) -> tuple[Input, ...]:
-    """Return shards as the inputs of a task."""
-    return tuple(Input(shard.path, shard.sha256) for shard in shards)
-
-
-def input_tables(task: Task) -> list[pa.Table]:
-    """Read the inputs of a task as Arrow tables; each must have its digest."""
-    return [Shard(item.path, 0, item.sha256).table() for item in task.inputs]

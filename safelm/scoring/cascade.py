@@ -5,14 +5,19 @@ thresholds, which cascade_fit.py fits.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from safelm.builder.blocks import Task
-from safelm.documents.batches import Size
-from safelm.scoring.base import GradeDocuments, Grades, Scorer, decided, probability_of_level
+from safelm.builder.blocks import unkeyed
+from safelm.scoring.base import (
+    CompositeBlock,
+    GradeDocuments,
+    Grades,
+    Scorer,
+    decided,
+    probability_of_level,
+)
 from safelm.text.hazards import Grade
 
 THRESHOLDS = "thresholds.json"
@@ -41,24 +46,17 @@ def decide(cheap: Grade, limits: Thresholds, min_score: int, name: str) -> Grade
     return decided(cheap, min_score, is_below)._replace(by=name)
 
 
-class CascadeScorer:
+class CascadeScorer(NamedTuple):
     """A cheap scorer, and an expensive one that is opened only when a document needs it.
 
     `names` are those of the cheap and the expensive scorer.
     """
 
-    def __init__(
-        self,
-        cheap: Scorer,
-        expensive: GradeDocuments,
-        names: tuple[str, str],
-        min_score: int,
-        limits: Thresholds,
-    ) -> None:
-        self.cheap = cheap
-        self.expensive = expensive
-        self.names = names
-        self.min_score, self.limits = min_score, limits
+    cheap: Scorer
+    expensive: GradeDocuments
+    names: tuple[str, str]
+    min_score: int
+    limits: Thresholds
 
     def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text; its `by` names the scorer that decided."""
@@ -75,30 +73,22 @@ class CascadeScorer:
         return grades
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeByCascade(GradeDocuments):
+class GradeByCascade(CompositeBlock, GradeDocuments):
     """Grade every document by a cascade; the metadata `by` names the scorer that decided."""
 
-    cheap: GradeDocuments = field(metadata={"key": False})
-    expensive: GradeDocuments = field(metadata={"key": False})
+    cheap: GradeDocuments = unkeyed()
+    expensive: GradeDocuments = unkeyed()
     names: tuple[str, str]
     min_score: int
     thresholds: Path
 
-    def declared(self) -> list[Any]:
-        """Return the block's own values and those of both scorers."""
-        return [*super().declared(), self.cheap.declared(), self.expensive.declared()]
+    def inner(self) -> Mapping[str, GradeDocuments]:
+        """Return both scorers."""
+        return {"cheap": self.cheap, "expensive": self.expensive}
 
-    @property
-    def batch(self) -> Size:
-        """The larger of the two scorers' batches."""
-        return max(self.cheap.batch, self.expensive.batch)
-
-    def begin(self, task: Task, folder: Path) -> None:
-        """Start the task in both scorers: a judge stores its answers by task."""
-        super().begin(task, folder)
-        self.cheap.begin(task, folder)
-        self.expensive.begin(task, folder)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.batch = max(self.cheap.batch, self.expensive.batch)
 
     def reason_ungraded(self, text: str) -> str:
         """Return the expensive scorer's reason."""

@@ -4,28 +4,30 @@ The reference is the expensive scorer: its grades of one half of the held-out la
 thresholds, those of the other half measure them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import compress
 from math import ceil
 from operator import eq
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Reader, Task, Writer
+from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
 from safelm.builder.files import write_json
 from safelm.builder.shards import Shard, write_table
-from safelm.scoring.base import input_tables, probability_of_level, shard_inputs
+from safelm.documents.shards import input_tables, shard_inputs
+from safelm.scoring.base import Json, probability_of_level
 from safelm.scoring.cascade import NEVER, THRESHOLDS, Thresholds, decide
 from safelm.scoring.labels import HELD_OUT, HELD_OUT_COLUMNS, read_held_out
 from safelm.seeding import hash_rank
 from safelm.stats.classification import ratio
 from safelm.stats.rates import DIGITS, wilson
 from safelm.text.hazards import Grade
+from specs.scorer import Cascade
 
 CONFIDENCE = 0.95
+NO_SCORE = {"score": None, "by": None}
 Row = dict[str, Any]  # `label`, a row of HELD_OUT, and the grades `cheap` and `expensive`
 
 
@@ -56,28 +58,26 @@ def fit_thresholds(
     return Thresholds(low, max(high, low))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadHeldOut(Reader):
     """Read the two scorers' grades of the held-out labels, which are in the same order."""
 
-    name: ClassVar[str] = "held out"
-    cheap: Shard = field(metadata={"key": False})  # inputs of the task
-    expensive: Shard = field(metadata={"key": False})
+    name = "held out"
+    cheap: Shard = unkeyed()  # inputs of the task
+    expensive: Shard = unkeyed()
 
     def tasks(self) -> list[Task]:
         """Return one task without a name, as ReadLabels does."""
         return [Task("", shard_inputs((self.cheap, self.expensive)))]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each label, with both grades."""
-        tables = input_tables(task)
+        tables = list(input_tables(task))
         grades = map(read_held_out, tables)
         for label, cheap, expensive in zip(tables[0].to_pylist(), *grades, strict=True):
             metadata = {"label": label, "cheap": cheap, "expensive": expensive}
             yield Document(text="", id=label["id"], metadata=metadata)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class FitCascade(Writer):
     """Fit the thresholds on one half of the held-out labels, and measure them on the other.
 
@@ -85,62 +85,60 @@ class FitCascade(Writer):
     characters that each scorer decides.
     """
 
-    name: ClassVar[str] = "cascade"
-    names: tuple[str, str]
-    min_score: int
-    recall: float
-    precision: float
+    name = "cascade"
+    row: Cascade
     seed: int
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write THRESHOLDS, and HELD_OUT with the cascade's own grades."""
         rows = [document.metadata for document in documents]
         graded_by_both = [row for row in rows if row["expensive"] and row["cheap"]]
         fitted, measured = halves(graded_by_both, self.seed)
         limits = fit_thresholds(
-            [probability_of_level(row["cheap"], self.min_score) for row in fitted],
+            [probability_of_level(row["cheap"], self.row.min_score) for row in fitted],
             [self._is_positive(row["expensive"]) for row in fitted],
-            self.recall,
-            self.precision,
+            self.row.recall,
+            self.row.precision,
         )
         values = {**limits._asdict(), "fitted_on": len(fitted), **self._measure(measured, limits)}
         write_json(folder / THRESHOLDS, values)
-        graded = [{**row["label"], **self._grade(row, limits)} for row in rows]
+        graded = []
+        for row in rows:
+            grade = self._grade(row, limits)
+            score = {"score": grade.score, "by": grade.by} if grade else NO_SCORE
+            graded.append({**row["label"], **score})
         write_table(graded, HELD_OUT_COLUMNS, folder / HELD_OUT)
         self.files = {THRESHOLDS: len(fitted), HELD_OUT: len(graded)}
 
     def _is_positive(self, grade: Grade) -> bool:
-        return grade.score >= self.min_score
+        return grade.score >= self.row.min_score
 
-    def _grade(self, row: Row, limits: Thresholds) -> dict[str, Any]:
-        """Grade as CascadeScorer does; the score is None where neither scorer gave a grade."""
+    def _grade(self, row: Row, limits: Thresholds) -> Grade | None:
+        """Grade as CascadeScorer does; None where neither scorer gave a grade."""
         cheap, expensive = row["cheap"], row["expensive"]
-        decided = cheap and decide(cheap, limits, self.min_score, self.names[0])
-        if decided:
-            return {"score": decided.score, "by": decided.by}
-        return {
-            "score": expensive and expensive.score,
-            "by": self.names[1] if expensive else None,
-        }
+        decided = cheap and decide(cheap, limits, self.row.min_score, self.row.cheap)
+        return decided or (expensive and expensive._replace(by=self.row.expensive))
 
-    def _measure(self, rows: Sequence[Row], limits: Thresholds) -> dict[str, Any]:
+    def _measure(self, rows: Sequence[Row], limits: Thresholds) -> Json:
         """Measure recall and cost on labels that the thresholds were not fitted on."""
         grades = [self._grade(row, limits) for row in rows]
         expected = [self._is_positive(row["expensive"]) for row in rows]
-        predicted = [grade["score"] >= self.min_score for grade in grades]
+        # Both scorers graded these documents.
+        predicted = [self._is_positive(grade) for grade in grades if grade]
         kept = list(compress(predicted, expected))
-        deciders = [grade["by"] for grade in grades]
+        deciders = [grade.by for grade in grades if grade]
+        names = (self.row.cheap, self.row.expensive)
         characters = [row["label"]["characters"] for row in rows]
-        is_expensive = [decider == self.names[1] for decider in deciders]
+        is_expensive = [decider == self.row.expensive for decider in deciders]
         expensive_characters = sum(compress(characters, is_expensive))
         return {
             "measured_on": len(rows),
-            "asked_recall": self.recall,
+            "asked_recall": self.row.recall,
             "recall": ratio(sum(kept), len(kept)),
             "recall_interval": _recall_interval(kept),
             "found": len(kept),
             "agreement": ratio(sum(map(eq, expected, predicted)), len(rows)),
-            "decided": {name: ratio(deciders.count(name), len(rows)) for name in self.names},
+            "decided": {name: ratio(deciders.count(name), len(rows)) for name in names},
             "dear_characters": ratio(expensive_characters, sum(characters)),
         }
 

@@ -4,12 +4,11 @@ The score of a document is the highest of its chunks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from safelm.scoring.base import Grades, Integers, Probabilities, grade_chunks
-from safelm.scoring.encoder_chunks import Chunk, chunk_probabilities, chunk_texts
+from safelm.scoring.base import Grades, grade_chunks
+from safelm.scoring.encoder_chunks import chunk_probabilities, chunk_texts
 from safelm.scoring.encoder_model import load_encoder, save_encoder
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.operating_point import GradeFitted
@@ -42,30 +41,21 @@ class EncoderScorer:
         """Return one grade for each text: the highest score of its chunks."""
         if not texts:
             return []
-        by_chunk, owners = self.chunk_probabilities(texts)
+        chunks, owners = chunk_texts(self.tokenizer, texts, self.sequence_length)
+        by_chunk = chunk_probabilities(self.model, self.tokenizer, chunks)
         return grade_chunks(by_chunk, owners, len(texts), "embedding")
 
-    def chunk_probabilities(self, texts: Sequence[str]) -> tuple[Probabilities, Integers]:
-        """Return the probabilities of every chunk, and the index of the text it belongs to."""
-        chunks, owners = self.chunks(texts)
-        return chunk_probabilities(self.model, self.tokenizer, chunks), owners
 
-    def chunks(self, texts: Sequence[str]) -> tuple[list[Chunk], Integers]:
-        """Return the chunks of all texts, and the index of the text that each belongs to."""
-        return chunk_texts(self.tokenizer, texts, self.sequence_length)
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
 class FitEncoder(FitScorer):
     """Finetune an encoder on the labels by LP-FT: its head first, then all of it."""
 
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    libraries = LIBRARIES
     encoder: Path | str
     revision: str | None
     sequence_length: int
     unsafe_weight: float
     warmup: float
-    steps: tuple[dict[str, Any], ...]
+    steps: tuple[Step, ...]
 
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[EncoderScorer, list[str]]:
         """Return the scorer and its files, which plain transformers can load as well."""
@@ -82,7 +72,7 @@ class FitEncoder(FitScorer):
             tokenizer,
             [label.text for label in train],
             [label.score for label in train],
-            steps=[Step(**step) for step in self.steps],
+            steps=self.steps,
             warmup=self.warmup,
             sequence_length=length,
             unsafe_weight=self.unsafe_weight,
@@ -93,11 +83,10 @@ class FitEncoder(FitScorer):
         return EncoderScorer(model, tokenizer, length), names
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GradeByEncoder(GradeFitted):
     """Grade every document by a finetuned encoder, as the maximum over its chunks (paper §1.3)."""
 
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
+    libraries = LIBRARIES
     sequence_length: int
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.workers import worker_index
+from safelm.scoring.base import Json
 from specs.spec import SCORE_LEVELS
 
 Losses = Sequence[tuple[str, int, float]]  # (what was trained, update, loss)
@@ -47,7 +48,7 @@ def load_encoder(
     return model, tokenizer
 
 
-def _from_pretrained(encoder: Path | str, revision: str | None) -> tuple[Any, Any, dict[str, Any]]:
+def _from_pretrained(encoder: Path | str, revision: str | None) -> tuple[Any, Any, Json]:
     """Load the model, its tokenizer, and what transformers reports on the weights."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -59,7 +60,7 @@ def _from_pretrained(encoder: Path | str, revision: str | None) -> tuple[Any, An
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     ids = {str(score): score for score in range(SCORE_LEVELS)}
-    options: dict[str, Any] = {"trust_remote_code": False}
+    options: Json = {"trust_remote_code": False}
     if revision:
         options["revision"] = revision
     try:
@@ -91,7 +92,7 @@ def save_encoder(model: Any, tokenizer: Any, losses: Losses, folder: Path) -> No
     (folder / "loss.csv").write_text("".join(["trains,step,loss\n", *lines]), encoding="utf-8")
 
 
-def _check_weights(encoder: Path | str, model: Any, loaded: dict[str, Any], new_head: bool) -> None:
+def _check_weights(encoder: Path | str, model: Any, loaded: Json, new_head: bool) -> None:
     """Raise EncoderError where weights are missing, or of other shapes than the model's.
 
     With `new_head`, only the weights below the head are checked.

@@ -5,17 +5,17 @@ Paper §1.5 takes the maximum of two scorers, for the recall of unsafe documents
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task
 from safelm.builder.shards import Shard, tables
-from safelm.scoring.base import input_tables, shard_inputs
+from safelm.documents.shards import input_tables, shard_inputs
+from safelm.scoring.base import Json
 from specs.document import GUARDED
 from specs.spec import SCORE_LEVELS
 
@@ -64,14 +64,13 @@ def ungraded_summary(folder: Path, scorers: Sequence[str]) -> Iterator[str]:
         yield f"{'score':<18} ungraded: {', '.join(shown)}"
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadGrades(Reader):
     """Read the grade files of several scorers side by side, without texts.
 
     `columns` maps each scorer to its files, by the name of the shard they belong to.
     """
 
-    name: ClassVar[str] = "grades"
+    name = "grades"
     columns: dict[str, dict[str, Shard]]
 
     def declared(self) -> list[Any]:
@@ -87,7 +86,7 @@ class ReadGrades(Reader):
             tasks.append(Task(name, shard_inputs(files), rows=files[0].rows))
         return tasks
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document without text for each row, with every scorer's grade as metadata."""
         columns = [table.to_pylist() for table in input_tables(task)]
         for row in zip(*columns, strict=True):
@@ -97,18 +96,17 @@ class ReadGrades(Reader):
             yield Document(text="", id=row[0]["id"], metadata={"grades": grades})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class CombineGrades(Block):
     """Combine the grades of several scorers into one score.
 
     `thresholds` names the columns that count. The others are kept, but do not shape the score.
     """
 
-    name: ClassVar[str] = "ensemble"
+    name = "ensemble"
     rule: str
     thresholds: dict[str, int]
 
-    def process(self, document: Document) -> Iterator[Document]:
+    def process(self, document: Document) -> Documents:
         """Yield the document with a column for each scorer, the score and the hazard."""
         grades = document.metadata.pop("grades")
         document.metadata |= combine_grades(grades, self.rule, self.thresholds)
@@ -116,9 +114,7 @@ class CombineGrades(Block):
         yield document
 
 
-def combine_grades(
-    grades: Mapping[str, Mapping[str, Any]], rule: str, thresholds: Thresholds
-) -> dict[str, Any]:
+def combine_grades(grades: Mapping[str, Json], rule: str, thresholds: Thresholds) -> Json:
     """Return the columns of specs/document.py scores_of_all for one document.
 
     The hazard is that of the first scorer that names one, but guarded hazards take precedence.

@@ -6,15 +6,14 @@ Each row of `scorers` is cached by itself: editing one refits no other.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from safelm.builder.blocks import Block
+from safelm.builder.blocks import Block, Task
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import make_shards
 from safelm.builder.stage import link_files
 from safelm.documents.sample import ReadSample
-from safelm.scoring.base import Grades
+from safelm.scoring.base import Grades, Json
 from safelm.scoring.cascade import THRESHOLDS
 from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
 from safelm.scoring.labels import (
@@ -48,12 +47,11 @@ def fit_all(
     Returns the manifest of each row, which lists the fitted files and the grades. `judge` is the
     row that gave the labels; `harmless` has the documents of the operating point.
     """
-    split: dict[str, Any] = {"held_out_share": held_out_share, "seed": seed}
-    pages, point = None, None
+    split: Json = {"held_out_share": held_out_share, "seed": seed}
+    pages: list[Task] = []
     if operating_point and harmless:
-        documents = operating_point.documents
-        pages = ReadSample(folder=harmless, purpose="harmless", documents=documents, seed=seed)
-        point = (operating_point.min_score, operating_point.max_share)
+        pages = _harmless_pages(operating_point.documents, harmless, seed)
+    point = operating_point and (operating_point.min_score, operating_point.max_share)
     manifests: dict[str, Manifest] = {}
     # Cascades come last: they read the grades of their two scorers.
     for name in sorted(rows, key=lambda name: isinstance(rows[name], Cascade)):
@@ -67,12 +65,18 @@ def fit_all(
             blocks = [ReadLabels(folder=labels), measure]
         elif row.kind in CLASSIFIERS:
             fit = fitter(row, {**split, "point": point})
-            blocks = [ReadLabels(folder=labels, harmless=pages), fit]
+            blocks = [ReadLabels(folder=labels, sampled=pages), fit]
         # Not scorers of their own: all others are measured against given labels anyway.
         else:
             continue
         manifests[name] = make_shards(f"fit/{name}", blocks)
     return {name: manifests[name] for name in rows if name in manifests}
+
+
+def _harmless_pages(documents: int, folder: Path, seed: int) -> list[Task]:
+    """Draw the documents of the operating point."""
+    sample = ReadSample(folder=folder, purpose="harmless", documents=documents, seed=seed)
+    return sample.tasks()
 
 
 def write_fit(
@@ -91,11 +95,9 @@ def write_fit(
     `rule` and `thresholds` are those of the ensemble. Returns the lines that the stage prints.
     """
     known = read_labels(labels)
-    train, held_out = split_labels(known, held_out_share, seed)
-    grades = {name: _grades(manifest, held_out) for name, manifest in manifests.items()}
-    metrics = measure_scorers(
-        train, held_out, grades, judge=judge, rule=rule, thresholds=thresholds
-    )
+    split = split_labels(known, held_out_share, seed)
+    grades = {name: _grades(manifest, split.held_out) for name, manifest in manifests.items()}
+    metrics = measure_scorers(split, grades, judge=judge, rule=rule, thresholds=thresholds)
     metrics["cascades"] = _cascades(manifests)
     for name, manifest in manifests.items():
         link_files(manifest, folder / name)
@@ -110,14 +112,7 @@ def _cascade(row: Cascade, manifests: Mapping[str, Manifest], seed: int) -> list
         cheap=stored_file(manifests[row.cheap], HELD_OUT),
         expensive=stored_file(manifests[row.expensive], HELD_OUT),
     )
-    fit = FitCascade(
-        names=(row.cheap, row.expensive),
-        min_score=row.min_score,
-        recall=row.recall,
-        precision=row.precision,
-        seed=seed,
-    )
-    return [read, fit]
+    return [read, FitCascade(row=row, seed=seed)]
 
 
 def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
@@ -127,7 +122,7 @@ def _grades(manifest: Manifest, held_out: Sequence[Label]) -> Grades:
     return [grades[label.id] for label in held_out]
 
 
-def _cascades(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+def _cascades(manifests: Mapping[str, Manifest]) -> Json:
     """Return the thresholds and measurements of every cascade, by its row."""
     return {
         name: json.loads(stored_file(manifest, THRESHOLDS).bytes())
@@ -136,7 +131,7 @@ def _cascades(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     }
 
 
-def confusion_csv(metrics: Mapping[str, Any]) -> str:
+def confusion_csv(metrics: Json) -> str:
     """Return a CSV row for each held-out document and scorer."""
     # `dvc plots` counts the rows of its confusion template itself.
     lines = ["scorer,actual,predicted\n"]
@@ -147,7 +142,7 @@ def confusion_csv(metrics: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
-def summary(metrics: Mapping[str, Any]) -> list[str]:
+def summary(metrics: Json) -> list[str]:
     """Return the lines that the stage prints: one for the labels, and one for each scorer."""
     sizes = f"{metrics['train']:,} labels, {metrics['held_out']:,} held out"
     lines = [f"{sizes}  {metrics['note']}" if metrics["note"] else sizes]
@@ -163,7 +158,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cascade_summary(cascade: Mapping[str, Any] | None) -> list[str]:
+def _cascade_summary(cascade: Json | None) -> list[str]:
     if not cascade:
         return []
     decided = cascade["decided"].items()

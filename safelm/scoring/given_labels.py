@@ -5,23 +5,22 @@ A document without a label stays unlabelled; it never becomes a 0.
 
 import gzip
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task
 from safelm.builder.shards import Shard
 from safelm.documents.shards import text_digest
 from safelm.scoring.base import grade_columns
 from safelm.scoring.labels import Label
 from safelm.text.hazards import Grade
-from specs.scorer import LabelRows, Labels
 from specs.spec import SCORE_LEVELS
 
 GZIP = b"\x1f\x8b"
@@ -93,28 +92,6 @@ class LabelFile:
         return 0 if is_known else None
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The documents that a labeller knows: these ids, or None for all that their source labels."""
-
-    ids: frozenset[str] | None
-
-    @classmethod
-    def by(cls, row: Any) -> "Labelled | None":
-        """Return what a row of `scorers` knows; None if it can grade any document."""
-        if isinstance(row, Labels):
-            return cls(None)
-        return cls(frozenset(LabelFile.of(row).labels)) if isinstance(row, LabelRows) else None
-
-    def find(self, documents: Shard) -> set[str]:
-        """Return the ids of the known documents of a shard."""
-        table = documents.table(["id", "label"])
-        if self.ids is None:
-            table = table.filter(pc.is_valid(table["label"]))
-        ids = set(table["id"].to_pylist())
-        return ids if self.ids is None else ids & self.ids
-
-
 def _rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield every row of a file or of a folder's files, with its place for messages."""
     files = [path]
@@ -156,61 +133,73 @@ def _short(value: Any) -> str:
     return repr(value)[:40]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeByLabel(Block):
-    """Grade every document with the label of its source."""
+class GradeAsGiven(Block):
+    """The base of blocks that grade documents without reading them."""
 
-    name: ClassVar[str] = "label"
+    @abstractmethod
+    def grade(self, document: Document) -> Grade | None:
+        """Return the grade of a document; None where none is given."""
 
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with its label as the score, and the source's hazard."""
+    def known(self, documents: Shard) -> set[str]:
+        """Return the ids of the documents of a shard that have a grade."""
+        ids = set()
+        for row in documents.table(["id", "label"]).to_pylist():
+            if self.grade(Document(text="", id=row["id"], metadata=row)) is not None:
+                ids.add(row["id"])
+        return ids
+
+    def process(self, document: Document) -> Documents:
+        """Yield the document with its grade."""
+        document.metadata |= grade_columns(self.grade(document))
+        yield document
+
+
+class GradeByLabel(GradeAsGiven):
+    """Grade every document with the label of its source, and the source's hazard."""
+
+    name = "label"
+
+    def grade(self, document: Document) -> Grade | None:
+        """Return the label as a grade."""
         score = document.metadata.get("label")
         hazard = document.metadata.get("hazard")
-        grade = None if score is None else Grade(score, "the source's label", hazard)
-        document.metadata |= grade_columns(grade)
-        yield document
+        return None if score is None else Grade(score, "the source's label", hazard)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeByLabelFile(Block):
+class GradeByLabelFile(GradeAsGiven):
     """Grade every document with its label in a file."""
 
-    name: ClassVar[str] = "label file"
+    name = "label file"
     file: LabelFile
 
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with its label as the score."""
+    def grade(self, document: Document) -> Grade | None:
+        """Return the label as a grade."""
         label = self.file.labels.get(document.id)
-        grade = None if label is None else Grade(label.score, FILE_REASON, None)
-        document.metadata |= grade_columns(grade)
-        yield document
+        return None if label is None else Grade(label.score, FILE_REASON, None)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class GradeAlike(Block):
+class GradeAlike(GradeAsGiven):
     """Give every document the same score, assumed of its whole source."""
 
-    name: ClassVar[str] = "assumed"
+    name = "assumed"
     score: int
 
-    def process(self, document: Document) -> Iterator[Document]:
-        """Yield the document with the score."""
-        document.metadata |= grade_columns(Grade(self.score, "assumed of its source", None))
-        yield document
+    def grade(self, document: Document) -> Grade:
+        """Return the score as a grade."""
+        return Grade(self.score, "assumed of its source", None)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadGivenLabels(Reader):
     """Read a label file with its texts in one task, in place of the labels of `annotate`."""
 
-    name: ClassVar[str] = "given labels"
+    name = "given labels"
     file: LabelFile
 
     def tasks(self) -> list[Task]:
         """Return one task without a name, as ReadLabels does."""
         return [Task("", ())]
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield a document for each label that has a text, sorted by id."""
         for label in self.file.labels.values():
             yield Document(text=label.text, id=label.id, metadata={"label": label})

@@ -4,21 +4,20 @@ A classifier is fitted on one part of the labels; every scorer grades the part h
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from math import floor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Reader, Task, Writer
+from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
 from safelm.builder.shards import shards, tables, write_table
-from safelm.documents.sample import ReadSample
-from safelm.documents.shards import documents_of
-from safelm.scoring.base import GradeDocuments, Grades, Scorer, input_tables, shard_inputs
+from safelm.documents.shards import input_tables, selected, shard_inputs
+from safelm.scoring.base import CompositeBlock, GradeDocuments, Grades, Json, Scorer
 from safelm.scoring.operating_point import POINT, AtOperatingPoint, OperatingPoint
 from safelm.seeding import hash_rank
 from safelm.text.hazards import Grade
@@ -69,99 +68,111 @@ def labels_of(parts: Iterable[pa.Table]) -> list[Label]:
     return sorted(labels, key=lambda label: label.id)
 
 
-def _label(row: Mapping[str, Any]) -> Label:
+def _label(row: Json) -> Label:
     values = {name: row[name] for name in LABELS}
     beside = {name: row[name] for name in row if name not in (*LABELS, POOL)}
     return Label(**values, pool=row.get(POOL), beside=beside)
 
 
-def split_labels(
-    labels: Sequence[Label], share: float, seed: int
-) -> tuple[list[Label], list[Label]]:
-    """Split the labels at random into (for training, held out), stratified by score.
+class Split(NamedTuple):
+    """The labels for training, and those held out, on which every scorer is measured."""
+
+    train: list[Label]
+    held_out: list[Label]
+
+
+def split_labels(labels: Sequence[Label], share: float, seed: int) -> Split:
+    """Split the labels at random, stratified by score.
 
     At least one label of each score stays in training.
     """
     # Scores 3 to 5 are rare: 5 % of the paper's 3,001 held-out labels (paper §1.2).
-    train, held_out = [], []
+    split = Split([], [])
     for score in range(SCORE_LEVELS):
         of_score = [label for label in labels if label.score == score]
         of_score.sort(key=lambda label: (hash_rank("held_out", seed, label.id), label.id))
         most = max(len(of_score) - 1, 0)
         size = min(floor(len(of_score) * share + 0.5), most)
-        held_out += of_score[:size]
-        train += of_score[size:]
-    return train, held_out
+        split.held_out.extend(of_score[:size])
+        split.train.extend(of_score[size:])
+    return split
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadLabels(Reader):
-    """Read all labels in one task, and a sample of harmless documents for an operating point."""
+    """Read all labels in one task, then sampled documents by the values of one column.
 
-    name: ClassVar[str] = "labels"
-    folder: Path = field(metadata={"key": False})  # its files are the task's inputs
-    harmless: ReadSample | None = field(default=None, metadata={"key": False})
+    `sampled` are tasks of `sample_tasks`. The last file of each has the column.
+    """
+
+    name = "labels"
+    folder: Path = unkeyed()  # its files are the task's inputs
+    sampled: Sequence[Task] = unkeyed(default=())
+    column: str = "text"
 
     def tasks(self) -> list[Task]:
-        """Return one task without a name; its values are the ids of the harmless documents."""
-        # A classifier is one set of files, not one for each shard. A task's name would precede the
-        # names of its files.
+        """Return one task without a name; its values are the number of labels' files and the ids.
+
+        A classifier is one set of files, not one for each shard. A task's name would precede the
+        names of its files.
+        """
         labels = shard_inputs(shards(self.folder))
-        pages = [task for task in self.harmless.tasks() if task.values] if self.harmless else []
-        inputs = tuple(task.inputs[0] for task in pages)
-        ids = tuple(chain.from_iterable(task.values for task in pages))
-        return [Task("", (*labels, *inputs), (len(labels), *ids) if ids else ())]
+        drawn = [task for task in self.sampled if task.values]
+        inputs = [task.inputs[-1] for task in drawn]
+        ids = chain.from_iterable(task.values for task in drawn)
+        return [Task("", (*labels, *inputs), (len(labels), *ids))]
 
-    def read(self, task: Task) -> Iterator[Document]:
-        """Yield a document for each label, sorted by id, then the harmless ones without a label."""
-        number, *ids = task.values or (len(task.inputs),)
-        for label in labels_of(input_tables(replace(task, inputs=task.inputs[:number]))):
+    def read(self, task: Task) -> Documents:
+        """Yield a document for each label, sorted by id, then those without a label."""
+        number, *ids = task.values
+        files = input_tables(task)
+        for label in labels_of(islice(files, number)):
             yield Document(text=label.text, id=label.id, metadata={"label": label})
-        chosen = set(ids)
-        for table in input_tables(replace(task, inputs=task.inputs[number:])):
-            for document in documents_of(table.select(["id", "text"])):
-                if document.id in chosen:
-                    yield Document(text=document.text, id=document.id)
-                else:
-                    self.drop(NOT_SELECTED)
+        yield from selected(self, self._others(files), ids)
+
+    def _others(self, files: Iterable[pa.Table]) -> Documents:
+        for file in files:
+            for row in file.select(["id", self.column]).to_pylist():
+                yield Document(text="", id=row["id"], metadata={"value": row[self.column]})
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+def labels_and_values(documents: Iterable[Document]) -> tuple[list[Label], list[Any]]:
+    """Return what ReadLabels reads: the labels, and the values of the sampled documents."""
+    labels: list[Label] = []
+    values: list[Any] = []
+    for document in documents:
+        label = document.metadata.get("label")
+        if label is None:
+            values.append(document.metadata["value"])
+        else:
+            labels.append(label)
+    return labels, values
+
+
 class MeasureScorer(Writer):
     """Write the grades that one scorer gives the held-out labels."""
 
-    name: ClassVar[str] = "measure"
+    name = "measure"
     held_out_share: float
     seed: int
 
     @abstractmethod
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the scorer's grades of the held-out labels; its files go into `folder`."""
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write HELD_OUT beside the files that `grade_held_out` saves."""
-        labels: list[Label] = []
-        self.harmless: list[str] = []
-        for document in documents:
-            label = document.metadata.get("label")
-            if label is None:
-                self.harmless.append(document.text)
-            else:
-                labels.append(label)
-        train, held_out = split_labels(labels, self.held_out_share, self.seed)
-        grades = self.grade_held_out(train, held_out, folder)
-        rows = list(map(held_out_row, held_out, grades))
+        labels, self.harmless = labels_and_values(documents)
+        split = split_labels(labels, self.held_out_share, self.seed)
+        grades = self.grade_held_out(split, folder)
+        rows = list(map(held_out_row, split.held_out, grades))
         write_table(rows, HELD_OUT_COLUMNS, folder / HELD_OUT)
-        self.files[HELD_OUT] = len(held_out)
+        self.files[HELD_OUT] = len(rows)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class FitScorer(MeasureScorer):
     """Fit a scorer on the labels for training, and save it."""
 
-    name: ClassVar[str] = "fit"
+    name = "fit"
     # The score that the operating point decides, and the share of harmless documents it allows.
     point: tuple[int, float] | None = None
 
@@ -169,52 +180,43 @@ class FitScorer(MeasureScorer):
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[Scorer, list[str]]:
         """Return the scorer, and the names of its files in `folder`."""
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the fitted scorer's grades of the held-out labels."""
-        scorer, names = self.fit(train, folder)
-        self.files |= dict.fromkeys(names, len(train))
+        scorer, names = self.fit(split.train, folder)
+        self.files |= dict.fromkeys(names, len(split.train))
         if self.point:
             point = OperatingPoint.fit(scorer, self.harmless, *self.point)
             point.save(folder, len(self.harmless))
             self.files[POINT] = len(self.harmless)
             scorer = AtOperatingPoint(scorer, point)
-        return scorer.grade([label.text for label in held_out])
+        return scorer.grade([label.text for label in split.held_out])
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class MeasureJudge(MeasureScorer):
+class MeasureJudge(CompositeBlock, MeasureScorer):
     """Grade the held-out labels with a judge that did not give them; nothing is fitted."""
 
-    judge: GradeDocuments = field(metadata={"key": False})
+    judge: GradeDocuments = unkeyed()
 
-    def declared(self) -> list[Any]:
-        """Return the block's own values and those of the judge."""
-        return [*super().declared(), self.judge.declared()]
+    def inner(self) -> Mapping[str, GradeDocuments]:
+        """Return the judge."""
+        return {"judge": self.judge}
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the judge's grades."""
-        self.judge.begin(self.task, folder)
-        return self.judge.scorer.grade([label.text for label in held_out])
+        return self.judge.scorer.grade([label.text for label in split.held_out])
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class TrustLabels(MeasureScorer):
     """Take the labels as the grades of the judge that gave them."""
 
-    name: ClassVar[str] = "trust"
+    name = "trust"
 
-    def grade_held_out(
-        self, train: Sequence[Label], held_out: Sequence[Label], folder: Path
-    ) -> Grades:
+    def grade_held_out(self, split: Split, folder: Path) -> Grades:
         """Return the labels."""
-        return [Grade(label.score, label.reason, label.hazard) for label in held_out]
+        return [Grade(label.score, label.reason, label.hazard) for label in split.held_out]
 
 
-def held_out_row(label: Label, grade: Grade | None) -> dict[str, Any]:
+def held_out_row(label: Label, grade: Grade | None) -> Json:
     """Return a row of HELD_OUT; its score is None where there is no grade."""
     probabilities = (grade and grade.probabilities) or [None] * SCORE_LEVELS
     return {
@@ -231,7 +233,7 @@ def read_held_out(table: pa.Table) -> Grades:
     return [_grade(row) for row in table.to_pylist()]
 
 
-def _grade(row: dict[str, Any]) -> Grade | None:
+def _grade(row: Json) -> Grade | None:
     if row["score"] is None:
         return None
     probabilities = tuple(row[name] for name in PROBABILITY_COLUMNS)

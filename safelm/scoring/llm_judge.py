@@ -9,15 +9,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from safelm.builder.blocks import Task
-from safelm.documents.batches import SHARD, Size
+from safelm.builder.blocks import Task, unkeyed
+from safelm.documents.batches import SHARD
 from safelm.documents.shards import text_digest
 from safelm.llm import (
     Engine,
@@ -76,6 +76,7 @@ def _is_reason(reason: Any) -> bool:
     return len(reason) <= MAX_REASON and not LONE_SURROGATE.search(reason)
 
 
+@dataclass
 class RubricJudge:
     """Grades texts with a language model and the rubric.
 
@@ -83,22 +84,16 @@ class RubricJudge:
     the problem of each text, or part of a text, that the server refuses.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        rubric: Rubric,
-        frame: str,
-        hazards: Sequence[str],
-        seed: int,
-        max_attempts: int,
-    ) -> None:
-        self.engine = engine
-        self.rubric = rubric
-        self.frame = frame
-        self.hazards = tuple(hazards)
-        self.seed, self.max_attempts = seed, max_attempts
-        self.system = rubric.system(hazards)
-        self.schema = answer_schema(hazards)
+    engine: Engine
+    rubric: Rubric
+    frame: str
+    hazards: tuple[str, ...]
+    seed: int
+    max_attempts: int
+
+    def __post_init__(self) -> None:
+        self.system = self.rubric.system(self.hazards)
+        self.schema = answer_schema(self.hazards)
         self.counts: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
 
@@ -167,26 +162,21 @@ def _worst(grades: Sequence[Grade | None]) -> Grade | None:
     return max(known, key=lambda grade: grade.score)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GradeByRubric(GradeDocuments):
     """Grade every document with a language model and the rubric."""
 
+    batch = SHARD  # so that the server gets all its requests together
     engine: Mapping[str, Any]
     rubric: Path
     seed: int
     max_attempts: int
     # Replaced when the executor calls begin().
-    task: Task = field(default=Task("alone", ()), metadata={"key": False})
-
-    @property
-    def batch(self) -> Size:
-        """A whole shard, so that the server gets all its requests together."""
-        return SHARD
+    task: Task = unkeyed(default=Task("alone", ()))
 
     def open(self) -> RubricJudge:
         """Open the engine."""
         # Answers are stored by shard, so a stage that was killed repeats no request.
-        hazards = list(Hazards.read(LEXICON).categories)
+        hazards = tuple(Hazards.read(LEXICON).categories)
         engine = open_engine(self.engine, answers_file(self.engine, "judge", self.task))
         rubric = Rubric.at(self.rubric)
         frame = Shared.read(SHARED).frame

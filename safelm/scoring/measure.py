@@ -5,11 +5,10 @@ The judge is measured against the source as well: that is the quality of the lab
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from safelm.scoring.base import Grades
+from safelm.scoring.base import Grades, Json
 from safelm.scoring.ensemble import ensemble_score
-from safelm.scoring.labels import Label
+from safelm.scoring.labels import Label, Split
 from safelm.scoring.ngrams import MIN_LABELS
 from safelm.stats.classification import baseline, measures
 from safelm.stats.ranking import auroc, auroc_gain, calibration_error, reliability
@@ -17,7 +16,6 @@ from safelm.stats.rates import rounded_interval
 from specs.spec import SCORE_LEVELS
 
 CONFIDENCE = 0.95
-Json = dict[str, Any]
 
 
 def describe_labels(labels: Sequence[Label]) -> Json:
@@ -49,8 +47,7 @@ def describe_labels(labels: Sequence[Label]) -> Json:
 
 
 def measure_scorers(
-    train: Sequence[Label],
-    held_out: Sequence[Label],
+    split: Split,
     grades_by_scorer: Mapping[str, Grades],
     *,
     judge: str,
@@ -59,14 +56,15 @@ def measure_scorers(
 ) -> Json:
     """Return the content of held_out.json, without the cascades.
 
-    Grades are in the order of `held_out`. Every scorer but the judge itself is measured against the
-    judge's labels, and all of them against the source's. `rule` and `thresholds` are those of the
-    ensemble.
+    Grades are in the order of the held-out labels. Every scorer but the judge itself is measured
+    against the judge's labels, and all of them against the source's. `rule` and `thresholds` are
+    those of the ensemble.
     """
+    train, held_out = split
     metrics: Json = {
         "train": len(train),
         "held_out": len(held_out),
-        "note": describe_shortage(train, held_out),
+        "note": describe_shortage(split),
         "baseline": None,
         "scorers": {},
         "known": None,
@@ -162,10 +160,10 @@ def _known_pairs(
     ]
 
 
-def describe_shortage(train: Sequence[Label], held_out: Sequence[Label]) -> str | None:
+def describe_shortage(split: Split) -> str | None:
     """Return a sentence that says why nothing was fitted or measured, else None."""
-    total = len(train) + len(held_out)
-    scores = {label.score for label in train}
+    total = len(split.train) + len(split.held_out)
+    scores = {label.score for label in split.train}
     if total < MIN_LABELS:
         return f"Only {total} labels: nothing was fitted or measured."
     if len(scores) < 2:
@@ -173,7 +171,7 @@ def describe_shortage(train: Sequence[Label], held_out: Sequence[Label]) -> str 
             f"All {total} labels are alike: nothing was fitted, "
             f"every document gets the score {max(scores)}."
         )
-    if not held_out:
+    if not split.held_out:
         return (
             f"No class of the {total} labels is large enough to hold one back: "
             "nothing was measured."

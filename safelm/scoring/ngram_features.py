@@ -11,22 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from safelm.documents.batches import Size, batches
 from safelm.text.word_hashes import (
-    ALL_CODE_POINTS,
-    BASIC,
     Codes,
     Hashes,
     Integers,
+    code_points,
     hash_runs,
-    lower_case_table,
     scramble,
 )
 
-# Limits of a batch, so that its arrays stay in the processor's cache.
-MAX_TEXTS = 512
-MAX_CHARACTERS = 1 << 18
+# The arrays of a batch stay in the processor's cache.
+BATCH = Size(rows=512, characters=1 << 18)
 
-# row x buckets + bucket. MAX_TEXTS x 2^20 buckets are below 2^31; 32 bits sort twice as fast as 64.
+# row x buckets + bucket. 512 rows x 2^20 buckets are below 2^31; 32 bits sort twice as fast as 64.
 Keys = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -54,20 +52,6 @@ class Counts:
         return values / lengths[self.rows]
 
 
-def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield texts in order, in lists within the limits of a batch."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if len(batch) == MAX_TEXTS or size >= MAX_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 def count_ngrams(
     texts: Sequence[str], words: Sequence[int], characters: Sequence[int], buckets: int
 ) -> Counts:
@@ -78,7 +62,7 @@ def count_ngrams(
     rows = [np.zeros(0, dtype=np.int64)]
     columns, counts = rows[:], rows[:]
     first = 0  # the index of the batch's first text
-    for batch in batches(texts):
+    for batch in batches(texts, BATCH):
         # Concatenating nothing is an error, hence the empty array.
         empty = np.zeros(0, np.int32)
         keys = np.concatenate([empty, *_keys(batch, words, characters, buckets)])
@@ -96,8 +80,7 @@ def _keys(
     """Yield the keys of all n-grams: those of words first, each length by itself."""
     # One gap before each text and one after it.
     joined = f" {'  '.join(texts)} "
-    raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    codes = lower_case_table(ALL_CODE_POINTS if raw.max() >= BASIC else BASIC)[raw]
+    _, codes = code_points(joined)
     inside = codes != 0
     widths = [len(text) + 2 for text in texts]
     rows = np.repeat(np.arange(len(texts), dtype=np.int32), widths)

@@ -14,17 +14,18 @@ from functools import cached_property
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from safelm.builder.files import write_json
-from safelm.scoring.base import Grades, Probabilities, grade_chunks, grades_of
+from safelm.scoring.base import Grades, Json, Probabilities, grade_chunks, grades_of
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
 from safelm.scoring.operating_point import GradeFitted
+from specs.scorer import Ngrams
 from specs.spec import SCORE_LEVELS
 
 FORMAT = 2  # of config.json: a scorer saved in another format is refused
@@ -135,7 +136,7 @@ class NgramScorer:
                 "run `dvc repro fit`"
             )
         words, characters, buckets, scores = (config[name] for name in SETTINGS)
-        weights: dict[str, Any] = {name: tensors[name] for name in TENSORS}
+        weights: Json = {name: tensors[name] for name in TENSORS}
         shape = (tuple(words), tuple(characters), buckets, tuple(scores))
         return cls(*shape, **weights, chunk_characters=chunk_characters)
 
@@ -152,26 +153,16 @@ def split_text(text: str, size: int) -> list[str]:
     return [text[start:end] for start, end in pairwise([*cuts, len(text)])]
 
 
-def fit_ngrams(
-    texts: Sequence[str],
-    scores: Sequence[int],
-    *,
-    words: Sequence[int],
-    characters: Sequence[int],
-    buckets: int,
-    unsafe_weight: float,
-    regularisation: float,
-    chunk_characters: int | None = None,
-) -> NgramScorer:
-    """Fit multinomial logistic regression on tf-idf.
+def fit_ngrams(texts: Sequence[str], scores: Sequence[int], row: Ngrams) -> NgramScorer:
+    """Fit multinomial logistic regression on tf-idf, with the settings of a row of `scorers`.
 
     The loss on documents scored above 0 is multiplied by `unsafe_weight`, λ of paper §1.3. Fewer
     than MIN_LABELS labels, or labels of one score alone, give a constant predictor.
     """
-    shape = (tuple(words), tuple(characters), buckets)
+    shape = (tuple(row.words), tuple(row.characters), row.buckets)
     if len(texts) < MIN_LABELS or len(set(scores)) < 2:
         return _constant(scores, *shape)
-    counts = count_ngrams(texts, words, characters, buckets)
+    counts = count_ngrams(texts, *shape)
     columns, entries, frequency = np.unique(counts.buckets, return_inverse=True, return_counts=True)
     if not len(columns):
         return _constant(scores, *shape)
@@ -179,12 +170,12 @@ def fit_ngrams(
     inverse_frequency = (1 + len(texts)) / (1 + frequency)
     idf = (np.log(inverse_frequency) + 1).astype(np.float32)
     actual = np.array(scores)
-    sample_weight = np.where(actual > 0, unsafe_weight, 1.0)
+    sample_weight = np.where(actual > 0, row.unsafe_weight, 1.0)
     compact = Counts(counts.texts, counts.rows, entries, counts.counts)
-    weights, bias = _regress(compact, idf, actual, sample_weight, regularisation)
+    weights, bias = _regress(compact, idf, actual, sample_weight, row.regularisation)
     classes = tuple(sorted(set(scores)))
     return NgramScorer(
-        *shape, classes, columns.astype(np.int32), idf, weights, bias, chunk_characters
+        *shape, classes, columns.astype(np.int32), idf, weights, bias, row.chunk_characters
     )
 
 
@@ -225,34 +216,22 @@ def _constant(
     return NgramScorer(words, characters, buckets, (score,), columns, idf, weights, bias)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class FitNgrams(FitScorer):
     """Fit the n-gram scorer on the labels."""
 
-    libraries: ClassVar[tuple[str, ...]] = ("scikit-learn", "scipy")
-    words: tuple[int, ...]
-    characters: tuple[int, ...]
-    buckets: int
-    unsafe_weight: float
-    regularisation: float
-    chunk_characters: int | None = None
+    libraries = ("scikit-learn", "scipy")
+    row: Ngrams
 
     def fit(self, train: Sequence[Label], folder: Path) -> tuple[NgramScorer, list[str]]:
         """Return the classifier and its two files."""
         scorer = fit_ngrams(
             [label.text for label in train],
             [label.score for label in train],
-            words=self.words,
-            characters=self.characters,
-            buckets=self.buckets,
-            unsafe_weight=self.unsafe_weight,
-            regularisation=self.regularisation,
-            chunk_characters=self.chunk_characters,
+            self.row,
         )
         return scorer, scorer.save(folder)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GradeByNgrams(GradeFitted):
     """Grade every document by its n-grams, or by those of its chunks."""
 

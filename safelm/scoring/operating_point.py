@@ -8,7 +8,6 @@ harmless but for few.
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import floor, inf, nextafter
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -57,18 +56,17 @@ class OperatingPoint(NamedTuple):
         write_json(folder / POINT, {**self._asdict(), "documents": documents})
 
 
-class AtOperatingPoint:
+class AtOperatingPoint(NamedTuple):
     """A scorer whose scores follow an operating point; its probabilities stay as they are."""
 
-    def __init__(self, scorer: Scorer, point: OperatingPoint) -> None:
-        self.scorer, self.point = scorer, point
+    scorer: Scorer
+    point: OperatingPoint
 
     def grade(self, texts: Sequence[str]) -> Grades:
         """Return one grade for each text."""
         return [grade and self.point.apply(grade) for grade in self.scorer.grade(texts)]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GradeFitted(GradeDocuments):
     """Grade every document by a scorer that `fit` saved, at its operating point if it has one."""
 

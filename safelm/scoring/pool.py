@@ -5,32 +5,33 @@ The paper's pool has 30,000 pages of FineWeb and 3,000 texts each of 4chan, Toxi
 scorers of an earlier round.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import NOT_SELECTED, Block, Reader, Task
+from safelm.builder.blocks import Block, Documents, Reader, Task, unkeyed
 from safelm.builder.files import temporary_directory
-from safelm.builder.paths import scratch
+from safelm.builder.paths import build, scratch
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard, shards
 from safelm.builder.stage import link_files
-from safelm.documents.batches import SHARD, batches
-from safelm.documents.shards import ReadShards, WriteColumns, documents_of
-from safelm.scoring.base import (
-    GradeDocuments,
-    KeepGraded,
-    grade_columns,
+from safelm.documents.batches import SHARD, BatchBlock
+from safelm.documents.shards import (
+    ReadShards,
+    WriteColumns,
+    documents_of,
     input_tables,
+    selected,
     shard_inputs,
 )
-from safelm.scoring.given_labels import LabelFile, Labelled, ReadGivenLabels
+from safelm.scoring.base import CompositeBlock, GradeDocuments, KeepGraded, grade_columns
+from safelm.scoring.given_labels import GradeAsGiven, LabelFile, ReadGivenLabels
 from safelm.scoring.registry import (
     Engines,
     Rows,
@@ -80,25 +81,24 @@ def _spread(page: Page) -> int:
     return max(page.scores) - min(page.scores)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ReadPool(Reader):
     """Read the documents of every row of the pool; others are dropped as not selected.
 
-    `folders` has the documents of each source. By row, `labelled` says which documents its labeller
-    knows, where it does not know all, and `grades` has the files of the scorers that its draw
-    depends on, by scorer and shard. A document that an earlier row has drawn is not drawn again.
+    `folders` has the documents of each source. By row, `judges` has the labeller, which may know
+    only some documents, and `grades` the files of the scorers that the draw depends on, by scorer
+    and shard. A document that an earlier row has drawn is not drawn again.
     """
 
-    name: ClassVar[str] = "pool"
+    name = "pool"
     # Not part of a shard's key: the drawn ids are, as values of its task.
-    quotas: Mapping[str, PoolRow] = field(metadata={"key": False})
-    folders: Mapping[str, Path] = field(metadata={"key": False})
-    labelled: Mapping[str, Labelled | None] = field(metadata={"key": False})
-    grades: Mapping[str, Mapping[str, Shards]] = field(metadata={"key": False})
-    seed: int = field(metadata={"key": False})
+    quotas: Mapping[str, PoolRow] = unkeyed()
+    folders: Mapping[str, Path] = unkeyed()
+    judges: Mapping[str, Block] = unkeyed()
+    grades: Mapping[str, Mapping[str, Shards]] = unkeyed()
+    seed: int = unkeyed()
 
     def tasks(self) -> list[Task]:
-        """Return a task for each shard of each source; its values are (row, ids…) for each row."""
+        """Return a task for each shard of each source; its values are the drawn (id, row)."""
         listed = {source: shards(folder) for source, folder in self.folders.items()}
         drawn: dict[str, str] = {}
         for name, row in self.quotas.items():
@@ -118,74 +118,58 @@ class ReadPool(Reader):
 
     def _pages(self, name: str, shard: Shard) -> Iterator[Page]:
         """Yield the documents of a shard that a row may draw."""
-        ids = shard.table(["id"])["id"].to_pylist()
-        bound = self.labelled[name]
-        known = bound.find(shard) if bound else set(ids)
-        columns = [files[shard.name].table(["score"]) for files in self.grades[name].values()]
-        scores = [column["score"].to_pylist() for column in columns]
-        for index, id in enumerate(ids):
-            grades = tuple(of_scorer[index] for of_scorer in scores)
-            # A document without a grade has no place in the draw.
-            if id in known and None not in grades:
-                yield Page(id, grades)
+        table = shard.table(["id"])
+        for scorer, files in self.grades[name].items():
+            scores = files[shard.name].table(["score"])["score"]
+            table = table.append_column(f"score by {scorer}", scores)
+        judge = self.judges[name]
+        known = judge.known(shard) if isinstance(judge, GradeAsGiven) else None
+        # A document without a grade has no place in the draw.
+        for row in table.drop_null().to_pylist():
+            id, *grades = row.values()
+            if known is None or id in known:
+                yield Page(id, tuple(grades))
 
     def _values(
         self, source: str, shard: Shard, drawn: Mapping[str, str]
-    ) -> tuple[tuple[str, ...], ...]:
-        ids: dict[str, list[str]] = defaultdict(list)
-        for id in shard.table(["id"])["id"].to_pylist():
-            row = drawn.get(id)
-            # Two sources may have the same document; the row says which of them it is drawn from.
-            if row is not None and self.quotas[row].source == source:
-                ids[row].append(id)
-        return tuple((row, *ids[row]) for row in sorted(ids))
+    ) -> tuple[tuple[str, str], ...]:
+        ids = filter(drawn.__contains__, shard.table(["id"])["id"].to_pylist())
+        # Two sources may have the same document; the row says which of them it is drawn from.
+        return tuple((id, drawn[id]) for id in ids if self.quotas[drawn[id]].source == source)
 
-    def read(self, task: Task) -> Iterator[Document]:
+    def read(self, task: Task) -> Documents:
         """Yield the drawn documents of one shard, each with its row as POOL."""
-        row_of = {id: row for row, *ids in task.values for id in ids}
-        for table in input_tables(task):
-            for document in documents_of(table):
-                if document.id in row_of:
-                    document.metadata[POOL] = row_of[document.id]
-                    yield document
-                else:
-                    self.drop(NOT_SELECTED)
+        rows = dict(task.values)
+        documents = chain.from_iterable(map(documents_of, input_tables(task)))
+        for document in selected(self, documents, rows):
+            document.metadata[POOL] = rows[document.id]
+            yield document
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class LabelPool(Block):
+class LabelPool(CompositeBlock, BatchBlock):
     """Grade every document with the labeller of its row of the pool.
 
     Labellers that stand beside it give columns of their own, named after them. `judges` and
     `beside` are by row.
     """
 
-    name: ClassVar[str] = "labellers"
-    labellers: Mapping[str, Block] = field(metadata={"key": False})
+    name = "labellers"
+    batch = SHARD  # as judges have it
+    labellers: Mapping[str, Block] = unkeyed()
     judges: Mapping[str, str]
     beside: Mapping[str, tuple[str, ...]]
 
-    def declared(self) -> list[Any]:
-        """Return the block's own values and those of every labeller."""
-        labellers = {name: block.declared() for name, block in self.labellers.items()}
-        return [*super().declared(), labellers]
+    def inner(self) -> Mapping[str, Block]:
+        """Return the labellers."""
+        return self.labellers
 
-    def begin(self, task: Task, folder: Path) -> None:
-        """Start the task in every labeller: a judge stores its answers by task."""
-        super().begin(task, folder)
-        for block in self.labellers.values():
-            block.begin(task, folder)
-
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def process_batch(self, documents: list[Document]) -> Documents:
         """Yield every document with the columns of LABELS, and those of further labellers."""
-        for batch in batches(data or (), SHARD):
-            for name in self.labellers:
-                self._grade(name, batch)
-            for document in batch:
-                document.metadata |= document.metadata.pop(GRADE)
-                yield document
+        for name in self.labellers:
+            self._grade(name, documents)
+        for document in documents:
+            document.metadata |= document.metadata.pop(GRADE)
+            yield document
 
     def _grade(self, name: str, batch: Sequence[Document]) -> None:
         asked = [document for document in batch if name in self._labellers_of(document)]
@@ -203,36 +187,23 @@ class LabelPool(Block):
         return (self.judges[row], *self.beside[row])
 
 
-def label_pool(
-    rows: Mapping[str, PoolRow],
-    judge: str,
-    *,
-    folders: Mapping[str, Path],
-    scorers: Rows,
-    engines: Engines,
-    seed: int,
-) -> list[Block]:
-    """Return the blocks that draw, label and write the pool.
-
-    `judge` labels the rows without a judge of their own; `folders` has the documents of each
-    source.
-    """
-    judges = {name: row.judge or judge for name, row in rows.items()}
+def label_pool(settings: Any, scorers: Rows, engines: Engines) -> list[Block]:
+    """Return the blocks that draw, label and write the pool of `annotate` in params.yaml."""
+    rows: Mapping[str, PoolRow] = settings.pool
+    folders = {row.source: build("clean", row.source) for row in rows.values()}
+    judges = {name: row.judge or settings.judge for name, row in rows.items()}
     beside = {name: tuple(row.beside) for name, row in rows.items()}
     further = sorted(set(chain.from_iterable(beside.values())))
     names = sorted({*judges.values(), *further})
     grades = {name: _grades_of_draw(row, folders, scorers, engines) for name, row in rows.items()}
-    labelled = {name: Labelled.by(scorers[judges[name]]) for name in rows}
+    labellers = {name: labeller(name, scorers, engines) for name in names}
+    of_rows = {name: labellers[judges[name]] for name in rows}
     columns = dict(LABELS)
     if len(rows) > 1 or further:
         columns |= {POOL: "string", **dict.fromkeys(further, "int8")}
     return [
-        ReadPool(quotas=rows, folders=folders, labelled=labelled, grades=grades, seed=seed),
-        LabelPool(
-            labellers={name: labeller(name, scorers, engines) for name in names},
-            judges=judges,
-            beside=beside,
-        ),
+        ReadPool(quotas=rows, folders=folders, judges=of_rows, grades=grades, seed=settings.seed),
+        LabelPool(labellers=labellers, judges=judges, beside=beside),
         KeepGraded(),
         WriteColumns(columns=columns),
     ]
@@ -240,7 +211,7 @@ def label_pool(
 
 def _grades_of_draw(
     row: PoolRow, folders: Mapping[str, Path], scorers: Rows, engines: Engines
-) -> dict[str, Shards]:
+) -> Mapping[str, Shards]:
     """Grade the whole source of a row with the scorers that its draw depends on."""
     if row.draw is None:
         return {}
@@ -253,7 +224,7 @@ def _grades_of_draw(
                 WriteColumns(columns=dict(GRADES)),
             ]
             manifests[name] = make_shards(f"annotate/{name}", blocks)
-    return dict(scorer_shards(manifests))
+    return scorer_shards(manifests)
 
 
 @contextmanager

@@ -1,20 +1,19 @@
 """Registry of scorers: from a row of params.yaml to the block that grades with it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Task
+from safelm.builder.blocks import Block, Documents, unkeyed
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
 from safelm.builder.shards import Shard
 from safelm.builder.store import Store
-from safelm.documents.batches import batches
-from safelm.scoring.base import GradeDocuments, grade_columns
+from safelm.documents.batches import BatchBlock
+from safelm.scoring.base import CompositeBlock, GradeDocuments, Json, grade_columns
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
 from safelm.scoring.encoder import FitEncoder, GradeByEncoder
 from safelm.scoring.ensemble import combine_grades
@@ -31,8 +30,10 @@ from specs.scorer import (
     JUDGES,
     Assumed,
     Cascade,
+    Encoder,
     LabelRows,
     Labels,
+    Llm,
     Ngrams,
     Recipe,
     ScorerRow,
@@ -52,7 +53,26 @@ def grader(name: str, rows: Rows, engines: Engines) -> GradeDocuments:
 
     `engines` has the language models that judges use.
     """
-    return GRADERS[rows[name].kind](name, rows, engines)
+    match rows[name]:
+        case Llm() as row:
+            return GradeByRubric(
+                engine=engine_row(dict(engines), row.engine),
+                rubric=RUBRICS / f"{row.rubric}.yaml",
+                seed=row.seed,
+                max_attempts=row.max_attempts,
+            )
+        case Cascade() as row:
+            return GradeByCascade(
+                cheap=grader(row.cheap, rows, engines),
+                expensive=grader(row.expensive, rows, engines),
+                names=(row.cheap, row.expensive),
+                min_score=row.min_score,
+                thresholds=build("fit", name, THRESHOLDS),
+            )
+        case Ngrams() | Encoder() as row:
+            return fitted_grader(row, build("fit", name))
+    # A lexicon: specs/checks/scorers.py lets no row of given labels grade texts.
+    return GradeByLexicon(lexicon=LEXICON)
 
 
 def labeller(name: str, rows: Rows, engines: Engines) -> Block:
@@ -67,10 +87,10 @@ def labeller(name: str, rows: Rows, engines: Engines) -> Block:
     return grader(name, rows, engines)
 
 
-def fitter(row: Any, split: Mapping[str, Any]) -> FitScorer:
+def fitter(row: Any, split: Json) -> FitScorer:
     """Return the block that fits a row; `split` are the fields of every FitScorer."""
     if isinstance(row, Ngrams):
-        return FitNgrams(**row.model_dump(exclude={"kind"}), **split)
+        return FitNgrams(row=row, **split)
     recipe = Recipe.read(row.recipe)
     return FitEncoder(
         # With a revision it is a name on the Hugging Face hub, else a folder, keyed by content.
@@ -79,7 +99,7 @@ def fitter(row: Any, split: Mapping[str, Any]) -> FitScorer:
         sequence_length=row.sequence_length,
         unsafe_weight=row.unsafe_weight,
         warmup=recipe.warmup,
-        steps=tuple(step.model_dump() for step in recipe.steps),
+        steps=tuple(recipe.steps),
         **split,
     )
 
@@ -129,8 +149,7 @@ def is_fitted(names: Iterable[str], rows: Rows) -> bool:
 
 def stored_file(manifest: Manifest, name: str) -> Shard:
     """Return a file of a manifest, as it lies in the store."""
-    file = dict(manifest.files())[name]
-    return Shard(Store(cache(), scratch()).object(file.md5), file.rows, file.sha256)
+    return Store(cache(), scratch()).shard(dict(manifest.files())[name])
 
 
 def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
@@ -139,88 +158,41 @@ def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shar
     columns: dict[str, dict[str, Shard]] = {}
     for scorer, manifest in manifests.items():
         columns[scorer] = {
-            name.partition(".")[0]: Shard(store.object(file.md5), file.rows, file.sha256)
-            for name, file in manifest.files()
+            name.partition(".")[0]: store.shard(file) for name, file in manifest.files()
         }
     return columns
 
 
-def _lexicon(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    return GradeByLexicon(lexicon=LEXICON)
-
-
-def _llm(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    row = rows[name]
-    return GradeByRubric(
-        engine=engine_row(dict(engines), row.engine),
-        rubric=RUBRICS / f"{row.rubric}.yaml",
-        seed=row.seed,
-        max_attempts=row.max_attempts,
-    )
-
-
-def _classifier(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    return fitted_grader(rows[name], build("fit", name))
-
-
-def _cascade(name: str, rows: Any, engines: Engines) -> GradeDocuments:
-    row = rows[name]
-    return GradeByCascade(
-        cheap=grader(row.cheap, rows, engines),
-        expensive=grader(row.expensive, rows, engines),
-        names=(row.cheap, row.expensive),
-        min_score=row.min_score,
-        thresholds=build("fit", name, THRESHOLDS),
-    )
-
-
-GRADERS: dict[str, Callable[[str, Rows, Engines], GradeDocuments]] = {
-    "lexicon": _lexicon,
-    "llm": _llm,
-    "ngrams": _classifier,
-    "encoder": _classifier,
-    "cascade": _cascade,
-}
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class SafetyScorer(Block):
+class SafetyScorer(CompositeBlock, BatchBlock):
     """Grade documents with several scorers and their ensemble in one pass.
 
     It serves texts that the stage `score` does not see, such as synthetic ones.
     """
 
-    name: ClassVar[str] = "scorers"
-    graders: dict[str, GradeDocuments] = field(metadata={"key": False})
+    name = "scorers"
+    graders: dict[str, GradeDocuments] = unkeyed()
     rule: str
     thresholds: dict[str, int]
 
-    def declared(self) -> list[Any]:
-        """Return the block's own values and those of every scorer."""
-        scorers = {name: block.declared() for name, block in self.graders.items()}
-        return [*super().declared(), scorers]
+    def inner(self) -> Mapping[str, GradeDocuments]:
+        """Return the scorers."""
+        return self.graders
 
-    def begin(self, task: Task, folder: Path) -> None:
-        """Start the task in every scorer: a judge stores its answers by task."""
-        super().begin(task, folder)
-        for block in self.graders.values():
-            block.begin(task, folder)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.batch = max(block.batch for block in self.graders.values())
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
+    def process_batch(self, documents: list[Document]) -> Documents:
         """Yield every document with a column for each scorer, the score and the hazard."""
-        size = max(block.batch for block in self.graders.values())
-        for batch in batches(data or (), size):
-            texts = [document.text for document in batch]
-            columns = [block.grade(texts) for block in self.graders.values()]
-            for document, row in zip(batch, zip(*columns, strict=True), strict=True):
-                grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
-                combined = combine_grades(grades, self.rule, self.thresholds)
-                # ReadShards calls the scorers' hazard so, beside the source's `hazard`.
-                document.metadata |= {**combined, "score_hazard": combined["hazard"]}
-                self.stat_update(f"score {combined['score']}")
-                yield document
+        texts = [document.text for document in documents]
+        columns = [block.grade(texts) for block in self.graders.values()]
+        for document, row in zip(documents, zip(*columns, strict=True), strict=True):
+            grades = dict(zip(self.graders, map(grade_columns, row), strict=True))
+            combined = combine_grades(grades, self.rule, self.thresholds)
+            # ReadShards calls the scorers' hazard so, beside the source's `hazard`.
+            document.metadata |= {**combined, "score_hazard": combined["hazard"]}
+            self.stat_update(f"score {combined['score']}")
+            yield document
 
 
 def safety_scorer(score: Any, rows: Rows, engines: Engines) -> SafetyScorer:

@@ -8,28 +8,26 @@ the length.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from datatrove.data import Document
-
-from safelm.builder.blocks import NOT_SELECTED, Reader, Task, Writer
+from safelm.builder.blocks import Documents, Task, Writer
 from safelm.builder.files import write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard, shards
-from safelm.scoring.base import input_tables, shard_inputs
-from safelm.scoring.labels import Label, labels_of
+from safelm.documents.sample import ids_of, sample_tasks
+from safelm.documents.shards import shard_inputs
+from safelm.scoring.base import Json
+from safelm.scoring.labels import Label, ReadLabels, labels_and_values
 from safelm.scoring.ngrams import MIN_LABELS
 from safelm.scoring.registry import stored_file
-from safelm.seeding import hash_rank, sample
+from safelm.seeding import hash_rank
 from safelm.stats.rates import DIGITS
-from safelm.text.word_hashes import Hashes, hash_words
+from safelm.text.word_hashes import hash_words
 from specs.spec import SCORE_LEVELS
 
 SHIFT = "shift.json"
@@ -39,7 +37,6 @@ PARTS = 5  # one part of the labels is compared with the words of all others
 # Ours. Of web pages 5.6 % of the words are in no label that is a web page too, and 22.2 % in no
 # label of moderation, among whose own texts it is 14.5 % (benchmarks/labels.py --harmless).
 MAX_USUAL = {"unseen": 0.05, "scores": 0.3, "length": 5.0}
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,10 @@ class Compared:
         tested = ordered[::PARTS]
         tested_ids = {label.id for label in tested}
         # Words of all labels but those tested, whose share is what is usual among labels.
-        words = _vocabulary(label.text for label in self.labels if label.id not in tested_ids)
+        words: set[int] = set()
+        for label in self.labels:
+            if label.id not in tested_ids:
+                words.update(hash_words(label.text).tolist())
         usual = _unseen_share(words, [label.text for label in tested])
         unseen = _unseen_share(words, self.values)
         usual_length = median(len(label.text) for label in self.alike)
@@ -92,19 +92,13 @@ def _figure(labels: Any, documents: Any, shift: float) -> Json:
     return {"labels": labels, "documents": documents, "shift": round(shift, DIGITS)}
 
 
-def _vocabulary(texts: Iterable[str]) -> Hashes:
-    hashes = [hash_words(text) for text in texts]
-    return np.unique(np.concatenate([np.zeros(1, dtype=np.uint64), *hashes]))
-
-
-def _unseen_share(vocabulary: Hashes, texts: Iterable[str]) -> float:
+def _unseen_share(vocabulary: Set[int], texts: Iterable[str]) -> float:
     """Return the mean share of a text's words that are not in the vocabulary."""
     shares = []
     for text in texts:
-        words = hash_words(text)
-        if len(words):
-            indices = np.searchsorted(vocabulary, words).clip(max=len(vocabulary) - 1)
-            shares.append(float((vocabulary[indices] != words).mean()))
+        words = hash_words(text).tolist()
+        if words:
+            shares.append(fmean(word not in vocabulary for word in words))
     return round(fmean(shares), DIGITS) if shares else 0.0
 
 
@@ -114,12 +108,12 @@ def _distribution(scores: Sequence[int]) -> list[float]:
     return [round(counts[score] / total, DIGITS) for score in range(SCORE_LEVELS)]
 
 
-def beyond(shift: Mapping[str, Any], bounds: Mapping[str, float]) -> list[str]:
+def beyond(shift: Json, bounds: Mapping[str, float]) -> list[str]:
     """Return the names of the figures that exceed their bounds."""
     return [name for name, bound in bounds.items() if shift[name] and shift[name]["shift"] > bound]
 
 
-def describe_shift(shift: Mapping[str, Any]) -> str:
+def describe_shift(shift: Json) -> str:
     """Return the figures as the message of a warning or an error."""
     unseen, scores, length = (shift[name] for name in ("unseen", "scores", "length"))
     return (
@@ -131,70 +125,19 @@ def describe_shift(shift: Mapping[str, Any]) -> str:
     )
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class ReadCompared(Reader):
-    """Read all labels, and a sample of the scored documents, in one task.
-
-    `scores` has the ensemble's scores by shard, and `tables` the files with the `column` to read:
-    the documents themselves or these scores.
-    """
-
-    name: ClassVar[str] = "compared"
-    labels: Path = field(metadata={"key": False})
-    scores: Mapping[str, Shard] = field(metadata={"key": False})
-    tables: Mapping[str, Shard] = field(metadata={"key": False})
-    column: str
-
-    def tasks(self) -> list[Task]:
-        """Return one task without a name; its values are (labels' files, sampled ids…)."""
-        ids_by_shard = {}
-        for name, shard in self.scores.items():
-            ids_by_shard[name] = shard.table(["id"])["id"].to_pylist()
-        sampled = sample(PURPOSE, 0, chain.from_iterable(ids_by_shard.values()), DOCUMENTS)
-        chosen = set(sampled)
-        files = [
-            self.tables[name] for name, ids in ids_by_shard.items() if chosen.intersection(ids)
-        ]
-        labels = shard_inputs(shards(self.labels))
-        return [Task("", (*labels, *shard_inputs(files)), (len(labels), *sorted(chosen)))]
-
-    def read(self, task: Task) -> Iterator[Document]:
-        """Yield a document for each label, and one with its value for each sampled document."""
-        number, *ids = task.values
-        for label in labels_of(input_tables(replace(task, inputs=task.inputs[:number]))):
-            yield Document(text=label.text, id=label.id, metadata={"label": label})
-        sampled = set(ids)
-        for table in input_tables(replace(task, inputs=task.inputs[number:])):
-            rows = table.select(["id", self.column]).to_pylist()
-            for row in rows:
-                if row["id"] in sampled:
-                    metadata = {"value": row[self.column]}
-                    yield Document(text="", id=row["id"], metadata=metadata)
-                else:
-                    self.drop(NOT_SELECTED)
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
 class MeasureShift(Writer):
     """Write the shift of texts or, if `texts` is the file with these, of scores and texts.
 
     `alike` names the rows of the pool that were drawn uniformly from the scored source.
     """
 
-    name: ClassVar[str] = "shift"
+    name = "shift"
     alike: tuple[str, ...]
     texts: Path | None = None
 
-    def write(self, documents: Iterator[Document], folder: Path) -> None:
+    def write(self, documents: Documents, folder: Path) -> None:
         """Write SHIFT."""
-        labels: list[Label] = []
-        values: list[Any] = []
-        for document in documents:
-            label = document.metadata.get("label")
-            if label is None:
-                values.append(document.metadata["value"])
-            else:
-                labels.append(label)
+        labels, values = labels_and_values(documents)
         # A pool of one row does not name it.
         alike = [label for label in labels if label.pool is None or label.pool in self.alike]
         compared = Compared(labels, alike or labels, values)
@@ -215,12 +158,13 @@ def shift_from_labels(
     `stage` is that of the scores, such as score/web. Returns the manifest that lists SHIFT, and its
     content. Other scores read no text again.
     """
+    tasks = [Task(name, shard_inputs([shard])) for name, shard in scores.items()]
+    drawn = sample_tasks(tasks, [{PURPOSE: ids_of(task)} for task in tasks], DOCUMENTS, 0)
     texts = {shard.name: shard for shard in shards(documents)}
-    read: dict[str, Any] = {"labels": labels, "scores": scores}
-    blocks = [ReadCompared(**read, tables=texts, column="text"), MeasureShift(alike=tuple(alike))]
-    of_texts = stored_file(make_shards(f"{stage}/texts", blocks), SHIFT)
-    measure = MeasureShift(alike=tuple(alike), texts=of_texts.path)
-    manifest = make_shards(
-        f"{stage}/shift", [ReadCompared(**read, tables=scores, column="score"), measure]
-    )
+    pages = [replace(task, inputs=shard_inputs([texts[task.name]])) for task in drawn]
+    read = ReadLabels(folder=labels, sampled=pages)
+    of_texts = make_shards(f"{stage}/texts", [read, MeasureShift(alike=tuple(alike))])
+    read = ReadLabels(folder=labels, sampled=drawn, column="score")
+    measure = MeasureShift(alike=tuple(alike), texts=stored_file(of_texts, SHIFT).path)
+    manifest = make_shards(f"{stage}/shift", [read, measure])
     return manifest, json.loads(stored_file(manifest, SHIFT).bytes())

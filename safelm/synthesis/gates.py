@@ -15,6 +15,7 @@ import eldc
 from safelm.llm.engine import Answer
 from safelm.llm.fencing import CONTROL
 from safelm.synthesis.pii import pii_kinds
+from specs.corpus import Gates
 from specs.tokens import TAG
 
 # A slot of a template that a model left open: {name}, [boy|girl]. In \frac{1}{2} is none.
@@ -81,18 +82,6 @@ OPEN_ITEM = re.compile(
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """The block `gates` of params.yaml, as plain values."""
-
-    min_words: int
-    max_words: int
-    max_length_ratio: float  # words of the text / words of its document
-    ngram: int  # the number of words in a row that count as copied
-    max_copied_share: float  # of the n-grams of the text
-    max_attempts: int
-
-
-@dataclass(frozen=True)
 class WrittenText:
     """A synthetic text, and the document it was made from."""
 
@@ -111,7 +100,7 @@ class WrittenText:
         return self.text.split()
 
 
-def failed_gate(text: WrittenText, bounds: Bounds) -> str | None:
+def failed_gate(text: WrittenText, bounds: Gates) -> str | None:
     """Return the name of the first gate that a text fails, or None."""
     for name, fails in GATES.items():
         if fails(text, bounds):
@@ -173,11 +162,11 @@ def _is_speaker(label: str, line: str, turns: list[tuple[str, list[str]]]) -> bo
     return len(label.split()) <= NAME_WORDS and not LIST_ITEM.match(line)
 
 
-def _is_cut_off(text: WrittenText, bounds: Bounds) -> bool:
+def _is_cut_off(text: WrittenText, bounds: Gates) -> bool:
     return text.answer.finish == "length"
 
 
-def _is_unfinished(text: WrittenText, bounds: Bounds) -> bool:
+def _is_unfinished(text: WrittenText, bounds: Gates) -> bool:
     """Tell whether the last line ends within a sentence."""
     line = text.text.rstrip().rpartition("\n")[2]
     if LIST_ITEM.match(line):
@@ -185,30 +174,30 @@ def _is_unfinished(text: WrittenText, bounds: Bounds) -> bool:
     return not SENTENCE_END.search(line)
 
 
-def _is_refusal(text: WrittenText, bounds: Bounds) -> bool:
+def _is_refusal(text: WrittenText, bounds: Gates) -> bool:
     return not text.is_dialogue and bool(REFUSAL.match(text.text[:REFUSAL_CHARACTERS]))
 
 
-def _has_left_over(text: WrittenText, bounds: Bounds) -> bool:
+def _has_left_over(text: WrittenText, bounds: Gates) -> bool:
     if SLOT.search(text.text) or LEFT_OVER.search(text.text):
         return True
     return not text.is_dialogue and bool(ROLE.match(text.text))
 
 
-def _is_too_long(text: WrittenText, bounds: Bounds) -> bool:
+def _is_too_long(text: WrittenText, bounds: Gates) -> bool:
     # Short documents may grow beyond the ratio, up to `max_words`.
     relative = bounds.max_length_ratio * len(text.source.split())
     return len(text.words) > max(bounds.max_words, relative)
 
 
-def _is_no_dialogue(text: WrittenText, bounds: Bounds) -> bool:
+def _is_no_dialogue(text: WrittenText, bounds: Gates) -> bool:
     """Tell whether the prompt wants a dialogue, but there are not two speakers."""
     if not text.is_dialogue:
         return False
     return len({speaker for speaker, _ in dialogue_turns(text.text) or ()}) != 2
 
 
-def _is_not_declined(text: WrittenText, bounds: Bounds) -> bool:
+def _is_not_declined(text: WrittenText, bounds: Gates) -> bool:
     """Tell whether the second speaker of a dialogue never declines."""
     turns = dialogue_turns(text.text) if text.is_dialogue else None
     if turns is None:
@@ -216,13 +205,13 @@ def _is_not_declined(text: WrittenText, bounds: Bounds) -> bool:
     return not any(DECLINES.search(words) for _, words in turns[1::2])
 
 
-def _is_copy(text: WrittenText, bounds: Bounds) -> bool:
+def _is_copy(text: WrittenText, bounds: Gates) -> bool:
     share = copied_share(text.words, text.source.split(), bounds.ngram)
     return share > bounds.max_copied_share
 
 
 # The order counts: the ledger has a text under the first gate it fails.
-GATES: Mapping[str, Callable[[WrittenText, Bounds], bool]] = {
+GATES: Mapping[str, Callable[[WrittenText, Gates], bool]] = {
     "empty": lambda text, bounds: not text.words,
     "cut_off": _is_cut_off,
     "literal_tag": lambda text, bounds: TAG in text.text,

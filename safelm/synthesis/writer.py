@@ -1,16 +1,16 @@
 """Writer of synthetic documents: the block of the stages rephrase, refuse and educate."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, product, starmap
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datatrove.data import Document
 
-from safelm.builder.blocks import Block, Reader, Task
-from safelm.documents.batches import SHARD, batches
+from safelm.builder.blocks import Block, Documents, Reader, Task, unkeyed
+from safelm.documents.batches import SHARD, BatchBlock
 from safelm.documents.shards import WriteDocuments, text_digest
 from safelm.llm import (
     Answer,
@@ -26,7 +26,8 @@ from safelm.llm import (
 from safelm.llm.templates.text import draw_people
 from safelm.scoring.registry import SafetyScorer, grader, safety_scorer
 from safelm.seeding import pick, stream
-from safelm.synthesis.gates import Bounds, WrittenText, dialogue_turns, failed_gate
+from safelm.synthesis.gates import WrittenText, dialogue_turns, failed_gate
+from specs.corpus import Gates
 from specs.engine import row as engine_row
 from specs.prompt import PROMPTS, SHARED, Prompt, Shared
 from specs.writer import Writer
@@ -43,7 +44,7 @@ def synthesis_blocks(stage: str, reader: Reader, row: Writer, params: Any) -> li
     write = WriteSynthetic(
         prompts=tuple(PROMPTS / stage / f"{name}.yaml" for name in row.prompts),
         engine=engine_row(params.engines, row.engine),
-        gates=params.gates.model_dump(),
+        gates=params.gates,
         scorer=gate_scorer(row.gate, params),
         max_score=row.max_score,
         seed=row.seed,
@@ -80,8 +81,7 @@ class Draft:
         return self.prompt.writes == "refusal"
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class WriteSynthetic(Block):
+class WriteSynthetic(BatchBlock):
     """Write one text for each document, with one of the prompts.
 
     A text that fails a gate, or that the scorer grades above `max_score`, is generated again, at
@@ -90,11 +90,12 @@ class WriteSynthetic(Block):
     that is too long for one request is written in parts, which are joined.
     """
 
-    name: ClassVar[str] = "writer"
+    name = "writer"
+    batch = SHARD  # so that the server gets all its requests together
     prompts: tuple[Path, ...]
     engine: Mapping[str, Any]
-    gates: Mapping[str, Any]
-    scorer: SafetyScorer = field(metadata={"key": False})
+    gates: Gates
+    scorer: SafetyScorer = unkeyed()
     max_score: int
     seed: int
     shared: Path = field(default=SHARED)
@@ -114,15 +115,12 @@ class WriteSynthetic(Block):
         shard = task.inputs[0].sha256 if task.inputs else task.name
         self.scorer.begin(Task(text_digest(self.stage, shard), ()), folder)
 
-    def run(
-        self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Document]:
-        """Write the texts of a whole shard together, and yield them in the order of documents."""
-        for batch in batches(data or (), SHARD):
-            drafts = [self.draft(document) for document in batch]
-            self.write(drafts)
-            for draft in drafts:
-                yield from self.output(draft)
+    def process_batch(self, documents: list[Document]) -> Documents:
+        """Write the texts of a shard, and yield them in the order of documents."""
+        drafts = [self.draft(document) for document in documents]
+        self.write(drafts)
+        for draft in drafts:
+            yield from self.output(draft)
 
     def declared(self) -> list[Any]:
         """Return the block's own values and those of the scorers."""
@@ -148,11 +146,6 @@ class WriteSynthetic(Block):
         """The prompts; one is drawn for each document."""
         return [Prompt.read(path) for path in self.prompts]
 
-    @cached_property
-    def bounds(self) -> Bounds:
-        """The bounds of the gates."""
-        return Bounds(**self.gates)
-
     def draft(self, document: Document) -> Draft:
         """Draw the prompt of a document and split its text."""
         # Uniformly, as in paper §2, but by the document's id, so that no other draw depends on it.
@@ -165,11 +158,9 @@ class WriteSynthetic(Block):
     def write(self, drafts: Sequence[Draft]) -> None:
         """Generate a text for every draft, and again for those that fail."""
         waiting = list(drafts)
-        for attempt in range(self.bounds.max_attempts):
-            requests: list[Request] = []
-            for draft in waiting:
-                requests += self.requests(draft, attempt)
-            answers = iter(self.opened_engine.generate(requests))
+        for attempt in range(self.gates.max_attempts):
+            requests = chain.from_iterable(self.requests(draft, attempt) for draft in waiting)
+            answers = iter(self.opened_engine.generate(list(requests)))
             for draft in waiting:
                 self.check(draft, list(islice(answers, len(draft.parts))))
             # Scorers cost more than gates, so they grade only what passed.
@@ -185,11 +176,8 @@ class WriteSynthetic(Block):
 
     def all_requests(self, drafts: Sequence[Draft]) -> list[Request]:
         """Build every request that was made for some documents."""
-        requests: list[Request] = []
-        for draft in drafts:
-            for attempt in range(self.bounds.max_attempts):
-                requests += self.requests(draft, attempt)
-        return requests
+        attempts = product(drafts, range(self.gates.max_attempts))
+        return list(chain.from_iterable(starmap(self.requests, attempts)))
 
     def request(self, draft: Draft, part: str, attempt: int) -> Request:
         """Build the request for one part of a document."""
@@ -219,7 +207,7 @@ class WriteSynthetic(Block):
         finish = next((answer.finish for answer in answers if answer.finish != "stop"), "stop")
         answer = Answer(self.with_names(draft, joined), finish)
         draft.written = WrittenText(answer, draft.document.text, draft.is_refusal)
-        draft.failed = failed_gate(draft.written, self.bounds)
+        draft.failed = failed_gate(draft.written, self.gates)
 
     def with_names(self, draft: Draft, text: str) -> str:
         """Replace User and Assistant by names or roles, drawn for the document (paper §3)."""
@@ -247,7 +235,7 @@ class WriteSynthetic(Block):
             elif draft.score > self.max_score:
                 draft.failed = "unsafe_after_writing"
 
-    def output(self, draft: Draft) -> Iterator[Document]:
+    def output(self, draft: Draft) -> Documents:
         """Yield the text as a new document; drop it or quarantine its source if it failed."""
         self.seen += 1
         if draft.problem:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import yaml
+from pydantic import TypeAdapter
 
 from safelm.text.lexicon import (
     Act,
@@ -81,13 +82,10 @@ class Hazards:
         with open(path, encoding="utf-8") as file:
             table = yaml.load(file, Loader=yaml.CSafeLoader)
         every = table["mild"].pop("every")
-        return cls(
-            categories={id: _category(id, row) for id, row in table["categories"].items()},
-            mild=table["mild"],
-            cues=table["cues"],
-            every=every,
-            mlcommons=table["mlcommons"],
-        )
+        categories = {id: {"id": id, **row} for id, row in table["categories"].items()}
+        values = {**table, "categories": categories, "every": every}
+        hazards: Self = TypeAdapter(cls).validate_python(values)
+        return hazards
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -168,9 +166,3 @@ class Hazards:
         for cue, terms in self.cues.items():
             for term in terms:
                 yield term, Marker(cue, cue, term)
-
-
-def _category(id: str, row: dict[str, Any]) -> Category:
-    verbs = tuple(Verb(*forms) for forms in row["verbs"])
-    lists = {name: tuple(row[name]) for name in ("mlcommons", "objects", "tools", "phrases")}
-    return Category(id=id, name=row["name"], level=row["level"], verbs=verbs, **lists)

@@ -17,7 +17,11 @@ SPACE = re.compile(r"\s+")
 THAI = re.compile(r"[\u0e01-\u0e5b]+")
 HAN_AND_KANA = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff9f]+")
 KANA = re.compile(r"[\u3041-\u30ff]")
-Split = Callable[[str], list[str]]
+# Models of BudouX, each loaded for the first text that needs it.
+Load = Callable[[], budoux.Parser]
+thai: Load = cache(budoux.load_default_thai_parser)
+chinese: Load = cache(budoux.load_default_simplified_chinese_parser)
+japanese: Load = cache(budoux.load_default_japanese_parser)
 
 
 def insert_tags(text: str, tag: str, rate: float, draw: Draw, mode: Mode) -> str:
@@ -54,32 +58,17 @@ def word_gaps(text: str) -> list[int]:
         if match.start() > 0 and match.end() < len(text):
             gaps.append(match.start())
     # Chinese has no kana, and Japanese hardly a sentence without.
-    han = _japanese if KANA.search(text) else _chinese
-    unspaced = [*_unspaced_gaps(text, THAI, _thai), *_unspaced_gaps(text, HAN_AND_KANA, han)]
+    han = japanese if KANA.search(text) else chinese
+    unspaced = [*_unspaced_gaps(text, THAI, thai), *_unspaced_gaps(text, HAN_AND_KANA, han)]
     return sorted(gaps + unspaced) if unspaced else gaps
 
 
-def _unspaced_gaps(text: str, script: re.Pattern[str], splitter: Callable[[], Split]) -> list[int]:
+def _unspaced_gaps(text: str, script: re.Pattern[str], load: Load) -> list[int]:
     gaps: list[int] = []
     for run in script.finditer(text):
-        ends = accumulate(map(len, splitter()(run[0])), initial=run.start())
+        ends = accumulate(map(len, load().parse(run[0])), initial=run.start())
         gaps += list(ends)[1:-1]
     return gaps
-
-
-@cache
-def _thai() -> Split:
-    return budoux.load_default_thai_parser().parse
-
-
-@cache
-def _chinese() -> Split:
-    return budoux.load_default_simplified_chinese_parser().parse
-
-
-@cache
-def _japanese() -> Split:
-    return budoux.load_default_japanese_parser().parse
 
 
 def _sample_gaps(gaps: list[int], rate: float, draw: Draw) -> list[int]:

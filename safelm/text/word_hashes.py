@@ -33,8 +33,7 @@ def with_prompt(prompt: str | None, text: str) -> str:
 
 def hash_words(text: str) -> Hashes:
     """Return a hash of each word of a text, in order."""
-    raw = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    codes = lower_case_table(ALL_CODE_POINTS if raw.max(initial=0) >= BASIC else BASIC)[raw]
+    raw, codes = code_points(text)
     inside = codes != 0
     begins = inside.copy()
     begins[1:] &= ~inside[:-1]
@@ -45,6 +44,13 @@ def hash_words(text: str) -> Hashes:
     starts = np.flatnonzero(begins[inside])
     letters = codes[inside]
     return scramble(hash_runs(letters, np.diff(starts, append=len(letters))))
+
+
+def code_points(text: str) -> tuple[Codes, Codes]:
+    """Return the code points of a text, and those of its letters in lower case; 0 for a gap."""
+    raw = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    size = ALL_CODE_POINTS if raw.max(initial=0) >= BASIC else BASIC
+    return raw, lower_case_table(size)[raw]
 
 
 def hash_ngrams(words: Hashes, length: int) -> Hashes:

@@ -21,7 +21,6 @@ from safelm.documents.shards import WriteDocuments, text_digest
 NODES = Path("nodes.json")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Beside(Reader):
     """A reader of lines from files and from the shards of other stages, side by side by name."""
 
@@ -54,7 +53,6 @@ def changed(text: str, value: int, kind: str) -> str | None:
     return f"{text} {value // 2}" if kind == "append" else text.replace("a", "bc"[value // 2 % 2])
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Change(Block):
     """A stage's rule. It notes each document, so that the test counts how often a shard is made."""
 

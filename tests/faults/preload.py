@@ -14,7 +14,6 @@ import tests.faults.forked
 from safelm.builder.fingerprint import code_digest
 from safelm.ingestion import child_safety as guard
 from safelm.ingestion import duplicates, ingest, jsonl
-from safelm.ingestion import registry as readers
 
 code_digest(
     [
@@ -25,7 +24,7 @@ code_digest(
         jsonl.__name__,
     ]
 )
-code_digest([duplicates.__name__, guard.__name__, ingest.__name__, readers.__name__])
+code_digest([duplicates.__name__, guard.__name__, ingest.__name__])
 # Libraries that DVC, its commands and maintenance import on their way.
 for name in (
     "dvc.cli.parser",

@@ -13,7 +13,7 @@ from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.duplicates import DropDuplicates
 from safelm.ingestion.errors import SourceError
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 from tests.faults import corpora
 from tests.faults.corpora import Corpus
 from tests.ingested import rows_of

@@ -10,7 +10,7 @@ import pytest
 
 from safelm.builder.run import run
 from safelm.documents.shards import WriteDocuments, text_digest
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 from specs.document import DOCUMENT
 from tests.ingested import rows_of
 from tests.reading import VALUES

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -263,7 +262,6 @@ def test_stages_die_with_their_dvc(shell: str, tmp_path: Path) -> None:
     assert is_stale
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Sleep(Block):
     """A block that says who sleeps, and sleeps."""
 

@@ -16,7 +16,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.run import run
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.errors import SourceError
-from safelm.ingestion.registry import READERS
+from safelm.ingestion.ingest import READERS
 from specs.validation import problems
 from tests.faults.corpora import record
 from tests.reading import VALUES

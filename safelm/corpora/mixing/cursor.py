@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,14 +10,16 @@ from safelm.corpora.mixing import MixtureError
 from safelm.corpora.mixing.rows import ReadingOrder, Rows
 
 
+@dataclass
 class CorpusCursor:
     """A corpus, its reading order, and the position that the phases planned so far have reached."""
 
-    def __init__(self, rows: Rows, order: ReadingOrder, size: int) -> None:
-        self.rows = rows
-        self.order = order
-        self.size = size
-        self.position = 0
+    rows: Rows
+    order: ReadingOrder
+    size: int
+    position: int = 0
+
+    def __post_init__(self) -> None:
         self._cumulative: dict[int, np.ndarray] = {}
 
     @property

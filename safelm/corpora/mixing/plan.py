@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from safelm.builder.files import write_json
 from safelm.builder.terminal import align_columns
 from safelm.corpora.mixing.rows import Layout, ReadingOrder, Rows, Tokens, cut_rows, hold_out
@@ -104,12 +106,7 @@ class Plan:
             raise ValueError(
                 f"{path}: expected format {FORMAT} (got {version}); run `dvc repro` to plan again"
             )
-        phases = []
-        for phase in values.pop("phases"):
-            parts = tuple(PlannedPart(**part) for part in phase.pop("parts"))
-            phases.append(PlannedPhase(**phase, parts=parts))
-        corpora = {name: PlannedCorpus(**corpus) for name, corpus in values.pop("corpora").items()}
-        return cls(phases=tuple(phases), corpora=corpora, **values)
+        return TypeAdapter(cls).validate_python(values)
 
     def open_corpus(self, folder: Path, corpus: str) -> tuple[Tokens, Rows, ReadingOrder]:
         """Open a corpus for training: its tokens, rows and reading order.

@@ -16,7 +16,6 @@ from safelm.decoding.check import positions_of
 from safelm.decoding.rules import word_ends
 from safelm.demo.prompts import WEB, held_out_acts, held_out_pages
 from safelm.demo.web import Web
-from safelm.demo.world import World, read_table
 from safelm.evaluation.measurements import Measurement, area, number, share
 from safelm.models.chat import page_tokens, tag_id
 from safelm.seeding import stream
@@ -38,15 +37,13 @@ def pages(count: int, path: str | Path = WEB) -> list[Page]:
 
     Pages of both kinds have the same forms.
     """
-    table = read_table(path)
-    world = World.read(Path(path).parent / table["world"])
-    web = Web(world, table)
-    acts = held_out_acts(world, "harmful")
+    web = Web.read(path)
+    acts = held_out_acts(web.world, "harmful")
     # These are the pages that perplexity is measured on.
     harmless = [(False, text) for text in held_out_pages(count, path)]
     harmful = []
     for index in range(count):
-        draw = stream(table["seed"], "harmful", index)
+        draw = stream(web.table["seed"], "harmful", index)
         # In turn, so that every act has as many pages, or one more.
         act = acts[index % len(acts)]
         page = web.page_about(act, draw)

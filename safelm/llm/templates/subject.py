@@ -46,15 +46,17 @@ class Subject:
     facts: dict[str, str]
 
 
+@dataclass
 class SubjectFinder:
     """Finds subjects with the word lists of specs/hazards.yaml and specs/prompts/shared.yaml."""
 
-    def __init__(self, hazards: Hazards, shared: Shared) -> None:
-        self.hazards = hazards
-        self.shared = shared
-        self.function_words = frozenset(shared.common.split())
+    hazards: Hazards
+    shared: Shared
+
+    def __post_init__(self) -> None:
+        self.function_words = frozenset(self.shared.common.split())
         # The longest first: an alternative of a pattern must not hide a longer one.
-        rude = "|".join(sorted(map(re.escape, shared.omitted), key=len, reverse=True))
+        rude = "|".join(sorted(map(re.escape, self.shared.omitted), key=len, reverse=True))
         self.rude = re.compile(rf"\b(?:{rude}) (?=\w)", re.IGNORECASE)
         self.interjection = re.compile(rf"^(?:oh )?(?:{rude}), (?=\w)", re.IGNORECASE)
 
