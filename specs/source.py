@@ -38,7 +38,7 @@ class Source(Spec):
     filters: FilterNames = Field(default=[])
     usage: Literal["training", "evaluation_only"] = Field(
         default="training",
-        description="evaluation_only: only attacks may tune a model on it; leave it out for training",
+        description="evaluation_only: only attacks may train on it; leave it out for training",
     )
 
     @property
