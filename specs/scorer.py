@@ -88,6 +88,10 @@ class Assumed(Spec):
     score: Score
 
 
+# Scorers that know documents of some sources alone, and cannot grade any other text.
+GivenLabels = Labels | LabelRows | Assumed
+
+
 class Llm(Spec):
     """A language model with the rubric of paper §1.1 (paper §1.4: Qwen2.5-7B-Instruct)."""
 

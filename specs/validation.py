@@ -16,9 +16,10 @@ from specs.checks.corpora import (
     check_tokenizer,
 )
 from specs.checks.evaluation import check_evaluation
-from specs.checks.files import check_files, check_named_files
+from specs.checks.files import check_card, check_files
 from specs.checks.filters import check_filters, check_usage
-from specs.checks.mixtures import check_comparisons, check_mixtures, check_models
+from specs.checks.mixtures import check_mixtures, check_models
+from specs.checks.references import check_references
 from specs.checks.scorers import check_scorers
 from specs.checks.validity import check_validity
 from specs.messages import Finding
@@ -28,23 +29,29 @@ from specs.yaml_source import Problem, SpecError, YamlFile, check
 SCHEMA = Path(__file__).parent / "params.schema.json"
 
 
+CHECKS = (
+    check_references,
+    check_scorers,
+    check_rewriting,
+    check_tags,
+    check_corpora,
+    check_mixtures,
+    check_models,
+    check_dialogues,
+    check_tokenizer,
+    check_evaluation,
+    check_sources,
+    check_filters,
+    check_usage,
+    check_card,
+    check_validity,
+)
+
+
 def findings(params: Params) -> Iterator[Finding]:
     """Yield every contradiction between rows as (location, message)."""
-    yield from check_scorers(params)
-    yield from check_rewriting(params)
-    yield from check_tags(params)
-    yield from check_corpora(params)
-    yield from check_mixtures(params)
-    yield from check_models(params)
-    yield from check_dialogues(params)
-    yield from check_tokenizer(params.tokenizer)
-    yield from check_evaluation(params)
-    yield from check_comparisons(params)
-    yield from check_sources(params)
-    yield from check_filters(params)
-    yield from check_usage(params)
-    yield from check_named_files(params)
-    yield from check_validity(params)
+    for check_rows in CHECKS:
+        yield from check_rows(params)
 
 
 def read(path: Path = PARAMS) -> Params:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
-from specs.messages import Finding, Location, did_you_mean, listed, unknown_row
-from specs.params import Finetune, Params, TokenizerStage
+from specs.messages import Finding, Location, among, listed, unknown_row
+from specs.params import Finetune, Params
 from specs.prompt import STAGES
-from specs.scorer import Assumed, LabelRows, Labels
+from specs.scorer import GivenLabels
 from specs.tokens import END, SPECIAL, ids_in
 from specs.writer import Educate, Rewrite
 
@@ -18,11 +18,8 @@ BYTES = 256
 def check_sources(params: Params) -> Iterator[Finding]:
     """Require a file or folder for each source, and pages for each source that is scored."""
     for index, name in enumerate(params.score.sources):
-        at: Location = ("score", "sources", index)
-        if name not in params.sources:
-            yield at, unknown_row("sources", name, params.sources)
-        elif params.sources[name].is_dialogue:
-            yield at, f"must name a source of pages (got {name}, which has a `prompt`: dialogues)"
+        if name in dialogues(params):
+            yield ("score", "sources", index), _not_pages(name)
     for name, source in params.sources.items():
         if not Path(source.path).exists():
             yield (
@@ -30,6 +27,15 @@ def check_sources(params: Params) -> Iterator[Finding]:
                 f"must be a file or folder that exists (got {source.path})"
                 f"{_pattern_hint(source.path)}",
             )
+
+
+def dialogues(params: Params) -> list[str]:
+    """List the sources that hold requests with answers."""
+    return [name for name, source in params.sources.items() if source.is_dialogue]
+
+
+def _not_pages(source: str) -> str:
+    return f"must name a source of pages (got {source}, which has a `prompt`: dialogues)"
 
 
 def _pattern_hint(path: str) -> str:
@@ -58,14 +64,8 @@ def check_rewriting(params: Params) -> Iterator[Finding]:
 def _writer(row: Rewrite | Educate, params: Params) -> Iterator[tuple[str, str]]:
     if isinstance(row, Rewrite):
         yield from _selection(row, params, "it is the score of safe text")
-    elif row.from_ not in params.refuse:
-        yield "from", unknown_row("refuse", row.from_, params.refuse)
-    if row.engine not in params.engines:
-        yield "engine", unknown_row("engines", row.engine, params.engines)
     gate = params.scorers.get(row.gate or "")
-    if row.gate and gate is None:
-        yield "gate", unknown_row("scorers", row.gate, params.scorers)
-    elif isinstance(gate, Labels | LabelRows | Assumed):
+    if isinstance(gate, GivenLabels):
         yield (
             "gate",
             f"must grade any text (got {row.gate}, of kind {gate.kind}, which knows documents of "
@@ -79,8 +79,8 @@ def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple
     if row.from_ not in sources:
         yield (
             "from",
-            f"must be a source of score.sources (got {row.from_}; those are {listed(sources)})"
-            f"{did_you_mean(row.from_, sources)}; add it there, or name one of them",
+            f"must be a source of score.sources {among(row.from_, 'those', sources)}; "
+            "add it there, or name one of them",
         )
     if 0 in scores:
         yield "scores", f"must not hold 0 (got {scores}): {why_not_0}; leave 0 out"
@@ -93,8 +93,6 @@ def check_tags(params: Params) -> Iterator[Finding]:
     for name, row in params.tags.items():
         for key, message in _selection(row, params, "safe text never carries the tag (paper §4)"):
             yield ("tags", name, key), message
-    if params.instruct.tag not in params.tags:
-        yield ("instruct", "tag"), unknown_row("tags", params.instruct.tag, params.tags)
 
 
 def check_corpora(params: Params) -> Iterator[Finding]:
@@ -113,8 +111,8 @@ def check_corpora(params: Params) -> Iterator[Finding]:
         if row not in tables[origin]:
             table = {"clean": "sources", "tag": "tags"}.get(origin, origin)
             yield at, unknown_row(table, row, tables[origin])
-        elif origin == "clean" and params.sources[row].is_dialogue:
-            yield at, f"must name a source of pages (got {row}, which has a `prompt`: dialogues)"
+        elif origin == "clean" and row in dialogues(params):
+            yield at, _not_pages(row)
         elif isinstance(corpus, ScoredCorpus) and not is_scored:
             yield (
                 at,
@@ -132,9 +130,7 @@ def check_dialogues(params: Params) -> Iterator[Finding]:
     """Require dialogues for instruct and finetune, and checkpoints that finetuning reaches."""
     for block in ("instruct", "finetune"):
         source = getattr(params, block).source
-        if source not in params.sources:
-            yield (block, "source"), unknown_row("sources", source, params.sources)
-        elif not params.sources[source].is_dialogue:
+        if source in params.sources and source not in dialogues(params):
             yield (
                 (block, "source"),
                 f"must hold dialogues (got {source}, which has no `prompt`); name another source, "
@@ -155,9 +151,9 @@ def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
             )
 
 
-def check_tokenizer(tokenizer: TokenizerStage) -> Iterator[Finding]:
+def check_tokenizer(params: Params) -> Iterator[Finding]:
     """Check the size of the vocabulary, and a tokenizer that is taken from a folder."""
-    least = len(SPECIAL) + BYTES
+    tokenizer, least = params.tokenizer, len(SPECIAL) + BYTES
     if tokenizer.vocab_size <= least:
         yield (
             ("tokenizer", "vocab_size"),

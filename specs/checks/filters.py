@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from specs.checks.files import stems
 from specs.corpus import Selection
 from specs.filter import OverlapFilter
-from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.messages import Finding
 from specs.params import Params
-from specs.suite import SUITES, Suite
+from specs.suite import Suite
 from specs.yaml_source import SpecError
 
 # Blocks whose rows are dialogues that a model is trained on.
@@ -15,34 +14,31 @@ TUNING = ("instruct", "finetune")
 
 
 def check_filters(params: Params) -> Iterator[Finding]:
-    """Check that sources name rows of `filters`, each once, and that these name suites."""
+    """Check that sources name a filter once, and that filters name suites of prompts."""
     for source, row in params.sources.items():
         for index, name in enumerate(row.filters):
-            at: Location = ("sources", source, "filters", index)
-            if name not in params.filters:
-                yield at, unknown_row("filters", name, params.filters)
-            elif name in row.filters[:index]:
-                yield at, f"must name a filter once (got {name} twice); leave one out"
-    files = stems(SUITES)
+            if name in params.filters and name in row.filters[:index]:
+                yield (
+                    ("sources", source, "filters", index),
+                    f"must name a filter once (got {name} twice); leave one out",
+                )
     for name, filter in params.filters.items():
         if isinstance(filter, OverlapFilter):
             for index, suite in enumerate(filter.suites):
-                at = ("filters", name, "suites", index)
-                if suite not in files:
-                    yield at, unknown_file("specs/suites", suite, files)
-                elif _is_utility(suite):
+                if is_utility(suite):
                     yield (
-                        at,
+                        ("filters", name, "suites", index),
                         f"must be a suite of prompts (got {suite}, of kind utility: its questions "
                         "are written by lm-evaluation-harness); leave it out",
                     )
 
 
-def _is_utility(suite: str) -> bool:
+def is_utility(suite: str) -> bool:
+    """Return whether a suite is of kind utility; a faulty or missing one is reported elsewhere."""
     try:
         return Suite.read(suite).kind == "utility"
     except SpecError:
-        return False  # reported where every suite is checked
+        return False
 
 
 def check_usage(params: Params) -> Iterator[Finding]:

@@ -1,10 +1,10 @@
-"""Checks between mixtures, models and comparisons."""
+"""Checks between mixtures, corpora and models."""
 
 from collections.abc import Iterator, Mapping
 
 from specs.checks.files import stems
 from specs.corpus import Pages, ScoredCorpus, Selection, tags_of
-from specs.messages import Finding, Location, listed, unknown_file, unknown_row
+from specs.messages import Finding, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.shape import SHAPES, Shape
@@ -153,17 +153,10 @@ def _described(pages: Pages) -> str:
 
 
 def check_models(params: Params) -> Iterator[Finding]:
-    """Check that mixtures and shapes exist, and that each shape has room."""
+    """Check that each model's shape has room."""
     shapes = stems(SHAPES)
     for name, model in params.models.items():
-        if model.mixture not in params.mixtures:
-            yield (
-                ("models", name, "mixture"),
-                unknown_row("mixtures", model.mixture, params.mixtures),
-            )
-        if model.shape not in shapes:
-            yield ("models", name, "shape"), unknown_file("specs/shapes", model.shape, shapes)
-        else:
+        if model.shape in shapes:
             yield from _fits(params, name, Shape.read(model.shape))
 
 
@@ -196,24 +189,3 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             ("mix", "batch_size"),
             f"must be a multiple of the shape's micro_batch {micro_batch} (got {mix.batch_size})",
         )
-
-
-def check_comparisons(params: Params) -> Iterator[Finding]:
-    """Require a row of `models` for every model in `comparisons`."""
-    for at, model in _named_models(params):
-        if model not in params.models:
-            yield ("comparisons", *at), unknown_row("models", model, params.models)
-
-
-def _named_models(params: Params) -> Iterator[tuple[Location, str]]:
-    comparisons = params.comparisons
-    for role in ("standard", "filtered", "safe"):
-        model = getattr(comparisons, role)
-        if model:
-            yield (role,), model
-    for step, model in comparisons.ablation.items():
-        yield ("ablation", step), model
-    for table in ("amounts", "starts"):
-        for name, series in getattr(comparisons, table).items():
-            for model in series.values():
-                yield (table, name), model

@@ -1,0 +1,115 @@
+"""Names in a YAML file that must be those of other rows, or of files of specs/.
+
+A path leads to such names. In it, `*` stands for every key of a table or index of a list. `[]` does
+too, but a mistake is then reported for the table or list as a whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+from specs import SPECS
+from specs.checks.files import stems
+from specs.judge import VERDICTS
+from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.prompt import PROMPTS
+from specs.rubric import RUBRICS
+from specs.scorer import RECIPES
+from specs.shape import SHAPES
+from specs.spec import Spec
+from specs.suite import SUITES
+
+# The table whose rows the names at a path must be.
+ROWS = {
+    "annotate.pool.*.source": "sources",
+    "annotate.pool.*.judge": "scorers",
+    "annotate.pool.*.beside.*": "scorers",
+    "annotate.pool.*.draw.of.*": "scorers",
+    "annotate.pool.*.draw.labels": "scorers",
+    "annotate.judge": "scorers",
+    "audit.judge": "scorers",
+    "fit.operating_point.source": "sources",
+    "score.sources.*": "sources",
+    "score.scorers.*": "scorers",
+    "scorers.*.expensive": "scorers",
+    "sources.*.filters.*": "filters",
+    "rephrase.*.engine": "engines",
+    "rephrase.*.gate": "scorers",
+    "refuse.*.engine": "engines",
+    "refuse.*.gate": "scorers",
+    "educate.*.from": "refuse",
+    "educate.*.engine": "engines",
+    "educate.*.gate": "scorers",
+    "models.*.mixture": "mixtures",
+    "instruct.source": "sources",
+    "instruct.tag": "tags",
+    "finetune.source": "sources",
+    "evaluate.tagged_models_only.[]": "evaluate.decoders",
+    "evaluate.checkpoint_decoders.[]": "evaluate.decoders",
+    "evaluate.judges.*.scorer": "scorers",
+    "external_models.*.decoders.[]": "evaluate.decoders",
+    "attacks.*.models.*": "models",
+    "attacks.*.decoders.*": "evaluate.decoders",
+    "comparisons.standard": "models",
+    "comparisons.filtered": "models",
+    "comparisons.safe": "models",
+    "comparisons.ablation.*": "models",
+    "comparisons.amounts.*.[]": "models",
+    "comparisons.starts.*.[]": "models",
+}
+# Names of scorers that label documents.
+LABELLED_BY = (
+    "annotate.judge",
+    "annotate.pool.*.judge",
+    "annotate.pool.*.beside.*",
+    "audit.judge",
+)
+# Names of engines that must be language models.
+ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
+# The folder whose files the names at a path must be, without .yaml.
+FILES = {
+    "filters.*.suites.*": SUITES,
+    "scorers.*.rubric": RUBRICS,
+    "scorers.*.recipe": RECIPES,
+    "rephrase.*.prompts.[]": PROMPTS / "rephrase",
+    "refuse.*.prompts.[]": PROMPTS / "refuse",
+    "educate.*.prompts.[]": PROMPTS / "educate",
+    "models.*.shape": SHAPES,
+    "evaluate.judges.*.prompt": VERDICTS,
+}
+
+
+def check_references(params: Spec) -> Iterator[Finding]:
+    """Require a row or a file for every name in params.yaml, or in a file with blocks of it."""
+    for path, table in ROWS.items():
+        for at, name in names_at(params, path):
+            rows = attrgetter(table)(params)
+            if name not in rows:
+                yield at, unknown_row(table, name, rows)
+    for path, folder in FILES.items():
+        files = stems(folder)
+        for at, name in names_at(params, path):
+            if name not in files:
+                yield at, unknown_file(f"specs/{folder.relative_to(SPECS)}", name, files)
+
+
+def names_at(params: Spec, path: str) -> Iterator[tuple[Location, str]]:
+    """Yield the names at a path, each with its location; none where a key is null or not there."""
+    yield from _names(params, path.split("."), ())
+
+
+def _names(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, str]]:
+    if value is None:
+        return
+    if not path:
+        yield at, value
+        return
+    step, *rest = path
+    if step in ("*", "[]"):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _names(item, rest, (*at, key) if step == "*" else at)
+    else:
+        # Python does not take `from` for the name of a field.
+        field = "from_" if step == "from" else step
+        yield from _names(getattr(value, field, None), rest, (*at, step))
