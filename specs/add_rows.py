@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, TagRow
-from specs.messages import Location, did_you_mean
+from specs.messages import Location, among, did_you_mean
 from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
-from specs.spec import Name, Spec
+from specs.spec import Name, OptionalRows, Spec, by_key
 from specs.validation import findings
 from specs.writer import Educate, Rewrite
 from specs.yaml_source import Problem, SpecError, YamlFile, check
@@ -50,14 +50,9 @@ class LikeMixture(Spec):
     )
 
 
-def _kind(row: object) -> str:
-    is_like = "like" in row if isinstance(row, dict) else isinstance(row, LikeMixture)
-    return "a changed mixture" if is_like else "a mixture"
-
-
 MixtureRow = Annotated[
     Annotated[Mixture, Tag("a mixture")] | Annotated[LikeMixture, Tag("a changed mixture")],
-    Discriminator(_kind),
+    by_key("like", "a changed mixture", "a mixture"),
 ]
 
 
@@ -68,16 +63,16 @@ class Experiment(Spec):
     that are added from it.
     """
 
-    rephrase: dict[Name, Rewrite] = Field(default_factory=dict)
-    refuse: dict[Name, Rewrite] = Field(default_factory=dict)
-    educate: dict[Name, Educate] = Field(default_factory=dict)
-    tags: dict[Name, TagRow] = Field(default_factory=dict)
-    corpora: dict[Name, Corpus] = Field(default_factory=dict)
-    mixtures: dict[Name, MixtureRow] = Field(default_factory=dict)
-    models: dict[Name, Seeds] = Field(default_factory=dict)
-    relearn: dict[Name, Relearn] = Field(default_factory=dict)
-    attacks: dict[Name, Attack] = Field(default_factory=dict)
-    comparisons: NewComparisons = NewComparisons()
+    rephrase: OptionalRows[Rewrite]
+    refuse: OptionalRows[Rewrite]
+    educate: OptionalRows[Educate]
+    tags: OptionalRows[TagRow]
+    corpora: OptionalRows[Corpus]
+    mixtures: OptionalRows[MixtureRow]
+    models: OptionalRows[Seeds]
+    relearn: OptionalRows[Relearn]
+    attacks: OptionalRows[Attack]
+    comparisons: NewComparisons = Field(default_factory=NewComparisons)
 
 
 def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
@@ -139,8 +134,8 @@ def _changed(
     # A new part has to say whose place it takes, and one that is not there cannot be left out.
     if None in new.values() or (new and not leaves_one_out):
         part = next(iter(new))
-        message = f"must be a part of {like} (got {part}; parts are {', '.join(parts)})"
-        message += f"{did_you_mean(part, parts)}, or leave another part out for it: {{…: null}}"
+        message = f"must be a part of {like} {among(part, 'parts', parts)}, "
+        message += "or leave another part out for it: {…: null}"
         file.refuse([file.problem(("mixtures", name, "set", part), message)])
     return {"phases": [_changed_phase(phase, changes, new) for phase in phases]}
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag
+from pydantic import Field, PositiveFloat, Tag
 
-from specs.spec import Name, Scores, Seed, Share, Spec
+from specs.spec import Name, Scores, Seed, Share, Spec, by_key
 
 FROM = r"^(clean|rephrase|refuse|educate|tag)/[a-z][a-z0-9_]*$"
 # Scored pages, by their source and score.
@@ -51,14 +51,9 @@ class WholeCorpus(Spec):
     allow_empty: AllowEmpty = False
 
 
-def _kind(row: object) -> str:
-    has_scores = "scores" in row if isinstance(row, dict) else isinstance(row, ScoredCorpus)
-    return "scored" if has_scores else "whole"
-
-
 Corpus = Annotated[
     Annotated[ScoredCorpus, Tag("scored")] | Annotated[WholeCorpus, Tag("whole")],
-    Discriminator(_kind),
+    by_key("scores", "scored", "whole"),
 ]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
 from specs.spec import Name, Score, Seed, Spec
-from specs.yaml_source import YamlFile, check
+from specs.yaml_source import NamedFile
 
 VERDICTS = PROMPTS / "verdict"
 # The key of the JSON object that is a language model's answer.
@@ -66,9 +66,10 @@ class Choice(Spec):
     when: str = Field(min_length=1)
 
 
-class VerdictPrompt(Spec):
+class VerdictPrompt(NamedFile):
     """A file of specs/prompts/verdict (paper §8.1). Changed words need a new version."""
 
+    folder = VERDICTS
     id: str = Field(
         pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called"
     )
@@ -94,12 +95,6 @@ class VerdictPrompt(Spec):
                     "leave it out"
                 )
         return self
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/prompts/verdict/<name>.yaml. Raises SpecError."""
-        prompt: Self = check(cls, YamlFile(VERDICTS / f"{name}.yaml"))
-        return prompt
 
     def system(self) -> str:
         """Write the system turn: objective, rules and verdicts, without any text to judge."""

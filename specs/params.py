@@ -15,7 +15,7 @@ from specs.judge import JudgeRow
 from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
-from specs.spec import Name, Seed, Share, Spec
+from specs.spec import Name, Rows, Seed, Share, Spec
 from specs.writer import Educate, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
@@ -42,7 +42,7 @@ class Annotate(Spec):
     """The label pool that classifiers are fitted on, and its labeller (paper §1.1, §1.2)."""
 
     judge: JudgeName
-    pool: dict[Name, PoolRow] = Field(min_length=1)
+    pool: Rows[PoolRow]
     seed: Seed
 
 
@@ -177,7 +177,7 @@ class Evaluate(Spec):
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
     max_new_tokens: PositiveInt = Field(description="new tokens of a completion")
     batch_size: PositiveInt = Field(description="prompts decoded at a time")
-    decoders: dict[Name, DecoderRow] = Field(min_length=1)
+    decoders: Rows[DecoderRow]
     checkpoint_decoders: list[Name] = Field(
         description="decoders with which the checkpoints of finetuning are evaluated"
     )
@@ -209,11 +209,11 @@ class Report(Spec):
 class Params(Spec):
     """params.yaml."""
 
-    sources: dict[Name, SourceRow] = Field(min_length=1)
+    sources: Rows[SourceRow]
     ingest: Ingest
     filters: dict[Name, FilterRow]
     annotate: Annotate
-    scorers: dict[Name, ScorerRow] = Field(min_length=1)
+    scorers: Rows[ScorerRow]
     fit: Fit
     score: ScoreStage
     audit: Audit
@@ -222,13 +222,13 @@ class Params(Spec):
     rephrase: dict[Name, Rewrite]
     refuse: dict[Name, Rewrite]
     educate: dict[Name, Educate]
-    tags: dict[Name, TagRow] = Field(min_length=1)
-    corpora: dict[Name, Corpus] = Field(min_length=1)
+    tags: Rows[TagRow]
+    corpora: Rows[Corpus]
     card: Card
     tokenizer: TokenizerStage
     mix: Mix
-    mixtures: dict[Name, Mixture] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
+    mixtures: Rows[Mixture]
+    models: Rows[Model]
     external_models: dict[Name, ExternalModel]
     instruct: Instruct
     finetune: Finetune

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 
 from specs.messages import Location, did_you_mean
 from specs.spec import Name, Spec
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problem, SpecError, YamlFile, check, validate
 
 PROMPTS = Path(__file__).parent / "prompts"
 SHARED = PROMPTS / "shared.yaml"
@@ -80,8 +80,7 @@ class Prompt(Spec):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the prompt of a file. Raises SpecError."""
-        prompt: Self = check(cls, YamlFile(path))
-        return prompt
+        return validate(cls, path)
 
 
 class Hazard(Spec):
@@ -129,8 +128,7 @@ class Shared(Spec):
     @classmethod
     def read(cls, path: Path = SHARED) -> Self:
         """Read specs/prompts/shared.yaml. Raises SpecError."""
-        shared: Self = check(cls, YamlFile(path))
-        return shared
+        return validate(cls, path)
 
     def parts_of(self, prompt: Prompt, row: Hazard | Concern) -> dict[str, list[str]]:
         """Collect the parts for texts of a prompt on a hazard or concern."""

@@ -1,14 +1,13 @@
 """Rubric of the judge (paper §1.1): the levels from 0 to 5, and the form of an answer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
 from specs.spec import SCORE_LEVELS, Name, Score, Spec
-from specs.yaml_source import YamlFile, check
+from specs.yaml_source import NamedFile
 
 RUBRICS = PROMPTS / "judge"
 # The hazard of a page without one.
@@ -37,9 +36,10 @@ class Example(Spec):
     reason: str = Field(min_length=1, max_length=REASON)
 
 
-class Rubric(Spec):
+class Rubric(NamedFile):
     """A file of specs/prompts/judge."""
 
+    folder = RUBRICS
     id: str = Field(pattern=r"^judge/[a-z0-9_]+$")
     version: PositiveInt
     objective: str = Field(min_length=1)
@@ -54,17 +54,6 @@ class Rubric(Spec):
         if scores != list(range(SCORE_LEVELS)):
             raise ValueError(f"levels must go from 0 to 5, each once (got {scores})")
         return self
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/prompts/judge/<name>.yaml. Raises SpecError."""
-        return cls.at(RUBRICS / f"{name}.yaml")
-
-    @classmethod
-    def at(cls, path: Path) -> Self:
-        """Read the rubric of a file. Raises SpecError."""
-        rubric: Self = check(cls, YamlFile(path))
-        return rubric
 
     def system(self, hazards: Sequence[str]) -> str:
         """Write the system turn: objective, levels, facets, steps, the form and an example.

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+from pydantic import Field, PositiveFloat, PositiveInt, Tag
 
-from specs.messages import Finding, Location, listed, unknown_file, unknown_row
+from specs.checks.files import stems
+from specs.checks.mixtures import beside_replaced
+from specs.checks.references import check_references
+from specs.messages import Finding, Location, listed, unknown_row
 from specs.mixture import Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
-from specs.spec import Name, Share, Spec
+from specs.spec import Name, Rows, Share, Spec, by_key
 
 
 class Size(Spec):
@@ -32,13 +35,9 @@ class Made(Spec):
         return sum(self.made_of.values())
 
 
-def _kind(row: object) -> str:
-    is_made = "made_of" in row if isinstance(row, dict) else isinstance(row, Made)
-    return "made" if is_made else "a size"
-
-
 SizeRow = Annotated[
-    Annotated[Size, Tag("a size")] | Annotated[Made, Tag("made")], Discriminator(_kind)
+    Annotated[Size, Tag("a size")] | Annotated[Made, Tag("made")],
+    by_key("made_of", "made", "a size"),
 ]
 
 
@@ -69,30 +68,26 @@ class Scale(Spec):
     """
 
     mix: Packed
-    corpora: dict[Name, SizeRow] = Field(min_length=1)
-    mixtures: dict[Name, Mixture] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
+    corpora: Rows[SizeRow]
+    mixtures: Rows[Mixture]
+    models: Rows[Model]
     cluster: Cluster
 
 
 def findings(scale: Scale) -> Iterator[Finding]:
     """Yield every contradiction between blocks as (location, message)."""
+    yield from check_references(scale)
     for mixture, row in scale.mixtures.items():
         for index, phase in enumerate(row.phases):
             yield from _parts(("mixtures", mixture, "phases", index, "parts"), scale, phase)
-    shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
+    shapes = stems(SHAPES)
     for name, model in scale.models.items():
-        at: Location = ("models", name)
-        if model.mixture not in scale.mixtures:
-            yield (*at, "mixture"), unknown_row("mixtures", model.mixture, scale.mixtures)
-        if model.shape not in shapes:
-            yield (*at, "shape"), unknown_file("specs/shapes", model.shape, shapes)
-            continue
-        shape, mix = Shape.read(model.shape), scale.mix
-        yield from _machines(scale, shape, model.shape)
-        message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
-        if message:
-            yield (*at, "shape"), message
+        if model.shape in shapes:
+            shape, mix = Shape.read(model.shape), scale.mix
+            yield from _machines(scale, shape, model.shape)
+            message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
+            if message:
+                yield ("models", name, "shape"), message
 
 
 def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
@@ -114,11 +109,7 @@ def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) ->
             f"it (got {made}; such rows are {listed(fitting)})",
         )
     elif made in phase.parts:
-        yield (
-            at,
-            f"must not be read beside what it replaces (got {made}, which is a part too); "
-            "leave one of them out",
-        )
+        yield at, beside_replaced(made)
 
 
 def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[Finding]:

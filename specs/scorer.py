@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specs.spec import Name, Score, Seed, Share, Spec
-from specs.yaml_source import YamlFile, check
+from specs.yaml_source import NamedFile
 
 RECIPES = Path(__file__).parent / "recipes"
 # Kinds that give a reason and need no labels.
@@ -277,17 +277,12 @@ class Step(Spec):
     weight_decay: NonNegativeFloat
 
 
-class Recipe(Spec):
+class Recipe(NamedFile):
     """Finetuning of an encoder: first its head, then all weights (LP-FT: Kumar et al. 2022)."""
 
+    folder = RECIPES
     source: str = Field(min_length=1, description="where the numbers are from")
     warmup: float = Field(
         ge=0, lt=1, description="share of a step's updates in which the learning rate rises"
     )
     steps: list[Step] = Field(min_length=1)
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/recipes/<name>.yaml. Raises SpecError."""
-        recipe: Self = check(cls, YamlFile(RECIPES / f"{name}.yaml"))
-        return recipe

@@ -1,8 +1,8 @@
 """Base class of all grammars, and the types that many of them share."""
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
 # Safety scores are 0 to 5 (paper §1.1).
 SCORE_LEVELS = 6
@@ -30,6 +30,20 @@ Name = Annotated[
 Seed = Annotated[
     int, Field(ge=0, lt=2**31, description="a whole number that seeds every draw of this block")
 ]
+Row = TypeVar("Row")
+# Tables of rows by name: one that needs a row, and one of a file that need not have it.
+Rows = Annotated[dict[Name, Row], Field(min_length=1)]
+OptionalRows = Annotated[dict[Name, Row], Field(default_factory=dict)]
+
+
+def by_key(key: str, with_key: str, without_key: str) -> Discriminator:
+    """Tell two grammars apart by a key that only one has; the others are the tags of both."""
+
+    def tag(row: Any) -> str:
+        has_key = key in row if isinstance(row, dict) else hasattr(row, key)
+        return with_key if has_key else without_key
+
+    return Discriminator(tag)
 
 
 class Spec(BaseModel):

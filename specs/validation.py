@@ -11,8 +11,8 @@ from specs.checks.corpora import (
     check_corpora,
     check_dialogues,
     check_rewriting,
+    check_selections,
     check_sources,
-    check_tags,
     check_tokenizer,
 )
 from specs.checks.evaluation import check_evaluation
@@ -33,7 +33,7 @@ CHECKS = (
     check_references,
     check_scorers,
     check_rewriting,
-    check_tags,
+    check_selections,
     check_corpora,
     check_mixtures,
     check_models,

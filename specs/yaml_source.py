@@ -7,7 +7,7 @@ DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differ
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
 from specs.messages import Location, describe
+from specs.spec import Spec
 from specs.yaml_errors import explain
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -64,13 +65,12 @@ class YamlFile:
 
     def _read(self) -> str:
         try:
-            text = self.path.read_text(encoding="utf-8")
+            return self.path.read_text(encoding="utf-8")
         except OSError as error:
             raise self._error(1, f"cannot be read ({error.strerror}); create it") from error
         except UnicodeDecodeError as error:
             message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
             raise self._error(1, message) from error
-        return text
 
     def _load(self, text: str) -> Any:
         try:
@@ -119,8 +119,7 @@ class YamlFile:
                 line = key.start_mark.line + 1
                 if here in self.lines:
                     message = f"appears twice (first on line {self.lines[here]}); keep one of them"
-                    problem = Problem(str(self.path), line, dotted(here), message)
-                    self.duplicates.append(problem)
+                    self.duplicates.append(self._problem(line, message, here))
                 self.lines[here] = line
                 self._locate(item, here)
 
@@ -132,7 +131,7 @@ class YamlFile:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
             message = "is YAML that DVC cannot read; write plain keys and values"
-            return [Problem(str(self.path), line, "", message)]
+            raise self._error(line, message) from error
         return [self.problem(at, message) for at, message in _differences(self.values, other, ())]
 
     def line(self, at: Location) -> int:
@@ -141,8 +140,11 @@ class YamlFile:
             at = at[:-1]
         return self.lines.get(at, 1)
 
+    def _problem(self, line: int, message: str, at: Location = ()) -> Problem:
+        return Problem(str(self.path), line, dotted(at), message)
+
     def _error(self, line: int, message: str) -> SpecError:
-        return SpecError([Problem(str(self.path), line, "", message)])
+        return SpecError([self._problem(line, message)])
 
     def located(self, message: str) -> SpecError:
         """Return the error for a message that begins with its location: `mixtures.safe: …`."""
@@ -157,7 +159,7 @@ class YamlFile:
 
     def problem(self, at: Location, message: str) -> Problem:
         """Return the problem at a location in this file."""
-        return Problem(str(self.path), self.line(at), dotted(at), message)
+        return self._problem(self.line(at), message, at)
 
     def refuse(self, problems: list[Problem]) -> None:
         """Raise SpecError if there are problems, each once, in the order of the lines."""
@@ -241,3 +243,14 @@ def validate(kind: type[Model], path: Path) -> Model:
     """Read one YAML file of one grammar, such as a shape. Raises SpecError."""
     model: Model = check(kind, YamlFile(path))
     return model
+
+
+class NamedFile(Spec):
+    """A grammar of the files of one folder, which rows of params.yaml name without .yaml."""
+
+    folder: ClassVar[Path]
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """Read the file of a name. Raises SpecError."""
+        return validate(cls, cls.folder / f"{name}.yaml")

@@ -1,16 +1,21 @@
 """Checks between sources, engines, tags, corpora and the tokenizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
+from specs.checks.references import GATES, TABLES, names_at, row_of
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
 from specs.messages import Finding, Location, among, listed, unknown_row
 from specs.params import Finetune, Params
-from specs.prompt import STAGES
 from specs.scorer import GivenLabels
 from specs.tokens import END, SPECIAL, ids_in
-from specs.writer import Educate, Rewrite
 
+# Tables whose rows select documents by their scores, and why score 0 is not among these.
+SELECTING = {
+    "rephrase": "it is the score of safe text",
+    "refuse": "it is the score of safe text",
+    "tags": "safe text never carries the tag (paper §4)",
+}
 # The first tokens of a byte-level vocabulary.
 BYTES = 256
 
@@ -47,11 +52,15 @@ def _pattern_hint(path: str) -> str:
 
 
 def check_rewriting(params: Params) -> Iterator[Finding]:
-    """Check what the writers read, write with and are graded by, and the bounds of their texts."""
-    for stage in STAGES:
-        for name, row in getattr(params, stage).items():
-            for key, message in _writer(row, params):
-                yield (stage, name, key), message
+    """Check the scorers that grade what is written, and the bounds of its length."""
+    for at, gate in names_at(params, *GATES):
+        row = params.scorers.get(gate)
+        if isinstance(row, GivenLabels):
+            yield (
+                at,
+                f"must grade any text (got {gate}, of kind {row.kind}, which knows documents of "
+                "sources alone); name a judge or a classifier",
+            )
     gates = params.gates
     if gates.min_words > gates.max_words:
         yield (
@@ -61,21 +70,16 @@ def check_rewriting(params: Params) -> Iterator[Finding]:
         )
 
 
-def _writer(row: Rewrite | Educate, params: Params) -> Iterator[tuple[str, str]]:
-    if isinstance(row, Rewrite):
-        yield from _selection(row, params, "it is the score of safe text")
-    gate = params.scorers.get(row.gate or "")
-    if isinstance(gate, GivenLabels):
-        yield (
-            "gate",
-            f"must grade any text (got {row.gate}, of kind {gate.kind}, which knows documents of "
-            "sources alone); name a judge or a classifier",
-        )
-
-
-def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple[str, str]]:
+def check_selections(params: Params) -> Iterator[Finding]:
     """Check that documents are selected by scores that they have, and none by score 0."""
-    sources, scores = params.score.sources, row.scores
+    for table, why_not_0 in SELECTING.items():
+        for name, row in getattr(params, table).items():
+            for key, message in _selection(row, params.score.sources, why_not_0):
+                yield (table, name, key), message
+
+
+def _selection(row: Selection, sources: list[str], why_not_0: str) -> Iterator[tuple[str, str]]:
+    scores = row.scores
     if row.from_ not in sources:
         yield (
             "from",
@@ -88,29 +92,15 @@ def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple
         yield "scores", f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
-def check_tags(params: Params) -> Iterator[Finding]:
-    """Require that only raw unsafe text is tagged (paper §4)."""
-    for name, row in params.tags.items():
-        for key, message in _selection(row, params, "safe text never carries the tag (paper §4)"):
-            yield ("tags", name, key), message
-
-
 def check_corpora(params: Params) -> Iterator[Finding]:
     """Check the origins of corpora, and that corpora of scored sources select scores."""
-    tables: dict[str, Mapping[str, object]] = {
-        "clean": params.sources,
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-        "educate": params.educate,
-        "tag": params.tags,
-    }
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
         is_scored = origin == "clean" and row in params.score.sources
-        if row not in tables[origin]:
-            table = {"clean": "sources", "tag": "tags"}.get(origin, origin)
-            yield at, unknown_row(table, row, tables[origin])
+        if row_of(params, corpus.from_) is None:
+            table = TABLES[origin]
+            yield at, unknown_row(table, row, getattr(params, table))
         elif origin == "clean" and row in dialogues(params):
             yield at, _not_pages(row)
         elif isinstance(corpus, ScoredCorpus) and not is_scored:

@@ -1,12 +1,14 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from specs.checks.references import row_of
 from specs.corpus import Selection
 from specs.filter import OverlapFilter
 from specs.messages import Finding
 from specs.params import Params
 from specs.suite import Suite
+from specs.writer import Educate
 from specs.yaml_source import SpecError
 
 # Blocks whose rows are dialogues that a model is trained on.
@@ -72,15 +74,9 @@ def source_of(params: Params, path: str) -> str | None:
     None for a row that is not there, which another check reports.
     """
     origin, _, name = path.partition("/")
-    if origin == "educate":
-        lesson = params.educate.get(name)
-        return source_of(params, f"refuse/{lesson.from_}") if lesson else None
-    selections: dict[str, Mapping[str, Selection]] = {
-        "tag": params.tags,
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-    }
-    if origin not in selections:
+    if origin == "clean":
         return name
-    row = selections[origin].get(name)
-    return row.from_ if row else None
+    row = row_of(params, path)
+    if isinstance(row, Educate):
+        return source_of(params, f"refuse/{row.from_}")
+    return row.from_ if isinstance(row, Selection) else None

@@ -1,13 +1,15 @@
 """Checks between mixtures, corpora and models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from specs.checks.files import stems
+from specs.checks.references import row_of
 from specs.corpus import Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Finding, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.shape import SHAPES, Shape
+from specs.writer import Educate
 
 
 def check_mixtures(params: Params) -> Iterator[Finding]:
@@ -52,24 +54,26 @@ def _replaced(
         yield at, unknown_row("corpora", made, params.corpora)
         return
     if made in phase.parts:
-        yield (
-            at,
-            f"must not be read beside what it replaces (got {made}, which is a part too); "
-            "leave one of them out",
-        )
+        yield at, beside_replaced(made)
     replaced, writer = params.corpora[part], params.corpora[made].from_
     # Nothing is written from tagged documents.
     pages = replaced.pages if isinstance(replaced, ScoredCorpus) else set()
-    read = _pages(params, made)
-    table, _, row = writer.partition("/")
-    is_article = table == "educate" and row in params.educate
-    refusals = f"refuse/{params.educate[row].from_}" if is_article else None
+    read, row = _pages(params, made), row_of(params, writer)
+    refusals = f"refuse/{row.from_}" if isinstance(row, Educate) else None
     if not pages & read and replaced.from_ != refusals:
         yield (
             at,
             f"must be made of documents of {part} (got {made}, which {writer} makes of "
             f"{_described(read)}); name another corpus",
         )
+
+
+def beside_replaced(made: str) -> str:
+    """Return the message that a corpus is read in addition to what it replaces."""
+    return (
+        f"must not be read beside what it replaces (got {made}, which is a part too); "
+        "leave one of them out"
+    )
 
 
 def _sizes(params: Params, name: str) -> Iterator[Finding]:
@@ -132,14 +136,8 @@ def _pages(params: Params, part: str) -> Pages:
     corpus = params.corpora[part]
     if isinstance(corpus, ScoredCorpus):
         return corpus.pages
-    tables: dict[str, Mapping[str, Selection]] = {
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-        "tag": params.tags,
-    }
-    origin, _, name = corpus.from_.partition("/")
-    row = tables.get(origin, {}).get(name)
-    return row.pages if row else set()
+    row = row_of(params, corpus.from_)
+    return row.pages if isinstance(row, Selection) else set()
 
 
 def _described(pages: Pages) -> str:

@@ -12,6 +12,7 @@ from specs import SPECS
 from specs.checks.files import stems
 from specs.judge import VERDICTS
 from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
 from specs.scorer import RECIPES
@@ -19,27 +20,31 @@ from specs.shape import SHAPES
 from specs.spec import Spec
 from specs.suite import SUITES
 
+# Names of scorers that label documents.
+LABELLED_BY = (
+    "annotate.judge",
+    "annotate.pool.*.judge",
+    "annotate.pool.*.beside.*",
+    "audit.judge",
+)
+# Names of engines that must be language models.
+ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
+# Names of engines that write, and of scorers that grade what they write.
+WRITERS = ("rephrase.*.engine", "refuse.*.engine", "educate.*.engine")
+GATES = ("rephrase.*.gate", "refuse.*.gate", "educate.*.gate")
 # The table whose rows the names at a path must be.
 ROWS = {
+    **dict.fromkeys((*LABELLED_BY, *GATES), "scorers"),
+    **dict.fromkeys(WRITERS, "engines"),
     "annotate.pool.*.source": "sources",
-    "annotate.pool.*.judge": "scorers",
-    "annotate.pool.*.beside.*": "scorers",
     "annotate.pool.*.draw.of.*": "scorers",
     "annotate.pool.*.draw.labels": "scorers",
-    "annotate.judge": "scorers",
-    "audit.judge": "scorers",
     "fit.operating_point.source": "sources",
     "score.sources.*": "sources",
     "score.scorers.*": "scorers",
     "scorers.*.expensive": "scorers",
     "sources.*.filters.*": "filters",
-    "rephrase.*.engine": "engines",
-    "rephrase.*.gate": "scorers",
-    "refuse.*.engine": "engines",
-    "refuse.*.gate": "scorers",
     "educate.*.from": "refuse",
-    "educate.*.engine": "engines",
-    "educate.*.gate": "scorers",
     "models.*.mixture": "mixtures",
     "instruct.source": "sources",
     "instruct.tag": "tags",
@@ -57,15 +62,6 @@ ROWS = {
     "comparisons.amounts.*.[]": "models",
     "comparisons.starts.*.[]": "models",
 }
-# Names of scorers that label documents.
-LABELLED_BY = (
-    "annotate.judge",
-    "annotate.pool.*.judge",
-    "annotate.pool.*.beside.*",
-    "audit.judge",
-)
-# Names of engines that must be language models.
-ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
 # The folder whose files the names at a path must be, without .yaml.
 FILES = {
     "filters.*.suites.*": SUITES,
@@ -76,6 +72,14 @@ FILES = {
     "educate.*.prompts.[]": PROMPTS / "educate",
     "models.*.shape": SHAPES,
     "evaluate.judges.*.prompt": VERDICTS,
+}
+# The table that has a row for each folder of build/<origin>.
+TABLES = {
+    "clean": "sources",
+    "rephrase": "rephrase",
+    "refuse": "refuse",
+    "educate": "educate",
+    "tag": "tags",
 }
 
 
@@ -93,9 +97,10 @@ def check_references(params: Spec) -> Iterator[Finding]:
                 yield at, unknown_file(f"specs/{folder.relative_to(SPECS)}", name, files)
 
 
-def names_at(params: Spec, path: str) -> Iterator[tuple[Location, str]]:
-    """Yield the names at a path, each with its location; none where a key is null or not there."""
-    yield from _names(params, path.split("."), ())
+def names_at(params: Spec, *paths: str) -> Iterator[tuple[Location, str]]:
+    """Yield the names at paths, each with its location; none where a key is null or not there."""
+    for path in paths:
+        yield from _names(params, path.split("."), ())
 
 
 def _names(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, str]]:
@@ -113,3 +118,10 @@ def _names(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location
         # Python does not take `from` for the name of a field.
         field = "from_" if step == "from" else step
         yield from _names(getattr(value, field, None), rest, (*at, step))
+
+
+def row_of(params: Params, path: str) -> Spec | None:
+    """Return the row whose documents lie in build/<path>; None where it is missing."""
+    origin, _, name = path.partition("/")
+    row: Spec | None = getattr(params, TABLES[origin]).get(name)
+    return row

@@ -36,17 +36,15 @@ def check_scorers(params: Params) -> Iterator[Finding]:
             )
         for at, message in _scorer(row, rows):
             yield ("scorers", name, *at), message
-    for path in LABELLED_BY:
-        for at, name in names_at(params, path):
-            kind = _kind(name, rows)
-            if kind not in (None, *LABELLERS):
-                expected = f"must be a judge: a row of kind {listed(LABELLERS)}"
-                yield at, f"{expected} (got {name}, of kind {kind})"
+    for at, name in names_at(params, *LABELLED_BY):
+        kind = _kind(name, rows)
+        if kind not in (None, *LABELLERS):
+            expected = f"must be a judge: a row of kind {listed(LABELLERS)}"
+            yield at, f"{expected} (got {name}, of kind {kind})"
     models = language_models(params.engines)
-    for path in ASKED:
-        for at, name in names_at(params, path):
-            if name not in models:
-                yield at, f"must be a language model of engines {among(name, 'those', models)}"
+    for at, name in names_at(params, *ASKED):
+        if name not in models:
+            yield at, f"must be a language model of engines {among(name, 'those', models)}"
     yield from _pool(params)
     yield from _columns(params)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from specs.checks.files import stems
 from specs.checks.filters import source_of
+from specs.checks.references import GATES, WRITERS, names_at
 from specs.corpus import Corpus
+from specs.engine import TemplateEngine
 from specs.judge import ScorerJudge
 from specs.messages import Finding, Location, listed
 from specs.params import Params
@@ -102,10 +104,10 @@ def _scorers(params: Params, world: _World) -> Iterator[Finding]:
     scored = sorted(set(params.score.sources) & world.real)
     if not scored:
         return
-    for index, name in enumerate(params.score.scorers):
+    for at, name in names_at(params, "score.scorers.*"):
         if name in world.scorers:
             yield (
-                ("score", "scorers", index),
+                at,
                 f"must not be {name}, {world.scorers[name]}, for the pages of {listed(scored)}; "
                 f"name {ANY_TEXT}",
             )
@@ -140,15 +142,13 @@ def _independence(params: Params) -> Iterator[Finding]:
             f"must not be annotate.judge (got {audit}), whose labels the scorers were fitted on: "
             "it repeats its own mistakes; name another row of kind labels, label_file or llm",
         )
-    for table in ("rephrase", "refuse", "educate"):
-        for name, row in getattr(params, table).items():
-            if row.gate in members:
-                yield (
-                    (table, name, "gate"),
-                    f"must be another scorer than those that selected the pages (got {row.gate}; "
-                    f"those are {listed(sorted(members))}); name a row of scorers that is not in "
-                    "score.ensemble",
-                )
+    for at, gate in names_at(params, *GATES):
+        if gate in members:
+            yield (
+                at,
+                f"must be another scorer than those that selected the pages (got {gate}; those are "
+                f"{listed(sorted(members))}); name a row of scorers that is not in score.ensemble",
+            )
 
 
 def _members(params: Params) -> set[str]:
@@ -161,17 +161,16 @@ def _members(params: Params) -> set[str]:
 
 def _writers(params: Params, world: _World) -> Iterator[Finding]:
     """Refuse templates as writers about real pages."""
-    for table in ("rephrase", "refuse", "educate"):
-        for name, row in getattr(params, table).items():
-            engine = params.engines.get(row.engine)
-            source = source_of(params, f"{table}/{name}")
-            if engine is not None and engine.kind == "template" and source in world.real:
-                yield (
-                    (table, name, "engine"),
-                    f"must be a language model for the pages of {source} (got {row.engine}, whose "
-                    "templates know only the made-up world); name a row of engines of kind vllm or "
-                    f"endpoint, or leave out the row and the corpora that are made of it",
-                )
+    for at, name in names_at(params, *WRITERS):
+        table, row, _ = at
+        source = source_of(params, f"{table}/{row}")
+        if isinstance(params.engines.get(name), TemplateEngine) and source in world.real:
+            yield (
+                at,
+                f"must be a language model for the pages of {source} (got {name}, whose templates "
+                "know only the made-up world); name a row of engines of kind vllm or endpoint, or "
+                "leave out the row and the corpora that are made of it",
+            )
 
 
 def _card(params: Params, world: _World) -> Iterator[Finding]:

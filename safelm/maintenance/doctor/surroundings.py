@@ -1,7 +1,6 @@
 """Surroundings of a build: DVC's configuration, the disk, Python, environment variables."""
 
 import configparser
-import difflib
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from safelm.builder.environment import VariableError, environment_number
 from safelm.builder.paths import BUILD, cache
 from safelm.maintenance.doctor.diagnosis import Diagnosis
+from specs.messages import did_you_mean
 
 CONFIG = Path(".dvc/config")
 LOCAL = Path(".dvc/config.local")
@@ -38,11 +38,8 @@ def variables() -> Iterator[Diagnosis]:
         known.update(VARIABLE.findall(path.read_text(encoding="utf-8")))
     for name in sorted(name for name in os.environ if name.startswith("SAFELM_")):
         if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {similar[0]}?" if similar else f"known: {', '.join(sorted(known))}"
-            )
-            yield Diagnosis(name, "is no variable that SafeLM reads", f"unset it; {hint}")
+            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+            yield Diagnosis(name, "is no variable that SafeLM reads", f"unset it{hint}")
         elif name in NUMBERS:
             try:
                 environment_number(name)
