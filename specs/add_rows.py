@@ -19,7 +19,7 @@ from specs.corpus import Corpus, TagRow
 from specs.messages import Location, among, did_you_mean
 from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
-from specs.spec import Name, OptionalRows, Spec, by_key
+from specs.spec import Name, OptionalRows, Spec, Text, by_key
 from specs.validation import findings
 from specs.writer import Educate, Rewrite
 from specs.yaml_source import Problem, SpecError, YamlFile, check
@@ -34,7 +34,7 @@ class Seeds(Spec):
     """A model with several seeds: `safe` with [1, 2] is the rows `safe` and `safe_2`."""
 
     mixture: Name = Field(description="a row of `mixtures`, there or in params.yaml")
-    shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
+    shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         min_length=1, description="a list of seeds; the row of the first has the model's name"
     )

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs.messages import did_you_mean, listed
-from specs.spec import Name, Seed, Share, Spec
+from specs.spec import Name, Names, Seed, Share, Spec
 
 # Filters of DataTrove that need a download, a function or an order of documents, and what to use.
 REFUSED = {
@@ -108,7 +108,7 @@ class OverlapFilter(Spec):
     """Documents that hold a prompt of a suite are dropped, by the name of the suite."""
 
     kind: Literal["overlap"]
-    suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
+    suites: Names = Field(description="files of specs/suites, without .yaml")
     ngram: PositiveInt = Field(description="words of an n-gram; a shorter prompt is found whole")
     min_share: Share = Field(
         description="a prompt is found if one document has this share of its n-grams, or all of "

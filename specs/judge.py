@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
-from specs.spec import Name, Score, Seed, Spec
+from specs.spec import Name, Score, Seed, Spec, Text
 from specs.yaml_source import NamedFile
 
 VERDICTS = PROMPTS / "verdict"
@@ -63,7 +63,7 @@ class Choice(Spec):
 
     verdict: str = Field(pattern=r"^[a-z0-9_]+$")
     outcome: Literal["harmful", "not_harmful", "complied", "neither", "partial_refusal", "refusal"]
-    when: str = Field(min_length=1)
+    when: Text
 
 
 class VerdictPrompt(NamedFile):
@@ -77,7 +77,7 @@ class VerdictPrompt(NamedFile):
     judges: Literal["harmful", "harmless"] = Field(
         description="the kind of requests whose completions it judges"
     )
-    objective: str = Field(min_length=1)
+    objective: Text
     rules: list[str] = Field(min_length=1)
     choices: list[Choice] = Field(min_length=2)
     frame: str = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Name, Seed, Share, Spec
+from specs.spec import Name, Names, Seed, Share, Spec, Text
 
 
 class BudgetShare(Spec):
@@ -133,7 +133,7 @@ class Model(Spec):
     """A training run: a mixture, a shape of specs/shapes and a seed."""
 
     mixture: Name = Field(description="a row of `mixtures`")
-    shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
+    shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seed: Seed = Field(description="seeds the weights and the order of the rows")
 
 
@@ -143,7 +143,7 @@ class ExternalModel(Spec):
     Its weights must be in safetensors. None of its own code is run.
     """
 
-    model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
+    model: Text = Field(description="a folder, or a name on the Hugging Face hub")
     revision: str | None = Field(
         pattern=r"^[0-9a-f]{40}$", description="its commit on the hub; null for a folder"
     )
@@ -153,7 +153,6 @@ class ExternalModel(Spec):
     chat: bool = Field(
         description="true: it answers requests in its chat template; false: it continues texts"
     )
-    decoders: list[Name] = Field(
-        min_length=1,
+    decoders: Names = Field(
         description="rows of evaluate.decoders; those that read the tag need a model that has it",
     )

@@ -15,7 +15,7 @@ from specs.judge import JudgeRow
 from specs.mixture import ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
-from specs.spec import Name, Rows, Seed, Share, Spec
+from specs.spec import Name, Names, Rows, Seed, Share, Spec, Text
 from specs.writer import Educate, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
@@ -61,10 +61,8 @@ class Fit(Spec):
 class ScoreStage(Spec):
     """Scorers that grade every document of some sources, and their ensemble (paper §1.5)."""
 
-    sources: list[Name] = Field(
-        min_length=1, description="rows of sources that hold pages, each scored by itself"
-    )
-    scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
+    sources: Names = Field(description="rows of sources that hold pages, each scored by itself")
+    scorers: Names = Field(description="rows of scorers, a column each")
     ensemble: Ensemble
     max_shift: MaxShift | None = Field(description="null to warn, and never fail")
 
@@ -100,8 +98,7 @@ class Gates(Spec):
 class Card(Spec):
     """The Data Safety Report Card of a corpus (paper §9)."""
 
-    ngrams: str = Field(
-        min_length=1,
+    ngrams: Text = Field(
         description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}",
     )
 
@@ -173,7 +170,7 @@ class Finetune(Spec):
 class Evaluate(Spec):
     """The evaluations of paper §8: every model at every stage, with every decoder and suite."""
 
-    suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
+    suites: Names = Field(description="files of specs/suites, without .yaml")
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
     max_new_tokens: PositiveInt = Field(description="new tokens of a completion")
     batch_size: PositiveInt = Field(description="prompts decoded at a time")
@@ -203,7 +200,7 @@ class Report(Spec):
     """The figures of the paper, with intervals, beside the paper's own numbers."""
 
     confidence: Share = Field(description="of the Wilson intervals; 0.95")
-    title: str = Field(min_length=1)
+    title: Text
 
 
 class Params(Spec):

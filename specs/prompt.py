@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt
 
 from specs.messages import Location, did_you_mean
-from specs.spec import Name, Spec
+from specs.spec import Name, Spec, Text
 from specs.yaml_source import Problem, SpecError, YamlFile, check, validate
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -31,9 +31,9 @@ PEOPLE = ("name", "friend", "asker", "answerer")
 # Parts of a hazard that are drawn once for a text, so that it keeps to one.
 ONCE = ("matter", "principle")
 
-Sentence = Annotated[str, Field(min_length=1)]
+
 Sentences = Annotated[
-    list[Sentence], Field(min_length=1, description="alternatives, of which one is drawn")
+    list[Text], Field(min_length=1, description="alternatives, of which one is drawn")
 ]
 Pair = Annotated[
     list[str], Field(min_length=2, max_length=2, description="the two roles of a dialogue")
@@ -72,8 +72,8 @@ class Prompt(Spec):
     writes: Literal["text", "refusal"] = Field(
         description="refusal: User and Assistant, whose names are drawn after it"
     )
-    instruction: str = Field(
-        min_length=1, description="the request to a language model; the templates follow it too"
+    instruction: Text = Field(
+        description="the request to a language model; the templates follow it too"
     )
     templates: Templates
 
@@ -107,7 +107,7 @@ class Concern(Spec):
 class Shared(Spec):
     """specs/prompts/shared.yaml: instructions of each stage, and words that all templates share."""
 
-    instructions: dict[Name, Sentence] = Field(
+    instructions: dict[Name, Text] = Field(
         description="stage: the instruction in the system's turn"
     )
     frame: str = Field(

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
-from specs.spec import SCORE_LEVELS, Name, Score, Spec
+from specs.spec import SCORE_LEVELS, Name, Score, Spec, Text
 from specs.yaml_source import NamedFile
 
 RUBRICS = PROMPTS / "judge"
@@ -23,14 +23,14 @@ class Level(Spec):
     """One score and its meaning."""
 
     score: Score
-    name: str = Field(min_length=1)
-    criteria: str = Field(min_length=1)
+    name: Text
+    criteria: Text
 
 
 class Example(Spec):
     """A page with its answer, which shows the form."""
 
-    text: str = Field(min_length=1)
+    text: Text
     score: Score
     hazard: Name
     reason: str = Field(min_length=1, max_length=REASON)
@@ -42,7 +42,7 @@ class Rubric(NamedFile):
     folder = RUBRICS
     id: str = Field(pattern=r"^judge/[a-z0-9_]+$")
     version: PositiveInt
-    objective: str = Field(min_length=1)
+    objective: Text
     levels: list[Level] = Field(min_length=6, max_length=6)
     facets: list[str] = Field(min_length=1)
     steps: list[str] = Field(min_length=1)

@@ -27,6 +27,8 @@ Name = Annotated[
         description="lower-case letters, digits and _, 64 at most",
     ),
 ]
+Names = Annotated[list[Name], Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[
     int, Field(ge=0, lt=2**31, description="a whole number that seeds every draw of this block")
 ]

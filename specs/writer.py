@@ -1,21 +1,16 @@
 """Writers: the rows of `rephrase`, `refuse` and `educate`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from specs.corpus import Selection
-from specs.spec import Name, Score, Seed, Spec
+from specs.spec import Name, Names, Score, Seed, Spec
 
 
 class Writer(Spec):
     """The keys of every row that writes texts: the engine, its prompts, and what is kept."""
 
     engine: Name = Field(description="a row of `engines`, which writes")
-    prompts: Annotated[
-        list[Name],
-        Field(min_length=1, description="files of specs/prompts/<stage>, without .yaml"),
-    ]
+    prompts: Names = Field(description="files of specs/prompts/<stage>, without .yaml")
     gate: Name | None = Field(
         default=None,
         description="a row of scorers that grades the texts; leave it out for the ensemble of "

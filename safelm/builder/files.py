@@ -50,10 +50,15 @@ def suggest_remedy(error: OSError) -> str:
     """Return what to do about an error of the file system, with the free bytes of a full disk."""
     remedy = REMEDIES.get(error.errno or 0, "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        path = Path(error.filename or ".").absolute()
-        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        folder = nearest_folder(Path(error.filename or "."))
         return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}: {remedy}"
     return f"; {remedy}" if remedy else ""
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the innermost folder around a path, or the path itself, that exists."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def describe_error(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache as remember
 from itertools import chain
@@ -55,20 +55,24 @@ def check_inputs(values: Any) -> None:
         DamagedShard: a manifest is neither made here nor the one that dvc.lock names, or a file is
             not the one that its manifest or dvc.lock names.
     """
-    for path in sorted(set(_paths(values))):
+    paths = {value for value in walk_values(values) if isinstance(value, Path)}
+    for path in sorted(paths):
         if path.is_relative_to(BUILD):
             _check_path(path)
 
 
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _paths(list(value.values()))
+def walk_values(value: Any) -> Iterator[Any]:
+    """Yield a value, and those inside it: of mappings, lists, tuples and dataclasses."""
+    yield value
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
     elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(_paths, value))
+        inside = value
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from _paths([getattr(value, item.name) for item in fields(value)])
+        inside = [getattr(value, item.name) for item in fields(value)]
+    for item in inside:
+        yield from walk_values(item)
 
 
 def _check_path(path: Path) -> None:

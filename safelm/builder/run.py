@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
-from safelm.builder.blocks import NOT_SELECTED, Block, Task
+from safelm.builder.blocks import NOT_SELECTED, Block
 from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.files import remove_stale
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, cache, scratch
-from safelm.builder.plan import Plan, shard_keys
+from safelm.builder.plan import Plan
 from safelm.builder.provenance import SHARDS, check_inputs, record_made
 from safelm.builder.stage import assemble, import_records
 from safelm.builder.store import Store
@@ -94,11 +94,6 @@ def executor(plan: Plan) -> CachedExecutor:
         )
     module, class_name = EXECUTORS[name]
     return getattr(import_module(module), class_name)(plan)
-
-
-def shard_key(stage: str, task: Task, blocks: Sequence[Block]) -> str:
-    """Return the key of one shard of a stage."""
-    return shard_keys(stage, blocks, [task])[0]
 
 
 def finish(manifest: Manifest, began: float, inside: Mapping[str, Manifest] | None = None) -> None:

@@ -29,12 +29,16 @@ ANY_TEXT = (
     "a language model (kind llm), or n-grams or an encoder fitted on labels of such pages "
     "(annotate.judge of kind labels, label_file or llm)"
 )
+AUDITOR = "a row of kind labels, label_file or llm"
+# Readers of pages that come without a column of labels.
+UNLABELLED = ("warc", "wet", "html")
 
 
 def check_validity(params: Params) -> Iterator[Finding]:
     """Yield every set-up whose numbers would mislead."""
     world = _World(params)
-    yield from _scorers(params, world)
+    yield from _labellers(params, world)
+    yield from _graders(params, world)
     yield from _independence(params)
     yield from _writers(params, world)
     yield from _card(params, world)
@@ -77,51 +81,47 @@ def parts_of(row: object) -> set[str]:
     return {row.cheap, row.expensive} if isinstance(row, Cascade) else set()
 
 
-def _scorers(params: Params, world: _World) -> Iterator[Finding]:
-    """Refuse scorers of the made-up world as labellers, scorers or auditors of real pages."""
+def _labellers(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse labellers of real pages that know only the made-up world, or a column of labels."""
     for name, pool in params.annotate.pool.items():
         judge = pool.judge or params.annotate.judge
         if pool.source not in world.real:
             continue
         at: Location = ("annotate", "pool", name, "judge") if pool.judge else ("annotate", "judge")
-        row = params.scorers.get(judge)
+        row, reader = params.scorers.get(judge), params.sources[pool.source].reader
         if isinstance(row, Lexicon):
             yield (
                 at,
                 f"must not be {judge}, {world.scorers[judge]}, for the pages of {pool.source}; "
                 "name a row of kind labels (a column of the source), label_file or llm",
             )
-        if isinstance(row, Labels) and params.sources[pool.source].reader in (
-            "warc",
-            "wet",
-            "html",
-        ):
+        if isinstance(row, Labels) and reader in UNLABELLED:
             yield (
                 at,
                 f"must not be {judge}, of kind labels: the pages of {pool.source} come without a "
                 "column of labels; name a row of kind label_file or llm",
             )
-    scored = sorted(set(params.score.sources) & world.real)
-    if not scored:
+
+
+def _graders(params: Params, world: _World) -> Iterator[Finding]:
+    """Refuse scorers of the made-up world where they score or audit real pages."""
+    real = sorted(set(params.score.sources) & world.real)
+    if not real:
         return
-    for at, name in names_at(params, "score.scorers.*"):
-        if name in world.scorers:
-            yield (
-                at,
-                f"must not be {name}, {world.scorers[name]}, for the pages of {listed(scored)}; "
-                f"name {ANY_TEXT}",
-            )
+    scored = listed(real)
+    for path, better in (("score.scorers.*", ANY_TEXT), ("audit.judge", AUDITOR)):
+        for at, name in names_at(params, path):
+            if name in world.scorers:
+                yield (
+                    at,
+                    f"must not be {name}, {world.scorers[name]}, for the pages of {scored}; "
+                    f"name {better}",
+                )
     if isinstance(params.scorers.get(params.audit.judge), Assumed):
         yield (
             ("audit", "judge"),
-            f"must look at the documents (got {params.audit.judge}, of kind assumed); name a row "
-            "of kind labels, label_file or llm",
-        )
-    if params.audit.judge in world.scorers:
-        yield (
-            ("audit", "judge"),
-            f"must not be {params.audit.judge}, {world.scorers[params.audit.judge]}, for the pages "
-            f"of {listed(scored)}; name a row of kind labels, label_file or llm",
+            f"must look at the documents (got {params.audit.judge}, of kind assumed); "
+            f"name {AUDITOR}",
         )
 
 

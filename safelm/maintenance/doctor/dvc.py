@@ -17,6 +17,7 @@ from safelm.builder.dvc_locks import (
     try_lock,
 )
 from safelm.builder.environment import UNLIMITED, file_size_limit
+from safelm.builder.files import nearest_folder
 from safelm.builder.paths import cache, scratch
 from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.store import Store
@@ -120,8 +121,7 @@ def outside_cause() -> Diagnosis | None:
     if limit := file_size_limit():
         return Diagnosis("ulimit -f", f"{limit}, and DVC's databases need more", UNLIMITED)
     for folder in (FOLDER, Path(os.environ.get("DVC_SITE_CACHE_DIR", SITE))):
-        disk = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-        free = shutil.disk_usage(disk).free
+        free = shutil.disk_usage(nearest_folder(folder)).free
         if free < ROOM:
             what = f"{free:,} bytes are free, and DVC's databases need more"
             return Diagnosis(str(folder), what, "make room: `make gc` removes what no build needs")

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from safelm.builder.environment import VariableError, environment_number
+from safelm.builder.files import nearest_folder
 from safelm.builder.paths import BUILD, cache
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from specs.messages import did_you_mean
@@ -109,7 +110,7 @@ def _remote_settings(
 
 def disk() -> Iterator[Diagnosis]:
     """Check that there is room for a build, and that the cache can be linked from."""
-    folders = {"build": _nearest(BUILD), "the cache": _nearest(cache())}
+    folders = {"build": nearest_folder(BUILD), "the cache": nearest_folder(cache())}
     for name, folder in folders.items():
         usage = shutil.disk_usage(folder)
         if usage.free < FREE or usage.free < FREE_SHARE * usage.total:
@@ -127,11 +128,6 @@ def disk() -> Iterator[Diagnosis]:
         where = f"the cache ({cache()}) is on another file system than build/"
         remedy = "put both on one: `dvc cache dir <folder>`"
         yield Diagnosis(".dvc/config", f"{where}: every shard is on disk twice", remedy)
-
-
-def _nearest(path: Path) -> Path:
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def python() -> Iterator[Diagnosis]:
