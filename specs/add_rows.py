@@ -15,13 +15,12 @@ from pydantic import Field, Tag
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import NewComparisons
-from specs.corpus import Corpus, TagRow
+from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.messages import Location, among, did_you_mean
 from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
 from specs.spec import Name, OptionalRows, Spec, Text, by_key
 from specs.validation import findings
-from specs.writer import Educate, Rewrite
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").

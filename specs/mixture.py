@@ -110,6 +110,17 @@ class Phase(Spec):
         return self
 
 
+class Budget(Spec):
+    """The tokens that every model trains on, and their rows."""
+
+    tokens: PositiveInt = Field(description="the budget every model trains on")
+    sequence_length: PositiveInt = Field(description="positions in a row")
+    layout: Literal["document", "packed"] = Field(
+        description="document: one document a row; packed: windows over all documents in a line"
+    )
+    batch_size: PositiveInt = Field(description="rows in an optimizer step")
+
+
 class Mixture(Spec):
     """The phases of a training run, in order."""
 

@@ -1,22 +1,21 @@
 """Grammar of params.yaml, block by block: a class for each stage, a row type for each table."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import Comparisons
-from specs.corpus import Corpus, TagRow
+from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.filter import FilterRow
 from specs.judge import JudgeRow
-from specs.mixture import ExternalModel, Mixture, Model
+from specs.mixture import Budget, ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Names, Rows, Seed, Share, Spec, Text
-from specs.writer import Educate, Rewrite
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
@@ -117,15 +116,9 @@ class TokenizerStage(Spec):
     seed: Seed
 
 
-class Mix(Spec):
+class Mix(Budget):
     """The budget and the rows of every mixture; its plan lists the rows that a model reads."""
 
-    tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence_length: PositiveInt = Field(description="positions in a row")
-    layout: Literal["document", "packed"] = Field(
-        description="document: one document a row; packed: windows over all documents in a line"
-    )
-    batch_size: PositiveInt = Field(description="rows in an optimizer step")
     held_out_rows: int = Field(
         ge=0, description="rows of each corpus for measuring, which no model reads; a tenth at most"
     )

@@ -9,7 +9,7 @@ from specs.checks.files import stems
 from specs.checks.mixtures import beside_replaced
 from specs.checks.references import check_references
 from specs.messages import Finding, Location, listed, unknown_row
-from specs.mixture import Mixture, Model, Phase, Replaced
+from specs.mixture import Budget, Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
 from specs.spec import Name, Rows, Share, Spec, by_key
 
@@ -41,15 +41,12 @@ SizeRow = Annotated[
 ]
 
 
-class Packed(Spec):
+class Packed(Budget):
     """The block `mix` of params.yaml with packed rows, for which no document's length is needed."""
 
-    tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["packed"] = Field(
         description="packed: the lengths of documents are not known before they are built"
     )
-    batch_size: PositiveInt = Field(description="rows in an optimizer step")
 
 
 class Cluster(Spec):

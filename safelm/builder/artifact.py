@@ -12,11 +12,11 @@ from safelm.builder.files import remove_stale
 from safelm.builder.fingerprint import Fingerprint
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import DamagedShard, Ledger, Manifest, ManifestEntry
-from safelm.builder.paths import build, cache, scratch
+from safelm.builder.paths import build
 from safelm.builder.provenance import check_inputs, walk_values
 from safelm.builder.shards import Shard, check_folder
 from safelm.builder.stage import assemble, import_records
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 
 Make = Callable[..., Iterable[str]]
 Values = Mapping[str, Any]
@@ -100,7 +100,7 @@ class _Builder:
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        self.store = Store(cache(), scratch())
+        self.store = project_store()
         self.parts: dict[int, Made] = {}  # by identity: a part need not be hashable
         self.has_imported = False
 

@@ -22,8 +22,8 @@ import yaml
 from safelm.builder.digest import MANIFEST, bytes_md5, cached_digest
 from safelm.builder.files import make_folder, write_synced
 from safelm.builder.manifest import DamagedShard, Manifest
-from safelm.builder.paths import BUILD, cache, scratch
-from safelm.builder.store import Store
+from safelm.builder.paths import BUILD, scratch
+from safelm.builder.store import project_store
 
 LOCK_FILE = Path("dvc.lock")
 DIR = ".dir"  # ends the digest of a folder's listing
@@ -156,7 +156,7 @@ def locked_object(md5: str) -> bytes:
         FileNotFoundError: it is not in the cache.
         DamagedShard: its bytes have another digest.
     """
-    path = Store(cache(), scratch()).object(md5)
+    path = project_store().object(md5)
     data = path.read_bytes()
     got = bytes_md5(data)
     if got != md5.removesuffix(DIR):

@@ -8,9 +8,9 @@ from pathlib import Path
 from safelm.builder.digest import MANIFEST
 from safelm.builder.files import link, remove_stale, rename_synced, temporary_directory
 from safelm.builder.manifest import DamagedShard, Manifest
-from safelm.builder.paths import build, cache, scratch
+from safelm.builder.paths import build
 from safelm.builder.provenance import INSTALLED, locked_md5, locked_object, record_made
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 
 # Set while `safelm retry` runs a stage.
 RETRY = "SAFELM_RETRY"
@@ -68,7 +68,7 @@ def assemble(
 
 def link_files(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
     """Link the files of a manifest into a new folder, and write the manifest beside them."""
-    store = store or Store(cache(), scratch())
+    store = store or project_store()
     folder.mkdir(parents=True)
     for name, file in manifest.files():
         target = folder / name

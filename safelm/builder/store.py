@@ -23,6 +23,7 @@ from safelm.builder.files import (
     write_synced,
 )
 from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
+from safelm.builder.paths import cache, scratch
 
 READ_ONLY = 0o444
 Stamp = list[int]
@@ -187,3 +188,8 @@ class Store:
         else:
             rename_synced(path, target)  # also over an object that was damaged
         return File(suffix, rows, size, md5, sha256)
+
+
+def project_store() -> Store:
+    """Return the store of the project in the current folder."""
+    return Store(cache(), scratch())

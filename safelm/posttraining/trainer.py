@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from safelm.builder.files import write_json
+from safelm.models import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.chat import answer_tokens, end_ids, load
-from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
 from safelm.posttraining.model import LOSS, copy_model, mean_loss, save_model
 from safelm.posttraining.pairs import Pair

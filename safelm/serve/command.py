@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.provenance import check_inputs
+from safelm.models import TRAIN, knows_tag
 from safelm.models.chat import load, tag_id
-from safelm.models.metadata import TRAIN, knows_tag
 from safelm.serve.answers import Service
 from safelm.serve.server import LOCALHOST, address, listen, make_app, make_server
 from specs.decoder import Decoder, DecoderRow

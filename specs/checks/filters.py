@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from specs.checks.references import row_of
-from specs.corpus import Selection
+from specs.corpus import Educate, Selection
 from specs.filter import OverlapFilter
 from specs.messages import Finding
 from specs.params import Params
 from specs.suite import Suite
-from specs.writer import Educate
 from specs.yaml_source import SpecError
 
 # Blocks whose rows are dialogues that a model is trained on.

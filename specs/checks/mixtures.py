@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 from specs.checks.files import stems
 from specs.checks.references import row_of
-from specs.corpus import Pages, ScoredCorpus, Selection, tags_of
+from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Finding, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.shape import SHAPES, Shape
-from specs.writer import Educate
 
 
 def check_mixtures(params: Params) -> Iterator[Finding]:

@@ -18,9 +18,8 @@ from safelm.builder.dvc_locks import (
 )
 from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.files import nearest_folder
-from safelm.builder.paths import cache, scratch
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
 from safelm.maintenance.doctor.lock_copy import can_restore, restore_lock_file
 from safelm.maintenance.dvc import try_dvc
@@ -82,7 +81,7 @@ def listings() -> Iterator[Diagnosis]:
         stages = read_lock()
     except (OSError, DamagedLockFile):
         return  # reported by lock_file
-    store = Store(cache(), scratch())
+    store = project_store()
     for stage, out, md5 in folders(stages):
         path = store.object(md5)
         try:

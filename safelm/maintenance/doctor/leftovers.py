@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import BUILD, cache, scratch
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.maintenance.doctor.diagnosis import Diagnosis, leftover
 from safelm.maintenance.quarantine import quarantine_folder, size
 
@@ -31,7 +31,7 @@ def half_written() -> Iterator[Diagnosis]:
 
 def temporary_directories() -> Iterator[Diagnosis]:
     """Find temporary directories; the shards that were finished in them are in the store."""
-    store = Store(cache(), scratch())
+    store = project_store()
     roots = (store.temporary_root, scratch("attempts"), BUILD / ".attempts")
     for path in chain.from_iterable(sorted(root.glob("*")) for root in roots):
         megabytes = size(path) / 1e6
@@ -40,7 +40,7 @@ def temporary_directories() -> Iterator[Diagnosis]:
 
 def index_entries() -> Iterator[Diagnosis]:
     """Find damaged entries of the index; their shards count as not made, and are made again."""
-    store = Store(cache(), scratch())
+    store = project_store()
     for path in sorted(scratch("index").glob("??/*")):
         if path.suffix != ".json" or path.name.startswith("."):
             yield leftover(path, "was being written to the index")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safelm.builder.dvc_locks import wait_until_idle
 from safelm.builder.locks import LockedError, project_locked
-from safelm.builder.paths import cache, scratch
+from safelm.builder.paths import scratch
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check, check_rest
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
@@ -56,7 +56,7 @@ def _verify(
     earlier: bool,
     built: bool,
 ) -> int:
-    store = Store(cache(), scratch())
+    store = project_store()
     # A build writes dvc.lock in place, again and again.
     with project_locked("is verifying files"):
         locked = read_lock()

@@ -5,8 +5,7 @@ from contextlib import suppress
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
-from safelm.builder.paths import cache, scratch
-from safelm.builder.store import Stamp, Store
+from safelm.builder.store import Stamp, Store, project_store
 from safelm.maintenance.doctor.diagnosis import Diagnosis
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
@@ -32,7 +31,7 @@ def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:
 
     An object is not hashed again if the index has its stamp. What is whole is added to the index.
     """
-    store = Store(cache(), scratch())
+    store = project_store()
     stamps = Stamps.of_index(store)
     known = set(stamps.known)
     with progress_bar("check what was fetched") as progress:
