@@ -21,10 +21,12 @@ from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
 from specs.spec import Name, OptionalRows, Spec, Text, by_key
 from specs.validation import findings
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problem, SpecError, YamlFile, check, value_at
 
+# A table of rows by name, or one row, as YAML has it.
+Block = dict[str, Any]
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
-Rows = dict[Location, dict[str, Any]]
+Tables = dict[Location, Block]
 MAX_COLUMNS = 100
 EMPTY = re.compile(r":\s*\{\s*\}")
 
@@ -74,13 +76,13 @@ class Experiment(Spec):
     comparisons: NewComparisons = Field(default_factory=NewComparisons)
 
 
-def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
+def expand(file: YamlFile, mixtures: Block) -> Tables:
     """Return the rows of an experiment as params.yaml has them, in full.
 
     `mixtures` are those that `like` may name. Raises SpecError.
     """
     experiment = check(Experiment, file)
-    rows: Rows = {}
+    rows: Tables = {}
     for table in file.values:
         if table == "models":
             rows["models",] = _expand_models(file, experiment.models)
@@ -94,8 +96,8 @@ def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
     return rows
 
 
-def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
+def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
+    rows: Block = {}
     for model, row in models.items():
         for seed in row.seeds:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
@@ -106,18 +108,14 @@ def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> dict[str, Any]:
     return rows
 
 
-def _expand_mixtures(file: YamlFile, known: dict[str, Any]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
+def _expand_mixtures(file: YamlFile, known: Block) -> Block:
+    rows: Block = {}
     for name, row in file.values["mixtures"].items():
-        rows[name] = row
-        if "like" in row:
-            rows[name] = _changed(file, name, row, known | rows)
+        rows[name] = _changed(file, name, row, known | rows) if "like" in row else row
     return rows
 
 
-def _changed(
-    file: YamlFile, name: str, row: dict[str, Any], mixtures: dict[str, Any]
-) -> dict[str, Any]:
+def _changed(file: YamlFile, name: str, row: Block, mixtures: Block) -> Block:
     """Return the mixture that a row is like, with the parts that the row sets."""
     like, changes = row["like"], row["set"]
     others = {other: mixture for other, mixture in mixtures.items() if other != name}
@@ -125,7 +123,7 @@ def _changed(
         message = f"must be a row of mixtures (got {like}){did_you_mean(like, others)}"
         file.refuse([file.problem(("mixtures", name, "like"), message)])
     phases = others[like]["phases"]
-    parts: dict[str, Any] = {}
+    parts: Block = {}
     for phase in phases:
         parts |= phase["parts"]
     new = {part: amount for part, amount in changes.items() if part not in parts}
@@ -139,11 +137,9 @@ def _changed(
     return {"phases": [_changed_phase(phase, changes, new) for phase in phases]}
 
 
-def _changed_phase(
-    phase: dict[str, Any], changes: dict[str, Any], new: dict[str, Any]
-) -> dict[str, Any]:
+def _changed_phase(phase: Block, changes: Block, new: Block) -> Block:
     """Set the parts of a phase; new parts take the place of the first that is left out."""
-    parts: dict[str, Any] = {}
+    parts: Block = {}
     for part, old in phase["parts"].items():
         amount = changes.get(part, old)
         if amount is None:
@@ -177,15 +173,15 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
     return {".".join(map(str, at)): list(table) for at, table in new.items()}
 
 
-def _new_rows(rows: Rows, file: YamlFile, params: YamlFile) -> Rows:
+def _new_rows(rows: Tables, file: YamlFile, params: YamlFile) -> Tables:
     """Select the rows that params.yaml does not have.
 
     Raises SpecError for a row that params.yaml has with other values.
     """
-    new: Rows = {}
+    new: Tables = {}
     conflicts = []
     for at, table in rows.items():
-        present = _at(params.values, at)
+        present = value_at(params.values, at)
         new[at] = {}
         for name, row in table.items():
             if name not in present:
@@ -195,12 +191,6 @@ def _new_rows(rows: Rows, file: YamlFile, params: YamlFile) -> Rows:
                 conflicts.append(file.problem((*at, name), message))
     file.refuse(conflicts)
     return new
-
-
-def _at(values: Any, at: Location) -> Any:
-    for part in at:
-        values = values[part]
-    return values
 
 
 def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
@@ -220,13 +210,13 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
     file.refuse([file.problem_at(problem.at, problem.message) for problem in problems])
 
 
-def insert(file: YamlFile, text: str, rows: Rows) -> str:
+def insert(file: YamlFile, text: str, rows: Tables) -> str:
     """Insert rows at the end of their tables; a table may be empty, `{}`."""
     lines = text.splitlines()
     ends = {at: _end(file, at) for at in rows}
     # From the last table up, so that the line numbers of the others stay right.
     for at, end in sorted(ends.items(), key=lambda item: -item[1]):
-        if rows[at] and not _at(file.values, at):
+        if rows[at] and not value_at(file.values, at):
             lines[end - 1] = EMPTY.sub(_spaces, lines[end - 1], count=1).rstrip()
         indent = "  " * len(at)
         new = []
@@ -256,7 +246,7 @@ def _lines(name: str, row: Any) -> list[str]:
     return [f"{name}:", *(f"  {key}: {_flow(value)}" for key, value in row.items())]
 
 
-def _item(phase: dict[str, Any]) -> list[str]:
+def _item(phase: Block) -> list[str]:
     """Write a phase as an item of a list, on as many lines as it needs."""
     # PyYAML breaks a line only after an item that goes beyond the width, hence the margin.
     first, *rest = _flow(phase, MAX_COLUMNS - 30).splitlines()

@@ -4,6 +4,7 @@ DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differ
 `017`). Such a value is refused, because DVC would watch one value and the code use another.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
-from specs.messages import Location, describe
+from specs.messages import Finding, Location, describe
 from specs.spec import Spec
 from specs.yaml_errors import explain
 
@@ -189,28 +190,25 @@ def dotted(at: Location) -> str:
     return ".".join(map(str, at))
 
 
-def _differences(ours: Any, theirs: Any, at: Location) -> list[tuple[Location, str]]:
+def _differences(ours: Any, theirs: Any, at: Location) -> Iterator[Finding]:
     """Compare the two readings of a value, and of the values inside it."""
+    inner: list[tuple[Location, Any, Any]] = []
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = list(zip(ours, theirs, strict=False))
         differing = [f"{a!r} or {b!r}" for a, b in keys if str(a) != str(b)]
         if differing or len(ours) != len(theirs):
             shown = ", ".join(differing)
             message = f"has a key that DVC and Python read differently ({shown}); put it in quotes"
-            return [(at, message)]
-        inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
+            yield at, message
+        else:
+            inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
     elif isinstance(ours, list) and isinstance(theirs, list):
         items = enumerate(zip(ours, theirs, strict=False))
         inner = [((*at, index), a, b) for index, (a, b) in items]
-    elif type(ours) is type(theirs) and ours == theirs:
-        inner = []
-    else:
-        message = f"DVC reads {theirs!r} here and Python {ours!r}; {_remedy(ours, theirs)}"
-        return [(at, message)]
-    found = []
+    elif type(ours) is not type(theirs) or ours != theirs:
+        yield at, f"DVC reads {theirs!r} here and Python {ours!r}; {_remedy(ours, theirs)}"
     for location, our_value, their_value in inner:
-        found += _differences(our_value, their_value, location)
-    return found
+        yield from _differences(our_value, their_value, location)
 
 
 def _remedy(ours: Any, theirs: Any) -> str:
@@ -224,11 +222,16 @@ def _remedy(ours: Any, theirs: Any) -> str:
     return "write it in quotes if it is a word"
 
 
-def check(kind: Any, file: YamlFile, *, at: Location = ()) -> Any:
-    """Validate a file, or the part of it at `at`, against a grammar. Raises SpecError."""
-    values = file.values
+def value_at(values: Any, at: Location) -> Any:
+    """Return the value at a location."""
     for part in at:
         values = values[part]
+    return values
+
+
+def check(kind: Any, file: YamlFile, *, at: Location = ()) -> Any:
+    """Validate a file, or the part of it at `at`, against a grammar. Raises SpecError."""
+    values = value_at(file.values, at)
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
