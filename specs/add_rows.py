@@ -103,7 +103,7 @@ def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
             if name in rows:
                 message = f"gives the row {name} twice; give it another name or seed"
-                file.refuse([file.problem(("models", model), message)])
+                raise file.error_at(("models", model), message)
             rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
     return rows
 
@@ -121,7 +121,7 @@ def _changed(file: YamlFile, name: str, row: Block, mixtures: Block) -> Block:
     others = {other: mixture for other, mixture in mixtures.items() if other != name}
     if like not in others:
         message = f"must be a row of mixtures (got {like}){did_you_mean(like, others)}"
-        file.refuse([file.problem(("mixtures", name, "like"), message)])
+        raise file.error_at(("mixtures", name, "like"), message)
     phases = others[like]["phases"]
     parts: Block = {}
     for phase in phases:
@@ -133,7 +133,7 @@ def _changed(file: YamlFile, name: str, row: Block, mixtures: Block) -> Block:
         part = next(iter(new))
         message = f"must be a part of {like} {among(part, 'parts', parts)}, "
         message += "or leave another part out for it: {…: null}"
-        file.refuse([file.problem(("mixtures", name, "set", part), message)])
+        raise file.error_at(("mixtures", name, "set", part), message)
     return {"phases": [_changed_phase(phase, changes, new) for phase in phases]}
 
 
@@ -204,7 +204,7 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
         )
         raise SpecError([Problem(str(params.path), 1, "", message)]) from error
     try:
-        problems = [whole.problem(at, message) for at, message in findings(check(Params, whole))]
+        problems = whole.problems(findings(check(Params, whole)))
     except SpecError as error:
         problems = error.problems
     file.refuse([file.problem_at(problem.at, problem.message) for problem in problems])

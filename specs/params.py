@@ -250,5 +250,5 @@ class Params(Spec):
 
 def _read_block(block: str, file: YamlFile) -> Any:
     if not isinstance(file.values, dict) or block not in file.values:
-        raise SpecError([file.problem((block,), f"is missing; add the block `{block}:`")])
+        raise file.error_at((block,), f"is missing; add the block `{block}:`")
     return check(Params.model_fields[block].annotation, file, at=(block,))

@@ -58,7 +58,7 @@ def read(path: Path = PARAMS) -> Params:
     """Read params.yaml and check it as a whole. Raises SpecError."""
     file = YamlFile(path)
     params = check(Params, file)
-    file.refuse([file.problem(at, message) for at, message in findings(params)])
+    file.refuse(file.problems(findings(params)))
     return params
 
 

@@ -4,9 +4,9 @@ DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differ
 `017`). Such a value is refused, because DVC would watch one value and the code use another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -133,7 +133,7 @@ class YamlFile:
             line = mark.line + 1 if mark else 1
             message = "is YAML that DVC cannot read; write plain keys and values"
             raise self._error(line, message) from error
-        return [self.problem(at, message) for at, message in _differences(self.values, other, ())]
+        return self.problems(_differences(self.values, other, ()))
 
     def line(self, at: Location) -> int:
         """Return the line of a location, or of the innermost part of it that the file has."""
@@ -146,6 +146,10 @@ class YamlFile:
 
     def _error(self, line: int, message: str) -> SpecError:
         return SpecError([self._problem(line, message)])
+
+    def error_at(self, at: Location, message: str) -> SpecError:
+        """Return the error at a location in this file."""
+        return SpecError([self.problem(at, message)])
 
     def located(self, message: str) -> SpecError:
         """Return the error for a message that begins with its location: `mixtures.safe: …`."""
@@ -161,6 +165,10 @@ class YamlFile:
     def problem(self, at: Location, message: str) -> Problem:
         """Return the problem at a location in this file."""
         return self._problem(self.line(at), message, at)
+
+    def problems(self, findings: Iterable[Finding]) -> list[Problem]:
+        """Return the problems that some checks found in this file."""
+        return list(starmap(self.problem, findings))
 
     def refuse(self, problems: list[Problem]) -> None:
         """Raise SpecError if there are problems, each once, in the order of the lines."""

@@ -101,6 +101,11 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of a file, which may be lost at a power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)

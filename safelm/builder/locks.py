@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from safelm.builder import workspaces
-from safelm.builder.files import REMEDIES, describe_error
+from safelm.builder.files import REMEDIES, describe_error, make_parent
 from safelm.builder.paths import scratch
 from safelm.builder.supervision import is_alive
 
@@ -51,7 +51,7 @@ def locked(stage: str, *, wait: bool = False) -> Iterator[None]:
     """
     path = scratch("locks", stage.replace("/", "-"))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         with _shared(_project_lock()), _cache_shared(), _alone(path, "is building it", wait=wait):
             yield
     except OSError as error:
@@ -64,7 +64,7 @@ def locked(stage: str, *, wait: bool = False) -> Iterator[None]:
 def project_locked(activity: str) -> Iterator[None]:
     """Wait until nothing is built here, and let nothing begin; `activity` is shown to who waits."""
     path = _project_lock()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     with _alone(path, activity, _stage_locks, wait=True), _cache_shared():
         yield
 
@@ -80,7 +80,7 @@ def all_stages_locked(activity: str, *, wait: bool = False) -> Iterator[None]:
         LockedError: a build runs.
     """
     path = _cache_lock()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     with _alone(path, activity, _all_stage_locks, wait=wait):
         yield
 

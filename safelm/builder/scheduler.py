@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from safelm.builder.dvc_locks import BUSY, Patience
 from safelm.builder.environment import UNLIMITED, file_size_limit
+from safelm.builder.files import make_parent
 from safelm.builder.locks import StageError
 from safelm.builder.manifest import CHANGED
 from safelm.builder.paths import scratch
@@ -128,7 +129,7 @@ class Lane:
         self.has_found_damage = False
         self.began = time.monotonic()
         self.log = scratch("logs", f"{stages[0]}.log")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self.log)
         self.start()
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safelm.builder.digest import file_digest
-from safelm.builder.files import link, rename_synced, write_synced
+from safelm.builder.files import link, make_parent, rename_synced, write_synced
 
 RECORD = "record.json"
 # The training loss up to the step of the checkpoint, and the loss on held-out rows.
@@ -66,7 +66,7 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):
         linked = attempt / path.relative_to(checkpoint)
-        linked.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(linked)
         link(path, linked)
     record = json.loads((checkpoint / RECORD).read_bytes())
     _write_record(attempt, {**record, "key": key})
@@ -122,7 +122,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _replace(attempt: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(target)
     # A folder cannot be renamed onto one that is not empty.
     shutil.rmtree(target, ignore_errors=True)
     rename_synced(attempt, target)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from safelm.builder.files import write_json
+from safelm.builder.files import make_parent, write_json
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, RECORD
 from safelm.pretraining.tensors import Tensor, read, write
@@ -173,7 +173,7 @@ def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
         if not path.is_file() or path.name in RUN_FILES:
             continue
         target = folder / path.relative_to(checkpoint)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         if path.suffix == ".safetensors":
             write(target, *read(path))
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from safelm.builder.files import make_parent
 from safelm.pretraining.tensors import Tensor, read, write
 
 # The float32 copy of a bfloat16 weight, which the optimizer updates.
@@ -31,7 +32,7 @@ def save_optimizer(optimizer: Any, path: Path) -> None:
             tensors[f"{names[index]}:{kind}"] = _array(value)
     for name, value in state.get("gradient_accumulator", {}).items():
         tensors[f"{name}:{MASTER}"] = _array(value)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write(path, tensors, {})
 
 

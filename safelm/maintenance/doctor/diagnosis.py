@@ -15,7 +15,7 @@ class Diagnosis:
     calls where nothing is moved; `is_fixed` says that it has done so.
     """
 
-    where: str
+    where: Path | str
     what: str
     remedy: str
     leftover: Path | None = None
@@ -28,4 +28,4 @@ class Diagnosis:
 
 def leftover(path: Path, what: str) -> Diagnosis:
     """Diagnose a file that serves no purpose any more."""
-    return Diagnosis(str(path), what, FIX, path)
+    return Diagnosis(path, what, FIX, path)

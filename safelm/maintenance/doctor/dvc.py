@@ -72,7 +72,7 @@ def rwlock() -> Iterator[Diagnosis]:
     for reason, holder in reasons.items():
         what = f"is held for `{holder['cmd']}`, which has ended; {reason}"
         remedy = "`make doctor FIX=1` or a build removes it from there"
-        yield Diagnosis(str(RWLOCK), what, remedy, mend=remove_ended)
+        yield Diagnosis(RWLOCK, what, remedy, mend=remove_ended)
 
 
 def listings() -> Iterator[Diagnosis]:
@@ -91,7 +91,7 @@ def listings() -> Iterator[Diagnosis]:
         except DamagedLockFile as error:
             what = f"the listing of {out.path} ({stage.name}) {error}"
             remedy = "do not run `dvc checkout`; `make verify REPAIR=1` makes it again"
-            yield Diagnosis(str(path), what, remedy)
+            yield Diagnosis(path, what, remedy)
 
 
 def dvc_responds() -> Iterator[Diagnosis]:
@@ -110,7 +110,7 @@ def dvc_responds() -> Iterator[Diagnosis]:
         cause = error.rpartition(" - ")[2]
         what = f"DVC's databases of known digests are damaged ({cause})"
         remedy = "`make doctor FIX=1` gives them a new place; every file is hashed once more"
-        yield Diagnosis(str(BTIME), what, remedy, BTIME)
+        yield Diagnosis(BTIME, what, remedy, BTIME)
     else:
         yield Diagnosis("dvc status", error[:300], "see `dvc status --verbose`")
 
@@ -123,5 +123,5 @@ def outside_cause() -> Diagnosis | None:
         free = shutil.disk_usage(nearest_folder(folder)).free
         if free < ROOM:
             what = f"{free:,} bytes are free, and DVC's databases need more"
-            return Diagnosis(str(folder), what, "make room: `make gc` removes what no build needs")
+            return Diagnosis(folder, what, "make room: `make gc` removes what no build needs")
     return None

@@ -1,6 +1,7 @@
 """The command `safelm doctor`: all checks in order, and the few that come before every build."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -95,9 +96,8 @@ def run_check(check: Check, fix: bool) -> Iterator[Diagnosis]:
     for diagnosis in list(check()):
         path = diagnosis.leftover
         if fix and path is not None and path.exists():
-            remedy = f"moved to {quarantine(path)}"
-            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, remedy, is_fixed=True)
+            diagnosis = replace(diagnosis, remedy=f"moved to {quarantine(path)}", is_fixed=True)
         elif fix and diagnosis.mend:
             diagnosis.mend()
-            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, "mended", is_fixed=True)
+            diagnosis = replace(diagnosis, remedy="mended", is_fixed=True)
         yield diagnosis

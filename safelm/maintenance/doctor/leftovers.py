@@ -60,4 +60,4 @@ def quarantined() -> Iterator[Diagnosis]:
     folder = quarantine_folder()
     if megabytes := size(folder) / 1e6:
         remedy = "delete it when you have looked at it"
-        yield Diagnosis(str(folder), f"holds {megabytes:,.1f} MB of quarantined files", remedy)
+        yield Diagnosis(folder, f"holds {megabytes:,.1f} MB of quarantined files", remedy)

@@ -58,7 +58,7 @@ def readable() -> Iterator[Diagnosis]:
         except (configparser.Error, UnicodeDecodeError) as error:
             line = " ".join(str(error).split())[:200]
             remedy = "correct the line, or `git checkout` the file"
-            yield Diagnosis(str(file), f"cannot be read ({line})", remedy)
+            yield Diagnosis(file, f"cannot be read ({line})", remedy)
 
 
 def configuration() -> Iterator[Diagnosis]:
@@ -82,10 +82,10 @@ def _core_settings(parser: configparser.ConfigParser) -> Iterator[Diagnosis]:
     if "symlink" in types or not types >= {"reflink", "hardlink"}:
         cause = "shards are on disk twice, or can be written through"
         what = f"cache.type is {setting or 'not set'}: {cause}"
-        yield Diagnosis(str(CONFIG), what, "`dvc config cache.type reflink,hardlink,copy`")
+        yield Diagnosis(CONFIG, what, "`dvc config cache.type reflink,hardlink,copy`")
     if parser.get("core", "analytics", fallback="true").strip('"') != "false":
         remedy = "`dvc config core.analytics false`"
-        yield Diagnosis(str(CONFIG), "DVC sends usage statistics", remedy)
+        yield Diagnosis(CONFIG, "DVC sends usage statistics", remedy)
 
 
 def _remote_settings(
@@ -99,13 +99,13 @@ def _remote_settings(
     name = section.removeprefix("remote ").strip('"')
     if "url" in values and values.get("verify", "false").strip('"') != "true":
         remedy = f"`dvc remote modify {name} verify true`"
-        yield Diagnosis(str(file), f"remote {name}: pulled files are not hashed", remedy)
+        yield Diagnosis(file, f"remote {name}: pulled files are not hashed", remedy)
     for key in values:
         if file == CONFIG and SECRET.search(key):
             unset = f"`dvc remote modify --unset {name} {key}`"
             remedy = f"{unset}, set it with --local, and change it: git may hold it"
             what = f"remote {name}: {key} is in a file that git tracks"
-            yield Diagnosis(str(file), what, remedy)
+            yield Diagnosis(file, what, remedy)
 
 
 def disk() -> Iterator[Diagnosis]:
@@ -116,14 +116,14 @@ def disk() -> Iterator[Diagnosis]:
         if usage.free < FREE or usage.free < FREE_SHARE * usage.total:
             free = f"{usage.free / 1e9:,.2f} GB of {usage.total / 1e9:,.0f} GB are free for {name}"
             remedy = "make room: `make gc` removes what no build needs"
-            yield Diagnosis(str(folder), free, remedy)
+            yield Diagnosis(folder, free, remedy)
         files = os.statvfs(folder)
         if files.f_files and files.f_favail < FREE_FILES:
             what = f"there is room for {files.f_favail:,} more files of {name}"
-            yield Diagnosis(str(folder), what, "make room: `make gc`")
+            yield Diagnosis(folder, what, "make room: `make gc`")
         if not os.access(folder, os.W_OK):
             what = f"cannot be written to, as {name} must be"
-            yield Diagnosis(str(folder), what, "change its owner or its mode")
+            yield Diagnosis(folder, what, "change its owner or its mode")
     if len({folder.stat().st_dev for folder in folders.values()}) > 1:
         where = f"the cache ({cache()}) is on another file system than build/"
         remedy = "put both on one: `dvc cache dir <folder>`"

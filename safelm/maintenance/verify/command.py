@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from safelm.builder.dvc_locks import wait_until_idle
+from safelm.builder.files import make_parent
 from safelm.builder.locks import LockedError, project_locked
 from safelm.builder.paths import scratch
 from safelm.builder.provenance import LOCK_FILE
@@ -129,6 +130,6 @@ def _print_report(report: Report) -> None:
 def save_log(report: Report) -> Path:
     """Write every finding, one a line, to the log of the check; return its path."""
     path = scratch("logs", "verify.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     path.write_text("".join(f"{finding}\n" for finding in report.findings), encoding="utf-8")
     return path

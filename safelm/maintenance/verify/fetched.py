@@ -23,7 +23,7 @@ def objects() -> Iterator[Diagnosis]:
     for finding in damaged_objects(stages):
         what = f"{finding.name} of the stage {finding.stage} {finding.what}"
         remedy = "`make verify REPAIR=1` quarantines it and fetches or makes only that again"
-        yield Diagnosis(str(finding.path), what, remedy)
+        yield Diagnosis(finding.path, what, remedy)
 
 
 def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:

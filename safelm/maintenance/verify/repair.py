@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safelm.builder.digest import bytes_md5, md5_and_sha256
+from safelm.builder.files import make_parent
 from safelm.builder.locks import all_stages_locked
 from safelm.builder.provenance import DIR
 from safelm.builder.store import READ_ONLY, Store
@@ -129,7 +130,7 @@ class Repair:
         The listing of a folder is written anew from the folder's files.
         """
         target = self.store.object(md5)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         # A leading dot, so that a crash leaves what the doctor takes for half-written.
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         if md5.endswith(DIR):
