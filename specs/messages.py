@@ -1,7 +1,7 @@
 """Messages about mistakes in YAML files: what was expected, what came, what to write."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any, Literal, get_args, get_origin
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 Location = tuple[str | int, ...]
 # A mistake that a check found: (its location in params.yaml, message).
 Finding = tuple[Location, str]
+Findings = Iterator[Finding]
 
 # By pydantic's type of error; names in braces are keys of the error's context.
 TEXTS = {

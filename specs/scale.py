@@ -1,6 +1,5 @@
 """Training runs at full size, before any corpus is built: the files of `safelm estimate`."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, Tag
@@ -8,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, Tag
 from specs.checks.files import stems
 from specs.checks.mixtures import beside_replaced
 from specs.checks.references import check_references
-from specs.messages import Finding, Location, listed, unknown_row
+from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Budget, Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
 from specs.spec import Name, Rows, Share, Spec, by_key
@@ -71,7 +70,7 @@ class Scale(Spec):
     cluster: Cluster
 
 
-def findings(scale: Scale) -> Iterator[Finding]:
+def findings(scale: Scale) -> Findings:
     """Yield every contradiction between blocks as (location, message)."""
     yield from check_references(scale)
     for mixture, row in scale.mixtures.items():
@@ -87,7 +86,7 @@ def findings(scale: Scale) -> Iterator[Finding]:
                 yield ("models", name, "shape"), message
 
 
-def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
+def _parts(at: Location, scale: Scale, phase: Phase) -> Findings:
     for name, part in phase.parts.items():
         if isinstance(part, Replaced):
             yield from _replaced((*at, name, "replaced_by"), scale, phase, name, part.replaced_by)
@@ -95,7 +94,7 @@ def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
             yield (*at, name), unknown_row("corpora", name, scale.corpora)
 
 
-def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Iterator[Finding]:
+def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Findings:
     """Require a corpus that is made of `part`. The part itself is not read and needs no row."""
     made_of = {name: row.made_of for name, row in scale.corpora.items() if isinstance(row, Made)}
     if part not in made_of.get(made, {}):
@@ -109,7 +108,7 @@ def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) ->
         yield at, beside_replaced(made)
 
 
-def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[Finding]:
+def _machines(scale: Scale, shape: Shape, name: str) -> Findings:
     mix, cluster = scale.mix, scale.cluster
     if mix.sequence_length > shape.positions:
         yield (

@@ -4,7 +4,6 @@ It takes less than a second, and runs before a build spends any time.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from specs.checks.corpora import (
@@ -22,7 +21,7 @@ from specs.checks.mixtures import check_mixtures, check_models
 from specs.checks.references import check_references
 from specs.checks.scorers import check_scorers
 from specs.checks.validity import check_validity
-from specs.messages import Finding
+from specs.messages import Findings
 from specs.params import PARAMS, Params
 from specs.yaml_source import Problem, SpecError, YamlFile, check
 
@@ -48,7 +47,7 @@ CHECKS = (
 )
 
 
-def findings(params: Params) -> Iterator[Finding]:
+def findings(params: Params) -> Findings:
     """Yield every contradiction between rows as (location, message)."""
     for check_rows in CHECKS:
         yield from check_rows(params)

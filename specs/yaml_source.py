@@ -4,7 +4,7 @@ DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differ
 `017`). Such a value is refused, because DVC would watch one value and the code use another.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, starmap
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
-from specs.messages import Finding, Location, describe
+from specs.messages import Finding, Findings, Location, describe
 from specs.spec import Spec
 from specs.yaml_errors import explain
 
@@ -198,7 +198,7 @@ def dotted(at: Location) -> str:
     return ".".join(map(str, at))
 
 
-def _differences(ours: Any, theirs: Any, at: Location) -> Iterator[Finding]:
+def _differences(ours: Any, theirs: Any, at: Location) -> Findings:
     """Compare the two readings of a value, and of the values inside it."""
     inner: list[tuple[Location, Any, Any]] = []
     if isinstance(ours, dict) and isinstance(theirs, dict):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from specs.checks.references import GATES, TABLES, names_at, row_of
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
-from specs.messages import Finding, Location, among, listed, unknown_row
+from specs.messages import Findings, Location, among, listed, unknown_row
 from specs.params import Finetune, Params
 from specs.scorer import GivenLabels
 from specs.tokens import END, SPECIAL, ids_in
@@ -20,7 +20,7 @@ SELECTING = {
 BYTES = 256
 
 
-def check_sources(params: Params) -> Iterator[Finding]:
+def check_sources(params: Params) -> Findings:
     """Require a file or folder for each source, and pages for each source that is scored."""
     for index, name in enumerate(params.score.sources):
         if name in dialogues(params):
@@ -51,7 +51,7 @@ def _pattern_hint(path: str) -> str:
     return f"; write path: {folder or '.'} and files: '{pattern}'"
 
 
-def check_rewriting(params: Params) -> Iterator[Finding]:
+def check_rewriting(params: Params) -> Findings:
     """Check the scorers that grade what is written, and the bounds of its length."""
     for at, gate in names_at(params, *GATES):
         row = params.scorers.get(gate)
@@ -70,7 +70,7 @@ def check_rewriting(params: Params) -> Iterator[Finding]:
         )
 
 
-def check_selections(params: Params) -> Iterator[Finding]:
+def check_selections(params: Params) -> Findings:
     """Check that documents are selected by scores that they have, and none by score 0."""
     for table, why_not_0 in SELECTING.items():
         for name, row in getattr(params, table).items():
@@ -92,7 +92,7 @@ def _selection(row: Selection, sources: list[str], why_not_0: str) -> Iterator[t
         yield "scores", f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
-def check_corpora(params: Params) -> Iterator[Finding]:
+def check_corpora(params: Params) -> Findings:
     """Check the origins of corpora, and that corpora of scored sources select scores."""
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
@@ -116,7 +116,7 @@ def check_corpora(params: Params) -> Iterator[Finding]:
             )
 
 
-def check_dialogues(params: Params) -> Iterator[Finding]:
+def check_dialogues(params: Params) -> Findings:
     """Require dialogues for instruct and finetune, and checkpoints that finetuning reaches."""
     for block in ("instruct", "finetune"):
         source = getattr(params, block).source
@@ -129,7 +129,7 @@ def check_dialogues(params: Params) -> Iterator[Finding]:
     yield from _checkpoints(params.finetune)
 
 
-def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
+def _checkpoints(finetune: Finetune) -> Findings:
     size, end = finetune.batch_size, finetune.examples * finetune.epochs
     last = (end - 1) // size * size
     for index, pairs in enumerate(finetune.checkpoints):
@@ -141,7 +141,7 @@ def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
             )
 
 
-def check_tokenizer(params: Params) -> Iterator[Finding]:
+def check_tokenizer(params: Params) -> Findings:
     """Check the size of the vocabulary, and a tokenizer that is taken from a folder."""
     tokenizer, least = params.tokenizer, len(SPECIAL) + BYTES
     if tokenizer.vocab_size <= least:
@@ -153,7 +153,7 @@ def check_tokenizer(params: Params) -> Iterator[Finding]:
         yield from _taken_tokenizer(tokenizer.path, tokenizer.vocab_size)
 
 
-def _taken_tokenizer(path: str, vocab_size: int) -> Iterator[Finding]:
+def _taken_tokenizer(path: str, vocab_size: int) -> Findings:
     at: Location = ("tokenizer", "path")
     try:
         ids = ids_in(Path(path) / "tokenizer.json")

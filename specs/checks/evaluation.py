@@ -1,6 +1,5 @@
 """Checks of the evaluation: suites, decoders, judges, external models, relearning and attacks."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from specs.attacks import Attack, Relearn
@@ -9,7 +8,7 @@ from specs.checks.files import stems
 from specs.checks.filters import is_utility
 from specs.corpus import tags_of
 from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
-from specs.messages import Finding, among, unknown_file, unknown_row
+from specs.messages import Findings, among, unknown_file, unknown_row
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
@@ -18,7 +17,7 @@ from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 REPORTED = ("greedy", "safebeam")
 
 
-def check_evaluation(params: Params) -> Iterator[Finding]:
+def check_evaluation(params: Params) -> Findings:
     """Yield every contradiction between the rows of evaluate, compare, relearn and attack."""
     for name in REPORTED:
         if name not in params.evaluate.decoders:
@@ -36,7 +35,7 @@ def check_evaluation(params: Params) -> Iterator[Finding]:
             yield ("attacks", name, *at), message
 
 
-def _suites(params: Params) -> Iterator[Finding]:
+def _suites(params: Params) -> Findings:
     files = stems(SUITES)
     for name in params.evaluate.suites:
         if name not in files:
@@ -76,7 +75,7 @@ def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
     return None
 
 
-def _external_models(params: Params) -> Iterator[Finding]:
+def _external_models(params: Params) -> Findings:
     for name, row in params.external_models.items():
         is_folder = Path(row.model).is_dir()
         if (row.revision is None) != is_folder:
@@ -88,7 +87,7 @@ def _external_models(params: Params) -> Iterator[Finding]:
             )
 
 
-def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
+def _curve(params: Params, row: Relearn) -> Findings:
     measurable = [name for name in params.evaluate.suites if not is_utility(name)]
     known = {"models": params.models, "suites": measurable, "decoders": params.evaluate.decoders}
     for key, rows in known.items():
@@ -104,7 +103,7 @@ def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
         yield from _positions(params, model, row.sequence_length)
 
 
-def _positions(params: Params, model: str, length: int) -> Iterator[Finding]:
+def _positions(params: Params, model: str, length: int) -> Findings:
     shape = params.models[model].shape if model in params.models else ""
     if shape not in stems(SHAPES):
         return
@@ -116,7 +115,7 @@ def _positions(params: Params, model: str, length: int) -> Iterator[Finding]:
         )
 
 
-def _attack(params: Params, row: Attack) -> Iterator[Finding]:
+def _attack(params: Params, row: Attack) -> Findings:
     suites = params.evaluate.suites
     for model in row.models:
         if row.tag_weight and model in params.models and not _reads_tags(params, model):
@@ -131,7 +130,7 @@ def _attack(params: Params, row: Attack) -> Iterator[Finding]:
         yield from _attacked_suite(row.suite, row.target)
 
 
-def _attacked_suite(name: str, target: str | None) -> Iterator[Finding]:
+def _attacked_suite(name: str, target: str | None) -> Findings:
     """Check that a suite can be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:

@@ -1,10 +1,9 @@
 """Checks of the files that rows name: shapes, suites, recipes, rubrics and prompts."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from specs.judge import VERDICTS, VerdictPrompt
-from specs.messages import Finding
+from specs.messages import Findings
 from specs.params import Params
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
@@ -40,7 +39,7 @@ def check_files() -> None:
         raise SpecError(problems)
 
 
-def check_card(params: Params) -> Iterator[Finding]:
+def check_card(params: Params) -> Findings:
     """Require the hazard n-grams of report cards."""
     if not Path(params.card.ngrams).is_file():
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"

@@ -1,11 +1,9 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from collections.abc import Iterator
-
 from specs.checks.references import row_of
 from specs.corpus import Educate, Selection
 from specs.filter import OverlapFilter
-from specs.messages import Finding
+from specs.messages import Findings
 from specs.params import Params
 from specs.suite import Suite
 from specs.yaml_source import SpecError
@@ -14,7 +12,7 @@ from specs.yaml_source import SpecError
 TUNING = ("instruct", "finetune")
 
 
-def check_filters(params: Params) -> Iterator[Finding]:
+def check_filters(params: Params) -> Findings:
     """Check that sources name a filter once, and that filters name suites of prompts."""
     for source, row in params.sources.items():
         for index, name in enumerate(row.filters):
@@ -42,7 +40,7 @@ def is_utility(suite: str) -> bool:
         return False
 
 
-def check_usage(params: Params) -> Iterator[Finding]:
+def check_usage(params: Params) -> Findings:
     """Refuse models that are trained on a source of `usage: evaluation_only`."""
     barred = {name for name, source in params.sources.items() if source.usage == "evaluation_only"}
     corpora = {

@@ -1,17 +1,15 @@
 """Checks between mixtures, corpora and models."""
 
-from collections.abc import Iterator
-
 from specs.checks.files import stems
 from specs.checks.references import row_of
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
-from specs.messages import Finding, Location, listed, unknown_row
+from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 
 
-def check_mixtures(params: Params) -> Iterator[Finding]:
+def check_mixtures(params: Params) -> Findings:
     """Check the parts of every phase, and that none rounds to nothing."""
     for name, mixture in params.mixtures.items():
         for index, phase in enumerate(mixture.phases):
@@ -20,7 +18,7 @@ def check_mixtures(params: Params) -> Iterator[Finding]:
         yield from _sizes(params, name)
 
 
-def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
+def _parts(at: Location, params: Params, phase: Phase) -> Findings:
     read: list[str] = []
     for part, amount in phase.parts.items():
         if part not in params.corpora:
@@ -33,7 +31,7 @@ def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
             read.append(part)
 
 
-def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[Finding]:
+def _overlap(at: Location, params: Params, part: str, earlier: str) -> Findings:
     """Refuse two corpora of one phase with the same raw pages, tagged or not."""
     both = _raw_pages(params, part) & _raw_pages(params, earlier)
     if both:
@@ -44,9 +42,7 @@ def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[
         )
 
 
-def _replaced(
-    at: Location, params: Params, part: str, amount: Replaced, phase: Phase
-) -> Iterator[Finding]:
+def _replaced(at: Location, params: Params, part: str, amount: Replaced, phase: Phase) -> Findings:
     """Require a corpus that is made of what it replaces, and is not read in addition."""
     made = amount.replaced_by
     if made not in params.corpora:
@@ -75,7 +71,7 @@ def beside_replaced(made: str) -> str:
     )
 
 
-def _sizes(params: Params, name: str) -> Iterator[Finding]:
+def _sizes(params: Params, name: str) -> Findings:
     """Refuse phases and parts that are too small for a single row or step.
 
     The stage `mix` checks natural proportions, when the sizes of corpora are known.
@@ -149,7 +145,7 @@ def _described(pages: Pages) -> str:
     return " and ".join(f"score {listed(scores)} of {name}" for name, scores in by_source.items())
 
 
-def check_models(params: Params) -> Iterator[Finding]:
+def check_models(params: Params) -> Findings:
     """Check that each model's shape has room."""
     shapes = stems(SHAPES)
     for name, model in params.models.items():
@@ -157,7 +153,7 @@ def check_models(params: Params) -> Iterator[Finding]:
             yield from _fits(params, name, Shape.read(model.shape))
 
 
-def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
+def _fits(params: Params, name: str, shape: Shape) -> Findings:
     at: Location = ("models", name, "shape")
     mix, vocab_size = params.mix, params.tokenizer.vocab_size
     if vocab_size > shape.vocab_size:

@@ -11,7 +11,7 @@ from typing import Any
 from specs import SPECS
 from specs.checks.files import stems
 from specs.judge import VERDICTS
-from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.messages import Findings, Location, unknown_file, unknown_row
 from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
@@ -83,7 +83,7 @@ TABLES = {
 }
 
 
-def check_references(params: Spec) -> Iterator[Finding]:
+def check_references(params: Spec) -> Findings:
     """Require a row or a file for every name in params.yaml, or in a file with blocks of it."""
     for path, table in ROWS.items():
         for at, name in names_at(params, path):

@@ -1,12 +1,12 @@
 """Checks between scorers, judges and engines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from specs.checks.references import ASKED, LABELLED_BY, names_at
 from specs.document import LABELS, POOL
 from specs.engine import language_models
-from specs.messages import Finding, Location, among, did_you_mean, listed
+from specs.messages import Findings, Location, among, did_you_mean, listed
 from specs.params import Params
 from specs.scorer import (
     CLASSIFIERS,
@@ -25,7 +25,7 @@ from specs.scorer import (
 RESERVED = ("id", "score", "hazard", "hazards", "shift")
 
 
-def check_scorers(params: Params) -> Iterator[Finding]:
+def check_scorers(params: Params) -> Findings:
     """Check the rows of `scorers`, the judges, and the columns of scores."""
     rows = params.scorers
     for name, row in rows.items():
@@ -49,7 +49,7 @@ def check_scorers(params: Params) -> Iterator[Finding]:
     yield from _columns(params)
 
 
-def _pool(params: Params) -> Iterator[Finding]:
+def _pool(params: Params) -> Findings:
     """Check the rows of annotate.pool."""
     rows = params.scorers
     for name, row in params.annotate.pool.items():
@@ -64,7 +64,7 @@ def _pool(params: Params) -> Iterator[Finding]:
             yield from _draw((*at, "draw"), row.draw, rows)
 
 
-def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Findings:
     """Check the scorers that a draw depends on, and the labels that they are fitted on."""
     for index, name in enumerate(draw.of):
         kind = _kind(name, rows)
@@ -93,7 +93,7 @@ def _kind(name: str, rows: Mapping[str, ScorerRow]) -> str | None:
     return rows[name].kind if name in rows else None
 
 
-def _columns(params: Params) -> Iterator[Finding]:
+def _columns(params: Params) -> Findings:
     rows, columns = params.scorers, params.score.scorers
     for index, name in enumerate(columns):
         if isinstance(rows.get(name), GivenLabels):
@@ -111,7 +111,7 @@ def _columns(params: Params) -> Iterator[Finding]:
             )
 
 
-def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Findings:
     match row:
         case Ngrams(words=[], characters=[]):
             yield (
@@ -124,7 +124,7 @@ def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
             yield from _cascade(row, rows)
 
 
-def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Findings:
     cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
     if not isinstance(cheap, Ngrams | Encoder):
         yield (
@@ -141,7 +141,7 @@ def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
         )
 
 
-def _encoder(row: Encoder) -> Iterator[Finding]:
+def _encoder(row: Encoder) -> Findings:
     if row.revision is None and not (Path(row.model) / "config.json").is_file():
         yield (
             ("model",),

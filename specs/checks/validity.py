@@ -6,7 +6,6 @@ part of what it judges finds none of its mistakes, so it is refused too.
 """
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from specs.checks.references import GATES, WRITERS, names_at
 from specs.corpus import Corpus
 from specs.engine import TemplateEngine
 from specs.judge import ScorerJudge
-from specs.messages import Finding, Location, listed
+from specs.messages import Findings, Location, listed
 from specs.params import Params
 from specs.scorer import CLASSIFIERS, Assumed, Cascade, Labels, Lexicon
 from specs.suite import SUITES, DemoSuite, Suite
@@ -34,7 +33,7 @@ AUDITOR = "a row of kind labels, label_file or llm"
 UNLABELLED = ("warc", "wet", "html")
 
 
-def check_validity(params: Params) -> Iterator[Finding]:
+def check_validity(params: Params) -> Findings:
     """Yield every set-up whose numbers would mislead."""
     world = _World(params)
     yield from _labellers(params, world)
@@ -81,7 +80,7 @@ def parts_of(row: object) -> set[str]:
     return {row.cheap, row.expensive} if isinstance(row, Cascade) else set()
 
 
-def _labellers(params: Params, world: _World) -> Iterator[Finding]:
+def _labellers(params: Params, world: _World) -> Findings:
     """Refuse labellers of real pages that know only the made-up world, or a column of labels."""
     for name, pool in params.annotate.pool.items():
         judge = pool.judge or params.annotate.judge
@@ -103,7 +102,7 @@ def _labellers(params: Params, world: _World) -> Iterator[Finding]:
             )
 
 
-def _graders(params: Params, world: _World) -> Iterator[Finding]:
+def _graders(params: Params, world: _World) -> Findings:
     """Refuse scorers of the made-up world where they score or audit real pages."""
     real = sorted(set(params.score.sources) & world.real)
     if not real:
@@ -125,7 +124,7 @@ def _graders(params: Params, world: _World) -> Iterator[Finding]:
         )
 
 
-def _independence(params: Params) -> Iterator[Finding]:
+def _independence(params: Params) -> Findings:
     """Refuse auditors, gates and judges of attacks that are a part of what they judge."""
     members = _members(params)
     audit, annotate = params.audit.judge, params.annotate.judge
@@ -159,7 +158,7 @@ def _members(params: Params) -> set[str]:
     return members & set(params.scorers)
 
 
-def _writers(params: Params, world: _World) -> Iterator[Finding]:
+def _writers(params: Params, world: _World) -> Findings:
     """Refuse templates as writers about real pages."""
     for at, name in names_at(params, *WRITERS):
         table, row, _ = at
@@ -173,7 +172,7 @@ def _writers(params: Params, world: _World) -> Iterator[Finding]:
             )
 
 
-def _card(params: Params, world: _World) -> Iterator[Finding]:
+def _card(params: Params, world: _World) -> Findings:
     """Refuse report cards of real text that count the phrases of the made-up world."""
     real = [name for name, corpus in params.corpora.items() if world.is_real(corpus)]
     if real and _is_of_demo(Path(params.card.ngrams)):
@@ -191,7 +190,7 @@ def _is_of_demo(ngrams: Path) -> bool:
     return DEMO_KEY.search(ngrams.read_bytes()) is not None
 
 
-def _evaluation(params: Params, world: _World) -> Iterator[Finding]:
+def _evaluation(params: Params, world: _World) -> Findings:
     """Refuse suites and judges that say nothing about models of real text."""
     models = [name for name in params.models if _reads_real(params, world, name)]
     members = _members(params)

@@ -1,6 +1,6 @@
 """A diagnosis: something that is wrong, with its remedy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
+
+
+Diagnoses = Iterator[Diagnosis]
 
 
 def leftover(path: Path, what: str) -> Diagnosis:

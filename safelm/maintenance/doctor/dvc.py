@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from safelm.builder.dvc_locks import (
@@ -20,7 +19,7 @@ from safelm.builder.environment import UNLIMITED, file_size_limit
 from safelm.builder.files import nearest_folder
 from safelm.builder.provenance import LOCK_FILE
 from safelm.builder.store import project_store
-from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
+from safelm.maintenance.doctor.diagnosis import FIX, Diagnoses, Diagnosis, leftover
 from safelm.maintenance.doctor.lock_copy import can_restore, restore_lock_file
 from safelm.maintenance.dvc import try_dvc
 from safelm.maintenance.verify.lock_file import DamagedLockFile, folders, read_listing, read_lock
@@ -31,7 +30,7 @@ ROOM = 1 << 20  # bytes under which they cannot be written
 DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|disk I/O error")
 
 
-def lock_file() -> Iterator[Diagnosis]:
+def lock_file() -> Diagnoses:
     """Check dvc.lock, which DVC writes in place: a crash leaves it empty or cut."""
     if not LOCK_FILE.exists():
         return
@@ -52,7 +51,7 @@ def lock_file() -> Iterator[Diagnosis]:
         )
 
 
-def rwlock() -> Iterator[Diagnosis]:
+def rwlock() -> Diagnoses:
     """Check .dvc/tmp/rwlock, which says what each process of DVC reads and writes.
 
     A torn file stops every command of DVC. So does a process that DVC takes for one of its own and
@@ -75,7 +74,7 @@ def rwlock() -> Iterator[Diagnosis]:
         yield Diagnosis(RWLOCK, what, remedy, mend=remove_ended)
 
 
-def listings() -> Iterator[Diagnosis]:
+def listings() -> Diagnoses:
     """Check folder listings: `dvc checkout` would follow one that leads out of its folder."""
     try:
         stages = read_lock()
@@ -94,7 +93,7 @@ def listings() -> Iterator[Diagnosis]:
             yield Diagnosis(path, what, remedy)
 
 
-def dvc_responds() -> Iterator[Diagnosis]:
+def dvc_responds() -> Diagnoses:
     """Check that DVC itself can say what is out of date; if not, report its last words."""
     done = try_dvc("status")
     if done.returncode == 0:

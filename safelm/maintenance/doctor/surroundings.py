@@ -5,14 +5,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from safelm.builder.environment import VariableError, environment_number
 from safelm.builder.files import nearest_folder
 from safelm.builder.paths import BUILD, cache
-from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
 from specs.messages import did_you_mean
 
 CONFIG = Path(".dvc/config")
@@ -32,7 +31,7 @@ NUMBERS = ("SAFELM_WORKERS", "SAFELM_DP", "SAFELM_TP", "SAFELM_THREADS", "SAFELM
 NAMED = 4  # packages that a diagnosis names
 
 
-def variables() -> Iterator[Diagnosis]:
+def variables() -> Diagnoses:
     """Check SAFELM_* variables: the code must read them, and some must be numbers."""
     known = set[str]()
     for path in Path(__file__).parents[2].rglob("*.py"):
@@ -50,7 +49,7 @@ def variables() -> Iterator[Diagnosis]:
                 yield Diagnosis(where, what, remedy)
 
 
-def readable() -> Iterator[Diagnosis]:
+def readable() -> Diagnoses:
     """Check that DVC's settings can be read: every other check needs to know where the cache is."""
     for file in (CONFIG, LOCAL):
         try:
@@ -61,7 +60,7 @@ def readable() -> Iterator[Diagnosis]:
             yield Diagnosis(file, f"cannot be read ({line})", remedy)
 
 
-def configuration() -> Iterator[Diagnosis]:
+def configuration() -> Diagnoses:
     """Check DVC's settings for losses of disk space, safety or privacy."""
     yield from _core_settings(_read(CONFIG))
     for file in (CONFIG, LOCAL):
@@ -76,7 +75,7 @@ def _read(file: Path) -> configparser.ConfigParser:
     return parser
 
 
-def _core_settings(parser: configparser.ConfigParser) -> Iterator[Diagnosis]:
+def _core_settings(parser: configparser.ConfigParser) -> Diagnoses:
     setting = parser.get("cache", "type", fallback="").strip('"')
     types = {word.strip() for word in setting.split(",")}
     if "symlink" in types or not types >= {"reflink", "hardlink"}:
@@ -92,7 +91,7 @@ def _remote_settings(
     file: Path,
     section: str,
     values: configparser.SectionProxy,
-) -> Iterator[Diagnosis]:
+) -> Diagnoses:
     section = section.strip("'")
     if not section.startswith("remote "):
         return
@@ -108,7 +107,7 @@ def _remote_settings(
             yield Diagnosis(file, what, remedy)
 
 
-def disk() -> Iterator[Diagnosis]:
+def disk() -> Diagnoses:
     """Check that there is room for a build, and that the cache can be linked from."""
     folders = {"build": nearest_folder(BUILD), "the cache": nearest_folder(cache())}
     for name, folder in folders.items():
@@ -130,7 +129,7 @@ def disk() -> Iterator[Diagnosis]:
         yield Diagnosis(".dvc/config", f"{where}: every shard is on disk twice", remedy)
 
 
-def python() -> Iterator[Diagnosis]:
+def python() -> Diagnoses:
     """Check the Python that runs, and its packages against the versions in requirements.lock."""
     if VENV.is_dir() and Path(sys.prefix).resolve() != VENV.resolve():
         what = f"is {sys.executable}, not that of .venv"

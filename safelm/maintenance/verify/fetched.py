@@ -1,12 +1,11 @@
 """Objects that were fetched: hashed once, before a build uses the first of them."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
 from safelm.builder.store import Stamp, Store, project_store
-from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
@@ -14,7 +13,7 @@ from safelm.maintenance.verify.lock_file import DamagedLockFile, Stage, read_loc
 from safelm.maintenance.verify.report import Fault, Finding, Report
 
 
-def objects() -> Iterator[Diagnosis]:
+def objects() -> Diagnoses:
     """Check the objects that were fetched, or changed, since the last build."""
     try:
         stages = read_lock()
