@@ -32,6 +32,7 @@ FICLONE = 0x40049409
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 MD5 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+Json = dict[str, Any]  # a JSON object
 NAME_BYTES = 255  # the longest file name that common file systems take
 
 

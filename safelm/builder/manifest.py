@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import SHA256, is_digest, is_safe_name, write_synced
+from safelm.builder.files import SHA256, Json, is_digest, is_safe_name, write_synced
 
 FORMAT = 1
 CHANGED = "was changed after it was built"
@@ -107,7 +106,7 @@ class ManifestEntry:
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def load(cls, values: dict[str, Any]) -> "ManifestEntry":
+    def load(cls, values: Json) -> "ManifestEntry":
         """Read an entry from the values of a JSON file."""
         files = tuple(File(**file) for file in values["files"])
         return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))

@@ -9,10 +9,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import file_digest
-from safelm.builder.files import link, make_parent, rename_synced, write_synced
+from safelm.builder.files import Json, link, make_parent, rename_synced, write_synced
 
 RECORD = "record.json"
 # The training loss up to the step of the checkpoint, and the loss on held-out rows.
@@ -89,7 +88,7 @@ def newest(folder: Path, key: str) -> Checkpoint | None:
 def is_intact(folder: Path, key: str) -> bool:
     """Return whether the record has this key and lists exactly the files that are there."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+        record: Json = json.loads((folder / RECORD).read_bytes())
         return record["key"] == key and record["files"] == _digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
         # The record is missing, or is no JSON object with these keys.
@@ -116,7 +115,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)}
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def _write_record(folder: Path, record: Json) -> None:
     text = json.dumps(record, indent=1, sort_keys=True)
     write_synced(folder / RECORD, text.encode())
 

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.builder.digest import json_digest
+from safelm.builder.files import Json
 from safelm.decoding import Decoded, Decoder
 from safelm.decoding.check import reach_of
 from safelm.models.chat import dialogue_tokens, page_tokens
 from safelm.serve.batches import Batches, Job
-from safelm.serve.request import BadRequest, CompletionRequest, Json
+from safelm.serve.request import BadRequest, CompletionRequest
 from safelm.stats.rates import DIGITS
 
 # Tokens of an answer at most, where the client does not say.

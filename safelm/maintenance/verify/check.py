@@ -12,7 +12,7 @@ from safelm.builder.manifest import File
 from safelm.builder.provenance import DIR, made_manifests
 from safelm.builder.store import Store
 from safelm.maintenance.verify.hashes import Hashes, Progress, Stamps, no_progress
-from safelm.maintenance.verify.lock_file import Stage, folders
+from safelm.maintenance.verify.lock_file import Stages, folders
 from safelm.maintenance.verify.manifests import QUARANTINE, TABLE, folder_needs
 from safelm.maintenance.verify.report import (
     Fault,
@@ -28,7 +28,7 @@ EARLIER = "(earlier build)"
 
 
 def check(
-    stages: dict[str, Stage],
+    stages: Stages,
     store: Store,
     *,
     build: bool = True,
@@ -66,7 +66,7 @@ def check(
     return report
 
 
-def _needs(stages: dict[str, Stage], store: Store, findings: list[Finding]) -> Iterator[Need]:
+def _needs(stages: Stages, store: Store, findings: list[Finding]) -> Iterator[Need]:
     for stage in stages.values():
         for out in stage.outs:
             if out.md5 is None:
@@ -161,7 +161,7 @@ def _rows(path: Path, file: File) -> int:
 
 
 def _check_build(
-    stages: dict[str, Stage],
+    stages: Stages,
     needs: list[Need],
     store: Store,
     hashes: Hashes,
@@ -200,7 +200,7 @@ def _build_problem(need: Need, store: Store, hashes: Hashes) -> Problem | None:
     return _md5_problem(need.name, need.md5, hashes)
 
 
-def _unknown_files(stages: dict[str, Stage], known: set[Path]) -> Iterator[Finding]:
+def _unknown_files(stages: Stages, known: set[Path]) -> Iterator[Finding]:
     """Yield the files of outputs that no listing names.
 
     An output of which no file is known has a damaged listing, which is reported already.

@@ -9,7 +9,7 @@ from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
-from safelm.maintenance.verify.lock_file import DamagedLockFile, Stage, read_lock
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Stages, read_lock
 from safelm.maintenance.verify.report import Fault, Finding, Report
 
 
@@ -25,7 +25,7 @@ def objects() -> Diagnoses:
         yield Diagnosis(finding.path, what, remedy)
 
 
-def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:
+def damaged_objects(stages: Stages) -> list[Finding]:
     """Find objects that stages of dvc.lock name and that hold other bytes.
 
     An object is not hashed again if the index has its stamp. What is whole is added to the index.

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from safelm.builder.files import is_digest, is_safe_name
+from safelm.builder.files import Json, is_digest, is_safe_name
 from safelm.builder.provenance import DIR, LOCK_FILE
 
 
@@ -44,7 +44,10 @@ class Stage:
     read: Mapping[str, Any]
 
 
-def read_lock(path: Path = LOCK_FILE) -> dict[str, Stage]:
+Stages = dict[str, Stage]
+
+
+def read_lock(path: Path = LOCK_FILE) -> Stages:
     """Read the stages of dvc.lock, each after those whose outputs it reads.
 
     Raises:
@@ -102,9 +105,9 @@ def read_entry(where: str, name: Any, entry: Any) -> Stage:
     return Stage(name, tuple(outs), tuple(deps), read)
 
 
-def _params(where: str, params: Any) -> dict[str, Any]:
+def _params(where: str, params: Any) -> Json:
     files = params.values() if isinstance(params, dict) else [None]
-    read: dict[str, Any] = {}
+    read: Json = {}
     for values in files:
         if not isinstance(values, dict):
             raise DamagedLockFile(f"{where}: params: expected a table for each file")
@@ -112,7 +115,7 @@ def _params(where: str, params: Any) -> dict[str, Any]:
     return read
 
 
-def _list(where: str, key: str, entry: dict[str, Any]) -> list[Any]:
+def _list(where: str, key: str, entry: Json) -> list[Any]:
     values = entry.get(key, [])
     if not isinstance(values, list):
         raise DamagedLockFile(f"{where}: {key}: expected a list (got {type(values).__name__})")
@@ -126,7 +129,7 @@ def _path(where: str, key: str, value: Any) -> str:
     return path
 
 
-def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
+def _md5(where: str, value: Json, *, required: bool) -> str | None:
     """Return the md5 of a file, after a check of the other values beside it."""
     where = f"{where}: {value['path']}"
     md5 = value.get("md5")
@@ -144,7 +147,7 @@ def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
     return md5
 
 
-def _in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
+def _in_order(stages: Stages) -> Stages:
     """Sort stages so that each comes after those whose outputs it reads."""
     makers: dict[Path, set[str]] = {}
     makers_within: dict[Path, set[str]] = {}
@@ -198,7 +201,7 @@ def write_listing(files: dict[str, str]) -> bytes:
     return json.dumps(entries).encode()
 
 
-def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:
+def folders(stages: Stages) -> Iterator[tuple[Stage, Out, str]]:
     """Yield the outputs that are folders in the cache, with their digests."""
     for stage in stages.values():
         for out in stage.outs:
