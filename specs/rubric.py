@@ -60,9 +60,7 @@ class Rubric(NamedFile):
 
         It has no text of a document.
         """
-        lines = []
-        for level in self.levels:
-            lines.append(f"{level.score} ({level.name}): {one_line(level.criteria)}")
+        lines = [f"{item.score} ({item.name}): {one_line(item.criteria)}" for item in self.levels]
         levels = "\n".join(lines)
         steps = "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
         example = self.example
