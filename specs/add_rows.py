@@ -102,8 +102,9 @@ def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
         for seed in row.seeds:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
             if name in rows:
-                message = f"gives the row {name} twice; give it another name or seed"
-                raise file.error_at(("models", model), message)
+                raise file.error_at(
+                    ("models", model), f"gives the row {name} twice; give it another name or seed"
+                )
             rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
     return rows
 
@@ -187,8 +188,12 @@ def _new_rows(rows: Tables, file: YamlFile, params: YamlFile) -> Tables:
             if name not in present:
                 new[at][name] = row
             elif present[name] != row:
-                message = f"is in {params.path} already, with other values; choose another name"
-                conflicts.append(file.problem((*at, name), message))
+                conflicts.append(
+                    file.problem(
+                        (*at, name),
+                        f"is in {params.path} already, with other values; choose another name",
+                    )
+                )
     file.refuse(conflicts)
     return new
 
@@ -198,11 +203,17 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
     try:
         whole = YamlFile(path)
     except SpecError as error:
-        message = (
-            "rows cannot be added to a table in brackets or of another indent; "
-            "write one row on each line, behind two spaces"
-        )
-        raise SpecError([Problem(str(params.path), 1, "", message)]) from error
+        raise SpecError(
+            [
+                Problem(
+                    str(params.path),
+                    1,
+                    "",
+                    "rows cannot be added to a table in brackets or of another indent; "
+                    "write one row on each line, behind two spaces",
+                )
+            ]
+        ) from error
     try:
         problems = whole.problems(findings(check(Params, whole)))
     except SpecError as error:

@@ -70,8 +70,7 @@ class YamlFile:
         except OSError as error:
             raise self._error(1, f"cannot be read ({error.strerror}); create it") from error
         except UnicodeDecodeError as error:
-            message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
-            raise self._error(1, message) from error
+            raise self._error(1, f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
     def _load(self, text: str) -> Any:
         try:
@@ -119,8 +118,13 @@ class YamlFile:
                 here = (*at, key.value)
                 line = key.start_mark.line + 1
                 if here in self.lines:
-                    message = f"appears twice (first on line {self.lines[here]}); keep one of them"
-                    self.duplicates.append(self._problem(line, message, here))
+                    self.duplicates.append(
+                        self._problem(
+                            line,
+                            f"appears twice (first on line {self.lines[here]}); keep one of them",
+                            here,
+                        )
+                    )
                 self.lines[here] = line
                 self._locate(item, here)
 
@@ -131,8 +135,9 @@ class YamlFile:
         except RuamelError as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
-            message = "is YAML that DVC cannot read; write plain keys and values"
-            raise self._error(line, message) from error
+            raise self._error(
+                line, "is YAML that DVC cannot read; write plain keys and values"
+            ) from error
         return self.problems(_differences(self.values, other, ()))
 
     def line(self, at: Location) -> int:
@@ -206,8 +211,7 @@ def _differences(ours: Any, theirs: Any, at: Location) -> Findings:
         differing = [f"{a!r} or {b!r}" for a, b in keys if str(a) != str(b)]
         if differing or len(ours) != len(theirs):
             shown = ", ".join(differing)
-            message = f"has a key that DVC and Python read differently ({shown}); put it in quotes"
-            yield at, message
+            yield at, f"has a key that DVC and Python read differently ({shown}); put it in quotes"
         else:
             inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
     elif isinstance(ours, list) and isinstance(theirs, list):

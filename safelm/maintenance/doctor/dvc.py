@@ -70,8 +70,9 @@ def rwlock() -> Diagnoses:
         reasons = {reason: holder for holder in found if (reason := ended_reason(holder))}
     for reason, holder in reasons.items():
         what = f"is held for `{holder['cmd']}`, which has ended; {reason}"
-        remedy = "`make doctor FIX=1` or a build removes it from there"
-        yield Diagnosis(RWLOCK, what, remedy, mend=remove_ended)
+        yield Diagnosis(
+            RWLOCK, what, "`make doctor FIX=1` or a build removes it from there", mend=remove_ended
+        )
 
 
 def listings() -> Diagnoses:
@@ -88,9 +89,11 @@ def listings() -> Diagnoses:
         except OSError:
             continue  # not in this cache: DVC fetches or makes it
         except DamagedLockFile as error:
-            what = f"the listing of {out.path} ({stage.name}) {error}"
-            remedy = "do not run `dvc checkout`; `make verify REPAIR=1` makes it again"
-            yield Diagnosis(path, what, remedy)
+            yield Diagnosis(
+                path,
+                f"the listing of {out.path} ({stage.name}) {error}",
+                "do not run `dvc checkout`; `make verify REPAIR=1` makes it again",
+            )
 
 
 def dvc_responds() -> Diagnoses:
@@ -107,9 +110,12 @@ def dvc_responds() -> Diagnoses:
         yield outside
     elif DATABASE.search(error):
         cause = error.rpartition(" - ")[2]
-        what = f"DVC's databases of known digests are damaged ({cause})"
-        remedy = "`make doctor FIX=1` gives them a new place; every file is hashed once more"
-        yield Diagnosis(BTIME, what, remedy, BTIME)
+        yield Diagnosis(
+            BTIME,
+            f"DVC's databases of known digests are damaged ({cause})",
+            "`make doctor FIX=1` gives them a new place; every file is hashed once more",
+            BTIME,
+        )
     else:
         yield Diagnosis("dvc status", error[:300], "see `dvc status --verbose`")
 
@@ -121,6 +127,9 @@ def outside_cause() -> Diagnosis | None:
     for folder in (FOLDER, Path(os.environ.get("DVC_SITE_CACHE_DIR", SITE))):
         free = shutil.disk_usage(nearest_folder(folder)).free
         if free < ROOM:
-            what = f"{free:,} bytes are free, and DVC's databases need more"
-            return Diagnosis(folder, what, "make room: `make gc` removes what no build needs")
+            return Diagnosis(
+                folder,
+                f"{free:,} bytes are free, and DVC's databases need more",
+                "make room: `make gc` removes what no build needs",
+            )
     return None

@@ -58,5 +58,8 @@ def quarantined() -> Diagnoses:
     """Report the disk space that the quarantine takes."""
     folder = quarantine_folder()
     if megabytes := size(folder) / 1e6:
-        remedy = "delete it when you have looked at it"
-        yield Diagnosis(folder, f"holds {megabytes:,.1f} MB of quarantined files", remedy)
+        yield Diagnosis(
+            folder,
+            f"holds {megabytes:,.1f} MB of quarantined files",
+            "delete it when you have looked at it",
+        )

@@ -56,8 +56,9 @@ def readable() -> Diagnoses:
             _read(file)
         except (configparser.Error, UnicodeDecodeError) as error:
             line = " ".join(str(error).split())[:200]
-            remedy = "correct the line, or `git checkout` the file"
-            yield Diagnosis(file, f"cannot be read ({line})", remedy)
+            yield Diagnosis(
+                file, f"cannot be read ({line})", "correct the line, or `git checkout` the file"
+            )
 
 
 def configuration() -> Diagnoses:
@@ -80,11 +81,13 @@ def _core_settings(parser: configparser.ConfigParser) -> Diagnoses:
     types = {word.strip() for word in setting.split(",")}
     if "symlink" in types or not types >= {"reflink", "hardlink"}:
         cause = "shards are on disk twice, or can be written through"
-        what = f"cache.type is {setting or 'not set'}: {cause}"
-        yield Diagnosis(CONFIG, what, "`dvc config cache.type reflink,hardlink,copy`")
+        yield Diagnosis(
+            CONFIG,
+            f"cache.type is {setting or 'not set'}: {cause}",
+            "`dvc config cache.type reflink,hardlink,copy`",
+        )
     if parser.get("core", "analytics", fallback="true").strip('"') != "false":
-        remedy = "`dvc config core.analytics false`"
-        yield Diagnosis(CONFIG, "DVC sends usage statistics", remedy)
+        yield Diagnosis(CONFIG, "DVC sends usage statistics", "`dvc config core.analytics false`")
 
 
 def _remote_settings(
@@ -103,8 +106,7 @@ def _remote_settings(
         if file == CONFIG and SECRET.search(key):
             unset = f"`dvc remote modify --unset {name} {key}`"
             remedy = f"{unset}, set it with --local, and change it: git may hold it"
-            what = f"remote {name}: {key} is in a file that git tracks"
-            yield Diagnosis(file, what, remedy)
+            yield Diagnosis(file, f"remote {name}: {key} is in a file that git tracks", remedy)
 
 
 def disk() -> Diagnoses:
@@ -132,8 +134,9 @@ def disk() -> Diagnoses:
 def python() -> Diagnoses:
     """Check the Python that runs, and its packages against the versions in requirements.lock."""
     if VENV.is_dir() and Path(sys.prefix).resolve() != VENV.resolve():
-        what = f"is {sys.executable}, not that of .venv"
-        yield Diagnosis("python", what, "use `make`, or `.venv/bin/python`")
+        yield Diagnosis(
+            "python", f"is {sys.executable}, not that of .venv", "use `make`, or `.venv/bin/python`"
+        )
     if not REQUIREMENTS.exists():
         return
     if READY.exists() and READY.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
@@ -147,8 +150,11 @@ def python() -> Diagnoses:
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         names = f"{', '.join(wrong[:NAMED])}{more}"
-        remedy = "`rm .venv/ready`, then `make` sets it up again"
-        yield Diagnosis(".venv", f"has other versions than requirements.lock: {names}", remedy)
+        yield Diagnosis(
+            ".venv",
+            f"has other versions than requirements.lock: {names}",
+            "`rm .venv/ready`, then `make` sets it up again",
+        )
 
 
 def _version(name: str) -> str | None:

@@ -70,14 +70,13 @@ def _needs(stages: Stages, store: Store, findings: list[Finding]) -> Iterator[Ne
     for stage in stages.values():
         for out in stage.outs:
             if out.md5 is None:
-                what = "dvc.lock has no md5 of it"
                 findings.append(
                     Finding(
                         Fault.UNVERIFIABLE,
                         stage.name,
                         out.path,
                         out.path,
-                        what,
+                        "dvc.lock has no md5 of it",
                     )
                 )
             elif out.md5.endswith(DIR):
@@ -143,8 +142,7 @@ def _manifest_problem(file: File | None, path: Path, hashes: Hashes) -> Problem 
         return digest_problem("sha256", file.sha256, sha256, size)
     rows = _rows(path, file) if file.rows else 0
     if rows != file.rows:
-        what = f"holds {rows:,} rows, its manifest says {file.rows:,}"
-        return Problem(Fault.CORRUPT, what)
+        return Problem(Fault.CORRUPT, f"holds {rows:,} rows, its manifest says {file.rows:,}")
     return None
 
 
@@ -171,13 +169,12 @@ def _check_build(
     for stage in stages.values():
         for path in (out.path for out in stage.outs if not out.path.exists()):
             absent.add(path)
-            what = "is not in build/; run `dvc checkout`"
             yield Finding(
                 Fault.MISSING,
                 stage.name,
                 path,
                 path,
-                what,
+                "is not in build/; run `dvc checkout`",
             )
     for need in needs:
         is_reported = bool(absent & {need.name, *need.name.parents})
@@ -212,13 +209,12 @@ def _unknown_files(stages: Stages, known: set[Path]) -> Iterator[Finding]:
         for path in (out.path for out in stage.outs if out.path in listed):
             for name in sorted(path.rglob("*")):
                 if name not in known and not name.is_dir():
-                    what = "is no file of this stage"
                     yield Finding(
                         Fault.CORRUPT,
                         stage.name,
                         name,
                         name,
-                        what,
+                        "is no file of this stage",
                     )
 
 

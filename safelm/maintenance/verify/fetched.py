@@ -20,9 +20,11 @@ def objects() -> Diagnoses:
     except (OSError, DamagedLockFile):
         return  # reported by another check
     for finding in damaged_objects(stages):
-        what = f"{finding.name} of the stage {finding.stage} {finding.what}"
-        remedy = "`make verify REPAIR=1` quarantines it and fetches or makes only that again"
-        yield Diagnosis(finding.path, what, remedy)
+        yield Diagnosis(
+            finding.path,
+            f"{finding.name} of the stage {finding.stage} {finding.what}",
+            "`make verify REPAIR=1` quarantines it and fetches or makes only that again",
+        )
 
 
 def damaged_objects(stages: Stages) -> list[Finding]:

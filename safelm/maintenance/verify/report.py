@@ -91,8 +91,9 @@ def digest_problem(
     size: int,
 ) -> Problem:
     """Describe a file whose digest is another one than expected."""
-    what = f"expected {kind} {expected[:16]}…, got {got[:16]}… ({size:,} bytes)"
-    return Problem(Fault.CORRUPT, what)
+    return Problem(
+        Fault.CORRUPT, f"expected {kind} {expected[:16]}…, got {got[:16]}… ({size:,} bytes)"
+    )
 
 
 def read_problem(error: OSError) -> Problem:
