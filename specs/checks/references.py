@@ -21,12 +21,7 @@ from specs.spec import Spec
 from specs.suite import SUITES
 
 # Names of scorers that label documents.
-LABELLED_BY = (
-    "annotate.judge",
-    "annotate.pool.*.judge",
-    "annotate.pool.*.beside.*",
-    "audit.judge",
-)
+LABELLED_BY = ("annotate.judge", "annotate.pool.*.judge", "annotate.pool.*.beside.*", "audit.judge")
 # Names of engines that must be language models.
 ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
 # Names of engines that write, and of scorers that grade what they write.

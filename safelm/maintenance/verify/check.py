@@ -113,14 +113,7 @@ def _one_per_object(needs: Iterable[Need]) -> Iterable[Need]:
 def _check_object(need: Need, path: Path, hashes: Hashes) -> Iterator[Finding]:
     problem = _md5_problem(path, need.md5, hashes) or _manifest_problem(need.file, path, hashes)
     if problem:
-        yield Finding(
-            problem.fault,
-            need.stage,
-            need.name,
-            path,
-            problem.what,
-            need.md5,
-        )
+        yield Finding(problem.fault, need.stage, need.name, path, problem.what, need.md5)
 
 
 def _md5_problem(path: Path, md5: str, hashes: Hashes) -> Problem | None:
@@ -159,10 +152,7 @@ def _rows(path: Path, file: File) -> int:
 
 
 def _check_build(
-    stages: Stages,
-    needs: list[Need],
-    store: Store,
-    hashes: Hashes,
+    stages: Stages, needs: list[Need], store: Store, hashes: Hashes
 ) -> Iterator[Finding]:
     """Compare build/ with dvc.lock: damaged files, missing ones, and those of no stage."""
     absent = set[Path]()
@@ -170,23 +160,13 @@ def _check_build(
         for path in (out.path for out in stage.outs if not out.path.exists()):
             absent.add(path)
             yield Finding(
-                Fault.MISSING,
-                stage.name,
-                path,
-                path,
-                "is not in build/; run `dvc checkout`",
+                Fault.MISSING, stage.name, path, path, "is not in build/; run `dvc checkout`"
             )
     for need in needs:
         is_reported = bool(absent & {need.name, *need.name.parents})
         problem = _build_problem(need, store, hashes)
         if problem and not is_reported:
-            yield Finding(
-                problem.fault,
-                need.stage,
-                need.name,
-                need.name,
-                problem.what,
-            )
+            yield Finding(problem.fault, need.stage, need.name, need.name, problem.what)
     yield from _unknown_files(stages, {need.name for need in needs})
 
 
@@ -209,13 +189,7 @@ def _unknown_files(stages: Stages, known: set[Path]) -> Iterator[Finding]:
         for path in (out.path for out in stage.outs if out.path in listed):
             for name in sorted(path.rglob("*")):
                 if name not in known and not name.is_dir():
-                    yield Finding(
-                        Fault.CORRUPT,
-                        stage.name,
-                        name,
-                        name,
-                        "is no file of this stage",
-                    )
+                    yield Finding(Fault.CORRUPT, stage.name, name, name, "is no file of this stage")
 
 
 def check_rest(report: Report, store: Store, progress: Progress = no_progress) -> None:
@@ -233,14 +207,7 @@ def check_rest(report: Report, store: Store, progress: Progress = no_progress) -
     hashes.run(progress)
     for path, md5 in sorted(rest.items()):
         if problem := _md5_problem(path, md5.removesuffix(DIR), hashes):
-            finding = Finding(
-                problem.fault,
-                EARLIER,
-                path,
-                path,
-                problem.what,
-                md5,
-            )
+            finding = Finding(problem.fault, EARLIER, path, path, problem.what, md5)
             report.findings.append(finding)
     report.checked.update(rest.values())
     report.objects += len(rest)

@@ -21,11 +21,7 @@ SHOWN = 20  # findings that are printed; the log has them all
 
 
 def verify(
-    *,
-    repair_found: bool = False,
-    quick: bool = False,
-    earlier: bool = False,
-    built: bool = True,
+    *, repair_found: bool = False, quick: bool = False, earlier: bool = False, built: bool = True
 ) -> int:
     """Hash every object that the current build needs, and print what is damaged or missing.
 
@@ -51,24 +47,13 @@ def verify(
     return Fault.UNVERIFIABLE
 
 
-def _verify(
-    repair_found: bool,
-    quick: bool,
-    earlier: bool,
-    built: bool,
-) -> int:
+def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
     store = project_store()
     # A build writes dvc.lock in place, again and again.
     with project_locked("is verifying files"):
         locked = read_lock()
     declared = declared_stages()
-    recheck = partial(
-        _check_undisturbed,
-        store,
-        declared,
-        earlier,
-        built,
-    )
+    recheck = partial(_check_undisturbed, store, declared, earlier, built)
     report = recheck(quick)
     if report.findings and repair_found:
         return repair(report, recheck, store, print).code
@@ -80,11 +65,7 @@ def _verify(
 
 
 def _check_undisturbed(
-    store: Store,
-    declared: set[str],
-    earlier: bool,
-    built: bool,
-    quick: bool = False,
+    store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
 ) -> Report:
     """Check while nothing is built here, and again if DVC, which waits for nobody, ran meanwhile.
 
@@ -105,13 +86,7 @@ def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: 
     stages = {name: stage for name, stage in read_lock().items() if name in declared}
     stamps = Stamps.read() if quick else Stamps()
     with progress_bar("verify") as progress:
-        report = check(
-            stages,
-            store,
-            build=built,
-            stamps=stamps,
-            progress=progress,
-        )
+        report = check(stages, store, build=built, stamps=stamps, progress=progress)
         stamps.write()
         if earlier:
             check_rest(report, store, progress)

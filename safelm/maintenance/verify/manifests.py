@@ -6,14 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from safelm.builder.digest import MANIFEST, bytes_md5
-from safelm.builder.manifest import (
-    DamagedShard,
-    File,
-    Ledger,
-    LedgerError,
-    Manifest,
-    ManifestEntry,
-)
+from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest, ManifestEntry
 from safelm.builder.provenance import DIR
 from safelm.builder.store import Store
 from safelm.maintenance.verify.lock_file import DamagedLockFile, Out, read_listing
@@ -31,27 +24,13 @@ TABLE = ".parquet"
 QUARANTINE = ".quarantine.jsonl"
 
 
-def folder_needs(
-    stage: str,
-    out: Out,
-    store: Store,
-    findings: list[Finding],
-) -> Iterator[Need]:
+def folder_needs(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iterator[Need]:
     """Yield the files of a folder, each with its entry in a manifest; add findings on both."""
     assert out.md5
     path = store.object(out.md5)
     files = _read_listing(store, out.md5)
     if isinstance(files, Problem):
-        findings.append(
-            Finding(
-                files.fault,
-                stage,
-                out.path,
-                path,
-                files.what,
-                out.md5,
-            )
-        )
+        findings.append(Finding(files.fault, stage, out.path, path, files.what, out.md5))
         return
     described: dict[str, File] = {}
     for prefix, own in _own_files(files).items():
@@ -60,16 +39,7 @@ def folder_needs(
         name = out.path / prefix / MANIFEST
         md5 = files[prefix + MANIFEST]
         for fault, what in check.problems:
-            findings.append(
-                Finding(
-                    fault,
-                    stage,
-                    name,
-                    store.object(md5),
-                    what,
-                    md5,
-                )
-            )
+            findings.append(Finding(fault, stage, name, store.object(md5), what, md5))
         described.update({prefix + own_name: file for own_name, file in check.described.items()})
     for file_name, md5 in files.items():
         yield Need(stage, out.path / file_name, md5, described.get(file_name))

@@ -30,12 +30,7 @@ from safelm.maintenance.verify.report import Fault, Finding, Need, Report
 Say = Callable[[str], None]
 
 
-def repair(
-    report: Report,
-    check: Callable[[], Report],
-    store: Store,
-    say: Say,
-) -> Report:
+def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) -> Report:
     """Repair until a check finds nothing, or the same as the check before; return its report.
 
     Raises:
@@ -69,13 +64,7 @@ def _repairable(report: Report) -> list[Finding]:
 class Repair:
     """One round of repair, for the findings of one check."""
 
-    def __init__(
-        self,
-        bad: list[Finding],
-        report: Report,
-        store: Store,
-        say: Say,
-    ) -> None:
+    def __init__(self, bad: list[Finding], report: Report, store: Store, say: Say) -> None:
         self.bad = bad
         self.store = store
         self.say = say
