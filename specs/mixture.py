@@ -49,6 +49,9 @@ Part = Annotated[
     Discriminator(_kind),
 ]
 
+# A weight, a share or a number of rows, by slot.
+Weights = dict[str, float]
+
 
 def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
     """Return a part's name in plans: its corpus, and the corpus that replaces it, if any."""
@@ -73,9 +76,9 @@ class Phase(Spec):
     )
 
     @property
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Weights:
         """The weight of each slot that has one."""
-        weights: dict[str, float] = {}
+        weights: Weights = {}
         for name, part in self.parts.items():
             if isinstance(part, Replaced):
                 weights[slot(name, part)] = part.weight
@@ -84,7 +87,7 @@ class Phase(Spec):
         return weights
 
     @property
-    def budget_shares(self) -> dict[str, float]:
+    def budget_shares(self) -> Weights:
         """The share of the whole budget of each slot that has one."""
         parts = self.parts.items()
         return {name: part.budget_share for name, part in parts if isinstance(part, BudgetShare)}

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 
 from specs.messages import Location, did_you_mean
 from specs.spec import Name, Spec, Text
-from specs.yaml_source import Problem, SpecError, YamlFile, check, validate
+from specs.yaml_source import Problem, Problems, SpecError, YamlFile, check, validate
 
 PROMPTS = Path(__file__).parent / "prompts"
 SHARED = PROMPTS / "shared.yaml"
@@ -140,13 +140,13 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def problems() -> list[Problem]:
+def problems() -> Problems:
     """List what is wrong with the prompts of the repository."""
     try:
         shared = Shared.read()
     except SpecError as error:
         return error.problems
-    mistakes: list[Problem] = []
+    mistakes: Problems = []
     for stage in STAGES:
         for path in sorted((PROMPTS / stage).glob("*.yaml")):
             try:

@@ -23,7 +23,7 @@ from specs.checks.scorers import check_scorers
 from specs.checks.validity import check_validity
 from specs.messages import Findings
 from specs.params import PARAMS, Params
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problems, SpecError, YamlFile, check
 
 SCHEMA = Path(__file__).parent / "params.schema.json"
 
@@ -66,9 +66,9 @@ def schema() -> str:
     return json.dumps(Params.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
 
 
-def problems(path: Path = PARAMS) -> list[Problem]:
+def problems(path: Path = PARAMS) -> Problems:
     """List everything that is wrong with params.yaml and the files beside it."""
-    mistakes: list[Problem] = []
+    mistakes: Problems = []
     for step in (check_files, lambda: read(path)):
         try:
             step()

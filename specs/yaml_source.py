@@ -40,10 +40,13 @@ class Problem:
         return f"{self.file}:{self.line}{location} {self.message}"
 
 
+Problems = list[Problem]
+
+
 class SpecError(ValueError):
     """A YAML file does not follow its grammar; the message has a line for each mistake."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Problems) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -59,7 +62,7 @@ class YamlFile:
         self.lines: dict[Location, int] = {}
         # The last line of a value in brackets; for any other value, its first line.
         self.ends: dict[Location, int] = {}
-        self.duplicates: list[Problem] = []
+        self.duplicates: Problems = []
         text = self._read()
         self.values = self._load(text)
         self.refuse(self.duplicates or self._two_readings(text))
@@ -128,7 +131,7 @@ class YamlFile:
                 self.lines[here] = line
                 self._locate(item, here)
 
-    def _two_readings(self, text: str) -> list[Problem]:
+    def _two_readings(self, text: str) -> Problems:
         """List the values that DVC reads in another way."""
         try:
             other = YAML(typ="safe", pure=False).load(text)
@@ -171,11 +174,11 @@ class YamlFile:
         """Return the problem at a location in this file."""
         return self._problem(self.line(at), message, at)
 
-    def problems(self, findings: Iterable[Finding]) -> list[Problem]:
+    def problems(self, findings: Iterable[Finding]) -> Problems:
         """Return the problems that some checks found in this file."""
         return list(starmap(self.problem, findings))
 
-    def refuse(self, problems: list[Problem]) -> None:
+    def refuse(self, problems: Problems) -> None:
         """Raise SpecError if there are problems, each once, in the order of the lines."""
         if problems:
             unique = dict.fromkeys(problems)

@@ -4,7 +4,7 @@ from specs.checks.files import stems
 from specs.checks.references import row_of
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Findings, Location, listed, unknown_row
-from specs.mixture import Phase, Replaced
+from specs.mixture import Phase, Replaced, Weights
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 
@@ -106,10 +106,10 @@ def _sizes(params: Params, name: str) -> Findings:
                 )
 
 
-def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
+def _rows(phase: Phase, left: float, params: Params) -> Weights:
     """Return the rows of each part whose size does not depend on the corpora."""
     length = params.mix.sequence_length
-    rows: dict[str, float] = {}
+    rows: Weights = {}
     if phase.proportions == "fixed" and left > 0:
         weights = sum(phase.weights.values())
         for part, weight in phase.weights.items():

@@ -24,6 +24,8 @@ from specs.scorer import (
 # Columns and folders of the score files, which a scorer's column must not be named like.
 RESERVED = ("id", "score", "hazard", "hazards", "shift")
 
+ScorerRows = Mapping[str, ScorerRow]
+
 
 def check_scorers(params: Params) -> Findings:
     """Check the rows of `scorers`, the judges, and the columns of scores."""
@@ -64,7 +66,7 @@ def _pool(params: Params) -> Findings:
             yield from _draw((*at, "draw"), row.draw, rows)
 
 
-def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Findings:
+def _draw(at: Location, draw: Draw, rows: ScorerRows) -> Findings:
     """Check the scorers that a draw depends on, and the labels that they are fitted on."""
     for index, name in enumerate(draw.of):
         kind = _kind(name, rows)
@@ -89,7 +91,7 @@ def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Findings:
         )
 
 
-def _kind(name: str, rows: Mapping[str, ScorerRow]) -> str | None:
+def _kind(name: str, rows: ScorerRows) -> str | None:
     return rows[name].kind if name in rows else None
 
 
@@ -111,7 +113,7 @@ def _columns(params: Params) -> Findings:
             )
 
 
-def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Findings:
+def _scorer(row: ScorerRow, rows: ScorerRows) -> Findings:
     match row:
         case Ngrams(words=[], characters=[]):
             yield (
@@ -124,7 +126,7 @@ def _scorer(row: ScorerRow, rows: Mapping[str, ScorerRow]) -> Findings:
             yield from _cascade(row, rows)
 
 
-def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Findings:
+def _cascade(row: Cascade, rows: ScorerRows) -> Findings:
     cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
     if not isinstance(cheap, Ngrams | Encoder):
         yield (
