@@ -11,7 +11,7 @@ from safelm.builder.digest import MANIFEST
 from safelm.builder.files import remove_stale
 from safelm.builder.fingerprint import Fingerprint
 from safelm.builder.locks import StageError, locked
-from safelm.builder.manifest import DamagedShard, Ledger, Manifest, ManifestEntry
+from safelm.builder.manifest import Counts, DamagedShard, Ledger, Manifest, ManifestEntry
 from safelm.builder.paths import build
 from safelm.builder.provenance import check_inputs, walk_values
 from safelm.builder.shards import Shard, check_folder
@@ -179,7 +179,7 @@ def _fingerprint(
     return Fingerprint.of(stage, declared, [module])
 
 
-def _rows(stage: str, folder: Path) -> dict[str, int]:
+def _rows(stage: str, folder: Path) -> Counts:
     """List the files that were written, each with 0 rows: only shards count theirs."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:

@@ -10,6 +10,7 @@ from safelm.builder.digest import MANIFEST
 from safelm.builder.files import SHA256, Json, is_digest, is_safe_name, write_synced
 
 FORMAT = 1
+Counts = dict[str, int]  # of rows, by reason or by file
 CHANGED = "was changed after it was built"
 
 
@@ -27,8 +28,8 @@ class Ledger:
 
     rows_in: int = 0
     rows_out: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
+    dropped: Counts = field(default_factory=dict)
+    quarantined: Counts = field(default_factory=dict)
 
     def check(self, where: str) -> "Ledger":
         """Return the ledger itself if its counts add up.
@@ -71,7 +72,7 @@ class Ledger:
         return cls(rows_in, rows_out, sorted_counts(dropped), sorted_counts(quarantined))
 
 
-def sorted_counts(counts: Counter[str]) -> dict[str, int]:
+def sorted_counts(counts: Counter[str]) -> Counts:
     """Return counts ordered by name: same content, same bytes."""
     return dict(sorted(counts.items()))
 

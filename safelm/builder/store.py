@@ -22,7 +22,7 @@ from safelm.builder.files import (
     temporary_directory,
     write_synced,
 )
-from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
+from safelm.builder.manifest import Counts, DamagedShard, File, Ledger, ManifestEntry
 from safelm.builder.paths import cache, scratch
 
 READ_ONLY = 0o444
@@ -106,7 +106,7 @@ class Store:
         self,
         key: str,
         folder: Path,
-        rows: dict[str, int],
+        rows: Counts,
         ledger: Ledger,
     ) -> ManifestEntry:
         """Move files of a temporary directory into the store, then write their entry.

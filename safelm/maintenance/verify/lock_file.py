@@ -44,6 +44,8 @@ class Stage:
     read: Mapping[str, Any]
 
 
+# The files of a folder, name → md5.
+Listing = dict[str, str]
 Stages = dict[str, Stage]
 
 
@@ -171,7 +173,7 @@ def _in_order(stages: Stages) -> Stages:
         return stages  # DVC refuses such a graph with an error of its own
 
 
-def read_listing(data: bytes) -> dict[str, str]:
+def read_listing(data: bytes) -> Listing:
     """Read the files of a folder, name → md5, from its `.dir` object.
 
     Raises:
@@ -195,7 +197,7 @@ def read_listing(data: bytes) -> dict[str, str]:
     return files
 
 
-def write_listing(files: dict[str, str]) -> bytes:
+def write_listing(files: Listing) -> bytes:
     """Write a `.dir` object as DVC does (its page "Internal directories and files")."""
     entries = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return json.dumps(entries).encode()

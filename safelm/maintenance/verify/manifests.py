@@ -9,7 +9,7 @@ from safelm.builder.digest import MANIFEST, bytes_md5
 from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest, ManifestEntry
 from safelm.builder.provenance import DIR
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock_file import DamagedLockFile, Out, read_listing
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Listing, Out, read_listing
 from safelm.maintenance.verify.report import (
     Fault,
     Finding,
@@ -45,12 +45,12 @@ def folder_needs(stage: str, out: Out, store: Store, findings: list[Finding]) ->
         yield Need(stage, out.path / file_name, md5, described.get(file_name))
 
 
-def _within(files: dict[str, str], prefix: str) -> dict[str, str]:
+def _within(files: Listing, prefix: str) -> Listing:
     names = [name for name in files if name.startswith(prefix)]
     return {name.removeprefix(prefix): files[name] for name in names}
 
 
-def _read_listing(store: Store, md5: str) -> dict[str, str] | Problem:
+def _read_listing(store: Store, md5: str) -> Listing | Problem:
     try:
         data = store.object(md5).read_bytes()
         got = bytes_md5(data)
@@ -86,7 +86,7 @@ class ManifestCheck:
     manifests too. `described` holds the files that it lists, `problems` what is wrong with it.
     """
 
-    def __init__(self, listed: dict[str, str], own: set[str]) -> None:
+    def __init__(self, listed: Listing, own: set[str]) -> None:
         self.listed = listed
         self.own = own
         self.described: dict[str, File] = {}
