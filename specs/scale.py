@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, Tag
 
 from specs.checks.files import stems
 from specs.checks.mixtures import beside_replaced
-from specs.checks.references import check_references
+from specs.checks.references import check_references, values_at
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Budget, Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
@@ -73,9 +73,8 @@ class Scale(Spec):
 def findings(scale: Scale) -> Findings:
     """Yield every contradiction between blocks as (location, message)."""
     yield from check_references(scale)
-    for mixture, row in scale.mixtures.items():
-        for index, phase in enumerate(row.phases):
-            yield from _parts(("mixtures", mixture, "phases", index, "parts"), scale, phase)
+    for at, phase in values_at(scale, "mixtures.*.phases.*"):
+        yield from _parts((*at, "parts"), scale, phase)
     shapes = stems(SHAPES)
     for name, model in scale.models.items():
         if model.shape in shapes:

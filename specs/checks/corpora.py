@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.checks.references import GATES, TABLES, names_at, row_of
+from specs.checks.references import GATES, TABLES, TUNING, row_of, values_at
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
 from specs.messages import Findings, Location, among, listed, unknown_row
-from specs.params import Finetune, Params
+from specs.params import Params
 from specs.scorer import GivenLabels
 from specs.tokens import END, SPECIAL, ids_in
 
@@ -22,16 +22,12 @@ BYTES = 256
 
 def check_sources(params: Params) -> Findings:
     """Require a file or folder for each source, and pages for each source that is scored."""
-    for index, name in enumerate(params.score.sources):
+    for at, name in values_at(params, "score.sources.*"):
         if name in dialogues(params):
-            yield ("score", "sources", index), _not_pages(name)
-    for name, source in params.sources.items():
-        if not Path(source.path).exists():
-            yield (
-                ("sources", name, "path"),
-                f"must be a file or folder that exists (got {source.path})"
-                f"{_pattern_hint(source.path)}",
-            )
+            yield at, _not_pages(name)
+    for at, path in values_at(params, "sources.*.path"):
+        if not Path(path).exists():
+            yield at, f"must be a file or folder that exists (got {path}){_pattern_hint(path)}"
 
 
 def dialogues(params: Params) -> list[str]:
@@ -53,7 +49,7 @@ def _pattern_hint(path: str) -> str:
 
 def check_rewriting(params: Params) -> Findings:
     """Check the scorers that grade what is written, and the bounds of its length."""
-    for at, gate in names_at(params, *GATES):
+    for at, gate in values_at(params, *GATES):
         row = params.scorers.get(gate)
         if isinstance(row, GivenLabels):
             yield (
@@ -73,9 +69,9 @@ def check_rewriting(params: Params) -> Findings:
 def check_selections(params: Params) -> Findings:
     """Check that documents are selected by scores that they have, and none by score 0."""
     for table, why_not_0 in SELECTING.items():
-        for name, row in getattr(params, table).items():
+        for at, row in values_at(params, f"{table}.*"):
             for key, message in _selection(row, params.score.sources, why_not_0):
-                yield (table, name, key), message
+                yield (*at, key), message
 
 
 def _selection(row: Selection, sources: list[str], why_not_0: str) -> Iterator[tuple[str, str]]:
@@ -118,24 +114,20 @@ def check_corpora(params: Params) -> Findings:
 
 def check_dialogues(params: Params) -> Findings:
     """Require dialogues for instruct and finetune, and checkpoints that finetuning reaches."""
-    for block in ("instruct", "finetune"):
-        source = getattr(params, block).source
+    for at, source in values_at(params, *TUNING):
         if source in params.sources and source not in dialogues(params):
             yield (
-                (block, "source"),
+                at,
                 f"must hold dialogues (got {source}, which has no `prompt`); name another source, "
                 "or add the field of the request",
             )
-    yield from _checkpoints(params.finetune)
-
-
-def _checkpoints(finetune: Finetune) -> Findings:
+    finetune = params.finetune
     size, end = finetune.batch_size, finetune.examples * finetune.epochs
     last = (end - 1) // size * size
-    for index, pairs in enumerate(finetune.checkpoints):
+    for at, pairs in values_at(params, "finetune.checkpoints.*"):
         if pairs % size or pairs >= end:
             yield (
-                ("finetune", "checkpoints", index),
+                at,
                 f"must be a multiple of finetune.batch_size, {last} at most (got {pairs}); "
                 "the end is evaluated anyway",
             )

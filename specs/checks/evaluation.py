@@ -1,14 +1,16 @@
 """Checks of the evaluation: suites, decoders, judges, external models, relearning and attacks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from specs.attacks import Attack, Relearn
+from specs.attacks import Attack
 from specs.checks.corpora import dialogues
 from specs.checks.files import stems
 from specs.checks.filters import is_utility
+from specs.checks.references import values_at
 from specs.corpus import tags_of
 from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
-from specs.messages import Findings, among, unknown_file, unknown_row
+from specs.messages import Findings, Location, among, unknown_file, unknown_row
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
@@ -27,12 +29,10 @@ def check_evaluation(params: Params) -> Findings:
             )
     yield from _suites(params)
     yield from _external_models(params)
-    for name, relearn in params.relearn.items():
-        for at, message in _curve(params, relearn):
-            yield ("relearn", name, *at), message
-    for name, attack in params.attacks.items():
-        for at, message in _attack(params, attack):
-            yield ("attacks", name, *at), message
+    yield from _curves(params)
+    for at, attack in values_at(params, "attacks.*"):
+        for key, message in _attack(params, attack):
+            yield (*at, key), message
 
 
 def _suites(params: Params) -> Findings:
@@ -87,57 +87,53 @@ def _external_models(params: Params) -> Findings:
             )
 
 
-def _curve(params: Params, row: Relearn) -> Findings:
+def _curves(params: Params) -> Findings:
     measurable = [name for name in params.evaluate.suites if not is_utility(name)]
     known = {"models": params.models, "suites": measurable, "decoders": params.evaluate.decoders}
     for key, rows in known.items():
-        for name in getattr(row, key):
+        for at, name in values_at(params, f"relearn.*.{key}.[]"):
             if name not in rows:
-                message = f"must name rows that are there {among(name, 'those that fit', rows)}"
-                yield (key,), message
+                yield at, f"must name rows that are there {among(name, 'those that fit', rows)}"
     sources = dialogues(params)
-    if row.source not in sources:
-        message = f"must be a dialogue source of sources {among(row.source, 'those', sources)}"
-        yield ("source",), message
-    for model in row.models:
-        yield from _positions(params, model, row.sequence_length)
+    for at, name in values_at(params, "relearn.*.source"):
+        if name not in sources:
+            yield at, f"must be a dialogue source of sources {among(name, 'those', sources)}"
+    for at, row in values_at(params, "relearn.*"):
+        for model in row.models:
+            yield from _positions(params, model, (*at, "sequence_length"), row.sequence_length)
 
 
-def _positions(params: Params, model: str, length: int) -> Findings:
+def _positions(params: Params, model: str, at: Location, length: int) -> Findings:
     shape = params.models[model].shape if model in params.models else ""
-    if shape not in stems(SHAPES):
-        return
-    positions = Shape.read(shape).positions
-    if length > positions:
-        yield (
-            ("sequence_length",),
-            f"must be at most the {positions} positions of shape {shape} (got {length})",
-        )
+    if shape in stems(SHAPES):
+        positions = Shape.read(shape).positions
+        if length > positions:
+            yield at, f"must be at most the {positions} positions of shape {shape} (got {length})"
 
 
-def _attack(params: Params, row: Attack) -> Findings:
+def _attack(params: Params, row: Attack) -> Iterator[tuple[str, str]]:
     suites = params.evaluate.suites
     for model in row.models:
         if row.tag_weight and model in params.models and not _reads_tags(params, model):
             yield (
-                ("tag_weight",),
+                "tag_weight",
                 f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and "
                 f"{model}); write 0.0, or leave the model out",
             )
     if row.suite not in suites:
-        yield ("suite",), f"must be one of evaluate.suites {among(row.suite, 'those', suites)}"
+        yield "suite", f"must be one of evaluate.suites {among(row.suite, 'those', suites)}"
     elif row.suite in stems(SUITES):
         yield from _attacked_suite(row.suite, row.target)
 
 
-def _attacked_suite(name: str, target: str | None) -> Findings:
+def _attacked_suite(name: str, target: str | None) -> Iterator[tuple[str, str]]:
     """Check that a suite can be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:
-        yield ("suite",), f"must be of kind harmful (got {name}, of kind {suite.kind})"
+        yield "suite", f"must be of kind harmful (got {name}, of kind {suite.kind})"
     elif target is None and not isinstance(suite, DemoSuite):
         yield (
-            ("target",),
+            "target",
             f"must say how an answer to {name} begins (got null); write target: Sure, here is",
         )
 

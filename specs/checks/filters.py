@@ -1,15 +1,11 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from specs.checks.references import row_of
+from specs.checks.references import TUNING, row_of, values_at
 from specs.corpus import Educate, Selection
-from specs.filter import OverlapFilter
 from specs.messages import Findings
 from specs.params import Params
 from specs.suite import Suite
 from specs.yaml_source import SpecError
-
-# Blocks whose rows are dialogues that a model is trained on.
-TUNING = ("instruct", "finetune")
 
 
 def check_filters(params: Params) -> Findings:
@@ -21,15 +17,13 @@ def check_filters(params: Params) -> Findings:
                     ("sources", source, "filters", index),
                     f"must name a filter once (got {name} twice); leave one out",
                 )
-    for name, filter in params.filters.items():
-        if isinstance(filter, OverlapFilter):
-            for index, suite in enumerate(filter.suites):
-                if is_utility(suite):
-                    yield (
-                        ("filters", name, "suites", index),
-                        f"must be a suite of prompts (got {suite}, of kind utility: its questions "
-                        "are written by lm-evaluation-harness); leave it out",
-                    )
+    for at, suite in values_at(params, "filters.*.suites.*"):
+        if is_utility(suite):
+            yield (
+                at,
+                f"must be a suite of prompts (got {suite}, of kind utility: its questions are "
+                "written by lm-evaluation-harness); leave it out",
+            )
 
 
 def is_utility(suite: str) -> bool:
@@ -46,23 +40,18 @@ def check_usage(params: Params) -> Findings:
     corpora = {
         name for name, corpus in params.corpora.items() if source_of(params, corpus.from_) in barred
     }
-    for name, mixture in params.mixtures.items():
-        for index, phase in enumerate(mixture.phases):
-            for part in phase.parts:
-                if part in corpora:
-                    yield (
-                        ("mixtures", name, "phases", index, "parts", part),
-                        f"must not be read by a mixture: its source "
-                        f"{source_of(params, params.corpora[part].from_)} has usage: "
-                        "evaluation_only; leave the part out",
-                    )
-    for block in TUNING:
-        source = getattr(params, block).source
-        if source in barred:
+    for at, _ in values_at(params, "mixtures.*.phases.*.parts.*"):
+        part = str(at[-1])
+        if part in corpora:
             yield (
-                (block, "source"),
-                f"must not be {source}, which has usage: evaluation_only; name another source",
+                at,
+                f"must not be read by a mixture: its source "
+                f"{source_of(params, params.corpora[part].from_)} has usage: evaluation_only; "
+                "leave the part out",
             )
+    for at, source in values_at(params, *TUNING):
+        if source in barred:
+            yield at, f"must not be {source}, which has usage: evaluation_only; name another source"
 
 
 def source_of(params: Params, path: str) -> str | None:

@@ -1,20 +1,22 @@
 """Checks between mixtures, corpora and models."""
 
 from specs.checks.files import stems
-from specs.checks.references import row_of
+from specs.checks.references import row_of, values_at
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced, Weights
 from specs.params import Params
 from specs.shape import SHAPES, Shape
 
+# The lengths of rows that a model is trained on.
+LENGTHS = ("mix.sequence_length", "instruct.sequence_length", "finetune.sequence_length")
+
 
 def check_mixtures(params: Params) -> Findings:
     """Check the parts of every phase, and that none rounds to nothing."""
-    for name, mixture in params.mixtures.items():
-        for index, phase in enumerate(mixture.phases):
-            at: Location = ("mixtures", name, "phases", index)
-            yield from _parts((*at, "parts"), params, phase)
+    for at, phase in values_at(params, "mixtures.*.phases.*"):
+        yield from _parts((*at, "parts"), params, phase)
+    for name in params.mixtures:
         yield from _sizes(params, name)
 
 
@@ -168,11 +170,10 @@ def _fits(params: Params, name: str, shape: Shape) -> Findings:
         message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
         if message:
             yield at, message
-    for block in ("mix", "instruct", "finetune"):
-        length = getattr(params, block).sequence_length
+    for where, length in values_at(params, *LENGTHS):
         if length > shape.positions:
             yield (
-                (block, "sequence_length"),
+                where,
                 f"must be at most the {shape.positions} positions of shape "
                 f"{params.models[name].shape} (got {length})",
             )

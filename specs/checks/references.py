@@ -1,7 +1,7 @@
-"""Names in a YAML file that must be those of other rows, or of files of specs/.
+"""Values of a YAML file by their paths, and the names among them that must be rows or files.
 
-A path leads to such names. In it, `*` stands for every key of a table or index of a list. `[]` does
-too, but a mistake is then reported for the table or list as a whole.
+In a path, `*` stands for every key of a table or index of a list. `[]` does too, but a mistake is
+then reported for the table or list as a whole.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,8 @@ from specs.suite import SUITES
 
 # Names of scorers that label documents.
 LABELLED_BY = ("annotate.judge", "annotate.pool.*.judge", "annotate.pool.*.beside.*", "audit.judge")
+# Names of sources of dialogues, which a model is trained on.
+TUNING = ("instruct.source", "finetune.source")
 # Names of engines that must be language models.
 ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
 # Names of engines that write, and of scorers that grade what they write.
@@ -31,6 +33,7 @@ GATES = ("rephrase.*.gate", "refuse.*.gate", "educate.*.gate")
 ROWS = {
     **dict.fromkeys((*LABELLED_BY, *GATES), "scorers"),
     **dict.fromkeys(WRITERS, "engines"),
+    **dict.fromkeys(TUNING, "sources"),
     "annotate.pool.*.source": "sources",
     "annotate.pool.*.draw.of.*": "scorers",
     "annotate.pool.*.draw.labels": "scorers",
@@ -41,9 +44,7 @@ ROWS = {
     "sources.*.filters.*": "filters",
     "educate.*.from": "refuse",
     "models.*.mixture": "mixtures",
-    "instruct.source": "sources",
     "instruct.tag": "tags",
-    "finetune.source": "sources",
     "evaluate.tagged_models_only.[]": "evaluate.decoders",
     "evaluate.checkpoint_decoders.[]": "evaluate.decoders",
     "evaluate.judges.*.scorer": "scorers",
@@ -81,24 +82,24 @@ TABLES = {
 def check_references(params: Spec) -> Findings:
     """Require a row or a file for every name in params.yaml, or in a file with blocks of it."""
     for path, table in ROWS.items():
-        for at, name in names_at(params, path):
+        for at, name in values_at(params, path):
             rows = attrgetter(table)(params)
             if name not in rows:
                 yield at, unknown_row(table, name, rows)
     for path, folder in FILES.items():
         files = stems(folder)
-        for at, name in names_at(params, path):
+        for at, name in values_at(params, path):
             if name not in files:
                 yield at, unknown_file(f"specs/{folder.relative_to(SPECS)}", name, files)
 
 
-def names_at(params: Spec, *paths: str) -> Iterator[tuple[Location, str]]:
-    """Yield the names at paths, each with its location; none where a key is null or not there."""
+def values_at(params: Spec, *paths: str) -> Iterator[tuple[Location, Any]]:
+    """Yield the values at paths, each with its location; none where a key is null or not there."""
     for path in paths:
-        yield from _names(params, path.split("."), ())
+        yield from _values(params, path.split("."), ())
 
 
-def _names(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, str]]:
+def _values(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, Any]]:
     if value is None:
         return
     if not path:
@@ -108,11 +109,11 @@ def _names(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location
     if step in ("*", "[]"):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
-            yield from _names(item, rest, (*at, key) if step == "*" else at)
+            yield from _values(item, rest, (*at, key) if step == "*" else at)
     else:
         # Python does not take `from` for the name of a field.
         field = "from_" if step == "from" else step
-        yield from _names(getattr(value, field, None), rest, (*at, step))
+        yield from _values(getattr(value, field, None), rest, (*at, step))
 
 
 def row_of(params: Params, path: str) -> Spec | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from specs.checks.references import ASKED, LABELLED_BY, names_at
+from specs.checks.references import ASKED, LABELLED_BY, values_at
 from specs.document import LABELS, POOL
 from specs.engine import language_models
 from specs.messages import Findings, Location, among, did_you_mean, listed
@@ -38,32 +38,21 @@ def check_scorers(params: Params) -> Findings:
             )
         for at, message in _scorer(row, rows):
             yield ("scorers", name, *at), message
-    for at, name in names_at(params, *LABELLED_BY):
+    for at, name in values_at(params, *LABELLED_BY):
         kind = _kind(name, rows)
         if kind not in (None, *LABELLERS):
             expected = f"must be a judge: a row of kind {listed(LABELLERS)}"
             yield at, f"{expected} (got {name}, of kind {kind})"
     models = language_models(params.engines)
-    for at, name in names_at(params, *ASKED):
+    for at, name in values_at(params, *ASKED):
         if name not in models:
             yield at, f"must be a language model of engines {among(name, 'those', models)}"
-    yield from _pool(params)
+    for at, name in values_at(params, "annotate.pool.*.beside.*"):
+        if name in (*LABELS, POOL):
+            yield at, f"must not be called {name}, a column of the labels; rename the row"
+    for at, draw in values_at(params, "annotate.pool.*.draw"):
+        yield from _draw(at, draw, rows)
     yield from _columns(params)
-
-
-def _pool(params: Params) -> Findings:
-    """Check the rows of annotate.pool."""
-    rows = params.scorers
-    for name, row in params.annotate.pool.items():
-        at = ("annotate", "pool", name)
-        for index, other in enumerate(row.beside):
-            if other in (*LABELS, POOL):
-                yield (
-                    (*at, "beside", index),
-                    f"must not be called {other}, a column of the labels; rename the row",
-                )
-        if row.draw:
-            yield from _draw((*at, "draw"), row.draw, rows)
 
 
 def _draw(at: Location, draw: Draw, rows: ScorerRows) -> Findings:
@@ -97,10 +86,10 @@ def _kind(name: str, rows: ScorerRows) -> str | None:
 
 def _columns(params: Params) -> Findings:
     rows, columns = params.scorers, params.score.scorers
-    for index, name in enumerate(columns):
+    for at, name in values_at(params, "score.scorers.*"):
         if isinstance(rows.get(name), GivenLabels):
             yield (
-                ("score", "scorers", index),
+                at,
                 f"must grade every page by itself (got {name}, of kind {rows[name].kind}); leave "
                 "it out, annotate reads it",
             )

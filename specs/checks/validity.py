@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specs.checks.files import stems
 from specs.checks.filters import source_of
-from specs.checks.references import GATES, WRITERS, names_at
+from specs.checks.references import GATES, WRITERS, values_at
 from specs.corpus import Corpus
 from specs.engine import TemplateEngine
 from specs.judge import ScorerJudge
@@ -109,7 +109,7 @@ def _graders(params: Params, world: _World) -> Findings:
         return
     scored = listed(real)
     for path, better in (("score.scorers.*", ANY_TEXT), ("audit.judge", AUDITOR)):
-        for at, name in names_at(params, path):
+        for at, name in values_at(params, path):
             if name in world.scorers:
                 yield (
                     at,
@@ -141,7 +141,7 @@ def _independence(params: Params) -> Findings:
             f"must not be annotate.judge (got {audit}), whose labels the scorers were fitted on: "
             "it repeats its own mistakes; name another row of kind labels, label_file or llm",
         )
-    for at, gate in names_at(params, *GATES):
+    for at, gate in values_at(params, *GATES):
         if gate in members:
             yield (
                 at,
@@ -160,7 +160,7 @@ def _members(params: Params) -> set[str]:
 
 def _writers(params: Params, world: _World) -> Findings:
     """Refuse templates as writers about real pages."""
-    for at, name in names_at(params, *WRITERS):
+    for at, name in values_at(params, *WRITERS):
         table, row, _ = at
         source = source_of(params, f"{table}/{row}")
         if isinstance(params.engines.get(name), TemplateEngine) and source in world.real:
@@ -194,13 +194,13 @@ def _evaluation(params: Params, world: _World) -> Findings:
     """Refuse suites and judges that say nothing about models of real text."""
     models = [name for name in params.models if _reads_real(params, world, name)]
     members = _members(params)
-    for index, name in enumerate(params.evaluate.suites):
+    for at, name in values_at(params, "evaluate.suites.*"):
         if name not in stems(SUITES):
             continue
         suite = Suite.read(name)
         if models and isinstance(suite, DemoSuite):
             yield (
-                ("evaluate", "suites", index),
+                at,
                 f"must not be {name}, whose prompts are of the made-up world, for "
                 f"{listed(models)}, which read other text; name suites of public files, such as "
                 "harmbench, xstest and arc_easy",
