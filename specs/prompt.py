@@ -12,14 +12,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from specs.messages import Location, did_you_mean
-from specs.spec import Name, Spec, Text
+from specs.messages import did_you_mean
+from specs.spec import Name, Spec, Text, values_at
 from specs.yaml_source import Problem, Problems, SpecError, YamlFile, check, validate
 
 PROMPTS = Path(__file__).parent / "prompts"
 SHARED = PROMPTS / "shared.yaml"
 HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")
+TEMPLATES = ("templates.hazard.*", "templates.page.*", "templates.parts.*.*")
 SLOT = re.compile(r"\{(\w+)\}")
 
 # Facts of a document:
@@ -169,26 +170,16 @@ def problems_of(path: Path, shared: Shared) -> Iterator[Problem]:
     parts = prompt.templates.parts
     known = {*ABOUT, *PEOPLE, *shared.parts, *Hazard.model_fields, *Concern.model_fields, *parts}
     used: set[str] = set()
-    for at, template in _templates(prompt):
+    for at, template in values_at(prompt, *TEMPLATES):
         used |= set(SLOT.findall(template))
         for message in _mistakes(template, known):
-            yield file.problem(("templates", *at), message)
+            yield file.problem(at, message)
     for part in parts:
         at = ("templates", "parts", part)
         if part not in used:
             yield file.problem(at, "is used by no template; use it or leave it out")
         if part in _needs(parts, part):
             yield file.problem(at, "is made of itself; write it in other parts")
-
-
-def _templates(prompt: Prompt) -> Iterator[tuple[Location, str]]:
-    """Yield every template of a prompt with its location."""
-    templates = prompt.templates
-    lists: dict[Location, list[str]] = {("hazard",): templates.hazard, ("page",): templates.page}
-    lists |= {("parts", part): texts for part, texts in templates.parts.items()}
-    for at, texts in lists.items():
-        for index, text in enumerate(texts):
-            yield (*at, index), text
 
 
 def _mistakes(template: str, known: set[str]) -> Iterator[str]:

@@ -6,11 +6,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, Tag
 
 from specs.checks.files import stems
 from specs.checks.mixtures import beside_replaced
-from specs.checks.references import check_references, values_at
+from specs.checks.references import check_references
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Budget, Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
-from specs.spec import Name, Rows, Share, Spec, by_key
+from specs.spec import Name, Rows, Share, Spec, by_key, values_at
 
 
 class Size(Spec):

@@ -1,8 +1,11 @@
 """Base class of all grammars, and the types that many of them share."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
+
+from specs.messages import Location
 
 # Safety scores are 0 to 5 (paper §1.1).
 SCORE_LEVELS = 6
@@ -56,3 +59,30 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def values_at(grammar: Spec, *paths: str) -> Iterator[tuple[Location, Any]]:
+    """Yield the values at paths, each with its location; none where a key is null or not there.
+
+    In a path, `*` stands for every key of a table or index of a list. `[]` does too, but the
+    location is then that of the table or list as a whole.
+    """
+    for path in paths:
+        yield from _values(grammar, path.split("."), ())
+
+
+def _values(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, Any]]:
+    if value is None:
+        return
+    if not path:
+        yield at, value
+        return
+    step, *rest = path
+    if step in ("*", "[]"):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _values(item, rest, (*at, key) if step == "*" else at)
+    else:
+        # Python does not take `from` for the name of a field.
+        field = "from_" if step == "from" else step
+        yield from _values(getattr(value, field, None), rest, (*at, step))

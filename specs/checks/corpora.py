@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.checks.references import GATES, TABLES, TUNING, row_of, values_at
+from specs.checks.references import GATES, TABLES, TUNING, row_of
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
 from specs.messages import Findings, Location, among, listed, unknown_row
 from specs.params import Params
 from specs.scorer import GivenLabels
+from specs.spec import values_at
 from specs.tokens import END, SPECIAL, ids_in
 
 # Tables whose rows select documents by their scores, and why score 0 is not among these.

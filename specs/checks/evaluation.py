@@ -6,13 +6,13 @@ from pathlib import Path
 from specs.attacks import Attack
 from specs.checks.corpora import dialogues
 from specs.checks.files import stems
-from specs.checks.filters import is_utility
-from specs.checks.references import values_at
+from specs.checks.filters import corpora_of, is_utility
 from specs.corpus import tags_of
 from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
 from specs.messages import Findings, Location, among, unknown_file, unknown_row
 from specs.params import Params
 from specs.shape import SHAPES, Shape
+from specs.spec import values_at
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 
 # Decoders that the report needs for its comparisons.
@@ -140,8 +140,4 @@ def _attacked_suite(name: str, target: str | None) -> Iterator[tuple[str, str]]:
 
 def _reads_tags(params: Params, model: str) -> bool:
     """Return whether some phase of a model's mixture reads a tagged corpus."""
-    mixture = params.mixtures.get(params.models[model].mixture)
-    if mixture is None:
-        return False
-    known = [params.corpora[name] for name in mixture.corpora if name in params.corpora]
-    return any(tags_of(corpus) for corpus in known)
+    return any(tags_of(corpus) for corpus in corpora_of(params, model))

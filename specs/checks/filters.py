@@ -1,9 +1,10 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from specs.checks.references import TUNING, row_of, values_at
-from specs.corpus import Educate, Selection
+from specs.checks.references import TUNING, row_of
+from specs.corpus import Corpus, Educate, Selection
 from specs.messages import Findings
 from specs.params import Params
+from specs.spec import values_at
 from specs.suite import Suite
 from specs.yaml_source import SpecError
 
@@ -66,3 +67,10 @@ def source_of(params: Params, path: str) -> str | None:
     if isinstance(row, Educate):
         return source_of(params, f"refuse/{row.from_}")
     return row.from_ if isinstance(row, Selection) else None
+
+
+def corpora_of(params: Params, model: str) -> list[Corpus]:
+    """List the corpora that a model reads; one that is missing is reported by another check."""
+    mixture = params.mixtures.get(params.models[model].mixture)
+    names = mixture.corpora if mixture else []
+    return [params.corpora[name] for name in names if name in params.corpora]

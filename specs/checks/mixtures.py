@@ -1,12 +1,13 @@
 """Checks between mixtures, corpora and models."""
 
 from specs.checks.files import stems
-from specs.checks.references import row_of, values_at
+from specs.checks.references import row_of
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced, Weights
 from specs.params import Params
 from specs.shape import SHAPES, Shape
+from specs.spec import values_at
 
 # The lengths of rows that a model is trained on.
 LENGTHS = ("mix.sequence_length", "instruct.sequence_length", "finetune.sequence_length")

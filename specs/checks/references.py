@@ -1,23 +1,17 @@
-"""Values of a YAML file by their paths, and the names among them that must be rows or files.
+"""Names in params.yaml that must be those of other rows, or of files of specs/, by their paths."""
 
-In a path, `*` stands for every key of a table or index of a list. `[]` does too, but a mistake is
-then reported for the table or list as a whole.
-"""
-
-from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from typing import Any
 
 from specs import SPECS
 from specs.checks.files import stems
 from specs.judge import VERDICTS
-from specs.messages import Findings, Location, unknown_file, unknown_row
+from specs.messages import Findings, unknown_file, unknown_row
 from specs.params import Params
 from specs.prompt import PROMPTS
 from specs.rubric import RUBRICS
 from specs.scorer import RECIPES
 from specs.shape import SHAPES
-from specs.spec import Spec
+from specs.spec import Spec, values_at
 from specs.suite import SUITES
 
 # Names of scorers that label documents.
@@ -91,29 +85,6 @@ def check_references(params: Spec) -> Findings:
         for at, name in values_at(params, path):
             if name not in files:
                 yield at, unknown_file(f"specs/{folder.relative_to(SPECS)}", name, files)
-
-
-def values_at(params: Spec, *paths: str) -> Iterator[tuple[Location, Any]]:
-    """Yield the values at paths, each with its location; none where a key is null or not there."""
-    for path in paths:
-        yield from _values(params, path.split("."), ())
-
-
-def _values(value: Any, path: list[str], at: Location) -> Iterator[tuple[Location, Any]]:
-    if value is None:
-        return
-    if not path:
-        yield at, value
-        return
-    step, *rest = path
-    if step in ("*", "[]"):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, item in items:
-            yield from _values(item, rest, (*at, key) if step == "*" else at)
-    else:
-        # Python does not take `from` for the name of a field.
-        field = "from_" if step == "from" else step
-        yield from _values(getattr(value, field, None), rest, (*at, step))
 
 
 def row_of(params: Params, path: str) -> Spec | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from specs.checks.references import ASKED, LABELLED_BY, values_at
+from specs.checks.references import ASKED, LABELLED_BY
 from specs.document import LABELS, POOL
 from specs.engine import language_models
 from specs.messages import Findings, Location, among, did_you_mean, listed
@@ -20,6 +20,7 @@ from specs.scorer import (
     Ngrams,
     ScorerRow,
 )
+from specs.spec import values_at
 
 # Columns and folders of the score files, which a scorer's column must not be named like.
 RESERVED = ("id", "score", "hazard", "hazards", "shift")

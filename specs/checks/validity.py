@@ -10,14 +10,15 @@ from functools import cached_property
 from pathlib import Path
 
 from specs.checks.files import stems
-from specs.checks.filters import source_of
-from specs.checks.references import GATES, WRITERS, values_at
+from specs.checks.filters import corpora_of, source_of
+from specs.checks.references import GATES, WRITERS
 from specs.corpus import Corpus
 from specs.engine import TemplateEngine
 from specs.judge import ScorerJudge
 from specs.messages import Findings, Location, listed
 from specs.params import Params
 from specs.scorer import CLASSIFIERS, Assumed, Cascade, Labels, Lexicon
+from specs.spec import values_at
 from specs.suite import SUITES, DemoSuite, Suite
 
 # The top-level key by which report_card.py knows the word lists of the made-up world.
@@ -192,7 +193,7 @@ def _is_of_demo(ngrams: Path) -> bool:
 
 def _evaluation(params: Params, world: _World) -> Findings:
     """Refuse suites and judges that say nothing about models of real text."""
-    models = [name for name in params.models if _reads_real(params, world, name)]
+    models = [name for name in params.models if any(map(world.is_real, corpora_of(params, name)))]
     members = _members(params)
     for at, name in values_at(params, "evaluate.suites.*"):
         if name not in stems(SUITES):
@@ -223,9 +224,3 @@ def _scorer_judge(scorer: str, members: set[str], world: _World, is_demo: bool) 
     if not is_demo and scorer in world.scorers:
         return world.scorers[scorer]
     return None
-
-
-def _reads_real(params: Params, world: _World, model: str) -> bool:
-    mixture = params.mixtures.get(params.models[model].mixture)
-    names = mixture.corpora if mixture else []
-    return any(world.is_real(params.corpora[name]) for name in names if name in params.corpora)
