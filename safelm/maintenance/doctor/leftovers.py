@@ -6,9 +6,10 @@ from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import BUILD, cache, scratch
+from safelm.builder.status import file_bytes
 from safelm.builder.store import Store, project_store
 from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis, leftover
-from safelm.maintenance.quarantine import quarantine_folder, size
+from safelm.maintenance.quarantine import quarantine_folder
 
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 PREFIX = re.compile(r"[0-9a-f]{2}")
@@ -33,7 +34,7 @@ def temporary_directories() -> Diagnoses:
     store = project_store()
     roots = (store.temporary_root, scratch("attempts"), BUILD / ".attempts")
     for path in chain.from_iterable(sorted(root.glob("*")) for root in roots):
-        megabytes = size(path) / 1e6
+        megabytes = file_bytes(path) / 1e6
         yield leftover(path, f"is a temporary directory of a killed build ({megabytes:,.1f} MB)")
 
 
@@ -57,7 +58,7 @@ def _is_entry(path: Path, store: Store) -> bool:
 def quarantined() -> Diagnoses:
     """Report the disk space that the quarantine takes."""
     folder = quarantine_folder()
-    if megabytes := size(folder) / 1e6:
+    if megabytes := file_bytes(folder) / 1e6:
         yield Diagnosis(
             folder,
             f"holds {megabytes:,.1f} MB of quarantined files",

@@ -17,6 +17,7 @@ import yaml
 
 from safelm.builder.files import Json, is_digest, is_safe_name
 from safelm.builder.provenance import DIR, LOCK_FILE
+from safelm.maintenance.verify.report import describe
 
 
 class DamagedLockFile(ValueError):
@@ -70,7 +71,7 @@ def parse_lock(data: bytes, path: Path = LOCK_FILE) -> Mapping[str, Stage]:
     try:
         values = yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise DamagedLockFile(f"{path}: is not YAML ({_one_line(error)})") from None
+        raise DamagedLockFile(f"{path}: is not YAML ({describe(error)})") from None
     # An empty file is None in YAML, so this finds a file that a crash left empty, too.
     if not isinstance(values, dict) or values.get("schema") != "2.0":
         size = len(data)
@@ -183,7 +184,7 @@ def read_listing(data: bytes) -> Listing:
         entries = json.loads(data)
         files = {entry["relpath"]: entry["md5"] for entry in entries}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedLockFile(f"is not a listing of files ({_one_line(error)})") from None
+        raise DamagedLockFile(f"is not a listing of files ({describe(error)})") from None
     parents = set[str]()
     for name, md5 in files.items():
         if not is_safe_name(name):
@@ -209,8 +210,3 @@ def folders(stages: Stages) -> Iterator[tuple[Stage, Out, str]]:
         for out in stage.outs:
             if out.md5 and out.md5.endswith(DIR):
                 yield stage, out, out.md5
-
-
-def _one_line(error: BaseException) -> str:
-    words = f"{type(error).__name__}: {error}".split()
-    return " ".join(words)[:200]
