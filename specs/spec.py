@@ -45,6 +45,7 @@ def by_key(key: str, with_key: str, without_key: str) -> Discriminator:
     """Tell two grammars apart by a key that only one has; the others are the tags of both."""
 
     def tag(row: Any) -> str:
+        # A row comes as a mapping from a file, and as a grammar from Python.
         has_key = key in row if isinstance(row, dict) else hasattr(row, key)
         return with_key if has_key else without_key
 

@@ -28,6 +28,7 @@ from specs.yaml_source import Problems, SpecError, YamlFile, check
 SCHEMA = Path(__file__).parent / "params.schema.json"
 
 
+# In any order, because what they find is sorted by the lines of the file.
 CHECKS = (
     check_references,
     check_scorers,

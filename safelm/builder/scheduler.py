@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property, partial
+from graphlib import TopologicalSorter
 
 from tqdm import tqdm
 
@@ -70,20 +71,11 @@ class Schedule:
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Stages on the longest way from a stage to the end of the graph, itself included."""
-        readers: dict[str, list[str]] = {stage: [] for stage in self.needs}
-        for stage, needed in self.needs.items():
-            for name in needed:
-                readers[name].append(stage)
-        lengths: dict[str, int] = {}
-
-        # Each stage is measured once, however many ways lead to it.
-        def measure(stage: str) -> int:
-            if stage not in lengths:
-                lengths[stage] = 1 + max(map(measure, readers[stage]), default=0)
-            return lengths[stage]
-
-        for stage in self.needs:
-            measure(stage)
+        lengths = dict.fromkeys(self.needs, 1)
+        # From the end of the graph: a stage is measured before those whose outputs it reads.
+        for stage in reversed([*TopologicalSorter(self.needs).static_order()]):
+            for needed in self.needs[stage]:
+                lengths[needed] = max(lengths[needed], lengths[stage] + 1)
         return lengths
 
     def next_batch(self) -> list[str]:

@@ -49,6 +49,7 @@ ROWS = {
     "comparisons.filtered": "models",
     "comparisons.safe": "models",
     "comparisons.ablation.*": "models",
+    # Their keys are numbers here and text in the file, so that no line is known of a key.
     "comparisons.amounts.*.[]": "models",
     "comparisons.starts.*.[]": "models",
 }

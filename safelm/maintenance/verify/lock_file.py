@@ -6,6 +6,7 @@ before anything acts on it.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,21 +153,21 @@ def _md5(where: str, value: Json, *, required: bool) -> str | None:
 
 def _in_order(stages: Stages) -> Stages:
     """Sort stages so that each comes after those whose outputs it reads."""
-    makers: dict[Path, set[str]] = {}
-    makers_within: dict[Path, set[str]] = {}
+    makers = defaultdict[Path, set[str]](set)
+    makers_within = defaultdict[Path, set[str]](set)
     for stage in stages.values():
         for out in stage.outs:
-            makers.setdefault(out.path, set()).add(stage.name)
+            makers[out.path].add(stage.name)
             for folder in out.path.parents:
-                makers_within.setdefault(folder, set()).add(stage.name)
+                makers_within[folder].add(stage.name)
     graph: dict[str, set[str]] = {}
     for stage in stages.values():
         needed = set[str]()
         for dep in map(Path, stage.deps):
             # A stage reads an output when it names the output, a folder around it, or a file in it.
-            needed |= makers_within.get(dep, set())
+            needed |= makers_within[dep]
             for path in (dep, *dep.parents):
-                needed |= makers.get(path, set())
+                needed |= makers[path]
         graph[stage.name] = needed - {stage.name}
     try:
         return {name: stages[name] for name in TopologicalSorter(graph).static_order()}
