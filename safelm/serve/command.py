@@ -84,13 +84,13 @@ def refuse_open_address(host: str, key: str | None) -> None:
         )
 
 
-def read_decoder(name: str, params: Path = PARAMS) -> Decoder:
+def read_decoder(name: str) -> Decoder:
     """Read a row of evaluate.decoders, and nothing else of params.yaml. Raises ServeError."""
-    file = YamlFile(params)
+    file = YamlFile(PARAMS)
     rows = file.values["evaluate"]["decoders"]
     if name not in rows:
         raise ServeError(
-            f"--decoder {name}: expected a row of evaluate.decoders in {params} (rows are "
+            f"--decoder {name}: expected a row of evaluate.decoders in {PARAMS} (rows are "
             f"{', '.join(rows)}){did_you_mean(name, rows)}"
         )
     return check(DecoderRow, file, at=("evaluate", "decoders", name))
