@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-Location = tuple[str | int, ...]
+from specs.spec import Location
+
 # A mistake that a check found: (its location in params.yaml, message).
 Finding = tuple[Location, str]
 Findings = Iterator[Finding]

@@ -5,10 +5,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
-from specs.messages import Location
-
 # Safety scores are 0 to 5 (paper §1.1).
 SCORE_LEVELS = 6
+# The keys and indices that lead to a value of a YAML file.
+Location = tuple[str | int, ...]
 
 Score = Annotated[
     int,
