@@ -153,9 +153,8 @@ def relearning_pairs(
     """
     # Reversed: with the seed of safety instruction tuning, the pairs that a model has read there
     # come last.
-    ordered = {}
-    for kind, pairs in read_pairs(folder).items():
-        ordered[kind] = sample_pairs(pairs, len(pairs), seed)[::-1]
+    kinds = read_pairs(folder).items()
+    ordered = {kind: sample_pairs(pairs, len(pairs), seed)[::-1] for kind, pairs in kinds}
     harmful = ordered["harmful"]
     held_out_count = min(MAX_HELD_OUT, len(harmful) // 2)
     held_out = harmful[:held_out_count]

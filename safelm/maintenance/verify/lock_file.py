@@ -80,10 +80,8 @@ def parse_lock(data: bytes, path: Path = LOCK_FILE) -> Mapping[str, Stage]:
     entries = values.get("stages", {})
     if not isinstance(entries, dict):
         raise DamagedLockFile(f"{path}: stages: expected a table (got {type(entries).__name__})")
-    stages = {}
-    for name, entry in entries.items():
-        stages[name] = read_entry(f"{path}: {name}", name, entry)
-    return _in_order(stages)
+    items = entries.items()
+    return _in_order({name: read_entry(f"{path}: {name}", name, entry) for name, entry in items})
 
 
 def read_entry(where: str, name: Any, entry: Any) -> Stage:
