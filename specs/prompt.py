@@ -12,11 +12,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
+from specs import SPECS
 from specs.messages import did_you_mean
 from specs.spec import Name, Spec, Text, values_at
 from specs.yaml_source import Problem, Problems, SpecError, YamlFile, check, validate
 
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = SPECS / "prompts"
 SHARED = PROMPTS / "shared.yaml"
 HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")

@@ -1,14 +1,14 @@
 """Scorers: the rows of `scorers`, their ensembles, and the finetuning of encoders."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from specs import SPECS
 from specs.spec import Name, Names, Score, Seed, Share, Spec, Text
 from specs.yaml_source import NamedFile
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = SPECS / "recipes"
 # Kinds that give a reason and need no labels.
 JUDGES = ("lexicon", "llm")
 # Kinds that may grade the sample.

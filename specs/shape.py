@@ -1,15 +1,15 @@
 """Shapes: architectures with their training recipes, one YAML file each in specs/shapes."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
+from specs import SPECS
 from specs.spec import Share, Spec
 from specs.yaml_source import NamedFile
 
-SHAPES = Path(__file__).parent / "shapes"
+SHAPES = SPECS / "shapes"
 
 
 class TrainingRecipe(Spec):

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from specs import SPECS
 from specs.spec import Name, Spec, Text
 from specs.yaml_source import YamlFile, check
 
-SUITES = Path(__file__).parent / "suites"
+SUITES = SPECS / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
 # Tasks of the harness whose own task file shows examples in the prompt.
 SHOWING = ("gsm8k",)

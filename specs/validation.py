@@ -6,6 +6,7 @@ It takes less than a second, and runs before a build spends any time.
 import json
 from pathlib import Path
 
+from specs import SPECS
 from specs.checks.corpora import (
     check_corpora,
     check_dialogues,
@@ -25,7 +26,7 @@ from specs.messages import Findings
 from specs.params import PARAMS, Params
 from specs.yaml_source import Problems, SpecError, YamlFile, check
 
-SCHEMA = Path(__file__).parent / "params.schema.json"
+SCHEMA = SPECS / "params.schema.json"
 
 
 # In any order, because what they find is sorted by the lines of the file.
