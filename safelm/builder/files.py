@@ -69,7 +69,11 @@ def describe_error(error: BaseException) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a small file atomically: under a temporary name, then synced, then renamed."""
+    """Write a small file atomically: under a temporary name, then synced, then renamed.
+
+    Its folder is made if it is missing.
+    """
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{_process_name()}")
     try:
         with attach_filename(temporary), temporary.open("wb") as file:

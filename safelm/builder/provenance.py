@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from safelm.builder.digest import MANIFEST, bytes_md5, cached_digest
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.files import write_synced
 from safelm.builder.manifest import DamagedShard, Manifest
 from safelm.builder.paths import BUILD, scratch
 from safelm.builder.store import project_store
@@ -35,7 +35,6 @@ REMEDY = "`make verify REPAIR=1` fetches it or makes it again"
 def record_made(manifest: Manifest, name: str) -> None:
     """Keep a copy of a manifest that was made here: INSTALLED into build/, or of SHARDS alone."""
     path = scratch("made", manifest.stage, name)
-    make_folder(path.parent)
     write_synced(path, manifest.dump())
 
 

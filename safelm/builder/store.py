@@ -124,7 +124,6 @@ class Store:
     def write_entry(self, entry: ManifestEntry, stamps: Mapping[str, Stamp]) -> None:
         """Write an entry of the index, atomically, with the stamps of objects that were hashed."""
         path = self._entry_path(entry.key)
-        make_folder(path.parent)
         content = asdict(entry)
         values = {**content, "digest": json_digest(content), "stamps": stamps}
         write_synced(path, json.dumps(values, sort_keys=True).encode())
@@ -132,7 +131,6 @@ class Store:
     def write_object(self, md5: str, data: bytes) -> Path:
         """Write a small object, atomically and read-only; return its path."""
         path = self.object(md5)
-        make_folder(path.parent)
         write_synced(path, data)
         path.chmod(READ_ONLY)
         return path
