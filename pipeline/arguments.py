@@ -26,8 +26,12 @@ class StageParser(argparse.ArgumentParser):
     def add_row(self, name: str, table: str) -> None:
         """Add an argument that names a row of a table, or of a list such as score.sources."""
         rows = attrgetter(table)(Params.read(table.partition(".")[0]))
-        help = f"a row of `{table}` in params.yaml: {', '.join(rows)}"
-        self.add_argument(name, choices=rows, metavar=name, help=help)
+        self.add_argument(
+            name,
+            choices=rows,
+            metavar=name,
+            help=f"a row of `{table}` in params.yaml: {', '.join(rows)}",
+        )
 
     def parse_row(self, name: str, table: str) -> str:
         """Parse a command line of one argument, a row of a table; return the row's name."""

@@ -10,7 +10,7 @@ from pipeline.dependencies import DVC_YAML, update_dependencies
 from safelm.builder import scheduler
 from safelm.builder.dvc_locks import LOCK, remove_ended, try_lock
 from safelm.builder.environment import environment_number
-from safelm.builder.files import write_synced
+from safelm.builder.files import nearest_folder, write_synced
 from safelm.builder.locks import StageError, locked
 from safelm.builder.paths import build, cache
 from safelm.builder.provenance import LOCK_FILE
@@ -126,8 +126,7 @@ def sort_stages() -> None:
 
 def _require_space(stages: int, expected: int) -> None:
     """Refuse a build that would fill the disk: it would fail late, and so would others."""
-    folder = cache().absolute()
-    folder = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    folder = nearest_folder(cache())
     free = shutil.disk_usage(folder).free
     declared = environment_number("SAFELM_FREE_GB")
     needed = declared * 10**9 if declared else expected

@@ -66,9 +66,7 @@ def _own_modules(entry: str) -> dict[str, Module]:
         if name in own or name.startswith(NEUTRAL):
             continue
         own[name] = closure[name]
-        for imported in own[name].imports:
-            if imported.startswith("pipeline."):
-                waiting.append(imported)
+        waiting += [module for module in own[name].imports if module.startswith("pipeline.")]
     return own
 
 

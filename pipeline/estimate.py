@@ -22,10 +22,9 @@ def lines(path: Path, only: str | None) -> list[str]:
     """
     file = YamlFile(path)
     scale: Scale = check(Scale, file)
-    file.refuse([file.problem(at, message) for at, message in findings(scale)])
+    file.refuse(file.problems(findings(scale)))
     if only is not None and only not in scale.models:
-        message = f"has no row {only} (rows are {', '.join(scale.models)})"
-        file.refuse([file.problem(("models",), message)])
+        raise file.error_at(("models",), f"has no row {only} (rows are {', '.join(scale.models)})")
     names = scale.models if only is None else [only]
     found: list[str] = []
     for name in names:

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import NewComparisons
-from specs.corpus import Corpus, TagRow
-from specs.messages import Location, did_you_mean
+from specs.corpus import Corpus, Educate, Rewrite, TagRow
+from specs.messages import Location, among, did_you_mean
 from specs.mixture import Mixture, Part
 from specs.params import PARAMS, Params
-from specs.spec import Name, Spec
+from specs.spec import Name, OptionalRows, Spec, Text, by_key
 from specs.validation import findings
-from specs.writer import Educate, Rewrite
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problem, SpecError, YamlFile, check, value_at
 
+# A table of rows by name, or one row, as YAML has it.
+Block = dict[str, Any]
 # The rows of a file, by the location of their table: ("mixtures",) or ("comparisons", "starts").
-Rows = dict[Location, dict[str, Any]]
+Tables = dict[Location, Block]
 MAX_COLUMNS = 100
 EMPTY = re.compile(r":\s*\{\s*\}")
 
@@ -34,7 +35,7 @@ class Seeds(Spec):
     """A model with several seeds: `safe` with [1, 2] is the rows `safe` and `safe_2`."""
 
     mixture: Name = Field(description="a row of `mixtures`, there or in params.yaml")
-    shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
+    shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         min_length=1, description="a list of seeds; the row of the first has the model's name"
     )
@@ -50,14 +51,9 @@ class LikeMixture(Spec):
     )
 
 
-def _kind(row: object) -> str:
-    is_like = "like" in row if isinstance(row, dict) else isinstance(row, LikeMixture)
-    return "a changed mixture" if is_like else "a mixture"
-
-
 MixtureRow = Annotated[
     Annotated[Mixture, Tag("a mixture")] | Annotated[LikeMixture, Tag("a changed mixture")],
-    Discriminator(_kind),
+    by_key("like", "a changed mixture", "a mixture"),
 ]
 
 
@@ -68,25 +64,25 @@ class Experiment(Spec):
     that are added from it.
     """
 
-    rephrase: dict[Name, Rewrite] = Field(default_factory=dict)
-    refuse: dict[Name, Rewrite] = Field(default_factory=dict)
-    educate: dict[Name, Educate] = Field(default_factory=dict)
-    tags: dict[Name, TagRow] = Field(default_factory=dict)
-    corpora: dict[Name, Corpus] = Field(default_factory=dict)
-    mixtures: dict[Name, MixtureRow] = Field(default_factory=dict)
-    models: dict[Name, Seeds] = Field(default_factory=dict)
-    relearn: dict[Name, Relearn] = Field(default_factory=dict)
-    attacks: dict[Name, Attack] = Field(default_factory=dict)
-    comparisons: NewComparisons = NewComparisons()
+    rephrase: OptionalRows[Rewrite]
+    refuse: OptionalRows[Rewrite]
+    educate: OptionalRows[Educate]
+    tags: OptionalRows[TagRow]
+    corpora: OptionalRows[Corpus]
+    mixtures: OptionalRows[MixtureRow]
+    models: OptionalRows[Seeds]
+    relearn: OptionalRows[Relearn]
+    attacks: OptionalRows[Attack]
+    comparisons: NewComparisons = Field(default_factory=NewComparisons)
 
 
-def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
+def expand(file: YamlFile, mixtures: Block) -> Tables:
     """Return the rows of an experiment as params.yaml has them, in full.
 
     `mixtures` are those that `like` may name. Raises SpecError.
     """
     experiment = check(Experiment, file)
-    rows: Rows = {}
+    rows: Tables = {}
     for table in file.values:
         if table == "models":
             rows["models",] = _expand_models(file, experiment.models)
@@ -100,38 +96,35 @@ def expand(file: YamlFile, mixtures: dict[str, Any]) -> Rows:
     return rows
 
 
-def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
+def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
+    rows: Block = {}
     for model, row in models.items():
         for seed in row.seeds:
             name = model if seed == row.seeds[0] else f"{model}_{seed}"
             if name in rows:
-                message = f"gives the row {name} twice; give it another name or seed"
-                file.refuse([file.problem(("models", model), message)])
+                raise file.error_at(
+                    ("models", model), f"gives the row {name} twice; give it another name or seed"
+                )
             rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
     return rows
 
 
-def _expand_mixtures(file: YamlFile, known: dict[str, Any]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
+def _expand_mixtures(file: YamlFile, known: Block) -> Block:
+    rows: Block = {}
     for name, row in file.values["mixtures"].items():
-        rows[name] = row
-        if "like" in row:
-            rows[name] = _changed(file, name, row, known | rows)
+        rows[name] = _changed(file, name, row, known | rows) if "like" in row else row
     return rows
 
 
-def _changed(
-    file: YamlFile, name: str, row: dict[str, Any], mixtures: dict[str, Any]
-) -> dict[str, Any]:
+def _changed(file: YamlFile, name: str, row: Block, mixtures: Block) -> Block:
     """Return the mixture that a row is like, with the parts that the row sets."""
     like, changes = row["like"], row["set"]
     others = {other: mixture for other, mixture in mixtures.items() if other != name}
     if like not in others:
         message = f"must be a row of mixtures (got {like}){did_you_mean(like, others)}"
-        file.refuse([file.problem(("mixtures", name, "like"), message)])
+        raise file.error_at(("mixtures", name, "like"), message)
     phases = others[like]["phases"]
-    parts: dict[str, Any] = {}
+    parts: Block = {}
     for phase in phases:
         parts |= phase["parts"]
     new = {part: amount for part, amount in changes.items() if part not in parts}
@@ -139,17 +132,15 @@ def _changed(
     # A new part has to say whose place it takes, and one that is not there cannot be left out.
     if None in new.values() or (new and not leaves_one_out):
         part = next(iter(new))
-        message = f"must be a part of {like} (got {part}; parts are {', '.join(parts)})"
-        message += f"{did_you_mean(part, parts)}, or leave another part out for it: {{…: null}}"
-        file.refuse([file.problem(("mixtures", name, "set", part), message)])
+        message = f"must be a part of {like} {among(part, 'parts', parts)}, "
+        message += "or leave another part out for it: {…: null}"
+        raise file.error_at(("mixtures", name, "set", part), message)
     return {"phases": [_changed_phase(phase, changes, new) for phase in phases]}
 
 
-def _changed_phase(
-    phase: dict[str, Any], changes: dict[str, Any], new: dict[str, Any]
-) -> dict[str, Any]:
+def _changed_phase(phase: Block, changes: Block, new: Block) -> Block:
     """Set the parts of a phase; new parts take the place of the first that is left out."""
-    parts: dict[str, Any] = {}
+    parts: Block = {}
     for part, old in phase["parts"].items():
         amount = changes.get(part, old)
         if amount is None:
@@ -183,30 +174,28 @@ def add(path: Path, target: Path = PARAMS) -> dict[str, list[str]]:
     return {".".join(map(str, at)): list(table) for at, table in new.items()}
 
 
-def _new_rows(rows: Rows, file: YamlFile, params: YamlFile) -> Rows:
+def _new_rows(rows: Tables, file: YamlFile, params: YamlFile) -> Tables:
     """Select the rows that params.yaml does not have.
 
     Raises SpecError for a row that params.yaml has with other values.
     """
-    new: Rows = {}
+    new: Tables = {}
     conflicts = []
     for at, table in rows.items():
-        present = _at(params.values, at)
+        present = value_at(params.values, at)
         new[at] = {}
         for name, row in table.items():
             if name not in present:
                 new[at][name] = row
             elif present[name] != row:
-                message = f"is in {params.path} already, with other values; choose another name"
-                conflicts.append(file.problem((*at, name), message))
+                conflicts.append(
+                    file.problem(
+                        (*at, name),
+                        f"is in {params.path} already, with other values; choose another name",
+                    )
+                )
     file.refuse(conflicts)
     return new
-
-
-def _at(values: Any, at: Location) -> Any:
-    for part in at:
-        values = values[part]
-    return values
 
 
 def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
@@ -214,25 +203,31 @@ def _refuse_misfit(path: Path, file: YamlFile, params: YamlFile) -> None:
     try:
         whole = YamlFile(path)
     except SpecError as error:
-        message = (
-            "rows cannot be added to a table in brackets or of another indent; "
-            "write one row on each line, behind two spaces"
-        )
-        raise SpecError([Problem(str(params.path), 1, "", message)]) from error
+        raise SpecError(
+            [
+                Problem(
+                    str(params.path),
+                    1,
+                    "",
+                    "rows cannot be added to a table in brackets or of another indent; "
+                    "write one row on each line, behind two spaces",
+                )
+            ]
+        ) from error
     try:
-        problems = [whole.problem(at, message) for at, message in findings(check(Params, whole))]
+        problems = whole.problems(findings(check(Params, whole)))
     except SpecError as error:
         problems = error.problems
     file.refuse([file.problem_at(problem.at, problem.message) for problem in problems])
 
 
-def insert(file: YamlFile, text: str, rows: Rows) -> str:
+def insert(file: YamlFile, text: str, rows: Tables) -> str:
     """Insert rows at the end of their tables; a table may be empty, `{}`."""
     lines = text.splitlines()
     ends = {at: _end(file, at) for at in rows}
     # From the last table up, so that the line numbers of the others stay right.
     for at, end in sorted(ends.items(), key=lambda item: -item[1]):
-        if rows[at] and not _at(file.values, at):
+        if rows[at] and not value_at(file.values, at):
             lines[end - 1] = EMPTY.sub(_spaces, lines[end - 1], count=1).rstrip()
         indent = "  " * len(at)
         new = []
@@ -262,7 +257,7 @@ def _lines(name: str, row: Any) -> list[str]:
     return [f"{name}:", *(f"  {key}: {_flow(value)}" for key, value in row.items())]
 
 
-def _item(phase: dict[str, Any]) -> list[str]:
+def _item(phase: Block) -> list[str]:
     """Write a phase as an item of a list, on as many lines as it needs."""
     # PyYAML breaks a line only after an item that goes beyond the width, hence the margin.
     first, *rest = _flow(phase, MAX_COLUMNS - 30).splitlines()

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Name, Seed, Spec
+from specs.spec import Name, Names, Seed, Spec
 
 
 class Attack(Spec):
@@ -19,7 +19,7 @@ class Attack(Spec):
     with which the search begins.
     """
 
-    models: list[Name] = Field(min_length=1, description="rows of `models`")
+    models: Names = Field(description="rows of `models`")
     stages: list[Literal["pretrain", "instruct", "finetune"]] = Field(min_length=1)
     suite: Name = Field(description="a harmful suite of evaluate.suites")
     target: str | None = Field(
@@ -40,9 +40,7 @@ class Attack(Spec):
         description="nats of the target's mean log-probability given for a mean tag probability of "
         "1, as tag_weight of branch: for an attacker who knows the tag; 0 for one who does not"
     )
-    decoders: list[Name] = Field(
-        min_length=1, description="rows of evaluate.decoders that complete the prompts"
-    )
+    decoders: Names = Field(description="rows of evaluate.decoders that complete the prompts")
     seed: Seed
 
     @model_validator(mode="after")
@@ -64,7 +62,7 @@ class Relearn(Spec):
     The learning rate is constant, so a checkpoint equals a run that ends after so many pairs.
     """
 
-    models: list[Name] = Field(min_length=1, description="rows of `models`")
+    models: Names = Field(description="rows of `models`")
     stage: Literal["pretrain", "instruct"] = Field(
         description="the model to tune: the base model, which then learns the chat format too, or "
         "the instruction-tuned one"
@@ -82,10 +80,8 @@ class Relearn(Spec):
     batch_size: PositiveInt
     sequence_length: PositiveInt
     learning_rate: PositiveFloat = Field(description="constant, without a warm-up")
-    suites: list[Name] = Field(
-        min_length=1, description="rows of evaluate.suites, but those of utility"
-    )
-    decoders: list[Name] = Field(min_length=1, description="rows of evaluate.decoders")
+    suites: Names = Field(description="rows of evaluate.suites, but those of utility")
+    decoders: Names = Field(description="rows of evaluate.decoders")
     seed: Seed
 
     @model_validator(mode="after")

@@ -46,6 +46,6 @@ class Comparisons(Spec):
 class NewComparisons(Spec):
     """Comparisons that an experiment adds; other tables stay as they are."""
 
-    ablation: dict[AblationStep, ModelName] = Field(default_factory=dict)
-    amounts: dict[Label, Amounts] = Field(default_factory=dict)
-    starts: dict[Label, Starts] = Field(default_factory=dict)
+    ablation: dict[AblationStep, ModelName] = Field(default={})
+    amounts: dict[Label, Amounts] = Field(default={})
+    starts: dict[Label, Starts] = Field(default={})

@@ -1,10 +1,10 @@
-"""Corpora: named selections of documents that mixtures read; tags of raw pages, gates of texts."""
+"""Corpora: the documents that mixtures read; the rows that write and tag some, and their gates."""
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+from pydantic import Field, PositiveFloat, PositiveInt, Tag
 
-from specs.spec import Name, Scores, Seed, Share, Spec
+from specs.spec import Name, Names, Score, Scores, Seed, Share, Spec, by_key
 
 FROM = r"^(clean|rephrase|refuse|educate|tag)/[a-z][a-z0-9_]*$"
 # Scored pages, by their source and score.
@@ -68,14 +68,9 @@ class WholeCorpus(Spec):
     allow_empty: AllowEmpty = False
 
 
-def _kind(row: object) -> str:
-    has_scores = "scores" in row if isinstance(row, dict) else isinstance(row, ScoredCorpus)
-    return "scored" if has_scores else "whole"
-
-
 Corpus = Annotated[
     Annotated[ScoredCorpus, Tag("scored")] | Annotated[WholeCorpus, Tag("whole")],
-    Discriminator(_kind),
+    by_key("scores", "scored", "whole"),
 ]
 
 
@@ -112,3 +107,31 @@ class TagRow(Selection):
         description="a draw for each word, or exactly the rounded share of the words"
     )
     seed: Seed
+
+
+class Writer(Spec):
+    """The keys of every row that writes texts: the engine, its prompts, and what is kept."""
+
+    engine: Name = Field(description="a row of `engines`, which writes")
+    prompts: Names = Field(description="files of specs/prompts/<stage>, without .yaml")
+    gate: Name | None = Field(
+        default=None,
+        description="a row of scorers that grades the texts; leave it out for the ensemble of "
+        "`score`",
+    )
+    max_score: Score = Field(description="texts that are graded higher are not kept")
+    seed: Seed
+
+
+class Rewrite(Selection, Writer):
+    """A row of `rephrase` or `refuse`: texts written from scored documents.
+
+    Rephrasing makes safe, contextualised text in several styles (paper §2). Refusing makes
+    dialogues that decline a request, from the worst documents (paper §3, RefuseWeb).
+    """
+
+
+class Educate(Writer):
+    """A row of `educate`: articles on the principles of refusals (paper §3, Moral Education)."""
+
+    from_: Name = Field(alias="from", description="a row of `refuse`")

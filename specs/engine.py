@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from specs.spec import Name, Spec
+from specs.spec import Rows, Spec, Text
 
 # Not in a dump of the row, and so in no key: no limit changes a byte.
 Seconds = Annotated[float, Field(gt=0, exclude=True)]
@@ -33,8 +33,7 @@ class TemplateEngine(Spec):
 class LanguageModel(Spec):
     """The keys that all language models share: the weights, and how answers are drawn."""
 
-    model: str = Field(
-        min_length=1,
+    model: Text = Field(
         description="its name, as the server or the Hugging Face hub has it, or a folder",
     )
     digest: str = Field(
@@ -74,7 +73,7 @@ class VllmEngine(LanguageModel):
 
 
 Engine = Annotated[TemplateEngine | EndpointEngine | VllmEngine, Field(discriminator="kind")]
-Engines = Annotated[dict[Name, Engine], Field(min_length=1)]
+Engines = Rows[Engine]
 
 
 def language_models(engines: Mapping[str, Engine]) -> list[str]:

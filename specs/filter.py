@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs.messages import did_you_mean, listed
-from specs.spec import Name, Seed, Share, Spec
+from specs.spec import Name, Names, Seed, Share, Spec
 
 # Filters of DataTrove that need a download, a function or an order of documents, and what to use.
 REFUSED = {
@@ -108,7 +108,7 @@ class OverlapFilter(Spec):
     """Documents that hold a prompt of a suite are dropped, by the name of the suite."""
 
     kind: Literal["overlap"]
-    suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
+    suites: Names = Field(description="files of specs/suites, without .yaml")
     ngram: PositiveInt = Field(description="words of an n-gram; a shorter prompt is found whole")
     min_share: Share = Field(
         description="a prompt is found if one document has this share of its n-grams, or all of "
@@ -125,11 +125,8 @@ FilterNames = Annotated[
 ]
 
 
-class _Required:
-    """The default of an argument that has none."""
-
-
-REQUIRED, UNKNOWN = _Required(), object()
+# The default of an argument that has none, and one that is no literal.
+REQUIRED, UNKNOWN = object(), object()
 # Arguments for an object, which params.yaml cannot give.
 OBJECTS = ("self", "exclusion_writer")
 
@@ -138,8 +135,7 @@ OBJECTS = ("self", "exclusion_writer")
 def datatrove_filters() -> dict[str, dict[str, Any]]:
     """Return the filters of the installed DataTrove: their arguments, each with its default.
 
-    They are read from its source, because to import DataTrove takes a second. A default that is no
-    literal is UNKNOWN.
+    They are read from its source, because to import DataTrove takes a second.
     """
     package = find_spec("datatrove")
     assert package is not None and package.submodule_search_locations
@@ -179,8 +175,8 @@ def _check_argument(block: str, name: str, value: Any, known: dict[str, Any]) ->
         hint = did_you_mean(name, known) or f"; it has {listed(known)}"
         _refuse(f"arguments.{name} is no argument of {block}{hint}")
     default = known[name]
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if is_number and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+    # Not isinstance, which takes true for a whole number.
+    if type(default) in (int, float) and type(value) not in (int, float, type(None)):
         _refuse(f"arguments.{name} must be a number or null, such as {default} (got {value!r})")
     if isinstance(default, bool) and not isinstance(value, bool):
         _refuse(f"arguments.{name} must be true or false (got {value!r})")

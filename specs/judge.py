@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
-from specs.spec import Name, Score, Seed, Spec
-from specs.yaml_source import YamlFile, check
+from specs.spec import Name, Score, Seed, Spec, Text
+from specs.yaml_source import NamedFile
 
 VERDICTS = PROMPTS / "verdict"
 # The key of the JSON object that is a language model's answer.
@@ -63,12 +63,13 @@ class Choice(Spec):
 
     verdict: str = Field(pattern=r"^[a-z0-9_]+$")
     outcome: Literal["harmful", "not_harmful", "complied", "neither", "partial_refusal", "refusal"]
-    when: str = Field(min_length=1)
+    when: Text
 
 
-class VerdictPrompt(Spec):
+class VerdictPrompt(NamedFile):
     """A file of specs/prompts/verdict (paper §8.1). Changed words need a new version."""
 
+    folder = VERDICTS
     id: str = Field(
         pattern=r"^verdict/[a-z0-9_]+$", description="verdict/<name>, as the file is called"
     )
@@ -76,7 +77,7 @@ class VerdictPrompt(Spec):
     judges: Literal["harmful", "harmless"] = Field(
         description="the kind of requests whose completions it judges"
     )
-    objective: str = Field(min_length=1)
+    objective: Text
     rules: list[str] = Field(min_length=1)
     choices: list[Choice] = Field(min_length=2)
     frame: str = Field(
@@ -94,12 +95,6 @@ class VerdictPrompt(Spec):
                     "leave it out"
                 )
         return self
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/prompts/verdict/<name>.yaml. Raises SpecError."""
-        prompt: Self = check(cls, YamlFile(VERDICTS / f"{name}.yaml"))
-        return prompt
 
     def system(self) -> str:
         """Write the system turn: objective, rules and verdicts, without any text to judge."""

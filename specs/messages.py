@@ -1,15 +1,17 @@
 """Messages about mistakes in YAML files: what was expected, what came, what to write."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-Location = tuple[str | int, ...]
+from specs.spec import Location
+
 # A mistake that a check found: (its location in params.yaml, message).
 Finding = tuple[Location, str]
+Findings = Iterator[Finding]
 
 # By pydantic's type of error; names in braces are keys of the error's context.
 TEXTS = {
@@ -50,18 +52,19 @@ def listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def unknown_row(table: str, name: object, rows: Iterable[object]) -> str:
+def among(name: object, noun: str, known: Collection[object]) -> str:
+    """Write the name that came, those that fit (`rows are a, b`), and which one may be meant."""
+    return f"(got {name}; {noun} are {listed(known)}){did_you_mean(name, known)}"
+
+
+def unknown_row(table: str, name: object, rows: Collection[object]) -> str:
     """Return the message that a name must be a row of a table."""
-    known = list(rows)
-    hint = did_you_mean(name, known)
-    return f"must be a row of {table} (got {name}; rows are {listed(known)}){hint}"
+    return f"must be a row of {table} {among(name, 'rows', rows)}"
 
 
-def unknown_file(folder: str, name: object, files: Iterable[object]) -> str:
+def unknown_file(folder: str, name: object, files: Collection[object]) -> str:
     """Return the message that a name must be a file in a folder of specs/."""
-    known = list(files)
-    hint = did_you_mean(name, known)
-    return f"must be a file of {folder} (got {name}; files are {listed(known)}){hint}"
+    return f"must be a file of {folder} {among(name, 'files', files)}"
 
 
 def describe(grammar: Any, values: Any, error: Any) -> tuple[Location, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Name, Seed, Share, Spec
+from specs.spec import Name, Names, Seed, Share, Spec, Text
 
 
 class BudgetShare(Spec):
@@ -49,6 +49,9 @@ Part = Annotated[
     Discriminator(_kind),
 ]
 
+# A weight, a share or a number of rows, by slot.
+Weights = dict[str, float]
+
 
 def slot(corpus: str, part: float | BudgetShare | Replaced) -> str:
     """Return a part's name in plans: its corpus, and the corpus that replaces it, if any."""
@@ -73,9 +76,9 @@ class Phase(Spec):
     )
 
     @property
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Weights:
         """The weight of each slot that has one."""
-        weights: dict[str, float] = {}
+        weights: Weights = {}
         for name, part in self.parts.items():
             if isinstance(part, Replaced):
                 weights[slot(name, part)] = part.weight
@@ -84,7 +87,7 @@ class Phase(Spec):
         return weights
 
     @property
-    def budget_shares(self) -> dict[str, float]:
+    def budget_shares(self) -> Weights:
         """The share of the whole budget of each slot that has one."""
         parts = self.parts.items()
         return {name: part.budget_share for name, part in parts if isinstance(part, BudgetShare)}
@@ -110,6 +113,17 @@ class Phase(Spec):
         return self
 
 
+class Budget(Spec):
+    """The tokens that every model trains on, and their rows."""
+
+    tokens: PositiveInt = Field(description="the budget every model trains on")
+    sequence_length: PositiveInt = Field(description="positions in a row")
+    layout: Literal["document", "packed"] = Field(
+        description="document: one document a row; packed: windows over all documents in a line"
+    )
+    batch_size: PositiveInt = Field(description="rows in an optimizer step")
+
+
 class Mixture(Spec):
     """The phases of a training run, in order."""
 
@@ -133,7 +147,7 @@ class Model(Spec):
     """A training run: a mixture, a shape of specs/shapes and a seed."""
 
     mixture: Name = Field(description="a row of `mixtures`")
-    shape: str = Field(min_length=1, description="a file of specs/shapes, without .yaml")
+    shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seed: Seed = Field(description="seeds the weights and the order of the rows")
 
 
@@ -143,7 +157,7 @@ class ExternalModel(Spec):
     Its weights must be in safetensors. None of its own code is run.
     """
 
-    model: str = Field(min_length=1, description="a folder, or a name on the Hugging Face hub")
+    model: Text = Field(description="a folder, or a name on the Hugging Face hub")
     revision: str | None = Field(
         pattern=r"^[0-9a-f]{40}$", description="its commit on the hub; null for a folder"
     )
@@ -153,7 +167,6 @@ class ExternalModel(Spec):
     chat: bool = Field(
         description="true: it answers requests in its chat template; false: it continues texts"
     )
-    decoders: list[Name] = Field(
-        min_length=1,
+    decoders: Names = Field(
         description="rows of evaluate.decoders; those that read the tag need a model that has it",
     )

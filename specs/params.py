@@ -1,22 +1,21 @@
 """Grammar of params.yaml, block by block: a class for each stage, a row type for each table."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from specs.attacks import Attack, Relearn
 from specs.comparisons import Comparisons
-from specs.corpus import Corpus, Gates, TagRow
+from specs.corpus import Corpus, Educate, Gates, Rewrite, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
 from specs.filter import FilterRow
 from specs.judge import JudgeRow
-from specs.mixture import ExternalModel, Mixture, Model
+from specs.mixture import Budget, ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
-from specs.spec import Name, Seed, Share, Spec
-from specs.writer import Educate, Rewrite
+from specs.spec import Name, Names, Rows, Seed, Share, Spec, Text
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
@@ -42,7 +41,7 @@ class Annotate(Spec):
     """The label pool that classifiers are fitted on, and its labeller (paper §1.1, §1.2)."""
 
     judge: JudgeName
-    pool: dict[Name, PoolRow] = Field(min_length=1)
+    pool: Rows[PoolRow]
     seed: Seed
 
 
@@ -61,10 +60,8 @@ class Fit(Spec):
 class ScoreStage(Spec):
     """Scorers that grade every document of some sources, and their ensemble (paper §1.5)."""
 
-    sources: list[Name] = Field(
-        min_length=1, description="rows of sources that hold pages, each scored by itself"
-    )
-    scorers: list[Name] = Field(min_length=1, description="rows of scorers, a column each")
+    sources: Names = Field(description="rows of sources that hold pages, each scored by itself")
+    scorers: Names = Field(description="rows of scorers, a column each")
     ensemble: Ensemble
     max_shift: MaxShift | None = Field(description="null to warn, and never fail")
 
@@ -83,8 +80,7 @@ class Audit(Spec):
 class Card(Spec):
     """The Data Safety Report Card of a corpus (paper §9)."""
 
-    ngrams: str = Field(
-        min_length=1,
+    ngrams: Text = Field(
         description="a file of hazard n-grams: specs/hazards.yaml, or JSON {hazard: [..]}",
     )
 
@@ -103,15 +99,9 @@ class TokenizerStage(Spec):
     seed: Seed
 
 
-class Mix(Spec):
+class Mix(Budget):
     """The budget and the rows of every mixture; its plan lists the rows that a model reads."""
 
-    tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence_length: PositiveInt = Field(description="positions in a row")
-    layout: Literal["document", "packed"] = Field(
-        description="document: one document a row; packed: windows over all documents in a line"
-    )
-    batch_size: PositiveInt = Field(description="rows in an optimizer step")
     held_out_rows: int = Field(
         ge=0, description="rows of each corpus for measuring, which no model reads; a tenth at most"
     )
@@ -156,11 +146,11 @@ class Finetune(Spec):
 class Evaluate(Spec):
     """The evaluations of paper §8: every model at every stage, with every decoder and suite."""
 
-    suites: list[Name] = Field(min_length=1, description="files of specs/suites, without .yaml")
+    suites: Names = Field(description="files of specs/suites, without .yaml")
     max_prompts: PositiveInt = Field(description="prompts of each suite, at most")
     max_new_tokens: PositiveInt = Field(description="new tokens of a completion")
     batch_size: PositiveInt = Field(description="prompts decoded at a time")
-    decoders: dict[Name, DecoderRow] = Field(min_length=1)
+    decoders: Rows[DecoderRow]
     checkpoint_decoders: list[Name] = Field(
         description="decoders with which the checkpoints of finetuning are evaluated"
     )
@@ -186,17 +176,17 @@ class Report(Spec):
     """The figures of the paper, with intervals, beside the paper's own numbers."""
 
     confidence: Share = Field(description="of the Wilson intervals; 0.95")
-    title: str = Field(min_length=1)
+    title: Text
 
 
 class Params(Spec):
     """params.yaml."""
 
-    sources: dict[Name, SourceRow] = Field(min_length=1)
+    sources: Rows[SourceRow]
     ingest: Ingest
     filters: dict[Name, FilterRow]
     annotate: Annotate
-    scorers: dict[Name, ScorerRow] = Field(min_length=1)
+    scorers: Rows[ScorerRow]
     fit: Fit
     score: ScoreStage
     audit: Audit
@@ -205,13 +195,13 @@ class Params(Spec):
     rephrase: dict[Name, Rewrite]
     refuse: dict[Name, Rewrite]
     educate: dict[Name, Educate]
-    tags: dict[Name, TagRow] = Field(min_length=1)
-    corpora: dict[Name, Corpus] = Field(min_length=1)
+    tags: Rows[TagRow]
+    corpora: Rows[Corpus]
     card: Card
     tokenizer: TokenizerStage
     mix: Mix
-    mixtures: dict[Name, Mixture] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
+    mixtures: Rows[Mixture]
+    models: Rows[Model]
     external_models: dict[Name, ExternalModel]
     instruct: Instruct
     finetune: Finetune
@@ -243,5 +233,5 @@ class Params(Spec):
 
 def _read_block(block: str, file: YamlFile) -> Any:
     if not isinstance(file.values, dict) or block not in file.values:
-        raise SpecError([file.problem((block,), f"is missing; add the block `{block}:`")])
+        raise file.error_at((block,), f"is missing; add the block `{block}:`")
     return check(Params.model_fields[block].annotation, file, at=(block,))

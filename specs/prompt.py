@@ -12,14 +12,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
-from specs.messages import Location, did_you_mean
-from specs.spec import Name, Spec
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs import SPECS
+from specs.messages import did_you_mean
+from specs.spec import Name, Spec, Text, values_at
+from specs.yaml_source import Problem, Problems, SpecError, YamlFile, check, validate
 
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = SPECS / "prompts"
 SHARED = PROMPTS / "shared.yaml"
 HAZARDS = PROMPTS.parent / "hazards.yaml"
 STAGES = ("rephrase", "refuse", "educate")
+TEMPLATES = ("templates.hazard.*", "templates.page.*", "templates.parts.*.*")
 SLOT = re.compile(r"\{(\w+)\}")
 
 # Facts of a document:
@@ -31,9 +33,9 @@ PEOPLE = ("name", "friend", "asker", "answerer")
 # Parts of a hazard that are drawn once for a text, so that it keeps to one.
 ONCE = ("matter", "principle")
 
-Sentence = Annotated[str, Field(min_length=1)]
+
 Sentences = Annotated[
-    list[Sentence], Field(min_length=1, description="alternatives, of which one is drawn")
+    list[Text], Field(min_length=1, description="alternatives, of which one is drawn")
 ]
 Pair = Annotated[
     list[str], Field(min_length=2, max_length=2, description="the two roles of a dialogue")
@@ -72,16 +74,15 @@ class Prompt(Spec):
     writes: Literal["text", "refusal"] = Field(
         description="refusal: User and Assistant, whose names are drawn after it"
     )
-    instruction: str = Field(
-        min_length=1, description="the request to a language model; the templates follow it too"
+    instruction: Text = Field(
+        description="the request to a language model; the templates follow it too"
     )
     templates: Templates
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the prompt of a file. Raises SpecError."""
-        prompt: Self = check(cls, YamlFile(path))
-        return prompt
+        return validate(cls, path)
 
 
 class Hazard(Spec):
@@ -108,7 +109,7 @@ class Concern(Spec):
 class Shared(Spec):
     """specs/prompts/shared.yaml: instructions of each stage, and words that all templates share."""
 
-    instructions: dict[Name, Sentence] = Field(
+    instructions: dict[Name, Text] = Field(
         description="stage: the instruction in the system's turn"
     )
     frame: str = Field(
@@ -129,8 +130,7 @@ class Shared(Spec):
     @classmethod
     def read(cls, path: Path = SHARED) -> Self:
         """Read specs/prompts/shared.yaml. Raises SpecError."""
-        shared: Self = check(cls, YamlFile(path))
-        return shared
+        return validate(cls, path)
 
     def parts_of(self, prompt: Prompt, row: Hazard | Concern) -> dict[str, list[str]]:
         """Collect the parts for texts of a prompt on a hazard or concern."""
@@ -142,13 +142,13 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def problems() -> list[Problem]:
+def problems() -> Problems:
     """List what is wrong with the prompts of the repository."""
     try:
         shared = Shared.read()
     except SpecError as error:
         return error.problems
-    mistakes: list[Problem] = []
+    mistakes: Problems = []
     for stage in STAGES:
         for path in sorted((PROMPTS / stage).glob("*.yaml")):
             try:
@@ -171,26 +171,16 @@ def problems_of(path: Path, shared: Shared) -> Iterator[Problem]:
     parts = prompt.templates.parts
     known = {*ABOUT, *PEOPLE, *shared.parts, *Hazard.model_fields, *Concern.model_fields, *parts}
     used: set[str] = set()
-    for at, template in _templates(prompt):
+    for at, template in values_at(prompt, *TEMPLATES):
         used |= set(SLOT.findall(template))
         for message in _mistakes(template, known):
-            yield file.problem(("templates", *at), message)
+            yield file.problem(at, message)
     for part in parts:
         at = ("templates", "parts", part)
         if part not in used:
             yield file.problem(at, "is used by no template; use it or leave it out")
         if part in _needs(parts, part):
             yield file.problem(at, "is made of itself; write it in other parts")
-
-
-def _templates(prompt: Prompt) -> Iterator[tuple[Location, str]]:
-    """Yield every template of a prompt with its location."""
-    templates = prompt.templates
-    lists: dict[Location, list[str]] = {("hazard",): templates.hazard, ("page",): templates.page}
-    lists |= {("parts", part): texts for part, texts in templates.parts.items()}
-    for at, texts in lists.items():
-        for index, text in enumerate(texts):
-            yield (*at, index), text
 
 
 def _mistakes(template: str, known: set[str]) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """Rubric of the judge (paper §1.1): the levels from 0 to 5, and the form of an answer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from specs.prompt import PROMPTS, one_line
-from specs.spec import SCORE_LEVELS, Name, Score, Spec
-from specs.yaml_source import YamlFile, check
+from specs.spec import SCORE_LEVELS, Name, Score, Spec, Text
+from specs.yaml_source import NamedFile
 
 RUBRICS = PROMPTS / "judge"
 # The hazard of a page without one.
@@ -24,25 +23,26 @@ class Level(Spec):
     """One score and its meaning."""
 
     score: Score
-    name: str = Field(min_length=1)
-    criteria: str = Field(min_length=1)
+    name: Text
+    criteria: Text
 
 
 class Example(Spec):
     """A page with its answer, which shows the form."""
 
-    text: str = Field(min_length=1)
+    text: Text
     score: Score
     hazard: Name
     reason: str = Field(min_length=1, max_length=REASON)
 
 
-class Rubric(Spec):
+class Rubric(NamedFile):
     """A file of specs/prompts/judge."""
 
+    folder = RUBRICS
     id: str = Field(pattern=r"^judge/[a-z0-9_]+$")
     version: PositiveInt
-    objective: str = Field(min_length=1)
+    objective: Text
     levels: list[Level] = Field(min_length=6, max_length=6)
     facets: list[str] = Field(min_length=1)
     steps: list[str] = Field(min_length=1)
@@ -55,25 +55,12 @@ class Rubric(Spec):
             raise ValueError(f"levels must go from 0 to 5, each once (got {scores})")
         return self
 
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/prompts/judge/<name>.yaml. Raises SpecError."""
-        return cls.at(RUBRICS / f"{name}.yaml")
-
-    @classmethod
-    def at(cls, path: Path) -> Self:
-        """Read the rubric of a file. Raises SpecError."""
-        rubric: Self = check(cls, YamlFile(path))
-        return rubric
-
     def system(self, hazards: Sequence[str]) -> str:
         """Write the system turn: objective, levels, facets, steps, the form and an example.
 
         It has no text of a document.
         """
-        lines = []
-        for level in self.levels:
-            lines.append(f"{level.score} ({level.name}): {one_line(level.criteria)}")
+        lines = [f"{item.score} ({item.name}): {one_line(item.criteria)}" for item in self.levels]
         levels = "\n".join(lines)
         steps = "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, 1))
         example = self.example

@@ -1,14 +1,16 @@
 """Training runs at full size, before any corpus is built: the files of `safelm estimate`."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+from pydantic import Field, PositiveFloat, PositiveInt, Tag
 
-from specs.messages import Finding, Location, listed, unknown_file, unknown_row
-from specs.mixture import Mixture, Model, Phase, Replaced
+from specs.checks.files import stems
+from specs.checks.mixtures import beside_replaced
+from specs.checks.references import check_references
+from specs.messages import Findings, Location, listed, unknown_row
+from specs.mixture import Budget, Mixture, Model, Phase, Replaced
 from specs.shape import SHAPES, Shape
-from specs.spec import Name, Share, Spec
+from specs.spec import Name, Rows, Share, Spec, by_key, values_at
 
 
 class Size(Spec):
@@ -32,25 +34,18 @@ class Made(Spec):
         return sum(self.made_of.values())
 
 
-def _kind(row: object) -> str:
-    is_made = "made_of" in row if isinstance(row, dict) else isinstance(row, Made)
-    return "made" if is_made else "a size"
-
-
 SizeRow = Annotated[
-    Annotated[Size, Tag("a size")] | Annotated[Made, Tag("made")], Discriminator(_kind)
+    Annotated[Size, Tag("a size")] | Annotated[Made, Tag("made")],
+    by_key("made_of", "made", "a size"),
 ]
 
 
-class Packed(Spec):
+class Packed(Budget):
     """The block `mix` of params.yaml with packed rows, for which no document's length is needed."""
 
-    tokens: PositiveInt = Field(description="the budget every model trains on")
-    sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["packed"] = Field(
         description="packed: the lengths of documents are not known before they are built"
     )
-    batch_size: PositiveInt = Field(description="rows in an optimizer step")
 
 
 class Cluster(Spec):
@@ -69,33 +64,28 @@ class Scale(Spec):
     """
 
     mix: Packed
-    corpora: dict[Name, SizeRow] = Field(min_length=1)
-    mixtures: dict[Name, Mixture] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
+    corpora: Rows[SizeRow]
+    mixtures: Rows[Mixture]
+    models: Rows[Model]
     cluster: Cluster
 
 
-def findings(scale: Scale) -> Iterator[Finding]:
+def findings(scale: Scale) -> Findings:
     """Yield every contradiction between blocks as (location, message)."""
-    for mixture, row in scale.mixtures.items():
-        for index, phase in enumerate(row.phases):
-            yield from _parts(("mixtures", mixture, "phases", index, "parts"), scale, phase)
-    shapes = sorted(path.stem for path in SHAPES.glob("*.yaml"))
+    yield from check_references(scale)
+    for at, phase in values_at(scale, "mixtures.*.phases.*"):
+        yield from _parts((*at, "parts"), scale, phase)
+    shapes = stems(SHAPES)
     for name, model in scale.models.items():
-        at: Location = ("models", name)
-        if model.mixture not in scale.mixtures:
-            yield (*at, "mixture"), unknown_row("mixtures", model.mixture, scale.mixtures)
-        if model.shape not in shapes:
-            yield (*at, "shape"), unknown_file("specs/shapes", model.shape, shapes)
-            continue
-        shape, mix = Shape.read(model.shape), scale.mix
-        yield from _machines(scale, shape, model.shape)
-        message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
-        if message:
-            yield (*at, "shape"), message
+        if model.shape in shapes:
+            shape, mix = Shape.read(model.shape), scale.mix
+            yield from _machines(scale, shape, model.shape)
+            message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
+            if message:
+                yield ("models", name, "shape"), message
 
 
-def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
+def _parts(at: Location, scale: Scale, phase: Phase) -> Findings:
     for name, part in phase.parts.items():
         if isinstance(part, Replaced):
             yield from _replaced((*at, name, "replaced_by"), scale, phase, name, part.replaced_by)
@@ -103,7 +93,7 @@ def _parts(at: Location, scale: Scale, phase: Phase) -> Iterator[Finding]:
             yield (*at, name), unknown_row("corpora", name, scale.corpora)
 
 
-def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Iterator[Finding]:
+def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) -> Findings:
     """Require a corpus that is made of `part`. The part itself is not read and needs no row."""
     made_of = {name: row.made_of for name, row in scale.corpora.items() if isinstance(row, Made)}
     if part not in made_of.get(made, {}):
@@ -114,14 +104,10 @@ def _replaced(at: Location, scale: Scale, phase: Phase, part: str, made: str) ->
             f"it (got {made}; such rows are {listed(fitting)})",
         )
     elif made in phase.parts:
-        yield (
-            at,
-            f"must not be read beside what it replaces (got {made}, which is a part too); "
-            "leave one of them out",
-        )
+        yield at, beside_replaced(made)
 
 
-def _machines(scale: Scale, shape: Shape, name: str) -> Iterator[Finding]:
+def _machines(scale: Scale, shape: Shape, name: str) -> Findings:
     mix, cluster = scale.mix, scale.cluster
     if mix.sequence_length > shape.positions:
         yield (

@@ -1,14 +1,14 @@
 """Scorers: the rows of `scorers`, their ensembles, and the finetuning of encoders."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from specs.spec import Name, Score, Seed, Share, Spec
-from specs.yaml_source import YamlFile, check
+from specs import SPECS
+from specs.spec import Name, Names, Score, Seed, Share, Spec, Text
+from specs.yaml_source import NamedFile
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = SPECS / "recipes"
 # Kinds that give a reason and need no labels.
 JUDGES = ("lexicon", "llm")
 # Kinds that may grade the sample.
@@ -43,8 +43,7 @@ class LabelRows(Spec):
     """
 
     kind: Literal["label_file"]
-    path: str = Field(
-        min_length=1,
+    path: Text = Field(
         description="JSON lines, .gz or not, or Parquet; or a folder of one of them, such as a "
         "copy of build/annotate",
     )
@@ -59,8 +58,7 @@ class LabelRows(Spec):
     where: dict[str, str] = Field(
         default={}, description="only rows with these values in these fields are read"
     )
-    label: str = Field(
-        min_length=1,
+    label: Text = Field(
         description="the field with a score from 0 to 5; or, with `scores`, with a table of "
         "categories that are 0 or 1",
     )
@@ -86,6 +84,10 @@ class Assumed(Spec):
 
     kind: Literal["assumed"]
     score: Score
+
+
+# Scorers that know documents of some sources alone, and cannot grade any other text.
+GivenLabels = Labels | LabelRows | Assumed
 
 
 class Llm(Spec):
@@ -124,9 +126,7 @@ class Encoder(Spec):
     """A Hugging Face encoder with a 6-way head, finetuned on the labels (paper §1.3)."""
 
     kind: Literal["encoder"]
-    model: str = Field(
-        min_length=1, description="a folder with config.json, or an id of the Hugging Face hub"
-    )
+    model: Text = Field(description="a folder with config.json, or an id of the Hugging Face hub")
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         description="the commit on the hub, 40 hex digits; null for a folder"
     )
@@ -171,7 +171,7 @@ class Statistic(Spec):
     """
 
     rule: Literal["max", "mean", "median"]
-    of: list[Name] = Field(min_length=1, description="columns of score.scorers")
+    of: Names = Field(description="columns of score.scorers")
 
     @property
     def thresholds(self) -> dict[str, int]:
@@ -208,7 +208,7 @@ class Draw(Spec):
     """
 
     rule: Literal["stratified", "disagreement"]
-    of: list[Name] = Field(min_length=1, description="rows of scorers that grade the source")
+    of: Names = Field(description="rows of scorers that grade the source")
     labels: Name | None = Field(
         default=None,
         description="a row of scorers of kind label_file, which classifiers among `of` are fitted "
@@ -273,17 +273,12 @@ class Step(Spec):
     weight_decay: NonNegativeFloat
 
 
-class Recipe(Spec):
+class Recipe(NamedFile):
     """Finetuning of an encoder: first its head, then all weights (LP-FT: Kumar et al. 2022)."""
 
-    source: str = Field(min_length=1, description="where the numbers are from")
+    folder = RECIPES
+    source: Text = Field(description="where the numbers are from")
     warmup: float = Field(
         ge=0, lt=1, description="share of a step's updates in which the learning rate rises"
     )
     steps: list[Step] = Field(min_length=1)
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/recipes/<name>.yaml. Raises SpecError."""
-        recipe: Self = check(cls, YamlFile(RECIPES / f"{name}.yaml"))
-        return recipe

@@ -1,15 +1,15 @@
 """Shapes: architectures with their training recipes, one YAML file each in specs/shapes."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
+from specs import SPECS
 from specs.spec import Share, Spec
-from specs.yaml_source import validate
+from specs.yaml_source import NamedFile
 
-SHAPES = Path(__file__).parent / "shapes"
+SHAPES = SPECS / "shapes"
 
 
 class TrainingRecipe(Spec):
@@ -37,9 +37,10 @@ class TrainingRecipe(Spec):
     )
 
 
-class Shape(Spec):
+class Shape(NamedFile):
     """A Llama architecture. Heads divide the width, key-value heads divide the heads."""
 
+    folder = SHAPES
     hidden: PositiveInt
     layers: PositiveInt
     heads: PositiveInt
@@ -91,8 +92,3 @@ class Shape(Spec):
             f"{tokens:,} tokens are {tokens / step:,.0f} steps); "
             f"write mix.tokens: {min_tokens}, or another warmup in specs/shapes"
         )
-
-    @classmethod
-    def read(cls, name: str) -> Self:
-        """Read specs/shapes/<name>.yaml. Raises SpecError."""
-        return validate(cls, SHAPES / f"{name}.yaml")

@@ -1,12 +1,12 @@
 """Sources: the origins of documents, and the fields in which their text is."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs.filter import FilterNames
-from specs.spec import Spec
+from specs.spec import Spec, Text
 
 TextField = Annotated[str, Field(min_length=1, description="the field that holds the text")]
 FilePattern = Annotated[
@@ -31,10 +31,8 @@ PromptField = Annotated[
 class Source(Spec):
     """The keys of every row of `sources`. DVC watches `path`, which is a real file or folder."""
 
-    path: str = Field(min_length=1, description="a file or a folder; use `files` for a pattern")
-    license: str = Field(
-        min_length=1, description="the license of the texts, kept with every document"
-    )
+    path: Text = Field(description="a file or a folder; use `files` for a pattern")
+    license: Text = Field(description="the license of the texts, kept with every document")
     filters: FilterNames = Field(default=[])
     usage: Literal["training", "evaluation_only"] = Field(
         default="training",
@@ -56,6 +54,17 @@ class DemoSource(Source):
     )
 
 
+def _messages_in_both(source: Any) -> Any:
+    if (source.text == "messages") != (source.prompt == "messages"):
+        raise PydanticCustomError(
+            "messages",
+            "`text` and `prompt` must both be messages, or neither (got text: {text}, prompt: "
+            "{prompt}); write messages for both, or the fields of request and answer",
+            {"text": source.text, "prompt": source.prompt or "none"},
+        )
+    return source
+
+
 class TableSource(Source):
     """Rows with named fields: JSON lines or Parquet files."""
 
@@ -64,10 +73,7 @@ class TableSource(Source):
     text: TextField
     prompt: PromptField = None
 
-    @model_validator(mode="after")
-    def _messages_in_both(self) -> Self:
-        _refuse_half_messages(self.text, self.prompt)
-        return self
+    _check_messages = model_validator(mode="after")(_messages_in_both)
 
 
 class PageSource(Source):
@@ -95,10 +101,7 @@ class HubSource(Source):
     text: TextField
     prompt: PromptField = None
 
-    @model_validator(mode="after")
-    def _messages_in_both(self) -> Self:
-        _refuse_half_messages(self.text, self.prompt)
-        return self
+    _check_messages = model_validator(mode="after")(_messages_in_both)
 
 
 SourceRow = Annotated[
@@ -107,24 +110,12 @@ SourceRow = Annotated[
 ]
 
 
-def _refuse_half_messages(text: str, prompt: str | None) -> None:
-    if (text == "messages") != (prompt == "messages"):
-        raise PydanticCustomError(
-            "messages",
-            "`text` and `prompt` must both be messages, or neither (got text: {text}, prompt: "
-            "{prompt}); write messages for both, or the fields of request and answer",
-            {"text": text, "prompt": prompt or "none"},
-        )
-
-
 class HubDataset(Spec):
     """The file that a source with `reader: huggingface` names: one split at one revision."""
 
-    dataset: str = Field(
-        min_length=1, description="a name on the hub, or a folder beside this file: ./my-data"
-    )
+    dataset: Text = Field(description="a name on the hub, or a folder beside this file: ./my-data")
     name: str | None = Field(description="the configuration of the data set, or null")
-    split: str = Field(min_length=1)
+    split: Text
     revision: str | None = Field(
         pattern=r"^[0-9a-f]{40}$",
         description="the commit of the data set on the hub; null for a folder",

@@ -8,14 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Name, Spec
+from specs import SPECS
+from specs.spec import Name, Spec, Text
 from specs.yaml_source import YamlFile, check
 
-SUITES = Path(__file__).parent / "suites"
+SUITES = SPECS / "suites"
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
 # Tasks of the harness whose own task file shows examples in the prompt.
 SHOWING = ("gsm8k",)
-Columns = list[Annotated[str, Field(min_length=1)]]
+Columns = list[Text]
 
 
 def _known_format(path: str) -> str:
@@ -39,7 +40,7 @@ class Suite(Spec):
     text, measured by lm-evaluation-harness.
     """
 
-    description: str = Field(min_length=1)
+    description: Text
     kind: Literal["harmful", "benign", "dual_use", "utility"]
     judges: list[Name] = Field(
         description="rows of evaluate.judges; the first gives the rates, the others are shown "
@@ -73,7 +74,7 @@ class DemoSuite(Suite):
     """Prompts of the demo world, which knows the act that each asks for."""
 
     reader: Literal["demo"]
-    path: str = Field(min_length=1, description="specs/demo/world.yaml")
+    path: Text = Field(description="specs/demo/world.yaml")
 
 
 class FileSuite(Suite):
@@ -86,7 +87,7 @@ class FileSuite(Suite):
     kind: Literal["harmful", "benign", "dual_use"]
     reader: Literal["file"]
     path: Known = Field(description="the path of your copy, relative to the project")
-    source: str = Field(min_length=1, description="the place to fetch it from")
+    source: Text = Field(description="the place to fetch it from")
     sha256: str | None = Field(
         description="the digest of your file, because DVC watches this spec and not the file; null "
         "until you have the file: then `safelm check` says what to write"
@@ -151,7 +152,7 @@ class HarnessSuite(Suite):
     path: Known | None = Field(
         description="your file of its questions; null to fetch them from the hub"
     )
-    source: str = Field(min_length=1, description="the place to fetch it from")
+    source: Text = Field(description="the place to fetch it from")
     sha256: str | None = Field(
         description="the digest of your file; null for the hub, and until you have one"
     )

@@ -4,54 +4,62 @@ It takes less than a second, and runs before a build spends any time.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
+from specs import SPECS
 from specs.checks.corpora import (
     check_corpora,
     check_dialogues,
     check_rewriting,
+    check_selections,
     check_sources,
-    check_tags,
     check_tokenizer,
 )
 from specs.checks.evaluation import check_evaluation
-from specs.checks.files import check_files, check_named_files
+from specs.checks.files import check_card, check_files
 from specs.checks.filters import check_filters, check_usage
-from specs.checks.mixtures import check_comparisons, check_mixtures, check_models
+from specs.checks.mixtures import check_mixtures, check_models
+from specs.checks.references import check_references
 from specs.checks.scorers import check_scorers
 from specs.checks.validity import check_validity
-from specs.messages import Finding
+from specs.messages import Findings
 from specs.params import PARAMS, Params
-from specs.yaml_source import Problem, SpecError, YamlFile, check
+from specs.yaml_source import Problems, SpecError, YamlFile, check
 
-SCHEMA = Path(__file__).parent / "params.schema.json"
+SCHEMA = SPECS / "params.schema.json"
 
 
-def findings(params: Params) -> Iterator[Finding]:
+# In any order, because what they find is sorted by the lines of the file.
+CHECKS = (
+    check_references,
+    check_scorers,
+    check_rewriting,
+    check_selections,
+    check_corpora,
+    check_mixtures,
+    check_models,
+    check_dialogues,
+    check_tokenizer,
+    check_evaluation,
+    check_sources,
+    check_filters,
+    check_usage,
+    check_card,
+    check_validity,
+)
+
+
+def findings(params: Params) -> Findings:
     """Yield every contradiction between rows as (location, message)."""
-    yield from check_scorers(params)
-    yield from check_rewriting(params)
-    yield from check_tags(params)
-    yield from check_corpora(params)
-    yield from check_mixtures(params)
-    yield from check_models(params)
-    yield from check_dialogues(params)
-    yield from check_tokenizer(params.tokenizer)
-    yield from check_evaluation(params)
-    yield from check_comparisons(params)
-    yield from check_sources(params)
-    yield from check_filters(params)
-    yield from check_usage(params)
-    yield from check_named_files(params)
-    yield from check_validity(params)
+    for check_rows in CHECKS:
+        yield from check_rows(params)
 
 
 def read(path: Path = PARAMS) -> Params:
     """Read params.yaml and check it as a whole. Raises SpecError."""
     file = YamlFile(path)
     params = check(Params, file)
-    file.refuse([file.problem(at, message) for at, message in findings(params)])
+    file.refuse(file.problems(findings(params)))
     return params
 
 
@@ -60,9 +68,9 @@ def schema() -> str:
     return json.dumps(Params.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
 
 
-def problems(path: Path = PARAMS) -> list[Problem]:
+def problems(path: Path = PARAMS) -> Problems:
     """List everything that is wrong with params.yaml and the files beside it."""
-    mistakes: list[Problem] = []
+    mistakes: Problems = []
     for step in (check_files, lambda: read(path)):
         try:
             step()

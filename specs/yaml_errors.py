@@ -6,6 +6,15 @@ import yaml
 
 KEY_WITHOUT_COLON = re.compile(r"\s*[\w-]+(\s[^:]*)?$")
 COLON_WITHOUT_SPACE = re.compile(r"\s*[\w-]+:[^\s:/]")
+SPECIAL = "has a value that begins with a special character; put the value in quotes"
+# By words of PyYAML's message.
+MESSAGES = {
+    "constructor for the tag": "has a tag (`!…`), which is not allowed; write plain values",
+    "cannot start any token": SPECIAL,
+    "alphabetic or numeric": SPECIAL,
+    "undefined alias": "has an alias (`*…`) without an anchor; put a word that begins with * in "
+    "quotes",
+}
 OPENING = {"flow mapping": ("{", "}"), "flow sequence": ("[", "]")}
 
 
@@ -35,13 +44,8 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
         if line.lstrip()[:1] in ("}", "]") or line.count("}") > line.count("{"):
             return at, "closes a bracket that is not open; remove it"
         return at, "has an indent that no line above it has; align it with its neighbours"
-    if "constructor for the tag" in problem:
-        return at, "has a tag (`!…`), which is not allowed; write plain values"
-    if "cannot start any token" in problem or "alphabetic or numeric" in problem:
-        return at, "has a value that begins with a special character; put the value in quotes"
-    if "undefined alias" in problem:
-        return at, "has an alias (`*…`) without an anchor; put a word that begins with * in quotes"
-    return at, f"is not valid YAML: {problem}; compare it with the lines around it"
+    other = f"is not valid YAML: {problem}; compare it with the lines around it"
+    return at, next((MESSAGES[words] for words in MESSAGES if words in problem), other)
 
 
 def _line_of(mark: yaml.Mark | None) -> int:

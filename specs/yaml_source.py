@@ -4,17 +4,19 @@ DVC reads YAML 1.2 (ruamel); PyYAML reads YAML 1.1. They read some values differ
 `017`). Such a value is refused, because DVC would watch one value and the code use another.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError as RuamelError
 
-from specs.messages import Location, describe
+from specs.messages import Finding, Findings, Location, describe
+from specs.spec import Spec
 from specs.yaml_errors import explain
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,10 +40,13 @@ class Problem:
         return f"{self.file}:{self.line}{location} {self.message}"
 
 
+Problems = list[Problem]
+
+
 class SpecError(ValueError):
     """A YAML file does not follow its grammar; the message has a line for each mistake."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Problems) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
@@ -57,20 +62,18 @@ class YamlFile:
         self.lines: dict[Location, int] = {}
         # The last line of a value in brackets; for any other value, its first line.
         self.ends: dict[Location, int] = {}
-        self.duplicates: list[Problem] = []
+        self.duplicates: Problems = []
         text = self._read()
         self.values = self._load(text)
         self.refuse(self.duplicates or self._two_readings(text))
 
     def _read(self) -> str:
         try:
-            text = self.path.read_text(encoding="utf-8")
+            return self.path.read_text(encoding="utf-8")
         except OSError as error:
             raise self._error(1, f"cannot be read ({error.strerror}); create it") from error
         except UnicodeDecodeError as error:
-            message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
-            raise self._error(1, message) from error
-        return text
+            raise self._error(1, f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
     def _load(self, text: str) -> Any:
         try:
@@ -118,22 +121,27 @@ class YamlFile:
                 here = (*at, key.value)
                 line = key.start_mark.line + 1
                 if here in self.lines:
-                    message = f"appears twice (first on line {self.lines[here]}); keep one of them"
-                    problem = Problem(str(self.path), line, dotted(here), message)
-                    self.duplicates.append(problem)
+                    self.duplicates.append(
+                        self._problem(
+                            line,
+                            f"appears twice (first on line {self.lines[here]}); keep one of them",
+                            here,
+                        )
+                    )
                 self.lines[here] = line
                 self._locate(item, here)
 
-    def _two_readings(self, text: str) -> list[Problem]:
+    def _two_readings(self, text: str) -> Problems:
         """List the values that DVC reads in another way."""
         try:
             other = YAML(typ="safe", pure=False).load(text)
         except RuamelError as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
-            message = "is YAML that DVC cannot read; write plain keys and values"
-            return [Problem(str(self.path), line, "", message)]
-        return [self.problem(at, message) for at, message in _differences(self.values, other, ())]
+            raise self._error(
+                line, "is YAML that DVC cannot read; write plain keys and values"
+            ) from error
+        return self.problems(_differences(self.values, other, ()))
 
     def line(self, at: Location) -> int:
         """Return the line of a location, or of the innermost part of it that the file has."""
@@ -141,8 +149,15 @@ class YamlFile:
             at = at[:-1]
         return self.lines.get(at, 1)
 
+    def _problem(self, line: int, message: str, at: Location = ()) -> Problem:
+        return Problem(str(self.path), line, dotted(at), message)
+
     def _error(self, line: int, message: str) -> SpecError:
-        return SpecError([Problem(str(self.path), line, "", message)])
+        return SpecError([self._problem(line, message)])
+
+    def error_at(self, at: Location, message: str) -> SpecError:
+        """Return the error at a location in this file."""
+        return SpecError([self.problem(at, message)])
 
     def located(self, message: str) -> SpecError:
         """Return the error for a message that begins with its location: `mixtures.safe: …`."""
@@ -157,9 +172,13 @@ class YamlFile:
 
     def problem(self, at: Location, message: str) -> Problem:
         """Return the problem at a location in this file."""
-        return Problem(str(self.path), self.line(at), dotted(at), message)
+        return self._problem(self.line(at), message, at)
 
-    def refuse(self, problems: list[Problem]) -> None:
+    def problems(self, findings: Iterable[Finding]) -> Problems:
+        """Return the problems that some checks found in this file."""
+        return list(starmap(self.problem, findings))
+
+    def refuse(self, problems: Problems) -> None:
         """Raise SpecError if there are problems, each once, in the order of the lines."""
         if problems:
             unique = dict.fromkeys(problems)
@@ -187,28 +206,24 @@ def dotted(at: Location) -> str:
     return ".".join(map(str, at))
 
 
-def _differences(ours: Any, theirs: Any, at: Location) -> list[tuple[Location, str]]:
+def _differences(ours: Any, theirs: Any, at: Location) -> Findings:
     """Compare the two readings of a value, and of the values inside it."""
+    inner: list[tuple[Location, Any, Any]] = []
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = list(zip(ours, theirs, strict=False))
         differing = [f"{a!r} or {b!r}" for a, b in keys if str(a) != str(b)]
         if differing or len(ours) != len(theirs):
             shown = ", ".join(differing)
-            message = f"has a key that DVC and Python read differently ({shown}); put it in quotes"
-            return [(at, message)]
-        inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
+            yield at, f"has a key that DVC and Python read differently ({shown}); put it in quotes"
+        else:
+            inner = [((*at, a), ours[a], theirs[b]) for a, b in keys]
     elif isinstance(ours, list) and isinstance(theirs, list):
         items = enumerate(zip(ours, theirs, strict=False))
         inner = [((*at, index), a, b) for index, (a, b) in items]
-    elif type(ours) is type(theirs) and ours == theirs:
-        inner = []
-    else:
-        message = f"DVC reads {theirs!r} here and Python {ours!r}; {_remedy(ours, theirs)}"
-        return [(at, message)]
-    found = []
+    elif type(ours) is not type(theirs) or ours != theirs:
+        yield at, f"DVC reads {theirs!r} here and Python {ours!r}; {_remedy(ours, theirs)}"
     for location, our_value, their_value in inner:
-        found += _differences(our_value, their_value, location)
-    return found
+        yield from _differences(our_value, their_value, location)
 
 
 def _remedy(ours: Any, theirs: Any) -> str:
@@ -222,11 +237,16 @@ def _remedy(ours: Any, theirs: Any) -> str:
     return "write it in quotes if it is a word"
 
 
-def check(kind: Any, file: YamlFile, *, at: Location = ()) -> Any:
-    """Validate a file, or the part of it at `at`, against a grammar. Raises SpecError."""
-    values = file.values
+def value_at(values: Any, at: Location) -> Any:
+    """Return the value at a location."""
     for part in at:
         values = values[part]
+    return values
+
+
+def check(kind: Any, file: YamlFile, *, at: Location = ()) -> Any:
+    """Validate a file, or the part of it at `at`, against a grammar. Raises SpecError."""
+    values = value_at(file.values, at)
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
@@ -241,3 +261,14 @@ def validate(kind: type[Model], path: Path) -> Model:
     """Read one YAML file of one grammar, such as a shape. Raises SpecError."""
     model: Model = check(kind, YamlFile(path))
     return model
+
+
+class NamedFile(Spec):
+    """A grammar of the files of one folder, which rows of params.yaml name without .yaml."""
+
+    folder: ClassVar[Path]
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """Read the file of a name. Raises SpecError."""
+        return validate(cls, cls.folder / f"{name}.yaml")

@@ -13,11 +13,10 @@ from safelm.evaluation.measurements import MEASUREMENTS_FILE, Measurement, share
 from safelm.report.inputs import Declared
 from safelm.scoring.audit import audit
 from specs.comparisons import ABLATION_STEPS, Comparisons
-from specs.corpus import Corpus, ScoredCorpus, TagRow, WholeCorpus
+from specs.corpus import Corpus, Rewrite, ScoredCorpus, TagRow, WholeCorpus
 from specs.decoder import Branch, DecoderRow, Greedy, SafeBeam
 from specs.mixture import Mixture, Model
 from specs.source import DemoSource, SourceRow, TableSource
-from specs.writer import Rewrite
 from tests.measured import all_measured
 
 FORMS = {"pretrain": ["guide", "dialogue", "forum", "faq", "explain"]}

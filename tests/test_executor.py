@@ -23,8 +23,8 @@ from safelm.builder.fingerprint import ROOT, code_digest, import_closure
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import DamagedShard, Ledger, LedgerError, Manifest
 from safelm.builder.paths import build, cache, scratch
-from safelm.builder.plan import Plan
-from safelm.builder.run import make_shards, run, shard_key
+from safelm.builder.plan import Plan, stage_fingerprint, task_key
+from safelm.builder.run import make_shards, run
 from safelm.builder.shards import shards, tables
 from safelm.builder.store import Store
 from safelm.builder.supervision import is_alive
@@ -144,11 +144,12 @@ def test_a_key_depends_on_inputs_values_and_stage_but_not_on_paths() -> None:
     task = Task("a", (Input(Path("x"), "1"),))
     renamed = Task("b", (Input(Path("y"), "1"),))
     changed = Task("a", (Input(Path("x"), "2"),))
-    key = shard_key("s", task, [Shout()])
-    assert shard_key("s", renamed, [Shout()]) == key
-    assert shard_key("s", changed, [Shout()]) != key
-    assert shard_key("s", task, [Shout(mark="?")]) != key
-    assert shard_key("other", task, [Shout()]) != key
+    fingerprint = stage_fingerprint("s", [Shout()])
+    key = task_key(fingerprint, task)
+    assert task_key(fingerprint, renamed) == key
+    assert task_key(fingerprint, changed) != key
+    assert task_key(stage_fingerprint("s", [Shout(mark="?")]), task) != key
+    assert task_key(stage_fingerprint("other", [Shout()]), task) != key
 
 
 def test_a_path_among_the_values_counts_by_content(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from safelm.builder.digest import MANIFEST
 from safelm.builder.files import remove_stale
 from safelm.builder.fingerprint import Fingerprint
 from safelm.builder.locks import StageError, locked
-from safelm.builder.manifest import DamagedShard, Ledger, Manifest, ManifestEntry
-from safelm.builder.paths import build, cache, scratch
-from safelm.builder.provenance import check_inputs
+from safelm.builder.manifest import Counts, DamagedShard, Ledger, Manifest, ManifestEntry
+from safelm.builder.paths import build
+from safelm.builder.provenance import check_inputs, walk_values
 from safelm.builder.shards import Shard, check_folder
 from safelm.builder.stage import assemble, import_records
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 
 Make = Callable[..., Iterable[str]]
 Values = Mapping[str, Any]
@@ -100,7 +100,7 @@ class _Builder:
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        self.store = Store(cache(), scratch())
+        self.store = project_store()
         self.parts: dict[int, Made] = {}  # by identity: a part need not be hashable
         self.has_imported = False
 
@@ -132,7 +132,7 @@ class _Builder:
         if entry := self._cached(key):
             return Made(entry, None)
         # Their manifests are in the key, and their files may have been damaged since.
-        for folder in _folders_with_manifest([*reads, *values.values()]):
+        for folder in _folders_with_manifest([reads, values]):
             check_folder(folder)
         remove_stale(self.store.temporary_root)
         with self.store.temporary_directory(key) as folder:
@@ -179,7 +179,7 @@ def _fingerprint(
     return Fingerprint.of(stage, declared, [module])
 
 
-def _rows(stage: str, folder: Path) -> dict[str, int]:
+def _rows(stage: str, folder: Path) -> Counts:
     """List the files that were written, each with 0 rows: only shards count theirs."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
@@ -189,13 +189,10 @@ def _rows(stage: str, folder: Path) -> dict[str, int]:
 
 def _folders_with_manifest(value: Any) -> Iterator[Path]:
     """Yield folders with a manifest, in values of any nesting and inside of other folders."""
-    if isinstance(value, Path):
-        if (value / MANIFEST).is_file():
-            yield value
-        elif value.is_dir():
-            yield from (path.parent for path in sorted(value.rglob(MANIFEST)))
-    elif isinstance(value, dict):
-        yield from _folders_with_manifest(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _folders_with_manifest(item)
+    for path in walk_values(value):
+        if not isinstance(path, Path):
+            continue
+        if (path / MANIFEST).is_file():
+            yield path
+        elif path.is_dir():
+            yield from (file.parent for file in sorted(path.rglob(MANIFEST)))

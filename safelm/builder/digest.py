@@ -38,21 +38,12 @@ def cached_digest(path: Path) -> str:
         return cached[1]
     began = time.time_ns()
     digest = file_digest(path)
-    _remember(path, state, digest, began)
+    remember_digest(path, state, digest, began)
     return digest
 
 
-def remember_digest(path: Path, state: os.stat_result, digest: str) -> None:
-    """Cache a digest that a reader took; `state` is that of the file before it was read."""
-    _remember(path, state, digest, time.time_ns())
-
-
-def _remember(
-    path: Path,
-    state: os.stat_result,
-    digest: str,
-    now: int,
-) -> None:
+def remember_digest(path: Path, state: os.stat_result, digest: str, now: int) -> None:
+    """Cache the digest of a file that was settled `now`; `state` was taken before it was read."""
     changed = max(state.st_mtime_ns, state.st_ctime_ns)
     if now - changed > SETTLED:
         _cache[path] = change_stamp(state), digest

@@ -32,6 +32,7 @@ FICLONE = 0x40049409
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 MD5 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+Json = dict[str, Any]  # a JSON object
 NAME_BYTES = 255  # the longest file name that common file systems take
 
 
@@ -50,10 +51,15 @@ def suggest_remedy(error: OSError) -> str:
     """Return what to do about an error of the file system, with the free bytes of a full disk."""
     remedy = REMEDIES.get(error.errno or 0, "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        path = Path(error.filename or ".").absolute()
-        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        folder = nearest_folder(Path(error.filename or "."))
         return f"; {shutil.disk_usage(folder).free:,} bytes free in {folder}: {remedy}"
     return f"; {remedy}" if remedy else ""
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the innermost folder around a path, or the path itself, that exists."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def describe_error(error: BaseException) -> str:
@@ -63,7 +69,11 @@ def describe_error(error: BaseException) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a small file atomically: under a temporary name, then synced, then renamed."""
+    """Write a small file atomically: under a temporary name, then synced, then renamed.
+
+    Its folder is made if it is missing.
+    """
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{_process_name()}")
     try:
         with attach_filename(temporary), temporary.open("wb") as file:
@@ -94,6 +104,11 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder of a file, which may be lost at a power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -135,7 +135,7 @@ def import_closure(modules: Iterable[str]) -> dict[str, Module]:
         path = _first_party_file(name)
         if name in closure or path is None:
             continue
-        closure[name] = _parse_cached(name, path)
+        closure[name] = _parse(name, path, change_stamp(path.stat()))
         waiting += closure[name].imports
         if package := name.rpartition(".")[0]:
             waiting.append(package)  # its __init__ runs too
@@ -149,10 +149,6 @@ def _first_party_file(module: str) -> Path | None:
     path = ROOT.joinpath(*names)
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _parse_cached(module: str, path: Path) -> Module:
-    return _parse(module, path, change_stamp(path.stat()))
 
 
 @cache

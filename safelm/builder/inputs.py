@@ -13,7 +13,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 from safelm.builder.digest import SETTLED
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.files import write_synced
 from safelm.builder.paths import scratch
 
 FILE = scratch("inputs.json")
@@ -52,7 +52,6 @@ def changed_inputs(stamps: Stamps) -> list[str]:
 
 def keep_stamps(stamps: Stamps) -> None:
     """Remember the stamps of files that DVC has just compared."""
-    make_folder(FILE.parent)
     write_synced(FILE, json.dumps(stamps).encode())
 
 

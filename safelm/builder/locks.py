@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from safelm.builder import workspaces
-from safelm.builder.files import REMEDIES, describe_error
+from safelm.builder.files import REMEDIES, describe_error, make_parent
 from safelm.builder.paths import scratch
 from safelm.builder.supervision import is_alive
 
@@ -51,7 +51,6 @@ def locked(stage: str, *, wait: bool = False) -> Iterator[None]:
     """
     path = scratch("locks", stage.replace("/", "-"))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with _shared(_project_lock()), _cache_shared(), _alone(path, "is building it", wait=wait):
             yield
     except OSError as error:
@@ -63,9 +62,7 @@ def locked(stage: str, *, wait: bool = False) -> Iterator[None]:
 @contextmanager
 def project_locked(activity: str) -> Iterator[None]:
     """Wait until nothing is built here, and let nothing begin; `activity` is shown to who waits."""
-    path = _project_lock()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path, activity, _stage_locks, wait=True), _cache_shared():
+    with _alone(_project_lock(), activity, _stage_locks, wait=True), _cache_shared():
         yield
 
 
@@ -79,9 +76,7 @@ def all_stages_locked(activity: str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         LockedError: a build runs.
     """
-    path = _cache_lock()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path, activity, _all_stage_locks, wait=wait):
+    with _alone(_cache_lock(), activity, _all_stage_locks, wait=wait):
         yield
 
 
@@ -127,6 +122,7 @@ def _cache_shared() -> Iterator[None]:
 
 @contextmanager
 def _shared(path: Path) -> Iterator[None]:
+    make_parent(path)
     with path.open("a+") as file:
         _take(file.fileno(), fcntl.LOCK_SH, path, _no_locks, wait=True)
         yield
@@ -140,6 +136,7 @@ def _alone(
     *,
     wait: bool,
 ) -> Iterator[None]:
+    make_parent(path)
     # The file stays when the lock is released: another process may be waiting on its inode.
     with path.open("a+") as file:
         _take(file.fileno(), fcntl.LOCK_EX, path, sharers, wait)

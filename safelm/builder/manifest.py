@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import SHA256, is_digest, is_safe_name, write_synced
+from safelm.builder.files import SHA256, Json, is_digest, is_safe_name, write_synced
 
 FORMAT = 1
+Counts = dict[str, int]  # of rows, by reason or by file
 CHANGED = "was changed after it was built"
 
 
@@ -28,8 +28,8 @@ class Ledger:
 
     rows_in: int = 0
     rows_out: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
+    dropped: Counts = field(default_factory=dict)
+    quarantined: Counts = field(default_factory=dict)
 
     def check(self, where: str) -> "Ledger":
         """Return the ledger itself if its counts add up.
@@ -72,7 +72,7 @@ class Ledger:
         return cls(rows_in, rows_out, sorted_counts(dropped), sorted_counts(quarantined))
 
 
-def sorted_counts(counts: Counter[str]) -> dict[str, int]:
+def sorted_counts(counts: Counter[str]) -> Counts:
     """Return counts ordered by name: same content, same bytes."""
     return dict(sorted(counts.items()))
 
@@ -107,7 +107,7 @@ class ManifestEntry:
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def load(cls, values: dict[str, Any]) -> "ManifestEntry":
+    def load(cls, values: Json) -> "ManifestEntry":
         """Read an entry from the values of a JSON file."""
         files = tuple(File(**file) for file in values["files"])
         return cls(key=values["key"], files=files, ledger=Ledger(**values["ledger"]))

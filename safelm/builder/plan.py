@@ -29,13 +29,8 @@ def _modules(blocks: Iterable[Block]) -> set[str]:
     return {type(block).__module__ for block in blocks}
 
 
-def shard_keys(stage: str, blocks: Sequence[Block], tasks: Iterable[Task]) -> list[str]:
-    """Return the keys of tasks of a stage."""
-    fingerprint = stage_fingerprint(stage, blocks)
-    return [_task_key(fingerprint, task) for task in tasks]
-
-
-def _task_key(fingerprint: Fingerprint, task: Task) -> str:
+def task_key(fingerprint: Fingerprint, task: Task) -> str:
+    """Return the key of a task's shard."""
     return fingerprint.key([item.sha256 for item in task.inputs], task.values)
 
 
@@ -63,7 +58,7 @@ class Plan:
         assert isinstance(writer, Writer), "the last block of a stage is a writer"
         fingerprint = stage_fingerprint(stage, blocks)
         tasks = tuple(reader.tasks())
-        keys = tuple(_task_key(fingerprint, task) for task in tasks)
+        keys = tuple(task_key(fingerprint, task) for task in tasks)
         return cls(
             stage,
             tuple(blocks),

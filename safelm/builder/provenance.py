@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache as remember
 from itertools import chain
@@ -20,10 +20,10 @@ from typing import Any
 import yaml
 
 from safelm.builder.digest import MANIFEST, bytes_md5, cached_digest
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.files import write_synced
 from safelm.builder.manifest import DamagedShard, Manifest
-from safelm.builder.paths import BUILD, cache, scratch
-from safelm.builder.store import Store
+from safelm.builder.paths import BUILD, scratch
+from safelm.builder.store import project_store
 
 LOCK_FILE = Path("dvc.lock")
 DIR = ".dir"  # ends the digest of a folder's listing
@@ -35,7 +35,6 @@ REMEDY = "`make verify REPAIR=1` fetches it or makes it again"
 def record_made(manifest: Manifest, name: str) -> None:
     """Keep a copy of a manifest that was made here: INSTALLED into build/, or of SHARDS alone."""
     path = scratch("made", manifest.stage, name)
-    make_folder(path.parent)
     write_synced(path, manifest.dump())
 
 
@@ -55,20 +54,24 @@ def check_inputs(values: Any) -> None:
         DamagedShard: a manifest is neither made here nor the one that dvc.lock names, or a file is
             not the one that its manifest or dvc.lock names.
     """
-    for path in sorted(set(_paths(values))):
+    paths = {value for value in walk_values(values) if isinstance(value, Path)}
+    for path in sorted(paths):
         if path.is_relative_to(BUILD):
             _check_path(path)
 
 
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _paths(list(value.values()))
+def walk_values(value: Any) -> Iterator[Any]:
+    """Yield a value, and those inside it: of mappings, lists, tuples and dataclasses."""
+    yield value
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
     elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(_paths, value))
+        inside = value
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from _paths([getattr(value, item.name) for item in fields(value)])
+        inside = [getattr(value, item.name) for item in fields(value)]
+    for item in inside:
+        yield from walk_values(item)
 
 
 def _check_path(path: Path) -> None:
@@ -152,7 +155,7 @@ def locked_object(md5: str) -> bytes:
         FileNotFoundError: it is not in the cache.
         DamagedShard: its bytes have another digest.
     """
-    path = Store(cache(), scratch()).object(md5)
+    path = project_store().object(md5)
     data = path.read_bytes()
     got = bytes_md5(data)
     if got != md5.removesuffix(DIR):

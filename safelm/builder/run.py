@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
-from safelm.builder.blocks import NOT_SELECTED, Block, Task
+from safelm.builder.blocks import NOT_SELECTED, Block
 from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.files import remove_stale
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest
-from safelm.builder.paths import build, cache, scratch
-from safelm.builder.plan import Plan, shard_keys
+from safelm.builder.paths import build
+from safelm.builder.plan import Plan
 from safelm.builder.provenance import SHARDS, check_inputs, record_made
 from safelm.builder.stage import assemble, import_records
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 
 # Imported by name: Ray is an extra that may not be installed.
 EXECUTORS = {
@@ -54,7 +54,7 @@ def run(stage: str, blocks: Sequence[Block]) -> Manifest:
 
 def make_shards(stage: str, blocks: Sequence[Block], store: Store | None = None) -> Manifest:
     """Make the shards of a stage that are not cached; put nothing into build/ yet."""
-    store = store or Store(cache(), scratch())
+    store = store or project_store()
     check_inputs(blocks)
     plan = Plan.of(stage, blocks, store)
     # Where everything is cached, dvc.lock need not be read.
@@ -96,14 +96,9 @@ def executor(plan: Plan) -> CachedExecutor:
     return getattr(import_module(module), class_name)(plan)
 
 
-def shard_key(stage: str, task: Task, blocks: Sequence[Block]) -> str:
-    """Return the key of one shard of a stage."""
-    return shard_keys(stage, blocks, [task])[0]
-
-
 def finish(manifest: Manifest, began: float, inside: Mapping[str, Manifest] | None = None) -> None:
     """Install build/<stage> and print its summary; `inside` are manifests by folder within it."""
-    assemble(manifest, build(manifest.stage), Store(cache(), scratch()), inside)
+    assemble(manifest, build(manifest.stage), project_store(), inside)
     print_summary(manifest, began)
 
 

@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property, partial
+from graphlib import TopologicalSorter
 
 from tqdm import tqdm
 
 from safelm.builder.dvc_locks import BUSY, Patience
 from safelm.builder.environment import UNLIMITED, file_size_limit
+from safelm.builder.files import make_parent
 from safelm.builder.locks import StageError
 from safelm.builder.manifest import CHANGED
 from safelm.builder.paths import scratch
@@ -69,20 +71,11 @@ class Schedule:
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Stages on the longest way from a stage to the end of the graph, itself included."""
-        readers: dict[str, list[str]] = {stage: [] for stage in self.needs}
-        for stage, needed in self.needs.items():
-            for name in needed:
-                readers[name].append(stage)
-        lengths: dict[str, int] = {}
-
-        # Each stage is measured once, however many ways lead to it.
-        def measure(stage: str) -> int:
-            if stage not in lengths:
-                lengths[stage] = 1 + max(map(measure, readers[stage]), default=0)
-            return lengths[stage]
-
-        for stage in self.needs:
-            measure(stage)
+        lengths = dict.fromkeys(self.needs, 1)
+        # From the end of the graph: a stage is measured before those whose outputs it reads.
+        for stage in reversed([*TopologicalSorter(self.needs).static_order()]):
+            for needed in self.needs[stage]:
+                lengths[needed] = max(lengths[needed], lengths[stage] + 1)
         return lengths
 
     def next_batch(self) -> list[str]:
@@ -128,7 +121,7 @@ class Lane:
         self.has_found_damage = False
         self.began = time.monotonic()
         self.log = scratch("logs", f"{stages[0]}.log")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self.log)
         self.start()
 
     def start(self) -> None:

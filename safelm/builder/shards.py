@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Shard:
             raise self._missing() from error
         digest = hashlib.sha256(data).hexdigest()
         self._compare(digest)
-        remember_digest(self.path, state, digest)
+        remember_digest(self.path, state, digest, time.time_ns())
         return data
 
     def check(self) -> None:

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safelm.builder.digest import MANIFEST
-from safelm.builder.files import link, remove_stale, rename_synced, temporary_directory
+from safelm.builder.files import (
+    link,
+    make_parent,
+    remove_stale,
+    rename_synced,
+    temporary_directory,
+)
 from safelm.builder.manifest import DamagedShard, Manifest
-from safelm.builder.paths import build, cache, scratch
+from safelm.builder.paths import build
 from safelm.builder.provenance import INSTALLED, locked_md5, locked_object, record_made
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 
 # Set while `safelm retry` runs a stage.
 RETRY = "SAFELM_RETRY"
@@ -57,7 +63,7 @@ def assemble(
         link_files(manifest, fresh / "new", store)
         for name, other in (inside or {}).items():
             link_files(other, fresh / "new" / name, store)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(folder)
         if folder.exists():
             # Renamed, not removed in place: half of it must never be seen.
             os.rename(folder, before / "old")
@@ -68,11 +74,11 @@ def assemble(
 
 def link_files(manifest: Manifest, folder: Path, store: Store | None = None) -> None:
     """Link the files of a manifest into a new folder, and write the manifest beside them."""
-    store = store or Store(cache(), scratch())
+    store = store or project_store()
     folder.mkdir(parents=True)
     for name, file in manifest.files():
         target = folder / name
         if "/" in name:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_parent(target)
         link(store.object(file.md5), target)
     manifest.write(folder)

@@ -53,12 +53,10 @@ def _ask_dvc() -> Outdated:
         if not stages:
             return Outdated({}, 0)
         affected = get_subgraph_of_nodes(graph, stages, downstream=True)
-        needs = {
-            stage.addressing: frozenset(
-                needed.addressing for needed in graph.successors(stage) if needed in affected
-            )
-            for stage in affected
-        }
+        needs = {}
+        for stage in affected:
+            needed = [other.addressing for other in graph.successors(stage) if other in affected]
+            needs[stage.addressing] = frozenset(needed)
         return Outdated(needs, _expected_bytes(affected))
 
 

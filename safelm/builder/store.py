@@ -22,7 +22,8 @@ from safelm.builder.files import (
     temporary_directory,
     write_synced,
 )
-from safelm.builder.manifest import DamagedShard, File, Ledger, ManifestEntry
+from safelm.builder.manifest import Counts, DamagedShard, File, Ledger, ManifestEntry
+from safelm.builder.paths import cache, scratch
 from safelm.builder.shards import Shard
 
 READ_ONLY = 0o444
@@ -110,7 +111,7 @@ class Store:
         self,
         key: str,
         folder: Path,
-        rows: dict[str, int],
+        rows: Counts,
         ledger: Ledger,
     ) -> ManifestEntry:
         """Move files of a temporary directory into the store, then write their entry.
@@ -128,7 +129,6 @@ class Store:
     def write_entry(self, entry: ManifestEntry, stamps: Mapping[str, Stamp]) -> None:
         """Write an entry of the index, atomically, with the stamps of objects that were hashed."""
         path = self._entry_path(entry.key)
-        make_folder(path.parent)
         content = asdict(entry)
         values = {**content, "digest": json_digest(content), "stamps": stamps}
         write_synced(path, json.dumps(values, sort_keys=True).encode())
@@ -136,7 +136,6 @@ class Store:
     def write_object(self, md5: str, data: bytes) -> Path:
         """Write a small object, atomically and read-only; return its path."""
         path = self.object(md5)
-        make_folder(path.parent)
         write_synced(path, data)
         path.chmod(READ_ONLY)
         return path
@@ -192,3 +191,8 @@ class Store:
         else:
             rename_synced(path, target)  # also over an object that was damaged
         return File(suffix, rows, size, md5, sha256)
+
+
+def project_store() -> Store:
+    """Return the store of the project in the current folder."""
+    return Store(cache(), scratch())

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safelm.builder.digest import json_digest
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.files import write_synced
 from safelm.builder.paths import SCRATCH, cache
 
 RESERVE = 4 << 20  # bytes
@@ -63,7 +63,6 @@ def register() -> None:
     if here.file.is_file() and here.file.read_bytes() == data:
         os.utime(here.file)
         return
-    make_folder(here.file.parent)
     write_synced(here.file, data)
 
 

@@ -114,9 +114,8 @@ class CustomGenerate:
         mask = model_kwargs.get("attention_mask")
         if mask is None:
             mask = torch.ones_like(input_ids)
-        prompts = []
-        for row, is_token in zip(input_ids, mask, strict=True):
-            prompts.append(row[is_token.bool()].tolist())
+        rows = zip(input_ids, mask, strict=True)
+        prompts = [row[is_token.bool()].tolist() for row, is_token in rows]
         decoded = generate(
             model,
             prompts,

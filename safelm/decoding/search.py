@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from safelm.decoding import rules
 from safelm.decoding.beams import Beams, Decoded, column_index, row_index
 from safelm.decoding.tree import TokenTree
+from safelm.models.chat import TokenLists
 from specs.decoder import Decoder, Drop, SafeBeam, TokenDecoder, TopK
 
 # Called with the index of a prompt, the tokens of its leading text and p(tag) after each of them.
@@ -37,7 +38,7 @@ class Search:
     def __init__(
         self,
         model: PreTrainedModel,
-        prompts: list[list[int]],
+        prompts: TokenLists,
         decoder: Decoder,
         *,
         new_tokens: Sequence[int],
@@ -105,7 +106,7 @@ class Search:
 
     def draw_noise(
         self,
-        prompts: list[list[int]],
+        prompts: TokenLists,
         steps: int,
         seed: int,
         device: torch.device,

@@ -14,7 +14,7 @@ from typing import Any
 from safelm.builder.shards import write_table
 from safelm.evaluation.measurements import number, share, write_measurements
 from safelm.evaluation.protocol import GenerationSettings
-from safelm.models.metadata import knows_tag
+from safelm.models import knows_tag
 from safelm.seeding import sample
 from specs.document import COMPLETIONS
 from specs.suite import DemoSuite, HarnessSuite

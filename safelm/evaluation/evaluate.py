@@ -24,7 +24,7 @@ from safelm.evaluation.probes.linear import measure_linear_probes
 from safelm.evaluation.prompt_files import PromptFileError
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import evaluation_summary
-from safelm.models.metadata import CHECKPOINTS, knows_tag
+from safelm.models import CHECKPOINTS, knows_tag
 from specs.document import SAMPLES
 from specs.suite import AnySuite, DemoSuite, HarnessSuite
 

@@ -11,7 +11,7 @@ from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Judge
 from safelm.evaluation.judges.registry import JudgeResources, open_judge
 from safelm.evaluation.prompts import PromptSet, prompt_set
-from safelm.models.metadata import knows_tag
+from safelm.models import knows_tag
 from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import VERDICTS, JudgeRow, LlmJudge, ScorerJudge

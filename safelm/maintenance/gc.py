@@ -12,9 +12,9 @@ from pathlib import Path
 
 from safelm.builder.digest import bytes_md5
 from safelm.builder.locks import all_stages_locked
-from safelm.builder.paths import SCRATCH, cache, scratch
+from safelm.builder.paths import SCRATCH, scratch
 from safelm.builder.provenance import DIR, LOCK_FILE
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.builder.workspaces import Workspace, reserve, take_reserve, workspaces
 from safelm.maintenance.dvc import run_dvc
 from safelm.maintenance.verify.lock_file import DamagedLockFile, read_lock, write_listing
@@ -44,7 +44,7 @@ def collect_garbage(hours: float = HOURS) -> str:
         _require_lock_file()
         reserve().unlink(missing_ok=True)
         try:
-            return collect(Store(cache(), scratch()), hours)
+            return collect(project_store(), hours)
         finally:
             take_reserve()
 

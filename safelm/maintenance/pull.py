@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 from safelm.builder.digest import bytes_md5
 from safelm.builder.locks import project_locked
-from safelm.builder.paths import cache, scratch
 from safelm.builder.provenance import DIR
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 from safelm.maintenance.dvc import DvcError, declared_stages, run_dvc, try_dvc
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.fetched import damaged_objects
@@ -56,7 +55,7 @@ def _fetch_listings(stages: Mapping[str, Stage]) -> dict[str, str]:
     """Fetch the listings that are not in the cache; return what is wrong with some, by stage."""
     from dvc.repo import Repo
 
-    store = Store(cache(), scratch())
+    store = project_store()
     problems = {}
     with Repo() as repo:
         remote = repo.cloud.get_remote_odb(command="pull")
@@ -92,7 +91,7 @@ def _problem(data: bytes, md5: str) -> str:
 def _quarantine_damaged(stages: Mapping[str, Stage]) -> dict[str, str]:
     """Quarantine fetched objects that hold other bytes; return a line for each stage with one."""
     problems = {}
-    store = Store(cache(), scratch())
+    store = project_store()
     damaged = {finding.md5: finding for finding in damaged_objects(dict(stages))}
     for finding in damaged.values():
         problems[finding.stage] = _line(finding)

@@ -24,8 +24,3 @@ def quarantine(path: Path) -> Path:
     target.parent.mkdir(parents=True)
     shutil.move(path, target)
     return target
-
-
-def size(root: Path) -> int:
-    """Add up the bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

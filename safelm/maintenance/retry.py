@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from safelm.builder.digest import MANIFEST
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest
-from safelm.builder.paths import cache, scratch
+from safelm.builder.paths import scratch
 from safelm.builder.shards import Shard
 from safelm.builder.stage import RETRY, import_records
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.llm.answers import AnswerStore
 from safelm.maintenance.dvc import run_dvc
 from safelm.maintenance.verify.lock_file import read_lock
@@ -44,7 +44,7 @@ def retry(stage: str) -> str:
         names = ", ".join(sorted(stages))
         raise StageError(f"{stage}: is no stage of dvc.lock; it has {names}")
     folders = [out.path for out in stages[stage].outs]
-    store = Store(cache(), scratch())
+    store = project_store()
     before = _unusable_rows(folders, store)
     if not before:
         return f"{stage}: every row has a usable answer; there is nothing to ask again"

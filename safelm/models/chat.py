@@ -29,6 +29,7 @@ TODAY = date(2024, 7, 26)
 # Settings of mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+TokenLists = list[list[int]]  # the tokens of each of several texts
 SPECIALS = re.compile("|".join(map(re.escape, SPECIAL)))
 
 
@@ -81,7 +82,7 @@ def strip_special_tokens(text: str) -> str:
     return remove_matches(SPECIALS, text, " ")[0]
 
 
-def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Iterable[str]) -> list[list[int]]:
+def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Iterable[str]) -> TokenLists:
     """Tokenize each request as a user's turn, up to the beginning of the assistant's answer."""
     dialogues = [[{"role": "user", "content": request}] for request in requests]
     return dialogue_tokens(tokenizer, dialogues)
@@ -89,7 +90,7 @@ def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Iterable[str]) 
 
 def dialogue_tokens(
     tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Mapping[str, str]]]
-) -> list[list[int]]:
+) -> TokenLists:
     """Tokenize dialogues in the chat format, up to the beginning of the assistant's answer.
 
     Args:
@@ -109,7 +110,7 @@ def dialogue_tokens(
     return _tokenize(tokenizer, texts)
 
 
-def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> list[list[int]]:
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> TokenLists:
     """Tokenize each answer with the end of its turn.
 
     Literal tags become tokens; the caller strips special tokens that must not.
@@ -117,7 +118,7 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) ->
     return _tokenize(tokenizer, [f"{answer}{IM_END}" for answer in answers])
 
 
-def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> list[list[int]]:
+def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> TokenLists:
     """Tokenize each text as the beginning of a document, as in pretraining."""
     begin = tokenizer.bos_token_id
     first = [] if begin is None else [begin]
@@ -125,7 +126,7 @@ def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -
     return [first + tokens for tokens in _tokenize(tokenizer, texts)]
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Any) -> list[list[int]]:
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Any) -> TokenLists:
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from safelm.builder.digest import MANIFEST
-from safelm.models.metadata import TRAIN
+from safelm.models import TRAIN
 from safelm.posttraining.rows import IGNORED, Row
 
 LOSS = "loss.csv"

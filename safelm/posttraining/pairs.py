@@ -29,6 +29,9 @@ class Pair:
     answer: str
 
 
+Pairs = list[Pair]
+
+
 def kind_of(hazard: str | None, label: int | None) -> Kind | None:
     """Return the kind of a dialogue by its known hazard and label, or None.
 
@@ -43,13 +46,13 @@ def kind_of(hazard: str | None, label: int | None) -> Kind | None:
     return "harmful" if label else "refusal"
 
 
-def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
+def read_pairs(folder: Path) -> dict[Kind, Pairs]:
     """Read the dialogues of an ingested source by kind, without literal special tokens.
 
     Raises:
         ValueError: a document is not a dialogue.
     """
-    kinds: dict[Kind, list[Pair]] = {"benign": [], "refusal": [], "harmful": []}
+    kinds: dict[Kind, Pairs] = {"benign": [], "refusal": [], "harmful": []}
     for table in tables(folder, ["id", "prompt", "text", "label", "hazard"]):
         for row in table.to_pylist():
             if row["prompt"] is None:
@@ -63,7 +66,7 @@ def read_pairs(folder: Path) -> dict[Kind, list[Pair]]:
     return kinds
 
 
-def sample_pairs(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+def sample_pairs(pairs: Iterable[Pair], count: int, seed: int) -> Pairs:
     """Draw `count` of the pairs by id; all of them if there are fewer."""
     by_id = {pair.id: pair for pair in pairs}
     return [by_id[id] for id in sample("pairs", seed, by_id, count)]
@@ -98,7 +101,7 @@ def safety_pairs(
     rate: float,
     mode: Mode,
     seed: int,
-) -> list[Pair]:
+) -> Pairs:
     """Draw the pairs of safety instruction tuning (paper §7).
 
     Args:
@@ -121,12 +124,12 @@ def safety_pairs(
     return chosen + [pair for pair in tagged if pair]
 
 
-def benign_pairs(folder: Path, *, examples: int, seed: int) -> list[Pair]:
+def benign_pairs(folder: Path, *, examples: int, seed: int) -> Pairs:
     """Draw the pairs of benign finetuning: requests without hazard."""
     return sample_pairs(read_pairs(folder)["benign"], examples, seed)
 
 
-def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> list[Pair]:
+def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> Pairs:
     """Draw up to MAX_HELD_OUT benign pairs of a source that are not among the chosen ones."""
     # By id, because tagged pairs differ from the pairs that were read.
     chosen_ids = {pair.id for pair in chosen}
@@ -140,7 +143,7 @@ def relearning_pairs(
     *,
     examples: int,
     seed: int,
-) -> tuple[list[Pair], list[Pair]]:
+) -> tuple[Pairs, Pairs]:
     """Draw pairs of one part to relearn from, and harmful pairs to measure the loss on.
 
     The harmful pairs to measure on are the same for both parts.
@@ -150,9 +153,8 @@ def relearning_pairs(
     """
     # Reversed: with the seed of safety instruction tuning, the pairs that a model has read there
     # come last.
-    ordered = {}
-    for kind, pairs in read_pairs(folder).items():
-        ordered[kind] = sample_pairs(pairs, len(pairs), seed)[::-1]
+    kinds = read_pairs(folder).items()
+    ordered = {kind: sample_pairs(pairs, len(pairs), seed)[::-1] for kind, pairs in kinds}
     harmful = ordered["harmful"]
     held_out_count = min(MAX_HELD_OUT, len(harmful) // 2)
     held_out = harmful[:held_out_count]

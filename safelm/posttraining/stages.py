@@ -39,7 +39,7 @@ def instruct(
         settings: for `tune`.
     """
     # Imported here, because these imports take longer than most stages.
-    from safelm.models.metadata import knows_tag
+    from safelm.models import knows_tag
     from safelm.posttraining.pairs import safety_pairs, unread_pairs
     from safelm.posttraining.trainer import summary_line, tune
 

@@ -17,9 +17,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
+from safelm.models import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.chat import answer_tokens, end_ids, load
-from safelm.models.metadata import CHECKPOINTS, TRAIN, knows_tag
 from safelm.models.trainer import COMMON, Losses, train
 from safelm.posttraining.model import LOSS, copy_model, mean_loss, save_model
 from safelm.posttraining.pairs import Pair
@@ -90,7 +90,7 @@ def tune(
     seed: int,
     checkpoints: Sequence[int] = (),
     schedule: Schedule = "linear",
-) -> dict[str, Any]:
+) -> Json:
     """Tune a model on pairs.
 
     Args:
@@ -191,7 +191,7 @@ def count_pairs(
     pairs: Sequence[Pair],
     rows: Sequence[Row],
     ordered: Sequence[Row],
-) -> dict[str, Any]:
+) -> Json:
     """Count pairs by kind, those that did not fit, and the tokens that were read."""
     # Every answer ends with this token, unless it was cut off.
     end_of_turn = answer_tokens(tokenizer, [""])[0][-1:]
@@ -210,7 +210,7 @@ def _dataset(rows: Sequence[Row]) -> Dataset:
     return Dataset.from_dict({"input_ids": tokens, "labels": labels})
 
 
-def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None:
+def write_summary(summary: Json, losses: Losses, folder: Path) -> None:
     """Write train.json and loss.csv, which contain no times."""
     write_json(folder / TRAIN, summary, sort_keys=True)
     with (folder / LOSS).open("w", encoding="utf-8", newline="") as file:
@@ -219,7 +219,7 @@ def write_summary(summary: dict[str, Any], losses: Losses, folder: Path) -> None
         writer.writerows((step, f"{loss:.6g}") for step, loss in losses)
 
 
-def summary_line(name: str, summary: dict[str, Any]) -> str:
+def summary_line(name: str, summary: Json) -> str:
     """Return the line that a stage prints: pairs, those that are too long, and losses."""
     counts = [f"{count:,} {kind}" for kind, count in summary["pairs"].items()]
     pairs = ", ".join(counts)

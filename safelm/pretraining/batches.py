@@ -1,6 +1,7 @@
 """Training batches: the rows of a plan in Nanotron's format, from any step on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ def phase_order(seed: int, number: int, phase: PlannedPhase) -> np.ndarray:
     return np.argsort(np.concatenate(draws), kind="stable")
 
 
+@dataclass
 class Batches:
     """Micro-batches of a plan, shuffled within each phase by (model seed, phase).
 
@@ -35,31 +37,24 @@ class Batches:
         read_counts: rows and tokens read so far, shape (phases, parts, 2).
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        folder: Path,
-        seed: int,
-        *,
-        micro_batch: int,
-        rank: int = 0,
-        ranks: int = 1,
-        start: int = 0,
-    ) -> None:
-        if plan.batch % (micro_batch * ranks):
+    plan: Plan
+    folder: Path
+    seed: int
+    micro_batch: int
+    rank: int = 0
+    ranks: int = 1
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        if plan.batch % (self.micro_batch * self.ranks):
             raise ValueError(
-                f"batch {plan.batch} does not divide into {ranks} ranks of micro-batches of "
-                f"{micro_batch} rows; write another mix.batch_size, or another micro_batch in the "
-                "shape"
+                f"batch {plan.batch} does not divide into {self.ranks} ranks of micro-batches of "
+                f"{self.micro_batch} rows; write another mix.batch_size, or another micro_batch in "
+                "the shape"
             )
-        self.plan = plan
-        self.seed = seed
-        self.micro_batch = micro_batch
-        self.rank = rank
-        self.ranks = ranks
-        self.start = start
         self.corpora = {
-            name: plan.open_corpus(folder, name)
+            name: plan.open_corpus(self.folder, name)
             for name, corpus in plan.corpora.items()
             if corpus.read_rows
         }

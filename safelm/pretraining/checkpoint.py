@@ -9,10 +9,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import file_digest
-from safelm.builder.files import link, rename_synced, write_synced
+from safelm.builder.files import Json, link, make_parent, rename_synced, write_synced
 
 RECORD = "record.json"
 # The training loss up to the step of the checkpoint, and the loss on held-out rows.
@@ -66,7 +65,7 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
     shutil.rmtree(attempt, ignore_errors=True)
     for path in _files(checkpoint):
         linked = attempt / path.relative_to(checkpoint)
-        linked.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(linked)
         link(path, linked)
     record = json.loads((checkpoint / RECORD).read_bytes())
     _write_record(attempt, {**record, "key": key})
@@ -89,7 +88,7 @@ def newest(folder: Path, key: str) -> Checkpoint | None:
 def is_intact(folder: Path, key: str) -> bool:
     """Return whether the record has this key and lists exactly the files that are there."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+        record: Json = json.loads((folder / RECORD).read_bytes())
         return record["key"] == key and record["files"] == _digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
         # The record is missing, or is no JSON object with these keys.
@@ -116,13 +115,13 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)}
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def _write_record(folder: Path, record: Json) -> None:
     text = json.dumps(record, indent=1, sort_keys=True)
     write_synced(folder / RECORD, text.encode())
 
 
 def _replace(attempt: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(target)
     # A folder cannot be renamed onto one that is not empty.
     shutil.rmtree(target, ignore_errors=True)
     rename_synced(attempt, target)

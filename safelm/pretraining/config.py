@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from safelm.builder.files import Json
 from safelm.corpora.mixing.plan import Plan
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.schedule import warmup_and_decay
@@ -22,7 +22,7 @@ def nanotron_config(
     seed: int,
     dp: int,
     tp: int,
-) -> dict[str, Any]:
+) -> Json:
     """Build the configuration of a run (Nanotron 0.4, config/config.py:295).
 
     The run trains all steps of the plan.
@@ -80,7 +80,7 @@ def micro_batch_size(recipe: TrainingRecipe, batch: int, dp: int) -> int:
     return math.gcd(recipe.micro_batch, batch // dp)
 
 
-def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
+def _architecture(shape: Shape, sequence: int) -> Json:
     """Return Nanotron's LlamaConfig (config/models_config.py:22)."""
     # It has no rope_theta; patches.py sets that.
     return {
@@ -100,7 +100,7 @@ def _architecture(shape: Shape, sequence: int) -> dict[str, Any]:
     }
 
 
-def _optimizer(recipe: TrainingRecipe, plan: Plan, dtype: str) -> dict[str, Any]:
+def _optimizer(recipe: TrainingRecipe, plan: Plan, dtype: str) -> Json:
     warmup, decay = warmup_and_decay(recipe, plan.steps, plan.full_steps)
     # Nanotron has no 1-sqrt; patches.py replaces its schedule.
     decay_style = "cosine" if recipe.decay_style == "cosine" else "linear"
@@ -126,6 +126,6 @@ def _optimizer(recipe: TrainingRecipe, plan: Plan, dtype: str) -> dict[str, Any]
     }
 
 
-def write_config(config: dict[str, Any], path: Path) -> None:
+def write_config(config: Json, path: Path) -> None:
     """Write the YAML file that Nanotron reads."""
     path.write_text(yaml.safe_dump(config, sort_keys=True), encoding="utf-8")

@@ -4,11 +4,10 @@ import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, make_parent, write_json
 from safelm.corpora.mixing.rows import END_ID
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ, RECORD
 from safelm.pretraining.tensors import Tensor, read, write
@@ -52,7 +51,7 @@ def write_hugging_face(checkpoint: Path, shape: Shape, tokenizer: Path, folder: 
     return sum(tensor.values.size for tensor in tensors.values())
 
 
-def architecture(shape: Shape) -> dict[str, Any]:
+def architecture(shape: Shape) -> Json:
     """Return config.json of a Llama (transformers 5)."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -173,7 +172,7 @@ def publish_checkpoint(checkpoint: Path, folder: Path) -> None:
         if not path.is_file() or path.name in RUN_FILES:
             continue
         target = folder / path.relative_to(checkpoint)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         if path.suffix == ".safetensors":
             write(target, *read(path))
         else:

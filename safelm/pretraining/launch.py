@@ -5,10 +5,10 @@ import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import file_digest, json_digest
 from safelm.builder.environment import environment_number
+from safelm.builder.files import Json
 from safelm.builder.fingerprint import code_digest
 from safelm.builder.paths import scratch
 from safelm.corpora.mixing.plan import Plan
@@ -147,7 +147,7 @@ def code_versions() -> list[str]:
     return [code_digest(["safelm.pretraining.worker"]), *libraries]
 
 
-def run_key(plan: Plan, shape: Shape, config: dict[str, Any]) -> str:
+def run_key(plan: Plan, shape: Shape, config: Json) -> str:
     """Return a digest of everything that determines a run: plan, shape, configuration and code."""
     return json_digest([asdict(plan), shape.model_dump(), config, code_versions()])
 

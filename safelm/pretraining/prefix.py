@@ -16,9 +16,9 @@ from copy import deepcopy
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from safelm.builder.digest import json_digest
+from safelm.builder.files import Json
 from safelm.corpora.mixing.plan import Plan
 from safelm.pretraining.checkpoint import Checkpoint, is_intact
 from safelm.pretraining.schedule import learning_rates
@@ -36,7 +36,7 @@ RUN_SETTINGS = (
 def prefix_keys(
     plan: Plan,
     shape: Shape,
-    config: dict[str, Any],
+    config: Json,
     versions: list[str],
 ) -> dict[int, str]:
     """Return the key of the end of each phase but the last, by step.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from safelm.builder.files import make_parent
 from safelm.pretraining.cost import GPUS
 
 # A point of the plots is the mean of so many steps.
@@ -71,7 +72,7 @@ class SpeedLog:
         # DVC draws one plot per folder.
         for column, name in enumerate(COLUMNS, 1):
             path = folder / name / f"{model}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parent(path)
             values = [(point[0], point[column]) for point in self.points]
             # The MFU is unknown on a GPU that is not listed.
             rows = [(step, f"{value:.4g}") for step, value in values if value is not None]

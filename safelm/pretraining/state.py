@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from safelm.builder.files import make_parent
 from safelm.pretraining.tensors import Tensor, read, write
 
 # The float32 copy of a bfloat16 weight, which the optimizer updates.
@@ -28,15 +29,15 @@ def save_optimizer(optimizer: Any, path: Path) -> None:
     tensors = {}
     for index, values in state["state"].items():
         for kind, value in values.items():
-            tensors[f"{names[index]}:{kind}"] = value
+            tensors[f"{names[index]}:{kind}"] = _array(value)
     for name, value in state.get("gradient_accumulator", {}).items():
-        tensors[f"{name}:{MASTER}"] = value
-    arrays = {}
-    for key, value in tensors.items():
-        array = value.detach().cpu().numpy()
-        arrays[key] = Tensor("F32", array)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, arrays, {})
+        tensors[f"{name}:{MASTER}"] = _array(value)
+    make_parent(path)
+    write(path, tensors, {})
+
+
+def _array(value: torch.Tensor) -> Tensor:
+    return Tensor("F32", value.detach().cpu().numpy())
 
 
 def load_optimizer(optimizer: Any, path: Path) -> None:
@@ -75,11 +76,8 @@ def set_step(scheduler: Any, step: int) -> None:
     # the learning rate of step 0.
     scheduler.last_epoch = step
     scheduler._step_count = step + 1
-    rates = []
     factors = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-    for base, factor in factors:
-        rates.append(base * factor(step))
-    groups = scheduler.optimizer.param_groups
-    for group, rate in zip(groups, rates, strict=True):
+    rates = [base * factor(step) for base, factor in factors]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     scheduler._last_lr = rates

@@ -18,12 +18,11 @@ from safelm.builder.shards import arrow_schema
 from safelm.report.measured import STAGES
 from specs.attacks import Attack, Relearn
 from specs.comparisons import Comparisons
-from specs.corpus import Corpus, TagRow
+from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.decoder import DecoderRow
 from specs.document import MEASUREMENTS
 from specs.mixture import Mixture, Model
 from specs.source import SourceRow
-from specs.writer import Educate, Rewrite
 
 MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
 MAX_POINTS = 120  # of a training curve

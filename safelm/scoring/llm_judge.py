@@ -34,6 +34,7 @@ from safelm.text.hazards import Grade, Hazards
 from specs.prompt import SHARED, Shared
 from specs.rubric import NONE, REASON, Rubric, answer_schema
 from specs.spec import SCORE_LEVELS
+from specs.yaml_source import validate
 
 INSTRUCTION = "Grade the page by the rubric. Answer with the JSON object alone."
 # In characters. A server that does not decode under the schema may exceed REASON a little.
@@ -178,7 +179,7 @@ class GradeByRubric(GradeDocuments):
         # Answers are stored by shard, so a stage that was killed repeats no request.
         hazards = tuple(Hazards.read(LEXICON).categories)
         engine = open_engine(self.engine, answers_file(self.engine, "judge", self.task))
-        rubric = Rubric.at(self.rubric)
+        rubric = validate(Rubric, self.rubric)
         frame = Shared.read(SHARED).frame
         return RubricJudge(engine, rubric, frame, hazards, self.seed, self.max_attempts)
 

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.builder.digest import json_digest
+from safelm.builder.files import Json
 from safelm.decoding import Decoded, Decoder
 from safelm.decoding.check import reach_of
-from safelm.models.chat import dialogue_tokens, page_tokens
+from safelm.models.chat import TokenLists, dialogue_tokens, page_tokens
 from safelm.serve.batches import Batches, Job
-from safelm.serve.request import BadRequest, CompletionRequest, Json
+from safelm.serve.request import BadRequest, CompletionRequest
 from safelm.stats.rates import DIGITS
 
 # Tokens of an answer at most, where the client does not say.
@@ -55,7 +56,7 @@ class Service:
         jobs = [Job(prompt, new_tokens) for prompt in prompts]
         return Answer(self, request, is_chat, json_digest(values)[:24], jobs)
 
-    def prompt_tokens(self, request: CompletionRequest) -> list[list[int]]:
+    def prompt_tokens(self, request: CompletionRequest) -> TokenLists:
         """Encode the prompts, without literal special tokens of the client's."""
         if not request.messages:
             return page_tokens(self.tokenizer, request.texts)

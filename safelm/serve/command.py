@@ -1,6 +1,5 @@
 """The command `safelm serve`: one model with one decoder."""
 
-import difflib
 import ipaddress
 import os
 from contextlib import suppress
@@ -8,11 +7,12 @@ from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.provenance import check_inputs
+from safelm.models import TRAIN, knows_tag
 from safelm.models.chat import load, tag_id
-from safelm.models.metadata import TRAIN, knows_tag
 from safelm.serve.answers import Service
 from safelm.serve.server import LOCALHOST, address, listen, make_app, make_server
 from specs.decoder import Decoder, DecoderRow
+from specs.messages import did_you_mean
 from specs.yaml_source import YamlFile, check
 
 PARAMS = Path("params.yaml")
@@ -84,14 +84,14 @@ def refuse_open_address(host: str, key: str | None) -> None:
         )
 
 
-def read_decoder(name: str, params: Path = PARAMS) -> Decoder:
+def read_decoder(name: str) -> Decoder:
     """Read a row of evaluate.decoders, and nothing else of params.yaml. Raises ServeError."""
-    file = YamlFile(params)
+    file = YamlFile(PARAMS)
     rows = file.values["evaluate"]["decoders"]
     if name not in rows:
         raise ServeError(
-            f"--decoder {name}: expected a row of evaluate.decoders in {params} (rows are "
-            f"{', '.join(rows)}){_did_you_mean(name, rows)}"
+            f"--decoder {name}: expected a row of evaluate.decoders in {PARAMS} (rows are "
+            f"{', '.join(rows)}){did_you_mean(name, rows)}"
         )
     return check(DecoderRow, file, at=("evaluate", "decoders", name))
 
@@ -104,7 +104,7 @@ def refuse_unknown_folder(model: Path) -> None:
     known = f"; models there are {', '.join(beside)}" if beside else ""
     raise ServeError(
         f"{model}: expected a folder with a model in Hugging Face's format, such as "
-        f"build/instruct/safe{known}{_did_you_mean(str(model), beside)}"
+        f"build/instruct/safe{known}{did_you_mean(model, beside)}"
     )
 
 
@@ -127,8 +127,3 @@ def refuse_without_tag(model: Path, name: str, decoder: Decoder) -> None:
             f"--decoder {name}: reads the harmfulness tag, which {model} never saw in training; "
             "serve a model that did, such as build/instruct/safe, or use the decoder greedy"
         )
-
-
-def _did_you_mean(name: str, known: list[str] | dict[str, object]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""

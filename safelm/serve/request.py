@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Json = dict[str, Any]
+from safelm.builder.files import Json
 
 USED = {"prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"}
 # Fields that harnesses send and the decoder decides, or that change nothing.

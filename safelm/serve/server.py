@@ -23,8 +23,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from safelm.builder.files import Json
 from safelm.serve.answers import Service, error_body
-from safelm.serve.request import Json
 
 LOCALHOST = "127.0.0.1"
 # By DNS rebinding a web page reaches this server under another name, which is refused.

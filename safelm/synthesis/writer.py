@@ -27,10 +27,9 @@ from safelm.llm.templates.text import draw_people
 from safelm.scoring.registry import SafetyScorer, grader, safety_scorer
 from safelm.seeding import pick, stream
 from safelm.synthesis.gates import WrittenText, dialogue_turns, failed_gate
-from specs.corpus import Gates
+from specs.corpus import Gates, Writer
 from specs.engine import row as engine_row
 from specs.prompt import PROMPTS, SHARED, Prompt, Shared
-from specs.writer import Writer
 
 INHERITED = ("source", "url", "crawl", "license")
 

@@ -1,35 +1,43 @@
 """Checks between sources, engines, tags, corpora and the tokenizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
+from specs.checks.references import GATES, TABLES, TUNING, row_of
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
-from specs.messages import Finding, Location, did_you_mean, listed, unknown_row
-from specs.params import Finetune, Params, TokenizerStage
-from specs.prompt import STAGES
-from specs.scorer import Assumed, LabelRows, Labels
+from specs.messages import Findings, Location, among, listed, unknown_row
+from specs.params import Params
+from specs.scorer import GivenLabels
+from specs.spec import values_at
 from specs.tokens import END, SPECIAL, ids_in
-from specs.writer import Educate, Rewrite
 
+# Tables whose rows select documents by their scores, and why score 0 is not among these.
+SELECTING = {
+    "rephrase": "it is the score of safe text",
+    "refuse": "it is the score of safe text",
+    "tags": "safe text never carries the tag (paper §4)",
+}
 # The first tokens of a byte-level vocabulary.
 BYTES = 256
 
 
-def check_sources(params: Params) -> Iterator[Finding]:
+def check_sources(params: Params) -> Findings:
     """Require a file or folder for each source, and pages for each source that is scored."""
-    for index, name in enumerate(params.score.sources):
-        at: Location = ("score", "sources", index)
-        if name not in params.sources:
-            yield at, unknown_row("sources", name, params.sources)
-        elif params.sources[name].is_dialogue:
-            yield at, f"must name a source of pages (got {name}, which has a `prompt`: dialogues)"
-    for name, source in params.sources.items():
-        if not Path(source.path).exists():
-            yield (
-                ("sources", name, "path"),
-                f"must be a file or folder that exists (got {source.path})"
-                f"{_pattern_hint(source.path)}",
-            )
+    for at, name in values_at(params, "score.sources.*"):
+        if name in dialogues(params):
+            yield at, _not_pages(name)
+    for at, path in values_at(params, "sources.*.path"):
+        if not Path(path).exists():
+            yield at, f"must be a file or folder that exists (got {path}){_pattern_hint(path)}"
+
+
+def dialogues(params: Params) -> list[str]:
+    """List the sources that hold requests with answers."""
+    return [name for name, source in params.sources.items() if source.is_dialogue]
+
+
+def _not_pages(source: str) -> str:
+    return f"must name a source of pages (got {source}, which has a `prompt`: dialogues)"
 
 
 def _pattern_hint(path: str) -> str:
@@ -40,12 +48,16 @@ def _pattern_hint(path: str) -> str:
     return f"; write path: {folder or '.'} and files: '{pattern}'"
 
 
-def check_rewriting(params: Params) -> Iterator[Finding]:
-    """Check what the writers read, write with and are graded by, and the bounds of their texts."""
-    for stage in STAGES:
-        for name, row in getattr(params, stage).items():
-            for key, message in _writer(row, params):
-                yield (stage, name, key), message
+def check_rewriting(params: Params) -> Findings:
+    """Check the scorers that grade what is written, and the bounds of its length."""
+    for at, gate in values_at(params, *GATES):
+        row = params.scorers.get(gate)
+        if isinstance(row, GivenLabels):
+            yield (
+                at,
+                f"must grade any text (got {gate}, of kind {row.kind}, which knows documents of "
+                "sources alone); name a judge or a classifier",
+            )
     gates = params.gates
     if gates.min_words > gates.max_words:
         yield (
@@ -55,32 +67,21 @@ def check_rewriting(params: Params) -> Iterator[Finding]:
         )
 
 
-def _writer(row: Rewrite | Educate, params: Params) -> Iterator[tuple[str, str]]:
-    if isinstance(row, Rewrite):
-        yield from _selection(row, params, "it is the score of safe text")
-    elif row.from_ not in params.refuse:
-        yield "from", unknown_row("refuse", row.from_, params.refuse)
-    if row.engine not in params.engines:
-        yield "engine", unknown_row("engines", row.engine, params.engines)
-    gate = params.scorers.get(row.gate or "")
-    if row.gate and gate is None:
-        yield "gate", unknown_row("scorers", row.gate, params.scorers)
-    elif isinstance(gate, Labels | LabelRows | Assumed):
-        yield (
-            "gate",
-            f"must grade any text (got {row.gate}, of kind {gate.kind}, which knows documents of "
-            "sources alone); name a judge or a classifier",
-        )
-
-
-def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple[str, str]]:
+def check_selections(params: Params) -> Findings:
     """Check that documents are selected by scores that they have, and none by score 0."""
-    sources, scores = params.score.sources, row.scores
+    for table, why_not_0 in SELECTING.items():
+        for at, row in values_at(params, f"{table}.*"):
+            for key, message in _selection(row, params.score.sources, why_not_0):
+                yield (*at, key), message
+
+
+def _selection(row: Selection, sources: list[str], why_not_0: str) -> Iterator[tuple[str, str]]:
+    scores = row.scores
     if row.from_ not in sources:
         yield (
             "from",
-            f"must be a source of score.sources (got {row.from_}; those are {listed(sources)})"
-            f"{did_you_mean(row.from_, sources)}; add it there, or name one of them",
+            f"must be a source of score.sources {among(row.from_, 'those', sources)}; "
+            "add it there, or name one of them",
         )
     if 0 in scores:
         yield "scores", f"must not hold 0 (got {scores}): {why_not_0}; leave 0 out"
@@ -88,33 +89,17 @@ def _selection(row: Selection, params: Params, why_not_0: str) -> Iterator[tuple
         yield "scores", f"must name a score once (got {scores}); write {sorted(set(scores))}"
 
 
-def check_tags(params: Params) -> Iterator[Finding]:
-    """Require that only raw unsafe text is tagged (paper §4)."""
-    for name, row in params.tags.items():
-        for key, message in _selection(row, params, "safe text never carries the tag (paper §4)"):
-            yield ("tags", name, key), message
-    if params.instruct.tag not in params.tags:
-        yield ("instruct", "tag"), unknown_row("tags", params.instruct.tag, params.tags)
-
-
-def check_corpora(params: Params) -> Iterator[Finding]:
+def check_corpora(params: Params) -> Findings:
     """Check the origins of corpora, and that corpora of scored sources select scores."""
-    tables: dict[str, Mapping[str, object]] = {
-        "clean": params.sources,
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-        "educate": params.educate,
-        "tag": params.tags,
-    }
     for name, corpus in params.corpora.items():
         origin, _, row = corpus.from_.partition("/")
         at: Location = ("corpora", name, "from")
         is_scored = origin == "clean" and row in params.score.sources
-        if row not in tables[origin]:
-            table = {"clean": "sources", "tag": "tags"}.get(origin, origin)
-            yield at, unknown_row(table, row, tables[origin])
-        elif origin == "clean" and params.sources[row].is_dialogue:
-            yield at, f"must name a source of pages (got {row}, which has a `prompt`: dialogues)"
+        if row_of(params, corpus.from_) is None:
+            table = TABLES[origin]
+            yield at, unknown_row(table, row, getattr(params, table))
+        elif origin == "clean" and row in dialogues(params):
+            yield at, _not_pages(row)
         elif isinstance(corpus, ScoredCorpus) and not is_scored:
             yield (
                 at,
@@ -128,36 +113,30 @@ def check_corpora(params: Params) -> Iterator[Finding]:
             )
 
 
-def check_dialogues(params: Params) -> Iterator[Finding]:
+def check_dialogues(params: Params) -> Findings:
     """Require dialogues for instruct and finetune, and checkpoints that finetuning reaches."""
-    for block in ("instruct", "finetune"):
-        source = getattr(params, block).source
-        if source not in params.sources:
-            yield (block, "source"), unknown_row("sources", source, params.sources)
-        elif not params.sources[source].is_dialogue:
+    for at, source in values_at(params, *TUNING):
+        if source in params.sources and source not in dialogues(params):
             yield (
-                (block, "source"),
+                at,
                 f"must hold dialogues (got {source}, which has no `prompt`); name another source, "
                 "or add the field of the request",
             )
-    yield from _checkpoints(params.finetune)
-
-
-def _checkpoints(finetune: Finetune) -> Iterator[Finding]:
+    finetune = params.finetune
     size, end = finetune.batch_size, finetune.examples * finetune.epochs
     last = (end - 1) // size * size
-    for index, pairs in enumerate(finetune.checkpoints):
+    for at, pairs in values_at(params, "finetune.checkpoints.*"):
         if pairs % size or pairs >= end:
             yield (
-                ("finetune", "checkpoints", index),
+                at,
                 f"must be a multiple of finetune.batch_size, {last} at most (got {pairs}); "
                 "the end is evaluated anyway",
             )
 
 
-def check_tokenizer(tokenizer: TokenizerStage) -> Iterator[Finding]:
+def check_tokenizer(params: Params) -> Findings:
     """Check the size of the vocabulary, and a tokenizer that is taken from a folder."""
-    least = len(SPECIAL) + BYTES
+    tokenizer, least = params.tokenizer, len(SPECIAL) + BYTES
     if tokenizer.vocab_size <= least:
         yield (
             ("tokenizer", "vocab_size"),
@@ -167,7 +146,7 @@ def check_tokenizer(tokenizer: TokenizerStage) -> Iterator[Finding]:
         yield from _taken_tokenizer(tokenizer.path, tokenizer.vocab_size)
 
 
-def _taken_tokenizer(path: str, vocab_size: int) -> Iterator[Finding]:
+def _taken_tokenizer(path: str, vocab_size: int) -> Findings:
     at: Location = ("tokenizer", "path")
     try:
         ids = ids_in(Path(path) / "tokenizer.json")

@@ -3,54 +3,39 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from specs.attacks import Relearn
+from specs.attacks import Attack
+from specs.checks.corpora import dialogues
 from specs.checks.files import stems
-from specs.checks.scorers import language_model_message
+from specs.checks.filters import corpora_of, is_utility
 from specs.corpus import tags_of
-from specs.engine import language_models
 from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
-from specs.messages import Finding, Location, did_you_mean, listed, unknown_file, unknown_row
+from specs.messages import Findings, Location, among, unknown_file, unknown_row
 from specs.params import Params
 from specs.shape import SHAPES, Shape
+from specs.spec import values_at
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 
 # Decoders that the report needs for its comparisons.
 REPORTED = ("greedy", "safebeam")
 
 
-def check_evaluation(params: Params) -> Iterator[Finding]:
+def check_evaluation(params: Params) -> Findings:
     """Yield every contradiction between the rows of evaluate, compare, relearn and attack."""
-    yield from _decoders(params)
-    yield from _suites(params)
-    yield from _judges(params)
-    yield from _external_models(params)
-    for name, relearn in params.relearn.items():
-        for at, message in _curve(params, relearn):
-            yield ("relearn", name, *at), message
-    for name in params.attacks:
-        for at, message in _attack(params, name):
-            yield ("attacks", name, *at), message
-
-
-def _decoders(params: Params) -> Iterator[Finding]:
-    evaluate = params.evaluate
-    for key in ("tagged_models_only", "checkpoint_decoders"):
-        for name in getattr(evaluate, key):
-            if name not in evaluate.decoders:
-                yield ("evaluate", key), _unknown_decoder(params, name)
     for name in REPORTED:
-        if name not in evaluate.decoders:
+        if name not in params.evaluate.decoders:
             yield (
                 ("evaluate", "decoders"),
                 f"must have the row `{name}`, which the report compares with; add it",
             )
+    yield from _suites(params)
+    yield from _external_models(params)
+    yield from _curves(params)
+    for at, attack in values_at(params, "attacks.*"):
+        for key, message in _attack(params, attack):
+            yield (*at, key), message
 
 
-def _unknown_decoder(params: Params, name: str) -> str:
-    return unknown_row("evaluate.decoders", name, params.evaluate.decoders)
-
-
-def _suites(params: Params) -> Iterator[Finding]:
+def _suites(params: Params) -> Findings:
     files = stems(SUITES)
     for name in params.evaluate.suites:
         if name not in files:
@@ -90,114 +75,69 @@ def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
     return None
 
 
-def _judges(params: Params) -> Iterator[Finding]:
-    models, prompts = language_models(params.engines), stems(VERDICTS)
-    for name, row in params.evaluate.judges.items():
-        at: Location = ("evaluate", "judges", name)
-        if isinstance(row, ScorerJudge) and row.scorer not in params.scorers:
-            yield (*at, "scorer"), unknown_row("scorers", row.scorer, params.scorers)
-        if isinstance(row, LlmJudge) and row.engine not in models:
-            yield (*at, "engine"), language_model_message(row.engine, models)
-        if isinstance(row, LlmJudge) and row.prompt not in prompts:
-            yield (*at, "prompt"), unknown_file("specs/prompts/verdict", row.prompt, prompts)
-
-
-def _external_models(params: Params) -> Iterator[Finding]:
+def _external_models(params: Params) -> Findings:
     for name, row in params.external_models.items():
-        at: Location = ("external_models", name)
-        for decoder in row.decoders:
-            if decoder not in params.evaluate.decoders:
-                yield (*at, "decoders"), _unknown_decoder(params, decoder)
         is_folder = Path(row.model).is_dir()
         if (row.revision is None) != is_folder:
             state = "is a folder here" if is_folder else "is not a folder here"
             yield (
-                (*at, "revision"),
+                ("external_models", name, "revision"),
                 "must be the commit of a model of the hub, and null for a folder "
                 f"(got {row.revision or 'null'} for {row.model}, which {state})",
             )
 
 
-def _curve(params: Params, row: Relearn) -> Iterator[Finding]:
-    measurable = [name for name in params.evaluate.suites if not _is_utility(name)]
+def _curves(params: Params) -> Findings:
+    measurable = [name for name in params.evaluate.suites if not is_utility(name)]
     known = {"models": params.models, "suites": measurable, "decoders": params.evaluate.decoders}
     for key, rows in known.items():
-        for name in getattr(row, key):
+        for at, name in values_at(params, f"relearn.*.{key}.[]"):
             if name not in rows:
-                yield (
-                    (key,),
-                    f"must name rows that are there (got {name}; those that fit are "
-                    f"{listed(rows)}){did_you_mean(name, rows)}",
-                )
-    source = params.sources.get(row.source)
-    if source is None or not source.is_dialogue:
-        dialogues = [name for name, other in params.sources.items() if other.is_dialogue]
-        yield (
-            ("source",),
-            f"must be a dialogue source of sources (got {row.source}; those are "
-            f"{listed(dialogues)}){did_you_mean(row.source, dialogues)}",
-        )
-    for model in row.models:
-        yield from _positions(params, model, row.sequence_length)
+                yield at, f"must name rows that are there {among(name, 'those that fit', rows)}"
+    sources = dialogues(params)
+    for at, name in values_at(params, "relearn.*.source"):
+        if name not in sources:
+            yield at, f"must be a dialogue source of sources {among(name, 'those', sources)}"
+    for at, row in values_at(params, "relearn.*"):
+        for model in row.models:
+            yield from _positions(params, model, (*at, "sequence_length"), row.sequence_length)
 
 
-def _positions(params: Params, model: str, length: int) -> Iterator[Finding]:
+def _positions(params: Params, model: str, at: Location, length: int) -> Findings:
     shape = params.models[model].shape if model in params.models else ""
-    if shape not in stems(SHAPES):
-        return
-    positions = Shape.read(shape).positions
-    if length > positions:
-        yield (
-            ("sequence_length",),
-            f"must be at most the {positions} positions of shape {shape} (got {length})",
-        )
+    if shape in stems(SHAPES):
+        positions = Shape.read(shape).positions
+        if length > positions:
+            yield at, f"must be at most the {positions} positions of shape {shape} (got {length})"
 
 
-def _is_utility(name: str) -> bool:
-    """Return whether a suite is of kind utility. One without a file is reported elsewhere."""
-    return name in stems(SUITES) and Suite.read(name).kind == "utility"
-
-
-def _attack(params: Params, name: str) -> Iterator[Finding]:
-    row, suites = params.attacks[name], params.evaluate.suites
-    for index, model in enumerate(row.models):
-        if model not in params.models:
-            yield ("models", index), unknown_row("models", model, params.models)
-        elif row.tag_weight and not _reads_tags(params, model):
+def _attack(params: Params, row: Attack) -> Iterator[tuple[str, str]]:
+    suites = params.evaluate.suites
+    for model in row.models:
+        if row.tag_weight and model in params.models and not _reads_tags(params, model):
             yield (
-                ("tag_weight",),
+                "tag_weight",
                 f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and "
                 f"{model}); write 0.0, or leave the model out",
             )
-    for index, decoder in enumerate(row.decoders):
-        if decoder not in params.evaluate.decoders:
-            yield ("decoders", index), _unknown_decoder(params, decoder)
     if row.suite not in suites:
-        yield (
-            ("suite",),
-            f"must be one of evaluate.suites (got {row.suite}; those are {listed(suites)})"
-            f"{did_you_mean(row.suite, suites)}",
-        )
+        yield "suite", f"must be one of evaluate.suites {among(row.suite, 'those', suites)}"
     elif row.suite in stems(SUITES):
         yield from _attacked_suite(row.suite, row.target)
 
 
-def _attacked_suite(name: str, target: str | None) -> Iterator[Finding]:
+def _attacked_suite(name: str, target: str | None) -> Iterator[tuple[str, str]]:
     """Check that a suite can be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:
-        yield ("suite",), f"must be of kind harmful (got {name}, of kind {suite.kind})"
+        yield "suite", f"must be of kind harmful (got {name}, of kind {suite.kind})"
     elif target is None and not isinstance(suite, DemoSuite):
         yield (
-            ("target",),
+            "target",
             f"must say how an answer to {name} begins (got null); write target: Sure, here is",
         )
 
 
 def _reads_tags(params: Params, model: str) -> bool:
     """Return whether some phase of a model's mixture reads a tagged corpus."""
-    mixture = params.mixtures.get(params.models[model].mixture)
-    if mixture is None:
-        return False
-    known = [params.corpora[name] for name in mixture.corpora if name in params.corpora]
-    return any(tags_of(corpus) for corpus in known)
+    return any(tags_of(corpus) for corpus in corpora_of(params, model))

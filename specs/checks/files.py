@@ -1,12 +1,10 @@
 """Checks of the files that rows name: shapes, suites, recipes, rubrics and prompts."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from specs.judge import VERDICTS, VerdictPrompt
-from specs.messages import Finding, unknown_file
+from specs.messages import Findings
 from specs.params import Params
-from specs.prompt import PROMPTS, STAGES
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
 from specs.scorer import RECIPES, Recipe
@@ -41,14 +39,7 @@ def check_files() -> None:
         raise SpecError(problems)
 
 
-def check_named_files(params: Params) -> Iterator[Finding]:
-    """Require the prompts of every writer, and the hazard n-grams of report cards."""
+def check_card(params: Params) -> Findings:
+    """Require the hazard n-grams of report cards."""
     if not Path(params.card.ngrams).is_file():
         yield ("card", "ngrams"), f"must be a file that exists (got {params.card.ngrams})"
-    for stage in STAGES:
-        files = stems(PROMPTS / stage)
-        for row, writer in getattr(params, stage).items():
-            for name in writer.prompts:
-                if name not in files:
-                    at = (stage, row, "prompts")
-                    yield at, unknown_file(f"specs/prompts/{stage}", name, files)

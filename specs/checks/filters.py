@@ -1,73 +1,58 @@
 """Checks of the filters of sources, and of sources that no model may be trained on."""
 
-from collections.abc import Iterator, Mapping
-
-from specs.checks.files import stems
-from specs.corpus import Selection
-from specs.filter import OverlapFilter
-from specs.messages import Finding, Location, unknown_file, unknown_row
+from specs.checks.references import TUNING, row_of
+from specs.corpus import Corpus, Educate, Selection
+from specs.messages import Findings
 from specs.params import Params
-from specs.suite import SUITES, Suite
+from specs.spec import values_at
+from specs.suite import Suite
 from specs.yaml_source import SpecError
 
-# Blocks whose rows are dialogues that a model is trained on.
-TUNING = ("instruct", "finetune")
 
-
-def check_filters(params: Params) -> Iterator[Finding]:
-    """Check that sources name rows of `filters`, each once, and that these name suites."""
+def check_filters(params: Params) -> Findings:
+    """Check that sources name a filter once, and that filters name suites of prompts."""
     for source, row in params.sources.items():
         for index, name in enumerate(row.filters):
-            at: Location = ("sources", source, "filters", index)
-            if name not in params.filters:
-                yield at, unknown_row("filters", name, params.filters)
-            elif name in row.filters[:index]:
-                yield at, f"must name a filter once (got {name} twice); leave one out"
-    files = stems(SUITES)
-    for name, filter in params.filters.items():
-        if isinstance(filter, OverlapFilter):
-            for index, suite in enumerate(filter.suites):
-                at = ("filters", name, "suites", index)
-                if suite not in files:
-                    yield at, unknown_file("specs/suites", suite, files)
-                elif _is_utility(suite):
-                    yield (
-                        at,
-                        f"must be a suite of prompts (got {suite}, of kind utility: its questions "
-                        "are written by lm-evaluation-harness); leave it out",
-                    )
+            if name in params.filters and name in row.filters[:index]:
+                yield (
+                    ("sources", source, "filters", index),
+                    f"must name a filter once (got {name} twice); leave one out",
+                )
+    for at, suite in values_at(params, "filters.*.suites.*"):
+        if is_utility(suite):
+            yield (
+                at,
+                f"must be a suite of prompts (got {suite}, of kind utility: its questions are "
+                "written by lm-evaluation-harness); leave it out",
+            )
 
 
-def _is_utility(suite: str) -> bool:
+def is_utility(suite: str) -> bool:
+    """Return whether a suite is of kind utility; a faulty or missing one is reported elsewhere."""
     try:
         return Suite.read(suite).kind == "utility"
     except SpecError:
-        return False  # reported where every suite is checked
+        return False
 
 
-def check_usage(params: Params) -> Iterator[Finding]:
+def check_usage(params: Params) -> Findings:
     """Refuse models that are trained on a source of `usage: evaluation_only`."""
     barred = {name for name, source in params.sources.items() if source.usage == "evaluation_only"}
     corpora = {
         name for name, corpus in params.corpora.items() if source_of(params, corpus.from_) in barred
     }
-    for name, mixture in params.mixtures.items():
-        for index, phase in enumerate(mixture.phases):
-            for part in phase.parts:
-                if part in corpora:
-                    yield (
-                        ("mixtures", name, "phases", index, "parts", part),
-                        f"must not be read by a mixture: its source "
-                        f"{source_of(params, params.corpora[part].from_)} has usage: "
-                        "evaluation_only; leave the part out",
-                    )
-    for block in TUNING:
-        source = getattr(params, block).source
-        if source in barred:
+    for at, _ in values_at(params, "mixtures.*.phases.*.parts.*"):
+        part = str(at[-1])
+        if part in corpora:
             yield (
-                (block, "source"),
-                f"must not be {source}, which has usage: evaluation_only; name another source",
+                at,
+                f"must not be read by a mixture: its source "
+                f"{source_of(params, params.corpora[part].from_)} has usage: evaluation_only; "
+                "leave the part out",
             )
+    for at, source in values_at(params, *TUNING):
+        if source in barred:
+            yield at, f"must not be {source}, which has usage: evaluation_only; name another source"
 
 
 def source_of(params: Params, path: str) -> str | None:
@@ -76,15 +61,16 @@ def source_of(params: Params, path: str) -> str | None:
     None for a row that is not there, which another check reports.
     """
     origin, _, name = path.partition("/")
-    if origin == "educate":
-        lesson = params.educate.get(name)
-        return source_of(params, f"refuse/{lesson.from_}") if lesson else None
-    selections: dict[str, Mapping[str, Selection]] = {
-        "tag": params.tags,
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-    }
-    if origin not in selections:
+    if origin == "clean":
         return name
-    row = selections[origin].get(name)
-    return row.from_ if row else None
+    row = row_of(params, path)
+    if isinstance(row, Educate):
+        return source_of(params, f"refuse/{row.from_}")
+    return row.from_ if isinstance(row, Selection) else None
+
+
+def corpora_of(params: Params, model: str) -> list[Corpus]:
+    """List the corpora that a model reads; one that is missing is reported by another check."""
+    mixture = params.mixtures.get(params.models[model].mixture)
+    names = mixture.corpora if mixture else []
+    return [params.corpora[name] for name in names if name in params.corpora]

@@ -1,25 +1,27 @@
-"""Checks between mixtures, models and comparisons."""
-
-from collections.abc import Iterator, Mapping
+"""Checks between mixtures, corpora and models."""
 
 from specs.checks.files import stems
-from specs.corpus import Pages, ScoredCorpus, Selection, tags_of
-from specs.messages import Finding, Location, listed, unknown_file, unknown_row
-from specs.mixture import Phase, Replaced
+from specs.checks.references import row_of
+from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
+from specs.messages import Findings, Location, listed, unknown_row
+from specs.mixture import Phase, Replaced, Weights
 from specs.params import Params
 from specs.shape import SHAPES, Shape
+from specs.spec import values_at
+
+# The lengths of rows that a model is trained on.
+LENGTHS = ("mix.sequence_length", "instruct.sequence_length", "finetune.sequence_length")
 
 
-def check_mixtures(params: Params) -> Iterator[Finding]:
+def check_mixtures(params: Params) -> Findings:
     """Check the parts of every phase, and that none rounds to nothing."""
-    for name, mixture in params.mixtures.items():
-        for index, phase in enumerate(mixture.phases):
-            at: Location = ("mixtures", name, "phases", index)
-            yield from _parts((*at, "parts"), params, phase)
+    for at, phase in values_at(params, "mixtures.*.phases.*"):
+        yield from _parts((*at, "parts"), params, phase)
+    for name in params.mixtures:
         yield from _sizes(params, name)
 
 
-def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
+def _parts(at: Location, params: Params, phase: Phase) -> Findings:
     read: list[str] = []
     for part, amount in phase.parts.items():
         if part not in params.corpora:
@@ -32,7 +34,7 @@ def _parts(at: Location, params: Params, phase: Phase) -> Iterator[Finding]:
             read.append(part)
 
 
-def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[Finding]:
+def _overlap(at: Location, params: Params, part: str, earlier: str) -> Findings:
     """Refuse two corpora of one phase with the same raw pages, tagged or not."""
     both = _raw_pages(params, part) & _raw_pages(params, earlier)
     if both:
@@ -43,27 +45,19 @@ def _overlap(at: Location, params: Params, part: str, earlier: str) -> Iterator[
         )
 
 
-def _replaced(
-    at: Location, params: Params, part: str, amount: Replaced, phase: Phase
-) -> Iterator[Finding]:
+def _replaced(at: Location, params: Params, part: str, amount: Replaced, phase: Phase) -> Findings:
     """Require a corpus that is made of what it replaces, and is not read in addition."""
     made = amount.replaced_by
     if made not in params.corpora:
         yield at, unknown_row("corpora", made, params.corpora)
         return
     if made in phase.parts:
-        yield (
-            at,
-            f"must not be read beside what it replaces (got {made}, which is a part too); "
-            "leave one of them out",
-        )
+        yield at, beside_replaced(made)
     replaced, writer = params.corpora[part], params.corpora[made].from_
     # Nothing is written from tagged documents.
     pages = replaced.pages if isinstance(replaced, ScoredCorpus) else set()
-    read = _pages(params, made)
-    table, _, row = writer.partition("/")
-    is_article = table == "educate" and row in params.educate
-    refusals = f"refuse/{params.educate[row].from_}" if is_article else None
+    read, row = _pages(params, made), row_of(params, writer)
+    refusals = f"refuse/{row.from_}" if isinstance(row, Educate) else None
     if not pages & read and replaced.from_ != refusals:
         yield (
             at,
@@ -72,7 +66,15 @@ def _replaced(
         )
 
 
-def _sizes(params: Params, name: str) -> Iterator[Finding]:
+def beside_replaced(made: str) -> str:
+    """Return the message that a corpus is read in addition to what it replaces."""
+    return (
+        f"must not be read beside what it replaces (got {made}, which is a part too); "
+        "leave one of them out"
+    )
+
+
+def _sizes(params: Params, name: str) -> Findings:
     """Refuse phases and parts that are too small for a single row or step.
 
     The stage `mix` checks natural proportions, when the sizes of corpora are known.
@@ -107,10 +109,10 @@ def _sizes(params: Params, name: str) -> Iterator[Finding]:
                 )
 
 
-def _rows(phase: Phase, left: float, params: Params) -> dict[str, float]:
+def _rows(phase: Phase, left: float, params: Params) -> Weights:
     """Return the rows of each part whose size does not depend on the corpora."""
     length = params.mix.sequence_length
-    rows: dict[str, float] = {}
+    rows: Weights = {}
     if phase.proportions == "fixed" and left > 0:
         weights = sum(phase.weights.values())
         for part, weight in phase.weights.items():
@@ -132,14 +134,8 @@ def _pages(params: Params, part: str) -> Pages:
     corpus = params.corpora[part]
     if isinstance(corpus, ScoredCorpus):
         return corpus.pages
-    tables: dict[str, Mapping[str, Selection]] = {
-        "rephrase": params.rephrase,
-        "refuse": params.refuse,
-        "tag": params.tags,
-    }
-    origin, _, name = corpus.from_.partition("/")
-    row = tables.get(origin, {}).get(name)
-    return row.pages if row else set()
+    row = row_of(params, corpus.from_)
+    return row.pages if isinstance(row, Selection) else set()
 
 
 def _described(pages: Pages) -> str:
@@ -152,22 +148,15 @@ def _described(pages: Pages) -> str:
     return " and ".join(f"score {listed(scores)} of {name}" for name, scores in by_source.items())
 
 
-def check_models(params: Params) -> Iterator[Finding]:
-    """Check that mixtures and shapes exist, and that each shape has room."""
+def check_models(params: Params) -> Findings:
+    """Check that each model's shape has room."""
     shapes = stems(SHAPES)
     for name, model in params.models.items():
-        if model.mixture not in params.mixtures:
-            yield (
-                ("models", name, "mixture"),
-                unknown_row("mixtures", model.mixture, params.mixtures),
-            )
-        if model.shape not in shapes:
-            yield ("models", name, "shape"), unknown_file("specs/shapes", model.shape, shapes)
-        else:
+        if model.shape in shapes:
             yield from _fits(params, name, Shape.read(model.shape))
 
 
-def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
+def _fits(params: Params, name: str, shape: Shape) -> Findings:
     at: Location = ("models", name, "shape")
     mix, vocab_size = params.mix, params.tokenizer.vocab_size
     if vocab_size > shape.vocab_size:
@@ -182,11 +171,10 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
         message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
         if message:
             yield at, message
-    for block in ("mix", "instruct", "finetune"):
-        length = getattr(params, block).sequence_length
+    for where, length in values_at(params, *LENGTHS):
         if length > shape.positions:
             yield (
-                (block, "sequence_length"),
+                where,
                 f"must be at most the {shape.positions} positions of shape "
                 f"{params.models[name].shape} (got {length})",
             )
@@ -196,24 +184,3 @@ def _fits(params: Params, name: str, shape: Shape) -> Iterator[Finding]:
             ("mix", "batch_size"),
             f"must be a multiple of the shape's micro_batch {micro_batch} (got {mix.batch_size})",
         )
-
-
-def check_comparisons(params: Params) -> Iterator[Finding]:
-    """Require a row of `models` for every model in `comparisons`."""
-    for at, model in _named_models(params):
-        if model not in params.models:
-            yield ("comparisons", *at), unknown_row("models", model, params.models)
-
-
-def _named_models(params: Params) -> Iterator[tuple[Location, str]]:
-    comparisons = params.comparisons
-    for role in ("standard", "filtered", "safe"):
-        model = getattr(comparisons, role)
-        if model:
-            yield (role,), model
-    for step, model in comparisons.ablation.items():
-        yield ("ablation", step), model
-    for table in ("amounts", "starts"):
-        for name, series in getattr(comparisons, table).items():
-            for model in series.values():
-                yield (table, name), model

@@ -1,35 +1,34 @@
-"""Checks between scorers and judges."""
+"""Checks between scorers, judges and engines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from specs.checks.files import stems
+from specs.checks.references import ASKED, LABELLED_BY
 from specs.document import LABELS, POOL
-from specs.engine import Engine, language_models
-from specs.messages import Finding, Location, did_you_mean, listed, unknown_file, unknown_row
+from specs.engine import language_models
+from specs.messages import Findings, Location, among, did_you_mean, listed
 from specs.params import Params
-from specs.rubric import RUBRICS
 from specs.scorer import (
     CLASSIFIERS,
     JUDGES,
     LABELLERS,
-    RECIPES,
-    Assumed,
     Cascade,
     Draw,
     Encoder,
+    GivenLabels,
     LabelRows,
-    Labels,
-    Llm,
     Ngrams,
     ScorerRow,
 )
+from specs.spec import values_at
 
 # Columns and folders of the score files, which a scorer's column must not be named like.
 RESERVED = ("id", "score", "hazard", "hazards", "shift")
 
+ScorerRows = Mapping[str, ScorerRow]
 
-def check_scorers(params: Params) -> Iterator[Finding]:
+
+def check_scorers(params: Params) -> Findings:
     """Check the rows of `scorers`, the judges, and the columns of scores."""
     rows = params.scorers
     for name, row in rows.items():
@@ -38,61 +37,43 @@ def check_scorers(params: Params) -> Iterator[Finding]:
                 ("scorers", name),
                 f"must not be called {name}, a column of the score files; choose another name",
             )
-        for at, message in _scorer(row, rows, params.engines):
+        for at, message in _scorer(row, rows):
             yield ("scorers", name, *at), message
-    yield from _judge(("annotate", "judge"), params.annotate.judge, rows, LABELLERS)
-    yield from _judge(("audit", "judge"), params.audit.judge, rows, LABELLERS)
-    yield from _pool(params)
-    point = params.fit.operating_point
-    if point and point.source not in params.sources:
-        at = ("fit", "operating_point", "source")
-        yield at, unknown_row("sources", point.source, params.sources)
+    for at, name in values_at(params, *LABELLED_BY):
+        kind = _kind(name, rows)
+        if kind not in (None, *LABELLERS):
+            expected = f"must be a judge: a row of kind {listed(LABELLERS)}"
+            yield at, f"{expected} (got {name}, of kind {kind})"
+    models = language_models(params.engines)
+    for at, name in values_at(params, *ASKED):
+        if name not in models:
+            yield at, f"must be a language model of engines {among(name, 'those', models)}"
+    for at, name in values_at(params, "annotate.pool.*.beside.*"):
+        if name in (*LABELS, POOL):
+            yield at, f"must not be called {name}, a column of the labels; rename the row"
+    for at, draw in values_at(params, "annotate.pool.*.draw"):
+        yield from _draw(at, draw, rows)
     yield from _columns(params)
 
 
-def _pool(params: Params) -> Iterator[Finding]:
-    """Check the rows of annotate.pool."""
-    rows = params.scorers
-    for name, row in params.annotate.pool.items():
-        at = ("annotate", "pool", name)
-        if row.source not in params.sources:
-            yield (*at, "source"), unknown_row("sources", row.source, params.sources)
-        if row.judge:
-            yield from _judge((*at, "judge"), row.judge, rows, LABELLERS)
-        for index, other in enumerate(row.beside):
-            yield from _judge((*at, "beside", index), other, rows, LABELLERS)
-            if other in (*LABELS, POOL):
-                yield (
-                    (*at, "beside", index),
-                    f"must not be called {other}, a column of the labels; rename the row",
-                )
-        if row.draw:
-            yield from _draw((*at, "draw"), row.draw, rows)
-
-
-def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _draw(at: Location, draw: Draw, rows: ScorerRows) -> Findings:
     """Check the scorers that a draw depends on, and the labels that they are fitted on."""
     for index, name in enumerate(draw.of):
-        if name not in rows:
-            yield (*at, "of", index), unknown_row("scorers", name, rows)
-        elif rows[name].kind not in (*CLASSIFIERS, *JUDGES):
+        kind = _kind(name, rows)
+        if kind not in (None, *CLASSIFIERS, *JUDGES):
             yield (
                 (*at, "of", index),
-                f"must grade every document of the source (got {name}, of kind "
-                f"{rows[name].kind}); write a judge or a classifier",
+                f"must grade every document of the source (got {name}, of kind {kind}); "
+                "write a judge or a classifier",
             )
-        elif rows[name].kind in CLASSIFIERS and draw.labels is None:
+        elif kind in CLASSIFIERS and draw.labels is None:
             yield (
                 (*at, "labels"),
                 f"must name the labels that {name} is fitted on: a row of scorers of kind "
                 "label_file, such as a copy of an earlier build/annotate",
             )
-    if draw.labels is None:
-        return
-    row = rows.get(draw.labels)
-    if row is None:
-        yield (*at, "labels"), unknown_row("scorers", draw.labels, rows)
-    elif not isinstance(row, LabelRows) or row.text is None:
+    row = rows.get(draw.labels or "")
+    if row and not (isinstance(row, LabelRows) and row.text is not None):
         yield (
             (*at, "labels"),
             f"must be a row of kind label_file with `text` (got {draw.labels}, of kind "
@@ -100,26 +81,16 @@ def _draw(at: Location, draw: Draw, rows: Mapping[str, ScorerRow]) -> Iterator[F
         )
 
 
-def _judge(
-    at: Location, judge: str, rows: Mapping[str, ScorerRow], kinds: tuple[str, ...]
-) -> Iterator[Finding]:
-    if judge not in rows:
-        yield at, unknown_row("scorers", judge, rows)
-    elif (kind := rows[judge].kind) not in kinds:
-        yield (
-            at,
-            f"must be a judge: a row of kind {listed(kinds)} (got {judge}, of kind {kind})",
-        )
+def _kind(name: str, rows: ScorerRows) -> str | None:
+    return rows[name].kind if name in rows else None
 
 
-def _columns(params: Params) -> Iterator[Finding]:
+def _columns(params: Params) -> Findings:
     rows, columns = params.scorers, params.score.scorers
-    for index, name in enumerate(columns):
-        if name not in rows:
-            yield ("score", "scorers", index), unknown_row("scorers", name, rows)
-        elif isinstance(rows[name], Labels | LabelRows | Assumed):
+    for at, name in values_at(params, "score.scorers.*"):
+        if isinstance(rows.get(name), GivenLabels):
             yield (
-                ("score", "scorers", index),
+                at,
                 f"must grade every page by itself (got {name}, of kind {rows[name].kind}); leave "
                 "it out, annotate reads it",
             )
@@ -127,14 +98,12 @@ def _columns(params: Params) -> Iterator[Finding]:
         if name not in columns:
             yield (
                 ("score", "ensemble", "of"),
-                f"must name columns of score.scorers (got {name}; columns are {listed(columns)})"
-                f"{did_you_mean(name, columns)}; add it there or leave it out",
+                f"must name columns of score.scorers {among(name, 'columns', columns)}; "
+                "add it there or leave it out",
             )
 
 
-def _scorer(
-    row: ScorerRow, rows: Mapping[str, ScorerRow], engines: Mapping[str, Engine]
-) -> Iterator[Finding]:
+def _scorer(row: ScorerRow, rows: ScorerRows) -> Findings:
     match row:
         case Ngrams(words=[], characters=[]):
             yield (
@@ -143,13 +112,11 @@ def _scorer(
             )
         case Encoder():
             yield from _encoder(row)
-        case Llm():
-            yield from _language_model(row, engines)
         case Cascade():
             yield from _cascade(row, rows)
 
 
-def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
+def _cascade(row: Cascade, rows: ScorerRows) -> Findings:
     cheap, expensive = rows.get(row.cheap), rows.get(row.expensive)
     if not isinstance(cheap, Ngrams | Encoder):
         yield (
@@ -157,11 +124,8 @@ def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
             "must be a row of kind ngrams or encoder, which gives probabilities "
             f"(got {row.cheap}){did_you_mean(row.cheap, set(rows) - {row.cheap})}",
         )
-    if expensive is None:
-        yield ("expensive",), unknown_row("scorers", row.expensive, rows)
-    elif (
-        isinstance(expensive, Cascade | Labels | LabelRows | Assumed) or row.expensive == row.cheap
-    ):
+    is_same = expensive is not None and row.expensive == row.cheap
+    if is_same or isinstance(expensive, Cascade | GivenLabels):
         yield (
             ("expensive",),
             "must be another row, of a kind that reads pages, and not a cascade "
@@ -169,29 +133,10 @@ def _cascade(row: Cascade, rows: Mapping[str, ScorerRow]) -> Iterator[Finding]:
         )
 
 
-def _language_model(row: Llm, engines: Mapping[str, Engine]) -> Iterator[Finding]:
-    models, rubrics = language_models(engines), stems(RUBRICS)
-    if row.engine not in models:
-        yield ("engine",), language_model_message(row.engine, models)
-    if row.rubric not in rubrics:
-        yield ("rubric",), unknown_file("specs/prompts/judge", row.rubric, rubrics)
-
-
-def language_model_message(name: str, models: list[str]) -> str:
-    """Return the message that an engine must be a language model."""
-    return (
-        f"must be a language model of engines (got {name}; those are {listed(models)})"
-        f"{did_you_mean(name, models)}"
-    )
-
-
-def _encoder(row: Encoder) -> Iterator[Finding]:
+def _encoder(row: Encoder) -> Findings:
     if row.revision is None and not (Path(row.model) / "config.json").is_file():
         yield (
             ("model",),
             f"must be a folder with config.json (got {row.model}); for a model of the hub write "
             "its commit as revision",
         )
-    recipes = stems(RECIPES)
-    if row.recipe not in recipes:
-        yield ("recipe",), unknown_file("specs/recipes", row.recipe, recipes)

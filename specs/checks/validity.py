@@ -6,17 +6,19 @@ part of what it judges finds none of its mistakes, so it is refused too.
 """
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 from specs.checks.files import stems
-from specs.checks.filters import source_of
+from specs.checks.filters import corpora_of, source_of
+from specs.checks.references import GATES, WRITERS
 from specs.corpus import Corpus
+from specs.engine import TemplateEngine
 from specs.judge import ScorerJudge
-from specs.messages import Finding, Location, listed
+from specs.messages import Findings, Location, listed
 from specs.params import Params
 from specs.scorer import CLASSIFIERS, Assumed, Cascade, Labels, Lexicon
+from specs.spec import values_at
 from specs.suite import SUITES, DemoSuite, Suite
 
 # The top-level key by which report_card.py knows the word lists of the made-up world.
@@ -27,12 +29,16 @@ ANY_TEXT = (
     "a language model (kind llm), or n-grams or an encoder fitted on labels of such pages "
     "(annotate.judge of kind labels, label_file or llm)"
 )
+AUDITOR = "a row of kind labels, label_file or llm"
+# Readers of pages that come without a column of labels.
+UNLABELLED = ("warc", "wet", "html")
 
 
-def check_validity(params: Params) -> Iterator[Finding]:
+def check_validity(params: Params) -> Findings:
     """Yield every set-up whose numbers would mislead."""
     world = _World(params)
-    yield from _scorers(params, world)
+    yield from _labellers(params, world)
+    yield from _graders(params, world)
     yield from _independence(params)
     yield from _writers(params, world)
     yield from _card(params, world)
@@ -75,55 +81,51 @@ def parts_of(row: object) -> set[str]:
     return {row.cheap, row.expensive} if isinstance(row, Cascade) else set()
 
 
-def _scorers(params: Params, world: _World) -> Iterator[Finding]:
-    """Refuse scorers of the made-up world as labellers, scorers or auditors of real pages."""
+def _labellers(params: Params, world: _World) -> Findings:
+    """Refuse labellers of real pages that know only the made-up world, or a column of labels."""
     for name, pool in params.annotate.pool.items():
         judge = pool.judge or params.annotate.judge
         if pool.source not in world.real:
             continue
         at: Location = ("annotate", "pool", name, "judge") if pool.judge else ("annotate", "judge")
-        row = params.scorers.get(judge)
+        row, reader = params.scorers.get(judge), params.sources[pool.source].reader
         if isinstance(row, Lexicon):
             yield (
                 at,
                 f"must not be {judge}, {world.scorers[judge]}, for the pages of {pool.source}; "
                 "name a row of kind labels (a column of the source), label_file or llm",
             )
-        if isinstance(row, Labels) and params.sources[pool.source].reader in (
-            "warc",
-            "wet",
-            "html",
-        ):
+        if isinstance(row, Labels) and reader in UNLABELLED:
             yield (
                 at,
                 f"must not be {judge}, of kind labels: the pages of {pool.source} come without a "
                 "column of labels; name a row of kind label_file or llm",
             )
-    scored = sorted(set(params.score.sources) & world.real)
-    if not scored:
+
+
+def _graders(params: Params, world: _World) -> Findings:
+    """Refuse scorers of the made-up world where they score or audit real pages."""
+    real = sorted(set(params.score.sources) & world.real)
+    if not real:
         return
-    for index, name in enumerate(params.score.scorers):
-        if name in world.scorers:
-            yield (
-                ("score", "scorers", index),
-                f"must not be {name}, {world.scorers[name]}, for the pages of {listed(scored)}; "
-                f"name {ANY_TEXT}",
-            )
+    scored = listed(real)
+    for path, better in (("score.scorers.*", ANY_TEXT), ("audit.judge", AUDITOR)):
+        for at, name in values_at(params, path):
+            if name in world.scorers:
+                yield (
+                    at,
+                    f"must not be {name}, {world.scorers[name]}, for the pages of {scored}; "
+                    f"name {better}",
+                )
     if isinstance(params.scorers.get(params.audit.judge), Assumed):
         yield (
             ("audit", "judge"),
-            f"must look at the documents (got {params.audit.judge}, of kind assumed); name a row "
-            "of kind labels, label_file or llm",
-        )
-    if params.audit.judge in world.scorers:
-        yield (
-            ("audit", "judge"),
-            f"must not be {params.audit.judge}, {world.scorers[params.audit.judge]}, for the pages "
-            f"of {listed(scored)}; name a row of kind labels, label_file or llm",
+            f"must look at the documents (got {params.audit.judge}, of kind assumed); "
+            f"name {AUDITOR}",
         )
 
 
-def _independence(params: Params) -> Iterator[Finding]:
+def _independence(params: Params) -> Findings:
     """Refuse auditors, gates and judges of attacks that are a part of what they judge."""
     members = _members(params)
     audit, annotate = params.audit.judge, params.annotate.judge
@@ -140,15 +142,13 @@ def _independence(params: Params) -> Iterator[Finding]:
             f"must not be annotate.judge (got {audit}), whose labels the scorers were fitted on: "
             "it repeats its own mistakes; name another row of kind labels, label_file or llm",
         )
-    for table in ("rephrase", "refuse", "educate"):
-        for name, row in getattr(params, table).items():
-            if row.gate in members:
-                yield (
-                    (table, name, "gate"),
-                    f"must be another scorer than those that selected the pages (got {row.gate}; "
-                    f"those are {listed(sorted(members))}); name a row of scorers that is not in "
-                    "score.ensemble",
-                )
+    for at, gate in values_at(params, *GATES):
+        if gate in members:
+            yield (
+                at,
+                f"must be another scorer than those that selected the pages (got {gate}; those are "
+                f"{listed(sorted(members))}); name a row of scorers that is not in score.ensemble",
+            )
 
 
 def _members(params: Params) -> set[str]:
@@ -159,22 +159,21 @@ def _members(params: Params) -> set[str]:
     return members & set(params.scorers)
 
 
-def _writers(params: Params, world: _World) -> Iterator[Finding]:
+def _writers(params: Params, world: _World) -> Findings:
     """Refuse templates as writers about real pages."""
-    for table in ("rephrase", "refuse", "educate"):
-        for name, row in getattr(params, table).items():
-            engine = params.engines.get(row.engine)
-            source = source_of(params, f"{table}/{name}")
-            if engine is not None and engine.kind == "template" and source in world.real:
-                yield (
-                    (table, name, "engine"),
-                    f"must be a language model for the pages of {source} (got {row.engine}, whose "
-                    "templates know only the made-up world); name a row of engines of kind vllm or "
-                    f"endpoint, or leave out the row and the corpora that are made of it",
-                )
+    for at, name in values_at(params, *WRITERS):
+        table, row, _ = at
+        source = source_of(params, f"{table}/{row}")
+        if isinstance(params.engines.get(name), TemplateEngine) and source in world.real:
+            yield (
+                at,
+                f"must be a language model for the pages of {source} (got {name}, whose templates "
+                "know only the made-up world); name a row of engines of kind vllm or endpoint, or "
+                "leave out the row and the corpora that are made of it",
+            )
 
 
-def _card(params: Params, world: _World) -> Iterator[Finding]:
+def _card(params: Params, world: _World) -> Findings:
     """Refuse report cards of real text that count the phrases of the made-up world."""
     real = [name for name, corpus in params.corpora.items() if world.is_real(corpus)]
     if real and _is_of_demo(Path(params.card.ngrams)):
@@ -192,17 +191,17 @@ def _is_of_demo(ngrams: Path) -> bool:
     return DEMO_KEY.search(ngrams.read_bytes()) is not None
 
 
-def _evaluation(params: Params, world: _World) -> Iterator[Finding]:
+def _evaluation(params: Params, world: _World) -> Findings:
     """Refuse suites and judges that say nothing about models of real text."""
-    models = [name for name in params.models if _reads_real(params, world, name)]
+    models = [name for name in params.models if any(map(world.is_real, corpora_of(params, name)))]
     members = _members(params)
-    for index, name in enumerate(params.evaluate.suites):
+    for at, name in values_at(params, "evaluate.suites.*"):
         if name not in stems(SUITES):
             continue
         suite = Suite.read(name)
         if models and isinstance(suite, DemoSuite):
             yield (
-                ("evaluate", "suites", index),
+                at,
                 f"must not be {name}, whose prompts are of the made-up world, for "
                 f"{listed(models)}, which read other text; name suites of public files, such as "
                 "harmbench, xstest and arc_easy",
@@ -225,9 +224,3 @@ def _scorer_judge(scorer: str, members: set[str], world: _World, is_demo: bool) 
     if not is_demo and scorer in world.scorers:
         return world.scorers[scorer]
     return None
-
-
-def _reads_real(params: Params, world: _World, model: str) -> bool:
-    mixture = params.mixtures.get(params.models[model].mixture)
-    names = mixture.corpora if mixture else []
-    return any(world.is_real(params.corpora[name]) for name in names if name in params.corpora)

@@ -89,7 +89,7 @@ class CachedExecutor(PipelineExecutor):
     def finished(self, rank: int) -> None:
         """Advance the progress bar by a shard; called in the first process only."""
         # The entry is read from disk, so only where the bar is drawn.
-        if self.progress and self.progress.is_shown and (entry := self._entry(rank)):
+        if self.progress and self.progress.is_shown and (entry := self.plan.entry(rank)):
             self.progress.advance(entry.ledger.rows_in)
 
     def failure(self, rank: int, cause: str) -> StageError:
@@ -97,16 +97,13 @@ class CachedExecutor(PipelineExecutor):
         shard = self.plan.tasks[rank].name
         return StageError(f"{self.plan.stage}: shard {shard}: {cause}")
 
-    def _entry(self, rank: int) -> Any:
-        return self.plan.entry(rank)
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave the progress bar out of what is sent to other processes."""
         return {**self.__dict__, "progress": None}
 
     def is_rank_completed(self, rank: int) -> bool:
         """Return whether the store has the shard's key."""
-        return self._entry(rank) is not None
+        return self.plan.entry(rank) is not None
 
     def get_incomplete_ranks(self, ranks: Any = None, skip_completed: Any = None) -> list[int]:
         """Return the shards to make."""

@@ -1,7 +1,6 @@
 """The executor of one machine: shards in this process, or in supervised worker processes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,6 +11,7 @@ from safelm.builder.environment import workers
 from safelm.builder.executors.base import CachedExecutor
 from safelm.builder.files import describe_error
 from safelm.builder.plan import Plan
+from safelm.builder.provenance import walk_values
 from safelm.builder.workers import WorkFailed, run_in_processes
 
 # Bytes of input under which starting worker processes costs more time than they save.
@@ -22,7 +22,7 @@ class LocalExecutor(CachedExecutor, LocalPipelineExecutor):
     """DataTrove's local executor with our pool: its own waits for ever for a killed worker."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan, workers=min([workers(), *_limits(plan.blocks)]))
+        super().__init__(plan, workers=min([workers(), *_limits(plan)]))
 
     def run(self) -> Any:
         """Make every missing shard."""
@@ -50,15 +50,9 @@ class LocalExecutor(CachedExecutor, LocalPipelineExecutor):
             raise self.failure(error.number, str(error)) from None
 
 
-def _limits(value: Any) -> Iterator[int]:
+def _limits(plan: Plan) -> Iterator[int]:
     """Yield the `max_workers` of blocks, and of blocks within them: one a GPU for an encoder."""
-    if isinstance(value, Block):
-        limit = getattr(value, "max_workers", None)
+    for value in walk_values(plan.blocks):
+        limit = getattr(value, "max_workers", None) if isinstance(value, Block) else None
         if limit:
             yield limit
-        yield from _limits([getattr(value, item.name) for item in fields(value)])
-    elif isinstance(value, Mapping):
-        yield from _limits(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _limits(item)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from safelm.builder.shards import write_table
 from safelm.evaluation.completions import generate_completions
 from safelm.evaluation.protocol import GenerationSettings
-from safelm.models.metadata import CHECKPOINTS
+from safelm.models import CHECKPOINTS
 from specs.document import RELEARNED
 
 # (is_chat, [(id, text), ...])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safelm.builder.shards import Shard, write_table
 from safelm.evaluation.completions import write_completions
 from safelm.evaluation.protocol import GenerationSettings
-from safelm.models.metadata import knows_tag
+from safelm.models import knows_tag
 from safelm.stats.rates import DIGITS
 from specs.document import SUFFIXES
 

@@ -1,6 +1,6 @@
 """A diagnosis: something that is wrong, with its remedy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class Diagnosis:
     calls where nothing is moved; `is_fixed` says that it has done so.
     """
 
-    where: str
+    where: Path | str
     what: str
     remedy: str
     leftover: Path | None = None
@@ -26,6 +26,9 @@ class Diagnosis:
         return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
 
 
+Diagnoses = Iterator[Diagnosis]
+
+
 def leftover(path: Path, what: str) -> Diagnosis:
     """Diagnose a file that serves no purpose any more."""
-    return Diagnosis(str(path), what, FIX, path)
+    return Diagnosis(path, what, FIX, path)

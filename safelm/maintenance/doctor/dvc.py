@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from safelm.builder.dvc_locks import (
@@ -17,10 +16,10 @@ from safelm.builder.dvc_locks import (
     try_lock,
 )
 from safelm.builder.environment import UNLIMITED, file_size_limit
-from safelm.builder.paths import cache, scratch
+from safelm.builder.files import nearest_folder
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.store import Store
-from safelm.maintenance.doctor.diagnosis import FIX, Diagnosis, leftover
+from safelm.builder.store import project_store
+from safelm.maintenance.doctor.diagnosis import FIX, Diagnoses, Diagnosis, leftover
 from safelm.maintenance.doctor.lock_copy import can_restore, restore_lock_file
 from safelm.maintenance.dvc import try_dvc
 from safelm.maintenance.verify.lock_file import DamagedLockFile, folders, read_listing, read_lock
@@ -31,7 +30,7 @@ ROOM = 1 << 20  # bytes under which they cannot be written
 DATABASE = re.compile(r"malformed|not a database|disk image|Could not open disk|disk I/O error")
 
 
-def lock_file() -> Iterator[Diagnosis]:
+def lock_file() -> Diagnoses:
     """Check dvc.lock, which DVC writes in place: a crash leaves it empty or cut."""
     if not LOCK_FILE.exists():
         return
@@ -52,7 +51,7 @@ def lock_file() -> Iterator[Diagnosis]:
         )
 
 
-def rwlock() -> Iterator[Diagnosis]:
+def rwlock() -> Diagnoses:
     """Check .dvc/tmp/rwlock, which says what each process of DVC reads and writes.
 
     A torn file stops every command of DVC. So does a process that DVC takes for one of its own and
@@ -71,17 +70,18 @@ def rwlock() -> Iterator[Diagnosis]:
         reasons = {reason: holder for holder in found if (reason := ended_reason(holder))}
     for reason, holder in reasons.items():
         what = f"is held for `{holder['cmd']}`, which has ended; {reason}"
-        remedy = "`make doctor FIX=1` or a build removes it from there"
-        yield Diagnosis(str(RWLOCK), what, remedy, mend=remove_ended)
+        yield Diagnosis(
+            RWLOCK, what, "`make doctor FIX=1` or a build removes it from there", mend=remove_ended
+        )
 
 
-def listings() -> Iterator[Diagnosis]:
+def listings() -> Diagnoses:
     """Check folder listings: `dvc checkout` would follow one that leads out of its folder."""
     try:
         stages = read_lock()
     except (OSError, DamagedLockFile):
         return  # reported by lock_file
-    store = Store(cache(), scratch())
+    store = project_store()
     for stage, out, md5 in folders(stages):
         path = store.object(md5)
         try:
@@ -89,12 +89,14 @@ def listings() -> Iterator[Diagnosis]:
         except OSError:
             continue  # not in this cache: DVC fetches or makes it
         except DamagedLockFile as error:
-            what = f"the listing of {out.path} ({stage.name}) {error}"
-            remedy = "do not run `dvc checkout`; `make verify REPAIR=1` makes it again"
-            yield Diagnosis(str(path), what, remedy)
+            yield Diagnosis(
+                path,
+                f"the listing of {out.path} ({stage.name}) {error}",
+                "do not run `dvc checkout`; `make verify REPAIR=1` makes it again",
+            )
 
 
-def dvc_responds() -> Iterator[Diagnosis]:
+def dvc_responds() -> Diagnoses:
     """Check that DVC itself can say what is out of date; if not, report its last words."""
     done = try_dvc("status")
     if done.returncode == 0:
@@ -108,9 +110,12 @@ def dvc_responds() -> Iterator[Diagnosis]:
         yield outside
     elif DATABASE.search(error):
         cause = error.rpartition(" - ")[2]
-        what = f"DVC's databases of known digests are damaged ({cause})"
-        remedy = "`make doctor FIX=1` gives them a new place; every file is hashed once more"
-        yield Diagnosis(str(BTIME), what, remedy, BTIME)
+        yield Diagnosis(
+            BTIME,
+            f"DVC's databases of known digests are damaged ({cause})",
+            "`make doctor FIX=1` gives them a new place; every file is hashed once more",
+            BTIME,
+        )
     else:
         yield Diagnosis("dvc status", error[:300], "see `dvc status --verbose`")
 
@@ -120,9 +125,11 @@ def outside_cause() -> Diagnosis | None:
     if limit := file_size_limit():
         return Diagnosis("ulimit -f", f"{limit}, and DVC's databases need more", UNLIMITED)
     for folder in (FOLDER, Path(os.environ.get("DVC_SITE_CACHE_DIR", SITE))):
-        disk = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-        free = shutil.disk_usage(disk).free
+        free = shutil.disk_usage(nearest_folder(folder)).free
         if free < ROOM:
-            what = f"{free:,} bytes are free, and DVC's databases need more"
-            return Diagnosis(str(folder), what, "make room: `make gc` removes what no build needs")
+            return Diagnosis(
+                folder,
+                f"{free:,} bytes are free, and DVC's databases need more",
+                "make room: `make gc` removes what no build needs",
+            )
     return None

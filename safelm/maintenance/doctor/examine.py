@@ -1,18 +1,19 @@
 """The command `safelm doctor`: all checks in order, and the few that come before every build."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 from safelm.builder.dvc_locks import LOCK, try_lock
 from safelm.builder.locks import LockedError, all_stages_locked
 from safelm.maintenance.doctor import dvc, leftovers, surroundings
-from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
 from safelm.maintenance.doctor.run_cache import run_cache
 from safelm.maintenance.quarantine import quarantine
 from safelm.maintenance.verify.fetched import objects
 
-Check = Callable[[], Iterator[Diagnosis]]
+Check = Callable[[], Diagnoses]
 
 # They take milliseconds in all, and each finds something that stops a build.
 BEFORE_BUILD: tuple[Check, ...] = (
@@ -70,7 +71,7 @@ def check_before_build() -> list[Diagnosis]:
     return found or list(objects())
 
 
-def examine(fix: bool = False) -> Iterator[Diagnosis]:
+def examine(fix: bool = False) -> Diagnoses:
     """Yield everything that is wrong, as it is found; with `fix`, quarantine leftovers."""
     # Unless DVC's settings can be read, it is not known where the cache is.
     if unreadable := list(surroundings.readable()):
@@ -90,14 +91,13 @@ def examine(fix: bool = False) -> Iterator[Diagnosis]:
     yield from run_check(dvc.dvc_responds, fix)
 
 
-def run_check(check: Check, fix: bool) -> Iterator[Diagnosis]:
+def run_check(check: Check, fix: bool) -> Diagnoses:
     """Yield what a check finds; with `fix`, after moving it to the quarantine or mending it."""
     for diagnosis in list(check()):
         path = diagnosis.leftover
         if fix and path is not None and path.exists():
-            remedy = f"moved to {quarantine(path)}"
-            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, remedy, is_fixed=True)
+            diagnosis = replace(diagnosis, remedy=f"moved to {quarantine(path)}", is_fixed=True)
         elif fix and diagnosis.mend:
             diagnosis.mend()
-            diagnosis = Diagnosis(diagnosis.where, diagnosis.what, "mended", is_fixed=True)
+            diagnosis = replace(diagnosis, remedy="mended", is_fixed=True)
         yield diagnosis

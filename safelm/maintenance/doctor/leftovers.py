@@ -1,21 +1,21 @@
 """Leftovers of killed builds in the cache and in .safelm; these checks need that no build runs."""
 
 import re
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import BUILD, cache, scratch
-from safelm.builder.store import Store
-from safelm.maintenance.doctor.diagnosis import Diagnosis, leftover
-from safelm.maintenance.quarantine import quarantine_folder, size
+from safelm.builder.status import file_bytes
+from safelm.builder.store import Store, project_store
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis, leftover
+from safelm.maintenance.quarantine import quarantine_folder
 
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 PREFIX = re.compile(r"[0-9a-f]{2}")
 
 
-def half_written() -> Iterator[Diagnosis]:
+def half_written() -> Diagnoses:
     """Find half-written objects: DVC and the store write under a name that is no digest."""
     for folder in sorted(cache().glob("*")):
         if not PREFIX.fullmatch(folder.name):
@@ -29,18 +29,18 @@ def half_written() -> Iterator[Diagnosis]:
                 yield leftover(path, f"was being written to the cache ({bytes:,} bytes)")
 
 
-def temporary_directories() -> Iterator[Diagnosis]:
+def temporary_directories() -> Diagnoses:
     """Find temporary directories; the shards that were finished in them are in the store."""
-    store = Store(cache(), scratch())
+    store = project_store()
     roots = (store.temporary_root, scratch("attempts"), BUILD / ".attempts")
     for path in chain.from_iterable(sorted(root.glob("*")) for root in roots):
-        megabytes = size(path) / 1e6
+        megabytes = file_bytes(path) / 1e6
         yield leftover(path, f"is a temporary directory of a killed build ({megabytes:,.1f} MB)")
 
 
-def index_entries() -> Iterator[Diagnosis]:
+def index_entries() -> Diagnoses:
     """Find damaged entries of the index; their shards count as not made, and are made again."""
-    store = Store(cache(), scratch())
+    store = project_store()
     for path in sorted(scratch("index").glob("??/*")):
         if path.suffix != ".json" or path.name.startswith("."):
             yield leftover(path, "was being written to the index")
@@ -55,9 +55,12 @@ def _is_entry(path: Path, store: Store) -> bool:
         return False
 
 
-def quarantined() -> Iterator[Diagnosis]:
+def quarantined() -> Diagnoses:
     """Report the disk space that the quarantine takes."""
     folder = quarantine_folder()
-    if megabytes := size(folder) / 1e6:
-        remedy = "delete it when you have looked at it"
-        yield Diagnosis(str(folder), f"holds {megabytes:,.1f} MB of quarantined files", remedy)
+    if megabytes := file_bytes(folder) / 1e6:
+        yield Diagnosis(
+            folder,
+            f"holds {megabytes:,.1f} MB of quarantined files",
+            "delete it when you have looked at it",
+        )

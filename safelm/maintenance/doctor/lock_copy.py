@@ -7,7 +7,7 @@ their stages take their shards from the cache.
 import time
 from contextlib import suppress
 
-from safelm.builder.files import make_folder, write_synced
+from safelm.builder.files import write_synced
 from safelm.builder.paths import scratch
 from safelm.builder.provenance import LOCK_FILE
 from safelm.maintenance.quarantine import quarantine
@@ -24,7 +24,6 @@ def keep_lock_file() -> None:
         return
     with suppress(DamagedLockFile):
         parse_lock(data, LOCK_FILE)
-        make_folder(COPY.parent)
         write_synced(COPY, data)
 
 

@@ -1,7 +1,6 @@
 """DVC's run cache, which holds what each stage gave before; DVC fails on torn and empty entries."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import yaml
 
 from safelm.builder.digest import json_digest
 from safelm.builder.paths import cache
-from safelm.maintenance.doctor.diagnosis import Diagnosis, leftover
+from safelm.maintenance.doctor.diagnosis import Diagnoses, leftover
 from safelm.maintenance.verify.lock_file import read_entry
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -17,7 +16,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 NEWEST = 200
 
 
-def run_cache(newest: int | None = NEWEST) -> Iterator[Diagnosis]:
+def run_cache(newest: int | None = NEWEST) -> Diagnoses:
     """Find damaged entries: one file for each run of a stage, in a folder for its inputs.
 
     Args:

@@ -1,18 +1,18 @@
 """Surroundings of a build: DVC's configuration, the disk, Python, environment variables."""
 
 import configparser
-import difflib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from safelm.builder.environment import VariableError, environment_number
+from safelm.builder.files import nearest_folder
 from safelm.builder.paths import BUILD, cache
-from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
+from specs.messages import did_you_mean
 
 CONFIG = Path(".dvc/config")
 LOCAL = Path(".dvc/config.local")
@@ -31,18 +31,15 @@ NUMBERS = ("SAFELM_WORKERS", "SAFELM_DP", "SAFELM_TP", "SAFELM_THREADS", "SAFELM
 NAMED = 4  # packages that a diagnosis names
 
 
-def variables() -> Iterator[Diagnosis]:
+def variables() -> Diagnoses:
     """Check SAFELM_* variables: the code must read them, and some must be numbers."""
     known = set[str]()
     for path in Path(__file__).parents[2].rglob("*.py"):
         known.update(VARIABLE.findall(path.read_text(encoding="utf-8")))
     for name in sorted(name for name in os.environ if name.startswith("SAFELM_")):
         if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {similar[0]}?" if similar else f"known: {', '.join(sorted(known))}"
-            )
-            yield Diagnosis(name, "is no variable that SafeLM reads", f"unset it; {hint}")
+            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
+            yield Diagnosis(name, "is no variable that SafeLM reads", f"unset it{hint}")
         elif name in NUMBERS:
             try:
                 environment_number(name)
@@ -52,18 +49,19 @@ def variables() -> Iterator[Diagnosis]:
                 yield Diagnosis(where, what, remedy)
 
 
-def readable() -> Iterator[Diagnosis]:
+def readable() -> Diagnoses:
     """Check that DVC's settings can be read: every other check needs to know where the cache is."""
     for file in (CONFIG, LOCAL):
         try:
             _read(file)
         except (configparser.Error, UnicodeDecodeError) as error:
             line = " ".join(str(error).split())[:200]
-            remedy = "correct the line, or `git checkout` the file"
-            yield Diagnosis(str(file), f"cannot be read ({line})", remedy)
+            yield Diagnosis(
+                file, f"cannot be read ({line})", "correct the line, or `git checkout` the file"
+            )
 
 
-def configuration() -> Iterator[Diagnosis]:
+def configuration() -> Diagnoses:
     """Check DVC's settings for losses of disk space, safety or privacy."""
     yield from _core_settings(_read(CONFIG))
     for file in (CONFIG, LOCAL):
@@ -78,70 +76,67 @@ def _read(file: Path) -> configparser.ConfigParser:
     return parser
 
 
-def _core_settings(parser: configparser.ConfigParser) -> Iterator[Diagnosis]:
+def _core_settings(parser: configparser.ConfigParser) -> Diagnoses:
     setting = parser.get("cache", "type", fallback="").strip('"')
     types = {word.strip() for word in setting.split(",")}
     if "symlink" in types or not types >= {"reflink", "hardlink"}:
         cause = "shards are on disk twice, or can be written through"
-        what = f"cache.type is {setting or 'not set'}: {cause}"
-        yield Diagnosis(str(CONFIG), what, "`dvc config cache.type reflink,hardlink,copy`")
+        yield Diagnosis(
+            CONFIG,
+            f"cache.type is {setting or 'not set'}: {cause}",
+            "`dvc config cache.type reflink,hardlink,copy`",
+        )
     if parser.get("core", "analytics", fallback="true").strip('"') != "false":
-        remedy = "`dvc config core.analytics false`"
-        yield Diagnosis(str(CONFIG), "DVC sends usage statistics", remedy)
+        yield Diagnosis(CONFIG, "DVC sends usage statistics", "`dvc config core.analytics false`")
 
 
 def _remote_settings(
     file: Path,
     section: str,
     values: configparser.SectionProxy,
-) -> Iterator[Diagnosis]:
+) -> Diagnoses:
     section = section.strip("'")
     if not section.startswith("remote "):
         return
     name = section.removeprefix("remote ").strip('"')
     if "url" in values and values.get("verify", "false").strip('"') != "true":
         remedy = f"`dvc remote modify {name} verify true`"
-        yield Diagnosis(str(file), f"remote {name}: pulled files are not hashed", remedy)
+        yield Diagnosis(file, f"remote {name}: pulled files are not hashed", remedy)
     for key in values:
         if file == CONFIG and SECRET.search(key):
             unset = f"`dvc remote modify --unset {name} {key}`"
             remedy = f"{unset}, set it with --local, and change it: git may hold it"
-            what = f"remote {name}: {key} is in a file that git tracks"
-            yield Diagnosis(str(file), what, remedy)
+            yield Diagnosis(file, f"remote {name}: {key} is in a file that git tracks", remedy)
 
 
-def disk() -> Iterator[Diagnosis]:
+def disk() -> Diagnoses:
     """Check that there is room for a build, and that the cache can be linked from."""
-    folders = {"build": _nearest(BUILD), "the cache": _nearest(cache())}
+    folders = {"build": nearest_folder(BUILD), "the cache": nearest_folder(cache())}
     for name, folder in folders.items():
         usage = shutil.disk_usage(folder)
         if usage.free < FREE or usage.free < FREE_SHARE * usage.total:
             free = f"{usage.free / 1e9:,.2f} GB of {usage.total / 1e9:,.0f} GB are free for {name}"
             remedy = "make room: `make gc` removes what no build needs"
-            yield Diagnosis(str(folder), free, remedy)
+            yield Diagnosis(folder, free, remedy)
         files = os.statvfs(folder)
         if files.f_files and files.f_favail < FREE_FILES:
             what = f"there is room for {files.f_favail:,} more files of {name}"
-            yield Diagnosis(str(folder), what, "make room: `make gc`")
+            yield Diagnosis(folder, what, "make room: `make gc`")
         if not os.access(folder, os.W_OK):
             what = f"cannot be written to, as {name} must be"
-            yield Diagnosis(str(folder), what, "change its owner or its mode")
+            yield Diagnosis(folder, what, "change its owner or its mode")
     if len({folder.stat().st_dev for folder in folders.values()}) > 1:
         where = f"the cache ({cache()}) is on another file system than build/"
         remedy = "put both on one: `dvc cache dir <folder>`"
         yield Diagnosis(".dvc/config", f"{where}: every shard is on disk twice", remedy)
 
 
-def _nearest(path: Path) -> Path:
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
-
-
-def python() -> Iterator[Diagnosis]:
+def python() -> Diagnoses:
     """Check the Python that runs, and its packages against the versions in requirements.lock."""
     if VENV.is_dir() and Path(sys.prefix).resolve() != VENV.resolve():
-        what = f"is {sys.executable}, not that of .venv"
-        yield Diagnosis("python", what, "use `make`, or `.venv/bin/python`")
+        yield Diagnosis(
+            "python", f"is {sys.executable}, not that of .venv", "use `make`, or `.venv/bin/python`"
+        )
     if not REQUIREMENTS.exists():
         return
     if READY.exists() and READY.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
@@ -155,8 +150,11 @@ def python() -> Iterator[Diagnosis]:
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         names = f"{', '.join(wrong[:NAMED])}{more}"
-        remedy = "`rm .venv/ready`, then `make` sets it up again"
-        yield Diagnosis(".venv", f"has other versions than requirements.lock: {names}", remedy)
+        yield Diagnosis(
+            ".venv",
+            f"has other versions than requirements.lock: {names}",
+            "`rm .venv/ready`, then `make` sets it up again",
+        )
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from safelm.builder.manifest import File
 from safelm.builder.provenance import DIR, made_manifests
 from safelm.builder.store import Store
 from safelm.maintenance.verify.hashes import Hashes, Progress, Stamps, no_progress
-from safelm.maintenance.verify.lock_file import Stage, folders
+from safelm.maintenance.verify.lock_file import Stages, folders
 from safelm.maintenance.verify.manifests import QUARANTINE, TABLE, folder_needs
 from safelm.maintenance.verify.report import (
     Fault,
@@ -28,7 +28,7 @@ EARLIER = "(earlier build)"
 
 
 def check(
-    stages: dict[str, Stage],
+    stages: Stages,
     store: Store,
     *,
     build: bool = True,
@@ -66,18 +66,17 @@ def check(
     return report
 
 
-def _needs(stages: dict[str, Stage], store: Store, findings: list[Finding]) -> Iterator[Need]:
+def _needs(stages: Stages, store: Store, findings: list[Finding]) -> Iterator[Need]:
     for stage in stages.values():
         for out in stage.outs:
             if out.md5 is None:
-                what = "dvc.lock has no md5 of it"
                 findings.append(
                     Finding(
                         Fault.UNVERIFIABLE,
                         stage.name,
                         out.path,
                         out.path,
-                        what,
+                        "dvc.lock has no md5 of it",
                     )
                 )
             elif out.md5.endswith(DIR):
@@ -114,14 +113,7 @@ def _one_per_object(needs: Iterable[Need]) -> Iterable[Need]:
 def _check_object(need: Need, path: Path, hashes: Hashes) -> Iterator[Finding]:
     problem = _md5_problem(path, need.md5, hashes) or _manifest_problem(need.file, path, hashes)
     if problem:
-        yield Finding(
-            problem.fault,
-            need.stage,
-            need.name,
-            path,
-            problem.what,
-            need.md5,
-        )
+        yield Finding(problem.fault, need.stage, need.name, path, problem.what, need.md5)
 
 
 def _md5_problem(path: Path, md5: str, hashes: Hashes) -> Problem | None:
@@ -143,8 +135,7 @@ def _manifest_problem(file: File | None, path: Path, hashes: Hashes) -> Problem 
         return digest_problem("sha256", file.sha256, sha256, size)
     rows = _rows(path, file) if file.rows else 0
     if rows != file.rows:
-        what = f"holds {rows:,} rows, its manifest says {file.rows:,}"
-        return Problem(Fault.CORRUPT, what)
+        return Problem(Fault.CORRUPT, f"holds {rows:,} rows, its manifest says {file.rows:,}")
     return None
 
 
@@ -161,35 +152,21 @@ def _rows(path: Path, file: File) -> int:
 
 
 def _check_build(
-    stages: dict[str, Stage],
-    needs: list[Need],
-    store: Store,
-    hashes: Hashes,
+    stages: Stages, needs: list[Need], store: Store, hashes: Hashes
 ) -> Iterator[Finding]:
     """Compare build/ with dvc.lock: damaged files, missing ones, and those of no stage."""
     absent = set[Path]()
     for stage in stages.values():
         for path in (out.path for out in stage.outs if not out.path.exists()):
             absent.add(path)
-            what = "is not in build/; run `dvc checkout`"
             yield Finding(
-                Fault.MISSING,
-                stage.name,
-                path,
-                path,
-                what,
+                Fault.MISSING, stage.name, path, path, "is not in build/; run `dvc checkout`"
             )
     for need in needs:
         is_reported = bool(absent & {need.name, *need.name.parents})
         problem = _build_problem(need, store, hashes)
         if problem and not is_reported:
-            yield Finding(
-                problem.fault,
-                need.stage,
-                need.name,
-                need.name,
-                problem.what,
-            )
+            yield Finding(problem.fault, need.stage, need.name, need.name, problem.what)
     yield from _unknown_files(stages, {need.name for need in needs})
 
 
@@ -200,7 +177,7 @@ def _build_problem(need: Need, store: Store, hashes: Hashes) -> Problem | None:
     return _md5_problem(need.name, need.md5, hashes)
 
 
-def _unknown_files(stages: dict[str, Stage], known: set[Path]) -> Iterator[Finding]:
+def _unknown_files(stages: Stages, known: set[Path]) -> Iterator[Finding]:
     """Yield the files of outputs that no listing names.
 
     An output of which no file is known has a damaged listing, which is reported already.
@@ -212,14 +189,7 @@ def _unknown_files(stages: dict[str, Stage], known: set[Path]) -> Iterator[Findi
         for path in (out.path for out in stage.outs if out.path in listed):
             for name in sorted(path.rglob("*")):
                 if name not in known and not name.is_dir():
-                    what = "is no file of this stage"
-                    yield Finding(
-                        Fault.CORRUPT,
-                        stage.name,
-                        name,
-                        name,
-                        what,
-                    )
+                    yield Finding(Fault.CORRUPT, stage.name, name, name, "is no file of this stage")
 
 
 def check_rest(report: Report, store: Store, progress: Progress = no_progress) -> None:
@@ -237,14 +207,7 @@ def check_rest(report: Report, store: Store, progress: Progress = no_progress) -
     hashes.run(progress)
     for path, md5 in sorted(rest.items()):
         if problem := _md5_problem(path, md5.removesuffix(DIR), hashes):
-            finding = Finding(
-                problem.fault,
-                EARLIER,
-                path,
-                path,
-                problem.what,
-                md5,
-            )
+            finding = Finding(problem.fault, EARLIER, path, path, problem.what, md5)
             report.findings.append(finding)
     report.checked.update(rest.values())
     report.objects += len(rest)

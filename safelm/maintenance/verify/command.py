@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from safelm.builder.dvc_locks import wait_until_idle
+from safelm.builder.files import make_parent
 from safelm.builder.locks import LockedError, project_locked
-from safelm.builder.paths import cache, scratch
+from safelm.builder.paths import scratch
 from safelm.builder.provenance import LOCK_FILE
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check, check_rest
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
@@ -20,11 +21,7 @@ SHOWN = 20  # findings that are printed; the log has them all
 
 
 def verify(
-    *,
-    repair_found: bool = False,
-    quick: bool = False,
-    earlier: bool = False,
-    built: bool = True,
+    *, repair_found: bool = False, quick: bool = False, earlier: bool = False, built: bool = True
 ) -> int:
     """Hash every object that the current build needs, and print what is damaged or missing.
 
@@ -50,24 +47,13 @@ def verify(
     return Fault.UNVERIFIABLE
 
 
-def _verify(
-    repair_found: bool,
-    quick: bool,
-    earlier: bool,
-    built: bool,
-) -> int:
-    store = Store(cache(), scratch())
+def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
+    store = project_store()
     # A build writes dvc.lock in place, again and again.
     with project_locked("is verifying files"):
         locked = read_lock()
     declared = declared_stages()
-    recheck = partial(
-        _check_undisturbed,
-        store,
-        declared,
-        earlier,
-        built,
-    )
+    recheck = partial(_check_undisturbed, store, declared, earlier, built)
     report = recheck(quick)
     if report.findings and repair_found:
         return repair(report, recheck, store, print).code
@@ -79,11 +65,7 @@ def _verify(
 
 
 def _check_undisturbed(
-    store: Store,
-    declared: set[str],
-    earlier: bool,
-    built: bool,
-    quick: bool = False,
+    store: Store, declared: set[str], earlier: bool, built: bool, quick: bool = False
 ) -> Report:
     """Check while nothing is built here, and again if DVC, which waits for nobody, ran meanwhile.
 
@@ -104,13 +86,7 @@ def _check(store: Store, declared: set[str], earlier: bool, built: bool, quick: 
     stages = {name: stage for name, stage in read_lock().items() if name in declared}
     stamps = Stamps.read() if quick else Stamps()
     with progress_bar("verify") as progress:
-        report = check(
-            stages,
-            store,
-            build=built,
-            stamps=stamps,
-            progress=progress,
-        )
+        report = check(stages, store, build=built, stamps=stamps, progress=progress)
         stamps.write()
         if earlier:
             check_rest(report, store, progress)
@@ -129,6 +105,6 @@ def _print_report(report: Report) -> None:
 def save_log(report: Report) -> Path:
     """Write every finding, one a line, to the log of the check; return its path."""
     path = scratch("logs", "verify.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     path.write_text("".join(f"{finding}\n" for finding in report.findings), encoding="utf-8")
     return path

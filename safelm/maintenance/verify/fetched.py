@@ -1,38 +1,38 @@
 """Objects that were fetched: hashed once, before a build uses the first of them."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import DamagedShard, Manifest, ManifestEntry
-from safelm.builder.paths import cache, scratch
-from safelm.builder.store import Stamp, Store
-from safelm.maintenance.doctor.diagnosis import Diagnosis
+from safelm.builder.store import Stamp, Store, project_store
+from safelm.maintenance.doctor.diagnosis import Diagnoses, Diagnosis
 from safelm.maintenance.dvc import DvcError, declared_stages
 from safelm.maintenance.verify.check import check
 from safelm.maintenance.verify.hashes import Stamps, progress_bar
-from safelm.maintenance.verify.lock_file import DamagedLockFile, Stage, read_lock
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Stages, read_lock
 from safelm.maintenance.verify.report import Fault, Finding, Report
 
 
-def objects() -> Iterator[Diagnosis]:
+def objects() -> Diagnoses:
     """Check the objects that were fetched, or changed, since the last build."""
     try:
         stages = read_lock()
     except (OSError, DamagedLockFile):
         return  # reported by another check
     for finding in damaged_objects(stages):
-        what = f"{finding.name} of the stage {finding.stage} {finding.what}"
-        remedy = "`make verify REPAIR=1` quarantines it and fetches or makes only that again"
-        yield Diagnosis(str(finding.path), what, remedy)
+        yield Diagnosis(
+            finding.path,
+            f"{finding.name} of the stage {finding.stage} {finding.what}",
+            "`make verify REPAIR=1` quarantines it and fetches or makes only that again",
+        )
 
 
-def damaged_objects(stages: dict[str, Stage]) -> list[Finding]:
+def damaged_objects(stages: Stages) -> list[Finding]:
     """Find objects that stages of dvc.lock name and that hold other bytes.
 
     An object is not hashed again if the index has its stamp. What is whole is added to the index.
     """
-    store = Store(cache(), scratch())
+    store = project_store()
     stamps = Stamps.of_index(store)
     known = set(stamps.known)
     with progress_bar("check what was fetched") as progress:

@@ -89,7 +89,6 @@ class Stamps:
 
     def write(self) -> None:
         """Write the stamps for the next quick check."""
-        scratch().mkdir(exist_ok=True)
         write_synced(scratch(FILE), json.dumps(self.known).encode())
 
 

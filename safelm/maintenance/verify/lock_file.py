@@ -6,6 +6,7 @@ before anything acts on it.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from safelm.builder.files import is_digest, is_safe_name
+from safelm.builder.files import Json, is_digest, is_safe_name
 from safelm.builder.provenance import DIR, LOCK_FILE
+from safelm.maintenance.verify.report import describe
 
 
 class DamagedLockFile(ValueError):
@@ -44,7 +46,12 @@ class Stage:
     read: Mapping[str, Any]
 
 
-def read_lock(path: Path = LOCK_FILE) -> dict[str, Stage]:
+# The files of a folder, name → md5.
+Listing = dict[str, str]
+Stages = dict[str, Stage]
+
+
+def read_lock(path: Path = LOCK_FILE) -> Stages:
     """Read the stages of dvc.lock, each after those whose outputs it reads.
 
     Raises:
@@ -65,7 +72,7 @@ def parse_lock(data: bytes, path: Path = LOCK_FILE) -> Mapping[str, Stage]:
     try:
         values = yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise DamagedLockFile(f"{path}: is not YAML ({_one_line(error)})") from None
+        raise DamagedLockFile(f"{path}: is not YAML ({describe(error)})") from None
     # An empty file is None in YAML, so this finds a file that a crash left empty, too.
     if not isinstance(values, dict) or values.get("schema") != "2.0":
         size = len(data)
@@ -73,10 +80,8 @@ def parse_lock(data: bytes, path: Path = LOCK_FILE) -> Mapping[str, Stage]:
     entries = values.get("stages", {})
     if not isinstance(entries, dict):
         raise DamagedLockFile(f"{path}: stages: expected a table (got {type(entries).__name__})")
-    stages = {}
-    for name, entry in entries.items():
-        stages[name] = read_entry(f"{path}: {name}", name, entry)
-    return _in_order(stages)
+    items = entries.items()
+    return _in_order({name: read_entry(f"{path}: {name}", name, entry) for name, entry in items})
 
 
 def read_entry(where: str, name: Any, entry: Any) -> Stage:
@@ -102,9 +107,9 @@ def read_entry(where: str, name: Any, entry: Any) -> Stage:
     return Stage(name, tuple(outs), tuple(deps), read)
 
 
-def _params(where: str, params: Any) -> dict[str, Any]:
+def _params(where: str, params: Any) -> Json:
     files = params.values() if isinstance(params, dict) else [None]
-    read: dict[str, Any] = {}
+    read: Json = {}
     for values in files:
         if not isinstance(values, dict):
             raise DamagedLockFile(f"{where}: params: expected a table for each file")
@@ -112,7 +117,7 @@ def _params(where: str, params: Any) -> dict[str, Any]:
     return read
 
 
-def _list(where: str, key: str, entry: dict[str, Any]) -> list[Any]:
+def _list(where: str, key: str, entry: Json) -> list[Any]:
     values = entry.get(key, [])
     if not isinstance(values, list):
         raise DamagedLockFile(f"{where}: {key}: expected a list (got {type(values).__name__})")
@@ -126,7 +131,7 @@ def _path(where: str, key: str, value: Any) -> str:
     return path
 
 
-def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
+def _md5(where: str, value: Json, *, required: bool) -> str | None:
     """Return the md5 of a file, after a check of the other values beside it."""
     where = f"{where}: {value['path']}"
     md5 = value.get("md5")
@@ -144,23 +149,23 @@ def _md5(where: str, value: dict[str, Any], *, required: bool) -> str | None:
     return md5
 
 
-def _in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
+def _in_order(stages: Stages) -> Stages:
     """Sort stages so that each comes after those whose outputs it reads."""
-    makers: dict[Path, set[str]] = {}
-    makers_within: dict[Path, set[str]] = {}
+    makers = defaultdict[Path, set[str]](set)
+    makers_within = defaultdict[Path, set[str]](set)
     for stage in stages.values():
         for out in stage.outs:
-            makers.setdefault(out.path, set()).add(stage.name)
+            makers[out.path].add(stage.name)
             for folder in out.path.parents:
-                makers_within.setdefault(folder, set()).add(stage.name)
+                makers_within[folder].add(stage.name)
     graph: dict[str, set[str]] = {}
     for stage in stages.values():
         needed = set[str]()
         for dep in map(Path, stage.deps):
             # A stage reads an output when it names the output, a folder around it, or a file in it.
-            needed |= makers_within.get(dep, set())
+            needed |= makers_within[dep]
             for path in (dep, *dep.parents):
-                needed |= makers.get(path, set())
+                needed |= makers[path]
         graph[stage.name] = needed - {stage.name}
     try:
         return {name: stages[name] for name in TopologicalSorter(graph).static_order()}
@@ -168,7 +173,7 @@ def _in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
         return stages  # DVC refuses such a graph with an error of its own
 
 
-def read_listing(data: bytes) -> dict[str, str]:
+def read_listing(data: bytes) -> Listing:
     """Read the files of a folder, name → md5, from its `.dir` object.
 
     Raises:
@@ -178,7 +183,7 @@ def read_listing(data: bytes) -> dict[str, str]:
         entries = json.loads(data)
         files = {entry["relpath"]: entry["md5"] for entry in entries}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedLockFile(f"is not a listing of files ({_one_line(error)})") from None
+        raise DamagedLockFile(f"is not a listing of files ({describe(error)})") from None
     parents = set[str]()
     for name, md5 in files.items():
         if not is_safe_name(name):
@@ -192,20 +197,15 @@ def read_listing(data: bytes) -> dict[str, str]:
     return files
 
 
-def write_listing(files: dict[str, str]) -> bytes:
+def write_listing(files: Listing) -> bytes:
     """Write a `.dir` object as DVC does (its page "Internal directories and files")."""
     entries = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return json.dumps(entries).encode()
 
 
-def folders(stages: dict[str, Stage]) -> Iterator[tuple[Stage, Out, str]]:
+def folders(stages: Stages) -> Iterator[tuple[Stage, Out, str]]:
     """Yield the outputs that are folders in the cache, with their digests."""
     for stage in stages.values():
         for out in stage.outs:
             if out.md5 and out.md5.endswith(DIR):
                 yield stage, out, out.md5
-
-
-def _one_line(error: BaseException) -> str:
-    words = f"{type(error).__name__}: {error}".split()
-    return " ".join(words)[:200]

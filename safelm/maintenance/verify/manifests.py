@@ -6,17 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from safelm.builder.digest import MANIFEST, bytes_md5
-from safelm.builder.manifest import (
-    DamagedShard,
-    File,
-    Ledger,
-    LedgerError,
-    Manifest,
-    ManifestEntry,
-)
+from safelm.builder.manifest import DamagedShard, File, Ledger, LedgerError, Manifest, ManifestEntry
 from safelm.builder.provenance import DIR
 from safelm.builder.store import Store
-from safelm.maintenance.verify.lock_file import DamagedLockFile, Out, read_listing
+from safelm.maintenance.verify.lock_file import DamagedLockFile, Listing, Out, read_listing
 from safelm.maintenance.verify.report import (
     Fault,
     Finding,
@@ -31,27 +24,13 @@ TABLE = ".parquet"
 QUARANTINE = ".quarantine.jsonl"
 
 
-def folder_needs(
-    stage: str,
-    out: Out,
-    store: Store,
-    findings: list[Finding],
-) -> Iterator[Need]:
+def folder_needs(stage: str, out: Out, store: Store, findings: list[Finding]) -> Iterator[Need]:
     """Yield the files of a folder, each with its entry in a manifest; add findings on both."""
     assert out.md5
     path = store.object(out.md5)
     files = _read_listing(store, out.md5)
     if isinstance(files, Problem):
-        findings.append(
-            Finding(
-                files.fault,
-                stage,
-                out.path,
-                path,
-                files.what,
-                out.md5,
-            )
-        )
+        findings.append(Finding(files.fault, stage, out.path, path, files.what, out.md5))
         return
     described: dict[str, File] = {}
     for prefix, own in _own_files(files).items():
@@ -60,27 +39,18 @@ def folder_needs(
         name = out.path / prefix / MANIFEST
         md5 = files[prefix + MANIFEST]
         for fault, what in check.problems:
-            findings.append(
-                Finding(
-                    fault,
-                    stage,
-                    name,
-                    store.object(md5),
-                    what,
-                    md5,
-                )
-            )
+            findings.append(Finding(fault, stage, name, store.object(md5), what, md5))
         described.update({prefix + own_name: file for own_name, file in check.described.items()})
     for file_name, md5 in files.items():
         yield Need(stage, out.path / file_name, md5, described.get(file_name))
 
 
-def _within(files: dict[str, str], prefix: str) -> dict[str, str]:
+def _within(files: Listing, prefix: str) -> Listing:
     names = [name for name in files if name.startswith(prefix)]
     return {name.removeprefix(prefix): files[name] for name in names}
 
 
-def _read_listing(store: Store, md5: str) -> dict[str, str] | Problem:
+def _read_listing(store: Store, md5: str) -> Listing | Problem:
     try:
         data = store.object(md5).read_bytes()
         got = bytes_md5(data)
@@ -116,7 +86,7 @@ class ManifestCheck:
     manifests too. `described` holds the files that it lists, `problems` what is wrong with it.
     """
 
-    def __init__(self, listed: dict[str, str], own: set[str]) -> None:
+    def __init__(self, listed: Listing, own: set[str]) -> None:
         self.listed = listed
         self.own = own
         self.described: dict[str, File] = {}

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safelm.builder.digest import bytes_md5, md5_and_sha256
+from safelm.builder.files import make_parent
 from safelm.builder.locks import all_stages_locked
 from safelm.builder.provenance import DIR
 from safelm.builder.store import READ_ONLY, Store
@@ -29,12 +30,7 @@ from safelm.maintenance.verify.report import Fault, Finding, Need, Report
 Say = Callable[[str], None]
 
 
-def repair(
-    report: Report,
-    check: Callable[[], Report],
-    store: Store,
-    say: Say,
-) -> Report:
+def repair(report: Report, check: Callable[[], Report], store: Store, say: Say) -> Report:
     """Repair until a check finds nothing, or the same as the check before; return its report.
 
     Raises:
@@ -68,13 +64,7 @@ def _repairable(report: Report) -> list[Finding]:
 class Repair:
     """One round of repair, for the findings of one check."""
 
-    def __init__(
-        self,
-        bad: list[Finding],
-        report: Report,
-        store: Store,
-        say: Say,
-    ) -> None:
+    def __init__(self, bad: list[Finding], report: Report, store: Store, say: Say) -> None:
         self.bad = bad
         self.store = store
         self.say = say
@@ -129,7 +119,7 @@ class Repair:
         The listing of a folder is written anew from the folder's files.
         """
         target = self.store.object(md5)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         # A leading dot, so that a crash leaves what the doctor takes for half-written.
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         if md5.endswith(DIR):

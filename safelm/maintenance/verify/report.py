@@ -84,15 +84,11 @@ class Report:
         return f"{checked} verified in {self.seconds:.1f} s: {', '.join(faults) or 'all whole'}"
 
 
-def digest_problem(
-    kind: str,
-    expected: str,
-    got: str,
-    size: int,
-) -> Problem:
+def digest_problem(kind: str, expected: str, got: str, size: int) -> Problem:
     """Describe a file whose digest is another one than expected."""
-    what = f"expected {kind} {expected[:16]}…, got {got[:16]}… ({size:,} bytes)"
-    return Problem(Fault.CORRUPT, what)
+    return Problem(
+        Fault.CORRUPT, f"expected {kind} {expected[:16]}…, got {got[:16]}… ({size:,} bytes)"
+    )
 
 
 def read_problem(error: OSError) -> Problem:
