@@ -13,13 +13,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from safelm.builder.paths import build
-from safelm.evaluation.judges.agreement import (
+from benchmarks.agreement import (
     annotator_agreement,
     judge_agreement,
     read_labelled,
     table,
 )
+from safelm.builder.paths import build
 from safelm.evaluation.judges.base import Judge
 from safelm.evaluation.judges.registry import JudgeResources, open_judge
 from safelm.evaluation.prompt_files import PromptFileError

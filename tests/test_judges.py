@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.judges import judges
-from safelm.evaluation.judges.agreement import (
+from benchmarks.agreement import (
     agreement,
     annotator_agreement,
     judge_agreement,
     read_labelled,
     table,
 )
+from benchmarks.judges import judges
 from safelm.evaluation.judges.base import Exchange, Judge, JudgeError
 from safelm.evaluation.judges.refusal_phrases import RefusalPhrasesRule
 from safelm.evaluation.judges.registry import (
