@@ -19,8 +19,9 @@ from safelm.report.data import ReportData
 from safelm.report.figures.corpora import hazard_counts
 from safelm.report.figures.differences import pair
 from safelm.report.figures.scorers import matrices
+from safelm.report.layout import names_of
 from safelm.report.measured import SUITES
-from safelm.report.roles import STEPS, Group
+from safelm.report.roles import Group
 from safelm.stats.classification import recall_rate
 from safelm.stats.differences import Difference
 from safelm.stats.rates import Rate, rate
@@ -31,8 +32,6 @@ EVERY = "every"
 MADE_UP = (
     "the labels are those of the embedded world, whose rule wrote the pages (specs/hazards.yaml)"
 )
-# Names of models that were not built.
-MISSING = {**STEPS, "safe": "all interventions", "standard": "raw data", "filtered": "score 0 only"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,8 @@ def _side(
     groups = {EVERY: group, **data.roles.ablation, **data.roles.parts}
     chosen, stage = groups.get(part), stage if at == EVERY else at
     decoder = getattr(data.decoders, roles[0]) if roles else None
-    name = chosen.name if chosen else f"{MISSING[part]} (not built)"
+    missing = names_of("step") | names_of("part")
+    name = chosen.name if chosen else f"{missing[part]} (not built)"
     rate = None
     if chosen and (decoder or not roles):
         rate = data.measured.rate(metric, chosen.name, stage, decoder, judge or None)
@@ -173,7 +173,7 @@ def _rephrasing(data: ReportData) -> Comparison:
 
 
 def _hazards(data: ReportData, corpora: Sequence[str]) -> Rate | None:
-    count, words = hazard_counts(data.inputs.cards, corpora)
+    count, words = hazard_counts(data.cards, corpora)
     # n-grams overlap, so that a short text may hold more of them than words.
     return rate(min(count, words), words, data.confidence) if words else None
 
@@ -182,7 +182,7 @@ def _classifier(data: ReportData) -> Comparison:
     """Compare Recall@1 of the paper's classifier with that of our first scorer."""
     theirs = recall_rate(data.paper.classifier.matrices["gte-base"], 1, data.confidence)
     ours = None
-    for _, matrix in islice(matrices(data.inputs.fit), 1):
+    for _, matrix in islice(matrices(data.fit), 1):
         ours = recall_rate(matrix, 1, data.confidence)
     sides = (Side(("the paper's gte-base",), theirs), Side(("our classifier",), ours))
     limits = [MADE_UP] if data.declared.has_made_up_labels else []

@@ -8,7 +8,7 @@ from typing import Any
 
 from safelm.report.charts.numbers import readable
 from safelm.report.inputs import Declared, Inputs, read_inputs
-from safelm.report.layout import STYLES
+from safelm.report.layout import STYLES, names_of
 from safelm.report.measured import Measured, Number, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
 from safelm.stats.rates import Rate
@@ -16,14 +16,6 @@ from specs.corpus import ScoredCorpus
 from specs.decoder import DecoderRow
 from specs.paper import Paper
 
-# What decoders do, by their method, or the candidates that SafeBeam drops.
-DESCRIBED = {
-    "half": "SafeBeam, as published",
-    "boundary": "SafeBeam, at word boundaries",
-    "absolute": "SafeBeam, absolute threshold {max_tag_probability:g}",
-    "random": "the control: a random half dropped",
-    "branch": "ours: {branches} whole answers, weighed by the tag",
-}
 # Rates that people ask for first: heading in a terminal, metric, and role of the decoder.
 HEADLINES = {
     "asr": ("ASR", "asr", "plain"),
@@ -35,11 +27,10 @@ HEADLINES = {
 
 
 @dataclass(frozen=True, eq=False)
-class ReportData:
+class ReportData(Inputs):
     """What was declared, read and measured. Compared by identity, so that results can be cached."""
 
     declared: Declared
-    inputs: Inputs
     roles: Roles
     decoders: DecoderRoles
     measured: Measured  # of groups, pooled over their seeds
@@ -124,7 +115,7 @@ class ReportData:
 def describe(name: str, decoder: DecoderRow) -> str:
     """Describe a decoder in a few words."""
     method = decoder.method.replace("_", "-")
-    template = DESCRIBED.get(getattr(decoder, "drop", method), method)
+    template = names_of("does").get(getattr(decoder, "drop", method), method)
     does, title = template.format(**dict(decoder)), readable(name)
     if decoder.method == "branch" and decoder.max_tag_probability is not None:
         does += f", refused above {decoder.max_tag_probability:g}"
@@ -141,12 +132,12 @@ def read_data(folder: Path, declared: Declared) -> ReportData:
     order = (list(declared.decoders), declared.confidence)
     models, external = declared.models, declared.external_models
     return ReportData(
+        **vars(inputs),
         declared=declared,
-        inputs=inputs,
         roles=parts,
         decoders=decoder_roles(declared.decoders),
         measured=pool(inputs.measurements, groups, *order),
         single=pool(inputs.measurements, {name: name for name in models}, *order),
-        external=pool(inputs.external, {name: name for name in external}, *order),
+        external=pool(inputs.external_measurements, {name: name for name in external}, *order),
         paper=Paper.read(),
     )

@@ -2,25 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, tags_of
 from specs.decoder import DecoderRow
 from specs.mixture import Mixture, Model
 
-# The ablation of Figure 4: what each step adds to the one before it.
-STEPS = {
-    "raw": "raw web, scores 0–5",
-    "score_0": "score 0 only",
-    "rephrase": "+ rephrasing",
-    "refusal": "+ native refusal",
-    "moral": "+ moral education",
-    "tags": "+ harmfulness tags",
-}
 PARTS = ("standard", "filtered", "safe")
-
-Key = TypeVar("Key", str, float)
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ def roles(
     for group in groups:
         by_model |= dict.fromkeys(group.models, group)
 
-    def present(rows: Mapping[Key, str | None]) -> dict[Key, Group]:
+    def present(rows: Mapping[Any, str | None]) -> dict[Any, Group]:
         return {key: by_model[row] for key, row in rows.items() if row in by_model}
 
     def series(tables: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, Group]]:

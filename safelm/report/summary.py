@@ -59,8 +59,8 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
         "relearned": _tree(data.measured, data.declared.relearn),
         "attacks": _tree(data.measured, data.declared.attacks),
         "scores": _scores(data),
-        "cards": {name: dict(card) for name, card in data.inputs.cards.items()},
-        "ledger": {stage: asdict(row) for stage, row in data.inputs.ledgers.items()},
+        "cards": {name: dict(card) for name, card in data.cards.items()},
+        "ledger": {stage: asdict(row) for stage, row in data.ledgers.items()},
     }
 
 
@@ -118,7 +118,7 @@ def _add_shortcuts(tree: Json, decoders: Iterable[str]) -> None:
 
 def _scores(data: ReportData) -> Json:
     """Collect recall, false alarms and macro-F1 of every confusion matrix, and the paper's."""
-    fit, ours = data.inputs.fit, {}
+    fit, ours = data.fit, {}
     for name, matrix in matrices(fit):
         rates = rates_of(matrix, data.confidence).items()
         ours[name] = {
@@ -132,7 +132,7 @@ def _scores(data: ReportData) -> Json:
         "ours": ours,
         "paper": {name: row.model_dump() for name, row in paper},
         "cascades": fit.get("cascades") or {},
-        "audits": dict(data.inputs.audits),
+        "audits": dict(data.audits),
     }
 
 
@@ -154,7 +154,7 @@ def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:
     yield "asr", _rates(data, "asr", "harmful")
     yield "over_refusal", _rates(data, "over_refusal", "benign")
     yield "confusion", _frame(["actual", "predicted"], _confusion(data))
-    curves, held_out = data.inputs.curves, data.inputs.held_out
+    curves, held_out = data.curves, data.held_out
     loss = pl.col("loss").map_elements("{:.5f}".format, pl.String)
     shared = {
         "hazards": _frame(["corpus", "hazard", *HAZARD], _hazards(data)),
@@ -185,7 +185,7 @@ def _rates(data: ReportData, metric: str, suite: str) -> pl.DataFrame:
 
 
 def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
-    for corpus, card in data.inputs.cards.items():
+    for corpus, card in data.cards.items():
         for hazard, row in card["hazards"].items():
             if row.get("per_million") is not None:
                 yield corpus, hazard, round(row["per_million"], DIGITS), row["count"], card["words"]
@@ -193,7 +193,7 @@ def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
 
 def _confusion(data: ReportData) -> Iterator[Sequence[Any]]:
     """Repeat a row for each held-out page, as DVC's confusion template counts them."""
-    _, matrix = next(matrices(data.inputs.fit), ("", []))
+    _, matrix = next(matrices(data.fit), ("", []))
     for actual, counts in enumerate(matrix):
         for predicted, count in enumerate(counts):
             yield from [(actual, predicted)] * count

@@ -6,7 +6,6 @@ scheme. Every chart is about as wide as a phone; wide screens show several side 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import ceil, floor, log10
 from operator import itemgetter
 from pathlib import Path
@@ -132,16 +131,11 @@ def names_beside(across: Axis, up: Axis, points: Iterable[tuple[str, Position]])
     return [(*place, height) for place, height in zip(placed, heights, strict=True)]
 
 
-def beats(point: Point, other: Point) -> bool:
-    """Return whether one point is further left and no lower, or higher and no further right."""
-    (x, y), (other_x, other_y) = point.values, other.values
-    return (x, y) != (other_x, other_y) and x <= other_x and y >= other_y
-
-
-def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats."""
-    beaten = {id(other) for point, other in product(points, points) if beats(point, other)}
-    return [point for point in points if id(point) not in beaten]
+def better_points(point: Point, points: Sequence[Point]) -> list[Point]:
+    """Return the points further left and no lower, or higher and no further right."""
+    x, y = point.values
+    beyond = [one for one in points if one.values[0] <= x and one.values[1] >= y]
+    return [one for one in beyond if one.values != (x, y)]
 
 
 ENVIRONMENT = Environment(

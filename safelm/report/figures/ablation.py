@@ -8,17 +8,17 @@ from typing import Any
 from safelm.report.charts.numbers import readable
 from safelm.report.data import ReportData
 from safelm.report.draw import by_stage, grouped, measured_figure, pivot
-from safelm.report.layout import STAGE_NAMES, Figure, Table
+from safelm.report.layout import Figure, Table, name_of, names_of
 from safelm.report.measured import Number
-from safelm.report.roles import STEPS, Group
+from safelm.report.roles import Group
 from safelm.stats.rates import Rate
 
 
 def ablation(data: ReportData) -> Figure:
     """Draw Figure 4: attack success as one intervention is added to another."""
-    steps = data.roles.ablation
-    numbers = by_stage(chain(*(_step(data, step, steps[step]) for step in STEPS if step in steps)))
-    absent = "; ".join(meaning for step, meaning in STEPS.items() if step not in steps)
+    steps, names = data.roles.ablation, names_of("step")
+    numbers = by_stage(chain(*(_step(data, step, steps[step]) for step in names if step in steps)))
+    absent = "; ".join(meaning for step, meaning in names.items() if step not in steps)
     missing = f" Not built here: {absent}." if absent else ""
     return measured_figure(data, "figure-4", numbers, missing=missing)
 
@@ -27,7 +27,7 @@ def _step(data: ReportData, step: str, group: Group) -> Iterator[Number]:
     """Iterate over the bars of a step, with its name as the row and the paper's value."""
     paper, plain, safebeam = data.paper.ablation, data.decoders.plain, data.decoders.safebeam
     # The last value of Figure 4 is that of the tagged model under SafeBeam.
-    names = {plain: STEPS[step]}
+    names = {plain: name_of("step", step)}
     if step == "tags" and safebeam:
         names[safebeam] = "+ SafeBeam"
     key = {"group": group.name, "stage": ["pretrain", paper.stage], "decoder": list(names)}
@@ -52,12 +52,12 @@ def _amount_figure(data: ReportData, what: str, groups: Mapping[float, str]) -> 
     places = {group: f"{amount * factor:g}{unit}" for amount, group in groups.items()}
     decoders = [*data.main_decoders, data.decoders.branch]
     words: dict[str, Any] = {
+        "id": f"amounts-{what.replace(' ', '-')}",
         "what": what,
         "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
     }
     numbers = data.safety(group=list(places), decoder=decoders)
-    id = f"amounts-{what.replace(' ', '-')}"
-    return measured_figure(data, id, numbers, text="amounts", places=places, **words)
+    return measured_figure(data, "amounts", numbers, places=places, **words)
 
 
 def starts(data: ReportData) -> Figure:
@@ -81,7 +81,7 @@ def utility(data: ReportData) -> Figure:
     numbers = measured.select(metric=["accuracy", "perplexity"], suite=measured.utility_suite)
     columns = {}
     for stage in measured.stages():
-        columns[f"accuracy, {stage}"] = STAGE_NAMES[stage]
+        columns[f"accuracy, {stage}"] = name_of("stage", stage)
         columns[f"perplexity, {stage}"] = "perplexity"
     columns["paper, pretrain"] = "Paper, mean of nine tasks"
     tables = [pivot("utility", [*numbers, *_paper(data)], columns), _tasks(data)]

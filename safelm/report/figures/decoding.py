@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from safelm.report.charts.numbers import NONE, readable
-from safelm.report.charts.svg import Point, beats, draw, frontier
+from safelm.report.charts.svg import Point, better_points, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, named, pivot, rows_of
 from safelm.report.layout import Figure, Panel, Row, chart_label, figure, layout_of, table
@@ -20,13 +20,14 @@ def decoder_controls(data: ReportData) -> Figure:
     for (group, _), members in grouped(numbers, "group", "stage").items():
         drawn = list(_points(data, members))
         points = [point for point, _ in drawn]
+        frontier = []
         for point, cells in drawn:
-            better = ", ".join(other.label for other in points if beats(other, point))
-            rows.append({**cells, "beaten": better or NONE})
+            better = [other.label for other in better_points(point, points)]
+            rows.append({**cells, "beaten": ", ".join(better) or NONE})
+            frontier += [] if better else [point.values]
         heading = f"{group}: {named(members[0], 'stage')['stage'].lower()}"
         label = chart_label("points", f"{layout.title}, {heading}")
-        edge = sorted(point.values for point in frontier(points))
-        chart = draw("scatter", points, edge, label, layout.across, layout.upwards)
+        chart = draw("scatter", points, sorted(frontier), label, layout.across, layout.upwards)
         panels.append(Panel(heading, chart))
     legend = [(f"mark {style}", meaning) for style, meaning in data.legend(data.all_decoders)]
     return figure("decoders", panels, [table("decoders", rows)], legend=legend)

@@ -10,16 +10,15 @@ import polars as pl
 from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import pivot
-from safelm.report.layout import STAGE_NAMES, Cell, Figure, Row, Table, figure, table
+from safelm.report.layout import Cell, Figure, Row, Table, figure, name_of, table
 from safelm.report.measured import Number
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
 from safelm.stats.rates import rate
 from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome
 
-# The outcomes that a metric counts, and its name among differences.
+# The outcomes that a metric counts.
 EVENTS = {**RATES_OF_HARMLESS, "asr": RATES_OF_HARMFUL["asr"]}
-NAMES = {"asr": "attack success", "complied": "compliance", "over_refusal": "over-refusal"}
 FOUND = {"exact": "found", "near": "found", "none": "not found"}  # in the training text
 Answered = tuple[Group, str]  # a group and a decoder
 
@@ -53,7 +52,7 @@ def _side(
 ) -> Side | None:
     """Return whether the event happened, for each seed and every prompt that was judged."""
     is_ours = pl.col("model").is_in(group.models)
-    rows = data.inputs.outcomes.filter(is_ours, decoder=decoder, stage=stage, suite=suite)
+    rows = data.outcomes.filter(is_ours, decoder=decoder, stage=stage, suite=suite)
     judged = rows.filter(pl.col("verdict") != Outcome.UNJUDGED)
     seeds: dict[str, dict[str, bool]] = {model: {} for model in rows["model"]}
     for model, prompt, verdict in judged.select("model", "id", "verdict").iter_rows():
@@ -112,8 +111,8 @@ def _shown(row: Row) -> Row:
     value, interval = points(row["value"], row["low"], row["high"])
     verdict = "significant" if row["significant"] else "not distinguishable"
     return {
-        "stage": STAGE_NAMES[row["stage"]],
-        "metric": NAMES[row["of"]],
+        "stage": name_of("stage", row["stage"]),
+        "metric": name_of("of", row["of"]),
         "pair": f"{row['first']} against {row['second']}",
         "value": Cell(value, f"{interval} {row['prompts']:,} prompts"),
         "p_value": row["p_value"],
@@ -123,7 +122,7 @@ def _shown(row: Row) -> Row:
 
 def overlap(data: ReportData) -> Figure:
     """List prompts that stand in the training text, and the rates of both parts of a suite."""
-    prompts = data.inputs.overlap
+    prompts = data.overlap
     is_found = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
     counts = prompts.group_by("suite", maintain_order=True).agg(
         pl.len().alias("prompts"), *is_found
@@ -143,8 +142,8 @@ def _both_parts(data: ReportData, suite: str) -> Table:
     metrics = metrics_of(suite_kinds(data).get(suite, "harmful"))
     cells = list(product(metrics, dict.fromkeys(FOUND.values())))
     found = pl.col("overlap").replace_strict(FOUND)
-    answers = data.inputs.outcomes.filter(suite=suite)
-    answers = answers.join(data.inputs.overlap, on=("suite", "id"), maintain_order="left")
+    answers = data.outcomes.filter(suite=suite)
+    answers = answers.join(data.overlap, on=("suite", "id"), maintain_order="left")
     numbers = []
     for part in answers.partition_by("model", "stage", "decoder", maintain_order=True):
         names = dict(zip(("group", "stage", "decoder"), part.row(0), strict=False))
@@ -152,5 +151,7 @@ def _both_parts(data: ReportData, suite: str) -> Table:
             verdicts = part.filter(found == condition)["verdict"]
             share = rate(int(verdicts.is_in(EVENTS[metric]).sum()), len(verdicts), data.confidence)
             numbers.append(Number(metric=metric, condition=condition, rate=share, **names))
-    columns = {", ".join(cell): f"{NAMES[cell[0]].capitalize()}, {cell[1]}" for cell in cells}
+    columns = {}
+    for metric, condition in cells:
+        columns[f"{metric}, {condition}"] = f"{name_of('of', metric).capitalize()}, {condition}"
     return pivot("overlap-parts", numbers, columns, suite=readable(suite))

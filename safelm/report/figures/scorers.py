@@ -1,7 +1,6 @@
 """Figures of scorers: confusion matrices (Figure 5), audit, calibration and cascades."""
 
 from collections.abc import Iterator, Mapping
-from itertools import cycle
 from typing import Any
 
 from safelm.report.charts.numbers import percent, points, readable, short_percent
@@ -9,7 +8,6 @@ from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
-    STYLES,
     Cell,
     Figure,
     Panel,
@@ -17,6 +15,7 @@ from safelm.report.layout import (
     chart_label,
     figure,
     layout_of,
+    styled,
     table,
 )
 from safelm.stats.classification import BASELINE, Matrix, false_alarm_rate, macro_f1, recall_rate
@@ -45,7 +44,7 @@ def rates_of(matrix: Matrix, confidence: float) -> dict[str, Rate | None]:
 
 def classifier(data: ReportData) -> Figure:
     """Draw Figure 5: the confusion matrices of our scorers beside the paper's."""
-    paper, fit = data.paper.classifier, data.inputs.fit
+    paper, fit = data.paper.classifier, data.fit
     confusions = {}
     for name, matrix in matrices(fit):
         labels = "labels of the source" if name.endswith(SOURCE) else "the judge"
@@ -86,7 +85,7 @@ def audit(data: ReportData) -> Figure:
     legend = [(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)]
     panels, buckets, levels = [], [], []
     audited = documents = confidence = 0
-    for name, audit in data.inputs.audits.items():
+    for name, audit in data.audits.items():
         source = readable(name)
         # A score that no page has was not sampled.
         sampled = [row for row in audit["buckets"] if row["audited"]]
@@ -112,13 +111,13 @@ def audit(data: ReportData) -> Figure:
 
 def reliability(data: ReportData) -> Figure:
     """Draw the reliability curve of each classifier, and list how well it ranks."""
-    fit = data.inputs.fit
+    fit = data.fit
     scorers = {
         name: row for name, row in (fit.get("scorers") or {}).items() if row.get("reliability")
     }
     curves = []
     rows: list[Row] = []
-    for (name, row), style in zip(scorers.items(), cycle(STYLES), strict=False):
+    for (name, row), style in styled(scorers.items()):
         curve = [(point["predicted"], point["observed"]) for point in row["reliability"]]
         curves.append(Curve(readable(name), style, curve))
         gain = row["gain"] and Cell(*points(**row["gain"]))
@@ -134,7 +133,7 @@ def reliability(data: ReportData) -> Figure:
 def cascades(data: ReportData) -> Figure:
     """List cascades: which scorer decided, and the loss against the expensive one alone."""
     rows = []
-    for name, row in (data.inputs.fit.get("cascades") or {}).items():
+    for name, row in (data.fit.get("cascades") or {}).items():
         decided = [f"{readable(by)} {percent(share)}" for by, share in row["decided"].items()]
         recall = row["recall"]
         if recall is not None:
