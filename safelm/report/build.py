@@ -72,7 +72,10 @@ def render(data: ReportData, judged: Sequence[Claim], params: Mapping[str, Any])
 def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
     """Draw every figure of what was built, under the headings of figures.yaml."""
     drawn: list[Figure] = []
-    for function in dict.fromkeys(row["drawn_by"] for row in read_yaml(FIGURES).values()):
+    rows = read_yaml(FIGURES).values()
+    built = [row["drawn_by"] for row in rows if "needs" not in row or getattr(data, row["needs"])]
+    # A function may draw the figures of several rows.
+    for function in dict.fromkeys(built):
         found = attrgetter(function)(figures)(data)
         drawn += [found] if isinstance(found, Figure) else found
     shown = [figure for figure in drawn if figure.panels or figure.tables]
@@ -87,10 +90,10 @@ def draw_picture(data: ReportData) -> str:
 
 def screen(data: ReportData, judged: Sequence[Claim]) -> list[str]:
     """Summarise the report in one screen of a terminal."""
-    lines: list[tuple[str, ...]] = [
-        ("model", "stage", *(column for column, *_ in HEADLINES.values()))
-    ]
+    heads = [column for column, *_ in HEADLINES.values()]
+    lines = [["model", "stage", *heads]]
     for group, stage, rates in data.headlines(data.measured):
-        lines.append((group, stage, *(percent(rate.value if rate else None) for rate in rates)))
+        shown = [percent(rate.value if rate else None) for rate in rates]
+        lines.append([group, stage, *shown])
     counts = [f"{count} {verdict}" for verdict, count in verdicts(judged).items()]
     return [*align_columns(lines, 2), f"claims: {', '.join(counts) or NONE}"]

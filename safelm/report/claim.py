@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from safelm.report.charts.numbers import NONE, THIN, percent, points
@@ -111,14 +111,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that a build can contradict; `paper` holds the paper's values, in percent."""
+    """A sentence that a build can contradict: a row of claims.yaml, with its comparisons.
+
+    claims.yaml explains the fields, but `paper` has the values themselves, in percent.
+    """
 
     id: str
     text: str
     source: str
-    comparisons: Sequence[Comparison]
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, float]
+    lower: Sequence[str] = ()
+    higher: Sequence[str] = ()
+    metric: str = "asr"
+    kept: bool = False
     note: str = ""
+    comparisons: Sequence[Comparison] = ()
 
     @property
     def verdict(self) -> Verdict:

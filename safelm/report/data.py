@@ -31,17 +31,13 @@ class ReportData(Inputs):
     """What was declared, read and measured. Compared by identity, so that results can be cached."""
 
     declared: Declared
+    confidence: float  # of intervals, such as 0.95
     roles: Roles
     decoders: DecoderRoles
     measured: Measured  # of groups, pooled over their seeds
     single: Measured  # of each model
     external: Measured  # of each external model
     paper: Paper
-
-    @property
-    def confidence(self) -> float:
-        """The confidence of intervals, such as 0.95."""
-        return self.declared.confidence
 
     @cached_property
     def built(self) -> list[Group]:
@@ -61,10 +57,6 @@ class ReportData(Inputs):
         main = (self.decoders.plain, self.decoders.safebeam)
         return [name for name in main if name in self.all_decoders]
 
-    def groups_at(self, stage: str) -> list[Group]:
-        """Return the groups that were evaluated after a stage."""
-        return [group for group in self.built if stage in self.measured.stages(group.name)]
-
     def headlines(self, measured: Measured) -> Iterator[tuple[str, str, list[Rate | None]]]:
         """Iterate over HEADLINES of each group or model, stage by stage."""
         for name in measured.values("group"):
@@ -74,12 +66,6 @@ class ReportData(Inputs):
                     decoder = getattr(self.decoders, role) if role else None
                     found.append(measured.rate(metric, name, stage, decoder))
                 yield name, stage, found
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether the scores are of pages of the made-up world."""
-        sources = self.declared.sources
-        return any(sources[name].reader == "demo" for name in self.declared.scored)
 
     @property
     def scored(self) -> dict[str, ScoredCorpus]:
@@ -134,6 +120,7 @@ def read_data(folder: Path, declared: Declared) -> ReportData:
     return ReportData(
         **vars(inputs),
         declared=declared,
+        confidence=declared.confidence,
         roles=parts,
         decoders=decoder_roles(declared.decoders),
         measured=pool(inputs.measurements, groups, *order),

@@ -77,8 +77,11 @@ class Declared:
     @property
     def has_made_up_labels(self) -> bool:
         """Whether labels come from the made-up world: its word lists, or its pages."""
-        readers = {self.sources[name].reader for name in self.labelled}
-        return "demo" in readers or "lexicon" in self.made_by["labels"].values()
+        return self.has_demo(self.labelled) or "lexicon" in self.made_by["labels"].values()
+
+    def has_demo(self, sources: Iterable[str]) -> bool:
+        """Return whether some sources have pages of the made-up world."""
+        return any(self.sources[name].reader == "demo" for name in sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ class Inputs:
     held_out: pl.DataFrame  # model, corpus, tokens and loss
     plans: Mapping[str, Json]  # by mixture
     ledgers: Mapping[str, Ledger]  # by stage
-    sizes: Mapping[str, int]  # bytes of the files of each of these stages
+    manifests: Mapping[str, Manifest]  # of these stages
     overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
     outcomes: pl.DataFrame  # SAMPLE columns with model, stage, and the act of each prompt
 
@@ -145,7 +148,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         held_out=_by_model(runs, rows.models, "held_out.csv", pl.read_csv, HELD_OUT),
         plans=_json_files(folder / "mix", rows.mixtures, "plan.json"),
         ledgers={stage: made.ledger.check(stage) for stage, made in manifests.items()},
-        sizes={stage: _bytes(made) for stage, made in manifests.items()},
+        manifests=manifests,
         overlap=_read(OVERLAP, [folder / "overlap"], "prompts.parquet"),
         outcomes=pl.concat([_outcomes(*cell, path) for cell, path in evaluated.items()]),
     )
@@ -197,10 +200,6 @@ def _json_file(path: Path) -> Json:
 def _by_hazard(card: Json) -> Json:
     """Turn the hazards of a card, a list in card.json, into a mapping."""
     return {**card, "hazards": {row["hazard"]: row for row in card.get("hazards") or []}}
-
-
-def _bytes(manifest: Manifest) -> int:
-    return sum(file.bytes for _, file in manifest.files())
 
 
 def _by_model(

@@ -6,9 +6,8 @@ Their words and layout are those of figures.yaml and tables.yaml.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from markupsafe import Markup
@@ -33,7 +32,6 @@ class Cell:
     verdict: str = ""  # of which it has the colour
 
 
-T = TypeVar("T")
 Legend = Sequence[tuple[str, str]]  # style and meaning of colours and patterns
 Row = Mapping[Any, Any]  # column: a value that `as_cell` knows
 
@@ -64,6 +62,7 @@ class Layout:
     title: str
     caption: str
     drawn_by: str
+    needs: str = ""
     chart: str = ""
     panel: Sequence[str] = ()
     heading: str = "{stage}"
@@ -200,11 +199,6 @@ def rate_cell(rate: Rate, paper: float | None = None) -> Cell:
 def share_cell(count: int, of: int) -> Cell:
     """Show a count, and below it its share in percent."""
     return Cell(f"{count:,}", percent(count / of) if of else "")
-
-
-def styled(series: Iterable[T]) -> Iterable[tuple[T, str]]:
-    """Give each of a series a style, in turn."""
-    return zip(series, cycle(STYLES), strict=False)
 
 
 def layout_of(id: str, **words: Any) -> Layout:

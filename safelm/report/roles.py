@@ -1,6 +1,6 @@
 """Groups of models, and their parts in the paper, as `comparisons` in params.yaml declares them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,23 +84,19 @@ def roles(
 def _groups(
     models: Mapping[str, Model], with_tags: set[str], steps: Mapping[str, str]
 ) -> Iterator[Group]:
+    """Group models; a group has the name of its only model or mixture, unless that is taken."""
     members: dict[tuple[str, str], list[str]] = {}
     for name, model in models.items():
         members.setdefault((model.mixture, model.shape), []).append(name)
     taken: set[str] = set()
     for (mixture, shape), names in members.items():
-        name = _group_name(mixture, shape, names, taken | (models.keys() - set(names)))
+        others = taken | (models.keys() - set(names))
+        only = names if len(names) == 1 else []
+        choices = [*only, mixture, f"{mixture} ({shape})", " + ".join(names)]
+        name = next(choice for choice in choices if choice not in others)
         taken.add(name)
         step = next((steps[model] for model in names if model in steps), None)
         yield Group(name, mixture, shape, tuple(names), step, mixture in with_tags)
-
-
-def _group_name(mixture: str, shape: str, names: list[str], taken: Iterable[str]) -> str:
-    """Name a group by its only model, else by its mixture, unless another group has that name."""
-    choices = [mixture, f"{mixture} ({shape})", " + ".join(names)]
-    if len(names) == 1:
-        choices = [names[0], *choices]
-    return next(choice for choice in choices if choice not in taken)
 
 
 def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:

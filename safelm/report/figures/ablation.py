@@ -1,6 +1,6 @@
 """Figures of training variants: the ablation (Figure 4), amounts, starts (paper §12), utility."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -39,25 +39,21 @@ def _step(data: ReportData, step: str, group: Group) -> Iterator[Number]:
 
 def amounts(data: ReportData) -> list[Figure]:
     """Draw attack success and benign compliance by the amount of each varied ingredient."""
-    figures = []
-    for name, groups in data.roles.amounts.items():
-        built = {amount: group.name for amount, group in groups.items() if group in data.built}
-        if len(built) > 1:
-            figures.append(_amount_figure(data, name, built))
-    return figures
-
-
-def _amount_figure(data: ReportData, what: str, groups: Mapping[float, str]) -> Figure:
-    unit, factor = (" %", 100) if what.startswith("rate") else ("", 1)
-    places = {group: f"{amount * factor:g}{unit}" for amount, group in groups.items()}
     decoders = [*data.main_decoders, data.decoders.branch]
-    words: dict[str, Any] = {
-        "id": f"amounts-{what.replace(' ', '-')}",
-        "what": what,
-        "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
-    }
-    numbers = data.safety(group=list(places), decoder=decoders)
-    return measured_figure(data, "amounts", numbers, places=places, **words)
+    figures = []
+    for what, groups in data.roles.amounts.items():
+        unit, factor = (" %", 100) if what.startswith("rate") else ("", 1)
+        built = {amount: group.name for amount, group in groups.items() if group in data.built}
+        places = {name: f"{amount * factor:g}{unit}" for amount, name in built.items()}
+        words: dict[str, Any] = {
+            "id": f"amounts-{what.replace(' ', '-')}",
+            "what": what,
+            "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
+        }
+        numbers = data.safety(group=list(places), decoder=decoders)
+        if len(built) > 1:
+            figures.append(measured_figure(data, "amounts", numbers, places=places, **words))
+    return figures
 
 
 def starts(data: ReportData) -> Figure:

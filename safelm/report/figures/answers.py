@@ -167,25 +167,24 @@ def _paper_labels(data: ReportData) -> Iterator[Number]:
 
 def public_suites(data: ReportData) -> list[Figure]:
     """Draw a figure for each suite beside those of the embedded world, in the order of names."""
-    judges = data.measured.judges.filter(pl.col("suite").is_in(WORLD).not_())
-    return [_public_suite(data, rows) for rows in judges.partition_by("suite", maintain_order=True)]
-
-
-def _public_suite(data: ReportData, judges: pl.DataFrame) -> Figure:
-    suite, kind = judges.row(0)[:2]
-    rows = judges.select("first_judge", "judge_kind").iter_rows()
-    described = [f"{judge}, {name_of('kind', kind)}" for judge, kind in rows]
-    words: dict[str, Any] = {
-        "id": f"suite-{suite.replace('_', '-')}",
-        "title": readable(suite),
-        "judges": "; ".join(described),
-        "first": judges.filter("is_first_judge")["first_judge"][0],
-    }
-    if kind != "harmful":
-        return _labels(data, "harmless-suite", suite, **words)
-    numbers = data.measured.select(metric="asr", suite=suite)
-    table = _harmful_table(data, f"The suite {words['title']}", suite, data.all_decoders)
-    return measured_figure(data, "harmful-suite", numbers, [table], **words)
+    further = data.measured.judges.filter(pl.col("suite").is_in(WORLD).not_())
+    figures = []
+    for judges in further.partition_by("suite", maintain_order=True):
+        suite, kind = judges.row(0)[:2]
+        rows = judges.select("first_judge", "judge_kind").iter_rows()
+        words: dict[str, Any] = {
+            "id": f"suite-{suite.replace('_', '-')}",
+            "title": readable(suite),
+            "judges": "; ".join([f"{judge}, {name_of('kind', kind)}" for judge, kind in rows]),
+            "first": judges.filter("is_first_judge")["first_judge"][0],
+        }
+        if kind == "harmful":
+            numbers = data.measured.select(metric="asr", suite=suite)
+            table = _harmful_table(data, f"The suite {words['title']}", suite, data.all_decoders)
+            figures.append(measured_figure(data, "harmful-suite", numbers, [table], **words))
+        else:
+            figures.append(_labels(data, "harmless-suite", suite, **words))
+    return figures
 
 
 def external_models(data: ReportData) -> Figure:

@@ -1,7 +1,7 @@
 """Figures of data and training: the report card (Figure 1), curves, and mixtures."""
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any
 
 import polars as pl
@@ -11,6 +11,7 @@ from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
+    STYLES,
     Cell,
     Figure,
     Panel,
@@ -20,7 +21,6 @@ from safelm.report.layout import (
     layout_of,
     name_of,
     share_cell,
-    styled,
     table,
 )
 from specs.spec import SCORE_LEVELS
@@ -31,8 +31,6 @@ RUN_FACTS = ("parameters", "tokens", "steps", "loss", "final_loss")  # of train.
 
 def scores(data: ReportData) -> Figure:
     """Draw Figure 1: documents of every corpus by their score."""
-    if not data.cards:
-        return figure("figure-1")
     empty = [0] * SCORE_LEVELS
     counts = {name: card.get("scores") or empty for name, card in data.cards.items()}
     scored = {readable(name): counts[name] for name in data.scored if name in counts}
@@ -57,8 +55,6 @@ def scores(data: ReportData) -> Figure:
 def hazards(data: ReportData) -> Figure:
     """Draw hazard n-grams before and after rephrasing, beside the paper's (Figure 1)."""
     cards, paper = data.cards, data.paper.card.hazards
-    if not cards:
-        return figure("hazards", sources="")
     names = {name: readable(name) for name in chain(*(card["hazards"] for card in cards.values()))}
     ours = []
     for name, title in names.items():
@@ -127,7 +123,7 @@ def _losses(data: ReportData, name: str, losses: pl.DataFrame, **words: str) -> 
     """Draw curves of the groups; the seeds of a group, which read as many tokens, are averaged."""
     losses = losses.with_columns(step=pl.int_range(pl.len()).over("model"))
     curves = []
-    for group, style in styled(data.roles.groups):
+    for group, style in zip(data.roles.groups, cycle(STYLES), strict=False):
         seeds = losses.filter(pl.col("model").is_in(group.models))
         means = seeds.group_by("step", maintain_order=True).agg(pl.mean("tokens", "loss"))
         curves.append(Curve(group.name, style, means.select("tokens", "loss").rows()))

@@ -30,10 +30,8 @@ def metrics_of(kind: str) -> Sequence[str]:
 
 def suite_kinds(data: ReportData) -> dict[str, str]:
     """Return the kind of every suite of prompts, by its name."""
-    frame = data.measured.frame
-    rows = frame.filter(
-        frame["decoder"].is_not_null(), pl.all_horizontal(pl.col("row", "checkpoint").is_null())
-    )
+    frame = data.measured.frame.drop_nulls("decoder")
+    rows = frame.filter(pl.all_horizontal(pl.col("row", "checkpoint").is_null()))
     return dict(rows.select("suite", "suite_kind").unique(maintain_order=True).iter_rows())
 
 
@@ -62,7 +60,8 @@ def _side(
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
     """Iterate over pairs of models with one decoder, then pairs of decoders with one model."""
-    groups, decoders = data.groups_at(stage), data.all_decoders
+    groups = [group for group in data.built if stage in data.measured.stages(group.name)]
+    decoders = data.all_decoders
     for decoder, (first, second) in product(decoders, combinations(groups, 2)):
         yield (first, decoder), (second, decoder)
     for group, (one_decoder, other_decoder) in product(groups, combinations(decoders, 2)):

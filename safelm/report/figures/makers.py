@@ -8,16 +8,7 @@ from safelm.builder.manifest import Ledger
 from safelm.report.charts.numbers import readable
 from safelm.report.data import ReportData
 from safelm.report.draw import stack_panel
-from safelm.report.layout import (
-    Cell,
-    Figure,
-    Row,
-    figure,
-    layout_of,
-    name_of,
-    share_cell,
-    table,
-)
+from safelm.report.layout import Cell, Figure, Row, figure, layout_of, name_of, share_cell, table
 from specs.prompt import STAGES
 
 SOURCE_STEPS = {"ingest": "read", "clean": "cleaned", "score": "scored"}
@@ -88,7 +79,8 @@ def _steps(data: ReportData, source: str) -> Iterator[tuple[str, Ledger, Mapping
         if output in data.ledgers:
             ledger = data.ledgers[output]
             kept = ledger.rows_out
-            yield name, ledger, {"bytes": data.sizes[output]}
+            size = sum(file.bytes for _, file in data.manifests[output].files())
+            yield name, ledger, {"bytes": size}
     origins = {f"{stage}/{source}" for stage in SOURCE_STEPS}
     read = dict(chain(*(plan.get("corpora", {}).items() for plan in data.plans.values())))
     corpora = data.declared.corpora.items()

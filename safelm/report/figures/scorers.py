@@ -1,6 +1,7 @@
 """Figures of scorers: confusion matrices (Figure 5), audit, calibration and cascades."""
 
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from typing import Any
 
 from safelm.report.charts.numbers import percent, points, readable, short_percent
@@ -8,6 +9,7 @@ from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import curve_panel, stack_panel
 from safelm.report.layout import (
+    STYLES,
     Cell,
     Figure,
     Panel,
@@ -15,7 +17,6 @@ from safelm.report.layout import (
     chart_label,
     figure,
     layout_of,
-    styled,
     table,
 )
 from safelm.stats.classification import BASELINE, Matrix, false_alarm_rate, macro_f1, recall_rate
@@ -35,11 +36,8 @@ def matrices(fit: Mapping[str, Any]) -> Iterator[tuple[str, Matrix]]:
 
 def rates_of(matrix: Matrix, confidence: float) -> dict[str, Rate | None]:
     """Compute recall and false alarms of a confusion matrix."""
-    return {
-        "recall_1": recall_rate(matrix, 1, confidence),
-        "recall_3": recall_rate(matrix, 3, confidence),
-        "false_alarms": false_alarm_rate(matrix, confidence),
-    }
+    recall = {f"recall_{level}": recall_rate(matrix, level, confidence) for level in (1, 3)}
+    return {**recall, "false_alarms": false_alarm_rate(matrix, confidence)}
 
 
 def classifier(data: ReportData) -> Figure:
@@ -61,8 +59,6 @@ def classifier(data: ReportData) -> Figure:
     for name, row in paper.table.items():
         if name not in paper.matrices:
             rows.append({"scorer": f"the paper's table: {name}", **row.model_dump()})
-    if not fit:
-        return figure("figure-5", note="")
     note = f"{fit['note']} " if fit.get("note") else ""
     return figure("figure-5", panels, [table("scorers", rows), *counts], note=note)
 
@@ -83,8 +79,8 @@ def _grid(name: str, matrix: Matrix) -> Panel:
 def audit(data: ReportData) -> Figure:
     """Draw each predicted score of each source, and the judge's scores of a sample of it."""
     legend = [(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)]
+    audits = data.audits.values()
     panels, buckets, levels = [], [], []
-    audited = documents = confidence = 0
     for name, audit in data.audits.items():
         source = readable(name)
         # A score that no page has was not sampled.
@@ -95,29 +91,25 @@ def audit(data: ReportData) -> Figure:
         buckets += [{"source": source, **row} for row in audit["buckets"]]
         for row in audit["levels"]:
             levels.append({"source": source, **row, "level": f"{row['level']} or above"})
-        audited += audit["audited"]
-        documents += audit["documents"]
-        confidence = audit["confidence"]
     return figure(
         "audit",
         panels,
         [table("audit-buckets", buckets), table("audit-levels", levels)],
         legend=legend,
-        audited=f"{audited:,}",
-        documents=f"{documents:,}",
-        confidence=short_percent(confidence),
+        audited=f"{sum(audit['audited'] for audit in audits):,}",
+        documents=f"{sum(audit['documents'] for audit in audits):,}",
+        confidence=short_percent(max((audit["confidence"] for audit in audits), default=0)),
     )
 
 
 def reliability(data: ReportData) -> Figure:
     """Draw the reliability curve of each classifier, and list how well it ranks."""
     fit = data.fit
-    scorers = {
-        name: row for name, row in (fit.get("scorers") or {}).items() if row.get("reliability")
-    }
+    scorers = (fit.get("scorers") or {}).items()
+    fitted = [(name, row) for name, row in scorers if row.get("reliability")]
     curves = []
     rows: list[Row] = []
-    for (name, row), style in styled(scorers.items()):
+    for (name, row), style in zip(fitted, cycle(STYLES), strict=False):
         curve = [(point["predicted"], point["observed"]) for point in row["reliability"]]
         curves.append(Curve(readable(name), style, curve))
         gain = row["gain"] and Cell(*points(**row["gain"]))
