@@ -24,7 +24,7 @@ from safelm.evaluation.measurements import (
     number,
     write_measurements,
 )
-from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
+from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
 from safelm.evaluation.prompts import PromptSet, SuitePrompt, prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import rate_table
@@ -117,7 +117,7 @@ def _attacked(
 def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, Part]:
     """List the parts: suffixes of each prompt, and completions by decoder and condition."""
     row = attacked.row
-    suite = protocol.suites[attacked.row.suite]
+    suite = protocol.suites[row.suite]
     model: dict[str, Any] = {
         "weights": build(attacked.stage, attacked.model),
         "is_chat": attacked.prompts.is_chat,
@@ -165,7 +165,7 @@ def measure_attacks(
     samples: list[dict[str, Any]] = []
     for found in attacked:
         suite_name = found.row.suite
-        suite = protocol.suites[found.row.suite]
+        suite = protocol.suites[suite_name]
         columns = found.columns()
         suffixes = _read_suffixes(found, parts)
         prompts = [prompt for prompt in found.prompts.prompts if prompt.id in suffixes]
@@ -174,13 +174,12 @@ def measure_attacks(
         rows += [replace(row, **about) for row in _likelihoods(suffixes)]
         for decoder in found.decoders:
             for condition in CONDITIONS:
-                part = parts[found.completions_part(decoder, condition)]
-                completions = read_completions(part, prompts, decoder)
+                completed = parts[found.completions_part(decoder, condition)].table().to_pylist()
+                completions = completions_of(completed, prompts, decoder)
                 judged = judge_completions(completions, suite, judges)
                 cell = {**columns, "decoder": decoder, "condition": condition}
                 rows += suite_rates(judged, suite_name, suite, protocol.judges, **cell)
-                names = {"attack": found.attack, "model": found.model, "stage": found.stage}
-                names["condition"] = condition
+                names = {**columns, "attack": found.attack, "condition": condition}
                 samples += [{**names, **completion.sample()} for completion in judged]
     write_table(samples, ATTACKED, folder / SAMPLES_FILE)
     write_measurements(rows, folder / MEASUREMENTS_FILE)

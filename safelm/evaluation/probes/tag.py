@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.decoding import word_starts
@@ -112,18 +113,24 @@ def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | N
     return auroc(labels, means, CONFIDENCE)
 
 
-def pad(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return padded tokens (rows, tokens) and the length of each row (rows, 1).
+def batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the tokens of pages (rows, tokens) and the length of each row (rows, 1).
 
-    Any token can pad, because a causal model never sees what comes after the text.
+    Pages are cut at the model's last position.
     """
-    longest = max(map(len, rows))
-    padded = []
-    for row in rows:
-        padding = [0] * (longest - len(row))
-        padded.append(row + padding)
-    lengths = [[len(row)] for row in rows]
-    return torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
+    longest = positions_of(model.config)
+    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
+    for start in range(0, len(read), batch_size):
+        rows = [torch.tensor(row, dtype=torch.long) for row in read[start : start + batch_size]]
+        lengths = torch.tensor([[len(row)] for row in rows])
+        # Any token can pad, because a causal model never sees what comes after the text.
+        tokens = pad_sequence(rows, batch_first=True)
+        yield tokens.to(model.device), lengths.to(model.device)
 
 
 @torch.inference_mode()
@@ -140,15 +147,10 @@ def tag_probabilities(
         ValueError: if the tokenizer has no harmfulness tag.
     """
     tag = tag_id(tokenizer)
-    device = model.device
     if tag is None:
         raise ValueError("p(tag): expected a tokenizer with the harmfulness tag (it has none)")
-    starts = torch.tensor(word_starts(tokenizer), device=device)
-    longest = positions_of(model.config)
-    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
-    for start in range(0, len(read), batch_size):
-        rows = read[start : start + batch_size]
-        tokens, lengths = pad(rows, device)
+    starts = torch.tensor(word_starts(tokenizer), device=model.device)
+    for tokens, lengths in batches(model, tokenizer, texts, batch_size):
         logits = model(tokens).logits.float()
         tags = logits.softmax(dim=-1)[..., tag]
         ends = word_ends(tokens[:, None], lengths, starts)[:, 0]
