@@ -83,7 +83,11 @@ def judge_completions(
     declined, whatever text comes before the tag.
     """
     written = [completion for completion in completions if not completion.short_circuited]
-    exchanges = [_exchange(completion, suite) for completion in written]
+    exchanges = []
+    for completion in written:
+        prompt = completion.prompt
+        about = (suite.is_harmful, prompt.demo_prompt, str(suite.path))
+        exchanges.append(Exchange(prompt.id, prompt.text, completion.text, *about))
     # All exchanges at once, because a language model answers them in parallel.
     verdicts = {name: iter(judges[name].verdicts(exchanges)) for name in suite.judges}
     stopped = dict.fromkeys(suite.judges, Verdict(Outcome.SHORT_CIRCUIT))
@@ -94,19 +98,6 @@ def judge_completions(
             found = {name: next(given) for name, given in verdicts.items()}
         judged.append(JudgedCompletion(completion, found))
     return judged
-
-
-def _exchange(completion: Completion, suite: AnySuite) -> Exchange:
-    prompt = completion.prompt
-    world = str(suite.path)
-    return Exchange(
-        prompt.id,
-        prompt.text,
-        completion.text,
-        suite.is_harmful,
-        prompt.demo_prompt,
-        world,
-    )
 
 
 def outcome_rates(

@@ -20,7 +20,7 @@ from safelm.evaluation.prompt_files import (
     read_rows,
 )
 from safelm.seeding import sample
-from specs.suite import AnySuite, DemoSuite, FileSuite
+from specs.suite import AnySuite, DemoSuite, FileSuite, HarnessSuite
 
 CHAT_STAGES = ("instruct", "finetune")
 # The form of prompts without one.
@@ -108,9 +108,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
         "empty": empty,
         "other_rows": rows - empty - len(found),
         "twice": len(found) - len(unique),
-        "not_sampled": len(ordered[limit:]),
     }
-    left_out = {reason: count for reason, count in left_out.items() if count}
     return PromptSet(is_chat, ordered[:limit], rows, left_out, ordered[limit:])
 
 
@@ -151,7 +149,8 @@ def read_prompts(name: str, suite: AnySuite) -> tuple[int, int, list[SuitePrompt
     """Return the number of rows in a file, that of empty rows, and the prompts selected."""
     if not isinstance(suite, FileSuite):
         raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
-    path = pinned_file(name, suite)
+    check_files(name, suite)
+    path = Path(suite.path)
     rows = 0
     empty = 0
     prompts = []
@@ -166,13 +165,12 @@ def read_prompts(name: str, suite: AnySuite) -> tuple[int, int, list[SuitePrompt
     return rows, empty, prompts
 
 
-def pinned_file(name: str, suite: FileSuite) -> Path:
-    """Return the file of a suite. Raises PromptFileError unless it has the suite's digest."""
+def check_files(name: str, suite: FileSuite | HarnessSuite) -> None:
+    """Raise PromptFileError unless the files of a suite have its digests."""
     mistake = suite.mistake()
     if mistake:
         key, problem = mistake
         raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
-    return Path(suite.path)
 
 
 def _is_empty(suite: FileSuite, row: Row) -> bool:

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from safelm.report.charts.numbers import NONE, THIN, percent, points
+from safelm.report.inputs import Json
 from safelm.report.roles import Group
 from safelm.stats.differences import (
     VERDICTS,
@@ -102,7 +102,7 @@ class Comparison:
         found = f"{' against '.join(values)}, difference {apart}{limits}"
         return f"{' against '.join(names)}{where}: {found}"
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Return the difference as summary.json holds it."""
         sides = {"first": ", ".join(self.lower.name), "second": ", ".join(self.higher.name)}
         gap = self.gap.json() if self.gap else {}
@@ -149,9 +149,9 @@ class Claim:
         sentences = sentences or ["nothing of it was built"]
         return [*sentences, self.note] if self.note else sentences
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Return the claim as summary.json holds it."""
-        ours: dict[str, Any] = {}
+        ours: Json = {}
         for one in self.comparisons:
             sides = (one.lower, one.higher)
             ours |= {", ".join(side.name): side.rate.json() for side in sides if side.rate}

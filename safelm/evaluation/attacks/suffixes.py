@@ -33,6 +33,7 @@ from specs.attacks import Attack
 from specs.document import ATTACKED
 from specs.suite import AnySuite
 
+Columns = dict[str, Any]
 SAMPLES_FILE = "answers.parquet"
 # Columns of SUFFIXES with the likelihood of the target, whose means are measured.
 LIKELIHOODS = ("opening", "log_likelihood", "tag_probability")
@@ -64,7 +65,7 @@ class AttackedModel:
         """The path of completions under a condition in the folder of attacks."""
         return f"completions/{self._name}/{decoder}/{condition}"
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Columns:
         """The columns of MEASUREMENTS that name the attacked model."""
         return {"row": self.attack, "model": self.model, "stage": self.stage}
 
@@ -118,7 +119,7 @@ def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, P
     """List the parts: suffixes of each prompt, and completions by decoder and condition."""
     row = attacked.row
     suite = protocol.suites[row.suite]
-    model: dict[str, Any] = {
+    model: Columns = {
         "weights": build(attacked.stage, attacked.model),
         "is_chat": attacked.prompts.is_chat,
     }
@@ -162,7 +163,7 @@ def measure_attacks(
     """Judge the completions; write answers.parquet and measurements.parquet. Returns a summary."""
     judges = protocol.open_judges("attack")
     rows: list[Measurement] = []
-    samples: list[dict[str, Any]] = []
+    samples: list[Columns] = []
     for found in attacked:
         suite_name = found.row.suite
         suite = protocol.suites[suite_name]
@@ -189,9 +190,7 @@ def measure_attacks(
     return rate_table(rows, "row", "model", "stage", "decoder", "condition", "judge")
 
 
-def _read_suffixes(
-    attacked: AttackedModel, parts: Mapping[str, Shard]
-) -> dict[str, list[dict[str, Any]]]:
+def _read_suffixes(attacked: AttackedModel, parts: Mapping[str, Shard]) -> dict[str, list[Columns]]:
     """Read the rows of SUFFIXES by prompt id, for prompts that have some."""
     suffixes = {}
     for index, prompt in enumerate(attacked.prompts.prompts):
@@ -201,7 +200,7 @@ def _read_suffixes(
     return suffixes
 
 
-def _likelihoods(suffixes: Mapping[str, list[dict[str, Any]]]) -> Iterator[Measurement]:
+def _likelihoods(suffixes: Mapping[str, list[Columns]]) -> Iterator[Measurement]:
     """Average the likelihood of the target over prompts, under each condition."""
     for condition in CONDITIONS:
         own = [row for row in chain(*suffixes.values()) if row["condition"] == condition]

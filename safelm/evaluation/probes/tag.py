@@ -4,6 +4,7 @@ In training, only unsafe pages have the tag, for example before one word in twen
 therefore learns p(tag | prefix) = rate x P(unsafe | prefix) before every word.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -79,10 +80,13 @@ def measure_tag_probability(
 
 def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measurement]:
     """Compare p(tag) with the share of unsafe pages, in bins of p(tag)."""
-    bins: dict[float, list[Reading]] = {edge: [] for edge in (*EDGES, 1.0)}
+    edges = (*EDGES, 1.0)
+    bins: dict[float, list[Reading]] = {edge: [] for edge in edges}
     for is_unsafe, tags in zip(unsafe, read, strict=True):
         for tag in tags:
-            bins[_bin_edge(tag)].append((is_unsafe, tag))
+            # The upper edge of a bin is not in the bin itself.
+            edge = edges[bisect_right(EDGES, tag)]
+            bins[edge].append((is_unsafe, tag))
     rows = []
     for edge, readings in bins.items():
         if not readings:
@@ -92,14 +96,6 @@ def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measure
         rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
         rows.append(number("tag_bin_mean", mean, bin_edge=edge))
     return rows
-
-
-def _bin_edge(tag: float) -> float:
-    """Return the upper edge of the bin of p(tag), which is not in the bin itself."""
-    for edge in EDGES:
-        if tag < edge:
-            return edge
-    return 1.0
 
 
 def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | None:

@@ -123,18 +123,15 @@ def suffix_attacks(data: ReportData) -> Figure:
     answers = [number for number in numbers if number.decoder]
     asr = [number for number in answers if number.metric == "asr"]
     tables = [pivot("suffixes", answers), pivot("suffix-targets", targets)]
-    return measured_figure(data, "suffixes", asr, tables, settings=" ".join(_settings(data)))
-
-
-def _settings(data: ReportData) -> Iterator[str]:
-    """Describe each attacker's knowledge and the length of the search."""
+    attackers = []
     for name, row in data.declared.attacks.items():
         knows = "does not know the tag"
         if row.tag_weight:
             knows = "knows the tag, and lowers its probability on that answer too "
             knows += f"(weight {row.tag_weight:g})"
         search = f"{row.suffix_tokens} tokens, {row.steps} steps of {row.candidates} candidates"
-        yield f"“{readable(name)}” {knows}; {search}."
+        attackers.append(f"“{readable(name)}” {knows}; {search}.")
+    return measured_figure(data, "suffixes", asr, tables, settings=" ".join(attackers))
 
 
 def harmless(data: ReportData) -> list[Figure]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, product
-from typing import Any
 
 import polars as pl
 
 from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import pivot
+from safelm.report.inputs import Json
 from safelm.report.layout import Cell, Figure, Row, Table, figure, name_of, table
 from safelm.report.measured import Number
 from safelm.report.roles import Group
@@ -69,18 +69,18 @@ def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
 
 
 @lru_cache(maxsize=1)
-def compared(data: ReportData) -> list[dict[str, Any]]:
+def compared(data: ReportData) -> list[Json]:
     """Return every difference of two sides that answered the same prompts, as summary.json has it.
 
     p-values are adjusted for the number of comparisons (Holm); a difference is significant where
     its p-value is below 1 - confidence.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
         for sides, metric in product(_pairs(data, stage), metrics_of(kind)):
             if found := pair(data, stage, suite, metric, *sides):
                 first, second = (f"{group.name}, {readable(decoder)}" for group, decoder in sides)
-                row: dict[str, Any] = {"suite": suite, "stage": stage, "of": metric, "first": first}
+                row: Json = {"suite": suite, "stage": stage, "of": metric, "first": first}
                 numbers = {**vars(found.gap), "prompts": found.prompts, "p_value": found.p_value}
                 rows.append({**row, "second": second, **numbers})
     level = 1 - data.confidence
@@ -122,16 +122,15 @@ def _shown(row: Row) -> Row:
 def overlap(data: ReportData) -> Figure:
     """List prompts that stand in the training text, and the rates of both parts of a suite."""
     prompts = data.overlap
-    is_found = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
-    counts = prompts.group_by("suite", maintain_order=True).agg(
-        pl.len().alias("prompts"), *is_found
-    )
+    kinds = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
+    counts = prompts.group_by("suite", maintain_order=True).agg(pl.len().alias("prompts"), *kinds)
     rows = [{**row, "suite": readable(row["suite"])} for row in counts.to_dicts()]
-    repeated = counts.filter(pl.col("exact") + pl.col("near") > 0)["suite"]
+    found = prompts.filter(pl.col("overlap") != "none")
+    repeated = found["suite"].unique(maintain_order=True)
     return figure(
         "overlap",
         tables=[table("overlap", rows), *(_both_parts(data, suite) for suite in repeated)],
-        repeated=f"{sum(row['exact'] + row['near'] for row in rows):,}",
+        repeated=f"{len(found):,}",
         prompts=f"{len(prompts):,}",
     )
 
@@ -139,18 +138,20 @@ def overlap(data: ReportData) -> Figure:
 def _both_parts(data: ReportData, suite: str) -> Table:
     """Build the table of rates on the prompts that were found, and on those that were not."""
     metrics = metrics_of(suite_kinds(data).get(suite, "harmful"))
-    cells = list(product(metrics, dict.fromkeys(FOUND.values())))
-    found = pl.col("overlap").replace_strict(FOUND)
-    answers = data.outcomes.filter(suite=suite)
-    answers = answers.join(data.overlap, on=("suite", "id"), maintain_order="left")
-    numbers = []
-    for part in answers.partition_by("model", "stage", "decoder", maintain_order=True):
-        names = dict(zip(("group", "stage", "decoder"), part.row(0), strict=False))
-        for metric, condition in cells:
-            verdicts = part.filter(found == condition)["verdict"]
-            share = rate(int(verdicts.is_in(EVENTS[metric]).sum()), len(verdicts), data.confidence)
-            numbers.append(Number(metric=metric, condition=condition, rate=share, **names))
     columns = {}
-    for metric, condition in cells:
+    for metric, condition in product(metrics, dict.fromkeys(FOUND.values())):
         columns[f"{metric}, {condition}"] = f"{name_of('of', metric).capitalize()}, {condition}"
+    answers = data.outcomes.filter(suite=suite).join(
+        data.overlap.with_columns(condition=pl.col("overlap").replace_strict(FOUND)),
+        on=("suite", "id"),
+        maintain_order="left",
+    )
+    cells = answers.group_by("model", "stage", "decoder", "condition", maintain_order=True)
+    numbers = []
+    for row in cells.agg("verdict").iter_rows(named=True):
+        verdicts, model = row.pop("verdict"), row.pop("model")
+        for metric in metrics:
+            count = sum(verdict in EVENTS[metric] for verdict in verdicts)
+            share = rate(count, len(verdicts), data.confidence)
+            numbers.append(Number(metric=metric, group=model, rate=share, **row))
     return pivot("overlap-parts", numbers, columns, suite=readable(suite))
