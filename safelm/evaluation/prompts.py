@@ -103,6 +103,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     # An id is a digest of the text, so equal prompts have one id.
     unique = {prompt.id: prompt for prompt in found}
     drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
+    # Drawn before they are cut to the limit, so that a larger limit only adds prompts.
     ordered = balanced(drawn)
     left_out = {
         "empty": empty,

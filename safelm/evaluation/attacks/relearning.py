@@ -38,6 +38,7 @@ def relearn_models(
     for row in rows.values():
         suites.update(row.suites)
         decoders.update(row.decoders)
+    # Sorted, because the order of a set differs from run to run, and the key with it.
     used = protocol.only(sorted(suites), sorted(decoders))
     prompt_sets = used.prompt_sets(CHAT)
     parts = {}

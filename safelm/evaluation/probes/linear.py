@@ -109,6 +109,7 @@ def probe_layers(
     areas = []
     validated = []
     for layer in states:
+        # The layer is never chosen by these areas, which are the ones that are reported.
         scores = fit_and_score(layer[first], labels[first], layer[second])
         areas.append(_auroc(labels[second], scores))
         validated.append(_cross_validated(layer[first], labels[first], names[first], seed))

@@ -55,7 +55,8 @@ def scores(data: ReportData) -> Figure:
 def hazards(data: ReportData) -> Figure:
     """Draw hazard n-grams before and after rephrasing, beside the paper's (Figure 1)."""
     cards, paper = data.cards, data.paper.card.hazards
-    names = {name: readable(name) for name in chain(*(card["hazards"] for card in cards.values()))}
+    counted = [card["hazards"] for card in cards.values()]
+    names = {name: readable(name) for name in chain(*counted)}
     ours = []
     for name, title in names.items():
         counts = [hazard_counts(cards, corpora, name) for corpora in data.rewritten]
