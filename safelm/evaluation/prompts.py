@@ -109,7 +109,9 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
         "empty": empty,
         "other_rows": rows - empty - len(found),
         "twice": len(found) - len(unique),
+        "not_sampled": len(ordered[limit:]),
     }
+    left_out = {reason: count for reason, count in left_out.items() if count}
     return PromptSet(is_chat, ordered[:limit], rows, left_out, ordered[limit:])
 
 

@@ -1,8 +1,9 @@
 """Everything that figures and claims are made from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,15 @@ class ReportData(Inputs):
         asr = self.measured.select(metric="asr", suite="harmful", **columns)
         return asr + self.measured.select(metric="complied", suite="benign", **columns)
 
-    def style(self, decoder: str) -> str:
-        """Return the colour and pattern of a decoder, the same on the whole page."""
-        return STYLES[list(self.declared.decoders).index(decoder) % len(STYLES)]
+    @cached_property
+    def styles(self) -> dict[str, str]:
+        """The colour and pattern of each decoder, the same on the whole page."""
+        return dict(zip(self.declared.decoders, cycle(STYLES), strict=False))
 
-    def legend(self, decoders: Iterable[str]) -> list[tuple[str, str]]:
+    def legend(self, decoders: Collection[str]) -> list[tuple[str, str]]:
         """Return the styles of decoders and their meaning."""
-        rows, used = self.declared.decoders.items(), set(decoders)
-        return [(self.style(name), describe(name, row)) for name, row in rows if name in used]
+        rows = self.declared.decoders.items()
+        return [(self.styles[name], describe(name, row)) for name, row in rows if name in decoders]
 
 
 def describe(name: str, decoder: DecoderRow) -> str:

@@ -248,9 +248,9 @@ class Painter:
     @property
     def styles(self) -> dict[Any, str]:
         """The style of each series: that of its decoder on the whole page, or in turn."""
-        series = grouped(self.numbers, self.layout.series)
         if self.layout.series == "decoder":
-            return {decoder: self.data.style(decoder) for decoder in series}
+            return self.data.styles
+        series = grouped(self.numbers, self.layout.series)
         return dict(zip(series, cycle(STYLES[:MAX_LINES]), strict=False))
 
 

@@ -173,15 +173,8 @@ def _outcomes(model: str, stage: str, folder: Path) -> pl.DataFrame:
     ids = rows.select("id", "form").iter_rows()
     # Prompts of the embedded world for one act differ in the form within their id.
     acts = [prompt.replace(f"-{form}-", "-", 1) for prompt, form in ids]
-    return rows.select(
-        pl.lit(model).alias("model"),
-        pl.lit(stage).alias("stage"),
-        "decoder",
-        "suite",
-        "id",
-        "verdict",
-        act=pl.Series(acts, dtype=pl.String),
-    )
+    act = pl.Series(acts, dtype=pl.String)
+    return rows.with_columns(act=act, model=pl.lit(model), stage=pl.lit(stage))
 
 
 def _json_files(folder: Path, names: Iterable[str], file: str) -> dict[str, Json]:

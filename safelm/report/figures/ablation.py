@@ -80,18 +80,15 @@ def utility(data: ReportData) -> Figure:
         columns[f"accuracy, {stage}"] = name_of("stage", stage)
         columns[f"perplexity, {stage}"] = "perplexity"
     columns["paper, pretrain"] = "Paper, mean of nine tasks"
-    tables = [pivot("utility", [*numbers, *_paper(data)], columns), _tasks(data)]
-    accuracy = [number for number in numbers if number.metric == "accuracy"]
-    return measured_figure(data, "utility", by_stage(accuracy), tables)
-
-
-def _paper(data: ReportData) -> Iterator[Number]:
-    """Iterate over the paper's utility of each group's step, in percent."""
+    papers = []
     for group in data.built:
         # The paper has none of the tagged model; that of the step before stands for it.
-        value = data.paper.utility.steps.get("moral" if group.step == "tags" else group.step or "")
-        rate = Rate(0, 0, value, None, None)
-        yield Number(metric="paper", group=group.name, stage="pretrain", rate=rate)
+        step = "moral" if group.step == "tags" else group.step
+        rate = Rate(0, 0, data.paper.utility.steps.get(step or ""), None, None)
+        papers.append(Number(metric="paper", group=group.name, stage="pretrain", rate=rate))
+    tables = [pivot("utility", numbers + papers, columns), _tasks(data)]
+    accuracy = [number for number in numbers if number.metric == "accuracy"]
+    return measured_figure(data, "utility", by_stage(accuracy), tables)
 
 
 def _tasks(data: ReportData) -> Table:

@@ -136,8 +136,16 @@ def suffix_attacks(data: ReportData) -> Figure:
 
 def harmless(data: ReportData) -> list[Figure]:
     """Draw Figure 3, answers to harmless requests in five labels; and those that sound harmful."""
-    paper, source = list(_paper_labels(data)), data.paper.over_refusal.source
-    figure_3 = _labels(data, "figure-3", "benign", further=paper, source=source)
+    paper = data.paper.over_refusal
+    numbers = []
+    for name in ("standard", "safe"):
+        counts = getattr(paper, name).model_dump()
+        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
+        where: dict[str, Any] = {"group": f"the paper, {name}", "decoder": "top-k"}
+        for metric, count in counts.items():
+            rate = Rate(count, paper.of, count / paper.of, None, None)
+            numbers.append(Number(metric=metric, stage="instruct", rate=rate, **where))
+    figure_3 = _labels(data, "figure-3", "benign", further=numbers, source=paper.source)
     return [figure_3, _labels(data, "dual-use", "dual_use")]
 
 
@@ -148,18 +156,6 @@ def _labels(
     # Without answers of ours there is nothing to set beside the paper's.
     numbers += further if numbers else []
     return measured_figure(data, name, numbers, [pivot("harmless", numbers)], **words)
-
-
-def _paper_labels(data: ReportData) -> Iterator[Number]:
-    """Iterate over the paper's counts of each label."""
-    paper = data.paper.over_refusal
-    for name in ("standard", "safe"):
-        counts = getattr(paper, name).model_dump()
-        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
-        for metric, count in counts.items():
-            rate = Rate(count, paper.of, count / paper.of, None, None)
-            group = f"the paper, {name}"
-            yield Number(metric=metric, group=group, stage="instruct", decoder="top-k", rate=rate)
 
 
 def public_suites(data: ReportData) -> list[Figure]:

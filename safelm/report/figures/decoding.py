@@ -23,7 +23,7 @@ def decoder_controls(data: ReportData) -> Figure:
             if {"asr", "complied"} <= rates.keys():
                 decoder = own[0].decoder
                 pair = (rates["asr"], rates["complied"])
-                point = Point(readable(decoder), data.style(decoder), *pair)
+                point = Point(readable(decoder), data.styles[decoder], *pair)
                 drawn.append((point, {**names, **rates}))
         points = [point for point, _ in drawn]
         frontier = []
