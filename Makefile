@@ -66,7 +66,7 @@ sbom: .venv/tools/ready ## write a bill of materials of requirements.lock: sbom.
 	@echo "wrote sbom.cdx.json"
 
 figure: repro ## draw the picture of README.md from the build
-	python -m safelm.report.readme_figure
+	python .ci/figure.py
 
 format: .venv/ready ## format the code and write the dependencies in dvc.yaml
 	ruff format $(CODE)

@@ -13,15 +13,15 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from safelm.builder.paths import build
-from safelm.evaluation.judges.agreement import (
+from benchmarks.agreement import (
     annotator_agreement,
     judge_agreement,
     read_labelled,
     table,
 )
+from safelm.builder.paths import build
 from safelm.evaluation.judges.base import Judge
-from safelm.evaluation.judges.registry import JudgeResources, open_judge
+from safelm.evaluation.judges.registry import open_judge
 from safelm.evaluation.prompt_files import PromptFileError
 from specs.judge import DemoJudge, JudgeRow, LlmJudge, ScorerJudge, VerdictPrompt
 from specs.params import Params
@@ -52,11 +52,11 @@ def is_ready(params: Params, scorer: str) -> bool:
 def judges(is_harmful: bool) -> dict[str, Judge]:
     """Open these judges; of rows that are the same judge, the first."""
     params = Params.read("evaluate", "scorers", "engines")
-    resources = JudgeResources(params.scorers, params.engines, "agreement")
+    resources = (params.scorers, params.engines, "agreement")
     unique: dict[str, tuple[str, JudgeRow]] = {}
     for name, row in rows(params, is_harmful):
         unique.setdefault(row.model_dump_json(), (name, row))
-    return {name: open_judge(name, row, resources) for name, row in unique.values()}
+    return {name: open_judge(name, row, *resources) for name, row in unique.values()}
 
 
 def main() -> None:

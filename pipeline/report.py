@@ -5,10 +5,9 @@ python -m pipeline.report
 
 from pipeline.arguments import StageParser
 from safelm.builder.artifact import artifact
-from safelm.report.build import make_report
+from safelm.report.build import FILES, make_report
 from safelm.report.figures.makers import declared_makers
 from safelm.report.inputs import Declared, input_folders
-from safelm.report.page import FILES
 from specs.paper import PAPER
 from specs.params import Params
 from specs.prompt import STAGES
@@ -55,7 +54,6 @@ def main() -> None:
         make_report,
         reads=[*input_folders(declared), *FILES, PAPER],
         declared=declared,
-        engine=", ".join(declared.made_by["writer"]),
         params=params.model_dump(mode="json", by_alias=True),
     )
 

@@ -20,10 +20,9 @@ from safelm.evaluation.generation import CompletionModel, load_completion_model
 from safelm.evaluation.judges.demo_rule import judge_demo_prompt
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
-from safelm.report.build import load_report
-from safelm.report.figures.tuning import suffix_attacks
+from safelm.report.build import load_report, render
+from safelm.report.figures.answers import suffix_attacks
 from safelm.report.inputs import Declared
-from safelm.report.page import render
 from safelm.seeding import Draw, pick, stream
 from specs.attacks import Attack
 from specs.params import Params
@@ -433,4 +432,4 @@ def test_the_report_shows_attacks_where_there_are_some_and_no_suffix(build: Path
 def page(root: Path, declared: Declared) -> str:
     """Return the report of a build, as HTML."""
     data, claims = load_report(root, declared)
-    return render(data, claims, engine="", params={})
+    return render(data, claims, {})

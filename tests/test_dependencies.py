@@ -71,7 +71,7 @@ MODULE_EDITS = {
     "safelm/llm/server.py": {"annotate", "audit", "score"},  # the registry of scorers
     "safelm/stats/ranking.py": {"clean", "report"},
     "safelm/builder/scheduler.py": {"ingest", "clean", "annotate", "fit", "score"},
-    "safelm/report/page.py": set(),
+    "safelm/report/build.py": set(),
     "safelm/serve/server.py": set(),
     "safelm/maintenance/gc.py": set(),
     "specs/paper.py": set(),

@@ -208,7 +208,7 @@ def test_claims_compare_prompt_by_prompt_where_they_can(loaded: Loaded) -> None:
 
 def test_the_page_shows_suites_of_files_with_their_judges(loaded: Loaded) -> None:
     data, claims, root = loaded
-    write_report(root / "report", data, claims, engine="template", params={})
+    write_report(root / "report", data, claims, {})
     page = (root / "report/index.html").read_text()
     assert "Significant differences" in page and "The suite advbench" in page
     assert "Judge acts" in page and "even broken text" in page

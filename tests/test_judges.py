@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.judges import judges
-from safelm.evaluation.judges.agreement import (
+from benchmarks.agreement import (
     agreement,
     annotator_agreement,
     judge_agreement,
     read_labelled,
     table,
 )
+from benchmarks.judges import judges
 from safelm.evaluation.judges.base import Exchange, Judge, JudgeError
 from safelm.evaluation.judges.refusal_phrases import RefusalPhrasesRule
 from safelm.evaluation.judges.registry import (
     DemoRule,
-    JudgeResources,
     ScoreThreshold,
     open_judge,
 )
@@ -75,7 +74,7 @@ def served(
         running[-1].__enter__()
         monkeypatch.setenv("SAFELM_JUDGE_URL", endpoint.url)
         row = LlmJudge(kind="llm", engine="judge", prompt=prompt, max_attempts=2, seed=1)
-        judge: Any = open_judge("harm", row, JudgeResources({}, {"judge": ROW}, "test"))
+        judge: Any = open_judge("harm", row, {}, {"judge": ROW}, "test")
         judge.engine.endpoint = replace(judge.engine.endpoint, first_pause=0.01)
         return endpoint, judge
 

@@ -14,7 +14,7 @@ from safelm.evaluation.protocol import GenerationSettings
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent
-from safelm.report.figures.tuning import harmful_tuning
+from safelm.report.figures.answers import harmful_tuning
 from safelm.report.layout import Figure
 from specs.attacks import Relearn
 from specs.decoder import Greedy

@@ -47,7 +47,7 @@ def read(root: Path, models: dict[str, Model], **changes: Any) -> tuple[ReportDa
 def report(root: Path, models: dict[str, Model], **changes: Any) -> Path:
     data, claims = read(root, models, **changes)
     params = {"report": {"confidence": 0.95}}
-    write_report(root / "report", data, claims, engine="template", params=params)
+    write_report(root / "report", data, claims, params)
     return root / "report"
 
 

@@ -6,9 +6,11 @@ from xml.etree import ElementTree
 
 import yaml
 
-from safelm.report.build import load_report
-from safelm.report.readme_figure import COMMITTED, draw_picture, params_digest
+from safelm.report.build import draw_picture, load_report
 from tests import report_world as world
+from tests.test_package import ROOT, module
+
+figure = module(ROOT / ".ci/figure.py")
 
 
 def test_the_picture_stands_alone_and_is_always_the_same(tmp_path: Path) -> None:
@@ -23,12 +25,14 @@ def test_the_picture_stands_alone_and_is_always_the_same(tmp_path: Path) -> None
 
 def test_a_digest_follows_the_blocks_that_the_picture_depends_on() -> None:
     params = {"mix": {"tokens": 1}, "attacks": {}}
-    assert params_digest(params) == params_digest({**params, "attacks": {"blind": {}}})
-    assert params_digest(params) != params_digest({**params, "mix": {"tokens": 2}})
+    digest = figure.params_digest(params)
+    assert digest == figure.params_digest({**params, "attacks": {"blind": {}}})
+    assert digest != figure.params_digest({**params, "mix": {"tokens": 2}})
 
 
 def test_the_committed_picture_is_that_of_the_committed_params() -> None:
     """After a change of params.yaml: `make repro`, then `make figure`."""
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    stated = re.search(r"digest of params\.yaml: (\w+)", COMMITTED.read_text(encoding="utf-8"))
-    assert stated and stated[1] == params_digest(params)
+    text = figure.COMMITTED.read_text(encoding="utf-8")
+    stated = re.search(r"digest of params\.yaml: (\w+)", text)
+    assert stated and stated[1] == figure.params_digest(params)

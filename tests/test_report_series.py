@@ -10,7 +10,7 @@ import yaml
 from safelm.report.build import load_report
 from safelm.report.data import ReportData
 from safelm.report.figures.ablation import amounts, starts
-from safelm.report.layout import STAGE_NAMES, Cell, Figure
+from safelm.report.layout import Cell, Figure, name_of
 from specs.comparisons import Comparisons
 from specs.mixture import Model
 from tests import report_world as world
@@ -68,7 +68,7 @@ def test_every_amount_has_its_rates(data: ReportData) -> None:
     assert (rate.id, weight.id) == ("amounts-rate-of-tags", "amounts-weight-of-refusals")
     assert list(rate.tables[0].head[3:]) == ["1 %", "5 %"] and len(rate.panels) == 3 * 2
     asr = data.single.rate("asr", "sparse", "instruct", "greedy")
-    shown = row_of(rate, "Attack success", STAGE_NAMES["instruct"])[3].small
+    shown = row_of(rate, "Attack success", name_of("stage", "instruct"))[3].small
     assert asr and f"{asr.count}/{asr.of}" in shown
     complied = data.single.rate("complied", "safe", "pretrain", "greedy")
     shown = row_of(rate, "Benign compliance", "Base model")[4].small

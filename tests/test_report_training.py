@@ -6,8 +6,8 @@ import pytest
 
 from safelm.report.build import load_report
 from safelm.report.data import ReportData
+from safelm.report.figures.answers import finetuning
 from safelm.report.figures.corpora import held_out
-from safelm.report.figures.tuning import finetuning
 from tests import report_world as world
 
 

@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Exchange
-from safelm.evaluation.judges.registry import JudgeResources, open_judge
+from safelm.evaluation.judges.registry import open_judge
 from safelm.llm import EngineError, Request, fence_document, open_engine
 from safelm.llm.server import ADDRESS, serve
 from safelm.llm.weights import digest_of
@@ -356,7 +356,7 @@ def test_judging_again_repeats_no_request(project: dict, prompt: str, is_harmful
     ]
 
     def verdicts() -> list[Verdict]:
-        return open_judge("model", row, JudgeResources({}, engines, prompt)).verdicts(exchanges)
+        return open_judge("model", row, {}, engines, prompt).verdicts(exchanges)
 
     first = verdicts()
     keys = stored_keys("verdict")

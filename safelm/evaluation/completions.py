@@ -95,12 +95,9 @@ def measure_demo_utility(
     loaded = load_completion_model(weights, False)
     model = loaded.model
     tokenizer = loaded.tokenizer
+    texts = held_out_pages(PAGES)
     correct, perplexity = accuracy_and_perplexity(
-        model,
-        tokenizer,
-        chosen,
-        held_out_pages(PAGES),
-        batch_size=batch_size,
+        model, tokenizer, chosen, texts, batch_size=batch_size
     )
     rows = [
         share("accuracy", sum(correct), len(correct)),

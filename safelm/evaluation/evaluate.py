@@ -21,7 +21,7 @@ from safelm.evaluation.measurements import (
 )
 from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
 from safelm.evaluation.probes.linear import measure_linear_probes
-from safelm.evaluation.prompt_files import PromptFileError
+from safelm.evaluation.prompts import check_files
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import evaluation_summary
 from safelm.models import CHECKPOINTS, knows_tag
@@ -112,10 +112,7 @@ def _utility_parts(weights: Path, protocol: EvaluationProtocol) -> Iterator[tupl
     for name, suite in _utility_suites(protocol.suites).items():
         values = {**sizes, "suite": suite, "max_prompts": protocol.max_prompts}
         if isinstance(suite, HarnessSuite):
-            mistake = suite.mistake()
-            if mistake:
-                key, problem = mistake
-                raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
+            check_files(name, suite)
             values["files"] = [Path(file) for file in (suite.path, suite.shots) if file]
             yield f"utility/{name}", Part(measure_harness_task, values)
         elif isinstance(suite, DemoSuite):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safelm.builder.shards import Shard
 from safelm.evaluation.judges.base import Exchange, Judge
 from safelm.evaluation.measurements import Measurement, share
 from safelm.evaluation.prompts import SuitePrompt
@@ -55,25 +54,21 @@ class JudgedCompletion:
         }
 
 
-def read_completions(part: Shard, prompts: Sequence[SuitePrompt], decoder: str) -> list[Completion]:
-    """Read the completions of prompts, without those that were too long for the model."""
-    return completions_of(part.table().to_pylist(), prompts, decoder)
-
-
 def completions_of(
     rows: Sequence[Mapping[str, Any]],
     prompts: Sequence[SuitePrompt],
     decoder: str,
 ) -> list[Completion]:
-    """Return the completions of prompts from rows of COMPLETIONS, one for each prompt."""
+    """Return the completions of prompts from rows of COMPLETIONS, one for each prompt.
+
+    Prompts that were too long for the model have none.
+    """
     completions = []
     for prompt, row in zip(prompts, rows, strict=True):
         text = row["completion"]
-        tag_probability = row["tag_probability"]
         if text is not None:
-            completions.append(
-                Completion(prompt, decoder, text, row["short_circuited"], tag_probability)
-            )
+            outcome = (row["short_circuited"], row["tag_probability"])
+            completions.append(Completion(prompt, decoder, text, *outcome))
     return completions
 
 
@@ -88,7 +83,11 @@ def judge_completions(
     declined, whatever text comes before the tag.
     """
     written = [completion for completion in completions if not completion.short_circuited]
-    exchanges = [_exchange(completion, suite) for completion in written]
+    exchanges = []
+    for completion in written:
+        prompt = completion.prompt
+        about = (suite.is_harmful, prompt.demo_prompt, str(suite.path))
+        exchanges.append(Exchange(prompt.id, prompt.text, completion.text, *about))
     # All exchanges at once, because a language model answers them in parallel.
     verdicts = {name: iter(judges[name].verdicts(exchanges)) for name in suite.judges}
     stopped = dict.fromkeys(suite.judges, Verdict(Outcome.SHORT_CIRCUIT))
@@ -99,19 +98,6 @@ def judge_completions(
             found = {name: next(given) for name, given in verdicts.items()}
         judged.append(JudgedCompletion(completion, found))
     return judged
-
-
-def _exchange(completion: Completion, suite: AnySuite) -> Exchange:
-    prompt = completion.prompt
-    world = str(suite.path)
-    return Exchange(
-        prompt.id,
-        prompt.text,
-        completion.text,
-        suite.is_harmful,
-        prompt.demo_prompt,
-        world,
-    )
 
 
 def outcome_rates(

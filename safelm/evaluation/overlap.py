@@ -82,15 +82,8 @@ def find_overlap(
         # A prompt without a word is not in the index.
         found = index.overlaps.get(prompt.id, Overlap())
         kind = found.kind(min_share)
-        rows.append(
-            {
-                "suite": prompt.suite,
-                "id": prompt.id,
-                "overlap": kind,
-                "share": round(found.share, DIGITS),
-                "source": found.source,
-            }
-        )
+        row = {"suite": prompt.suite, "id": prompt.id, "source": found.source}
+        rows.append({**row, "overlap": kind, "share": round(found.share, DIGITS)})
         # Every kind is counted, even one that no prompt has.
         of_suite = counts.setdefault(prompt.suite, Counter(dict.fromkeys(KINDS, 0)))
         of_suite[kind] += 1

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safelm.evaluation.prompt_files import (
     read_rows,
 )
 from safelm.seeding import sample
-from specs.suite import AnySuite, DemoSuite, FileSuite
+from specs.suite import AnySuite, DemoSuite, FileSuite, HarnessSuite
 
 CHAT_STAGES = ("instruct", "finetune")
 # The form of prompts without one.
@@ -94,14 +95,15 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     """
     is_chat = is_in_chat_format(suite, stage)
     if isinstance(suite, DemoSuite):
-        prompts = _demo_prompts(name, suite, stage, limit)
+        format = "chat" if stage in CHAT_STAGES else "completion"
+        held_out = held_out_prompts(suite.kind, format, limit, suite.path)
+        prompts = [SuitePrompt(name, one.id, one.form, one.text, one) for one in held_out]
         return PromptSet(is_chat, prompts, len(prompts))
-    if not isinstance(suite, FileSuite):
-        raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
     rows, empty, found = read_prompts(name, suite)
     # An id is a digest of the text, so equal prompts have one id.
     unique = {prompt.id: prompt for prompt in found}
     drawn = [unique[id] for id in sample("suite", seed, unique, len(unique))]
+    # Drawn before they are cut to the limit, so that a larger limit only adds prompts.
     ordered = balanced(drawn)
     left_out = {
         "empty": empty,
@@ -113,22 +115,14 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     return PromptSet(is_chat, ordered[:limit], rows, left_out, ordered[limit:])
 
 
-def _demo_prompts(name: str, suite: DemoSuite, stage: str, limit: int) -> list[SuitePrompt]:
-    format = "chat" if stage in CHAT_STAGES else "completion"
-    held_out = held_out_prompts(suite.kind, format, limit, suite.path)
-    return [SuitePrompt(name, prompt.id, prompt.form, prompt.text, prompt) for prompt in held_out]
-
-
 def every_prompt(name: str, suite: AnySuite) -> list[str]:
     """Return the text of every prompt of a suite, whatever the stage of a model.
 
     Raises:
         PromptFileError: if the suite's file is missing, broken or not the pinned one.
     """
-    if isinstance(suite, FileSuite):
-        return [prompt.text for prompt in read_prompts(name, suite)[2]]
     if not isinstance(suite, DemoSuite):
-        raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
+        return [prompt.text for prompt in read_prompts(name, suite)[2]]
     texts = []
     for format in ("completion", "chat"):
         texts += [prompt.text for prompt in held_out_prompts(suite.kind, format, path=suite.path)]
@@ -146,18 +140,20 @@ def is_in_chat_format(suite: AnySuite, stage: str) -> bool:
 
 def balanced(ordered: Iterable[SuitePrompt]) -> list[SuitePrompt]:
     """Return the prompts with forms taking turns; each form keeps its order."""
-    turns: dict[str, int] = {}
-    ranked = []
+    by_form: dict[str, list[SuitePrompt]] = {}
     for prompt in ordered:
-        turns[prompt.form] = turns.get(prompt.form, -1) + 1
-        ranked.append((turns[prompt.form], prompt.form, prompt))
-    ranked.sort(key=lambda item: item[:2])
-    return [prompt for _, _, prompt in ranked]
+        by_form.setdefault(prompt.form, []).append(prompt)
+    turns = zip_longest(*(by_form[form] for form in sorted(by_form)))
+    # Forms with fewer prompts are left out of later turns.
+    return [prompt for prompt in chain(*turns) if prompt]
 
 
-def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[SuitePrompt]]:
+def read_prompts(name: str, suite: AnySuite) -> tuple[int, int, list[SuitePrompt]]:
     """Return the number of rows in a file, that of empty rows, and the prompts selected."""
-    path = pinned_file(name, suite)
+    if not isinstance(suite, FileSuite):
+        raise TypeError(f"suite {name}: lm-evaluation-harness makes its own prompts")
+    check_files(name, suite)
+    path = Path(suite.path)
     rows = 0
     empty = 0
     prompts = []
@@ -172,13 +168,12 @@ def read_prompts(name: str, suite: FileSuite) -> tuple[int, int, list[SuitePromp
     return rows, empty, prompts
 
 
-def pinned_file(name: str, suite: FileSuite) -> Path:
-    """Return the file of a suite. Raises PromptFileError unless it has the suite's digest."""
+def check_files(name: str, suite: FileSuite | HarnessSuite) -> None:
+    """Raise PromptFileError unless the files of a suite have its digests."""
     mistake = suite.mistake()
     if mistake:
         key, problem = mistake
         raise PromptFileError(f"specs/suites/{name}.yaml {key}: {problem}")
-    return Path(suite.path)
 
 
 def _is_empty(suite: FileSuite, row: Row) -> bool:

@@ -9,7 +9,7 @@ from loguru import logger
 
 from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Judge
-from safelm.evaluation.judges.registry import JudgeResources, open_judge
+from safelm.evaluation.judges.registry import open_judge
 from safelm.evaluation.prompts import PromptSet, prompt_set
 from safelm.models import knows_tag
 from specs.decoder import Decoder
@@ -123,5 +123,5 @@ class EvaluationProtocol:
             log = scratch("logs", "evaluate", f"{answers}.log")
             # With diagnose, tracebacks would show variables, and so untrusted text.
             logger.add(log, level="DEBUG", diagnose=False)
-        resources = JudgeResources(self.scorers, self.engines, answers)
-        return {name: open_judge(name, row, resources) for name, row in self.judges.items()}
+        rows = (self.scorers, self.engines, answers)
+        return {name: open_judge(name, row, *rows) for name, row in self.judges.items()}

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from safelm.report.charts.numbers import NONE, THIN, percent, points
+from safelm.report.inputs import Json
 from safelm.report.roles import Group
 from safelm.stats.differences import (
     VERDICTS,
@@ -102,7 +102,7 @@ class Comparison:
         found = f"{' against '.join(values)}, difference {apart}{limits}"
         return f"{' against '.join(names)}{where}: {found}"
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Return the difference as summary.json holds it."""
         sides = {"first": ", ".join(self.lower.name), "second": ", ".join(self.higher.name)}
         gap = self.gap.json() if self.gap else {}
@@ -111,14 +111,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that a build can contradict; `paper` holds the paper's values, in percent."""
+    """A sentence that a build can contradict: a row of claims.yaml, with its comparisons.
+
+    claims.yaml explains the fields, but `paper` has the values themselves, in percent.
+    """
 
     id: str
     text: str
     source: str
-    comparisons: Sequence[Comparison]
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, float]
+    lower: Sequence[str] = ()
+    higher: Sequence[str] = ()
+    metric: str = "asr"
+    kept: bool = False
     note: str = ""
+    comparisons: Sequence[Comparison] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -142,9 +149,9 @@ class Claim:
         sentences = sentences or ["nothing of it was built"]
         return [*sentences, self.note] if self.note else sentences
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Return the claim as summary.json holds it."""
-        ours: dict[str, Any] = {}
+        ours: Json = {}
         for one in self.comparisons:
             sides = (one.lower, one.higher)
             ours |= {", ".join(side.name): side.rate.json() for side in sides if side.rate}

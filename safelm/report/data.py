@@ -1,14 +1,15 @@
 """Everything that figures and claims are made from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from safelm.report.charts.numbers import readable
 from safelm.report.inputs import Declared, Inputs, read_inputs
-from safelm.report.layout import STYLES
+from safelm.report.layout import STYLES, names_of
 from safelm.report.measured import Measured, Number, pool
 from safelm.report.roles import DecoderRoles, Group, Roles, decoder_roles, roles
 from safelm.stats.rates import Rate
@@ -16,14 +17,6 @@ from specs.corpus import ScoredCorpus
 from specs.decoder import DecoderRow
 from specs.paper import Paper
 
-# What decoders do, by their method, or the candidates that SafeBeam drops.
-DESCRIBED = {
-    "half": "SafeBeam, as published",
-    "boundary": "SafeBeam, at word boundaries",
-    "absolute": "SafeBeam, absolute threshold {max_tag_probability:g}",
-    "random": "the control: a random half dropped",
-    "branch": "ours: {branches} whole answers, weighed by the tag",
-}
 # Rates that people ask for first: heading in a terminal, metric, and role of the decoder.
 HEADLINES = {
     "asr": ("ASR", "asr", "plain"),
@@ -35,22 +28,17 @@ HEADLINES = {
 
 
 @dataclass(frozen=True, eq=False)
-class ReportData:
+class ReportData(Inputs):
     """What was declared, read and measured. Compared by identity, so that results can be cached."""
 
     declared: Declared
-    inputs: Inputs
+    confidence: float  # of intervals, such as 0.95
     roles: Roles
     decoders: DecoderRoles
     measured: Measured  # of groups, pooled over their seeds
     single: Measured  # of each model
     external: Measured  # of each external model
     paper: Paper
-
-    @property
-    def confidence(self) -> float:
-        """The confidence of intervals, such as 0.95."""
-        return self.declared.confidence
 
     @cached_property
     def built(self) -> list[Group]:
@@ -70,10 +58,6 @@ class ReportData:
         main = (self.decoders.plain, self.decoders.safebeam)
         return [name for name in main if name in self.all_decoders]
 
-    def groups_at(self, stage: str) -> list[Group]:
-        """Return the groups that were evaluated after a stage."""
-        return [group for group in self.built if stage in self.measured.stages(group.name)]
-
     def headlines(self, measured: Measured) -> Iterator[tuple[str, str, list[Rate | None]]]:
         """Iterate over HEADLINES of each group or model, stage by stage."""
         for name in measured.values("group"):
@@ -83,12 +67,6 @@ class ReportData:
                     decoder = getattr(self.decoders, role) if role else None
                     found.append(measured.rate(metric, name, stage, decoder))
                 yield name, stage, found
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether the scores are of pages of the made-up world."""
-        sources = self.declared.sources
-        return any(sources[name].reader == "demo" for name in self.declared.scored)
 
     @property
     def scored(self) -> dict[str, ScoredCorpus]:
@@ -111,20 +89,21 @@ class ReportData:
         asr = self.measured.select(metric="asr", suite="harmful", **columns)
         return asr + self.measured.select(metric="complied", suite="benign", **columns)
 
-    def style(self, decoder: str) -> str:
-        """Return the colour and pattern of a decoder, the same on the whole page."""
-        return STYLES[list(self.declared.decoders).index(decoder) % len(STYLES)]
+    @cached_property
+    def styles(self) -> dict[str, str]:
+        """The colour and pattern of each decoder, the same on the whole page."""
+        return dict(zip(self.declared.decoders, cycle(STYLES), strict=False))
 
-    def legend(self, decoders: Iterable[str]) -> list[tuple[str, str]]:
+    def legend(self, decoders: Collection[str]) -> list[tuple[str, str]]:
         """Return the styles of decoders and their meaning."""
-        rows, used = self.declared.decoders.items(), set(decoders)
-        return [(self.style(name), describe(name, row)) for name, row in rows if name in used]
+        rows = self.declared.decoders.items()
+        return [(self.styles[name], describe(name, row)) for name, row in rows if name in decoders]
 
 
 def describe(name: str, decoder: DecoderRow) -> str:
     """Describe a decoder in a few words."""
     method = decoder.method.replace("_", "-")
-    template = DESCRIBED.get(getattr(decoder, "drop", method), method)
+    template = names_of("does").get(getattr(decoder, "drop", method), method)
     does, title = template.format(**dict(decoder)), readable(name)
     if decoder.method == "branch" and decoder.max_tag_probability is not None:
         does += f", refused above {decoder.max_tag_probability:g}"
@@ -141,12 +120,13 @@ def read_data(folder: Path, declared: Declared) -> ReportData:
     order = (list(declared.decoders), declared.confidence)
     models, external = declared.models, declared.external_models
     return ReportData(
+        **vars(inputs),
         declared=declared,
-        inputs=inputs,
+        confidence=declared.confidence,
         roles=parts,
         decoders=decoder_roles(declared.decoders),
         measured=pool(inputs.measurements, groups, *order),
         single=pool(inputs.measurements, {name: name for name in models}, *order),
-        external=pool(inputs.external, {name: name for name in external}, *order),
+        external=pool(inputs.external_measurements, {name: name for name in external}, *order),
         paper=Paper.read(),
     )

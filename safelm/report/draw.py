@@ -11,7 +11,6 @@ from safelm.report.charts.numbers import NONE, rate_text, readable
 from safelm.report.charts.svg import Curve, draw
 from safelm.report.data import ReportData
 from safelm.report.layout import (
-    STAGE_NAMES,
     STYLES,
     Figure,
     Layout,
@@ -22,21 +21,13 @@ from safelm.report.layout import (
     chart_label,
     figure,
     layout_of,
+    name_of,
     table,
     table_layout,
 )
 from safelm.report.measured import STAGES, Number
 
 MAX_LINES = 5  # in one chart
-METRICS = {
-    "asr": "Attack success",
-    "complied": "Benign compliance",
-    "over_refusal": "Over-refusal",
-}
-NAMES = {"stage": STAGE_NAMES, "metric": METRICS}
-# How the values of some columns are written, and null.
-WRITTEN = {"bin_edge": "up to {:g}", "layer": "layer {}", "words": "after {}", "group": "{}"}
-NULLS = {"checkpoint": "all", "words": "Mean of the page"}
 
 Groups = dict[Any, list[Number]]
 
@@ -54,15 +45,6 @@ def grouped(numbers: Iterable[Number], *columns: str) -> Groups:
 def named(number: Number, *columns: str) -> dict[str, str]:
     """Write some columns of a number as people do."""
     return {column: name_of(column, getattr(number, column)) for column in columns}
-
-
-def name_of(column: str, value: Any) -> str:
-    """Write the value of a column as people do."""
-    if value is None:
-        return NULLS.get(column, NONE)
-    if column in WRITTEN:
-        return WRITTEN[column].format(value)
-    return NAMES.get(column, {}).get(value) or readable(str(value))
 
 
 def by_stage(numbers: Iterable[Number]) -> list[Number]:
@@ -119,22 +101,22 @@ def rows_of(id: str, numbers: Iterable[Number]) -> Iterator[tuple[dict[str, str]
 
 def measured_figure(
     data: ReportData,
-    id: str,
+    name: str,
     numbers: Sequence[Number],
     tables: Iterable[Table] | None = None,
     *,
-    text: str = "",
     places: Mapping[Any, str] | None = None,
+    id: str = "",
     **words: Any,
 ) -> Figure:
-    """Draw numbers as the row of figures.yaml says, above one table of its id unless others came.
+    """Draw numbers as a row of figures.yaml says, above the table of its name unless others came.
 
     `places` names the values of `at`, in the order in which lines run through them, and the columns
     of that table.
     """
-    layout = layout_of(text or id, **words)
+    layout = layout_of(name, **words)
     if tables is None:
-        tables = [pivot(text or id, numbers, places, **words)]
+        tables = [pivot(name, numbers, places, **words)]
     if layout.chart == "lines" and places is None:
         places = places_of(numbers, layout.at)
     panels = []
@@ -146,7 +128,7 @@ def measured_figure(
     legend: Legend = list(layout.parts.values())
     if not legend and layout.series == "decoder":
         legend = data.legend(grouped(numbers, "decoder"))
-    return figure(id, panels, tables, legend=legend, text=text, **words)
+    return figure(name, panels, tables, legend=legend, id=id, **words)
 
 
 def _heading(layout: Layout, number: Number) -> str:
@@ -186,40 +168,43 @@ class Painter:
 
     def bars(self) -> Iterator[Markup]:
         """Draw a bar for each number."""
-        column, styles = self.layout.series, self.styles
-
-        def bars_of(numbers: Sequence[Number]) -> Iterator[Any]:
-            for number in numbers:
+        rows = []
+        for heading, members in self._rows():
+            bars = []
+            for number in members:
                 (name,) = named(number, self.layout.label).values()
-                yield name, (styles[getattr(number, column)], number)
-
-        yield draw("bars", self._rows(bars_of), self.label, self.layout.gutter)
+                style = self.styles[getattr(number, self.layout.series)]
+                bars.append((name, (style, number)))
+            rows.append((heading, bars))
+        yield draw("bars", rows, self.label, self.layout.gutter)
 
     def stacked_bars(self) -> Iterator[Markup]:
         """Draw a bar for each decoder, divided by the counts of its metrics."""
         parts = self.layout.parts
-
-        def stacks_of(numbers: Sequence[Number]) -> Iterator[Any]:
-            for decoder, metrics in grouped(numbers, "decoder").items():
+        rows = []
+        for heading, members in self._rows():
+            stacks = []
+            for decoder, metrics in grouped(members, "decoder").items():
                 counts = {number.metric: number.rate.count for number in metrics}
                 found = [counts.get(metric, 0) for metric in parts]
-                yield readable(decoder), ([*parts.values()], found)
-
-        yield draw("stacked", self._rows(stacks_of), self.label, self.layout.gutter)
+                stacks.append((readable(decoder), ([*parts.values()], found)))
+            rows.append((heading, stacks))
+        yield draw("stacked", rows, self.label, self.layout.gutter)
 
     def grid(self) -> Iterator[Markup]:
         """Draw a square for each number, in whole percent, the stronger the higher."""
         columns = grouped(self.numbers, self.layout.label)
-
-        def squares_of(numbers: Sequence[Number]) -> Iterator[Any]:
-            rates = {getattr(number, self.layout.label): number.rate for number in numbers}
+        rows = []
+        for heading, members in self._rows():
+            squares = []
+            rates = {getattr(number, self.layout.label): number.rate for number in members}
             for rate in map(rates.get, columns):
                 value = rate.value if rate else None
                 text = NONE if value is None else f"{value * 100:.0f}"
-                yield text, value, rate_text(rate) if rate else ""
-
+                squares.append((text, value, rate_text(rate) if rate else ""))
+            rows.append((heading, squares))
         names = [readable(column) for column in columns]
-        yield draw("heat_map", self._rows(squares_of), names, self.layout.gutter, "", self.label)
+        yield draw("heat_map", rows, names, self.layout.gutter, "", self.label)
 
     def lines(self) -> Iterator[Markup]:
         """Draw rates at the places that were measured, a line for each series."""
@@ -237,13 +222,10 @@ class Painter:
             bare = [replace(curve, rates=()) for curve in curves]
             yield draw("lines", bare, self.label, self.layout.across, self.layout.upwards, False)
 
-    def _rows(self, marks_of: Callable[[list[Number]], Iterable[Any]]) -> list[tuple[str, Any]]:
-        """Return the rows with their headings and marks."""
-        rows = []
+    def _rows(self) -> Iterator[tuple[str, list[Number]]]:
+        """Iterate over the headings of the chart, with the numbers below each."""
         for members in grouped(self.numbers, *self.layout.rows).values():
-            heading = ", ".join(named(members[0], *self.layout.rows).values())
-            rows.append((heading, [*marks_of(members)]))
-        return rows
+            yield ", ".join(named(members[0], *self.layout.rows).values()), members
 
     def _curves(
         self, x: Callable[[Any], float], label: Callable[[str], str]
@@ -266,9 +248,9 @@ class Painter:
     @property
     def styles(self) -> dict[Any, str]:
         """The style of each series: that of its decoder on the whole page, or in turn."""
-        series = grouped(self.numbers, self.layout.series)
         if self.layout.series == "decoder":
-            return {decoder: self.data.style(decoder) for decoder in series}
+            return self.data.styles
+        series = grouped(self.numbers, self.layout.series)
         return dict(zip(series, cycle(STYLES[:MAX_LINES]), strict=False))
 
 

@@ -3,13 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from safelm.builder.digest import MANIFEST
 from safelm.builder.manifest import Ledger, Manifest
@@ -29,6 +27,18 @@ MAX_POINTS = 120  # of a training curve
 REMEDY = "delete it and run `dvc repro`"
 
 Json = dict[str, Any]
+# Stages, and the field of Declared that names their outputs: those with a ledger of documents, and
+# the others.
+DOCUMENTS = {
+    "ingest": "sources",
+    "clean": "sources",
+    "score": "scored",
+    "rephrase": "rephrase",
+    "refuse": "refuse",
+    "educate": "educate",
+    "tag": "tags",
+}
+OTHERS = {"audit": "scored", "card": "corpora", "mix": "mixtures", "pretrain": "models"}
 OUTCOMES = {name: "string" for name in ("decoder", "suite", "id", "form", "verdict")}
 OVERLAP = {name: "string" for name in ("suite", "id", "overlap")}
 CURVES = {"tokens": pl.Float64, "loss": pl.Float64, "learning_rate": pl.Float64}
@@ -66,16 +76,19 @@ class Declared:
     @property
     def has_made_up_labels(self) -> bool:
         """Whether labels come from the made-up world: its word lists, or its pages."""
-        readers = {self.sources[name].reader for name in self.labelled}
-        return "demo" in readers or "lexicon" in self.made_by["labels"].values()
+        return self.has_demo(self.labelled) or "lexicon" in self.made_by["labels"].values()
+
+    def has_demo(self, sources: Iterable[str]) -> bool:
+        """Return whether some sources have pages of the made-up world."""
+        return any(self.sources[name].reader == "demo" for name in sources)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """Everything that the report is made from, by the names of rows in params.yaml."""
 
     measurements: pl.DataFrame  # of our models
-    external: pl.DataFrame  # of `external_models`
+    external_measurements: pl.DataFrame  # of `external_models`
     fit: Json
     audits: Mapping[str, Json]  # by source
     cards: Mapping[str, Json]  # by corpus
@@ -84,42 +97,21 @@ class Inputs:
     held_out: pl.DataFrame  # model, corpus, tokens and loss
     plans: Mapping[str, Json]  # by mixture
     ledgers: Mapping[str, Ledger]  # by stage
-    sizes: Mapping[str, int]  # bytes of the files of each of these stages
+    manifests: Mapping[str, Manifest]  # of these stages
     overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
     outcomes: pl.DataFrame  # SAMPLE columns with model, stage, and the act of each prompt
 
 
 def input_folders(rows: Declared) -> list[Path]:
     """List the folders of build/ that the report reads, without those of removed rows."""
-    cells = product(rows.models, STAGES)
-    tables: dict[str, Iterable[str]] = {
-        **_document_tables(rows),
-        "audit": rows.scored,
-        "card": rows.corpora,
-        "mix": rows.mixtures,
-        "pretrain": rows.models,
-        "evaluate": [f"{model}-{stage}" for model, stage in cells],
-    }
     whole = ("annotate", "fit", "overlap", "relearn", "attack", "compare")
-    return [*map(build, whole), *(build(path) for path in _paths(tables))]
+    evaluated = [f"evaluate/{model}-{stage}" for model, stage in product(rows.models, STAGES)]
+    return [build(path) for path in (*whole, *_outputs(rows, DOCUMENTS | OTHERS), *evaluated)]
 
 
-def _document_tables(rows: Declared) -> dict[str, Iterable[str]]:
-    """Return the rows of each stage that reads or writes documents."""
-    return {
-        "ingest": rows.sources,
-        "clean": rows.sources,
-        "score": rows.scored,
-        "rephrase": rows.rephrase,
-        "refuse": rows.refuse,
-        "educate": rows.educate,
-        "tag": rows.tags,
-    }
-
-
-def _paths(tables: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    for stage, names in tables.items():
-        yield from (f"{stage}/{name}" for name in names)
+def _outputs(rows: Declared, stages: Mapping[str, str]) -> Iterator[str]:
+    for stage, table in stages.items():
+        yield from (f"{stage}/{name}" for name in getattr(rows, table))
 
 
 def read_inputs(folder: Path, rows: Declared) -> Inputs:
@@ -128,21 +120,25 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
     Raises:
         ReportError: if no model was evaluated, or a file is broken.
     """
-    cells = [*product(rows.models, STAGES)]
-    evaluated = [folder / "evaluate" / f"{model}-{stage}" for model, stage in cells]
-    measurements = read_measurements(evaluated)
+    cells = product(rows.models, STAGES)
+    evaluated = {cell: folder / "evaluate" / "-".join(cell) for cell in cells}
+    measurements = _read(MEASUREMENTS, evaluated.values(), MEASUREMENTS_FILE)
     if measurements.is_empty():
         raise ReportError(
             f"{folder / 'evaluate'}: expected {MEASUREMENTS_FILE} of at least one of the models "
             f"{', '.join(rows.models)} (found none); run `dvc repro` to evaluate them"
         )
-    further = read_measurements([folder / "relearn", folder / "attack"])
+    further = _read(MEASUREMENTS, [folder / "relearn", folder / "attack"], MEASUREMENTS_FILE)
     further = further.filter(pl.col("model").is_in(list(rows.models)))
+    external = [folder / "compare" / name for name in rows.external_models]
+    stages = ["annotate", *_outputs(rows, DOCUMENTS)]
+    built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
+    manifests = {stage: Manifest.read(folder / stage) for stage in built}
     cards = _json_files(folder / "card", rows.corpora, "card.json")
-    runs, manifests = folder / "pretrain", _manifests(folder, rows)
+    runs = folder / "pretrain"
     return Inputs(
         measurements=pl.concat([measurements, further]),
-        external=read_measurements([folder / "compare" / name for name in rows.external_models]),
+        external_measurements=_read(MEASUREMENTS, external, MEASUREMENTS_FILE),
         fit=_json_file(folder / "fit" / "held_out.json"),
         audits=_json_files(folder / "audit", rows.scored, "audit.json"),
         cards={name: _by_hazard(card) for name, card in cards.items()},
@@ -151,57 +147,33 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         held_out=_by_model(runs, rows.models, "held_out.csv", pl.read_csv, HELD_OUT),
         plans=_json_files(folder / "mix", rows.mixtures, "plan.json"),
         ledgers={stage: made.ledger.check(stage) for stage, made in manifests.items()},
-        sizes={stage: _bytes(made) for stage, made in manifests.items()},
-        overlap=_read(OVERLAP, [folder / "overlap" / "prompts.parquet"]),
-        outcomes=_outcomes(dict(zip(cells, evaluated, strict=True))),
+        manifests=manifests,
+        overlap=_read(OVERLAP, [folder / "overlap"], "prompts.parquet"),
+        outcomes=pl.concat([_outcomes(*cell, path) for cell, path in evaluated.items()]),
     )
 
 
-def read_measurements(folders: Iterable[Path]) -> pl.DataFrame:
-    """Read the measurements of the folders that have some, one under another.
-
-    Raises:
-        ReportError: if a file is no Parquet file.
-    """
-    return _read(MEASUREMENTS, [folder / MEASUREMENTS_FILE for folder in folders])
-
-
-def _read(columns: Mapping[str, str], files: Iterable[Path]) -> pl.DataFrame:
-    """Read the columns of the files that there are, one file under another."""
-    tables = [arrow_schema(columns).empty_table()]
-    for path in files:
+def _read(columns: Mapping[str, str], folders: Iterable[Path], file: str) -> pl.DataFrame:
+    """Read columns of a file of the folders that have it, one file under another."""
+    frames = [pl.DataFrame(arrow_schema(columns).empty_table())]
+    for path in (folder / file for folder in folders):
         if path.is_file():
             try:
-                tables.append(pq.ParquetFile(path).read(columns=[*columns], use_threads=False))
-            except pa.ArrowException as error:
+                frames.append(pl.read_parquet(path, columns=[*columns]))
+            except pl.exceptions.PolarsError as error:
                 found = f"expected a Parquet file ({error})"
                 raise ReportError(f"{path}: {found}; {REMEDY}") from error
-    frame = pl.from_arrow(pa.concat_tables(tables))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _outcomes(folders: Mapping[tuple[str, str], Path]) -> pl.DataFrame:
-    """Read the outcome of every prompt, and the act that each prompt asks for."""
-    frames = []
-    for (model, stage), folder in folders.items():
-        rows = _read(OUTCOMES, [folder / SAMPLES_FILE])
-        ids = rows.select("id", "form").iter_rows()
-        # Prompts of the embedded world for one act differ in the form within their id.
-        acts = [prompt.replace(f"-{form}-", "-", 1) for prompt, form in ids]
-        act = pl.Series(acts, dtype=pl.String)
-        frames.append(
-            rows.select(
-                pl.lit(model).alias("model"),
-                pl.lit(stage).alias("stage"),
-                "decoder",
-                "suite",
-                "id",
-                "verdict",
-                act=act,
-            )
-        )
     return pl.concat(frames)
+
+
+def _outcomes(model: str, stage: str, folder: Path) -> pl.DataFrame:
+    """Read the outcome of every prompt of a model, and the act that each prompt asks for."""
+    rows = _read(OUTCOMES, [folder], SAMPLES_FILE)
+    ids = rows.select("id", "form").iter_rows()
+    # Prompts of the embedded world for one act differ in the form within their id.
+    acts = [prompt.replace(f"-{form}-", "-", 1) for prompt, form in ids]
+    act = pl.Series(acts, dtype=pl.String)
+    return rows.with_columns(act=act, model=pl.lit(model), stage=pl.lit(stage))
 
 
 def _json_files(folder: Path, names: Iterable[str], file: str) -> dict[str, Json]:
@@ -222,17 +194,6 @@ def _by_hazard(card: Json) -> Json:
     return {**card, "hazards": {row["hazard"]: row for row in card.get("hazards") or []}}
 
 
-def _manifests(folder: Path, rows: Declared) -> dict[str, Manifest]:
-    """Read the manifests of the stages of data."""
-    stages = ["annotate", *_paths(_document_tables(rows))]
-    built = [stage for stage in stages if (folder / stage / MANIFEST).is_file()]
-    return {stage: Manifest.read(folder / stage) for stage in built}
-
-
-def _bytes(manifest: Manifest) -> int:
-    return sum(file.bytes for file in chain(*(entry.files for entry in manifest.entries())))
-
-
 def _by_model(
     folder: Path,
     models: Iterable[str],
@@ -241,15 +202,14 @@ def _by_model(
     columns: Mapping[str, Any],
 ) -> pl.DataFrame:
     """Read a log of each model that has it, one under another."""
-    frames = [pl.DataFrame(schema={"model": pl.String, **columns})]
+    schema = pl.Schema({"model": pl.String, **columns})
+    frames = [pl.DataFrame(schema=schema)]
     for model in models:
-        if (folder / model / file).is_file():
-            log = read(folder / model / file)
-            kept = log.select(
-                pl.col(name).cast(kind) for name, kind in columns.items() if name in log.columns
-            )
-            frames.append(kept.with_columns(model=pl.lit(model)))
-    return pl.concat(frames, how="diagonal")
+        path = folder / model / file
+        if path.is_file():
+            frames.append(read(path).with_columns(model=pl.lit(model)))
+    # Relaxed: whole numbers in one log may be fractions in another.
+    return pl.concat(frames, how="diagonal_relaxed").select(*schema).cast(schema)
 
 
 def read_curve(path: Path, max_points: int = MAX_POINTS) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from safelm.report.charts.numbers import NONE, interval, percent
+from safelm.report.charts.numbers import NONE, interval, percent, readable
 from safelm.report.measured import BEST_LAYER, Number
 from safelm.stats.rates import Rate
 
@@ -21,11 +21,6 @@ FIGURES = Path(__file__).with_name("figures.yaml")
 TABLES = Path(__file__).with_name("tables.yaml")
 # Colours and patterns of page.css; a ninth decoder or model repeats the first.
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
-STAGE_NAMES = {
-    "pretrain": "Base model",
-    "instruct": "After safety instruction tuning",
-    "finetune": "After benign finetuning",
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,8 @@ class Layout:
     section: str
     title: str
     caption: str
+    drawn_by: str
+    needs: str = ""
     chart: str = ""
     panel: Sequence[str] = ()
     heading: str = "{stage}"
@@ -83,38 +80,31 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Charts side by side with legend and caption, and their numbers as tables."""
+class Figure(Layout):
+    """A row of figures.yaml with its charts side by side, and their numbers as tables."""
 
-    id: str
-    section: str
-    title: str
-    caption: str
-    panels: Sequence[Panel]
-    tables: Sequence[Table]
-    legend: Legend
-    paper: str
-    made_by: Sequence[str]
+    id: str = ""
+    panels: Sequence[Panel] = ()
+    tables: Sequence[Table] = ()
 
 
 def figure(
-    id: str,
+    name: str,
     panels: Sequence[Panel] = (),
     tables: Iterable[Table] = (),
     *,
     legend: Legend = (),
-    text: str = "",
+    id: str = "",
     **words: Any,
 ) -> Figure:
-    """Build a figure with the row of figures.yaml that its id names, or `text`.
+    """Build a figure with a row of figures.yaml, whose name is its id unless another is given.
 
     Tables without rows are left out; `words` fill the braces of the row.
     """
-    layout = layout_of(text or id, **words)
+    layout = layout_of(name, **words)
+    row = {**vars(layout), "legend": legend or layout.legend}
     shown = [table for table in tables if table.rows]
-    texts = (layout.section, layout.title, layout.caption)
-    style = (legend or layout.legend, layout.paper, layout.made_by)
-    return Figure(id, *texts, panels, shown, *style)
+    return Figure(**row, id=id or name, panels=panels, tables=shown)
 
 
 def table(
@@ -137,7 +127,22 @@ def table(
 
 def table_layout(id: str) -> dict[str, Any]:
     """Return a row of tables.yaml, which explains its keys."""
-    return _read(TABLES)[id]
+    return read_yaml(TABLES)[id]
+
+
+def names_of(column: str) -> dict[str, str]:
+    """Return how tables.yaml writes the values of a column."""
+    return table_layout("words")["names"].get(column, {})
+
+
+def name_of(column: str, value: Any) -> str:
+    """Write the value of a column as people do."""
+    words = table_layout("words")
+    if value is None:
+        return words["nulls"].get(column, NONE)
+    if column in words["formats"]:
+        return words["formats"][column].format(value)
+    return names_of(column).get(value) or readable(str(value))
 
 
 def chart_label(kind: str, title: str) -> str:
@@ -191,14 +196,20 @@ def rate_cell(rate: Rate, paper: float | None = None) -> Cell:
     return Cell(percent(rate.value), "\n".join(lines))
 
 
+def share_cell(count: int, of: int) -> Cell:
+    """Show a count, and below it its share in percent."""
+    return Cell(f"{count:,}", percent(count / of) if of else "")
+
+
 def layout_of(id: str, **words: Any) -> Layout:
     """Read a row of figures.yaml; `words` fill the braces of its text."""
-    row = _read(FIGURES)[id]
+    row = read_yaml(FIGURES)[id]
     # The heading is filled for each panel.
     texts = {name: row.get(name, "").format(**words) for name in ("title", "caption", "across")}
     return Layout(**row | texts)
 
 
 @cache
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of the report."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))

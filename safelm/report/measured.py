@@ -12,12 +12,7 @@ from safelm.stats.rates import Rate, averaged, mean, pooled
 BEST_LAYER = "probe_best_layer"
 STAGES = ("pretrain", "instruct", "finetune")
 # The suites by which a metric is known; others are measured on the utility suite.
-SUITES = {
-    "asr": "harmful",
-    "neither": "harmful",
-    "complied": "benign",
-    "over_refusal": "benign",
-}
+SUITES = {"asr": "harmful", "neither": "harmful", "complied": "benign", "over_refusal": "benign"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +118,7 @@ def _matches(column: str, value: Any) -> pl.Expr:
 
 
 def pool(
-    measurements: pl.DataFrame,
-    names: Mapping[str, str],
-    decoders: Iterable[str],
-    confidence: float,
+    measurements: pl.DataFrame, names: Mapping[str, str], decoders: Iterable[str], confidence: float
 ) -> Measured:
     """Pool measurements over models of one name; models without a name are left out.
 
@@ -140,32 +132,26 @@ def pool(
     # Seeds may differ in their best layer: its area is pooled all the same, its number averaged.
     layer = pl.when(pl.col("metric") == "probe_auroc").then(pl.col("layer"))
     other_judge = pl.when(pl.col("is_first_judge").not_()).then(pl.col("judge"))
-    frame = pl.concat([measurements, _best_layers(measurements)], how="vertical_relaxed")
+    # The layer of each best probe is a number of its own.
+    best = measurements.filter(metric="probe_auroc_best").with_columns(
+        metric=pl.lit(BEST_LAYER),
+        value=pl.col("layer").cast(pl.Float64),
+        **dict.fromkeys(("count", "of", "low", "high")),
+    )
+    frame = pl.concat([measurements, best], how="vertical_relaxed")
     frame = frame.with_columns(group=group, first_judge="judge", judge=other_judge, layer=layer)
     frame = frame.drop_nulls("group")
-    orders = {"group": list(names.values()), "stage": list(STAGES), "decoder": list(decoders)}
-    frame = frame.sort([_position(*order) for order in orders.items()], maintain_order=True)
+    orders = {"group": names.values(), "stage": STAGES, "decoder": decoders}
+    # Several models have one name: its first position counts.
+    kinds = {column: pl.Enum([*dict.fromkeys(order)]) for column, order in orders.items()}
+    positions = [pl.col(column).cast(kind, strict=False) for column, kind in kinds.items()]
+    frame = frame.sort(positions, maintain_order=True)
     rows = frame.group_by(KEY, maintain_order=True).agg(NUMBERS)
     numbers = []
     for row in rows.iter_rows(named=True):
         seeds = list(zip(*(row.pop(name) for name in NUMBERS), strict=True))
         numbers.append(Number(rate=_rate(seeds, confidence), **row))
     return Measured(frame, rows.select(KEY).with_row_index(), numbers)
-
-
-def _best_layers(measurements: pl.DataFrame) -> pl.DataFrame:
-    """Turn the layer of each best probe into a number of its own."""
-    best = measurements.filter(metric="probe_auroc_best")
-    empty = dict.fromkeys(("count", "of", "low", "high"))
-    return best.with_columns(
-        metric=pl.lit(BEST_LAYER), value=pl.col("layer").cast(pl.Float64), **empty
-    )
-
-
-def _position(column: str, order: Sequence[str]) -> pl.Expr:
-    # Reversed, so that the first of several equal values gives the position.
-    positions = {value: index for index, value in reversed(list(enumerate(order)))}
-    return pl.col(column).replace_strict(positions, default=None, return_dtype=pl.Int64)
 
 
 def _rate(seeds: Sequence[tuple[Any, ...]], confidence: float) -> Rate:

@@ -1,26 +1,15 @@
 """Groups of models, and their parts in the paper, as `comparisons` in params.yaml declares them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from specs.comparisons import ABLATION_STEPS, Comparisons
 from specs.corpus import Corpus, tags_of
 from specs.decoder import DecoderRow
 from specs.mixture import Mixture, Model
 
-# The ablation of Figure 4: what each step adds to the one before it.
-STEPS = {
-    "raw": "raw web, scores 0–5",
-    "score_0": "score 0 only",
-    "rephrase": "+ rephrasing",
-    "refusal": "+ native refusal",
-    "moral": "+ moral education",
-    "tags": "+ harmfulness tags",
-}
 PARTS = ("standard", "filtered", "safe")
-
-Key = TypeVar("Key", str, float)
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ def roles(
     for group in groups:
         by_model |= dict.fromkeys(group.models, group)
 
-    def present(rows: Mapping[Key, str | None]) -> dict[Key, Group]:
+    def present(rows: Mapping[Any, str | None]) -> dict[Any, Group]:
         return {key: by_model[row] for key, row in rows.items() if row in by_model}
 
     def series(tables: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, Group]]:
@@ -95,23 +84,19 @@ def roles(
 def _groups(
     models: Mapping[str, Model], with_tags: set[str], steps: Mapping[str, str]
 ) -> Iterator[Group]:
+    """Group models; a group has the name of its only model or mixture, unless that is taken."""
     members: dict[tuple[str, str], list[str]] = {}
     for name, model in models.items():
         members.setdefault((model.mixture, model.shape), []).append(name)
     taken: set[str] = set()
     for (mixture, shape), names in members.items():
-        name = _group_name(mixture, shape, names, taken | (models.keys() - set(names)))
+        others = taken | (models.keys() - set(names))
+        only = names if len(names) == 1 else []
+        choices = [*only, mixture, f"{mixture} ({shape})", " + ".join(names)]
+        name = next(choice for choice in choices if choice not in others)
         taken.add(name)
         step = next((steps[model] for model in names if model in steps), None)
         yield Group(name, mixture, shape, tuple(names), step, mixture in with_tags)
-
-
-def _group_name(mixture: str, shape: str, names: list[str], taken: Iterable[str]) -> str:
-    """Name a group by its only model, else by its mixture, unless another group has that name."""
-    choices = [mixture, f"{mixture} ({shape})", " + ".join(names)]
-    if len(names) == 1:
-        choices = [names[0], *choices]
-    return next(choice for choice in choices if choice not in taken)
 
 
 def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:

@@ -12,6 +12,7 @@ from safelm.report.claim import Claim, verdicts
 from safelm.report.data import HEADLINES, ReportData
 from safelm.report.figures.differences import compared
 from safelm.report.figures.scorers import matrices, rates_of
+from safelm.report.inputs import Json
 from safelm.report.measured import DETAILS, KEY, Measured, Number
 from safelm.stats.classification import macro_f1
 from safelm.stats.rates import DIGITS, rounded
@@ -31,36 +32,35 @@ SHORTCUTS = {
     "dual_use_over_refusal": ("dual_use", "over_refusal"),
 }
 
-Json = dict[str, Any]
-
 
 def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     """Collect every number of the report."""
-    models, groups = (_tree(measured, [None]) for measured in (data.single, data.measured))
-    for tree in (models, groups):
+    models, stages = (_tree(measured, [None]) for measured in (data.single, data.measured))
+    for tree in (models, stages):
         _add_shortcuts(tree, data.declared.decoders)
+    groups = {}
+    for group in data.built:
+        row = {"models": group.models, "mixture": group.mixture, "step": group.step}
+        groups[group.name] = {**row, "stages": stages[group.name]}
+    differences = []
+    for one in compared(data):
+        # Counts are no floats.
+        shown = {key: rounded(value) for key, value in one.items() if isinstance(value, float)}
+        differences.append({**one, **shown})
     return {
         "title": data.declared.title,
         "confidence": data.confidence,
         "models": models,
-        "groups": {
-            group.name: {
-                "models": list(group.models),
-                "mixture": group.mixture,
-                "step": group.step,
-                "stages": groups[group.name],
-            }
-            for group in data.built
-        },
+        "groups": groups,
         "roles": {part: group.name for part, group in data.roles.parts.items()},
         "verdicts": verdicts(claims),
         "claims": [claim.json() for claim in claims],
-        "differences": [_rounded(row) for row in compared(data)],
+        "differences": differences,
         "relearned": _tree(data.measured, data.declared.relearn),
         "attacks": _tree(data.measured, data.declared.attacks),
         "scores": _scores(data),
-        "cards": {name: dict(card) for name, card in data.inputs.cards.items()},
-        "ledger": {stage: asdict(row) for stage, row in data.inputs.ledgers.items()},
+        "cards": data.cards,
+        "ledger": {stage: asdict(row) for stage, row in data.ledgers.items()},
     }
 
 
@@ -118,31 +118,19 @@ def _add_shortcuts(tree: Json, decoders: Iterable[str]) -> None:
 
 def _scores(data: ReportData) -> Json:
     """Collect recall, false alarms and macro-F1 of every confusion matrix, and the paper's."""
-    fit, ours = data.inputs.fit, {}
+    fit, ours = data.fit, {}
     for name, matrix in matrices(fit):
         rates = rates_of(matrix, data.confidence).items()
-        ours[name] = {
-            **{metric: rate and rate.json() for metric, rate in rates},
-            "macro_f1": macro_f1(matrix),
-            "confusion": [list(row) for row in matrix],
-        }
+        row = {metric: rate and rate.json() for metric, rate in rates}
+        ours[name] = {**row, "macro_f1": macro_f1(matrix), "confusion": matrix}
     paper = data.paper.classifier.table.items()
     return {
         "note": fit.get("note"),
         "ours": ours,
         "paper": {name: row.model_dump() for name, row in paper},
         "cascades": fit.get("cascades") or {},
-        "audits": dict(data.inputs.audits),
+        "audits": data.audits,
     }
-
-
-def metrics(data: ReportData) -> Iterator[tuple[str, dict[str, float]]]:
-    """Iterate over short rows of percentages, by model and stage, such as `standard-pretrain`."""
-    for model, stage, rates in data.headlines(data.single):
-        named = zip(HEADLINES, rates, strict=True)
-        row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in named if rate}
-        if row:
-            yield f"{model}-{stage}", row
 
 
 def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -153,11 +141,11 @@ def tables(data: ReportData) -> Iterator[tuple[str, pl.DataFrame]]:
     """
     yield "asr", _rates(data, "asr", "harmful")
     yield "over_refusal", _rates(data, "over_refusal", "benign")
-    yield "confusion", _frame(["actual", "predicted"], _confusion(data))
-    curves, held_out = data.inputs.curves, data.inputs.held_out
+    yield "confusion", pl.DataFrame(_confusion(data), ["actual", "predicted"], orient="row")
+    curves, held_out = data.curves, data.held_out
     loss = pl.col("loss").map_elements("{:.5f}".format, pl.String)
     shared = {
-        "hazards": _frame(["corpus", "hazard", *HAZARD], _hazards(data)),
+        "hazards": pl.DataFrame(_hazards(data), ["corpus", "hazard", *HAZARD], orient="row"),
         "loss": curves.select("model", pl.col("tokens").round().cast(pl.Int64), loss),
     }
     for name, frame in shared.items():
@@ -178,14 +166,13 @@ def _rates(data: ReportData, metric: str, suite: str) -> pl.DataFrame:
     rows = []
     for number in data.single.select(metric=metric, suite=suite):
         if number.rate.value is not None:
-            values = number.rate.json()
-            keys = (number.group, number.stage, number.decoder)
-            rows.append([", ".join(keys), *keys, *(values[column] for column in RATE)])
-    return _frame(["name", "model", "stage", "decoder", *RATE], rows)
+            keys = {"model": number.group, "stage": number.stage, "decoder": number.decoder}
+            rows.append({"name": ", ".join(keys.values()), **keys, **number.rate.json()})
+    return pl.DataFrame(rows, ["name", "model", "stage", "decoder", *RATE])
 
 
 def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
-    for corpus, card in data.inputs.cards.items():
+    for corpus, card in data.cards.items():
         for hazard, row in card["hazards"].items():
             if row.get("per_million") is not None:
                 yield corpus, hazard, round(row["per_million"], DIGITS), row["count"], card["words"]
@@ -193,28 +180,25 @@ def _hazards(data: ReportData) -> Iterator[Sequence[Any]]:
 
 def _confusion(data: ReportData) -> Iterator[Sequence[Any]]:
     """Repeat a row for each held-out page, as DVC's confusion template counts them."""
-    _, matrix = next(matrices(data.inputs.fit), ("", []))
+    _, matrix = next(matrices(data.fit), ("", []))
     for actual, counts in enumerate(matrix):
         for predicted, count in enumerate(counts):
             yield from [(actual, predicted)] * count
 
 
-def _frame(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=list(head), orient="row")
-
-
 def files(data: ReportData, claims: Sequence[Claim]) -> Iterator[tuple[str, str]]:
-    """Iterate over the files of build/report but the page: (name, text)."""
+    """Iterate over the files of build/report but the page: (name, text).
+
+    Files of metrics/ are short rows of percentages, by model and stage.
+    """
     yield "summary.json", _dumped(summary(data, claims))
     for name, table in tables(data):
         yield f"plots/{name}.csv", table.write_csv()
-    for name, row in metrics(data):
-        yield f"metrics/{name}.json", _dumped(row)
-
-
-def _rounded(row: Json) -> Json:
-    """Round the numbers of a row that are no counts."""
-    return {key: rounded(one) if isinstance(one, float) else one for key, one in row.items()}
+    for model, stage, rates in data.headlines(data.single):
+        named = zip(HEADLINES, rates, strict=True)
+        row = {name: round(100 * (rate.value or 0.0), 2) for name, rate in named if rate}
+        if row:
+            yield f"metrics/{model}-{stage}.json", _dumped(row)
 
 
 def _dumped(values: Mapping[str, Any]) -> str:

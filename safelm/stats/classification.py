@@ -41,22 +41,9 @@ def accuracy(matrix: Matrix) -> float | None:
     return ratio(hits, total(matrix))
 
 
-def f1_scores(matrix: Matrix) -> list[float]:
-    """Compute the F1 of each class; 0 for one that is neither true nor predicted."""
-    scores = []
-    for level in range(SCORE_LEVELS):
-        actual = sum(matrix[level])
-        predicted = sum(row[level] for row in matrix)
-        both = actual + predicted
-        # The harmonic mean of precision and recall, written with the counts alone.
-        f1 = 2 * matrix[level][level] / both if both else 0.0
-        scores.append(f1)
-    return scores
-
-
 def macro_f1(matrix: Matrix, present_only: bool = False) -> float | None:
     """Average F1 over the six classes, as the paper does, or over those that truly occur."""
-    scores = f1_scores(matrix)
+    scores = [_f1(*_class_counts(matrix, level)) for level in range(SCORE_LEVELS)]
     if present_only:
         scores = [score for score, row in zip(scores, matrix, strict=True) if sum(row)]
     return ratio(sum(scores), len(scores)) if total(matrix) else None
@@ -139,15 +126,25 @@ def measures(pairs: Iterable[tuple[int, int]]) -> dict[str, Any]:
     }
 
 
+def _class_counts(matrix: Matrix, score: int) -> tuple[int, int, int]:
+    """Count the hits of a class, the documents of it, and those predicted as it."""
+    return matrix[score][score], sum(matrix[score]), sum(row[score] for row in matrix)
+
+
+def _f1(hits: int, actual: int, predicted: int) -> float:
+    """Compute the F1 of a class; 0 for one that is neither true nor predicted."""
+    both = actual + predicted
+    # The harmonic mean of precision and recall, written with the counts alone.
+    return 2 * hits / both if both else 0.0
+
+
 def _class_metrics(matrix: Matrix, score: int) -> dict[str, Any]:
-    hits = matrix[score][score]
-    actual = sum(matrix[score])
-    predicted = sum(row[score] for row in matrix)
+    hits, actual, predicted = _class_counts(matrix, score)
     return {
         "score": score,
         "precision": ratio(hits, predicted),
         "recall": ratio(hits, actual),
-        "f1": round(f1_scores(matrix)[score], DIGITS),
+        "f1": round(_f1(hits, actual, predicted), DIGITS),
         "hits": hits,
         "actual": actual,
         "predicted": predicted,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelm.stats.classification import ratio
-from safelm.stats.rates import DIGITS, z_score
+from safelm.stats.rates import DIGITS, rounded_interval, z_score
 
 BINS = 10
 Values = NDArray[np.float64]
@@ -30,7 +30,7 @@ class Auroc:
 
     def json(self) -> dict[str, Any]:
         """Return the area as a metrics file shows it."""
-        area = {name: round(getattr(self, name), DIGITS) for name in ("value", "low", "high")}
+        area = rounded_interval(self.value, self.low, self.high)
         return {**area, "unsafe": self.unsafe, "safe": self.safe}
 
 

@@ -122,6 +122,7 @@ def substitutions(slope: Tensor, suffix: Tokens, allowed: Tensor, top_k: int) ->
     descent = (-slope).masked_fill(~allowed, -torch.inf)
     # A token cannot replace itself.
     descent[torch.arange(len(suffix)), torch.tensor(suffix)] = -torch.inf
+    # One fewer than are allowed: a position offers every token but its own.
     count = min(top_k, int(allowed.sum()) - 1)
     replacements = descent.topk(count, dim=1).indices.tolist()
     found = []

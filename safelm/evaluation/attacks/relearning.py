@@ -38,19 +38,16 @@ def relearn_models(
     for row in rows.values():
         suites.update(row.suites)
         decoders.update(row.decoders)
+    # Sorted, because the order of a set differs from run to run, and the key with it.
     used = protocol.only(sorted(suites), sorted(decoders))
     prompt_sets = used.prompt_sets(CHAT)
     parts = {}
     for name, row in rows.items():
         for model in row.models:
             values = _values(row, model, prompt_sets, used)
-            parts[_part(name, model)] = Part(write_curve, values)
+            parts[f"{name}/{model}"] = Part(write_curve, values)
     reads = protocol.reads(suites)
     artifact(folder, relearn, reads=reads, parts=parts, rows=dict(rows), protocol=used)
-
-
-def _part(row: str, model: str) -> str:
-    return f"{row}/{model}"
 
 
 def _values(
@@ -87,7 +84,7 @@ def relearn(
     measured: list[Measurement] = []
     for name, row in rows.items():
         for model in row.models:
-            curve = _curve(parts[_part(name, model)], prompt_sets, judges, protocol)
+            curve = _curve(parts[f"{name}/{model}"], prompt_sets, judges, protocol)
             columns: dict[str, Any] = {"row": name, "model": model, "stage": row.stage}
             measured += [replace(measurement, **columns) for measurement in curve]
     write_measurements(measured, folder / MEASUREMENTS_FILE)

@@ -24,7 +24,7 @@ from safelm.evaluation.measurements import (
     number,
     write_measurements,
 )
-from safelm.evaluation.metrics import judge_completions, read_completions, suite_rates
+from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
 from safelm.evaluation.prompts import PromptSet, SuitePrompt, prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.evaluation.summary import rate_table
@@ -33,6 +33,7 @@ from specs.attacks import Attack
 from specs.document import ATTACKED
 from specs.suite import AnySuite
 
+Columns = dict[str, Any]
 SAMPLES_FILE = "answers.parquet"
 # Columns of SUFFIXES with the likelihood of the target, whose means are measured.
 LIKELIHOODS = ("opening", "log_likelihood", "tag_probability")
@@ -64,7 +65,7 @@ class AttackedModel:
         """The path of completions under a condition in the folder of attacks."""
         return f"completions/{self._name}/{decoder}/{condition}"
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Columns:
         """The columns of MEASUREMENTS that name the attacked model."""
         return {"row": self.attack, "model": self.model, "stage": self.stage}
 
@@ -117,8 +118,8 @@ def _attacked(
 def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, Part]:
     """List the parts: suffixes of each prompt, and completions by decoder and condition."""
     row = attacked.row
-    suite = protocol.suites[attacked.row.suite]
-    model: dict[str, Any] = {
+    suite = protocol.suites[row.suite]
+    model: Columns = {
         "weights": build(attacked.stage, attacked.model),
         "is_chat": attacked.prompts.is_chat,
     }
@@ -162,10 +163,10 @@ def measure_attacks(
     """Judge the completions; write answers.parquet and measurements.parquet. Returns a summary."""
     judges = protocol.open_judges("attack")
     rows: list[Measurement] = []
-    samples: list[dict[str, Any]] = []
+    samples: list[Columns] = []
     for found in attacked:
         suite_name = found.row.suite
-        suite = protocol.suites[found.row.suite]
+        suite = protocol.suites[suite_name]
         columns = found.columns()
         suffixes = _read_suffixes(found, parts)
         prompts = [prompt for prompt in found.prompts.prompts if prompt.id in suffixes]
@@ -174,13 +175,12 @@ def measure_attacks(
         rows += [replace(row, **about) for row in _likelihoods(suffixes)]
         for decoder in found.decoders:
             for condition in CONDITIONS:
-                part = parts[found.completions_part(decoder, condition)]
-                completions = read_completions(part, prompts, decoder)
+                completed = parts[found.completions_part(decoder, condition)].table().to_pylist()
+                completions = completions_of(completed, prompts, decoder)
                 judged = judge_completions(completions, suite, judges)
                 cell = {**columns, "decoder": decoder, "condition": condition}
                 rows += suite_rates(judged, suite_name, suite, protocol.judges, **cell)
-                names = {"attack": found.attack, "model": found.model, "stage": found.stage}
-                names["condition"] = condition
+                names = {**columns, "attack": found.attack, "condition": condition}
                 samples += [{**names, **completion.sample()} for completion in judged]
     write_table(samples, ATTACKED, folder / SAMPLES_FILE)
     write_measurements(rows, folder / MEASUREMENTS_FILE)
@@ -190,9 +190,7 @@ def measure_attacks(
     return rate_table(rows, "row", "model", "stage", "decoder", "condition", "judge")
 
 
-def _read_suffixes(
-    attacked: AttackedModel, parts: Mapping[str, Shard]
-) -> dict[str, list[dict[str, Any]]]:
+def _read_suffixes(attacked: AttackedModel, parts: Mapping[str, Shard]) -> dict[str, list[Columns]]:
     """Read the rows of SUFFIXES by prompt id, for prompts that have some."""
     suffixes = {}
     for index, prompt in enumerate(attacked.prompts.prompts):
@@ -202,7 +200,7 @@ def _read_suffixes(
     return suffixes
 
 
-def _likelihoods(suffixes: Mapping[str, list[dict[str, Any]]]) -> Iterator[Measurement]:
+def _likelihoods(suffixes: Mapping[str, list[Columns]]) -> Iterator[Measurement]:
     """Average the likelihood of the target over prompts, under each condition."""
     for condition in CONDITIONS:
         own = [row for row in chain(*suffixes.values()) if row["condition"] == condition]

@@ -47,12 +47,7 @@ class LanguageModelJudge:
         """
         self._check_kind(exchanges)
         found: dict[int, Verdict] = {}
-        judged: list[int] = []
-        for index, exchange in enumerate(exchanges):
-            if exchange.answer.strip():
-                judged.append(index)
-            else:
-                found[index] = Verdict(Outcome.NEITHER)
+        judged = [index for index, one in enumerate(exchanges) if one.answer.strip()]
         waiting = judged
         for attempt in range(self.max_attempts):
             waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
@@ -64,8 +59,11 @@ class LanguageModelJudge:
                 f"verdict as {self.prompt.id} asks for it; "
                 "use a model that answers in JSON and does not refuse to judge"
             )
-        unjudged = Verdict(Outcome.UNJUDGED)
-        return [found.get(index, unjudged) for index in range(len(exchanges))]
+        verdicts = []
+        for index, exchange in enumerate(exchanges):
+            missing = Outcome.UNJUDGED if exchange.answer.strip() else Outcome.NEITHER
+            verdicts.append(found.get(index, Verdict(missing)))
+        return verdicts
 
     def _check_kind(self, exchanges: Sequence[Exchange]) -> None:
         for exchange in exchanges:

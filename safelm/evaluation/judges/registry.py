@@ -74,30 +74,30 @@ class ScoreThreshold:
         return not_harmful(answer)
 
 
-@dataclass(frozen=True)
-class JudgeResources:
-    """Rows that a judge may name; `answers` names the file for a language model's answers."""
+def open_judge(
+    name: str,
+    row: JudgeRow,
+    scorers: Mapping[str, ScorerRow],
+    engines: Mapping[str, EngineRow],
+    answers: str,
+) -> Judge:
+    """Open the judge of a row, which may name a row of `scorers` or `engines`.
 
-    scorers: Mapping[str, ScorerRow]
-    engines: Mapping[str, EngineRow]
-    answers: str
-
-
-def open_judge(name: str, row: JudgeRow, resources: JudgeResources) -> Judge:
-    """Open the judge of a row."""
-    task = Task(resources.answers, ())
+    `answers` names the file for a language model's answers.
+    """
+    task = Task(answers, ())
     match row:
         case DemoJudge():
             return DemoRule()
         case RefusalPhrasesJudge():
             return RefusalPhrasesRule()
         case ScorerJudge():
-            scorer = grader(row.scorer, resources.scorers, resources.engines)
+            scorer = grader(row.scorer, scorers, engines)
             # If the scorer is a language model, it saves its answers under the task's name.
             scorer.begin(task, Path())
             return ScoreThreshold(scorer, row.min_score)
         case LlmJudge():
-            engine = engine_row(dict(resources.engines), row.engine)
+            engine = engine_row(dict(engines), row.engine)
             opened = open_engine(engine, answers_file(engine, "verdict", task))
             prompt = VerdictPrompt.read(row.prompt)
             return LanguageModelJudge(name, opened, prompt, row.max_attempts, row.seed)

@@ -73,24 +73,18 @@ def hidden_states(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_siz
     """
     import torch
 
-    from safelm.decoding.check import positions_of
-    from safelm.evaluation.probes.tag import pad
-    from safelm.models.chat import page_tokens
+    from safelm.evaluation.probes.tag import batches
 
-    longest = positions_of(model.config)
-    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
     means = []
-    for start in range(0, len(read), batch_size):
-        rows = read[start : start + batch_size]
-        tokens, lengths = pad(rows, model.device)
+    for tokens, lengths in batches(model, tokenizer, texts, batch_size):
         positions = torch.arange(tokens.shape[1], device=model.device)
         is_text = (positions < lengths).float()
         count = is_text.sum(dim=1)[:, None]
         with torch.inference_mode():
             layers = model.base_model(tokens, output_hidden_states=True).hidden_states
             sums = [(layer.float() * is_text[..., None]).sum(dim=1) for layer in layers]
-            mean = torch.stack(sums) / count
-            means.append(mean.cpu().double().numpy())
+        mean = torch.stack(sums) / count
+        means.append(mean.cpu().double().numpy())
     return np.concatenate(means, axis=1)
 
 
@@ -115,6 +109,7 @@ def probe_layers(
     areas = []
     validated = []
     for layer in states:
+        # The layer is never chosen by these areas, which are the ones that are reported.
         scores = fit_and_score(layer[first], labels[first], layer[second])
         areas.append(_auroc(labels[second], scores))
         validated.append(_cross_validated(layer[first], labels[first], names[first], seed))

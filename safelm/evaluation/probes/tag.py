@@ -4,11 +4,13 @@ In training, only unsafe pages have the tag, for example before one word in twen
 therefore learns p(tag | prefix) = rate x P(unsafe | prefix) before every word.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.decoding import word_starts
@@ -75,10 +77,13 @@ def measure_tag_probability(
 
 def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measurement]:
     """Compare p(tag) with the share of unsafe pages, in bins of p(tag)."""
-    bins: dict[float, list[Reading]] = {edge: [] for edge in (*EDGES, 1.0)}
+    edges = (*EDGES, 1.0)
+    bins: dict[float, list[Reading]] = {edge: [] for edge in edges}
     for is_unsafe, tags in zip(unsafe, read, strict=True):
         for tag in tags:
-            bins[_bin_edge(tag)].append((is_unsafe, tag))
+            # The upper edge of a bin is not in the bin itself.
+            edge = edges[bisect_right(EDGES, tag)]
+            bins[edge].append((is_unsafe, tag))
     rows = []
     for edge, readings in bins.items():
         if not readings:
@@ -88,14 +93,6 @@ def _binned(unsafe: Sequence[bool], read: Sequence[list[float]]) -> list[Measure
         rows.append(share("tag_bin", sum(labels), len(labels), bin_edge=edge))
         rows.append(number("tag_bin_mean", mean, bin_edge=edge))
     return rows
-
-
-def _bin_edge(tag: float) -> float:
-    """Return the upper edge of the bin of p(tag), which is not in the bin itself."""
-    for edge in EDGES:
-        if tag < edge:
-            return edge
-    return 1.0
 
 
 def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | None:
@@ -109,18 +106,24 @@ def _auroc(unsafe: Sequence[bool], rows: Sequence[Sequence[float]]) -> Auroc | N
     return auroc(labels, means, CONFIDENCE)
 
 
-def pad(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return padded tokens (rows, tokens) and the length of each row (rows, 1).
+def batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the tokens of pages (rows, tokens) and the length of each row (rows, 1).
 
-    Any token can pad, because a causal model never sees what comes after the text.
+    Pages are cut at the model's last position.
     """
-    longest = max(map(len, rows))
-    padded = []
-    for row in rows:
-        padding = [0] * (longest - len(row))
-        padded.append(row + padding)
-    lengths = [[len(row)] for row in rows]
-    return torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
+    longest = positions_of(model.config)
+    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
+    for start in range(0, len(read), batch_size):
+        rows = [torch.tensor(row, dtype=torch.long) for row in read[start : start + batch_size]]
+        lengths = torch.tensor([[len(row)] for row in rows])
+        # Any token can pad, because a causal model never sees what comes after the text.
+        tokens = pad_sequence(rows, batch_first=True)
+        yield tokens.to(model.device), lengths.to(model.device)
 
 
 @torch.inference_mode()
@@ -137,15 +140,10 @@ def tag_probabilities(
         ValueError: if the tokenizer has no harmfulness tag.
     """
     tag = tag_id(tokenizer)
-    device = model.device
     if tag is None:
         raise ValueError("p(tag): expected a tokenizer with the harmfulness tag (it has none)")
-    starts = torch.tensor(word_starts(tokenizer), device=device)
-    longest = positions_of(model.config)
-    read = [tokens[:longest] for tokens in page_tokens(tokenizer, texts)]
-    for start in range(0, len(read), batch_size):
-        rows = read[start : start + batch_size]
-        tokens, lengths = pad(rows, device)
+    starts = torch.tensor(word_starts(tokenizer), device=model.device)
+    for tokens, lengths in batches(model, tokenizer, texts, batch_size):
         logits = model(tokens).logits.float()
         tags = logits.softmax(dim=-1)[..., tag]
         ends = word_ends(tokens[:, None], lengths, starts)[:, 0]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from safelm.evaluation.prompt_files import PromptFileError, is_filled, read_rows
 
 LETTERS = "ABCDEFGHIJ"
+HubRow = dict[str, Any]
 Row = Mapping[str, Any]
 
 
@@ -24,14 +25,14 @@ class Layout(NamedTuple):
     columns: tuple[str, ...]
     answer: str
     answers: Callable[[Row], Sequence[Any]]
-    to_hub: Callable[[Row], dict[str, Any]] = dict
+    to_hub: Callable[[Row], HubRow] = dict
 
 
 def _strip(text: str, head: str = "Question: ", tail: str = "") -> str:
     return text.strip().removeprefix(head).removesuffix(tail).strip()
 
 
-def _multiple_choice(row: Row) -> dict[str, Any]:
+def _multiple_choice(row: Row) -> HubRow:
     """Convert a row of ARC or OpenBookQA: a question, texts, and the index of the right one."""
     labels = list(LETTERS[: len(row["choices"])])
     question = _strip(row["query"])
@@ -43,7 +44,7 @@ def _multiple_choice(row: Row) -> dict[str, Any]:
     }
 
 
-def _commonsense_qa(row: Row) -> dict[str, Any]:
+def _commonsense_qa(row: Row) -> HubRow:
     """Split the choices from the query: `Question: …\\nChoices:\\nA. …\\nAnswer:`."""
     question, _, rest = _strip(row["query"], tail="Answer:").partition("\nChoices:\n")
     texts = [line.partition(". ")[2] for line in rest.splitlines()]
@@ -55,12 +56,12 @@ def _commonsense_qa(row: Row) -> dict[str, Any]:
     }
 
 
-def _piqa(row: Row) -> dict[str, Any]:
+def _piqa(row: Row) -> HubRow:
     first, second = row["choices"][:2]
     return {"goal": _strip(row["query"]), "sol1": first, "sol2": second, "label": row["gold"]}
 
 
-def _winogrande(row: Row) -> dict[str, Any]:
+def _winogrande(row: Row) -> HubRow:
     """Make one sentence of two beginnings that differ in their last words and a continuation."""
     first, second = (text.split(" ") for text in row["context_options"])
     same = 0
@@ -77,7 +78,7 @@ def _winogrande(row: Row) -> dict[str, Any]:
     }
 
 
-def _triviaqa(row: Row) -> dict[str, Any]:
+def _triviaqa(row: Row) -> HubRow:
     """Convert a row of TriviaQA.
 
     The question keeps its question mark. The harness adds another, as it does to the hub's rows.
@@ -86,7 +87,7 @@ def _triviaqa(row: Row) -> dict[str, Any]:
     return {"question": _strip(row["context"], tail="Answer:"), "answer": answer}
 
 
-def _gsm8k(row: Row) -> dict[str, Any]:
+def _gsm8k(row: Row) -> HubRow:
     answer = f"{row['chain_of_thought']}\n#### {row['answer']}"
     return {"question": row["context"].strip(), "answer": answer}
 
@@ -143,7 +144,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 }
 
 
-def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
+def read_task_rows(task: str, path: Path) -> list[HubRow]:
     """Read the rows of a file and convert them to those of the task's data set on the hub.
 
     Raises:
@@ -167,7 +168,7 @@ def read_task_rows(task: str, path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _with_answer(place: str, row: Row, layout: Layout) -> dict[str, Any]:
+def _with_answer(place: str, row: Row, layout: Layout) -> HubRow:
     """Return the row with its answer in the harness's type, because CSV has only text."""
     value = row[layout.answer]
     try:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safelm.decoding.check import positions_of
 
+Item = dict[str, Any]
 LOGGERS = ("lm_eval", "lm-eval")
 # Positions assumed for a model that names none. Models with fewer generate shorter answers.
 DEFAULT_POSITIONS = 2048
@@ -32,7 +33,7 @@ def silence_harness() -> None:
 def accuracy_and_perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    items: Sequence[dict[str, Any]],
+    items: Sequence[Item],
     pages: Sequence[str],
     *,
     batch_size: int,
@@ -65,7 +66,7 @@ def run_tasks(
     *,
     batch_size: int,
     limit: int | None,
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """Run tasks; return the harness's samples: a dictionary for each item, with its metrics."""
     silence_harness()
     positions = max_length(model)
@@ -89,11 +90,11 @@ def run_tasks(
 def _run(harness: HFLM, tasks: Mapping[str, ConfigurableTask], limit: int | None) -> Any:
     # The harness shows eight progress bars for a second of work.
     with redirect_stderr(StringIO()):
-        groups: dict[str, Any] = {"tasks": dict(tasks), "groups": {}}
+        groups: Item = {"tasks": dict(tasks), "groups": {}}
         return evaluate(harness, groups, limit=limit, bootstrap_iters=0)
 
 
-def choice_task(items: Sequence[dict[str, Any]], begin: str) -> ConfigurableTask:
+def choice_task(items: Sequence[Item], begin: str) -> ConfigurableTask:
     """Make a task of items {id, question, choices, answer}, whose texts start with `begin`."""
     rows = [{**item, "question": begin + item["question"]} for item in items]
     return _task(
@@ -117,7 +118,7 @@ def page_task(pages: Sequence[str]) -> ConfigurableTask:
     )
 
 
-def _task(name: str, rows: list[dict[str, Any]], **config: Any) -> ConfigurableTask:
+def _task(name: str, rows: list[Item], **config: Any) -> ConfigurableTask:
     data = {"test": Dataset.from_list(rows)}
     config |= {"task": name, "custom_dataset": lambda **_: data, "test_split": "test"}
     task = ConfigurableTask(config=config)

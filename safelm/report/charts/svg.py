@@ -4,9 +4,8 @@ Colours, strokes and fonts are classes of page.css, so charts follow the reader'
 scheme. Every chart is about as wide as a phone; wide screens show several side by side.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import ceil, floor, log10
 from operator import itemgetter
 from pathlib import Path
@@ -26,9 +25,7 @@ LETTER = 0.56  # mean width of a sans-serif letter, as a share of the font size
 LINE = 13.0  # the height of a name beside a point
 TOLERANCE = 0.999999  # of ticks
 
-Ticks = Sequence[tuple[float, str]]
 Position = tuple[float, float]
-Name = tuple[str, float, float, float]  # name, x, y, height of the name
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Axis:
 
     start: float
     end: float
-    ticks: Ticks
+    ticks: Sequence[tuple[float, str]]
     highest: float = 1.0
     title: str = ""
 
@@ -52,7 +49,7 @@ class Curve:
 
     label: str
     style: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[Position]
     rates: Sequence[Rate] = ()
 
 
@@ -66,7 +63,7 @@ class Point:
     y: Rate
 
     @property
-    def values(self) -> tuple[float, float]:
+    def values(self) -> Position:
         """Both values, 0 where nothing was counted."""
         return self.x.value or 0.0, self.y.value or 0.0
 
@@ -124,24 +121,22 @@ def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
     return moved
 
 
-def names_beside(across: Axis, up: Axis, points: Iterable[tuple[str, Position]]) -> list[Name]:
-    """Place names beside points, below one another."""
+def names_beside(
+    across: Axis, up: Axis, points: Iterable[tuple[str, Position]]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Place names beside points, below one another: (name, x, y, height of the name)."""
     placed = [(name, across(x), up(y)) for name, (x, y) in points]
     placed.sort(key=itemgetter(2))
-    heights = apart([height for _, _, height in placed], LINE, up.start)
-    return [(*place, height) for place, height in zip(placed, heights, strict=True)]
+    heights = apart([height for *_, height in placed], LINE, up.start)
+    for place, height in zip(placed, heights, strict=True):
+        yield *place, height
 
 
-def beats(point: Point, other: Point) -> bool:
-    """Return whether one point is further left and no lower, or higher and no further right."""
-    (x, y), (other_x, other_y) = point.values, other.values
-    return (x, y) != (other_x, other_y) and x <= other_x and y >= other_y
-
-
-def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats."""
-    beaten = {id(other) for point, other in product(points, points) if beats(point, other)}
-    return [point for point in points if id(point) not in beaten]
+def better_points(point: Point, points: Sequence[Point]) -> list[Point]:
+    """Return the points further left and no lower, or higher and no further right."""
+    x, y = point.values
+    beyond = [one for one in points if one.values[0] <= x and one.values[1] >= y]
+    return [one for one in beyond if one.values != (x, y)]
 
 
 ENVIRONMENT = Environment(

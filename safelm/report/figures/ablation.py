@@ -1,6 +1,6 @@
 """Figures of training variants: the ablation (Figure 4), amounts, starts (paper §12), utility."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -8,17 +8,17 @@ from typing import Any
 from safelm.report.charts.numbers import readable
 from safelm.report.data import ReportData
 from safelm.report.draw import by_stage, grouped, measured_figure, pivot
-from safelm.report.layout import STAGE_NAMES, Figure, Table
+from safelm.report.layout import Figure, Table, name_of, names_of
 from safelm.report.measured import Number
-from safelm.report.roles import STEPS, Group
+from safelm.report.roles import Group
 from safelm.stats.rates import Rate
 
 
 def ablation(data: ReportData) -> Figure:
     """Draw Figure 4: attack success as one intervention is added to another."""
-    steps = data.roles.ablation
-    numbers = by_stage(chain(*(_step(data, step, steps[step]) for step in STEPS if step in steps)))
-    absent = "; ".join(meaning for step, meaning in STEPS.items() if step not in steps)
+    steps, names = data.roles.ablation, names_of("step")
+    numbers = by_stage(chain(*(_step(data, step, steps[step]) for step in names if step in steps)))
+    absent = "; ".join(meaning for step, meaning in names.items() if step not in steps)
     missing = f" Not built here: {absent}." if absent else ""
     return measured_figure(data, "figure-4", numbers, missing=missing)
 
@@ -27,7 +27,7 @@ def _step(data: ReportData, step: str, group: Group) -> Iterator[Number]:
     """Iterate over the bars of a step, with its name as the row and the paper's value."""
     paper, plain, safebeam = data.paper.ablation, data.decoders.plain, data.decoders.safebeam
     # The last value of Figure 4 is that of the tagged model under SafeBeam.
-    names = {plain: STEPS[step]}
+    names = {plain: name_of("step", step)}
     if step == "tags" and safebeam:
         names[safebeam] = "+ SafeBeam"
     key = {"group": group.name, "stage": ["pretrain", paper.stage], "decoder": list(names)}
@@ -39,25 +39,21 @@ def _step(data: ReportData, step: str, group: Group) -> Iterator[Number]:
 
 def amounts(data: ReportData) -> list[Figure]:
     """Draw attack success and benign compliance by the amount of each varied ingredient."""
-    figures = []
-    for name, groups in data.roles.amounts.items():
-        built = {amount: group.name for amount, group in groups.items() if group in data.built}
-        if len(built) > 1:
-            figures.append(_amount_figure(data, name, built))
-    return figures
-
-
-def _amount_figure(data: ReportData, what: str, groups: Mapping[float, str]) -> Figure:
-    unit, factor = (" %", 100) if what.startswith("rate") else ("", 1)
-    places = {group: f"{amount * factor:g}{unit}" for amount, group in groups.items()}
     decoders = [*data.main_decoders, data.decoders.branch]
-    words: dict[str, Any] = {
-        "what": what,
-        "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
-    }
-    numbers = data.safety(group=list(places), decoder=decoders)
-    id = f"amounts-{what.replace(' ', '-')}"
-    return measured_figure(data, id, numbers, text="amounts", places=places, **words)
+    figures = []
+    for what, groups in data.roles.amounts.items():
+        unit, factor = (" %", 100) if what.startswith("rate") else ("", 1)
+        built = {amount: group.name for amount, group in groups.items() if group in data.built}
+        places = {name: f"{amount * factor:g}{unit}" for amount, name in built.items()}
+        words: dict[str, Any] = {
+            "id": f"amounts-{what.replace(' ', '-')}",
+            "what": what,
+            "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
+        }
+        numbers = data.safety(group=list(places), decoder=decoders)
+        if len(built) > 1:
+            figures.append(measured_figure(data, "amounts", numbers, places=places, **words))
+    return figures
 
 
 def starts(data: ReportData) -> Figure:
@@ -81,21 +77,18 @@ def utility(data: ReportData) -> Figure:
     numbers = measured.select(metric=["accuracy", "perplexity"], suite=measured.utility_suite)
     columns = {}
     for stage in measured.stages():
-        columns[f"accuracy, {stage}"] = STAGE_NAMES[stage]
+        columns[f"accuracy, {stage}"] = name_of("stage", stage)
         columns[f"perplexity, {stage}"] = "perplexity"
     columns["paper, pretrain"] = "Paper, mean of nine tasks"
-    tables = [pivot("utility", [*numbers, *_paper(data)], columns), _tasks(data)]
-    accuracy = [number for number in numbers if number.metric == "accuracy"]
-    return measured_figure(data, "utility", by_stage(accuracy), tables)
-
-
-def _paper(data: ReportData) -> Iterator[Number]:
-    """Iterate over the paper's utility of each group's step, in percent."""
+    papers = []
     for group in data.built:
         # The paper has none of the tagged model; that of the step before stands for it.
-        value = data.paper.utility.steps.get("moral" if group.step == "tags" else group.step or "")
-        rate = Rate(0, 0, value, None, None)
-        yield Number(metric="paper", group=group.name, stage="pretrain", rate=rate)
+        step = "moral" if group.step == "tags" else group.step
+        rate = Rate(0, 0, data.paper.utility.steps.get(step or ""), None, None)
+        papers.append(Number(metric="paper", group=group.name, stage="pretrain", rate=rate))
+    tables = [pivot("utility", numbers + papers, columns), _tasks(data)]
+    accuracy = [number for number in numbers if number.metric == "accuracy"]
+    return measured_figure(data, "utility", by_stage(accuracy), tables)
 
 
 def _tasks(data: ReportData) -> Table:

@@ -1,4 +1,4 @@
-"""Figures of answers: attack success (Figure 2), by form, by judge, and over-refusal (Figure 3)."""
+"""Figures of answers: attack success (Figure 2), what raises it, and over-refusal (Figure 3)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,13 +8,15 @@ import polars as pl
 
 from safelm.report.charts.numbers import NONE, readable, short_percent
 from safelm.report.data import ReportData
-from safelm.report.draw import grouped, measured_figure, pivot
-from safelm.report.figures.makers import kind_of
-from safelm.report.layout import STAGE_NAMES, Figure, Row, Table, table, table_layout
+from safelm.report.draw import grouped, measured_figure, pivot, places_of, rows_of
+from safelm.report.layout import Figure, Row, Table, name_of, table, table_layout
 from safelm.report.measured import Number
 from safelm.stats.rates import Rate
 
 WORLD = ("harmful", "benign", "dual_use")  # suites of the embedded world
+# Checkpoints of whole stages: the instruction-tuned model begins the line, the finetuned ends it.
+ENDS = {"instruct": 0, "finetune": None}
+CONDITIONS = ["plain", "random", "optimised"]  # of suffixes
 
 
 def attack_success(data: ReportData) -> Figure:
@@ -26,15 +28,13 @@ def attack_success(data: ReportData) -> Figure:
 
 def _paper_asr(data: ReportData, number: Number) -> float | None:
     """Return the value of Figure 2, and for the filtered model that of Figure 4, as a share."""
-    figure_2, ablation = getattr(data.paper.asr, number.stage), data.paper.ablation
-    values: dict[tuple[str | None, str | None], float] = {
-        ("standard", data.decoders.plain): figure_2.standard,
-        ("safe", data.decoders.plain): figure_2.safe,
-        ("safe", data.decoders.safebeam): figure_2.safebeam,
-    }
+    ablation, plain = data.paper.ablation, data.decoders.plain
+    bars = dict(getattr(data.paper.asr, number.stage))
+    values = {("safe", data.decoders.safebeam): bars.pop("safebeam")}
+    values |= {(part, plain): bar for part, bar in bars.items()}
     if number.stage == ablation.stage:
-        values["filtered", data.decoders.plain] = ablation.steps["score_0"]
-    value = values.get((data.roles.part(number.group), number.decoder))
+        values["filtered", plain] = ablation.steps["score_0"]
+    value = values.get((data.roles.part(number.group) or "", number.decoder))
     return None if value is None else value / 100
 
 
@@ -44,26 +44,23 @@ def by_form(data: ReportData) -> Figure:
     asr = [number for number in data.measured.select(**key, form=...) if number.form]
     tables = []
     for stage, numbers in grouped(asr, "stage").items():
-        tables.append(pivot("forms", numbers, stage=STAGE_NAMES[stage].lower()))
+        tables.append(pivot("forms", numbers, stage=name_of("stage", stage).lower()))
     return measured_figure(data, "forms", asr, tables)
 
 
 def outcomes(data: ReportData) -> Figure:
     """Draw the outcomes of harmful requests by two judges; the table has further judges."""
-    numbers = data.measured.select(suite="harmful", decoder=data.main_decoders)
     table = _harmful_table(data, "Answers to harmful requests", "harmful", data.main_decoders)
-    return measured_figure(data, "judges", list(_apart(numbers)), [table])
-
-
-def _apart(numbers: Sequence[Number]) -> Iterator[Number]:
-    """Take what the strict judge calls harmful out of what the plain judge calls so."""
-    cells = grouped(numbers, "metric", "group", "stage", "decoder")
-    for (metric, *cell), (number,) in cells.items():
-        strict = cells.get(("asr_strict", *cell))
-        if metric == "asr" and strict:
-            count = number.rate.count - strict[0].rate.count
-            number = replace(number, rate=replace(number.rate, count=count))
-        yield number
+    numbers = []
+    measured = data.measured.select(suite="harmful", decoder=data.main_decoders)
+    for members in grouped(measured, "group", "stage", "decoder").values():
+        counts = {number.metric: number.rate.count for number in members}
+        # What the strict judge calls harmful is a bar of its own.
+        plain = counts.get("asr", 0) - counts.get("asr_strict", 0)
+        for number in members:
+            rate = replace(number.rate, count=plain) if number.metric == "asr" else number.rate
+            numbers.append(replace(number, rate=rate))
+    return measured_figure(data, "judges", numbers, [table])
 
 
 def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequence[str]) -> Table:
@@ -75,54 +72,112 @@ def _harmful_table(data: ReportData, caption: str, suite: str, decoders: Sequenc
     return pivot("harmful", numbers, columns, caption=caption)
 
 
+def finetuning(data: ReportData) -> Figure:
+    """Draw attack success and benign compliance along benign finetuning."""
+    numbers = data.safety(stage=list(ENDS), checkpoint=...)
+    between = [number for number in numbers if number.checkpoint is not None]
+    cells = grouped(between, "group", "decoder")
+    whole = []
+    for number in numbers:
+        if number.checkpoint is None and (number.group, number.decoder) in cells:
+            whole.append(replace(number, checkpoint=ENDS[number.stage]))
+    return measured_figure(data, "relearning", between + whole)
+
+
+def harmful_tuning(data: ReportData) -> Figure:
+    """Draw the rows of `relearn`: tuning on harmful pairs, and on benign ones as the control."""
+    declared = data.declared.relearn
+    key = {"row": list(declared), "checkpoint": ...}
+    rates = [number for number in data.safety(**key) if number.rate.value is not None]
+    losses = data.measured.select(metric="held_out_loss", **key)
+    places = places_of([*rates, *losses], "checkpoint")
+    stages: list[str] = [row.stage for row in declared.values()]
+    decoders, tuned = list(data.declared.decoders), list(declared)
+
+    # Rows of one stage stand beside each other, for comparison with their control.
+    def position(number: Number) -> tuple[int, int, str, int]:
+        stage, decoder = stages.index(number.stage), decoders.index(number.decoder)
+        return stage, decoder, number.metric, tuned.index(number.row or "")
+
+    rows: list[Row] = []
+    for names, members in rows_of("tuned-on", rates):
+        cells = {number.checkpoint: number for number in members}
+        rises = _first_rise(cells) if members[0].metric == "asr" else ""
+        rows.append({**names, "rises": rises, **cells})
+    pairs = table("tuned-on", rows, {"rises": "Rises after", **places})
+    tables = [pairs, pivot("tuned-on-losses", losses, places)]
+    return measured_figure(data, "tuned-on", sorted(rates, key=position), tables, places=places)
+
+
+def _first_rise(numbers: dict[int | None, Number]) -> str:
+    """Return the first checkpoint whose whole interval lies above that of checkpoint 0."""
+    start = numbers[0].rate.high if 0 in numbers else 1.0
+    rising = [pairs or 0 for pairs, one in numbers.items() if (one.rate.low or 0) > (start or 0)]
+    return str(min(rising)) if rising else NONE
+
+
+def suffix_attacks(data: ReportData) -> Figure:
+    """Draw attack success of every row of `attacks`, by model, stage and decoder."""
+    numbers = data.measured.select(row=list(data.declared.attacks), condition=CONDITIONS)
+    targets = [number for number in numbers if not number.decoder]
+    answers = [number for number in numbers if number.decoder]
+    asr = [number for number in answers if number.metric == "asr"]
+    tables = [pivot("suffixes", answers), pivot("suffix-targets", targets)]
+    attackers = []
+    for name, row in data.declared.attacks.items():
+        knows = "does not know the tag"
+        if row.tag_weight:
+            knows = "knows the tag, and lowers its probability on that answer too "
+            knows += f"(weight {row.tag_weight:g})"
+        search = f"{row.suffix_tokens} tokens, {row.steps} steps of {row.candidates} candidates"
+        attackers.append(f"“{readable(name)}” {knows}; {search}.")
+    return measured_figure(data, "suffixes", asr, tables, settings=" ".join(attackers))
+
+
 def harmless(data: ReportData) -> list[Figure]:
     """Draw Figure 3, answers to harmless requests in five labels; and those that sound harmful."""
-    paper, source = list(_paper_labels(data)), data.paper.over_refusal.source
-    figure_3 = _labels(data, "benign", "figure-3", further=paper, source=source)
-    return [figure_3, _labels(data, "dual_use", "dual-use")]
+    paper = data.paper.over_refusal
+    numbers = []
+    for name in ("standard", "safe"):
+        counts = getattr(paper, name).model_dump()
+        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
+        where: dict[str, Any] = {"group": f"the paper, {name}", "decoder": "top-k"}
+        for metric, count in counts.items():
+            rate = Rate(count, paper.of, count / paper.of, None, None)
+            numbers.append(Number(metric=metric, stage="instruct", rate=rate, **where))
+    figure_3 = _labels(data, "figure-3", "benign", further=numbers, source=paper.source)
+    return [figure_3, _labels(data, "dual-use", "dual_use")]
 
 
 def _labels(
-    data: ReportData, suite: str, id: str, further: Sequence[Number] = (), **words: Any
+    data: ReportData, name: str, suite: str, further: Sequence[Number] = (), **words: Any
 ) -> Figure:
     numbers = data.measured.select(suite=suite, decoder=data.main_decoders)
     # Without answers of ours there is nothing to set beside the paper's.
     numbers += further if numbers else []
-    return measured_figure(data, id, numbers, [pivot("harmless", numbers)], **words)
-
-
-def _paper_labels(data: ReportData) -> Iterator[Number]:
-    """Iterate over the paper's counts of each label."""
-    paper = data.paper.over_refusal
-    for name in ("standard", "safe"):
-        counts = getattr(paper, name).model_dump()
-        counts["over_refusal"] = counts["partial_refusal"] + counts["refused"]
-        for metric, count in counts.items():
-            rate = Rate(count, paper.of, count / paper.of, None, None)
-            group = f"the paper, {name}"
-            yield Number(metric=metric, group=group, stage="instruct", decoder="top-k", rate=rate)
+    return measured_figure(data, name, numbers, [pivot("harmless", numbers)], **words)
 
 
 def public_suites(data: ReportData) -> list[Figure]:
     """Draw a figure for each suite beside those of the embedded world, in the order of names."""
-    judges = data.measured.judges.filter(pl.col("suite").is_in(WORLD).not_())
-    return [_public_suite(data, rows) for rows in judges.partition_by("suite", maintain_order=True)]
-
-
-def _public_suite(data: ReportData, judges: pl.DataFrame) -> Figure:
-    suite, kind = judges.row(0)[:2]
-    kinds = judges.select("first_judge", "judge_kind").iter_rows()
-    words: dict[str, Any] = {
-        "name": readable(suite),
-        "judges": "; ".join(f"{judge}, {kind_of(kind)}" for judge, kind in kinds),
-        "first": judges.filter("is_first_judge")["first_judge"][0],
-    }
-    id = f"suite-{suite.replace('_', '-')}"
-    if kind != "harmful":
-        return _labels(data, suite, id, text="harmless-suite", **words)
-    numbers = data.measured.select(metric="asr", suite=suite)
-    table = _harmful_table(data, f"The suite {words['name']}", suite, data.all_decoders)
-    return measured_figure(data, id, numbers, [table], text="harmful-suite", **words)
+    further = data.measured.judges.filter(pl.col("suite").is_in(WORLD).not_())
+    figures = []
+    for judges in further.partition_by("suite", maintain_order=True):
+        suite, kind = judges.row(0)[:2]
+        rows = judges.select("first_judge", "judge_kind").iter_rows()
+        words: dict[str, Any] = {
+            "id": f"suite-{suite.replace('_', '-')}",
+            "title": readable(suite),
+            "judges": "; ".join([f"{judge}, {name_of('kind', kind)}" for judge, kind in rows]),
+            "first": judges.filter("is_first_judge")["first_judge"][0],
+        }
+        if kind == "harmful":
+            numbers = data.measured.select(metric="asr", suite=suite)
+            table = _harmful_table(data, f"The suite {words['title']}", suite, data.all_decoders)
+            figures.append(measured_figure(data, "harmful-suite", numbers, [table], **words))
+        else:
+            figures.append(_labels(data, "harmless-suite", suite, **words))
+    return figures
 
 
 def external_models(data: ReportData) -> Figure:
@@ -131,8 +186,8 @@ def external_models(data: ReportData) -> Figure:
     shown, tables = [], []
     for metric in ("asr", "complied"):
         bars = [number for number in everything if number.metric == metric]
-        suites = grouped(bars, "suite")
         shown += bars
+        suites = grouped(bars, "suite")
         numbers = [number for number in everything if number.suite in suites and number.decoder]
         tables.append(pivot(f"others-{metric}", numbers))
     tables.append(table("others-utility", _utility(data)))

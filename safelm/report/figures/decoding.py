@@ -1,12 +1,10 @@
 """Figures of decoding: the frontier of decoders, p(tag) as a signal, and linear probes."""
 
-from collections.abc import Iterator, Sequence
-
 from safelm.report.charts.numbers import NONE, readable
-from safelm.report.charts.svg import Point, beats, draw, frontier
+from safelm.report.charts.svg import Point, better_points, draw
 from safelm.report.data import ReportData
 from safelm.report.draw import grouped, measured_figure, named, pivot, rows_of
-from safelm.report.layout import Figure, Panel, Row, chart_label, figure, layout_of, table
+from safelm.report.layout import Figure, Panel, chart_label, figure, layout_of, table
 from safelm.report.measured import Number
 
 
@@ -18,29 +16,27 @@ def decoder_controls(data: ReportData) -> Figure:
     layout = layout_of("decoders")
     panels, rows = [], []
     for (group, _), members in grouped(numbers, "group", "stage").items():
-        drawn = list(_points(data, members))
+        drawn = []
+        for names, own in rows_of("decoders", members):
+            rates = {number.metric: number.rate for number in own if number.rate.of}
+            # A decoder of one suite alone has no place on the plane.
+            if {"asr", "complied"} <= rates.keys():
+                decoder = own[0].decoder
+                pair = (rates["asr"], rates["complied"])
+                point = Point(readable(decoder), data.styles[decoder], *pair)
+                drawn.append((point, {**names, **rates}))
         points = [point for point, _ in drawn]
+        frontier = []
         for point, cells in drawn:
-            better = ", ".join(other.label for other in points if beats(other, point))
-            rows.append({**cells, "beaten": better or NONE})
+            better = [other.label for other in better_points(point, points)]
+            rows.append({**cells, "beaten": ", ".join(better) or NONE})
+            frontier += [] if better else [point.values]
         heading = f"{group}: {named(members[0], 'stage')['stage'].lower()}"
         label = chart_label("points", f"{layout.title}, {heading}")
-        edge = sorted(point.values for point in frontier(points))
-        chart = draw("scatter", points, edge, label, layout.across, layout.upwards)
+        chart = draw("scatter", points, sorted(frontier), label, layout.across, layout.upwards)
         panels.append(Panel(heading, chart))
     legend = [(f"mark {style}", meaning) for style, meaning in data.legend(data.all_decoders)]
     return figure("decoders", panels, [table("decoders", rows)], legend=legend)
-
-
-def _points(data: ReportData, numbers: Sequence[Number]) -> Iterator[tuple[Point, Row]]:
-    """Iterate over decoders with both rates: (point, row of the table)."""
-    for names, members in rows_of("decoders", numbers):
-        rates = {number.metric: number.rate for number in members if number.rate.of}
-        # A decoder of one suite alone has no place on the plane.
-        if {"asr", "complied"} <= rates.keys():
-            decoder = members[0].decoder
-            pair = (rates["asr"], rates["complied"])
-            yield Point(readable(decoder), data.style(decoder), *pair), {**names, **rates}
 
 
 def tag_signal(data: ReportData) -> Figure:

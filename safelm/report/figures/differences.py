@@ -3,23 +3,22 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, product
-from typing import Any
 
 import polars as pl
 
 from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import pivot
-from safelm.report.layout import STAGE_NAMES, Cell, Figure, Row, Table, figure, table
+from safelm.report.inputs import Json
+from safelm.report.layout import Cell, Figure, Row, Table, figure, name_of, table
 from safelm.report.measured import Number
 from safelm.report.roles import Group
 from safelm.stats.bootstrap import RESAMPLES, Paired, Side, holm, paired
 from safelm.stats.rates import rate
 from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome
 
-# The outcomes that a metric counts, and its name among differences.
+# The outcomes that a metric counts.
 EVENTS = {**RATES_OF_HARMLESS, "asr": RATES_OF_HARMFUL["asr"]}
-NAMES = {"asr": "attack success", "complied": "compliance", "over_refusal": "over-refusal"}
 FOUND = {"exact": "found", "near": "found", "none": "not found"}  # in the training text
 Answered = tuple[Group, str]  # a group and a decoder
 
@@ -31,10 +30,8 @@ def metrics_of(kind: str) -> Sequence[str]:
 
 def suite_kinds(data: ReportData) -> dict[str, str]:
     """Return the kind of every suite of prompts, by its name."""
-    frame = data.measured.frame
-    rows = frame.filter(
-        frame["decoder"].is_not_null(), pl.all_horizontal(pl.col("row", "checkpoint").is_null())
-    )
+    frame = data.measured.frame.drop_nulls("decoder")
+    rows = frame.filter(pl.all_horizontal(pl.col("row", "checkpoint").is_null()))
     return dict(rows.select("suite", "suite_kind").unique(maintain_order=True).iter_rows())
 
 
@@ -53,7 +50,7 @@ def _side(
 ) -> Side | None:
     """Return whether the event happened, for each seed and every prompt that was judged."""
     is_ours = pl.col("model").is_in(group.models)
-    rows = data.inputs.outcomes.filter(is_ours, decoder=decoder, stage=stage, suite=suite)
+    rows = data.outcomes.filter(is_ours, decoder=decoder, stage=stage, suite=suite)
     judged = rows.filter(pl.col("verdict") != Outcome.UNJUDGED)
     seeds: dict[str, dict[str, bool]] = {model: {} for model in rows["model"]}
     for model, prompt, verdict in judged.select("model", "id", "verdict").iter_rows():
@@ -63,7 +60,8 @@ def _side(
 
 def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
     """Iterate over pairs of models with one decoder, then pairs of decoders with one model."""
-    groups, decoders = data.groups_at(stage), data.all_decoders
+    groups = [group for group in data.built if stage in data.measured.stages(group.name)]
+    decoders = data.all_decoders
     for decoder, (first, second) in product(decoders, combinations(groups, 2)):
         yield (first, decoder), (second, decoder)
     for group, (one_decoder, other_decoder) in product(groups, combinations(decoders, 2)):
@@ -71,18 +69,18 @@ def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
 
 
 @lru_cache(maxsize=1)
-def compared(data: ReportData) -> list[dict[str, Any]]:
+def compared(data: ReportData) -> list[Json]:
     """Return every difference of two sides that answered the same prompts, as summary.json has it.
 
     p-values are adjusted for the number of comparisons (Holm); a difference is significant where
     its p-value is below 1 - confidence.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for (suite, kind), stage in product(suite_kinds(data).items(), data.measured.stages()):
         for sides, metric in product(_pairs(data, stage), metrics_of(kind)):
             if found := pair(data, stage, suite, metric, *sides):
                 first, second = (f"{group.name}, {readable(decoder)}" for group, decoder in sides)
-                row: dict[str, Any] = {"suite": suite, "stage": stage, "of": metric, "first": first}
+                row: Json = {"suite": suite, "stage": stage, "of": metric, "first": first}
                 numbers = {**vars(found.gap), "prompts": found.prompts, "p_value": found.p_value}
                 rows.append({**row, "second": second, **numbers})
     level = 1 - data.confidence
@@ -112,8 +110,8 @@ def _shown(row: Row) -> Row:
     value, interval = points(row["value"], row["low"], row["high"])
     verdict = "significant" if row["significant"] else "not distinguishable"
     return {
-        "stage": STAGE_NAMES[row["stage"]],
-        "metric": NAMES[row["of"]],
+        "stage": name_of("stage", row["stage"]),
+        "metric": name_of("of", row["of"]),
         "pair": f"{row['first']} against {row['second']}",
         "value": Cell(value, f"{interval} {row['prompts']:,} prompts"),
         "p_value": row["p_value"],
@@ -123,17 +121,16 @@ def _shown(row: Row) -> Row:
 
 def overlap(data: ReportData) -> Figure:
     """List prompts that stand in the training text, and the rates of both parts of a suite."""
-    prompts = data.inputs.overlap
-    is_found = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
-    counts = prompts.group_by("suite", maintain_order=True).agg(
-        pl.len().alias("prompts"), *is_found
-    )
+    prompts = data.overlap
+    kinds = [(pl.col("overlap") == kind).sum().alias(kind) for kind in ("exact", "near")]
+    counts = prompts.group_by("suite", maintain_order=True).agg(pl.len().alias("prompts"), *kinds)
     rows = [{**row, "suite": readable(row["suite"])} for row in counts.to_dicts()]
-    repeated = counts.filter(pl.col("exact") + pl.col("near") > 0)["suite"]
+    found = prompts.filter(pl.col("overlap") != "none")
+    repeated = found["suite"].unique(maintain_order=True)
     return figure(
         "overlap",
         tables=[table("overlap", rows), *(_both_parts(data, suite) for suite in repeated)],
-        repeated=f"{sum(row['exact'] + row['near'] for row in rows):,}",
+        repeated=f"{len(found):,}",
         prompts=f"{len(prompts):,}",
     )
 
@@ -141,16 +138,20 @@ def overlap(data: ReportData) -> Figure:
 def _both_parts(data: ReportData, suite: str) -> Table:
     """Build the table of rates on the prompts that were found, and on those that were not."""
     metrics = metrics_of(suite_kinds(data).get(suite, "harmful"))
-    cells = list(product(metrics, dict.fromkeys(FOUND.values())))
-    found = pl.col("overlap").replace_strict(FOUND)
-    answers = data.inputs.outcomes.filter(suite=suite)
-    answers = answers.join(data.inputs.overlap, on=("suite", "id"), maintain_order="left")
+    columns = {}
+    for metric, condition in product(metrics, dict.fromkeys(FOUND.values())):
+        columns[f"{metric}, {condition}"] = f"{name_of('of', metric).capitalize()}, {condition}"
+    answers = data.outcomes.filter(suite=suite).join(
+        data.overlap.with_columns(condition=pl.col("overlap").replace_strict(FOUND)),
+        on=("suite", "id"),
+        maintain_order="left",
+    )
+    cells = answers.group_by("model", "stage", "decoder", "condition", maintain_order=True)
     numbers = []
-    for part in answers.partition_by("model", "stage", "decoder", maintain_order=True):
-        names = dict(zip(("group", "stage", "decoder"), part.row(0), strict=False))
-        for metric, condition in cells:
-            verdicts = part.filter(found == condition)["verdict"]
-            share = rate(int(verdicts.is_in(EVENTS[metric]).sum()), len(verdicts), data.confidence)
-            numbers.append(Number(metric=metric, condition=condition, rate=share, **names))
-    columns = {", ".join(cell): f"{NAMES[cell[0]].capitalize()}, {cell[1]}" for cell in cells}
+    for row in cells.agg("verdict").iter_rows(named=True):
+        verdicts, model = row.pop("verdict"), row.pop("model")
+        for metric in metrics:
+            count = sum(verdict in EVENTS[metric] for verdict in verdicts)
+            share = rate(count, len(verdicts), data.confidence)
+            numbers.append(Number(metric=metric, group=model, rate=share, **row))
     return pivot("overlap-parts", numbers, columns, suite=readable(suite))

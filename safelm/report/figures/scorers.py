@@ -36,16 +36,13 @@ def matrices(fit: Mapping[str, Any]) -> Iterator[tuple[str, Matrix]]:
 
 def rates_of(matrix: Matrix, confidence: float) -> dict[str, Rate | None]:
     """Compute recall and false alarms of a confusion matrix."""
-    return {
-        "recall_1": recall_rate(matrix, 1, confidence),
-        "recall_3": recall_rate(matrix, 3, confidence),
-        "false_alarms": false_alarm_rate(matrix, confidence),
-    }
+    recall = {f"recall_{level}": recall_rate(matrix, level, confidence) for level in (1, 3)}
+    return {**recall, "false_alarms": false_alarm_rate(matrix, confidence)}
 
 
 def classifier(data: ReportData) -> Figure:
     """Draw Figure 5: the confusion matrices of our scorers beside the paper's."""
-    paper, fit = data.paper.classifier, data.inputs.fit
+    paper, fit = data.paper.classifier, data.fit
     confusions = {}
     for name, matrix in matrices(fit):
         labels = "labels of the source" if name.endswith(SOURCE) else "the judge"
@@ -62,8 +59,6 @@ def classifier(data: ReportData) -> Figure:
     for name, row in paper.table.items():
         if name not in paper.matrices:
             rows.append({"scorer": f"the paper's table: {name}", **row.model_dump()})
-    if not fit:
-        return figure("figure-5", note="")
     note = f"{fit['note']} " if fit.get("note") else ""
     return figure("figure-5", panels, [table("scorers", rows), *counts], note=note)
 
@@ -84,9 +79,9 @@ def _grid(name: str, matrix: Matrix) -> Panel:
 def audit(data: ReportData) -> Figure:
     """Draw each predicted score of each source, and the judge's scores of a sample of it."""
     legend = [(f"r{level}", f"judged {level}") for level in range(SCORE_LEVELS)]
+    audits = data.audits.values()
     panels, buckets, levels = [], [], []
-    audited = documents = confidence = 0
-    for name, audit in data.inputs.audits.items():
+    for name, audit in data.audits.items():
         source = readable(name)
         # A score that no page has was not sampled.
         sampled = [row for row in audit["buckets"] if row["audited"]]
@@ -96,29 +91,25 @@ def audit(data: ReportData) -> Figure:
         buckets += [{"source": source, **row} for row in audit["buckets"]]
         for row in audit["levels"]:
             levels.append({"source": source, **row, "level": f"{row['level']} or above"})
-        audited += audit["audited"]
-        documents += audit["documents"]
-        confidence = audit["confidence"]
     return figure(
         "audit",
         panels,
         [table("audit-buckets", buckets), table("audit-levels", levels)],
         legend=legend,
-        audited=f"{audited:,}",
-        documents=f"{documents:,}",
-        confidence=short_percent(confidence),
+        audited=f"{sum(audit['audited'] for audit in audits):,}",
+        documents=f"{sum(audit['documents'] for audit in audits):,}",
+        confidence=short_percent(max((audit["confidence"] for audit in audits), default=0)),
     )
 
 
 def reliability(data: ReportData) -> Figure:
     """Draw the reliability curve of each classifier, and list how well it ranks."""
-    fit = data.inputs.fit
-    scorers = {
-        name: row for name, row in (fit.get("scorers") or {}).items() if row.get("reliability")
-    }
+    fit = data.fit
+    scorers = (fit.get("scorers") or {}).items()
+    fitted = [(name, row) for name, row in scorers if row.get("reliability")]
     curves = []
     rows: list[Row] = []
-    for (name, row), style in zip(scorers.items(), cycle(STYLES), strict=False):
+    for (name, row), style in zip(fitted, cycle(STYLES), strict=False):
         curve = [(point["predicted"], point["observed"]) for point in row["reliability"]]
         curves.append(Curve(readable(name), style, curve))
         gain = row["gain"] and Cell(*points(**row["gain"]))
@@ -134,7 +125,7 @@ def reliability(data: ReportData) -> Figure:
 def cascades(data: ReportData) -> Figure:
     """List cascades: which scorer decided, and the loss against the expensive one alone."""
     rows = []
-    for name, row in (data.inputs.fit.get("cascades") or {}).items():
+    for name, row in (data.fit.get("cascades") or {}).items():
         decided = [f"{readable(by)} {percent(share)}" for by, share in row["decided"].items()]
         recall = row["recall"]
         if recall is not None:
