@@ -256,7 +256,7 @@ def test_code_that_comes_with_an_encoder_is_not_run(encoder: Path) -> None:
 @pytest.fixture
 def fitted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(encoder.parent)
-    monkeypatch.setattr("specs.scorer.RECIPES", encoder.parent)
+    monkeypatch.setattr(Recipe, "folder", encoder.parent)
     Path("brief.yaml").write_text(BRIEF)
     text = PARAMS.replace("fit: {", f"{ROW}fit: {{")
     text = text.replace("scorers: [lexicon, ngrams]", "scorers: [lexicon, deep]")

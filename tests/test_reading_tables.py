@@ -16,7 +16,7 @@ from pyarrow.parquet import encryption
 
 from safelm.ingestion.errors import SourceError
 from specs.yaml_source import SpecError
-from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reasons
+from tests.reading import MUTATION, TEXTS, UNTIMED, read, read_bytes, reader_of, reasons
 
 
 def parquet(**columns: Any) -> bytes:
@@ -39,6 +39,16 @@ def test_parquet_rows_are_documents_and_a_null_is_quarantined(tmp_path: Path) ->
     )
     texts, counts, reader = read_bytes(tmp_path, data, "a.parquet", "parquet")
     assert (texts, counts) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
+
+
+def test_of_a_struct_beside_the_text_only_the_known_fields_are_read(tmp_path: Path) -> None:
+    nested = [{"url": "https://example.org/a", "numbers": [1, 2]}]
+    (tmp_path / "a.parquet").write_bytes(parquet(text=["a"], metadata=nested, meta=[[3]]))
+    reader = reader_of("parquet", tmp_path / "a.parquet")
+    (document,) = reader.read(reader.tasks()[0])
+    assert document.metadata["url"] == "https://example.org/a"
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert reader._columns(file.schema_arrow, "a.parquet") == ["text", "metadata.url"]
 
 
 def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path: Path) -> None:

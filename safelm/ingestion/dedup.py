@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import replace
 from operator import attrgetter
 
-import polars as pl
 import pyarrow.parquet as pq
 
 from safelm.builder.blocks import Task
@@ -56,6 +55,9 @@ def _tables(entry: ManifestEntry) -> list[File]:
 
 def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     """Return, by task, the ids that an earlier task has too."""
+    # Here, because a process that only reads needs none of its 35 MB.
+    import polars as pl
+
     tables = []
     for number, (_, entry) in enumerate(manifest.tasks):
         for file in _tables(entry):

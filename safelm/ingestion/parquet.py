@@ -12,7 +12,7 @@ from safelm.builder.blocks import Documents
 from safelm.ingestion.base import Origin, ReadFiles
 from safelm.ingestion.decompress import DAMAGED, FLOOR
 from safelm.ingestion.errors import SourceError, UnreadableFile
-from safelm.ingestion.metadata import Row
+from safelm.ingestion.metadata import METADATA_COLUMNS, NESTED, Row
 
 # Rows in memory at a time. With a dictionary, a few bytes can stand for long texts.
 BATCH = 128
@@ -79,7 +79,11 @@ class ReadParquet(ReadFiles):
                 raise SourceError(
                     f"{name}: expected strings in column {column!r} (got {kind}); correct `{key}`"
                 )
-        return columns
+        read = []
+        for column in columns:
+            is_text = column in self.text_columns
+            read += [column] if is_text else _fields_read(schema.field(column))
+        return read
 
     def _row_group(
         self, file: pq.ParquetFile, group: int, columns: list[str], name: str, numbers: range
@@ -131,6 +135,19 @@ def _fault(error: Exception) -> str:
     return "encrypted" if "crypt" in str(error) else DAMAGED
 
 
+def _fields_read(column: pa.Field) -> list[str]:
+    """Return what to read of a column beside the text: no lists, and few fields of a struct.
+
+    One row of a list may take more memory than a shard does.
+    """
+    if pa.types.is_nested(column.type) and column.name not in NESTED:
+        return []
+    if pa.types.is_struct(column.type):
+        known = [name for name in METADATA_COLUMNS if column.type.get_field_index(name) >= 0]
+        return [f"{column.name}.{name}" for name in dict.fromkeys(known)]
+    return [] if pa.types.is_list(column.type) else [column.name]
+
+
 def _is_string(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -154,8 +171,9 @@ def _dates_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _has_dictionary(file: pq.ParquetFile, group: int, columns: list[str]) -> bool:
     """Return whether a few bytes may stand for long texts, which makes a batch large."""
     metadata = file.metadata.row_group(group)
+    names = {column.partition(".")[0] for column in columns}
     for number in range(metadata.num_columns):
-        if file.schema.column(number).path.partition(".")[0] in columns:
+        if file.schema.column(number).path.partition(".")[0] in names:
             chunk = metadata.column(number)
             if chunk.has_dictionary_page and chunk.total_uncompressed_size > FLOOR:
                 return True
