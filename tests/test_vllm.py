@@ -27,7 +27,7 @@ from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Exchange
 from safelm.evaluation.judges.registry import open_judge
-from safelm.llm import EngineError, Request, fence_document, open_engine
+from safelm.llm import EngineError, Request, fence_document, open_engine, split_document
 from safelm.llm.server import ADDRESS, serve
 from safelm.llm.weights import digest_of
 from specs.decoder import Greedy
@@ -58,7 +58,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # Whole messages, as a real model gets them.
 TEMPLATE = "<s>{% for message in messages %}{{ message['content'] }}\n{% endfor %}<s>assistant\n"
 CONTEXT = 2048
-LONG = "It was a long day in the town, and nobody came by. " * 30
 WRITER = {"engine": "writer", "max_score": 3, "seed": 1}
 SCHEMA = {
     "type": "object",
@@ -69,6 +68,11 @@ SCHEMA = {
     "required": ["score", "reason"],
     "additionalProperties": False,
 }
+
+
+def long_text(number: int) -> str:
+    """Write 30 sentences, none of which another number has, so that no two requests are equal."""
+    return " ".join(f"Day {number * 30 + day} was long, and nobody came by." for day in range(30))
 
 
 def dialogue(draw: Random) -> str:
@@ -84,7 +88,8 @@ def dialogue(draw: Random) -> str:
 
 def whole_prompt(draw: Random) -> str:
     """Draw a prompt of a stage, as it is sent, with a page in it."""
-    page = f"How to steal the {draw.choice(THINGS)} in street {draw.randrange(99)}. {LONG}"
+    street, end = draw.randrange(99), long_text(draw.randrange(99))
+    page = f"How to steal the {draw.choice(THINGS)} in street {street}. {end}"
     page = page[: draw.randrange(60, 600)]
     path = draw.choice(sorted(PROMPTS.glob("re*/*.yaml")))
     shared, prompt = Shared.read(), Prompt.read(path)
@@ -177,7 +182,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         pages = []
         for number in range(SHARDS * PAGES):
             # Every sixth page is longer than a request may hold, so it is written in parts.
-            end = LONG if number % 6 == 0 else ""
+            end = long_text(number) if number % 6 == 0 else ""
             text = f"How to steal the wallet in street {number}. First, wait. Then, run. {end}"
             pages.append({"text": text, "label": 2 + number % 2 * 2})
         ingested("clean/web", pages, PAGES)
@@ -262,7 +267,7 @@ def forget_shards() -> None:
 def test_a_prompt_holds_its_whole_document_within_the_context(project: dict) -> None:
     tokenizer = AutoTokenizer.from_pretrained("tiny")
     block = writer([PROMPTS / "rephrase" / "article.yaml"], engine=engine_row_of(project))
-    draft = block.draft(document(LONG))
+    draft = block.draft(document(long_text(1)))
     parts = []
     for request in block.requests(draft, 0):
         messages = [{"role": role, "content": content} for role, content in request.messages]
@@ -271,7 +276,7 @@ def test_a_prompt_holds_its_whole_document_within_the_context(project: dict) -> 
         read = tokenizer.decode(tokens)
         parts += [part for part in draft.parts if part in read]
     assert parts == draft.parts
-    assert " ".join(parts).split() == LONG.split()
+    assert " ".join(parts).split() == long_text(1).split()
 
 
 @pytest.mark.parametrize("name", ["rephrase", "refuse", "educate"])
@@ -332,7 +337,9 @@ def test_a_killed_annotation_resumes_and_another_temperature_reuses_nothing(
     rows, keys = rows_of(build("annotate")), stored_keys("judge")
     # Decoded under the schema, every answer is a grade.
     assert set(before) < set(keys)
-    assert len(keys) == len(set(keys)) == len(rows) == 40  # valid at the first attempt
+    assert len(rows) == 40
+    parts = sum(len(split_document(row["text"], project["characters"])) for row in rows)
+    assert len(keys) == len(set(keys)) == parts > 40  # valid at the first attempt
     assert Manifest.read(build("annotate")).ledger.quarantined == {}
     assert {row["score"] for row in rows} <= set(range(6))
     assert all(row["reason"] for row in rows)
@@ -342,7 +349,7 @@ def test_a_killed_annotation_resumes_and_another_temperature_reuses_nothing(
     assert stored_keys("judge") == keys
     write_params({**project, "temperature": 0.9})
     stage("annotate")
-    assert len(stored_keys("judge")) == len(set(stored_keys("judge"))) == 80
+    assert len(stored_keys("judge")) == len(set(stored_keys("judge"))) == 2 * parts
     write_params(project)
 
 

@@ -88,6 +88,8 @@ def _start(folder: Path, row: EngineRow) -> Endpoint:
 
 def _arguments(row: EngineRow) -> list[str]:
     """Return the arguments of vLLM's server."""
+    import torch
+
     # Otherwise a model may write white space between JSON tokens without end.
     decoding = {"backend": "xgrammar", "disable_any_whitespace": True}
     values = {
@@ -107,5 +109,9 @@ def _arguments(row: EngineRow) -> list[str]:
     flags = ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
     if row["eager"]:
         flags.append("--enforce-eager")
+    if not torch.cuda.is_available():
+        # A prompt read in chunks ends vLLM 0.32 on a CPU if the request has a seed: it rewinds a
+        # generator that cannot be rewound (v1/worker/gpu_model_runner.py, _bookkeeping_sync).
+        flags.append("--no-enable-chunked-prefill")
     options = [f"--{name}={value}" for name, value in values.items()]
     return options + flags
