@@ -33,6 +33,7 @@ READ = (
     "build/clean/${item.source}",
     "build/clean/${item.from}",
     "build/clean/chat",
+    "build/clean/web",
     "build/${item.from}",
 )
 # Workers also where there is little to read.
