@@ -41,9 +41,15 @@ def test_parquet_rows_are_documents_and_a_null_is_quarantined(tmp_path: Path) ->
     assert (texts, counts) == (["a", "c"], {"no_text": 1}) and reader.quarantined[0]["offset"] == 1
 
 
-def test_of_a_struct_beside_the_text_only_the_known_fields_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_(pa.int8(), 1)]
+)
+def test_of_a_struct_beside_the_text_only_the_known_fields_are_read(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
     nested = [{"url": "https://example.org/a", "numbers": [1, 2]}]
-    (tmp_path / "a.parquet").write_bytes(parquet(text=["a"], metadata=nested, meta=[[3]]))
+    numbers = pa.array([[3]], kind)
+    (tmp_path / "a.parquet").write_bytes(parquet(text=["a"], metadata=nested, meta=numbers))
     reader = reader_of("parquet", tmp_path / "a.parquet")
     (document,) = reader.read(reader.tasks()[0])
     assert document.metadata["url"] == "https://example.org/a"

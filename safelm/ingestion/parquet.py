@@ -140,12 +140,15 @@ def _fields_read(column: pa.Field) -> list[str]:
 
     One row of a list may take more memory than a shard does.
     """
-    if pa.types.is_nested(column.type) and column.name not in NESTED:
+    kind = column.type
+    if not pa.types.is_nested(kind):
+        return [column.name]
+    if column.name not in NESTED:
         return []
-    if pa.types.is_struct(column.type):
-        known = [name for name in METADATA_COLUMNS if column.type.get_field_index(name) >= 0]
+    if pa.types.is_struct(kind):
+        known = [name for name in METADATA_COLUMNS if kind.get_field_index(name) >= 0]
         return [f"{column.name}.{name}" for name in dict.fromkeys(known)]
-    return [] if pa.types.is_list(column.type) else [column.name]
+    return [column.name] if pa.types.is_map(kind) else []
 
 
 def _is_string(kind: pa.DataType) -> bool:
