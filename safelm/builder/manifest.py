@@ -97,6 +97,11 @@ class File:
         if not (is_safe_name(self.suffix) and has_digests):
             raise ValueError(f"{self.suffix!r}: expected a file name, an md5 and a sha256")
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table of documents or of other rows, in Parquet."""
+        return self.suffix.endswith(".parquet")
+
 
 @dataclass(frozen=True)
 class ManifestEntry:

@@ -9,10 +9,9 @@ from pathlib import Path
 from safelm.builder.blocks import Block, Reader, Task
 from safelm.builder.locks import locked
 from safelm.builder.manifest import Ledger, Manifest, ManifestEntry, sorted_counts
-from safelm.builder.paths import cache, scratch
 from safelm.builder.run import finish, make_shards
 from safelm.builder.shards import Shard
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.cleaning.filters import DropByDatatrove, DropByLanguage, DropOverlap
 from safelm.cleaning.near_duplicates import (
     PAIRS,
@@ -54,7 +53,7 @@ class _Cleaning:
 
     def __init__(self, stage: str, folder: Path) -> None:
         self.stage = stage
-        self.store = Store(cache(), scratch())
+        self.store = project_store()
         self.read: Reader = ReadShards(folder=folder)
         self.blocks: list[Block] = []
         self.written: Manifest | None = None
@@ -106,7 +105,7 @@ def _block(name: str, row: FilterRow, prompts: Prompts) -> Block:
 
 def _shards(manifest: Manifest, store: Store) -> list[Shard]:
     """List the tables of a manifest, which are not in build/."""
-    files = (file for _, file in manifest.files() if file.suffix.endswith(".parquet"))
+    files = (file for _, file in manifest.files() if file.is_table)
     return list(map(store.shard, files))
 
 
@@ -131,7 +130,7 @@ def _continued(before: Manifest, after: Manifest) -> Manifest:
             sorted_counts(dropped),
             sorted_counts(quarantined),
         )
-        files = [file for file in first.files if not file.suffix.endswith(".parquet")]
+        files = [file for file in first.files if not file.is_table]
         key = hashlib.sha256(f"{first.key}\n{last.key}".encode()).hexdigest()
         tasks.append((name, ManifestEntry(key, (*files, *last.files), ledger.check(name))))
     return Manifest(after.stage, tuple(tasks), after.made)

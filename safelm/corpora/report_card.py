@@ -16,15 +16,13 @@ import yaml
 from ahocorasick_rs import AhoCorasick
 
 from safelm.builder.blocks import Documents, Writer
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.builder.manifest import Manifest
-from safelm.builder.paths import cache, scratch
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 from safelm.documents.batches import batches
 from safelm.text.hazards import Hazards
 from specs.spec import SCORE_LEVELS
 
-Json = dict[str, Any]
 MILLION = 1_000_000
 # The metadata by which a shard's documents are counted.
 GROUP = ("score", "score_before", "score_hazard")
@@ -160,7 +158,7 @@ def write_card(
 def read_counts(manifest: Manifest) -> Iterator[Json]:
     """Yield the rows of counts that WriteCounts made of all shards."""
     # From the store, because only their sum is installed into build/.
-    store = Store(cache(), scratch())
+    store = project_store()
     for name, file in manifest.files():
         if name.endswith(".json"):
             yield from json.loads(store.shard(file).bytes())

@@ -19,8 +19,6 @@ from safelm.builder.store import Store
 from safelm.documents.shards import WriteDocuments, shard_inputs
 from safelm.ingestion.duplicates import DUPLICATE, ReadDistinct
 
-TABLE = ".parquet"
-
 
 def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | None) -> Manifest:
     """Return the manifest of a source with every document in only one of its shards.
@@ -50,7 +48,7 @@ def without_duplicates(manifest: Manifest, store: Store, rows_per_file: int | No
 
 
 def _tables(entry: ManifestEntry) -> list[File]:
-    return [file for file in entry.files if file.suffix.endswith(TABLE)]
+    return [file for file in entry.files if file.is_table]
 
 
 def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
@@ -79,7 +77,7 @@ def _merge(
 
     A task of which nothing is left has no table.
     """
-    files = [file for file in entry.files if not file.suffix.endswith(TABLE)]
+    files = [file for file in entry.files if not file.is_table]
     rows_out = 0
     if rewritten:
         files += rewritten.files

@@ -8,9 +8,9 @@ from safelm.builder.blocks import Block
 from safelm.builder.executors.base import QUARANTINE
 from safelm.builder.locks import StageError, locked
 from safelm.builder.manifest import Manifest, ManifestEntry
-from safelm.builder.paths import cache, scratch
+from safelm.builder.paths import scratch
 from safelm.builder.run import EmptyOutputError, finish, make_shards
-from safelm.builder.store import Store
+from safelm.builder.store import Store, project_store
 from safelm.documents.shards import WriteDocuments
 from safelm.ingestion.base import ReadSource
 from safelm.ingestion.dedup import without_duplicates
@@ -41,7 +41,7 @@ def ingest(stage: str, blocks: Sequence[Block], *, max_quarantined_share: float)
     are in quarantine, or of its bytes in files without a usable row.
     """
     began = time.monotonic()
-    store = Store(cache(), scratch())
+    store = project_store()
     reader, writer = blocks[0], blocks[-1]
     assert isinstance(reader, ReadSource) and isinstance(writer, WriteDocuments)
     with locked(stage):

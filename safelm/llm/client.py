@@ -16,10 +16,10 @@ from typing import Any, Self
 import aiohttp
 from loguru import logger
 
+from safelm.builder.files import Json
 from safelm.builder.supervision import is_alive
 from safelm.llm.engine import FILTERED, EngineError, EngineRow, list_counts
 
-Json = dict[str, Any]
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
 MAX_PAUSE = 30.0  # seconds; only a Retry-After asks for a longer pause
 SILENT = 30.0  # seconds without an answer that are worth a line

@@ -83,7 +83,7 @@ def _unusable_rows(folders: list[Path], store: Store) -> dict[str, int]:
         for entry in manifest.entries():
             count = sum(entry.ledger.quarantined.values())
             for file in entry.files:
-                if file.suffix.endswith(".parquet"):
+                if file.is_table:
                     count += _ungraded(store.shard(file))
             if count:
                 rows[entry.key] = count

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from safelm.builder.files import Json
 from safelm.report.charts.numbers import NONE, THIN, percent, points
-from safelm.report.inputs import Json
 from safelm.report.roles import Group
 from safelm.stats.differences import (
     VERDICTS,

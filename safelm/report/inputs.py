@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from safelm.builder.digest import MANIFEST
+from safelm.builder.files import Json
 from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import arrow_schema
@@ -26,7 +27,6 @@ MEASUREMENTS_FILE, SAMPLES_FILE = "measurements.parquet", "samples.parquet"
 MAX_POINTS = 120  # of a training curve
 REMEDY = "delete it and run `dvc repro`"
 
-Json = dict[str, Any]
 # Stages, and the field of Declared that names their outputs: those with a ledger of documents, and
 # the others.
 DOCUMENTS = {

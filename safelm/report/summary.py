@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from safelm.builder.files import Json
 from safelm.report.claim import Claim, verdicts
 from safelm.report.data import HEADLINES, ReportData
 from safelm.report.figures.differences import compared
 from safelm.report.figures.scorers import matrices, rates_of
-from safelm.report.inputs import Json
 from safelm.report.measured import DETAILS, KEY, Measured, Number
 from safelm.stats.classification import macro_f1
 from safelm.stats.rates import DIGITS, rounded

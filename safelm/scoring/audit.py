@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from safelm.builder.blocks import Block, Documents, Task, unkeyed
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.shards import tables
 from safelm.builder.stage import link_files
 from safelm.documents.sample import Candidates, ReadSample
 from safelm.documents.shards import input_shards
-from safelm.scoring.base import Json
 from safelm.scoring.given_labels import GradeAsGiven
 from safelm.stats.rates import rounded_interval, wilson
 from specs.spec import SCORE_LEVELS

@@ -11,6 +11,7 @@ from datatrove.data import Document
 from numpy.typing import NDArray
 
 from safelm.builder.blocks import Block, Documents, Task
+from safelm.builder.files import Json
 from safelm.documents.batches import BatchBlock, batches
 from safelm.text.hazards import Grade
 from specs.spec import SCORE_LEVELS
@@ -19,7 +20,6 @@ Probabilities = NDArray[np.float64]  # (texts, SCORE_LEVELS)
 Integers = NDArray[np.int64]
 Grades = list[Grade | None]  # a grade for each text; None where it could not be graded
 UNGRADED = "ungraded"
-Json = dict[str, Any]
 
 
 class Scorer(Protocol):

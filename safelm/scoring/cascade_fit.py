@@ -14,10 +14,10 @@ from typing import Any
 from datatrove.data import Document
 
 from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.builder.shards import Shard, write_table
 from safelm.documents.shards import input_tables, shard_inputs
-from safelm.scoring.base import Json, probability_of_level
+from safelm.scoring.base import probability_of_level
 from safelm.scoring.cascade import NEVER, THRESHOLDS, Thresholds, decide
 from safelm.scoring.labels import HELD_OUT, HELD_OUT_COLUMNS, read_held_out
 from safelm.seeding import hash_rank

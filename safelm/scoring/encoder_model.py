@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from safelm.builder.files import Json
 from safelm.builder.workers import worker_index
-from safelm.scoring.base import Json
 from specs.spec import SCORE_LEVELS
 
 Losses = Sequence[tuple[str, int, float]]  # (what was trained, update, loss)

@@ -13,9 +13,9 @@ from typing import Any
 from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Documents, Reader, Task
+from safelm.builder.files import Json
 from safelm.builder.shards import Shard, tables
 from safelm.documents.shards import input_tables, shard_inputs
-from safelm.scoring.base import Json
 from specs.document import GUARDED
 from specs.spec import SCORE_LEVELS
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safelm.builder.blocks import Block, Task
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import make_shards
 from safelm.builder.stage import link_files
 from safelm.documents.sample import ReadSample
-from safelm.scoring.base import Grades, Json
+from safelm.scoring.base import Grades
 from safelm.scoring.cascade import THRESHOLDS
 from safelm.scoring.cascade_fit import FitCascade, ReadHeldOut
 from safelm.scoring.labels import (

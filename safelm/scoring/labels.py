@@ -15,9 +15,10 @@ import pyarrow as pa
 from datatrove.data import Document
 
 from safelm.builder.blocks import Documents, Reader, Task, Writer, unkeyed
+from safelm.builder.files import Json
 from safelm.builder.shards import shards, tables, write_table
 from safelm.documents.shards import input_tables, selected, shard_inputs
-from safelm.scoring.base import CompositeBlock, GradeDocuments, Grades, Json, Scorer
+from safelm.scoring.base import CompositeBlock, GradeDocuments, Grades, Scorer
 from safelm.scoring.operating_point import POINT, AtOperatingPoint, OperatingPoint
 from safelm.seeding import hash_rank
 from safelm.text.hazards import Grade

@@ -6,7 +6,8 @@ The judge is measured against the source as well: that is the quality of the lab
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from safelm.scoring.base import Grades, Json
+from safelm.builder.files import Json
+from safelm.scoring.base import Grades
 from safelm.scoring.ensemble import ensemble_score
 from safelm.scoring.labels import Label, Split
 from safelm.scoring.ngrams import MIN_LABELS

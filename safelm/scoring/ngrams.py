@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from safelm.builder.files import write_json
-from safelm.scoring.base import Grades, Json, Probabilities, grade_chunks, grades_of
+from safelm.builder.files import Json, write_json
+from safelm.scoring.base import Grades, Probabilities, grade_chunks, grades_of
 from safelm.scoring.labels import FitScorer, Label
 from safelm.scoring.ngram_features import Counts, count_ngrams
 from safelm.scoring.operating_point import GradeFitted

@@ -8,12 +8,13 @@ from datatrove.data import Document
 
 from safelm.builder.blocks import Block, Documents, unkeyed
 from safelm.builder.digest import MANIFEST
+from safelm.builder.files import Json
 from safelm.builder.manifest import Manifest
-from safelm.builder.paths import build, cache, scratch
+from safelm.builder.paths import build
 from safelm.builder.shards import Shard
-from safelm.builder.store import Store
+from safelm.builder.store import project_store
 from safelm.documents.batches import BatchBlock
-from safelm.scoring.base import CompositeBlock, GradeDocuments, Json, grade_columns
+from safelm.scoring.base import CompositeBlock, GradeDocuments, grade_columns
 from safelm.scoring.cascade import THRESHOLDS, GradeByCascade
 from safelm.scoring.encoder import FitEncoder, GradeByEncoder
 from safelm.scoring.ensemble import combine_grades
@@ -149,12 +150,12 @@ def is_fitted(names: Iterable[str], rows: Rows) -> bool:
 
 def stored_file(manifest: Manifest, name: str) -> Shard:
     """Return a file of a manifest, as it lies in the store."""
-    return Store(cache(), scratch()).shard(dict(manifest.files())[name])
+    return project_store().shard(dict(manifest.files())[name])
 
 
 def scorer_shards(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Shard]]:
     """Return the grade files of several scorers in the store, by scorer and shard."""
-    store = Store(cache(), scratch())
+    store = project_store()
     columns: dict[str, dict[str, Shard]] = {}
     for scorer, manifest in manifests.items():
         columns[scorer] = {

@@ -15,13 +15,12 @@ from statistics import fmean, median
 from typing import Any
 
 from safelm.builder.blocks import Documents, Task, Writer
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.builder.manifest import Manifest
 from safelm.builder.run import make_shards
 from safelm.builder.shards import Shard, shards
 from safelm.documents.sample import ids_of, sample_tasks
 from safelm.documents.shards import shard_inputs
-from safelm.scoring.base import Json
 from safelm.scoring.labels import Label, ReadLabels, labels_and_values
 from safelm.scoring.ngrams import MIN_LABELS
 from safelm.scoring.registry import stored_file

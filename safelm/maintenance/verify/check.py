@@ -13,7 +13,7 @@ from safelm.builder.provenance import DIR, made_manifests
 from safelm.builder.store import Store
 from safelm.maintenance.verify.hashes import Hashes, Progress, Stamps, no_progress
 from safelm.maintenance.verify.lock_file import Stages, folders
-from safelm.maintenance.verify.manifests import QUARANTINE, TABLE, folder_needs
+from safelm.maintenance.verify.manifests import QUARANTINE, folder_needs
 from safelm.maintenance.verify.report import (
     Fault,
     Finding,
@@ -142,7 +142,7 @@ def _manifest_problem(file: File | None, path: Path, hashes: Hashes) -> Problem 
 def _rows(path: Path, file: File) -> int:
     """Count the rows of a file; -1 where it cannot be read as a table."""
     try:
-        if file.suffix.endswith(TABLE):
+        if file.is_table:
             return pq.read_metadata(path).num_rows
         if file.suffix.endswith(QUARANTINE):
             return path.read_bytes().count(b"\n")

@@ -6,10 +6,10 @@ from itertools import combinations, product
 
 import polars as pl
 
+from safelm.builder.files import Json
 from safelm.report.charts.numbers import points, readable, short_percent
 from safelm.report.data import ReportData
 from safelm.report.draw import pivot
-from safelm.report.inputs import Json
 from safelm.report.layout import Cell, Figure, Row, Table, figure, name_of, table
 from safelm.report.measured import Number
 from safelm.report.roles import Group
