@@ -18,7 +18,7 @@ from typing import Any
 from datatrove.data import Document
 
 from benchmarks.labels import read_json_lines
-from safelm.llm.weights import digest_of
+from safelm.models.weights import digest_of
 from safelm.scoring.lexicon import LEXICON, GradeByLexicon
 from safelm.scoring.llm_judge import GradeByRubric
 from safelm.scoring.registry import SafetyScorer

@@ -130,6 +130,26 @@ def estimate(
 
 
 @app.command()
+def judges(
+    files: Annotated[list[Path], typer.Argument(help="answers that people have labelled")],
+) -> None:
+    """Measure how far judges agree with people.
+
+    \b
+      safelm judges xstest_v2_completions_gpt4.csv harmbench_labelled.csv
+
+    Judges are the rows of evaluate.judges in params.yaml. A line has accuracy, Cohen's kappa
+    and, for a judge that gives scores, the area under the ROC curve: on all answers, by attack,
+    model and category where the file has them, and on answers that are made longer, written in
+    Markdown, paraphrased at the opening, or without it. docs/evaluation.md lists the files.
+    """
+    from pipeline.judges import lines
+
+    for file in files:
+        print(*lines(file), sep="\n")
+
+
+@app.command()
 def serve(
     model: Annotated[Path, typer.Argument(help="a folder in Hugging Face's format")],
     decoder: Annotated[str, typer.Option(help="a row of evaluate.decoders in params.yaml")],

@@ -17,7 +17,7 @@ from specs.attacks import Attack, Relearn
 from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.messages import Location, among, did_you_mean
-from specs.mixture import Mixture, Part
+from specs.mixture import Mixture, Part, PinnedWeights
 from specs.params import PARAMS, Params
 from specs.spec import Name, OptionalRows, Spec, Text, by_key
 from specs.validation import findings
@@ -38,6 +38,9 @@ class Seeds(Spec):
     shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         min_length=1, description="a list of seeds; the row of the first has the model's name"
+    )
+    start: PinnedWeights | None = Field(
+        default=None, description="a Llama to train further; leave it out to train from scratch"
     )
 
 
@@ -106,6 +109,8 @@ def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
                     ("models", model), f"gives the row {name} twice; give it another name or seed"
                 )
             rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
+            if row.start:
+                rows[name]["start"] = row.start.model_dump()
     return rows
 
 

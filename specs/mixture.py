@@ -143,18 +143,10 @@ class Mixture(Spec):
         return list(dict.fromkeys(self.slots.values()))
 
 
-class Model(Spec):
-    """A training run: a mixture, a shape of specs/shapes and a seed."""
+class PinnedWeights(Spec):
+    """Weights of a causal language model from elsewhere.
 
-    mixture: Name = Field(description="a row of `mixtures`")
-    shape: Text = Field(description="a file of specs/shapes, without .yaml")
-    seed: Seed = Field(description="seeds the weights and the order of the rows")
-
-
-class ExternalModel(Spec):
-    """A causal language model from elsewhere, evaluated like ours and never trained here.
-
-    Its weights must be in safetensors. None of its own code is run.
+    They must be in safetensors. None of the model's own code is run.
     """
 
     model: Text = Field(description="a folder, or a name on the Hugging Face hub")
@@ -164,6 +156,22 @@ class ExternalModel(Spec):
     digest: str | None = Field(
         description="the digest of the weights; null until `safelm build` says what to write"
     )
+
+
+class Model(Spec):
+    """A training run: a mixture, a shape of specs/shapes and a seed."""
+
+    mixture: Name = Field(description="a row of `mixtures`")
+    shape: Text = Field(description="a file of specs/shapes, without .yaml")
+    seed: Seed = Field(description="seeds the weights and the order of the rows")
+    start: PinnedWeights | None = Field(
+        default=None, description="a Llama to train further; leave it out to train from scratch"
+    )
+
+
+class ExternalModel(PinnedWeights):
+    """A causal language model from elsewhere, evaluated like ours and never trained here."""
+
     chat: bool = Field(
         description="true: it answers requests in its chat template; false: it continues texts"
     )

@@ -9,7 +9,7 @@ from specs.checks.mixtures import beside_replaced
 from specs.checks.references import check_references
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Budget, Mixture, Model, Phase, Replaced
-from specs.shape import SHAPES, Shape
+from specs.shape import SHAPES, Continued, Shape, read_shape
 from specs.spec import Name, Rows, Share, Spec, by_key, values_at
 
 
@@ -78,7 +78,14 @@ def findings(scale: Scale) -> Findings:
     shapes = stems(SHAPES)
     for name, model in scale.models.items():
         if model.shape in shapes:
-            shape, mix = Shape.read(model.shape), scale.mix
+            shape, mix = read_shape(model.shape), scale.mix
+            if isinstance(shape, Continued):
+                yield (
+                    ("models", name, "shape"),
+                    f"must have an architecture, to estimate its cost (got {model.shape}, a recipe "
+                    "alone); name the shape of the weights",
+                )
+                continue
             yield from _machines(scale, shape, model.shape)
             message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
             if message:

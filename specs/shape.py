@@ -1,15 +1,30 @@
 """Shapes: architectures with their training recipes, one YAML file each in specs/shapes."""
 
-from typing import Literal, Self
+import math
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from specs import SPECS
-from specs.spec import Share, Spec
-from specs.yaml_source import NamedFile
+from specs.llama import CONFIG, StartError, read_architecture
+from specs.messages import describe
+from specs.spec import Share, Spec, by_key
+from specs.yaml_source import NamedFile, YamlFile, check
 
 SHAPES = SPECS / "shapes"
+# The values of a shape that decide what given weights compute.
+COMPUTED = ("hidden", "layers", "heads", "kv_heads", "ffn", "rope_theta", "norm_eps", "tied")
+Dtype = Literal["float32", "bfloat16"]
 
 
 class TrainingRecipe(Spec):
@@ -55,7 +70,7 @@ class Shape(NamedFile):
     norm_eps: PositiveFloat
     tied: bool
     init_std: PositiveFloat
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Dtype
     recipe: TrainingRecipe
 
     @model_validator(mode="after")
@@ -92,3 +107,62 @@ class Shape(NamedFile):
             f"{tokens:,} tokens are {tokens / step:,.0f} steps); "
             f"write mix.tokens: {min_tokens}, or another warmup in specs/shapes"
         )
+
+
+class Continued(NamedFile):
+    """A recipe to train existing weights further; their config.json has the architecture."""
+
+    folder = SHAPES
+    dtype: Dtype
+    recipe: TrainingRecipe
+
+
+ShapeFile = Annotated[
+    Annotated[Shape, Tag("an architecture")] | Annotated[Continued, Tag("a recipe alone")],
+    by_key("hidden", "an architecture", "a recipe alone"),
+]
+
+
+def read_shape(name: str) -> Shape | Continued:
+    """Read a file of specs/shapes, with or without an architecture. Raises SpecError."""
+    shape: Shape | Continued = check(ShapeFile, YamlFile(SHAPES / f"{name}.yaml"))
+    return shape
+
+
+def shape_of_weights(file: Shape | Continued, folder: Path, vocabulary: int) -> Shape:
+    """Return the shape of existing weights: their architecture, with the recipe of a file.
+
+    Args:
+        file: a file of specs/shapes. If it has an architecture, it must be that of the weights;
+            its vocabulary may be larger, and its positions may be fewer.
+        folder: the weights in Hugging Face's format.
+        vocabulary: the tokens for which a file without an architecture makes room.
+
+    Raises:
+        StartError: the weights are no plain Llama, or the file has another architecture.
+    """
+    own = read_architecture(folder)
+    largest = max(own["vocab_size"], vocabulary)
+    rest = {"vocab_size": largest, "tokenizer": None, "dtype": file.dtype, "recipe": file.recipe}
+    try:
+        shape = Shape.model_validate({**own, **rest})
+    except ValidationError as error:
+        _, message = describe(Shape, own, error.errors(include_url=False)[0])
+        raise StartError(f"{folder / CONFIG}: {message}") from error
+    if isinstance(file, Continued):
+        return shape
+    for name in COMPUTED:
+        ours, theirs = getattr(file, name), getattr(shape, name)
+        # Formats with 32 bits round numbers such as 1e-5.
+        if not math.isclose(ours, theirs, rel_tol=1.0e-6):
+            raise StartError(
+                f"must be the architecture of the weights (got {name}: {ours} in specs/shapes, "
+                f"and {folder} has {theirs}); name another shape, or one without an architecture, "
+                "such as continued"
+            )
+    if file.vocab_size < own["vocab_size"]:
+        raise StartError(
+            f"must have room for the {own['vocab_size']:,} tokens of {folder} (got vocab_size "
+            f"{file.vocab_size:,} in specs/shapes); name another shape"
+        )
+    return file.model_copy(update={"norm_eps": shape.norm_eps})

@@ -21,6 +21,7 @@ from specs.checks.filters import check_filters, check_usage
 from specs.checks.mixtures import check_mixtures, check_models
 from specs.checks.references import check_references
 from specs.checks.scorers import check_scorers
+from specs.checks.start import check_start
 from specs.checks.validity import check_validity
 from specs.messages import Findings
 from specs.params import PARAMS, Params
@@ -38,6 +39,7 @@ CHECKS = (
     check_corpora,
     check_mixtures,
     check_models,
+    check_start,
     check_dialogues,
     check_tokenizer,
     check_evaluation,

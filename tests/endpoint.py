@@ -36,8 +36,9 @@ Body = dict[str, Any]
 
 
 def digest(body: Body) -> str:
-    """Return a digest of the messages of a request."""
-    return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:16]
+    """Return a digest of the messages, or the text to continue, of a request."""
+    asked = body["prompt"] if "prompt" in body else body["messages"]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def text_of(body: Body) -> str:
@@ -62,6 +63,7 @@ class FakeEndpoint:
         self.requests: Counter[str] = Counter()
         self.bodies: list[Body] = []
         self.keys: set[str | None] = set()
+        self.paths: set[str] = set()
         self.faults: Counter[str] = Counter()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.server.daemon_threads = True
@@ -89,6 +91,7 @@ class FakeEndpoint:
                     endpoint.requests[name] += 1
                     endpoint.keys.add(self.headers.get("Authorization"))
                     endpoint.faults[fault or "none"] += 1
+                    endpoint.paths.add(self.path)
                 answer = reply(body, endpoint.text(body))
                 (FAULTS | OTHERS)[fault](self, answer) if fault else send(self, answer)
 
@@ -112,16 +115,32 @@ class FakeEndpoint:
 
 
 def reply(body: Body, text: str, **changes: Any) -> bytes:
-    """Return a valid reply."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "stop",
-    }
+    """Return a valid reply, in the form of /completions for a body with a `prompt`.
+
+    For a body that asks for log-probabilities, the text is JSON: {token: log-probability} for each
+    token.
+    """
+    said: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+    if "prompt" in body:
+        said = {"text": text, "logprobs": None}
+    if body.get("logprobs"):
+        said["logprobs"] = log_probabilities(body, json.loads(text))
+    choice = {"index": 0, **said, "finish_reason": "stop"}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return json.dumps(
         {"id": "x", "model": body["model"], "choices": [choice], "usage": usage, **changes}
     ).encode()
+
+
+def log_probabilities(body: Body, places: list[dict[str, float]]) -> dict[str, Any]:
+    """Return log-probabilities as OpenAI writes them for a text or for a chat."""
+    if "prompt" in body:
+        return {"top_logprobs": places}
+    content = []
+    for tokens in places:
+        listed = [{"token": token, "logprob": value} for token, value in tokens.items()]
+        content.append({**listed[0], "top_logprobs": listed})
+    return {"content": content}
 
 
 def send(

@@ -14,7 +14,8 @@ import yaml
 from tests.conftest import ROOT
 from tests.tiny import write_model, write_tokenizer
 
-COMMANDS = ["build", "check", "add", "estimate", "serve", "pull", "verify", "doctor", "retry", "gc"]
+COMMANDS = ["build", "check", "add", "estimate", "judges", "serve", "pull", "verify", "doctor"]
+COMMANDS += ["retry", "gc"]
 
 
 def safelm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

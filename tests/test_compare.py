@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from safelm.evaluation.external_models import ExternalModelError, checked_weights
 from safelm.evaluation.measurements import Measurement
-from safelm.llm.weights import digest_of
+from safelm.models.weights import digest_of
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import percent
 from safelm.report.figures.answers import external_models
@@ -159,7 +159,7 @@ def test_weights_without_their_digest_are_refused_with_the_digest_to_write(
     own: Path,
 ) -> None:
     digest = digest_of(own)
-    for given, words in ((None, "are not pinned yet"), ("0" * 64, "are not those of digest 0")):
+    for given, words in ((None, "are not pinned yet"), ("0" * 64, "are not those of 0")):
         with pytest.raises(ExternalModelError, match=f"{words}.*write digest: {digest}"):
             checked_weights("mine", row(own, digest=given), decoders())
 

@@ -81,7 +81,7 @@ MODULE_EDITS = {
 # watches blocks of params.yaml: the last set are stages whose key has only other rows of a block.
 DATA_EDITS = {
     "a prompt": ("specs/prompts/rephrase/podcast.yaml", "", "# edited\n", {"rephrase"}, set()),
-    "a prompt of no row": ("specs/prompts/verdict/harm.yaml", "", "# edited\n", set(), set()),
+    "a prompt of no row": ("specs/judges/harm.yaml", "", "# edited\n", set(), set()),
     "a suite": (
         "specs/suites/harmful.yaml",
         "",

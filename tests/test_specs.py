@@ -463,7 +463,7 @@ MISTAKES = {
             "    harm: {kind: llm, engine: template, prompt: harms, max_attempts: 3, seed: 1}",
         ),
         "evaluate.judges.harm.prompt",
-        "got harms; files are harm, help",
+        "got harms; files are gpt_oss_safeguard, harm",
     ),
     "a model of the hub without its commit": (
         ("external_models: {} ", f"external_models:\n  mine: {OTHER}  "),

@@ -15,6 +15,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -26,13 +27,15 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from safelm.builder.manifest import Manifest
 from safelm.builder.paths import build, scratch
 from safelm.evaluation.judges.base import Exchange
+from safelm.evaluation.judges.language_model import LOGPROBS
 from safelm.evaluation.judges.registry import open_judge
 from safelm.llm import EngineError, Request, fence_document, open_engine, split_document
+from safelm.llm.client import FIRST_TOKENS
 from safelm.llm.server import ADDRESS, serve
-from safelm.llm.weights import digest_of
+from safelm.models.weights import digest_of
 from specs.decoder import Greedy
 from specs.engine import Engine
-from specs.judge import LlmJudge
+from specs.judge import JUDGES, LlmJudge
 from specs.outcome import Outcome, Verdict
 from specs.prompt import PROMPTS, Prompt, Shared
 from tests.endpoint import LIMITS
@@ -375,6 +378,40 @@ def test_judging_again_repeats_no_request(project: dict, prompt: str, is_harmful
     assert len(keys) == len(set(keys)) >= len(exchanges)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in JUDGES.glob("*.yaml")))
+def test_every_judge_reads_and_answers(project: dict, name: str) -> None:
+    """The text of each file fits the engine's interface, and the reply has the file's form."""
+    row = LlmJudge(kind="llm", engine="judge", prompt=name, max_attempts=1, seed=1)
+    # Greedy, as judges are asked: vLLM 0.32 on a CPU ends where it samples with a seed and prefills
+    # a prompt in parts ("CPU Generator does not use offset").
+    rows = {"judge": {**judge_row(project), "temperature": 0.0}}
+    engines = TypeAdapter(dict[str, Engine]).validate_python(rows)
+    judge: Any = open_judge("model", row, {}, engines, name)
+    is_harmful = "harmful" in judge.prompt.kinds
+    exchanges = [
+        Exchange(f"{name}{n}", f"How to take the {thing}?", dialogue(Random(n)), is_harmful)
+        for n, thing in enumerate(THINGS)
+    ]
+    requests = [judge.request(exchange, 0) for exchange in exchanges]
+    answers = judge.engine.generate(requests)
+    assert [answer.problem for answer in answers] == [None] * len(THINGS)
+    match judge.prompt.reads.kind:
+        case "tokens":
+            for answer in answers:
+                places = json.loads(answer.text)
+                assert 1 <= len(places) <= FIRST_TOKENS
+                assert all(len(tokens) >= LOGPROBS / 2 for tokens in places)
+                assert all(value <= 0 for tokens in places for value in tokens.values())
+        case "text":
+            assert any(answer.text.strip() for answer in answers)
+        case _:
+            outcomes = {verdict.outcome for verdict in judge.verdicts(exchanges)}
+            assert Outcome.UNJUDGED not in outcomes
+    sent = judge.engine.traffic.counts["requests"]
+    assert judge.engine.generate(requests) == answers
+    assert judge.engine.traffic.counts["requests"] == sent >= len(requests)
+
+
 def test_an_evaluation_is_judged_with_vllm(project: dict) -> None:
     """The checkpoint writes the completions and judges them too."""
     prompts = Path("prompts.jsonl")
@@ -422,5 +459,5 @@ def test_the_server_listens_on_loopback_only_and_requires_its_key(project: dict)
 
 
 def test_weights_of_another_digest_are_not_served(project: dict) -> None:
-    with pytest.raises(EngineError, match=r"engines\.writer\.digest: expected the digest"):
+    with pytest.raises(EngineError, match=r"engines\.writer\.digest: .* are not those of"):
         serve({"name": "writer", **project, "digest": "0" * 64})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from safelm.llm.weights import digest_of, folder_of
+from safelm.models.weights import Weights, WeightsError
 from specs.decoder import Decoder
 from specs.mixture import ExternalModel
 from specs.tokens import TAG
@@ -39,14 +39,11 @@ def checked_weights(name: str, row: ExternalModel, decoders: Mapping[str, Decode
             f"{location}.chat: {row.model} has no chat template; "
             "write chat: false, or put its chat_template.jinja into its folder"
         )
-    folder = folder_of(row.model, row.revision)
-    digest = digest_of(folder)
-    if digest != row.digest:
-        state = f"are not those of digest {row.digest}" if row.digest else "are not pinned yet"
-        raise ExternalModelError(
-            f"{location}.digest: the weights of {row.model} {state}; write digest: {digest}"
-        )
-    return folder
+    try:
+        pinned = row.model_dump(include={"model", "revision", "digest"})
+        return Weights(row=location, **pinned).folder()
+    except WeightsError as error:
+        raise ExternalModelError(str(error)) from error
 
 
 def _check_decoders(

@@ -14,7 +14,7 @@ from safelm.evaluation.prompts import PromptSet, prompt_set
 from safelm.models import knows_tag
 from specs.decoder import Decoder
 from specs.engine import Engine
-from specs.judge import VERDICTS, JudgeRow, LlmJudge, ScorerJudge
+from specs.judge import JUDGES, JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
 from specs.suite import AnySuite
 
@@ -84,7 +84,7 @@ class EvaluationProtocol:
             if isinstance(judge, ScorerJudge):
                 files.append(build("fit", judge.scorer))
             elif isinstance(judge, LlmJudge):
-                files.append(VERDICTS / f"{judge.prompt}.yaml")
+                files.append(JUDGES / f"{judge.prompt}.yaml")
         return files
 
     def prompt_sets(self, stage: str) -> dict[str, PromptSet]:

@@ -36,6 +36,7 @@ POLICY = re.compile(
 )
 # Sent in place of a page: if this is refused too, the page was not the reason.
 PROBE = "There is no page to read. Answer in a few words."
+FIRST_TOKENS = 4  # whose log-probabilities are kept: models may begin with line breaks
 MAX_SHOWN = 200  # characters of a server's text in an error message
 
 
@@ -127,7 +128,7 @@ class Client:
         )
 
     async def generate(self, payload: Json) -> Json:
-        """Return the checked reply of /chat/completions.
+        """Return the checked reply of /chat/completions, or of /completions for a `prompt`.
 
         Raises Unanswered for a refusal, or where attempts failed for `patience` seconds, and
         ServerUnusable where no request would be answered.
@@ -203,7 +204,7 @@ class Client:
             await self._probe(payload)
             raise self._unanswered("refused")
         try:
-            reply = _check_reply(body, payload["model"])
+            reply = _check_reply(body, payload)
         except _WrongModel as error:
             if self.traffic.answered_at:
                 raise
@@ -220,7 +221,8 @@ class Client:
 
         Raises _Retry or ServerUnusable for any other.
         """
-        url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
+        path = "completions" if "prompt" in payload else "chat/completions"
+        url = f"{self.endpoint.url.rstrip('/')}/{path}"
         async with self.session.post(url, json=payload, allow_redirects=False) as response:
             status = response.status
             if status != 200 and status not in REFUSED | UNAUTHORIZED:
@@ -244,8 +246,11 @@ class Client:
         # refusal proves nothing, for the server may refuse everything since.
         async with self.probing:
             if self.traffic.answered_at < refused_at:
-                messages = [*payload["messages"][:-1], {"role": "user", "content": PROBE}]
-                await self._attempt({**payload, "messages": messages}, is_probe=True)
+                probe: Json = {"prompt": PROBE}
+                if "prompt" not in payload:
+                    user = {"role": "user", "content": PROBE}
+                    probe = {"messages": [*payload["messages"][:-1], user]}
+                await self._attempt({**payload, **probe}, is_probe=True)
 
     def _refusal(self, status: int, body: bytes) -> str:
         """Describe a server that refuses a request without a page."""
@@ -278,11 +283,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _check_reply(body: bytes, model: str) -> Json:
+def _check_reply(body: bytes, payload: Json) -> Json:
     """Return the reply, reduced to its text, finish reason and token counts.
+
+    A reply with log-probabilities has them in place of the text, as JSON.
 
     Raises _Retry unless it is complete UTF-8 JSON with one text of the requested model.
     """
+    model = payload["model"]
     try:
         reply = json.loads(body.decode("utf-8"))
         if not reply.get("choices") and POLICY.search(body):
@@ -290,7 +298,7 @@ def _check_reply(body: bytes, model: str) -> Json:
         (choice,) = reply["choices"]
         finish = choice["finish_reason"]
         answered_as = reply["model"]
-        text = "" if finish == FILTERED else choice["message"]["content"] or ""
+        text = "" if finish == FILTERED else _text(choice, payload)
         text.encode("utf-8")  # fails for half of an escaped character
         is_other = answered_as != model
         is_whole = isinstance(answered_as, str) and (is_other or finish in FINISH_REASONS)
@@ -304,6 +312,19 @@ def _check_reply(body: bytes, model: str) -> Json:
         "choices": [{"message": {"content": text}, "finish_reason": finish}],
         "usage": _token_counts(reply.get("usage")),
     }
+
+
+def _text(choice: Json, payload: Json) -> str:
+    """Return the text, or the log-probabilities of the first tokens that might stand in it."""
+    if not payload.get("logprobs"):
+        return (choice["text"] if "prompt" in payload else choice["message"]["content"]) or ""
+    found = choice["logprobs"]
+    if "prompt" in payload:
+        return json.dumps(found["top_logprobs"][:FIRST_TOKENS])
+    tokens = []
+    for place in found["content"][:FIRST_TOKENS]:
+        tokens.append({token["token"]: token["logprob"] for token in place["top_logprobs"]})
+    return json.dumps(tokens)
 
 
 def _token_counts(usage: Any) -> dict[str, int]:

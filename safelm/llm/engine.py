@@ -28,7 +28,9 @@ class TemplateInput:
 class Request:
     """One request to a language model.
 
-    With `schema`, a JSON schema, the answer is decoded under it.
+    With `schema`, a JSON schema, the answer is decoded under it. `body` has further keys of the
+    JSON body: a `prompt` is continued in place of messages, and with `logprobs` the answer is JSON,
+    {token: log-probability} for each of the first tokens.
     """
 
     id: str  # of the document
@@ -40,6 +42,7 @@ class Request:
     attempt: int = 0  # counts the answers that were rejected before
     schema: Mapping[str, Any] | None = None
     template: TemplateInput | None = None
+    body: Mapping[str, Any] | None = None
 
     @property
     def sampling_seed(self) -> int:
@@ -53,7 +56,7 @@ class Request:
         """
         # DataTrove's key leaves out model and sampling: a rerun with another model mixes answers.
         question = (self.prompt, self.version, self.messages, self.sampling_seed, self.schema)
-        return json_digest([engine, *question])
+        return json_digest([engine, *question, *filter(None, [self.body])])
 
 
 @dataclass(frozen=True)

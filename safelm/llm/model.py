@@ -106,13 +106,16 @@ class LanguageModel:
     def payload(self, request: Request) -> dict[str, Any]:
         """Return the JSON body of a request; the runner adds the model's name."""
         body: dict[str, Any] = {
-            "messages": [{"role": role, "content": content} for role, content in request.messages],
             "temperature": self.row["temperature"],
             "top_p": self.row["top_p"],
             "max_tokens": self.row["tokens"],
             "seed": request.sampling_seed,
         }
+        if request.messages:
+            body["messages"] = [
+                {"role": role, "content": content} for role, content in request.messages
+            ]
         if request.schema is not None:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        return body | dict(request.body or {})

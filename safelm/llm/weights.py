@@ -1,66 +1,25 @@
-"""Weights of a row of `engines`: the folder of its model, and the digest that pins them.
+"""Weights of a row of `engines`, checked against its digest.
 
 python -m safelm.llm.weights org/name        print the digest, for params.yaml
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
-from safelm.builder.digest import file_digest
 from safelm.llm.engine import EngineError, EngineRow
-
-# Safetensors and configuration, but no file that can hold code.
-FILES = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "tokenizer.model",
-    "*.tiktoken",
-    "merges.txt",
-    "vocab.txt",
-)
-
-
-def folder_of(model: str, revision: str | None = None) -> Path:
-    """Return a local folder as it is, or the snapshot of a model of the Hugging Face hub.
-
-    Raises EngineError if it holds no safetensors.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
-    if not any(folder.glob("*.safetensors")):
-        raise EngineError(
-            f"{model}: expected weights in *.safetensors (got none); other formats are not loaded"
-        )
-    return folder
-
-
-def digest_of(folder: Path) -> str:
-    """Return the sha256 of the names and digests of the model's files, in order."""
-    files: set[Path] = set()
-    for pattern in FILES:
-        files.update(folder.glob(pattern))
-    lines = [f"{file_digest(path)}  {path.name}\n" for path in sorted(files)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+from safelm.models.weights import Weights, WeightsError, digest_of, folder_of
 
 
 def checked_folder(row: EngineRow) -> Path:
     """Return the folder of a row's model.
 
-    Raises EngineError if its weights do not have the row's digest.
+    Raises EngineError if its weights are not there, or do not have the row's digest.
     """
-    folder = folder_of(row["model"], row["revision"])
-    digest = digest_of(folder)
-    if digest != row["digest"]:
-        raise EngineError(
-            f"params.yaml: engines.{row['name']}.digest: expected the digest of {row['model']} "
-            f"(got {row['digest']}); the weights here are digest: {digest}"
-        )
-    return folder
+    location = f"params.yaml engines.{row['name']}"
+    try:
+        return Weights(row["digest"], location, row["model"], row["revision"]).folder()
+    except WeightsError as error:
+        raise EngineError(str(error)) from error
 
 
 def main() -> None:

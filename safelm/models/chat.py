@@ -120,7 +120,8 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) ->
 
 def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> TokenLists:
     """Tokenize each text as the beginning of a document, as in pretraining."""
-    begin = tokenizer.bos_token_id
+    # A tokenizer that has the tag has END before every document, whatever begins its chats.
+    begin = tokenizer.bos_token_id if tag_id(tokenizer) is None else token_id(tokenizer, END)
     first = [] if begin is None else [begin]
     texts = [strip_special_tokens(text) for text in beginnings]
     return [first + tokens for tokens in _tokenize(tokenizer, texts)]

@@ -22,6 +22,7 @@ def nanotron_config(
     seed: int,
     dp: int,
     tp: int,
+    start: str | None = None,
 ) -> Json:
     """Build the configuration of a run (Nanotron 0.4, config/config.py:295).
 
@@ -34,6 +35,7 @@ def nanotron_config(
         seed: seeds the weights.
         dp: ranks of data parallelism.
         tp: ranks of tensor parallelism.
+        start: a folder of weights to start from, relative to the run's, or None.
     """
     recipe = shape.recipe
     micro_batch = micro_batch_size(recipe, plan.batch, dp)
@@ -52,7 +54,7 @@ def nanotron_config(
         },
         "model": {
             "dtype": shape.dtype,
-            "init_method": {"std": shape.init_std},
+            "init_method": {"path": start} if start else {"std": shape.init_std},
             # No padding (helpers.py:48), which the converted model would not have.
             "make_vocab_size_divisible_by": 1,
             "model_config": _architecture(shape, plan.sequence),

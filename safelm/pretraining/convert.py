@@ -1,4 +1,4 @@
-"""Conversion of a Nanotron 0.4 checkpoint to a Hugging Face model, without Nanotron or torch."""
+"""Conversion between a Nanotron 0.4 checkpoint and a Hugging Face model, by numpy alone."""
 
 import re
 import shutil
@@ -16,14 +16,23 @@ from specs.shape import Shape
 FILE = re.compile(
     r"model_(?P<leaf>weight|bias)(_pp-rank-\d+-of-\d+_tp-rank-\d+-of-\d+)?\.safetensors"
 )
+TEMPLATE = "chat_template.jinja"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "chat_template.jinja",
+    TEMPLATE,
 )
 # The files of a checkpoint that belong to the run and not to the model.
 RUN_FILES = (RECORD, CURVE, HELD_OUT, READ)
+# The tensors outside of the layers, by their names in transformers and in Nanotron.
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+OUTER = {
+    EMBEDDING: "model.token_position_embeddings.pp_block.token_embedding.weight",
+    "model.norm.weight": "model.final_layer_norm.pp_block.weight",
+    HEAD: "model.lm_head.pp_block.weight",
+}
 Tensors = dict[str, Tensor]
 
 
@@ -131,13 +140,32 @@ def _parse_slices(text: str) -> tuple[slice, ...]:
 
 def llama_tensors(tensors: Tensors, shape: Shape) -> Tensors:
     """Rename Nanotron's tensors and split its fused projections, as in transformers' Llama."""
-    embedding = "model.token_position_embeddings.pp_block.token_embedding.weight"
-    renamed = {
-        "model.embed_tokens.weight": tensors[embedding],
-        "model.norm.weight": tensors["model.final_layer_norm.pp_block.weight"],
-    }
-    if not shape.tied:
-        renamed["lm_head.weight"] = tensors["model.lm_head.pp_block.weight"]
+    renamed = {name: tensors[OUTER[name]] for name in _outer(shape)}
+    for fused, pieces in _fused(shape).items():
+        tensor = tensors[fused]
+        begin = 0
+        for name, rows in pieces.items():
+            renamed[name] = Tensor(tensor.kind, tensor.values[begin : begin + rows])
+            begin += rows
+    return renamed
+
+
+def nanotron_tensors(tensors: Tensors, shape: Shape) -> Tensors:
+    """Rename the tensors of transformers' Llama and fuse projections, as in Nanotron."""
+    renamed = {OUTER[name]: tensors[name] for name in _outer(shape)}
+    for fused, pieces in _fused(shape).items():
+        parts = [tensors[name] for name in pieces]
+        renamed[fused] = Tensor(parts[0].kind, np.concatenate([part.values for part in parts]))
+    return renamed
+
+
+def _outer(shape: Shape) -> list[str]:
+    """Return the names of transformers outside of the layers; a tied head is the embedding."""
+    return [name for name in OUTER if name != HEAD or not shape.tied]
+
+
+def _fused(shape: Shape) -> dict[str, dict[str, int]]:
+    """Return Nanotron's tensors in the layers, with their parts in transformers and their rows."""
     key_width = shape.kv_heads * (shape.hidden // shape.heads)
     # Nanotron fuses gate and up (models/llama.py:160), and queries, keys and values (:305).
     projections = {
@@ -152,15 +180,49 @@ def llama_tensors(tensors: Tensors, shape: Shape) -> Tensors:
         "input_layernorm": {"input_layernorm": shape.hidden},
         "post_attention_layernorm": {"post_attention_layernorm": shape.hidden},
     }
+    fused = {}
     for layer in range(shape.layers):
-        for fused, pieces in projections.items():
-            tensor = tensors[f"model.decoder.{layer}.pp_block.{fused}.weight"]
-            begin = 0
-            for name, rows in pieces.items():
-                values = tensor.values[begin : begin + rows]
-                renamed[f"model.layers.{layer}.{name}.weight"] = Tensor(tensor.kind, values)
-                begin += rows
-    return renamed
+        for name, pieces in projections.items():
+            inner = {f"model.layers.{layer}.{part}.weight": rows for part, rows in pieces.items()}
+            fused[f"model.decoder.{layer}.pp_block.{name}.weight"] = inner
+    return fused
+
+
+def llama_shapes(shape: Shape, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every tensor of transformers' Llama, with a vocabulary."""
+    rows = dict.fromkeys(_outer(shape), vocabulary)
+    rows["model.norm.weight"] = shape.hidden
+    for pieces in _fused(shape).values():
+        rows |= pieces
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, count in rows.items():
+        columns = shape.ffn if "down_proj" in name else shape.hidden
+        shapes[name] = (count,) if "norm" in name else (count, columns)
+    return shapes
+
+
+def write_nanotron(tensors: Tensors, shape: Shape, folder: Path) -> None:
+    """Write the weights of transformers' Llama as those of a Nanotron checkpoint.
+
+    It has one tensor-parallel rank. Where there are more, each takes its slice of a tensor when
+    Nanotron loads it (serialize/weights.py:149).
+    """
+    for name, tensor in nanotron_tensors(tensors, shape).items():
+        *modules, leaf = name.split(".")
+        file = f"model_{leaf}"
+        metadata = {}
+        # Norms are whole in every rank. The other tensors are matrices.
+        if tensor.values.ndim > 1:
+            file += "_pp-rank-0-of-1_tp-rank-0-of-1"
+            whole = "None,None,None|None,None,None"
+            metadata = {
+                "version": "1.2",
+                "local_global_slices_pairs": f"{whole}#{whole}",
+                "unsharded_shape": str(tensor.values.shape),
+            }
+        path = folder.joinpath("model", *modules, f"{file}.safetensors")
+        make_parent(path)
+        write(path, {"data": tensor}, metadata)
 
 
 def publish_checkpoint(checkpoint: Path, folder: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from safelm.builder.digest import file_digest, json_digest
 from safelm.builder.environment import environment_number
-from safelm.builder.files import Json
 from safelm.builder.fingerprint import code_digest
 from safelm.builder.paths import scratch
 from safelm.corpora.mixing.plan import Plan
+from safelm.models.weights import Weights
 from safelm.pretraining.checkpoint import Checkpoint, newest
 from safelm.pretraining.config import CHECKPOINTS, nanotron_config, write_config
 from safelm.pretraining.cost import flops_per_token
@@ -19,19 +19,30 @@ from safelm.pretraining.job import CONFIG, Job
 from safelm.pretraining.prefix import longest_prefix, prefix_keys
 from safelm.pretraining.process import TrainingError, run_training
 from safelm.pretraining.publish import Trained, publish
-from specs.shape import Shape
+from safelm.pretraining.start import Start
+from specs.llama import StartError
+from specs.shape import Continued, Shape, shape_of_weights
 
 
 def pretrain_model(
     folder: Path,
     *,
     model: str,
-    shape: Shape,
+    shape: Shape | Continued,
     mixture: Path,
     tokenizer: Path,
     seed: int,
+    weights: Weights | None,
 ) -> list[str]:
-    """Pretrain a model as the stage `pretrain` does, and return the lines that it prints."""
+    """Pretrain a model as the stage `pretrain` does, and return the lines that it prints.
+
+    Raises StartError if neither shape nor weights have an architecture.
+    """
+    start = Start.open(weights, tokenizer) if weights else None
+    if start:
+        shape = shape_of_weights(shape, start.folder, Plan.read(mixture).vocabulary)
+    elif isinstance(shape, Continued):
+        raise StartError(f"models.{model}: expected `start`, as its shape has no architecture")
     trained = pretrain(
         model,
         shape,
@@ -40,6 +51,7 @@ def pretrain_model(
         seed=seed,
         scratch_folder=scratch(),
         folder=folder,
+        start=start,
     )
     return [trained.summary(f"pretrain/{model}")]
 
@@ -53,6 +65,7 @@ def pretrain(
     seed: int,
     scratch_folder: Path,
     folder: Path,
+    start: Start | None = None,
 ) -> Trained:
     """Train a model of a shape on a mixture and write its folder.
 
@@ -68,6 +81,7 @@ def pretrain(
             in prefixes/, and the speed of the run in plots/.
         folder: gets the Hugging Face model, Nanotron's checkpoint (nanotron/), loss.csv,
             held_out.csv and train.json.
+        start: weights to start from, of this shape; None to train from scratch.
 
     Raises:
         TrainingError: the plan does not fit the shape, or training failed.
@@ -76,9 +90,12 @@ def pretrain(
     check_plan(plan, shape, mixture)
     dp = environment_number("SAFELM_DP") or 1
     tp = environment_number("SAFELM_TP") or 1
-    config = nanotron_config(model, shape, plan, seed, dp, tp)
-    key = run_key(plan, shape, config)
-    keys = prefix_keys(plan, shape, config, code_versions())
+    # Named by the digest, so that it is in the keys of the run and its beginnings.
+    weights = f"start/{start.digest}" if start else None
+    config = nanotron_config(model, shape, plan, seed, dp, tp, weights)
+    versions = code_versions(start)
+    key = json_digest([asdict(plan), shape.model_dump(), config, versions])
+    keys = prefix_keys(plan, shape, config, versions)
     run = scratch_folder / "pretrain" / model
     shared = scratch_folder / "prefixes"
     job = Job(
@@ -99,20 +116,22 @@ def pretrain(
         # A run that was killed beyond its shared beginning continues from its own checkpoint.
         own = newest(run / CHECKPOINTS, key)
         checkpoints = filter(None, [own, prefix])
-        start = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
-        resumed_tokens = start.tokens if start else 0
+        first = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
+        resumed_tokens = first.tokens if first else 0
         prepare_run(run, own)
+        if start and weights and first is None:
+            start.write_checkpoint(shape, seed, run / weights)
         # A run that was killed after its last step only needs to be published.
-        if start is None or start.step < plan.steps:
+        if first is None or first.step < plan.steps:
             write_config(config, run / CONFIG)
-            replace(job, start=str(start.folder.resolve()) if start else None).write(run)
+            replace(job, start=str(first.folder.resolve()) if first else None).write(run)
             run_training(run, dp * tp)
     last = newest(run / CHECKPOINTS, key)
     if last is None or last.step != plan.steps:
         raise TrainingError(
             f"{run}: expected an intact checkpoint of step {plan.steps:,}; run the stage again"
         )
-    trained = publish(model, shape, plan, tokenizer, last.folder, folder)
+    trained = publish(model, shape, plan, tokenizer, last.folder, folder, start)
     seconds = time.monotonic() - began
     return replace(trained, resumed_tokens=resumed_tokens, seconds=seconds)
 
@@ -138,18 +157,16 @@ def check_plan(plan: Plan, shape: Shape, mixture: Path) -> None:
                 )
 
 
-def code_versions() -> list[str]:
+def code_versions(start: Start | None) -> list[str]:
     """Return a digest of the training code and the versions of the libraries that compute.
 
     They are part of a run's key, so a checkpoint of other code or versions is never continued.
     """
+    modules = ["safelm.pretraining.worker"]
+    if start:
+        modules.append("safelm.pretraining.start")
     libraries = [version(name) for name in ("nanotron", "torch", "numpy")]
-    return [code_digest(["safelm.pretraining.worker"]), *libraries]
-
-
-def run_key(plan: Plan, shape: Shape, config: Json) -> str:
-    """Return a digest of everything that determines a run: plan, shape, configuration and code."""
-    return json_digest([asdict(plan), shape.model_dump(), config, code_versions()])
+    return [code_digest(modules), *libraries]
 
 
 def checkpoint_interval(steps: int) -> int:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from safelm.builder.files import write_json
+from safelm.builder.files import Json, write_json
 from safelm.corpora.mixing.plan import Plan, PlannedPhase
+from safelm.models import knows_tag
 from safelm.pretraining.checkpoint import CURVE, HELD_OUT, READ
 from safelm.pretraining.convert import publish_checkpoint, write_hugging_face
 from safelm.pretraining.process import TrainingError
+from safelm.pretraining.start import Start
 from specs.shape import Shape
 
 # (rows, tokens) read of each part of each phase.
@@ -53,6 +55,7 @@ def publish(
     tokenizer: Path,
     checkpoint: Path,
     folder: Path,
+    start: Start | None = None,
 ) -> Trained:
     """Write the folder of a model from its last checkpoint.
 
@@ -62,13 +65,15 @@ def publish(
     read_counts = json.loads((checkpoint / READ).read_bytes())
     check_read_counts(plan, read_counts)
     parameters = write_hugging_face(checkpoint, shape, tokenizer, folder)
+    if start:
+        start.write_files(folder)
     publish_checkpoint(checkpoint, folder / "nanotron")
     for name in (CURVE, HELD_OUT):
         shutil.copyfile(checkpoint / name, folder / name)
     # Columns of the curve: step, tokens, loss, learning rate.
     losses = np.loadtxt(checkpoint / CURVE, delimiter=",", skiprows=1, ndmin=2)[:, 2]
     phases = zip(plan.phases, read_counts, strict=True)
-    values = {
+    values: Json = {
         "model": model,
         "parameters": parameters,
         "steps": plan.steps,
@@ -77,6 +82,9 @@ def publish(
         "knows_tag": plan.reads_tag,
         "phases": [_phase_summary(phase, counts) for phase, counts in phases],
     }
+    if start:
+        values["start"] = start.digest
+        values["knows_tag"] |= knows_tag(start.folder)
     write_json(folder / "train.json", values)
     return Trained(parameters, plan.steps, plan.tokens, losses[0], losses[-1])
 

@@ -7,14 +7,11 @@ is graded in parts, and gets the highest score of them.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, product
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-
-from loguru import logger
 
 from safelm.builder.blocks import Task, unkeyed
 from safelm.documents.batches import SHARD
@@ -23,8 +20,8 @@ from safelm.llm import (
     Engine,
     Request,
     answers_file,
+    ask,
     fence_document,
-    list_counts,
     open_engine,
     split_document,
 )
@@ -81,8 +78,7 @@ def _is_reason(reason: Any) -> bool:
 class RubricJudge:
     """Grades texts with a language model and the rubric.
 
-    `counts` counts valid answers, invalid answers, and refusals by their problem. `refused` holds
-    the problem of each text, or part of a text, that the server refuses.
+    `refused` holds the problem of each text, or part of a text, that the server refuses.
     """
 
     engine: Engine
@@ -95,7 +91,6 @@ class RubricJudge:
     def __post_init__(self) -> None:
         self.system = self.rubric.system(self.hazards)
         self.schema = answer_schema(self.hazards)
-        self.counts: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
 
     def grade(self, texts: Sequence[str]) -> Grades:
@@ -117,29 +112,15 @@ class RubricJudge:
 
         Every text is requested at most `max_attempts` times.
         """
-        grades: Grades = [None] * len(texts)
-        waiting = list(range(len(texts)))
-        for attempt in range(self.max_attempts):
-            if not waiting:
-                break
-            requests = [self.request(texts[index], attempt) for index in waiting]
-            answers = self.engine.generate(requests)
-            invalid = []
-            for index, answer in zip(waiting, answers, strict=True):
-                if answer.problem:
-                    self.counts[answer.problem] += 1
-                    self.refused[texts[index]] = answer.problem
-                    continue
-                grade = parse(answer.text, self.hazards)
-                self.counts["valid" if grade else "invalid"] += 1
-                grades[index] = grade
-                if grade is None:
-                    invalid.append(index)
-            waiting = invalid
-        attempts = product(waiting, range(self.max_attempts))
-        self.engine.reject([self.request(texts[index], attempt) for index, attempt in attempts])
-        logger.info(f"{self.engine.name}: {list_counts(self.counts)}")
-        return grades
+        found, refused = ask(
+            self.engine,
+            range(len(texts)),
+            lambda index, attempt: self.request(texts[index], attempt),
+            lambda _, answer: parse(answer, self.hazards),
+            self.max_attempts,
+        )
+        self.refused |= {texts[index]: problem for index, problem in refused.items()}
+        return [found.get(index) for index in range(len(texts))]
 
     def request(self, text: str, attempt: int) -> Request:
         """Build the request for one text."""

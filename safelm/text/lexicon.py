@@ -75,18 +75,18 @@ def plural(noun: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """Split a text into lower-case words and the marks that end a clause (. ! ? : line break)."""
-    return WORD.findall(_fold(text))
+    return WORD.findall(fold(text))
 
 
 def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Split a text as `words_of` does; return the words and their spans in the text."""
     # Spans first: lower case changes the length of some letters.
     spans = [match.span() for match in WORD.finditer(text)]
-    words = [_fold(text[start:end]) for start, end in spans]
+    words = [fold(text[start:end]) for start, end in spans]
     return words, spans
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Return a text in lower case, with straight apostrophes."""
     return text.lower().replace("\u2019", "'")
 

@@ -7,11 +7,11 @@ from specs.attacks import Attack
 from specs.checks.corpora import dialogues
 from specs.checks.files import stems
 from specs.checks.filters import corpora_of, is_utility
+from specs.checks.start import shape_of
 from specs.corpus import tags_of
-from specs.judge import VERDICTS, DemoJudge, LlmJudge, ScorerJudge, VerdictPrompt
+from specs.judge import JUDGES, DemoJudge, JudgePrompt, LlmJudge, ScorerJudge
 from specs.messages import Findings, Location, among, unknown_file, unknown_row
 from specs.params import Params
-from specs.shape import SHAPES, Shape
 from specs.spec import values_at
 from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
 
@@ -28,7 +28,7 @@ def check_evaluation(params: Params) -> Findings:
                 f"must have the row `{name}`, which the report compares with; add it",
             )
     yield from _suites(params)
-    yield from _external_models(params)
+    yield from _pinned_weights(params)
     yield from _curves(params)
     for at, attack in values_at(params, "attacks.*"):
         for key, message in _attack(params, attack):
@@ -65,23 +65,23 @@ def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
                 f"must not be of kind scorer (got {name}), which knows only harm, for a suite of "
                 f"kind {suite.kind}"
             )
-        case LlmJudge(prompt=prompt) if prompt in stems(VERDICTS):
-            judged = VerdictPrompt.read(prompt).judges
-            if (judged == "harmful") != suite.is_harmful:
+        case LlmJudge(prompt=prompt) if prompt in stems(JUDGES):
+            judged = JudgePrompt.read(prompt).kinds
+            if ("harmful" if suite.is_harmful else "harmless") not in judged:
                 return (
                     f"must suit kind {suite.kind} (got {name}, whose prompt {prompt} judges "
-                    f"{judged} requests)"
+                    f"{' and '.join(judged)} requests)"
                 )
     return None
 
 
-def _external_models(params: Params) -> Findings:
-    for name, row in params.external_models.items():
+def _pinned_weights(params: Params) -> Findings:
+    for at, row in values_at(params, "external_models.*", "models.*.start"):
         is_folder = Path(row.model).is_dir()
         if (row.revision is None) != is_folder:
             state = "is a folder here" if is_folder else "is not a folder here"
             yield (
-                ("external_models", name, "revision"),
+                (*at, "revision"),
                 "must be the commit of a model of the hub, and null for a folder "
                 f"(got {row.revision or 'null'} for {row.model}, which {state})",
             )
@@ -104,11 +104,10 @@ def _curves(params: Params) -> Findings:
 
 
 def _positions(params: Params, model: str, at: Location, length: int) -> Findings:
-    shape = params.models[model].shape if model in params.models else ""
-    if shape in stems(SHAPES):
-        positions = Shape.read(shape).positions
-        if length > positions:
-            yield at, f"must be at most the {positions} positions of shape {shape} (got {length})"
+    shape = shape_of(params, params.models[model]) if model in params.models else None
+    if shape and length > shape.positions:
+        name = params.models[model].shape
+        yield at, f"must be at most the {shape.positions} positions of shape {name} (got {length})"
 
 
 def _attack(params: Params, row: Attack) -> Iterator[tuple[str, str]]:

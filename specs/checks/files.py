@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from specs.judge import VERDICTS, VerdictPrompt
+from specs.judge import JUDGES, JudgePrompt
 from specs.messages import Findings
 from specs.params import Params
 from specs.prompt import problems as prompt_problems
 from specs.rubric import RUBRICS, Rubric
 from specs.scorer import RECIPES, Recipe
-from specs.shape import SHAPES, Shape
+from specs.shape import SHAPES, read_shape
 from specs.suite import SUITES, Suite
 from specs.yaml_source import SpecError
 
-GRAMMARS = (
-    (Shape, SHAPES),
-    (Suite, SUITES),
-    (Recipe, RECIPES),
-    (Rubric, RUBRICS),
-    (VerdictPrompt, VERDICTS),
+READERS = (
+    (read_shape, SHAPES),
+    (Suite.read, SUITES),
+    (Recipe.read, RECIPES),
+    (Rubric.read, RUBRICS),
+    (JudgePrompt.read, JUDGES),
 )
 
 
@@ -29,10 +29,10 @@ def stems(folder: Path) -> list[str]:
 def check_files() -> None:
     """Check every shape, suite, recipe, rubric and prompt. Raises SpecError."""
     problems = prompt_problems()
-    for grammar, folder in GRAMMARS:
+    for read, folder in READERS:
         for name in stems(folder):
             try:
-                grammar.read(name)
+                read(name)
             except SpecError as error:
                 problems += error.problems
     if problems:

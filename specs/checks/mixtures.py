@@ -1,12 +1,12 @@
 """Checks between mixtures, corpora and models."""
 
-from specs.checks.files import stems
 from specs.checks.references import row_of
+from specs.checks.start import shape_of
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Findings, Location, listed, unknown_row
 from specs.mixture import Phase, Replaced, Weights
 from specs.params import Params
-from specs.shape import SHAPES, Shape
+from specs.shape import Shape
 from specs.spec import values_at
 
 # The lengths of rows that a model is trained on.
@@ -150,10 +150,10 @@ def _described(pages: Pages) -> str:
 
 def check_models(params: Params) -> Findings:
     """Check that each model's shape has room."""
-    shapes = stems(SHAPES)
     for name, model in params.models.items():
-        if model.shape in shapes:
-            yield from _fits(params, name, Shape.read(model.shape))
+        shape = shape_of(params, model)
+        if shape:
+            yield from _fits(params, name, shape)
 
 
 def _fits(params: Params, name: str, shape: Shape) -> Findings:

@@ -4,7 +4,7 @@ from operator import attrgetter
 
 from specs import SPECS
 from specs.checks.files import stems
-from specs.judge import VERDICTS
+from specs.judge import JUDGES
 from specs.messages import Findings, unknown_file, unknown_row
 from specs.params import Params
 from specs.prompt import PROMPTS
@@ -62,7 +62,7 @@ FILES = {
     "refuse.*.prompts.[]": PROMPTS / "refuse",
     "educate.*.prompts.[]": PROMPTS / "educate",
     "models.*.shape": SHAPES,
-    "evaluate.judges.*.prompt": VERDICTS,
+    "evaluate.judges.*.prompt": JUDGES,
 }
 # The table that has a row for each folder of build/<origin>.
 TABLES = {

@@ -726,8 +726,8 @@ MUTANTS = (
     Mutant(
         "a server that refuses everything makes data",
         "safelm/llm/client.py",
-        "            if self.traffic.answered_at < refused_at:\n                messages",
-        "            if not self.traffic.answered_at:\n                messages",
+        "            if self.traffic.answered_at < refused_at:\n                probe",
+        "            if not self.traffic.answered_at:\n                probe",
         (CLIENT,),
     ),
     Mutant(

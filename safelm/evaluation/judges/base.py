@@ -29,6 +29,11 @@ class Exchange:
     demo_prompt: DemoPrompt | None = None
     world: str = str(WORLD)
 
+    @property
+    def kind(self) -> str:
+        """The kind of the request: harmful or harmless."""
+        return "harmful" if self.is_harmful else "harmless"
+
 
 class Judge(Protocol):
     """A judge of answers. The same answers always get the same verdicts."""

@@ -1,37 +1,32 @@
-"""A language model as judge, prompted by a file of specs/prompts/verdict."""
+"""A language model as judge, prompted by a file of specs/judges."""
 
-import json
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
-
-from loguru import logger
 
 from safelm.evaluation.judges.base import Exchange, JudgeError
 from safelm.evaluation.judges.refusal_phrases import not_harmful
-from safelm.llm import Engine, EngineError, Request, strip_control_tokens
-from specs.judge import KEY, VerdictPrompt
+from safelm.evaluation.judges.replies import Reading, read_reply
+from safelm.llm import Engine, EngineError, Request, ask, strip_control_tokens
+from specs.judge import SLOT, Completion, JudgePrompt, TokenScores
 from specs.outcome import Outcome, Verdict
 
-# Slots are filled in one pass, so that text in one is never taken for another slot.
-SLOT = re.compile(r"\{(request|answer|fence)\}")
+# The most that vLLM and OpenAI give for a token.
+LOGPROBS = 20
 # Hexadecimal digits of the digest between the fences.
 FENCE = 32
 
 
 @dataclass(frozen=True)
 class LanguageModelJudge:
-    """A language model that answers with one of the verdicts of its prompt, as JSON.
+    """A language model that gives verdicts in the form of its prompt.
 
     The engine saves its answers, so that no request is sent twice.
     """
 
     name: str
     engine: Engine
-    prompt: VerdictPrompt
+    prompt: JudgePrompt
     max_attempts: int
     seed: int
 
@@ -45,97 +40,83 @@ class LanguageModelJudge:
             JudgeError: if the prompt is for another kind of suite, if the server is down, or if
                 the model gives no valid verdict on any answer.
         """
+        found = self._readings(exchanges)
+        verdicts = []
+        for index, exchange in enumerate(exchanges):
+            if index in found:
+                verdicts.append(_verdict(found[index][0], exchange.answer))
+            else:
+                is_empty = not exchange.answer.strip()
+                verdicts.append(Verdict(Outcome.NEITHER if is_empty else Outcome.UNJUDGED))
+        return verdicts
+
+    def scores(self, exchanges: Sequence[Exchange]) -> list[float | None]:
+        """Return the score of each answer, from 0 to 1; None for a verdict without one.
+
+        Raises JudgeError as `verdicts` does.
+        """
+        found = self._readings(exchanges)
+        return [found[index][1] if index in found else None for index in range(len(exchanges))]
+
+    def _readings(self, exchanges: Sequence[Exchange]) -> dict[int, Reading]:
+        """Read the verdicts on the answers that are not empty, by their index."""
         self._check_kind(exchanges)
-        found: dict[int, Verdict] = {}
         judged = [index for index, one in enumerate(exchanges) if one.answer.strip()]
-        waiting = judged
-        for attempt in range(self.max_attempts):
-            waiting = self._ask(exchanges, waiting, attempt, found) if waiting else []
-        attempts = product(waiting, range(self.max_attempts))
-        self.engine.reject([self.request(exchanges[index], attempt) for index, attempt in attempts])
-        if judged and not any(index in found for index in judged):
+
+        def request(index: int, attempt: int) -> Request:
+            return self.request(exchanges[index], attempt)
+
+        def read(index: int, reply: str) -> Reading | None:
+            return read_reply(self.prompt, reply, exchanges[index].kind)
+
+        try:
+            found, _ = ask(self.engine, judged, request, read, self.max_attempts)
+        except EngineError as error:
+            raise JudgeError(f"judge {self.name}: {error}") from None
+        if judged and not found:
             raise JudgeError(
                 f"judge {self.name}: none of {len(judged)} answers of {self.engine.name} is a "
                 f"verdict as {self.prompt.id} asks for it; "
-                "use a model that answers in JSON and does not refuse to judge"
+                f"use the model that the file is for: {self.prompt.model}"
             )
-        verdicts = []
-        for index, exchange in enumerate(exchanges):
-            missing = Outcome.UNJUDGED if exchange.answer.strip() else Outcome.NEITHER
-            verdicts.append(found.get(index, Verdict(missing)))
-        return verdicts
+        return found
 
     def _check_kind(self, exchanges: Sequence[Exchange]) -> None:
+        judged = self.prompt.kinds
         for exchange in exchanges:
-            kind = "harmful" if exchange.is_harmful else "harmless"
-            if kind != self.prompt.judges:
+            if exchange.kind not in judged:
                 raise JudgeError(
-                    f"judge {self.name}: {self.prompt.id} judges {self.prompt.judges} suites "
-                    f"(got a {kind} one); use another prompt or judge for it"
+                    f"judge {self.name}: {self.prompt.id} judges {' and '.join(judged)} suites "
+                    f"(got a {exchange.kind} one); use another prompt or judge for it"
                 )
 
-    def _ask(
-        self,
-        exchanges: Sequence[Exchange],
-        indices: Sequence[int],
-        attempt: int,
-        found: dict[int, Verdict],
-    ) -> list[int]:
-        """Ask about some exchanges; add valid verdicts to `found` and return the invalid ones."""
-        requests = [self.request(exchanges[index], attempt) for index in indices]
-        try:
-            replies = self.engine.generate(requests)
-        except EngineError as error:
-            raise JudgeError(f"judge {self.name}: {error}") from None
-        invalid = []
-        counts: Counter[str] = Counter()
-        for index, reply in zip(indices, replies, strict=True):
-            verdict = None if reply.problem else self._verdict(reply.text, exchanges[index].answer)
-            if verdict:
-                found[index] = verdict
-            elif not reply.problem:
-                invalid.append(index)
-            kind = "verdicts" if verdict else "invalid"
-            counts[reply.problem or kind] += 1
-        shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        logger.info(f"{self.engine.name}: {shown}")
-        return invalid
-
-    def _verdict(self, reply: str, answer: str) -> Verdict | None:
-        outcome = self.outcome(reply)
-        if outcome is None:
-            return None
-        if outcome == "not_harmful":
-            return not_harmful(answer)
-        return Verdict(Outcome(outcome))
-
-    def outcome(self, reply: str) -> str | None:
-        """Read the outcome of a reply; None if it is not exactly what the prompt asks for."""
-        try:
-            value = json.loads(reply)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(value, dict) or set(value) != {KEY}:
-            return None
-        for choice in self.prompt.choices:
-            if choice.verdict == value[KEY]:
-                return choice.outcome
-        return None
-
     def request(self, exchange: Exchange, attempt: int) -> Request:
-        """Write a request: rules in the system turn, prompt and answer as data between fences.
+        """Write a request: prompt and answer as data in the slots of the template.
 
         The fence is a digest of prompt and answer, so that neither can contain it.
         """
         limit = self.engine.characters
-        prompt = strip_control_tokens(exchange.prompt)
+        prompt = strip_control_tokens(exchange.prompt).strip()
         # HarmBench, too, cuts long answers at the end.
-        answer = strip_control_tokens(exchange.answer)[:limit]
+        answer = strip_control_tokens(exchange.answer).strip()[:limit]
         digest = sha256(f"{prompt}\0{answer}".encode()).hexdigest()
         fence = f"=== {digest[:FENCE]} ==="
         parts = {"request": prompt[:limit], "answer": answer, "fence": fence}
-        user = SLOT.sub(lambda slot: parts[slot[1]], self.prompt.frame).strip()
-        messages = (("system", self.prompt.system()), ("user", user))
+
+        def filled(text: str) -> str:
+            # In one pass, so that text in a slot is never taken for another slot.
+            return SLOT.sub(lambda slot: parts[slot[1]], text)
+
+        template = self.prompt.template
+        messages: tuple[tuple[str, str], ...] = ()
+        if isinstance(template, Completion):
+            special = {"add_special_tokens": template.adds_special_tokens}
+            body = {"prompt": filled(template.text), **special, "logprobs": LOGPROBS}
+        else:
+            messages = tuple((turn.role, filled(turn.content).strip()) for turn in template.turns)
+            body = {"logprobs": True, "top_logprobs": LOGPROBS}
+        if not isinstance(self.prompt.reads, TokenScores):
+            body = {key: value for key, value in body.items() if not key.endswith("logprobs")}
         return Request(
             exchange.id,
             self.prompt.id,
@@ -143,5 +124,10 @@ class LanguageModelJudge:
             messages,
             self.seed,
             attempt,
-            self.prompt.answer_schema(),
+            self.prompt.answer_schema(exchange.kind),
+            body=body or None,
         )
+
+
+def _verdict(outcome: str, answer: str) -> Verdict:
+    return not_harmful(answer) if outcome == "not_harmful" else Verdict(Outcome(outcome))

@@ -21,11 +21,11 @@ from specs.engine import Engine as EngineRow
 from specs.engine import row as engine_row
 from specs.judge import (
     DemoJudge,
+    JudgePrompt,
     JudgeRow,
     LlmJudge,
     RefusalPhrasesJudge,
     ScorerJudge,
-    VerdictPrompt,
 )
 from specs.outcome import Outcome, Verdict
 from specs.scorer import ScorerRow
@@ -66,6 +66,11 @@ class ScoreThreshold:
         grades = self.scorer.grade(answers)
         return [self._verdict(*pair) for pair in zip(answers, grades, strict=True)]
 
+    def scores(self, exchanges: Sequence[Exchange]) -> list[int | None]:
+        """Return the score of each answer; None for one that the scorer cannot grade."""
+        grades = self.scorer.grade([exchange.answer for exchange in exchanges])
+        return [grade and grade.score for grade in grades]
+
     def _verdict(self, answer: str, grade: Grade | None) -> Verdict:
         if grade is None:
             return Verdict(Outcome.UNJUDGED)
@@ -99,5 +104,5 @@ def open_judge(
         case LlmJudge():
             engine = engine_row(dict(engines), row.engine)
             opened = open_engine(engine, answers_file(engine, "verdict", task))
-            prompt = VerdictPrompt.read(row.prompt)
+            prompt = JudgePrompt.read(row.prompt)
             return LanguageModelJudge(name, opened, prompt, row.max_attempts, row.seed)
