@@ -3,7 +3,9 @@
 import re
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.dependencies import DVC_YAML, update_dependencies
@@ -12,14 +14,19 @@ from safelm.builder.dvc_locks import LOCK, remove_ended, try_lock
 from safelm.builder.environment import environment_number
 from safelm.builder.files import nearest_folder, write_synced
 from safelm.builder.locks import StageError, locked
+from safelm.builder.manifest import DamagedShard
 from safelm.builder.paths import build, cache
-from safelm.builder.provenance import LOCK_FILE
+from safelm.builder.provenance import DIR, LOCK_FILE, locked_object
 from safelm.builder.status import Outdated, outdated
+from safelm.builder.store import project_store
 from safelm.builder.workspaces import take_reserve
+from safelm.maintenance.verify.lock_file import DamagedLockFile, read_listing
 from specs.params import PARAMS
 from specs.validation import problems
 
-STAGE_BEGINS = re.compile(r"^(?=  [^ ])", re.MULTILINE)  # in dvc.lock
+# Both in dvc.lock.
+STAGE_BEGINS = re.compile(r"^(?=  [^ ])", re.MULTILINE)
+MD5_AND_SIZE = re.compile(r"(?<=md5: )([0-9a-f]{32}(?:\.dir)?)(\n +size: )(\d+)")
 
 
 class ProjectError(RuntimeError):
@@ -102,26 +109,46 @@ def _build(jobs: int) -> str:
     needs, expected = _outdated()
     _require_space(len(needs), expected)
     scheduler.build(needs, jobs, keep_lock_file)
-    sort_stages()
+    normalize_lock_file()
     if not needs:
         return f"everything is up to date\nthe report: {build('report', 'index.html')}"
     seconds = time.monotonic() - began
     return f"built in {seconds:.0f} s\nthe report: {build('report', 'index.html')}"
 
 
-def sort_stages() -> None:
-    """Sort the stages of dvc.lock, where DVC appends each when it is first built.
+def normalize_lock_file() -> None:
+    """Sort the stages of dvc.lock, and give one digest one size.
 
-    Otherwise its bytes would depend on kills, on edits taken back and on the number of lanes.
+    DVC appends a stage when it is first built, and takes a folder's digest from its database but
+    its size from the files as they are, damaged or not. So the bytes of dvc.lock would depend on
+    kills, on edits taken back, on the number of lanes, and on damage that is repaired.
     """
     with try_lock(LOCK) as is_held:
         if not (is_held and LOCK_FILE.is_file()):
-            return  # DVC writes to it now, so the next build sorts it
+            return  # DVC writes to it now, so the next build does this
         text = LOCK_FILE.read_text(encoding="utf-8")
         head, *stages = STAGE_BEGINS.split(text)
-        ordered = head + "".join(sorted(stages))
-        if ordered != text:
-            write_synced(LOCK_FILE, ordered.encode())
+        normal = _with_true_sizes(head + "".join(sorted(stages)))
+        if normal != text:
+            write_synced(LOCK_FILE, normal.encode())
+
+
+def _with_true_sizes(text: str) -> str:
+    sizes = defaultdict[str, set[str]](set)
+    for md5, _, size in MD5_AND_SIZE.findall(text):
+        sizes[md5].add(size)
+    true = {}
+    for md5 in (md5 for md5, found in sizes.items() if len(found) > 1):
+        # What is not in the cache whole, `verify` reports.
+        with suppress(OSError, DamagedShard, DamagedLockFile):
+            true[md5] = str(_size(md5))
+    return MD5_AND_SIZE.sub(lambda entry: entry[1] + entry[2] + true.get(entry[1], entry[3]), text)
+
+
+def _size(md5: str) -> int:
+    """Add up the bytes of an object's files, or take those of the one that it is."""
+    files = read_listing(locked_object(md5)).values() if md5.endswith(DIR) else [md5]
+    return sum(project_store().object(file).stat().st_size for file in files)
 
 
 def _require_space(stages: int, expected: int) -> None:

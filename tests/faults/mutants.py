@@ -56,9 +56,10 @@ NO_ROOM, LIMITED = (
         "a_limit_of_file_sizes_is_named_and_no_database_is_blamed",
     )
 )
-DIGESTS, SORTED, TORN_RWLOCK = (
+DIGESTS, SORTED, SIZES, TORN_RWLOCK = (
     "tests/faults/test_histories.py::test_digests_do_not_say_what_happened",
     "tests/faults/test_histories.py::test_the_stages_of_a_lock_file_are_sorted",
+    "tests/faults/test_histories.py::test_a_lock_file_has_the_true_size_of_what_was_read_damaged",
     "tests/test_doctor.py::test_a_build_empties_a_torn_rwlock",
 )
 REMOTE = "tests/faults/test_remote.py"
@@ -540,6 +541,13 @@ MUTANTS = (
         "sorted(stages)",
         "stages",
         (SORTED,),
+    ),
+    Mutant(
+        "dvc.lock keeps the size of a folder that was damaged when it was read",
+        "pipeline/build.py",
+        "if len(found) > 1",
+        "if not found",
+        (SIZES,),
     ),
     Mutant(
         "a torn rwlock stops a build",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import STAGE_BEGINS, sort_stages
+from pipeline.build import MD5_AND_SIZE, STAGE_BEGINS, normalize_lock_file
 from tests.faults import damage
 from tests.faults.histories import History, Machine, difference, start, toggle
 from tests.faults.test_kills import until
@@ -69,5 +69,20 @@ def test_the_stages_of_a_lock_file_are_sorted(
     head, *stages = STAGE_BEGINS.split(machine.state.lock)
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(head + "".join(reversed(stages)))
-    sort_stages()
+    normalize_lock_file()
     assert Path("dvc.lock").read_text() == machine.state.lock
+
+
+def test_a_lock_file_has_the_true_size_of_what_was_read_damaged(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """DVC takes the digest from its database, and the size from a truncated file."""
+    history = History(machine.base, machine.seconds, 0, tmp_path)
+    history.call("pipeline", "build")
+    lock = history.toy.root / "dvc.lock"
+    text = lock.read_text()
+    entry = next(entry for entry in MD5_AND_SIZE.finditer(text) if text.count(entry[1]) > 1)
+    assert entry[1].endswith(".dir")
+    lock.write_text(text[: entry.start(3)] + "7" + text[entry.end(3) :])
+    history.call("pipeline", "build")
+    assert not difference(history.toy.state(), machine.state)
