@@ -20,6 +20,7 @@ if (
 ):
     sys.dont_write_bytecode = True
 
+from safelm.builder.environment import fix_instructions  # noqa: E402
 from safelm.builder.files import REMEDIES, describe_error  # noqa: E402
 from safelm.builder.supervision import die_with_dvc  # noqa: E402
 
@@ -45,6 +46,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         print(text, file=sys.stderr)
 
 
+fix_instructions()
 sys.excepthook = _show
 die_with_dvc()
 # Importing torch and transformers makes millions of objects. The collector would walk over them

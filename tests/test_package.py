@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from safelm.builder.environment import INSTRUCTIONS
 from tests.conftest import ROOT
 
 PACKAGES = ("pipeline/", "safelm/", "specs/")
@@ -120,3 +121,32 @@ def module(path: Path) -> ModuleType:
     loaded = util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
+
+
+ARITHMETIC = """
+import hashlib, sys
+if sys.argv[1:]:
+    import pipeline
+import numpy as np, torch
+numbers = np.linspace(0.1, 9, 10_001)
+values = torch.from_numpy(numbers).float()
+parts = [np.exp(numbers), np.log(numbers), np.log1p(numbers)]
+parts += [f(values).numpy() for f in (torch.exp, torch.log, torch.nn.functional.silu)]
+parts.append(values.view(73, 137).softmax(-1).numpy())
+print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16])
+"""
+
+
+def test_a_stage_rounds_alike_on_every_x86_machine() -> None:
+    """The digest is that of AVX2; without the settings, AVX-512 gives another."""
+    kept = {name: value for name, value in os.environ.items() if name not in INSTRUCTIONS}
+    command = [sys.executable, "-c", ARITHMETIC]
+    printed = [
+        subprocess.run(
+            command + words, cwd=ROOT, env=kept, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for words in ([], ["as a stage"])
+    ]
+    assert printed[1] == "bb08930bcdd7ed6c"
+    if "avx512dq" in Path("/proc/cpuinfo").read_text():
+        assert printed[0] != printed[1]

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from safelm.builder.environment import INSTRUCTIONS
 from safelm.builder.files import write_synced
 from safelm.builder.supervision import die_with_parent
 from safelm.llm.server import ADDRESS, USERS
@@ -50,11 +51,17 @@ def start(arguments: list[str], port: int, key: str) -> subprocess.Popen:
     return subprocess.Popen(
         [*module, f"--host={HOST}", f"--port={port}", *arguments],
         # The key is no argument: every user of the machine can read a command line.
-        env={**os.environ, **ENVIRONMENT, "VLLM_API_KEY": key},
+        env=_environment(key),
         start_new_session=True,
         # SIGTERM, not SIGKILL, so that the server ends its workers.
         preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
     )
+
+
+def _environment(key: str) -> dict[str, str]:
+    """Return the server's environment; it may use all instructions that the CPU has."""
+    kept = {name: value for name, value in os.environ.items() if name not in INSTRUCTIONS}
+    return {**kept, **ENVIRONMENT, "VLLM_API_KEY": key}
 
 
 def is_up(port: int) -> bool:

@@ -550,6 +550,13 @@ MUTANTS = (
         (SIZES,),
     ),
     Mutant(
+        "another CPU rounds otherwise",
+        "safelm/builder/environment.py",
+        "os.environ.setdefault(variable, value)",
+        "pass",
+        ("tests/test_package.py::test_a_stage_rounds_alike_on_every_x86_machine",),
+    ),
+    Mutant(
         "a torn rwlock stops a build",
         "safelm/builder/dvc_locks.py",
         "values = {}\n            removed = {",
