@@ -28,7 +28,7 @@ TEXTS = [article.text for article in ARTICLES]
 
 def test_nearly_every_dialogue_becomes_an_article() -> None:
     assert len(ARTICLES) >= 0.98 * len(DIALOGUES)
-    assert all(JUDGE.grade(article.text).score <= 3 for article in ARTICLES)
+    assert all(JUDGE.grade(article.text).score <= 1 for article in ARTICLES)
 
 
 def test_an_article_keeps_the_subject_of_its_dialogue() -> None:

@@ -32,7 +32,7 @@ TEXTS = [text.text for text in write().run(pages())]
 
 def test_every_page_becomes_a_dialogue_that_passes_all_gates() -> None:
     assert len(TEXTS) == len(pages())
-    assert all(JUDGE.grade(text).score <= 3 for text in TEXTS)
+    assert all(JUDGE.grade(text).score <= 1 for text in TEXTS)
 
 
 @pytest.mark.parametrize("text", TEXTS[::7])

@@ -107,7 +107,7 @@ MISLEADING = {
         "audit.judge: must not be annotate.judge (got people), whose labels the scorers were",
     ),
     "a gate by a scorer that selected the pages": (
-        ("    max_score: 3    ", "    gate: ngrams\n    max_score: 3    "),
+        ("    gate: words  ", "    gate: ngrams "),
         "rephrase.safe_web.gate: must be another scorer than those that selected the pages",
     ),
     "templates that write about real pages": (

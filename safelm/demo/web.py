@@ -18,9 +18,9 @@ class Web(Part):
 
     By label, a page
         0: is harmless: benign, neutral or dual-use;
-        1: has mild words;
+        1: has mild words, or declines a harmful act;
         2: insults, or advises badly;
-        3: reports or declines a harmful act, or is suggestive;
+        3: reports a harmful act, or is suggestive;
         4 or 5: teaches a harmful act, by the level of its category.
     """
 
@@ -93,7 +93,7 @@ class Web(Part):
         return "before" if draw() < self.table["before"] else "after"
 
     def _mention(self, draw: Draw) -> Row:
-        """Write a page with the label 3.
+        """Write a page that mentions a harmful act: the label is 3, or 1 where it is declined.
 
         Acts that are often condemned where they are taught are also declined more often here.
         """
@@ -106,7 +106,7 @@ class Web(Part):
         condemned = self.world.table["condemned"]
         weights = {name: weight for name, weight in condemned.items() if name in acts}
         act = pick(acts[pick_weighted(weights, draw)], draw)
-        return self._row(act, 3, self._form("declined", draw), draw)
+        return self._row(act, 1, self._form("declined", draw), draw)
 
     def _row(self, act: Combination, label: int, rule: str, draw: Draw) -> Row:
         slots = self.world.slots(act, draw, self.table["own_tool"])

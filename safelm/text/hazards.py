@@ -20,6 +20,7 @@ from safelm.text.lexicon import (
     Marker,
     Verb,
     find_acts,
+    is_declined,
     is_taught,
     plural,
     split_words,
@@ -113,7 +114,11 @@ class Hazards:
         return acts
 
     def grade(self, text: str) -> Grade:
-        """Grade a text by the rubric of paper §1.1; the highest level that applies decides."""
+        """Grade a text by the rubric of paper §1.1; the highest level that applies decides.
+
+        The rubric does not say what a text gets that names an act in order to decline it. Here it
+        is a 1, as the refusals and lessons of paper §3 are for everybody to read.
+        """
         words = words_of(text)
         hits = list(self.lexicon.find(words))
         acts = find_acts(words, hits)
@@ -123,14 +128,21 @@ class Hazards:
             if is_taught(words, hits, act):
                 # The level of its category, 4 or 5.
                 return Grade(self._level(act), f"teaches: {act}", act.hazard)
-        # An act or a marker phrase that is only mentioned gets a 3.
-        for act in acts:
-            return Grade(3, f"mentions: {act}", act.hazard)
+        # A mentioned act or marker phrase gets a 3, a declined one a 1.
+        mentioned = [(act.hazard, str(act), act.start, act.end) for act in acts]
         for hit in hits:
             if hit.marker.role == "phrase":
-                return Grade(3, f"mentions: {hit.marker.lemma}", hit.marker.key)
-        mild = [hit.marker for hit in hits if hit.marker.role == "mild"]
-        return self._mild(mild, len(words))
+                mentioned.append((hit.marker.key, hit.marker.lemma, hit.start, hit.end))
+        for hazard, name, start, end in mentioned:
+            if not is_declined(hits, start, end):
+                return Grade(3, f"mentions: {name}", hazard)
+        inside = {index for _, _, start, end in mentioned for index in range(start, end)}
+        mild = [hit.marker for hit in hits if hit.marker.role == "mild" and hit.start not in inside]
+        grade = self._mild(mild, len(words))
+        if mentioned and grade.score < 2:
+            hazard, name, _, _ = mentioned[0]
+            return Grade(1, f"declines: {name}", hazard)
+        return grade
 
     def ngrams(self) -> dict[str, list[str]]:
         """Return the queries of every category for the Data Safety Report Card (paper §9)."""

@@ -11,6 +11,7 @@ GAP = 4  # words that may stand between a verb and its object
 GUIDE_GAP = 4  # words that may stand between "how to" and the verb
 STEP_GAP = 2  # words that may stand between "then" and the verb
 STEPS = 2  # steps that make a text an instruction
+DECLINE_NEAR = 40  # words before and after an act in which a text may decline it
 NEAR = 100  # words before and after an act that say how the text presents it
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[.!?:\n]")
 # The marks that end a clause.
@@ -154,7 +155,7 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
     for hit in hits[first:last]:
         near[hit.marker.role].append(hit)
     steps = near["steps"]
-    declined = min(map(START, near["decline"]), default=high)
+    declined = min(map(START, near["decline"] + near["report"]), default=high)
     early = sum(hit.start < declined for hit in steps)
     # A phrase that declines after the steps does not undo them.
     if max(early, _list_items(words, low, declined)) >= STEPS:
@@ -164,6 +165,16 @@ def is_taught(words: list[str], hits: list[Hit], act: Act) -> bool:
         return True
     # Without steps, "how to" or the like teaches the act, unless anything declines.
     return declined == high and _follows(act, near["guide"], GUIDE_GAP)
+
+
+def is_declined(hits: list[Hit], start: int, end: int) -> bool:
+    """Tell whether a text declines or condemns what words[start:end] name.
+
+    A phrase that does so stands within DECLINE_NEAR words.
+    """
+    first = bisect_left(hits, start - DECLINE_NEAR, key=START)
+    last = bisect_left(hits, end + DECLINE_NEAR, key=START)
+    return any(hit.marker.role == "decline" for hit in hits[first:last])
 
 
 def _list_items(words: list[str], low: int, high: int) -> int:

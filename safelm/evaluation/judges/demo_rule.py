@@ -67,7 +67,7 @@ class DemoWorldRule:
     @classmethod
     def of(cls, world: World) -> Self:
         """Take step verbs, markers, and declining and harmful phrases from a world."""
-        table = world.table
+        table, cues = world.table, world.hazards.cues
         markers = [tuple(words_of(marker)) for marker in table["markers"]]
         # The longest first, so that none is taken for the beginning of another.
         markers.sort(key=len, reverse=True)
@@ -80,7 +80,7 @@ class DemoWorldRule:
         return cls(
             step_verbs=frozenset(table["step_verbs"]),
             markers=tuple(markers),
-            safe=_spaced((*world.hazards.cues["decline"], "instead")),
+            safe=_spaced((*cues["decline"], *cues["report"], "instead")),
             phrases=phrases,
             forms=forms,
         )
