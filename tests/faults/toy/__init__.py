@@ -54,7 +54,13 @@ PARAMS: dict[str, dict[str, Any]] = {
     },
     "tags.unsafe": {"scores": [4, 5], "rate": 0.5},
     "tokenizer": {"vocab_size": 300},
-    "rephrase.safe_web": {"scores": [4, 5], "prompts": ["talk", "video"]},
+    # Without a gate, no scorer must be fitted first.
+    "rephrase.safe_web": {
+        "scores": [4, 5],
+        "prompts": ["talk", "video"],
+        "gate": None,
+        "max_score": 3,
+    },
 }
 BROKEN = [
     b"{not json",
