@@ -1,7 +1,7 @@
 """Seeded random draws: the same key gives the same numbers on every machine and in any order.
 
-Every random draw of the project is made here. The spelling of a key decides the bytes of the data
-that is drawn with it, so neither keys nor digests may change.
+Every random draw of the project comes from this module. The spelling of a key decides what is
+drawn, so a change of a key or a digest changes the outputs of every build.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def prompt_generator(seed: int, prompt: Sequence[int]) -> np.random.Generator:
 
 
 def integer_generator(*key: int) -> np.random.Generator:
-    """Return the NumPy generator that NumPy itself derives from several whole numbers."""
+    """Return a NumPy generator seeded with whole numbers, which NumPy combines itself."""
     return np.random.default_rng(list(key))
 
 
@@ -82,7 +82,7 @@ def hash_rank(purpose: str, seed: int, id: str) -> bytes:
 
 
 def sample(purpose: str, seed: int, ids: Iterable[str], count: int) -> list[str]:
-    """Return the `count` ids of the lowest ranks, in that order; all of them if there are fewer."""
+    """Return the `count` ids of lowest rank, from the lowest up; all ids if there are fewer."""
     # The id decides between equal hashes, so the order of `ids` never matters.
     return heapq.nsmallest(count, ids, key=lambda id: (hash_rank(purpose, seed, id), id))
 

@@ -24,7 +24,7 @@ Starts = Annotated[
 
 
 class Comparisons(Spec):
-    """The models compared as standard, filtered and safe, and series of models.
+    """The models in the roles standard, filtered and safe, and series that vary one amount.
 
     A model stands for all models of its mixture and shape, which differ only in their seeds.
     """

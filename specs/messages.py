@@ -53,7 +53,7 @@ def listed(values: Iterable[object]) -> str:
 
 
 def among(name: object, noun: str, known: Collection[object]) -> str:
-    """Write the name that came, those that fit (`rows are a, b`), and which one may be meant."""
+    """Write the given name, the known names (`rows are a, b`), and the closest of them."""
     return f"(got {name}; {noun} are {listed(known)}){did_you_mean(name, known)}"
 
 
@@ -80,7 +80,7 @@ def describe(grammar: Any, values: Any, error: Any) -> tuple[Location, str]:
         return location, f"is missing{description}; add the line `{location[-1]}: …`"
     template = TEXTS.get(kind)
     if template is None:
-        # One of our own validators, whose message is complete.
+        # An error of our own validators; its message is complete.
         return location, str(error["msg"]).removeprefix("Value error, ")
     context = {name: _whole(value) for name, value in error.get("ctx", {}).items()}
     if context.get("pattern") == NAME:
@@ -97,7 +97,7 @@ def _whole(value: Any) -> Any:
 
 
 def _shown(error: Any, context: dict[str, Any]) -> str:
-    """Write the value that came, shortened."""
+    """Write the given value, shortened."""
     if "tag" in context:
         return repr(context["tag"])
     if isinstance(error["input"], dict):
@@ -115,9 +115,9 @@ def _suggestion(context: dict[str, Any], error: Any) -> str:
 
 
 def _in_file(values: Any, location: Location, missing: bool) -> Location:
-    """Drop the parts that are no keys of the file, such as the alternative of a union.
+    """Drop parts of a location that the file does not have, such as the member of a union.
 
-    The last part of a missing key is kept, although the file has no such key.
+    A missing key is kept, although the file does not have it either.
     """
     found: list[str | int] = []
     for index, part in enumerate(location):
@@ -133,7 +133,7 @@ def _in_file(values: Any, location: Location, missing: bool) -> Location:
 
 
 def _field(grammar: Any, location: Location, value: Any) -> tuple[list[str], Any]:
-    """Walk the grammar along a location; return the known keys beside it, and its field."""
+    """Follow a location through the grammar; return the keys known there, and its field."""
     known: list[str] = []
     field: Any = None
     for part in location:
@@ -160,7 +160,7 @@ def _inner(value: Any, part: str | int) -> Any:
 
 
 def _models(grammar: Any) -> list[type[BaseModel]]:
-    """List the grammars that a type allows."""
+    """List the models that a type allows."""
     if isinstance(grammar, type) and issubclass(grammar, BaseModel):
         return [grammar]
     if get_origin(grammar) in (dict, list):
@@ -169,7 +169,7 @@ def _models(grammar: Any) -> list[type[BaseModel]]:
 
 
 def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:
-    """Keep the members of a union whose discriminator (`kind`, `method`, …) the value has."""
+    """Keep the union members that the value's discriminator (`kind`, `method`, …) selects."""
     if len(models) < 2 or not isinstance(value, dict):
         return models
     return [model for model in models if _has_discriminator(model, value)] or models

@@ -86,7 +86,7 @@ class Card(Spec):
 
 
 class TokenizerStage(Spec):
-    """A byte-level BPE with the tag as a special token, trained on ingested text or taken."""
+    """A byte-level BPE with the tag as a special token: trained on ingested text, or given."""
 
     path: str | None = Field(
         description="the folder of a tokenizer.json to use, which DVC does not watch; null to "
@@ -100,7 +100,7 @@ class TokenizerStage(Spec):
 
 
 class Mix(Budget):
-    """The budget and the rows of every mixture; its plan lists the rows that a model reads."""
+    """The token budget and rows of every mixture. A mixture's plan lists the rows to train on."""
 
     held_out_rows: int = Field(
         ge=0, description="rows of each corpus for measuring, which no model reads; a tenth at most"
@@ -164,7 +164,7 @@ class Evaluate(Spec):
 
 
 class Overlap(Spec):
-    """The search for prompts in the training text; those found are reported separately."""
+    """The search for prompts in the training text; prompts found there are reported separately."""
 
     ngram: PositiveInt = Field(description="words of an n-gram")
     min_share: Share = Field(
@@ -216,8 +216,8 @@ class Params(Spec):
     def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":
         """Read the named blocks of params.yaml, and no other.
 
-        Any other block is an AttributeError, so a stage cannot read a block that DVC does not watch
-        for it. Raises SpecError with file and line of every mistake.
+        Any other block raises AttributeError when it is accessed, so a stage cannot depend on a
+        block that DVC does not watch for it. Raises SpecError with file and line of every mistake.
         """
         file = YamlFile(path)
         values: dict[str, Any] = {}

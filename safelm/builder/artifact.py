@@ -77,6 +77,7 @@ def artifact(
         if parts is not None:
             values["parts"] = {name: builder.shard(entry) for name, entry in entries.items()}
         whole = builder.make(make, reads, values)
+        # No task name: the suffixes of these files are their whole names.
         manifest = Manifest(stage, (("", whole.entry), *entries.items()))
         assemble(manifest, build(stage), builder.store)
     lines = whole.lines
@@ -137,6 +138,7 @@ class _Builder:
         remove_stale(self.store.temporary_root)
         with self.store.temporary_directory(key) as folder:
             lines = list(make(folder, **values))
+            # The key was computed before: after an edit it would name bytes of other code.
             afterwards = _fingerprint(self.stage, make, reads, values)
             if fingerprint.differences(afterwards):
                 raise StageError(

@@ -43,6 +43,7 @@ def unkeyed(**options: Any) -> Any:
     return field(metadata={"key": False}, **options)
 
 
+# Tells type checkers that subclasses are dataclasses, which __init_subclass__ makes them.
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, unkeyed))
 @dataclass(kw_only=True, eq=False, repr=False)
 class Block(PipelineStep):
@@ -64,6 +65,7 @@ class Block(PipelineStep):
         dataclass(cls, kw_only=True, eq=False, repr=False)
 
     def __post_init__(self) -> None:
+        # DataTrove's constructor, which the generated __init__ of a dataclass does not call.
         super().__init__()
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
@@ -180,6 +182,7 @@ class Writer(Block):
     ) -> Documents:
         """Write the documents, and count them."""
         self.write(self._counted(data or ()), self.task_folder)
+        # Makes this a generator, as DataTrove expects of every block.
         yield from ()
 
     def _counted(self, data: Iterable[Document]) -> Documents:

@@ -33,6 +33,7 @@ Holder = dict[str, Any]  # its pid and its command line (cmd)
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
     """Hold a lock file of DVC, so that DVC writes nothing that it guards; yield False if taken."""
+    # DVC makes the folder at its first command, so before that nobody holds a lock.
     if not path.parent.is_dir():
         yield True
         return

@@ -54,6 +54,7 @@ def environment_number(variable: str) -> int | None:
 
 def workers() -> int:
     """Return how many processes a stage may use: SAFELM_WORKERS, else the cores it may run on."""
+    # Not os.cpu_count(): taskset or a container may allow fewer cores than the machine has.
     return environment_number("SAFELM_WORKERS") or len(os.sched_getaffinity(0))
 
 

@@ -29,6 +29,7 @@ REMEDIES = {
 }
 # linux/fs.h: share the bytes of another file until one of the two is written.
 FICLONE = 0x40049409
+# Errors of os.link after which a clone or a copy can succeed; others, such as a full disk, cannot.
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 MD5 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -146,6 +147,7 @@ def _clone(source: Path, target: Path) -> bool:
 def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
     """Provide an empty folder inside `parent`, of this process alone; remove it at the end."""
     folder = parent / f"{name}.{_process_name()}"
+    # A killed process with the same number may have left it behind.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -77,7 +77,7 @@ class Fingerprint:
         versions = [(name, _version(name)) for name in sorted(names)]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         return cls(
-            # Of ingest/web, ingest.
+            # `ingest` for both ingest/web and ingest/math: branches share their shards.
             stage=stage.partition("/")[0],
             values=json_digest(jsonable(values)),
             code=code_digest(modules),
@@ -190,6 +190,7 @@ def _tree_digest(tree: ast.Module) -> str:
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             # A body that was a docstring alone does as much as `pass`.
             node.body = node.body[1:] or [ast.Pass()]
+    # ast.dump omits positions, so that comments and formatting do not count.
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 

@@ -43,6 +43,7 @@ def changed_inputs(stamps: Stamps) -> list[str]:
         kept = json.loads(FILE.read_bytes())
         changed = [path for path, stamp in stamps.items() if not stamp or kept.get(path) != stamp]
     except (OSError, ValueError, AttributeError):
+        # Without stamps of the last build, every file may have changed.
         return list(stamps)
     for path in changed:
         if path.endswith(".py") and path in kept:
@@ -59,6 +60,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in sorted(set(paths)):
         if path.is_file():
             yield path
+        # os.walk yields nothing for a file.
         for folder, _, names in os.walk(path):
             # Byte code is no input.
             if not folder.endswith("__pycache__"):

@@ -123,6 +123,7 @@ def _cache_shared() -> Iterator[None]:
 @contextmanager
 def _shared(path: Path) -> Iterator[None]:
     make_parent(path)
+    # Not "w", which would erase the words of the process that holds the lock.
     with path.open("a+") as file:
         _take(file.fileno(), fcntl.LOCK_SH, path, _no_locks, wait=True)
         yield

@@ -127,6 +127,7 @@ class Manifest:
 
     stage: str
     tasks: tuple[tuple[str, ManifestEntry], ...]
+    # Written out, it would make the bytes of a resumed build differ from those of a first one.
     made: int = field(default=0, compare=False)
 
     @property

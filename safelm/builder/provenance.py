@@ -1,9 +1,9 @@
 """Provenance of what a stage reads: built here, or hashed against dvc.lock.
 
-DVC takes a file that it fetched for what dvc.lock names, whatever its bytes. Who writes to a remote
-could so replace a manifest, and with it the data. Readers check files against their manifest, so
-that only manifests have to be hashed here: the listing of a folder must have the digest that
-dvc.lock names, and the manifest the digest that the listing names.
+DVC does not hash the files that it fetches. Anybody who can write to a remote could thus replace a
+manifest, and with it the data. Readers check files against their manifest, so only manifests have
+to be hashed here: the listing of a folder must have the digest that dvc.lock names, and the
+manifest the digest that the listing names.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def _check_path(path: Path) -> None:
             _compare_locked(file, file.read_bytes())
         elif file not in known:
             raise DamagedShard(f"{file}: is no file of its stage; remove it, or {REMEDY}")
-        # The files of a folder are hashed by who reads them, and only if he does.
+        # The files of a folder are hashed by their readers, when they are read.
         elif file == path and cached_digest(file) != known[file]:
             raise _changed(file, "its manifest names")
 

@@ -25,9 +25,8 @@ RETRY = "SAFELM_RETRY"
 def import_records(stage: str, store: Store) -> int:
     """Add the entries of the manifest that dvc.lock names for a stage; return how many were new.
 
-    A build that was pulled is thereby cached as well, but not while `safelm retry` makes again what
-    the manifest names. A manifest without the digest that dvc.lock
-    names is told, and not used: the shards are made.
+    The shards of a pulled build thus count as cached, unless `safelm retry` makes them again. A
+    manifest with another digest than dvc.lock names is reported, not used, and its shards are made.
     """
     if os.environ.get(RETRY):
         return 0
@@ -68,6 +67,7 @@ def assemble(
             # Renamed, not removed in place: half of it must never be seen.
             os.rename(folder, before / "old")
         for made in (manifest, *(inside or {}).values()):
+            # Before the rename: an installed manifest without its copy counts as fetched.
             record_made(made, INSTALLED)
         rename_synced(fresh / "new", folder)
 

@@ -92,6 +92,7 @@ class Store:
             stamps = dict(values["stamps"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedShard(f"{path}: is damaged") from error
+        # Otherwise the files of one shard, found under the key of another, would be believed.
         if entry.key != key or digest != json_digest(asdict(entry)):
             raise DamagedShard(f"{path}: is not the entry of its key")
         return entry, stamps
@@ -186,6 +187,7 @@ class Store:
             os.fsync(file.fileno())
         target = self.object(md5)
         make_folder(target.parent)
+        # DVC's own store keeps an object that is there, damaged or not.
         if target.exists() and file_digest(target) == sha256:
             path.unlink()
         else:

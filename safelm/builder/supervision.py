@@ -46,6 +46,7 @@ def die_with_dvc() -> None:
         if dvc == 1 and b"dvc" not in _read_proc(1, "cmdline"):
             os._exit(1)  # dvc has ended already
         if dvc != parent:
+            # A pidfd and not the number, which a later process may be given.
             watcher = threading.Thread(target=_die_after, args=(os.pidfd_open(dvc),), daemon=True)
             watcher.start()
     die_with_parent(parent)
@@ -54,6 +55,7 @@ def die_with_dvc() -> None:
 def is_alive(pid: int) -> bool:
     """Return whether a process runs; a zombie, which only waits to be reaped, does not."""
     try:
+        # Signal 0 is not delivered: it only tests whether the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
@@ -76,6 +78,7 @@ def parent_of(pid: int) -> int:
 
 def _stat_fields(pid: int) -> list[bytes]:
     """Return the fields after the command of /proc/<pid>/stat: state, parent and more."""
+    # The command before it, in parentheses, may contain spaces and parentheses itself.
     return _read_proc(pid, "stat").rpartition(b")")[2].split()
 
 

@@ -63,6 +63,7 @@ class _Pool:
         arguments = (self.work, theirs, os.getpid(), len(self.processes))
         process = context.Process(target=_run_worker, args=arguments, daemon=True)
         process.start()
+        # While this process had the other end open too, a dead worker would not end the pipe.
         theirs.close()
         self.processes[ours] = process
         self._send_next(ours)
@@ -97,6 +98,7 @@ class _Pool:
             error = connection.recv()
         except (EOFError, ConnectionResetError):
             process = self.processes[connection]
+            # The pipe breaks before the exit code is known.
             process.join()
             cause = describe_exit(process.exitcode)
             error = f"its worker died ({cause}); finished shards are kept, run the stage again"

@@ -1,11 +1,11 @@
 """Near-duplicates by MinHash and locality-sensitive hashing, in tasks of bounded memory.
 
 Each shard's documents are signed with a hash for every band (Leskovec, Rajaraman and Ullman, Mining
-of Massive Datasets, §3.4). Each band is then a task, which pairs the documents of equal hashes.
-Pairs are joined to clusters, and of each cluster the first document of the source is kept.
+of Massive Datasets, §3.4). Each band is then a task, which pairs documents with equal hashes.
+Pairs are joined into clusters; the first document of each cluster is kept.
 
-Own code, because the result must not depend on order or workers and each page is read once:
-libraries hash n-grams that are Python strings, at a tenth of the speed.
+Own code, because the result must not depend on order or workers, and each page is read once.
+Libraries hash n-grams as Python strings, at a tenth of the speed.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from safelm.documents.shards import ReadRest, input_shards, shard_inputs
 from safelm.seeding import generator
 from safelm.text.word_hashes import Hashes, Integers, hash_ngrams, hash_words, scramble, with_prompt
 
-# Documents whose hashes of one band a task holds, at 40 bytes each; more are split into parts.
+# Documents in a task, at 40 bytes each for one band; a band of more is split into parts.
 PART = 1 << 26
-# N-grams that are hashed at a time, so that the arrays stay in the processor's cache.
+# N-grams hashed at a time; their arrays fit into the processor's cache.
 CHUNK = 512
 PAIRS = {"first": "int64", "other": "int64"}
 Pairs = NDArray[np.int64]
@@ -44,8 +44,8 @@ def _column(band: int) -> str:
 class MinHash:
     """Hash functions that give equal hashes to documents of equal n-grams.
 
-    The minimum of a random function of the n-grams is equal in two documents with the probability
-    of their Jaccard similarity. A band hashes `rows` such minima into one number.
+    A random function takes the same minimum over the n-grams of two documents with a probability
+    equal to their Jaccard similarity. A band hashes `rows` such minima into one number.
     """
 
     def __init__(self, bands: int, rows: int, seed: int) -> None:
@@ -95,7 +95,7 @@ class SignDocuments(Block):
 
 
 class PairDocuments(Reader):
-    """Pair documents that have the same hash of a band, each with the first of them.
+    """Pair each document with the first one that has the same hash of a band.
 
     A task is a band, or a part of its hashes. A document's position counts the rows of all shards.
     """
@@ -106,7 +106,7 @@ class PairDocuments(Reader):
     bands: int
 
     def tasks(self) -> list[Task]:
-        """List the bands, in as many parts as keep the memory of a task bounded."""
+        """List the bands, split into parts so that the memory of a task is bounded."""
         inputs = shard_inputs(self.signatures)
         parts = 1 + sum(shard.rows for shard in self.signatures) // PART
         tasks = []
@@ -128,7 +128,7 @@ class PairDocuments(Reader):
             yield Document(text="", id="", metadata={"first": first, "other": other})
 
     def _hashes(self, task: Task) -> tuple[Integers, Integers]:
-        """Return the hashes of a task, and the position of each one's document."""
+        """Return the hashes of a task, and the position of the document of each hash."""
         band, part, parts = task.values
         found = [np.zeros(0, dtype=np.int64)]
         places = found[:]
@@ -145,7 +145,7 @@ class PairDocuments(Reader):
 
 
 def later_of_clusters(pairs: Sequence[Shard]) -> Integers:
-    """Return the position of every document that some earlier one is joined to, sorted.
+    """Return the sorted positions of all documents in clusters, except the first of each.
 
     The files of the bands are read one after another, so that memory grows with the number of
     near-duplicates alone.
@@ -159,7 +159,7 @@ def later_of_clusters(pairs: Sequence[Shard]) -> Integers:
 
 
 def _joined(pairs: Pairs) -> Pairs:
-    """Return the clusters of some pairs, as pairs of their first document and each other one."""
+    """Join pairs into clusters; return each as pairs of its first document and another one."""
     # Here because it takes half a second to import.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -176,7 +176,7 @@ def _joined(pairs: Pairs) -> Pairs:
 
 
 def without_rows(tasks: Sequence[Task], positions: Integers) -> list[Task]:
-    """Return tasks for DropRows: each with the numbers of its rows at some sorted positions."""
+    """Return tasks for DropRows, each with the numbers of its rows that `positions` contains."""
     marked = []
     begin = 0
     for task in tasks:
@@ -188,7 +188,7 @@ def without_rows(tasks: Sequence[Task], positions: Integers) -> list[Task]:
 
 
 class DropRows(ReadRest):
-    """Read shards again without the rows whose numbers a task's values list."""
+    """Read shards again, without the rows whose numbers are the values of a task."""
 
     name = "other rows"
 

@@ -117,6 +117,7 @@ def _labelled(place: str, row: Row, is_harmful: bool) -> LabelledExchange:
 
 def annotator_agreement(labelled: Sequence[LabelledExchange]) -> Agreement:
     """Measure the agreement of every two annotators of an answer, an upper bound for judges."""
+    # In both orders, so that it does not matter which annotator is named first.
     pairs = chain(*(permutations(answer.annotations, 2) for answer in labelled))
     return _agreement("pairs of annotators", *zip(*pairs, strict=True))
 

@@ -61,6 +61,7 @@ def generate_completions(
     completions = iter(model.complete(list(compress(texts, fits)), settings))
     missing = {"completion": None, "short_circuited": False, "tag_probability": None}
     rows = []
+    # Not strict: prompts beyond the limit have no row.
     for (id, _), does_fit in zip(prompts, fits, strict=False):
         completion = next(completions) if does_fit else missing
         rows.append({"id": id, **completion})

@@ -52,7 +52,7 @@ def _check_decoders(
     decoders: Mapping[str, Decoder],
     described: Path,
 ) -> None:
-    """Refuse decoders that need the tag, for a model whose tokenizer has none."""
+    """Raise ExternalModelError if a decoder needs the tag and the tokenizer has none."""
     if any(TAG in path.read_text("utf-8") for path in _existing(described, TOKENIZER_FILES)):
         return
     needing = [name for name in row.decoders if decoders[name].needs_tag]
@@ -68,7 +68,7 @@ def _check_decoders(
 
 
 def _without_weights(row: ExternalModel) -> Path:
-    """Return the folder of a model; of a model on the hub, fetch only the small files."""
+    """Return the folder of a model; for a model on the hub, fetch only the small files."""
     folder = Path(row.model)
     if folder.is_dir():
         return folder

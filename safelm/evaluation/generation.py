@@ -79,6 +79,7 @@ def load_completion_model(weights: Path, is_chat: bool) -> CompletionModel:
     return CompletionModel(model, tokenizer, is_chat)
 
 
+# `digest` makes new weights in the same folder another entry of the cache.
 @lru_cache(maxsize=1)
 def _load(weights: Path, digest: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load(weights)

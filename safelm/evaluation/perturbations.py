@@ -39,6 +39,7 @@ def make_markdown(answer: str) -> str:
 
 def paraphrase_opening(answer: str) -> str:
     """Replace the first words by others, if they are among OPENINGS."""
+    # OPENINGS are written with straight apostrophes.
     text = answer.lstrip().replace("\u2019", "'")
     for opening, other in OPENINGS.items():
         if found := re.match(opening, text, re.IGNORECASE):

@@ -109,6 +109,7 @@ class ReadSource(Reader):
                     f"{where}: expected one column {column!r} (got {names.count(column)}); "
                     "rename all but one"
                 )
+        # Of several columns with one name, it is unknown which is meant.
         usable = {*self.text_columns, *METADATA_COLUMNS}
         return [name for name in names if name in usable and names.count(name) == 1]
 
@@ -125,6 +126,7 @@ class ReadSource(Reader):
         reason = self._unusable(text, prompt)
         if reason is not None:
             if origin.content is None:
+                # A row without bytes of its own is identified by its values.
                 origin = origin._replace(content=repr(row).encode("utf-8", "replace"))
             self.quarantine_row(reason, origin)
             self._name_fields(row)

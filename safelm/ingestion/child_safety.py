@@ -95,6 +95,7 @@ def is_unsafe_for_children(text: str, words: WordLists) -> bool:
     if any(weight >= EXPLICIT for _, weight in mentions):
         return True
     starts = [word.start() for word in re.finditer(r"\S+", text)]
+    # At `mentions` in WINDOW words, a single one is too many for a text this short.
     if len(starts) * words.mentions < WINDOW:
         return True
     return _are_close([bisect_right(starts, start) for start, _ in mentions], words.mentions)
@@ -115,6 +116,7 @@ def _weight(text: str, match: re.Match[str], words: WordLists) -> int:
     # One word more, because "year" may follow an age.
     after = WORD.findall(text, end, end + (near + 1) * WIDTH)
     pairs = chain(_with_next(before), islice(_with_next(after), near))
+    # The empty pair weighs 0: a word without neighbours has no other.
     weight = max(words.weight(word, following) for word, following in [*pairs, ("", "")])
     return weight * (EXPLICIT if match[0] in words.explicit else 1)
 

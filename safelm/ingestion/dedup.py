@@ -59,6 +59,7 @@ def _duplicates(manifest: Manifest, store: Store) -> dict[str, tuple[str, ...]]:
     tables = []
     for number, (_, entry) in enumerate(manifest.tasks):
         for file in _tables(entry):
+            # Page check sums instead of the file's digest, because only its ids are read.
             parquet = pq.ParquetFile(store.object(file.md5), page_checksum_verification=True)
             ids = pl.Series(parquet.read(columns=["id"])["id"])
             tables.append(pl.select(task=pl.lit(number), id=ids.str.decode("hex")))
@@ -87,6 +88,7 @@ def _merge(
     # The rows were counted when they were read; only the duplicates among them are new.
     ledger = replace(entry.ledger, rows_out=rows_out, dropped=sorted_counts(dropped))
     ledger.check("duplicates across files")
+    # A key of its own: which ids are duplicates depends on the other files of the source.
     content = "\n".join([entry.key, *ids])
     key = hashlib.sha256(content.encode()).hexdigest()
     return ManifestEntry(key, tuple(sorted(files, key=attrgetter("suffix"))), ledger)

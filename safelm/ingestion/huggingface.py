@@ -50,6 +50,7 @@ class ReadHuggingFace(ReadSource):
             rows = load_dataset(
                 dataset, spec.name, split=spec.split, revision=spec.revision, streaming=True
             )
+            # A stream may know its columns only from its first row.
             names = rows.column_names or list(next(iter(rows), {}))
         except Exception as error:
             # The hub, the network and the file formats raise exceptions of many kinds.

@@ -88,6 +88,7 @@ def _check_quarantine(
         )
     # A lost file is one row of the quarantine, however many documents it had. Its bytes tell more.
     lost = _lost_files(manifest, store) & set(sizes)
+    # 1, because a reader without files has no sizes.
     share = sum(sizes[name] for name in lost) / max(1, sum(sizes.values()))
     if share > max_share:
         raise StageError(

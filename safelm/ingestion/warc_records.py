@@ -173,6 +173,7 @@ def _begins_a_header(text: bytes) -> bool:
 
 def _skip_to_next(window: StreamWindow) -> tuple[SkippedBytes, bool]:
     """Move to the next header line, beyond one at the start; return False if there is none."""
+    # At least one byte, so that a header line at the start is not found again.
     skipped = SkippedBytes(window.take(1))
     while True:
         match = NEXT.search(window.bytes)

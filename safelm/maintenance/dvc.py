@@ -1,4 +1,4 @@
-"""The DVC command, as maintenance and repair run it."""
+"""Run DVC's command line, and wait for other processes that hold its locks."""
 
 import os
 import subprocess
@@ -30,9 +30,9 @@ def run_dvc(*arguments: str) -> str:
 
 
 def try_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of DVC that may fail, after others that hold its locks have ended.
+    """Run a DVC command that may fail; wait while other processes hold DVC's locks.
 
-    Stages start `python` by that name, so the Python that runs now comes first in PATH.
+    dvc.yaml starts stages as `python`, so the folder of this interpreter comes first in PATH.
     """
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     environment = {**os.environ, "PATH": os.pathsep.join(path)}
@@ -45,5 +45,5 @@ def try_dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def declared_stages() -> set[str]:
-    """List the stages of dvc.yaml, which has no more those whose rows left params.yaml."""
+    """List the stages of dvc.yaml; a row removed from params.yaml has no stage any more."""
     return set(run_dvc("stage", "list", "--all", "--name-only").split())

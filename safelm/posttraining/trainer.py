@@ -29,7 +29,7 @@ Schedule = Literal["linear", "constant"]
 
 
 class CheckpointCallback(TrainerCallback):
-    """A callback that calls `keep` after some of the updates."""
+    """Calls `keep` after the given optimizer updates."""
 
     def __init__(self, updates: Collection[int], keep: Callable[[int], None]) -> None:
         self.updates = updates
@@ -66,7 +66,7 @@ def sft_config(
         max_grad_norm=1.0,
         # The order of the rows is already drawn; this seed only fixes the trainer's own draws.
         seed=seed,
-        # It gets tokens and labels; its own preparation reads the rows six times through files.
+        # Rows are tokenized already; TRL's own preparation would pass them through files six times.
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         bf16=torch.cuda.is_available(),
@@ -145,7 +145,7 @@ def tune(
             seed=seed,
             schedule=schedule,
         )
-        # Rounded down: only after an update can a model be kept.
+        # Rounded down, because a model can only be kept after a whole update.
         updates = [pairs_read // batch_size for pairs_read in checkpoints]
         return SFTTrainer(
             model,
@@ -192,7 +192,7 @@ def count_pairs(
     rows: Sequence[Row],
     ordered: Sequence[Row],
 ) -> Json:
-    """Count pairs by kind, those that did not fit, and the tokens that were read."""
+    """Count pairs by kind, pairs left out or cut off, and the tokens read."""
     # Every answer ends with this token, unless it was cut off.
     end_of_turn = answer_tokens(tokenizer, [""])[0][-1:]
     return {
@@ -220,7 +220,7 @@ def write_summary(summary: Json, losses: Losses, folder: Path) -> None:
 
 
 def summary_line(name: str, summary: Json) -> str:
-    """Return the line that a stage prints: pairs, those that are too long, and losses."""
+    """Return the line that a stage prints: pairs, how many were too long, and losses."""
     counts = [f"{count:,} {kind}" for kind, count in summary["pairs"].items()]
     pairs = ", ".join(counts)
     for key, label in (("left_out", "left out"), ("cut", "cut off")):

@@ -84,6 +84,7 @@ class Batches:
     def _read_rows(self, number: int, phase: PlannedPhase, chosen: np.ndarray) -> list[np.ndarray]:
         """Read the rows with the chosen numbers, in their order, and count them."""
         ends = np.cumsum([part.rows for part in phase.parts])
+        # "right", because a row whose number equals an end belongs to the next part.
         part_numbers = np.searchsorted(ends, chosen, "right")
         rows: list[np.ndarray] = [np.empty(0)] * len(chosen)
         # One part at a time, because the reading order maps many positions at once.

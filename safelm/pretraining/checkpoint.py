@@ -75,7 +75,7 @@ def share(checkpoint: Path, target: Path, key: str) -> None:
 def newest(folder: Path, key: str) -> Checkpoint | None:
     """Return the last intact checkpoint of a run, and remove later ones.
 
-    Those are incomplete, changed, or of a run with another key.
+    Later ones are incomplete, changed, or belong to a run with another key.
     """
     for step in reversed(_steps(folder)):
         path = folder / str(step)

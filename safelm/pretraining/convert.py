@@ -196,6 +196,7 @@ def llama_shapes(shape: Shape, vocabulary: int) -> dict[str, tuple[int, ...]]:
         rows |= pieces
     shapes: dict[str, tuple[int, ...]] = {}
     for name, count in rows.items():
+        # Every matrix reads the hidden width, except the one that leads back from the feed-forward.
         columns = shape.ffn if "down_proj" in name else shape.hidden
         shapes[name] = (count,) if "norm" in name else (count, columns)
     return shapes

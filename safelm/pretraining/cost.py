@@ -21,7 +21,7 @@ GPUS = {
 
 
 def parameters(shape: Shape) -> int:
-    """Count the parameters of a Llama; a tied head is the embedding, counted once."""
+    """Count the parameters of a Llama; a head tied to the embedding adds none."""
     # Queries and outputs are as wide as the model; keys and values may be narrower.
     key_width = shape.kv_heads * (shape.hidden // shape.heads)
     attention = 2 * shape.hidden * (shape.hidden + key_width)
@@ -39,7 +39,7 @@ def flops_per_token(shape: Shape, sequence: int) -> float:
     """Count the FLOPs of one token, forward and backward, as model FLOP utilisation (MFU) does."""
     multiplied = parameters(shape)
     if not shape.tied:
-        # An embedding that is not the head is looked up, not multiplied.
+        # An untied embedding is only looked up; it takes part in no matrix product.
         multiplied -= shape.vocab_size * shape.hidden
     # The formula of PaLM (arXiv 2204.02311, appendix B).
     attended = shape.layers * shape.hidden * sequence
@@ -53,13 +53,14 @@ def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
         shape: the architecture.
         sequence: the positions of a row.
         rows: the micro-batch.
-        tp: ranks of tensor parallelism, which share everything.
+        tp: tensor-parallel ranks, which divide all of this memory among them.
     """
     is_float32 = shape.dtype == "float32"
     # In bfloat16 a weight and its gradient take 2 bytes each. The optimizer keeps a float32 copy,
     # the accumulated gradient and two moments, 4 bytes each; in float32 only the moments.
     weight_bytes, state_bytes = (8, 8) if is_float32 else (4, 16)
-    # arXiv 2205.05198, eq. 2; flash attention avoids its quadratic term.
+    # Bytes for each token, layer and hidden unit: arXiv 2205.05198, eq. 2, without its quadratic
+    # term, which flash attention avoids.
     activation_bytes = 68 if is_float32 else 34
     tokens = rows * sequence
     size = parameters(shape)
@@ -67,6 +68,6 @@ def memory(shape: Shape, sequence: int, rows: int, tp: int) -> dict[str, float]:
         "weights and gradients": size * weight_bytes / tp,
         "optimizer": size * state_bytes / tp,
         "activations": activation_bytes * tokens * shape.hidden * shape.layers / tp,
-        # In bfloat16, in float32 and as their gradient.
+        # 10 bytes a logit: 2 in bfloat16, 4 in float32 and 4 for the gradient.
         "logits": 10 * tokens * shape.vocab_size / tp,
     }

@@ -169,6 +169,7 @@ def install() -> bool:
         module = ModuleType(name)
         # find_spec raises ValueError for a module without a spec.
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        # Makes it a package, so that its submodules can be imported.
         module.__path__ = []
         module.__dict__.update(values)
         sys.modules[name] = module

@@ -107,6 +107,7 @@ def _claim(shared: Path, key: str, message: str, locks: ExitStack) -> bool:
                 print(message, file=sys.stderr, flush=True)
             is_waiting = True
             time.sleep(1)
+    # Another run may have shared it and ended while this one waited for the lock.
     if not (shared / key).is_dir():
         return False
     if is_intact(shared / key, key):

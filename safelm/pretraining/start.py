@@ -46,7 +46,7 @@ class Start:
 
     Attributes:
         folder: the model in Hugging Face's format.
-        digest: pins its files.
+        digest: the hash that its files must have.
         tokenizer: the tokenizer of the build, which has the special tokens of SafeLM too.
     """
 
@@ -59,7 +59,7 @@ class Start:
         """Fetch weights and check them.
 
         Raises:
-            WeightsError: they are not there, or not those of the digest.
+            WeightsError: the weights are missing, or their digest differs.
             StartError: the build has another tokenizer.
         """
         folder = weights.folder()
@@ -67,7 +67,7 @@ class Start:
         return cls(folder, str(weights.digest), tokenizer)
 
     def write_checkpoint(self, shape: Shape, seed: int, folder: Path) -> None:
-        """Write the weights, with rows for new tokens, as those of a Nanotron checkpoint.
+        """Write the weights as a Nanotron checkpoint, with embedding rows for new tokens.
 
         Args:
             shape: the shape of the weights.
@@ -104,16 +104,16 @@ class Start:
         write_nanotron(tensors, shape, folder)
 
     def write_files(self, folder: Path) -> None:
-        """Give a published model the tokenizer, chat template and generation config of the weights.
+        """Copy the tokenizer, chat template and generation config of the weights to a model.
 
-        Special tokens of the build are added. A model without a chat template keeps the build's.
+        Special tokens of the build are added. Weights without a chat template get the build's.
         """
         for name in (*TOKENIZER_FILES, GENERATION):
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, folder / name)
         settings = _json(folder / "tokenizer_config.json")
         if "chat_template" in settings and not (self.folder / TEMPLATE).is_file():
-            # transformers would use the template of the build before that in the configuration.
+            # transformers prefers a template file (here the build's) to one in the configuration.
             (folder / TEMPLATE).unlink(missing_ok=True)
         tokenizer = _json(folder / TOKENIZER)
         known = {token["content"] for token in tokenizer["added_tokens"]}
@@ -133,9 +133,9 @@ def _json(path: Path) -> Json:
 
 
 def check_tokenizer(folder: Path, tokenizer: Path) -> None:
-    """Raise StartError if the build does not encode texts as the weights in a folder read them."""
+    """Raise StartError unless the build's tokenizer encodes text as that of the weights does."""
     files = [folder / TOKENIZER, tokenizer / TOKENIZER]
-    # Read by the library, because its earlier versions write the same values in other forms.
+    # Parsed by the library, because its earlier versions spell the same values differently.
     own, ours = (json.loads(Tokenizer.from_file(str(file)).to_str()) for file in files)
     own_ids, our_ids = (ids_in(file).items() for file in files)
     if own_ids <= our_ids and all(own[part] == ours[part] for part in ENCODING):
@@ -152,11 +152,11 @@ def add_rows(
     new: list[int],
     draw: np.random.Generator,
 ) -> np.ndarray:
-    """Return an embedding of `size` rows, in which new tokens have the mean row and noise.
+    """Extend an embedding to `size` rows; new tokens get the mean row and a little noise.
 
     Args:
         rows: the embedding of the weights, shape (vocabulary, hidden), float32.
-        size: the rows to return; those beyond `rows` are new too.
+        size: the number of rows to return; rows added at the end are new too.
         new: tokens that have no trained row.
         draw: draws the noise.
     """

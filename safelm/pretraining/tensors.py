@@ -38,6 +38,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
     metadata = header.pop("__metadata__", {})
+    # The length of the header takes 8 bytes, the header follows, then the data.
     data = np.memmap(path, np.uint8, "r", offset=8 + size)
     tensors = {}
     for name, entry in header.items():

@@ -83,13 +83,13 @@ class PlanTrainer(DistributedTrainer):
             self.speed.write(Path(self.job.plots), self.job.model)
 
     def _restore(self, checkpoint: Path) -> None:
-        """Take the curves and counts of a checkpoint."""
+        """Continue the curves and counts of a checkpoint."""
         self.curve = _lines(checkpoint / CURVE)
         self.held_out = _lines(checkpoint / HELD_OUT)
         # The counts are sums over the data ranks, so only one of them continues from them.
         if self.is_first_data_rank:
             saved_counts = json.loads((checkpoint / READ).read_bytes())
-            # The run that shared the checkpoint may have had other phases after it.
+            # The run that shared this checkpoint may go on with other phases.
             for counts, saved in zip(self.batches.read_counts, saved_counts, strict=False):
                 parts = min(len(counts), len(saved))
                 counts[:parts] = saved[:parts]
@@ -126,11 +126,12 @@ class PlanTrainer(DistributedTrainer):
         self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self.bar.update()
         is_due = step % self.job.checkpoint_interval == 0 or str(step) in self.job.shared
+        # The last step is left to Nanotron, which saves at its interval: the length of the run.
         if is_due and step < self.plan.steps:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        """Save a checkpoint, complete or not at all, and share it where the job says so."""
+        """Save a checkpoint, complete or not at all; share it if the job says so."""
         target = Path(CHECKPOINTS, str(self.iteration_step))
         attempt = target.with_suffix(".attempt")
         if self.is_first:
@@ -184,7 +185,7 @@ class PlanTrainer(DistributedTrainer):
                 self.held_out.append(f"{step},{tokens},{part.corpus},{loss:.6f}\n")
 
     def _held_out_loss(self, corpus: str) -> float:
-        """Return the mean loss of a token; every rank computes the same."""
+        """Return the mean loss of a token; every rank computes the same value."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         total = 0.0
         count = 0
@@ -208,7 +209,7 @@ class PlanTrainer(DistributedTrainer):
 
 def measured_steps(plan: Plan) -> set[int]:
     """Return the steps that measure the held-out loss: powers of four and the ends of phases."""
-    # No step depends on the length of the run, so runs that share a beginning measure alike there.
+    # Powers do not depend on a run's length: runs that share a beginning measure the same steps.
     powers = {4**power for power in range(32) if 4**power < plan.steps}
     return powers.union(accumulate(phase.steps for phase in plan.phases))
 

@@ -11,17 +11,17 @@ from safelm.stats.rates import Rate, averaged, mean, pooled
 
 BEST_LAYER = "probe_best_layer"
 STAGES = ("pretrain", "instruct", "finetune")
-# The suites by which a metric is known; others are measured on the utility suite.
+# The suite that a metric is reported on; metrics not listed are reported on the utility suite.
 SUITES = {"asr": "harmful", "neither": "harmful", "complied": "benign", "over_refusal": "benign"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """A pooled number, with the columns of MEASUREMENTS that tell it from another.
+    """A pooled number, with the columns of MEASUREMENTS that identify it.
 
     Args:
         group: the models that were pooled.
-        judge: null for the first judge of a suite, whose verdicts give its rates.
+        judge: null for the first judge of a suite, which decides the suite's rates.
         paper: the paper's value, as a share.
     """
 
@@ -44,7 +44,7 @@ class Number:
 
 # All fields but `rate` and `paper`.
 KEY = tuple(field.name for field in fields(Number))[:-2]
-# Columns of KEY that most numbers have no use for.
+# Columns of KEY that are null in most numbers.
 DETAILS = [name for name in KEY if name not in ("metric", "group", "stage", "decoder", "suite")]
 NUMBERS = ("count", "of", "value", "low", "high")
 
@@ -54,10 +54,10 @@ class Measured:
     """Every number of the build, pooled over the seeds of each group.
 
     Args:
-        frame: the measurements of single models with the columns of KEY; `first_judge` keeps the
-            judge that KEY leaves out.
-        keys: the columns of KEY of pooled numbers, in the order of params.yaml.
-        numbers: these numbers.
+        frame: the measurements of single models with the columns of KEY. Its `judge` is null for
+            the first judge of a suite; `first_judge` names the judge of every row.
+        keys: the columns of KEY and the index of each pooled number, in the order of params.yaml.
+        numbers: the pooled numbers.
     """
 
     frame: pl.DataFrame
@@ -87,7 +87,7 @@ class Measured:
         decoder: str | None = None,
         judge: str | None = None,
     ) -> Rate | None:
-        """Look up a rate on the suite by which its metric is known; None if it was not measured."""
+        """Look up a rate on the suite that its metric is reported on; None if not measured."""
         suite = SUITES.get(metric, self.utility_suite)
         key = {"metric": metric, "suite": suite, "decoder": decoder, "judge": judge}
         numbers = self.select(group=group, stage=stage, **key)
@@ -95,7 +95,7 @@ class Measured:
 
     @cached_property
     def utility_suite(self) -> str | None:
-        """The utility suite of the embedded world: tasks of the harness measure `acc`."""
+        """The utility suite of the demo world; lm-evaluation-harness names its metric `acc`."""
         return next(iter(self.values("suite", metric="accuracy")), None)
 
     @cached_property
@@ -106,7 +106,7 @@ class Measured:
         return rows.select(columns).drop_nulls().unique().sort(columns)
 
     def stages(self, group: str | None = None) -> list[str]:
-        """Return the stages that were evaluated, of one group or of any."""
+        """List the stages that were evaluated, for one group or for any."""
         evaluated = self.values("stage", group=group or ...)
         return [stage for stage in STAGES if stage in evaluated]
 
@@ -120,7 +120,7 @@ def _matches(column: str, value: Any) -> pl.Expr:
 def pool(
     measurements: pl.DataFrame, names: Mapping[str, str], decoders: Iterable[str], confidence: float
 ) -> Measured:
-    """Pool measurements over models of one name; models without a name are left out.
+    """Pool measurements over the models of each group; models without a group are left out.
 
     Args:
         measurements: rows of MEASUREMENTS (specs/document.py).
@@ -129,7 +129,7 @@ def pool(
         confidence: of the intervals of counts, such as 0.95.
     """
     group = pl.col("model").replace_strict(names, default=None, return_dtype=pl.String)
-    # Seeds may differ in their best layer: its area is pooled all the same, its number averaged.
+    # Seeds may have different best layers: their areas are pooled, and the layer numbers averaged.
     layer = pl.when(pl.col("metric") == "probe_auroc").then(pl.col("layer"))
     other_judge = pl.when(pl.col("is_first_judge").not_()).then(pl.col("judge"))
     # The layer of each best probe is a number of its own.
@@ -142,7 +142,7 @@ def pool(
     frame = frame.with_columns(group=group, first_judge="judge", judge=other_judge, layer=layer)
     frame = frame.drop_nulls("group")
     orders = {"group": names.values(), "stage": STAGES, "decoder": decoders}
-    # Several models have one name: its first position counts.
+    # A group has several models; the position of the first decides.
     kinds = {column: pl.Enum([*dict.fromkeys(order)]) for column, order in orders.items()}
     positions = [pl.col(column).cast(kind, strict=False) for column, kind in kinds.items()]
     frame = frame.sort(positions, maintain_order=True)
@@ -165,6 +165,6 @@ def _rate(seeds: Sequence[tuple[Any, ...]], confidence: float) -> Rate:
     counts = [(count, of) for count, of, *_ in seeds if of is not None]
     if counts:
         return pooled(counts, confidence)
-    # A number without a value is its count.
+    # A measurement without a value is a plain count.
     numbers = [count if value is None else value for count, _, value, *_ in seeds]
     return Rate(0, 0, mean([number for number in numbers if number is not None]), None, None)

@@ -76,6 +76,7 @@ class Bucket:
     def share(self, is_hit: HitTest, confidence: float) -> Interval:
         """Estimate (share, low, high) of hits among all documents of the bucket."""
         if not self.judged:
+            # Without a sample nothing is known, and the interval says so.
             return (0.0, 0.0, 1.0)
         share, low, high = self.share_of_sample(is_hit, confidence)
         # Where every document was judged, nothing is estimated.

@@ -64,14 +64,18 @@ def grade_chunks(by_chunk: Probabilities, owners: Integers, texts: int, reason: 
     `by_chunk` has the probabilities of every chunk, `owners` the index of its text.
     """
     scores = np.zeros(texts, dtype=np.int64)
+    # `at`, because plain indexing would keep one chunk of each text only.
     np.maximum.at(scores, owners, np.array(most_probable(by_chunk)))
     # P(score >= k) of a text is the largest of its chunks'.
     at_least = by_chunk[:, ::-1].cumsum(axis=1)[:, ::-1]
     highest = np.zeros((texts, SCORE_LEVELS + 1))
     np.maximum.at(highest[:, :SCORE_LEVELS], owners, at_least)
+    # The last column stays 0, so the differences are the probabilities of the single scores.
+    # Rounding may leave one a little below 0.
     by_text = np.clip(highest[:, :-1] - highest[:, 1:], 0.0, 1.0)
     grades = grades_of(by_text, reason)
     return [
+        # The paper's score, which need not be the most probable one of the combined chunks.
         grade and grade._replace(score=score)
         for grade, score in zip(grades, scores.tolist(), strict=True)
     ]

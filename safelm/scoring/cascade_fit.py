@@ -156,4 +156,5 @@ def halves(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
         return row["expensive"].score, hash_rank("cascade", seed, row["label"]["id"])
 
     ordered = sorted(rows, key=rank)
+    # Neighbours have the same score, so both halves have as many of each.
     return ordered[::2], ordered[1::2]

@@ -44,6 +44,7 @@ def chunk_probabilities(model: Any, tokenizer: Any, chunks: Sequence[Chunk]) -> 
         padded = tokenizer.pad(batch, return_tensors="pt")
         with torch.inference_mode(), half_precision(model.device.type):
             logits = model(**padded.to(model.device)).logits
+        # In float32, because bfloat16 keeps two or three digits of a probability.
         shares = torch.softmax(logits.float(), dim=-1)
         probabilities[indices] = shares.cpu().numpy().astype(np.float64)
     return probabilities

@@ -73,6 +73,7 @@ class LabelFile:
         if value is None:
             return None
         if self.scores is None:
+            # Not isinstance(), which accepts True as well.
             if type(value) is int and value in range(SCORE_LEVELS):
                 return value
             raise LabelError(
@@ -106,6 +107,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
         content = file.read_bytes()
         if content.startswith(GZIP):
             content = gzip.decompress(content)
+        # Of bytes: splitlines of a text would also cut at U+2028, which JSON allows in strings.
         for number, line in enumerate(content.splitlines(), 1):
             yield f"{file}:{number}", _json_row(line, f"{file}:{number}")
 

@@ -63,6 +63,7 @@ def parse(text: str, hazards: Sequence[str]) -> Grade | None:
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
+    # Python would keep the last of equal keys without a word.
     if len(values) < len(pairs):
         raise ValueError("duplicate key")
     return values

@@ -67,6 +67,7 @@ def count_ngrams(
         empty = np.zeros(0, np.int32)
         keys = np.concatenate([empty, *_keys(batch, words, characters, buckets)])
         unique, times = np.unique(keys, return_counts=True)
+        # In 64 bits: only the keys of one batch are bounded to 32.
         rows.append(unique // buckets + np.int64(first))
         columns.append(unique % buckets)
         counts.append(times)

@@ -44,6 +44,7 @@ class OperatingPoint(NamedTuple):
         probabilities.sort(reverse=True)
         # 1e-9, because a product such as 100 x 0.07 lies just above its whole number.
         allowed = floor(len(texts) * max_share + 1e-9)
+        # Just above the first probability too many; equal ones then stay below as well.
         return cls(min_score, nextafter(probabilities[allowed], inf))
 
     def apply(self, grade: Grade) -> Grade:

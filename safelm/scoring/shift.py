@@ -70,6 +70,7 @@ class Compared:
         unseen = _unseen_share(words, self.values)
         usual_length = median(len(label.text) for label in self.alike)
         length = median(map(len, self.values))
+        # 1 is added so that a median of 0 characters does not divide by zero.
         ratio = (1 + max(usual_length, length)) / (1 + min(usual_length, length))
         return {
             "unseen": _figure(usual, unseen, max(unseen - usual, 0.0)),

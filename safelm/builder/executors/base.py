@@ -132,6 +132,7 @@ class CachedExecutor(PipelineExecutor):
     def _check_process(self) -> None:
         """Compare this process with the plan once: it may run newer code, or another machine's."""
         if self.checked_process != os.getpid():
+            # A cluster starts workers in other folders, and paths are relative to the project.
             os.chdir(self.plan.root)
             self.plan.refuse_difference()
             self.checked_process = os.getpid()

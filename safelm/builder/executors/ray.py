@@ -44,6 +44,7 @@ class RayExecutor(CachedExecutor, RayPipelineExecutor):
             self._refuse_too_small(ray.cluster_resources())
             waiting = deque(self.get_incomplete_ranks())
             busy = dict[Any, int]()
+            # Stored in the cluster once, instead of sent with every task.
             executor = ray.put(self)
             task = ray.remote(_make_shard).options(**self._options())
             try:

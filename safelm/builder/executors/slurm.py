@@ -40,6 +40,7 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
             **task_resources(),
             time="",
             partition="",
+            # DataTrove's default is a QOS, which a Slurm without accounting refuses.
             qos="",
             job_name=f"safelm-{plan.stage.replace('/', '-')}",
             tasks_per_job=max(per_job, math.ceil(len(plan.tasks) / ARRAY)),
@@ -64,6 +65,7 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
         folder.mkdir(parents=True, exist_ok=True)
         # No other user may change what a job unpickles.
         folder.chmod(0o700)
+        # Before launch_job, which pickles this object: in a job, `run` takes the branch above.
         self.is_submitted = True
         try:
             self.launch_job()
@@ -72,6 +74,7 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
         ranks = json.loads((folder / "ranks_to_run.json").read_bytes())
         try:
             lost = self._wait(ranks)
+        # Also at Ctrl-C: nobody would wait for the job any more.
         except BaseException:
             subprocess.run(["scancel", str(self.job_id)])
             raise
@@ -111,6 +114,7 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
         command = ["squeue", "--noheader", "--format=%T", f"--jobs={self.job_id}"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
+            # Slurm forgets a job some minutes after its end (MinJobAge).
             return "Invalid job id" not in done.stderr
         return bool(done.stdout.strip())
 

@@ -167,5 +167,6 @@ def _both_numbers(nouns: Sequence[str]) -> list[str]:
 
 
 def _any_in(phrases: Sequence[str], texts: Iterable[str]) -> bool:
+    # No phrase contains a line feed, so none is found across two texts.
     text = "\n".join(texts)
     return any(phrase in text for phrase in phrases)

@@ -41,6 +41,7 @@ def _token_score(reads: TokenScores, reply: str) -> float | None:
     """Average the scores of the words at the place where they are most probable together."""
     places = [_weights(reads.scores, tokens) for tokens in json.loads(reply)]
     best = max(places, key=lambda weights: fsum(weights.values()), default={})
+    # fsum rounds once, so the order of the tokens does not change the score.
     total = fsum(best.values())
     if not total:
         return None

@@ -91,6 +91,7 @@ def _run(harness: HFLM, tasks: Mapping[str, ConfigurableTask], limit: int | None
     # The harness shows eight progress bars for a second of work.
     with redirect_stderr(StringIO()):
         groups: Item = {"tasks": dict(tasks), "groups": {}}
+        # No bootstrap, because intervals are computed from the counts (safelm/stats/rates.py).
         return evaluate(harness, groups, limit=limit, bootstrap_iters=0)
 
 

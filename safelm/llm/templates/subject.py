@@ -1,4 +1,4 @@
-"""Subject of a document as word lists find it: an act, a hazard, or a topic."""
+"""Find the subject of a document with word lists: an act, a hazard, or a topic."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from safelm.text.hazards import Hazards
 from safelm.text.lexicon import Act
 from specs.prompt import Shared
 
-# Of the sentences of a mild page that a text keeps: their number, and their words together.
+# Limits of the sentences that a text keeps from a mild page: their number, and their total words.
 MAX_KEPT = 2
 MAX_KEPT_WORDS = 24
 MIN_SENTENCE_WORDS = 4
@@ -23,7 +23,7 @@ LINE = re.compile(r"[^\n]+")
 SPEAKER = re.compile(r"^[\w.'-]{1,24}(?: [\w.'-]{1,24})?:\s+")
 SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+")
 WORD = re.compile(r"[^\W\d_]+|[^\w\s]")
-# What a noun behind this word counts: a page mentions its topic as "the" more than as "a".
+# Weights of the noun after each word: a page calls its topic "the" more often than "a".
 ARTICLES = {
     **dict.fromkeys(("the", "this", "these", "my", "your", "his", "her", "our", "their"), 3),
     **dict.fromkeys(("a", "an"), 1),
@@ -36,9 +36,9 @@ PREPOSITIONS = frozenset(
 
 @dataclass(frozen=True)
 class Subject:
-    """The hazard of a document or, if it has none, its concern; and the known facts.
+    """The hazard of a document, or its concern if it has no hazard, and the known facts.
 
-    The names of facts are those of specs/prompt.py ABOUT.
+    Facts are named as in ABOUT of specs/prompt.py.
     """
 
     hazard: str | None
@@ -63,7 +63,7 @@ class SubjectFinder:
     def subject(self, text: str, hint: str | None = None) -> Subject:
         """Return the subject of a document.
 
-        `hint` is the hazard that the scorers named; a hazard that the text names goes first.
+        `hint` is the hazard that the scorers found; a hazard named in the text takes precedence.
         """
         grade = self.hazards.grade(text)
         acts = self.hazards.acts(text) if grade.hazard else []
@@ -91,7 +91,7 @@ class SubjectFinder:
         return Subject(act.hazard, "general", facts)
 
     def kept(self, text: str) -> str:
-        """Return the first sentences, without rude words, that have score 0 by themselves."""
+        """Return the first sentences that score 0 by themselves after rude words are removed."""
         # Paper §2: every sentence of a rephrased text must be safe when it is read alone.
         kept: list[str] = []
         total = 0
@@ -120,7 +120,7 @@ class SubjectFinder:
     def topic(self, text: str) -> str:
         """Return the topic of a page: a quoted phrase, "the" and a noun, or an empty string.
 
-        It is the first phrase that is quoted twice, else the most frequent noun. Words of the
+        Prefers the first phrase that is quoted twice, then the most frequent noun. Words of the
         hazard lists, even mild ones, are never a topic.
         """
         quotations = Counter(QUOTED.findall(text))
@@ -137,17 +137,17 @@ class SubjectFinder:
         return ""
 
     def _nouns(self, words: list[str], frequency: Counter[str]) -> list[str]:
-        """Return the words behind articles, from the most to the least probable topic."""
+        """Return the words that follow articles, from the most to the least probable topic."""
         weights = Counter[str]()
         for index, (word, after) in enumerate(pairwise(words)):
             if word in ARTICLES:
-                # "at the station" is rather a place than the topic.
+                # "at the station" probably names a place, not the topic.
                 is_place = words[index - 1] in PREPOSITIONS
                 weights[after] += 1 if is_place else ARTICLES[word]
         nouns = [word for word in weights if len(word) > 2 and word not in self.function_words]
 
         def rank(word: str) -> tuple[int, str]:
-            # Bounded, so that three mentions as "the" are enough, and the rest is frequency.
+            # Capped at three mentions with "the"; beyond that, only the frequency counts.
             weight = min(weights[word], 9)
             return -weight * frequency[word], word
 
@@ -167,7 +167,7 @@ class SubjectFinder:
         return phrase if self.is_harmless(phrase) else noun
 
     def is_harmless(self, words: str) -> bool:
-        """Tell whether the lexicon gives the words by themselves score 0."""
+        """Check that the lexicon gives score 0 to the words by themselves."""
         return self.hazards.grade(words).score == 0
 
 

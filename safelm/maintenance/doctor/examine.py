@@ -15,7 +15,7 @@ from safelm.maintenance.verify.fetched import objects
 
 Check = Callable[[], Diagnoses]
 
-# They take milliseconds in all, and each finds something that stops a build.
+# They take milliseconds in total, and each finds a fault that would stop a build.
 BEFORE_BUILD: tuple[Check, ...] = (
     surroundings.variables,
     dvc.lock_file,
@@ -33,7 +33,7 @@ ALL: tuple[Check, ...] = (
     partial(run_cache, None),
     dvc.listings,
 )
-# What stands in these places is a leftover only while no build runs.
+# Files in these places belong to a running build; they are leftovers only if none runs.
 BETWEEN_BUILDS: tuple[Check, ...] = (
     leftovers.half_written,
     leftovers.temporary_directories,
@@ -42,7 +42,7 @@ BETWEEN_BUILDS: tuple[Check, ...] = (
 
 
 def doctor(*, fix: bool = False) -> int:
-    """Print a line with the remedy for everything that is wrong.
+    """Print a line for every fault, with its remedy.
 
     Args:
         fix: move leftovers to .safelm/quarantine; nothing is deleted.
@@ -62,18 +62,18 @@ def doctor(*, fix: bool = False) -> int:
 
 
 def check_before_build() -> list[Diagnosis]:
-    """Find what would stop a build now, where `surroundings.readable` finds nothing.
+    """Find faults that would stop a build, once `surroundings.readable` has found none.
 
-    The build itself calls that before, because its lock is beside the cache.
+    The build runs that check itself and earlier, because its lock lies beside the cache.
     """
     found = list(chain.from_iterable(check() for check in BEFORE_BUILD))
-    # Last: much that was fetched takes long to hash.
+    # Last, because a large fetch takes long to hash.
     return found or list(objects())
 
 
 def examine(fix: bool = False) -> Diagnoses:
-    """Yield everything that is wrong, as it is found; with `fix`, quarantine leftovers."""
-    # Unless DVC's settings can be read, it is not known where the cache is.
+    """Yield faults as they are found; with `fix`, quarantine leftovers."""
+    # The other checks need the cache, and only DVC's settings say where it is.
     if unreadable := list(surroundings.readable()):
         yield from unreadable
         return
@@ -92,7 +92,7 @@ def examine(fix: bool = False) -> Diagnoses:
 
 
 def run_check(check: Check, fix: bool) -> Diagnoses:
-    """Yield what a check finds; with `fix`, after moving it to the quarantine or mending it."""
+    """Yield the faults that a check finds; with `fix`, quarantine or repair each one first."""
     for diagnosis in list(check()):
         path = diagnosis.leftover
         if fix and path is not None and path.exists():
