@@ -110,6 +110,7 @@ def _suggestion(context: dict[str, Any], error: Any) -> str:
     allowed = context.get("expected") or context.get("expected_tags")
     if not isinstance(allowed, str):
         return ""
+    # pydantic writes them in a sentence: 'a', 'b' or 'c'.
     names = [name.strip(" '") for name in allowed.replace(" or ", ",").split(",")]
     return did_you_mean(context.get("tag", error["input"]), names)
 

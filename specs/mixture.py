@@ -37,6 +37,7 @@ class Replaced(Spec):
 
 
 def _kind(part: object) -> str:
+    # A part comes as a mapping from a file, and as a grammar from Python.
     if isinstance(part, BudgetShare) or (isinstance(part, dict) and "budget_share" in part):
         return "a budget share"
     return "a replacement" if isinstance(part, Replaced | dict) else "a weight"

@@ -228,6 +228,7 @@ class Params(Spec):
             except SpecError as error:
                 problems += error.problems
         file.refuse(problems)
+        # Without validation, which would miss the blocks that are not read.
         return cls.model_construct(**values)
 
 

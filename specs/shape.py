@@ -165,4 +165,5 @@ def shape_of_weights(file: Shape | Continued, folder: Path, vocabulary: int) -> 
             f"must have room for the {own['vocab_size']:,} tokens of {folder} (got vocab_size "
             f"{file.vocab_size:,} in specs/shapes); name another shape"
         )
+    # Exactly that of the weights: the comparison above allows another last digit.
     return file.model_copy(update={"norm_eps": shape.norm_eps})

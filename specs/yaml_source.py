@@ -191,6 +191,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     `known` has the counts of nodes already seen. Without it, counting would take as long as the
     expanded file is large.
     """
+    # An alias is the same object as the node of its anchor.
     if id(node) not in known:
         items: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):

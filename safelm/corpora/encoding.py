@@ -125,6 +125,7 @@ class Encoder:
                 )
 
 
+# `digest` makes a tokenizer that changed in place another entry of the cache.
 @lru_cache(maxsize=1)
 def _load(file: Path, backend: str, digest: str) -> Encoder:
     return Encoder(file, backend)

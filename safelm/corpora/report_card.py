@@ -104,6 +104,7 @@ class NgramIndex:
         normalised = normalise(texts)
         words = normalised.str.count_matches(WORD)
         for text, size in zip(normalised, words, strict=True):
+            # Overlapping, because neighbouring n-grams share the space between them.
             matches = self.index.find_matches_as_indexes(text, overlapping=True)
             yield size, Counter(self.ngrams[number] for number, _, _ in matches)
 
@@ -133,6 +134,7 @@ class WriteCounts(Writer):
                 for (hazard, _), count in found.items():
                     matches[group][hazard] += count
         rows = []
+        # By text, because null and numbers have no common order.
         for group in sorted(sizes, key=str):
             keys = dict(zip(GROUP, group, strict=True))
             rows.append({**keys, **sizes[group], "matches": matches[group]})

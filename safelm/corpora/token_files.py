@@ -63,6 +63,7 @@ def end_documents(encoded: Encoded, end: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: a document has an `end` of its own.
     """
+    # np.insert counts positions before any insertion, so all ends go in at once.
     tokens = np.insert(encoded.ids, encoded.ends, end)
     ends = encoded.ends + np.arange(1, len(encoded.ends) + 1)
     # Counted on what is written: every document has one END, and it is the last token.

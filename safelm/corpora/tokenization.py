@@ -53,6 +53,7 @@ def make_tokenizer(
         tokenizer = train_tokenizer(texts_of(documents, counts), vocab_size)
     else:
         tokenizer = adopt_tokenizer(path, vocab_size)
+    # `counts` is complete only now: the training has read every text.
     save_tokenizer(tokenizer, folder, counts)
     return [f"{'tokenizer':<18} {size_of(tokenizer):,} tokens from {counts.total():,} documents"]
 

@@ -95,6 +95,7 @@ def _kept(objects: list[str], store: Store) -> Iterator[Path]:
     folder = scratch("gc").absolute()
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
     cache_dir = store.cache.parent.parent.absolute()
+    # DVC refuses a project outside of git unless no_scm is set.
     config = f"[core]\n    no_scm = true\n[cache]\n    dir = {cache_dir}\n"
     (folder / ".dvc/config").write_text(config, encoding="utf-8")
     kept = f"outs:\n- md5: {md5}\n  hash: md5\n  path: unfinished\n"

@@ -53,6 +53,7 @@ def pull() -> list[str]:
 
 def _fetch_listings(stages: Mapping[str, Stage]) -> dict[str, str]:
     """Fetch the listings that are not in the cache; return what is wrong with some, by stage."""
+    # Here, because it takes a third of a second to import.
     from dvc.repo import Repo
 
     store = project_store()

@@ -48,6 +48,7 @@ def retry(stage: str) -> str:
     before = _unusable_rows(folders, store)
     if not before:
         return f"{stage}: every row has a usable answer; there is nothing to ask again"
+    # DVC calls the stage score/web score@web.
     with locked(stage.replace("@", "/")):
         for manifest in _manifests(folders):
             # First, so that the other shards are not made again.

@@ -79,6 +79,7 @@ def sections(data: ReportData) -> list[tuple[str, list[Figure]]]:
         found = attrgetter(function)(figures)(data)
         drawn += [found] if isinstance(found, Figure) else found
     shown = [figure for figure in drawn if figure.panels or figure.tables]
+    # groupby joins neighbours only: figures.yaml lists the figures of a section together.
     return [(name, list(members)) for name, members in groupby(shown, lambda one: one.section)]
 
 

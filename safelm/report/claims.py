@@ -42,6 +42,7 @@ class Limit:
     source: str
     sides: str = "both"
     rate: str = ""
+    # No rate reaches these bounds, so that a row of claims.yaml has only those that it means.
     at_least: float = 1.1
     at_most: float = -0.1
     fewer_than: int = 0

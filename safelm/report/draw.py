@@ -57,6 +57,7 @@ def places_of(numbers: Sequence[Number], column: str) -> dict[Any, str]:
     ordered = by_stage(numbers) if column == "stage" else numbers
     values = grouped(ordered, column)
     known = [value for value in values if value is not None]
+    # Names keep the order of params.yaml.
     if known and not isinstance(known[0], str):
         known.sort()
     # Nothing is after null: the whole run, or the whole page.

@@ -155,6 +155,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
 
 def _read(columns: Mapping[str, str], folders: Iterable[Path], file: str) -> pl.DataFrame:
     """Read columns of a file of the folders that have it, one file under another."""
+    # Without any file, the table still has its columns.
     frames = [pl.DataFrame(arrow_schema(columns).empty_table())]
     for path in (folder / file for folder in folders):
         if path.is_file():

@@ -114,6 +114,7 @@ class Measured:
 def _matches(column: str, value: Any) -> pl.Expr:
     if isinstance(value, list):
         return pl.col(column).is_in(value)
+    # Unlike ==, it finds null equal to null.
     return pl.col(column).eq_missing(pl.lit(value))
 
 
@@ -144,6 +145,7 @@ def pool(
     orders = {"group": names.values(), "stage": STAGES, "decoder": decoders}
     # A group has several models; the position of the first decides.
     kinds = {column: pl.Enum([*dict.fromkeys(order)]) for column, order in orders.items()}
+    # An Enum sorts in the order of its categories; an unknown decoder becomes null.
     positions = [pl.col(column).cast(kind, strict=False) for column, kind in kinds.items()]
     frame = frame.sort(positions, maintain_order=True)
     rows = frame.group_by(KEY, maintain_order=True).agg(NUMBERS)

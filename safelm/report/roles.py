@@ -102,6 +102,7 @@ def _groups(
 def decoder_roles(decoders: Mapping[str, DecoderRow]) -> DecoderRoles:
     """Find the decoders of the claims: `greedy` and `safebeam` by name, others by their method."""
     names: dict[str, str] = {}
+    # In reverse, so that of several decoders of one method the first remains.
     for name, row in reversed([*decoders.items()]):
         names[f"{row.method} {getattr(row, 'drop', '')}".strip()] = name
     published = names.get("safebeam half") or names.get("safebeam boundary")

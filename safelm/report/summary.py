@@ -202,4 +202,5 @@ def files(data: ReportData, claims: Sequence[Claim]) -> Iterator[tuple[str, str]
 
 
 def _dumped(values: Mapping[str, Any]) -> str:
+    # NaN is not JSON: strict readers would refuse the whole file.
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -115,6 +115,7 @@ class Answer:
         """
         changed = asyncio.Event()
         drafts = [Draft() for _ in self.jobs]
+        # Texts grow in the decoding thread, where an asyncio.Event must not be set directly.
         wake = partial(asyncio.get_running_loop().call_soon_threadsafe, changed.set)
         for draft, job in zip(drafts, self.jobs, strict=True):
             if self.service.decoder.texts == 1:
@@ -123,6 +124,7 @@ class Answer:
         unfinished = dict(enumerate(self.jobs))
         while unfinished:
             await changed.wait()
+            # Before the jobs are read, so that what changes meanwhile wakes the loop again.
             changed.clear()
             for index, job in list(unfinished.items()):
                 if job.text.done():

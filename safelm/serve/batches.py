@@ -75,6 +75,7 @@ class Batches:
     def put(self, jobs: Sequence[Job]) -> None:
         """Append jobs to the queue. Raises HTTPException when it is full."""
         with self.changed:
+            # Prompts whose client has left make room for others.
             self.waiting = deque(job for job in self.waiting if not job.text.done())
             if len(self.waiting) + len(jobs) > MAX_WAITING:
                 raise HTTPException(

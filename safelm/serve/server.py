@@ -154,6 +154,7 @@ class Guard:
             return None
         sent = headers.get("authorization", "")
         expected = f"Bearer {self.key}"
+        # As bytes: compare_digest takes ASCII text only, and Starlette decodes headers as latin-1.
         if secrets.compare_digest(sent.encode("latin-1"), expected.encode()):
             return None
         return refuse(401, "expected a header `Authorization: Bearer` with the server's key")
@@ -193,6 +194,7 @@ def make_app(service: Service, key: str | None = None) -> Starlette:
         worker.start()
         yield
         service.batches.close()
+        # In a thread, so that the loop can send what the last step delivers.
         await asyncio.to_thread(worker.join)
 
     return Starlette(
@@ -260,6 +262,7 @@ def listen(host: str = LOCALHOST, port: int = 0) -> socket.socket:
 
 def make_server(app: Starlette) -> uvicorn.Server:
     """Make a server for `run(sockets=[listen()])`. It logs no requests."""
+    # Each connection is an open file, and many systems allow 1,024 of these by default.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < MAX_CONNECTIONS + BACKLOG <= hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_CONNECTIONS + BACKLOG, hard))

@@ -28,6 +28,7 @@ def check_start(params: Params) -> Findings:
 
 def shape_of(params: Params, model: Model) -> Shape | None:
     """Return the shape of a model; None if it is not valid, or not known before a download."""
+    # Reported by check_start.
     with suppress(StartError):
         return _shape(params, model)
     return None

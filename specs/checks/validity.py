@@ -66,6 +66,7 @@ class _World:
                 if row.kind in CLASSIFIERS:
                     reasons[name] = f"fitted on the made-up world, as {annotate.judge} labels it"
         for name, row in rows.items():
+            # Last, because a cascade may have members of both kinds above.
             parts = parts_of(row) & set(reasons)
             if parts:
                 reasons[name] = f"a cascade of {listed(sorted(parts))}"

@@ -3,7 +3,7 @@
 The tuned models are deleted. Nobody needs weights that were tuned to do harm, and as outputs they
 would be pushed and pulled with everything else.
 
-This module must not import judges, so that no model is tuned again when a judge changes.
+This module must not import judges: then another judge tunes no model again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ def write_curve(
     Args:
         source: folder of dialogues.
         part: the pairs to read, harmful ones or the benign control.
-        checkpoints: numbers of pairs after which to generate completions; 0 is always added.
+        checkpoints: numbers of pairs after which to generate completions, besides before tuning.
         prompts: prompts by suite.
         decoders: settings by decoder.
     """
@@ -70,7 +70,7 @@ def write_curve(
         models = {0: (weights, losses["before"])}
         for count in early:
             models[count] = (tuned / CHECKPOINTS / str(count), losses["doses"][count])
-        # Pairs longer than a sequence were not read, so they do not count.
+        # Pairs longer than a sequence were not read.
         models[len(pairs) - summary["left_out"]] = (tuned, losses["after"])
         rows = []
         for count, (model, loss) in models.items():

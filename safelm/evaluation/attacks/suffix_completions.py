@@ -1,7 +1,7 @@
 """Parts of a suffix attack that need the model: the search for suffixes, and completions.
 
-The key of each part holds the model, the prompt and the attack's settings. After a change, only the
-prompts that it concerns are attacked again.
+The key of a part has the model, the prompt and the attack's settings. So only the new prompts of a
+new row, model or decoder are attacked.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from safelm.evaluation.attacks.gcg import Goal
     from safelm.evaluation.generation import CompletionModel
 
-# The prompt without a suffix, with a random one as the control, and with the attack's.
+# No suffix, the control with a random one, and the attack.
 PLAIN, RANDOM, OPTIMISED = CONDITIONS = ("plain", "random", "optimised")
 
 
@@ -61,10 +61,10 @@ def write_suffixes(
     vocabulary = typeable(tokenizer)
     slot = Slot.of(loaded, text, sorted(vocabulary, key=lambda _: draw()))
     if not is_chat and not text[-1:].isspace():
-        # A text to continue ends in a word, so a space comes before the target.
+        # A text to continue ends in a word.
         target = f" {target}"
     goal, target = _goal(weights, loaded, target, tag_weight)
-    # The prompt is followed by the target in the search, and by an answer in a completion.
+    # The search reads the target after the prompt, the completion is an answer there.
     longest = len(slot.tokens([])) + suffix_tokens + max(len(goal.target), max_new_tokens)
     suffixes: dict[str, Tokens] = {}
     if longest <= (positions_of(model.config) or longest):

@@ -23,6 +23,7 @@ def keep_lock_file() -> None:
     if COPY.is_file() and COPY.read_bytes() == data:
         return
     with suppress(DamagedLockFile):
+        # First: a torn file must not replace the whole copy.
         parse_lock(data, LOCK_FILE)
         write_synced(COPY, data)
 

@@ -22,6 +22,7 @@ def run_cache(newest: int | None = NEWEST) -> Diagnoses:
     Args:
         newest: read the files of so many folders, newest first; None reads all.
     """
+    # <cache dir>/runs; cache() is <cache dir>/files/md5.
     root = cache().parent.parent / "runs"
     folders = [path for path in root.glob("??/*") if path.is_dir()]
     folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)

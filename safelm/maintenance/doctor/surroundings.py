@@ -19,6 +19,7 @@ LOCAL = Path(".dvc/config.local")
 VENV = Path(".venv")
 REQUIREMENTS = Path("requirements.lock")
 READY = Path(".venv/ready")
+# `credentialpath` names a file, which is no secret.
 SECRET = re.compile(
     r"secret|password|token|passphrase|account_key|connection_string|credential(?!path)"
 )
@@ -71,12 +72,14 @@ def configuration() -> Diagnoses:
 
 
 def _read(file: Path) -> configparser.ConfigParser:
+    # A % in an address or a password refers to no other setting.
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(file, encoding="utf-8")
     return parser
 
 
 def _core_settings(parser: configparser.ConfigParser) -> Diagnoses:
+    # DVC's own parser removes quotes, Python's keeps them.
     setting = parser.get("cache", "type", fallback="").strip('"')
     types = {word.strip() for word in setting.split(",")}
     if "symlink" in types or not types >= {"reflink", "hardlink"}:
@@ -119,6 +122,7 @@ def disk() -> Diagnoses:
             remedy = "make room: `make gc` removes what no build needs"
             yield Diagnosis(folder, free, remedy)
         files = os.statvfs(folder)
+        # Some file systems, such as btrfs, have no limit and report 0 files.
         if files.f_files and files.f_favail < FREE_FILES:
             what = f"there is room for {files.f_favail:,} more files of {name}"
             yield Diagnosis(folder, what, "make room: `make gc`")
@@ -159,6 +163,7 @@ def python() -> Diagnoses:
 
 def _version(name: str) -> str | None:
     try:
+        # requirements.lock pins torch without the suffix of its builds, such as +cpu.
         return version(name).partition("+")[0]
     except PackageNotFoundError:
         return None

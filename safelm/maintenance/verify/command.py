@@ -57,6 +57,7 @@ def _verify(repair_found: bool, quick: bool, earlier: bool, built: bool) -> int:
     report = recheck(quick)
     if report.findings and repair_found:
         return repair(report, recheck, store, print).code
+    # Repair does nothing for files that cannot be verified.
     if report.code & ~Fault.UNVERIFIABLE:
         print("`make verify REPAIR=1` quarantines what is damaged and makes only that again")
     if unbuilt := sorted(declared - locked.keys()):

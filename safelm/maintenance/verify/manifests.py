@@ -74,6 +74,7 @@ def _own_files(files: Iterable[str]) -> dict[str, set[str]]:
     own: dict[str, set[str]] = {prefix: set() for prefix in prefixes}
     for name in files:
         around = [prefix for prefix in prefixes if name.startswith(prefix)]
+        # Prefixes are sorted by length, so the last one is the innermost folder.
         if around:
             own[around[-1]].add(name.removeprefix(around[-1]))
     return own

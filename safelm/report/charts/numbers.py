@@ -11,6 +11,7 @@ def percent(value: float | None) -> str:
     """Format a share: `52.6 %`, or a dash for None."""
     if value is None:
         return NONE
+    # Adding 0.0 turns -0.0 into 0.0.
     return f"{value * 100 + 0.0:.1f}{THIN}%"
 
 

@@ -115,6 +115,7 @@ def apart(positions: Sequence[float], gap: float, lowest: float) -> list[float]:
     moved: list[float] = []
     for position in positions:
         moved.append(max(position, moved[-1] + gap) if moved else position)
+    # Positions that were pushed beyond the lowest move back, and push those before them.
     for index in reversed(range(len(moved))):
         moved[index] = min(moved[index], lowest)
         lowest = moved[index] - gap

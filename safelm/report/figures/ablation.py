@@ -51,6 +51,7 @@ def amounts(data: ReportData) -> list[Figure]:
             "models": ", ".join(f"{place} ({name})" for name, place in places.items()),
         }
         numbers = data.safety(group=list(places), decoder=decoders)
+        # A series of one model compares nothing.
         if len(built) > 1:
             figures.append(measured_figure(data, "amounts", numbers, places=places, **words))
     return figures

@@ -122,6 +122,7 @@ def held_out(data: ReportData) -> Figure:
 
 def _losses(data: ReportData, name: str, losses: pl.DataFrame, **words: str) -> list[Panel]:
     """Draw curves of the groups; the seeds of a group, which read as many tokens, are averaged."""
+    # Seeds are matched by the number of the point in their curve.
     losses = losses.with_columns(step=pl.int_range(pl.len()).over("model"))
     curves = []
     for group, style in zip(data.roles.groups, cycle(STYLES), strict=False):

@@ -68,6 +68,7 @@ def _pairs(data: ReportData, stage: str) -> Iterator[tuple[Answered, Answered]]:
         yield (group, one_decoder), (group, other_decoder)
 
 
+# The page and summary.json both show it.
 @lru_cache(maxsize=1)
 def compared(data: ReportData) -> list[Json]:
     """Return every difference of two sides that answered the same prompts, as summary.json has it.
@@ -144,6 +145,7 @@ def _both_parts(data: ReportData, suite: str) -> Table:
     answers = data.outcomes.filter(suite=suite).join(
         data.overlap.with_columns(condition=pl.col("overlap").replace_strict(FOUND)),
         on=("suite", "id"),
+        # Without it, the rows of a join have no fixed order.
         maintain_order="left",
     )
     cells = answers.group_by("model", "stage", "decoder", "condition", maintain_order=True)
