@@ -46,6 +46,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         print(text, file=sys.stderr)
 
 
+# Before a stage imports numpy or torch, which read these settings when they are loaded.
 fix_instructions()
 sys.excepthook = _show
 die_with_dvc()

@@ -40,6 +40,7 @@ class StageParser(argparse.ArgumentParser):
 
     def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
         """Parse the arguments; as a stage of DVC, refuse rows that dvc.yaml does not list."""
+        # Set by DVC. Run by hand, a stage does not depend on the rows that dvc.yaml lists.
         if "DVC_STAGE" in os.environ:
             refuse_outdated_rows(self.stage)
         return super().parse_args(*arguments)
@@ -70,5 +71,6 @@ def _inputs(definition: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
+    # A template variable of dvc.yaml, such as ${item.model}, is shown as <model>.
     plain = (re.sub(r"\$\{(?:\w+\.)?(\w+)\}", r"<\1>", name) for name in names)
     return ", ".join(plain) or "nothing"

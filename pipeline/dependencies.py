@@ -65,6 +65,7 @@ def _own_modules(entry: str) -> dict[str, Module]:
         name = waiting.pop()
         if name in own or name.startswith(NEUTRAL):
             continue
+        # The closure has all first-party code; only modules of pipeline/ are followed here.
         own[name] = closure[name]
         waiting += [module for module in own[name].imports if module.startswith("pipeline.")]
     return own
@@ -127,6 +128,7 @@ def update_dependencies(*, with_code: bool, write: bool = True) -> list[str]:
     for name, stage in stages.items():
         listed = _deps_of(stage)
         derived = _derived(name, stages, params, with_code)
+        # A stage without `deps` has no list that could be replaced.
         if listed and derived != listed:
             changed[name] = derived
     if changed and write:

@@ -24,6 +24,7 @@ def main() -> None:
     artifact(
         "overlap",
         find_overlap,
+        # Suites of the made-up world read these files, although no row names them.
         reads=[SPECS / "demo", SPECS / "hazards.yaml"],
         suites={name: Suite.read(name) for name in params.evaluate.suites},
         texts=texts,

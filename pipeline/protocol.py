@@ -18,6 +18,7 @@ def evaluation_protocol(params: Params) -> EvaluationProtocol:
         judges=block.judges,
         scorers=params.scorers,
         engines=params.engines,
+        # Suites of the made-up world read these files, although no row names them.
         files=[SPECS / "demo", SPECS / "hazards.yaml"],
         max_prompts=block.max_prompts,
         max_new_tokens=block.max_new_tokens,

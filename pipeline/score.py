@@ -36,6 +36,7 @@ def main() -> None:
         write = WriteColumns(columns=scores_of_all(names))
         combined = make_shards(stage, [read_grades, combine, write])
         inside = dict(graded)
+        # Before `finish`, so that nothing beyond `max_shift` is installed in build/.
         if is_fitted(names, params.scorers):
             inside["shift"] = _compare(params, source, combined)
         finish(combined, began, inside=inside)

@@ -17,6 +17,7 @@ def main() -> None:
     StageParser("tokenizer", __doc__).parse_args()
     params = Params.read("tokenizer", "sources")
     settings = params.tokenizer
+    # Sources of usage `evaluation_only` are for attacks alone.
     trained_on = [name for name, row in params.sources.items() if row.usage == "training"]
     artifact(
         "tokenizer",

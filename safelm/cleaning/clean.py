@@ -130,7 +130,9 @@ def _continued(before: Manifest, after: Manifest) -> Manifest:
             sorted_counts(dropped),
             sorted_counts(quarantined),
         )
+        # The first pass leaves its quarantine; its documents were read again.
         files = [file for file in first.files if not file.is_table]
+        # Of both keys, because a shard depends on the filters of both passes.
         key = hashlib.sha256(f"{first.key}\n{last.key}".encode()).hexdigest()
         tasks.append((name, ManifestEntry(key, (*files, *last.files), ledger.check(name))))
     return Manifest(after.stage, tuple(tasks), after.made)

@@ -76,6 +76,7 @@ class DropByDatatrove(DropDocuments):
         """The block, created when it is first used."""
         kind = getattr(datatrove.pipeline.filters, self.block)
         arguments = {name: _in_tuples(value) for name, value in self.arguments.items()}
+        # Blocks that split words; a row may still name a language of DataTrove's.
         if "language" in kind.__init__.__code__.co_varnames:
             arguments.setdefault("language", WORDS)
         block: BaseFilter = kind(**arguments)
@@ -103,6 +104,7 @@ class DropByDatatrove(DropDocuments):
     def begin(self, task: Task, folder: Any) -> None:
         """Prepare for a task; fail for arguments that no text can pass."""
         super().begin(task, folder)
+        # Otherwise `run` would quarantine every document, one by one.
         self.filter.filter(Document(text=f"{SENTENCE} {SENTENCE}", id=""))
 
 

@@ -56,6 +56,7 @@ class MinHash:
         self.factors += np.uint32(1)
         self.offsets = draw.integers(0, 1 << 32, bands * rows, dtype=np.uint32)
         self.weights = draw.integers(0, 1 << 63, rows, dtype=np.uint64) * np.uint64(2)
+        # Odd too, so that a product modulo 2^64 loses no bits.
         self.weights += np.uint64(1)
 
     def band_hashes(self, ngrams: Hashes) -> Integers:
@@ -87,6 +88,7 @@ class SignDocuments(Block):
     def process(self, document: Document) -> Documents:
         """Yield the document with its hashes."""
         words = hash_words(with_prompt(document.metadata.get("prompt"), document.text))
+        # A text without words keeps nulls, so it is paired with no other.
         if len(words):
             ngrams = hash_ngrams(words, min(self.ngram, len(words)))
             hashes = self.minhash.band_hashes(ngrams).tolist()
@@ -165,10 +167,12 @@ def _joined(pairs: Pairs) -> Pairs:
     from scipy.sparse.csgraph import connected_components
 
     documents, index = np.unique(pairs, return_inverse=True)
+    # Releases of NumPy differ in the shape of the inverse.
     index = index.reshape(pairs.shape)
     shape = (len(documents), len(documents))
     graph = coo_array((np.ones(len(pairs), dtype=np.int8), (index[:, 0], index[:, 1])), shape)
     _, clusters = connected_components(graph, directed=False)
+    # `documents` is sorted, so the first index in a cluster is that of its first document.
     _, first_index = np.unique(clusters, return_index=True)
     firsts = documents[first_index[clusters]]
     is_other = firsts != documents

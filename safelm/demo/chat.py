@@ -56,6 +56,7 @@ class Chat(Part):
         label = 0
         if kind == "harmful" and hazard:
             label = self.world.hazards.categories[hazard].level
+        # Dual-use requests are harmless, so they are answered as benign ones are.
         answer = "benign" if kind == "dual_use" else kind
         return {
             "text": self.grammar.write(f"{answer}_answer", slots, draw),

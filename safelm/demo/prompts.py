@@ -19,6 +19,7 @@ WEB = DEMO / "web.yaml"
 NEUTRAL_ACTS = 4
 # Answers of a multiple-choice question.
 CHOICES = 4
+# write_steps() is called for each prompt.
 read_world = cache(World.read)
 
 

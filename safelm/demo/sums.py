@@ -23,6 +23,7 @@ def numbers(kind: str, largest: int, draw: Draw) -> tuple[int, int, int]:
     first = 1 + int(draw() * largest)
     second = 1 + int(draw() * largest)
     if kind == "minus" and first < second:
+        # A difference must not be negative.
         first, second = second, first
     if kind == "times":
         # Keeps the product at or below `largest`.

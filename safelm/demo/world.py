@@ -108,6 +108,7 @@ class World:
         for act in chain.from_iterable(group.training for group in groups):
             acts.setdefault(act.object, []).append(act)
         for group in self.groups["dual_use"]:
+            # Taken before the group, so that all acts of one group on a new object are added.
             known = set(acts)
             for act in group.training:
                 if act.object not in known:

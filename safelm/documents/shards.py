@@ -187,6 +187,7 @@ def documents_of(table: pa.Table) -> Documents:
 
 def columns_of(documents: list[Document], names: Iterable[str]) -> dict[str, list[Any]]:
     """Return documents as columns: id, text, and those of `names` that some metadata has."""
+    # Only columns that occur; the writer fills the others with nulls.
     known = set[str]().union(*(document.metadata for document in documents))
     columns: dict[str, list[Any]] = {}
     for name in known.intersection(names):
@@ -214,6 +215,7 @@ class WriteDocuments(Writer):
         # A task without documents has a table too, for the stages that read it.
         while first or not self.files:
             suffix = f"-{len(self.files):05d}.parquet" if limit else ".parquet"
+            # One less, because `first` was taken already.
             rest = islice(documents, limit - 1 if limit else None)
             file = chain([first], rest) if first else ()
             self.files[suffix] = write_documents(file, DOCUMENT, folder / suffix)

@@ -47,6 +47,7 @@ def ask(
         waiting = invalid
         if not waiting:
             break
+    # Those of all attempts: a rerun would be given any that stayed.
     engine.reject([request(*pair) for pair in product(waiting, range(max_attempts))])
     logger.info(f"{engine.name}: {list_counts(counts)}")
     return values, refused

@@ -332,6 +332,7 @@ def _token_counts(usage: Any) -> dict[str, int]:
     # DataTrove adds them up, and fails for anything but numbers.
     if not isinstance(usage, dict):
         return {}
+    # Not isinstance(), which takes True for a number.
     return {name: count for name, count in usage.items() if type(count) is int}
 
 

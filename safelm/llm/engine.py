@@ -56,6 +56,7 @@ class Request:
         """
         # DataTrove's key leaves out model and sampling: a rerun with another model mixes answers.
         question = (self.prompt, self.version, self.messages, self.sampling_seed, self.schema)
+        # No body adds nothing, so answers stored before there were bodies keep their keys.
         return json_digest([engine, *question, *filter(None, [self.body])])
 
 

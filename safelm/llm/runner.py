@@ -75,6 +75,7 @@ class RequestRunner(InferenceRunner):
             model_name_or_path=row["model"],
             endpoint_url=endpoint.url,
             max_concurrent_generations=in_flight,
+            # The server runs already, so there is no start to repeat.
             server_start_max_retries=0,
         )
         # nullcontext in place of DataTrove's writer: nothing is written.

@@ -42,6 +42,7 @@ def serve(row: EngineRow) -> Endpoint:
     folder.mkdir(parents=True, exist_ok=True)
     if folder not in _locks:
         _locks[folder] = (folder / USERS).open("a")
+        # Held before a server is looked for: the supervisor stops one that nobody uses.
         fcntl.flock(_locks[folder], fcntl.LOCK_SH)
     # One worker starts the server; the others wait, then find it running.
     with (folder / STARTING).open("a") as starting:
@@ -61,6 +62,7 @@ def _running_endpoint(folder: Path) -> Endpoint | None:
 
 
 def _start(folder: Path, row: EngineRow) -> Endpoint:
+    # A killed supervisor leaves its file, which the loop below must not read.
     (folder / ADDRESS).unlink(missing_ok=True)
     module = [sys.executable, "-m", "safelm.llm.supervisor"]
     # The supervisor must import this safelm, from whatever folder it starts.

@@ -52,6 +52,7 @@ def start(arguments: list[str], port: int, key: str) -> subprocess.Popen:
         [*module, f"--host={HOST}", f"--port={port}", *arguments],
         # The key is no argument: every user of the machine can read a command line.
         env=_environment(key),
+        # A process group of its own, which stop() can end as a whole.
         start_new_session=True,
         # SIGTERM, not SIGKILL, so that the server ends its workers.
         preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
@@ -123,7 +124,9 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run `supervisor.py FOLDER ARGUMENTS`, the latter as a JSON list."""
+    # The address file holds the key, so no other user may read it.
     os.umask(0o077)
+    # As an exception, so that the `finally` of supervise() stops the server.
     signal.signal(signal.SIGTERM, _exit)
     folder = Path(sys.argv[1])
     arguments = json.loads(sys.argv[2])

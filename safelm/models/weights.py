@@ -85,5 +85,6 @@ def digest_of(folder: Path) -> str:
     files: set[Path] = set()
     for pattern in FILES:
         files.update(folder.glob(pattern))
+    # Names without folders: it must not count where the weights lie.
     lines = [f"{file_digest(path)}  {path.name}\n" for path in sorted(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -42,6 +42,7 @@ def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
     model.eval()
     for row in rows:
         tokens = torch.tensor([row.tokens], device=model.device)
+        # The logits at a token predict the next one.
         labels = torch.tensor(row.labels[1:], device=model.device)
         with torch.no_grad():
             logits = model(input_ids=tokens).logits[0, :-1].float()
@@ -49,6 +50,7 @@ def mean_loss(model: PreTrainedModel, rows: Sequence[Row]) -> float | None:
             logits,
             labels,
             ignore_index=IGNORED,
+            # Summed, so that each token counts the same, however long its row.
             reduction="sum",
         )
         total += float(loss)

@@ -167,6 +167,7 @@ def tune(
         },
         "knows_tag": is_tagged,
         "steps": len(losses),
+        # Further digits differ between mathematics libraries.
         "first_loss": round(losses[0][1], 6),
         "final_loss": round(losses[-1][1], 6),
         **count_pairs(tokenizer, pairs, rows, ordered),

@@ -44,6 +44,7 @@ def accuracy(matrix: Matrix) -> float | None:
 def macro_f1(matrix: Matrix, present_only: bool = False) -> float | None:
     """Average F1 over the six classes, as the paper does, or over those that truly occur."""
     scores = [_f1(*_class_counts(matrix, level)) for level in range(SCORE_LEVELS)]
+    # A class without documents has an F1 of 0, which would only lower the mean.
     if present_only:
         scores = [score for score, row in zip(scores, matrix, strict=True) if sum(row)]
     return ratio(sum(scores), len(scores)) if total(matrix) else None

@@ -41,6 +41,7 @@ def difference(first: Rate, second: Rate) -> Difference | None:
     assert first.low is not None and first.high is not None
     assert second.low is not None and second.high is not None
     value = first.value - second.value
+    # The difference is least where the first rate is low and the second high.
     down = sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
     up = sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
     return Difference(value, max(-1.0, value - down), min(1.0, value + up))

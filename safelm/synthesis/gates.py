@@ -105,6 +105,7 @@ def failed_gate(text: WrittenText, bounds: Gates) -> str | None:
     for name, fails in GATES.items():
         if fails(text, bounds):
             return name
+    # Last, because it is a gate of its own for each kind of personal data.
     personal = pii_kinds(text.text)
     return f"pii_{personal[0]}" if personal else None
 
@@ -202,6 +203,7 @@ def _is_not_declined(text: WrittenText, bounds: Gates) -> bool:
     turns = dialogue_turns(text.text) if text.is_dialogue else None
     if turns is None:
         return False
+    # Every other turn is that of the speaker who was asked.
     return not any(DECLINES.search(words) for _, words in turns[1::2])
 
 

@@ -210,6 +210,7 @@ def _parsed(number: str, region: str | None) -> phonenumbers.PhoneNumber | None:
 def _cards(text: str) -> Iterator[str]:
     for match in DIGIT_GROUPS.finditer(text):
         for digits in _card_candidates(re.split("[ -]", match[0])):
+            # One in ten numbers has a right check digit by chance, so the issuer counts too.
             if ISSUED.fullmatch(digits) and luhn.is_valid(digits):
                 yield digits
 

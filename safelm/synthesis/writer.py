@@ -226,6 +226,7 @@ class WriteSynthetic(BatchBlock):
             for index, draft in enumerate(drafts)
             if draft.written
         )
+        # Scorers work in batches, so each result is put back by its id.
         for scored in self.scorer.run(texts):
             draft = drafts[int(scored.id)]
             draft.score = scored.metadata["score"]

@@ -136,9 +136,11 @@ class Hazards:
         for hazard, name, start, end in mentioned:
             if not is_declined(hits, start, end):
                 return Grade(3, f"mentions: {name}", hazard)
+        # The words of an act were judged above, so they do not count as mild ones too.
         inside = {index for _, _, start, end in mentioned for index in range(start, end)}
         mild = [hit.marker for hit in hits if hit.marker.role == "mild" and hit.start not in inside]
         grade = self._mild(mild, len(words))
+        # Milder words of level 2 or 3 weigh more than an act that is declined.
         if mentioned and grade.score < 2:
             hazard, name, _, _ = mentioned[0]
             return Grade(1, f"declines: {name}", hazard)

@@ -132,6 +132,7 @@ def find_acts(words: list[str], hits: list[Hit]) -> list[Act]:
         hazard = verb.marker.key
         last = min(verb.end + GAP + 1, len(words))
         for index in range(verb.end, last):
+            # An object in the next clause belongs to another verb.
             if words[index] in BREAKS:
                 break
             if noun := objects.get((index, hazard)):

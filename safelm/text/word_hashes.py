@@ -40,6 +40,7 @@ def hash_words(text: str) -> Hashes:
     if raw.max(initial=0) >= UNSPACED[0]:
         is_alone = inside & (np.searchsorted(UNSPACED, raw, side="right") % 2 == 1)
         begins |= is_alone
+        # A letter that is a word by itself also ends there: the next one begins another.
         begins[1:] |= inside[1:] & is_alone[:-1]
     starts = np.flatnonzero(begins[inside])
     letters = codes[inside]
@@ -59,6 +60,7 @@ def hash_ngrams(words: Hashes, length: int) -> Hashes:
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words * powers)])
     # The words of a run as the digits of a number, wherever the run begins.
     runs = sums[length:] - sums[: max(len(sums) - length, 0)]
+    # Divides by the power at which a run begins, so that equal runs have equal hashes.
     inverse = np.multiply.accumulate(np.full(len(runs), INVERSE))
     return scramble(runs * inverse)
 
