@@ -226,7 +226,7 @@ class WriteSynthetic(BatchBlock):
             for index, draft in enumerate(drafts)
             if draft.written
         )
-        # Scorers work in batches, so each result is put back by its id.
+        # Only the id leads from a scored text back to its draft.
         for scored in self.scorer.run(texts):
             draft = drafts[int(scored.id)]
             draft.score = scored.metadata["score"]
