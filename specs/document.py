@@ -1,6 +1,6 @@
 """Columns of every table on disk. No other column is written.
 
-Types have Arrow's names; `safelm.builder.shards.schema` turns a table into an Arrow schema.
+Types have Arrow's names; `safelm.builder.shards.arrow_schema` turns a table into an Arrow schema.
 """
 
 from collections.abc import Iterable

@@ -303,8 +303,8 @@ def write_data(root: Path) -> None:
             "cascades": {
                 "both": {
                     "decided": {"ngrams": 0.81, "deep": 0.19},
-                    "dear_characters": 0.22,
-                    "asked_recall": 0.95,
+                    "expensive_share": 0.22,
+                    "required_recall": 0.95,
                     "recall": 0.97,
                     "recall_interval": [0.9, 0.99],
                     "measured_on": 100,

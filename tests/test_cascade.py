@@ -144,11 +144,11 @@ def test_a_page_without_any_grade_has_no_score(tmp_path: Path) -> None:
 def test_the_measurements_name_deciders_cost_and_recall(cascade: Path) -> None:
     measured = json.loads(cascade.read_bytes())
     assert measured["fitted_on"] + measured["measured_on"] == 20
-    assert (measured["asked_recall"], measured["found"]) == (0.9, 5)
+    assert (measured["required_recall"], measured["found"]) == (0.9, 5)
     low, high = measured["recall_interval"]
     assert low < measured["recall"] <= high <= 1.0
     assert sum(measured["decided"].values()) == pytest.approx(1.0)
-    assert measured["dear_characters"] < 0.5
+    assert measured["expensive_share"] < 0.5
     metrics = json.loads((build("fit") / "held_out.json").read_bytes())
     assert metrics["cascades"] == {"both": measured}
 

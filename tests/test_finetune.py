@@ -74,8 +74,8 @@ def test_checkpoints_are_kept_and_do_not_change_the_final_model(build: Path) -> 
     assert len({*weights, (build / "instruct/tags/model.safetensors").read_bytes()}) == 3
     held_out = json.loads(files["train.json"])["held_out"]
     assert (
-        held_out["before"] > held_out["doses"]["8"] > held_out["after"]
-        and len(held_out["doses"]) == 2
+        held_out["before"] > held_out["checkpoints"]["8"] > held_out["after"]
+        and len(held_out["checkpoints"]) == 2
     )
 
 

@@ -163,7 +163,7 @@ def tune(
             "pairs": len(held_out),
             "before": loss_before,
             "after": mean_loss(model, held_out),
-            "doses": checkpoint_losses,
+            "checkpoints": checkpoint_losses,
         },
         "knows_tag": is_tagged,
         "steps": len(losses),

@@ -133,13 +133,13 @@ class FitCascade(Writer):
         expensive_characters = sum(compress(characters, is_expensive))
         return {
             "measured_on": len(rows),
-            "asked_recall": self.row.recall,
+            "required_recall": self.row.recall,
             "recall": ratio(sum(kept), len(kept)),
             "recall_interval": _recall_interval(kept),
             "found": len(kept),
             "agreement": ratio(sum(map(eq, expected, predicted)), len(rows)),
             "decided": {name: ratio(deciders.count(name), len(rows)) for name in names},
-            "dear_characters": ratio(expensive_characters, sum(characters)),
+            "expensive_share": ratio(expensive_characters, sum(characters)),
         }
 
 

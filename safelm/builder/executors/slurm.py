@@ -140,7 +140,7 @@ class SlurmExecutor(CachedExecutor, SlurmPipelineExecutor):
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return f"its job left no log; see `scontrol show job {self.job_id}_{job}`"
-        last = next(line for line in reversed(lines) if line.strip())
+        last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
         return f"{last[:2000]} ({log})"
 
 

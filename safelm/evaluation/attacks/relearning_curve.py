@@ -69,7 +69,7 @@ def write_curve(
         losses = summary["held_out"]
         models = {0: (weights, losses["before"])}
         for count in early:
-            models[count] = (tuned / CHECKPOINTS / str(count), losses["doses"][count])
+            models[count] = (tuned / CHECKPOINTS / str(count), losses["checkpoints"][count])
         # Pairs longer than a sequence were not read.
         models[len(pairs) - summary["left_out"]] = (tuned, losses["after"])
         rows = []
