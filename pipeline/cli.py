@@ -65,8 +65,9 @@ def check(
 ) -> None:
     """Check params.yaml and every file that it names.
 
-    It takes under a second. Each mistake is shown with its file and line. The rows that stages read
-    are brought up to date in dvc.yaml.
+    It takes under a second. Each mistake is shown with its file and line, and so is whatever a
+    build needs and cannot find: data, weights, digests, addresses of servers, with the remedy. The
+    rows that stages read are brought up to date in dvc.yaml.
     """
     from pipeline.build import require_project
     from pipeline.dependencies import update_dependencies
@@ -77,7 +78,7 @@ def check(
         print(f"wrote {validation.SCHEMA.name}")
         return
     require_project()
-    if problems := validation.problems():
+    if problems := validation.problems(with_addresses=True):
         raise SystemExit("\n".join(map(str, problems)))
     if stages := update_dependencies(with_code=False):
         print(f"dvc.yaml: rows that {', '.join(stages)} read are updated")
@@ -85,6 +86,35 @@ def check(
     tables = ("sources", "corpora", "mixtures", "models")
     counts = ", ".join(f"{len(getattr(params, table))} {table}" for table in tables)
     print(f"params.yaml is valid: {counts}")
+
+
+@app.command()
+def use(
+    name: Annotated[str | None, typer.Argument(help="a setup; default: list them")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="also overwrite edits that are not committed")
+    ] = False,
+) -> None:
+    """Write a setup to params.yaml.
+
+    \b
+      safelm use              list the setups
+      safelm use continued    train SmolLM2 further, on one GPU in a day
+      safelm check            lists what the setup needs: data, weights, digests
+      safelm estimate         costs its training
+    """
+    from pipeline.build import require_project
+    from pipeline.dependencies import update_dependencies
+    from specs import setup
+
+    if name is None:
+        for row, title in setup.titles().items():
+            print(f"{row:<12} {title}")
+        return
+    require_project()
+    setup.use(name, force=force)
+    update_dependencies(with_code=False)
+    print(f"params.yaml is the setup {name}; `safelm check` lists what it needs")
 
 
 @app.command()
@@ -113,16 +143,16 @@ def add(
 
 @app.command()
 def estimate(
-    file: Annotated[Path, typer.Argument(help="sizes of corpora, mixtures and models")] = Path(
-        "specs/setups/full_size.yaml"
-    ),
+    file: Annotated[Path, typer.Argument(help="a file such as params.yaml")] = Path("params.yaml"),
     model: Annotated[str | None, typer.Argument(help="a row of its models; default: all")] = None,
 ) -> None:
-    """Estimate the steps, memory and GPU hours of a training run.
+    """Estimate the steps, memory and GPU hours of training runs.
 
     \b
-      safelm estimate                     the paper's run
-      safelm estimate my_run.yaml safe    one model of your own file
+      safelm estimate                                every model of params.yaml
+      safelm estimate specs/setups/paper.yaml safe   one model of the paper's run
+
+    The block `estimate` of the file has the sizes of corpora and the machines.
     """
     from pipeline.estimate import lines
 

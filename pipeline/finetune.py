@@ -14,7 +14,8 @@ from specs.params import Params
 def main() -> None:
     """Finetune a model into build/finetune/<model>."""
     model = StageParser("finetune", __doc__).parse_row("model", "models")
-    settings = Params.read("finetune").finetune
+    params = Params.read("models", "finetune")
+    settings = params.finetune[params.models[model].finetune]
     artifact(
         f"finetune/{model}",
         finetune,

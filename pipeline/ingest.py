@@ -13,7 +13,7 @@ from safelm.ingestion.ingest import READERS, ingest
 from specs.params import Params
 
 # Keys of a source that are not for its reader.
-NO_VALUES = {"reader", "path", "filters", "usage"}
+NO_VALUES = {"reader", "path", "origin", "filters", "usage"}
 
 
 def main() -> None:

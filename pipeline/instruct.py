@@ -16,15 +16,16 @@ from specs.params import Params
 def main() -> None:
     """Tune a model into build/instruct/<model>."""
     model = StageParser("instruct", __doc__).parse_row("model", "models")
-    params = Params.read("instruct", "tags")
-    tags = params.tags[params.instruct.tag]
-    settings = params.instruct.model_dump(exclude={"tag", "source"})
+    params = Params.read("models", "instruct", "tags")
+    row = params.instruct[params.models[model].instruct]
+    tags = params.tags[row.tag]
+    settings = row.model_dump(exclude={"tag", "source"})
     artifact(
         f"instruct/{model}",
         instruct,
         name=f"instruct/{model}",
         base=build("pretrain", model),
-        source=build("clean", params.instruct.source),
+        source=build("clean", row.source),
         rate=tags.rate,
         mode=tags.mode,
         **settings,

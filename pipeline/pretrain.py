@@ -29,7 +29,7 @@ def main() -> None:
         reads=[KEYS],
         model=name,
         shape=read_shape(model.shape),
-        mixture=build("mix", model.mixture),
+        mixture=build("mix", name),
         tokenizer=build("tokenizer"),
         seed=model.seed,
         weights=weights,

@@ -17,9 +17,9 @@ from specs.attacks import Attack, Relearn
 from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.messages import Location, among, did_you_mean
-from specs.mixture import Mixture, Part, PinnedWeights
-from specs.params import PARAMS, Params
-from specs.spec import Name, OptionalRows, Spec, Text, by_key
+from specs.mixture import Budget, Mixture, Part, Training
+from specs.params import PARAMS, Finetune, Instruct, Params
+from specs.spec import Name, OptionalRows, Spec, by_key
 from specs.validation import findings
 from specs.yaml_source import Problem, SpecError, YamlFile, check, value_at
 
@@ -31,16 +31,11 @@ MAX_COLUMNS = 100
 EMPTY = re.compile(r":\s*\{\s*\}")
 
 
-class Seeds(Spec):
+class Seeds(Training):
     """A model with several seeds: `safe` with [1, 2] is the rows `safe` and `safe_2`."""
 
-    mixture: Name = Field(description="a row of `mixtures`, there or in params.yaml")
-    shape: Text = Field(description="a file of specs/shapes, without .yaml")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         min_length=1, description="a list of seeds; the row of the first has the model's name"
-    )
-    start: PinnedWeights | None = Field(
-        default=None, description="a Llama to train further; leave it out to train from scratch"
     )
 
 
@@ -72,6 +67,9 @@ class Experiment(Spec):
     educate: OptionalRows[Educate]
     tags: OptionalRows[TagRow]
     corpora: OptionalRows[Corpus]
+    budgets: OptionalRows[Budget]
+    instruct: OptionalRows[Instruct]
+    finetune: OptionalRows[Finetune]
     mixtures: OptionalRows[MixtureRow]
     models: OptionalRows[Seeds]
     relearn: OptionalRows[Relearn]
@@ -108,9 +106,8 @@ def _expand_models(file: YamlFile, models: dict[str, Seeds]) -> Block:
                 raise file.error_at(
                     ("models", model), f"gives the row {name} twice; give it another name or seed"
                 )
-            rows[name] = {"mixture": row.mixture, "shape": row.shape, "seed": seed}
-            if row.start:
-                rows[name]["start"] = row.start.model_dump()
+            values = {**file.values["models"][model], "seed": seed}
+            rows[name] = {key: value for key, value in values.items() if key != "seeds"}
     return rows
 
 

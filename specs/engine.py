@@ -36,8 +36,10 @@ class LanguageModel(Spec):
     model: Text = Field(
         description="its name, as the server or the Hugging Face hub has it, or a folder",
     )
-    digest: str = Field(
-        min_length=6, description="which weights these are; answers of other weights are not reused"
+    digest: str | None = Field(
+        min_length=6,
+        description="which weights these are; answers of other weights are not reused; null until "
+        "`safelm check` says what to write",
     )
     characters: PositiveInt = Field(description="a longer document is sent in pieces")
     temperature: float = Field(ge=0, le=2)

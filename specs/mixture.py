@@ -50,6 +50,9 @@ Part = Annotated[
     Discriminator(_kind),
 ]
 
+# The rows of budgets, instruct and finetune of a model that names none.
+DEFAULT = "default"
+
 # A weight, a share or a number of rows, by slot.
 Weights = dict[str, float]
 
@@ -115,14 +118,17 @@ class Phase(Spec):
 
 
 class Budget(Spec):
-    """The tokens that every model trains on, and their rows."""
+    """The tokens that a model trains on, and their rows."""
 
-    tokens: PositiveInt = Field(description="the budget every model trains on")
+    tokens: PositiveInt = Field(description="the tokens a model trains on")
     sequence_length: PositiveInt = Field(description="positions in a row")
     layout: Literal["document", "packed"] = Field(
         description="document: one document a row; packed: windows over all documents in a line"
     )
-    batch_size: PositiveInt = Field(description="rows in an optimizer step")
+    batch_size: PositiveInt | None = Field(
+        default=None,
+        description="rows in an optimizer step; leave it out for that of the shape's recipe",
+    )
 
 
 class Mixture(Spec):
@@ -159,15 +165,23 @@ class PinnedWeights(Spec):
     )
 
 
-class Model(Spec):
-    """A training run: a mixture, a shape of specs/shapes and a seed."""
+class Training(Spec):
+    """The training of a model, whatever its seed."""
 
     mixture: Name = Field(description="a row of `mixtures`")
     shape: Text = Field(description="a file of specs/shapes, without .yaml")
-    seed: Seed = Field(description="seeds the weights and the order of the rows")
+    budget: Name = Field(default=DEFAULT, description="a row of `budgets`; default if left out")
+    instruct: Name = Field(default=DEFAULT, description="a row of `instruct`; default if left out")
+    finetune: Name = Field(default=DEFAULT, description="a row of `finetune`; default if left out")
     start: PinnedWeights | None = Field(
         default=None, description="a Llama to train further; leave it out to train from scratch"
     )
+
+
+class Model(Training):
+    """A training run: a mixture, a shape of specs/shapes and a seed."""
+
+    seed: Seed = Field(description="seeds the weights and the order of the rows")
 
 
 class ExternalModel(PinnedWeights):

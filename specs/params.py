@@ -10,6 +10,7 @@ from specs.comparisons import Comparisons
 from specs.corpus import Corpus, Educate, Gates, Rewrite, TagRow
 from specs.decoder import DecoderRow
 from specs.engine import Engines
+from specs.estimate import Estimate
 from specs.filter import FilterRow
 from specs.judge import JudgeRow
 from specs.mixture import Budget, ExternalModel, Mixture, Model
@@ -99,8 +100,8 @@ class TokenizerStage(Spec):
     seed: Seed
 
 
-class Mix(Budget):
-    """The token budget and rows of every mixture. A mixture's plan lists the rows to train on."""
+class Mix(Spec):
+    """The rows of every mixture; its plan lists the rows that a model reads."""
 
     held_out_rows: int = Field(
         ge=0, description="rows of each corpus for measuring, which no model reads; a tenth at most"
@@ -108,8 +109,22 @@ class Mix(Budget):
     seed: Seed
 
 
-class Instruct(Spec):
-    """Safety instruction tuning (paper §7)."""
+class Tuning(Spec):
+    """The keys of every row that tunes a model on dialogues. Only answers carry loss."""
+
+    max_exchanges: PositiveInt = Field(
+        default=1,
+        description="requests with answers of a dialogue, at most; leave it out for the first one",
+    )
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    sequence_length: PositiveInt
+    learning_rate: PositiveFloat
+    seed: Seed
+
+
+class Instruct(Tuning):
+    """A row of `instruct`: safety instruction tuning (paper §7)."""
 
     source: DialogueSource
     examples: PositiveInt = Field(description="pairs of request and response that are read")
@@ -120,27 +135,20 @@ class Instruct(Spec):
         ge=0, lt=1, description="tagged harmful pairs added, for models that know the tag"
     )
     tag: Name = Field(description="the row of `tags` whose rate and mode these pairs have")
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    sequence_length: PositiveInt
-    learning_rate: PositiveFloat
-    seed: Seed
 
 
-class Finetune(Spec):
-    """Benign finetuning (paper §7: on GSM8K), after which harmful behaviour may come back."""
+class Finetune(Tuning):
+    """A row of `finetune`: benign finetuning (paper §7: on GSM8K).
+
+    After it, harmful behaviour may come back.
+    """
 
     source: DialogueSource
     examples: PositiveInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    sequence_length: PositiveInt
-    learning_rate: PositiveFloat
     checkpoints: list[PositiveInt] = Field(
         description="pairs after which a checkpoint is kept and evaluated, in whole batches; "
         "[] keeps only the end"
     )
-    seed: Seed
 
 
 class Evaluate(Spec):
@@ -199,18 +207,22 @@ class Params(Spec):
     corpora: Rows[Corpus]
     card: Card
     tokenizer: TokenizerStage
+    budgets: Rows[Budget]
     mix: Mix
     mixtures: Rows[Mixture]
     models: Rows[Model]
     external_models: dict[Name, ExternalModel]
-    instruct: Instruct
-    finetune: Finetune
+    instruct: Rows[Instruct]
+    finetune: Rows[Finetune]
     relearn: dict[Name, Relearn]
     overlap: Overlap
     evaluate: Evaluate
     attacks: dict[Name, Attack]
     comparisons: Comparisons
     report: Report
+    estimate: Estimate | None = Field(
+        default=None, description="sizes and machines for `safelm estimate`; no stage reads them"
+    )
 
     @classmethod
     def read(cls, *blocks: str, path: Path = PARAMS) -> "Params":

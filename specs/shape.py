@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from specs import SPECS
 from specs.llama import CONFIG, StartError, read_architecture
 from specs.messages import describe
+from specs.mixture import Budget
 from specs.spec import Share, Spec, by_key
 from specs.yaml_source import NamedFile, YamlFile, check
 
@@ -44,12 +45,26 @@ class TrainingRecipe(Spec):
     beta2: Share
     epsilon: PositiveFloat
     clip: PositiveFloat = Field(description="largest norm of the gradient")
-    batch_size: PositiveInt = Field(
-        description="rows in a step in the source of the recipe; mix.batch_size is used instead"
+    batch_size: PositiveInt | None = Field(
+        default=None, description="rows in a step; leave it out for that of the model's budget"
     )
     micro_batch: PositiveInt = Field(
-        description="sequences a device takes at once; divides mix.batch_size"
+        description="sequences a device takes at once; divides the batch"
     )
+
+    def batch(self, budget: Budget) -> int:
+        """Return the rows in a step: those of the recipe or of the budget, which may not differ.
+
+        Raises ValueError if both have a batch size, or neither.
+        """
+        sizes = {self.batch_size, budget.batch_size} - {None}
+        if len(sizes) != 1:
+            raise ValueError(
+                "must have one batch size, in its recipe or in its budget (got "
+                f"{self.batch_size or 'none'} in specs/shapes, {budget.batch_size or 'none'} in "
+                "budgets); leave one out, or name another shape or budget"
+            )
+        return sizes.pop() or 0
 
 
 class Shape(NamedFile):
@@ -92,12 +107,12 @@ class Shape(NamedFile):
             )
         return self
 
-    def short_of_warmup(self, tokens: int, batch_size: int, sequence_length: int) -> str | None:
+    def short_of_warmup(self, budget: Budget) -> str | None:
         """Return what is wrong if training ends before the warm-up; rows must be full."""
-        warmup = self.recipe.warmup
+        warmup, tokens = self.recipe.warmup, budget.tokens
         if not isinstance(warmup, int):
             return None
-        step = batch_size * sequence_length
+        step = self.recipe.batch(budget) * budget.sequence_length
         # Two steps more, because phases of whole steps may read half a step less.
         min_tokens = (warmup + 2) * step
         if tokens >= min_tokens:
@@ -105,7 +120,7 @@ class Shape(NamedFile):
         return (
             f"must warm up in fewer steps than there are (got recipe.warmup {warmup:,}, and "
             f"{tokens:,} tokens are {tokens / step:,.0f} steps); "
-            f"write mix.tokens: {min_tokens}, or another warmup in specs/shapes"
+            f"write tokens: {min_tokens} in its budget, or another warmup in specs/shapes"
         )
 
 

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from specs.filter import FilterNames
 from specs.spec import Spec, Text
 
+FOLDER = "folder"  # as in `label: folder`
 TextField = Annotated[str, Field(min_length=1, description="the field that holds the text")]
 FilePattern = Annotated[
     str | None,
@@ -33,6 +34,9 @@ class Source(Spec):
 
     path: Text = Field(description="a file or a folder; use `files` for a pattern")
     license: Text = Field(description="the license of the texts, kept with every document")
+    origin: Text | None = Field(
+        default=None, description="how to fetch it, for the list of what a build needs"
+    )
     filters: FilterNames = Field(default=[])
     usage: Literal["training", "evaluation_only"] = Field(
         default="training",
@@ -70,6 +74,11 @@ class TableSource(Source):
 
     reader: Literal["jsonl", "parquet"]
     files: FilePattern = None
+    label: Literal["folder"] | None = Field(
+        default=None,
+        description="folder: a row has the score that its folder is named for, such as score_4, as "
+        "in the data sets released with the paper; leave it out for the column `label`",
+    )
     text: TextField
     prompt: PromptField = None
 

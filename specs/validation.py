@@ -4,6 +4,7 @@ It takes less than a second, and runs before a build spends any time.
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 
 from specs import SPECS
@@ -19,6 +20,7 @@ from specs.checks.evaluation import check_evaluation
 from specs.checks.files import check_card, check_files
 from specs.checks.filters import check_filters, check_usage
 from specs.checks.mixtures import check_mixtures, check_models
+from specs.checks.needs import check_addresses, check_needs
 from specs.checks.references import check_references
 from specs.checks.scorers import check_scorers
 from specs.checks.start import check_start
@@ -51,17 +53,24 @@ CHECKS = (
 )
 
 
-def findings(params: Params) -> Findings:
+def mistakes(params: Params) -> Findings:
     """Yield every contradiction between rows as (location, message)."""
     for check_rows in CHECKS:
         yield from check_rows(params)
 
 
-def read(path: Path = PARAMS) -> Params:
+def findings(params: Params) -> Findings:
+    """Yield every contradiction between rows, and everything that a build needs and lacks."""
+    yield from mistakes(params)
+    yield from check_needs(params)
+
+
+def read(path: Path = PARAMS, *, with_addresses: bool = False) -> Params:
     """Read params.yaml and check it as a whole. Raises SpecError."""
     file = YamlFile(path)
     params = check(Params, file)
-    file.refuse(file.problems(findings(params)))
+    found = chain(findings(params), check_addresses(params) if with_addresses else ())
+    file.refuse(file.problems(found))
     return params
 
 
@@ -70,13 +79,16 @@ def schema() -> str:
     return json.dumps(Params.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
 
 
-def problems(path: Path = PARAMS) -> Problems:
-    """List everything that is wrong with params.yaml and the files beside it."""
-    mistakes: Problems = []
-    for step in (check_files, lambda: read(path)):
+def problems(path: Path = PARAMS, *, with_addresses: bool = False) -> Problems:
+    """List everything that is wrong with params.yaml and the files beside it.
+
+    With `with_addresses` also the servers without an address, which a build may not need.
+    """
+    found: Problems = []
+    for step in (check_files, lambda: read(path, with_addresses=with_addresses)):
         try:
             step()
         except SpecError as error:
-            mistakes += error.problems
+            found += error.problems
     # Both steps read the files that params.yaml names.
-    return list(dict.fromkeys(mistakes))
+    return list(dict.fromkeys(found))

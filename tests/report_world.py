@@ -367,7 +367,7 @@ def write_runs(root: Path, rows: dict[str, Model]) -> None:
         ]
         documents = {part: {"documents": 700} for part in PARTS[model.mixture]}
         write(
-            root / "mix" / model.mixture / "plan.json",
+            root / "mix" / name / "plan.json",
             {"phases": [{"parts": parts}], "corpora": documents},
         )
 

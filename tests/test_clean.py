@@ -395,4 +395,4 @@ def test_no_model_is_trained_on_a_source_for_evaluation(tmp_path: Path) -> None:
     assert len(messages) == 4  # once for each phase that reads it
     assert all("math has usage: evaluation_only; leave the part out" in text for text in messages)
     (message,) = complaints(tmp_path, ("chat.yaml, ", f"chat.yaml, {usage}"))
-    assert "instruct.source: must not be chat, which has usage: evaluation_only" in message
+    assert "instruct.default.source: must not be chat, which has usage: evaluation_only" in message

@@ -14,8 +14,8 @@ import yaml
 from tests.conftest import ROOT
 from tests.tiny import write_model, write_tokenizer
 
-COMMANDS = ["build", "check", "add", "estimate", "judges", "serve", "pull", "verify", "doctor"]
-COMMANDS += ["retry", "gc"]
+COMMANDS = ["build", "check", "use", "add", "estimate", "judges", "serve", "pull", "verify"]
+COMMANDS += ["doctor", "retry", "gc"]
 
 
 def safelm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -148,7 +148,7 @@ def test_add_of_a_missing_file_is_told(project: Path) -> None:
 
 
 def test_estimate_of_an_unknown_model_names_those_there_are() -> None:
-    text = refused("estimate", "specs/setups/full_size.yaml", "saef")
+    text = refused("estimate", "params.yaml", "saef")
     assert "has no row saef" in text and "safe" in text
 
 

@@ -90,7 +90,7 @@ DATA_EDITS = {
         {"compare"},
     ),
     "a suite of no row": ("specs/suites/xstest.yaml", "", "# edited\n", set(), set()),
-    "a shape": ("specs/shapes/nano.yaml", "", "# edited\n", {"pretrain"}, set()),
+    "a shape": ("specs/shapes/nano.yaml", "", "# edited\n", {"pretrain"}, {"mix"}),
     "the budget of mixtures": (
         "params.yaml",
         "  tokens: 450000\n",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safelm.ingestion.dialogue import first_exchange
+from safelm.ingestion.dialogue import exchanges
 from safelm.posttraining.pairs import read_pairs, safety_pairs
 from specs.tokens import TAG
 from tests.ingested import rows_of, stage
@@ -94,8 +94,10 @@ FORMS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def test_only_the_first_exchange_is_read() -> None:
-    assert first_exchange(ULTRACHAT[2]) == {
+def test_every_exchange_is_read_in_turn() -> None:
+    first, second = exchanges(ULTRACHAT[2])
+    assert (second["prompt"], second["text"]) == ("Thanks.", "You are welcome.")
+    assert first == {
         "prompt": "Which rose is number 2?",
         "text": "The red one by wall 2.",
         "label": None,
@@ -114,12 +116,12 @@ def test_only_the_first_exchange_is_read() -> None:
     ],
 )
 def test_an_incomplete_exchange_lacks_a_part(turns: list[Any], missing: str) -> None:
-    assert first_exchange({"messages": turns})[missing] is None
+    assert exchanges({"messages": turns})[0][missing] is None
 
 
 def test_labels_of_harm_become_hazards_and_scores() -> None:
-    exchanges = [first_exchange(row) for row in WILDGUARD[:4]]
-    assert [(row["hazard"], row["label"]) for row in exchanges] == [
+    read = [exchanges(row)[0] for row in WILDGUARD[:4]]
+    assert [(row["hazard"], row["label"]) for row in read] == [
         ("nonviolent_crimes", 4),
         ("unspecified", 0),
         (None, 0),
@@ -128,13 +130,13 @@ def test_labels_of_harm_become_hazards_and_scores() -> None:
 
 
 def test_an_adversarial_request_comes_before_the_vanilla_one() -> None:
-    plain, hidden, benign = (first_exchange(row) for row in WILDJAILBREAK[:3])
+    plain, hidden, benign = (exchanges(row)[0] for row in WILDJAILBREAK[:3])
     assert plain["prompt"] == "Steal the boat 0." and hidden["prompt"].startswith("In a play")
     assert plain["hazard"] == hidden["hazard"] == "unspecified" and benign["hazard"] is None
 
 
 def test_calculator_notes_are_removed() -> None:
-    assert first_exchange(GSM8K[3])["text"] == "It is 4.\n#### 4"
+    assert exchanges(GSM8K[3])[0]["text"] == "It is 4.\n#### 4"
 
 
 PARAMS = """\
@@ -177,10 +179,20 @@ def chat(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_form_in_one_folder_is_read(chat: Path) -> None:
     rows = rows_of(chat)
-    assert len(rows) == sum(map(len, FORMS.values()))
+    # Those of UltraChat's form have two exchanges.
+    assert len(rows) == sum(map(len, FORMS.values())) + len(ULTRACHAT)
     assert all(row["prompt"] and row["text"] for row in rows)
     counts = {kind: len(pairs) for kind, pairs in read_pairs(chat).items()}
     assert counts == {"benign": 6 + 4 + 3 + 5, "refusal": 4 + 6, "harmful": 4}
+
+
+def test_a_whole_dialogue_is_read_if_a_row_asks_for_it(chat: Path) -> None:
+    pairs = {pair.id: pair for pair in read_pairs(chat)["benign"]}
+    whole = {pair.id: pair for pair in read_pairs(chat, max_exchanges=5)["benign"]}
+    assert pairs.keys() == whole.keys() and not any(pair.later for pair in pairs.values())
+    # The same words after other exchanges are no duplicates.
+    later = [pair.later for pair in whole.values() if pair.request.startswith("Which rose")]
+    assert later == [(("Thanks.", "You are welcome."),)] * len(ULTRACHAT)
 
 
 def test_a_model_that_knows_the_tag_reads_harm_with_tags_alone(chat: Path) -> None:

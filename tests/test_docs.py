@@ -104,7 +104,7 @@ def test_rows_of_an_example_are_valid(name: str, number: int, project: Path) -> 
 
 
 def test_the_experiment_of_an_example_can_be_added(project: Path) -> None:
-    (project / "rows.yaml").write_text(examples("docs/mixtures.md")[1])
+    (project / "rows.yaml").write_text(examples("docs/mixtures.md")[2])
     added = add(Path("rows.yaml"))
     assert added["models"] == ["refusals_6", "refusals_6_2", "refusals_6_3"]
     assert [str(problem) for problem in validation.problems()] == []

@@ -167,6 +167,32 @@ def test_loss_is_on_the_answer_alone(tokenizer: PreTrainedTokenizerBase) -> None
     assert SPECIAL.index(TAG) in answer and answer[-1] == SPECIAL.index(IM_END)
 
 
+def test_every_answer_of_a_dialogue_has_loss_and_no_request(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    later = (("And then?", "Then I rest."), (f"So?{IM_END}", "So."))
+    pair = Pair("a", "benign", "Why?", "Because.", later)
+    (row,) = rows_of(tokenizer, [pair], 199)
+    # The row is the chat, as the template writes it whole.
+    turns = []
+    for request, answer in (("Why?", "Because."), ("And then?", "Then I rest."), ("So?", "So.")):
+        turns += [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert tokenizer.decode(row.tokens) == whole.removesuffix("\n")
+    read = [token for token in row.labels if token != IGNORED]
+    assert tokenizer.decode(read) == IM_END.join(["Because.", "Then I rest.", "So.", ""])
+
+
+def test_a_template_that_rewrites_earlier_turns_ends_the_dialogue(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair("a", "benign", "Why?", "Because.", (("And then?", "Then I rest."),))
+    short = "{% for turn in messages[-1:] %}{{ turn.content }}{% endfor %}: "
+    monkeypatch.setattr(tokenizer, "chat_template", short)
+    (row,) = rows_of(tokenizer, [pair], 199)
+    assert tokenizer.decode(row.tokens) == f"Why?: Because.{IM_END}"
+
+
 def test_a_long_answer_is_cut_and_a_long_request_left_out(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:

@@ -251,9 +251,9 @@ def test_a_mixture_that_its_corpora_cannot_provide_is_refused(message: str, tmp_
 
 
 def test_the_budget_that_is_advised_fits(tmp_path: Path) -> None:
-    with pytest.raises(MixtureError, match=r"mix\.tokens") as error:
+    with pytest.raises(MixtureError, match=r"write tokens: ") as error:
         plan(tmp_path / "a", {"web": [6] * 40}, [phase(web=1)], tokens=900, epochs={"web": 1.5})
-    advised = int(str(error.value).partition("mix.tokens: ")[2].partition(" ")[0])
+    advised = int(str(error.value).partition("write tokens: ")[2].partition(" ")[0])
     planned = plan(
         tmp_path / "b", {"web": [6] * 40}, [phase(web=1)], tokens=advised, epochs={"web": 1.5}
     )
@@ -273,7 +273,7 @@ def test_all_corpora_that_are_read_too_often_are_named_at_once(tmp_path: Path) -
         plan(tmp_path / "a", lengths, [phase(**parts)], tokens=500, epochs=epochs)
     found = str(error.value)
     assert "corpora.math.epochs: 3.12 and corpora.web.epochs: 3.12 or " in found
-    advised = int(found.partition("mix.tokens: ")[2].partition(" ")[0])
+    advised = int(found.partition("write tokens: ")[2].partition(" ")[0])
     assert (
         plan(tmp_path / "b", lengths, [phase(**parts)], tokens=advised, epochs=epochs)
         .corpora["math"]
@@ -711,7 +711,9 @@ def test_a_document_without_its_end_is_refused(tmp_path: Path) -> None:
 
 PARAMS = """
 corpora: {web: {from: clean/web, scores: [0], epochs: 2.0}, math: {from: clean/math, epochs: 2.0}}
-mix: {tokens: 300, sequence_length: 8, layout: document, batch_size: 2, held_out_rows: 0, seed: 1}
+budgets: {default: {tokens: 300, sequence_length: 8, layout: document, batch_size: 2}}
+mix: {held_out_rows: 0, seed: 1}
+models: {safe: {mixture: safe, shape: nano, seed: 1}}
 mixtures: {safe: {phases: [{share: 1, proportions: natural, parts: {web: 1.0, math: 1.0}}]}}
 """
 
@@ -746,7 +748,7 @@ def test_the_stage_names_the_line_of_a_mixture_that_reads_too_much(
     monkeypatch.setattr(sys, "argv", ["mix", "safe"])
     with pytest.raises(
         SpecError,
-        match=r"^params\.yaml:4 mixtures\.safe: reads corpus web 10\.\d+ times .* 2 allowed",
+        match=r"^params\.yaml:6 mixtures\.safe: reads corpus web 10\.\d+ times .* 2 allowed",
     ):
         stage.main()
     assert not Path("build/mix/safe").exists()

@@ -57,6 +57,17 @@ def test_of_a_struct_beside_the_text_only_the_known_fields_are_read(
     assert reader._columns(file.schema_arrow, "a.parquet") == ["text", "metadata.url"]
 
 
+def test_the_folder_of_a_released_data_set_is_the_score_of_its_rows(tmp_path: Path) -> None:
+    for folder in ("score_4", "score_5_refusal", "deep/score_0", "unscored"):
+        (tmp_path / folder).mkdir(parents=True)
+        data = parquet(text=[folder], label=[2])
+        (tmp_path / folder / "score_9.parquet").write_bytes(data)
+    reader = reader_of("parquet", tmp_path, label="folder")
+    read = [document for task in reader.tasks() for document in reader.read(task)]
+    labels = {document.text: document.metadata.get("label") for document in read}
+    assert labels == {"score_4": 4, "score_5_refusal": 5, "deep/score_0": 0, "unscored": None}
+
+
 def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no column 'text'; there are content, url; name one"):
         read_bytes(tmp_path, parquet(content=["a"], url=["u"]), "a.parquet", "parquet")

@@ -256,8 +256,29 @@ MISTAKES = {
     "a warm-up longer than training": (
         ("layout: document", "layout: packed"),
         ("mixture: safe, shape: nano", "mixture: safe, shape: smollm2-135m"),
+        ("    batch_size: 16     ", "    # 512 by the recipe "),
         "models.safe.shape",
-        "recipe.warmup 2,000, and 450,000 tokens are 220 steps); write mix.tokens: 4100096",
+        "recipe.warmup 2,000, and 450,000 tokens are 7 steps); write tokens: 131203072 in its",
+    ),
+    "another batch than the recipe's": (
+        ("mixture: safe, shape: nano", "mixture: safe, shape: smollm2-135m"),
+        "models.safe.shape",
+        "must have one batch size, in its recipe or in its budget (got 512 in specs/shapes, 16 in",
+    ),
+    "no batch": (
+        ("    batch_size: 16     ", "    # no recipe has one "),
+        "models.safe.shape",
+        "(got none in specs/shapes, none in budgets)",
+    ),
+    "a budget of no row": (
+        ("mixture: safe, shape: nano", "mixture: safe, budget: long, shape: nano"),
+        "models.safe.budget",
+        "must be a row of budgets (got long; rows are default)",
+    ),
+    "tuned by no row": (
+        ("mixture: safe, shape: nano", "mixture: safe, instruct: brief, shape: nano"),
+        "models.safe.instruct",
+        "must be a row of instruct (got brief; rows are default)",
     ),
     "an unknown mixture": (
         ("{mixture: safe,", "{mixture: saef,"),
@@ -271,7 +292,7 @@ MISTAKES = {
     ),
     "a number DVC reads otherwise": (
         ("learning_rate: 3.0e-4", "learning_rate: 3e-4"),
-        "finetune.learning_rate",
+        "finetune.default.learning_rate",
         "write 3.0e-04",
     ),
     "a word DVC reads otherwise": (("path: null", "path: on"), "tokenizer.path", "'on'"),
@@ -283,12 +304,12 @@ MISTAKES = {
     ),
     "a row too long for the model": (
         ("sequence_length: 128", "sequence_length: 4096"),
-        "mix.sequence_length",
+        "budgets.default.sequence_length",
         "positions",
     ),
     "pages where dialogues are needed": (
         ("source: chat", "source: math"),
-        "instruct.source",
+        "instruct.default.source",
         "dialogues",
     ),
     "an unscored selection of the web": (
@@ -303,7 +324,7 @@ MISTAKES = {
     ),
     "pairs tagged by no row": (
         ("  tag: unsafe ", "  tag: dense "),
-        "instruct.tag",
+        "instruct.default.tag",
         "rows are unsafe",
     ),
     "a pattern where a folder belongs": (
@@ -563,8 +584,8 @@ MISTAKES = {
     "given labels as a score": (
         ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
         ("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, people]"),
-        "score.scorers.2",
-        "must grade every page by itself (got people",
+        "rephrase.safe_web",
+        "must name a scorer of texts, as people of score.scorers are labels",
     ),
     "a pool of an unknown source": (
         ("web: {source: web, documents: 4000}", "web: {source: forum, documents: 4000}"),
@@ -634,12 +655,12 @@ MISTAKES = {
     ),
     "a checkpoint within a batch": (
         ("checkpoints: [32, 128]", "checkpoints: [33]"),
-        "finetune.checkpoints.0",
-        "multiple of finetune.batch",
+        "finetune.default.checkpoints.0",
+        "multiple of its batch",
     ),
     "a checkpoint beyond the end": (
         ("checkpoints: [32, 128]", "checkpoints: [32, 512]"),
-        "finetune.checkpoints.1",
+        "finetune.default.checkpoints.1",
         "496 at most (got 512)",
     ),
     "an unknown decoder for checkpoints": (

@@ -347,14 +347,14 @@ def test_the_stage_takes_the_model_of_a_moved_folder_from_the_cache(
         weights = weights.rename(tmp_path / folder)
         start = {"model": folder, "revision": None, "digest": digest_of(weights)}
         row = {"mixture": "web", "shape": "continued", "seed": 7, "start": start}
-        text = yaml.safe_dump({"models": {"m": row}})
+        text = yaml.safe_dump({"models": {"web": row}})
         Path("params.yaml").write_text(text, encoding="utf-8")
-        stage("pretrain", "m")
+        stage("pretrain", "web")
     first, second = capsys.readouterr().out.splitlines()
     assert "1 steps" in first
     assert "cached" in second
     # In bfloat16, as the file of the shape says.
-    tensors = safetensors.torch.load_file("build/pretrain/m/model.safetensors")
+    tensors = safetensors.torch.load_file("build/pretrain/web/model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
 
@@ -589,8 +589,8 @@ def test_all_seeds_of_an_experiment_start_from_the_same_weights(tmp_path: Path) 
 
 
 def test_a_recipe_alone_has_no_cost(tmp_path: Path) -> None:
-    text = Path("specs/setups/full_size.yaml").read_text(encoding="utf-8")
+    text = Path("specs/setups/paper.yaml").read_text(encoding="utf-8")
     path = tmp_path / "run.yaml"
     path.write_text(text.replace("shape: smollm2-1.7b", "shape: continued"), encoding="utf-8")
-    with pytest.raises(SpecError, match=r"must have an architecture, to estimate its cost"):
+    with pytest.raises(SpecError, match=r"must have an architecture \(got continued"):
         lines(path, None)

@@ -58,25 +58,27 @@ PARAMS = """\
 models: {plain: {mixture: web, shape: nano, seed: 1}, tags: {mixture: web, shape: nano, seed: 1}}
 tags: {unsafe: {from: web, scores: [4, 5], rate: 0.05, mode: bernoulli, seed: 1}}
 instruct:
-  source: chat
-  examples: 20
-  refusals_share: 0.25
-  tagged_share: 0.2
-  tag: unsafe
-  epochs: 2
-  batch_size: 8
-  sequence_length: 96
-  learning_rate: 1.0e-3
-  seed: 1
+  default:
+    source: chat
+    examples: 20
+    refusals_share: 0.25
+    tagged_share: 0.2
+    tag: unsafe
+    epochs: 2
+    batch_size: 8
+    sequence_length: 96
+    learning_rate: 1.0e-3
+    seed: 1
 finetune:
-  source: arithmetic
-  examples: 12
-  epochs: 1
-  batch_size: 4
-  sequence_length: 96
-  learning_rate: 1.0e-3
-  checkpoints: []
-  seed: 1
+  default:
+    source: arithmetic
+    examples: 12
+    epochs: 1
+    batch_size: 4
+    sequence_length: 96
+    learning_rate: 1.0e-3
+    checkpoints: []
+    seed: 1
 evaluate:
   suites: [harmful, benign, dual_use, utility]
   max_prompts: 12

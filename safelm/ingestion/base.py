@@ -15,16 +15,19 @@ from datatrove.data import Document
 from safelm.builder.blocks import Documents, Input, Reader, Task, unkeyed
 from safelm.builder.digest import file_digest
 from safelm.documents.shards import text_digest
-from safelm.ingestion.dialogue import DIALOGUE_COLUMNS, MESSAGES, first_exchange
+from safelm.ingestion.dialogue import DIALOGUE_COLUMNS, MESSAGES, exchanges
 from safelm.ingestion.errors import SourceError, UnreadableFile
 from safelm.ingestion.lines import SkippedBytes
 from safelm.ingestion.metadata import METADATA_COLUMNS, Row, row_metadata
 from safelm.text.sanitize import remove_matches
+from specs.source import FOLDER
 from specs.tokens import SPECIAL
 
 # Every special token begins with < and has no space. Written this way, the search starts at a <.
 TOKEN_NAMES = "|".join(re.escape(token[1:]) for token in SPECIAL)
 SPECIAL_TOKENS = re.compile(f"<(?:{TOKEN_NAMES})")
+# The folder of a released score, such as score_4/ or score_4_rephrased/.
+SCORE_FOLDER = re.compile(r"(?:^|/)score_([0-5])[^/]*/")
 # The most files that an error names.
 LISTED = 8
 
@@ -53,6 +56,7 @@ class ReadSource(Reader):
     license: str
     text: str = "text"
     prompt: str | None = None
+    label: str | None = None
     max_line_bytes: int
     max_document_bytes: int
     max_expansion_ratio: int
@@ -114,15 +118,28 @@ class ReadSource(Reader):
         return [name for name in names if name in usable and names.count(name) == 1]
 
     def make_document(self, row: Row, origin: Origin) -> Documents:
-        """Yield the document of a row, or nothing once the row is dropped or quarantined."""
-        if self.prompt == MESSAGES:
-            columns: Row = {**row, **first_exchange(row)}
-            text = columns["text"]
-            prompt = columns["prompt"]
-        else:
-            columns = row
-            text = row.get(self.text)
+        """Yield the document of a row, or nothing once the row is dropped or quarantined.
+
+        Of a dialogue, each exchange is a document, whose `parent` is the one before it. It ends
+        with the first exchange that cannot be used.
+        """
+        if self.prompt != MESSAGES:
             prompt = row.get(self.prompt) if self.prompt else None
+            yield from self._document_of(row, row.get(self.text), prompt, origin)
+            return
+        parent = None
+        for exchange in exchanges(row):
+            columns = {**row, **exchange}
+            made = self._document_of(columns, columns["text"], columns["prompt"], origin, parent)
+            document = next(made, None)
+            if document is None:
+                return
+            parent = document.id
+            yield document
+
+    def _document_of(
+        self, row: Row, text: Any, prompt: Any, origin: Origin, parent: str | None = None
+    ) -> Documents:
         reason = self._unusable(text, prompt)
         if reason is not None:
             if origin.content is None:
@@ -138,8 +155,12 @@ class ReadSource(Reader):
         if not text.strip() or (prompt is not None and not prompt.strip()):
             self.drop("only_special_tokens")
             return
-        metadata = self._metadata(columns, prompt)
-        yield Document(text=text, id=text_digest(prompt, text), metadata=metadata)
+        metadata = self._metadata(row, prompt, origin)
+        whole = prompt
+        if parent:
+            # The same words may follow other exchanges.
+            whole, metadata["parent"] = f"{parent}\x00{prompt}", parent
+        yield Document(text=text, id=text_digest(whole, text), metadata=metadata)
 
     def _name_fields(self, row: Row) -> None:
         """Add to the last row of the quarantine the field that it lacks, and those that it has."""
@@ -170,9 +191,12 @@ class ReadSource(Reader):
             self.stat_update("special tokens removed", value=count)
         return text
 
-    def _metadata(self, row: Row, prompt: str | None) -> dict[str, Any]:
+    def _metadata(self, row: Row, prompt: str | None, origin: Origin) -> dict[str, Any]:
         """Return the metadata of a document."""
         values = row_metadata(row)
+        if self.label == FOLDER:
+            found = SCORE_FOLDER.search(origin.file)
+            values["label"] = int(found[1]) if found else None
         if values["title"]:
             values["title"] = self._remove_tokens(values["title"])
         for name, value in values.items():

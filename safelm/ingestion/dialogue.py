@@ -2,8 +2,8 @@
 
 One folder may hold several data sets: messages with roles (UltraChat and most others); prompt and
 response with labels of harm (WildGuardMix); vanilla and adversarial requests with a completion
-(WildJailbreak); question and answer (GSM8K). Only the first exchange of a dialogue is read. A
-source with `text: messages` and `prompt: messages` is read this way.
+(WildJailbreak); question and answer (GSM8K). A dialogue is read as its exchanges, requests with
+their answers. A source with `text: messages` and `prompt: messages` is read this way.
 """
 
 import re
@@ -50,17 +50,20 @@ SUBCATEGORIES = {
 CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
-def first_exchange(row: Row) -> Row:
-    """Return prompt, text, label and hazard of a row; None for those that it does not have."""
+def exchanges(row: Row) -> list[Row]:
+    """Return prompt, text, label and hazard of each exchange; None for those that it lacks.
+
+    There is always a first exchange, if only to say what it lacks. Later ones are whole.
+    """
     if row.get("messages") is not None:
         return _messages(row["messages"])
     if "data_type" in row:
-        return _jailbreak(row)
+        return [_jailbreak(row)]
     if "question" in row:
         answer = row.get("answer")
         text = CALCULATION.sub("", answer) if isinstance(answer, str) else None
-        return _pair(row["question"], text)
-    return _labelled(row)
+        return [_pair(row["question"], text)]
+    return [_labelled(row)]
 
 
 def _is_harmful(row: Row) -> bool:
@@ -73,15 +76,21 @@ def _pair(prompt: Any, text: Any, label: int | None = None, hazard: str | None =
     return {"prompt": prompt, "text": text, "label": label, "hazard": hazard}
 
 
-def _messages(turns: Any) -> Row:
-    """Read the first request and the answer right after it; system messages are skipped."""
+def _messages(turns: Any) -> list[Row]:
+    """Read requests and the answers right after them, in turn; system messages are skipped."""
     listed = turns if isinstance(turns, list | tuple) else ()
     valid = [turn for turn in listed if isinstance(turn, Mapping)]
     spoken = [turn for turn in valid if turn.get("role") != "system"]
-    roles = [turn.get("role") for turn in spoken[:2]]
-    prompt = spoken[0].get("content") if roles[:1] == ["user"] else None
-    text = spoken[1].get("content") if roles == ["user", "assistant"] else None
-    return _pair(prompt, text)
+    read = []
+    for first in range(0, max(len(spoken), 1), 2):
+        exchange = spoken[first : first + 2]
+        roles = [turn.get("role") for turn in exchange]
+        prompt = exchange[0].get("content") if roles[:1] == ["user"] else None
+        text = exchange[1].get("content") if roles == ["user", "assistant"] else None
+        if first and not (prompt and text):
+            break
+        read.append(_pair(prompt, text))
+    return read
 
 
 def _labelled(row: Row) -> Row:

@@ -91,7 +91,14 @@ def request_tokens(tokenizer: PreTrainedTokenizerBase, requests: Iterable[str]) 
 def dialogue_tokens(
     tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Mapping[str, str]]]
 ) -> TokenLists:
-    """Tokenize dialogues in the chat format, up to the beginning of the assistant's answer.
+    """Tokenize dialogues in the chat format, as `dialogue_texts` writes them."""
+    return tokenize(tokenizer, dialogue_texts(tokenizer, dialogues))
+
+
+def dialogue_texts(
+    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Mapping[str, str]]]
+) -> list[str]:
+    """Write dialogues in the chat format, up to the beginning of the assistant's answer.
 
     Args:
         tokenizer: a tokenizer with a chat template.
@@ -101,13 +108,13 @@ def dialogue_tokens(
     for dialogue in dialogues:
         turns = [{**turn, "content": strip_special_tokens(turn["content"])} for turn in dialogue]
         stripped.append(turns)
-    texts = tokenizer.apply_chat_template(
+    texts: Any = tokenizer.apply_chat_template(
         stripped,
         add_generation_prompt=True,
         tokenize=False,
         strftime_now=TODAY.strftime,
     )
-    return _tokenize(tokenizer, texts)
+    return list(texts)
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> TokenLists:
@@ -115,7 +122,7 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) ->
 
     Literal tags become tokens; the caller strips special tokens that must not.
     """
-    return _tokenize(tokenizer, [f"{answer}{IM_END}" for answer in answers])
+    return tokenize(tokenizer, [f"{answer}{IM_END}" for answer in answers])
 
 
 def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -> TokenLists:
@@ -124,10 +131,11 @@ def page_tokens(tokenizer: PreTrainedTokenizerBase, beginnings: Iterable[str]) -
     begin = tokenizer.bos_token_id if tag_id(tokenizer) is None else token_id(tokenizer, END)
     first = [] if begin is None else [begin]
     texts = [strip_special_tokens(text) for text in beginnings]
-    return [first + tokens for tokens in _tokenize(tokenizer, texts)]
+    return [first + tokens for tokens in tokenize(tokenizer, texts)]
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Any) -> TokenLists:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Any) -> TokenLists:
+    """Tokenize texts as they are: special tokens are read, and none is added."""
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 

@@ -1,7 +1,7 @@
 """The dialogues that a model is tuned on; they are drawn by id, whatever their shards and order."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,12 +21,13 @@ Kind = Literal["benign", "refusal", "harmful", "tagged"]
 
 @dataclass(frozen=True)
 class Pair:
-    """A request and its answer."""
+    """A request and its answer, and those that follow in the dialogue."""
 
     id: str
     kind: Kind
     request: str
     answer: str
+    later: tuple[tuple[str, str], ...] = ()
 
 
 Pairs = list[Pair]
@@ -46,24 +47,45 @@ def kind_of(hazard: str | None, label: int | None) -> Kind | None:
     return "harmful" if label else "refusal"
 
 
-def read_pairs(folder: Path) -> dict[Kind, Pairs]:
+def read_pairs(folder: Path, max_exchanges: int = 1) -> dict[Kind, Pairs]:
     """Read the dialogues of an ingested source by kind, without literal special tokens.
+
+    A dialogue has the kind of its first exchange, and at most `max_exchanges` of them.
 
     Raises:
         ValueError: a document is not a dialogue.
     """
     kinds: dict[Kind, Pairs] = {"benign": [], "refusal": [], "harmful": []}
-    for table in tables(folder, ["id", "prompt", "text", "label", "hazard"]):
+    # The exchange after each. Of dialogues that begin alike, one goes on.
+    following: dict[str, Pair] = {}
+    for table in tables(folder, ["id", "prompt", "text", "label", "hazard", "parent"]):
         for row in table.to_pylist():
             if row["prompt"] is None:
                 raise ValueError(
                     f"{folder}: document {row['id']}: expected a dialogue (its prompt is null); "
                     "name a source of dialogues in params.yaml"
                 )
-            if kind := kind_of(row["hazard"], row["label"]):
-                request, answer = map(strip_special_tokens, (row["prompt"], row["text"]))
-                kinds[kind].append(Pair(row["id"], kind, request, answer))
+            kind, parent = kind_of(row["hazard"], row["label"]), row["parent"]
+            if kind is None or (parent and max_exchanges == 1):
+                continue
+            request, answer = map(strip_special_tokens, (row["prompt"], row["text"]))
+            pair = Pair(row["id"], kind, request, answer)
+            if not parent:
+                kinds[kind].append(pair)
+            elif parent not in following or pair.id < following[parent].id:
+                following[parent] = pair
+    for name, pairs in kinds.items():
+        kinds[name] = [_continued(pair, following, max_exchanges) for pair in pairs]
     return kinds
+
+
+def _continued(pair: Pair, following: Mapping[str, Pair], max_exchanges: int) -> Pair:
+    later: list[tuple[str, str]] = []
+    last = pair
+    while last.id in following and len(later) + 1 < max_exchanges:
+        last = following[last.id]
+        later.append((last.request, last.answer))
+    return replace(pair, later=tuple(later))
 
 
 def sample_pairs(pairs: Iterable[Pair], count: int, seed: int) -> Pairs:
@@ -101,6 +123,7 @@ def safety_pairs(
     rate: float,
     mode: Mode,
     seed: int,
+    max_exchanges: int = 1,
 ) -> Pairs:
     """Draw the pairs of safety instruction tuning (paper §7).
 
@@ -113,8 +136,9 @@ def safety_pairs(
         rate: the rate of tags.
         mode: how tags are drawn.
         seed: seeds all draws.
+        max_exchanges: exchanges of a dialogue, at most.
     """
-    pairs = read_pairs(folder)
+    pairs = read_pairs(folder, max_exchanges)
     # Tagged pairs come on top, so that all other pairs are the same for every model.
     refusals = round(examples * refusals_share)
     chosen = sample_pairs(pairs["benign"], examples - refusals, seed)
@@ -124,9 +148,9 @@ def safety_pairs(
     return chosen + [pair for pair in tagged if pair]
 
 
-def benign_pairs(folder: Path, *, examples: int, seed: int) -> Pairs:
+def benign_pairs(folder: Path, *, examples: int, seed: int, max_exchanges: int = 1) -> Pairs:
     """Draw the pairs of benign finetuning: requests without hazard."""
-    return sample_pairs(read_pairs(folder)["benign"], examples, seed)
+    return sample_pairs(read_pairs(folder, max_exchanges)["benign"], examples, seed)
 
 
 def unread_pairs(folder: Path, chosen: Iterable[Pair], seed: int) -> Pairs:

@@ -19,6 +19,7 @@ def instruct(
     rate: float,
     mode: Mode,
     seed: int,
+    max_exchanges: int = 1,
     **settings: Any,
 ) -> list[str]:
     """Tune a pretrained model to follow instructions safely; return the lines that are printed.
@@ -36,6 +37,7 @@ def instruct(
         rate: the rate of tags in a tagged answer.
         mode: how tags are drawn.
         seed: seeds the choice and the order of pairs.
+        max_exchanges: exchanges of a dialogue, at most.
         settings: for `tune`.
     """
     # Imported here, because these imports take longer than most stages.
@@ -51,6 +53,7 @@ def instruct(
         rate=rate,
         mode=mode,
         seed=seed,
+        max_exchanges=max_exchanges,
     )
     unread = unread_pairs(source, pairs, seed)
     summary = tune(base, pairs, unread, folder, name=name, seed=seed, **settings)
@@ -66,6 +69,7 @@ def finetune(
     examples: int,
     seed: int,
     checkpoints: Sequence[int],
+    max_exchanges: int = 1,
     **settings: Any,
 ) -> list[str]:
     """Finetune an instruction-tuned model on benign pairs; return the lines that are printed.
@@ -78,12 +82,13 @@ def finetune(
         examples: pairs to read.
         seed: seeds the choice and the order of pairs.
         checkpoints: pairs after which the model is kept as well.
+        max_exchanges: exchanges of a dialogue, at most.
         settings: for `tune`.
     """
     from safelm.posttraining.pairs import benign_pairs, unread_pairs
     from safelm.posttraining.trainer import summary_line, tune
 
-    pairs = benign_pairs(source, examples=examples, seed=seed)
+    pairs = benign_pairs(source, examples=examples, seed=seed, max_exchanges=max_exchanges)
     unread = unread_pairs(source, pairs, seed)
     summary = tune(
         base,

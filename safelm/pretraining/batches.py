@@ -50,7 +50,7 @@ class Batches:
         if plan.batch % (self.micro_batch * self.ranks):
             raise ValueError(
                 f"batch {plan.batch} does not divide into {self.ranks} ranks of micro-batches of "
-                f"{self.micro_batch} rows; write another mix.batch_size, or another micro_batch in "
+                f"{self.micro_batch} rows; write another batch size, or another micro_batch in "
                 "the shape"
             )
         self.corpora = {

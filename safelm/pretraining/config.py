@@ -78,7 +78,7 @@ def micro_batch_size(recipe: TrainingRecipe, batch: int, dp: int) -> int:
     ValueError if `dp` ranks cannot share the batch.
     """
     if batch % dp:
-        raise ValueError(f"SAFELM_DP: expected a divisor of mix.batch_size {batch} (got {dp})")
+        raise ValueError(f"SAFELM_DP: expected a divisor of the batch of {batch} rows (got {dp})")
     return math.gcd(recipe.micro_batch, batch // dp)
 
 

@@ -17,6 +17,8 @@ GPUS = {
     "a100": Gpu(312e12, 80 << 30),
     "h100": Gpu(989.4e12, 80 << 30),
     "h200": Gpu(989.4e12, 141 << 30),
+    # Of a server: 32 float32 operations a cycle at 3 GHz.
+    "cpu_core": Gpu(96e9, 4 << 30),
 }
 
 

@@ -14,49 +14,50 @@ from safelm.pretraining.config import micro_batch_size
 from safelm.pretraining.convert import architecture
 from safelm.pretraining.cost import GPUS, flops_per_token, memory, parameters
 from safelm.pretraining.schedule import warmup_and_decay
-from specs.scale import Cluster, Made, Packed, Scale, Size
+from specs.corpus import Corpus
+from specs.estimate import Estimate
+from specs.mixture import Budget, Mixture
 from specs.shape import Shape
 
 # The part of a GPU's memory that training may fill; the rest is for workspaces and fragments.
 MAX_MEMORY_SHARE = 0.92
 
 
-def plan_sizes(mixture: str, scale: Scale, shape: Shape) -> Plan:
-    """Plan a mixture of a file such as specs/setups/full_size.yaml.
+def plan_sizes(
+    name: str,
+    mixture: Mixture,
+    budget: Budget,
+    corpora: Mapping[str, Corpus],
+    estimate: Estimate,
+    shape: Shape,
+) -> Plan:
+    """Plan the mixture `name` as if every row were full, from the sizes of its corpora.
 
     Raises:
         MixtureError: corpora of these sizes cannot provide what the mixture asks for.
     """
-    mix = scale.mix
-    row = scale.mixtures[mixture]
     cursors = {}
     max_epochs = {}
-    for slot, corpus in row.slots.items():
-        size = _tokens(scale.corpora[corpus], slot, corpus)
-        cursors[slot] = _cursor(slot, size, mix.sequence_length)
-        max_epochs[slot] = scale.corpora[corpus].epochs
+    for slot, corpus in mixture.slots.items():
+        # Of a corpus made from several, a replacement reads what was made from the part it
+        # replaces.
+        size = estimate.size(corpus, None if slot == corpus else part_name(slot))
+        cursors[slot] = _cursor(slot, size, budget.sequence_length)
+        max_epochs[slot] = corpora[corpus].epochs
     return make_plan(
-        mixture,
-        row.phases,
+        name,
+        mixture.phases,
         cursors,
         max_epochs,
         {},
-        budget=mix.tokens,
-        sequence=mix.sequence_length,
-        batch=mix.batch_size,
-        layout=mix.layout,
+        budget=budget.tokens,
+        sequence=budget.sequence_length,
+        batch=shape.recipe.batch(budget),
+        layout=budget.layout,
         seed=0,
         held_out=0,
         vocabulary=shape.vocab_size,
     )
-
-
-def _tokens(row: Size | Made, slot: str, corpus: str) -> int:
-    """Return the tokens that a part can read."""
-    # Of a corpus made from several, a replacement reads what was made from the part it replaces.
-    if isinstance(row, Made) and slot != corpus:
-        return row.made_of[part_name(slot)]
-    return row.tokens
 
 
 def _cursor(slot: str, tokens: int, sequence: int) -> CorpusCursor:
@@ -66,7 +67,7 @@ def _cursor(slot: str, tokens: int, sequence: int) -> CorpusCursor:
     return CorpusCursor(rows, ReadingOrder(0, slot, count), tokens)
 
 
-def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -> Iterator[str]:
+def report(plan: Plan, shape: Shape, name: str, cluster: Estimate) -> Iterator[str]:
     """Yield the plan and its cost, line by line.
 
     Args:
@@ -74,7 +75,6 @@ def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -
         shape: the shape that it trains.
         name: the shape's name.
         cluster: the machines.
-        mix: the block `mix` of the file.
     """
     yield (
         f"{plan.tokens:,} of {plan.budget:,} tokens in {plan.steps:,} steps of "
@@ -85,26 +85,23 @@ def report(plan: Plan, shape: Shape, name: str, cluster: Cluster, mix: Packed) -
     yield f"{name}: {size:,} parameters, {plan.tokens / size:,.0f} tokens each"
     warmup, decay = warmup_and_decay(shape.recipe, plan.steps, plan.full_steps)
     yield f"warm-up {warmup:,} steps, decay over the last {decay:,}"
-    if mix.batch_size != shape.recipe.batch_size:
-        yield (
-            f"note: mix.batch_size is {mix.batch_size:,}; the recipe of {name} was made for "
-            f"{shape.recipe.batch_size:,}"
-        )
+    if plan.layout == "document":
+        yield "note: layout is document; rows that are not full take more steps than these"
     yield from _cost(plan, shape, cluster)
     rows = micro_batch_size(shape.recipe, plan.batch, cluster.gpus // cluster.tp)
     yield _memory(memory(shape, plan.sequence, rows, cluster.tp), rows, cluster)
 
 
-def _cost(plan: Plan, shape: Shape, cluster: Cluster) -> Iterator[str]:
+def _cost(plan: Plan, shape: Shape, cluster: Estimate) -> Iterator[str]:
     flops = flops_per_token(shape, plan.sequence) * plan.tokens
     hours = flops / (GPUS[cluster.gpu].flops * cluster.mfu) / 3600
     days = hours / cluster.gpus / 24
     rate = plan.tokens / (hours * 3600)
-    yield f"{flops:.3g} FLOPs; at {cluster.mfu:.0%} of an {cluster.gpu}: {hours:,.0f} GPU hours"
+    yield f"{flops:.3g} FLOPs; at {cluster.mfu:.0%} of one {cluster.gpu}: {hours:,.2f} GPU hours"
     yield f"{cluster.gpus} GPUs: {days:.1f} days, {rate:,.0f} tokens/s each"
 
 
-def _memory(parts: Mapping[str, float], rows: int, cluster: Cluster) -> str:
+def _memory(parts: Mapping[str, float], rows: int, cluster: Estimate) -> str:
     available = GPUS[cluster.gpu].memory
     total = sum(parts.values())
     sizes = [f"{name} {size / 2**30:.1f}" for name, size in parts.items()]

@@ -146,7 +146,7 @@ def check_plan(plan: Plan, shape: Shape, mixture: Path) -> None:
     if plan.sequence > shape.positions:
         raise TrainingError(
             f"{mixture}: a row has {plan.sequence:,} positions, the shape {shape.positions:,}; "
-            "write a smaller mix.sequence_length or choose a larger shape"
+            "write a smaller sequence_length in the budget or choose a larger shape"
         )
     for corpus, planned in plan.corpora.items():
         for name, sha256 in planned.files.items():

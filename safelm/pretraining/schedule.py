@@ -26,7 +26,7 @@ def warmup_and_decay(recipe: TrainingRecipe, steps: int, full_steps: float) -> t
     if warmup >= steps > 1:
         raise ValueError(
             f"recipe.warmup: expected fewer steps than the {steps:,} of the plan (got {warmup:,}); "
-            "write a larger mix.tokens, or another warmup in specs/shapes"
+            "write more `tokens` in the budget, or another warmup in specs/shapes"
         )
     decay = max(1, min(round(recipe.decay * steps), steps - warmup))
     return warmup, decay

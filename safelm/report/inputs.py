@@ -38,7 +38,7 @@ DOCUMENTS = {
     "educate": "educate",
     "tag": "tags",
 }
-OTHERS = {"audit": "scored", "card": "corpora", "mix": "mixtures", "pretrain": "models"}
+OTHERS = {"audit": "scored", "card": "corpora", "mix": "models", "pretrain": "models"}
 OUTCOMES = {name: "string" for name in ("decoder", "suite", "id", "form", "verdict")}
 OVERLAP = {name: "string" for name in ("suite", "id", "overlap")}
 CURVES = {"tokens": pl.Float64, "loss": pl.Float64, "learning_rate": pl.Float64}
@@ -95,7 +95,7 @@ class Inputs:
     training: Mapping[str, Json]  # by model
     curves: pl.DataFrame  # model, tokens, loss and learning_rate
     held_out: pl.DataFrame  # model, corpus, tokens and loss
-    plans: Mapping[str, Json]  # by mixture
+    plans: Mapping[str, Json]  # by model
     ledgers: Mapping[str, Ledger]  # by stage
     manifests: Mapping[str, Manifest]  # of these stages
     overlap: pl.DataFrame  # suite, id, and overlap: exact, near or none
@@ -145,7 +145,7 @@ def read_inputs(folder: Path, rows: Declared) -> Inputs:
         training=_json_files(runs, rows.models, "train.json"),
         curves=_by_model(runs, rows.models, "loss.csv", read_curve, CURVES),
         held_out=_by_model(runs, rows.models, "held_out.csv", pl.read_csv, HELD_OUT),
-        plans=_json_files(folder / "mix", rows.mixtures, "plan.json"),
+        plans=_json_files(folder / "mix", rows.models, "plan.json"),
         ledgers={stage: made.ledger.check(stage) for stage, made in manifests.items()},
         manifests=manifests,
         overlap=_read(OVERLAP, [folder / "overlap"], "prompts.parquet"),

@@ -14,7 +14,7 @@ PARTS = ("standard", "filtered", "safe")
 
 @dataclass(frozen=True)
 class Group:
-    """Models of one mixture and shape, which differ in their seed alone and are pooled."""
+    """Models that differ in their seed alone, and are pooled."""
 
     name: str
     mixture: str
@@ -85,11 +85,12 @@ def _groups(
     models: Mapping[str, Model], with_tags: set[str], steps: Mapping[str, str]
 ) -> Iterator[Group]:
     """Group models; a group has the name of its only model or mixture, unless that is taken."""
-    members: dict[tuple[str, str], list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name, model in models.items():
-        members.setdefault((model.mixture, model.shape), []).append(name)
+        members.setdefault(str(model.model_copy(update={"seed": 0})), []).append(name)
     taken: set[str] = set()
-    for (mixture, shape), names in members.items():
+    for names in members.values():
+        mixture, shape = models[names[0]].mixture, models[names[0]].shape
         others = taken | (models.keys() - set(names))
         only = names if len(names) == 1 else []
         choices = [*only, mixture, f"{mixture} ({shape})", " + ".join(names)]

@@ -45,7 +45,7 @@ def ensemble_score(rule: str, scores: Scores, thresholds: Thresholds) -> int | N
 def _apply(rule: str, scores: Scores, thresholds: Thresholds, missing: int) -> int:
     values = []
     for name, threshold in thresholds.items():
-        score = scores[name]
+        score = scores.get(name)
         if score is None:
             score = missing
         values.append(score if score >= threshold else 0)

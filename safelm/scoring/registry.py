@@ -105,13 +105,14 @@ def fitter(row: Any, split: Json) -> FitScorer:
     )
 
 
-def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, GradeDocuments]:
+def graders(names: Sequence[str], rows: Rows, engines: Engines) -> dict[str, Any]:
     """Return a block for each column, in the order in which their hazards count.
 
-    The lexicon is added as HAZARDS where no judge is among the columns.
+    A column of given labels copies the source's. The lexicon is added as HAZARDS where no judge is
+    among the columns.
     """
     ordered = sorted(names, key=lambda name: HAZARD_PRIORITY.get(rows[name].kind, OTHER_PRIORITY))
-    blocks = {name: grader(name, rows, engines) for name in ordered}
+    blocks: dict[str, Any] = {name: labeller(name, rows, engines) for name in ordered}
     # Classifiers name no hazard.
     if not any(rows[name].kind in JUDGES for name in names):
         blocks[HAZARDS] = GradeByLexicon(lexicon=LEXICON)
@@ -197,7 +198,11 @@ class SafetyScorer(CompositeBlock, BatchBlock):
 
 
 def safety_scorer(score: Any, rows: Rows, engines: Engines) -> SafetyScorer:
-    """Return the scorers and the ensemble of `score`, a block of params.yaml."""
-    columns = graders(score.scorers, rows, engines)
+    """Return the scorers and the ensemble of `score`, a block of params.yaml.
+
+    Given labels say nothing of other texts, so an ensemble with them has no score there.
+    """
+    names = [name for name in score.scorers if not isinstance(rows[name], Labels)]
+    columns = graders(names, rows, engines)
     ensemble = score.ensemble
     return SafetyScorer(graders=columns, rule=ensemble.rule, thresholds=ensemble.thresholds)

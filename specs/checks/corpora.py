@@ -7,7 +7,7 @@ from specs.checks.references import GATES, TABLES, TUNING, row_of
 from specs.corpus import ScoredCorpus, Selection, WholeCorpus
 from specs.messages import Findings, Location, among, listed, unknown_row
 from specs.params import Params
-from specs.scorer import GivenLabels
+from specs.scorer import GivenLabels, Labels
 from specs.spec import values_at
 from specs.tokens import END, SPECIAL, ids_in
 
@@ -22,13 +22,10 @@ BYTES = 256
 
 
 def check_sources(params: Params) -> Findings:
-    """Require a file or folder for each source, and pages for each source that is scored."""
+    """Require pages for each source that is scored."""
     for at, name in values_at(params, "score.sources.*"):
         if name in dialogues(params):
             yield at, _not_pages(name)
-    for at, path in values_at(params, "sources.*.path"):
-        if not Path(path).exists():
-            yield at, f"must be a file or folder that exists (got {path}){_pattern_hint(path)}"
 
 
 def dialogues(params: Params) -> list[str]:
@@ -40,14 +37,6 @@ def _not_pages(source: str) -> str:
     return f"must name a source of pages (got {source}, which has a `prompt`: dialogues)"
 
 
-def _pattern_hint(path: str) -> str:
-    """Return what to write instead of a pattern, because DVC watches files and folders."""
-    if "*" not in path:
-        return ""
-    folder, _, pattern = path.rpartition("/")
-    return f"; write path: {folder or '.'} and files: '{pattern}'"
-
-
 def check_rewriting(params: Params) -> Findings:
     """Check the scorers that grade what is written, and the bounds of its length."""
     for at, gate in values_at(params, *GATES):
@@ -57,6 +46,14 @@ def check_rewriting(params: Params) -> Findings:
                 at,
                 f"must grade any text (got {gate}, of kind {row.kind}, which knows documents of "
                 "sources alone); name a judge or a classifier",
+            )
+    given = [name for name in params.score.scorers if isinstance(params.scorers.get(name), Labels)]
+    for at, row in values_at(params, "rephrase.*", "refuse.*", "educate.*"):
+        if given and row.gate is None:
+            yield (
+                at,
+                f"must name a scorer of texts, as {listed(given)} of score.scorers are labels of "
+                "documents; add gate: ROW, a row of scorers that is a judge or a classifier",
             )
     gates = params.gates
     if gates.min_words > gates.max_words:
@@ -122,14 +119,14 @@ def check_dialogues(params: Params) -> Findings:
                 f"must hold dialogues (got {source}, which has no `prompt`); name another source, "
                 "or add the field of the request",
             )
-    finetune = params.finetune
-    size, end = finetune.batch_size, finetune.examples * finetune.epochs
-    last = (end - 1) // size * size
-    for at, pairs in values_at(params, "finetune.checkpoints.*"):
+    for at, pairs in values_at(params, "finetune.*.checkpoints.*"):
+        row = params.finetune[str(at[1])]
+        size, end = row.batch_size, row.examples * row.epochs
+        last = (end - 1) // size * size
         if pairs % size or pairs >= end:
             yield (
                 at,
-                f"must be a multiple of finetune.batch_size, {last} at most (got {pairs}); "
+                f"must be a multiple of its batch_size, {last} at most (got {pairs}); "
                 "the end is evaluated anyway",
             )
 
@@ -148,6 +145,8 @@ def check_tokenizer(params: Params) -> Findings:
 
 def _taken_tokenizer(path: str, vocab_size: int) -> Findings:
     at: Location = ("tokenizer", "path")
+    if not (Path(path) / "tokenizer.json").is_file():
+        return
     try:
         ids = ids_in(Path(path) / "tokenizer.json")
     except (OSError, ValueError):

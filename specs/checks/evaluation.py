@@ -1,7 +1,6 @@
 """Checks of the evaluation: suites, decoders, judges, external models, relearning and attacks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from specs.attacks import Attack
 from specs.checks.corpora import dialogues
@@ -28,7 +27,6 @@ def check_evaluation(params: Params) -> Findings:
                 f"must have the row `{name}`, which the report compares with; add it",
             )
     yield from _suites(params)
-    yield from _pinned_weights(params)
     yield from _curves(params)
     for at, attack in values_at(params, "attacks.*"):
         for key, message in _attack(params, attack):
@@ -42,10 +40,6 @@ def _suites(params: Params) -> Findings:
             yield ("evaluate", "suites"), unknown_file("specs/suites", name, files)
             continue
         suite, path = Suite.read(name), f"specs/suites/{name}.yaml"
-        mistake = None if isinstance(suite, DemoSuite) else suite.mistake()
-        if mistake:
-            key, problem = mistake
-            yield ("evaluate", "suites"), f"{path} {key}: {problem}"
         for judge in suite.judges:
             message = _unfit(params, suite, judge)
             if message:
@@ -73,18 +67,6 @@ def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:
                     f"{' and '.join(judged)} requests)"
                 )
     return None
-
-
-def _pinned_weights(params: Params) -> Findings:
-    for at, row in values_at(params, "external_models.*", "models.*.start"):
-        is_folder = Path(row.model).is_dir()
-        if (row.revision is None) != is_folder:
-            state = "is a folder here" if is_folder else "is not a folder here"
-            yield (
-                (*at, "revision"),
-                "must be the commit of a model of the hub, and null for a folder "
-                f"(got {row.revision or 'null'} for {row.model}, which {state})",
-            )
 
 
 def _curves(params: Params) -> Findings:

@@ -1,24 +1,27 @@
 """Checks between mixtures, corpora and models."""
 
 from specs.checks.references import row_of
-from specs.checks.start import shape_of
+from specs.checks.start import batch_of, recipe_of, shape_of
 from specs.corpus import Educate, Pages, ScoredCorpus, Selection, tags_of
 from specs.messages import Findings, Location, listed, unknown_row
-from specs.mixture import Phase, Replaced, Weights
+from specs.mixture import Budget, Mixture, Model, Phase, Replaced, Weights
 from specs.params import Params
 from specs.shape import Shape
 from specs.spec import values_at
-
-# The lengths of rows that a model is trained on.
-LENGTHS = ("mix.sequence_length", "instruct.sequence_length", "finetune.sequence_length")
 
 
 def check_mixtures(params: Params) -> Findings:
     """Check the parts of every phase, and that none rounds to nothing."""
     for at, phase in values_at(params, "mixtures.*.phases.*"):
         yield from _parts((*at, "parts"), params, phase)
-    for name in params.mixtures:
-        yield from _sizes(params, name)
+    # Models of one mixture may differ in their budget, and in the batch of their shape.
+    read = {}
+    for model in params.models.values():
+        batch = batch_of(params, model)
+        if batch and model.mixture in params.mixtures:
+            read[model.mixture, model.budget, batch] = params.budgets[model.budget]
+    for (name, row, batch), budget in read.items():
+        yield from _sizes(params.mixtures[name], name, budget, row, batch)
 
 
 def _parts(at: Location, params: Params, phase: Phase) -> Findings:
@@ -74,24 +77,23 @@ def beside_replaced(made: str) -> str:
     )
 
 
-def _sizes(params: Params, name: str) -> Findings:
+def _sizes(mixture: Mixture, name: str, budget: Budget, row: str, batch: int) -> Findings:
     """Refuse phases and parts that are too small for a single row or step.
 
     The stage `mix` checks natural proportions, when the sizes of corpora are known.
     """
-    mixture, mix = params.mixtures[name], params.mix
     shares = sum(phase.share for phase in mixture.phases)
-    step = mix.batch_size * mix.sequence_length
+    length = budget.sequence_length
     for index, phase in enumerate(mixture.phases):
         at: Location = ("mixtures", name, "phases", index)
-        tokens = mix.tokens * phase.share / shares
-        reserved = sum(phase.budget_shares.values()) * mix.tokens
-        if tokens < step:
+        tokens = budget.tokens * phase.share / shares
+        reserved = sum(phase.budget_shares.values()) * budget.tokens
+        if tokens < batch * length:
             yield (
                 (*at, "share"),
-                f"must be a step of {mix.batch_size} rows of {mix.sequence_length} at least (got "
-                f"{tokens:.0f} tokens); write a larger share, or mix.tokens: "
-                f"{int(step * shares / phase.share) + 1}",
+                f"must be a step of {batch} rows of {length} at least (got {tokens:.0f} tokens); "
+                f"write a larger share, or budgets.{row}.tokens: "
+                f"{int(batch * length * shares / phase.share) + 1}",
             )
         if reserved >= tokens:
             yield (
@@ -100,25 +102,25 @@ def _sizes(params: Params, name: str) -> Findings:
                 f"{reserved:,.0f} of its {tokens:,.0f} tokens); write a budget_share below "
                 f"{phase.share / shares:.3g}, or a larger share",
             )
-        for part, rows in _rows(phase, tokens - reserved, params).items():
+        for part, rows in _rows(phase, tokens - reserved, budget).items():
             if round(rows) < 1:
                 yield (
                     (*at, "parts", part.partition("-")[0]),
-                    f"must be a sequence of {mix.sequence_length} tokens at least (got {rows:.2f} "
+                    f"must be a sequence of {length} tokens at least (got {rows:.2f} "
                     "of one); write a larger weight or budget_share, or leave the part out",
                 )
 
 
-def _rows(phase: Phase, left: float, params: Params) -> Weights:
+def _rows(phase: Phase, left: float, budget: Budget) -> Weights:
     """Return the rows of each part whose size does not depend on the corpora."""
-    length = params.mix.sequence_length
+    length = budget.sequence_length
     rows: Weights = {}
     if phase.proportions == "fixed" and left > 0:
         weights = sum(phase.weights.values())
         for part, weight in phase.weights.items():
             rows[part] = left * weight / weights / length
     for part, share in phase.budget_shares.items():
-        rows[part] = share * params.mix.tokens / length
+        rows[part] = share * budget.tokens / length
     return rows
 
 
@@ -149,16 +151,22 @@ def _described(pages: Pages) -> str:
 
 
 def check_models(params: Params) -> Findings:
-    """Check that each model's shape has room."""
+    """Check that each model's shape has room, and that its steps have one size."""
     for name, model in params.models.items():
+        budget, recipe = params.budgets.get(model.budget), recipe_of(model)
+        try:
+            if budget and recipe:
+                recipe.batch(budget)
+        except ValueError as error:
+            yield ("models", name, "shape"), str(error)
         shape = shape_of(params, model)
         if shape:
-            yield from _fits(params, name, shape)
+            yield from _fits(params, name, model, shape)
 
 
-def _fits(params: Params, name: str, shape: Shape) -> Findings:
+def _fits(params: Params, name: str, model: Model, shape: Shape) -> Findings:
     at: Location = ("models", name, "shape")
-    mix, vocab_size = params.mix, params.tokenizer.vocab_size
+    budget, vocab_size = params.budgets.get(model.budget), params.tokenizer.vocab_size
     if vocab_size > shape.vocab_size:
         yield (
             at,
@@ -166,21 +174,25 @@ def _fits(params: Params, name: str, shape: Shape) -> Findings:
             f"tokenizer has {vocab_size}); write tokenizer.vocab_size: {shape.vocab_size} or use a "
             "larger shape",
         )
-    # Where rows are documents, the number of steps is not known yet.
-    if mix.layout == "packed":
-        message = shape.short_of_warmup(mix.tokens, mix.batch_size, mix.sequence_length)
-        if message:
-            yield at, message
-    for where, length in values_at(params, *LENGTHS):
-        if length > shape.positions:
+    for table in ("budgets", "instruct", "finetune"):
+        row = getattr(model, table.rstrip("s"))
+        lengths = getattr(params, table).get(row)
+        if lengths and lengths.sequence_length > shape.positions:
             yield (
-                where,
-                f"must be at most the {shape.positions} positions of shape "
-                f"{params.models[name].shape} (got {length})",
+                (table, row, "sequence_length"),
+                f"must be at most the {shape.positions} positions of shape {model.shape} "
+                f"(got {lengths.sequence_length})",
             )
+    batch = batch_of(params, model)
+    if budget is None or batch is None:
+        return
+    # Where rows are documents, the number of steps is not known yet.
+    message = shape.short_of_warmup(budget) if budget.layout == "packed" else None
+    if message:
+        yield at, message
     micro_batch = shape.recipe.micro_batch
-    if mix.batch_size % micro_batch:
+    if batch % micro_batch:
         yield (
-            ("mix", "batch_size"),
-            f"must be a multiple of the shape's micro_batch {micro_batch} (got {mix.batch_size})",
+            ("budgets", model.budget, "batch_size"),
+            f"must be a multiple of the shape's micro_batch {micro_batch} (got {batch})",
         )

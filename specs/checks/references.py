@@ -17,7 +17,7 @@ from specs.suite import SUITES
 # Names of scorers that label documents.
 LABELLED_BY = ("annotate.judge", "annotate.pool.*.judge", "annotate.pool.*.beside.*", "audit.judge")
 # Names of sources of dialogues, which a model is trained on.
-TUNING = ("instruct.source", "finetune.source")
+TUNING = ("instruct.*.source", "finetune.*.source")
 # Names of engines that must be language models.
 ASKED = ("scorers.*.engine", "evaluate.judges.*.engine")
 # Names of engines that write, and of scorers that grade what they write.
@@ -38,7 +38,10 @@ ROWS = {
     "sources.*.filters.*": "filters",
     "educate.*.from": "refuse",
     "models.*.mixture": "mixtures",
-    "instruct.tag": "tags",
+    "models.*.budget": "budgets",
+    "models.*.instruct": "instruct",
+    "models.*.finetune": "finetune",
+    "instruct.*.tag": "tags",
     "evaluate.tagged_models_only.[]": "evaluate.decoders",
     "evaluate.checkpoint_decoders.[]": "evaluate.decoders",
     "evaluate.judges.*.scorer": "scorers",

@@ -1,7 +1,6 @@
 """Checks between scorers, judges and engines."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from specs.checks.references import ASKED, LABELLED_BY
 from specs.document import LABELS, POOL
@@ -88,7 +87,7 @@ def _kind(name: str, rows: ScorerRows) -> str | None:
 def _columns(params: Params) -> Findings:
     rows, columns = params.scorers, params.score.scorers
     for at, name in values_at(params, "score.scorers.*"):
-        if isinstance(rows.get(name), GivenLabels):
+        if isinstance(rows.get(name), GivenLabels) and rows[name].kind != "labels":
             yield (
                 at,
                 f"must grade every page by itself (got {name}, of kind {rows[name].kind}); leave "
@@ -110,8 +109,6 @@ def _scorer(row: ScorerRow, rows: ScorerRows) -> Findings:
                 ("words",),
                 "must have a length of n-grams where characters has none; write words: [1, 2]",
             )
-        case Encoder():
-            yield from _encoder(row)
         case Cascade():
             yield from _cascade(row, rows)
 
@@ -130,13 +127,4 @@ def _cascade(row: Cascade, rows: ScorerRows) -> Findings:
             ("expensive",),
             "must be another row, of a kind that reads pages, and not a cascade "
             f"(got {row.expensive}; rows are {listed(rows)})",
-        )
-
-
-def _encoder(row: Encoder) -> Findings:
-    if row.revision is None and not (Path(row.model) / "config.json").is_file():
-        yield (
-            ("model",),
-            f"must be a folder with config.json (got {row.model}); for a model of the hub write "
-            "its commit as revision",
         )

@@ -8,7 +8,7 @@ from specs.llama import StartError
 from specs.messages import Findings
 from specs.mixture import Model
 from specs.params import Params
-from specs.shape import SHAPES, Shape, read_shape, shape_of_weights
+from specs.shape import SHAPES, Shape, TrainingRecipe, read_shape, shape_of_weights
 
 
 def check_start(params: Params) -> Findings:
@@ -31,6 +31,19 @@ def shape_of(params: Params, model: Model) -> Shape | None:
     # Reported by check_start.
     with suppress(StartError):
         return _shape(params, model)
+    return None
+
+
+def recipe_of(model: Model) -> TrainingRecipe | None:
+    """Return the training recipe of a model; None if its shape is no file."""
+    return read_shape(model.shape).recipe if model.shape in stems(SHAPES) else None
+
+
+def batch_of(params: Params, model: Model) -> int | None:
+    """Return the rows in a step of a model; None if its rows do not say, which is reported."""
+    recipe, budget = recipe_of(model), params.budgets.get(model.budget)
+    with suppress(ValueError):
+        return recipe.batch(budget) if recipe and budget else None
     return None
 
 

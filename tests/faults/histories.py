@@ -77,7 +77,7 @@ def make_project(root: Path) -> Toy:
         ("instruct", "source", "chat"),
         ("finetune", "source", "chat"),
     ):
-        params[block][key] = value
+        params[block]["default"][key] = value
     del params["corpora"]["math"]
     for mixture in params["mixtures"].values():
         for phase in mixture["phases"]:

@@ -9,7 +9,7 @@ from safelm.corpora.mixing.rows import part_name
 from specs.mixture import Phase
 
 ADVICE = (
-    "write a larger weight, a larger mix.tokens or a smaller mix.sequence_length, "
+    "write a larger weight, more `tokens` or a smaller `sequence_length` in the budget, "
     "or leave the part out"
 )
 
@@ -56,7 +56,7 @@ def budget_rows(cursor: CorpusCursor, tokens: float, at: str) -> int:
     if not rows:
         raise MixtureError(
             f"{at}: rounds to no row: its budget share is {tokens:,.1f} tokens, its corpus has "
-            f"{cursor.size:,}; write a larger budget_share or a larger mix.tokens, "
+            f"{cursor.size:,}; write a larger budget_share or more `tokens` in the budget, "
             "or leave the part out"
         )
     return rows
@@ -130,8 +130,8 @@ def _possible_steps(
     if steps < 0.5:
         raise MixtureError(
             f"{at}: rounds to no batch: its {max(target, 0):,} tokens are {steps * batch:.1f} of "
-            f"{batch} rows; write a larger share or a larger mix.tokens, "
-            "or a smaller mix.batch_size"
+            f"{batch} rows; write a larger share, more `tokens` "
+            "or a smaller batch in the budget"
         )
     # The weighted parts complete the batch that the fixed rows begin.
     fewest = fixed_rows // batch + 1

@@ -76,7 +76,7 @@ def check_epochs(
         cursors: the final positions, by slot.
         max_epochs: the limit of each slot.
         budget: the tokens of the mixture.
-        slack: the tokens that rounding may add to a budget. The mix.tokens that the error advises
+        slack: the tokens that rounding may add to a budget. The tokens that the error advises
             is smaller by these.
         at: the mixture's path in params.yaml.
     """
@@ -104,5 +104,5 @@ def check_epochs(
     epochs = [f"corpora.{corpus}.epochs: {limit:g}" for corpus, limit in sorted(limits.items())]
     advice = [" and ".join(epochs), "a smaller weight"]
     if smallest > slack:
-        advice.insert(0, f"mix.tokens: {smallest - slack}")
+        advice.insert(0, f"tokens: {smallest - slack} in the budget")
     raise MixtureError(f"{at}: reads {', '.join(readings)}; write {' or '.join(advice)}")

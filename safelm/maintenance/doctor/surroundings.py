@@ -38,7 +38,8 @@ def variables() -> Diagnoses:
     for path in Path(__file__).parents[2].rglob("*.py"):
         known.update(VARIABLE.findall(path.read_text(encoding="utf-8")))
     for name in sorted(name for name in os.environ if name.startswith("SAFELM_")):
-        if name not in known:
+        # Those of engines are named after rows of params.yaml.
+        if name not in known and not name.endswith(("_URL", "_KEY")):
             hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
             yield Diagnosis(name, "is no variable that SafeLM reads", f"unset it{hint}")
         elif name in NUMBERS:

@@ -150,13 +150,15 @@ def models(data: ReportData) -> Figure:
 def mixtures(data: ReportData) -> Figure:
     """List the planned tokens of every part of every mixture."""
     rows: list[Row] = []
-    for name, plan in data.plans.items():
+    for group in data.roles.groups:
+        # Its models differ in their seed alone, so they have one plan.
+        plan = data.plans.get(group.models[0], {})
         for number, phase in enumerate(plan.get("phases", []), 1):
             total = sum(part["tokens"] for part in phase["parts"])
             for part in phase["parts"]:
                 corpus = plan.get("corpora", {}).get(part["corpus"], {})
                 share = part["tokens"] / total if total else None
-                row = {"mixture": name, "phase": str(number), "share": share}
+                row = {"mixture": group.name, "phase": str(number), "share": share}
                 row |= {"documents": corpus.get("documents"), "epochs": float(part["epochs"])}
                 rows.append({**part, **row})
     return figure("mixtures-table", tables=[table("mixtures", rows)])
