@@ -59,10 +59,9 @@ def generate_completions(
     if limit and len(answered) == limit:
         fits = fits[: answered[-1] + 1]
     completions = iter(model.complete(list(compress(texts, fits)), settings))
-    missing = {"completion": None, "short_circuited": False, "tag_probability": None}
     rows = []
     for (id, _), does_fit in zip(prompts, fits, strict=False):
-        completion = next(completions) if does_fit else missing
+        completion = next(completions) if does_fit else {}
         rows.append({"id": id, **completion})
     return rows
 
