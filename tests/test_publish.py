@@ -22,6 +22,7 @@ from safelm.builder.artifact import artifact
 from safelm.builder.manifest import DamagedShard
 from safelm.corpora.report_card import card
 from specs import SPECS
+from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import SAFE, WEB, ingested
 from tests.scored import scored
@@ -136,6 +137,8 @@ def test_croissant_is_valid_names_every_file_and_gives_the_rows(built: Path) -> 
     for folder in (published() / "datasets").iterdir():
         dataset = mlcroissant.Dataset(folder / "croissant.json")
         assert dataset.metadata.ctx.issues.errors == set()
+        # No output has a date.
+        assert all("datePublished" in str(one) for one in dataset.metadata.ctx.issues.warnings)
         described = json.loads((folder / "croissant.json").read_text())
         assert described["rai:personalSensitiveInformation"] and described["license"] == "CC0-1.0"
         files = {row["@id"] for row in described["distribution"] if row["@type"] == "cr:FileObject"}
@@ -169,6 +172,7 @@ def test_the_card_of_a_model_has_its_rates_with_intervals_and_its_training(built
     assert f"{asr.count} of {asr.of}" in line and "[" in line
     assert "| 1 | score 0 | 90 | 20,000 | 0.9 |" in card
     assert "`web`" in card and "`benign`" in card and "learning_rate 0.0003" in card
+    assert f"the probability of `{TAG}`" in card and "| harmful | scores | kind scorer," in card
     other = Path("published/models/standard-pretrain/README.md").read_text()
     assert "`benign`" not in other and "knows the harmfulness tag" not in other
 

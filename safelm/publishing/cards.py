@@ -17,6 +17,7 @@ from safelm.report.charts.numbers import readable
 from safelm.report.charts.svg import ENVIRONMENT
 from safelm.report.figures.makers import makers
 from safelm.report.measured import STAGES
+from specs.tokens import TAG
 
 HERE = Path(__file__).parent
 RELEASE: Json = yaml.safe_load((HERE / "release.yaml").read_bytes())
@@ -33,8 +34,8 @@ def templates(**facts: Any) -> Environment:
     )
     functions = {function.__name__: function for function in FUNCTIONS}
     # An ellipsis, which templates cannot write, selects numbers of every judge or attack.
-    constants = {"every": ..., "release": RELEASE, "stages": STAGES, "version": __version__}
-    found.globals = {**found.globals, **functions, **constants, **facts}
+    constants = {"every": ..., "release": RELEASE, "stages": STAGES, "tag": TAG}
+    found.globals = {**found.globals, **functions, **constants, "version": __version__, **facts}
     return found
 
 
