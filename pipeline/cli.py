@@ -206,6 +206,30 @@ def serve(
 
 
 @app.command()
+def publish(
+    to: Annotated[Path, typer.Option(help="a new folder")] = Path("published"),
+    push: Annotated[
+        str | None, typer.Option(help="upload to this user or organisation of the hub, privately")
+    ] = None,
+) -> None:
+    """Write a finished build as folders of the Hugging Face hub.
+
+    \b
+      safelm publish                 into published/: read the cards
+      safelm publish --push my-lab   and upload the folders, into private repositories
+
+    Cards are filled from the build. Texts of a source with usage: evaluation_only, or under a
+    license that is not known to allow it, are left out and named. docs/sharing.md says more.
+    """
+    from pipeline.build import require_project
+    from pipeline.publish import lines
+
+    require_project()
+    for line in lines(to, push):
+        print(line)
+
+
+@app.command()
 def pull() -> None:
     """Fetch and verify the build that dvc.lock names.
 

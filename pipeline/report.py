@@ -4,15 +4,12 @@ python -m pipeline.report
 """
 
 from pipeline.arguments import StageParser
+from pipeline.declared import declared_rows
 from safelm.builder.artifact import artifact
 from safelm.report.build import FILES, make_report
-from safelm.report.figures.makers import declared_makers
-from safelm.report.inputs import Declared, input_folders
+from safelm.report.inputs import input_folders
 from specs.paper import PAPER
 from specs.params import Params
-from specs.prompt import STAGES
-
-TABLES = ("sources", "tags", "corpora", "mixtures", "models", "comparisons", "relearn", "attacks")
 
 
 def main() -> None:
@@ -39,16 +36,7 @@ def main() -> None:
         "relearn",
         "attacks",
     )
-    declared = Declared(
-        **dict(params.report),
-        external_models=list(params.external_models),
-        decoders=params.evaluate.decoders,
-        scored=params.score.sources,
-        made_by=declared_makers(params),
-        rule=params.score.ensemble.rule,
-        labelled=[row.source for row in params.annotate.pool.values()],
-        **{table: getattr(params, table) for table in (*TABLES, *STAGES)},
-    )
+    declared = declared_rows(params)
     artifact(
         "report",
         make_report,

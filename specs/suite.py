@@ -146,7 +146,11 @@ class HarnessSuite(Suite):
         "openbookqa",
         "piqa",
         "triviaqa",
+        "truthfulqa_mc1",
         "winogrande",
+        "wmdp_bio",
+        "wmdp_chem",
+        "wmdp_cyber",
         "mmlu",
     ]
     path: Known | None = Field(

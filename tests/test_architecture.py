@@ -25,6 +25,7 @@ FLOORS = {
     "safelm.synthesis": 4,
     "safelm.evaluation": 4,
     "safelm.serve": 4,
+    "safelm.publishing": 4,
     "safelm.ingestion": 3,
     "safelm.cleaning": 3,
     "safelm.scoring": 3,

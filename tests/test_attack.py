@@ -16,8 +16,9 @@ from safelm.evaluation.attacks.gcg import Goal, Likelihood, search, substitution
 from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, typeable
 from safelm.evaluation.attacks.suffix_completions import CONDITIONS
 from safelm.evaluation.attacks.suffixes import attack_models
-from safelm.evaluation.generation import CompletionModel, load_completion_model
+from safelm.evaluation.generation import CompletionModel, fitting, load_completion_model
 from safelm.evaluation.judges.demo_rule import judge_demo_prompt
+from safelm.evaluation.prompts import prompt_set
 from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
 from safelm.report.build import load_report, render
@@ -385,6 +386,24 @@ def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) 
     written = suffixes_written()
     assert {row["target"] for row in written} == {" Sure, here is"}
     assert len({row["id"] for row in written}) == 2
+
+
+def test_prompts_that_fit_take_the_place_of_those_that_do_not(build: Path) -> None:
+    path = build.parent / "prompts.csv"
+    texts = [f"Tell me how to do it {n}. {'Please tell me. ' * (n % 2 * 20)}" for n in range(8)]
+    path.write_text("\n".join(["goal", *texts]))
+    found = prompt_set("mine", suite_of(path), stage="instruct", limit=3, seed=1)
+    assert any("Please" in prompt.text for prompt in found.prompts)
+    kept = fitting(found, build / "pretrain/tags", 9)
+    assert len(kept.prompts) == 3 and len(kept.reserve) == 1
+    assert not any("Please" in prompt.text for prompt in kept.candidates)
+    counts = {row.metric: row.count for row in kept.facts(3)}
+    assert counts == {
+        "rows": 8,
+        "prompts": 3,
+        "left_out_not_sampled": 1,
+        "left_out_too_long": 4,
+    }
 
 
 def test_a_table_without_rows_attacks_nothing(

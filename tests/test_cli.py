@@ -14,8 +14,8 @@ import yaml
 from tests.conftest import ROOT
 from tests.tiny import write_model, write_tokenizer
 
-COMMANDS = ["build", "check", "use", "add", "estimate", "judges", "serve", "pull", "verify"]
-COMMANDS += ["doctor", "retry", "gc"]
+COMMANDS = ["build", "check", "use", "add", "estimate", "judges", "serve", "publish", "pull"]
+COMMANDS += ["verify", "doctor", "retry", "gc"]
 
 
 def safelm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from safelm.models.weights import digest_of
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import percent
 from safelm.report.figures.answers import external_models
+from safelm.report.summary import summary
 from specs.decoder import Decoder, Greedy, SafeBeam
 from specs.mixture import ExternalModel
 from tests import report_world
@@ -119,13 +120,18 @@ def test_the_report_shows_external_models_and_no_claim_reads_them(tmp_path: Path
         return percent(measured(ours, metric, suite=suite, **columns).value)
 
     harmful, harmless, useful = figure.tables
-    first = [cell.text for cell in harmful.rows[0][:4]]
-    assert first == ["theirs", "greedy", "harmful", shown("asr", "harmful")]
-    assert [[cell.text for cell in row[2:5]] for row in harmless.rows] == [
-        [label, shown("complied", suite), shown("over_refusal", suite)]
+    first, second = ([cell.text for cell in row[:5]] for row in harmful.rows[:2])
+    assert first == ["theirs", "greedy", "harmful", "first", shown("asr", "harmful")]
+    other = measured(ours, "asr", suite="harmful", decoder="greedy", judge="scores").value
+    assert second == ["theirs", "greedy", "harmful", "scores", percent(other)]
+    assert [[cell.text for cell in row[2:6]] for row in harmless.rows] == [
+        [label, "first", shown("complied", suite), shown("over_refusal", suite)]
         for label, suite in (("benign", "benign"), ("dual use", "dual_use"))
     ]
     assert useful.rows[0][2].text == shown("accuracy", "utility")
+    assert "external_models" not in summary(without, before)
+    numbers = summary(data, claims)["external_models"]["theirs"]["instruct"]
+    assert percent(numbers["greedy"]["harmful"]["asr"]["value"]) == shown("asr", "harmful")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,23 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = 
 }
 
 
+# Tasks that only the hub has: a row, and the requests that the harness makes of it.
+WMDP = {"question": "A rose?", "choices": TEXTS[:4], "answer": 2}
+ROSE = "A rose?\nA. red\nB. blue\nC. grey\nD. green\nAnswer:"
+MC1 = {"choices": ["A flower.", "A stone."], "labels": [1, 0]}
+HUB_ONLY: dict[str, tuple[dict[str, Any], str, list[str], dict[str, Any]]] = {
+    "wmdp_bio": (WMDP, ROSE, [" A", " B", " C", " D"], {"answer": 4}),
+    "wmdp_chem": (WMDP, ROSE, [" A", " B", " C", " D"], {"answer": -1}),
+    "wmdp_cyber": (WMDP, ROSE, [" A", " B", " C", " D"], {"answer": None}),
+    "truthfulqa_mc1": (
+        {"question": "A rose?", "mc1_targets": MC1},
+        "Q: A rose?\nA:",
+        [" A flower.", " A stone."],
+        {"mc1_targets": {**MC1, "labels": [0, 1]}},
+    ),
+}
+
+
 def requests(task: ConfigurableTask) -> list[tuple[str, str]]:
     """Return (context, continuation) of every request; empty where the model is to write it."""
     task.build_all_requests()
@@ -137,6 +154,19 @@ def test_a_file_of_either_layout_gives_the_strings_of_the_harness(
     own = ConfigurableTask(config={**task_config(task), "custom_dataset": lambda **_: splits})
     own.set_config(key="num_fewshot", value=0)
     assert requests(own) == expected
+
+
+@pytest.mark.parametrize("task", HUB_ONLY)
+def test_a_file_of_the_hubs_layout_gives_the_strings_of_the_harness(
+    task: str, tmp_path: Path
+) -> None:
+    row, context, choices, hidden = HUB_ONLY[task]
+    found = requests(local_task(task, read_task_rows(task, written(tmp_path / "r.jsonl", [row]))))
+    assert [choice for _, choice in found] == choices
+    assert all(text.endswith(context) for text, _ in found)
+    path = written(tmp_path / "hidden.jsonl", [{**row, **hidden}])
+    with pytest.raises(PromptFileError, match=r"hidden\.jsonl:1: has no right answer"):
+        read_task_rows(task, path)
 
 
 def test_four_choices_are_given_in_the_form_of_five(tmp_path: Path) -> None:
@@ -207,10 +237,11 @@ def test_at_most_limit_rows_are_drawn_the_same_ones_each_time(tmp_path: Path) ->
     assert sum(map(len, first)) == 2 * 4 and first == second
 
 
-def test_every_task_of_the_paper_is_a_suite() -> None:
+def test_every_task_is_a_suite() -> None:
     suites = [Suite.read(name) for name in NAMES]
     tasks = {suite.task for suite in suites if isinstance(suite, HarnessSuite)}
-    assert tasks == {*FILES, "mmlu"} and len(tasks) == 9
+    # The nine of the paper, three of WMDP and TruthfulQA.
+    assert tasks == {*FILES, "mmlu"} and len(tasks) == 9 + 4
 
 
 def test_a_file_of_another_layout_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from safelm.builder.manifest import Manifest
+from safelm.evaluation.attacks.relearning import relearn_models
 from safelm.evaluation.attacks.relearning_curve import write_curve
 from safelm.evaluation.completions import generate_completions
 from safelm.evaluation.measurements import Measurement, share
-from safelm.evaluation.protocol import GenerationSettings
+from safelm.evaluation.protocol import EvaluationProtocol, GenerationSettings
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent
@@ -19,12 +20,15 @@ from safelm.report.layout import Figure
 from specs.attacks import Relearn
 from specs.decoder import Greedy
 from specs.mixture import Model
+from specs.params import Params
 from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import forget, ingested, stage
 from tests.measured import all_measured, measured
+from tests.test_evaluate import suite_of
 from tests.tiny import BENIGN, HARMFUL, contents, world, write_model
 
+ROOT = Path(__file__).parents[1]
 FOLDER = "build/relearn"
 ROW = (
     "{{models: [{models}], stage: pretrain, source: chat, part: {part}, checkpoints: [4, 8], "
@@ -187,7 +191,10 @@ def test_a_suite_of_beginnings_is_continued_and_not_given_in_chat(
         sequence_length=96,
         learning_rate=1.0e-3,
         seed=1,
-        prompts={"requests": (True, prompts), "beginnings": (False, prompts)},
+        prompts={
+            "requests": {"is_chat": True, "prompts": prompts},
+            "beginnings": {"is_chat": False, "prompts": prompts},
+        },
         decoders={"greedy": settings},
     )
     rows = pq.read_table(tmp_path / ".parquet").to_pylist()
@@ -197,6 +204,36 @@ def test_a_suite_of_beginnings_is_continued_and_not_given_in_chat(
         expected = generate_completions(model, is_chat, prompts, settings)
         assert written == [row["completion"] for row in expected]
     assert len({row["completion"] for row in untuned}) > 2
+
+
+def test_prompts_too_long_for_the_model_give_way_to_others_and_are_counted(build: Path) -> None:
+    path = build.parent / "prompts.csv"
+    texts = [f"Tell me how to do it {n}. {'Please tell me. ' * (n % 2 * 20)}" for n in range(8)]
+    path.write_text("\n".join(["goal", *texts]))
+    evaluate = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
+    protocol = EvaluationProtocol(
+        suites={"mine": suite_of(path)},
+        decoders=evaluate.decoders,
+        checkpoint_decoders=[],
+        tagged_models_only=[],
+        judges=evaluate.judges,
+        scorers={},
+        engines={},
+        files=[],
+        max_prompts=3,
+        max_new_tokens=3,
+        batch_size=4,
+        seed=1,
+    )
+    changes = {"stage": "pretrain", "batch_size": 4, "checkpoints": [4]}
+    changes |= {"suites": ["mine"], "decoders": ["greedy"]}
+    row = row_of("harmful", ["tags"]).model_copy(update=changes)
+    relearn_models("relearn", rows={"mine": row}, protocol=protocol)
+    for pairs in (0, 4):
+        cell = {"checkpoint": pairs, "suite": "mine"}
+        assert measured(FOLDER, "prompts", **cell).count == 3
+        assert measured(FOLDER, "left_out_too_long", **cell).count > 0
+        assert measured(FOLDER, "asr", **cell).of == 3
 
 
 # The figure.

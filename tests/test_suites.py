@@ -18,6 +18,7 @@ from safelm.evaluation.prompt_files import PromptFileError, read_rows
 from safelm.evaluation.prompts import PromptSet, prompt_set
 from specs.suite import SUITES, FileSuite, Suite
 
+DATA = Path(__file__).parents[2] / "shared/data"
 PUBLIC = sorted(
     path.stem for path in SUITES.glob("*.yaml") if isinstance(Suite.at(path), FileSuite)
 )
@@ -79,6 +80,30 @@ EDITIONS: list[tuple[str, str, list[str], str]] = [
         "To whistle one",
     ),
     ("jb_completions", "id,prompt,category", ["a,To whistle one,tdc"], "To whistle one"),
+    ("coconot_contrast", "id,category,subcategory,prompt,response", ["1,Noise,Low,Hum,"], "Hum"),
+    ("or_bench", "prompt,category", ["Hum,noise"], "Hum"),
+    ("or_bench_toxic", "prompt,category", ["Whistle,noise"], "Whistle"),
+    (
+        "phtest",
+        "ID,Request,Harmfulness",
+        ["1,Hum,harmless", "2,Sing,controversial"],
+        "Hum",
+    ),
+    ("false_reject", "prompt,category,category_text", ["Hum,7,Noise"], "Hum"),
+    (
+        "do_not_answer",
+        "id,risk_area,types_of_harm,specific_harms,question,GPT4_response",
+        ["0,Noise,Loud,Shrill,Whistle,No."],
+        "Whistle",
+    ),
+    ("strongreject_small", "category,source,forbidden_prompt", ["Noise,own,Whistle"], "Whistle"),
+    ("catqa", "Category,Subcategory,Question", ["Noise,Loud,Whistle"], "Whistle"),
+    (
+        "harmful_qa",
+        "id,topic,subtopic,question,red_conversations",
+        ["1,Arts,Music,Whistle,"],
+        "Whistle",
+    ),
 ]
 
 
@@ -127,6 +152,28 @@ def test_every_edition_is_read_in_every_format(
 
 def test_an_edition_of_every_suite_is_tried() -> None:
     assert {name for name, *_ in EDITIONS} == set(PUBLIC)
+
+
+# Suite, file, rows, prompts and categories.
+PUBLISHED = [
+    ("coconot_contrast", "coconot/coconot_contrast_eval.jsonl", 379, 379, 5),
+    ("harmful_qa", "catqa_harmfulqa/harmfulqa.json", 1960, 1938, 10),
+    ("xstest", "xstest/xstest_prompts.csv", 450, 250, 10),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "rows", "prompts", "forms"), PUBLISHED)
+def test_a_published_file_is_read_as_it_is(
+    name: str, file: str, rows: int, prompts: int, forms: int
+) -> None:
+    path = DATA / file
+    if not path.is_file():
+        pytest.skip("the shared data are not here")
+    found = prompts_of(pinned(name, path), name, limit=9999)
+    assert (found.rows, len(found.prompts)) == (rows, prompts)
+    assert len({prompt.form for prompt in found.prompts}) == forms
+    pin = Suite.read(name).sha256
+    assert pin in (None, file_digest(path))
 
 
 def test_a_list_of_texts_is_read(tmp_path: Path) -> None:

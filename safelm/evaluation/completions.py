@@ -59,11 +59,10 @@ def generate_completions(
     if limit and len(answered) == limit:
         fits = fits[: answered[-1] + 1]
     completions = iter(model.complete(list(compress(texts, fits)), settings))
-    missing = {"completion": None, "short_circuited": False, "tag_probability": None}
     rows = []
     # Not strict: prompts beyond the limit have no row.
     for (id, _), does_fit in zip(prompts, fits, strict=False):
-        completion = next(completions) if does_fit else missing
+        completion = next(completions) if does_fit else {}
         rows.append({"id": id, **completion})
     return rows
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,16 +65,9 @@ def evaluate_model(
     cells = dict(_cells(weights, decoders, prompt_sets, protocol))
     parts = dict(_utility_parts(weights, protocol))
     for cell, cell_weights in cells.items():
-        prompts = prompt_sets[cell.suite]
         # Names of suites and decoders stay out of the key, so that renamed rows cost nothing.
-        values = {
-            "weights": cell_weights,
-            "is_chat": prompts.is_chat,
-            "prompts": [(prompt.id, prompt.text) for prompt in prompts.candidates],
-            "settings": protocol.settings(cell.decoder),
-        }
-        if prompts.reserve:
-            values["limit"] = len(prompts.prompts)
+        values = {"weights": cell_weights, "settings": protocol.settings(cell.decoder)}
+        values |= prompt_sets[cell.suite].arguments()
         parts[cell.part] = Part(write_completions, values)
     artifact(
         folder,
@@ -139,7 +133,7 @@ def evaluate(
     prompt_sets = protocol.prompt_sets(stage)
     rates: list[Measurement] = []
     samples = []
-    answered = {}
+    facts = {}
     for cell in cells:
         suite = protocol.suites[cell.suite]
         completed = parts[cell.part].table().to_pylist()
@@ -149,13 +143,12 @@ def evaluate(
         columns = {"checkpoint": cell.checkpoint, "decoder": cell.decoder}
         rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
         # The same for every decoder, because prompts are left out only for their length.
-        answered[cell.suite] = len(completions), len(tried)
+        about = {"suite": cell.suite, "suite_kind": suite.kind}
+        facts[cell.suite] = prompt_sets[cell.suite].facts(len(completions), len(tried), **about)
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]
     rows = [Measurement("knows_tag", value=float(is_tagged))]
-    for name, (count, read) in answered.items():
-        kind = protocol.suites[name].kind
-        rows += prompt_sets[name].facts(count, read, suite=name, suite_kind=kind)
+    rows += chain(*facts.values())
     rows += [*rates, *_utility(parts, protocol.suites)]
     rows = [replace(row, model=model, stage=stage) for row in rows]
     write_table(samples, SAMPLES, folder / SAMPLES_FILE)

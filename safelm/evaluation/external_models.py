@@ -10,14 +10,6 @@ from specs.decoder import Decoder
 from specs.mixture import ExternalModel
 from specs.tokens import TAG
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "added_tokens.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-)
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-
 
 class ExternalModelError(ValueError):
     """A row of `external_models` cannot be evaluated; the message says why and what to do."""
@@ -52,8 +44,8 @@ def _check_decoders(
     decoders: Mapping[str, Decoder],
     described: Path,
 ) -> None:
-    """Raise ExternalModelError if a decoder needs the tag and the tokenizer has none."""
-    if any(TAG in path.read_text("utf-8") for path in _existing(described, TOKENIZER_FILES)):
+    """Refuse decoders that need the tag, for a model whose tokenizer has none."""
+    if _is_in(described, "*token*.json", TAG):
         return
     needing = [name for name in row.decoders if decoders[name].needs_tag]
     if not needing:
@@ -76,11 +68,10 @@ def _without_weights(row: ExternalModel) -> Path:
     return Path(snapshot_download(row.model, revision=row.revision, allow_patterns=small))
 
 
-def _existing(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
 def _has_template(folder: Path) -> bool:
-    configs = _existing(folder, ("tokenizer_config.json",))
-    in_config = any('"chat_template"' in path.read_text("utf-8") for path in configs)
-    return in_config or bool(_existing(folder, TEMPLATE_FILES))
+    in_config = _is_in(folder, "tokenizer_config.json", '"chat_template"')
+    return in_config or any(folder.glob("chat_template.j*"))
+
+
+def _is_in(folder: Path, files: str, text: str) -> bool:
+    return any(text in path.read_text("utf-8") for path in folder.glob(files))

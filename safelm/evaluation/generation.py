@@ -1,8 +1,9 @@
 """Completions by a Hugging Face model, with the project's decoders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.builder.digest import content_digest
 from safelm.decoding import Decoded, generate, word_starts
 from safelm.decoding.check import reach_of
+from safelm.evaluation.prompts import PromptSet
 from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import end_ids, load, page_tokens, request_tokens, tag_id
 from safelm.stats.rates import DIGITS
@@ -83,3 +85,13 @@ def load_completion_model(weights: Path, is_chat: bool) -> CompletionModel:
 @lru_cache(maxsize=1)
 def _load(weights: Path, digest: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load(weights)
+
+
+def fitting(found: PromptSet, weights: Path, new_tokens: int) -> PromptSet:
+    """Leave out prompts after which a model has no room for so many tokens; others follow."""
+    texts = [prompt.text for prompt in found.candidates]
+    fits = load_completion_model(weights, found.is_chat).fits(texts, new_tokens)
+    kept = [*compress(found.candidates, fits)]
+    limit = len(found.prompts)
+    left_out = {**found.left_out, "too_long": fits.count(False)}
+    return replace(found, prompts=kept[:limit], reserve=kept[limit:], left_out=left_out)

@@ -58,14 +58,17 @@ class PromptSet:
     reserve: list[SuitePrompt] = field(default_factory=list)
 
     @property
-    def texts(self) -> list[tuple[str, str]]:
-        """(id, text) of every prompt, which is all that a model is given."""
-        return [(prompt.id, prompt.text) for prompt in self.prompts]
-
-    @property
     def candidates(self) -> list[SuitePrompt]:
         """The prompts and the reserve."""
         return self.prompts + self.reserve
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `generate_completions`: all that a model is given."""
+        values: dict[str, Any] = {
+            "is_chat": self.is_chat,
+            "prompts": [(prompt.id, prompt.text) for prompt in self.candidates],
+        }
+        return {**values, "limit": len(self.prompts)} if self.reserve else values
 
     def facts(self, answered: int, read: int | None = None, **columns: Any) -> list[Measurement]:
         """Count the rows of the file, the prompts that have a completion, and those left out.
@@ -78,7 +81,7 @@ class PromptSet:
         left_out = {
             **self.left_out,
             "not_sampled": len(self.candidates) - read,
-            "too_long": read - answered,
+            "too_long": self.left_out.get("too_long", 0) + read - answered,
         }
         counts |= {f"left_out_{reason}": count for reason, count in left_out.items() if count}
         return [Measurement(metric, count, **columns) for metric, count in counts.items()]

@@ -38,6 +38,7 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
     models, stages = (_tree(measured, [None]) for measured in (data.single, data.measured))
     for tree in (models, stages):
         _add_shortcuts(tree, data.declared.decoders)
+    external = _tree(data.external, [None])
     groups = {}
     for group in data.built:
         row = {"models": group.models, "mixture": group.mixture, "step": group.step}
@@ -51,6 +52,7 @@ def summary(data: ReportData, claims: Sequence[Claim]) -> Json:
         "title": data.declared.title,
         "confidence": data.confidence,
         "models": models,
+        **({"external_models": external} if external else {}),
         "groups": groups,
         "roles": {part: group.name for part, group in data.roles.parts.items()},
         "verdicts": verdicts(claims),

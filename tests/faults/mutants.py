@@ -913,6 +913,55 @@ MUTANTS = (
         "if is_worth_a_copy:",
         ("tests/test_decoding.py",),
     ),
+    Mutant(
+        "a source for evaluation is published",
+        "safelm/publishing/publish.py",
+        'row.usage == "training" and ',
+        "",
+        ("tests/test_publish.py",),
+    ),
+    Mutant(
+        "texts under any license are published",
+        "safelm/publishing/publish.py",
+        ' and row.license in RELEASE["licenses"]',
+        "",
+        ("tests/test_publish.py",),
+    ),
+    Mutant(
+        "a changed model is published",
+        "safelm/publishing/publish.py",
+        "check_folder(output)",
+        "pass",
+        ("tests/test_publish.py",),
+    ),
+    Mutant(
+        "uploads are public",
+        "safelm/publishing/cards.py",
+        "private=True",
+        "private=False",
+        ("tests/test_publish.py",),
+    ),
+    Mutant(
+        "prompts without room for an answer are attacked",
+        "safelm/evaluation/generation.py",
+        "kept = [*compress(found.candidates, fits)]",
+        "kept = found.candidates",
+        ("tests/test_attack.py",),
+    ),
+    Mutant(
+        "relearning does not count what it leaves out",
+        "safelm/evaluation/attacks/relearning.py",
+        "yield from prompt_sets[name].facts(len(completions), len(tried), **about)",
+        "pass",
+        ("tests/test_relearn.py",),
+    ),
+    Mutant(
+        "the first choice of TruthfulQA may be wrong",
+        "safelm/evaluation/utility/layouts.py",
+        'row["mc1_targets"]["labels"][0] == 1',
+        'row["mc1_targets"]["labels"]',
+        ("tests/test_harness.py",),
+    ),
 )
 
 

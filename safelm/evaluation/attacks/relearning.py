@@ -58,7 +58,6 @@ def _values(
 ) -> dict[str, Any]:
     """Collect the arguments of `write_curve` for one model."""
     weights = build(row.stage, model)
-    chosen = {suite: prompt_sets[suite] for suite in row.suites}
     decoders = protocol.decoders_for(weights, row.decoders)
     tuning = ("part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed")
     return {
@@ -66,7 +65,7 @@ def _values(
         **row.model_dump(include=set(tuning)),
         "weights": weights,
         "source": build("clean", row.source),
-        "prompts": {suite: (found.is_chat, found.texts) for suite, found in chosen.items()},
+        "prompts": {suite: prompt_sets[suite].arguments() for suite in row.suites},
         "decoders": {name: protocol.settings(name) for name in decoders},
     }
 
@@ -106,7 +105,11 @@ def _curve(
         cells = groupby(rows, key=itemgetter("decoder", "suite"))
         for (decoder, name), cell in cells:
             suite = protocol.suites[name]
-            completions = completions_of(list(cell), prompt_sets[name].prompts, decoder)
+            completed = list(cell)
+            tried = prompt_sets[name].candidates[: len(completed)]
+            completions = completions_of(completed, tried, decoder)
             judged = judge_completions(completions, suite, judges)
             columns = {"checkpoint": pairs, "decoder": decoder}
+            about = {**columns, "suite": name, "suite_kind": suite.kind}
+            yield from prompt_sets[name].facts(len(completions), len(tried), **about)
             yield from suite_rates(judged, name, suite, protocol.judges, **columns)

@@ -17,9 +17,6 @@ from safelm.evaluation.protocol import GenerationSettings
 from safelm.models import CHECKPOINTS
 from specs.document import RELEARNED
 
-# (is_chat, [(id, text), ...])
-Prompts = tuple[bool, Sequence[tuple[str, str]]]
-
 
 def write_curve(
     folder: Path,
@@ -32,7 +29,7 @@ def write_curve(
     sequence_length: int,
     learning_rate: float,
     seed: int,
-    prompts: Mapping[str, Prompts],
+    prompts: Mapping[str, Mapping[str, Any]],
     decoders: Mapping[str, GenerationSettings],
 ) -> tuple[()]:
     """Tune a model with a constant learning rate; write rows of RELEARNED for every checkpoint.
@@ -41,7 +38,7 @@ def write_curve(
         source: folder of dialogues.
         part: the pairs to read, harmful ones or the benign control.
         checkpoints: numbers of pairs after which to generate completions, besides before tuning.
-        prompts: prompts by suite.
+        prompts: `PromptSet.arguments()` of each suite.
         decoders: settings by decoder.
     """
     from safelm.posttraining.pairs import relearning_pairs
@@ -82,11 +79,11 @@ def write_curve(
 
 def _completions(
     model: Path,
-    prompts: Mapping[str, Prompts],
+    prompts: Mapping[str, Mapping[str, Any]],
     decoders: Mapping[str, GenerationSettings],
 ) -> Iterator[dict[str, Any]]:
     """Yield the completions of every suite with every decoder."""
     for decoder, settings in decoders.items():
-        for suite, (is_chat, texts) in prompts.items():
-            for completion in generate_completions(model, is_chat, texts, settings):
+        for suite, values in prompts.items():
+            for completion in generate_completions(model, settings=settings, **values):
                 yield {"decoder": decoder, "suite": suite, **completion}

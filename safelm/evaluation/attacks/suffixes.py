@@ -108,10 +108,15 @@ def _attacked(
     protocol: EvaluationProtocol,
 ) -> AttackedModel:
     """Choose the first prompts of `evaluate`, which also measures them without a suffix."""
+    from safelm.evaluation.generation import fitting
+
     limit = min(protocol.max_prompts, row.max_prompts)
+    weights = build(stage, model)
     suite = protocol.suites[row.suite]
     prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
-    decoders = protocol.decoders_for(build(stage, model), row.decoders)
+    # A long target may still leave no room: then the search finds no suffix, which is counted too.
+    prompts = fitting(prompts, weights, row.suffix_tokens + protocol.max_new_tokens)
+    decoders = protocol.decoders_for(weights, row.decoders)
     return AttackedModel(name, row, model, stage, prompts, decoders)
 
 

@@ -104,6 +104,11 @@ def _text(row: Row) -> Sequence[Any]:
     return [row["answer"]] if is_filled(row["answer"]) else []
 
 
+def _first_is_right(row: Row) -> Sequence[Any]:
+    """Return the choices if the first is the right one, as the task file takes for granted."""
+    return [row["mc1_targets"]] if row["mc1_targets"]["labels"][0] == 1 else []
+
+
 def _answer_with_alias(row: Row) -> Sequence[Any]:
     return [row["answer"]] if row["answer"]["aliases"] else []
 
@@ -118,6 +123,7 @@ MMLU = Layout(
     "answer",
     lambda row: (*range(4), *LETTERS[:4]),
 )
+WMDP = (Layout(("question", "choices", "answer"), "answer", _indices),)
 # Layouts of each task: of the hub, then of the gauntlet.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "arc_easy": ARC,
@@ -136,10 +142,14 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(("question", "answer"), "answer", _answer_with_alias),
         Layout(("context", "answer", "aliases"), "answer", _text, _triviaqa),
     ),
+    "truthfulqa_mc1": (Layout(("question", "mc1_targets"), "mc1_targets", _first_is_right),),
     "winogrande": (
         Layout(("sentence", "option1", "option2", "answer"), "answer", lambda row: ("1", "2")),
         Layout(("context_options", "continuation", "gold"), "gold", _indices, _winogrande),
     ),
+    "wmdp_bio": WMDP,
+    "wmdp_chem": WMDP,
+    "wmdp_cyber": WMDP,
     "mmlu": (MMLU,),
 }
 

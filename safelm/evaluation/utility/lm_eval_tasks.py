@@ -28,7 +28,11 @@ FILES = {
     "openbookqa": "openbookqa/openbookqa.yaml",
     "piqa": "piqa/piqa.yaml",
     "triviaqa": "triviaqa/default.yaml",
+    "truthfulqa_mc1": "truthfulqa/truthfulqa_mc1.yaml",
     "winogrande": "winogrande/default.yaml",
+    "wmdp_bio": "wmdp/wmdp_bio.yaml",
+    "wmdp_chem": "wmdp/wmdp_chem.yaml",
+    "wmdp_cyber": "wmdp/wmdp_cyber.yaml",
 }
 TaskRow = dict[str, Any]
 

@@ -182,14 +182,12 @@ def public_suites(data: ReportData) -> list[Figure]:
 
 def external_models(data: ReportData) -> Figure:
     """Draw attack success and compliance of every row of `external_models`."""
-    everything = data.external.select()
     shown, tables = [], []
     for metric in ("asr", "complied"):
-        bars = [number for number in everything if number.metric == metric]
+        bars = data.external.select(metric=metric)
         shown += bars
-        suites = grouped(bars, "suite")
-        numbers = [number for number in everything if number.suite in suites and number.decoder]
-        tables.append(pivot(f"others-{metric}", numbers))
+        suites = [*grouped(bars, "suite")]
+        tables.append(pivot(f"others-{metric}", data.external.select(suite=suites, judge=...)))
     tables.append(table("others-utility", _utility(data)))
     models = []
     for number in data.external.select(metric="knows_tag"):
