@@ -1136,4 +1136,4 @@ def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
     added = add(Path("specs/experiments/beyond.yaml"), params)
     assert {"harmful", "harmless"} < set(added["relearn"]) and problems(params) == []
-    assert added["attacks"] == ["blind", "aware"]
+    assert added["attacks"] == ["blind", "aware", "prefill", "abliteration", "best_of"]

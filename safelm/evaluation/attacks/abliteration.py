@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safelm.evaluation.attacks.attempts import Attempt, Rows
 from safelm.evaluation.generation import load_completion_model
 from safelm.models.chat import TokenLists
 from safelm.posttraining.pairs import read_pairs, sample_pairs
@@ -25,8 +24,8 @@ WRITERS = ("o_proj", "down_proj")
 LAST_LAYER = 0.8
 
 
-def abliterated(attempt: Attempt) -> Rows:
-    """Take the direction of refusal out of the model; the controls are none and a random one.
+def abliterated(attempt: Any) -> Iterator[Any]:
+    """Yield the rows of an `Attempt` with and without the direction of refusal, or a random one.
 
     Raises ValueError if the source has too few requests besides those that are attacked.
     """
