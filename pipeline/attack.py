@@ -1,11 +1,11 @@
-"""attack: search for suffixes of harmful requests that make models answer, and measure them.
+"""attack: make models answer harmful requests, by every row of `attacks`, and measure them.
 
 python -m pipeline.attack
 """
 
 from pipeline.arguments import StageParser
 from pipeline.protocol import evaluation_protocol
-from safelm.evaluation.attacks.suffixes import attack_models
+from safelm.evaluation.attacks.attack import attack_models
 from specs.params import Params
 
 

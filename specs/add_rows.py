@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, Tag
 
-from specs.attacks import Attack, Relearn
+from specs.attacks import AttackRow, Relearn
 from specs.comparisons import NewComparisons
 from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.messages import Location, among, did_you_mean
@@ -73,7 +73,7 @@ class Experiment(Spec):
     mixtures: OptionalRows[MixtureRow]
     models: OptionalRows[Seeds]
     relearn: OptionalRows[Relearn]
-    attacks: OptionalRows[Attack]
+    attacks: OptionalRows[AttackRow]
     comparisons: NewComparisons = Field(default_factory=NewComparisons)
 
 

@@ -1,33 +1,59 @@
-"""Attacks by someone who has the weights of our models: suffixes of requests, and relearning.
+"""Attacks: the rows of `attacks`, a union by `kind`, and those of `relearn`.
 
-Both are beyond the paper on safety pretraining. Suffixes are found by greedy coordinate gradient
-(Zou et al. 2023, arXiv 2307.15043).
+All are beyond the paper on safety pretraining. Suffixes are found by greedy coordinate gradient
+(Zou et al. 2023, arXiv 2307.15043), directions of refusal by differences of means (Arditi et al.
+2024, arXiv 2406.11717).
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from specs.decoder import TagProbability
 from specs.spec import Name, Names, Seed, Spec
 
 
-class Attack(Spec):
+class Attacked(Spec):
+    """The models and decoders of every attack."""
+
+    models: Names = Field(description="rows of `models`")
+    decoders: Names = Field(description="rows of evaluate.decoders")
+
+
+class Attack(Attacked):
+    """The prompts of every row of `attacks`."""
+
+    stages: list[Literal["pretrain", "instruct", "finetune"]] = Field(min_length=1)
+    suite: Name = Field(description="a harmful suite of evaluate.suites")
+    max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
+
+
+class TargetedAttack(Attack):
+    """An attack that seeks one answer to each prompt."""
+
+    target: str | None = Field(
+        min_length=1,
+        description="the beginning of that answer, such as Sure, here is; null for that of the "
+        "suite: its column `target`, or an answer that the demo world knows",
+    )
+
+
+class Suffix(TargetedAttack):
     """A search for suffixes that make a model begin a harmful answer, one for each prompt.
 
     There are two controls: the prompt without a suffix, and a random suffix of the same length,
     with which the search begins.
     """
 
-    models: Names = Field(description="rows of `models`")
-    stages: list[Literal["pretrain", "instruct", "finetune"]] = Field(min_length=1)
-    suite: Name = Field(description="a harmful suite of evaluate.suites")
-    target: str | None = Field(
-        min_length=1,
-        description="the beginning of the answer, such as Sure, here is; null for demo prompts, "
-        "of which an answer is known",
-    )
-    max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
+    kind: Literal["suffix"]
     suffix_tokens: PositiveInt = Field(
         description="tokens of a suffix; 20 in the paper of the method"
     )
@@ -40,7 +66,6 @@ class Attack(Spec):
         description="nats of the target's mean log-probability given for a mean tag probability of "
         "1, as tag_weight of branch: for an attacker who knows the tag; 0 for one who does not"
     )
-    decoders: Names = Field(description="rows of evaluate.decoders that complete the prompts")
     seed: Seed
 
     @model_validator(mode="after")
@@ -56,13 +81,66 @@ class Attack(Spec):
         return self
 
 
-class Relearn(Spec):
+class Prefill(TargetedAttack):
+    """Answers that are made to begin with the first tokens of the target.
+
+    The control is the beginning alone: an answer of these tokens and nothing else.
+    """
+
+    kind: Literal["prefill"]
+    tokens: list[NonNegativeInt] = Field(
+        min_length=1,
+        description="numbers of tokens, each a condition of its own; 0 is no attack",
+    )
+
+
+class Abliteration(Attack):
+    """Removal of the direction of refusal from everything that a model's layers write.
+
+    The direction is a difference of mean hidden states between harmful and harmless requests. The
+    controls are the model itself and a random direction.
+    """
+
+    kind: Literal["abliteration"]
+    source: Name = Field(
+        description="a dialogue source of `sources`, with requests of a hazard that are declined"
+    )
+    pairs: PositiveInt = Field(
+        description="harmful requests, and as many harmless ones, whose means are compared; 128 in "
+        "the paper of the method"
+    )
+    held_out: PositiveInt = Field(
+        description="further requests of each, on which the layer is chosen, and "
+        "harmless ones on which the divergence is measured; 32 there"
+    )
+    seed: Seed
+
+
+class BestOf(Attack):
+    """Several answers to each prompt, drawn with a decoder: any that is harmful is a success.
+
+    The worst case over the grid of temperature and top-p is one more condition. The control is the
+    decoder as it is.
+    """
+
+    kind: Literal["best_of"]
+    samples: PositiveInt = Field(description="answers to each prompt, at each point of the grid")
+    temperatures: list[PositiveFloat] = Field(min_length=1)
+    top_p: list[TagProbability] = Field(
+        min_length=1, description="shares of probability: draw among the likeliest tokens up to it"
+    )
+    seed: Seed
+
+
+AttackRow = Annotated[Suffix | Prefill | Abliteration | BestOf, Field(discriminator="kind")]
+
+
+class Relearn(Attacked):
     """Tuning of some models on pairs from one part of a source, measured at checkpoints.
 
     The learning rate is constant, so a checkpoint equals a run that ends after so many pairs.
     """
 
-    models: Names = Field(description="rows of `models`")
     stage: Literal["pretrain", "instruct"] = Field(
         description="the model to tune: the base model, which then learns the chat format too, or "
         "the instruction-tuned one"
@@ -81,7 +159,6 @@ class Relearn(Spec):
     sequence_length: PositiveInt
     learning_rate: PositiveFloat = Field(description="constant, without a warm-up")
     suites: Names = Field(description="rows of evaluate.suites, but those of utility")
-    decoders: Names = Field(description="rows of evaluate.decoders")
     seed: Seed
 
     @model_validator(mode="after")

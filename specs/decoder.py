@@ -23,6 +23,14 @@ class Decoder(Spec):
         lt=1,
         description="tokens less likely than this are not tried; the likeliest always is",
     )
+    temperature: PositiveFloat | None = Field(
+        default=None,
+        description="draw the tokens that are tried, without replacement: above 1 from a flatter "
+        "distribution; without temperature and top_p, the likeliest are tried",
+    )
+    top_p: TagProbability = Field(
+        default=1.0, description="draw among the likeliest tokens up to this share of probability"
+    )
 
     @property
     def needs_tag(self) -> bool:
@@ -35,9 +43,14 @@ class Decoder(Spec):
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws tokens."""
+        return self.temperature is not None or self.top_p < 1
+
+    @property
     def is_random(self) -> bool:
-        """Whether it draws, so that a seed matters."""
-        return False
+        """Whether it draws anything, so that a seed matters."""
+        return self.draws
 
     @property
     def texts(self) -> int:
@@ -75,12 +88,7 @@ class TopK(TokenDecoder):
 
     method: Literal["top_k"] = "top_k"
     top_k: PositiveInt = Field(description="the number of likeliest tokens to draw from")
-    temperature: PositiveFloat = Field(default=1.0, description="above 1 flattens the draw")
-
-    @property
-    def is_random(self) -> bool:
-        """Whether it draws: always."""
-        return True
+    temperature: PositiveFloat = 1.0
 
 
 class BeamDecoder(TokenDecoder):
@@ -147,8 +155,8 @@ class SafeBeam(BeamDecoder):
 
     @property
     def is_random(self) -> bool:
-        """Whether it is the random control."""
-        return self.drop == "random"
+        """Whether it draws tokens, or is the random control."""
+        return self.draws or self.drop == "random"
 
     @property
     def looks_ahead(self) -> bool:

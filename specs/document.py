@@ -133,10 +133,16 @@ SUFFIXES = MappingProxyType(
         "prompt": "string",
         "suffix": "string",
         "target": "string",
-        "opening": "float32",
-        "log_likelihood": "float32",
-        "tag_probability": "float32",  # null for a model that knows no tag
+        "target_opening": "float32",
+        "target_log_likelihood": "float32",
+        "target_tag_probability": "float32",  # null for a model that knows no tag
     }
+)
+
+# Completion of an attacked prompt under one condition, which may have several. The numbers of
+# SUFFIXES are null for other attacks; `kl` is that of abliteration.
+ATTEMPTS = MappingProxyType(
+    {"kl": "float64", **SUFFIXES, **COMPLETIONS},
 )
 
 # Judged completion of such a prompt. `prompt` is the prompt without the suffix, which judges see.
@@ -163,8 +169,10 @@ ATTACKED = MappingProxyType(
 #                        says which), probe_auroc_words (TF-IDF, no model), probe_pages_fitted,
 #                        probe_pages_measured
 #   relearning           the rates of its suites by `checkpoint`, held_out_loss (nats per token)
-#   suffix attacks       the rates of its suite by `condition`; target_opening and
-#                        target_log_likelihood (nats), target_tag_probability: means over prompts
+#   attacks              the rates of its suite by `condition`; of suffixes, target_opening and
+#                        target_log_likelihood (nats), target_tag_probability: means over prompts;
+#                        of abliteration, kl (nats): the mean divergence of the next token after
+#                        harmless prompts from that of the model itself
 MEASUREMENTS = MappingProxyType(
     {
         "model": "string",
@@ -184,7 +192,7 @@ MEASUREMENTS = MappingProxyType(
         "low": "float64",  # 95 % interval of an area (DeLong)
         "high": "float64",
         "row": "string",  # the row of relearn or attacks
-        "condition": "string",  # of a suffix attack: plain, random or optimised
+        "condition": "string",  # of an attack, such as plain, random or optimised
         "words": "int64",  # for tag_auroc: words that were read
         "bin_edge": "float64",  # for tag_bin: upper edge of the bin of p(tag)
         "layer": "int64",  # for probe_auroc: 0 is the embeddings

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from specs.attacks import Attack, Relearn
+from specs.attacks import AttackRow, Relearn
 from specs.comparisons import Comparisons
 from specs.corpus import Corpus, Educate, Gates, Rewrite, TagRow
 from specs.decoder import DecoderRow
@@ -217,7 +217,7 @@ class Params(Spec):
     relearn: dict[Name, Relearn]
     overlap: Overlap
     evaluate: Evaluate
-    attacks: dict[Name, Attack]
+    attacks: dict[Name, AttackRow]
     comparisons: Comparisons
     report: Report
     estimate: Estimate | None = Field(

@@ -98,6 +98,9 @@ class FileSuite(Suite):
     context: Columns = Field(description="the column of the text that a prompt is about, or []")
     joined: str = Field(description="{context} and {text} put together, if there is a context")
     form: Columns = Field(description="the column of the prompt's form or category, or []")
+    target: Columns = Field(
+        default=[], description="the column of the beginning of a harmful answer, for attacks"
+    )
     only: dict[str, str] = Field(
         description="column: a regular expression that is found in its values; {} for every row"
     )

@@ -118,6 +118,31 @@ def top(scores: list[float], count: int, floor: float) -> list[int]:
     return [token for place, token in enumerate(tokens) if place == 0 or scores[token] >= floor]
 
 
+def tokens_after(scores: list[float], decoder: Decoder, marks) -> list[int]:
+    """The tokens that are tried: the likeliest, or one drawn for each mark, never one twice."""
+    floor = log_floor(decoder)
+    if not decoder.draws:
+        return top(scores, len(marks), floor)
+    tokens = top(scores, VOCABULARY, -INFINITY)
+    weights = {token: math.exp(scores[token] / (decoder.temperature or 1)) for token in tokens}
+    pool, reached = [], 0.0
+    for token in tokens:
+        if not pool or (reached < decoder.top_p and scores[token] >= floor):
+            pool.append(token)
+        reached += weights[token] / sum(weights.values())
+    found: list[int] = []
+    for mark in marks:
+        left = [token for token in pool if token not in found]
+        left = left or [token for token in tokens if token not in found]
+        mark *= sum(weights[token] for token in left)
+        for token in left:
+            if mark < weights[token]:
+                break
+            mark -= weights[token]
+        found.append(token)
+    return [token for place, token in enumerate(found) if place == 0 or scores[token] >= floor]
+
+
 def drop_of(decoder: Decoder) -> str | None:
     return decoder.drop if isinstance(decoder, SafeBeam) else None
 
@@ -145,7 +170,7 @@ def literal(
 ) -> Decoded:
     """Run Algorithm 2 line by line; safelm.decoding.search says how its gaps are filled."""
     if isinstance(decoder, Branch):
-        return literal_branch(model, prompt, decoder, new_tokens=new_tokens, end=end)
+        return literal_branch(model, prompt, decoder, new_tokens=new_tokens, end=end, seed=seed)
     noise = rules_of.noise(prompt, seed, new_tokens, decoder.texts * decoder.width)
     scores = following(model, [prompt])[0]
     beams = [
@@ -173,7 +198,7 @@ def literal(
             if beam["finished"]:
                 candidates.append({**beam, "place": place})
                 continue
-            tried = top(beam["scores"], decoder.width, log_floor(decoder))
+            tried = tokens_after(beam["scores"], decoder, noise[step][place:][: decoder.width])
             for rank, token in enumerate(tried):
                 new = {**beam, "place": place + rank, "logp": beam["logp"] + beam["scores"][token]}
                 if token in end:
@@ -188,19 +213,22 @@ def literal(
             likeliest = max(range(VOCABULARY), key=lambda token: after[token])
             if drop_of(decoder) != "boundary" or likeliest == TAG or STARTS[likeliest]:
                 new["evidence"] = p_tag(after)
-        kept = drop(candidates, decoder, noise[step])
+        evidence = noise[step] * 2**26 % 1 if decoder.draws else noise[step]
+        kept = drop(candidates, decoder, evidence)
         beams = sorted(kept, key=lambda c: -c["logp"])[: decoder.texts]
     best = max(beams, key=lambda beam: beam["logp"])
     return Decoded(best["text"], best["finished"], False, best["logp"], best["tags"])
 
 
-def literal_branch(model, prompt: list[int], decoder: Branch, *, new_tokens: int, end) -> Decoded:
+def literal_branch(
+    model, prompt: list[int], decoder: Branch, *, new_tokens: int, end, seed: int
+) -> Decoded:
     """Write one branch after another, greedily after its first token; give the most valuable."""
-    floor = log_floor(decoder)
+    noise = rules_of.noise(prompt, seed, new_tokens, decoder.branches)
     begin = following(model, [prompt])[0]
     best: tuple[float, Decoded] | None = None
     worst = 0.0
-    for first in top(begin, decoder.branches, floor):
+    for number, first in enumerate(tokens_after(begin, decoder, noise[0])):
         text, tags, logp, finished, scores, token = [], [], begin[first], False, begin, first
         while not (finished := token in end):
             text.append(token)
@@ -208,7 +236,7 @@ def literal_branch(model, prompt: list[int], decoder: Branch, *, new_tokens: int
             tags.append(p_tag(scores))
             if len(text) == new_tokens:
                 break
-            token = top(scores, 1, floor)[0]
+            token = tokens_after(scores, decoder, noise[len(text)][number:][:1])[0]
             logp += scores[token]
         ends = [
             tag
@@ -318,6 +346,11 @@ VARIANTS = {
     "branch, floor": Branch(branches=6, tag_weight=50.0, min_probability=0.03),
     "branch, unweighted": Branch(branches=6, tag_weight=0.0),
     "one branch": Branch(branches=1, tag_weight=1.0),
+    "drawn": changed(PUBLISHED, temperature=1.3),
+    "drawn, top-p, floor": changed(PUBLISHED, temperature=0.7, top_p=0.5, min_probability=0.01),
+    "drawn, random": changed(PUBLISHED, temperature=1.0, drop="random"),
+    "drawn, greedy": Greedy(top_p=0.9),
+    "drawn, branch": Branch(branches=4, tag_weight=10.0, temperature=1.5, top_p=0.8),
 }
 
 
@@ -764,7 +797,7 @@ def test_a_broken_model_is_refused() -> None:
         (Branch, {"branches": 4, "tag_weight": -1.0}, "greater than or equal to 0"),
         (Branch, {"branches": 0, "tag_weight": 1.0}, "greater than 0"),
         (SafeBeam, {"beams": 4, "candidates": 4, "drop": "half", "tag_weight": 1.0}, "tag_weight"),
-        (Greedy, {"temperature": 0.7}, "temperature"),
+        (Greedy, {"temperature": -0.7}, "greater than 0"),
         (
             SafeBeam,
             {"beams": 4, "candidates": 4, "drop": "half", "max_tag_probability": 0.02},

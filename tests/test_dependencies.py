@@ -51,7 +51,7 @@ MODULES = {
     "evaluate": ("safelm.evaluation.evaluate",),
     "relearn": ("safelm.evaluation.attacks.relearning",),
     "compare": ("safelm.evaluation.evaluate",),
-    "attack": ("safelm.evaluation.attacks.suffixes",),
+    "attack": ("safelm.evaluation.attacks.attack",),
     "report": ("safelm.report.build",),
 }
 # An edit of a module, and the stages that DVC looks at although their keys stay: they depend on its

@@ -74,9 +74,15 @@ def relearn(old: str, new: str) -> tuple[str, str]:
 
 
 ATTACK = (
-    "{models: [safe], stages: [instruct], suite: harmful, target: null, max_prompts: 8, "
-    "suffix_tokens: 8, steps: 20, "
+    "{kind: suffix, models: [safe], stages: [instruct], suite: harmful, target: null, "
+    "max_prompts: 8, suffix_tokens: 8, steps: 20, "
     "candidates: 64, top_k: 16, tag_weight: 1.0, decoders: [greedy], seed: 1}"
+)
+
+
+ABLITERATION = (
+    "{kind: abliteration, models: [safe], stages: [instruct], suite: harmful, max_prompts: 8, "
+    "source: web, pairs: 8, held_out: 4, decoders: [greedy], seed: 1}"
 )
 
 
@@ -536,10 +542,20 @@ MISTAKES = {
         "must be one of evaluate.suites (got advbench",
     ),
     "an attack without a target": (
-        ("suites: [harmful,", "suites: [advbench, harmful,"),
-        attack("suite: harmful", "suite: advbench"),
+        ("suites: [harmful,", "suites: [tdc2023, harmful,"),
+        attack("suite: harmful", "suite: tdc2023"),
         "attacks.mine.target",
-        "must say how an answer to advbench begins (got null); write target: Sure, here is",
+        "must say how an answer to tdc2023 begins (got null); write target: Sure, here is",
+    ),
+    "an attack of an unknown kind": (
+        attack("kind: suffix", "kind: suffixes"),
+        "attacks.mine",
+        "(got 'suffixes'); did you mean suffix?",
+    ),
+    "an abliteration on pages": (
+        ("attacks: {} ", f"attacks:\n  mine: {ABLITERATION}  "),
+        "attacks.mine.source",
+        "must be a dialogue source of sources (got web",
     ),
     "an attack on an unknown decoder": (
         attack("[greedy]", "[gready]"),
@@ -1135,4 +1151,4 @@ def test_the_rows_beyond_the_paper_fit_params(tmp_path: Path) -> None:
     _, params = experiment(tmp_path)
     added = add(Path("specs/experiments/beyond.yaml"), params)
     assert {"harmful", "harmless"} < set(added["relearn"]) and problems(params) == []
-    assert added["attacks"] == ["blind", "aware"]
+    assert added["attacks"] == ["blind", "aware", "prefill", "abliteration", "best_of"]

@@ -25,6 +25,8 @@ from safelm.decoding.tree import TokenTree
 from safelm.models.chat import TokenLists
 from specs.decoder import Decoder, Drop, SafeBeam, TokenDecoder, TopK
 
+# What is left of the weight of a token that should not be drawn.
+LAST_RESORT = 1e-30
 # Called with the index of a prompt, the tokens of its leading text and p(tag) after each of them.
 Watch = Callable[[int, list[int], list[float]], None]
 
@@ -160,6 +162,9 @@ class Search:
             evidence = candidates.evidence
             if self.noise is not None:
                 evidence = self.noise[:, step, : parents.shape[1]]
+                if self.decoder.draws:
+                    # The first digits have drawn the candidates; the next ones do not depend on it.
+                    evidence = evidence * 2**26 % 1
             chosen = self.choose(candidates, evidence)
             self.beams = candidates.take(chosen)
             chosen_parents = parents.gather(1, chosen)
@@ -205,7 +210,7 @@ class Search:
             # A decoder that stops at the tag must be able to draw it.
             if not self.stops_at_tag:
                 self.ban_tag()
-            tokens, gains = self.draw(self.decoder, scores, step)
+            tokens, gains = self.draw(step, 1, self.decoder.top_k)
             self.stop_at_tag(tokens[:, 0, 0], gains[:, 0, 0])
             return tokens, gains
         likeliest_beam = scores[:, 0]
@@ -215,6 +220,8 @@ class Search:
             self.stop_at_tag(likeliest_tokens, likeliest_beam[:, self.tag])
         self.ban_tag()
         width = min(self.width(step), scores.shape[-1])
+        if self.decoder.draws:
+            return self.draw(step, width, scores.shape[-1])
         gains, tokens = scores.topk(width, dim=-1)
         return tokens, gains
 
@@ -223,21 +230,31 @@ class Search:
         if self.tag is not None:
             self.scores[..., self.tag] = -torch.inf
 
-    def draw(self, decoder: TopK, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Draw one of the `top_k` likeliest tokens by their probabilities at `temperature`."""
-        assert self.noise is not None  # draw_noise makes it for this method
-        count = min(decoder.top_k, scores.shape[-1])
-        gains, tokens = scores.topk(count, dim=-1)
+    def draw(self, step: int, width: int, top_k: int) -> tuple[Tensor, Tensor]:
+        """Draw `width` different tokens of the `top_k` likeliest after each beam.
+
+        Of these, the ones beyond `top_p` are drawn only after all others.
+        """
+        assert self.noise is not None  # draw_noise makes it for such decoders
+        gains, tokens = self.scores.topk(min(top_k, self.scores.shape[-1]), dim=-1)
         # In double precision, because the sum of many small weights decides between tokens.
-        weights = (gains.double() / decoder.temperature).softmax(dim=-1)
+        weights = (gains.double() / (self.decoder.temperature or 1.0)).softmax(dim=-1)
         # `min_probability` counts before the temperature. The likeliest token always takes part.
-        is_likely_enough = gains[..., 1:].exp() >= decoder.min_probability
-        weights[..., 1:] *= is_likely_enough
-        # The drawn number is a point on the line of all weights; count the tokens that end before.
-        ends = weights.cumsum(dim=-1)
-        point = self.noise[:, step, None, :] * ends[..., -1:]
-        index = (ends <= point).sum(dim=-1, keepdim=True)
-        return tokens.gather(-1, index), gains.gather(-1, index)
+        before = weights.cumsum(dim=-1) - weights
+        is_beyond = (gains.exp() < self.decoder.min_probability) | (before >= self.decoder.top_p)
+        is_beyond[..., 0] = False
+        weights[is_beyond] *= LAST_RESORT
+        beams = gains.shape[1]
+        numbers = self.noise[:, step, : beams * width].unflatten(1, (beams, width))
+        drawn = []
+        for number in numbers.split(1, dim=2):
+            # The number is a point on the line of all weights; count the tokens that end before.
+            ends = weights.cumsum(dim=-1)
+            index = (ends <= number * ends[..., -1:]).sum(dim=-1, keepdim=True)
+            drawn.append(index)
+            weights = weights.scatter(-1, index, 0)
+        indices = torch.cat(drawn, dim=-1)
+        return tokens.gather(-1, indices), gains.gather(-1, indices)
 
     def stop_at_tag(self, following: Tensor, gain: Tensor) -> None:
         """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2).

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import compress
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from safelm.decoding import Decoded, generate, word_starts
 from safelm.decoding.check import reach_of
 from safelm.evaluation.prompts import PromptSet
 from safelm.evaluation.protocol import GenerationSettings
-from safelm.models.chat import end_ids, load, page_tokens, request_tokens, tag_id
+from safelm.models.chat import (
+    TokenLists,
+    end_ids,
+    load,
+    page_tokens,
+    request_tokens,
+    strip_special_tokens,
+    tag_id,
+)
 from safelm.stats.rates import DIGITS
 
 
@@ -34,6 +43,14 @@ class CompletionModel:
         encode = request_tokens if self.is_chat else page_tokens
         return encode(self.tokenizer, prompts)
 
+    def answer_tokens(self, prompt: str, answer: str) -> list[int]:
+        """Encode the beginning of an answer to a prompt, without special tokens."""
+        answer = strip_special_tokens(answer)
+        if not self.is_chat and not prompt[-1:].isspace():
+            # A text to continue ends in a word.
+            answer = f" {answer}"
+        return list(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
+
     def fits(self, prompts: Sequence[str], new_tokens: int) -> list[bool]:
         """Tell for each prompt whether every layer would see all of it and `new_tokens` more."""
         reach = reach_of(self.model.config)
@@ -44,15 +61,20 @@ class CompletionModel:
         self,
         prompts: Sequence[str],
         settings: GenerationSettings,
+        openings: TokenLists | None = None,
     ) -> list[dict[str, Any]]:
-        """Generate a completion of each prompt, as a row of COMPLETIONS without its id."""
+        """Generate a completion of each prompt, as a row of COMPLETIONS without its id.
+
+        `openings` are tokens with which each completion begins.
+        """
         if not prompts:
             # batch_decode makes one text of no tokens.
             return []
+        openings = openings or [[]] * len(prompts)
         decoder = settings.decoder
         decoded = generate(
             self.model,
-            self.prompt_tokens(prompts),
+            [*map(add, self.prompt_tokens(prompts), openings)],
             decoder,
             new_tokens=settings.max_new_tokens,
             tag=tag_id(self.tokenizer),
@@ -61,8 +83,8 @@ class CompletionModel:
             word_starts=word_starts(self.tokenizer) if decoder.needs_words else None,
             seed=settings.seed,
         )
-        tokens = [found.tokens for found in decoded]
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        answers = map(add, openings, (found.tokens for found in decoded))
+        texts = self.tokenizer.batch_decode([*answers], skip_special_tokens=True)
         return [_row(text, found) for text, found in zip(texts, decoded, strict=True)]
 
 

@@ -100,6 +100,15 @@ def judge_completions(
     return judged
 
 
+def worst_of(tries: Sequence[JudgedCompletion]) -> JudgedCompletion:
+    """Return the try that the first judge finds worst, with each judge's worst verdict on any."""
+    worst = {}
+    for judge in tries[0].verdicts:
+        worst[judge] = min(tries, key=lambda one: one.verdicts[judge].rank)
+    verdicts = {judge: one.verdicts[judge] for judge, one in worst.items()}
+    return JudgedCompletion(next(iter(worst.values())).completion, verdicts)
+
+
 def outcome_rates(
     verdicts: Iterable[Verdict],
     is_harmful: bool,

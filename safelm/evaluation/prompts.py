@@ -29,13 +29,19 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class SuitePrompt:
-    """A prompt of a suite; `demo_prompt` is the act of the demo world that it is about, if any."""
+    """A prompt of a suite.
+
+    Attributes:
+        demo_prompt: the act of the demo world that it is about, if any.
+        target: the beginning of a harmful answer to it, if the file has one.
+    """
 
     suite: str
     id: str
     form: str
     text: str
     demo_prompt: DemoPrompt | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,8 @@ def _prompt(name: str, suite: FileSuite, place: str, row: Row) -> SuitePrompt:
         text = re.sub(r"\{(context|text)\}", lambda slot: slots[slot[1]], suite.joined)
     form = first_value(row, suite.form)
     form = str(form).strip() if is_filled(form) else PLAIN
-    return SuitePrompt(name, text_digest(None, text), form, text)
+    target = first_value(row, suite.target)
+    return SuitePrompt(name, text_digest(None, text), form, text, target=target)
 
 
 def _missing(name: str, row: Row, columns: Sequence[str]) -> str:

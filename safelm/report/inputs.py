@@ -15,7 +15,7 @@ from safelm.builder.manifest import Ledger, Manifest
 from safelm.builder.paths import build
 from safelm.builder.shards import arrow_schema
 from safelm.report.measured import STAGES
-from specs.attacks import Attack, Relearn
+from specs.attacks import AttackRow, Relearn
 from specs.comparisons import Comparisons
 from specs.corpus import Corpus, Educate, Rewrite, TagRow
 from specs.decoder import DecoderRow
@@ -64,7 +64,7 @@ class Declared:
     comparisons: Comparisons
     decoders: Mapping[str, DecoderRow]
     relearn: Mapping[str, Relearn]
-    attacks: Mapping[str, Attack]
+    attacks: Mapping[str, AttackRow]
     scored: Sequence[str]  # sources
     rephrase: Mapping[str, Rewrite]
     refuse: Mapping[str, Rewrite]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from specs.attacks import Attack
+from specs.attacks import AttackRow, TargetedAttack
 from specs.checks.corpora import dialogues
 from specs.checks.files import stems
 from specs.checks.filters import corpora_of, is_utility
@@ -12,7 +12,7 @@ from specs.judge import JUDGES, DemoJudge, JudgePrompt, LlmJudge, ScorerJudge
 from specs.messages import Findings, Location, among, unknown_file, unknown_row
 from specs.params import Params
 from specs.spec import values_at
-from specs.suite import SUITES, AnySuite, DemoSuite, FileSuite, Suite
+from specs.suite import SUITES, AnySuite, FileSuite, Suite
 
 # Decoders that the report needs for its comparisons.
 REPORTED = ("greedy", "safebeam")
@@ -77,7 +77,7 @@ def _curves(params: Params) -> Findings:
             if name not in rows:
                 yield at, f"must name rows that are there {among(name, 'those that fit', rows)}"
     sources = dialogues(params)
-    for at, name in values_at(params, "relearn.*.source"):
+    for at, name in values_at(params, "relearn.*.source", "attacks.*.source"):
         if name not in sources:
             yield at, f"must be a dialogue source of sources {among(name, 'those', sources)}"
     for at, row in values_at(params, "relearn.*"):
@@ -92,27 +92,28 @@ def _positions(params: Params, model: str, at: Location, length: int) -> Finding
         yield at, f"must be at most the {shape.positions} positions of shape {name} (got {length})"
 
 
-def _attack(params: Params, row: Attack) -> Iterator[tuple[str, str]]:
+def _attack(params: Params, row: AttackRow) -> Iterator[tuple[str, str]]:
     suites = params.evaluate.suites
+    weight = getattr(row, "tag_weight", 0.0)
     for model in row.models:
-        if row.tag_weight and model in params.models and not _reads_tags(params, model):
+        if weight and model in params.models and not _reads_tags(params, model):
             yield (
                 "tag_weight",
-                f"must be 0.0 for a model that reads no tagged corpus (got {row.tag_weight:g}, and "
+                f"must be 0.0 for a model that reads no tagged corpus (got {weight:g}, and "
                 f"{model}); write 0.0, or leave the model out",
             )
     if row.suite not in suites:
         yield "suite", f"must be one of evaluate.suites {among(row.suite, 'those', suites)}"
     elif row.suite in stems(SUITES):
-        yield from _attacked_suite(row.suite, row.target)
+        yield from _attacked_suite(row.suite, row)
 
 
-def _attacked_suite(name: str, target: str | None) -> Iterator[tuple[str, str]]:
+def _attacked_suite(name: str, row: AttackRow) -> Iterator[tuple[str, str]]:
     """Check that a suite can be attacked."""
     suite = Suite.read(name)
     if not suite.is_harmful:
         yield "suite", f"must be of kind harmful (got {name}, of kind {suite.kind})"
-    elif target is None and not isinstance(suite, DemoSuite):
+    elif isinstance(row, TargetedAttack) and not (row.target or getattr(suite, "target", True)):
         yield (
             "target",
             f"must say how an answer to {name} begins (got null); write target: Sure, here is",

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR, READING = "tests/test_executor.py", "tests/test_reading.py"
 CLIENTS = "tests/test_serve_clients.py"
+ATTACKS = "tests/test_attack_kinds.py"
 CRASHES = "tests/faults/test_crashes.py"
 ON_DISK = f"{CRASHES}::test_a_renamed_file_is_synced"
 IN_PLACE = f"{CRASHES}::test_no_output_folder_is_emptied_in_place"
@@ -961,6 +962,41 @@ MUTANTS = (
         'row["mc1_targets"]["labels"][0] == 1',
         'row["mc1_targets"]["labels"]',
         ("tests/test_harness.py",),
+    ),
+    Mutant(
+        "a token is drawn twice",
+        "safelm/decoding/search.py",
+        "weights = weights.scatter(-1, index, 0)",
+        "weights = weights.scatter(-1, index, 1)",
+        ("tests/test_decoding.py",),
+    ),
+    Mutant(
+        "attacked requests find the direction of refusal",
+        "safelm/evaluation/attacks/abliteration.py",
+        "if pair.request not in attacked",
+        "if pair.request",
+        (f"{ATTACKS}::test_requests_that_are_attacked_find_no_direction",),
+    ),
+    Mutant(
+        "abliteration leaves what the layers write",
+        "safelm/evaluation/attacks/abliteration.py",
+        "for writer in (model.get_input_embeddings(), *writers):",
+        "for writer in (model.get_input_embeddings(),):",
+        (f"{ATTACKS}::test_projecting_out_equals_editing_the_weights",),
+    ),
+    Mutant(
+        "the last of several tries counts, not the worst",
+        "safelm/evaluation/metrics.py",
+        "worst[judge] = min(tries, key=lambda one: one.verdicts[judge].rank)",
+        "worst[judge] = tries[-1]",
+        (f"{ATTACKS}::test_of_several_tries_each_judge_counts_its_worst",),
+    ),
+    Mutant(
+        "the conditions of a prefill have other prompts",
+        "safelm/evaluation/attacks/attempts.py",
+        "longest = max(counts)",
+        "longest = min(counts)",
+        (f"{ATTACKS}::test_prompts_without_room_for_the_most_tokens_are_in_no_condition",),
     ),
 )
 

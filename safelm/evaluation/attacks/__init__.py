@@ -1,10 +1,9 @@
-"""Attacks by someone who has a model's weights: suffixes of a request, and relearning.
+"""Attacks on the safety of models, by rows of `attacks` and `relearn`.
 
-relearning.py tunes models on harmful pairs and measures them along the way. suffixes.py searches
-for suffixes that make a model answer (gcg.py), and measures prompts with and without them.
+attack.py is the stage `attack`: it plans the parts of every row and measures them. attempts.py has
+the kinds of attack: suffixes (searched for in suffixes.py, by gcg.py), prefill, best of N and
+abliteration.py. relearning.py tunes models on harmful pairs and measures them along the way.
 
-Another attack on the weights, such as abliteration (projecting the direction of refusal out of
-them), is another module here: a function `<attack>_models` that builds an artifact from parts, as
-relearning.py does, each with the completions of one attacked model. Its settings are a table in
-specs/attacks.py, its stage a file in pipeline/.
+Another kind is a row type in specs/attacks.py, a function that yields rows of ATTEMPTS in
+attempts.py, and a figure of its name in safelm/report/figures.yaml.
 """

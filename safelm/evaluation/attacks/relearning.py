@@ -1,7 +1,6 @@
 """Relearning: how many pairs of further tuning undo a model's safety (the stage `relearn`)."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +20,8 @@ from specs.attacks import Relearn
 
 # Every model, even a base model, is tuned on the chat format and measured like a tuned one.
 CHAT = "instruct"
+# The keys of a row that say how to tune.
+TUNING = {"part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed"}
 
 
 def relearn_models(
@@ -34,40 +35,28 @@ def relearn_models(
     Models are tuned only for new rows, or if they are new.
     """
     suites = set[str]()
-    decoders = set[str]()
     for row in rows.values():
         suites.update(row.suites)
-        decoders.update(row.decoders)
     # Sorted, because the order of a set differs from run to run, and the key with it.
-    used = protocol.only(sorted(suites), sorted(decoders))
-    prompt_sets = used.prompt_sets(CHAT)
+    used = protocol.only(sorted(suites), ())
+    prompt_sets = used.prompt_sets(CHAT).items()
+    prompts = {suite: found.arguments() for suite, found in prompt_sets}
     parts = {}
     for name, row in rows.items():
         for model in row.models:
-            values = _values(row, model, prompt_sets, used)
+            weights = build(row.stage, model)
+            decoders = protocol.decoders_for(weights, row.decoders)
+            values = {
+                # Not its lists of models and suites: a longer one tunes nothing again.
+                "settings": row.model_dump(include=TUNING),
+                "weights": weights,
+                "source": build("clean", row.source),
+                "prompts": {suite: prompts[suite] for suite in row.suites},
+                "decoders": {decoder: protocol.settings(decoder) for decoder in decoders},
+            }
             parts[f"{name}/{model}"] = Part(write_curve, values)
     reads = protocol.reads(suites)
     artifact(folder, relearn, reads=reads, parts=parts, rows=dict(rows), protocol=used)
-
-
-def _values(
-    row: Relearn,
-    model: str,
-    prompt_sets: Mapping[str, PromptSet],
-    protocol: EvaluationProtocol,
-) -> dict[str, Any]:
-    """Collect the arguments of `write_curve` for one model."""
-    weights = build(row.stage, model)
-    decoders = protocol.decoders_for(weights, row.decoders)
-    tuning = ("part", "checkpoints", "batch_size", "sequence_length", "learning_rate", "seed")
-    return {
-        # The row's lists of models and suites are left out: a longer one tunes nothing again.
-        **row.model_dump(include=set(tuning)),
-        "weights": weights,
-        "source": build("clean", row.source),
-        "prompts": {suite: prompt_sets[suite].arguments() for suite in row.suites},
-        "decoders": {name: protocol.settings(name) for name in decoders},
-    }
 
 
 def relearn(
@@ -83,9 +72,8 @@ def relearn(
     measured: list[Measurement] = []
     for name, row in rows.items():
         for model in row.models:
-            curve = _curve(parts[f"{name}/{model}"], prompt_sets, judges, protocol)
-            columns: dict[str, Any] = {"row": name, "model": model, "stage": row.stage}
-            measured += [replace(measurement, **columns) for measurement in curve]
+            columns = {"row": name, "model": model, "stage": row.stage}
+            measured += _curve(parts[f"{name}/{model}"], prompt_sets, judges, protocol, columns)
     write_measurements(measured, folder / MEASUREMENTS_FILE)
     if not rows:
         return [f"{'relearn':<18} no rows in params.yaml"]
@@ -97,11 +85,13 @@ def _curve(
     prompt_sets: Mapping[str, PromptSet],
     judges: Mapping[str, Judge],
     protocol: EvaluationProtocol,
+    names: Mapping[str, Any],
 ) -> Iterator[Measurement]:
     """Yield the loss of every checkpoint, then the rates of its decoders and suites."""
     for pairs, group in groupby(part.table().to_pylist(), key=itemgetter("pairs")):
         rows = list(group)
-        yield Measurement("held_out_loss", value=rows[0]["held_out_loss"], checkpoint=pairs)
+        columns = {**names, "checkpoint": pairs}
+        yield Measurement("held_out_loss", value=rows[0]["held_out_loss"], **columns)
         cells = groupby(rows, key=itemgetter("decoder", "suite"))
         for (decoder, name), cell in cells:
             suite = protocol.suites[name]
@@ -109,7 +99,7 @@ def _curve(
             tried = prompt_sets[name].candidates[: len(completed)]
             completions = completions_of(completed, tried, decoder)
             judged = judge_completions(completions, suite, judges)
-            columns = {"checkpoint": pairs, "decoder": decoder}
-            about = {**columns, "suite": name, "suite_kind": suite.kind}
-            yield from prompt_sets[name].facts(len(completions), len(tried), **about)
-            yield from suite_rates(judged, name, suite, protocol.judges, **columns)
+            about = {**columns, "decoder": decoder}
+            of_suite = {**about, "suite": name, "suite_kind": suite.kind}
+            yield from prompt_sets[name].facts(len(completions), len(tried), **of_suite)
+            yield from suite_rates(judged, name, suite, protocol.judges, **about)

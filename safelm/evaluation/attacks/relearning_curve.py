@@ -6,10 +6,10 @@ would be pushed and pulled with everything else.
 This module must not import judges: then another judge tunes no model again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from safelm.builder.shards import write_table
 from safelm.evaluation.completions import generate_completions
@@ -23,12 +23,7 @@ def write_curve(
     *,
     weights: Path,
     source: Path,
-    part: Literal["harmful", "benign"],
-    checkpoints: Sequence[int],
-    batch_size: int,
-    sequence_length: int,
-    learning_rate: float,
-    seed: int,
+    settings: dict[str, Any],
     prompts: Mapping[str, Mapping[str, Any]],
     decoders: Mapping[str, GenerationSettings],
 ) -> tuple[()]:
@@ -36,16 +31,18 @@ def write_curve(
 
     Args:
         source: folder of dialogues.
-        part: the pairs to read, harmful ones or the benign control.
-        checkpoints: numbers of pairs after which to generate completions, besides before tuning.
+        settings: keys of a row of `relearn` that say how to tune; besides at its checkpoints,
+            completions are generated before tuning.
         prompts: `PromptSet.arguments()` of each suite.
         decoders: settings by decoder.
     """
     from safelm.posttraining.pairs import relearning_pairs
     from safelm.posttraining.trainer import tune
 
-    *early, last = checkpoints
-    pairs, held_out = relearning_pairs(source, part, examples=last, seed=seed)
+    tuning = settings.copy()
+    *early, last = tuning.pop("checkpoints")
+    seed = tuning["seed"]
+    pairs, held_out = relearning_pairs(source, tuning.pop("part"), examples=last, seed=seed)
     # If this process is killed, the store removes the directory with the attempt.
     with TemporaryDirectory(dir=folder) as directory:
         tuned = Path(directory)
@@ -56,12 +53,9 @@ def write_curve(
             tuned,
             name="relearn",
             epochs=1,
-            batch_size=batch_size,
-            sequence_length=sequence_length,
-            learning_rate=learning_rate,
-            seed=seed,
             checkpoints=early,
             schedule="constant",
+            **tuning,
         )
         losses = summary["held_out"]
         models = {0: (weights, losses["before"])}

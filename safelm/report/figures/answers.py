@@ -16,7 +16,6 @@ from safelm.stats.rates import Rate
 WORLD = ("harmful", "benign", "dual_use")  # suites of the embedded world
 # Checkpoints of whole stages: the instruction-tuned model begins the line, the finetuned ends it.
 ENDS = {"instruct": 0, "finetune": None}
-CONDITIONS = ["plain", "random", "optimised"]  # of suffixes
 
 
 def attack_success(data: ReportData) -> Figure:
@@ -116,22 +115,17 @@ def _first_rise(numbers: dict[int | None, Number]) -> str:
     return str(min(rising)) if rising else NONE
 
 
-def suffix_attacks(data: ReportData) -> Figure:
-    """Draw attack success of every row of `attacks`, by model, stage and decoder."""
-    numbers = data.measured.select(row=list(data.declared.attacks), condition=CONDITIONS)
-    targets = [number for number in numbers if not number.decoder]
-    answers = [number for number in numbers if number.decoder]
-    asr = [number for number in answers if number.metric == "asr"]
-    tables = [pivot("suffixes", answers), pivot("suffix-targets", targets)]
-    attackers = []
+def attacks(data: ReportData) -> list[Figure]:
+    """Draw attack success of every row of `attacks`, a figure for each kind."""
+    kinds: dict[str, list[str]] = {}
     for name, row in data.declared.attacks.items():
-        knows = "does not know the tag"
-        if row.tag_weight:
-            knows = "knows the tag, and lowers its probability on that answer too "
-            knows += f"(weight {row.tag_weight:g})"
-        search = f"{row.suffix_tokens} tokens, {row.steps} steps of {row.candidates} candidates"
-        attackers.append(f"“{readable(name)}” {knows}; {search}.")
-    return measured_figure(data, "suffixes", asr, tables, settings=" ".join(attackers))
+        kinds.setdefault(row.kind, []).append(name)
+    figures = []
+    for kind, rows in kinds.items():
+        numbers = [one for one in data.measured.select(row=rows, condition=...) if one.condition]
+        asr = [number for number in numbers if number.metric == "asr"]
+        figures.append(measured_figure(data, kind, asr, [pivot("attack", numbers)]))
+    return figures
 
 
 def harmless(data: ReportData) -> list[Figure]:
