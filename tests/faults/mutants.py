@@ -952,7 +952,7 @@ MUTANTS = (
     Mutant(
         "relearning does not count what it leaves out",
         "safelm/evaluation/attacks/relearning.py",
-        "yield from prompt_sets[name].facts(len(completions), len(tried), **about)",
+        "yield from prompt_sets[name].facts(len(completions), len(tried), **of_suite)",
         "pass",
         ("tests/test_relearn.py",),
     ),
