@@ -26,6 +26,7 @@ from tests.conftest import Project
 from tests.encoder import write_encoder
 from tests.endpoint import Body, FakeEndpoint, digest
 from tests.test_dialogue import ULTRACHAT, WILDGUARD
+from tests.test_embedding import BRIEF
 from tests.test_start import write_weights
 
 PAGES = 360
@@ -88,6 +89,7 @@ def write_models(root: Path, setup: dict[str, Any]) -> None:
     for row in setup["scorers"].values():
         if row["kind"] == "encoder":
             write_encoder(root / row["model"], list(WORLD))
+    (root / "specs/recipes/brief.yaml").write_text(BRIEF, encoding="utf-8")
 
 
 def write_suites(project: Project, names: Iterable[str]) -> list[str]:
@@ -127,7 +129,8 @@ def shrink(setup: dict[str, Any], root: Path) -> dict[str, Any]:
         engines[name]["patience"] = 20
     setup["engines"] = engines
     for row in setup["scorers"].values():
-        row |= {"sequence_length": 24} if row["kind"] == "encoder" else {}
+        # Random weights need other rates than those of the setup.
+        row |= {"sequence_length": 24, "recipe": "brief"} if row["kind"] == "encoder" else {}
     for row in setup["budgets"].values():
         row |= {"tokens": 24000, "sequence_length": 64, "batch_size": 16}
     for row in setup["models"].values():
@@ -138,7 +141,7 @@ def shrink(setup: dict[str, Any], root: Path) -> dict[str, Any]:
     for row in [*setup["instruct"].values(), *setup["finetune"].values()]:
         row |= {"examples": 32, "epochs": 1, "batch_size": 8, "sequence_length": 128}
     for row in setup["annotate"]["pool"].values():
-        row["documents"] = min(row["documents"], 120)
+        row["documents"] = min(row["documents"], 240)
     for row in setup["corpora"].values():
         row["epochs"] = 1000.0
     setup["tokenizer"]["vocab_size"] = 400

@@ -262,7 +262,8 @@ def test_a_setup_runs_end_to_end_in_small(
         labels = {row["id"]: WORLD[row["text"]] for row in rows_of(build / "clean/web")}
         assert scores == labels and set(labels.values()) == set(range(6))
     if name == "continued":
-        # Dialogues of several exchanges were read whole, and the loss of the weights fell.
+        # The weights got the tag, and dialogues of several exchanges came in.
         train = json.loads((build / "instruct/safe/train.json").read_bytes())
-        assert train["answer_tokens"] and train["held_out"]["after"] < train["held_out"]["before"]
+        assert train["knows_tag"] and train["pairs"]["tagged"]
+        assert any(row["parent"] for row in rows_of(build / "clean/chat"))
     shutil.rmtree(project.root)
