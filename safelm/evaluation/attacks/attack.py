@@ -59,37 +59,11 @@ def attack_models(
 
     Suffixes and completions that an earlier run made with the same models are reused.
     """
-    # Imported here, because it imports torch, which `safelm check` does without.
-    from safelm.evaluation.generation import fitting
-
     parts: dict[str, Part] = {}
     attacked = []
     for name, row in attacks.items():
         for model, stage in product(row.models, row.stages):
-            # The first prompts of `evaluate`, which also measures them without an attack.
-            limit = min(protocol.max_prompts, row.max_prompts)
-            suite = protocol.suites[row.suite]
-            prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
-            weights = build(stage, model)
-            # A long target may still leave no room for it, which is counted too.
-            room = protocol.max_new_tokens + (row.suffix_tokens if isinstance(row, Suffix) else 0)
-            prompts = fitting(prompts, weights, room)
-            columns = {"row": name, "model": model, "stage": stage}
-            attempt = _attempt(row, weights, prompts, suite, protocol.max_new_tokens)
-            path = f"{name}/{model}-{stage}"
-            searched = attempt.prompts if isinstance(row, Suffix) else ()
-            # One by one: a new prompt searches for no other suffix.
-            alone = [replace(attempt, prompts=[prompt]) for prompt in searched]
-            suffixes = [Part(write_suffixes, {"attempt": one}) for one in alone]
-            for index, part in enumerate(suffixes):
-                parts[f"suffixes/{path}/{index:05d}"] = part
-            completions = {}
-            for decoder in protocol.decoders_for(attempt.weights, row.decoders):
-                decoded = replace(attempt, settings=protocol.settings(decoder))
-                completions[decoder] = f"completions/{path}/{decoder}"
-                values = {"attempt": decoded, "suffixes": suffixes}
-                parts[completions[decoder]] = Part(write_attempts, values)
-            attacked.append(AttackedModel(columns, row.suite, prompts, completions))
+            attacked.append(_plan(name, row, model, stage, protocol, parts))
     suites = dict.fromkeys(row.suite for row in attacks.values())
     artifact(
         folder,
@@ -99,6 +73,44 @@ def attack_models(
         attacked=attacked,
         protocol=protocol.only(suites, ()),
     )
+
+
+def _plan(
+    name: str,
+    row: AttackRow,
+    model: str,
+    stage: str,
+    protocol: EvaluationProtocol,
+    parts: dict[str, Part],
+) -> AttackedModel:
+    """Choose the prompts of an attack on one model, and add its parts to `parts`."""
+    # Imported here, because it imports torch, which `safelm check` does without.
+    from safelm.evaluation.generation import fitting
+
+    # The first prompts of `evaluate`, which also measures them without an attack.
+    limit = min(protocol.max_prompts, row.max_prompts)
+    suite = protocol.suites[row.suite]
+    weights = build(stage, model)
+    prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
+    # A long target may still leave no room for it, which is counted too.
+    room = protocol.max_new_tokens + (row.suffix_tokens if isinstance(row, Suffix) else 0)
+    prompts = fitting(prompts, weights, room)
+    attempt = _attempt(row, weights, prompts, suite, protocol.max_new_tokens)
+    path = f"{name}/{model}-{stage}"
+    searched = attempt.prompts if isinstance(row, Suffix) else ()
+    # One by one: a new prompt searches for no other suffix.
+    alone = [replace(attempt, prompts=[prompt]) for prompt in searched]
+    suffixes = [Part(write_suffixes, {"attempt": one}) for one in alone]
+    for index, part in enumerate(suffixes):
+        parts[f"suffixes/{path}/{index:05d}"] = part
+    completions = {}
+    for decoder in protocol.decoders_for(weights, row.decoders):
+        decoded = replace(attempt, settings=protocol.settings(decoder))
+        completions[decoder] = f"completions/{path}/{decoder}"
+        values = {"attempt": decoded, "suffixes": suffixes}
+        parts[completions[decoder]] = Part(write_attempts, values)
+    columns = {"row": name, "model": model, "stage": stage}
+    return AttackedModel(columns, row.suite, prompts, completions)
 
 
 def _attempt(
